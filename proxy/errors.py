@@ -1,0 +1,87 @@
+"""Everything that can go wrong, by whose fault it is.
+
+    ProxyError
+    ├── ConfigError             the operator: the configuration file (every fault, with its place)
+    ├── StoreError              this machine: disk, key, another program
+    │   ├── GenerationConflict  nobody: someone else wrote first, read again
+    │   └── UnreadableRecord    a record that this key does not open; it is never overwritten
+    ├── TokenError              no token for this request
+    │   ├── LoginRequired       a person must log in
+    │   ├── TokenUnavailable    the authorization server, for now; we are trying again
+    │   └── Misconfigured       the operator: the authorization server refuses this client
+    ├── LoginFailed             a login that did not end in tokens (its sentence is for the person)
+    └── Refusal                 our own answer instead of an upstream's: status, ending, sentence
+        (relay/answer.py lists them all)
+
+A message is one sentence for the person who reads it, and says what to do next. None ever holds a
+secret, nor text that an upstream or an authorization server sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class ProxyError(Exception):
+    """Base of all errors that this program raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """One thing that is wrong in the configuration, and where (line and column count from 1)."""
+
+    line: int
+    column: int
+    message: str
+    source: str = ""  # the text of that line
+
+    def render(self, filename: str) -> str:
+        where = f"{filename}:{self.line}:{self.column}: {self.message}"
+        if not self.source.strip():
+            return where
+        return f"{where}\n{self.line:5d} | {self.source}\n      | {' ' * (self.column - 1)}^"
+
+
+class ConfigError(ProxyError):
+    """The configuration can't be used. `faults` holds all that is wrong, in the order of the file."""
+
+    def __init__(self, filename: str, faults: list[Fault]) -> None:
+        self.filename = filename
+        self.faults = sorted(faults)
+        super().__init__("\n".join(fault.render(filename) for fault in self.faults))
+
+
+class StoreError(ProxyError):
+    """The store can't be read or written now."""
+
+
+class GenerationConflict(StoreError):
+    """A put expected another generation than the store holds: whoever was first has won."""
+
+
+class UnreadableRecord(StoreError):
+    """A record was sealed with another key, or is damaged. It is reported and left as it is."""
+
+
+class TokenError(ProxyError):
+    """There is no token for this account now."""
+
+    def __init__(self, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after  # seconds
+
+
+class LoginRequired(TokenError):
+    """Only a person can help: log in (again)."""
+
+
+class TokenUnavailable(TokenError):
+    """The authorization server does not answer well, for now."""
+
+
+class Misconfigured(TokenError):
+    """The authorization server refuses this client or its request: a fault in the configuration."""
+
+
+class LoginFailed(ProxyError):
+    """A login ended without tokens."""

@@ -1,0 +1,102 @@
+"""What a store is. Any store passes the same contract tests (tests/store/test_contract.py).
+
+A record is one account's tokens. What must be found without opening anything (name, generation, state,
+due time, expiry) is in clear; the tokens are in `body`, which `seal.py` encrypts before it comes here.
+A stash is a small value that lives for minutes and can be taken once: a login that was begun.
+A lease says who may refresh an account now; it ends by itself.
+
+Nothing here knows what a token is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class Key(NamedTuple):
+    """An account of a credential."""
+
+    credential: str
+    account: str
+
+    def __str__(self) -> str:
+        return f"{self.credential}/{self.account}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One account's tokens as stored. Times are Unix seconds."""
+
+    key: Key
+    generation: int  # 1 at the first login, then one more for each put
+    state: str  # "valid", "login_required" or "logged_out" (a tombstone); what follows from time is not stored
+    due_at: float | None  # when to refresh ahead of time; None: never by itself
+    expires_at: float | None  # of the access token; None: unknown
+    body: bytes  # sealed below seal.py, plain JSON above it
+    intent: bytes | None = None  # a refresh that was sent and not yet saved; a put clears it
+
+
+class Store(Protocol):
+    """Every method may raise StoreError; a body that can't be opened raises UnreadableRecord."""
+
+    async def identity(self) -> str:
+        """8 hex digits, made once for this store: who we are in a Via field."""
+        ...
+
+    async def get(self, key: Key) -> Record | None: ...
+
+    async def put(self, record: Record, *, expected: int) -> None:
+        """Save `record` durably if the store's generation for its key is `expected` (0: no record yet).
+
+        Raises GenerationConflict otherwise; then nothing has changed. `record.generation` must be greater
+        than `expected`.
+        """
+        ...
+
+    async def intend(self, key: Key, generation: int, intent: bytes) -> None:
+        """Note durably, beside the record of `generation`, that a refresh is about to be sent.
+
+        Raises GenerationConflict if the record has another generation by now.
+        """
+        ...
+
+    async def due_before(self, when: float, limit: int) -> list[tuple[float, Key]]:
+        """The accounts in state "valid" whose due time is before `when`, the earliest first."""
+        ...
+
+    async def page(self, after: Key | None, limit: int) -> list[Record]:
+        """Records in the order of their keys. One that can't be opened has an empty body and state "unreadable"."""
+        ...
+
+    async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
+        """Per credential, how many accounts are in each state; "valid" is told apart by time:
+        "expired" (expires_at has passed), "stale" (due_at has passed), else "valid".
+        """
+        ...
+
+    def changes(self) -> AsyncIterator[Key | None]:
+        """The keys that others have put, within a second of it; None: anything may have changed."""
+        ...
+
+    async def stash(self, name: str, value: bytes, seconds: float) -> None:
+        """Keep `value` under `name` for at most `seconds`."""
+        ...
+
+    async def take(self, name: str) -> bytes | None:
+        """Return what was stashed and forget it, in one step: of two takers one gets None."""
+        ...
+
+    async def lease(self, name: str, owner: str, seconds: float, *, succeed: str | None = None) -> str | None:
+        """Take or renew the lease `name` for `owner`. Returns None when `owner` has it, else who has it.
+
+        `succeed` names a holder that is known to be dead: its lease is taken over at once.
+        """
+        ...
+
+    async def release(self, name: str, owner: str) -> None:
+        """Give the lease back if `owner` still has it."""
+        ...
+
+    async def close(self) -> None: ...
