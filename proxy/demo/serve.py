@@ -1,0 +1,41 @@
+"""Serve an application for as long as a block lasts: the demo's servers, and those of tests."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+
+BASE_URL: Final = web.AppKey("base_url", str)  # set before the application's startup signal
+
+_STOP_AFTER: Final = 0.2  # seconds for requests in flight; a scripted delay may be longer than anyone waits
+
+
+@asynccontextmanager
+async def running(
+    app: web.Application,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+) -> AsyncIterator[str]:
+    """Yield the address of the server, without a slash at its end. Port 0: any free one.
+
+    The access log is off: a request's target may hold an authorization code.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listener:
+        shown_host = f"[{host}]" if ":" in host else host
+        scheme = "https" if ssl_context else "http"
+        app[BASE_URL] = f"{scheme}://{shown_host}:{listener.getsockname()[1]}"
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_AFTER)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listener, ssl_context=ssl_context).start()
+            yield app[BASE_URL]
+        finally:
+            await runner.cleanup()
