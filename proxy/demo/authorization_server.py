@@ -27,12 +27,7 @@ from proxy.demo.clients import Client
 from proxy.demo.faults import Answer, Fault, suffer
 from proxy.demo.ledger import Ledger, TokenAnswer
 from proxy.demo.pages import HEADERS, login_page, refusal_page
-from proxy.demo.protocol import (
-    AUTH_METHODS,
-    CODE_CHALLENGE_METHODS,
-    GRANT_TYPES,
-    Protocol,
-)
+from proxy.demo.protocol import AUTH_METHODS, CODE_CHALLENGE_METHODS, GRANT_TYPES, Protocol
 from proxy.demo.read_request import ReadRequest, basic_credentials, read_form
 from proxy.demo.serve import BASE_URL
 

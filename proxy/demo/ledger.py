@@ -8,11 +8,13 @@ answer may have been lost; outside it, two parties hold the same token, so the f
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from proxy.clock import Clock
+from proxy.demo.clients import Client
 
 CODE_LIFETIME = 60.0  # seconds; RFC 6749 section 4.1.2 asks for at most 600
 
@@ -27,25 +29,21 @@ class Family:
     revoked: bool = False
 
 
-class HasFamily(Protocol):
+@dataclass(slots=True, eq=False)
+class Issued:
+    """What came of a login. The methods are those that Authlib asks of codes and tokens."""
+
     family: Family
 
+    def check_client(self, client: Client) -> bool:
+        return self.family.client_id == client.client_id
 
-class _OfFamily:
-    """What Authlib asks of a code or a token (its `AuthorizationCodeMixin` and `TokenMixin`)."""
-
-    __slots__ = ()
-
-    def check_client(self: HasFamily, client: Any) -> bool:
-        return bool(self.family.client_id == client.client_id)
-
-    def get_scope(self: HasFamily) -> str:
+    def get_scope(self) -> str:
         return self.family.scope
 
 
 @dataclass(slots=True, eq=False)
-class Code(_OfFamily):
-    family: Family
+class Code(Issued):
     redirect_uri: str | None  # as the authorization request gave it
     code_challenge: str
     expires_at: float = 0.0
@@ -57,15 +55,13 @@ class Code(_OfFamily):
 
 
 @dataclass(slots=True, eq=False)
-class AccessToken(_OfFamily):
-    family: Family
+class AccessToken(Issued):
     expires_at: float
     revoked: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class RefreshToken(_OfFamily):
-    family: Family
+class RefreshToken(Issued):
     spent_at: float | None = None
     answer: TokenAnswer = field(default_factory=dict, repr=False)  # what it was exchanged for
 
@@ -126,13 +122,12 @@ class Ledger:
             exchanged.answer = answer
 
     def repeat(self, spent: RefreshToken) -> TokenAnswer:
-        """The answer once more, with a new access token only if that one has expired meanwhile."""
-        left = self.expires_in(spent.answer["access_token"])
-        if left < 1:
-            left = self._lifetime
+        """The answer once more, with a new access token only if that one is no longer good."""
+        if self.active(spent.answer["access_token"]) is None:
             spent.answer["access_token"] = new_access_token()
             self._save_access(spent.answer["access_token"], spent.family)
-        return {**spent.answer, "expires_in": int(left)}
+        left = math.ceil(self.expires_in(spent.answer["access_token"]))
+        return {**spent.answer, "expires_in": left}
 
     def _save_access(self, value: str, family: Family) -> None:
         self._access[value] = AccessToken(family, self._clock.boot() + self._lifetime)

@@ -27,11 +27,9 @@ async def running(
 
     The access log is off: a request's target may hold an authorization code.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listener:
-        shown_host = f"[{host}]" if ":" in host else host
+    with socket.create_server((host, port)) as listener:
         scheme = "https" if ssl_context else "http"
-        app[BASE_URL] = f"{scheme}://{shown_host}:{listener.getsockname()[1]}"
+        app[BASE_URL] = f"{scheme}://{host}:{listener.getsockname()[1]}"
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_AFTER)
         await runner.setup()
         try:

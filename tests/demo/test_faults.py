@@ -104,6 +104,42 @@ async def test_a_test_can_hold_a_request_on_either_side_of_the_commit(world: Any
     assert (await held)[0] == 200
 
 
+async def test_a_client_that_hangs_up_does_not_stop_the_commit(world: Any) -> None:
+    token = (await world.log_in())["refresh_token"]
+    arrived, go_on, committed = (asyncio.Event() for _ in range(3))
+
+    async def wait_before() -> None:
+        arrived.set()
+        await go_on.wait()
+
+    async def wait_after() -> None:
+        committed.set()
+
+    world.server.script(Fault(wait_before=wait_before, wait_after=wait_after))
+    gone = asyncio.create_task(world.refresh(token))
+    await arrived.wait()
+    gone.cancel()
+    await asyncio.wait([gone])
+    go_on.set()
+    await committed.wait()
+    assert (await world.refresh(token))[1]["error"] == "invalid_grant"
+
+
+async def test_a_request_that_is_held_does_not_hold_up_the_servers_stop(a_world: Any) -> None:
+    async with a_world() as world:
+        arrived = asyncio.Event()
+
+        async def wait_before() -> None:
+            arrived.set()
+            await asyncio.Event().wait()
+
+        world.server.script(Fault(wait_before=wait_before))
+        held = asyncio.create_task(world.refresh(world.server.issue("web", "alice")["refresh_token"]))
+        await arrived.wait()
+    with pytest.raises(aiohttp.ClientError):
+        await held
+
+
 async def test_faults_are_for_one_request_each_and_an_empty_one_lets_it_pass(world: Any) -> None:
     token = (await world.log_in())["refresh_token"]
     world.server.script(delay(0.01), Fault(), NAMED["invalid-grant"])

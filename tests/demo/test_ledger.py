@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.demo.ledger import Family, Ledger, new_access_token, new_refresh_token
+
+GRACE = 10
+
+
+class HandClock:
+    boot_id = "the only boot"
+    now = 0.0
+
+    def wall(self) -> float:
+        return self.now
+
+    def boot(self) -> float:
+        return self.now
+
+
+def new_answer() -> dict[str, Any]:
+    return {"access_token": new_access_token(), "refresh_token": new_refresh_token(), "expires_in": 60}
+
+
+uses = st.lists(st.tuples(st.integers(0, 8), st.sampled_from([0, 1, GRACE - 1, GRACE, 61])), max_size=20)
+
+
+@given(uses=uses, grace=st.sampled_from([0, GRACE]))
+def test_a_family_lives_until_a_spent_token_comes_outside_the_grace(
+    uses: list[tuple[int, float]], grace: int
+) -> None:
+    """Each use presents any token of the family so far, some seconds after the use before."""
+    clock = HandClock()
+    ledger = Ledger(clock, lifetime=60, rotation=True, grace=grace)
+    family = Family("web", "alice", "api")
+    issued = [new_answer()]
+    ledger.save(issued[0], family)
+    spent_at: dict[str, float] = {}
+    for pick, seconds in uses:
+        clock.now += seconds
+        value = issued[pick % len(issued)]["refresh_token"]
+        answered = ledger.present(value, "web")
+        if value in spent_at and clock.now - spent_at[value] >= grace:
+            assert answered is None
+            assert family.revoked
+            break
+        assert answered is not None
+        if value in spent_at:
+            again = ledger.repeat(answered)
+            successor = issued[[token["refresh_token"] for token in issued].index(value) + 1]
+            assert again["refresh_token"] == successor["refresh_token"]
+            assert ledger.active(again["access_token"]) == "alice"
+            assert 0 < again["expires_in"] <= 60
+            continue
+        issued.append(new_answer())
+        ledger.save(issued[-1], family, answered)
+        spent_at[value] = clock.now
+    assert ledger.families_revoked == family.revoked
+    if family.revoked:
+        assert all(ledger.present(token["refresh_token"], "web") is None for token in issued)
+        assert all(ledger.active(token["access_token"]) is None for token in issued)
