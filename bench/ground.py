@@ -1,0 +1,124 @@
+"""What every proxy in the bench stands on: a CA, the API behind it, and an authorization server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import socket
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+import proc
+import trustme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+HERE = Path(__file__).parent
+ANSWER_BYTES = 531
+TOKEN_LIFE = 30 * 24 * 3600  # seconds: no refresh while we measure
+
+
+class AtTemplate(Template):
+    """`@name` is filled in; `$name` stays, because configuration files use it themselves."""
+
+    delimiter = "@"
+
+
+@dataclass(frozen=True)
+class Ground:
+    folder: Path
+    ca: Path
+    token: str
+    token_endpoint: str
+    upstream_ports: Mapping[str, int]  # by scheme
+    load_cpu: int | None
+    proxy_cpu: int | None
+
+
+def fill(template: str, values: Mapping[str, object]) -> str:
+    return AtTemplate(template).substitute(values)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def answer() -> str:
+    """The API's small JSON answer."""
+    items = [{"id": n, "name": f"item {n}", "active": True} for n in range(1, 12)]
+    text = json.dumps({"items": items, "note": ""})
+    return json.dumps({"items": items, "note": "x" * (ANSWER_BYTES - len(text))})
+
+
+@contextlib.contextmanager
+def prepared(folder: Path, load_cpu: int | None, proxy_cpu: int | None) -> Iterator[Ground]:
+    """Upstream and authorization server run until the block ends."""
+    token = secrets.token_urlsafe(32)
+    plain_port, tls_port = free_ports(2)
+    ca = folder / "ca.pem"
+    home = folder / "upstream"
+    home.mkdir()
+    _write_certificates(ca, home)
+    values = {
+        "folder": home,
+        "plain_port": plain_port,
+        "tls_port": tls_port,
+        "certificate": home / "certificate.pem",
+        "key": home / "key.pem",
+        "token": token,
+        "answer": answer(),
+    }
+    config = home / "nginx.conf"
+    config.write_text(fill((HERE / "upstream.conf").read_text(), values))
+    command = ["nginx", "-e", "stderr", "-c", str(config)]
+    with proc.running(command, home, load_cpu) as upstream, _authorization_server(token) as token_endpoint:
+        # 401 is its readiness: it runs, and refuses who brings no token.
+        proc.wait_ready(upstream, f"http://127.0.0.1:{plain_port}/1k", home, status=401)
+        ports = {"http": plain_port, "https": tls_port}
+        yield Ground(folder, ca, token, token_endpoint, ports, load_cpu, proxy_cpu)
+
+
+def _write_certificates(ca_file: Path, home: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(ca_file))
+    issued = ca.issue_cert("localhost", "127.0.0.1")
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(str(home / "certificate.pem"), append=True)
+    issued.private_key_pem.write_to_path(str(home / "key.pem"))
+
+
+@contextlib.contextmanager
+def _authorization_server(token: str) -> Iterator[str]:
+    """A token endpoint that gives the one token to whoever asks."""
+    grant = json.dumps({"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFE}).encode()
+
+    class TokenEndpoint(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(grant)))
+            self.end_headers()
+            self.wfile.write(grant)
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), TokenEndpoint)
+    threading.Thread(target=server.serve_forever, name="authorization server", daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/token"
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,111 @@
+"""Start, watch and stop programs: always by the ids of the processes that we started. Linux only (/proc)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+START_PATIENCE = 15.0  # seconds until a start counts as failed
+STOP_PATIENCE = 5.0  # seconds between asking and killing
+
+
+class StartError(Exception):
+    """The program ended, or did not answer, before it was ready."""
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], folder: Path, cpu: int | None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `command` in `folder`, on `cpu` alone if one is given; what it prints goes to `folder`/output."""
+    pinned = command if cpu is None else ["taskset", "-c", str(cpu), *command]
+    with (folder / "output").open("wb") as output:
+        # A session of its own: Ctrl-C reaches only us, and we stop everything in order.
+        process = subprocess.Popen(
+            pinned, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    family = family_of(process.pid)
+    process.terminate()
+    try:
+        process.wait(STOP_PATIENCE)
+    except subprocess.TimeoutExpired:
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def family_of(pid: int) -> list[int]:
+    """The process and all that descend from it."""
+    family = [pid]
+    for member in family:  # grows while we walk it
+        for children in Path(f"/proc/{member}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                family += map(int, children.read_text().split())
+    return family
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time that the process and its descendants have used so far."""
+    ticks = 0
+    for member in family_of(pid):
+        with contextlib.suppress(OSError):
+            # The command's name, in brackets, may hold anything: count from behind it.
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / TICKS_PER_SECOND
+
+
+def resident_mib(pid: int) -> float:
+    """VmRSS of the process and its descendants; pages that they share are counted for each."""
+    kib = 0
+    for member in family_of(pid):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{member}/status").read_text().splitlines():
+                if line.startswith("VmRSS:"):
+                    kib += int(line.split()[1])
+    return kib / 1024
+
+
+def get(url: str) -> tuple[int | None, bytes]:
+    """Status and body of one GET; no status while nobody answers."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=5)
+    try:
+        connection.request("GET", parts.path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, HTTPException):
+        return None, b""
+    finally:
+        connection.close()
+
+
+def wait_ready(process: subprocess.Popen[bytes], url: str, folder: Path, *, status: int = 200) -> None:
+    """Return as soon as `url` answers with `status`."""
+    deadline = time.monotonic() + START_PATIENCE
+    seen = None
+    while time.monotonic() < deadline and process.poll() is None:
+        seen = get(url)[0]
+        if seen == status:
+            return
+        time.sleep(0.002)
+    what = f"ended with {process.returncode}" if process.poll() is not None else f"not ready (status {seen})"
+    last = (folder / "output").read_text(errors="replace").strip().splitlines()[-3:]
+    raise StartError(f"{what}: {' / '.join(last) or 'it printed nothing'}")
