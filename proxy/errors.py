@@ -5,6 +5,7 @@
     ├── StoreError              this machine: disk, key, another program
     │   ├── GenerationConflict  nobody: someone else wrote first, read again
     │   └── UnreadableRecord    a record that this key does not open; it is never overwritten
+    ├── AuthorizationServerError  what a request to an authorization server came to, by class
     ├── TokenError              no token for this request
     │   ├── LoginRequired       a person must log in
     │   ├── TokenUnavailable    the authorization server, for now; we are trying again
@@ -20,6 +21,7 @@ secret, nor text that an upstream or an authorization server sent.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 class ProxyError(Exception):
@@ -61,6 +63,25 @@ class GenerationConflict(StoreError):
 
 class UnreadableRecord(StoreError):
     """A record was sealed with another key, or is damaged. It is reported and left as it is."""
+
+
+Outcome = Literal["transient", "misconfigured", "login_required"]
+
+
+class AuthorizationServerError(ProxyError):
+    """A request to an authorization server did not give tokens.
+
+    `outcome` says what follows: "transient" (the same request may succeed later; it is unknown whether the
+    server acted), "misconfigured" (it refuses this client or this request), "login_required" (it refuses
+    this refresh token or code, for good). `error` is an RFC code or one of a fixed list, fit for a metric
+    label. `retry_after` is in seconds, where the server asked for a pause.
+    """
+
+    def __init__(self, outcome: Outcome, error: str, *, retry_after: float | None = None) -> None:
+        super().__init__(f"the authorization server's answer: {error}")
+        self.outcome: Outcome = outcome
+        self.error = error
+        self.retry_after = retry_after
 
 
 class TokenError(ProxyError):

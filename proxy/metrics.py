@@ -1,0 +1,142 @@
+"""Every metric, one list. Labels hold names from the configuration or the store, or a fixed list.
+
+What changes with time alone (states, expiry) is read from the tokens when somebody scrapes, by
+`TokenCollector`; what happens is counted where it happens.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+PREFIX: Final = "token_proxy_"
+METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
+)  # others are counted as "other": callers must not make series
+_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_TOKEN: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenHealth:
+    """One account as it is shown: times in Unix seconds, None where unknown."""
+
+    credential: str
+    account: str
+    state: str
+    issued_at: float | None
+    expires_at: float | None
+    refresh_due_at: float | None
+    refresh_expires_at: float | None
+    last_success_at: float | None
+    failures: int
+
+
+class Metrics:
+    """The counters and histograms, bound to one registry."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # they would double every series and say nothing
+        self.registry = CollectorRegistry()
+        self.token_refreshes = self._counter(
+            "token_refreshes", "Requests to a token endpoint by what they came to", "credential", "outcome", "error"
+        )
+        self.token_refresh_duration = self._histogram(
+            "token_refresh_duration_seconds", "How long a token endpoint took", _TOKEN, "credential"
+        )
+        self.token_wait = self._histogram(
+            "token_wait_seconds", "How long a request waited for a token", _TOKEN, "credential"
+        )
+        self.requests = self._counter("requests", "Requests that were routed", "route", "method", "code")
+        self.request_duration = self._histogram(
+            "request_duration_seconds", "From the request's head to the answer's end", _FAST, "route"
+        )
+        self.requests_in_flight = self._gauge("requests_in_flight", "Requests under way", "route")
+        self.upstream_unauthorized = self._counter(
+            "upstream_unauthorized", "Answers 401, and what was done with them", "route", "action"
+        )
+        self.upstream_connections = self._gauge(
+            "upstream_connections", "Connections to an upstream", "route", "state"
+        )
+        self.upstream_errors = self._counter("upstream_errors", "Exchanges an upstream broke", "route", "error")
+        self.refused = self._counter("refused", "Requests answered by the proxy itself", "reason")
+        build = self._gauge("build_info", "What runs here", "version", "python")
+        build.labels(version("token-proxy"), platform.python_version()).set(1)
+        ProcessCollector(namespace="token_proxy", registry=self.registry)
+
+    def show_tokens(self, read: Callable[[], Iterable[TokenHealth]], states: Iterable[str], limit: int) -> None:
+        """Export the health of the tokens that `read` gives; `limit` accounts a credential by name."""
+        self.registry.register(TokenCollector(read, tuple(states), limit))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(PREFIX + name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(PREFIX + name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
+
+
+def method_label(method: str) -> str:
+    return method if method in METHODS else "other"
+
+
+_GAUGES: Final[tuple[tuple[str, str, str], ...]] = (  # name, help, attribute of TokenHealth
+    ("token_expiry_timestamp_seconds", "When the access token expires", "expires_at"),
+    ("token_issued_timestamp_seconds", "When the access token was issued", "issued_at"),
+    ("token_refresh_due_timestamp_seconds", "When it will be refreshed", "refresh_due_at"),
+    ("token_last_refresh_success_timestamp_seconds", "The last success of this process", "last_success_at"),
+    ("refresh_token_expiry_timestamp_seconds", "When the refresh token expires", "refresh_expires_at"),
+    ("token_refresh_failures_consecutive", "Failed refreshes since the last success", "failures"),
+)
+
+
+class TokenCollector(Collector):
+    """Turns the tokens' health into samples at each scrape."""
+
+    def __init__(
+        self, read: Callable[[], Iterable[TokenHealth]], states: tuple[str, ...], limit: int
+    ) -> None:
+        self._read = read
+        self._states = states
+        self._limit = limit
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return ()  # nothing to check for clashes before the first scrape
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        by_credential: dict[str, list[TokenHealth]] = {}
+        for health in self._read():
+            by_credential.setdefault(health.credential, []).append(health)
+        yield self._state_family(by_credential)
+        named = [h for group in by_credential.values() if len(group) <= self._limit for h in group]
+        for name, text, attribute in _GAUGES:
+            family = GaugeMetricFamily(PREFIX + name, text, labels=("credential", "account"))
+            for health in named:
+                value = getattr(health, attribute)
+                if value is not None:
+                    family.add_metric((health.credential, health.account), value)
+            yield family
+
+    def _state_family(self, by_credential: dict[str, list[TokenHealth]]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            PREFIX + "token_state",
+            "1 for the state that the account is in; without an account, how many are in it",
+            labels=("credential", "account", "state"),
+        )
+        for credential, group in by_credential.items():
+            for state in self._states:
+                if len(group) > self._limit:
+                    family.add_metric((credential, "", state), sum(h.state == state for h in group))
+                    continue
+                for health in group:
+                    family.add_metric((credential, health.account, state), float(health.state == state))
+        return family

@@ -1,0 +1,180 @@
+"""A token endpoint's answer: status, content type, bytes -> Answer, or AuthorizationServerError. Pure.
+
+Everything that a client library is tempted to accept and must not: a 429 whose JSON has no "error", a
+login page with status 200, an access token with a line break in it. Whatever raises here leaves the
+stored token as it was. What is merely odd beside a good access token (an `expires_in` that is no number)
+is set aside instead: after a rotation, refusing the answer would lose the new refresh token.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from proxy.errors import AuthorizationServerError, Outcome
+from proxy.secret import Secret
+
+MAX_ANSWER: Final = 256 * 1024  # bytes; the largest tokens seen are a few KiB
+MAX_TOKEN: Final = 16 * 1024  # characters; more does not fit any server's header limits
+MAX_LIFETIME: Final = 10 * 365 * 86400.0  # seconds; above it, somebody sent a date or milliseconds
+MAX_RETRY_AFTER: Final = 300.0  # seconds; a longer pause would hide a server that came back
+
+# What an error code means (RFC 6749 section 5.2 and its extensions; below them, providers' own words).
+ERRORS: Final[dict[str, Outcome]] = {
+    "invalid_grant": "login_required",
+    "invalid_client": "misconfigured",
+    "invalid_request": "misconfigured",
+    "invalid_scope": "misconfigured",
+    "invalid_target": "misconfigured",  # RFC 8707
+    "unauthorized_client": "misconfigured",
+    "unsupported_grant_type": "misconfigured",
+    "access_denied": "misconfigured",
+    "server_error": "transient",
+    "slow_down": "transient",  # RFC 8628
+    "temporarily_unavailable": "transient",
+    "bad_refresh_token": "login_required",  # GitHub, with status 200
+    "interaction_required": "login_required",  # Microsoft
+    "invalid_code": "login_required",  # Zoho
+    "token_revoked": "login_required",  # Slack
+}
+TRY_LATER: Final = frozenset({408, 425, 429})  # RFC 9110 15.5.9, RFC 8470 5.2, RFC 6585 4
+REFRESH_LIFETIME_NAMES: Final = (  # no RFC names it; these do
+    "refresh_expires_in",  # Keycloak
+    "refresh_token_expires_in",  # GitHub, Microsoft B2C, Xero
+    "x_refresh_token_expires_in",  # Intuit
+)
+_TOKEN_CHARACTERS: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 A.12 VSCHAR, less the space that no header survives
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer (RFC 6749 section 5.1). Lifetimes in seconds, None where unknown."""
+
+    access_token: Secret
+    refresh_token: Secret | None
+    lifetime: float | None
+    refresh_lifetime: float | None
+    scope: str
+
+
+def parse(status: int, headers: Mapping[str, str], body: bytes, *, now: float = 0.0) -> Answer:
+    """Read an answer whole. `headers` is case-insensitive; `now` (Unix seconds) serves Retry-After dates."""
+    if status >= 500 or status in TRY_LATER:
+        raise AuthorizationServerError("transient", f"http_{status}", retry_after=retry_after(headers, now))
+    if 300 <= status < 400:
+        raise AuthorizationServerError("misconfigured", "redirect")
+    fields = _fields(headers, body)
+    error = fields.get("error") or fields.get("error_code")
+    if error:
+        raise _refused(error)
+    if fields.get("ok") is False:  # Slack's manner, without a code
+        raise AuthorizationServerError("transient", "other")
+    if status != 200:
+        raise AuthorizationServerError("transient", f"http_{status}")
+    return _granted(fields)
+
+
+def _refused(error: object) -> AuthorizationServerError:
+    code = error if isinstance(error, str) and error in ERRORS else "other"
+    return AuthorizationServerError(ERRORS.get(code, "transient"), code)
+
+
+def _granted(fields: dict[str, Any]) -> Answer:
+    access_token = _token(fields.get("access_token"))
+    if access_token is None:
+        raise AuthorizationServerError("transient", "no_access_token")
+    token_type = fields.get("token_type")
+    if not isinstance(token_type, str) or token_type.lower() != "bearer":
+        raise AuthorizationServerError("misconfigured", "token_type")
+    lifetimes = (_lifetime(fields.get(name)) for name in REFRESH_LIFETIME_NAMES)
+    return Answer(
+        access_token=access_token,
+        refresh_token=_token(fields.get("refresh_token")),
+        lifetime=_lifetime(fields.get("expires_in")),
+        refresh_lifetime=next((seconds for seconds in lifetimes if seconds), None),
+        scope=_scope(fields.get("scope")),
+    )
+
+
+def _fields(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    if len(body) > MAX_ANSWER:
+        raise AuthorizationServerError("transient", "too_large")
+    body = _decoded(headers.get("Content-Encoding", ""), body)
+    content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    try:
+        text = body.decode("utf-8-sig")
+        if content_type == "application/x-www-form-urlencoded":  # old GitHub, Facebook
+            return _unique(parse_qsl(text, strict_parsing=True))
+        fields = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise AuthorizationServerError("transient", "not_json") from error
+    if not isinstance(fields, dict):
+        raise AuthorizationServerError("transient", "not_json")
+    return fields
+
+
+def _decoded(encoding: str, body: bytes) -> bytes:
+    """Undo gzip, which some servers send unasked, without letting it unfold past the limit."""
+    if encoding.lower() not in {"gzip", "x-gzip"}:
+        return body
+    try:
+        plain = zlib.decompressobj(wbits=31).decompress(body, MAX_ANSWER + 1)
+    except zlib.error as error:
+        raise AuthorizationServerError("transient", "not_json") from error
+    if len(plain) > MAX_ANSWER:
+        raise AuthorizationServerError("transient", "too_large")
+    return plain
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a name stands twice")
+    return fields
+
+
+def _no_constant(_name: str) -> None:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _token(value: object) -> Secret | None:
+    if not isinstance(value, str) or len(value) > MAX_TOKEN or not _TOKEN_CHARACTERS.fullmatch(value):
+        return None
+    return Secret(value)
+
+
+def _lifetime(value: object) -> float | None:
+    """Seconds, from a number or a numeric string; None for whatever else a server may say."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) and 0 < seconds <= MAX_LIFETIME else None
+
+
+def _scope(value: object) -> str:
+    if isinstance(value, list):
+        value = " ".join(item for item in value if isinstance(item, str))
+    return value if isinstance(value, str) else ""
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds to wait by a Retry-After field (RFC 9110 section 10.2.3: seconds or a date), capped."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        seconds = float(value[:9])
+    else:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return min(seconds, MAX_RETRY_AFTER) if seconds >= 0 else None

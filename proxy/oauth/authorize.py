@@ -1,0 +1,68 @@
+"""The way through the browser: the authorization request, and what comes back (RFC 6749 section 4.1).
+
+PKCE with S256 always (RFC 7636; RFC 9700 section 2.1.1). Pure, but for the two random values.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+
+from proxy.config.model import Credential
+
+
+def new_state() -> str:
+    """256 bits: RFC 6749 section 10.12 wants it unguessable."""
+    return secrets.token_urlsafe(32)
+
+
+def new_verifier() -> str:
+    """64 characters of the unreserved set (RFC 7636 section 4.1 allows 43 to 128)."""
+    return secrets.token_urlsafe(48)
+
+
+def authorization_url(
+    credential: Credential, endpoint: str, *, redirect_uri: str, state: str, verifier: str
+) -> str:
+    """Where the browser is sent."""
+    url: str = prepare_grant_uri(
+        endpoint,
+        credential.client_id,
+        "code",
+        redirect_uri=redirect_uri,
+        scope=" ".join(credential.scopes) or None,
+        state=state,
+        code_challenge=create_s256_code_challenge(verifier),
+        code_challenge_method="S256",
+        **credential.authorize_params,
+    )
+    return url
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """The parameters of a redirect back to us (RFC 6749 sections 4.1.2 and 4.1.2.1, RFC 9207)."""
+
+    state: str
+    code: str
+    error: str
+    iss: str | None
+
+
+def read_callback(parameters: Mapping[str, str]) -> Callback:
+    return Callback(
+        state=parameters.get("state", ""),
+        code=parameters.get("code", ""),
+        error=parameters.get("error", ""),
+        iss=parameters.get("iss"),
+    )
+
+
+def callback_parameters(url: str) -> dict[str, str]:
+    """The query parameters of a redirect URL that a person pasted."""
+    return dict(parse_qsl(urlsplit(url.strip()).query, keep_blank_values=True))

@@ -1,0 +1,109 @@
+"""Every call to an authorization server, and the only place in oauth/ that knows aiohttp.
+
+No redirect is followed (a 307 would post the refresh token somewhere else), no cookie kept, no proxy or
+netrc taken from the environment, no answer read past its limit or its time.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import aiohttp
+from cachetools import LRUCache
+
+from proxy.config.model import Credential, Limits
+from proxy.errors import AuthorizationServerError
+from proxy.oauth.answer import MAX_ANSWER
+
+# Which word a failed call gets in logs and metrics; the first that fits. None of these gave an answer.
+_FAILURES: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (aiohttp.ClientConnectorCertificateError, "tls"),
+    (aiohttp.ClientSSLError, "tls"),
+    (ssl.SSLError, "tls"),
+    (aiohttp.ClientConnectorDNSError, "dns"),
+    (aiohttp.ClientConnectorError, "unreachable"),
+    (TimeoutError, "timeout"),
+    (aiohttp.ClientError, "connection_lost"),
+    (OSError, "connection_lost"),
+    (ValueError, "connection_lost"),  # what aiohttp raises for some malformed answers
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]  # case-insensitive
+    body: bytes
+
+
+class Fetcher:
+    """One aiohttp session for all authorization servers. Use as an async context manager."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._session: aiohttp.ClientSession | None = None
+        self._contexts: LRUCache[Path | None, ssl.SSLContext] = LRUCache(maxsize=32)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def fetch(
+        self, credential: Credential, method: str, url: str, headers: Mapping[str, str], body: str | None
+    ) -> Reply:
+        """Send one request and read its answer. Raises AuthorizationServerError("transient", …)."""
+        try:
+            return await self._exchange(credential, method, url, headers, body)
+        except tuple(kind for kind, _ in _FAILURES) as error:
+            name = next(name for kind, name in _FAILURES if isinstance(error, kind))
+            raise AuthorizationServerError("transient", name) from error
+
+    async def _exchange(
+        self, credential: Credential, method: str, url: str, headers: Mapping[str, str], body: str | None
+    ) -> Reply:
+        async with self._open().request(
+            method,
+            url,
+            data=None if body is None else body.encode(),
+            headers={**headers, "Accept-Encoding": "identity"},
+            allow_redirects=False,
+            ssl=self._context(credential) if url.startswith("https:") else True,
+        ) as response:
+            received = bytearray()
+            async for chunk in response.content.iter_any():
+                received += chunk
+                if len(received) > MAX_ANSWER:  # one byte more is enough to know
+                    break
+            return Reply(response.status, response.headers, bytes(received))
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                connector=aiohttp.TCPConnector(limit_per_host=8),  # one herd must not open a thousand
+                timeout=aiohttp.ClientTimeout(
+                    total=self._limits.authorization_server_total,
+                    sock_connect=self._limits.authorization_server_connect,
+                ),
+            )
+        return self._session
+
+    def _context(self, credential: Credential) -> ssl.SSLContext:
+        ca = credential.tls.ca if credential.tls else None
+        if ca not in self._contexts:
+            context = ssl.create_default_context(cafile=ca)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9325 section 3.1.1
+            self._contexts[ca] = context
+        return self._contexts[ca]

@@ -1,0 +1,33 @@
+"""A token set as an authorization server gave it, with absolute times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What one answer of a token endpoint came to. Never changed, only replaced.
+
+    `access_token` is None while nothing but a refresh token is known (a seed from the configuration).
+    Ages are counted from when the request was *sent*: the server's clock started after that.
+    """
+
+    access_token: Secret | None
+    refresh_token: Secret | None
+    server: str  # the issuer or token endpoint that gave it: it is never sent anywhere else
+    client_id: str  # the client it was given to
+    issued_at: float  # Unix seconds
+    issued_boot: float  # the same instant on the boot clock ...
+    boot_id: str  # ... of this boot
+    lifetime: float | None = None  # seconds, of the access token; None: the server did not say
+    refresh_expires_at: float | None = None  # Unix seconds; None: unknown
+    scope: str = ""  # as granted, space separated; empty: as requested
+    seed: str = ""  # hash of the configured refresh token that it descends from
+
+    @property
+    def expires_at(self) -> float | None:
+        """Unix seconds, by this machine's wall clock at the time of issue."""
+        return None if self.lifetime is None else self.issued_at + self.lifetime

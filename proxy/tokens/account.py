@@ -1,0 +1,135 @@
+"""One account's token in memory: what a request reads, and what is known of its health.
+
+Everything here is plain data and time; who refreshes and saves is manager.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.clock import Clock
+from proxy.config.model import Credential
+from proxy.errors import AuthorizationServerError, LoginRequired, Misconfigured, TokenError, TokenUnavailable
+from proxy.oauth.token import Token
+from proxy.store.base import Key
+from proxy.tokens import life
+from proxy.tokens.life import TokenState
+
+NEVER: Final = float("-inf")
+MISCONFIGURED_PAUSE: Final = 120.0  # seconds; only a person can mend it, but a server's fault may look the same
+
+
+class Served:
+    """What is attached to requests; its identity tells one token from the next."""
+
+    __slots__ = ("authorization",)
+
+    def __init__(self, token: Token) -> None:
+        assert token.access_token is not None
+        self.authorization = b"Bearer " + token.access_token.reveal().encode("ascii")
+
+    def __repr__(self) -> str:
+        return "Served(***)"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A record as read back: `token` is None where it holds none for this server and client."""
+
+    generation: int
+    state: str
+    token: Token | None
+    due_at: float | None
+
+
+NOTHING: Final = Held(generation=0, state="absent", token=None, due_at=None)
+
+
+@dataclass(frozen=True, slots=True)
+class LastRefresh:
+    at: float  # Unix seconds
+    outcome: str
+    error: str
+
+
+class Account:
+    """The state of one account in this process. `ready()` is all that the everyday request asks."""
+
+    def __init__(self, key: Key, credential: Credential, clock: Clock) -> None:
+        self.key = key
+        self.credential = credential
+        self.held = NOTHING
+        self.loaded = False
+        self.served: Served | None = None
+        self.fresh_until = NEVER  # boot clock, as the next three
+        self.usable_until = NEVER
+        self.hold_until = NEVER  # no refresh before this: it failed a moment ago
+        self.rejected_at = NEVER  # the last time that a 401 started a refresh
+        self.failures = 0
+        self.failure: AuthorizationServerError | None = None
+        self.last_refresh: LastRefresh | None = None
+        self.last_success_at: float | None = None
+        self.flight: asyncio.Task[None] | None = None
+        self._clock = clock
+
+    def take(self, held: Held) -> None:
+        """Serve what the store holds from now on."""
+        if held.token != self.held.token or self.served is None:
+            has_access = held.token is not None and held.token.access_token is not None
+            self.served = Served(held.token) if held.token and has_access else None
+        if held.generation != self.held.generation:
+            self.failures, self.failure, self.hold_until = 0, None, NEVER
+        self.held, self.loaded = held, True
+        if held.token is None:
+            self.fresh_until = self.usable_until = NEVER
+            return
+        window = life.window(held.token, held.due_at, self._clock)
+        self.fresh_until, self.usable_until = window.due, window.expired
+
+    def failed(self, error: AuthorizationServerError) -> None:
+        """Remember a failure and hold the next refresh back for a while."""
+        self.failures += 1
+        self.failure = error
+        pause = MISCONFIGURED_PAUSE if error.outcome == "misconfigured" else life.backoff(self.failures)
+        self.hold_until = self._clock.boot() + max(pause, error.retry_after or 0.0)
+
+    def state(self) -> TokenState:
+        if self.failure is not None and self.failure.outcome == "misconfigured":
+            return "misconfigured"
+        if self.held.state == "login_required":
+            return "login_required"
+        if self.held.token is None:
+            return "absent"
+        now = self._clock.boot()
+        if now >= self.usable_until:
+            return "expired"
+        return "valid" if now < self.fresh_until else "stale"
+
+    @property
+    def can_refresh(self) -> bool:
+        """Whether a request to the token endpoint could help, without a person."""
+        if self.credential.grant == "client_credentials":
+            return self.held.state != "logged_out"
+        token = self.held.token
+        return self.held.state == "valid" and token is not None and token.refresh_token is not None
+
+    @property
+    def on_hold(self) -> bool:
+        return self._clock.boot() < self.hold_until
+
+    def why_not(self) -> TokenError:
+        """The reason that there is no token now, in words for who gets the answer."""
+        if not self.can_refresh:
+            return LoginRequired(f"{self.key} has no tokens that work: a person must log in")
+        if self.failure is not None and self.failure.outcome == "misconfigured":
+            return Misconfigured(
+                f"the authorization server refuses the client of credential {self.key.credential!r}: "
+                "check its client_id, client_secret, scopes and endpoints"
+            )
+        wait = max(1, round(self.hold_until - self._clock.boot() + 0.5)) if self.on_hold else 1
+        return TokenUnavailable(
+            f"no valid token for {self.key} now; the authorization server is asked again shortly",
+            retry_after=wait,
+        )

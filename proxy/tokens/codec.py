@@ -1,0 +1,42 @@
+"""A token as bytes for the store, and back. What can't be read back is refused, never guessed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from proxy.errors import UnreadableRecord
+from proxy.oauth.token import Token
+from proxy.secret import Secret
+
+_SECRETS = ("access_token", "refresh_token")
+_PLAIN = (
+    "server",
+    "client_id",
+    "issued_at",
+    "issued_boot",
+    "boot_id",
+    "lifetime",
+    "refresh_expires_at",
+    "scope",
+    "seed",
+)
+
+
+def encode(token: Token) -> bytes:
+    """JSON with the secrets in clear: only what seals it may be given this."""
+    fields: dict[str, Any] = {name: getattr(token, name) for name in _PLAIN}
+    for name in _SECRETS:
+        secret = getattr(token, name)
+        fields[name] = None if secret is None else secret.reveal()
+    return json.dumps(fields).encode()
+
+
+def decode(body: bytes) -> Token:
+    """Raises UnreadableRecord."""
+    try:
+        fields = json.loads(body)
+        secrets = {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
+        return Token(**secrets, **{name: fields[name] for name in _PLAIN})
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableRecord("a stored token can't be read: was it written by a newer version?") from error

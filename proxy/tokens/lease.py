@@ -1,0 +1,85 @@
+"""One refresher at a time across processes: a short lease, renewed while the work lasts.
+
+The holder's name says which process of which boot it is. A holder that died on this host is succeeded at
+once instead of being waited for; one that can't be judged from here (another host, another container) is
+waited for until its lease ends. A lease cannot stop a paused process: generations do that (store/base.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from proxy import tasks
+from proxy.errors import StoreError
+from proxy.store.base import Store
+
+LIFETIME: Final = 3.0  # seconds; long enough for a busy machine, short enough to wait out a dead neighbour
+RENEW_EVERY: Final = 1.0  # seconds
+ASK_AGAIN: Final = 0.05  # seconds, while another process has it
+
+
+@asynccontextmanager
+async def held(store: Store, name: str, owner: str) -> AsyncIterator[None]:
+    """Wait for the lease and keep it for the length of the block. Raises StoreError."""
+    await _take(store, name, owner)
+    renewing = tasks.spawn(_renew(store, name, owner), f"renew {name}")
+    try:
+        yield
+    finally:
+        await tasks.cancel(renewing)
+        await store.release(name, owner)
+
+
+async def _take(store: Store, name: str, owner: str) -> None:
+    succeed = None
+    while holder := await store.lease(name, owner, LIFETIME, succeed=succeed):
+        succeed = holder if is_dead(holder, owner) else None
+        if succeed is None:
+            await asyncio.sleep(ASK_AGAIN)
+
+
+async def _renew(store: Store, name: str, owner: str) -> None:
+    while True:
+        await asyncio.sleep(RENEW_EVERY)
+        try:
+            await store.lease(name, owner, LIFETIME)
+        except StoreError:
+            continue  # the save will meet the same store and say so; until then keep trying
+
+
+def this_process(boot_id: str) -> str:
+    """boot / pid namespace / pid / start time: no other process ever had this name."""
+    pid = os.getpid()
+    return f"{boot_id}/{_pid_namespace()}/{pid}/{_start_time(pid) or uuid.uuid4().hex}"
+
+
+def is_dead(holder: str, me: str) -> bool:
+    """True only if it is certain that the process which holds the lease has ended."""
+    boot_id, namespace, pid, started = holder.split("/")
+    if not namespace or [boot_id, namespace] != me.split("/")[:2]:
+        return False
+    return _start_time(int(pid)) != started
+
+
+def _pid_namespace() -> str:
+    """Processes that see the same pids share this; empty where the system doesn't tell."""
+    try:
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str:
+    """Clock ticks from boot to the process's start (proc(5), field 22); empty if there is none such."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    return "" if fields[0] == "Z" else fields[19]
