@@ -31,11 +31,17 @@ class Record:
 
     key: Key
     generation: int  # 1 at the first login, then one more for each put
-    state: str  # "valid", "login_required" or "logged_out" (a tombstone); what follows from time is not stored
+    state: str  # "valid", "login_required", "logged_out" (a tombstone); what follows from time is not stored
     due_at: float | None  # when to refresh ahead of time; None: never by itself
     expires_at: float | None  # of the access token; None: unknown
     body: bytes  # sealed below seal.py, plain JSON above it
-    intent: bytes | None = None  # a refresh that was sent and not yet saved; a put clears it
+    intent: bytes | None = None  # a refresh sent and not yet saved: `intend` sets it, a put clears it
+
+
+def must_advance(record: Record, expected: int) -> None:
+    """Every put is of a higher generation, or a late writer could not be told from a new one."""
+    if record.generation <= expected:
+        raise ValueError(f"{record.key}: generation {record.generation} can't follow {expected}")
 
 
 class Store(Protocol):
@@ -67,7 +73,10 @@ class Store(Protocol):
         ...
 
     async def page(self, after: Key | None, limit: int) -> list[Record]:
-        """Records in the order of their keys. One that can't be opened has an empty body and state "unreadable"."""
+        """Records in the order of their keys, those after `after`.
+
+        One that can't be opened has an empty body and state "unreadable".
+        """
         ...
 
     async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
@@ -77,7 +86,12 @@ class Store(Protocol):
         ...
 
     def changes(self) -> AsyncIterator[Key | None]:
-        """The keys that others have put, within a second of it; None: anything may have changed."""
+        """The keys put since this was called, each within a second; None: anything may have changed.
+
+        It begins with the call, not with the first step of the iterator: call it, then load, and nothing
+        slips between. Own puts may be among the keys. A store that can't be read for a while is waited for,
+        not raised; the iterator ends when the store is closed.
+        """
         ...
 
     async def stash(self, name: str, value: bytes, seconds: float) -> None:

@@ -1,0 +1,139 @@
+"""A store that forgets everything when the process ends: for tests, the demo, and as the plainest example.
+
+The "others" whose puts `changes` tells of are the other users of the same object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from proxy.clock import Clock
+from proxy.errors import GenerationConflict
+from proxy.store.base import Key, Record, must_advance
+
+
+class _Stashed(NamedTuple):
+    value: bytes
+    until: float  # Unix seconds
+
+
+class _Lease(NamedTuple):
+    owner: str
+    until: float  # on the boot clock
+
+
+class MemoryStore:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._identity = secrets.token_hex(4)
+        self._records: dict[Key, Record] = {}
+        self._stashed: dict[str, _Stashed] = {}
+        self._leases: dict[str, _Lease] = {}
+        self._changed: dict[Key, int] = {}  # key -> number of its last put, in the order of the puts
+        self._puts = 0
+        self._news = asyncio.Event()  # set, and replaced, by each put and by close
+        self._closed = False
+
+    async def identity(self) -> str:
+        return self._identity
+
+    async def get(self, key: Key) -> Record | None:
+        return self._records.get(key)
+
+    async def put(self, record: Record, *, expected: int) -> None:
+        must_advance(record, expected)
+        if self._generation(record.key) != expected:
+            raise GenerationConflict(f"{record.key} was changed by someone else: read it again")
+        self._records[record.key] = replace(record, intent=None)
+        self._puts += 1
+        self._changed.pop(record.key, None)
+        self._changed[record.key] = self._puts
+        self._wake_watchers()
+
+    async def intend(self, key: Key, generation: int, intent: bytes) -> None:
+        record = self._records.get(key)
+        if record is None or record.generation != generation:
+            raise GenerationConflict(f"{key} was changed by someone else: read it again")
+        self._records[key] = replace(record, intent=intent)
+
+    async def due_before(self, when: float, limit: int) -> list[tuple[float, Key]]:
+        due = [
+            (record.due_at, record.key)
+            for record in self._records.values()
+            if record.state == "valid" and record.due_at is not None and record.due_at < when
+        ]
+        return sorted(due)[:limit]
+
+    async def page(self, after: Key | None, limit: int) -> list[Record]:
+        keys = sorted(key for key in self._records if after is None or key > after)
+        return [self._records[key] for key in keys[:limit]]
+
+    async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
+        counts: dict[str, Counter[str]] = {}
+        for record in self._records.values():
+            counts.setdefault(record.key.credential, Counter())[_state_at(record, now)] += 1
+        return counts
+
+    def changes(self) -> AsyncIterator[Key | None]:
+        return self._changes_after(self._puts)
+
+    async def _changes_after(self, seen: int) -> AsyncIterator[Key | None]:
+        while not self._closed:
+            news = self._news
+            unseen = [(number, key) for key, number in self._changed.items() if number > seen]
+            for number, key in unseen:
+                seen = number
+                yield key
+            if not unseen:
+                await news.wait()
+
+    async def stash(self, name: str, value: bytes, seconds: float) -> None:
+        now = self._clock.wall()
+        self._stashed = {name: kept for name, kept in self._stashed.items() if kept.until > now}
+        self._stashed[name] = _Stashed(value, now + seconds)
+
+    async def take(self, name: str) -> bytes | None:
+        stashed = self._stashed.pop(name, None)
+        if stashed is None or stashed.until <= self._clock.wall():
+            return None
+        return stashed.value
+
+    async def lease(self, name: str, owner: str, seconds: float, *, succeed: str | None = None) -> str | None:
+        held = self._leases.get(name)
+        now = self._clock.boot()
+        if held is not None and held.until > now and held.owner not in {owner, succeed}:
+            return held.owner
+        self._leases[name] = _Lease(owner, now + seconds)
+        return None
+
+    async def release(self, name: str, owner: str) -> None:
+        held = self._leases.get(name)
+        if held is not None and held.owner == owner:
+            del self._leases[name]
+
+    async def close(self) -> None:
+        self._closed = True
+        self._wake_watchers()
+
+    def _generation(self, key: Key) -> int:
+        record = self._records.get(key)
+        return 0 if record is None else record.generation
+
+    def _wake_watchers(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+def _state_at(record: Record, now: float) -> str:
+    if record.state != "valid":
+        return record.state
+    if record.expires_at is not None and record.expires_at <= now:
+        return "expired"
+    if record.due_at is not None and record.due_at <= now:
+        return "stale"
+    return "valid"

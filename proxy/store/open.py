@@ -1,0 +1,41 @@
+"""From `store.url` to a store, sealed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final
+
+from proxy.clock import Clock
+from proxy.errors import StoreError
+from proxy.secret import Secret
+from proxy.store.base import Store
+from proxy.store.key import KEY_BYTES, decode_key, load_or_create_key
+from proxy.store.memory import MemoryStore
+from proxy.store.seal import SealedStore
+from proxy.store.sqlite import SQLiteStore
+
+KEY_FILE: Final = "store.key"
+
+
+async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock) -> Store:
+    """Raises StoreError."""
+    scheme, _, name = url.partition(":")
+    if scheme == "memory" and not name:
+        return SealedStore(MemoryStore(clock), decode_key(key.reveal()) if key else os.urandom(KEY_BYTES))
+    if scheme == "sqlite" and name:
+        path = state_dir / name
+        secret = decode_key(key.reveal()) if key else await asyncio.to_thread(_own_key, state_dir, path)
+        return SealedStore(await SQLiteStore.open(path, clock), secret)
+    raise StoreError("store.url is not known here: use sqlite:NAME or memory:")
+
+
+def _own_key(state_dir: Path, database: Path) -> bytes:
+    """The key beside the database, made before it. A new key for an old database would open nothing in it."""
+    path = state_dir / KEY_FILE
+    if os.path.lexists(database) and not os.path.lexists(path):
+        raise StoreError(
+            f"{database} is there, but its key {path} is not: put the key back, or move both away"
+        )
+    return load_or_create_key(path)

@@ -1,0 +1,136 @@
+"""Seals what a store keeps: AES-256-GCM around the bodies, intents and stashes of any store.
+
+    blob = version (1) | key id (4) | nonce (12, random for each write) | ciphertext and tag
+
+Sealed along with each value, though not stored with it, is what it is and whose: kind, name, generation.
+A blob that is moved to another record, or an old one put back under a newer number, does not open.
+A key may seal 2^32 values before random nonces become a risk (NIST SP 800-38D section 8.3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from proxy.errors import UnreadableRecord
+from proxy.store.base import Key, Record, Store
+
+_VERSION: Final = b"\x01"
+_KEY_ID_BYTES: Final = 4
+_NONCE_BYTES: Final = 12
+_HEAD_BYTES: Final = len(_VERSION) + _KEY_ID_BYTES
+
+
+class Sealer:
+    """Seals and opens single values with one key of 32 bytes."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+        self._head = _VERSION + hashlib.sha256(b"token-proxy key id\0" + key).digest()[:_KEY_ID_BYTES]
+
+    def seal(self, plain: bytes, *context: str | int) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return self._head + nonce + self._cipher.encrypt(nonce, plain, _bound(context))
+
+    def open(self, blob: bytes, *context: str | int) -> bytes:
+        """Raises InvalidTag for whatever `seal` did not make with this key and this context."""
+        head, nonce, sealed = (
+            blob[:_HEAD_BYTES],
+            blob[_HEAD_BYTES : _HEAD_BYTES + _NONCE_BYTES],
+            blob[_HEAD_BYTES + _NONCE_BYTES :],
+        )
+        if head != self._head or len(nonce) != _NONCE_BYTES:
+            raise InvalidTag
+        return self._cipher.decrypt(nonce, sealed, _bound(context))
+
+
+def _bound(context: tuple[str | int, ...]) -> bytes:
+    """Each part after its length: no two contexts make the same bytes."""
+    parts = [str(part).encode() for part in context]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+class SealedStore:
+    """Any store, with everything secret in it sealed. The names of stashes are hashed."""
+
+    def __init__(self, store: Store, key: bytes) -> None:
+        self._store = store
+        self._sealer = Sealer(key)
+
+    async def identity(self) -> str:
+        return await self._store.identity()
+
+    async def get(self, key: Key) -> Record | None:
+        record = await self._store.get(key)
+        return None if record is None else self._opened(record)
+
+    async def put(self, record: Record, *, expected: int) -> None:
+        await self.get(record.key)  # raises for what this key doesn't open: that is never overwritten
+        body = self._sealer.seal(record.body, "body", *record.key, record.generation)
+        await self._store.put(replace(record, body=body), expected=expected)
+
+    async def intend(self, key: Key, generation: int, intent: bytes) -> None:
+        await self.get(key)  # as for put
+        await self._store.intend(key, generation, self._sealer.seal(intent, "intent", *key, generation))
+
+    async def due_before(self, when: float, limit: int) -> list[tuple[float, Key]]:
+        return await self._store.due_before(when, limit)
+
+    async def page(self, after: Key | None, limit: int) -> list[Record]:
+        return [self._opened_or_marked(record) for record in await self._store.page(after, limit)]
+
+    async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
+        return await self._store.counts(now)
+
+    def changes(self) -> AsyncIterator[Key | None]:
+        return self._store.changes()
+
+    async def stash(self, name: str, value: bytes, seconds: float) -> None:
+        hidden = _hidden(name)
+        await self._store.stash(hidden, self._sealer.seal(value, "stash", hidden), seconds)
+
+    async def take(self, name: str) -> bytes | None:
+        hidden = _hidden(name)
+        blob = await self._store.take(hidden)
+        try:
+            return None if blob is None else self._sealer.open(blob, "stash", hidden)
+        except InvalidTag:
+            raise UnreadableRecord("a login was begun with another key: begin it again") from None
+
+    async def lease(self, name: str, owner: str, seconds: float, *, succeed: str | None = None) -> str | None:
+        return await self._store.lease(name, owner, seconds, succeed=succeed)
+
+    async def release(self, name: str, owner: str) -> None:
+        await self._store.release(name, owner)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    def _opened(self, record: Record) -> Record:
+        whose = (*record.key, record.generation)
+        try:
+            body = self._sealer.open(record.body, "body", *whose)
+            intent = record.intent and self._sealer.open(record.intent, "intent", *whose)
+        except InvalidTag:
+            raise UnreadableRecord(
+                f"the tokens of {record.key} are damaged or were sealed with another key: "
+                "give the store the key that it had, or move the store away and log in again"
+            ) from None
+        return replace(record, body=body, intent=intent)
+
+    def _opened_or_marked(self, record: Record) -> Record:
+        try:
+            return self._opened(record)
+        except UnreadableRecord:
+            return replace(record, state="unreadable", body=b"", intent=None)
+
+
+def _hidden(name: str) -> str:
+    """The name of a stash is a secret itself (a login's state), long enough that a plain hash hides it."""
+    return hashlib.sha256(name.encode()).hexdigest()

@@ -1,0 +1,224 @@
+"""The store of one host: a SQLite file, shared by all processes that open it.
+
+SQLite blocks, so each store has one connection in one thread of its own, which runs the calls one after
+the other. A call is one transaction: a caller that is cancelled while it waits leaves it done or not begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from proxy.clock import Clock
+from proxy.errors import GenerationConflict, StoreError
+from proxy.store.base import Key, Record, must_advance
+from proxy.store.sqlite_file import open_database, store_error
+
+T = TypeVar("T")
+Rows = list[tuple[Any, ...]]
+Values = tuple[str | bytes | float | None, ...]
+
+LOOK_EVERY: Final = 0.25  # seconds between two looks for what others have put
+_CHANGES_AT_ONCE: Final = 1000
+
+_GET: Final = """
+    SELECT credential, account, generation, state, due_at, expires_at, body, intent FROM tokens
+    WHERE credential = ? AND account = ?"""
+_PAGE: Final = """
+    SELECT credential, account, generation, state, due_at, expires_at, body, intent FROM tokens
+    WHERE (credential, account) > (?, ?) ORDER BY credential, account LIMIT ?"""
+_GENERATION: Final = "SELECT generation FROM tokens WHERE credential = ? AND account = ?"
+_COUNT_PUT: Final = "UPDATE meta SET changed = changed + 1 RETURNING changed"
+_PUT: Final = """
+    INSERT OR REPLACE INTO tokens
+    (credential, account, generation, state, due_at, expires_at, body, intent, changed)
+    VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?)"""
+_INTEND: Final = """
+    UPDATE tokens SET intent = ? WHERE credential = ? AND account = ? AND generation = ? RETURNING 1"""
+_DUE: Final = """
+    SELECT due_at, credential, account FROM tokens WHERE state = 'valid' AND due_at < ?
+    ORDER BY due_at, credential, account LIMIT ?"""
+_COUNTS: Final = """
+    SELECT credential, CASE
+        WHEN state <> 'valid' THEN state
+        WHEN expires_at <= :now THEN 'expired'
+        WHEN due_at <= :now THEN 'stale'
+        ELSE 'valid' END AS state_now, count(*)
+    FROM tokens GROUP BY credential, state_now"""
+_LAST_PUT: Final = "SELECT changed FROM meta"
+_CHANGES: Final = "SELECT credential, account, changed FROM tokens WHERE changed > ? ORDER BY changed LIMIT ?"
+_SWEEP: Final = "DELETE FROM stash WHERE expires_at <= ?"
+_STASH: Final = "INSERT OR REPLACE INTO stash (name, value, expires_at) VALUES (?, ?, ?)"
+_TAKE: Final = "DELETE FROM stash WHERE name = ? RETURNING value, expires_at"
+_HOLDER: Final = "SELECT owner FROM leases WHERE name = ? AND boot_id = ? AND until > ?"
+_LEASE: Final = "INSERT OR REPLACE INTO leases (name, owner, until, boot_id) VALUES (?, ?, ?, ?)"
+_RELEASE: Final = "DELETE FROM leases WHERE name = ? AND owner = ?"
+
+_log = logging.getLogger("proxy.store")
+
+
+class SQLiteStore:
+    """Made by `open`."""
+
+    def __init__(
+        self, path: Path, clock: Clock, connection: sqlite3.Connection, thread: ThreadPoolExecutor
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._connection = connection
+        self._thread = thread
+        self._seen = 0  # the last put that any watcher of this store was told of
+        self._closed = False
+
+    @classmethod
+    async def open(cls, path: Path, clock: Clock) -> Self:
+        """Open the store's file, made first if there is none. Raises StoreError."""
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        try:
+            connection = await asyncio.get_running_loop().run_in_executor(thread, open_database, path)
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+        store = cls(path, clock, connection, thread)
+        try:
+            store._seen = (await store._query(_LAST_PUT))[0][0]
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def identity(self) -> str:
+        identity: str = (await self._query("SELECT identity FROM meta"))[0][0]
+        return identity
+
+    async def get(self, key: Key) -> Record | None:
+        rows = await self._query(_GET, key)
+        return _record(rows[0]) if rows else None
+
+    async def put(self, record: Record, *, expected: int) -> None:
+        must_advance(record, expected)
+
+        def put(db: sqlite3.Connection) -> None:
+            held = db.execute(_GENERATION, record.key).fetchone()
+            if (held[0] if held else 0) != expected:
+                raise GenerationConflict(f"{record.key} was changed by someone else: read it again")
+            (changed,) = db.execute(_COUNT_PUT).fetchone()
+            columns = (record.generation, record.state, record.due_at, record.expires_at, record.body)
+            db.execute(_PUT, (*record.key, *columns, changed))
+
+        await self._transact(put)
+
+    async def intend(self, key: Key, generation: int, intent: bytes) -> None:
+        if not await self._query(_INTEND, (intent, *key, generation)):
+            raise GenerationConflict(f"{key} was changed by someone else: read it again")
+
+    async def due_before(self, when: float, limit: int) -> list[tuple[float, Key]]:
+        rows = await self._query(_DUE, (when, limit))
+        return [(due_at, Key(credential, account)) for due_at, credential, account in rows]
+
+    async def page(self, after: Key | None, limit: int) -> list[Record]:
+        rows = await self._query(_PAGE, (*(after or ("", "")), limit))
+        return [_record(row) for row in rows]
+
+    async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
+        counts: dict[str, dict[str, int]] = {}
+        for credential, state, count in await self._query(_COUNTS, (now,)):
+            counts.setdefault(credential, {})[state] = count
+        return counts
+
+    def changes(self) -> AsyncIterator[Key | None]:
+        return self._changes_after(self._seen)
+
+    async def _changes_after(self, seen: int) -> AsyncIterator[Key | None]:
+        unreadable = False
+        while not self._closed:
+            try:
+                rows = await self._query(_CHANGES, (seen, _CHANGES_AT_ONCE))
+            except StoreError as error:
+                if not unreadable and not self._closed:
+                    _log.error("changes by other processes can't be seen now: %s", error)
+                unreadable = True
+                await asyncio.sleep(LOOK_EVERY)
+                continue
+            unreadable = False
+            seen = rows[-1][2] if rows else seen
+            self._seen = max(self._seen, seen)
+            for credential, account, _ in rows:
+                yield Key(credential, account)
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def stash(self, name: str, value: bytes, seconds: float) -> None:
+        now = self._clock.wall()
+
+        def stash(db: sqlite3.Connection) -> None:
+            db.execute(_SWEEP, (now,))
+            db.execute(_STASH, (name, value, now + seconds))
+
+        await self._transact(stash)
+
+    async def take(self, name: str) -> bytes | None:
+        for value, expires_at in await self._query(_TAKE, (name,)):
+            if expires_at > self._clock.wall():
+                taken: bytes = value
+                return taken
+        return None
+
+    async def lease(self, name: str, owner: str, seconds: float, *, succeed: str | None = None) -> str | None:
+        clock = self._clock
+
+        def lease(db: sqlite3.Connection) -> str | None:
+            now = clock.boot()  # here, since the transaction may have waited for its turn
+            held = db.execute(_HOLDER, (name, clock.boot_id, now)).fetchone()
+            if held and held[0] not in {owner, succeed}:
+                holder: str = held[0]
+                return holder
+            db.execute(_LEASE, (name, owner, now + seconds, clock.boot_id))
+            return None
+
+        return await self._transact(lease)
+
+    async def release(self, name: str, owner: str) -> None:
+        await self._query(_RELEASE, (name, owner))
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
+        self._thread.shutdown(wait=False)  # what was asked before is still done
+        await closing
+
+    async def _query(self, statement: str, values: Values = ()) -> Rows:
+        """One statement, which is a transaction by itself."""
+        return await self._run(lambda db: db.execute(statement, values).fetchall())
+
+    async def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Several statements, all or none."""
+
+        def transaction(db: sqlite3.Connection) -> T:
+            with db:  # commits, or rolls back
+                db.execute("BEGIN IMMEDIATE")  # a lock to write from the start: no other writer in between
+                return work(db)
+
+        return await self._run(transaction)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise StoreError(f"token store {self._path}: it is closed: start the proxy again")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+
+    def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return work(self._connection)
+        except sqlite3.Error as error:
+            raise store_error(self._path, error) from error
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    credential, account, *rest = row
+    return Record(Key(credential, account), *rest)
