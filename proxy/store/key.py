@@ -54,10 +54,14 @@ def _create(path: Path) -> None:
 def _read(path: Path) -> str:
     if path.is_symlink():
         raise StoreError(f"key file {path}: it is a symbolic link: put the file itself there")
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # of a pipe nothing is waited for
-    with open(os.open(path, flags), "rb") as file:  # noqa: PTH123 (a Path takes no flags)
+    with open(path, "rb", opener=_open_untrusted) as file:
         _check_private(path, os.fstat(file.fileno()))
         return file.read(_LONGEST_FILE).decode("ascii", "replace")
+
+
+def _open_untrusted(path: str, flags: int) -> int:
+    """No link is followed, no pipe is waited for."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _check_private(path: Path, status: os.stat_result) -> None:

@@ -1,0 +1,266 @@
+"""What every store promises (proxy/store/base.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import string
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from proxy.errors import GenerationConflict
+from proxy.store.base import Key, Record, Store
+
+ANN = Key("crm", "ann")
+NOBODY = Key("crm", "nobody")
+NOW = 1_800_000_000.0
+MakeRecord = Callable[..., Record]
+
+
+# -- identity
+
+
+async def test_the_identity_is_8_hex_digits_and_the_same_for_every_user_of_the_store(pair: Any) -> None:
+    identity = await pair.store.identity()
+    assert len(identity) == 8
+    assert set(identity) <= set(string.hexdigits.lower())
+    assert await pair.store.identity() == await pair.other.identity() == identity
+
+
+# -- get, put and intend
+
+
+async def test_what_was_put_is_got_by_every_user(pair: Any, record: MakeRecord) -> None:
+    saved = record(state="login_required", due_at=12.5, expires_at=99.0, body=b"\x00\xff body")
+    await pair.store.put(saved, expected=0)
+    assert await pair.store.get(ANN) == await pair.other.get(ANN) == saved
+    assert await pair.store.get(NOBODY) is None
+
+
+@pytest.mark.parametrize("expected", [0, 1, 3])
+async def test_a_put_with_another_expected_generation_changes_nothing(
+    store: Store, record: MakeRecord, expected: int
+) -> None:
+    held = record(generation=2, body=b"held")
+    await store.put(held, expected=0)
+    with pytest.raises(GenerationConflict, match=r"^crm/ann was changed by someone else"):
+        await store.put(record(generation=4, body=b"late"), expected=expected)
+    assert await store.get(ANN) == held
+
+
+async def test_a_put_that_expects_a_record_where_there_is_none_is_a_conflict(
+    store: Store, record: MakeRecord
+) -> None:
+    with pytest.raises(GenerationConflict):
+        await store.put(record(generation=2), expected=1)
+    assert await store.get(ANN) is None
+
+
+async def test_a_put_must_raise_the_generation(store: Store, record: MakeRecord) -> None:
+    with pytest.raises(ValueError, match="generation 1 can't follow 1"):
+        await store.put(record(generation=1), expected=1)
+
+
+async def test_of_many_puts_at_once_that_expect_the_same_generation_one_succeeds(
+    pair: Any, record: MakeRecord
+) -> None:
+    puts = [
+        user.put(record(body=str(number).encode()), expected=0)
+        for number in range(10)
+        for user in (pair.store, pair.other)
+    ]
+    outcomes = await asyncio.gather(*puts, return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["GenerationConflict"] * 19 + [
+        "NoneType"
+    ]
+
+
+async def test_an_intent_stays_beside_the_record_until_the_next_put(pair: Any, record: MakeRecord) -> None:
+    first = record()
+    await pair.store.put(first, expected=0)
+    await pair.store.intend(ANN, 1, b"sent")
+    assert await pair.other.get(ANN) == replace(first, intent=b"sent")
+    await pair.store.put(record(generation=2, intent=b"not from a put"), expected=1)
+    assert await pair.other.get(ANN) == record(generation=2)
+
+
+@pytest.mark.parametrize(("key", "generation"), [(ANN, 1), (ANN, 3), (NOBODY, 0), (NOBODY, 1)])
+async def test_an_intent_for_another_generation_is_a_conflict(
+    store: Store, record: MakeRecord, key: Key, generation: int
+) -> None:
+    held = record(generation=2)
+    await store.put(held, expected=0)
+    with pytest.raises(GenerationConflict):
+        await store.intend(key, generation, b"sent")
+    assert await store.get(ANN) == held
+
+
+# -- due_before, page and counts
+
+
+async def test_due_before_gives_valid_accounts_the_earliest_first(store: Store, record: MakeRecord) -> None:
+    for number, (account, state, due_at) in enumerate(
+        [
+            ("later", "valid", 30.0),
+            ("first", "valid", 10.0),
+            ("never", "valid", None),
+            ("second", "valid", 20.0),
+            ("dead", "login_required", 5.0),
+            ("gone", "logged_out", 5.0),
+            ("at-the-limit", "valid", 40.0),
+        ]
+    ):
+        await store.put(record(account, state=state, due_at=due_at, generation=number + 1), expected=0)
+    due = [(10.0, Key("crm", "first")), (20.0, Key("crm", "second")), (30.0, Key("crm", "later"))]
+    assert await store.due_before(40.0, 100) == due
+    assert await store.due_before(40.0, 2) == due[:2]
+    assert await store.due_before(10.0, 2) == []
+
+
+async def test_pages_go_through_all_records_in_the_order_of_their_keys(
+    store: Store, record: MakeRecord
+) -> None:
+    names = [("crm", "Zoe"), ("crm", "ann"), ("crm", "bob@x.y"), ("erp", "ann"), ("erp-2", "ann")]
+    for credential, account in reversed(names):
+        await store.put(record(account, credential=credential, body=account.encode()), expected=0)
+    pages: list[list[Record]] = []
+    while page := await store.page(pages[-1][-1].key if pages else None, 2):
+        pages.append(page)
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [tuple(record.key) for page in pages for record in page] == names
+    assert [record.body.decode() for page in pages for record in page] == [account for _, account in names]
+
+
+async def test_counts_tell_valid_accounts_apart_by_time(store: Store, record: MakeRecord) -> None:
+    for number, (credential, state, due_at, expires_at) in enumerate(
+        [
+            ("crm", "valid", NOW + 1, NOW + 2),
+            ("crm", "valid", None, None),
+            ("crm", "valid", NOW, NOW + 1),  # stale
+            ("crm", "valid", NOW, None),  # stale
+            ("crm", "valid", NOW - 1, NOW),  # expired
+            ("crm", "valid", None, NOW - 1),  # expired
+            ("crm", "login_required", None, NOW - 1),
+            ("erp", "logged_out", NOW - 1, NOW + 1),
+        ]
+    ):
+        saved = record(f"a{number}", credential=credential, state=state, due_at=due_at, expires_at=expires_at)
+        await store.put(saved, expected=0)
+    assert await store.counts(NOW) == {
+        "crm": {"valid": 2, "stale": 2, "expired": 2, "login_required": 1},
+        "erp": {"logged_out": 1},
+    }
+
+
+# -- changes
+
+
+async def test_a_put_is_told_to_the_other_users_within_a_second(pair: Any, record: MakeRecord) -> None:
+    changes = pair.other.changes()
+    await pair.store.put(record("ann"), expected=0)
+    async with asyncio.timeout(1):
+        assert await anext(changes) == ANN
+    await pair.store.put(record("bob"), expected=0)
+    await pair.store.put(record("ann", generation=2), expected=1)
+    async with asyncio.timeout(1):
+        assert [await anext(changes), await anext(changes)] == [Key("crm", "bob"), ANN]
+
+
+async def test_each_watcher_is_told_of_whatever_was_put_since_its_call(pair: Any, record: MakeRecord) -> None:
+    await pair.store.put(record("bob"), expected=0)
+    watchers = [pair.store.changes(), pair.other.changes()]
+    await pair.store.put(record("ann"), expected=0)
+    for watcher in watchers:
+        async with asyncio.timeout(1):
+            while await anext(watcher) != ANN:
+                pass  # a watcher may be told more than is new
+
+
+async def test_changes_end_when_the_store_is_closed(pair: Any) -> None:
+    changes = pair.store.changes()
+    watching = asyncio.create_task(anext(changes, "the end"))
+    await asyncio.sleep(0)
+    await pair.store.close()
+    async with asyncio.timeout(1):
+        assert await watching == "the end"
+
+
+# -- stash and take
+
+
+async def test_a_stash_can_be_taken_by_any_user_once(pair: Any) -> None:
+    await pair.store.stash("login:x", b"\x00verifier", 600)
+    assert await pair.other.take("login:x") == b"\x00verifier"
+    assert await pair.store.take("login:x") is None
+    assert await pair.store.take("login:y") is None
+
+
+async def test_of_50_takers_at_once_one_gets_the_stash(pair: Any) -> None:
+    await pair.store.stash("login:x", b"once", 600)
+    takers = [user.take("login:x") for _ in range(25) for user in (pair.store, pair.other)]
+    taken = await asyncio.gather(*takers)
+    assert sorted(taken, key=str) == [None] * 49 + [b"once"]
+
+
+async def test_a_stash_expires(store: Store, clock: Any) -> None:
+    await store.stash("login:x", b"late", 600)
+    clock.wall_now += 600
+    assert await store.take("login:x") is None
+
+
+async def test_a_second_stash_of_the_same_name_replaces_the_first(store: Store) -> None:
+    await store.stash("outcome:x", b"one", 600)
+    await store.stash("outcome:x", b"two", 600)
+    assert await store.take("outcome:x") == b"two"
+
+
+# -- lease and release
+
+
+async def test_a_lease_has_one_holder_until_it_is_released(pair: Any) -> None:
+    assert await pair.store.lease("refresh:crm/ann", "me", 3) is None
+    assert await pair.other.lease("refresh:crm/ann", "you", 3) == "me"
+    assert await pair.other.lease("refresh:crm/bob", "you", 3) is None
+    await pair.store.release("refresh:crm/ann", "me")
+    assert await pair.other.lease("refresh:crm/ann", "you", 3) is None
+
+
+async def test_a_lease_is_not_released_by_another_than_its_holder(store: Store) -> None:
+    await store.lease("x", "me", 3)
+    await store.release("x", "you")
+    assert await store.lease("x", "you", 3) == "me"
+
+
+async def test_a_lease_ends_by_itself_unless_its_holder_renews_it(store: Store, clock: Any) -> None:
+    await store.lease("x", "me", 3)
+    clock.boot_now += 2.9
+    assert await store.lease("x", "me", 3) is None
+    clock.boot_now += 2.9
+    assert await store.lease("x", "you", 3) == "me"
+    clock.boot_now += 0.2
+    assert await store.lease("x", "you", 3) is None
+    assert await store.lease("x", "me", 3) == "you"
+
+
+async def test_a_lease_does_not_follow_the_jumps_of_the_wall_clock(store: Store, clock: Any) -> None:
+    await store.lease("x", "me", 3)
+    clock.wall_now += 1e6
+    assert await store.lease("x", "you", 3) == "me"
+
+
+async def test_only_the_named_dead_holder_is_succeeded(store: Store) -> None:
+    await store.lease("x", "me", 3)
+    assert await store.lease("x", "you", 3, succeed="someone else") == "me"
+    assert await store.lease("x", "you", 3, succeed="me") is None
+    assert await store.lease("x", "third", 3, succeed="me") == "you"
+
+
+async def test_of_many_that_want_a_lease_at_once_one_has_it(pair: Any) -> None:
+    wants = [
+        user.lease("x", f"owner-{number}", 3) for number in range(10) for user in (pair.store, pair.other)
+    ]
+    holders = await asyncio.gather(*wants)
+    (winner,) = {holder for holder in holders if holder}
+    assert holders.count(winner) >= 18  # the winner's name was used by two
