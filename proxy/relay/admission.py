@@ -1,0 +1,77 @@
+"""Whether a request may be relayed at all: the refusals of the contract, in its order.
+
+A proxy on loopback is within reach of every web page in the person's browser. Two rules keep pages out:
+the Host must be one of ours (a page's name made to point at 127.0.0.1 is not), and nothing that a browser
+marks as coming from a page passes (Fetch Metadata, Origin).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from proxy.relay import answer
+from proxy.relay.answer import Refusal
+from proxy.relay.message import RequestHead
+
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+REFUSED_METHODS: Final = frozenset({b"TRACE", b"CONNECT"})  # RFC 9110 section 9.3.8: TRACE would echo the token
+FOREIGN_SITES: Final = frozenset({b"cross-site", b"same-site"})
+PAGE_MODES: Final = frozenset({b"no-cors", b"navigate"})  # not "cors": Node's fetch sends it without any page
+_AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::[0-9]*)?", re.IGNORECASE)
+
+
+class Hosts:
+    """The names by which this proxy may be called, on either listener. Ports are not compared."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = LOOPBACK_NAMES | {name.strip("[]").lower() for name in names}
+
+    def read(self, value: str, local_address: str) -> str | None:
+        """The host in a Host field's value (lower case, no port, no brackets); None if it isn't allowed."""
+        parts = _AUTHORITY.fullmatch(value)
+        if parts is None:
+            return None
+        host = parts[1].strip("[]").lower()
+        if host in self._names or (local_address and _same_address(host, local_address)):
+            return host
+        return None
+
+
+def _same_address(host: str, local_address: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) == ipaddress.ip_address(local_address.partition("%")[0])
+    except ValueError:
+        return False  # a name, or a unix socket
+
+
+def check_method(request: RequestHead) -> None:
+    if request.method in REFUSED_METHODS:
+        raise Refusal(answer.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
+
+
+def check_not_from_page(request: RequestHead, is_own_origin: bool) -> None:
+    """`is_own_origin`: the Origin field, if there is one, names this proxy itself."""
+    index = request.index
+    from_page = (
+        (b"origin" in index and not is_own_origin)
+        or any(value.lower() in FOREIGN_SITES for value in index.get(b"sec-fetch-site", ()))
+        or any(value.lower() in PAGE_MODES for value in index.get(b"sec-fetch-mode", ()))
+    )
+    if from_page:
+        raise Refusal(answer.BROWSER_REFUSED, "this request comes from a web page; only programs may call here")
+
+
+def check_no_loop(request: RequestHead, via: bytes) -> None:
+    """RFC 9110 section 7.6.3. `via` is our own name there."""
+    if any(via in value for value in request.index.get(b"via", ())):
+        raise Refusal(answer.LOOP, "the route's upstream leads back to this proxy: check its URL")
+
+
+def check_supported(request: RequestHead) -> None:
+    if request.is_websocket:
+        raise Refusal(answer.UPGRADE_REFUSED, "this version does not carry WebSocket")
+    if b"expect" in request.index:
+        raise Refusal(answer.EXPECTATION_FAILED, "send the request again without Expect")

@@ -1,0 +1,70 @@
+"""What all connections share: the rules, the routes, the tokens, the log. Swapped whole on a reload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.config.model import Limits
+from proxy.logs import RequestLog
+from proxy.metrics import Metrics
+from proxy.relay import admission
+from proxy.relay.admission import Hosts
+from proxy.relay.answer import BAD_REQUEST, HOST_REFUSED, NO_ROUTE, Refusal
+from proxy.relay.lane import Lane
+from proxy.relay.message import HeadLimits, RequestHead
+from proxy.relay.target import read_target
+from proxy.routes import RouteTable
+from proxy.tokens.manager import TokenManager
+
+
+@dataclass(slots=True)
+class RelayContext:
+    limits: Limits
+    head_limits: HeadLimits
+    hosts: Hosts
+    table: RouteTable[Lane]
+    tokens: TokenManager
+    metrics: Metrics
+    log: RequestLog
+    via: bytes  # our own name in a Via field
+    public_url: str
+    draining: bool = False
+    waiting: int = 0  # requests that wait for a token
+
+    def admit(self, request: RequestHead, own: Lane | None, local_address: str) -> tuple[Lane, bytes]:
+        """The route of a request, and its path. `own`: the route that has this listener to itself.
+
+        Raises Refusal, by the first rule of the contract that it breaks.
+        """
+        admission.check_method(request)
+        target = read_target(request.target)
+        authority = self._authority(request, target.authority)
+        host = local_address if authority is None else self.hosts.read(authority, local_address)
+        if host is None:
+            raise Refusal(HOST_REFUSED, "this proxy does not go by that Host; see server.allowed_hosts")
+        admission.check_not_from_page(request, _is_own_origin(request, authority))
+        admission.check_no_loop(request, self.via)
+        lane = own or self.table.match(host, target.path)
+        if lane is None:
+            raise Refusal(NO_ROUTE, "no route of the configuration has this path or host")
+        admission.check_supported(request)
+        return lane, target.path
+
+    def _authority(self, request: RequestHead, absolute: bytes | None) -> str | None:
+        """RFC 9112 section 3.2.2: an absolute-form target counts instead of Host."""
+        value = absolute or next(iter(request.index.get(b"host", ())), None)
+        if value is None:
+            return None
+        try:
+            return value.decode("ascii")
+        except UnicodeDecodeError as error:
+            raise Refusal(BAD_REQUEST, "the Host field must be a name or an address") from error
+
+    def login_url(self, credential: str, account: str) -> str:
+        return f"{self.public_url}/login/{credential}/{account}"
+
+
+def _is_own_origin(request: RequestHead, authority: str | None) -> bool:
+    origins = request.index.get(b"origin", ())
+    own = {f"{scheme}://{authority}".encode() for scheme in ("http", "https")}
+    return all(origin in own for origin in origins)

@@ -1,0 +1,398 @@
+"""One request's story, from its head to the last byte of its answer.
+
+    begin ──ready──────────────► send ──► answer's head ──► body ──► end
+      └─ prepare: await a token,  ▲ │            │ 401, and a better token may be had
+         dial an upstream ────────┘ └─ failed    └─ replay: await the token, dial, send again
+
+What is ready is used at once: with a fresh token and an idle connection nothing is awaited and no task is
+made. What isn't is awaited in one coroutine that ends in the same `_send`.
+
+The request's body is kept while it fits the spool, so that it can be sent again; it is sent again at most
+once, for one of two reasons: a 401 to a token that can be replaced, or a connection that turned out closed
+before a byte of an answer (only where RFC 9110 section 9.2.2 allows).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+from proxy import tasks
+from proxy.errors import TokenError
+from proxy.relay import answer, headers
+from proxy.relay.answer import Case, Refusal
+from proxy.relay.body import Body, Chunked, UntilClose, encode_chunk
+from proxy.relay.dial import dial
+from proxy.relay.message import IDEMPOTENT, RequestHead, ResponseHead
+from proxy.relay.target import upstream_path
+from proxy.relay.upstream import Upstream
+from proxy.tokens.account import Account, Served
+
+if TYPE_CHECKING:
+    from proxy.relay.context import RelayContext
+    from proxy.relay.inbound import Inbound
+    from proxy.relay.lane import Lane
+
+UNAUTHORIZED: Final = 401
+NEVER: Final = float("inf")
+
+
+class Exchange:
+    """A request and its answer. It tells `caller.exchange_done` when it is over, unless aborted."""
+
+    __slots__ = (
+        "_account",
+        "_answered",
+        "_bytes_in",
+        "_bytes_out",
+        "_caller",
+        "_chunked",
+        "_closes",
+        "_context",
+        "_lane",
+        "_loop",
+        "_out",
+        "_path",
+        "_request",
+        "_second",
+        "_served",
+        "_spool",
+        "_started",
+        "_status",
+        "_upstream",
+        "_work",
+        "deadline",
+        "over",
+    )
+
+    def __init__(self, caller: Inbound, context: RelayContext, request: RequestHead) -> None:
+        self._caller = caller
+        self._context = context
+        self._request = request
+        self._loop = caller.loop
+        self._started = perf_counter()
+        self._lane: Lane | None = None
+        self._account: Account | None = None
+        self._path = b""
+        self._served: Served | None = None
+        self._upstream: Upstream | None = None
+        self._spool: list[bytes] | None = []  # the body so far; None once it is too long to be kept
+        self._second = False  # it is being sent again
+        self._work: asyncio.Task[None] | None = None
+        self._out: list[bytes] = []  # of the answer, until `flush`
+        self._answered = False  # the head of an answer is on its way to the caller
+        self._chunked = False  # how the answer is framed
+        self._closes = not request.keep_alive  # the caller's connection ends with the answer
+        self._status = 0
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self.deadline = NEVER  # loop time, after which nothing has happened for too long
+        self.over = False
+
+    # -- the request comes in
+
+    def begin(self, rest: bytes, own: Lane | None) -> None:
+        """`rest` came with the head. `own`: the route that has this listener to itself.
+
+        Raises MalformedBody.
+        """
+        context = self._context
+        try:
+            lane, path = context.admit(self._request, own, self._caller.local_address)
+            self._lane = lane
+            lane.in_flight += 1
+            account = self._account = lane.account(self._request)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        self._path = upstream_path(lane.base, lane.prefix, path, strip=lane.route.strip_path)
+        if self._request.body is not None:
+            self.request_data(rest)
+        elif rest:
+            self._caller.keep(rest)
+        served = context.tokens.ready(account)
+        upstream = None if served is None else lane.pool(account).take()
+        if served is not None and upstream is not None:
+            self._send(served, upstream)
+        else:
+            self._work = tasks.spawn(self._prepare(lane, account), "prepare a request")
+
+    def request_data(self, data: bytes) -> None:
+        """More of the request's body, and perhaps of what follows it. Raises MalformedBody."""
+        body = self._request.body
+        assert body is not None
+        payload, rest = body.feed(data)
+        if rest:
+            self._caller.keep(rest)
+        self._bytes_in += len(payload)
+        if self._spool is not None:
+            self._spool.append(payload)
+            if self._upstream is not None and self._bytes_in > self._context.limits.spool:
+                self._spool = None
+        if self._upstream is not None:
+            self._upstream.write(self._framed(payload))
+            self._expect_answer()
+        self._regulate()
+
+    @property
+    def wants_body(self) -> bool:
+        """Whether the request's body is still arriving."""
+        return self._request.body is not None and not self._request.body.done
+
+    def _framed(self, payload: bytes) -> bytes:
+        """A piece of the request's body as it goes upstream, with the end if that has been reached."""
+        body = self._request.body
+        if not isinstance(body, Chunked):
+            return payload
+        chunk = encode_chunk(payload) if payload else b""
+        return chunk + headers.trailers(body.trailers) if body.done else chunk
+
+    def _regulate(self) -> None:
+        """Read no more from the caller than the upstream takes, or the spool holds until there is one."""
+        full = self._bytes_in > self._context.limits.spool if self._upstream is None else self._upstream.is_full
+        self._caller.read_on(wanted=not full)
+
+    # -- the request goes out
+
+    async def _prepare(self, lane: Lane, account: Account) -> None:
+        try:
+            served = await self._token(account)
+            upstream = lane.pool(account).take() or await self._dial(lane, account)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        self._send(served, upstream)
+
+    async def _token(self, account: Account) -> Served:
+        """Raises Refusal."""
+        context = self._context
+        served = context.tokens.ready(account)
+        if served is not None:
+            return served
+        if context.waiting >= context.limits.waiting:
+            raise Refusal(answer.OVERLOADED, "too many requests wait for a token", retry_after=1)
+        context.waiting += 1
+        try:
+            return await context.tokens.get(account)
+        except TokenError as error:
+            raise answer.of_token_error(error, *account.key, context.login_url(*account.key)) from error
+        finally:
+            context.waiting -= 1
+
+    async def _dial(self, lane: Lane, account: Account) -> Upstream:
+        """Raises Refusal."""
+        sock = await dial(lane.route, lane.tls, self._context.limits.connect)
+        return Upstream(sock, lane.pool(account), self._context.head_limits)
+
+    def _send(self, served: Served, upstream: Upstream) -> None:
+        """Send what is there of the request; the rest follows as it comes."""
+        assert self._lane is not None
+        assert self._spool is not None
+        self._served, self._upstream = served, upstream
+        head = headers.to_upstream(
+            self._request, self._path, self._lane.authority, served.authorization, self._context.via
+        )
+        if self._request.body is not None:
+            head += self._framed(b"".join(self._spool))
+        if self._bytes_in > self._context.limits.spool:
+            self._spool = None
+        upstream.start(self, self._request.method, head)
+        self._expect_answer()
+        if self._request.body is not None:
+            self._regulate()
+
+    def upstream_drained(self) -> None:
+        if self.wants_body:
+            self._caller.read_on(wanted=True)
+
+    def _expect_answer(self) -> None:
+        limits = self._context.limits
+        patience = limits.body_stall if self.wants_body or self._answered else limits.first_byte
+        self.deadline = self._loop.time() + patience
+
+    # -- the answer comes in
+
+    def interim(self, head: ResponseHead) -> None:
+        if not self._request.http10:
+            self._out.append(headers.to_caller(head, chunked=False, close=False))
+
+    def answer_head(self, head: ResponseHead) -> None:
+        assert self._lane is not None
+        assert self._account is not None
+        assert self._served is not None
+        if head.status == UNAUTHORIZED and not self._second:
+            better = self._context.tokens.reject(self._account, self._served)
+            if better is not None and self._spool is not None and not self.wants_body:
+                assert self._upstream is not None
+                self._upstream.pause()
+                self.deadline = NEVER
+                self._work = tasks.spawn(self._replay(self._lane, self._account, head, better), "replay a request")
+                return
+        self._relay_head(head)
+
+    def _relay_head(self, head: ResponseHead) -> None:
+        if head.status == UNAUTHORIZED and self._lane is not None:
+            self._lane.unauthorized("returned")
+        body = head.body
+        self._chunked = body is not None and body.chunked and not self._request.http10
+        until_close = isinstance(body, UntilClose) or (body is not None and body.chunked and not self._chunked)
+        self._closes = self._closes or until_close or self.wants_body or self._context.draining
+        self._answered = True
+        self._status = head.status
+        self._out.append(headers.to_caller(head, chunked=self._chunked, close=self._closes))
+        self._expect_answer()
+
+    def answer_body(self, payload: bytes) -> None:
+        self._bytes_out += len(payload)
+        self._out.append(encode_chunk(payload) if self._chunked else payload)
+
+    def flush(self) -> None:
+        if not self._out or self.over:
+            return
+        self._caller.write(b"".join(self._out))
+        self._out.clear()
+        self._expect_answer()
+        if self._upstream is not None and self._caller.is_full:
+            self._upstream.pause()
+
+    def caller_drained(self) -> None:
+        """The caller takes more again."""
+        if self._upstream is not None and self._answered:
+            self._upstream.resume()
+
+    def answer_end(self, body: Body | None) -> None:
+        self._upstream = None
+        if self._chunked:
+            self._out.append(headers.trailers(body.trailers if isinstance(body, Chunked) else []))
+        self.flush()
+        self._end("")
+
+    async def _replay(
+        self, lane: Lane, account: Account, head: ResponseHead, better: Awaitable[Served | None]
+    ) -> None:
+        """A 401 is held back: send the request again with a better token, or pass the answer on after all."""
+        served = await better
+        upstream = self._upstream
+        if served is None or upstream is None:
+            self._relay_head(head)
+            if upstream is not None:
+                upstream.resume()
+            return
+        lane.unauthorized("replayed")
+        self._second, self._upstream = True, None
+        upstream.close()
+        await self._again(lane, account, served)
+
+    async def _again(self, lane: Lane, account: Account, served: Served) -> None:
+        try:
+            upstream = await self._dial(lane, account)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        self._send(served, upstream)
+
+    # -- things go wrong
+
+    def upstream_failed(self, *, malformed: bool, early: bool) -> None:
+        upstream, self._upstream = self._upstream, None
+        assert self._lane is not None
+        assert self._account is not None
+        assert self._served is not None
+        if self._work is not None and not self._work.done():
+            return  # a replay is being prepared, and this connection was no longer needed
+        if early and upstream is not None and upstream.reused and self._may_send_again():
+            self._second = True
+            self._work = tasks.spawn(self._again(self._lane, self._account, self._served), "retry a request")
+            return
+        if malformed:
+            self._broken(answer.UPSTREAM_PROTOCOL, "the upstream's answer is malformed")
+        else:
+            self._broken(answer.UPSTREAM_PROTOCOL, "the upstream ended the connection before its answer did")
+
+    def _may_send_again(self) -> bool:
+        complete = self._spool is not None and not self.wants_body
+        return complete and not self._second and self._request.method in IDEMPOTENT
+
+    def _broken(self, case: Case, detail: str) -> None:
+        """The upstream failed us: our answer if none has begun, else the connection is cut."""
+        if not self._answered:
+            self._refuse(Refusal(case, detail))
+            return
+        assert self._lane is not None
+        self._lane.upstream_error(case.ending)
+        self._finish(case.ending)
+        self._caller.abort()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer ourselves. What is left of the request's body is not read."""
+        case = refusal.case
+        self._status = case.status
+        self._closes = self._closes or case.closes or self.wants_body or self._context.draining
+        data = answer.render(refusal, head_only=self._request.method == b"HEAD", close=self._closes)
+        self._caller.write(data)
+        self._context.metrics.refused.labels(case.ending).inc()
+        if self._lane is not None and case.status in {502, 504}:
+            self._lane.upstream_error(case.ending)
+        self._end(case.ending)
+
+    def malformed(self) -> None:
+        """The body's framing is broken: nothing behind it is read as a request."""
+        self._closes = True
+        if self._answered:
+            self._finish("bad-request")
+            self._caller.abort()
+        else:
+            self._refuse(Refusal(answer.BAD_REQUEST, "the request's body is malformed"))
+
+    def check(self, now: float) -> None:
+        """Called every now and then, with the loop's time."""
+        if now < self.deadline:
+            return
+        if self._upstream is not None:
+            self._upstream.close()
+            self._upstream = None
+        self._broken(answer.ANSWER_TIMEOUT, "the upstream did not answer in time")
+
+    def abort(self) -> None:
+        """The caller has gone: nothing more is wanted of the upstream."""
+        if self.over:
+            return
+        self._status = self._status or 499  # as nginx logs a caller that hung up
+        self._finish("caller-gone")
+
+    # -- the end
+
+    def _end(self, error: str) -> None:
+        closes, unread = self._closes, self.wants_body
+        self._finish(error)
+        self._caller.exchange_done(close=closes, unread=unread)
+
+    def _finish(self, error: str) -> None:
+        """Count, log, and let go of everything."""
+        self.over = True
+        self.deadline = NEVER
+        if self._upstream is not None:
+            self._upstream.close()
+            self._upstream = None
+        if self._work is not None and self._work is not asyncio.current_task(self._loop):
+            self._work.cancel()
+        lane, log = self._lane, self._context.log
+        if lane is None:
+            return
+        lane.in_flight -= 1
+        seconds = perf_counter() - self._started
+        lane.finished(self._request.method, self._status, seconds)
+        if log.enabled:
+            log.add(
+                lane.route.name,
+                lane.route.credential,
+                self._account.key.account if self._account else "",
+                self._request.method.decode("ascii"),
+                self._status,
+                seconds,
+                self._bytes_in,
+                self._bytes_out,
+                error,
+            )

@@ -1,0 +1,219 @@
+"""A caller's connection: where its messages begin and end, one exchange at a time.
+
+    data ──► head complete? ──► Exchange ──► (its body) ──► answer ──► next head, or the end
+                │ no: wait, within limits        pipelined bytes wait in `_buffer`
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, cast
+
+from proxy.relay import answer
+from proxy.relay.answer import Refusal
+from proxy.relay.body import MalformedBody
+from proxy.relay.exchange import NEVER, Exchange
+from proxy.relay.message import END, read_request
+
+if TYPE_CHECKING:
+    from proxy.relay.context import RelayContext
+    from proxy.relay.lane import Lane
+    from proxy.relay.server import RelayServer
+
+HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
+LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
+EMPTY_LINES: Final = b"\r\n\r\n"  # RFC 9112 section 2.2: one before a request is ignored; two, no more
+
+
+class Inbound(asyncio.Protocol):
+    __slots__ = (
+        "_buffer",
+        "_eof",
+        "_exchange",
+        "_lane",
+        "_lingering",
+        "_reading",
+        "_searched",
+        "_server",
+        "_transport",
+        "deadline",
+        "is_full",
+        "local_address",
+        "loop",
+    )
+
+    def __init__(self, server: RelayServer, lane: Lane | None) -> None:
+        self._server = server
+        self._lane = lane  # the route that has this listener to itself
+        self.loop = asyncio.get_running_loop()
+        self._transport = cast("asyncio.Transport", None)
+        self._buffer = bytearray()
+        self._searched = 0  # so many bytes of the buffer hold no end of a head
+        self._exchange: Exchange | None = None
+        self._reading = True
+        self._eof = False
+        self._lingering = False
+        self.is_full = False
+        self.local_address = ""
+        self.deadline = NEVER  # loop time: for a header, or for the next request
+
+    # -- the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        name = transport.get_extra_info("sockname")
+        self.local_address = name[0] if isinstance(name, tuple) else ""
+        self.deadline = self.loop.time() + self._server.context.limits.header_time
+        self._server.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if self._lingering:
+            return
+        if exchange is None:
+            if self._buffer:
+                self._buffer += data
+                data = bytes(self._buffer)
+            self._next(data)
+        elif exchange.wants_body:
+            self._guarded(exchange, data)
+        else:
+            self.keep(data)
+
+    def eof_received(self) -> bool:
+        """A caller that has closed its half still gets its answer (RFC 9112 section 9.6)."""
+        self._eof = True
+        exchange = self._exchange
+        return exchange is not None and not exchange.wants_body
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.closed(self)
+        if self._exchange is not None:
+            self._exchange.abort()
+            self._exchange = None
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+        if self._exchange is not None:
+            self._exchange.caller_drained()
+
+    # -- what the exchange asks of its caller
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def read_on(self, *, wanted: bool) -> None:
+        """Read further from the caller, or don't."""
+        if wanted != self._reading and not self._transport.is_closing():
+            self._reading = wanted
+            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+
+    def keep(self, data: bytes) -> None:
+        """Bytes behind the current request: they wait for their turn."""
+        self._buffer += data
+        self.read_on(wanted=len(self._buffer) <= HIGH_WATER)
+
+    def exchange_done(self, *, close: bool, unread: bool) -> None:
+        """`unread`: a part of the request's body was never read."""
+        self._exchange = None
+        if close or self._eof:
+            self._close(linger=unread)
+            return
+        self._searched = 0
+        self.deadline = self.loop.time() + self._server.context.limits.idle
+        self.read_on(wanted=True)
+        if self._buffer:
+            self.loop.call_soon(self._go_on)
+
+    def abort(self) -> None:
+        """Cut the connection: the caller must not take what it has for the whole answer."""
+        self._transport.abort()
+
+    # -- messages
+
+    def _go_on(self) -> None:
+        if self._exchange is None and not self._transport.is_closing() and self._buffer:
+            self._next(bytes(self._buffer))
+
+    def _next(self, data: bytes) -> None:
+        """`data` begins where a request begins; it is all that is there."""
+        if data[:2] == b"\r\n":
+            data = data[4:] if data.startswith(EMPTY_LINES) else data[2:]
+            self._searched = 0
+        context = self._server.context
+        end = data.find(END, max(0, self._searched - 3))
+        if end < 0:
+            self._wait_for_head(data, context)
+            return
+        if self._buffer:
+            self._buffer = bytearray()
+        self._searched = 0
+        head, rest = data[: end + 4], data[end + 4 :]
+        if len(head) > context.head_limits.header_size:
+            self._refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
+            return
+        try:
+            request = read_request(head, context.head_limits)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        self.deadline = NEVER
+        exchange = self._exchange = Exchange(self, context, request)
+        self._guarded(exchange, rest, begin=True)
+
+    def _guarded(self, exchange: Exchange, data: bytes, *, begin: bool = False) -> None:
+        try:
+            if begin:
+                exchange.begin(data, self._lane)
+            else:
+                exchange.request_data(data)
+        except MalformedBody:
+            exchange.malformed()
+
+    def _wait_for_head(self, data: bytes, context: RelayContext) -> None:
+        if len(data) > context.head_limits.header_size:
+            self._refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
+            return
+        if not self._buffer or len(self._buffer) != len(data):
+            self._buffer = bytearray(data)
+        if not self._searched:
+            self.deadline = self.loop.time() + context.limits.header_time
+        self._searched = len(data)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what is not even a request, and read nothing after it."""
+        self._server.context.metrics.refused.labels(refusal.case.ending).inc()
+        self._transport.write(answer.render(refusal, head_only=False, close=True))
+        self._close(linger=True)
+
+    # -- the end
+
+    def _close(self, *, linger: bool) -> None:
+        if not linger or self._eof or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._lingering = True
+        self._buffer = bytearray()
+        self.deadline = self.loop.time() + LINGER
+        self._transport.write_eof()
+        self.read_on(wanted=True)
+
+    def check(self, now: float) -> None:
+        """Called every now and then, with the loop's time."""
+        if self._exchange is not None:
+            self._exchange.check(now)
+        elif now > self.deadline:
+            self._transport.close()
+
+    def turn_away(self, refusal: Refusal) -> None:
+        """Answer before anything was asked, and close."""
+        self._refuse(refusal)
+
+    def drain(self) -> None:
+        """Answer what is under way, then close; an idle connection closes now."""
+        if self._exchange is None:
+            self._transport.close()

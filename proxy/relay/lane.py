@@ -1,0 +1,93 @@
+"""A route made ready for traffic: everything a request on it needs, worked out once."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final
+
+from cachetools import LRUCache
+from prometheus_client import Counter
+
+from proxy.config.model import Limits, Route
+from proxy.config.values import ACCOUNT_NAME
+from proxy.metrics import Metrics, method_label
+from proxy.relay import answer
+from proxy.relay.answer import Refusal
+from proxy.relay.message import RequestHead
+from proxy.relay.upstream import Pool
+from proxy.tokens.account import Account
+from proxy.tokens.manager import TokenManager
+
+POOLS: Final = 4096  # accounts of one route whose connections are kept
+
+
+class Lane:
+    """One route with its connections and its metrics."""
+
+    def __init__(
+        self, route: Route, limits: Limits, tokens: TokenManager, metrics: Metrics, tls: ssl.SSLContext | None
+    ) -> None:
+        self.route = route
+        self.host = route.host or ""
+        self.prefix = b"" if route.path in {None, "/"} else str(route.path).encode("ascii")
+        self.base = route.upstream.base.encode("ascii")
+        self.authority = route.upstream.authority.encode("ascii")
+        self.tls = tls
+        self.in_flight = 0
+        self._tokens = tokens
+        self._metrics = metrics
+        self._pool_size = limits.pool
+        self._pools: LRUCache[str, Pool] = LRUCache(maxsize=POOLS)
+        self._fixed = tokens.account(route.credential, route.account) if isinstance(route.account, str) else None
+        self._header = b"" if isinstance(route.account, str) else route.account.header.lower().encode("ascii")
+        self._counters: dict[tuple[bytes, int], Counter] = {}
+        self.duration = metrics.request_duration.labels(route.name)
+        metrics.requests_in_flight.labels(route.name).set_function(lambda: self.in_flight)
+        for state in ("idle", "active"):
+            metrics.upstream_connections.labels(route.name, state).set_function(
+                lambda state=state: sum(getattr(pool, state) for pool in self._pools.values())
+            )
+
+    def account(self, request: RequestHead) -> Account:
+        """Whose token to attach. Raises Refusal (400)."""
+        if self._fixed is not None:
+            return self._fixed
+        values = [value for key, _, value in request.fields if key == self._header]
+        name = values[0].decode("latin-1") if len(values) == 1 else ""
+        if not ACCOUNT_NAME.fullmatch(name):
+            raise Refusal(answer.ACCOUNT_INVALID, f"the field {self._header.decode()} must name one account")
+        return self._tokens.account(self.route.credential, name)
+
+    def pool(self, account: Account) -> Pool:
+        """The connections on which only this account's requests go."""
+        name = account.key.account
+        pool = self._pools.get(name)
+        if pool is None:
+            pool = self._pools[name] = Pool(self._pool_size)
+        return pool
+
+    def close_idle(self, before: float) -> None:
+        """Close connections that have been idle since `before` (loop time)."""
+        for pool in self._pools.values():
+            pool.close_idle(before)
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+    # -- counting
+
+    def finished(self, method: bytes, status: int, seconds: float) -> None:
+        counter = self._counters.get((method, status))
+        if counter is None:
+            label = method_label(method.decode("ascii"))
+            counter = self._metrics.requests.labels(self.route.name, label, str(status))
+            self._counters[(method, status)] = counter
+        counter.inc()
+        self.duration.observe(seconds)
+
+    def unauthorized(self, action: str) -> None:
+        self._metrics.upstream_unauthorized.labels(self.route.name, action).inc()
+
+    def upstream_error(self, ending: str) -> None:
+        self._metrics.upstream_errors.labels(self.route.name, ending).inc()

@@ -1,0 +1,95 @@
+"""The data listener: makes a connection's protocol, keeps the connections, sweeps their deadlines.
+
+aiohttp's ServerRunner carries it (sites, sockets, orderly stop); of its Server nothing else is used. One
+sweep every half second looks at all deadlines: a timer for each request would cost more than the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+
+from proxy import tasks
+from proxy.relay import answer
+from proxy.relay.answer import Refusal
+from proxy.relay.context import RelayContext
+from proxy.relay.inbound import Inbound
+from proxy.relay.lane import Lane
+
+SWEEP_EVERY: Final = 0.5  # seconds; the limits are in seconds, and half of one late is on time
+
+
+class RelayServer:
+    """All connections of the data listeners, and what they share."""
+
+    def __init__(self, context: RelayContext, lanes: list[Lane]) -> None:
+        self.context = context
+        self.lanes = lanes
+        self._connections: set[Inbound] = set()
+        self._emptied = asyncio.Event()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._sweeper = tasks.spawn(self._sweep(), "sweep deadlines")
+
+    def opened(self, connection: Inbound) -> None:
+        self._connections.add(connection)
+        if len(self._connections) > self.context.limits.connections:
+            connection.turn_away(Refusal(answer.OVERLOADED, "too many connections", retry_after=1))
+
+    def closed(self, connection: Inbound) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._emptied.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Let what is under way end, for at most `seconds`; then cut the rest."""
+        self.context.draining = True
+        for connection in list(self._connections):
+            connection.drain()
+        self._emptied.clear()
+        try:
+            if self._connections:
+                await asyncio.wait_for(self._emptied.wait(), seconds)
+        except TimeoutError:
+            for connection in list(self._connections):
+                connection.abort()
+
+    async def close(self) -> None:
+        await tasks.cancel(self._sweeper)
+        for lane in self.lanes:
+            lane.close()
+        self.context.log.flush()
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            now = loop.time()
+            for connection in list(self._connections):
+                connection.check(now)
+            for lane in self.lanes:
+                lane.close_idle(now - self.context.limits.upstream_idle)
+            self.context.log.flush()
+
+
+class Listener(web.Server):
+    """What aiohttp's runner asks for: a factory of protocols. RelayServer keeps and drains them."""
+
+    def __init__(self, server: RelayServer, lane: Lane | None) -> None:
+        super().__init__(_never)  # type: ignore[arg-type]  # its handler is never called: the protocols are ours
+        self._relay = server
+        self._own = lane
+
+    def __call__(self) -> Inbound:  # type: ignore[override]  # another protocol than aiohttp's, on purpose
+        return Inbound(self._relay, self._own)
+
+    def pre_shutdown(self) -> None: ...
+
+    async def shutdown(self, timeout: float | None = None) -> None: ...  # noqa: ASYNC109 (aiohttp's signature)
+
+
+async def _never(_request: web.BaseRequest) -> web.StreamResponse:
+    raise AssertionError("unreachable")

@@ -1,0 +1,68 @@
+"""A request's target -> the authority and path that decide everything after. Pure.
+
+Routing and the upstream path come from the same bytes: what is judged here is what is sent. A path that
+could mean another one to somebody behind us is refused, not repaired.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from proxy.relay import answer
+from proxy.relay.answer import Refusal
+
+DECODINGS: Final = 8  # nobody honest encodes a path this often
+SUSPECT: Final = (b"/.", b"%", b"\\", b"#")  # without any of these a path can be read in one way only
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    path: bytes  # with the query, beginning with "/", or "*"
+    authority: bytes | None  # of an absolute-form target; it then counts instead of Host
+
+
+def read_target(target: bytes) -> Target:
+    """RFC 9112 section 3.2. Raises Refusal (400)."""
+    authority = None
+    if not target.startswith(b"/"):
+        if target == b"*":
+            return Target(target, None)
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None or b"@" in absolute[1]:
+            raise Refusal(answer.BAD_REQUEST, "the request target must be a path, or an http URL without user")
+        authority, target = absolute[1], absolute[2] or b"/"
+        if target.startswith(b"?"):
+            target = b"/" + target
+    if any(mark in target for mark in SUSPECT):
+        _judge(target)
+    return Target(target, authority)
+
+
+def _judge(target: bytes) -> None:
+    if b"#" in target:
+        raise Refusal(answer.BAD_REQUEST, "a request target has no fragment")
+    path = target.partition(b"?")[0]
+    for _ in range(DECODINGS):
+        if not _is_safe(path):
+            raise Refusal(answer.BAD_REQUEST, "the path has a segment that could lead out of its route")
+        decoded = unquote_to_bytes(path)
+        if decoded == path:
+            return
+        path = decoded
+    raise Refusal(answer.BAD_REQUEST, "the path is encoded too many times")
+
+
+def _is_safe(path: bytes) -> bool:
+    if b"\\" in path or b"\x00" in path:
+        return False
+    return all(segment.partition(b";")[0] not in (b".", b"..") for segment in path.split(b"/"))
+
+
+def upstream_path(base: bytes, prefix: bytes, path: bytes, *, strip: bool) -> bytes:
+    """Where `path` is upstream: the bytes after the prefix, unchanged, behind the base."""
+    mapped = base + (path[len(prefix) :] if strip else path)
+    return mapped if mapped.startswith(b"/") else b"/" + mapped

@@ -1,0 +1,321 @@
+"""One connection to an upstream, and the pool of idle ones.
+
+The socket is raw and non-blocking, on the loop's reader and writer. While a connection is idle, whatever
+arrives on it is an answer that nobody asked for, and closes it (RFC 9112 section 9.2); TLS session tickets
+only look like one. It knows where an answer ends and nothing of what is in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from typing import Final, Protocol
+
+from proxy.relay.body import Body, MalformedBody
+from proxy.relay.message import END, HeadLimits, MalformedAnswer, ResponseHead, read_response
+
+READ_SIZE: Final = 65536  # bytes; a TLS record gives 16 KiB of them
+HIGH_WATER: Final = 65536  # bytes waiting to be sent, above which the caller is not read
+_AGAIN: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Asker(Protocol):
+    """Whose request is on the connection; it gets the answer piece by piece."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx answer; another one follows."""
+        ...
+
+    def answer_head(self, head: ResponseHead) -> None: ...
+
+    def answer_body(self, payload: bytes) -> None: ...
+
+    def answer_end(self, body: Body | None) -> None:
+        """The answer is complete; the connection has been dealt with."""
+        ...
+
+    def flush(self) -> None:
+        """Nothing more is at hand now."""
+        ...
+
+    def upstream_drained(self) -> None:
+        """What was written has left; more may be."""
+        ...
+
+    def upstream_failed(self, *, malformed: bool, early: bool) -> None:
+        """There will be no (further) answer. `early`: not a byte of one arrived."""
+        ...
+
+
+class Upstream:
+    """An open connection. Between `start` and `answer_end` it belongs to one asker."""
+
+    __slots__ = (
+        "_asker",
+        "_body",
+        "_buffer",
+        "_fd",
+        "_head",
+        "_limits",
+        "_loop",
+        "_method",
+        "_out",
+        "_paused",
+        "_pool",
+        "_queued",
+        "_sock",
+        "_tls",
+        "idle_since",
+        "reused",
+    )
+
+    def __init__(self, sock: socket.socket, pool: Pool, limits: HeadLimits) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
+        self._pool = pool
+        self._limits = limits
+        self._asker: Asker | None = None
+        self._method = b""
+        self._buffer = b""  # received, and not yet read
+        self._head: ResponseHead | None = None
+        self._body: Body | None = None
+        self._out: deque[bytes] = deque()
+        self._queued = 0
+        self._paused = False
+        self.reused = False
+        self.idle_since = 0.0
+        pool.opened(self)
+        self._loop.add_reader(self._fd, self._readable)
+
+    # -- sending
+
+    def start(self, asker: Asker, method: bytes, data: bytes) -> None:
+        """Send the beginning of a request; its answer goes to `asker`."""
+        self._asker, self._method = asker, method
+        self._head = None
+        self.write(data)
+
+    def write(self, data: bytes) -> None:
+        if self._out or self._fd < 0:
+            self._out.append(data)
+            self._queued += len(data)
+            return
+        rest = self._send(data)
+        if rest and self._fd >= 0:
+            self._out.append(rest)
+            self._queued = len(rest)
+            self._loop.add_writer(self._fd, self._writable)
+
+    @property
+    def is_full(self) -> bool:
+        return self._queued > HIGH_WATER
+
+    def _send(self, data: bytes) -> bytes:
+        """Send what the kernel takes and return the rest. OpenSSL wants the very same bytes again."""
+        try:
+            sent = self._sock.send(data)
+        except _AGAIN:
+            return data
+        except OSError:
+            self._stop_sending()
+            return b""
+        return data[sent:]
+
+    def _writable(self) -> None:
+        while self._out:
+            data = self._out.popleft()
+            rest = self._send(data)
+            self._queued -= len(data) - len(rest)
+            if rest:
+                self._out.appendleft(rest)
+                break
+        if not self._out and self._fd >= 0:
+            self._loop.remove_writer(self._fd)
+        if self._asker is not None and not self.is_full:
+            self._asker.upstream_drained()
+
+    def _stop_sending(self) -> None:
+        """The other side takes no more. An answer may still be on its way: what arrives next decides."""
+        self._out.clear()
+        self._queued = 0
+
+    # -- receiving
+
+    def pause(self) -> None:
+        """Read no more until `resume`: the caller is slow, or an answer is being weighed."""
+        if not self._paused and self._fd >= 0:
+            self._paused = True
+            self._loop.remove_reader(self._fd)
+
+    def resume(self) -> None:
+        if not self._paused or self._fd < 0:
+            return
+        self._paused = False
+        self._loop.add_reader(self._fd, self._readable)
+        if self._buffer or self._has_pending():
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self._paused and self._fd >= 0 and self._asker is not None:
+            self._received(b"")
+            self._readable()
+
+    def _has_pending(self) -> bool:
+        """Decrypted bytes inside OpenSSL make no descriptor readable."""
+        return self._tls is not None and self._fd >= 0 and self._tls.pending() > 0
+
+    def _readable(self) -> None:
+        while not self._paused and self._fd >= 0:
+            try:
+                data = self._sock.recv(READ_SIZE)
+            except _AGAIN:
+                return
+            except OSError:
+                self._ended(clean=False)
+                return
+            if not data:
+                self._ended(clean=True)
+                return
+            self._received(data)
+            if not self._has_pending():
+                return
+
+    def _received(self, data: bytes) -> None:
+        asker = self._asker
+        if asker is None:
+            self.close()
+            return
+        try:
+            self._read(self._buffer + data if self._buffer else data, asker)
+        except (MalformedAnswer, MalformedBody):
+            self._fail(malformed=True, early=False)
+            return
+        asker.flush()
+
+    def _read(self, data: bytes, asker: Asker) -> None:
+        self._buffer = b""
+        while self._head is None:
+            if self._paused:
+                self._buffer = data
+                return
+            end = data.find(END)
+            if end < 0:
+                if len(data) > self._limits.header_size:
+                    raise MalformedAnswer("its head is too large")
+                self._buffer = data
+                return
+            head = read_response(data[: end + 4], self._method, self._limits)
+            data = data[end + 4 :]
+            if head.status == 101:
+                raise MalformedAnswer("it switches protocols unasked")
+            if head.status < 200:
+                asker.interim(head)
+                continue
+            self._head, self._body = head, head.body
+            asker.answer_head(head)
+        if self._paused or self._asker is not asker:
+            self._buffer = data
+            return
+        self._read_body(data, asker)
+
+    def _read_body(self, data: bytes, asker: Asker) -> None:
+        body = self._body
+        rest = data
+        if body is not None:
+            payload, rest = body.feed(data) if data or body.done else (b"", b"")
+            if payload:
+                asker.answer_body(payload)
+            if not body.done:
+                return
+        self._complete(asker, nothing_behind=not rest)
+
+    def _complete(self, asker: Asker, *, nothing_behind: bool) -> None:
+        assert self._head is not None
+        reusable = self._head.keep_alive and nothing_behind and not self._out
+        body, self._body, self._asker = self._body, None, None
+        if reusable:
+            self.reused = True
+            self._pool.give(self)
+        else:
+            self.close()
+        asker.answer_end(body)
+
+    def _ended(self, *, clean: bool) -> None:
+        asker = self._asker
+        if asker is None:
+            self.close()
+            return
+        if clean and self._head is not None and self._body is not None and self._body.end_of_input():
+            self._asker = None
+            self.close()
+            asker.answer_end(self._body)
+            asker.flush()
+            return
+        self._fail(malformed=False, early=self._head is None and not self._buffer)
+
+    def _fail(self, *, malformed: bool, early: bool) -> None:
+        asker, self._asker = self._asker, None
+        self.close()
+        if asker is not None:
+            asker.upstream_failed(malformed=malformed, early=early)
+
+    def close(self) -> None:
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        self._fd = -1
+        self._asker = None
+        self._sock.close()
+        self._pool.closed(self)
+
+
+class Pool:
+    """The connections of one route and account: nobody else's answer can arrive on them."""
+
+    __slots__ = ("_idle", "_open", "_size")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._idle: deque[Upstream] = deque()
+        self._open: set[Upstream] = set()
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def active(self) -> int:
+        return len(self._open) - len(self._idle)
+
+    def take(self) -> Upstream | None:
+        """The connection that was used last: the others may end, unneeded."""
+        return self._idle.pop() if self._idle else None
+
+    def give(self, upstream: Upstream) -> None:
+        if len(self._idle) >= self._size:
+            upstream.close()
+            return
+        upstream.idle_since = asyncio.get_running_loop().time()
+        self._idle.append(upstream)
+
+    def opened(self, upstream: Upstream) -> None:
+        self._open.add(upstream)
+
+    def closed(self, upstream: Upstream) -> None:
+        self._open.discard(upstream)
+        if upstream in self._idle:
+            self._idle.remove(upstream)
+
+    def close_idle(self, before: float) -> None:
+        """Close those that have been idle since `before` (loop time)."""
+        while self._idle and self._idle[0].idle_since < before:
+            self._idle[0].close()
+
+    def close(self) -> None:
+        for upstream in list(self._open):
+            upstream.close()

@@ -1,0 +1,159 @@
+"""Heads: what is read, and what is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.relay.answer import Refusal
+from proxy.relay.body import Chunked, Length, UntilClose
+from proxy.relay.message import HeadLimits, MalformedAnswer, read_request, read_response
+
+LIMITS = HeadLimits(header_size=131072, field_size=32768, fields=200)
+
+
+def request(*lines, line=b"POST /x HTTP/1.1", host=b"Host: a"):
+    lines = [line, *([host] if host else []), *lines]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+REFUSED = {  # name -> head, status
+    "two framings": (request(b"Content-Length: 5", b"Transfer-Encoding: chunked"), 400),
+    "two framings, other order": (request(b"Transfer-Encoding: chunked", b"Content-Length: 5"), 400),
+    "two lengths": (request(b"Content-Length: 5", b"Content-Length: 6"), 400),
+    "two equal lengths": (request(b"Content-Length: 5", b"Content-Length: 5"), 400),
+    "listed lengths": (request(b"Content-Length: 5, 5"), 400),
+    "signed length": (request(b"Content-Length: +5"), 400),
+    "negative length": (request(b"Content-Length: -1"), 400),
+    "hex length": (request(b"Content-Length: 0x5"), 400),
+    "underscored length": (request(b"Content-Length: 1_0"), 400),
+    "empty length": (request(b"Content-Length: "), 400),
+    "huge length": (request(b"Content-Length: " + b"9" * 30), 400),
+    "other coding": (request(b"Transfer-Encoding: gzip, chunked"), 400),
+    "identity coding": (request(b"Transfer-Encoding: identity"), 400),
+    "coding twice": (request(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), 400),
+    "coding with junk": (request(b"Transfer-Encoding: xchunked"), 400),
+    "coding in HTTP/1.0": (request(b"Transfer-Encoding: chunked", line=b"POST /x HTTP/1.0"), 400),
+    "folded field": (request(b"X: 1\r\n folded"), 400),
+    "space before colon": (request(b"X : 1"), 400),
+    "no colon": (request(b"X"), 400),
+    "bare CR": (request(b"X: 1\r2"), 400),
+    "bare LF": (b"GET / HTTP/1.1\nHost: a\r\n\r\n", 400),
+    "NUL": (request(b"X: \x00"), 400),
+    "no Host": (request(host=b""), 400),
+    "two Hosts": (request(b"Host: b"), 400),
+    "HTTP/2.0": (request(line=b"GET / HTTP/2.0"), 400),
+    "HTTP/0.9": (request(line=b"GET / HTTP/0.9"), 400),
+    "RTSP": (request(line=b"OPTIONS / RTSP/1.0"), 400),
+    "two spaces": (request(line=b"GET  / HTTP/1.1"), 400),
+    "no version": (request(line=b"GET /"), 400),
+    "unknown method": (request(line=b"FOO / HTTP/1.1"), 501),
+    "lower-case method": (request(line=b"get / HTTP/1.1"), 501),
+    "HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\n", 501),
+    "ICE method": (request(line=b"SOURCE / HTTP/1.1"), 501),
+    "a field too large": (request(b"X: " + b"x" * 32768), 431),
+    "too many fields": (request(*[b"X: 1"] * 200), 431),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_malformed_or_ambiguous_head_is_refused(name):
+    head, status = REFUSED[name]
+    with pytest.raises(Refusal) as refusal:
+        read_request(head, LIMITS)
+    assert refusal.value.case.status == status
+    assert refusal.value.case.closes
+
+
+ACCEPTED = {  # name -> head, body type, keeps alive
+    "plain": (request(line=b"GET / HTTP/1.1"), None, True),
+    "length": (request(b"Content-Length: 5"), Length, True),
+    "length with space behind": (request(b"Content-Length: 5 \t"), Length, True),
+    "zero length": (request(b"Content-Length: 0"), Length, True),
+    "chunked": (request(b"Transfer-Encoding: Chunked"), Chunked, True),
+    "closing": (request(b"Connection: close"), None, False),
+    "closing among others": (request(b"Connection: foo, Close"), None, False),
+    "HTTP/1.0": (request(line=b"GET / HTTP/1.0"), None, False),
+    "HTTP/1.0 without Host": (request(line=b"GET / HTTP/1.0", host=b""), None, False),
+    "upgrade with a body": (request(b"Connection: Upgrade", b"Upgrade: h2c", b"Content-Length: 3"), Length, True),
+    "large field": (request(b"X: " + b"x" * 32000), None, True),
+    "8-bit value": (request(b"X: \xff\xe9"), None, True),
+    "odd method": (request(line=b"PROPFIND / HTTP/1.1"), None, True),
+    "M-SEARCH": (request(line=b"M-SEARCH / HTTP/1.1"), None, True),
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_a_good_head_is_read(name):
+    head, body, keep_alive = ACCEPTED[name]
+    read = read_request(head, LIMITS)
+    assert type(read.body) is (body or type(None))
+    assert read.keep_alive is keep_alive
+
+
+def test_names_and_values_stay_as_they_came_and_in_order():
+    read = read_request(request(b"X-B: 1", b"x-a:  two ", b"X-B: \xff"), LIMITS)
+    assert read.fields == [
+        (b"host", b"Host", b"a"),
+        (b"x-b", b"X-B", b"1"),
+        (b"x-a", b"x-a", b"two "),
+        (b"x-b", b"X-B", b"\xff"),
+    ]
+
+
+def response(*lines, line=b"HTTP/1.1 200 OK"):
+    return b"\r\n".join([line, *lines]) + b"\r\n\r\n"
+
+
+ANSWERS = {  # name -> head, method, body type, keeps alive
+    "length": (response(b"Content-Length: 5"), b"GET", Length, True),
+    "chunked": (response(b"Transfer-Encoding: chunked"), b"GET", Chunked, True),
+    "until close": (response(), b"GET", UntilClose, False),
+    "to HEAD": (response(b"Content-Length: 5"), b"HEAD", None, True),
+    "204": (response(line=b"HTTP/1.1 204 No Content"), b"GET", None, True),
+    "304 with a length": (response(b"Content-Length: 5", line=b"HTTP/1.1 304 Not Modified"), b"GET", None, True),
+    "103": (response(b"Link: </a>", line=b"HTTP/1.1 103 Early Hints"), b"GET", None, True),
+    "closing": (response(b"Content-Length: 5", b"Connection: close"), b"GET", Length, False),
+    "HTTP/1.0": (response(b"Content-Length: 5", line=b"HTTP/1.0 200 OK"), b"GET", Length, False),
+    "no reason": (response(b"Content-Length: 5", line=b"HTTP/1.1 200 "), b"GET", Length, True),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_is_framed_as_the_rfc_says(name):
+    head, method, body, keep_alive = ANSWERS[name]
+    read = read_response(head, method, LIMITS)
+    assert type(read.body) is (body or type(None))
+    assert read.keep_alive is keep_alive
+
+
+MALFORMED = {
+    "two framings": response(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+    "two lengths": response(b"Content-Length: 5", b"Content-Length: 6"),
+    "space before colon": response(b"Content-Length : 5"),
+    "other coding": response(b"Transfer-Encoding: gzip"),
+    "identity": response(b"Transfer-Encoding: identity"),
+    "chunked in HTTP/1.0": response(b"Transfer-Encoding: chunked", line=b"HTTP/1.0 200 OK"),
+    "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 5\r\n\r\n",
+    "not HTTP": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    "a large field": response(b"X: " + b"x" * 40000),
+    "HTTP/2": response(line=b"HTTP/2.0 200 OK"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_an_answer_that_can_be_read_in_two_ways_is_not_relayed(name):
+    with pytest.raises(MalformedAnswer):
+        read_response(MALFORMED[name], b"GET", LIMITS)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_the_readers_fail_in_another_way(noise):
+    for head in (noise + b"\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n" + noise + b"\r\n\r\n"):
+        try:
+            read_request(head, LIMITS)
+        except Refusal:
+            pass
+        try:
+            read_response(head.replace(b"GET / HTTP/1.1", b"HTTP/1.1 200 OK"), b"GET", LIMITS)
+        except MalformedAnswer:
+            pass

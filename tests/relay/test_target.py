@@ -1,0 +1,110 @@
+"""Targets: nothing leaves a route's prefix, and what stays is passed byte for byte."""
+
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.relay.answer import Refusal
+from proxy.relay.target import Target, read_target, upstream_path
+from proxy.routes import is_prefix
+
+REFUSED = [
+    b"/crm/../admin",
+    b"/crm/..",
+    b"/crm/./a",
+    b"/crm/%2e%2e/admin",
+    b"/crm/.%2e/",
+    b"/crm/%252e%252e/",
+    b"/crm/%25252e%25252e/",
+    b"/crm/..%2fadmin",
+    b"/crm/..;/admin",
+    b"/crm/..;x=1/admin",
+    b"/crm/%2e%2e%3b/admin",
+    b"/crm/..\\x",
+    b"/crm/%5c..",
+    b"/crm/a%5Cb",
+    b"/crm/%00",
+    b"/crm#frag",
+    b"/" + b"%25" * 1 + b"25" * 9 + b"41",
+    b"crm",
+    b"@evil/x",
+    b"evil.com:443",
+    b"http://user@evil/x",
+    b"http://crm@evil/",
+    b"ftp://evil/x",
+    b"http:///x",
+]
+
+
+@pytest.mark.parametrize("target", REFUSED)
+def test_a_target_that_could_mean_another_place_is_refused(target):
+    with pytest.raises(Refusal) as refusal:
+        read_target(target)
+    assert refusal.value.case.status == 400
+
+
+READ = {
+    b"/crm/a%20b": Target(b"/crm/a%20b", None),
+    b"/crm/a%2Fb": Target(b"/crm/a%2Fb", None),
+    b"/crm//evil.com/": Target(b"/crm//evil.com/", None),
+    b"//evil/x": Target(b"//evil/x", None),
+    b"/crm?x=/../": Target(b"/crm?x=/../", None),
+    b"/crm/...": Target(b"/crm/...", None),
+    b"/crm/.well-known/x": Target(b"/crm/.well-known/x", None),
+    b"/crm/a;b=c": Target(b"/crm/a;b=c", None),
+    b"*": Target(b"*", None),
+    b"http://evil/x": Target(b"/x", b"evil"),
+    b"HTTP://evil:80?q": Target(b"/?q", b"evil:80"),
+    b"https://a/": Target(b"/", b"a"),
+}
+
+
+@pytest.mark.parametrize("target", READ)
+def test_a_plain_target_is_read_as_it_came(target):
+    assert read_target(target) == READ[target]
+
+
+MAPPED = [  # base, prefix, path, upstream path
+    (b"/base", b"/crm", b"/crm", b"/base"),
+    (b"/base", b"/crm", b"/crm/", b"/base/"),
+    (b"/base", b"/crm", b"/crm?x", b"/base?x"),
+    (b"/base", b"/crm", b"/crm/a/b?c", b"/base/a/b?c"),
+    (b"", b"/crm", b"/crm", b"/"),
+    (b"", b"/crm", b"/crm?x", b"/?x"),
+    (b"", b"", b"/a", b"/a"),
+    (b"/base", b"", b"/", b"/base/"),
+]
+
+
+@pytest.mark.parametrize(("base", "prefix", "path", "upstream"), MAPPED)
+def test_the_prefix_gives_way_to_the_base(base, prefix, path, upstream):
+    assert upstream_path(base, prefix, path, strip=True) == upstream
+
+
+def test_the_prefix_stays_where_the_route_says_so():
+    assert upstream_path(b"/base", b"/crm", b"/crm/a", strip=False) == b"/base/crm/a"
+
+
+PARTS = st.sampled_from(
+    [b"/", b"..", b".", b"%2e", b"%2E", b"%252e", b"%2f", b"%5c", b"\\", b";", b";a=1", b"a", b"crm", b"?", b"%00", b"#"]
+)
+
+
+@given(st.lists(PARTS, max_size=12).map(b"".join))
+def test_no_target_leaves_its_prefix(tail):
+    try:
+        path = read_target(b"/crm" + tail).path
+    except Refusal:
+        return
+    if not is_prefix(b"/crm", path):
+        return
+    seen = upstream_path(b"/base", b"/crm", path, strip=True).partition(b"?")[0]
+    for _ in range(12):
+        depth = 0
+        for segment in seen.removeprefix(b"/base").split(b"/"):
+            name = segment.partition(b";")[0]
+            depth += (name not in (b"", b".", b"..")) - (name == b"..")
+            assert depth >= 0
+        seen = unquote_to_bytes(seen).replace(b"\\", b"/")

@@ -1,0 +1,46 @@
+"""Routes: who matches, and who is asked first."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from proxy.routes import RouteTable, is_prefix
+
+
+@dataclass(frozen=True)
+class Place:
+    host: str
+    prefix: bytes
+
+
+CRM, CRM_API, ANY = Place("", b"/crm"), Place("", b"/crm/api"), Place("", b"")
+NAMED, NAMED_CRM = Place("crm.internal", b""), Place("crm.internal", b"/crm")
+ALL = RouteTable([ANY, CRM, NAMED, CRM_API, NAMED_CRM])
+
+MATCHES = [  # host, path, route
+    ("localhost", b"/crm", CRM),
+    ("localhost", b"/crm/", CRM),
+    ("localhost", b"/crm?x", CRM),
+    ("localhost", b"/crm/api/1", CRM_API),
+    ("localhost", b"/crmx", ANY),
+    ("localhost", b"/crm%2Fa", ANY),
+    ("localhost", b"/CRM/a", ANY),
+    ("crm.internal", b"/crm/a", NAMED_CRM),
+    ("crm.internal", b"/crm/api", NAMED_CRM),
+    ("crm.internal", b"/other", NAMED),
+]
+
+
+@pytest.mark.parametrize(("host", "path", "route"), MATCHES)
+def test_host_and_path_come_before_host_before_the_longest_path(host, path, route):
+    assert ALL.match(host, path) is route
+
+
+def test_what_no_route_names_has_none():
+    assert RouteTable([CRM, NAMED]).match("localhost", b"/other") is None
+    assert RouteTable([CRM]).match("localhost", b"*") is None
+
+
+def test_a_prefix_ends_on_a_segment_border():
+    assert is_prefix(b"/a", b"/a/b")
+    assert not is_prefix(b"/a", b"/ab")
