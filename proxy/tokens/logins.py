@@ -2,7 +2,7 @@
 
 `begin` seals a state and a PKCE verifier in the store; `finish` takes them out again, once, within ten
 minutes, whichever process the callback reaches. Where a page began the login, the callback must come from
-the same browser (a cookie); where a command did, the command is told how it ended (`outcome`).
+the same browser (its cookie); where a command did, the command is told how it ended (`outcome`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import json
 import logging
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,7 +36,6 @@ class Begun:
 
     url: str
     state: str
-    cookie: str  # for the browser that began it; empty when a command did
 
 
 class Logins:
@@ -53,29 +51,31 @@ class Logins:
     def redirect_uri(self) -> str:
         return self._config.server.public_url + "/callback"
 
-    async def begin(self, key: Key, *, in_browser: bool) -> Begun:
-        """Raises LoginFailed, StoreError."""
+    async def begin(self, key: Key, *, browser: str) -> Begun:
+        """`browser`: the cookie of the browser that begins it; empty when a command does.
+
+        Raises LoginFailed, StoreError.
+        """
         credential = self._credential(key.credential)
         endpoint = (await self._endpoints(credential)).authorization_endpoint
         if endpoint is None:
             raise LoginFailed(f"credential {key.credential!r} has no authorization_endpoint")
         state, verifier = authorize.new_state(), authorize.new_verifier()
-        cookie = secrets.token_urlsafe(32) if in_browser else ""
         pending = {
             "credential": key.credential,
             "account": key.account,
             "verifier": verifier,
             "redirect_uri": self.redirect_uri,
-            "cookie": _digest(cookie),
+            "browser": _digest(browser),
         }
         await self._store.stash(f"login:{state}", json.dumps(pending).encode(), TIME_TO_LOG_IN)
         url = authorize.authorization_url(
             credential, endpoint, redirect_uri=self.redirect_uri, state=state, verifier=verifier
         )
-        return Begun(url, state, cookie)
+        return Begun(url, state)
 
-    async def finish(self, parameters: Mapping[str, str], cookie: str | None) -> Key:
-        """A callback arrived. `cookie` is None where no browser is involved (a pasted URL).
+    async def finish(self, parameters: Mapping[str, str], browser: str) -> Key:
+        """A callback arrived, with the cookie of `browser`; empty where a person pasted the URL.
 
         Raises LoginFailed, StoreError.
         """
@@ -83,7 +83,7 @@ class Logins:
         pending = await self._take(callback.state)
         key = Key(pending["credential"], pending["account"])
         try:
-            await self._finish(callback, pending, cookie)
+            await self._finish(callback, pending, browser)
         except LoginFailed as error:
             await self._tell(callback.state, str(error))
             raise
@@ -106,14 +106,31 @@ class Logins:
             "logged in to %s", key, extra={"event": "login", "credential": key.credential, "account": key.account}
         )
 
+    async def log_out(self, key: Key) -> None:
+        """Forget the tokens, then revoke them (RFC 7009), refresh token first. Raises StoreError.
+
+        What the server says to that changes nothing here.
+        """
+        token = await self._tokens.forget(key)
+        _log.info("logged out of %s", key, extra={"event": "logout", "credential": key.credential, "account": key.account})
+        if token is None:
+            return
+        credential = self._config.credentials[key.credential]
+        for secret, hint in ((token.refresh_token, "refresh_token"), (token.access_token, "access_token")):
+            try:
+                if secret is not None:
+                    await self._servers.revoke(credential, secret, hint)
+            except AuthorizationServerError as error:
+                _log.warning("%s: its %s could not be revoked (%s)", key, hint, error.error)
+
     async def outcome(self, state: str) -> str:
         """Wait for the login of `state` to end. Returns "" or the sentence that says why it failed."""
         while (told := await self._store.take(f"outcome:{state}")) is None:
             await asyncio.sleep(ASK_AGAIN)
         return told.decode()
 
-    async def _finish(self, callback: authorize.Callback, pending: dict[str, Any], cookie: str | None) -> None:
-        if pending["cookie"] and not hmac.compare_digest(pending["cookie"], _digest(cookie or "")):
+    async def _finish(self, callback: authorize.Callback, pending: dict[str, Any], browser: str) -> None:
+        if pending["browser"] and not hmac.compare_digest(pending["browser"], _digest(browser)):
             raise LoginFailed("this login was begun in another browser: begin it again in this one")
         credential = self._credential(pending["credential"])
         endpoints = await self._endpoints(credential)

@@ -53,6 +53,9 @@ class TokenManager:
 
     async def start(self) -> None:
         """Load what is stored and follow what others change. Raises StoreError."""
+        for route in self._config.routes:
+            if isinstance(route.account, str):
+                await self._load_quietly(self.account(route.credential, route.account))
         for record in await self._store.page(None, KNOWN_AT_START):
             if record.key.credential in self._config.credentials:
                 await self._load_quietly(self.account(*record.key))
@@ -68,7 +71,7 @@ class TokenManager:
 
     async def _watch(self) -> None:
         async for key in self._store.changes():
-            stale = [self._accounts.get(key)] if key else list(self._accounts.values())
+            stale = [self._accounts.get(key)] if key else self.accounts()
             if key and key.credential in self._config.credentials and key not in self._accounts:
                 stale = [self.account(*key)]
             for account in stale:
@@ -194,9 +197,13 @@ class TokenManager:
             bound = token.server == server_of(account.credential)
             return token if bound and token.client_id == account.credential.client_id else None
 
+    def accounts(self) -> list[Account]:
+        """Every account known to this process."""
+        return list(self._accounts.values())
+
     def health(self) -> Iterator[TokenHealth]:
         """Every account known to this process."""
-        for account in list(self._accounts.values()):
+        for account in self.accounts():
             token = account.held.token
             has_access = token is not None and token.access_token is not None
             yield TokenHealth(

@@ -1,0 +1,1 @@
+"""What each command does. cli.py parses, prints and exits; these are given a way to say something."""

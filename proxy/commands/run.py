@@ -1,0 +1,16 @@
+"""`token-proxy run`"""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy import worker
+from proxy.config.model import Config
+
+
+async def run_server(config: Config) -> int:
+    """Raises StoreError, CannotListen."""
+    stop = asyncio.Event()
+    worker.stop_on_signals(stop)
+    await worker.serve(config, stop)
+    return 0

@@ -1,0 +1,49 @@
+"""The composition root: what a configuration comes to in a running process.
+
+`open_state(config)` opens the store and ties the token side together; commands use it as it is, worker.py
+puts the listeners on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from proxy.clock import Clock, SystemClock
+from proxy.config.model import Config
+from proxy.metrics import Metrics
+from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.fetch import Fetcher
+from proxy.store.base import Store
+from proxy.store.open import open_store
+from proxy.tokens import life
+from proxy.tokens.logins import Logins
+from proxy.tokens.manager import TokenManager
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    config: Config
+    clock: Clock
+    metrics: Metrics
+    store: Store
+    servers: AuthorizationServers
+    tokens: TokenManager
+    logins: Logins
+
+
+@asynccontextmanager
+async def open_state(config: Config, clock: Clock | None = None) -> AsyncIterator[State]:
+    """Open everything, and close it again in the opposite order. Raises StoreError."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        store = await open_store(config.store.url, config.server.state_dir, config.store.key, clock)
+        stack.push_async_callback(store.close)
+        fetcher = await stack.enter_async_context(Fetcher(config.limits))
+        metrics = Metrics()
+        servers = AuthorizationServers(fetcher, clock)
+        tokens = TokenManager(config, store, servers, clock, metrics)
+        stack.push_async_callback(tokens.close, config.limits.authorization_server_total)
+        metrics.show_tokens(tokens.health, life.STATES, config.limits.account_labels)
+        yield State(config, clock, metrics, store, servers, tokens, Logins(config, store, servers, tokens))

@@ -1,0 +1,138 @@
+"""One process: listen, serve, drain.
+
+    start: store → tokens → admin listener → data listeners → ready
+    stop:  not ready → data listeners closed → what is in flight ends → refreshes are saved → the rest
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+
+from aiohttp import web
+
+from proxy import tasks
+from proxy.admin.app import admin_application
+from proxy.admin.status import Health
+from proxy.config.address import Address
+from proxy.config.model import Config, ListenerTLS
+from proxy.errors import ConfigError, Fault
+from proxy.listen import bound_address, listen
+from proxy.logs import RequestLog
+from proxy.relay.admission import Hosts
+from proxy.relay.context import RelayContext
+from proxy.relay.dial import tls_context
+from proxy.relay.lane import Lane
+from proxy.relay.message import HeadLimits
+from proxy.relay.server import Listener, RelayServer
+from proxy.routes import RouteTable
+from proxy.state import State, open_state
+from proxy.tokens.refresher import keep_fresh
+
+ADMIN_GRACE = 2.0  # seconds for a page that is being sent when the process ends
+
+_log = logging.getLogger("proxy.worker")
+Place = tuple[web.BaseRunner[web.Server], Address, ListenerTLS | None]
+
+
+async def serve(config: Config, stop: asyncio.Event, ready: Callable[[State], object] | None = None) -> None:
+    """Serve until `stop` is set. Raises StoreError, CannotListen, ConfigError."""
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(open_state(config))
+        hosts = Hosts(own_names(config))
+        relay = await _relay(state, hosts)
+        stack.push_async_callback(relay.close)
+        await state.tokens.start()
+        health = Health(config, state.tokens)
+        admin = web.AppRunner(
+            admin_application(state, hosts, health), access_log=None, shutdown_timeout=ADMIN_GRACE
+        )
+        await _start(stack, (admin, config.server.admin, config.server.admin_tls))
+        sites = [await _start(stack, place) for place in _data_listeners(config, relay)]
+        relay.start()
+        refresher = tasks.spawn(
+            keep_fresh(state.tokens, state.store, config, state.clock), "keep tokens fresh"
+        )
+        stack.push_async_callback(tasks.cancel, refresher)
+        _log.info("token-proxy %s is ready", version("token-proxy"), extra={"event": "start"})
+        if ready:
+            ready(state)
+        await stop.wait()
+        health.draining = True
+        for site in sites:
+            await site.stop()
+        await relay.drain(config.limits.shutdown)
+    _log.info("stopped", extra={"event": "stop"})
+
+
+def own_names(config: Config) -> Iterator[str]:
+    """The hosts that a Host field may carry, beside loopback."""
+    yield from config.server.allowed_hosts
+    yield config.public_host
+    for address in (*config.server.listen, config.server.admin):
+        yield address.host
+    for route in config.routes:
+        if route.host:
+            yield route.host
+        if route.listen:
+            yield route.listen.host
+
+
+async def _relay(state: State, hosts: Hosts) -> RelayServer:
+    config, limits = state.config, state.config.limits
+    lanes = []
+    for route in config.routes:
+        try:
+            tls = await asyncio.to_thread(tls_context, route)  # reads the trust store
+        except OSError as error:
+            fault = Fault(1, 1, f"the TLS files of route {route.name!r} can't be used - check its `tls`")
+            raise ConfigError(str(config.path), [fault]) from error
+        lanes.append(Lane(route, limits, state.tokens, state.metrics, tls))
+    context = RelayContext(
+        limits=limits,
+        head_limits=HeadLimits(limits.header_size, limits.field_size, limits.fields),
+        hosts=hosts,
+        table=RouteTable(lane for lane in lanes if lane.route.listen is None),
+        tokens=state.tokens,
+        metrics=state.metrics,
+        log=RequestLog(config.log),
+        via=b"token-proxy-" + (await state.store.identity()).encode("ascii"),
+        public_url=config.server.public_url,
+    )
+    return RelayServer(context, lanes)
+
+
+def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
+    for address in config.server.listen:
+        yield web.ServerRunner(Listener(relay, None)), address, config.server.tls
+    for lane in relay.lanes:
+        if lane.route.listen is not None:
+            yield web.ServerRunner(Listener(relay, lane)), lane.route.listen, config.server.tls
+
+
+async def _start(stack: AsyncExitStack, place: Place) -> web.BaseSite:
+    runner, address, tls = place
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = await listen(runner, address, tls)
+    where = bound_address(site, address)
+    _log.info("listening on %s", where, extra={"event": "listen", "listen": where})
+    return site
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """SIGTERM and SIGINT end in an orderly way; a second one ends at once."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            raise SystemExit(128 + number)
+        _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
