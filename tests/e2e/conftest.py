@@ -10,6 +10,7 @@ processes.py               starts a server and reads its journal: what came in, 
 servers/                   the authorization servers. Their tokens live 5 s, refresh tokens rotate, and a
                            refresh token that comes twice revokes the family, as the strict ones do
 authorization_servers.py   starts one together with an upstream that trusts nobody else
+reference.py               OAuth by hand: the servers without the product
 browser.py                 a person: follows redirects, keeps cookies, fills in the HTML forms it is shown
 proxy_process.py           the product: writes the config, runs the server and the commands
 callers/                   callers in their own languages

@@ -33,6 +33,7 @@ level = "debug"
 {credential}
 
 [[routes]]
+name = "api"
 path = "/api"
 upstream = {upstream}
 credential = "crm"

@@ -1,0 +1,14 @@
+"""A program that uses requests: caller.py METHOD URL BODY_FILE ANSWER_FILE; prints status and digest."""
+
+import sys
+from pathlib import Path
+
+import requests
+
+method, url, body_file, answer_file = sys.argv[1:]
+body = Path(body_file).read_bytes() if method == "POST" else None
+answer = requests.request(
+    method, url, data=body, headers={"Content-Type": "application/octet-stream"}, timeout=30
+)
+Path(answer_file).write_bytes(answer.content)
+print(answer.status_code, answer.headers.get("Content-Digest", ""))

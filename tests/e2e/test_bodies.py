@@ -1,0 +1,116 @@
+"""Bodies pass as a stream: their size and the slowness of either side cost no memory."""
+
+import asyncio
+import base64
+import hashlib
+import random
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from .authorization_servers import AuthorizationServer
+from .conftest import MakeProxy
+from .proxy_process import Proxy
+
+MB = 1024 * 1024
+SIZE = 200 * MB
+MOST_GROWTH = 20 * MB
+SLOW_FOR = 2.0  # seconds in which one side reads a little at a time, then as fast as it can
+BLOCK = random.Random(2).randbytes(MB)
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+
+
+@dataclass
+class Memory:
+    before: int = 0
+    peak: int = 0
+    done: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def growth(self) -> int:
+        return self.peak - self.before
+
+    def sample(self, pid: int) -> None:
+        while not self.done.wait(0.02):
+            self.peak = max(self.peak, resident(pid))
+
+
+def resident(pid: int) -> int:
+    """Bytes, of a process and all that it started."""
+    own = 0
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            own = int(line.split()[1]) * 1024
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return own + sum(resident(int(child)) for child in children)
+
+
+@contextmanager
+def watched_memory(pid: int) -> Iterator[Memory]:
+    memory = Memory(before=resident(pid), peak=resident(pid))
+    watcher = threading.Thread(target=memory.sample, args=(pid,))
+    watcher.start()
+    try:
+        yield memory
+    finally:
+        memory.done.set()
+        watcher.join()
+
+
+async def upload(callers: aiohttp.ClientSession, url: str, size: int) -> tuple[str, dict[str, object]]:
+    digest = hashlib.sha256()
+
+    async def body() -> AsyncIterator[bytes]:
+        for number in range(size // len(BLOCK)):
+            block = number.to_bytes(8, "big") + BLOCK[8:]
+            digest.update(block)
+            yield block
+
+    async with callers.post(url, data=body(), headers={"Content-Length": str(size)}) as answer:
+        assert answer.status == 200, await answer.text()
+        return digest.hexdigest(), await answer.json()
+
+
+async def download(callers: aiohttp.ClientSession, url: str, slow_for: float) -> tuple[str, int, str]:
+    digest, size = hashlib.sha256(), 0
+    async with callers.get(url) as answer:
+        assert answer.status == 200, await answer.text()
+        slow_until = time.monotonic() + slow_for
+        async for piece in answer.content.iter_any():
+            digest.update(piece)
+            size += len(piece)
+            if time.monotonic() < slow_until:
+                await asyncio.sleep(0.01)
+        return base64.b64encode(digest.digest()).decode(), size, answer.headers["Content-Digest"]
+
+
+@pytest.fixture
+def proxy(oidc_provider: AuthorizationServer, make_proxy: MakeProxy) -> Proxy:
+    proxy = make_proxy(oidc_provider, oidc_provider.machine_credential("client_secret_basic"))
+    proxy.start()
+    return proxy
+
+
+async def test_an_upload_of_200_mb_to_a_slow_upstream_arrives_whole_and_costs_no_memory(proxy: Proxy) -> None:
+    async with aiohttp.ClientSession() as callers:
+        await upload(callers, proxy.api("/upload"), 2 * MB)  # what a first request loads once isn't growth
+        with watched_memory(proxy.pid) as memory:
+            sent, got = await upload(callers, proxy.api(f"/upload?slow_for={SLOW_FOR}"), SIZE)
+    assert got == {"sha256": sent, "size": SIZE}
+    assert memory.growth < MOST_GROWTH, f"grew by {memory.growth / MB:.1f} MB"
+
+
+async def test_a_download_of_200_mb_by_a_slow_caller_arrives_whole_and_costs_no_memory(proxy: Proxy) -> None:
+    async with aiohttp.ClientSession() as callers:
+        await download(callers, proxy.api(f"/download?size={2 * MB}"), 0)
+        with watched_memory(proxy.pid) as memory:
+            digest, size, promised = await download(callers, proxy.api(f"/download?size={SIZE}"), SLOW_FOR)
+    assert (f"sha-256=:{digest}:", size) == (promised, SIZE)
+    assert memory.growth < MOST_GROWTH, f"grew by {memory.growth / MB:.1f} MB"

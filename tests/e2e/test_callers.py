@@ -1,0 +1,65 @@
+"""Programs that know nothing of OAuth, in four languages, each with the client that people use there."""
+
+import base64
+import hashlib
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from .authorization_servers import AuthorizationServer
+from .conftest import MakeProxy
+from .processes import plain_environment
+
+CALLERS = Path(__file__).parent / "callers"
+BINARY = ["-H", "Content-Type: application/octet-stream"]
+CURL = ["curl", "-sS", *BINARY, "-w", "%{http_code} %header{content-digest}"]
+# Each takes METHOD URL BODY_FILE ANSWER_FILE and prints the status and the Content-Digest.
+PROGRAMS = {
+    "requests": [sys.executable, str(CALLERS / "caller.py")],
+    "node": ["node", str(CALLERS / "caller.mjs")],
+    "java": ["java", str(CALLERS / "Caller.java")],
+}
+# Every byte there is; long enough to come in many pieces and to make curl ask first (Expect: 100-continue).
+BODY = bytes(range(256)) + random.Random(1).randbytes(1_500_000)
+
+
+def call(caller: str, method: str, url: str, body: bytes, folder: Path) -> tuple[str, bytes]:
+    """What the program prints, and the answer's body."""
+    body_file, answer_file = folder / "body", folder / "answer"
+    body_file.write_bytes(body)
+    command = command_line(caller, method, url, body_file, answer_file)
+    if shutil.which(command[0]) is None:
+        pytest.fail(f"the caller {command[0]} is not installed", pytrace=False)
+    done = subprocess.run(
+        command, env=plain_environment(folder, {}), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), answer_file.read_bytes()
+
+
+def command_line(caller: str, method: str, url: str, body_file: Path, answer_file: Path) -> Sequence[str]:
+    if caller == "curl":
+        data = ["--data-binary", f"@{body_file}"] if method == "POST" else []
+        return [*CURL, *data, "-o", str(answer_file), url]
+    return [*PROGRAMS[caller], method, url, str(body_file), str(answer_file)]
+
+
+@pytest.mark.parametrize("caller", ["curl", *PROGRAMS])
+def test_a_real_caller_gets_and_posts_every_byte(
+    caller: str, oidc_provider: AuthorizationServer, make_proxy: MakeProxy, tmp_path: Path
+) -> None:
+    proxy = make_proxy(oidc_provider, oidc_provider.machine_credential("client_secret_basic"))
+    proxy.start()
+
+    printed, answer = call(caller, "GET", proxy.api("/download?size=700000"), b"", tmp_path)
+    digest = base64.b64encode(hashlib.sha256(answer).digest()).decode()
+    assert (printed, len(answer)) == (f"200 sha-256=:{digest}:", 700_000)
+
+    # A program of its own, so a first request on a fresh connection: there Java adds Upgrade to the POST.
+    printed, answer = call(caller, "POST", proxy.api("/echo"), BODY, tmp_path)
+    assert (printed, answer == BODY) == ("200", True)

@@ -1,0 +1,99 @@
+"""Tokens that live five seconds, and callers that never notice."""
+
+import asyncio
+import hashlib
+import time
+from itertools import pairwise
+from typing import Any
+
+import aiohttp
+import requests
+
+from .authorization_servers import ACCESS_TTL, ALICE, AuthorizationServer
+from .conftest import MakeProxy
+from .processes import wait_until
+from .proxy_process import Proxy
+
+REQUESTS = 200
+PAUSE = 0.065  # seconds between two requests: together they see some four expiries
+HERD = 500
+
+
+def fingerprint(token: str) -> str:
+    """As the upstream tells tokens apart."""
+    return hashlib.sha256(token.encode()).hexdigest()[:12]
+
+
+def call_at_leisure(proxy: Proxy, count: int) -> list[dict[str, Any]]:
+    answers = []
+    with requests.Session() as caller:
+        for _ in range(count):
+            answer = caller.get(proxy.api("/whoami"), timeout=20)
+            assert answer.status_code == 200, f"{answer.status_code} {answer.text}\n{proxy.log()}"
+            answers.append(answer.json())
+            time.sleep(PAUSE)
+    return answers
+
+
+def test_200_requests_over_several_expiries_and_a_restart_have_no_failure_and_one_refresh_each(
+    server: AuthorizationServer, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy(server)
+    proxy.start()
+    proxy.login_by_page(ALICE)
+    answers = call_at_leisure(proxy, REQUESTS // 2)
+    proxy.stop()
+    proxy.start()
+    answers += call_at_leisure(proxy, REQUESTS // 2)
+
+    refreshes = server.token_requests("refresh_token")
+    assert {answer["subject"] for answer in answers} == {"alice"}
+    assert [refresh["outcome"] for refresh in refreshes] == ["success"] * len(refreshes)
+    assert len(refreshes) >= 3
+    gaps = [later["at"] - earlier["at"] for earlier, later in pairwise(refreshes)]
+    assert min(gaps) > ACCESS_TTL / 3, f"refreshed again too soon: {gaps}"
+    issued = [fingerprint(got["got"][0]) for got in server.token_requests("authorization_code") + refreshes]
+    used = {answer["token"] for answer in answers}
+    assert set(issued[:-1]) <= used <= set(issued), "a refresh was for nothing"
+    assert server.revoked_families() == []
+
+
+async def test_500_requests_that_find_an_expired_token_cause_one_refresh(
+    server: AuthorizationServer, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy(server)
+    proxy.start()
+    proxy.login_by_page(ALICE)
+    server.service.pause()
+    try:
+        await asyncio.sleep(seconds_to_live(proxy))
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as callers:
+            herd = [asyncio.create_task(status_of(callers, proxy.api("/whoami"))) for _ in range(HERD)]
+            await asyncio.to_thread(wait_until, lambda: in_flight(proxy) == HERD, "all requests to wait")
+            server.service.resume()
+            statuses = await asyncio.gather(*herd)
+    finally:
+        server.service.resume()
+
+    assert statuses == [200] * HERD
+    assert [refresh["outcome"] for refresh in server.token_requests("refresh_token")] == ["success"]
+    assert server.revoked_families() == []
+
+
+async def status_of(callers: aiohttp.ClientSession, url: str) -> int:
+    async with callers.get(url) as answer:
+        await answer.read()
+        return answer.status
+
+
+def seconds_to_live(proxy: Proxy) -> float:
+    (token,) = requests.get(proxy.admin("/api/status"), timeout=5).json()["tokens"]
+    return max(0.0, token["expires_at"] - time.time())
+
+
+def in_flight(proxy: Proxy) -> float:
+    text = requests.get(proxy.admin("/metrics"), timeout=5).text
+    (line,) = [
+        row for row in text.splitlines() if row.startswith('token_proxy_requests_in_flight{route="api"}')
+    ]
+    return float(line.split()[-1])
