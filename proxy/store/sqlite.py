@@ -16,48 +16,15 @@ from typing import Any, Final, Self, TypeVar
 
 from proxy.clock import Clock
 from proxy.errors import GenerationConflict, StoreError
+from proxy.store import statements
 from proxy.store.base import Key, Record, must_advance
-from proxy.store.sqlite_file import open_database, store_error
+from proxy.store.sqlite_file import FAILURES, open_database, store_error
+from proxy.store.statements import Rows, Statement, Values, execute
 
 T = TypeVar("T")
-Rows = list[tuple[Any, ...]]
-Values = tuple[str | bytes | float | None, ...]
-
 LOOK_EVERY: Final = 0.25  # seconds between two looks for what others have put
 _CHANGES_AT_ONCE: Final = 1000
 
-_GET: Final = """
-    SELECT credential, account, generation, state, due_at, expires_at, body, intent FROM tokens
-    WHERE credential = ? AND account = ?"""
-_PAGE: Final = """
-    SELECT credential, account, generation, state, due_at, expires_at, body, intent FROM tokens
-    WHERE (credential, account) > (?, ?) ORDER BY credential, account LIMIT ?"""
-_GENERATION: Final = "SELECT generation FROM tokens WHERE credential = ? AND account = ?"
-_COUNT_PUT: Final = "UPDATE meta SET changed = changed + 1 RETURNING changed"
-_PUT: Final = """
-    INSERT OR REPLACE INTO tokens
-    (credential, account, generation, state, due_at, expires_at, body, intent, changed)
-    VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?)"""
-_INTEND: Final = """
-    UPDATE tokens SET intent = ? WHERE credential = ? AND account = ? AND generation = ? RETURNING 1"""
-_DUE: Final = """
-    SELECT due_at, credential, account FROM tokens WHERE state = 'valid' AND due_at < ?
-    ORDER BY due_at, credential, account LIMIT ?"""
-_COUNTS: Final = """
-    SELECT credential, CASE
-        WHEN state <> 'valid' THEN state
-        WHEN expires_at <= :now THEN 'expired'
-        WHEN due_at <= :now THEN 'stale'
-        ELSE 'valid' END AS state_now, count(*)
-    FROM tokens GROUP BY credential, state_now"""
-_LAST_PUT: Final = "SELECT changed FROM meta"
-_CHANGES: Final = "SELECT credential, account, changed FROM tokens WHERE changed > ? ORDER BY changed LIMIT ?"
-_SWEEP: Final = "DELETE FROM stash WHERE expires_at <= ?"
-_STASH: Final = "INSERT OR REPLACE INTO stash (name, value, expires_at) VALUES (?, ?, ?)"
-_TAKE: Final = "DELETE FROM stash WHERE name = ? RETURNING value, expires_at"
-_HOLDER: Final = "SELECT owner FROM leases WHERE name = ? AND boot_id = ? AND until > ?"
-_LEASE: Final = "INSERT OR REPLACE INTO leases (name, owner, until, boot_id) VALUES (?, ?, ?, ?)"
-_RELEASE: Final = "DELETE FROM leases WHERE name = ? AND owner = ?"
 
 _log = logging.getLogger("proxy.store")
 
@@ -86,48 +53,48 @@ class SQLiteStore:
             raise
         store = cls(path, clock, connection, thread)
         try:
-            store._seen = (await store._query(_LAST_PUT))[0][0]
+            ((store._seen,),) = await store._query(statements.LAST_PUT)
         except BaseException:
             await store.close()
             raise
         return store
 
     async def identity(self) -> str:
-        identity: str = (await self._query("SELECT identity FROM meta"))[0][0]
-        return identity
+        ((identity,),) = await self._query(statements.IDENTITY)
+        return str(identity)
 
     async def get(self, key: Key) -> Record | None:
-        rows = await self._query(_GET, key)
+        rows = await self._query(statements.GET, key)
         return _record(rows[0]) if rows else None
 
     async def put(self, record: Record, *, expected: int) -> None:
         must_advance(record, expected)
 
         def put(db: sqlite3.Connection) -> None:
-            held = db.execute(_GENERATION, record.key).fetchone()
-            if (held[0] if held else 0) != expected:
+            held = execute(db, statements.GENERATION, record.key)
+            if (held[0][0] if held else 0) != expected:
                 raise GenerationConflict(f"{record.key} was changed by someone else: read it again")
-            (changed,) = db.execute(_COUNT_PUT).fetchone()
+            ((changed,),) = execute(db, statements.COUNT_PUT)
             columns = (record.generation, record.state, record.due_at, record.expires_at, record.body)
-            db.execute(_PUT, (*record.key, *columns, changed))
+            execute(db, statements.PUT, (*record.key, *columns, changed))
 
         await self._transact(put)
 
     async def intend(self, key: Key, generation: int, intent: bytes) -> None:
-        if not await self._query(_INTEND, (intent, *key, generation)):
+        if not await self._query(statements.INTEND, (intent, *key, generation)):
             raise GenerationConflict(f"{key} was changed by someone else: read it again")
 
     async def due_before(self, when: float, limit: int) -> list[tuple[float, Key]]:
-        rows = await self._query(_DUE, (when, limit))
+        rows = await self._query(statements.DUE, (when, limit))
         return [(due_at, Key(credential, account)) for due_at, credential, account in rows]
 
     async def page(self, after: Key | None, limit: int) -> list[Record]:
-        rows = await self._query(_PAGE, (*(after or ("", "")), limit))
+        rows = await self._query(statements.PAGE, (*(after or ("", "")), limit))
         return [_record(row) for row in rows]
 
     async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
         counts: dict[str, dict[str, int]] = {}
-        for credential, state, count in await self._query(_COUNTS, (now,)):
+        for credential, state, count in await self._query(statements.COUNTS, (now, now)):
             counts.setdefault(credential, {})[state] = count
         return counts
 
@@ -138,7 +105,7 @@ class SQLiteStore:
         unreadable = False
         while not self._closed:
             try:
-                rows = await self._query(_CHANGES, (seen, _CHANGES_AT_ONCE))
+                rows = await self._query(statements.CHANGES, (seen, _CHANGES_AT_ONCE))
             except StoreError as error:
                 if not unreadable and not self._closed:
                     _log.error("changes by other processes can't be seen now: %s", error)
@@ -156,16 +123,15 @@ class SQLiteStore:
         now = self._clock.wall()
 
         def stash(db: sqlite3.Connection) -> None:
-            db.execute(_SWEEP, (now,))
-            db.execute(_STASH, (name, value, now + seconds))
+            execute(db, statements.SWEEP, (now,))
+            execute(db, statements.STASH, (name, value, now + seconds))
 
         await self._transact(stash)
 
     async def take(self, name: str) -> bytes | None:
-        for value, expires_at in await self._query(_TAKE, (name,)):
+        for value, expires_at in await self._query(statements.TAKE, (name,)):
             if expires_at > self._clock.wall():
-                taken: bytes = value
-                return taken
+                return bytes(value)
         return None
 
     async def lease(self, name: str, owner: str, seconds: float, *, succeed: str | None = None) -> str | None:
@@ -173,17 +139,16 @@ class SQLiteStore:
 
         def lease(db: sqlite3.Connection) -> str | None:
             now = clock.boot()  # here, since the transaction may have waited for its turn
-            held = db.execute(_HOLDER, (name, clock.boot_id, now)).fetchone()
-            if held and held[0] not in {owner, succeed}:
-                holder: str = held[0]
-                return holder
-            db.execute(_LEASE, (name, owner, now + seconds, clock.boot_id))
+            for (holder,) in execute(db, statements.HOLDER, (name, clock.boot_id, now)):
+                if holder not in {owner, succeed}:
+                    return str(holder)
+            execute(db, statements.LEASE, (name, owner, now + seconds, clock.boot_id))
             return None
 
         return await self._transact(lease)
 
     async def release(self, name: str, owner: str) -> None:
-        await self._query(_RELEASE, (name, owner))
+        await self._query(statements.RELEASE, (name, owner))
 
     async def close(self) -> None:
         if self._closed:
@@ -193,9 +158,9 @@ class SQLiteStore:
         self._thread.shutdown(wait=False)  # what was asked before is still done
         await closing
 
-    async def _query(self, statement: str, values: Values = ()) -> Rows:
+    async def _query(self, statement: Statement, values: Values = ()) -> Rows:
         """One statement, which is a transaction by itself."""
-        return await self._run(lambda db: db.execute(statement, values).fetchall())
+        return await self._run(lambda db: execute(db, statement, values))
 
     async def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Several statements, all or none."""
@@ -215,7 +180,7 @@ class SQLiteStore:
     def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return work(self._connection)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise store_error(self._path, error) from error
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from proxy.errors import StoreError
 from proxy.store.files import creating, make_private_directory
+from proxy.store.statements import DamagedRowError
 
 BUSY_TIMEOUT: Final = 5.0  # seconds that a statement waits for another process's transaction
 _APPLICATION_ID: Final = 0x546F6B50  # "TokP": tells our file from another program's
@@ -75,8 +76,13 @@ _REMEDIES: Final = {  # by primary result code, sqlite.org/rescode.html
 }
 
 
-def store_error(path: Path, error: sqlite3.Error) -> StoreError:
+FAILURES: Final = (sqlite3.Error, UnicodeDecodeError, DamagedRowError)  # the second comes from damaged text
+
+
+def store_error(path: Path, error: Exception) -> StoreError:
     """What went wrong with the file at `path` and what to do about it, judged by SQLite's result code."""
+    if not isinstance(error, sqlite3.Error):
+        return StoreError(f"token store {path}: {_REMEDIES[sqlite3.SQLITE_CORRUPT]}")
     code = getattr(error, "sqlite_errorcode", None)  # absent where the module itself complains
     if code is None:
         return StoreError(f"token store {path}: it can't be used ({type(error).__name__}): restart the proxy")
@@ -97,7 +103,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         if path.is_symlink():
             raise StoreError(f"token store {path}: it is a symbolic link: name the file itself")
         return _connect(path)
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise store_error(path, error) from error
     except OSError as error:
         raise StoreError(f"token store {path}: {error.strerror}: check its directory and disk") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,3 +84,10 @@ async def sqlite(tmp_path: Path, clock: Clock) -> AsyncIterator[SQLiteStore]:
     store = await SQLiteStore.open(tmp_path / "tokens.db", clock)
     yield store
     await store.close()
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    previous = os.umask(request.param)
+    yield
+    os.umask(previous)

@@ -31,13 +31,9 @@ def test_the_key_is_made_once_and_read_ever_after(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_only_its_owner_can_read_it_whatever_the_umask(tmp_path: Path, umask: int) -> None:
-    previous = os.umask(umask)
-    try:
-        load_or_create_key(tmp_path / "state" / "store.key")
-    finally:
-        os.umask(previous)
+@pytest.mark.usefixtures("umask")
+def test_only_its_owner_can_read_it_whatever_the_umask(tmp_path: Path) -> None:
+    load_or_create_key(tmp_path / "state" / "store.key")
     assert (tmp_path / "state" / "store.key").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 

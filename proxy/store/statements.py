@@ -1,0 +1,78 @@
+"""Every statement that the SQLite store runs, and what its answer is made of."""
+
+from __future__ import annotations
+
+import sqlite3
+from types import UnionType
+from typing import Any, Final, NamedTuple
+
+Values = tuple[str | bytes | float | None, ...]
+Rows = list[tuple[Any, ...]]
+
+
+class DamagedRowError(Exception):
+    """A row holds what no statement of ours has written."""
+
+
+class Statement(NamedTuple):
+    """SQL, and the types of the columns of its answer: in a damaged file they may be others."""
+
+    sql: str
+    types: tuple[type | UnionType, ...] = ()
+
+
+_RECORD: Final = (str, str, int, str, float | None, float | None, bytes, bytes | None)
+GET: Final = Statement(
+    """SELECT credential, account, generation, state, due_at, expires_at, body, intent FROM tokens
+    WHERE credential = ? AND account = ?""",
+    _RECORD,
+)
+PAGE: Final = Statement(
+    """SELECT credential, account, generation, state, due_at, expires_at, body, intent FROM tokens
+    WHERE (credential, account) > (?, ?) ORDER BY credential, account LIMIT ?""",
+    _RECORD,
+)
+GENERATION: Final = Statement("SELECT generation FROM tokens WHERE credential = ? AND account = ?", (int,))
+COUNT_PUT: Final = Statement("UPDATE meta SET changed = changed + 1 RETURNING changed", (int,))
+PUT: Final = Statement(
+    """INSERT OR REPLACE INTO tokens
+    (credential, account, generation, state, due_at, expires_at, body, intent, changed)
+    VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?)"""
+)
+INTEND: Final = Statement(
+    "UPDATE tokens SET intent = ? WHERE credential = ? AND account = ? AND generation = ? RETURNING 1", (int,)
+)
+DUE: Final = Statement(
+    """SELECT due_at, credential, account FROM tokens WHERE state = 'valid' AND due_at < ?
+    ORDER BY due_at, credential, account LIMIT ?""",
+    (float, str, str),
+)
+COUNTS: Final = Statement(
+    """SELECT credential, CASE
+        WHEN state <> 'valid' THEN state
+        WHEN expires_at <= ? THEN 'expired'
+        WHEN due_at <= ? THEN 'stale'
+        ELSE 'valid' END AS state_now, count(*)
+    FROM tokens GROUP BY credential, state_now""",
+    (str, str, int),
+)
+IDENTITY: Final = Statement("SELECT identity FROM meta", (str,))
+LAST_PUT: Final = Statement("SELECT changed FROM meta", (int,))
+CHANGES: Final = Statement(
+    "SELECT credential, account, changed FROM tokens WHERE changed > ? ORDER BY changed LIMIT ?",
+    (str, str, int),
+)
+SWEEP: Final = Statement("DELETE FROM stash WHERE expires_at <= ?")
+STASH: Final = Statement("INSERT OR REPLACE INTO stash (name, value, expires_at) VALUES (?, ?, ?)")
+TAKE: Final = Statement("DELETE FROM stash WHERE name = ? RETURNING value, expires_at", (bytes, float))
+HOLDER: Final = Statement("SELECT owner FROM leases WHERE name = ? AND boot_id = ? AND until > ?", (str,))
+LEASE: Final = Statement("INSERT OR REPLACE INTO leases (name, owner, until, boot_id) VALUES (?, ?, ?, ?)")
+RELEASE: Final = Statement("DELETE FROM leases WHERE name = ? AND owner = ?")
+
+
+def execute(db: sqlite3.Connection, statement: Statement, values: Values = ()) -> Rows:
+    rows: Rows = db.execute(statement.sql, values).fetchall()
+    for row in rows:
+        if not all(map(isinstance, row, statement.types)):
+            raise DamagedRowError
+    return rows

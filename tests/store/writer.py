@@ -1,0 +1,55 @@
+"""A process that writes to a store: `writer.py PATH count TIMES` or `writer.py PATH fill LARGEST`.
+
+count: raise the number in the record TIMES times, against whoever else does. fill: put larger and larger
+records until the store refuses, saying each generation once it is saved; no file may exceed LARGEST bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+from pathlib import Path
+
+from proxy.clock import SystemClock
+from proxy.errors import GenerationConflict, StoreError
+from proxy.store.base import Key, Record, Store
+from proxy.store.sqlite import SQLiteStore
+
+ANN = Key("crm", "ann")
+
+
+async def count(store: Store, times: int) -> None:
+    while times:
+        held = await store.get(ANN)
+        generation, number = (held.generation, int(held.body)) if held else (0, 0)
+        try:
+            body = str(number + 1).encode()
+            await store.put(Record(ANN, generation + 1, "valid", None, None, body), expected=generation)
+        except GenerationConflict:
+            continue
+        times -= 1
+
+
+async def fill(store: Store, largest: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    held = await store.get(ANN)
+    generation = held.generation if held else 0
+    while True:
+        generation += 1
+        body = b"%d " % generation * (1 + generation % 5000)
+        await store.put(Record(ANN, generation, "valid", None, None, body), expected=generation - 1)
+        print(generation, flush=True)
+
+
+async def main(path: str, work: str, number: str) -> None:
+    store = await SQLiteStore.open(Path(path), SystemClock())
+    try:
+        await {"count": count, "fill": fill}[work](store, int(number))
+    except StoreError as error:
+        print(error, file=sys.stderr)
+    finally:
+        await store.close()
+
+
+asyncio.run(main(*sys.argv[1:]))
