@@ -20,9 +20,7 @@ class CannotListen(ProxyError):
     """An address is taken, or not this machine's."""
 
 
-async def listen(
-    runner: web.BaseRunner[web.Server], address: Address, tls: ListenerTLS | None
-) -> web.BaseSite:
+async def listen(runner: web.BaseRunner, address: Address, tls: ListenerTLS | None) -> web.BaseSite:
     """Start a site of `runner` at `address`. Raises CannotListen."""
     context = _tls_context(tls) if tls else None
     try:

@@ -80,11 +80,8 @@ class RequestLog:
         error: str,
     ) -> None:
         """All names come from the configuration or match the contract's patterns: none needs escaping."""
-        self._lines.append(
-            self._line(
-                time.time(), route, credential, account, method, status, seconds * 1000, bytes_in, bytes_out, error
-            )
-        )
+        line = (route, credential, account, method, status, seconds * 1000, bytes_in, bytes_out, error)
+        self._lines.append(self._line(time.time(), line))
         if len(self._lines) >= FLUSH_AT:
             self.flush()
 
@@ -100,10 +97,13 @@ _JSON: Final = (
 )
 
 
-def _json_line(*values: object) -> str:
-    return _JSON % values
+_TEXT: Final = "%s request %s %s/%s %s %d in %.1f ms, %d bytes in, %d out %s\n"
+Line = tuple[str, str, str, str, int, float, int, int, str]
 
 
-def _text_line(ts: float, *values: object) -> str:
-    clock = time.strftime("%H:%M:%S", time.localtime(ts))
-    return "%s request %s %s/%s %s %d in %.1f ms, %d bytes in, %d out %s\n" % (clock, *values)
+def _json_line(ts: float, line: Line) -> str:
+    return _JSON % (ts, *line)
+
+
+def _text_line(ts: float, line: Line) -> str:
+    return _TEXT % (time.strftime("%H:%M:%S", time.localtime(ts)), *line)

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -43,10 +50,14 @@ class Metrics:
     """The counters and histograms, bound to one registry."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # they would double every series and say nothing
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # without this each series is doubled
         self.registry = CollectorRegistry()
         self.token_refreshes = self._counter(
-            "token_refreshes", "Requests to a token endpoint by what they came to", "credential", "outcome", "error"
+            "token_refreshes",
+            "Requests to a token endpoint by what they came to",
+            "credential",
+            "outcome",
+            "error",
         )
         self.token_refresh_duration = self._histogram(
             "token_refresh_duration_seconds", "How long a token endpoint took", _TOKEN, "credential"
@@ -65,13 +76,17 @@ class Metrics:
         self.upstream_connections = self._gauge(
             "upstream_connections", "Connections to an upstream", "route", "state"
         )
-        self.upstream_errors = self._counter("upstream_errors", "Exchanges an upstream broke", "route", "error")
+        self.upstream_errors = self._counter(
+            "upstream_errors", "Exchanges an upstream broke", "route", "error"
+        )
         self.refused = self._counter("refused", "Requests answered by the proxy itself", "reason")
         build = self._gauge("build_info", "What runs here", "version", "python")
         build.labels(version("token-proxy"), platform.python_version()).set(1)
         ProcessCollector(namespace="token_proxy", registry=self.registry)
 
-    def show_tokens(self, read: Callable[[], Iterable[TokenHealth]], states: Iterable[str], limit: int) -> None:
+    def show_tokens(
+        self, read: Callable[[], Iterable[TokenHealth]], states: Iterable[str], limit: int
+    ) -> None:
         """Export the health of the tokens that `read` gives; `limit` accounts a credential by name."""
         self.registry.register(TokenCollector(read, tuple(states), limit))
 

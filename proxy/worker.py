@@ -1,7 +1,7 @@
 """One process: listen, serve, drain.
 
-    start: store → tokens → admin listener → data listeners → ready
-    stop:  not ready → data listeners closed → what is in flight ends → refreshes are saved → the rest
+start: store → tokens → admin listener → data listeners → ready
+stop:  not ready → data listeners closed → what is in flight ends → refreshes are saved → the rest
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from proxy.tokens.refresher import keep_fresh
 ADMIN_GRACE = 2.0  # seconds for a page that is being sent when the process ends
 
 _log = logging.getLogger("proxy.worker")
-Place = tuple[web.BaseRunner[web.Server], Address, ListenerTLS | None]
+Place = tuple[web.BaseRunner, Address, ListenerTLS | None]
 
 
 async def serve(config: Config, stop: asyncio.Event, ready: Callable[[State], object] | None = None) -> None:
@@ -101,7 +101,7 @@ async def _relay(state: State, hosts: Hosts) -> RelayServer:
         metrics=state.metrics,
         log=RequestLog(config.log),
         via=b"token-proxy-" + (await state.store.identity()).encode("ascii"),
-        public_url=config.server.public_url,
+        public_url=config.public_url,
     )
     return RelayServer(context, lanes)
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from proxy.relay.admission import Hosts
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BROWSER_COOKIE: Final = "token_proxy_browser"  # tells one browser from another; worth nothing elsewhere
 _KEY: Final = secrets.token_bytes(32)  # of this process: a page from before a restart must be loaded anew
@@ -29,7 +27,7 @@ HEADERS: Final = {
 }
 
 
-def only_own_hosts(hosts: Hosts) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def only_own_hosts(hosts: Hosts) -> Middleware:
     """A middleware: a page whose name was made to point here can read nothing (DNS rebinding)."""
 
     @web.middleware
@@ -77,4 +75,6 @@ async def check_post(request: web.Request, public_url: str) -> None:
     own = {public_url, f"{request.scheme}://{request.host}"}
     valid = isinstance(given, str) and hmac.compare_digest(given.encode(), csrf_token(browser).encode())
     if origin not in own or not browser or not valid:
-        raise web.HTTPForbidden(text="this form is not from here, or from before a restart: load the page again\n")
+        raise web.HTTPForbidden(
+            text="this form is not from here, or from before a restart: load the page again\n"
+        )

@@ -47,7 +47,7 @@ class StatusPages:
 
     def __init__(self, state: State, health: Health) -> None:
         self._clock = state.clock
-        self._public_url = state.config.server.public_url
+        self._public_url = state.config.public_url
         self._health = health
 
     def routes(self) -> list[web.RouteDef]:

@@ -16,7 +16,7 @@ _STORE_FAILED = "The token store can't be used now; see the log."
 class LoginPages:
     def __init__(self, state: State) -> None:
         self._state = state
-        self._public_url = state.config.server.public_url
+        self._public_url = state.config.public_url
         self._secure = self._public_url.startswith("https:")
 
     def routes(self) -> list[web.RouteDef]:
@@ -79,7 +79,9 @@ class LoginPages:
         credential = request.match_info["credential"]
         name = request.match_info.get("account", "default")
         if credential not in self._state.config.credentials or not ACCOUNT_NAME.fullmatch(name):
-            raise web.HTTPNotFound(text="the configuration has no such credential, or this is no account's name\n")
+            raise web.HTTPNotFound(
+                text="the configuration has no such credential, or this is no account's name\n"
+            )
         return self._state.tokens.account(credential, name)
 
 

@@ -73,7 +73,9 @@ class Health:
         held, last, state = account.held, account.last_refresh, account.state()
         token = held.token if held.token and held.token.access_token else None
         refreshing = held.token is not None and held.token.refresh_token is not None
-        needs_login = state in {"login_required", "absent"} and account.credential.grant == "authorization_code"
+        needs_login = (
+            state in {"login_required", "absent"} and account.credential.grant == "authorization_code"
+        )
         return {
             "credential": account.key.credential,
             "account": account.key.account,
@@ -83,11 +85,15 @@ class Health:
             "expires_at": token.expires_at if token else None,
             "refresh_due_at": held.due_at,
             "refresh_expires_at": held.token.refresh_expires_at if refreshing and held.token else None,
-            "last_refresh": {"at": last.at, "outcome": last.outcome, "error": last.error or None} if last else None,
+            "last_refresh": {"at": last.at, "outcome": last.outcome, "error": last.error or None}
+            if last
+            else None,
             "failures": account.failures,
             "reason": _reason(account, state),
-            "login_url": f"{self._config.server.public_url}/login/{account.key}" if needs_login else None,
-            "routes": [route.name for route in self._config.routes if _uses(route.account, route.credential, account)],
+            "login_url": f"{self._config.public_url}/login/{account.key}" if needs_login else None,
+            "routes": [
+                route.name for route in self._config.routes if _uses(route.account, route.credential, account)
+            ],
         }
 
 
@@ -98,7 +104,9 @@ def _can_serve(account: Account) -> bool:
 
 
 def _uses(wanted: object, credential: str, account: Account) -> bool:
-    return credential == account.key.credential and (not isinstance(wanted, str) or wanted == account.key.account)
+    return credential == account.key.credential and (
+        not isinstance(wanted, str) or wanted == account.key.account
+    )
 
 
 def _reason(account: Account, state: str) -> str | None:

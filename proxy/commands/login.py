@@ -78,7 +78,9 @@ def _explain(begun: Begun, say: Say, *, by_browser: bool) -> None:
 async def _finish(state: State, begun: Begun, *, paste: bool, callback_comes: bool) -> None:
     """Wait until the callback has come, or the person has pasted it. Raises LoginFailed."""
     told = tasks.spawn(state.logins.outcome(begun.state), "wait for the callback")
-    pasted = tasks.spawn(_pasted(state, callback_comes=callback_comes), "wait for a pasted URL") if paste else None
+    pasted = (
+        tasks.spawn(_pasted(state, callback_comes=callback_comes), "wait for a pasted URL") if paste else None
+    )
     waiting = [task for task in (told, pasted) if task is not None]
     try:
         done, _ = await asyncio.wait(waiting, timeout=TIME_TO_LOG_IN, return_when=asyncio.FIRST_COMPLETED)
@@ -107,9 +109,12 @@ def _read_line() -> asyncio.Future[str]:
     loop = asyncio.get_running_loop()
     line: asyncio.Future[str] = loop.create_future()
 
+    def tell(text: str) -> None:
+        if not line.done():
+            line.set_result(text)
+
     def read() -> None:
-        text = sys.stdin.readline()
-        loop.call_soon_threadsafe(lambda: line.done() or line.set_result(text))
+        loop.call_soon_threadsafe(tell, sys.stdin.readline())
 
     threading.Thread(target=read, name="read stdin", daemon=True).start()
     return line

@@ -23,7 +23,9 @@ def key_of(config: Config, credential: str, account: str) -> Key:
         known = ", ".join(sorted(config.credentials)) or "none"
         raise UnknownAccount(f"the configuration has no credential {credential!r}; it has: {known}")
     if not ACCOUNT_NAME.fullmatch(account):
-        raise UnknownAccount("an account's name is letters, digits and . _ @ + - (and begins with a letter or digit)")
+        raise UnknownAccount(
+            "an account's name is letters, digits and . _ @ + - (and begins with a letter or digit)"
+        )
     return Key(credential, account)
 
 

@@ -50,7 +50,9 @@ REFRESH_LIFETIME_NAMES: Final = (  # no RFC names it; these do
     "refresh_token_expires_in",  # GitHub, Microsoft B2C, Xero
     "x_refresh_token_expires_in",  # Intuit
 )
-_TOKEN_CHARACTERS: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 A.12 VSCHAR, less the space that no header survives
+_TOKEN_CHARACTERS: Final = re.compile(
+    r"[\x21-\x7e]+"
+)  # RFC 6749 A.12 VSCHAR, less the space that no header survives
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ Prepared = tuple[str, dict[str, str], str]  # URL, header fields, form body
 def authenticate(credential: Credential, url: str, body: str) -> Prepared:
     """Add the client's credentials to a POST of `body` (form-encoded) to `url`."""
     secret = credential.client_secret.reveal() if credential.client_secret else ""
-    method = _BASIC[credential.basic_encoding] if credential.client_auth == "client_secret_basic" else None
-    auth = ClientAuth(credential.client_id, secret, method or credential.client_auth)
+    method = _BASIC[credential.basic_encoding] if credential.authentication == "client_secret_basic" else None
+    auth = ClientAuth(credential.client_id, secret, method or credential.authentication)
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
     prepared: Prepared = auth.prepare("POST", url, headers, body)
     return prepared

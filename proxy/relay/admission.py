@@ -17,7 +17,9 @@ from proxy.relay.answer import Refusal
 from proxy.relay.message import RequestHead
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-REFUSED_METHODS: Final = frozenset({b"TRACE", b"CONNECT"})  # RFC 9110 section 9.3.8: TRACE would echo the token
+REFUSED_METHODS: Final = frozenset(
+    {b"TRACE", b"CONNECT"}
+)  # RFC 9110 section 9.3.8: TRACE would echo the token
 FOREIGN_SITES: Final = frozenset({b"cross-site", b"same-site"})
 PAGE_MODES: Final = frozenset({b"no-cors", b"navigate"})  # not "cors": Node's fetch sends it without any page
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::[0-9]*)?", re.IGNORECASE)
@@ -61,7 +63,9 @@ def check_not_from_page(request: RequestHead, is_own_origin: bool) -> None:
         or any(value.lower() in PAGE_MODES for value in index.get(b"sec-fetch-mode", ()))
     )
     if from_page:
-        raise Refusal(answer.BROWSER_REFUSED, "this request comes from a web page; only programs may call here")
+        raise Refusal(
+            answer.BROWSER_REFUSED, "this request comes from a web page; only programs may call here"
+        )
 
 
 def check_no_loop(request: RequestHead, via: bytes) -> None:

@@ -27,12 +27,18 @@ class Case:
     closes: bool = False
 
 
-BAD_REQUEST: Final = Case("bad-request", 400, "http_request_error", "Malformed or ambiguous request", closes=True)
+BAD_REQUEST: Final = Case(
+    "bad-request", 400, "http_request_error", "Malformed or ambiguous request", closes=True
+)
 HEADER_TOO_LARGE: Final = Case("header-too-large", 431, "http_request_error", "Header too large", closes=True)
 METHOD_REFUSED: Final = Case("method-refused", 405, "http_request_denied", "Method refused", closes=True)
 METHOD_UNKNOWN: Final = Case("method-refused", 501, "http_request_denied", "Method not known", closes=True)
-UPGRADE_REFUSED: Final = Case("upgrade-refused", 501, "http_request_denied", "WebSocket is not carried yet", closes=True)
-EXPECTATION_FAILED: Final = Case("expectation-failed", 417, "http_request_denied", "Expectations are not met yet")
+UPGRADE_REFUSED: Final = Case(
+    "upgrade-refused", 501, "http_request_denied", "WebSocket is not carried yet", closes=True
+)
+EXPECTATION_FAILED: Final = Case(
+    "expectation-failed", 417, "http_request_denied", "Expectations are not met yet"
+)
 HOST_REFUSED: Final = Case("host-refused", 421, "http_request_denied", "Host not allowed")
 BROWSER_REFUSED: Final = Case("browser-refused", 403, "http_request_denied", "Not for web pages")
 LOOP: Final = Case("loop", 508, "proxy_loop_detected", "The request came back to this proxy")
@@ -41,12 +47,17 @@ ACCOUNT_INVALID: Final = Case("account-invalid", 400, "http_request_denied", "Ac
 LOGIN_REQUIRED: Final = Case("login-required", 503, "proxy_configuration_error", "A person must log in")
 TOKEN_UNAVAILABLE: Final = Case("token-unavailable", 503, "proxy_internal_error", "No valid token now")
 MISCONFIGURED: Final = Case(
-    "credential-misconfigured", 503, "proxy_configuration_error", "The authorization server refuses this client"
+    "credential-misconfigured",
+    503,
+    "proxy_configuration_error",
+    "The authorization server refuses this client",
 )
 OVERLOADED: Final = Case("overloaded", 503, "proxy_internal_error", "Too much at once")
 UNREACHABLE: Final = Case("upstream-unreachable", 502, "destination_unavailable", "Upstream unreachable")
 UPSTREAM_TLS: Final = Case("upstream-tls", 502, "tls_protocol_error", "Upstream's TLS failed")
-UPSTREAM_PROTOCOL: Final = Case("upstream-protocol", 502, "http_protocol_error", "Upstream's answer was broken")
+UPSTREAM_PROTOCOL: Final = Case(
+    "upstream-protocol", 502, "http_protocol_error", "Upstream's answer was broken"
+)
 CONNECT_TIMEOUT: Final = Case("upstream-timeout", 504, "connection_timeout", "Upstream too slow to connect")
 ANSWER_TIMEOUT: Final = Case("upstream-timeout", 504, "http_response_timeout", "Upstream too slow to answer")
 

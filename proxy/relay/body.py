@@ -7,6 +7,7 @@ here: it does not say where in the data a body ended, and swallows a chunk exten
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import httptools
@@ -51,7 +52,9 @@ class Length:
         if size < self.remaining:
             self.remaining -= size
             return data, b""
-        payload, rest = (data, b"") if size == self.remaining else (data[: self.remaining], data[self.remaining :])
+        payload, rest = (
+            (data, b"") if size == self.remaining else (data[: self.remaining], data[self.remaining :])
+        )
         self.remaining = 0
         self.done = True
         return payload, rest
@@ -88,7 +91,7 @@ class Chunked:
         self.trailers: list[tuple[bytes, bytes, bytes]] = []
         self._pending = b""  # the beginning of a line, or of the trailers
         self._remaining = 0  # bytes of the current chunk that are still to come
-        self._step = self._size
+        self._step: Callable[[bytes, int, list[bytes]], int] = self._size
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         data, self._pending = self._pending + data, b""

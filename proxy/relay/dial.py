@@ -40,7 +40,9 @@ async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> 
             sock = await _connect(route)
             return sock if context is None else await _start_tls(sock, context, route)
     except TimeoutError as error:
-        raise Refusal(answer.CONNECT_TIMEOUT, f"the upstream of route {route.name!r} is slow to connect") from error
+        raise Refusal(
+            answer.CONNECT_TIMEOUT, f"the upstream of route {route.name!r} is slow to connect"
+        ) from error
     except ssl.SSLError as error:
         raise Refusal(answer.UPSTREAM_TLS, f"TLS with the upstream of route {route.name!r} failed") from error
     except OSError as error:
@@ -96,9 +98,9 @@ async def _handshake(sock: ssl.SSLSocket) -> None:
 async def _until(
     fd: int, watch: Callable[[int, Callable[[], None]], None], unwatch: Callable[[int], object]
 ) -> None:
-    ready = asyncio.get_running_loop().create_future()
-    watch(fd, lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    watch(fd, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         unwatch(fd)

@@ -151,7 +151,9 @@ class Exchange:
 
     def _regulate(self) -> None:
         """Read no more from the caller than the upstream takes, or the spool holds until there is one."""
-        full = self._bytes_in > self._context.limits.spool if self._upstream is None else self._upstream.is_full
+        full = (
+            self._bytes_in > self._context.limits.spool if self._upstream is None else self._upstream.is_full
+        )
         self._caller.read_on(wanted=not full)
 
     # -- the request goes out
@@ -228,7 +230,9 @@ class Exchange:
                 assert self._upstream is not None
                 self._upstream.pause()
                 self.deadline = NEVER
-                self._work = tasks.spawn(self._replay(self._lane, self._account, head, better), "replay a request")
+                self._work = tasks.spawn(
+                    self._replay(self._lane, self._account, head, better), "replay a request"
+                )
                 return
         self._relay_head(head)
 
@@ -237,7 +241,9 @@ class Exchange:
             self._lane.unauthorized("returned")
         body = head.body
         self._chunked = body is not None and body.chunked and not self._request.http10
-        until_close = isinstance(body, UntilClose) or (body is not None and body.chunked and not self._chunked)
+        until_close = isinstance(body, UntilClose) or (
+            body is not None and body.chunked and not self._chunked
+        )
         self._closes = self._closes or until_close or self.wants_body or self._context.draining
         self._answered = True
         self._status = head.status

@@ -1,7 +1,7 @@
 """A caller's connection: where its messages begin and end, one exchange at a time.
 
-    data ──► head complete? ──► Exchange ──► (its body) ──► answer ──► next head, or the end
-                │ no: wait, within limits        pipelined bytes wait in `_buffer`
+data ──► head complete? ──► Exchange ──► (its body) ──► answer ──► next head, or the end
+            │ no: wait, within limits        pipelined bytes wait in `_buffer`
 """
 
 from __future__ import annotations

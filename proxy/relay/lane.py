@@ -38,15 +38,20 @@ class Lane:
         self._metrics = metrics
         self._pool_size = limits.pool
         self._pools: LRUCache[str, Pool] = LRUCache(maxsize=POOLS)
-        self._fixed = tokens.account(route.credential, route.account) if isinstance(route.account, str) else None
+        self._fixed = (
+            tokens.account(route.credential, route.account) if isinstance(route.account, str) else None
+        )
         self._header = b"" if isinstance(route.account, str) else route.account.header.lower().encode("ascii")
         self._counters: dict[tuple[bytes, int], Counter] = {}
         self.duration = metrics.request_duration.labels(route.name)
         metrics.requests_in_flight.labels(route.name).set_function(lambda: self.in_flight)
-        for state in ("idle", "active"):
-            metrics.upstream_connections.labels(route.name, state).set_function(
-                lambda state=state: sum(getattr(pool, state) for pool in self._pools.values())
-            )
+        connections = metrics.upstream_connections
+        connections.labels(route.name, "idle").set_function(
+            lambda: sum(pool.idle for pool in self._each_pool())
+        )
+        connections.labels(route.name, "active").set_function(
+            lambda: sum(pool.active for pool in self._each_pool())
+        )
 
     def account(self, request: RequestHead) -> Account:
         """Whose token to attach. Raises Refusal (400)."""
@@ -66,13 +71,16 @@ class Lane:
             pool = self._pools[name] = Pool(self._pool_size)
         return pool
 
+    def _each_pool(self) -> list[Pool]:
+        return list(self._pools.values())
+
     def close_idle(self, before: float) -> None:
         """Close connections that have been idle since `before` (loop time)."""
-        for pool in self._pools.values():
+        for pool in self._each_pool():
             pool.close_idle(before)
 
     def close(self) -> None:
-        for pool in self._pools.values():
+        for pool in self._each_pool():
             pool.close()
 
     # -- counting

@@ -21,7 +21,9 @@ Field = tuple[bytes, bytes, bytes]  # name in lower case, name and value as they
 
 END: Final = b"\r\n\r\n"
 NO_BODY_STATUSES: Final = frozenset({204, 304})  # RFC 9110 section 6.4.1, with HEAD and 1xx
-IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"})
+IDEMPOTENT: Final = frozenset(
+    {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"}
+)
 NOT_HTTP: Final = frozenset({b"PRI", b"SOURCE"})  # llhttp knows them for HTTP/2 and ICE
 # The fields that decide something here; all others pass unseen.
 INDEXED: Final = frozenset(
@@ -199,7 +201,9 @@ def _response_body(
     lengths, encodings = index.get(b"content-length", []), index.get(b"transfer-encoding")
     if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
         raise MalformedAnswer("its Content-Length is not one number")
-    if encodings is not None and (http10 or lengths or len(encodings) > 1 or encodings[0].lower() != b"chunked"):
+    if encodings is not None and (
+        http10 or lengths or len(encodings) > 1 or encodings[0].lower() != b"chunked"
+    ):
         raise MalformedAnswer("its Transfer-Encoding is not just chunked")
     if method == b"HEAD" or status in NO_BODY_STATUSES or status < 200:
         return None

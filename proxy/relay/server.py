@@ -83,7 +83,7 @@ class Listener(web.Server):
         self._relay = server
         self._own = lane
 
-    def __call__(self) -> Inbound:  # type: ignore[override]  # another protocol than aiohttp's, on purpose
+    def __call__(self) -> Inbound:
         return Inbound(self._relay, self._own)
 
     def pre_shutdown(self) -> None: ...

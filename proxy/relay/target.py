@@ -33,7 +33,9 @@ def read_target(target: bytes) -> Target:
             return Target(target, None)
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None or b"@" in absolute[1]:
-            raise Refusal(answer.BAD_REQUEST, "the request target must be a path, or an http URL without user")
+            raise Refusal(
+                answer.BAD_REQUEST, "the request target must be a path, or an http URL without user"
+            )
         authority, target = absolute[1], absolute[2] or b"/"
         if target.startswith(b"?"):
             target = b"/" + target

@@ -25,7 +25,6 @@ _OLDEST_SQLITE: Final = (3, 37)  # STRICT tables
 _FOR_OTHERS: Final = 0o077
 
 _SCHEMA: Final = f"""
-PRAGMA journal_mode = WAL;
 BEGIN;
 CREATE TABLE tokens (
   credential TEXT NOT NULL,
@@ -114,6 +113,8 @@ def _create(path: Path) -> None:
     with creating(path) as draft, closing(sqlite3.connect(draft, isolation_level=None)) as connection:
         connection.executescript(_SCHEMA)
         connection.execute("INSERT INTO meta VALUES (?, 0)", (secrets.token_hex(4),))
+        # last, since what a log still holds would stay behind, unsaid, if `close` failed to write it back
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -18,7 +18,9 @@ from proxy.tokens import life
 from proxy.tokens.life import TokenState
 
 NEVER: Final = float("-inf")
-MISCONFIGURED_PAUSE: Final = 120.0  # seconds; only a person can mend it, but a server's fault may look the same
+MISCONFIGURED_PAUSE: Final = (
+    120.0  # seconds; only a person can mend it, but a server's fault may look the same
+)
 
 
 class Served:

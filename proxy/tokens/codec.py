@@ -36,7 +36,8 @@ def decode(body: bytes) -> Token:
     """Raises UnreadableRecord."""
     try:
         fields = json.loads(body)
-        secrets = {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
-        return Token(**secrets, **{name: fields[name] for name in _PLAIN})
+        known: dict[str, Any] = {name: fields[name] for name in _PLAIN}
+        known |= {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
+        return Token(**known)
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableRecord("a stored token can't be read: was it written by a newer version?") from error

@@ -32,7 +32,9 @@ from proxy.store.base import Key, Record, Store
 from proxy.tokens import codec, lease, life
 from proxy.tokens.account import NOTHING, Held
 
-ATTEMPTS: Final = 3  # in one flight, while callers wait: a lost answer is asked for again within servers' grace
+ATTEMPTS: Final = (
+    3  # in one flight, while callers wait: a lost answer is asked for again within servers' grace
+)
 
 _log = logging.getLogger("proxy.tokens")
 Attempted = Callable[[Credential, str, str, float], None]  # credential, outcome, error, seconds

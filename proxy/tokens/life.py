@@ -1,9 +1,9 @@
 """When a token is fresh, stale or expired, and when to try again. Pure: numbers in, numbers out.
 
-    issued ──────────── fresh ─────────── due ── stale ── expired ── expiry
-                                           │       │         └ no longer attached
-                                           │       └ attached, while one refresh runs behind
-                                           └ a share of its life, a little earlier by chance (jitter)
+issued ──────────── fresh ─────────── due ── stale ── expired ── expiry
+                                       │       │         └ no longer attached
+                                       │       └ attached, while one refresh runs behind
+                                       └ a share of its life, a little earlier by chance (jitter)
 """
 
 from __future__ import annotations

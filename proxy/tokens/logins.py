@@ -49,7 +49,7 @@ class Logins:
 
     @property
     def redirect_uri(self) -> str:
-        return self._config.server.public_url + "/callback"
+        return self._config.public_url + "/callback"
 
     async def begin(self, key: Key, *, browser: str) -> Begun:
         """`browser`: the cookie of the browser that begins it; empty when a command does.
@@ -103,7 +103,9 @@ class Logins:
             _log.warning("%s: the server gave no refresh token; the login ends with the access token", key)
         await self._tokens.adopt(key, token)
         _log.info(
-            "logged in to %s", key, extra={"event": "login", "credential": key.credential, "account": key.account}
+            "logged in to %s",
+            key,
+            extra={"event": "login", "credential": key.credential, "account": key.account},
         )
 
     async def log_out(self, key: Key) -> None:
@@ -112,7 +114,11 @@ class Logins:
         What the server says to that changes nothing here.
         """
         token = await self._tokens.forget(key)
-        _log.info("logged out of %s", key, extra={"event": "logout", "credential": key.credential, "account": key.account})
+        _log.info(
+            "logged out of %s",
+            key,
+            extra={"event": "logout", "credential": key.credential, "account": key.account},
+        )
         if token is None:
             return
         credential = self._config.credentials[key.credential]
@@ -189,9 +195,13 @@ def _check_issuer(callback: authorize.Callback, endpoints: Endpoints) -> None:
 
 def _why(error: AuthorizationServerError) -> str:
     if error.error == "invalid_grant":
-        return "the authorization server refuses the code: it is used up, expired, or from another redirect URI"
+        return (
+            "the authorization server refuses the code: it is used up, expired, or from another redirect URI"
+        )
     if error.outcome == "misconfigured":
-        return f"the authorization server refuses this client ({error.error}): check client_id and client_secret"
+        return (
+            f"the authorization server refuses this client ({error.error}): check client_id and client_secret"
+        )
     return f"the token endpoint did not answer well ({error.error}): try again"
 
 

@@ -29,7 +29,9 @@ from proxy.tokens import codec, flight, lease
 from proxy.tokens.account import NEVER, NOTHING, Account, LastRefresh, Served
 from proxy.tokens.flight import Tower
 
-REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: an upstream may refuse every token
+REJECT_PAUSE: Final = (
+    30.0  # seconds between two refreshes that a 401 starts: an upstream may refuse every token
+)
 STORE_PAUSE: Final = 5  # seconds told to a caller whose token can't be read from the store
 KNOWN_AT_START: Final = 1000  # accounts loaded for metrics and for refreshing ahead
 

@@ -115,7 +115,9 @@ class Llhttp:
 
 @given(
     st.lists(
-        st.sampled_from([b"0", b"5", b"a", b"\r\n", b"\n", b"\r", b";", b"x=1", b"hello", b" ", b"X: y", b"-", b"00"]),
+        st.sampled_from(
+            [b"0", b"5", b"a", b"\r\n", b"\n", b"\r", b";", b"x=1", b"hello", b" ", b"X: y", b"-", b"00"]
+        ),
         max_size=14,
     ).map(b"".join)
 )
@@ -129,5 +131,7 @@ def test_we_never_accept_a_body_that_llhttp_reads_differently(wire):
         return
     other = Llhttp()
     parser = httptools.HttpRequestParser(other)
-    parser.feed_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + wire[: len(wire) - len(rest)])
+    parser.feed_data(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + wire[: len(wire) - len(rest)]
+    )
     assert (other.payload, other.done) == (payload, True)

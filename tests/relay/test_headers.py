@@ -26,7 +26,13 @@ STRIPPED = [
     [b"Connection: foo", b"connection: BAR", b"Foo: 1", b"Bar: 2"],
     [b"Connection: authorization, host, via"],
     [b"Connection:"],
-    [b"Keep-Alive: 5", b"Proxy-Connection: keep-alive", b"TE: trailers", b"Upgrade: h2c", b"HTTP2-Settings: x"],
+    [
+        b"Keep-Alive: 5",
+        b"Proxy-Connection: keep-alive",
+        b"TE: trailers",
+        b"Upgrade: h2c",
+        b"HTTP2-Settings: x",
+    ],
     [b"Proxy-Authorization: Basic x", b"Proxy-Authenticate: Basic"],
     [b"Authorization: Basic theirs"],
     [b"authorization: one", b"AUTHORIZATION: two", b"Authorization_: three"],
@@ -41,12 +47,22 @@ def test_what_is_for_this_hop_or_to_be_ours_does_not_pass(lines):
 
 
 def test_everything_else_passes_as_it_came():
-    lines = [b"X-B: 1", b"x-a: \xff\xe9", b"X-B: 1", b"Cookie: a=b", b"User_Agent: x", b"Accept-Encoding: gzip", b"Via: 1.0 fred"]
+    lines = [
+        b"X-B: 1",
+        b"x-a: \xff\xe9",
+        b"X-B: 1",
+        b"Cookie: a=b",
+        b"User_Agent: x",
+        b"Accept-Encoding: gzip",
+        b"Via: 1.0 fred",
+    ]
     assert [field for field in sent_upstream(*lines) if field not in OURS] == lines
 
 
 def test_a_length_can_not_be_taken_away():
-    assert b"Content-Length: 5" in sent_upstream(b"Connection: content-length", b"Content-Length: 5", method=b"POST")
+    assert b"Content-Length: 5" in sent_upstream(
+        b"Connection: content-length", b"Content-Length: 5", method=b"POST"
+    )
 
 
 def test_chunked_framing_is_made_anew():
@@ -66,24 +82,44 @@ def test_an_answer_keeps_its_fields_and_reason():
 
 def test_an_answers_hop_fields_stay_behind():
     lines = [b"Connection: keep-alive, X-Hop", b"X-Hop: 1", b"Keep-Alive: timeout=5", b"Content-Length: 5"]
-    assert answered(*lines, close=True) == b"HTTP/1.1 200 Fine\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
+    assert (
+        answered(*lines, close=True) == b"HTTP/1.1 200 Fine\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
+    )
 
 
 def test_trailers_carry_no_framing_and_no_credentials():
-    fields = [(b"digest", b"Digest", b"x"), (b"authorization", b"Authorization", b"x"), (b"content-length", b"Content-Length", b"1")]
+    fields = [
+        (b"digest", b"Digest", b"x"),
+        (b"authorization", b"Authorization", b"x"),
+        (b"content-length", b"Content-Length", b"1"),
+    ]
     assert headers.trailers(fields) == b"0\r\nDigest: x\r\n\r\n"
 
 
 NAMES = st.sampled_from(
-    [b"Connection", b"authorization", b"Authorization_", b"Via", b"Foo", b"Host_", b"TE", b"X-Forwarded-For", b"Content-Length_"]
+    [
+        b"Connection",
+        b"authorization",
+        b"Authorization_",
+        b"Via",
+        b"Foo",
+        b"Host_",
+        b"TE",
+        b"X-Forwarded-For",
+        b"Content-Length_",
+    ]
 )
-VALUES = st.sampled_from([b"authorization", b"close", b"via, host", b"x", b"foo,,", b"Authorization, Content-Length"])
+VALUES = st.sampled_from(
+    [b"authorization", b"close", b"via, host", b"x", b"foo,,", b"Authorization, Content-Length"]
+)
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=8))
 def test_no_caller_can_take_away_or_double_what_is_ours(fields):
     sent = sent_upstream(*[name + b": " + value for name, value in fields])
-    assert [field for field in sent if field.lower().startswith(b"authorization")] == [b"Authorization: Bearer ours"]
+    assert [field for field in sent if field.lower().startswith(b"authorization")] == [
+        b"Authorization: Bearer ours"
+    ]
     assert [field for field in sent if field.lower().startswith(b"host")] == [b"Host: up.example"]
     assert sent[-1] == b"Via: 1.1 token-proxy-0a1b2c3d"
     assert not [field for field in sent if field.split(b":")[0].lower() in headers.HOP_BY_HOP]

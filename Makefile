@@ -1,0 +1,55 @@
+# make demo   everything embedded, nothing to set up      make test   what the tests need, and all tests
+# make check  formatting, lint, types, shape               make bench  the peers side by side (needs nginx, wrk)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OIDC := tests/e2e/servers/oidc_provider
+
+.PHONY: demo test check fmt bench lock clean
+
+demo: $(VENV)/.runtime
+	@$(BIN)/token-proxy demo
+
+test: $(VENV)/.dev $(OIDC)/node_modules
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_shape.py
+
+fmt: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	$(BIN)/python bench/run.py $(ARGS)
+
+# Hashes of everything that is installed; run it after a change of the dependencies.
+lock: $(VENV)/.dev
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+		--python-version 3.11 pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+		--python-version 3.11 --extra test --extra dev pyproject.toml -o requirements-dev.lock
+
+$(VENV)/.runtime: requirements.lock pyproject.toml
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "installing token-proxy into $(VENV) (once)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo "installing what the tests need into $(VENV) (once)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(OIDC)/node_modules: $(OIDC)/package-lock.json
+	@command -v npm >/dev/null || { echo "missing: npm (Node.js 20 or later), for tests against oidc-provider"; exit 1; }
+	@npm ci --prefix $(OIDC) --no-audit --no-fund --loglevel=error
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(OIDC)/node_modules .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,141 @@
+"""Where in a TOML text each key and value stands.
+
+tomllib gives values without places, so this walks the text a second time. It only ever sees what tomllib
+has accepted, and so need not know what is an error: it looks for where things begin and end.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from typing import Final
+
+Path = tuple[str | int, ...]
+
+_SPACE: Final = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+_STRING: Final = re.compile(
+    r'"""(?:[^\\]|\\.)*?"{3,5}(?!")' r"|'''.*?'{3,5}(?!')" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'", re.DOTALL
+)
+_SCALAR: Final = re.compile(r"[^,\]}#\r\n]+")
+
+
+@dataclass(slots=True)
+class Positions:
+    """Offsets into the text. A table's own place is its header, or the key that holds it inline."""
+
+    keys: dict[Path, int] = field(default_factory=dict)
+    values: dict[Path, int] = field(default_factory=dict)
+    tables: dict[Path, int] = field(default_factory=dict)
+
+
+def find_positions(text: str) -> Positions:
+    """`text` is valid TOML."""
+    walk = _Walk(text)
+    walk.document()
+    return walk.found
+
+
+class _Walk:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.found = Positions()
+        self._lengths: dict[Path, int] = {}  # of arrays of tables so far
+
+    def document(self) -> None:
+        table: Path = ()
+        self._skip()
+        while self.at < len(self.text):
+            if self.text.startswith("[", self.at):
+                table = self._header()
+            else:
+                self._pair(table)
+            self._skip()
+
+    def _skip(self) -> None:
+        space = _SPACE.match(self.text, self.at)
+        assert space is not None
+        self.at = space.end()
+
+    def _header(self) -> Path:
+        start = self.at
+        is_array = self.text.startswith("[[", start)
+        self.at += 2 if is_array else 1
+        path = self._key(())
+        self._skip()
+        self.at += 2 if is_array else 1
+        if is_array:
+            self._lengths[path] = self._lengths.get(path, 0) + 1
+            path = self._current(path)
+        self.found.tables[path] = start
+        return path
+
+    def _key(self, table: Path) -> Path:
+        """A dotted key, below `table`; each of its parts gets a place."""
+        path = table
+        while True:
+            self._skip()
+            path = (*self._current(path), self._part(path))
+            self._skip()
+            if not self.text.startswith(".", self.at):
+                return path
+            self.at += 1
+
+    def _part(self, path: Path) -> str:
+        start = self.at
+        quoted = _STRING.match(self.text, start)
+        token = quoted or _BARE.match(self.text, start)
+        assert token is not None
+        self.at = token.end()
+        name: str = tomllib.loads(f"x = {token[0]}")["x"] if quoted else token[0]
+        self.found.keys.setdefault((*self._current(path), name), start)
+        return name
+
+    def _current(self, path: Path) -> Path:
+        """Inside an array of tables: its newest element."""
+        length = self._lengths.get(path)
+        return path if length is None else (*path, length - 1)
+
+    def _pair(self, table: Path) -> None:
+        path = self._key(table)
+        self._skip()
+        self.at += 1  # the equals sign
+        self._skip()
+        self._value(path)
+
+    def _value(self, path: Path) -> None:
+        self.found.values[path] = self.at
+        opening = self.text[self.at]
+        if opening == "[":
+            self._array(path)
+        elif opening == "{":
+            self._inline_table(path)
+        else:
+            token = _STRING.match(self.text, self.at) or _SCALAR.match(self.text, self.at)
+            assert token is not None
+            self.at = token.end()
+
+    def _array(self, path: Path) -> None:
+        self.at += 1
+        index = 0
+        while self._more("]"):
+            self._value((*path, index))
+            index += 1
+
+    def _inline_table(self, path: Path) -> None:
+        self.at += 1
+        self.found.tables[path] = self.found.values[path]
+        while self._more("}"):
+            self._pair(path)
+
+    def _more(self, closing: str) -> bool:
+        self._skip()
+        if self.text.startswith(",", self.at):
+            self.at += 1
+            self._skip()
+        if not self.text.startswith(closing, self.at):
+            return True
+        self.at += 1
+        return False

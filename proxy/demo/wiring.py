@@ -1,0 +1,148 @@
+"""`token-proxy demo`: everything in one process, on this machine only, gone when it ends.
+
+An authorization server whose access tokens live a minute and whose refresh tokens rotate, an API that
+answers only to its tokens, and the proxy between you and them, with nothing about it faked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import aiohttp
+
+from proxy import logs, tasks, worker
+from proxy.config.load import load
+from proxy.config.model import Config, Log
+from proxy.demo.api import api_application
+from proxy.demo.authorization_server import AuthorizationServer
+from proxy.demo.clients import Client
+from proxy.demo.serve import running
+from proxy.errors import LoginFailed
+from proxy.state import State
+from proxy.store.base import Key
+
+PERSON: Final = "alice"
+PORTS: Final = (8080, 8081)  # data, admin; others if these are taken
+CONFIG: Final = """\
+[server]
+listen = "127.0.0.1:{data}"
+admin = "127.0.0.1:{admin}"
+state_dir = "{state}"
+
+[credentials.person]
+issuer = "{issuer}"
+grant = "authorization_code"
+client_id = "demo-app"
+client_secret = {{ file = "{state}/secret" }}
+scopes = ["api"]
+
+[credentials.machine]
+issuer = "{issuer}"
+grant = "client_credentials"
+client_id = "demo-machine"
+client_secret = {{ file = "{state}/secret" }}
+scopes = ["api"]
+
+[[routes]]
+path = "/demo"
+upstream = "{api}"
+credential = "person"
+
+[[routes]]
+path = "/machine"
+upstream = "{api}"
+credential = "machine"
+"""
+WELCOME: Final = """
+token-proxy demo: {person} has logged in at the authorization server, you have no token, and yet:
+
+    curl {data}/demo/hello
+    curl -d 'a body' {data}/demo/orders
+    curl {data}/machine/report
+
+Access tokens live for a minute and every refresh token works once; leave it running and watch them change:
+
+    {admin}/          status page
+    {admin}/metrics   Prometheus
+
+Ctrl-C stops everything.
+"""
+Say = Callable[[str], object]
+
+
+async def run_demo(say: Say) -> int:
+    """Run until a signal. Raises LoginFailed, StoreError, CannotListen."""
+    stop = asyncio.Event()
+    worker.stop_on_signals(stop)
+    data, admin = (_port(preferred) for preferred in PORTS)
+    secret = secrets.token_urlsafe(24)
+    server = AuthorizationServer(
+        clients=_clients(secret, f"http://127.0.0.1:{admin}/callback"), users=(PERSON,)
+    )
+    async with (
+        running(server.application()) as issuer,
+        running(api_application(server.active, server.expires_in)) as api,
+        _configuration(secret, data=data, admin=admin, issuer=issuer, api=api) as config,
+    ):
+        logs.set_up(Log(level="info", format="text"))
+        await _serve(config, stop, say)
+    return 0
+
+
+async def _serve(config: Config, stop: asyncio.Event, say: Say) -> None:
+    started: asyncio.Future[State] = asyncio.get_running_loop().create_future()
+    serving = tasks.spawn(worker.serve(config, stop, started.set_result), "serve")
+    await asyncio.wait((serving, started), return_when=asyncio.FIRST_COMPLETED)
+    if started.done():
+        await log_in(started.result())
+        data, admin = config.server.listen[0], config.server.admin
+        say(WELCOME.format(person=PERSON, data=f"http://{data}", admin=f"http://{admin}"))
+    await serving
+
+
+async def log_in(state: State) -> None:
+    """Do in the person's place what a browser would: the login form, then the redirect back to us."""
+    begun = await state.logins.begin(Key("person", "default"), browser="")
+    async with aiohttp.ClientSession() as browser:
+        async with browser.post(begun.url, data={"user": PERSON}, allow_redirects=False) as answer:
+            redirect = answer.headers["Location"]
+        async with browser.get(redirect) as answer:
+            if answer.status != 200:
+                raise LoginFailed("the demo could not log itself in")
+
+
+def _clients(secret: str, redirect_uri: str) -> list[Client]:
+    person = Client("demo-app", secret, redirect_uris=(redirect_uri,))
+    machine = Client("demo-machine", secret, grants=("client_credentials",))
+    return [person, machine]
+
+
+@asynccontextmanager
+async def _configuration(secret: str, **places: object) -> AsyncIterator[Config]:
+    with TemporaryDirectory(prefix="token-proxy-demo-") as directory:
+        state = Path(directory)
+        (state / "secret").write_text(secret)
+        path = state / "config.toml"
+        path.write_text(CONFIG.format(state=directory, **places))
+        yield load(path).config
+
+
+def _port(preferred: int) -> int:
+    """`preferred` if nobody has it, else a free one."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            free: int = probe.getsockname()[1]
+            return free
+    raise AssertionError("unreachable: port 0 is always free")

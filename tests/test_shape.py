@@ -1,0 +1,100 @@
+"""The house: imports go downward only, and nowhere in a circle."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PROXY = Path(__file__).parent.parent / "proxy"
+FLOORS = [  # from the roof down; rooms on one floor are strangers, but for those in KNOWN
+    {"__main__"},
+    {"cli"},
+    {"commands"},
+    {"demo"},
+    {"worker"},
+    {"admin"},
+    {"state"},
+    {"relay"},
+    {"tokens"},
+    {"store", "oauth"},
+    {"routes", "logs", "listen"},
+    {"config"},
+    {"errors", "secret", "tasks", "metrics", "clock"},
+]
+LOWEST_KNOW_EACH_OTHER = FLOORS[-1]
+STRANGERS = [("relay", "oauth"), ("relay", "store"), ("config", "metrics")]  # not even downward
+AIOHTTP_IN_OAUTH = {"proxy.oauth.fetch"}
+
+
+def modules():
+    for path in sorted(PROXY.rglob("*.py")):
+        parts = path.relative_to(PROXY.parent).with_suffix("").parts
+        yield ".".join(parts).removesuffix(".__init__"), ast.parse(path.read_text())
+
+
+def imports_of(tree, *, lazy=True):
+    """Modules imported anywhere (`lazy`), or at module level only; what is for types alone doesn't count."""
+    skipped = {id(node) for check in ast.walk(tree) if is_type_checking(check) for node in ast.walk(check)}
+    for node in ast.walk(tree) if lazy else tree.body:
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+
+
+def room(module):
+    return module.split(".")[1] if "." in module else ""
+
+
+def floor(name):
+    return next(number for number, rooms in enumerate(FLOORS) if name in rooms)
+
+
+ALL = dict(modules())
+
+
+@pytest.mark.parametrize("module", [name for name in ALL if name != "proxy"])
+def test_imports_go_downward(module):
+    mine = room(module)
+    for imported in set(imports_of(ALL[module])) & set(ALL):
+        theirs = room(imported)
+        if theirs in ("", mine):
+            continue
+        lowest = {mine, theirs} <= LOWEST_KNOW_EACH_OTHER
+        assert floor(mine) < floor(theirs) or lowest, f"{module} imports {imported}, which is not below it"
+        assert (mine, theirs) not in STRANGERS, f"{module} must not know {imported}"
+
+
+def test_no_import_goes_in_a_circle():
+    graph = {name: set(imports_of(tree, lazy=False)) & set(ALL) - {name} for name, tree in ALL.items()}
+    while leaves := [name for name, imported in graph.items() if not imported]:
+        for leaf in leaves:
+            del graph[leaf]
+        for imported in graph.values():
+            imported.difference_update(leaves)
+    assert not graph, f"these import each other: {sorted(graph)}"
+
+
+def test_one_module_calls_authorization_servers():
+    callers = {
+        name for name, tree in ALL.items() if room(name) == "oauth" and "aiohttp" in set(imports_of(tree))
+    }
+    assert callers == AIOHTTP_IN_OAUTH
+
+
+def test_every_room_is_on_a_floor():
+    assert {room(name) for name in ALL if room(name)} == set().union(*FLOORS)
+
+
+def test_functions_and_modules_stay_small():
+    for name, tree in ALL.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{name}.{node.name} is over 60 lines"
