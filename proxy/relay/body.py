@@ -18,7 +18,7 @@ _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?") 
 _CRLF: Final = b"\r\n"
 
 
-class MalformedBody(Exception):  # noqa: N818 (named for what it is)
+class MalformedBody(Exception):
     """The framing is broken: nothing after this point can be trusted."""
 
 

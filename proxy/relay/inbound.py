@@ -87,7 +87,7 @@ class Inbound(asyncio.Protocol):
         exchange = self._exchange
         return exchange is not None and not exchange.wants_body
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         self._server.closed(self)
         if self._exchange is not None:
             self._exchange.abort()

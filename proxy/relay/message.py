@@ -44,7 +44,7 @@ _REQUEST_LINE: Final = re.compile(rb"[A-Z-]+ [^\x00-\x20\x7f]+ HTTP/1\.[01]\r\n"
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
 
 
-class MalformedAnswer(Exception):  # noqa: N818 (named for what it is, as Refusal)
+class MalformedAnswer(Exception):
     """An upstream's answer can't be relayed: malformed, ambiguous, or over a limit."""
 
 
@@ -101,9 +101,7 @@ class _Reader:
         self.fields.append((key, name, value))
         if key in INDEXED:
             self.index.setdefault(key, []).append(value.strip(b" \t"))  # llhttp leaves what trails
-        size = len(name) + len(value)
-        if size > self.largest:
-            self.largest = size
+        self.largest = max(self.largest, len(name) + len(value))
 
     def exceeds(self, limits: HeadLimits) -> bool:
         return self.largest > limits.field_size or len(self.fields) > limits.fields
@@ -197,7 +195,7 @@ def read_response(head: bytes, method: bytes, limits: HeadLimits) -> ResponseHea
 def _response_body(
     index: dict[bytes, list[bytes]], status: int, method: bytes, *, http10: bool
 ) -> Body | None:
-    """RFC 9112 section 6.3: what no status or method rules out is chunked, counted, or ends with the connection."""
+    """RFC 9112 section 6.3: chunked, counted, or until the connection ends, unless there is none at all."""
     lengths, encodings = index.get(b"content-length", []), index.get(b"transfer-encoding")
     if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
         raise MalformedAnswer("its Content-Length is not one number")

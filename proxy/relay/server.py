@@ -79,11 +79,11 @@ class Listener(web.Server):
     """What aiohttp's runner asks for: a factory of protocols. RelayServer keeps and drains them."""
 
     def __init__(self, server: RelayServer, lane: Lane | None) -> None:
-        super().__init__(_never)  # type: ignore[arg-type]  # its handler is never called: the protocols are ours
+        super().__init__(_never)
         self._relay = server
         self._own = lane
 
-    def __call__(self) -> Inbound:
+    def __call__(self) -> Inbound:  # type: ignore[override]  # not aiohttp's protocol, on purpose
         return Inbound(self._relay, self._own)
 
     def pre_shutdown(self) -> None: ...
