@@ -17,6 +17,7 @@ from proxy.relay.answer import Refusal
 from proxy.relay.message import RequestHead
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+REMEMBERED: Final = 1024  # values of Host; a caller that varies the port must not fill the memory
 REFUSED_METHODS: Final = frozenset(
     {b"TRACE", b"CONNECT"}
 )  # RFC 9110 section 9.3.8: TRACE would echo the token
@@ -30,16 +31,22 @@ class Hosts:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = LOOPBACK_NAMES | {name.strip("[]").lower() for name in names}
+        self._known: dict[str, str] = {}  # values that were allowed by name: most callers send one
 
     def read(self, value: str, local_address: str) -> str | None:
         """The host in a Host field's value (lower case, no port, no brackets); None if it isn't allowed."""
+        known = self._known.get(value)
+        if known is not None:
+            return known
         parts = _AUTHORITY.fullmatch(value)
         if parts is None:
             return None
         host = parts[1].strip("[]").lower()
-        if host in self._names or (local_address and _same_address(host, local_address)):
+        if host in self._names:
+            if len(self._known) < REMEMBERED:
+                self._known[value] = host
             return host
-        return None
+        return host if local_address and _same_address(host, local_address) else None
 
 
 def _same_address(host: str, local_address: str) -> bool:
@@ -47,6 +54,10 @@ def _same_address(host: str, local_address: str) -> bool:
         return ipaddress.ip_address(host) == ipaddress.ip_address(local_address.partition("%")[0])
     except ValueError:
         return False  # a name, or a unix socket
+
+
+# A request without any of these has nothing more to be judged by than its method and Host.
+TELLING: Final = frozenset({b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"via", b"upgrade", b"expect"})
 
 
 def check_method(request: RequestHead) -> None:

@@ -42,21 +42,23 @@ class RelayContext:
         host = local_address if authority is None else self.hosts.read(authority, local_address)
         if host is None:
             raise Refusal(HOST_REFUSED, "this proxy does not go by that Host; see server.allowed_hosts")
-        admission.check_not_from_page(request, _is_own_origin(request, authority))
-        admission.check_no_loop(request, self.via)
+        is_plain = request.index.keys().isdisjoint(admission.TELLING)
+        if not is_plain:
+            admission.check_not_from_page(request, _is_own_origin(request, authority))
+            admission.check_no_loop(request, self.via)
         lane = own or self.table.match(host, target.path)
         if lane is None:
             raise Refusal(NO_ROUTE, "no route of the configuration has this path or host")
-        admission.check_supported(request)
+        if not is_plain:
+            admission.check_supported(request)
         return lane, target.path
 
     def _authority(self, request: RequestHead, absolute: bytes | None) -> str | None:
         """RFC 9112 section 3.2.2: an absolute-form target counts instead of Host."""
-        value = absolute or next(iter(request.index.get(b"host", ())), None)
-        if value is None:
-            return None
+        values = request.index.get(b"host")
+        value = absolute or (values[0] if values else None)
         try:
-            return value.decode("ascii")
+            return None if value is None else value.decode("ascii")
         except UnicodeDecodeError as error:
             raise Refusal(BAD_REQUEST, "the Host field must be a name or an address") from error
 

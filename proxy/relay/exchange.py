@@ -42,54 +42,29 @@ NEVER: Final = float("inf")
 class Exchange:
     """A request and its answer. It tells `caller.exchange_done` when it is over, unless aborted."""
 
-    __slots__ = (
-        "_account",
-        "_answered",
-        "_bytes_in",
-        "_bytes_out",
-        "_caller",
-        "_chunked",
-        "_closes",
-        "_context",
-        "_lane",
-        "_loop",
-        "_out",
-        "_path",
-        "_request",
-        "_second",
-        "_served",
-        "_spool",
-        "_started",
-        "_status",
-        "_upstream",
-        "_work",
-        "deadline",
-        "over",
-    )
+    _lane: Lane | None = None
+    _account: Account | None = None
+    _served: Served | None = None  # the token that was attached
+    _upstream: Upstream | None = None
+    _work: asyncio.Task[None] | None = None
+    _path = b""  # upstream
+    _second = False  # the request is being sent again
+    _answered = False  # the head of an answer is on its way to the caller
+    _chunked = False  # how the answer is framed
+    _status = 0
+    _bytes_in = 0
+    _bytes_out = 0
+    deadline = NEVER  # loop time, after which nothing has happened for too long
+    over = False
 
     def __init__(self, caller: Inbound, context: RelayContext, request: RequestHead) -> None:
         self._caller = caller
         self._context = context
         self._request = request
-        self._loop = caller.loop
         self._started = perf_counter()
-        self._lane: Lane | None = None
-        self._account: Account | None = None
-        self._path = b""
-        self._served: Served | None = None
-        self._upstream: Upstream | None = None
         self._spool: list[bytes] | None = []  # the body so far; None once it is too long to be kept
-        self._second = False  # it is being sent again
-        self._work: asyncio.Task[None] | None = None
         self._out: list[bytes] = []  # of the answer, until `flush`
-        self._answered = False  # the head of an answer is on its way to the caller
-        self._chunked = False  # how the answer is framed
         self._closes = not request.keep_alive  # the caller's connection ends with the answer
-        self._status = 0
-        self._bytes_in = 0
-        self._bytes_out = 0
-        self.deadline = NEVER  # loop time, after which nothing has happened for too long
-        self.over = False
 
     # -- the request comes in
 
@@ -212,7 +187,7 @@ class Exchange:
     def _expect_answer(self) -> None:
         limits = self._context.limits
         patience = limits.body_stall if self.wants_body or self._answered else limits.first_byte
-        self.deadline = self._loop.time() + patience
+        self.deadline = self._caller.loop.time() + patience
 
     # -- the answer comes in
 
@@ -248,7 +223,6 @@ class Exchange:
         self._answered = True
         self._status = head.status
         self._out.append(headers.to_caller(head, chunked=self._chunked, close=self._closes))
-        self._expect_answer()
 
     def answer_body(self, payload: bytes) -> None:
         self._bytes_out += len(payload)
@@ -259,9 +233,10 @@ class Exchange:
             return
         self._caller.write(b"".join(self._out))
         self._out.clear()
-        self._expect_answer()
-        if self._upstream is not None and self._caller.is_full:
-            self._upstream.pause()
+        if self._upstream is not None:
+            self._expect_answer()
+            if self._caller.is_full:
+                self._upstream.pause()
 
     def caller_drained(self) -> None:
         """The caller takes more again."""
@@ -382,7 +357,7 @@ class Exchange:
         if self._upstream is not None:
             self._upstream.close()
             self._upstream = None
-        if self._work is not None and self._work is not asyncio.current_task(self._loop):
+        if self._work is not None and self._work is not asyncio.current_task():
             self._work.cancel()
         lane, log = self._lane, self._context.log
         if lane is None:

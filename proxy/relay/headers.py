@@ -34,6 +34,8 @@ REPLACED: Final = frozenset(
 FROM_CALLER: Final = HOP_BY_HOP | REPLACED
 FORWARDED: Final = b"x-forwarded-"  # all of them
 NOT_IN_TRAILERS: Final = FROM_CALLER | {b"content-length", b"trailer"}  # RFC 9110 section 6.5.1
+KEEP_ALIVE: Final = [b"keep-alive"]  # what most Connection fields say: it names no field
+NOTHING: Final[frozenset[bytes]] = frozenset()
 NEVER_NOMINATED: Final = frozenset({b"content-length", b"via"})  # a Connection field can't remove these
 
 
@@ -83,8 +85,8 @@ def _may_trail(key: bytes) -> bool:
 def _nominated(index: dict[bytes, list[bytes]]) -> frozenset[bytes]:
     """The fields that Connection names for this hop, on all its lines."""
     values = index.get(b"connection")
-    if values is None:
-        return frozenset()
+    if values is None or values == KEEP_ALIVE:
+        return NOTHING
     return frozenset(name.strip() for name in b",".join(values).lower().split(b",")) - NEVER_NOMINATED
 
 

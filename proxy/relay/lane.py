@@ -21,6 +21,15 @@ from proxy.tokens.manager import TokenManager
 POOLS: Final = 4096  # accounts of one route whose connections are kept
 
 
+class _Pools(LRUCache[str, Pool]):
+    """Pools by account; the one that was used longest ago gives way."""
+
+    def popitem(self) -> tuple[str, Pool]:
+        name, pool = super().popitem()
+        pool.retire()
+        return name, pool
+
+
 class Lane:
     """One route with its connections and its metrics."""
 
@@ -37,11 +46,15 @@ class Lane:
         self._tokens = tokens
         self._metrics = metrics
         self._pool_size = limits.pool
-        self._pools: LRUCache[str, Pool] = LRUCache(maxsize=POOLS)
-        self._fixed = (
-            tokens.account(route.credential, route.account) if isinstance(route.account, str) else None
-        )
-        self._header = b"" if isinstance(route.account, str) else route.account.header.lower().encode("ascii")
+        self._pools = _Pools(maxsize=POOLS)
+        self._fixed: Account | None = None
+        self._fixed_pool: Pool | None = None
+        self._header = b""
+        if isinstance(route.account, str):
+            self._fixed = tokens.account(route.credential, route.account)
+            self._fixed_pool = Pool(limits.pool)
+        else:
+            self._header = route.account.header.lower().encode("ascii")
         self._counters: dict[tuple[bytes, int], Counter] = {}
         self.duration = metrics.request_duration.labels(route.name)
         metrics.requests_in_flight.labels(route.name).set_function(lambda: self.in_flight)
@@ -65,14 +78,16 @@ class Lane:
 
     def pool(self, account: Account) -> Pool:
         """The connections on which only this account's requests go."""
-        name = account.key.account
+        return self._fixed_pool or self._pool_of(account.key.account)
+
+    def _pool_of(self, name: str) -> Pool:
         pool = self._pools.get(name)
         if pool is None:
             pool = self._pools[name] = Pool(self._pool_size)
         return pool
 
     def _each_pool(self) -> list[Pool]:
-        return list(self._pools.values())
+        return [self._fixed_pool] if self._fixed_pool else list(self._pools.values())
 
     def close_idle(self, before: float) -> None:
         """Close connections that have been idle since `before` (loop time)."""

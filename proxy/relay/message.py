@@ -40,8 +40,8 @@ INDEXED: Final = frozenset(
         b"sec-fetch-mode",
     }
 )
-_REQUEST_LINE: Final = re.compile(rb"[A-Z-]+ [^\x00-\x20\x7f]+ HTTP/1\.[01]\r\n")
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
+_REQUEST_LINE: Final = re.compile(rb"[A-Z-]+ [^\x00-\x20\x7f]+ HTTP/1\.([01])\r\n")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
 
 
 class MalformedAnswer(Exception):
@@ -57,41 +57,19 @@ class HeadLimits:
     fields: int
 
 
-@dataclass(slots=True)
 class RequestHead:
-    method: bytes
-    target: bytes
-    http10: bool
-    fields: list[Field]
-    index: dict[bytes, list[bytes]]  # values of the INDEXED fields
-    body: Body | None
-    keep_alive: bool
+    """A request's head; llhttp fills in the target and the fields while it reads."""
 
-    @property
-    def is_websocket(self) -> bool:
-        return any(b"websocket" in value.lower() for value in self.index.get(b"upgrade", ()))
-
-
-@dataclass(slots=True)
-class ResponseHead:
-    status: int
-    status_line: bytes  # from the status code on, as it came
-    fields: list[Field]
-    index: dict[bytes, list[bytes]]
-    body: Body | None
-    keep_alive: bool
-
-
-class _Reader:
-    """What llhttp calls while it reads a head."""
-
-    __slots__ = ("fields", "index", "largest", "target")
+    __slots__ = ("body", "fields", "http10", "index", "keep_alive", "method", "target")
 
     def __init__(self) -> None:
+        self.method = b""
         self.target = b""
+        self.http10 = False
         self.fields: list[Field] = []
-        self.index: dict[bytes, list[bytes]] = {}
-        self.largest = 0
+        self.index: dict[bytes, list[bytes]] = {}  # values of the INDEXED fields
+        self.body: Body | None = None
+        self.keep_alive = True
 
     def on_url(self, target: bytes) -> None:
         self.target += target
@@ -101,42 +79,61 @@ class _Reader:
         self.fields.append((key, name, value))
         if key in INDEXED:
             self.index.setdefault(key, []).append(value.strip(b" \t"))  # llhttp leaves what trails
-        self.largest = max(self.largest, len(name) + len(value))
 
-    def exceeds(self, limits: HeadLimits) -> bool:
-        return self.largest > limits.field_size or len(self.fields) > limits.fields
+    @property
+    def is_websocket(self) -> bool:
+        return any(b"websocket" in value.lower() for value in self.index.get(b"upgrade", ()))
 
 
-def read_request(head: bytes, limits: HeadLimits) -> RequestHead:
+class ResponseHead:
+    """An answer's head; llhttp fills in the fields while it reads."""
+
+    __slots__ = ("body", "fields", "index", "keep_alive", "status", "status_line")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.status_line = b""  # from the status code on, as it came
+        self.fields: list[Field] = []
+        self.index: dict[bytes, list[bytes]] = {}
+        self.body: Body | None = None
+        self.keep_alive = True
+
+    on_header = RequestHead.on_header
+
+
+def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
     """Read a request's head. Raises Refusal: 400, 431 or 501; the connection must then be closed."""
-    reader = _Reader()
-    parser = httptools.HttpRequestParser(reader)
+    head = RequestHead()
+    parser = httptools.HttpRequestParser(head)
     try:
-        parser.feed_data(head)
+        parser.feed_data(data)
     except httptools.HttpParserUpgrade:
         pass  # it stops at the head's end for any Upgrade and for CONNECT; there is nothing behind it here
     except httptools.HttpParserInvalidMethodError as error:
         raise Refusal(answer.METHOD_UNKNOWN, "this method is not known here") from error
     except httptools.HttpParserError as error:
         raise Refusal(answer.BAD_REQUEST, "the request's head is malformed") from error
-    if reader.exceeds(limits):
+    if _exceeds(head.fields, len(data), limits):
         raise Refusal(answer.HEADER_TOO_LARGE, "a header field is too large, or there are too many")
-    method = parser.get_method()
-    if method in NOT_HTTP:
+    head.method = parser.get_method()
+    if head.method in NOT_HTTP:
         raise Refusal(answer.METHOD_UNKNOWN, "this method is not known here")
-    if not _REQUEST_LINE.match(head):
+    line = _REQUEST_LINE.match(data)
+    if line is None:
         raise Refusal(answer.BAD_REQUEST, "the request line must be: METHOD target HTTP/1.1")
-    http10 = head[: head.index(b"\r")].endswith(b"0")
-    _check_host(reader.index.get(b"host"), http10=http10)
-    return RequestHead(
-        method=method,
-        target=reader.target,
-        http10=http10,
-        fields=reader.fields,
-        index=reader.index,
-        body=_request_body(reader.index, http10=http10),
-        keep_alive=_keeps_alive(reader.index, http10=http10),
-    )
+    head.http10 = line[1] == b"0"
+    _check_host(head.index.get(b"host"), http10=head.http10)
+    head.body = _request_body(head.index, http10=head.http10)
+    head.keep_alive = _keeps_alive(head.index, http10=head.http10)
+    return head
+
+
+def _exceeds(fields: list[Field], size: int, limits: HeadLimits) -> bool:
+    if len(fields) > limits.fields:
+        return True
+    if size <= limits.field_size:  # the whole head is smaller than one field may be
+        return False
+    return any(len(name) + len(value) > limits.field_size for _, name, value in fields)
 
 
 def _check_host(hosts: list[bytes] | None, *, http10: bool) -> None:
@@ -172,24 +169,25 @@ def _keeps_alive(index: dict[bytes, list[bytes]], *, http10: bool) -> bool:
     return not http10 and b"close" not in b",".join(options).lower().replace(b" ", b"").split(b",")
 
 
-def read_response(head: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
+def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
     """Read the head of an answer to `method`. Raises MalformedAnswer."""
-    reader = _Reader()
-    parser = httptools.HttpResponseParser(reader)
+    head = ResponseHead()
+    parser = httptools.HttpResponseParser(head)
     try:
-        parser.feed_data(head)
+        parser.feed_data(data)
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError as error:
         raise MalformedAnswer("its head is malformed") from error
-    if reader.exceeds(limits) or not _STATUS_LINE.match(head):
+    line = _STATUS_LINE.match(data)
+    if line is None or _exceeds(head.fields, len(data), limits):
         raise MalformedAnswer("its head is malformed or too large")
-    status = parser.get_status_code()
-    http10 = head[7:8] == b"0"
-    body = _response_body(reader.index, status, method, http10=http10)
-    keep_alive = not isinstance(body, UntilClose) and _keeps_alive(reader.index, http10=http10)
-    status_line = head[9 : head.index(b"\r\n")]
-    return ResponseHead(status, status_line, reader.fields, reader.index, body, keep_alive)
+    http10 = line[1] == b"0"
+    head.status_line = line[2]
+    head.status = status = parser.get_status_code()
+    head.body = _response_body(head.index, status, method, http10=http10)
+    head.keep_alive = not isinstance(head.body, UntilClose) and _keeps_alive(head.index, http10=http10)
+    return head
 
 
 def _response_body(

@@ -7,20 +7,18 @@ could mean another one to somebody behind us is refused, not repaired.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from proxy.relay import answer
 from proxy.relay.answer import Refusal
 
 DECODINGS: Final = 8  # nobody honest encodes a path this often
-SUSPECT: Final = (b"/.", b"%", b"\\", b"#")  # without any of these a path can be read in one way only
+_SUSPECT: Final = re.compile(rb"/\.|[%\\#]")  # without any of these a path can be read in one way only
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     path: bytes  # with the query, beginning with "/", or "*"
     authority: bytes | None  # of an absolute-form target; it then counts instead of Host
 
@@ -39,7 +37,7 @@ def read_target(target: bytes) -> Target:
         authority, target = absolute[1], absolute[2] or b"/"
         if target.startswith(b"?"):
             target = b"/" + target
-    if any(mark in target for mark in SUSPECT):
+    if _SUSPECT.search(target):
         _judge(target)
     return Target(target, authority)
 

@@ -239,6 +239,7 @@ class Upstream:
         body, self._body, self._asker = self._body, None, None
         if reusable:
             self.reused = True
+            self.idle_since = self._loop.time()
             self._pool.give(self)
         else:
             self.close()
@@ -300,7 +301,6 @@ class Pool:
         if len(self._idle) >= self._size:
             upstream.close()
             return
-        upstream.idle_since = asyncio.get_running_loop().time()
         self._idle.append(upstream)
 
     def opened(self, upstream: Upstream) -> None:
@@ -310,6 +310,11 @@ class Pool:
         self._open.discard(upstream)
         if upstream in self._idle:
             self._idle.remove(upstream)
+
+    def retire(self) -> None:
+        """Keep nothing from now on; what is in use ends with its exchange."""
+        self._size = 0
+        self.close_idle(float("inf"))
 
     def close_idle(self, before: float) -> None:
         """Close those that have been idle since `before` (loop time)."""
