@@ -40,11 +40,8 @@ class Sealer:
 
     def open(self, blob: bytes, *context: str | int) -> bytes:
         """Raises InvalidTag for whatever `seal` did not make with this key and this context."""
-        head, nonce, sealed = (
-            blob[:_HEAD_BYTES],
-            blob[_HEAD_BYTES : _HEAD_BYTES + _NONCE_BYTES],
-            blob[_HEAD_BYTES + _NONCE_BYTES :],
-        )
+        head, rest = blob[:_HEAD_BYTES], blob[_HEAD_BYTES:]
+        nonce, sealed = rest[:_NONCE_BYTES], rest[_NONCE_BYTES:]
         if head != self._head or len(nonce) != _NONCE_BYTES:
             raise InvalidTag
         return self._cipher.decrypt(nonce, sealed, _bound(context))

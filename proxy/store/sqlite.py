@@ -22,9 +22,9 @@ from proxy.store.sqlite_file import FAILURES, open_database, store_error
 from proxy.store.statements import Rows, Statement, Values, execute
 
 T = TypeVar("T")
+
 LOOK_EVERY: Final = 0.25  # seconds between two looks for what others have put
 _CHANGES_AT_ONCE: Final = 1000
-
 
 _log = logging.getLogger("proxy.store")
 
