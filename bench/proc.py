@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+REPO = Path(__file__).parent.parent
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 START_PATIENCE = 15.0  # seconds until a start counts as failed
 STOP_PATIENCE = 5.0  # seconds between asking and killing
@@ -31,7 +32,12 @@ def running(command: Sequence[str], folder: Path, cpu: int | None) -> Iterator[s
     with (folder / "output").open("wb") as output:
         # A session of its own: Ctrl-C reaches only us, and we stop everything in order.
         process = subprocess.Popen(
-            pinned, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            pinned,
+            cwd=REPO,  # `python -m proxy` is this checkout's
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         yield process
