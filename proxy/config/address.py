@@ -9,11 +9,12 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-_TCP: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_UNIX_UPSTREAM: Final = re.compile(r"unix:(/[^:?#]+)(?::(/[^?#]*))?")
-_BASE: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
+_TCP: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*)):([0-9]{1,5})")
+_UNIX_UPSTREAM: Final = re.compile(r"unix:(/[^:?#]+)(?::(/[^?#]*)?)?")
+_NAME: Final = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?")  # RFC 1123, and the "_" of containers
+_BASE: Final = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*")  # RFC 3986, section 3.3
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -40,13 +41,14 @@ class Address:
 def read_address(text: str) -> Address:
     """`127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` or `unix:/path`. Raises ValueError."""
     if text.startswith("unix:"):
-        if not text.startswith("unix:/"):
-            raise ValueError("a unix socket needs an absolute path - unix:/run/token-proxy.sock")
+        if not text.startswith("unix:/") or not text.isprintable():
+            raise ValueError("a unix socket needs an absolute path - unix:/run/token-proxy.sock is meant")
         return Address("", 0, text.removeprefix("unix:"))
     parts = _TCP.fullmatch(text)
-    if parts is None or int(parts[2]) > 65535:
+    host = parts and read_host(parts[1] or parts[2])
+    if parts is None or not host or (parts[1] is None) == (":" in host) or int(parts[3]) > 65535:
         raise ValueError("not an address - host:port, [::1]:port or unix:/path is meant")
-    return Address(parts[1].strip("[]"), int(parts[2]))
+    return Address(host, int(parts[3]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,6 @@ class Upstream:
     @property
     def authority(self) -> str:
         """The value of the Host field (RFC 9110 section 7.2)."""
-        if self.unix_path:
-            return "localhost"
         host = _bracketed(self.host)
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -75,24 +75,50 @@ class Upstream:
 def read_upstream(text: str) -> Upstream:
     """`https://host[:port][/base]` or `unix:/path.sock[:/base]`. Raises ValueError."""
     unix = _UNIX_UPSTREAM.fullmatch(text)
-    if unix is not None:
+    if unix is not None and text.isprintable():
         return Upstream("http", "localhost", 80, _base(unix[2] or ""), unix[1])
+    if text.startswith("unix:"):
+        raise ValueError("not a unix socket - unix:/path.sock or unix:/path.sock:/base is meant")
+    parts = read_url(text)
+    if "?" in text:
+        raise ValueError("an upstream has no query - https://host/base is meant")
+    return Upstream(
+        parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], _base(parts.path)
+    )
+
+
+def read_url(text: str) -> SplitResult:
+    """An http or https URL whose host and port are sound; no user, no fragment. Raises ValueError."""
+    if not text.isascii() or not text.isprintable() or " " in text:  # urlsplit would drop some of these
+        raise ValueError("not a URL - https://host/path is meant, in plain ASCII")
     try:
         parts = urlsplit(text)
-        port = parts.port
+        is_sound = parts.scheme in DEFAULT_PORTS and bool(read_host(parts.hostname or "")) and parts.port != 0
     except ValueError:
-        raise ValueError("not a URL - https://host/base is meant") from None
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
-        raise ValueError("not a URL of an upstream - https://host/base or unix:/path.sock:/base is meant")
-    if parts.username is not None or parts.query or parts.fragment or "?" in text or "#" in text:
-        raise ValueError("an upstream has no user, query or fragment - just https://host/base")
-    return Upstream(parts.scheme, parts.hostname, port or DEFAULT_PORTS[parts.scheme], _base(parts.path))
+        is_sound = False
+    if not is_sound:
+        raise ValueError("not a URL - https://host/path is meant")
+    if "@" in parts.netloc:
+        raise ValueError("a URL here holds no user or password - https://host/path is meant")
+    if "#" in text:
+        raise ValueError("a URL here has no fragment - https://host/path is meant")
+    return parts
+
+
+def read_host(text: str) -> str:
+    """A name or IP address in lower case, without brackets; empty if it is none."""
+    host = text.lower()
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host if _NAME.fullmatch(host) else ""
+    return "" if "%" in host else host  # a zone means something on one machine only
 
 
 def _base(path: str) -> str:
     base = path.rstrip("/")
     if not _BASE.fullmatch(base) or any(segment in {".", ".."} for segment in base.split("/")):
-        raise ValueError("the upstream's path has empty, dot or unprintable segments - write it plainly")
+        raise ValueError("the upstream's path has empty, dot or odd segments - /name/name is meant")
     return base
 
 

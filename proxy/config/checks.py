@@ -1,135 +1,122 @@
-"""What several keys of the configuration must agree on. Pure: parts in, complaints out.
+"""What several tables of the configuration must agree on. Pure: what the file holds in, complaints out.
 
-Each check is given the parts that are valid by themselves, so that one broken table hides no other fault.
+The checks look at what stands in the file, not at models made of it: so they need no table to be free of
+other faults. What is not of the right type here has its complaint already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
-from itertools import chain
-from typing import Final
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
 
-from proxy.config.address import Address
-from proxy.config.model import Credential, Route, Server
+from proxy.config.address import Address, read_address
+from proxy.config.model import Credential, Server
 from proxy.config.positions import Path
+from proxy.config.route import default_name
+from proxy.config.sentences import Complaint, suggestion
 
-Complaint = tuple[Path, str]  # where in the file, and the sentence
-
-NO_CALLERS: Final = (
-    "anybody on the network could use the tokens - this version does not know its callers yet, "
-    "so listen on loopback or a unix socket"
-)
+Tables = Mapping[str, Any]
+SECRETS: Final = ("client_secret", "refresh_token")
 
 
-def check_server(server: Server) -> Iterator[Complaint]:
-    for index, address in enumerate(server.listen):
-        if not address.is_local:
-            yield ("server", "listen", index), NO_CALLERS
-    if not server.admin.is_local:
-        yield ("server", "admin"), NO_CALLERS
-    if server.admin.is_unix and server.public_url is None:
-        yield ("server",), "public_url is missing - a browser can't reach a unix socket by itself"
+def check(data: Tables) -> Iterator[Complaint]:
+    """All that is wrong between the tables."""
+    routes = [_Seen(index, route) for index, route in enumerate(_tables(data)) if isinstance(route, dict)]
+    credentials = _table(data, "credentials")
+    yield from _check_places(routes)
+    for seen in routes:
+        yield from _check_credential(seen, credentials)
+    yield from _check_listeners(_table(data, "server"), routes)
 
 
-def check_store(url: str) -> Iterator[Complaint]:
-    where = ("store", "url")
-    if url.startswith(("postgresql:", "redis:", "rediss:")):
-        yield where, "shared stores are not in this version of token-proxy - sqlite:NAME is meant"
-    elif url != "memory:" and not (url.startswith("sqlite:") and len(url) > len("sqlite:")):
-        yield where, "not a store - sqlite:NAME or memory: is meant"
-
-
-def check_credential(name: str, credential: Credential) -> Iterator[Complaint]:
-    where: Path = ("credentials", name)
-    grant = credential.grant
-    if credential.issuer is None:
-        if credential.token_endpoint is None:
-            yield where, "issuer is missing - or token_endpoint, where there is no discovery"
-        if grant == "authorization_code" and credential.authorization_endpoint is None:
-            yield where, "issuer is missing - or authorization_endpoint, where there is no discovery"
-    if grant == "refresh_token" and credential.refresh_token is None:
-        yield where, 'refresh_token is missing - the grant wants one to begin with, { file = "…" }'
-    if grant != "refresh_token" and credential.refresh_token is not None:
-        yield (
-            (*where, "refresh_token"),
-            'is only for grant = "refresh_token" - leave it out, or change the grant',
-        )
-    yield from _check_client(where, credential)
-
-
-def _check_client(where: Path, credential: Credential) -> Iterator[Complaint]:
-    if credential.authentication == "none":
-        if credential.client_secret is not None:
-            yield (
-                (*where, "client_auth"),
-                "none sends no secret - leave client_secret out, or change client_auth",
-            )
-        elif credential.grant == "client_credentials" and credential.client_auth is None:
-            yield where, "client_secret is missing - the grant client_credentials wants one"
-    elif credential.client_secret is None:
-        yield (*where, "client_auth"), f'{credential.client_auth} wants a client_secret - give one, or "none"'
-
-
-def check_routes(
-    routes: Iterable[tuple[int, Route]], credentials: Mapping[str, Credential | None]
-) -> Iterator[Complaint]:
-    """`credentials` holds every declared name; None for one that is broken itself."""
-    names: dict[str, int] = {}
-    places: dict[object, int] = {}
-    for index, route in routes:
-        where: Path = ("routes", index)
-        yield from _check_route(where, route, credentials)
-        if names.setdefault(route.name, index) != index:
-            yield (*where, "name"), f"a second route is called {route.name!r} - names are unique"
-        place = route.listen or (route.host, route.path)
-        if places.setdefault(place, index) != index:
-            yield (
-                where,
-                f"the same place as route {names.get(route.name, 0) + 1} - each path, host or listener once",
+def check_secrets(data: Tables) -> Iterator[Complaint]:
+    """What should be kept out of the file, but may be there: for warnings."""
+    places: list[tuple[Path, object]] = [(("store", "key"), _table(data, "store").get("key"))]
+    for name, credential in _table(data, "credentials").items():
+        places += [(("credentials", name, key), credential.get(key)) for key in SECRETS]
+    for path, value in places:
+        if isinstance(value, str):
+            yield Complaint(
+                path, 'a secret in the file itself - { env = "NAME" } or { file = "name" } is meant'
             )
 
 
-def _check_route(
-    where: Path, route: Route, credentials: Mapping[str, Credential | None]
-) -> Iterator[Complaint]:
-    if route.listen is not None and (route.path or route.host):
-        yield (*where, "listen"), "everything on a listener is the route's - leave path and host out"
-    if route.listen is None and not route.path and not route.host:
-        yield where, "path is missing - or host, or listen"
-    if route.listen is not None and not route.listen.is_local:
-        yield (*where, "listen"), NO_CALLERS
-    if route.upstream.scheme == "http" and not route.upstream.is_local and not route.plaintext:
-        yield (
-            (*where, "upstream"),
-            "http would show the token to the network - https is meant, or plaintext = true",
-        )
-    if route.upstream.scheme == "http" and route.tls is not None:
-        yield (*where, "tls"), "the upstream is not https - leave tls out"
-    if route.tls is not None and (route.tls.cert is None) != (route.tls.key is None):
-        yield (*where, "tls"), "cert and key go together - give both, or none"
-    yield from _check_credential_of(where, route, credentials)
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A route as far as it can be read."""
+
+    index: int
+    route: Tables
+
+    @property
+    def path(self) -> Path:
+        return ("routes", self.index)
+
+    def text(self, key: str) -> str | None:
+        value = self.route.get(key)
+        return value if isinstance(value, str) else None
+
+    @property
+    def name(self) -> str | None:
+        return self.text("name") if "name" in self.route else default_name(self.route)
+
+    @property
+    def place(self) -> tuple[str, str] | None:
+        """None for none, and for a listener: addresses are checked all together."""
+        host, path = self.text("host") or "", self.text("path") or ""
+        return (host.lower(), path) if (host or path) and "listen" not in self.route else None
 
 
-def _check_credential_of(
-    where: Path, route: Route, credentials: Mapping[str, Credential | None]
-) -> Iterator[Complaint]:
-    if route.credential not in credentials:
-        close = get_close_matches(route.credential, credentials, 1)
-        meant = f"did you mean {close[0]!r}?" if close else "add [credentials.NAME]"
-        yield (*where, "credential"), f"there is no credential {route.credential!r} - {meant}"
+def _check_places(routes: list[_Seen]) -> Iterator[Complaint]:
+    names: dict[str, _Seen] = {}
+    places: dict[tuple[str, str], _Seen] = {}
+    for seen in routes:
+        if seen.name is not None and names.setdefault(seen.name, seen) is not seen:
+            where = (*seen.path, "name") if "name" in seen.route else seen.path
+            yield Complaint(where, f"a second route is named {seen.name!r} - a name of its own is meant")
+        if seen.place is not None and (first := places.setdefault(seen.place, seen)) is not seen:
+            where = (*seen.path, "path" if seen.text("path") else "host")
+            yield Complaint(where, f"route {first.name!r} has this place already - one of its own is meant")
+
+
+def _check_credential(seen: _Seen, credentials: Tables) -> Iterator[Complaint]:
+    name = seen.text("credential")
+    if name is None:
         return
-    credential = credentials[route.credential]
-    if credential and credential.grant != "authorization_code" and route.account != "default":
-        yield (*where, "account"), f"grant {credential.grant} has one account - leave account out"
+    if name not in credentials:
+        meant = suggestion(name, credentials) or "[credentials.NAME] is meant"
+        yield Complaint((*seen.path, "credential"), f"there is no credential {name!r} - {meant}")
+        return
+    grant = _table(credentials, name).get("grant", Credential.model_fields["grant"].default)
+    if grant in {"client_credentials", "refresh_token"} and seen.route.get("account", "default") != "default":
+        yield Complaint(
+            (*seen.path, "account"), f'grant = "{grant}" has the account "default" only - leave account out'
+        )
 
 
-def check_listeners(server: Server, routes: Iterable[tuple[int, Route]]) -> Iterator[Complaint]:
-    """Two listeners can't share an address; port 0 is never shared."""
-    own = ((("routes", index, "listen"), route.listen) for index, route in routes if route.listen)
-    shared = ((("server", "listen", index), address) for index, address in enumerate(server.listen))
-    taken: set[Address] = {server.admin}
-    for where, address in chain[tuple[Path, Address]](shared, own):
-        if address in taken and (address.port or address.is_unix):
-            yield where, f"{address} is used twice - each listener has an address of its own"
-        taken.add(address)
+def _check_listeners(server: Tables, routes: list[_Seen]) -> Iterator[Complaint]:
+    """Two listeners can't share an address; port 0 is never the same twice."""
+    listen = server.get("listen", Server.model_fields["listen"].default)
+    shared = enumerate(listen) if isinstance(listen, list) else [(0, listen)]
+    listeners: list[tuple[Path, object]] = [(("server", "listen", index), text) for index, text in shared]
+    listeners.append((("server", "admin"), server.get("admin", Server.model_fields["admin"].default)))
+    listeners += [((*seen.path, "listen"), seen.text("listen")) for seen in routes]
+    taken: set[Address] = set()
+    for path, text in listeners:
+        with suppress(ValueError):
+            address = read_address(text) if isinstance(text, str) else Address("", 0)
+            if address in taken and (address.port or address.is_unix):
+                yield Complaint(path, f"{address} is taken by another listener - one of its own is meant")
+            taken.add(address)
+
+
+def _table(data: Tables, key: str) -> Tables:
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _tables(data: Tables) -> list[Any]:
+    value = data.get("routes")
+    return value if isinstance(value, list) else []

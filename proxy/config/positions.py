@@ -23,15 +23,33 @@ _SCALAR: Final = re.compile(r"[^,\]}#\r\n]+")
 
 @dataclass(slots=True)
 class Positions:
-    """Offsets into the text. A table's own place is its header, or the key that holds it inline."""
+    """Offsets into the text.
+
+    A table's place is its header, or its opening brace; one that is only implied (by `[a.b]` or `a.b = 1`)
+    has the key that mentions it first. Of an array of tables each element has a header.
+    """
 
     keys: dict[Path, int] = field(default_factory=dict)
-    values: dict[Path, int] = field(default_factory=dict)
+    values: dict[Path, int] = field(default_factory=dict)  # of `key = value`, and of an array's elements
     tables: dict[Path, int] = field(default_factory=dict)
+    scalars: dict[Path, int] = field(default_factory=dict)  # where a value ends that holds no others
+
+    def of_value(self, path: Path) -> int:
+        """The value; of what isn't there, the nearest table or list around it."""
+        while path:
+            for places in (self.values, self.tables, self.keys):
+                if path in places:
+                    return places[path]
+            path = path[:-1]
+        return 0
+
+    def of_key(self, path: Path) -> int:
+        found = self.keys.get(path)
+        return self.of_value(path) if found is None else found
 
 
 def find_positions(text: str) -> Positions:
-    """`text` is valid TOML."""
+    """`text` is valid TOML, with LF for CRLF."""
     walk = _Walk(text)
     walk.document()
     return walk.found
@@ -116,6 +134,7 @@ class _Walk:
             token = _STRING.match(self.text, self.at) or _SCALAR.match(self.text, self.at)
             assert token is not None
             self.at = token.end()
+            self.found.scalars[path] = token.start() + len(token[0].rstrip())
 
     def _array(self, path: Path) -> None:
         self.at += 1

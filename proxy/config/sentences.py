@@ -5,117 +5,135 @@ pydantic's own texts are for programmers, and its input may be a secret: neither
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from proxy.config.base import MissingKey
 from proxy.config.model import Config
 from proxy.config.positions import Path
+
+Location = tuple[str | int, ...]
 
 SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled from its context
     "bool_type": "not a switch - true or false is meant",
     "int_type": "not a whole number - digits without quotes are meant",
-    "int_from_float": "not a whole number - digits without a point are meant",
     "float_type": "not a number - digits without quotes are meant",
-    "string_type": "not a text - quotes are missing",
+    "string_type": 'not a text - "…" is meant',
     "tuple_type": "not a list - [ … ] is meant",
-    "list_type": "not a list - [ … ] is meant",
-    "dict_type": "not a table - {{ … }} is meant",
-    "model_type": "not a table - {{ … }} is meant",
-    "too_short": "empty - at least one is meant",
-    "greater_than": "too small - more than {gt} is meant",
-    "greater_than_equal": "too small - at least {ge} is meant",
-    "less_than_equal": "too large - at most {le} is meant",
-    "finite_number": "not a number of seconds - digits are meant",
-    "literal_error": "not a choice - {expected} is meant",
+    "dict_type": "not a table - [ … ] on a line of its own, or {{ … }} is meant",
+    "model_type": "not a table - [ … ] on a line of its own, or {{ … }} is meant",
+    "model_attributes_type": "not a table - [ … ] on a line of its own, or {{ … }} is meant",
+    "finite_number": "not a number that can be used - digits are meant",
+    "too_short": "an empty list - at least one is meant",
+    "greater_than": "too small - more than {gt:g} is meant",
+    "less_than_equal": "too large - at most {le:g} is meant",
 }
 NOT_YET: Final = frozenset(  # keys and values of the contract that later versions bring
     {
-        "provider",
-        "introspection_endpoint",
-        "device_authorization_endpoint",
-        "proxy",
-        "websocket",
-        "forwarded",
         "callers",
-        "caller",
-        "keyring",
+        "device_authorization_endpoint",
         "device_code",
+        "forwarded",
+        "introspection_endpoint",
         "jwt_bearer",
-        "token_exchange",
         "password",
-        "static",
         "private_key_jwt",
         "client_secret_jwt",
+        "provider",
+        "proxy",
+        "static",
         "tls_client_auth",
+        "token_exchange",
+        "websocket",
     }
 )
-LATER: Final = "not in this version of token-proxy - leave it out"
+NOT_THIS_VERSION: Final = "not in this version of token-proxy"
+KEY: Final = "[key]"  # pydantic's step for "the key itself, not its value"
 
 
-def complaints(details: list[ErrorDetails], data: object) -> list[tuple[Path, str]]:
-    """One for each place; of the branches of a union the first that complains."""
-    found: dict[Path, str] = {}
-    for detail in details:
-        where, sentence = _complaint(detail, data)
-        found.setdefault(where, sentence)
-    return list(found.items())
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What is wrong, and where: with a value, with a key, or with a table that lacks something."""
+
+    path: Path
+    sentence: str
+    about: Literal["value", "key", "table"] = "value"
+    unknown: bool = False  # the key should not be there at all
 
 
-def _complaint(detail: ErrorDetails, data: object) -> tuple[Path, str]:
-    where, value = _place(detail["loc"], data)
-    kind, context = detail["type"], detail.get("ctx", {})
+def complaints(details: Iterable[ErrorDetails], data: object) -> list[Complaint]:
+    return [_complaint(detail["type"], detail["loc"], detail.get("ctx", {}), data) for detail in details]
+
+
+def _complaint(kind: str, location: Location, context: Mapping[str, Any], data: object) -> Complaint:
+    path, value = _place(location, data)
+    table, _ = _place(location[:-1], data)
     if kind == "missing":
-        return where, f"{detail['loc'][-1]} is missing - add it to this table"
+        return Complaint(table, f"{location[-1]} is missing - this table needs it", "table")
     if kind == "extra_forbidden":
-        return (*where, ""), _unknown(where)
-    if kind == "literal_error" and value in NOT_YET:
-        return where, LATER
+        return Complaint(path, _unknown(path), "key", unknown=True)
+    if kind == "literal_error":
+        return Complaint(path, _not_a_choice(value, context["expected"].replace("'", '"')))
     if kind == "value_error":
-        return where, str(context["error"])
-    if kind in SENTENCES:
-        return where, SENTENCES[kind].format(**context)
-    return where, "not what is meant here - see config.example.toml"
+        error = context["error"]
+        if isinstance(error, MissingKey):
+            return Complaint(table, str(error), "table")
+        return Complaint(path, str(error), "key" if location[-1] == KEY else "value")
+    return Complaint(path, SENTENCES[kind].format(**context))
 
 
-def _place(location: tuple[str | int, ...], data: object) -> tuple[Path, Any]:
-    """pydantic's location without the names of types that it puts between, and the value there."""
-    where: Path = ()
+def _place(location: Location, data: object) -> tuple[Path, object]:
+    """The part of pydantic's location that is in the file, and the value there.
+
+    Not in it: a key that is missing, the index in a list of one written without brackets, and the names of
+    types that pydantic puts between.
+    """
+    path: Path = ()
     node: Any = data
     for step in location:
-        if isinstance(node, dict) and step in node:
+        is_inside = (
+            step in node if isinstance(node, dict) else isinstance(node, list) and isinstance(step, int)
+        )
+        if is_inside:
             node = node[step]
-        elif isinstance(node, list) and isinstance(step, int) and step < len(node):
-            node = node[step]
-        else:
-            continue
-        where = (*where, step)
-    return where, node if isinstance(node, str) else None
+            path = (*path, step)
+    return path, node
 
 
-def _unknown(where: Path) -> str:
-    key = str(where[-1])
+def _not_a_choice(value: object, expected: str) -> str:
+    if isinstance(value, str) and value in NOT_YET:
+        return f"{value} is {NOT_THIS_VERSION} - {expected} is meant"
+    return f"not one of the choices - {expected} is meant"
+
+
+def _unknown(path: Path) -> str:
+    key = str(path[-1])
     if key in NOT_YET:
-        return LATER
-    known = _known_keys(where[:-1])
-    close = get_close_matches(key, known, 1)
-    return (
-        f"unknown key - did you mean {close[0]!r}?"
-        if close
-        else f"unknown key - known are: {', '.join(known)}"
-    )
+        return f"{key} is {NOT_THIS_VERSION} - leave it out"
+    known = known_keys(path[:-1])
+    meant = suggestion(key, known) or "known here: " + ", ".join(known)
+    return f"unknown key {key!r} - {meant}"
 
 
-def _known_keys(table: Path) -> list[str]:
+def suggestion(word: str, known: Iterable[str]) -> str:
+    close = get_close_matches(word, list(known), 1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def known_keys(table: Path) -> list[str]:
     """The keys that a table may have."""
     model: type[BaseModel] = Config
     for step in table:
         field = model.model_fields.get(str(step))
         inner = _models_in(field.annotation) if field else []
         model = inner[0] if inner else model  # a name or an index leads no deeper
-    return sorted(model.model_fields)
+    properties = model.model_json_schema()["properties"]  # without what only the program sets
+    return list(properties)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -1,0 +1,147 @@
+"""[credentials.NAME]"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, StrictBool, Tag, ValidationInfo, field_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from proxy.config.base import MissingKey, NameOfTable, Table
+from proxy.config.references import ExistingFile, PublicValue, SecretValue
+from proxy.config.values import Endpoint, Issuer, Scope
+
+Grant = Literal["authorization_code", "refresh_token", "client_credentials"]
+ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
+
+# What the program itself sends, for each kind of request; "uri" is a name inside Authlib's function for it.
+LOGIN_PARAMETERS: Final = frozenset(
+    {
+        "client_id",
+        "code_challenge",
+        "code_challenge_method",
+        "redirect_uri",
+        "response_type",
+        "scope",
+        "state",
+        "uri",
+    }
+)
+TOKEN_PARAMETERS: Final = frozenset(
+    {"client_secret", "code", "code_verifier", "grant_type", "redirect_uri", "refresh_token"}
+)
+
+
+def _none_of(ours: frozenset[str]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name in ours:
+            raise ValueError("the program sends this parameter itself - another one is meant")
+        return name
+
+    return AfterValidator(check)
+
+
+ParameterValue = Annotated[
+    Annotated[str, Tag("a text")] | Annotated[list[str], Tag("a list")],
+    Discriminator(lambda value: "a list" if isinstance(value, list) else "a text"),
+]
+
+
+class AuthorizationServerTLS(Table):
+    """For calls to the authorization server."""
+
+    ca: ExistingFile = Field(description="Trust this authority instead of the system's.")
+
+
+class Credential(Table):
+    """One OAuth client at one authorization server."""
+
+    name: SkipJsonSchema[NameOfTable] = ""
+    grant: Grant = Field("authorization_code", description="How tokens are got.")
+    issuer: Issuer | None = Field(
+        None, description="The authorization server; discovery (RFC 8414, OpenID) fills its endpoints."
+    )
+    token_endpoint: Endpoint | None = Field(
+        None, description="By hand, where there is no discovery.", validate_default=True
+    )
+    authorization_endpoint: Endpoint | None = Field(
+        None, description="By hand; for grant authorization_code.", validate_default=True
+    )
+    revocation_endpoint: Endpoint | None = Field(None, description="By hand; used by logout.")
+    client_id: PublicValue = Field(description="The client's id at the authorization server.")
+    client_secret: SecretValue | None = Field(None, description="Its secret, by reference.")
+    client_auth: ClientAuth | None = Field(
+        None,
+        description="How the client proves itself. Default: client_secret_basic with a secret, else none.",
+        validate_default=True,
+    )
+    basic_encoding: Literal["rfc6749", "raw"] = Field(
+        "rfc6749", description='"raw" for servers that do not decode what RFC 6749 section 2.3.1 encodes.'
+    )
+    refresh_token: SecretValue | None = Field(
+        None,
+        description="With grant refresh_token: a seed, adopted when it differs from the last one.",
+        validate_default=True,
+    )
+    scopes: tuple[Scope, ...] = Field((), description="What to ask for.")
+    authorize_params: dict[Annotated[str, _none_of(LOGIN_PARAMETERS)], ParameterValue] = Field(
+        {}, description='Extra parameters of the login, e.g. access_type = "offline".'
+    )
+    token_params: dict[Annotated[str, _none_of(TOKEN_PARAMETERS)], ParameterValue] = Field(
+        {}, description="Extra parameters of token requests, e.g. audience."
+    )
+    refresh_at: Annotated[float, Field(gt=0.1, le=0.95, allow_inf_nan=False, strict=True)] = Field(
+        0.8, description="The share of its life after which a token is refreshed ahead of time."
+    )
+    required: StrictBool | None = Field(
+        None, description="Counts for /readyz. Default: true if a route with a fixed account uses it."
+    )
+    tls: AuthorizationServerTLS | None = Field(None, description="For calls to the authorization server.")
+
+    @property
+    def authentication(self) -> ClientAuth:
+        """How the client proves itself: as given, or what its secret suggests."""
+        return self.client_auth or ("client_secret_basic" if self.client_secret else "none")
+
+    @field_validator("token_endpoint")
+    @classmethod
+    def _asks_somewhere_for_tokens(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("issuer", "") is None:
+            raise MissingKey("issuer is missing - or token_endpoint, where there is no discovery")
+        return value
+
+    @field_validator("authorization_endpoint")
+    @classmethod
+    def _sends_a_person_somewhere(cls, value: str | None, info: ValidationInfo) -> str | None:
+        logs_in = info.data.get("grant") == "authorization_code" and info.data.get("issuer", "") is None
+        if (
+            value is None and logs_in and "token_endpoint" in info.data
+        ):  # else the issuer is asked for already
+            raise MissingKey("authorization_endpoint is missing - or issuer, where there is discovery")
+        return value
+
+    @field_validator("client_auth")
+    @classmethod
+    def _proves_itself(cls, value: ClientAuth | None, info: ValidationInfo) -> ClientAuth | None:
+        if "client_secret" not in info.data:
+            return value
+        has_secret = info.data["client_secret"] is not None
+        if value == "none" and has_secret:
+            raise ValueError("none sends no secret - another client_auth is meant, or no client_secret")
+        if value not in {None, "none"} and not has_secret:
+            raise MissingKey(f'client_secret is missing - client_auth = "{value}" sends one')
+        if value is None and not has_secret and info.data.get("grant") == "client_credentials":
+            raise MissingKey(
+                'client_secret is missing - grant = "client_credentials" wants one, or client_auth = "none"'
+            )
+        return value
+
+    @field_validator("refresh_token")
+    @classmethod
+    def _has_a_seed(cls, value: object, info: ValidationInfo) -> object:
+        grant = info.data.get("grant")
+        if grant == "refresh_token" and value is None:
+            raise MissingKey('refresh_token is missing - grant = "refresh_token" begins with one')
+        if grant not in {None, "refresh_token"} and value is not None:
+            raise ValueError('only for grant = "refresh_token" - change the grant, or leave the key out')
+        return value

@@ -1,0 +1,136 @@
+"""[[routes]]"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    StrictBool,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from proxy.config.address import Address, Upstream
+from proxy.config.base import MissingKey, Table
+from proxy.config.references import ExistingFile
+from proxy.config.values import (
+    AccountName,
+    FieldName,
+    HostName,
+    LocalAddress,
+    Name,
+    PathPrefix,
+    UpstreamValue,
+)
+
+
+class UpstreamTLS(Table):
+    """For the upstream."""
+
+    ca: ExistingFile | None = Field(None, description="Trust this authority instead of the system's.")
+    cert: ExistingFile | None = Field(None, description="Our own certificate chain, PEM.")
+    key: ExistingFile | None = Field(
+        None, description="The certificate's private key, PEM.", validate_default=True
+    )
+    server_name: HostName | None = Field(
+        None, description="The name in the upstream's certificate, if not its host."
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _goes_with_cert(cls, value: object, info: ValidationInfo) -> object:
+        if "cert" in info.data and (info.data["cert"] is None) != (value is None):
+            raise MissingKey(f"{'key' if value is None else 'cert'} is missing - cert and key go together")
+        return value
+
+
+class AccountHeader(Table):
+    """The account is named by the caller, in a field of each request."""
+
+    header: FieldName = Field(description='The field\'s name, e.g. "Token-Proxy-Account".')
+
+
+def _known_kind(value: object) -> object:
+    if isinstance(value, dict) and "caller" in value:
+        raise ValueError('caller is not in this version of token-proxy - a name or { header = "…" } is meant')
+    if not isinstance(value, str | dict | AccountHeader):
+        raise ValueError('not an account - a name or { header = "…" } is meant')  # noqa: TRY004 (for pydantic)
+    return value
+
+
+AccountValue = Annotated[
+    Annotated[AccountName, Tag("a name")] | Annotated[AccountHeader, Tag("a table")],
+    Discriminator(lambda value: "a name" if isinstance(value, str) else "a table"),
+    BeforeValidator(_known_kind),
+]
+
+
+def default_name(route: Mapping[str, Any]) -> str:
+    """From the path or the host, or the listener's port; "root" for the path /."""
+    place = next(
+        (str(route[key]) for key in ("path", "host") if str(route.get(key) or "/") != "/"),
+        str(route.get("listen") or "").rpartition(":")[2],
+    )
+    slug = re.sub(r"[^a-z0-9]+", "-", place.lower()).strip("-")
+    return slug[:63].rstrip("-") or "root"
+
+
+class Route(Table):
+    """Which requests go where, with which token."""
+
+    name: Name = Field(
+        "", description="The value of the `route` label. Default: made from path, host or listener."
+    )
+    path: PathPrefix | None = Field(None, description="A prefix, on segment borders.")
+    host: HostName | None = Field(None, description="The name that the caller uses for this proxy.")
+    listen: LocalAddress | None = Field(
+        None,
+        description="A listener of its own: everything there is this route's.",
+        validate_default=True,
+    )
+    plaintext: StrictBool = Field(
+        default=False, description="Allow http to an upstream that is not on this machine."
+    )
+    upstream: UpstreamValue = Field(description='"https://host/base" or "unix:/path.sock:/base".')
+    credential: Name = Field(description="Whose token to attach.")
+    account: AccountValue = Field("default", description="An account, or where the caller names it.")
+    strip_path: StrictBool = Field(
+        default=True, description="Send /crm/x as upstream/x rather than upstream/crm/x."
+    )
+    tls: UpstreamTLS | None = Field(None, description="For the upstream. Default: the system's trust store.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_name(cls, data: Any) -> Any:
+        return {**data, "name": default_name(data)} if isinstance(data, dict) and "name" not in data else data
+
+    @field_validator("listen")
+    @classmethod
+    def _has_one_place(cls, value: Address | None, info: ValidationInfo) -> Address | None:
+        places = [info.data[key] for key in ("path", "host") if key in info.data]
+        if value is not None and any(places):
+            raise ValueError("everything on a listener is its route's - leave path and host out, or listen")
+        if value is None and len(places) == 2 and not any(places):
+            raise MissingKey("path is missing - or host, or listen")
+        return value
+
+    @field_validator("upstream")
+    @classmethod
+    def _keeps_the_token_private(cls, value: Upstream, info: ValidationInfo) -> Upstream:
+        if value.scheme == "http" and not value.is_local and info.data.get("plaintext") is False:
+            raise ValueError("http would show the token to the network - https is meant, or plaintext = true")
+        return value
+
+    @field_validator("tls")
+    @classmethod
+    def _goes_with_https(cls, value: UpstreamTLS | None, info: ValidationInfo) -> UpstreamTLS | None:
+        if value is not None and "upstream" in info.data and info.data["upstream"].scheme == "http":
+            raise ValueError("this upstream is not https - leave tls out")
+        return value
