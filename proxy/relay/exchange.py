@@ -49,7 +49,7 @@ class Exchange:
     _work: asyncio.Task[None] | None = None
     _path = b""  # upstream
     _second = False  # the request is being sent again
-    _answered = False  # the head of an answer is on its way to the caller
+    answered = False  # the head of an answer is on its way to the caller
     _chunked = False  # how the answer is framed
     _status = 0
     _bytes_in = 0
@@ -74,6 +74,10 @@ class Exchange:
         Raises MalformedBody.
         """
         context = self._context
+        if self._request.body is not None:
+            self.request_data(rest)
+        elif rest:
+            self._caller.keep(rest)
         try:
             lane, path = context.admit(self._request, own, self._caller.local_address)
             self._lane = lane
@@ -83,10 +87,6 @@ class Exchange:
             self._refuse(refusal)
             return
         self._path = upstream_path(lane.base, lane.prefix, path, strip=lane.route.strip_path)
-        if self._request.body is not None:
-            self.request_data(rest)
-        elif rest:
-            self._caller.keep(rest)
         served = context.tokens.ready(account)
         upstream = None if served is None else lane.pool(account).take()
         if served is not None and upstream is not None:
@@ -186,7 +186,7 @@ class Exchange:
 
     def _expect_answer(self) -> None:
         limits = self._context.limits
-        patience = limits.body_stall if self.wants_body or self._answered else limits.first_byte
+        patience = limits.body_stall if self.wants_body or self.answered else limits.first_byte
         self.deadline = self._caller.loop.time() + patience
 
     # -- the answer comes in
@@ -220,7 +220,7 @@ class Exchange:
             body is not None and body.chunked and not self._chunked
         )
         self._closes = self._closes or until_close or self.wants_body or self._context.draining
-        self._answered = True
+        self.answered = True
         self._status = head.status
         self._out.append(headers.to_caller(head, chunked=self._chunked, close=self._closes))
 
@@ -240,7 +240,7 @@ class Exchange:
 
     def caller_drained(self) -> None:
         """The caller takes more again."""
-        if self._upstream is not None and self._answered:
+        if self._upstream is not None and self.answered:
             self._upstream.resume()
 
     def answer_end(self, body: Body | None) -> None:
@@ -298,7 +298,7 @@ class Exchange:
 
     def _broken(self, case: Case, detail: str) -> None:
         """The upstream failed us: our answer if none has begun, else the connection is cut."""
-        if not self._answered:
+        if not self.answered:
             self._refuse(Refusal(case, detail))
             return
         assert self._lane is not None
@@ -321,7 +321,7 @@ class Exchange:
     def malformed(self) -> None:
         """The body's framing is broken: nothing behind it is read as a request."""
         self._closes = True
-        if self._answered:
+        if self.answered:
             self._finish("bad-request")
             self._caller.abort()
         else:

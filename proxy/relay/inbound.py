@@ -7,6 +7,8 @@ data ──► head complete? ──► Exchange ──► (its body) ──► 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.relay import answer
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
 LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
+RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
 EMPTY_LINES: Final = b"\r\n\r\n"  # RFC 9112 section 2.2: one before a request is ignored; two, no more
 
 
@@ -82,10 +85,13 @@ class Inbound(asyncio.Protocol):
             self.keep(data)
 
     def eof_received(self) -> bool:
-        """A caller that has closed its half still gets its answer (RFC 9112 section 9.6)."""
+        """A caller that has closed its half still gets its answer (RFC 9112 section 9.6).
+
+        Once the answer is on its way, an end means that nobody reads it: event streams are left like that.
+        """
         self._eof = True
         exchange = self._exchange
-        return exchange is not None and not exchange.wants_body
+        return exchange is not None and not exchange.wants_body and not exchange.answered
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._server.closed(self)
@@ -130,7 +136,10 @@ class Inbound(asyncio.Protocol):
             self.loop.call_soon(self._go_on)
 
     def abort(self) -> None:
-        """Cut the connection: the caller must not take what it has for the whole answer."""
+        """Cut the connection by a reset: the caller must not take what it has for the whole answer."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._transport.abort()
 
     # -- messages

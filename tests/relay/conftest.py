@@ -1,0 +1,247 @@
+"""A real relay between a raw socket and a raw upstream that records every byte it gets.
+
+`proxy` is the relay with one route, /up, to `upstream`; tokens come from an authorization server in the same
+process. `proxy.ask(bytes)` opens a connection, sends them, and returns all that comes back until the end.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httptools
+import pytest
+import trustme
+from aiohttp import web
+
+from proxy import worker
+from proxy.config.load import load
+from proxy.demo.authorization_server import AuthorizationServer
+from proxy.demo.clients import Client
+from proxy.demo.serve import running
+from proxy.oauth.token import Token
+from proxy.relay.admission import Hosts
+from proxy.relay.server import Listener
+from proxy.secret import Secret
+from proxy.state import open_state
+from proxy.store.base import Key
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+PATIENCE = 10  # seconds that nothing here should take
+
+
+class Connection:
+    """One connection to the upstream: the bytes that came, and the complete requests in them."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+        self.received = b""
+        self.requests = 0
+        self.ended = asyncio.Event()
+
+    def on_message_complete(self):
+        self.requests += 1
+
+
+class Upstream:
+    """`script` holds what to answer, one item a request: bytes, or an async function of the connection.
+
+    When it is used up, everything is answered by OK.
+    """
+
+    def __init__(self):
+        self.script = []
+        self.connections = []
+        self.port = 0
+        self.answered = 0
+
+    @property
+    def received(self):
+        return [connection.received for connection in self.connections]
+
+    @property
+    def requests(self):
+        return sum(connection.requests for connection in self.connections)
+
+    async def serve(self, reader, writer):
+        connection = Connection(reader, writer)
+        self.connections.append(connection)
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await self._converse(connection)
+        connection.ended.set()
+        writer.close()
+
+    async def _converse(self, connection):
+        parser = httptools.HttpRequestParser(connection)
+        answered = 0
+        while data := await connection.reader.read(65536):
+            connection.received += data
+            parser.feed_data(data)
+            while answered < connection.requests:
+                answered += 1
+                self.answered += 1
+                answer = self.script.pop(0) if self.script else OK
+                if callable(answer):
+                    await answer(connection)
+                else:
+                    connection.writer.write(answer)
+                    await connection.writer.drain()
+                if connection.writer.is_closing():
+                    return
+
+
+@asynccontextmanager
+async def serving(upstream, ssl_context=None):
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, ssl=ssl_context)
+    upstream.port = server.sockets[0].getsockname()[1]
+    try:
+        yield upstream
+    finally:
+        server.close()
+        for connection in upstream.connections:
+            connection.writer.close()
+
+
+@pytest.fixture
+async def upstream():
+    async with serving(Upstream()) as served:
+        yield served
+
+
+class Proxy:
+    def __init__(self, state, relay, port, server):
+        self.state, self.relay, self.port, self.server = state, relay, port, server
+        self.lane = relay.lanes[0]
+        self.tokens = state.tokens
+        self.account = state.tokens.account("cred", "default")
+
+    async def connect(self):
+        return await asyncio.open_connection("127.0.0.1", self.port, limit=2**20)
+
+    async def ask(self, *pieces, eof=False):
+        """All that comes back until the connection ends; the last request should ask for that."""
+        reader, writer = await self.connect()
+        for number, piece in enumerate(pieces):
+            writer.write(piece)
+            await writer.drain()
+            if number + 1 < len(pieces):
+                await asyncio.sleep(0)
+        if eof:
+            writer.write_eof()
+        try:
+            return await asyncio.wait_for(reader.read(), PATIENCE)
+        finally:
+            writer.close()
+
+    async def get(self, path=b"/up/x", *lines):
+        return await self.ask(request(b"GET", path, *lines, b"Connection: close"))
+
+    async def adopt(self, access_token, account="default", **fields):
+        """Give the account a token by hand."""
+        clock, credential = self.state.clock, self.state.config.credentials["cred"]
+        token = Token(
+            access_token=Secret(access_token),
+            refresh_token=None,
+            server=credential.token_endpoint,
+            client_id=credential.client_id,
+            issued_at=clock.wall(),
+            issued_boot=clock.boot(),
+            boot_id=clock.boot_id,
+            **{"lifetime": 3600.0, **fields},
+        )
+        await self.tokens.adopt(Key("cred", account), token)
+
+    def sample(self, name, **labels):
+        return self.state.metrics.registry.get_sample_value(f"token_proxy_{name}", labels) or 0
+
+    def refused(self, ending):
+        return self.sample("refused_total", reason=ending)
+
+
+def request(method, path, *lines, body=b""):
+    head = [method + b" " + path + b" HTTP/1.1", b"Host: localhost", *lines, b"", b""]
+    return b"\r\n".join(head) + body
+
+
+def split_answer(answer):
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status_line, *fields = head.split(b"\r\n")
+    return int(status_line.split()[1]), fields, body
+
+
+CONFIG = """
+[server]
+state_dir = "{state}"
+[store]
+url = "memory:"
+[log]
+level = "warning"
+[credentials.cred]
+token_endpoint = "{issuer}/token"
+authorization_endpoint = "{issuer}/authorize"
+grant = "{grant}"
+client_id = "machine"
+client_secret = "secret"
+[[routes]]
+path = "/up"
+upstream = "{upstream}"
+credential = "cred"
+{route}
+[limits]
+{limits}
+"""
+
+
+@asynccontextmanager
+async def proxying(tmp_path, upstream_url, *, route="", limits="", grant="client_credentials"):
+    async with AsyncExitStack() as stack:
+        server = AuthorizationServer(clients=[Client("machine", "secret", grants=("client_credentials",))])
+        issuer = await stack.enter_async_context(running(server.application()))
+        file = tmp_path / "config.toml"
+        places = {"state": tmp_path, "issuer": issuer, "upstream": upstream_url}
+        file.write_text(CONFIG.format(**places, route=route, limits=limits, grant=grant))
+        config = load(file).config
+        state = await stack.enter_async_context(open_state(config))
+        relay = await worker._relay(state, Hosts(worker.own_names(config)))
+        stack.push_async_callback(relay.close)
+        runner = web.ServerRunner(Listener(relay, None))
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        relay.start()
+        yield Proxy(state, relay, site.port, server)
+
+
+@pytest.fixture
+async def proxy(tmp_path, upstream):
+    async with proxying(tmp_path, f"http://127.0.0.1:{upstream.port}/base") as made:
+        yield made
+
+
+@pytest.fixture
+def make_proxy(tmp_path):
+    """`async with make_proxy(url, route=…, limits=…) as proxy`, for what the plain fixture doesn't have."""
+    return lambda *args, **kwargs: proxying(tmp_path, *args, **kwargs)
+
+
+@pytest.fixture
+async def tls_upstream(tmp_path):
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    served = Upstream()
+    served.ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(served.ca))
+    async with serving(served, context):
+        yield served
+
+
+@pytest.fixture
+def kit():
+    """The helpers above, for test modules (a test folder is no package)."""
+    import types
+
+    return types.SimpleNamespace(
+        request=request, split=split_answer, OK=OK, Upstream=Upstream, serving=serving
+    )

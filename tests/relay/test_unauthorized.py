@@ -1,0 +1,111 @@
+"""The 401 rule: one refresh, one replay, and never more."""
+
+import asyncio
+
+import pytest
+
+from proxy.demo.faults import status
+
+NO = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 2\r\n\r\nno"
+
+
+def tokens_sent(upstream):
+    lines = b"\r\n".join(upstream.received).split(b"\r\n")
+    return [
+        line.removeprefix(b"Authorization: Bearer ") for line in lines if line.startswith(b"Authorization")
+    ]
+
+
+BODIES = {
+    "no body": ([], b""),
+    "a short body": ([b"Content-Length: 5"], b"hello"),
+    "a chunked body": ([b"Transfer-Encoding: chunked"], b"5\r\nhello\r\n0\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_rejected_token_is_refreshed_and_the_request_sent_again(proxy, upstream, kit, name):
+    lines, body = BODIES[name]
+    await proxy.adopt("rejected")
+    upstream.script = [NO]
+    answer = await proxy.ask(kit.request(b"POST", b"/up", *lines, b"Connection: close", body=body))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    first, second = tokens_sent(upstream)
+    assert first == b"rejected"
+    assert second != b"rejected"
+    assert all(received.endswith(body) for received in upstream.received)
+    assert len(proxy.server.token_requests) == 1
+    assert proxy.sample("upstream_unauthorized_total", route="up", action="replayed") == 1
+
+
+async def test_the_answer_to_the_replay_is_final(proxy, upstream):
+    await proxy.adopt("rejected")
+    upstream.script = [NO, NO]
+    assert (await proxy.get()).startswith(b"HTTP/1.1 401 ")
+    assert upstream.requests == 2
+    assert proxy.sample("upstream_unauthorized_total", route="up", action="returned") == 1
+
+
+async def test_within_thirty_seconds_the_401_passes_without_another_refresh(proxy, upstream):
+    await proxy.adopt("rejected")
+    upstream.script = [NO, NO, NO]
+    await proxy.get()
+    answer = await proxy.get()
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert answer.endswith(b"\r\n\r\nno")
+    assert upstream.requests == 3
+    assert len(proxy.server.token_requests) == 1
+
+
+async def test_a_token_that_was_replaced_meanwhile_asks_for_no_refresh(proxy, upstream):
+    await proxy.adopt("old")
+
+    async def replaced_meanwhile(connection):
+        await proxy.adopt("new")
+        connection.writer.write(NO)
+
+    upstream.script = [replaced_meanwhile]
+    assert (await proxy.get()).startswith(b"HTTP/1.1 200 ")
+    assert tokens_sent(upstream) == [b"old", b"new"]
+    assert proxy.server.token_requests == []
+
+
+async def test_a_burst_of_401s_makes_one_refresh(proxy, upstream):
+    await proxy.adopt("rejected")
+    all_there = asyncio.Event()
+
+    async def together(connection):
+        if upstream.answered == 20:
+            all_there.set()
+        await all_there.wait()
+        connection.writer.write(NO)
+
+    upstream.script = [together] * 20
+    answers = await asyncio.gather(*(proxy.get() for _ in range(20)))
+    assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
+    assert len(proxy.server.token_requests) == 1
+
+
+async def test_a_long_body_gets_its_401_and_the_token_is_refreshed_behind(proxy, upstream, kit):
+    await proxy.adopt("rejected")
+    upstream.script = [NO]
+    size = 200_000
+    answer = await proxy.ask(
+        kit.request(b"POST", b"/up", b"Content-Length: %d" % size, b"Connection: close", body=b"x" * size)
+    )
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    while not proxy.server.token_requests:
+        await asyncio.sleep(0.01)
+    while proxy.tokens.ready(proxy.account).authorization == b"Bearer rejected":
+        await asyncio.sleep(0.01)
+    assert upstream.requests == 1
+
+
+async def test_when_no_better_token_is_to_be_had_the_401_passes_whole(proxy, upstream):
+    await proxy.adopt("rejected")
+    proxy.server.script(status(400, {"error": "invalid_scope"}))
+    upstream.script = [NO]
+    answer = await proxy.get()
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert answer.endswith(b"\r\n\r\nno")
+    assert (await proxy.get()).startswith(b"HTTP/1.1 200 ")
