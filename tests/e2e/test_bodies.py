@@ -1,9 +1,10 @@
-"""Bodies pass as a stream: their size and the slowness of either side cost no memory."""
+"""Bodies pass as a stream: their size and the slowness of either side cost no memory, and none is lost."""
 
 import asyncio
 import base64
 import hashlib
 import random
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import requests
 
 from .authorization_servers import AuthorizationServer
 from .conftest import MakeProxy
@@ -24,7 +26,9 @@ MOST_GROWTH = 20 * MB
 SLOW_FOR = 2.0  # seconds in which one side reads a little at a time, then as fast as it can
 BLOCK = random.Random(2).randbytes(MB)
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+HEAD_ALONE = b"POST /api/download HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 20\r\n\r\n"
+
+reads_memory = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
 
 
 @dataclass
@@ -98,6 +102,7 @@ def proxy(oidc_provider: AuthorizationServer, make_proxy: MakeProxy) -> Proxy:
     return proxy
 
 
+@reads_memory
 async def test_an_upload_of_200_mb_to_a_slow_upstream_arrives_whole_and_costs_no_memory(proxy: Proxy) -> None:
     async with aiohttp.ClientSession() as callers:
         await upload(callers, proxy.api("/upload"), 2 * MB)  # what a first request loads once isn't growth
@@ -107,6 +112,7 @@ async def test_an_upload_of_200_mb_to_a_slow_upstream_arrives_whole_and_costs_no
     assert memory.growth < MOST_GROWTH, f"grew by {memory.growth / MB:.1f} MB"
 
 
+@reads_memory
 async def test_a_download_of_200_mb_by_a_slow_caller_arrives_whole_and_costs_no_memory(proxy: Proxy) -> None:
     async with aiohttp.ClientSession() as callers:
         await download(callers, proxy.api(f"/download?size={2 * MB}"), 0)
@@ -114,3 +120,11 @@ async def test_a_download_of_200_mb_by_a_slow_caller_arrives_whole_and_costs_no_
             digest, size, promised = await download(callers, proxy.api(f"/download?size={SIZE}"), SLOW_FOR)
     assert (f"sha-256=:{digest}:", size) == (promised, SIZE)
     assert memory.growth < MOST_GROWTH, f"grew by {memory.growth / MB:.1f} MB"
+
+
+def test_a_request_whose_body_never_came_leaves_nothing_behind_for_the_next_one(proxy: Proxy) -> None:
+    with socket.create_connection(("127.0.0.1", proxy.data_port), timeout=20) as caller:
+        caller.sendall(HEAD_ALONE)
+        assert caller.recv(65536).startswith(b"HTTP/1.1 405 "), "the upstream answers before the body"
+    statuses = [requests.get(proxy.api("/whoami"), timeout=20).status_code for _ in range(3)]
+    assert statuses == [200, 200, 200]

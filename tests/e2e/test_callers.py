@@ -24,8 +24,8 @@ PROGRAMS = {
     "node": ["node", str(CALLERS / "caller.mjs")],
     "java": ["java", str(CALLERS / "Caller.java")],
 }
-# Every byte there is; long enough to come in many pieces and to make curl ask first (Expect: 100-continue).
-BODY = bytes(range(256)) + random.Random(1).randbytes(1_500_000)
+BODY = bytes(range(256)) + random.Random(1).randbytes(700_000)  # every byte there is, in many pieces
+LONG_BODY = BODY * 3  # above 1 MB curl asks first whether it may send it: Expect: 100-continue
 
 
 def call(caller: str, method: str, url: str, body: bytes, folder: Path) -> tuple[str, bytes]:
@@ -63,3 +63,12 @@ def test_a_real_caller_gets_and_posts_every_byte(
     # A program of its own, so a first request on a fresh connection: there Java adds Upgrade to the POST.
     printed, answer = call(caller, "POST", proxy.api("/echo"), BODY, tmp_path)
     assert (printed, answer == BODY) == ("200", True)
+
+
+def test_curl_asks_before_it_sends_a_long_body_and_is_let_on(
+    oidc_provider: AuthorizationServer, make_proxy: MakeProxy, tmp_path: Path
+) -> None:
+    proxy = make_proxy(oidc_provider, oidc_provider.machine_credential("client_secret_basic"))
+    proxy.start()
+    printed, answer = call("curl", "POST", proxy.api("/echo"), LONG_BODY, tmp_path)
+    assert (printed, answer == LONG_BODY) == ("200", True)

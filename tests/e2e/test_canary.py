@@ -119,9 +119,9 @@ def look_around(proxy: Proxy, search: Search) -> None:
     for path in ("/", "/readyz", "/metrics", "/api/status", "/healthz", "/login/crm/default"):
         answer = requests.get(proxy.admin(path), timeout=10)
         search.saw(path, f"{answer.headers}\n{answer.text}")
-    for arguments in (["status"], ["status", "--json"], ["check"]):
-        done = proxy.run(*arguments)
-        search.saw(" ".join(arguments), done.stdout + done.stderr)
+    for option in ([], ["--json"]):
+        done = proxy.run("status", *option)
+        search.saw("status", done.stdout + done.stderr)
     search.saw("the store", stored(proxy))
 
 
@@ -155,7 +155,8 @@ def test_no_secret_is_printed_logged_exported_or_stored_in_clear(
     for number, request in enumerate(oidc_provider.service.events("token")):
         values = request["sent"] + request["got"]
         search.secrets |= {f"{request['grant']} {number}.{i}": value for i, value in enumerate(values)}
-    assert search.leaks() == []
+    leaks = search.leaks()
+    assert not leaks, "\n".join(leaks)
 
 
 def test_the_log_is_json_lines_that_tell_when_how_bad_and_what(
@@ -168,8 +169,7 @@ def test_the_log_is_json_lines_that_tell_when_how_bad_and_what(
     lines = [json.loads(line) for line in proxy.log().splitlines()]
     assert all(line.keys() >= {"ts", "level", "event"} for line in lines)
     events = [line["event"] for line in lines]
-    assert events[0] == "start"
-    assert {"refresh", "request", "stop"} <= set(events)
+    assert {"start", "refresh", "request", "stop"} <= set(events)
     (request,) = [line for line in lines if line["event"] == "request"]
     told = {name: request[name] for name in ("route", "credential", "account", "method", "status")}
     assert told == {"route": "api", "credential": "crm", "account": "default", "method": "GET", "status": 200}

@@ -14,11 +14,13 @@ def subject(proxy: Proxy) -> str:
     return str(answer.json()["subject"])
 
 
-def test_the_login_page_ends_at_the_running_server(
+def test_the_login_page_ends_at_the_running_server_that_refused_requests_until_then(
     server: AuthorizationServer, make_proxy: MakeProxy
 ) -> None:
     proxy = make_proxy(server)
     proxy.start()
+    too_early = requests.get(proxy.api("/whoami"), timeout=20)
+    assert (too_early.status_code, too_early.json()["login_url"]) == (503, proxy.admin("/login/crm/default"))
     proxy.login_by_page(ALICE)
     assert subject(proxy) == "alice"
 
