@@ -133,6 +133,10 @@ class Proxy:
         finally:
             writer.close()
 
+    def lead_to(self, port):
+        """Point the route at another port of this machine."""
+        object.__setattr__(self.lane.route.upstream, "port", port)
+
     async def get(self, path=b"/up/x", *lines):
         return await self.ask(request(b"GET", path, *lines, b"Connection: close"))
 

@@ -45,12 +45,21 @@ async def test_a_chunked_body_stays_chunked_and_keeps_its_trailers(proxy, upstre
 
 ANSWERS = [  # what the upstream sends, what the caller gets
     (
-        b"HTTP/1.1 201 Made it\r\nx-a: 1\r\nX-A: 2\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 2\r\n\r\nok",
-        b"HTTP/1.1 201 Made it\r\nx-a: 1\r\nX-A: 2\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+        (
+            b"HTTP/1.1 201 Made it\r\nx-a: 1\r\nX-A: 2\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n"
+            b"Content-Length: 2\r\n\r\nok"
+        ),
+        (
+            b"HTTP/1.1 201 Made it\r\nx-a: 1\r\nX-A: 2\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n"
+            b"Content-Length: 2\r\nConnection: close\r\n\r\nok"
+        ),
     ),
     (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nhello\r\n0\r\nT: 1\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\nT: 1\r\n\r\n",
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            b"5\r\nhello\r\n0\r\nT: 1\r\n\r\n"
+        ),
     ),
     (
         b"HTTP/1.1 204 No Content\r\nx: \xff\r\n\r\n",
@@ -62,7 +71,10 @@ ANSWERS = [  # what the upstream sends, what the caller gets
     ),
     (
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        (
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        ),
     ),
 ]
 
@@ -153,8 +165,7 @@ async def test_an_early_answer_wins_over_an_unfinished_upload(proxy, upstream, k
             await connection.writer.drain()
 
     async with kit.serving(Impatient()) as impatient:
-        proxy.lane.route.upstream.__class__  # the route leads to `upstream`; a second proxy would do as well
-        object.__setattr__(proxy.lane.route.upstream, "port", impatient.port)
+        proxy.lead_to(impatient.port)
         answer = await proxy.ask(kit.request(b"POST", b"/up", b"Content-Length: 1000000", body=b"x" * 1000))
     assert answer == b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -218,7 +229,7 @@ async def test_an_upload_goes_no_faster_than_the_upstream_takes_it(proxy, upstre
             await connection.writer.drain()
 
     async with kit.serving(Slow()) as slow:
-        object.__setattr__(proxy.lane.route.upstream, "port", slow.port)
+        proxy.lead_to(slow.port)
         reader, writer = await proxy.connect()
         writer.write(kit.request(b"POST", b"/up", b"Content-Length: %d" % size, b"Connection: close"))
 

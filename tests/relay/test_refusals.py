@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+LINE = b"GET /up HTTP/1.1\r\nHost: localhost\r\n"
 REFUSED = {  # name -> raw request, status, ending, whether the connection ends
     "malformed": (b"GET /up HTTP/1.1\r\nHost : localhost\r\n\r\n", 400, "bad-request", True),
     "both framings": (
@@ -158,7 +159,7 @@ async def test_programs_and_our_own_names_pass(proxy, lines):
 
 async def test_a_request_that_comes_back_to_us_is_a_loop(make_proxy, upstream, kit):
     async with make_proxy(f"http://127.0.0.1:{upstream.port}") as proxy:
-        object.__setattr__(proxy.lane.route.upstream, "port", proxy.port)
+        proxy.lead_to(proxy.port)
         proxy.lane.base = b"/up"
         assert (await proxy.get()).startswith(b"HTTP/1.1 508 ")
 

@@ -267,11 +267,13 @@ async def test_an_old_tls_version_is_refused(make_proxy, tmp_path, kit):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     ca = tmp_path / "old.pem"
     authority.cert_pem.write_to_path(str(ca))
-    async with kit.serving(kit.Upstream(), context) as old:
-        async with make_proxy(f"https://localhost:{old.port}", route=f'tls = {{ ca = "{ca}" }}') as proxy:
-            status, _, body = kit.split(await proxy.get())
+    async with (
+        kit.serving(kit.Upstream(), context) as old,
+        make_proxy(f"https://localhost:{old.port}", route=f'tls = {{ ca = "{ca}" }}') as proxy,
+    ):
+        status, _, body = kit.split(await proxy.get())
     assert (status, json.loads(body)["type"]) == (502, "urn:token-proxy:problem:upstream-tls")
