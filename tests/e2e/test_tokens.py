@@ -13,10 +13,12 @@ from .authorization_servers import ACCESS_TTL, ALICE, AuthorizationServer
 from .conftest import MakeProxy
 from .processes import wait_until
 from .proxy_process import Proxy
+from .reference import call_upstream, refresh
 
 REQUESTS = 200
 PAUSE = 0.05  # seconds between two requests: together they take some four refreshes
 HERD = 500
+LOGIN_REQUIRED = "urn:token-proxy:problem:login-required"
 
 
 def fingerprint(token: str) -> str:
@@ -48,7 +50,7 @@ def test_200_requests_over_several_expiries_and_a_restart_have_no_failure_and_on
 
     refreshes = server.token_requests("refresh_token")
     assert {answer["subject"] for answer in answers} == {"alice"}
-    assert [refresh["outcome"] for refresh in refreshes] == ["success"] * len(refreshes)
+    assert [request["outcome"] for request in refreshes] == ["success"] * len(refreshes)
     assert len(refreshes) >= 3
     gaps = [later["at"] - earlier["at"] for earlier, later in pairwise(refreshes)]
     assert min(gaps) > ACCESS_TTL / 3, f"refreshed again too soon: {gaps}"
@@ -56,6 +58,28 @@ def test_200_requests_over_several_expiries_and_a_restart_have_no_failure_and_on
     used = {answer["token"] for answer in answers}
     assert set(issued[:-1]) <= used <= set(issued), "a refresh was for nothing"
     assert server.revoked_families() == []
+
+
+def test_a_family_that_somebody_else_lost_ends_in_the_401_and_then_in_a_503_that_names_the_login(
+    server: AuthorizationServer, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy(server)
+    proxy.start()
+    proxy.login_by_page(ALICE)
+    (login,) = server.token_requests("authorization_code")
+    access_token, refresh_token = login["got"]
+    refresh(server, refresh_token)
+    refresh(server, refresh_token)
+    wait_until(lambda: call_upstream(server, access_token).status_code == 401, "the token to be refused")
+
+    assert requests.get(proxy.api("/whoami"), timeout=10).status_code == 401
+    wait_until(lambda: requests.get(proxy.api("/whoami"), timeout=10).status_code == 503, "its end")
+    problem = requests.get(proxy.api("/whoami"), timeout=10).json()
+    assert (problem["type"], problem["login_url"]) == (LOGIN_REQUIRED, proxy.admin("/login/crm/default"))
+    outcomes = [request["outcome"] for request in server.token_requests("refresh_token")]
+    assert outcomes == ["success", "invalid_grant", "invalid_grant"], (
+        "the last is ours, and it is our only one"
+    )
 
 
 async def test_500_requests_that_find_an_expired_token_cause_one_refresh(
@@ -76,7 +100,7 @@ async def test_500_requests_that_find_an_expired_token_cause_one_refresh(
         server.service.resume()
 
     assert statuses == [200] * HERD
-    assert [refresh["outcome"] for refresh in server.token_requests("refresh_token")] == ["success"]
+    assert [request["outcome"] for request in server.token_requests("refresh_token")] == ["success"]
     assert server.revoked_families() == []
 
 
