@@ -281,8 +281,6 @@ class Exchange:
         assert self._lane is not None
         assert self._account is not None
         assert self._served is not None
-        if self._work is not None and not self._work.done():
-            return  # a replay is being prepared, and this connection was no longer needed
         if early and upstream is not None and upstream.reused and self._may_send_again():
             self._second = True
             self._work = tasks.spawn(self._again(self._lane, self._account, self._served), "retry a request")

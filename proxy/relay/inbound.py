@@ -72,13 +72,9 @@ class Inbound(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
-        if self._lingering:
-            return
         if exchange is None:
-            if self._buffer:
-                self._buffer += data
-                data = bytes(self._buffer)
-            self._next(data)
+            if not self._lingering:
+                self._next(data)
         elif exchange.wants_body:
             self._guarded(exchange, data)
         else:
@@ -146,25 +142,38 @@ class Inbound(asyncio.Protocol):
 
     def _go_on(self) -> None:
         if self._exchange is None and not self._transport.is_closing() and self._buffer:
-            self._next(bytes(self._buffer))
+            data, self._buffer = bytes(self._buffer), bytearray()
+            self._next(data)
 
     def _next(self, data: bytes) -> None:
-        """`data` begins where a request begins; it is all that is there."""
-        if data[:2] == b"\r\n":
+        """`data` begins where a request begins, or goes on with the head in the buffer."""
+        if not self._buffer and data[:2] == b"\r\n":
             data = data[4:] if data.startswith(EMPTY_LINES) else data[2:]
-            self._searched = 0
+            if not data:
+                return
+        known: bytes | bytearray = data
+        if self._buffer:
+            self._buffer += data
+            known = self._buffer
+        end = known.find(END, max(0, self._searched - 3))
         context = self._server.context
-        end = data.find(END, max(0, self._searched - 3))
-        if end < 0:
-            self._wait_for_head(data, context)
-            return
+        if (len(known) if end < 0 else end) > context.head_limits.header_size:
+            self._refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
+        elif end < 0:
+            self._wait_for_head(known)
+        else:
+            self._begin(bytes(known[: end + 4]), bytes(known[end + 4 :]), context)
+
+    def _wait_for_head(self, known: bytes | bytearray) -> None:
+        if not self._searched:
+            self.deadline = self.loop.time() + self._server.context.limits.header_time
+            self._buffer = bytearray(known)
+        self._searched = len(known)
+
+    def _begin(self, head: bytes, rest: bytes, context: RelayContext) -> None:
         if self._buffer:
             self._buffer = bytearray()
         self._searched = 0
-        head, rest = data[: end + 4], data[end + 4 :]
-        if len(head) > context.head_limits.header_size:
-            self._refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
-            return
         try:
             request = read_request(head, context.head_limits)
         except Refusal as refusal:
@@ -182,16 +191,6 @@ class Inbound(asyncio.Protocol):
                 exchange.request_data(data)
         except MalformedBody:
             exchange.malformed()
-
-    def _wait_for_head(self, data: bytes, context: RelayContext) -> None:
-        if len(data) > context.head_limits.header_size:
-            self._refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
-            return
-        if not self._buffer or len(self._buffer) != len(data):
-            self._buffer = bytearray(data)
-        if not self._searched:
-            self.deadline = self.loop.time() + context.limits.header_time
-        self._searched = len(data)
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what is not even a request, and read nothing after it."""

@@ -156,10 +156,10 @@ class Upstream:
             return
         self._paused = False
         self._loop.add_reader(self._fd, self._readable)
-        if self._buffer or self._has_pending():
-            self._loop.call_soon(self._go_on)
+        self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
+        """What was received before the pause makes no descriptor readable; nor does an empty body's end."""
         if not self._paused and self._fd >= 0 and self._asker is not None:
             self._received(b"")
             self._readable()

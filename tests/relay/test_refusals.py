@@ -9,7 +9,7 @@ LINE = b"GET /up HTTP/1.1\r\nHost: localhost\r\n"
 REFUSED = {  # name -> raw request, status, ending, whether the connection ends
     "malformed": (b"GET /up HTTP/1.1\r\nHost : localhost\r\n\r\n", 400, "bad-request", True),
     "both framings": (
-        b"POST /up HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        LINE + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         400,
         "bad-request",
         True,
