@@ -66,7 +66,9 @@ class _Seen:
     def place(self) -> tuple[str, str] | None:
         """None for none, and for a listener: addresses are checked all together."""
         host, path = self.text("host") or "", self.text("path") or ""
-        return (host.lower(), path) if (host or path) and "listen" not in self.route else None
+        if "listen" in self.route or not (host or path):
+            return None
+        return host.lower(), path or "/"  # a host alone means all its paths
 
 
 def _check_places(routes: list[_Seen]) -> Iterator[Complaint]:
@@ -90,7 +92,8 @@ def _check_credential(seen: _Seen, credentials: Tables) -> Iterator[Complaint]:
         yield Complaint((*seen.path, "credential"), f"there is no credential {name!r} - {meant}")
         return
     grant = _table(credentials, name).get("grant", Credential.model_fields["grant"].default)
-    if grant in {"client_credentials", "refresh_token"} and seen.route.get("account", "default") != "default":
+    has_one_account = grant in ("client_credentials", "refresh_token")  # a list and no set: grant may be any
+    if has_one_account and seen.route.get("account", "default") != "default":
         yield Complaint(
             (*seen.path, "account"), f'grant = "{grant}" has the account "default" only - leave account out'
         )

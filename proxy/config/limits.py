@@ -10,7 +10,7 @@ from proxy.config.base import Table
 
 # strict: no text that looks like a number
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False, strict=True)]
-Count = Annotated[int, Field(gt=0, strict=True)]
+Count = Annotated[int, Field(gt=0, le=2**31 - 1, strict=True)]  # more is a slip of the keyboard
 
 
 class Limits(Table):

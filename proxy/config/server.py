@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from proxy.config.address import Address
 from proxy.config.base import MissingKey, Table
@@ -27,11 +27,17 @@ class ListenerTLS(Table):
     )
 
 
-def _one_or_more(value: object) -> object:
+def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | Address) else value
 
 
-Listeners = Annotated[tuple[LocalAddress, ...], BeforeValidator(_one_or_more)]
+def _one_or_more(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
+    if not addresses:  # not min_length: pydantic counts only what is valid, and would complain twice
+        raise ValueError("an empty list - at least one address is meant")
+    return addresses
+
+
+Listeners = Annotated[tuple[LocalAddress, ...], BeforeValidator(_as_list), AfterValidator(_one_or_more)]
 
 
 class Server(Table):
@@ -40,7 +46,6 @@ class Server(Table):
     listen: Listeners = Field(
         "127.0.0.1:8080",
         description='The data listener: "host:port", "[::1]:port" or "unix:/path"; a list is allowed.',
-        min_length=1,
         validate_default=True,
     )
     admin: LocalAddress = Field(
