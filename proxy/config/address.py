@@ -15,6 +15,8 @@ _TCP: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*)):([0-9]{1,5})")
 _UNIX_UPSTREAM: Final = re.compile(r"unix:(/[^:?#]+)(?::(/[^?#]*)?)?")
 _NAME: Final = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?")  # RFC 1123, and the "_" of containers
 _BASE: Final = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*")  # RFC 3986, section 3.3
+LARGEST_PORT: Final = 65535
+LONGEST_SOCKET: Final = 107  # bytes; sockaddr_un of Linux, without its NUL
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -41,14 +43,18 @@ class Address:
 def read_address(text: str) -> Address:
     """`127.0.0.1:8080`, `[::1]:8080`, `localhost:8080` or `unix:/path`. Raises ValueError."""
     if text.startswith("unix:"):
-        if not text.startswith("unix:/") or not text.isprintable():
+        path = text.removeprefix("unix:")
+        if not path.startswith("/") or path.endswith("/") or not path.isprintable():
             raise ValueError("a unix socket needs an absolute path - unix:/run/token-proxy.sock is meant")
-        return Address("", 0, text.removeprefix("unix:"))
+        if len(path.encode()) > LONGEST_SOCKET:
+            raise ValueError(f"the system takes no such long path - at most {LONGEST_SOCKET} bytes are meant")
+        return Address("", 0, path)
     parts = _TCP.fullmatch(text)
-    host = parts and read_host(parts[1] or parts[2])
-    if parts is None or not host or (parts[1] is None) == (":" in host) or int(parts[3]) > 65535:
+    in_brackets, plain, port = parts.groups() if parts else ("", "", "0")
+    host = read_host(in_brackets or plain or "")
+    if not host or (":" in host) != bool(in_brackets) or int(port) > LARGEST_PORT:
         raise ValueError("not an address - host:port, [::1]:port or unix:/path is meant")
-    return Address(host, int(parts[3]))
+    return Address(host, int(port))
 
 
 @dataclass(frozen=True, slots=True)

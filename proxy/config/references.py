@@ -5,6 +5,7 @@ As in values.py, a fault is a ValueError with a sentence, and no sentence holds 
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from proxy.secret import Secret
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LARGEST_SECRET: Final = 65536  # bytes; more is the wrong file
+_KEY_BYTES: Final = 32  # of AES-256
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,10 @@ def _from_env(name: str, around: Surroundings) -> str:
     value = around.environ.get(name, "")
     if not value:
         raise ValueError(f"the environment variable {name} is not set - export it before the start")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # Python keeps odd bytes of the environment as lone surrogates
+        raise ValueError(f"the environment variable {name} is not UTF-8 - a text is meant") from None
     return value
 
 
@@ -91,6 +97,17 @@ def _secret(value: object, info: ValidationInfo) -> Secret:
     secret = value if isinstance(value, Secret) else Secret(_referred(value, info))
     if not secret:
         raise ValueError("an empty secret - give one, or leave the key out")
+    return secret
+
+
+def _sealing_key(value: object, info: ValidationInfo) -> Secret:
+    secret = _secret(value, info)
+    try:
+        size = len(base64.b64decode(secret.reveal().strip(), validate=True))
+    except ValueError:
+        size = 0
+    if size != _KEY_BYTES:
+        raise ValueError("not a key - 32 bytes in base64 are meant: `openssl rand -base64 32` makes one")
     return secret
 
 
@@ -143,6 +160,7 @@ _REFERENCE: Final[dict[str, Any]] = {
 }
 
 SecretValue = Annotated[Secret, PlainValidator(_secret), WithJsonSchema(_REFERENCE)]
+SealingKey = Annotated[Secret, PlainValidator(_sealing_key), WithJsonSchema(_REFERENCE)]
 PublicValue = Annotated[str, PlainValidator(_public), WithJsonSchema(_REFERENCE)]
 ExistingFile = Annotated[Path, PlainValidator(_existing_file), WithJsonSchema(_STRING)]
 StateDirectory = Annotated[Path, PlainValidator(_state_dir), WithJsonSchema(_STRING)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -33,6 +33,7 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
     "greater_than": "too small - more than {gt:g} is meant",
     "less_than_equal": "too large - at most {le:g} is meant",
 }
+NOT_MEANT: Final = "not what can stand here - config.example.toml shows what is meant"
 NOT_YET: Final = frozenset(  # keys and values of the contract that later versions bring
     {
         "callers",
@@ -84,7 +85,7 @@ def _complaint(kind: str, location: Location, context: Mapping[str, Any], data: 
         if isinstance(error, MissingKey):
             return Complaint(table, str(error), "table")
         return Complaint(path, str(error), "key" if location[-1] == KEY else "value")
-    return Complaint(path, SENTENCES[kind].format(**context))
+    return Complaint(path, SENTENCES.get(kind, NOT_MEANT).format(**context))
 
 
 def _place(location: Location, data: object) -> tuple[Path, object]:
@@ -128,10 +129,12 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def known_keys(table: Path) -> list[str]:
     """The keys that a table may have."""
     model: type[BaseModel] = Config
-    for step in table:
-        field = model.model_fields.get(str(step))
-        inner = _models_in(field.annotation) if field else []
-        model = inner[0] if inner else model  # a name or an index leads no deeper
+    steps = iter(table)
+    for step in steps:
+        annotation = model.model_fields[str(step)].annotation
+        model = _models_in(annotation)[0]
+        if get_origin(annotation) in {dict, tuple}:
+            next(steps, None)  # the table's name or index
     properties = model.model_json_schema()["properties"]  # without what only the program sets
     return list(properties)
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from proxy.config.address import Address
 from proxy.config.base import MissingKey, Table
-from proxy.config.references import ExistingFile, SecretValue, StateDirectory
+from proxy.config.references import ExistingFile, SealingKey, StateDirectory
 from proxy.config.values import (
     HostName,
     LocalAddress,
@@ -84,7 +84,7 @@ class StoreConfig(Table):
         "sqlite:tokens.db",
         description='"sqlite:NAME" (relative to state_dir), or "memory:" to lose all at the end.',
     )
-    key: SecretValue | None = Field(
+    key: SealingKey | None = Field(
         None,
         description="32 bytes, base64, that seal the tokens. "
         "Default: state_dir/store.key, made on first start.",
