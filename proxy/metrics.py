@@ -23,11 +23,9 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from proxy.tally import Tally
+
 PREFIX: Final = "token_proxy_"
-METHODS: Final = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
-)  # others are counted as "other": callers must not make series
-_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TOKEN: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
 
 
@@ -65,10 +63,7 @@ class Metrics:
         self.token_wait = self._histogram(
             "token_wait_seconds", "How long a request waited for a token", _TOKEN, "credential"
         )
-        self.requests = self._counter("requests", "Requests that were routed", "route", "method", "code")
-        self.request_duration = self._histogram(
-            "request_duration_seconds", "From the request's head to the answer's end", _FAST, "route"
-        )
+        self.requests = Tally(PREFIX, self.registry)
         self.requests_in_flight = self._gauge("requests_in_flight", "Requests under way", "route")
         self.upstream_unauthorized = self._counter(
             "upstream_unauthorized", "Answers 401, and what was done with them", "route", "action"
@@ -98,10 +93,6 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
-
-
-def method_label(method: str) -> str:
-    return method if method in METHODS else "other"
 
 
 _GAUGES: Final[tuple[tuple[str, str, str], ...]] = (  # name, help, attribute of TokenHealth

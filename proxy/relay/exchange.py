@@ -362,7 +362,7 @@ class Exchange:
             return
         lane.in_flight -= 1
         seconds = perf_counter() - self._started
-        lane.finished(self._request.method, self._status, seconds)
+        lane.tally.count(self._request.method, self._status, seconds)
         if log.enabled:
             log.add(
                 lane.route.name,

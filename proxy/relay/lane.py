@@ -6,11 +6,10 @@ import ssl
 from typing import Final
 
 from cachetools import LRUCache
-from prometheus_client import Counter
 
 from proxy.config.model import Limits, Route
 from proxy.config.values import ACCOUNT_NAME
-from proxy.metrics import Metrics, method_label
+from proxy.metrics import Metrics
 from proxy.relay import answer
 from proxy.relay.answer import Refusal
 from proxy.relay.message import RequestHead
@@ -55,8 +54,7 @@ class Lane:
             self._fixed_pool = Pool(limits.pool)
         else:
             self._header = route.account.header.lower().encode("ascii")
-        self._counters: dict[tuple[bytes, int], Counter] = {}
-        self.duration = metrics.request_duration.labels(route.name)
+        self.tally = metrics.requests.of(route.name)
         metrics.requests_in_flight.labels(route.name).set_function(lambda: self.in_flight)
         connections = metrics.upstream_connections
         connections.labels(route.name, "idle").set_function(
@@ -99,15 +97,6 @@ class Lane:
             pool.close()
 
     # -- counting
-
-    def finished(self, method: bytes, status: int, seconds: float) -> None:
-        counter = self._counters.get((method, status))
-        if counter is None:
-            label = method_label(method.decode("ascii"))
-            counter = self._metrics.requests.labels(self.route.name, label, str(status))
-            self._counters[(method, status)] = counter
-        counter.inc()
-        self.duration.observe(seconds)
 
     def unauthorized(self, action: str) -> None:
         self._metrics.upstream_unauthorized.labels(self.route.name, action).inc()
