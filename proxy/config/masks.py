@@ -1,0 +1,105 @@
+"""A line of the file is shown with each fault; what may be a secret in it is not. Pure.
+
+Hidden are the values of keys that are secrets or are named like one, of unknown keys (`client_secrt`), and
+the user part of URLs. Where the text is no TOML, nothing says what is a key and what is a value: there only
+what surely is no secret is shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from functools import cache
+from typing import Final
+
+from proxy.config.model import Config
+from proxy.config.positions import Path, Positions
+from proxy.secret import MASK
+
+Span = tuple[int, int]
+
+_SECRET_NAME: Final = re.compile(
+    "secr|passw|refresh_token|access_token|assertion|private|api_?key", re.IGNORECASE
+)
+_VARIABLE: Final = re.compile(r"""(["'])[A-Za-z_][A-Za-z0-9_]*\1""")
+_URL_USER: Final = re.compile(r"://(?P<value>[^\s\"']+)@")
+_HEADER: Final = re.compile(r"""\s*\[{1,2}[\w.\s"'-]*\]{0,2}\s*(?:#.*)?""")
+_LEADING_KEY: Final = re.compile(r"\s*(?P<first>[\w-]+)(?:\s*\.\s*[\w-]+)*\s*=?\s*")
+_EACH_KEY: Final = re.compile(r"""([\w-]+)["']?\s*=""")
+_HIDDEN: Final = "\0"  # a character that TOML doesn't know
+
+
+def masks_of_toml(text: str, positions: Positions, unknown: Collection[Path]) -> list[Span]:
+    """`unknown` are the paths of keys that should not be there."""
+    masks = _users(text)
+    for path, end in positions.scalars.items():
+        start = positions.values[path]
+        is_unknown = any(path[: len(key)] == key for key in unknown)
+        if (is_unknown or _may_be_secret(path)) and not _is_reference(path, text[start:end]):
+            masks.append((start, end))
+    return masks
+
+
+def _users(text: str) -> list[Span]:
+    return [found.span("value") for found in _URL_USER.finditer(text)]
+
+
+def _may_be_secret(path: Path) -> bool:
+    if path[:2] == ("store", "key"):
+        return True
+    named = path[0] == "credentials" and len(path) > len(("credentials", "NAME"))
+    keys = path[2:] if named else path  # a credential's name says nothing
+    return any(isinstance(key, str) and _SECRET_NAME.search(key) for key in keys)
+
+
+def _is_reference(path: Path, value: str) -> bool:
+    """Whether this says where a secret is, not what: an odd variable may be the secret itself."""
+    return path[-1] in {"file", "keyring"} or (path[-1] == "env" and bool(_VARIABLE.fullmatch(value)))
+
+
+def masks_of_broken(text: str, offset: int) -> list[Span]:
+    """For the line at `offset`. It is shown if all keys on it are known and no secrets, or it is a header."""
+    start, end = _line(text, offset)
+    line = text[start:end]
+    leading = _LEADING_KEY.match(line)
+    if leading is None or leading["first"] not in _keys_of_all_tables():
+        return [] if _HEADER.fullmatch(line) else [(start, end)]
+    keys = {leading["first"], *_EACH_KEY.findall(line)}
+    if any(key not in _keys_of_all_tables() or key == "key" or _SECRET_NAME.search(key) for key in keys):
+        return [(start + leading.end(), end)]
+    return _users(text)
+
+
+@cache
+def _keys_of_all_tables() -> frozenset[str]:
+    return frozenset(_keys(Config.model_json_schema()))
+
+
+def _keys(node: object) -> Iterator[str]:
+    """All keys of all tables of a JSON Schema."""
+    if isinstance(node, dict):
+        yield from node.get("properties", {})
+        for part in node.values():
+            yield from _keys(part)
+
+
+def shown_line(text: str, offset: int, masks: Collection[Span]) -> str:
+    """The line at `offset`, masked, and with nothing in it that a terminal would obey."""
+    start, end = _line(text, offset)
+    line = text[start:end]
+    for begin, stop in masks:
+        left, right = max(begin - start, 0), min(stop - start, len(line))
+        if left < right:
+            line = line[:left] + _HIDDEN * (right - left) + line[right:]
+    shown = re.sub(f"{_HIDDEN}+", lambda run: _mask(run[0], before=run.start() < offset - start), line)
+    return "".join(character if character.isprintable() else " " for character in shown)
+
+
+def _mask(hidden: str, *, before: bool) -> str:
+    """What stands before the fault keeps its width: the mark below the line must point at the right place."""
+    return MASK.ljust(len(hidden))[: len(hidden)] if before else MASK
+
+
+def _line(text: str, offset: int) -> Span:
+    end = text.find("\n", offset)
+    return text.rfind("\n", 0, offset) + 1, end if end >= 0 else len(text)
