@@ -88,7 +88,9 @@ class Credential(Table):
         {}, description='Extra parameters of the login, e.g. access_type = "offline".'
     )
     token_params: dict[Annotated[str, _none_of(TOKEN_PARAMETERS)], ParameterValue] = Field(
-        {}, description="Extra parameters of token requests, e.g. audience."
+        {},
+        description="Extra parameters of token requests, e.g. audience.",
+        repr=False,  # some servers want a password or an assertion there
     )
     refresh_at: Annotated[float, Field(gt=0.1, le=0.95, allow_inf_nan=False, strict=True)] = Field(
         0.8, description="The share of its life after which a token is refreshed ahead of time."
