@@ -49,7 +49,7 @@ class Config(Table):
     """The whole file."""
 
     path: SkipJsonSchema[Annotated[Path, Computed]] = Path("config.toml")
-    server: Server = Field(default_factory=Server)
+    server: Server = Field({}, validate_default=True)  # not Server(): its defaults depend on the environment
     store: StoreConfig = Field(default_factory=StoreConfig)
     credentials: dict[Name, Credential] = Field({}, description="OAuth clients by name: [credentials.NAME].")
     routes: Annotated[tuple[Route, ...], BeforeValidator(_many)] = Field(

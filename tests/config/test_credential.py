@@ -1,0 +1,175 @@
+"""[credentials.NAME]: each fault, with its line and column."""
+
+import pytest
+
+from .conftest import Complaints, Load
+
+MINIMAL = 'client_id = "app"\nissuer = "https://login.example"\n'
+NOT_URL = "not a URL - https://host/path is meant"
+NOT_REFERENCE = 'not a reference - { env = "NAME" } or { file = "name" } is meant'
+OURS = "the program sends this parameter itself - another one is meant"
+NO_ISSUER = "issuer is missing - or token_endpoint, where there is no discovery"
+NOT_GRANT = '"authorization_code", "refresh_token" or "client_credentials" is meant'
+NOT_AUTH = '"client_secret_basic", "client_secret_post" or "none" is meant'
+WHOLE = [  # the whole table, from line 2
+    ("", ["1:1: client_id is missing - this table needs it", f"1:1: {NO_ISSUER}"]),
+    ('client_id = "app"', [f"1:1: {NO_ISSUER}"]),
+    (
+        'client_id = "app"\ntoken_endpoint = "https://a.example"',
+        ["1:1: authorization_endpoint is missing - or issuer, where there is discovery"],
+    ),
+    ('client_id = "app"\ngrant = "client_credentials"\nclient_auth = "none"', [f"1:1: {NO_ISSUER}"]),
+    ('client_id = "app"\nissuer = "login.example"', [f"3:10: {NOT_URL}"]),
+]
+LINES = [  # added on line 4 to what is enough
+    (
+        'issuer2 = "https://login.example"',
+        ["4:1: unknown key 'issuer2' - did you mean 'issuer'?"],
+    ),
+    ('provider = "salesforce"', ["4:1: provider is not in this version of token-proxy - leave it out"]),
+    (
+        'device_authorization_endpoint = "https://login.example"',
+        ["4:1: device_authorization_endpoint is not in this version of token-proxy - leave it out"],
+    ),
+    ('grant = "device_code"', [f"4:9: device_code is not in this version of token-proxy - {NOT_GRANT}"]),
+    ('grant = "implicit"', [f"4:9: not one of the choices - {NOT_GRANT}"]),
+    (
+        'grant = "refresh_token"',
+        ['1:1: refresh_token is missing - grant = "refresh_token" begins with one'],
+    ),
+    (
+        'grant = "client_credentials"',
+        ['1:1: client_secret is missing - grant = "client_credentials" wants one, or client_auth = "none"'],
+    ),
+    (
+        'refresh_token = { env = "SEED" }',
+        ['4:17: only for grant = "refresh_token" - change the grant, or leave the key out'],
+    ),
+    (
+        'client_auth = "private_key_jwt"',
+        [f"4:15: private_key_jwt is not in this version of token-proxy - {NOT_AUTH}"],
+    ),
+    (
+        'client_auth = "client_secret_post"',
+        ['1:1: client_secret is missing - client_auth = "client_secret_post" sends one'],
+    ),
+    (
+        'client_secret = { env = "SEED" }\nclient_auth = "none"',
+        ["5:15: none sends no secret - another client_auth is meant, or no client_secret"],
+    ),
+    (
+        'revocation_endpoint = "http://login.example"',
+        ["4:23: http would show secrets to the network - https is meant (http on loopback only)"],
+    ),
+    ('revocation_endpoint = "https://login.example:x"', [f"4:23: {NOT_URL}"]),
+    (
+        'revocation_endpoint = "https://me:pw@login.example"',
+        ["4:23: a URL here holds no user or password - https://host/path is meant"],
+    ),
+    (
+        'revocation_endpoint = "https://login.example#x"',
+        ["4:23: a URL here has no fragment - https://host/path is meant"],
+    ),
+    ('scopes = "api"', ["4:10: not a list - [ … ] is meant"]),
+    ('scopes = ["api", "two words"]', ["4:18: not a scope - one word for each is meant"]),
+    ('scopes = ["line\\nbreak"]', ["4:11: not a scope - one word for each is meant"]),
+    ('authorize_params = { state = "x" }', [f"4:22: {OURS}"]),
+    ('token_params.grant_type = "x"', [f"4:14: {OURS}"]),
+    ("token_params = { max_age = 5 }", ['4:28: not a text - "…" is meant']),
+    ("token_params = { resource = ['a', 5] }", ['4:35: not a text - "…" is meant']),
+    ("token_params = 'audience'", ["4:16: not a table - [ … ] on a line of its own, or { … } is meant"]),
+    ("refresh_at = 0.1", ["4:14: too small - more than 0.1 is meant"]),
+    ("refresh_at = 1", ["4:14: too large - at most 0.95 is meant"]),
+    ("refresh_at = nan", ["4:14: not a number that can be used - digits are meant"]),
+    ("required = 'yes'", ["4:12: not a switch - true or false is meant"]),
+    ('basic_encoding = "utf-8"', ['4:18: not one of the choices - "rfc6749" or "raw" is meant']),
+    ("client_secret = 5", [f"4:17: {NOT_REFERENCE}"]),
+    ('client_secret = { evn = "SEED" }', [f"4:17: {NOT_REFERENCE}"]),
+    ('client_secret = { env = "SEED", file = "x" }', [f"4:17: {NOT_REFERENCE}"]),
+    ("client_secret = { env = 5 }", [f"4:17: {NOT_REFERENCE}"]),
+    (
+        'client_secret = { keyring = "x" }',
+        ["4:17: keyring is not in this version of token-proxy - env or file is meant"],
+    ),
+    ("tls = { }", ["4:7: ca is missing - this table needs it"]),
+    (
+        'tls = { ca = "/", proxy = "http://egress:3128" }',
+        [
+            "4:14: there is no file / - check the name",
+            "4:19: proxy is not in this version of token-proxy - leave it out",
+        ],
+    ),
+]
+NAMES = [
+    ("crm", True),
+    ("0-crm_2", True),
+    ("a" * 63, True),
+    ("a" * 64, False),
+    ("CRM", False),
+    ("-crm", False),
+    ("c r m", False),
+    ("crm\\n", False),
+    ("", False),
+]
+ENDPOINTS = [  # where http is let in
+    ("https://login.example/x?y=z", True),
+    ("http://127.0.0.1:8000", True),
+    ("http://[::1]:8000", True),
+    ("http://localhost:8000", True),
+    ("http://localhost.example", False),
+    ("http://10.0.0.1", False),
+    ("http://127.0.0.1.example", False),
+]
+AUTHENTICATIONS = [  # client_secret, client_auth, what follows
+    ('client_secret = "s"', "", "client_secret_basic"),
+    ('client_secret = "s"', 'client_auth = "client_secret_post"', "client_secret_post"),
+    ("", "", "none"),
+    ("", 'client_auth = "none"', "none"),
+]
+
+
+@pytest.mark.parametrize(("lines", "expected"), WHOLE)
+def test_a_credential_that_lacks_something(lines: str, expected: list[str], complaints: Complaints) -> None:
+    assert complaints(f"[credentials.crm]\n{lines}\n") == expected
+
+
+@pytest.mark.parametrize(("lines", "expected"), LINES)
+def test_a_fault_of_a_credential(lines: str, expected: list[str], complaints: Complaints) -> None:
+    assert complaints(f"[credentials.crm]\n{MINIMAL}{lines}\n", {"SEED": "s"}) == expected
+
+
+def test_a_credential_is_named_by_its_table(complaints: Complaints, load_text: Load) -> None:
+    text = f"[credentials.crm]\n{MINIMAL}"
+    assert load_text(text).config.credentials["crm"].name == "crm"
+    (complaint,) = complaints(text + 'name = "other"')
+    assert complaint.startswith("4:1: unknown key 'name' - known here: grant, issuer, ")
+
+
+@pytest.mark.parametrize(("name", "fits"), NAMES)
+def test_what_a_credential_may_be_called(name: str, fits: bool, complaints: Complaints) -> None:
+    found = complaints(f'[credentials."{name}"]\n{MINIMAL}')
+    wrong = "1:14: not a name - a-z, 0-9, _ and - are meant, 63 characters at most"
+    assert found == ([] if fits else [wrong])
+
+
+@pytest.mark.parametrize(("url", "fits"), ENDPOINTS)
+def test_secrets_go_over_https_but_on_this_machine(url: str, fits: bool, complaints: Complaints) -> None:
+    found = complaints(f'[credentials.crm]\n{MINIMAL}token_endpoint = "{url}"')
+    assert (found == []) == fits
+
+
+@pytest.mark.parametrize(("secret", "auth", "expected"), AUTHENTICATIONS)
+def test_the_secret_suggests_how_it_is_sent(secret: str, auth: str, expected: str, load_text: Load) -> None:
+    config = load_text(f"[credentials.crm]\n{MINIMAL}{secret}\n{auth}").config
+    assert config.credentials["crm"].authentication == expected
+
+
+def test_an_issuer_is_kept_to_the_letter(load_text: Load) -> None:
+    text = '[credentials.crm]\nclient_id = "app"\nissuer = "https://Login.example/"'
+    assert load_text(text).config.credentials["crm"].issuer == "https://Login.example/"
+
+
+def test_parameters_are_texts_or_lists_of_texts(load_text: Load) -> None:
+    text = f'[credentials.crm]\n{MINIMAL}token_params = {{ audience = "a", resource = ["b", "c"] }}'
+    params = load_text(text).config.credentials["crm"].token_params
+    assert params == {"audience": "a", "resource": ["b", "c"]}

@@ -1,0 +1,233 @@
+"""[[routes]], by themselves and among each other: each fault, with its line and column."""
+
+import pytest
+
+from proxy.config.model import AccountHeader, Route
+
+from .conftest import Complaints, Load
+
+CREDENTIALS = """\
+credentials.crm = { client_id = "app", issuer = "https://login.example" }
+credentials.bot = { client_id = "app", issuer = "https://login.example", client_secret = { env = "S" }, \
+grant = "client_credentials" }
+"""
+TARGET = 'upstream = "https://api.example"\ncredential = "crm"\n'
+NETWORK = (
+    "anybody on the network could use the tokens - this version does not know its callers yet: "
+    "a loopback address or a unix socket is meant"
+)
+NO_PLACE = "path is missing - or host, or listen"
+NOT_PATH = "not a path prefix - /name or /name/name is meant, without a slash at the end"
+NOT_ACCOUNT = 'not an account - a name or { header = "…" } is meant'
+PLAIN_HTTP = "http would show the token to the network - https is meant, or plaintext = true"
+TOGETHER = "everything on a listener is its route's - leave path and host out, or listen"
+WHOLE = [  # the whole route, from line 4
+    (
+        "",
+        [
+            "3:1: credential is missing - this table needs it",
+            f"3:1: {NO_PLACE}",
+            "3:1: upstream is missing - this table needs it",
+        ],
+    ),
+    (TARGET, [f"3:1: {NO_PLACE}"]),
+    (f'path = "/x"\nlisten = "127.0.0.1:1"\n{TARGET}', [f"5:10: {TOGETHER}"]),
+    (f'listen = "127.0.0.1:1"\nhost = "x"\n{TARGET}', [f"4:10: {TOGETHER}"]),
+    (f'listen = "0.0.0.0:1"\n{TARGET}', [f"4:10: {NETWORK}"]),
+    (
+        'path = "x"\nupstream = "http://api.example"\ncredential = "cmr"\nstrip_path = 1',
+        [
+            f"4:8: {NOT_PATH}",
+            f"5:12: {PLAIN_HTTP}",
+            "6:14: there is no credential 'cmr' - did you mean 'crm'?",
+            "7:14: not a switch - true or false is meant",
+        ],
+    ),
+    (
+        'path = "/x"\nupstream = "https://api.example"\ncredential = "zzz"',
+        ["6:14: there is no credential 'zzz' - [credentials.NAME] is meant"],
+    ),
+    (
+        'path = "/x"\nupstream = "https://api.example"\ncredential = "bot"\naccount = "alice"',
+        ['7:11: grant = "client_credentials" has the account "default" only - leave account out'],
+    ),
+]
+LINES = [  # added on line 7 to what is enough
+    ("websocket = false", ["7:1: websocket is not in this version of token-proxy - leave it out"]),
+    ("forwarded = true", ["7:1: forwarded is not in this version of token-proxy - leave it out"]),
+    ("paht = '/y'", ["7:1: unknown key 'paht' - did you mean 'path'?"]),
+    ('name = "CRM"', ["7:8: not a name - a-z, 0-9, _ and - are meant, 63 characters at most"]),
+    ('host = "a.example:80"', ["7:8: not a host - a name or an IP address is meant, without a port"]),
+    ('account = "a b"', ["7:11: not an account's name - letters, digits and . _ @ + - are meant"]),
+    ("account = 5", [f"7:11: {NOT_ACCOUNT}"]),
+    ("account = { }", ["7:11: header is missing - this table needs it"]),
+    (
+        "account = { caller = true }",
+        ['7:11: caller is not in this version of token-proxy - a name or { header = "…" } is meant'],
+    ),
+    (
+        'account = { header = "a b" }',
+        ["7:22: not the name of a header field - letters are meant"],
+    ),
+    (
+        'account = { header = "X", hedaer = "Y" }',
+        ["7:27: unknown key 'hedaer' - did you mean 'header'?"],
+    ),
+    (
+        'tls = { key = "config.toml" }',
+        ["7:7: cert is missing - cert and key go together"],
+    ),
+    (
+        'tls = { cert = "config.toml" }',
+        ["7:7: key is missing - cert and key go together"],
+    ),
+    (
+        'tls.server_name = "a b"',
+        ["7:19: not a host - a name or an IP address is meant, without a port"],
+    ),
+]
+PATHS = [
+    ("/", True),
+    ("/crm", True),
+    ("/crm/v1.0/a~b", True),
+    ("/@me/a+b", True),
+    ("", False),
+    ("crm", False),
+    ("/crm/", False),
+    ("//", False),
+    ("/crm//x", False),
+    ("/crm/..", False),
+    ("/./crm", False),
+    ("/crm?x", False),
+    ("/crm#x", False),
+    ("/crm;x", False),
+    ("/cr%6d", False),
+    ("/cr m", False),
+    ("/ünï", False),
+]
+UPSTREAMS = [  # upstream, plaintext, whether it may be
+    ("https://api.example", "false", True),
+    ("http://127.0.0.1:8000", "false", True),
+    ("http://[::1]", "false", True),
+    ("unix:/run/api.sock:/v1", "false", True),
+    ("http://api.example", "false", False),
+    ("http://api.example", "true", True),
+]
+NAMES = [  # place, the name made from it
+    ('path = "/crm"', "crm"),
+    ('path = "/CRM/v2.0"', "crm-v2-0"),
+    ('path = "/"', "root"),
+    ('path = "/@@"', "root"),
+    (f'path = "/{"a" * 80}"', "a" * 63),
+    ('host = "crm.example"', "crm-example"),
+    ('path = "/"\nhost = "crm.example"', "crm-example"),
+    ('path = "/x"\nhost = "crm.example"', "x"),
+    ('listen = "[::1]:9001"', "9001"),
+    ('listen = "unix:/run/crm.sock"', "run-crm-sock"),
+    ('path = "/crm"\nname = "other"', "other"),
+]
+PAIRS = [  # two routes, and what is said of the second, which begins on line 11
+    ('path = "/a"', 'path = "/b"', []),
+    ('path = "/a"', 'path = "/a"\nhost = "b"\nname = "b"', []),
+    (
+        'path = "/a"',
+        'path = "/a"\nname = "b"',
+        ["12:8: route 'a' has this place already - one of its own is meant"],
+    ),
+    (
+        'host = "a.example"',
+        'host = "A.Example"\nname = "b"',
+        ["12:8: route 'a-example' has this place already - one of its own is meant"],
+    ),
+    (
+        'path = "/a-b"',
+        'path = "/a/b"',
+        ["11:1: a second route is named 'a-b' - a name of its own is meant"],
+    ),
+    (
+        'path = "/a"\nname = "x"',
+        'path = "/b"\nname = "x"',
+        ["13:8: a second route is named 'x' - a name of its own is meant"],
+    ),
+    (
+        'listen = "127.0.0.1:9001"',
+        'listen = "127.0.0.1:9001"\nname = "x"',
+        ["12:10: 127.0.0.1:9001 is taken by another listener - one of its own is meant"],
+    ),
+    (
+        'path = "/a"',
+        'listen = "127.0.0.1:8080"',
+        ["12:10: 127.0.0.1:8080 is taken by another listener - one of its own is meant"],
+    ),
+    (
+        'path = "/a"',
+        'listen = "127.0.0.1:8081"',
+        ["12:10: 127.0.0.1:8081 is taken by another listener - one of its own is meant"],
+    ),
+    ('listen = "127.0.0.1:0"\nname = "a"', 'listen = "127.0.0.1:0"\nname = "b"', []),
+]
+
+
+def route(lines: str) -> str:
+    return f"{CREDENTIALS}[[routes]]\n{lines}\n"
+
+
+def only_route(load_text: Load, lines: str) -> Route:
+    (found,) = load_text(route(lines + "\n" + TARGET), {"S": "s"}).config.routes
+    return found
+
+
+@pytest.mark.parametrize(("lines", "expected"), WHOLE)
+def test_a_route_that_does_not_fit_together(lines: str, expected: list[str], complaints: Complaints) -> None:
+    assert complaints(route(lines), {"S": "s"}) == expected
+
+
+@pytest.mark.parametrize(("line", "expected"), LINES)
+def test_a_fault_of_a_route(line: str, expected: list[str], complaints: Complaints) -> None:
+    assert complaints(route(f'path = "/x"\n{TARGET}{line}'), {"S": "s"}) == expected
+
+
+@pytest.mark.parametrize(("path", "fits"), PATHS)
+def test_what_may_be_a_path_prefix(path: str, fits: bool, complaints: Complaints) -> None:
+    assert complaints(route(f'path = "{path}"\n{TARGET}'), {"S": "s"}) == (
+        [] if fits else [f"4:8: {NOT_PATH}"]
+    )
+
+
+@pytest.mark.parametrize(("upstream", "plaintext", "fits"), UPSTREAMS)
+def test_an_upstream_is_https_or_on_this_machine(
+    upstream: str, plaintext: str, fits: bool, complaints: Complaints
+) -> None:
+    lines = f'path = "/x"\nupstream = "{upstream}"\nplaintext = {plaintext}\ncredential = "crm"'
+    assert complaints(route(lines), {"S": "s"}) == ([] if fits else [f"5:12: {PLAIN_HTTP}"])
+
+
+def test_tls_is_for_https_only(complaints: Complaints) -> None:
+    lines = 'path = "/x"\nupstream = "http://127.0.0.1"\ncredential = "crm"\ntls = { server_name = "x" }'
+    assert complaints(route(lines), {"S": "s"}) == ["7:7: this upstream is not https - leave tls out"]
+
+
+@pytest.mark.parametrize(("place", "name"), NAMES)
+def test_a_route_without_a_name_gets_one_from_its_place(place: str, name: str, load_text: Load) -> None:
+    assert only_route(load_text, place).name == name
+
+
+@pytest.mark.parametrize(("first", "second", "expected"), PAIRS)
+def test_two_routes(first: str, second: str, expected: list[str], complaints: Complaints) -> None:
+    """The second route begins on line 11, however long the first one is."""
+    text = f"{CREDENTIALS}[[routes]]\n{TARGET}{first}"
+    text += "\n" * (10 - text.count("\n"))
+    assert complaints(f"{text}[[routes]]\n{second}\n{TARGET}", {"S": "s"}) == expected
+
+
+def test_an_account_is_a_name_or_named_by_a_header(load_text: Load) -> None:
+    assert only_route(load_text, 'path = "/x"').account == "default"
+    assert only_route(load_text, 'path = "/x"\naccount = "Alice@example.org"').account == "Alice@example.org"
+    by_header = only_route(load_text, 'path = "/x"\naccount = { header = "Token-Proxy-Account" }')
+    assert by_header.account == AccountHeader(header="Token-Proxy-Account")
+
+
+def test_one_table_instead_of_several(complaints: Complaints) -> None:
+    assert complaints('[routes]\npath = "/x"') == [
+        "1:1: one table, but there may be many - [[routes]] with two brackets is meant"
+    ]

@@ -1,0 +1,162 @@
+"""[server], [store], [limits], [log]: each fault, with its line and column."""
+
+from pathlib import Path
+
+import pytest
+
+from proxy.config.address import Address
+
+from .conftest import Complaints, Load
+
+NETWORK = (
+    "anybody on the network could use the tokens - this version does not know its callers yet: "
+    "a loopback address or a unix socket is meant"
+)
+NOT_ADDRESS = "not an address - host:port, [::1]:port or unix:/path is meant"
+NOT_STORE = "not a store - sqlite:NAME or memory: is meant"
+NOT_SHARED = "shared stores are not in this version of token-proxy - sqlite:NAME is meant"
+NOT_NUMBER = "not a number - digits without quotes are meant"
+NOT_USABLE = "not a number that can be used - digits are meant"
+NOT_WHOLE = "not a whole number - digits without quotes are meant"
+NOT_TEXT = 'not a text - "…" is meant'
+NOT_TABLE = "not a table - [ … ] on a line of its own, or { … } is meant"
+SERVER = [
+    ('listen = "0.0.0.0:8080"', [f"2:10: {NETWORK}"]),
+    ('listen = ["127.0.0.1:1", "[::]:2"]', [f"2:26: {NETWORK}"]),
+    ('listen = "8080"', [f"2:10: {NOT_ADDRESS}"]),
+    ("listen = 8080", ["2:10: not a list - [ … ] is meant"]),
+    ("listen = [8080]", [f"2:11: {NOT_TEXT}"]),
+    ("listen = []", ["2:10: an empty list - at least one is meant"]),
+    ('admin = "10.0.0.1:8081"', [f"2:9: {NETWORK}"]),
+    (
+        'admin = "unix:/run/admin.sock"',
+        ["1:1: public_url is missing - a browser can't reach a unix socket by itself"],
+    ),
+    (
+        'public_url = "http://proxy.example"',
+        ["2:14: http would show secrets to the network - https is meant (http on loopback only)"],
+    ),
+    (
+        'public_url = "https://proxy.example/sub"',
+        ["2:14: the admin listener has an origin of its own - https://host without a path is meant"],
+    ),
+    (
+        'public_url = "https://proxy.example/?x"',
+        ["2:14: this URL has no query - https://host/path is meant"],
+    ),
+    (
+        'allowed_hosts = ["a.example", "b.example:80"]',
+        ["2:31: not a host - a name or an IP address is meant, without a port"],
+    ),
+    ("state_dir = 1", [f"2:13: {NOT_TEXT}"]),
+    ('state_dir = ""', ["2:13: not the name of a file - a path is meant"]),
+    ("tls = true", [f"2:7: {NOT_TABLE}"]),
+    (
+        "tls = { }",
+        ["2:7: cert is missing - this table needs it", "2:7: key is missing - this table needs it"],
+    ),
+]
+OTHERS = [
+    ("server = 1", [f"1:10: {NOT_TABLE}"]),
+    ("[[server]]", [f"1:3: {NOT_TABLE}"]),
+    ('[store]\nurl = "postgresql://db/tokens"', [f"2:7: {NOT_SHARED}"]),
+    ('[store]\nurl = "rediss://cache"', [f"2:7: {NOT_SHARED}"]),
+    ('[store]\nurl = "sqlite:"', [f"2:7: {NOT_STORE}"]),
+    ('[store]\nurl = "memory:x"', [f"2:7: {NOT_STORE}"]),
+    (
+        '[store]\nkey = "c2hvcnQ="',
+        ["2:7: not a key - 32 bytes in base64 are meant: `openssl rand -base64 32` makes one"],
+    ),
+    ('[store]\nkey = ""', ["2:7: an empty secret - give one, or leave the key out"]),
+    ("[limits]\nidle = 0", ["2:8: too small - more than 0 is meant"]),
+    ("[limits]\nidle = -1.5", ["2:8: too small - more than 0 is meant"]),
+    ("[limits]\nidle = 86401", ["2:8: too large - at most 86400 is meant"]),
+    ("[limits]\nidle = nan", [f"2:8: {NOT_USABLE}"]),
+    ("[limits]\nidle = inf", [f"2:8: {NOT_USABLE}"]),
+    ("[limits]\nidle = '75'", [f"2:8: {NOT_NUMBER}"]),
+    ("[limits]\nidle = true", [f"2:8: {NOT_NUMBER}"]),
+    ("[limits]\nidle = 07:32:00", [f"2:8: {NOT_NUMBER}"]),
+    ("[limits]\nfields = 1.5", [f"2:10: {NOT_WHOLE}"]),
+    ("[limits]\nfields = true", [f"2:10: {NOT_WHOLE}"]),
+    (
+        "[limits]\nheader_size = 100\nfield_size = 101",
+        ["2:15: a header can't be smaller than one of its fields - at least field_size is meant"],
+    ),
+    (
+        '[log]\nlevel = "inof"',
+        ['2:9: not one of the choices - "debug", "info", "warning" or "error" is meant'],
+    ),
+    ("[log]\nformat = 1", ['2:10: not one of the choices - "auto", "text" or "json" is meant']),
+    ("[log]\nlevle = 'info'", ["2:1: unknown key 'levle' - did you mean 'level'?"]),
+    ("[log]\ncolour = 'red'", ["2:1: unknown key 'colour' - known here: level, format"]),
+    ("[lgo]\nlevel = 'info'", ["1:2: unknown key 'lgo' - did you mean 'log'?"]),
+    (
+        "path = 'config.toml'",
+        ["1:1: unknown key 'path' - known here: server, store, credentials, routes, limits, log"],
+    ),
+    (
+        "[[callers]]\nname = 'me'",
+        ["1:3: callers is not in this version of token-proxy - leave it out"],
+    ),
+]
+STATE_DIRECTORIES = [  # $STATE_DIRECTORY, $XDG_STATE_HOME, what follows
+    ("/var/lib/one:/var/lib/two", "/xdg", "/var/lib/one"),
+    ("", "/xdg", "/xdg/token-proxy"),
+    ("", "", "/home/me/.local/state/token-proxy"),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), SERVER)
+def test_a_fault_of_the_server(line: str, expected: list[str], complaints: Complaints) -> None:
+    assert complaints(f"[server]\n{line}\n") == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), OTHERS)
+def test_a_fault_of_the_other_tables(text: str, expected: list[str], complaints: Complaints) -> None:
+    assert complaints(text) == expected
+
+
+def test_a_missing_tls_file_is_told_with_its_whole_path(complaints: Complaints, tmp_path: Path) -> None:
+    (tmp_path / "key.pem").touch()
+    assert complaints('[server]\nadmin_tls = { cert = "none.pem", key = "key.pem" }') == [
+        f"2:22: there is no file {tmp_path}/none.pem - check the name"
+    ]
+
+
+def test_an_empty_file_means_all_defaults(load_text: Load) -> None:
+    config = load_text("").config
+    assert config.server.listen == (Address("127.0.0.1", 8080),)
+    assert config.server.admin == Address("127.0.0.1", 8081)
+    assert config.public_url == "http://127.0.0.1:8081"
+    assert config.store.url == "sqlite:tokens.db"
+    assert (config.credentials, config.routes) == ({}, ())
+    assert (config.limits.token_wait, config.limits.spool) == (15.0, 65536)
+
+
+def test_one_listener_or_several(load_text: Load) -> None:
+    one = load_text('server.listen = "unix:/run/data.sock"').config.server
+    assert one.listen == (Address("", 0, "/run/data.sock"),)
+    two = load_text('server.listen = ["[::1]:1", "localhost:2"]').config.server
+    assert [str(address) for address in two.listen] == ["[::1]:1", "localhost:2"]
+
+
+@pytest.mark.parametrize(("state_directory", "xdg_state_home", "expected"), STATE_DIRECTORIES)
+def test_the_state_directory_without_a_setting(
+    state_directory: str,
+    xdg_state_home: str,
+    expected: str,
+    load_text: Load,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    environ = {"STATE_DIRECTORY": state_directory, "XDG_STATE_HOME": xdg_state_home}
+    assert load_text("", environ).config.server.state_dir == Path(expected)
+
+
+def test_a_relative_state_directory_is_beside_the_file(load_text: Load, tmp_path: Path) -> None:
+    assert load_text('server.state_dir = "state"').config.server.state_dir == tmp_path / "state"
+
+
+def test_hosts_are_kept_in_lower_case_without_brackets(load_text: Load) -> None:
+    server = load_text('server.allowed_hosts = ["Proxy.Internal", "[::1]", "10.0.0.1"]').config.server
+    assert server.allowed_hosts == ("proxy.internal", "::1", "10.0.0.1")
