@@ -24,7 +24,7 @@ _SECRET_NAME: Final = re.compile(
 _VARIABLE: Final = re.compile(r"""(["'])[A-Za-z_][A-Za-z0-9_]*\1""")
 _URL_USER: Final = re.compile(r"://(?P<value>[^\s\"']+)@")
 _HEADER: Final = re.compile(r"""\s*\[{1,2}[\w.\s"'-]*\]{0,2}\s*(?:#.*)?""")
-_LEADING_KEY: Final = re.compile(r"\s*(?P<first>[\w-]+)(?:\s*\.\s*[\w-]+)*\s*=?\s*")
+_LEADING_KEY: Final = re.compile(r"\s*(?P<first>[\w-]+)(?:\s*\.\s*[\w-]+)*\s*(?P<equals>=?)\s*")
 _EACH_KEY: Final = re.compile(r"""([\w-]+)["']?\s*=""")
 _HIDDEN: Final = "\0"  # a character that TOML doesn't know
 
@@ -58,16 +58,18 @@ def _is_reference(path: Path, value: str) -> bool:
 
 
 def masks_of_broken(text: str, offset: int) -> list[Span]:
-    """For the line at `offset`. It is shown if all keys on it are known and no secrets, or it is a header."""
+    """For the line at `offset`: shown are a header, and pairs whose keys are all known and no secrets."""
     start, end = _line(text, offset)
     line = text[start:end]
     leading = _LEADING_KEY.match(line)
     if leading is None or leading["first"] not in _keys_of_all_tables():
         return [] if _HEADER.fullmatch(line) else [(start, end)]
-    keys = {leading["first"], *_EACH_KEY.findall(line)}
-    if any(key not in _keys_of_all_tables() or key == "key" or _SECRET_NAME.search(key) for key in keys):
-        return [(start + leading.end(), end)]
-    return _users(text)
+    may_be_shown = leading["equals"] and all(map(_is_plain, _EACH_KEY.findall(line)))
+    return _users(text) if may_be_shown else [(start + leading.end(), end)]
+
+
+def _is_plain(key: str) -> bool:
+    return key in _keys_of_all_tables() and key != "key" and not _SECRET_NAME.search(key)
 
 
 @cache
