@@ -88,5 +88,5 @@ def check_no_loop(request: RequestHead, via: bytes) -> None:
 def check_supported(request: RequestHead) -> None:
     if request.is_websocket:
         raise Refusal(answer.UPGRADE_REFUSED, "this version does not carry WebSocket")
-    if b"expect" in request.index:
-        raise Refusal(answer.EXPECTATION_FAILED, "send the request again without Expect")
+    if any(value.lower() != b"100-continue" for value in request.index.get(b"expect", ())):
+        raise Refusal(answer.EXPECTATION_FAILED, "the only expectation there is is 100-continue")

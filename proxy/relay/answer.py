@@ -36,9 +36,7 @@ METHOD_UNKNOWN: Final = Case("method-refused", 501, "http_request_denied", "Meth
 UPGRADE_REFUSED: Final = Case(
     "upgrade-refused", 501, "http_request_denied", "WebSocket is not carried yet", closes=True
 )
-EXPECTATION_FAILED: Final = Case(
-    "expectation-failed", 417, "http_request_denied", "Expectations are not met yet"
-)
+EXPECTATION_FAILED: Final = Case("expectation-failed", 417, "http_request_denied", "Unknown expectation")
 HOST_REFUSED: Final = Case("host-refused", 421, "http_request_denied", "Host not allowed")
 BROWSER_REFUSED: Final = Case("browser-refused", 403, "http_request_denied", "Not for web pages")
 LOOP: Final = Case("loop", 508, "proxy_loop_detected", "The request came back to this proxy")

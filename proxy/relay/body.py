@@ -81,14 +81,14 @@ class UntilClose:
 
 
 class Chunked:
-    """A chunked body. `trailers` holds the fields behind its last chunk, once `done`."""
+    """A chunked body. `trailers` holds the fields behind its last chunk, a block of fields.py."""
 
     __slots__ = ("_pending", "_remaining", "_step", "done", "trailers")
     chunked = True
 
     def __init__(self) -> None:
         self.done = False
-        self.trailers: list[tuple[bytes, bytes, bytes]] = []
+        self.trailers = b""
         self._pending = b""  # the beginning of a line, or of the trailers
         self._remaining = 0  # bytes of the current chunk that are still to come
         self._step: Callable[[bytes, int, list[bytes]], int] = self._size
@@ -153,7 +153,7 @@ class Chunked:
             if len(data) - position >= MAX_TRAILERS:
                 raise MalformedBody("the trailers are too long")
             return -1
-        self.trailers = read_fields(data[position : end + 4])
+        self.trailers = _read_trailers(data[position : end + 4])
         self.done = True
         return end + 4
 
@@ -164,19 +164,13 @@ def _refuse_early(data: bytes, position: int) -> None:
         raise MalformedBody("a chunk's size is not a number")
 
 
-def read_fields(lines: bytes) -> list[tuple[bytes, bytes, bytes]]:
-    """Field lines up to an empty line, read by llhttp as if they were a request's. Raises MalformedBody."""
-    fields: list[tuple[bytes, bytes, bytes]] = []
-
-    class Reader:
-        def on_header(self, name: bytes, value: bytes) -> None:
-            fields.append((name.lower(), name, value))
-
+def _read_trailers(lines: bytes) -> bytes:
+    """Field lines up to an empty line, judged by llhttp as if they were a request's. Raises MalformedBody."""
     try:
-        httptools.HttpRequestParser(Reader()).feed_data(b"GET / HTTP/1.1\r\n" + lines)
+        httptools.HttpRequestParser(object()).feed_data(b"GET / HTTP/1.1\r\n" + lines)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
         raise MalformedBody("the trailers are malformed") from error
-    return fields
+    return b"\r\n" + lines[:-4]
 
 
 def encode_chunk(payload: bytes) -> bytes:

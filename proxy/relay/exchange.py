@@ -23,7 +23,7 @@ from proxy import tasks
 from proxy.errors import TokenError
 from proxy.relay import answer, headers
 from proxy.relay.answer import Case, Refusal
-from proxy.relay.body import Body, Chunked, UntilClose, encode_chunk
+from proxy.relay.body import Body, Chunked, Length, encode_chunk
 from proxy.relay.dial import dial
 from proxy.relay.message import IDEMPOTENT, RequestHead, ResponseHead
 from proxy.relay.target import upstream_path
@@ -107,7 +107,8 @@ class Exchange:
             if self._upstream is not None and self._bytes_in > self._context.limits.spool:
                 self._spool = None
         if self._upstream is not None:
-            self._upstream.write(self._framed(payload))
+            if framed := self._framed(payload):
+                self._upstream.write(framed)
             self._expect_answer()
         self._regulate()
 
@@ -216,10 +217,10 @@ class Exchange:
             self._lane.unauthorized("returned")
         body = head.body
         self._chunked = body is not None and body.chunked and not self._request.http10
-        until_close = isinstance(body, UntilClose) or (
-            body is not None and body.chunked and not self._chunked
-        )
-        self._closes = self._closes or until_close or self.wants_body or self._context.draining
+        counted = (
+            body is None or self._chunked or isinstance(body, Length)
+        )  # else it ends with the connection
+        self._closes = self._closes or not counted or self.wants_body or self._context.draining
         self.answered = True
         self._status = head.status
         self._out.append(headers.to_caller(head, chunked=self._chunked, close=self._closes))
@@ -246,7 +247,7 @@ class Exchange:
     def answer_end(self, body: Body | None) -> None:
         self._upstream = None
         if self._chunked:
-            self._out.append(headers.trailers(body.trailers if isinstance(body, Chunked) else []))
+            self._out.append(headers.trailers(body.trailers if isinstance(body, Chunked) else b""))
         self.flush()
         self._end("")
 

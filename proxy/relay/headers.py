@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.relay.message import Field, RequestHead, ResponseHead
+from proxy.relay.fields import Index, lines_named
+from proxy.relay.message import RequestHead, ResponseHead
 
 HOP_BY_HOP: Final = frozenset(  # RFC 9110 section 7.6.1; both ways, and in trailers
     {
@@ -27,70 +28,53 @@ REPLACED: Final = frozenset(
     {
         b"authorization",  # by the token
         b"host",  # by the upstream's
-        b"expect",  # answered by us
         b"forwarded",  # RFC 7239: what a caller says of itself is not to be believed
     }
 )
-FROM_CALLER: Final = HOP_BY_HOP | REPLACED
 FORWARDED: Final = b"x-forwarded-"  # all of them
-NOT_IN_TRAILERS: Final = FROM_CALLER | {b"content-length", b"trailer"}  # RFC 9110 section 6.5.1
-KEEP_ALIVE: Final = [b"keep-alive"]  # what most Connection fields say: it names no field
-NOTHING: Final[frozenset[bytes]] = frozenset()
-NEVER_NOMINATED: Final = frozenset({b"content-length", b"via"})  # a Connection field can't remove these
+CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
+CLOSE: Final = b"\r\nConnection: close"
+NOT_IN_TRAILERS: Final = frozenset({b"content-length", b"trailer", b"via"})  # RFC 9110 section 6.5.1
+NEVER_NOMINATED: Final = frozenset({b"content-length"})  # framing is not a caller's to take away
+
+_FROM_CALLER: Final = lines_named(HOP_BY_HOP | REPLACED, prefixes=[FORWARDED])
+_FROM_UPSTREAM: Final = lines_named(HOP_BY_HOP)
+_FROM_TRAILERS: Final = lines_named(HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, prefixes=[FORWARDED])
+_TRIVIAL: Final = ([b"keep-alive"], [b"close"])  # what most Connection fields say: they name no field
 
 
 def to_upstream(request: RequestHead, target: bytes, host: bytes, authorization: bytes, via: bytes) -> bytes:
     """The head of the request as the upstream gets it."""
-    nominated = _nominated(request.index)
-    lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (request.method, target, host)]
-    for key, name, value in request.fields:
-        if key in FROM_CALLER or key in nominated or key.startswith(FORWARDED):
-            continue
-        if b"_" in key and _is_twin(key):
-            continue
-        lines.append(b"%b: %b" % (name, value))
-    if request.body is not None and request.body.chunked:
-        lines.append(b"Transfer-Encoding: chunked")
-    lines.append(b"Authorization: %b\r\nVia: 1.1 %b\r\n\r\n" % (authorization, via))
-    return b"\r\n".join(lines)
+    return b"%b %b HTTP/1.1\r\nHost: %b%b%b\r\nAuthorization: %b\r\nVia: 1.1 %b\r\n\r\n" % (
+        request.method,
+        target,
+        host,
+        _FROM_CALLER.sub(b"", _without_nominated(request.fields, request.index)),
+        CHUNKED if request.body is not None and request.body.chunked else b"",
+        authorization,
+        via,
+    )
 
 
 def to_caller(response: ResponseHead, *, chunked: bool, close: bool) -> bytes:
     """The head of the answer as the caller gets it; `chunked` and `close` are how we frame it."""
-    nominated = _nominated(response.index)
-    lines = [b"HTTP/1.1 " + response.status_line]
-    lines += [
-        b"%b: %b" % (name, value)
-        for key, name, value in response.fields
-        if key not in HOP_BY_HOP and key not in nominated
-    ]
-    if chunked:
-        lines.append(b"Transfer-Encoding: chunked")
-    if close:
-        lines.append(b"Connection: close")
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+    return b"HTTP/1.1 %b%b%b%b\r\n\r\n" % (
+        response.status_line,
+        _FROM_UPSTREAM.sub(b"", _without_nominated(response.fields, response.index)),
+        CHUNKED if chunked else b"",
+        CLOSE if close else b"",
+    )
 
 
-def trailers(fields: list[Field]) -> bytes:
+def trailers(block: bytes) -> bytes:
     """The end of a chunked body, with the trailer fields that may pass."""
-    passed = (b"%b: %b\r\n" % (name, value) for key, name, value in fields if _may_trail(key))
-    return b"0\r\n%b\r\n" % b"".join(passed)
+    return b"0%b\r\n\r\n" % _FROM_TRAILERS.sub(b"", block)
 
 
-def _may_trail(key: bytes) -> bool:
-    return key not in NOT_IN_TRAILERS and not key.startswith(FORWARDED) and not _is_twin(key)
-
-
-def _nominated(index: dict[bytes, list[bytes]]) -> frozenset[bytes]:
-    """The fields that Connection names for this hop, on all its lines."""
+def _without_nominated(block: bytes, index: Index) -> bytes:
+    """Without the fields that Connection names for this hop, on all its lines (RFC 9110 section 7.6.1)."""
     values = index.get(b"connection")
-    if values is None or values == KEEP_ALIVE:
-        return NOTHING
-    return frozenset(name.strip() for name in b",".join(values).lower().split(b",")) - NEVER_NOMINATED
-
-
-def _is_twin(key: bytes) -> bool:
-    """Whether a CGI-like upstream could read `key` as one of the fields that we remove or set."""
-    plain = key.replace(b"_", b"-").strip(b"-")
-    return plain != key and (plain in FROM_CALLER or plain == b"via" or plain.startswith(FORWARDED))
+    if values is None or values in _TRIVIAL:
+        return block
+    names = {name.strip() for name in b",".join(values).lower().split(b",")} - NEVER_NOMINATED - {b""}
+    return lines_named(names).sub(b"", block) if names else block

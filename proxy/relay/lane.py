@@ -10,7 +10,7 @@ from cachetools import LRUCache
 from proxy.config.model import Limits, Route
 from proxy.config.values import ACCOUNT_NAME
 from proxy.metrics import Metrics
-from proxy.relay import answer
+from proxy.relay import answer, fields
 from proxy.relay.answer import Refusal
 from proxy.relay.message import RequestHead
 from proxy.relay.upstream import Pool
@@ -68,7 +68,7 @@ class Lane:
         """Whose token to attach. Raises Refusal (400)."""
         if self._fixed is not None:
             return self._fixed
-        values = [value for key, _, value in request.fields if key == self._header]
+        values = fields.values(request.fields, self._header)
         name = values[0].decode("latin-1") if len(values) == 1 else ""
         if not ACCOUNT_NAME.fullmatch(name):
             raise Refusal(answer.ACCOUNT_INVALID, f"the field {self._header.decode()} must name one account")

@@ -40,6 +40,11 @@ class Asker(Protocol):
         """Nothing more is at hand now."""
         ...
 
+    @property
+    def wants_body(self) -> bool:
+        """Whether the request's body is still arriving from the caller."""
+        ...
+
     def upstream_drained(self) -> None:
         """What was written has left; more may be."""
         ...
@@ -235,7 +240,8 @@ class Upstream:
 
     def _complete(self, asker: Asker, *, nothing_behind: bool) -> None:
         assert self._head is not None
-        reusable = self._head.keep_alive and nothing_behind and not self._out
+        sent_whole = not self._out and not asker.wants_body  # else the next request would be read as its body
+        reusable = self._head.keep_alive and nothing_behind and sent_whole
         body, self._body, self._asker = self._body, None, None
         if reusable:
             self.reused = True

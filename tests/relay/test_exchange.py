@@ -170,6 +170,44 @@ async def test_an_early_answer_wins_over_an_unfinished_upload(proxy, upstream, k
     assert answer == b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
+async def test_an_early_answer_leaves_nothing_behind_for_the_next_one(proxy, upstream, kit):
+    early = b"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n"
+
+    class Impatient(kit.Upstream):
+        async def _converse(self, connection):
+            head = await connection.reader.readuntil(b"\r\n\r\n")
+            connection.writer.write(early if head.startswith(b"POST") else kit.OK)
+            await connection.reader.read()
+
+    async with kit.serving(Impatient()) as impatient:
+        proxy.lead_to(impatient.port)
+        assert (await proxy.ask(kit.request(b"POST", b"/up", b"Content-Length: 20"))).startswith(
+            b"HTTP/1.1 405"
+        )
+        assert (await proxy.get()).endswith(b"\r\n\r\nok")
+        assert len(impatient.connections) == 2
+
+
+async def test_a_caller_that_expects_100_gets_the_upstreams(proxy, upstream, kit):
+    class Willing(kit.Upstream):
+        async def _converse(self, connection):
+            head = await connection.reader.readuntil(b"\r\n\r\n")
+            assert b"\r\nExpect: 100-continue\r\n" in head
+            connection.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            assert await connection.reader.readexactly(5) == b"hello"
+            connection.writer.write(kit.OK)
+            await connection.writer.drain()
+
+    async with kit.serving(Willing()) as willing:
+        proxy.lead_to(willing.port)
+        reader, writer = await proxy.connect()
+        writer.write(kit.request(b"POST", b"/up", b"Expect: 100-continue", b"Content-Length: 5"))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"hello")
+        assert await reader.readexactly(len(kit.OK)) == kit.OK
+        writer.close()
+
+
 async def test_a_caller_that_hangs_up_ends_the_upstreams_work(proxy, upstream, kit):
     begun = asyncio.Event()
 

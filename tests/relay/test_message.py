@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+import httptools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,12 +99,48 @@ def test_a_good_head_is_read(name):
 
 def test_names_and_values_stay_as_they_came_and_in_order():
     read = read_request(request(b"X-B: 1", b"x-a:  two ", b"X-B: \xff"), LIMITS)
-    assert read.fields == [
-        (b"host", b"Host", b"a"),
-        (b"x-b", b"X-B", b"1"),
-        (b"x-a", b"x-a", b"two "),
-        (b"x-b", b"X-B", b"\xff"),
+    assert read.fields == b"\r\nHost: a\r\nX-B: 1\r\nx-a:  two \r\nX-B: \xff"
+
+
+class Llhttp:
+    """The fields as llhttp reads them."""
+
+    def __init__(self):
+        self.fields = []
+
+    def on_header(self, name, value):
+        self.fields.append((name, value.strip(b" \t")))
+
+
+LINES = st.sampled_from(
+    [
+        b"X: 1",
+        b"x:",
+        b"X:  2 ",
+        b"Y:\t:",
+        b"Z: a:b",
+        b" folded",
+        b"no colon",
+        b"a\rb: 1",
+        b"a: \r",
+        b"\n: 1",
+        b": 1",
+        b"X : 1",
     ]
+)
+
+
+@given(st.lists(LINES, max_size=6))
+def test_we_tell_fields_apart_just_as_llhttp_does(lines):
+    head = request(*lines, line=b"GET / HTTP/1.1")
+    try:
+        fields = read_request(head, LIMITS).fields
+    except Refusal:
+        return
+    judge = Llhttp()
+    httptools.HttpRequestParser(judge).feed_data(head)
+    lines = (line.partition(b":") for line in fields.split(b"\r\n")[1:])
+    assert [(name, value.strip(b" \t")) for name, _, value in lines] == judge.fields
 
 
 def response(*lines, line=b"HTTP/1.1 200 OK"):

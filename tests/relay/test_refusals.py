@@ -100,7 +100,7 @@ REFUSED = {  # name -> raw request, status, ending, whether the connection ends
         True,
     ),
     "expectation": (
-        b"POST /up HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 300\r\n\r\n",
+        b"POST /up HTTP/1.1\r\nHost: localhost\r\nExpect: 200-maybe\r\nContent-Length: 300\r\n\r\n",
         417,
         "expectation-failed",
         True,
