@@ -37,8 +37,8 @@ class RelayContext:
         Raises Refusal, by the first rule of the contract that it breaks.
         """
         admission.check_method(request)
-        target = read_target(request.target)
-        authority = self._authority(request, target.authority)
+        path, absolute = read_target(request.target)
+        authority = self._authority(request, absolute)
         host = local_address if authority is None else self.hosts.read(authority, local_address)
         if host is None:
             raise Refusal(HOST_REFUSED, "this proxy does not go by that Host; see server.allowed_hosts")
@@ -46,12 +46,12 @@ class RelayContext:
         if not is_plain:
             admission.check_not_from_page(request, _is_own_origin(request, authority))
             admission.check_no_loop(request, self.via)
-        lane = own or self.table.match(host, target.path)
+        lane = own or self.table.match(host, path)
         if lane is None:
             raise Refusal(NO_ROUTE, "no route of the configuration has this path or host")
         if not is_plain:
             admission.check_supported(request)
-        return lane, target.path
+        return lane, path
 
     def _authority(self, request: RequestHead, absolute: bytes | None) -> str | None:
         """RFC 9112 section 3.2.2: an absolute-form target counts instead of Host."""

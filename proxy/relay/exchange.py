@@ -197,24 +197,26 @@ class Exchange:
             self._out.append(headers.to_caller(head, chunked=False, close=False))
 
     def answer_head(self, head: ResponseHead) -> None:
+        if head.status == UNAUTHORIZED and self._rejected(head):
+            return
+        self._relay_head(head)
+
+    def _rejected(self, head: ResponseHead) -> bool:
+        """A 401: hold it back if the request can be sent again with a better token."""
         assert self._lane is not None
         assert self._account is not None
         assert self._served is not None
-        if head.status == UNAUTHORIZED and not self._second:
-            better = self._context.tokens.reject(self._account, self._served)
-            if better is not None and self._spool is not None and not self.wants_body:
-                assert self._upstream is not None
-                self._upstream.pause()
-                self.deadline = NEVER
-                self._work = tasks.spawn(
-                    self._replay(self._lane, self._account, head, better), "replay a request"
-                )
-                return
-        self._relay_head(head)
+        assert self._upstream is not None
+        better = None if self._second else self._context.tokens.reject(self._account, self._served)
+        if better is None or self._spool is None or self.wants_body:
+            self._lane.unauthorized("returned")
+            return False
+        self._upstream.pause()
+        self.deadline = NEVER
+        self._work = tasks.spawn(self._replay(self._lane, self._account, head, better), "replay a request")
+        return True
 
     def _relay_head(self, head: ResponseHead) -> None:
-        if head.status == UNAUTHORIZED and self._lane is not None:
-            self._lane.unauthorized("returned")
         body = head.body
         self._chunked = body is not None and body.chunked and not self._request.http10
         counted = (
@@ -257,10 +259,11 @@ class Exchange:
         """A 401 is held back: send the request again with a better token, or pass the answer on after all."""
         served = await better
         upstream = self._upstream
-        if served is None or upstream is None:
+        assert upstream is not None
+        if served is None:
+            lane.unauthorized("returned")
             self._relay_head(head)
-            if upstream is not None:
-                upstream.resume()
+            upstream.resume()
             return
         lane.unauthorized("replayed")
         self._second, self._upstream = True, None

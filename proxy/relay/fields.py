@@ -12,26 +12,23 @@ from collections.abc import Iterable
 from typing import Final
 
 # The fields that decide something here; all others pass unread.
-INDEXED: Final = (
-    b"host",
-    b"content-length",
-    b"transfer-encoding",
-    b"connection",
-    b"expect",
-    b"upgrade",
-    b"via",
-    b"origin",
-    b"sec-fetch-site",
-    b"sec-fetch-mode",
-)
-_INDEXED: Final = re.compile(rb"\r\n((?i:%b)):([^\r\n]*)" % b"|".join(INDEXED))
-Index = dict[bytes, list[bytes]]
+FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
+TELLING: Final = (b"host", b"expect", b"upgrade", b"via", b"origin", b"sec-fetch-site", b"sec-fetch-mode")
+Index = dict[bytes, list[bytes]]  # name in lower case -> values, in the order they came
 
 
-def index_of(block: bytes) -> Index:
-    """The values of the INDEXED fields, by name in lower case."""
+def _any_of(names: Iterable[bytes]) -> re.Pattern[bytes]:
+    return re.compile(rb"\r\n((?i:%b)):([^\r\n]*)" % b"|".join(names))
+
+
+OF_REQUEST: Final = _any_of(FRAMING + TELLING)
+OF_RESPONSE: Final = _any_of(FRAMING)
+
+
+def index_of(block: bytes, wanted: re.Pattern[bytes]) -> Index:
+    """The values of the `wanted` fields."""
     index: Index = {}
-    for name, value in _INDEXED.findall(block):
+    for name, value in wanted.findall(block):
         index.setdefault(name.lower(), []).append(value.strip(b" \t"))  # RFC 9110 section 5.5
     return index
 

@@ -85,7 +85,7 @@ def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
     if _exceeds(block, limits):
         raise Refusal(answer.HEADER_TOO_LARGE, "a header field is too large, or there are too many")
     http10 = line[3] == b"0"
-    index = fields.index_of(block)
+    index = fields.index_of(block, fields.OF_REQUEST)
     _check_host(index.get(b"host"), http10=http10)
     body = _request_body(index, http10=http10)
     return RequestHead(line[1], line[2], http10, block, index, body, _keeps_alive(index, http10=http10))
@@ -150,7 +150,7 @@ def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHea
     block = data[line.end() - 2 : -4]
     if _exceeds(block, limits):
         raise MalformedAnswer("its head is too large")
-    index = fields.index_of(block)
+    index = fields.index_of(block, fields.OF_RESPONSE)
     http10, status = line[1] == b"0", int(line[3])
     body = _response_body(index, status, method, http10=http10)
     keep_alive = not isinstance(body, UntilClose) and _keeps_alive(index, http10=http10)

@@ -7,7 +7,7 @@ could mean another one to somebody behind us is refused, not repaired.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from proxy.relay import answer
@@ -18,9 +18,9 @@ _SUSPECT: Final = re.compile(rb"/\.|[%\\#]")  # without any of these a path can 
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 
 
-class Target(NamedTuple):
-    path: bytes  # with the query, beginning with "/", or "*"
-    authority: bytes | None  # of an absolute-form target; it then counts instead of Host
+# The path with its query, beginning with "/", or "*"; and the authority of an absolute-form target, which
+# then counts instead of Host.
+Target = tuple[bytes, bytes | None]
 
 
 def read_target(target: bytes) -> Target:
@@ -28,7 +28,7 @@ def read_target(target: bytes) -> Target:
     authority = None
     if not target.startswith(b"/"):
         if target == b"*":
-            return Target(target, None)
+            return target, None
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is None or b"@" in absolute[1]:
             raise Refusal(
@@ -39,7 +39,7 @@ def read_target(target: bytes) -> Target:
             target = b"/" + target
     if _SUSPECT.search(target):
         _judge(target)
-    return Target(target, authority)
+    return target, authority
 
 
 def _judge(target: bytes) -> None:

@@ -204,46 +204,38 @@ class Upstream:
     def _read(self, data: bytes, asker: Asker) -> None:
         self._buffer = b""
         while self._head is None:
-            if self._paused:
-                self._buffer = data
-                return
             end = data.find(END)
-            if end < 0:
+            if end < 0 or self._paused:
                 if len(data) > self._limits.header_size:
                     raise MalformedAnswer("its head is too large")
                 self._buffer = data
                 return
             head = read_response(data[: end + 4], self._method, self._limits)
             data = data[end + 4 :]
-            if head.status == 101:
+            if head.status >= 200:
+                self._head, self._body = head, head.body
+                asker.answer_head(head)
+            elif head.status == 101:
                 raise MalformedAnswer("it switches protocols unasked")
-            if head.status < 200:
+            else:
                 asker.interim(head)
-                continue
-            self._head, self._body = head, head.body
-            asker.answer_head(head)
-        if self._paused or self._asker is not asker:
-            self._buffer = data
-            return
-        self._read_body(data, asker)
-
-    def _read_body(self, data: bytes, asker: Asker) -> None:
         body = self._body
-        rest = data
-        if body is not None:
-            payload, rest = body.feed(data) if data or body.done else (b"", b"")
+        if self._paused:
+            self._buffer = data
+        elif body is None:
+            self._complete(asker, nothing_behind=not data)
+        else:
+            payload, rest = body.feed(data)
             if payload:
                 asker.answer_body(payload)
-            if not body.done:
-                return
-        self._complete(asker, nothing_behind=not rest)
+            if body.done:
+                self._complete(asker, nothing_behind=not rest)
 
     def _complete(self, asker: Asker, *, nothing_behind: bool) -> None:
         assert self._head is not None
         sent_whole = not self._out and not asker.wants_body  # else the next request would be read as its body
-        reusable = self._head.keep_alive and nothing_behind and sent_whole
         body, self._body, self._asker = self._body, None, None
-        if reusable:
+        if self._head.keep_alive and nothing_behind and sent_whole:
             self.reused = True
             self.idle_since = self._loop.time()
             self._pool.give(self)

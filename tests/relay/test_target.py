@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.relay.answer import Refusal
-from proxy.relay.target import Target, read_target, upstream_path
+from proxy.relay.target import read_target, upstream_path
 from proxy.routes import is_prefix
 
 REFUSED = [
@@ -46,18 +46,18 @@ def test_a_target_that_could_mean_another_place_is_refused(target):
 
 
 READ = {
-    b"/crm/a%20b": Target(b"/crm/a%20b", None),
-    b"/crm/a%2Fb": Target(b"/crm/a%2Fb", None),
-    b"/crm//evil.com/": Target(b"/crm//evil.com/", None),
-    b"//evil/x": Target(b"//evil/x", None),
-    b"/crm?x=/../": Target(b"/crm?x=/../", None),
-    b"/crm/...": Target(b"/crm/...", None),
-    b"/crm/.well-known/x": Target(b"/crm/.well-known/x", None),
-    b"/crm/a;b=c": Target(b"/crm/a;b=c", None),
-    b"*": Target(b"*", None),
-    b"http://evil/x": Target(b"/x", b"evil"),
-    b"HTTP://evil:80?q": Target(b"/?q", b"evil:80"),
-    b"https://a/": Target(b"/", b"a"),
+    b"/crm/a%20b": (b"/crm/a%20b", None),
+    b"/crm/a%2Fb": (b"/crm/a%2Fb", None),
+    b"/crm//evil.com/": (b"/crm//evil.com/", None),
+    b"//evil/x": (b"//evil/x", None),
+    b"/crm?x=/../": (b"/crm?x=/../", None),
+    b"/crm/...": (b"/crm/...", None),
+    b"/crm/.well-known/x": (b"/crm/.well-known/x", None),
+    b"/crm/a;b=c": (b"/crm/a;b=c", None),
+    b"*": (b"*", None),
+    b"http://evil/x": (b"/x", b"evil"),
+    b"HTTP://evil:80?q": (b"/?q", b"evil:80"),
+    b"https://a/": (b"/", b"a"),
 }
 
 
@@ -112,7 +112,7 @@ PARTS = st.sampled_from(
 @given(st.lists(PARTS, max_size=12).map(b"".join))
 def test_no_target_leaves_its_prefix(tail):
     try:
-        path = read_target(b"/crm" + tail).path
+        path = read_target(b"/crm" + tail)[0]
     except Refusal:
         return
     if not is_prefix(b"/crm", path):
