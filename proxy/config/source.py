@@ -15,6 +15,20 @@ from proxy.config.positions import Positions, find_positions
 from proxy.errors import ConfigError, Fault
 
 _TOML_PLACE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
+# What tomllib says, and what was probably meant; the first that fits
+_MEANT: Final = (
+    ("Invalid value", 'a text in "quotes", a number, true or false is meant'),
+    ("Illegal character", "a quote at the end of the text is meant"),
+    ("Unterminated string", "a quote at the end of the text is meant"),
+    ("Expected \"'\"", "a quote at the end of the text is meant"),
+    ("Unclosed array", "a bracket ] at the end of the list is meant"),
+    ("Unclosed inline table", "a brace } at the end of the table is meant"),
+    ("Cannot overwrite", "each key once is meant"),
+    ("Cannot declare", "each table once is meant"),
+    ("Expected '='", "key = value is meant"),
+    ("Expected newline", "one key = value in each line is meant"),
+    ("", "see https://toml.io"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +82,8 @@ def _syntax_fault(text: str, message: str) -> Fault:
     """tomllib tells the place only in its message (as attributes from Python 3.14 on)."""
     place = _TOML_PLACE.fullmatch(message)
     said = place[1] if place else message
-    sentence = f"not TOML: {said[:1].lower()}{said[1:]} - see https://toml.io"
+    meant = next(meant for beginning, meant in _MEANT if said.startswith(beginning))
+    sentence = f"not TOML: {said[:1].lower()}{said[1:]} - {meant}"
     offset = len(text.rstrip())
     if place is not None and place[2] is not None:
         offset = sum(len(line) + 1 for line in text.split("\n")[: int(place[2]) - 1]) + int(place[3]) - 1

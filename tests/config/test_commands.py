@@ -1,0 +1,106 @@
+"""`token-proxy check` and `token-proxy schema`, as a person meets them."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from proxy.cli import DONE, WRONG_CONFIG, main
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLE = REPOSITORY / "config.example.toml"
+ENVIRON = {"OAUTH_CLIENT_ID": "app", "OAUTH_CLIENT_SECRET": "s3cret"}
+NASTY = [
+    b"",
+    b"[",
+    b"\xff",
+    b"\xef\xbb\xbf[server]",
+    b"credentials = 5\nroutes = 5\nserver = []\nlimits = 'x'\nlog = 1.5\nstore = true",
+    b"[[credentials]]\nx = 1\n[routes]\ny = 1",
+    b"a = " + b"[" * 5000,
+    b"a = " + b"9" * 5000,
+    b"[limits]\nspool = 0x" + b"f" * 5000,
+    b"[limits]\nidle = 0x" + b"f" * 5000,
+    b"[credentials.c]\ngrant = ['x']\nclient_id = { env = \"a\\u0000\" }\n[[routes]]\ncredential = 'c'",
+    b'["".""]\n"" = 1\n[credentials."".""]\n[[routes]]\n"" = { "" = [[]] }',
+]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command sends the log to its own stderr, which ends with it here."""
+    root, level = logging.getLogger(), logging.getLogger("proxy").level
+    handlers, root_level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(root_level)
+    logging.getLogger("proxy").setLevel(level)
+
+
+def run(*arguments: str | Path, **environ: str) -> Result:
+    return CliRunner().invoke(main, list(map(str, arguments)), env=environ)
+
+
+def test_the_example_has_no_faults_and_no_warnings() -> None:
+    done = run("check", "-c", EXAMPLE, **ENVIRON)
+    assert (done.exit_code, done.stdout, done.stderr) == (DONE, f"{EXAMPLE}: no faults\n", "")
+
+
+def test_the_example_has_no_faults_in_a_process_of_its_own(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy", "check", "-c", "config.example.toml"],
+        cwd=REPOSITORY,
+        env={**ENVIRON, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (DONE, "config.example.toml: no faults\n", "")
+    assert list(tmp_path.iterdir()) == [], "check changes nothing"
+
+
+def test_without_its_variables_the_example_says_which_are_not_set() -> None:
+    done = run("check", "-c", EXAMPLE, OAUTH_CLIENT_ID="app", OAUTH_CLIENT_SECRET="")
+    assert (done.exit_code, done.stdout) == (WRONG_CONFIG, "")
+    assert done.stderr.count(
+        "the environment variable OAUTH_CLIENT_SECRET is not set"
+    ) == EXAMPLE.read_text().count('\nclient_secret = { env = "OAUTH_CLIENT_SECRET" }')
+
+
+def test_a_literal_secret_is_a_warning_that_does_not_tell_it(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(EXAMPLE.read_text().replace('{ env = "OAUTH_CLIENT_SECRET" }', '"s3cret"'))
+    done = run("check", "-c", path, OAUTH_CLIENT_ID="app")
+    assert done.exit_code == DONE
+    assert done.stderr.startswith(f"warning: {path}:")
+    assert "s3cret" not in done.output
+
+
+def test_a_missing_file_is_told_in_one_line(tmp_path: Path) -> None:
+    done = run("check", "-c", tmp_path / "none.toml")
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (WRONG_CONFIG, "", 1)
+
+
+@pytest.mark.parametrize("content", NASTY)
+def test_no_file_ends_in_a_traceback(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(content)
+    done = run("check", "-c", path)
+    assert done.exit_code in {DONE, WRONG_CONFIG}
+    assert (done.exit_code == DONE) == (done.stderr == "")
+    assert "Traceback" not in done.output
+    assert "unexpected" not in done.output
+
+
+def test_schema_prints_json_that_an_editor_can_use() -> None:
+    done = run("schema")
+    assert (done.exit_code, done.stderr) == (DONE, "")
+    schema = json.loads(done.stdout)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert {"server", "credentials", "routes", "limits"} <= schema["properties"].keys()
