@@ -1,34 +1,42 @@
 """The command line: the only printing, the only exit codes.
 
 0 done, 1 failed, 2 usage or configuration, 3 a person must log in.
+
+What a command needs is imported when it runs: `--help` answers at once.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from proxy import logs
-from proxy.config.load import Loaded, find_config, load, schema
-from proxy.config.model import Log
 from proxy.errors import ConfigError, LoginRequired, ProxyError
+
+if TYPE_CHECKING:
+    from proxy.config.model import Config
 
 DONE: Final = 0
 FAILED: Final = 1
 WRONG_CONFIG: Final = 2
 LOGIN_NEEDED: Final = 3
+INTERRUPTED: Final = 130  # as shells say it of SIGINT
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:
-    import uvloop  # a command that serves nothing starts without it
+    import asyncio
 
+    import uvloop
+
+    from proxy.commands.private import keep_to_ourselves
+
+    keep_to_ourselves()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 
@@ -37,55 +45,65 @@ def _outcome(action: Callable[[], int]) -> int:
     """Run a command; what goes wrong becomes one sentence and an exit code."""
     try:
         return action()
+    except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+        raise  # click's own; a reader that wants no more is no failure to tell of
     except ConfigError as error:
         click.echo(str(error), err=True)
         return WRONG_CONFIG
-    except LoginRequired as error:
-        click.echo(f"token-proxy: {error}", err=True)
-        return LOGIN_NEEDED
     except ProxyError as error:
         click.echo(f"token-proxy: {error}", err=True)
-        return FAILED
+        return LOGIN_NEEDED if isinstance(error, LoginRequired) else FAILED
     except KeyboardInterrupt:
-        return 130
-    except (click.ClickException, click.exceptions.Exit):
-        raise
+        return INTERRUPTED
     except Exception as error:  # noqa: BLE001 (the last resort of a command: a sentence instead of a traceback)
-        click.echo(f"token-proxy: unexpected {type(error).__name__}; --debug shows where", err=True)
+        name = type(error).__name__
+        click.echo(
+            f"token-proxy: unexpected {name}: run it with --debug to see where, and report it", err=True
+        )
         return FAILED
 
 
 def command(function: Callable[..., int]) -> Callable[..., None]:
     """Give a command --debug, and turn what it returns or raises into an exit code."""
 
-    @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+    @click.option("--debug", is_flag=True, help="Show what happens, and the traceback of a failure.")
     @functools.wraps(function)
     def run(*, debug: bool, **options: Any) -> None:
+        logs.set_up_command(debug=debug)
         action = functools.partial(function, **options)
         sys.exit(action() if debug else _outcome(action))
 
     return run
 
 
-config_option = click.option(
-    "-c",
-    "--config",
-    "config",
-    type=click.Path(path_type=Path),
-    help="The configuration. Default: $TOKEN_PROXY_CONFIG, ./config.toml, /etc/token-proxy/config.toml.",
-)
+def _config_option(**more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "-c",
+        "--config",
+        "config",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="The configuration. Default: $TOKEN_PROXY_CONFIG, ./config.toml, /etc/token-proxy/config.toml.",
+        **more,
+    )
+
+
+config_option = _config_option()
+config_ignored = _config_option(expose_value=False, hidden=True)  # every command takes it, to be called alike
 account_option = click.option("--account", default="default", show_default=True, help="Which account.")
 
 
-def _load(config: Path | None, *, quiet: bool = True) -> Loaded:
-    loaded = load(find_config(config))
+def _load(given: Path | None) -> Config:
+    from proxy.config.load import find_config, load
+
+    path = find_config(given)
+    loaded = load(path)
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning.render(str(loaded.config.path))}", err=True)
-    logs.set_up(Log(level="warning", format="text") if quiet else loaded.config.log)
-    return loaded
+        click.echo(f"warning: {warning.render(str(path))}", err=True)
+    return loaded.config
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="token-proxy")
 def main() -> None:
     """A reverse proxy that attaches OAuth 2.0 tokens to outgoing calls."""
@@ -96,15 +114,18 @@ def main() -> None:
 @command
 def run(config: Path | None) -> int:
     """Serve until SIGTERM."""
+    loaded = _load(config)
     from proxy.commands.run import run_server
 
-    return _run(run_server(_load(config, quiet=False).config))
+    logs.set_up(loaded.log)
+    return _run(run_server(loaded))
 
 
 @main.command()
+@config_ignored
 @command
 def demo() -> int:
-    """Run everything embedded: authorization server, API, proxy, status page. Ctrl-C stops it."""
+    """Run everything embedded: authorization server, API, proxy, status page."""
     from proxy.demo.wiring import run_demo
 
     return _run(run_demo(click.echo))
@@ -115,15 +136,17 @@ def demo() -> int:
 @command
 def check(config: Path | None) -> int:
     """Report every fault of the configuration."""
-    loaded = _load(config)
-    click.echo(f"{loaded.config.path}: no faults")
+    click.echo(f"{_load(config).path}: no faults")
     return DONE
 
 
 @main.command(name="schema")
+@config_ignored
 @command
 def show_schema() -> int:
     """Print the JSON Schema of the configuration, for editors."""
+    from proxy.config.load import schema
+
     click.echo(json.dumps(schema(), indent=2))
     return DONE
 
@@ -131,10 +154,14 @@ def show_schema() -> int:
 @main.command()
 @click.argument("credential")
 @account_option
-@click.option("--no-browser", is_flag=True, help="Print the URL, and take the redirect URL that you paste.")
+@click.option(
+    "--no-browser", is_flag=True, help="Open no browser: print the URL, take the pasted redirect URL."
+)
 @click.option("--code", help="A code obtained elsewhere: exchange it and store the tokens.")
-@click.option("--redirect-uri", help="With --code: where it was sent. Default: public_url + /callback.")
-@click.option("--code-verifier", help="With --code: the PKCE verifier, if there was one.")
+@click.option(
+    "--redirect-uri", metavar="URI", help="With --code: where it was sent. Default: public_url/callback."
+)
+@click.option("--code-verifier", metavar="VERIFIER", help="With --code: the PKCE verifier, if there was one.")
 @config_option
 @command
 def login(
@@ -147,11 +174,11 @@ def login(
     config: Path | None,
 ) -> int:
     """Log in to CREDENTIAL: get the first tokens."""
-    from proxy.commands.login import exchange_code, log_in
-
     if code is None and (redirect_uri or code_verifier):
         raise click.UsageError("--redirect-uri and --code-verifier go with --code")
-    loaded = _load(config).config
+    loaded = _load(config)
+    from proxy.commands.login import exchange_code, log_in
+
     if code is not None:
         return _run(exchange_code(loaded, credential, account, code, redirect_uri, code_verifier, click.echo))
     return _run(log_in(loaded, credential, account, click.echo, open_browser=not no_browser))
@@ -163,10 +190,11 @@ def login(
 @config_option
 @command
 def token(credential: str, account: str, config: Path | None) -> int:
-    """Print the access token, refreshed if need be, and nothing else."""
+    """Print the access token of CREDENTIAL, refreshed if need be, and nothing else."""
+    loaded = _load(config)
     from proxy.commands.tokens import print_token
 
-    return _run(print_token(_load(config).config, credential, account, click.echo))
+    return _run(print_token(loaded, credential, account, click.echo))
 
 
 @main.command()
@@ -176,9 +204,10 @@ def token(credential: str, account: str, config: Path | None) -> int:
 @command
 def status(as_json: bool, watch: bool, config: Path | None) -> int:
     """Show the health of every token. Exit code 3 if one needs a login."""
+    loaded = _load(config)
     from proxy.commands.status import show_status
 
-    return _run(show_status(_load(config).config, click.echo, as_json=as_json, watch=watch))
+    return _run(show_status(loaded, click.echo, as_json=as_json, watch=watch))
 
 
 @main.command()
@@ -187,7 +216,8 @@ def status(as_json: bool, watch: bool, config: Path | None) -> int:
 @config_option
 @command
 def logout(credential: str, account: str, config: Path | None) -> int:
-    """Revoke the tokens and forget them."""
+    """Revoke the tokens of CREDENTIAL and forget them."""
+    loaded = _load(config)
     from proxy.commands.tokens import log_out
 
-    return _run(log_out(_load(config).config, credential, account, click.echo))
+    return _run(log_out(loaded, credential, account, click.echo))

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 import uuid
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS: its monotonic clock sleeps too
+# macOS has no such name: its monotonic clock goes on while the machine sleeps.
+_BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):

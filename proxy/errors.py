@@ -20,6 +20,7 @@ secret, nor text that an upstream or an authorization server sent.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,7 +42,8 @@ class Fault:
         where = f"{filename}:{self.line}:{self.column}: {self.message}"
         if not self.source.strip():
             return where
-        return f"{where}\n{self.line:5d} | {self.source}\n      | {' ' * (self.column - 1)}^"
+        below = re.sub(r"[^\t]", " ", self.source[: self.column - 1])  # as far in as the line above it
+        return f"{where}\n{self.line:5d} | {self.source}\n      | {below}^"
 
 
 class ConfigError(ProxyError):

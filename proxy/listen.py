@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
@@ -13,54 +15,73 @@ from proxy.config.address import Address
 from proxy.config.model import ListenerTLS
 from proxy.errors import ProxyError
 
-BACKLOG = 1024  # connections the kernel holds for us while we are busy
+BACKLOG: Final = 1024  # connections the kernel holds for us while we are busy
 
 
 class CannotListen(ProxyError):
-    """An address is taken, or not this machine's."""
+    """An address is taken, or not this machine's; or its certificate can't be used."""
 
 
 async def listen(runner: web.BaseRunner, address: Address, tls: ListenerTLS | None) -> web.BaseSite:
     """Start a site of `runner` at `address`. Raises CannotListen."""
-    context = _tls_context(tls) if tls else None
+    context = _tls_context(address, tls) if tls else None
     try:
+        site: web.BaseSite
         if address.is_unix:
-            site: web.BaseSite = web.SockSite(
-                runner, _unix_socket(Path(address.path)), ssl_context=context, backlog=BACKLOG
-            )
+            site = _UnixSite(runner, Path(address.path), context)
         else:
             site = web.TCPSite(runner, address.host, address.port, ssl_context=context, backlog=BACKLOG)
         await site.start()
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else "the address does not resolve"
-        raise CannotListen(f"can't listen on {address}: {reason.lower()}") from error
+        raise CannotListen(f"can't listen on {address}: {_reason(error)}") from error
     return site
 
 
-def bound_address(site: web.BaseSite, address: Address) -> str:
+def bound_address(site: web.BaseSite, address: Address) -> Address:
     """Where a site really listens: the port that port 0 came to."""
-    if isinstance(site, web.TCPSite):
-        return f"{address.host}:{site.port}"
-    return str(address)
+    return replace(address, port=site.port) if isinstance(site, web.TCPSite) else address
 
 
-def _tls_context(tls: ListenerTLS) -> ssl.SSLContext:
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "the name does not resolve"
+    return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+def _tls_context(address: Address, tls: ListenerTLS) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(tls.cert, tls.key)
-    if tls.client_ca:
-        context.load_verify_locations(tls.client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_cert_chain(tls.cert, tls.key, password="")  # or OpenSSL asks the terminal
+        if tls.client_ca:
+            context.load_verify_locations(tls.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except OSError as error:
+        raise CannotListen(
+            f"can't listen on {address}: its TLS files can't be used - PEM, a chain and its unencrypted key"
+        ) from error
     return context
 
 
+class _UnixSite(web.SockSite):
+    """A unix socket that only its owner can reach, and that leaves no file behind."""
+
+    def __init__(self, runner: web.BaseRunner, path: Path, context: ssl.SSLContext | None) -> None:
+        self._path = path
+        super().__init__(runner, _unix_socket(path), ssl_context=context, backlog=BACKLOG)
+
+    async def stop(self) -> None:
+        self._path.unlink(missing_ok=True)  # before the end: what comes after may be a successor's
+        await super().stop()
+
+
 def _unix_socket(path: Path) -> socket.socket:
-    """A listening socket that only its owner can reach, from the first moment on."""
     _remove_if_dead(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
+    before = os.umask(0o177)  # 0600 from the first moment on
     try:
         sock.bind(str(path))
+        sock.listen(BACKLOG)  # at once: until it listens, another process would take it for dead
     except OSError:
         sock.close()
         raise

@@ -11,24 +11,50 @@ import json
 import logging
 import sys
 import time
+import traceback
+from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from proxy.config.model import Log
+from proxy.errors import ProxyError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from proxy.config.model import Log
 
 EVENT_FIELDS: Final = ("credential", "account", "route", "reason", "signal", "listen", "version")
-FLUSH_AT: Final = 64  # lines; more are written at once, fewer after FLUSH_AFTER
-FLUSH_AFTER: Final = 0.25  # seconds; server.py keeps it
+NOTICE: Final = "notice"  # the event of a line that tells of no event: something went wrong in passing
+FLUSH_AT: Final = 64  # lines; more are written at once, fewer at the next sweep of the relay
+
+_log = logging.getLogger("proxy.loop")
 
 
-class JsonFormatter(logging.Formatter):
+def failure_text(error: BaseException) -> str:
+    """A traceback in which only our own errors, and the system's, speak.
+
+    The text of a library's error may hold what was sent: aiohttp's shows header fields.
+    """
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    said = f": {error}" if isinstance(error, ProxyError | OSError) else ""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = f"{failure_text(cause)}\nthen " if cause is not None else ""
+    return f"{before}{type(error).__qualname__}{said}\n{frames}".rstrip()
+
+
+class _Formatter(logging.Formatter):
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (the name that logging calls)
+        return failure_text(ei[1]) if ei[1] is not None else ""
+
+
+class JsonFormatter(_Formatter):
     """One object a line: ts, level, event, then what belongs to the event."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "ts": round(record.created, 3),
             "level": record.levelname.lower(),
-            "event": getattr(record, "event", record.name.rpartition(".")[2]),
+            "event": getattr(record, "event", NOTICE),
             "message": record.getMessage(),
         }
         line |= {name: getattr(record, name) for name in EVENT_FIELDS if hasattr(record, name)}
@@ -37,9 +63,19 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-class TextFormatter(logging.Formatter):
+class TextFormatter(_Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+
+
+class CommandFormatter(logging.Formatter):
+    """As cli.py prints errors, without tracebacks: a command's lines are read by who typed it."""
+
+    def __init__(self) -> None:
+        super().__init__("token-proxy: %(message)s")
+
+    def formatException(self, ei: Any) -> str:  # noqa: ARG002, N802 (the signature that logging calls)
+        return ""
 
 
 def wants_json(log: Log) -> bool:
@@ -47,25 +83,55 @@ def wants_json(log: Log) -> bool:
 
 
 def set_up(log: Log) -> None:
-    """Send everything to stderr. aiohttp's own loggers stay at warnings: they repeat what was sent."""
+    """A server's log, as the configuration wants it."""
+    _send(JsonFormatter() if wants_json(log) else TextFormatter(), log.level.upper())
+
+
+def set_up_command(*, debug: bool) -> None:
+    """A command's: its last sentence says how it ended, so a failed refresh is no line of its own."""
+    if debug:
+        _send(TextFormatter(), "DEBUG")
+    else:
+        _send(CommandFormatter(), "ERROR", logins="WARNING")
+
+
+def _send(formatter: logging.Formatter, level: str, logins: str = "NOTSET") -> None:
+    """Everything goes to stderr; libraries say little, for what they say may hold what was sent."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if wants_json(log) else TextFormatter())
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("proxy").setLevel(log.level.upper())
-    for noisy in ("aiohttp.server", "asyncio", "aiohttp.access"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    for name, least in (("root", "WARNING"), ("proxy", level), ("proxy.logins", logins), *_LIBRARIES):
+        logging.getLogger(name).setLevel(least)
+
+
+_LIBRARIES: Final = (
+    ("authlib", "INFO"),  # its debug lines show whole tokens
+    ("aiohttp", "CRITICAL"),  # theirs repeat what was sent; what goes wrong there reaches us in other ways
+    ("asyncio", "CRITICAL"),
+)
+
+
+def on_loop_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """For `loop.set_exception_handler`: the default one shows the bytes that a callback was given."""
+    _log.error("in the event loop: %s", context["message"], exc_info=context.get("exception"))
 
 
 class RequestLog:
-    """Writes one line a request; `enabled` is false above level info, and then it costs nothing."""
+    """Writes a line for each request that was routed, and tells of the others by their reason.
+
+    `enabled` is false above level info, and then requests cost nothing.
+    """
 
     def __init__(self, log: Log, write: Callable[[str], object] | None = None) -> None:
         self.enabled = log.level in {"debug", "info"}
-        self._line = _json_line if wants_json(log) else _text_line
+        self._tells_refusals = log.level != "error"
+        self._line, self._refusal = (
+            (_json_line, _json_refusal) if wants_json(log) else (_text_line, _text_refusal)
+        )
         self._write = write or sys.stderr.write
         self._lines: list[str] = []
+        self._refused: Counter[str] = Counter()
 
     def add(
         self,
@@ -85,25 +151,51 @@ class RequestLog:
         if len(self._lines) >= FLUSH_AT:
             self.flush()
 
+    def refused(self, reason: str) -> None:
+        """A request that belongs to no route was refused: one line each flush and reason, however many."""
+        if self._tells_refusals:
+            self._refused[reason] += 1
+
     def flush(self) -> None:
-        if self._lines:
-            lines, self._lines = self._lines, []
-            self._write("".join(lines))
+        if self._refused:
+            now = time.time()
+            self._lines += [self._refusal(now, reason, count) for reason, count in self._refused.items()]
+            self._refused.clear()
+        if not self._lines:
+            return
+        text = "".join(self._lines)
+        self._lines.clear()
+        try:
+            self._write(text)
+        except (OSError, ValueError):
+            return  # nobody reads stderr any more, or its disk is full: requests go on
 
 
+Line = tuple[str, str, str, str, int, float, int, int, str]
 _JSON: Final = (
     '{"ts":%.3f,"level":"info","event":"request","route":"%s","credential":"%s","account":"%s","method":"%s",'
     '"status":%d,"duration_ms":%.1f,"bytes_in":%d,"bytes_out":%d,"error":"%s"}\n'
 )
+_JSON_REFUSAL: Final = '{"ts":%.3f,"level":"warning","event":"refused","reason":"%s","count":%d}\n'
+_TEXT: Final = "%s INFO    request %s %s/%s %s %d in %.1f ms, %d bytes in, %d out %s\n"
+_TEXT_REFUSAL: Final = "%s WARNING refused %s, %d times\n"
 
 
-_TEXT: Final = "%s request %s %s/%s %s %d in %.1f ms, %d bytes in, %d out %s\n"
-Line = tuple[str, str, str, str, int, float, int, int, str]
+def _json_line(now: float, line: Line) -> str:
+    return _JSON % (now, *line)
 
 
-def _json_line(ts: float, line: Line) -> str:
-    return _JSON % (ts, *line)
+def _text_line(now: float, line: Line) -> str:
+    return _TEXT % (_time_of_day(now), *line)
 
 
-def _text_line(ts: float, line: Line) -> str:
-    return _TEXT % (time.strftime("%H:%M:%S", time.localtime(ts)), *line)
+def _json_refusal(now: float, reason: str, count: int) -> str:
+    return _JSON_REFUSAL % (now, reason, count)
+
+
+def _text_refusal(now: float, reason: str, count: int) -> str:
+    return _TEXT_REFUSAL % (_time_of_day(now), reason, count)
+
+
+def _time_of_day(now: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(now))

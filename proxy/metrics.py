@@ -7,7 +7,7 @@ What changes with time alone (states, expiry) is read from the tokens when someb
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
@@ -27,6 +27,7 @@ from proxy.tally import Tally
 
 PREFIX: Final = "token_proxy_"
 _TOKEN: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
+Counts = Mapping[str, Mapping[str, int]]  # credential -> state -> accounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # without this each series is doubled
         self.registry = CollectorRegistry()
+        self.account_counts: Counts = {}  # all that the store holds; set before a scrape
         self.token_refreshes = self._counter(
             "token_refreshes",
             "Requests to a token endpoint by what they came to",
@@ -82,8 +84,11 @@ class Metrics:
     def show_tokens(
         self, read: Callable[[], Iterable[TokenHealth]], states: Iterable[str], limit: int
     ) -> None:
-        """Export the health of the tokens that `read` gives; `limit` accounts a credential by name."""
-        self.registry.register(TokenCollector(read, tuple(states), limit))
+        """Export the health of the tokens that `read` gives, by name.
+
+        A credential with more than `limit` accounts (by `account_counts`) is shown by states alone.
+        """
+        self.registry.register(TokenCollector(read, lambda: self.account_counts, tuple(states), limit))
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, text, labels, registry=self.registry)
@@ -109,9 +114,14 @@ class TokenCollector(Collector):
     """Turns the tokens' health into samples at each scrape."""
 
     def __init__(
-        self, read: Callable[[], Iterable[TokenHealth]], states: tuple[str, ...], limit: int
+        self,
+        read: Callable[[], Iterable[TokenHealth]],
+        counts: Callable[[], Counts],
+        states: tuple[str, ...],
+        limit: int,
     ) -> None:
         self._read = read
+        self._counts = counts
         self._states = states
         self._limit = limit
 
@@ -119,30 +129,30 @@ class TokenCollector(Collector):
         return ()  # nothing to check for clashes before the first scrape
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        by_credential: dict[str, list[TokenHealth]] = {}
-        for health in self._read():
-            by_credential.setdefault(health.credential, []).append(health)
-        yield self._state_family(by_credential)
-        named = [h for group in by_credential.values() if len(group) <= self._limit for h in group]
-        for name, text, attribute in _GAUGES:
-            family = GaugeMetricFamily(PREFIX + name, text, labels=("credential", "account"))
-            for health in named:
-                value = getattr(health, attribute)
-                if value is not None:
-                    family.add_metric((health.credential, health.account), value)
-            yield family
+        many = {name: counts for name, counts in self._counts().items() if sum(counts.values()) > self._limit}
+        named = [health for health in self._read() if health.credential not in many]
+        families = [self._states_of(named, many), *(_gauge(named, *row) for row in _GAUGES)]
+        yield from (family for family in families if family.samples)
 
-    def _state_family(self, by_credential: dict[str, list[TokenHealth]]) -> GaugeMetricFamily:
+    def _states_of(self, named: list[TokenHealth], many: Counts) -> GaugeMetricFamily:
         family = GaugeMetricFamily(
             PREFIX + "token_state",
             "1 for the state that the account is in; without an account, how many are in it",
             labels=("credential", "account", "state"),
         )
-        for credential, group in by_credential.items():
-            for state in self._states:
-                if len(group) > self._limit:
-                    family.add_metric((credential, "", state), sum(h.state == state for h in group))
-                    continue
-                for health in group:
-                    family.add_metric((credential, health.account, state), float(health.state == state))
+        for state in self._states:
+            for health in named:
+                labels = (health.credential, health.account, state)
+                family.add_metric(labels, float(health.state == state))
+            for credential, counts in many.items():
+                family.add_metric((credential, "", state), counts.get(state, 0))
         return family
+
+
+def _gauge(named: list[TokenHealth], name: str, text: str, attribute: str) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(PREFIX + name, text, labels=("credential", "account"))
+    for health in named:
+        value = getattr(health, attribute)
+        if value is not None:
+            family.add_metric((health.credential, health.account), value)
+    return family

@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from typing import Final
 
 from aiohttp import web
 
-from proxy import tasks
+from proxy import logs, tasks
 from proxy.admin.app import admin_application
-from proxy.admin.status import Health
+from proxy.admin.health import Health
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS
 from proxy.errors import ConfigError, Fault
 from proxy.listen import bound_address, listen
-from proxy.logs import RequestLog
 from proxy.relay.admission import Hosts
 from proxy.relay.context import RelayContext
 from proxy.relay.dial import tls_context
@@ -33,35 +33,36 @@ from proxy.routes import RouteTable
 from proxy.state import State, open_state
 from proxy.tokens.refresher import keep_fresh
 
-ADMIN_GRACE = 2.0  # seconds for a page that is being sent when the process ends
+ADMIN_GRACE: Final = 2.0  # seconds for a page that is being sent when the process ends
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+SAME_SIGNAL: Final = 0.3  # seconds; a supervisor's signal comes twice, to the group and to each process
 
 _log = logging.getLogger("proxy.worker")
 Place = tuple[web.BaseRunner, Address, ListenerTLS | None]
 
 
-async def serve(config: Config, stop: asyncio.Event, ready: Callable[[State], object] | None = None) -> None:
-    """Serve until `stop` is set. Raises StoreError, CannotListen, ConfigError."""
+@asynccontextmanager
+async def serving(config: Config) -> AsyncIterator[State]:
+    """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError."""
+    asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     async with AsyncExitStack() as stack:
         state = await stack.enter_async_context(open_state(config))
         hosts = Hosts(own_names(config))
         relay = await _relay(state, hosts)
         stack.push_async_callback(relay.close)
         await state.tokens.start()
-        health = Health(config, state.tokens)
-        admin = web.AppRunner(
-            admin_application(state, hosts, health), access_log=None, shutdown_timeout=ADMIN_GRACE
+        health = Health(state)
+        await _start(
+            stack, (_admin_runner(state, hosts, health), config.server.admin, config.server.admin_tls)
         )
-        await _start(stack, (admin, config.server.admin, config.server.admin_tls))
         sites = [await _start(stack, place) for place in _data_listeners(config, relay)]
         relay.start()
         refresher = tasks.spawn(
             keep_fresh(state.tokens, state.store, config, state.clock), "keep tokens fresh"
         )
         stack.push_async_callback(tasks.cancel, refresher)
-        _log.info("token-proxy %s is ready", version("token-proxy"), extra={"event": "start"})
-        if ready:
-            ready(state)
-        await stop.wait()
+        _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
+        yield state
         health.draining = True
         for site in sites:
             await site.stop()
@@ -73,13 +74,9 @@ def own_names(config: Config) -> Iterator[str]:
     """The hosts that a Host field may carry, beside loopback."""
     yield from config.server.allowed_hosts
     yield config.public_host
-    for address in (*config.server.listen, config.server.admin):
-        yield address.host
-    for route in config.routes:
-        if route.host:
-            yield route.host
-        if route.listen:
-            yield route.listen.host
+    listeners = [*config.server.listen, config.server.admin, *(route.listen for route in config.routes)]
+    yield from (address.host for address in listeners if address is not None and not address.is_unix)
+    yield from (route.host for route in config.routes if route.host)
 
 
 async def _relay(state: State, hosts: Hosts) -> RelayServer:
@@ -99,11 +96,20 @@ async def _relay(state: State, hosts: Hosts) -> RelayServer:
         table=RouteTable(lane for lane in lanes if lane.route.listen is None),
         tokens=state.tokens,
         metrics=state.metrics,
-        log=RequestLog(config.log),
+        log=logs.RequestLog(config.log),
         via=b"token-proxy-" + (await state.store.identity()).encode("ascii"),
         public_url=config.public_url,
     )
     return RelayServer(context, lanes)
+
+
+def _admin_runner(state: State, hosts: Hosts, health: Health) -> web.AppRunner:
+    return web.AppRunner(
+        admin_application(state, hosts, health),
+        access_log=None,  # a target may hold an authorization code
+        keepalive_timeout=state.config.limits.header_time,  # for a header too; aiohttp's default is an hour
+        shutdown_timeout=ADMIN_GRACE,
+    )
 
 
 def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
@@ -119,20 +125,27 @@ async def _start(stack: AsyncExitStack, place: Place) -> web.BaseSite:
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = await listen(runner, address, tls)
-    where = bound_address(site, address)
+    where = str(bound_address(site, address))
     _log.info("listening on %s", where, extra={"event": "listen", "listen": where})
     return site
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT end in an orderly way; a second one ends at once."""
+    """SIGTERM and SIGINT end in an orderly way; a second one, later than SAME_SIGNAL, ends at once."""
     loop = asyncio.get_running_loop()
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
-            raise SystemExit(128 + number)
+            return
         _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
         stop.set()
+        loop.call_later(SAME_SIGNAL, _die_of_signals, loop)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
+
+
+def _die_of_signals(loop: asyncio.AbstractEventLoop) -> None:
+    for number in STOP_SIGNALS:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)

@@ -1,80 +1,128 @@
 """Who may do what on the admin listener: our own Host for everything, our own page for a POST.
 
 A POST must carry our Origin and a token that only a page of ours can know: an HMAC over a cookie that the
-page set. The cookie of a login is Lax, for the callback is a navigation from another site.
+page set. The cookie is Lax, for the callback of a login is a navigation from another site.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
+import re
 import secrets
+from collections.abc import Callable
 from typing import Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from prometheus_client import Counter
 
+from proxy.admin import pages
+from proxy.config.address import DEFAULT_PORTS
 from proxy.relay.admission import Hosts
+from proxy.relay.answer import HOST_REFUSED
 
 BROWSER_COOKIE: Final = "token_proxy_browser"  # tells one browser from another; worth nothing elsewhere
+STALE_FORM: Final = "This form is not from here, or from before a restart. Load the page again"
+_BROWSER: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 random bytes
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _KEY: Final = secrets.token_bytes(32)  # of this process: a page from before a restart must be loaded anew
-HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+_POLICY: Final = (
+    f"default-src 'none'; style-src {pages.STYLE_SOURCE}; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": f"{_POLICY}; form-action 'self'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers would post our forms with "Origin: null"
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+# Browsers hold a form's redirects to form-action too, and a login's leads who knows where.
+LOGIN_HEADERS: Final = {"Content-Security-Policy": _POLICY}
+
+_log = logging.getLogger("proxy.admin")
 
 
-def only_own_hosts(hosts: Hosts) -> Middleware:
+async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """A signal handler: nothing is cached, framed, sniffed, or allowed to run scripts; errors neither."""
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.popall("Server", None)  # it tells versions
+
+
+@web.middleware
+async def no_surprises(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A middleware: a bug is logged our way, and its page is one of ours."""
+    try:
+        return await handler(request)
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception:  # noqa: BLE001 (whatever it is, the caller gets a page and the log the place)
+        _log.exception("an admin page failed")
+        page = pages.message("This is a bug", "The server's log says where.")
+        return web.Response(status=500, text=page, content_type="text/html")
+
+
+def only_own_hosts(hosts: Hosts, refused: Counter) -> Middleware:
     """A middleware: a page whose name was made to point here can read nothing (DNS rebinding)."""
+    counter = refused.labels(HOST_REFUSED.ending)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         name = request.transport.get_extra_info("sockname") if request.transport else None
         local_address = name[0] if isinstance(name, tuple) else ""
-        if len(request.headers.getall("Host", [])) != 1 or hosts.read(request.host, local_address) is None:
+        given = request.headers.getall("Host", [])
+        names = [*given, *_in_target(request.raw_path)]
+        if len(given) != 1 or any(hosts.read(each, local_address) is None for each in names):
+            counter.inc()
             raise web.HTTPMisdirectedRequest(text="this server does not go by that Host\n")
         return await handler(request)
 
     return check
 
 
-@web.middleware
-async def with_headers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A middleware: nothing is cached, framed, sniffed, or allowed to run scripts."""
-    try:
-        response = await handler(request)
-    except web.HTTPException as error:
-        error.headers.update(HEADERS)
-        raise
-    response.headers.update(HEADERS)
-    return response
+def _in_target(target: str) -> list[str]:
+    """The authority in an absolute-form target: it counts before Host (RFC 9112 section 3.2.2)."""
+    absolute = _ABSOLUTE.match(target)
+    return [absolute[1]] if absolute else []
 
 
 def browser_of(request: web.Request) -> str:
-    """The cookie that tells this browser from others, or a new one."""
-    return request.cookies.get(BROWSER_COOKIE) or secrets.token_urlsafe(32)
+    """The cookie that tells this browser from others; empty if it has none of ours."""
+    cookie = request.cookies.get(BROWSER_COOKIE, "")
+    return cookie if _BROWSER.fullmatch(cookie) else ""
 
 
-def remember(response: web.StreamResponse, browser: str, *, secure: bool) -> None:
+def form_page(request: web.Request, public_url: str, render: Callable[[str], str]) -> web.Response:
+    """A page with forms: `render` is given their CSRF token, which holds for this browser alone."""
+    browser = browser_of(request) or secrets.token_urlsafe(32)
+    response = web.Response(text=render(csrf_token(browser)), content_type="text/html")
+    secure = public_url.startswith("https:")
     response.set_cookie(BROWSER_COOKIE, browser, httponly=True, samesite="Lax", secure=secure, path="/")
+    return response
 
 
 def csrf_token(browser: str) -> str:
-    return hmac.new(_KEY, browser.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(_KEY, browser.encode("ascii"), hashlib.sha256).hexdigest()
 
 
 async def check_post(request: web.Request, public_url: str) -> None:
     """Raises HTTPForbidden unless one of our own pages sent this."""
-    origin = request.headers.get("Origin", "")
-    browser = request.cookies.get(BROWSER_COOKIE, "")
-    form = await request.post()
-    given = form.get("csrf", "")
-    own = {public_url, f"{request.scheme}://{request.host}"}
-    valid = isinstance(given, str) and hmac.compare_digest(given.encode(), csrf_token(browser).encode())
-    if origin not in own or not browser or not valid:
-        raise web.HTTPForbidden(
-            text="this form is not from here, or from before a restart: load the page again\n"
-        )
+    browser = browser_of(request)
+    own = {origin_of(public_url), f"{request.scheme}://{request.host}"}
+    if browser and request.headers.get("Origin") in own:
+        given = (await request.post()).get("csrf")
+        if isinstance(given, str) and hmac.compare_digest(given.encode(), csrf_token(browser).encode()):
+            return
+    raise web.HTTPForbidden(text=pages.message("That did not work", STALE_FORM), content_type="text/html")
+
+
+def origin_of(url: str) -> str:
+    """As a browser writes it (RFC 6454 section 6.1): no path, no default port."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = f":{parts.port}" if parts.port not in {None, DEFAULT_PORTS[parts.scheme]} else ""
+    return f"{parts.scheme}://{host}{port}"

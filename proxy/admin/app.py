@@ -10,14 +10,15 @@ GET  /metrics, /healthz, /readyz    for machines
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 from proxy.admin import access, pages
+from proxy.admin.health import Health
 from proxy.admin.login import LoginPages
-from proxy.admin.status import Health
 from proxy.relay.admission import Hosts
 from proxy.state import State
 from proxy.store.base import Key
@@ -26,19 +27,23 @@ MAX_FORM: Final = 16 * 1024  # bytes; the forms here have one field
 
 
 def admin_application(state: State, hosts: Hosts, health: Health) -> web.Application:
-    app = web.Application(
-        middlewares=[access.with_headers, access.only_own_hosts(hosts)], client_max_size=MAX_FORM
-    )
+    app = _application(state, hosts)
     app.add_routes(StatusPages(state, health).routes())
     app.add_routes(LoginPages(state).routes())
-    app.router.add_get("/metrics", make_aiohttp_handler(state.metrics.registry))
     return app
 
 
 def callback_application(state: State, hosts: Hosts) -> web.Application:
     """The callback alone, for a command that waits for it where no server runs."""
-    app = web.Application(middlewares=[access.with_headers, access.only_own_hosts(hosts)])
-    app.router.add_get("/callback", LoginPages(state).callback)
+    app = _application(state, hosts)
+    app.router.add_get("/callback", LoginPages(state, has_status_page=False).callback)
+    return app
+
+
+def _application(state: State, hosts: Hosts) -> web.Application:
+    checks = [access.no_surprises, access.only_own_hosts(hosts, state.metrics.refused)]
+    app = web.Application(middlewares=checks, client_max_size=MAX_FORM)
+    app.on_response_prepare.append(access.add_headers)
     return app
 
 
@@ -46,33 +51,32 @@ class StatusPages:
     """What there is to see."""
 
     def __init__(self, state: State, health: Health) -> None:
-        self._clock = state.clock
+        self._metrics = state.metrics
         self._public_url = state.config.public_url
         self._health = health
+        credentials = state.config.credentials.values()
+        self._machines = {each.name for each in credentials if each.grant == "client_credentials"}
+        self._scrape = make_aiohttp_handler(state.metrics.registry)
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/", self.page),
-            web.get("/style.css", self.stylesheet),
             web.get("/api/status", self.status),
+            web.get("/metrics", self.metrics),
             web.get("/healthz", self.healthz),
             web.get("/readyz", self.readyz),
         ]
 
     async def page(self, request: web.Request) -> web.Response:
-        browser = access.browser_of(request)
-        html = pages.status_page(self._health, self._clock.wall(), access.csrf_token(browser))
-        response = web.Response(text=html, content_type="text/html")
-        access.remember(response, browser, secure=self._public_url.startswith("https:"))
-        return response
-
-    async def stylesheet(self, _request: web.Request) -> web.Response:
-        return web.Response(text=pages.stylesheet(), content_type="text/css")
+        status = await self._health.status(_after(request))
+        return access.form_page(request, self._public_url, partial(pages.status_page, status, self._machines))
 
     async def status(self, request: web.Request) -> web.Response:
-        credential, _, account = request.query.get("after", "").partition("/")
-        after = Key(credential, account) if account else None
-        return web.json_response(self._health.status(self._clock.wall(), after))
+        return web.json_response(await self._health.status(_after(request)))
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        self._metrics.account_counts = await self._health.counts()
+        return await self._scrape(request)
 
     async def healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok")
@@ -82,3 +86,9 @@ class StatusPages:
         if self._health.draining or reasons:
             return web.json_response({"ready": False, "reasons": reasons}, status=503)
         return web.json_response({"ready": True, "reasons": []})
+
+
+def _after(request: web.Request) -> Key | None:
+    """Where the page before ended: `next` of its status."""
+    credential, _, account = request.query.get("after", "").partition("/")
+    return Key(credential, account) if account else None

@@ -1,18 +1,26 @@
-"""HTML: templates in pages/, filled by `string.Template`; every value is escaped on its way in."""
+"""HTML: templates in pages/, filled by `string.Template`; every value is escaped on its way in.
+
+A page is whole in itself: its style stands in it, it has no scripts and asks for nothing else.
+"""
 
 from __future__ import annotations
 
-import time
+import base64
+import hashlib
+from collections.abc import Collection
 from functools import cache
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import Any, Final
+from typing import Final
 
-from proxy.admin.status import Health
+from proxy.admin.status import Entry, Status
 from proxy.tokens.account import Account
 
 DIRECTORY: Final = files("proxy.admin") / "pages"
+STYLE: Final = (DIRECTORY / "style.css").read_text(encoding="utf-8")
+STYLE_SOURCE: Final = f"'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
+REFRESH: Final = 10  # seconds, of the status page
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -27,30 +35,33 @@ def _fill(name: str, *, safe: dict[str, str] | None = None, **values: object) ->
     return _template(name).substitute(escaped | (safe or {}))
 
 
-def page(title: str, body: str, *, refresh: int = 0) -> str:
+def _page(title: str, body: str, *, refresh: int = 0) -> str:
     again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
-    return _fill("page.html", title=title, safe={"body": body, "refresh": again})
+    return _fill("page.html", title=title, safe={"body": body, "refresh": again, "style": STYLE})
 
 
-def stylesheet() -> str:
-    return (DIRECTORY / "style.css").read_text(encoding="utf-8")
+def status_page(status: Status, machines: Collection[str], csrf: str) -> str:
+    """`machines`: the credentials that nobody logs in to, and so nobody out of."""
+    rows = "".join(_row(entry, status["now"], csrf, machines) for entry in status["tokens"])
+    total = sum(sum(states.values()) for states in status["counts"].values())
+    more = _fill("more.html", after=status["next"]) if status["next"] else ""
+    body = _fill(
+        "status.html" if status["tokens"] else "empty.html",
+        ready="ready" if status["ready"] else "not ready",
+        count=f"{total} account{'' if total == 1 else 's'}",
+        safe={"rows": rows, "more": more},
+    )
+    return _page("Tokens", body, refresh=REFRESH)
 
 
-def status_page(health: Health, now: float, csrf: str) -> str:
-    status = health.status(now)
-    rows = "".join(_row(entry, now, csrf) for entry in status["tokens"])
-    ready = "ready" if status["ready"] else "not ready"
-    body = _fill("status.html", ready=ready, count=len(status["tokens"]), safe={"rows": rows})
-    return page("Tokens", body, refresh=10)
-
-
-def _row(entry: dict[str, Any], now: float, csrf: str) -> str:
+def _row(entry: Entry, now: float, csrf: str, machines: Collection[str]) -> str:
     where = f"{entry['credential']}/{entry['account']}"
-    buttons = ""
-    if entry["login_url"]:
-        buttons += f'<a class="button" href="/login/{escape(where)}">Log in</a>'
-    if entry["generation"] and entry["state"] != "absent":
-        buttons += _button("refresh", where, csrf, "Refresh") + _button("logout", where, csrf, "Log out")
+    buttons = _fill("login_link.html", url=entry["login_url"]) if entry["login_url"] else ""
+    has_tokens = entry["generation"] and entry["state"] != "absent"
+    if has_tokens and not entry["login_url"]:
+        buttons += _fill("refresh.html", where=where, csrf=csrf)
+    if has_tokens and entry["credential"] not in machines:
+        buttons += _fill("logout.html", where=where, csrf=csrf)
     return _fill(
         "row.html",
         credential=entry["credential"],
@@ -65,28 +76,36 @@ def _row(entry: dict[str, Any], now: float, csrf: str) -> str:
     )
 
 
-def _button(action: str, where: str, csrf: str, label: str) -> str:
-    return _fill("button.html", action=f"/{action}/{where}", csrf=csrf, label=label)
-
-
 def login_page(account: Account, csrf: str) -> str:
+    """The form posts to where the page is: its path names the account."""
     credential = account.credential
     if credential.grant != "authorization_code":
-        return message_page("Nobody logs in here", f"Credential {credential.name} gets its tokens by itself.")
+        return message(
+            "Nobody logs in here", f"The credential {credential.name} gets its tokens without anybody's help."
+        )
     body = _fill(
         "login.html",
         credential=credential.name,
         account=account.key.account,
         server=credential.issuer or credential.authorization_endpoint or "",
+        client_id=credential.client_id,
         scopes=", ".join(credential.scopes) or "as the server decides",
-        action=f"/login/{account.key}",
         csrf=csrf,
     )
-    return page("Log in", body)
+    return _page("Log in", body)
 
 
-def message_page(title: str, sentence: str) -> str:
-    return page(title, _fill("message.html", title=title, sentence=sentence))
+def message(title: str, sentence: str, home: str = "") -> str:
+    """`home`: the address of the status page, where there is one to go back to."""
+    back = _fill("back.html", url=home) if home else ""
+    return _page(
+        title, _fill("message.html", title=title, sentence=_as_sentence(sentence), safe={"back": back})
+    )
+
+
+def _as_sentence(text: str) -> str:
+    """An error's message, which begins small and ends without a point, as a person reads it."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def relative(at: float | None, now: float) -> str:
@@ -97,7 +116,3 @@ def relative(at: float | None, now: float) -> str:
     size, unit = next(((size, unit) for size, unit in _UNITS if distance >= size), (1, "s"))
     amount = f"{int(distance // size)} {unit}"
     return f"in {amount}" if at >= now else f"{amount} ago"
-
-
-def clock(now: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(now))

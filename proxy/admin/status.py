@@ -1,117 +1,121 @@
-"""The health of every account, as /api/status, /readyz, the page and the `status` command show it."""
+"""/api/status (version 1): what is said of an account. Pure."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final, TypedDict
 
+from proxy.clock import Clock
 from proxy.config.model import Config
-from proxy.store.base import Key
 from proxy.tokens.account import Account
-from proxy.tokens.manager import TokenManager
+from proxy.tokens.life import TokenState
 
-PAGE: Final = 500  # accounts in one answer of /api/status
-SERVING: Final = frozenset({"valid", "stale"})
-REASONS: Final = {  # why the state is what it is, for a person; by the state
-    "valid": "",
+REASONS: Final[dict[TokenState, str]] = {  # why an account is not simply valid
     "stale": "a refresh is due",
     "expired": "the access token has expired",
     "login_required": "the authorization server refuses the refresh token: log in again",
     "misconfigured": "the authorization server refuses this client: check the configuration",
     "absent": "nobody has logged in yet",
 }
+NO_REFRESH_TOKEN: Final = "the access token has expired, and there is no refresh token: log in again"  # noqa: S105 (a sentence)
+LOGGED_OUT: Final = "logged out"
+OTHER_CLIENT: Final = "what is stored is from another server or client than the configuration names now"
+NOT_ASKED: Final = "not asked for yet"
+UNREADABLE: Final = "its record can't be read: put the store's key back, or see the log"
 
 
-class Health:
-    """Reads the tokens; `draining` is set when the process is about to stop."""
-
-    def __init__(self, config: Config, tokens: TokenManager) -> None:
-        self._config = config
-        self._tokens = tokens
-        self.draining = False
-
-    def accounts(self) -> list[Account]:
-        """All accounts known here, and those that a route names, in the order of their names."""
-        return sorted(self._tokens.accounts(), key=lambda account: account.key)
-
-    def not_ready(self) -> list[dict[str, str]]:
-        """What keeps /readyz from saying yes."""
-        required = {account.key: account for account in self._required()}
-        return [
-            {"credential": key.credential, "account": key.account, "state": account.state()}
-            for key, account in sorted(required.items())
-            if not _can_serve(account)
-        ]
-
-    def _required(self) -> Iterable[Account]:
-        for route in self._config.routes:
-            if isinstance(route.account, str) and self._config.required(route.credential):
-                yield self._tokens.account(route.credential, route.account)
-        for name in self._config.credentials:
-            if self._config.credentials[name].required:
-                yield self._tokens.account(name, "default")
-
-    def status(self, now: float, after: Key | None = None) -> dict[str, Any]:
-        """The document of /api/status (version 1). Times in Unix seconds."""
-        accounts = self.accounts()
-        rest = [account for account in accounts if after is None or account.key > after]
-        shown, more = rest[:PAGE], rest[PAGE:]
-        counts: dict[str, Counter[str]] = {name: Counter() for name in self._config.credentials}
-        for account in accounts:
-            counts[account.key.credential][account.state()] += 1
-        return {
-            "version": 1,
-            "now": now,
-            "ready": not self.draining and not self.not_ready(),
-            "tokens": [self._entry(account) for account in shown],
-            "counts": {name: dict(counter) for name, counter in counts.items()},
-            "next": str(shown[-1].key) if more else None,
-        }
-
-    def _entry(self, account: Account) -> dict[str, Any]:
-        held, last, state = account.held, account.last_refresh, account.state()
-        token = held.token if held.token and held.token.access_token else None
-        refreshing = held.token is not None and held.token.refresh_token is not None
-        needs_login = (
-            state in {"login_required", "absent"} and account.credential.grant == "authorization_code"
-        )
-        return {
-            "credential": account.key.credential,
-            "account": account.key.account,
-            "state": state,
-            "generation": held.generation or None,
-            "issued_at": token.issued_at if token else None,
-            "expires_at": token.expires_at if token else None,
-            "refresh_due_at": held.due_at,
-            "refresh_expires_at": held.token.refresh_expires_at if refreshing and held.token else None,
-            "last_refresh": {"at": last.at, "outcome": last.outcome, "error": last.error or None}
-            if last
-            else None,
-            "failures": account.failures,
-            "reason": _reason(account, state),
-            "login_url": f"{self._config.public_url}/login/{account.key}" if needs_login else None,
-            "routes": [
-                route.name for route in self._config.routes if _uses(route.account, route.credential, account)
-            ],
-        }
+class LastRefresh(TypedDict):
+    at: float | None
+    outcome: str | None
+    error: str | None
 
 
-def _can_serve(account: Account) -> bool:
-    if account.state() in SERVING:
+class Entry(TypedDict):
+    """One account. Times are Unix seconds."""
+
+    credential: str
+    account: str
+    state: TokenState
+    generation: int  # 0: nothing was ever stored
+    issued_at: float | None
+    expires_at: float | None
+    refresh_due_at: float | None
+    refresh_expires_at: float | None
+    last_refresh: LastRefresh
+    failures: int
+    reason: str | None
+    login_url: str | None
+    routes: list[str]
+
+
+class Status(TypedDict):
+    """The document."""
+
+    version: int
+    now: float
+    ready: bool
+    tokens: list[Entry]
+    counts: dict[str, dict[str, int]]
+    next: str | None  # for `?after=`
+
+
+def entry(account: Account, config: Config, clock: Clock, *, unreadable: bool = False) -> Entry:
+    held, token, last = account.held, account.held.token, account.last_refresh
+    shown = token if token is not None and token.access_token is not None else None
+    return {
+        "credential": account.key.credential,
+        "account": account.key.account,
+        "state": account.state(),
+        "generation": held.generation,
+        "issued_at": shown.issued_at if shown else None,
+        "expires_at": shown.expires_at if shown else None,
+        "refresh_due_at": held.due_at,
+        "refresh_expires_at": token.refresh_expires_at if token else None,
+        "last_refresh": {
+            "at": last.at if last else None,
+            "outcome": last.outcome if last else None,
+            "error": (last.error or None) if last else None,
+        },
+        "failures": account.failures,
+        "reason": UNREADABLE if unreadable else _reason(account),
+        "login_url": f"{config.public_url}/login/{account.key}" if _wants_login(account, clock) else None,
+        "routes": [route.name for route in config.routes if _uses(route.account, route.credential, account)],
+    }
+
+
+def is_usable(account: Account, clock: Clock) -> bool:
+    """Whether its access token can be attached now, whatever became of its refresh."""
+    return clock.boot() < account.usable_until
+
+
+def can_serve(account: Account, clock: Clock) -> bool:
+    """For /readyz: a good token, or a server that was not yet asked for one and needs nobody for it."""
+    if is_usable(account, clock):
         return True
-    return account.credential.grant == "client_credentials" and account.can_refresh and account.failures == 0
+    untried = account.failures == 0 and account.can_refresh
+    return account.credential.grant == "client_credentials" and untried
+
+
+def _wants_login(account: Account, clock: Clock) -> bool:
+    if account.credential.grant != "authorization_code":
+        return False
+    return account.state() == "login_required" or not (account.can_refresh or is_usable(account, clock))
+
+
+def _reason(account: Account) -> str | None:
+    state, held, failure = account.state(), account.held, account.failure
+    if failure is not None and state in {"stale", "expired", "misconfigured"}:
+        return f"{REASONS[state]} (the last refresh failed: {failure.error})"
+    if state == "expired" and not account.can_refresh:
+        return NO_REFRESH_TOKEN
+    if state != "absent":
+        return REASONS.get(state)
+    if held.state == "logged_out":
+        return LOGGED_OUT
+    if account.can_refresh:
+        return NOT_ASKED
+    return OTHER_CLIENT if held.generation else REASONS[state]
 
 
 def _uses(wanted: object, credential: str, account: Account) -> bool:
-    return credential == account.key.credential and (
-        not isinstance(wanted, str) or wanted == account.key.account
-    )
-
-
-def _reason(account: Account, state: str) -> str | None:
-    if state in {"stale", "expired"} and account.failure is not None:
-        return f"the last refresh failed: {account.failure.error}"
-    if state == "absent" and account.credential.grant != "authorization_code":
-        return "not asked for yet"
-    return REASONS[state] or None
+    fits = wanted == account.key.account if isinstance(wanted, str) else True
+    return fits and credential == account.key.credential

@@ -1,7 +1,7 @@
 """`token-proxy login`: the first tokens, by whichever way the redirect can come back.
 
 A running server takes the callback; where none runs and public_url is on this machine, the command listens
-there itself; else, and always beside it with --no-browser, the person pastes the redirect URL.
+there itself. Where neither is certain, the person may also paste the redirect URL.
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ import sys
 import threading
 import webbrowser
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from proxy import tasks
 from proxy.admin.app import callback_application
-from proxy.commands.tokens import key_of
+from proxy.commands.status import ask_server
+from proxy.commands.tokens import check_kept, key_of
 from proxy.config.address import Address
-from proxy.config.model import Config
+from proxy.config.model import Config, ListenerTLS
 from proxy.errors import LoginFailed
 from proxy.listen import CannotListen, listen
 from proxy.oauth.authorize import callback_parameters
 from proxy.relay.admission import Hosts
 from proxy.state import State, open_state
-from proxy.store.base import Key
 from proxy.tokens.logins import TIME_TO_LOG_IN, Begun
 
-LINGER: Final = 0.2  # seconds for the browser to get its page before the command ends
+PAGE_GRACE: Final = 2.0  # seconds for the browser to get its last page
 Say = Callable[[str], object]
 
 
@@ -42,8 +43,9 @@ async def exchange_code(
     verifier: str | None,
     say: Say,
 ) -> int:
-    """Raises LoginFailed, StoreError, UnknownAccount."""
+    """Raises LoginFailed, StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
+    check_kept(config)
     async with open_state(config) as state:
         await state.logins.exchange(key, code, redirect_uri or state.logins.redirect_uri, verifier)
     say(f"logged in: {key} has tokens")
@@ -51,90 +53,99 @@ async def exchange_code(
 
 
 async def log_in(config: Config, credential: str, account: str, say: Say, *, open_browser: bool) -> int:
-    """Raises LoginFailed, StoreError, UnknownAccount."""
+    """Raises LoginFailed, StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
-    if config.store.url == "memory:":
-        raise LoginFailed("the store is memory:, which no other process shares: log in on the status page")
-    async with open_state(config) as state:
-        begun = await state.logins.begin(key, browser="")
-        async with _callback_listener(state) as callback_comes:
-            by_browser = open_browser and callback_comes and webbrowser.open(begun.url)
-            _explain(begun, say, by_browser=by_browser)
-            await _finish(state, begun, paste=not by_browser, callback_comes=callback_comes)
+    check_kept(config)
+    async with open_state(config) as state, _callback_listener(state) as listening:
+        begun, redirect_uri = await state.logins.begin(key, browser=""), state.logins.redirect_uri
+        opened = open_browser and await asyncio.to_thread(_open_in_browser, begun.url)
+        say("Your browser shows the login. If not, open this URL:" if opened else "Open this URL and log in:")
+        say(begun.url)
+        ends = [tasks.spawn(state.logins.outcome(begun.state), "wait for the callback")]
+        if not (opened and listening):
+            say(f"If nothing happens here after that, paste the URL you were sent to ({redirect_uri}?...):")
+            ends.append(tasks.spawn(_pasted(state, begun, say, listening=listening), "wait for a pasted URL"))
+        if failure := await _first(ends):
+            raise LoginFailed(failure)
     say(f"logged in: {key} has tokens")
     return 0
 
 
-def _explain(begun: Begun, say: Say, *, by_browser: bool) -> None:
-    if by_browser:
-        say("Your browser shows the login. If it does not, open this URL:")
-        say(begun.url)
-        return
-    say("Open this URL in a browser and log in:")
-    say(begun.url)
-    say("Then paste here the URL that you are sent to (if this command does not notice by itself):")
+def _open_in_browser(url: str) -> bool:
+    """`webbrowser` starts a program with the URL as an argument, through no shell."""
+    return urlsplit(url).scheme in {"http", "https"} and webbrowser.open(url)
 
 
-async def _finish(state: State, begun: Begun, *, paste: bool, callback_comes: bool) -> None:
-    """Wait until the callback has come, or the person has pasted it. Raises LoginFailed."""
-    told = tasks.spawn(state.logins.outcome(begun.state), "wait for the callback")
-    pasted = (
-        tasks.spawn(_pasted(state, callback_comes=callback_comes), "wait for a pasted URL") if paste else None
-    )
-    waiting = [task for task in (told, pasted) if task is not None]
+async def _first(ends: list[asyncio.Task[str]]) -> str:
+    """How the login ended: "" or why it failed."""
     try:
-        done, _ = await asyncio.wait(waiting, timeout=TIME_TO_LOG_IN, return_when=asyncio.FIRST_COMPLETED)
-        if not done:
-            raise LoginFailed("nobody logged in within ten minutes")
-        if pasted in done:
-            await pasted
-            return
-        if outcome := await told:
-            raise LoginFailed(outcome)
+        done, _ = await asyncio.wait(ends, timeout=TIME_TO_LOG_IN, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await tasks.cancel(*waiting)
+        await tasks.cancel(*ends)
+    return done.pop().result() if done else "nobody logged in within ten minutes: run the command again"
 
 
-async def _pasted(state: State, *, callback_comes: bool) -> Key:
-    while line := await _read_line():
+async def _pasted(state: State, begun: Begun, say: Say, *, listening: bool) -> str:
+    """Wait for the redirect URL on stdin, and end the login with it."""
+    lines = _lines_of_stdin()
+    while line := await lines.get():
+        parameters = callback_parameters(line)
+        if parameters.get("state") == begun.state:
+            return await _finish(state, parameters)
         if line.strip():
-            return await state.logins.finish(callback_parameters(line), browser="")
-    if callback_comes:
-        await asyncio.Event().wait()  # no terminal to paste into: the callback decides
-    raise LoginFailed("no redirect URL was given")
+            say("That is not the URL of this login. Paste all of it, from its http to its end:")
+    if listening or await ask_server(state.config):
+        await asyncio.Event().wait()  # nobody pastes anything; the callback decides
+    return "no redirect URL was pasted, and no server runs to take it: start one, or paste the URL"
 
 
-def _read_line() -> asyncio.Future[str]:
-    """A line of stdin, read in a thread that does not keep the process from ending."""
+async def _finish(state: State, parameters: dict[str, str]) -> str:
+    try:
+        await state.logins.finish(parameters, browser="")
+    except LoginFailed as error:
+        return str(error)
+    return ""
+
+
+def _lines_of_stdin() -> asyncio.Queue[str]:
+    """Lines as they come, then "".
+
+    A thread reads them, not through sys.stdin: the interpreter can't end while that is being read.
+    """
     loop = asyncio.get_running_loop()
-    line: asyncio.Future[str] = loop.create_future()
-
-    def tell(text: str) -> None:
-        if not line.done():
-            line.set_result(text)
+    lines: asyncio.Queue[str] = asyncio.Queue()
 
     def read() -> None:
-        loop.call_soon_threadsafe(tell, sys.stdin.readline())
+        with suppress(RuntimeError), open(sys.stdin.fileno(), errors="replace", closefd=False) as stdin:
+            for line in stdin:
+                loop.call_soon_threadsafe(lines.put_nowait, line)
+            loop.call_soon_threadsafe(lines.put_nowait, "")  # RuntimeError: the command has ended meanwhile
 
     threading.Thread(target=read, name="read stdin", daemon=True).start()
-    return line
+    return lines
 
 
 @asynccontextmanager
 async def _callback_listener(state: State) -> AsyncIterator[bool]:
-    """Listen where the redirect will arrive, unless a server does already. Yields whether it will be noticed."""
-    address = state.config.callback_address
-    if address is None:
+    """Listen where the redirect will arrive. Yields False where that can't be, or a server does already."""
+    config = state.config
+    address = config.callback_address
+    needs_certificate = config.public_url.startswith("https:") and config.server.admin_tls is None
+    if address is None or needs_certificate:
         yield False
         return
-    runner = web.AppRunner(callback_application(state, Hosts([address.host])), access_log=None)
+    application = callback_application(state, Hosts([address.host]))
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=PAGE_GRACE)
     await runner.setup()
     try:
-        await listen(runner, Address(address.host, address.port), state.config.server.admin_tls)
-    except CannotListen:
-        pass  # a server has it: the callback is noticed through the store
-    try:
-        yield True
-        await asyncio.sleep(LINGER)
+        yield await _listens(runner, address, config.server.admin_tls)
     finally:
         await runner.cleanup()
+
+
+async def _listens(runner: web.AppRunner, address: Address, tls: ListenerTLS | None) -> bool:
+    try:
+        await listen(runner, address, tls)
+    except CannotListen:
+        return False
+    return True

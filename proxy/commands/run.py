@@ -9,8 +9,9 @@ from proxy.config.model import Config
 
 
 async def run_server(config: Config) -> int:
-    """Raises StoreError, CannotListen."""
+    """Raises StoreError, CannotListen, ConfigError."""
     stop = asyncio.Event()
     worker.stop_on_signals(stop)
-    await worker.serve(config, stop)
+    async with worker.serving(config):
+        await stop.wait()
     return 0

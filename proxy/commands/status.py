@@ -5,36 +5,37 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
+import click
 
+from proxy.admin.health import Health
 from proxy.admin.pages import relative
-from proxy.admin.status import Health
+from proxy.admin.status import Entry, Status
 from proxy.config.model import Config
 from proxy.state import open_state
 
 PATIENCE: Final = 2.0  # seconds for a server on this machine to answer
 EVERY: Final = 2.0  # seconds, with --watch
-COLUMNS: Final = ("Credential", "Account", "State", "Expires", "Refresh due", "Routes", "")
-STYLES: Final = {"valid": "green", "stale": "green", "expired": "yellow", "absent": "yellow"}
+COLUMNS: Final = ("CREDENTIAL", "ACCOUNT", "STATE", "EXPIRES", "REFRESH DUE", "ROUTES", "")
+COLOURS: Final = {"valid": "green", "stale": "green", "expired": "yellow", "absent": "yellow"}
 Say = Callable[[str], object]
 
 
 async def show_status(config: Config, say: Say, *, as_json: bool, watch: bool) -> int:
     """Returns 3 if an account needs a login. Raises StoreError."""
     while True:
-        status = await _ask_server(config) or await _ask_store(config)
+        status = await ask_server(config) or await _ask_store(config)
         say(json.dumps(status, indent=2) if as_json else _table(status))
         if not watch:
             break
         await asyncio.sleep(EVERY)
-    needs_login = any(entry["login_url"] for entry in status["tokens"])
-    return 3 if needs_login else 0
+    return 3 if any(_needs_login(entry) for entry in status["tokens"]) else 0
 
 
-async def _ask_server(config: Config) -> dict[str, Any] | None:
-    """None if no server runs there."""
+async def ask_server(config: Config) -> Status | None:
+    """What the server of this configuration says; None if none runs here."""
     address = config.server.admin
     scheme = "https" if config.server.admin_tls else "http"
     connector = aiohttp.UnixConnector(address.path) if address.is_unix else None
@@ -43,37 +44,52 @@ async def _ask_server(config: Config) -> dict[str, Any] | None:
     try:
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
-            session.get(f"{url}/api/status", ssl=False) as response,
+            # Not verified: nothing is sent, and the certificate names what browsers call this server.
+            session.get(f"{url}/api/status", ssl=False, allow_redirects=False) as response,
         ):
-            status: dict[str, Any] = await response.json()
-            return status if status.get("version") == 1 else None
-    except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError):
+            return _ours(await response.json(), config)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None
 
 
-async def _ask_store(config: Config) -> dict[str, Any]:
+def _ours(status: Any, config: Config) -> Status | None:
+    """Another program may have the address, or a server with another configuration."""
+    ours = isinstance(status, dict) and status.get("version") == 1
+    return cast("Status", status) if ours and set(status["counts"]) == set(config.credentials) else None
+
+
+async def _ask_store(config: Config) -> Status:
     async with open_state(config) as state:
         await state.tokens.start()
-        return Health(config, state.tokens).status(state.clock.wall())
+        return await Health(state).status()
 
 
-def _table(status: dict[str, Any]) -> str:
-    from rich.console import Console
-    from rich.table import Table
+def _needs_login(entry: Entry) -> bool:
+    return entry["state"] == "login_required" or entry["login_url"] is not None
 
-    table = Table(*COLUMNS, box=None)
-    for entry in status["tokens"]:
-        style = STYLES.get(entry["state"], "red")
-        table.add_row(
-            entry["credential"],
-            entry["account"],
-            f"[{style}]{entry['state']}[/]",
-            relative(entry["expires_at"], status["now"]),
-            relative(entry["refresh_due_at"], status["now"]),
-            ", ".join(entry["routes"]),
-            entry["reason"] or "",
-        )
-    console = Console()
-    with console.capture() as capture:
-        console.print(table if status["tokens"] else "no credentials in use")
-    return capture.get().rstrip()
+
+def _table(status: Status) -> str:
+    if not status["tokens"]:
+        return "the configuration has no credentials yet"
+    rows = [COLUMNS, *(_row(entry, status["now"]) for entry in status["tokens"])]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _row(entry: Entry, now: float) -> tuple[str, ...]:
+    return (
+        entry["credential"],
+        entry["account"],
+        entry["state"].replace("_", " "),
+        relative(entry["expires_at"], now),
+        relative(entry["refresh_due_at"], now),
+        ", ".join(entry["routes"]),
+        entry["reason"] or "",
+    )
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+    if row is not COLUMNS:
+        cells[2] = click.style(cells[2], fg=COLOURS.get(row[2], "red"))  # plain where this is no terminal
+    return "  ".join(cells).rstrip()

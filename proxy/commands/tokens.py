@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from proxy.config.model import Config
@@ -17,30 +18,49 @@ class UnknownAccount(ProxyError):
     """The command names a credential or account that can't be."""
 
 
+class NothingKept(ProxyError):
+    """What the command changes would be gone when it ends."""
+
+
 def key_of(config: Config, credential: str, account: str) -> Key:
     """Raises UnknownAccount."""
     if credential not in config.credentials:
         known = ", ".join(sorted(config.credentials)) or "none"
-        raise UnknownAccount(f"the configuration has no credential {credential!r}; it has: {known}")
+        raise UnknownAccount(
+            f"the configuration has no credential {credential!r}: name one of those it has ({known})"
+        )
     if not ACCOUNT_NAME.fullmatch(account):
         raise UnknownAccount(
-            "an account's name is letters, digits and . _ @ + - (and begins with a letter or digit)"
+            "that is no account's name: use letters, digits and . _ @ + -, beginning with a letter or digit"
         )
     return Key(credential, account)
+
+
+def check_kept(config: Config) -> None:
+    """Raises NothingKept."""
+    if config.store.url == "memory:":
+        raise NothingKept(
+            f"the store is memory:, which no other process shares: use the page {config.public_url}/"
+        )
 
 
 async def print_token(config: Config, credential: str, account: str, say: Say) -> int:
     """Raises TokenError, StoreError, UnknownAccount."""
     key = key_of(config, credential, account)
     async with open_state(config) as state:
-        served = await state.tokens.get(state.tokens.account(*key))
+        wanted = state.tokens.account(*key)
+        served = await state.tokens.get(wanted)
+        if wanted.flight is not None:  # a refresh is due: some servers end the old token with it
+            await asyncio.wait((wanted.flight,), timeout=config.limits.token_wait)
+            served = state.tokens.ready(wanted) or served
     say(served.authorization.decode("ascii").removeprefix("Bearer "))
     return 0
 
 
 async def log_out(config: Config, credential: str, account: str, say: Say) -> int:
-    """Raises StoreError, UnknownAccount."""
+    """Raises StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
+    check_kept(config)
     async with open_state(config) as state:
         await state.logins.log_out(key)
     say(f"logged out of {key}")

@@ -17,9 +17,9 @@ from typing import Final
 
 import aiohttp
 
-from proxy import logs, tasks, worker
+from proxy import logs, worker
 from proxy.config.load import load
-from proxy.config.model import Config, Log
+from proxy.config.model import Config
 from proxy.demo.api import api_application
 from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.clients import Client
@@ -35,6 +35,9 @@ CONFIG: Final = """\
 listen = "127.0.0.1:{data}"
 admin = "127.0.0.1:{admin}"
 state_dir = "{state}"
+
+[log]
+format = "text"
 
 [credentials.person]
 issuer = "{issuer}"
@@ -91,20 +94,12 @@ async def run_demo(say: Say) -> int:
         running(api_application(server.active, server.expires_in)) as api,
         _configuration(secret, data=data, admin=admin, issuer=issuer, api=api) as config,
     ):
-        logs.set_up(Log(level="info", format="text"))
-        await _serve(config, stop, say)
+        logs.set_up(config.log)
+        async with worker.serving(config) as state:
+            await log_in(state)
+            say(WELCOME.format(person=PERSON, data=f"http://127.0.0.1:{data}", admin=config.public_url))
+            await stop.wait()
     return 0
-
-
-async def _serve(config: Config, stop: asyncio.Event, say: Say) -> None:
-    started: asyncio.Future[State] = asyncio.get_running_loop().create_future()
-    serving = tasks.spawn(worker.serve(config, stop, started.set_result), "serve")
-    await asyncio.wait((serving, started), return_when=asyncio.FIRST_COMPLETED)
-    if started.done():
-        await log_in(started.result())
-        data, admin = config.server.listen[0], config.server.admin
-        say(WELCOME.format(person=PERSON, data=f"http://{data}", admin=f"http://{admin}"))
-    await serving
 
 
 async def log_in(state: State) -> None:

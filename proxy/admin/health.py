@@ -1,0 +1,144 @@
+"""The health of every account, as /api/status, /readyz, /metrics, the page and the `status` command show it.
+
+Memory knows best: it has met failures that no record tells of. It does not know all accounts where there
+are very many; for those the store is asked, a page at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final, TypedDict
+
+from proxy.admin.status import Status, can_serve, entry
+from proxy.config.model import Config
+from proxy.errors import StoreError, TokenError
+from proxy.metrics import Counts
+from proxy.state import State
+from proxy.store.base import Key, Record
+from proxy.tokens.account import Account
+from proxy.tokens.life import TokenState
+
+PAGE: Final = 500  # records behind one answer of /api/status
+
+
+class NotReady(TypedDict):
+    """A reason in /readyz."""
+
+    credential: str
+    account: str
+    state: TokenState
+
+
+class Health:
+    """Reads the tokens; `draining` is set when the process is about to stop."""
+
+    def __init__(self, state: State) -> None:
+        self._config = state.config
+        self._clock = state.clock
+        self._store = state.store
+        self._tokens = state.tokens
+        self._named = frozenset(_named(state.config))
+        self._required = sorted(set(_required(state.config)))
+        self.draining = False
+
+    @property
+    def ready(self) -> bool:
+        return not self.draining and not self.not_ready()
+
+    def not_ready(self) -> list[NotReady]:
+        """The required accounts that can't serve."""
+        accounts = [self._tokens.account(*key) for key in self._required]
+        return [
+            {"credential": account.key.credential, "account": account.key.account, "state": account.state()}
+            for account in accounts
+            if not can_serve(account, self._clock)
+        ]
+
+    async def status(self, after: Key | None = None) -> Status:
+        """A page of the accounts behind `after`, and the numbers of all."""
+        known = self._known()
+        records = await self._records(after)
+        last = records[-1].key if len(records) == PAGE else None
+        stored = {
+            record.key: record for record in records if record.key.credential in self._config.credentials
+        }
+        here = {key for key in known if (after is None or key > after) and (last is None or key <= last)}
+        entries = []
+        for key in sorted(here | stored.keys()):
+            unreadable = key in stored and stored[key].state == "unreadable"
+            account = known.get(key) or await self._look_at(key, readable=not unreadable)
+            entries.append(entry(account, self._config, self._clock, unreadable=unreadable))
+        counts = await self.counts()
+        return {
+            "version": 1,
+            "now": self._clock.wall(),
+            "ready": self.ready,
+            "tokens": entries,
+            "counts": {credential: dict(states) for credential, states in counts.items()},
+            "next": str(last) if last else None,
+        }
+
+    async def counts(self) -> Counts:
+        """How many accounts are in each state: from memory where it knows them all, else from the store."""
+        counts: dict[str, Counter[str]] = {name: Counter() for name in self._config.credentials}
+        for account in self._known().values():
+            counts[account.key.credential][account.state()] += 1
+        try:
+            stored = await self._store.counts(self._clock.wall())
+        except StoreError:
+            return counts
+        for credential, states in stored.items():
+            if credential in counts and sum(states.values()) > counts[credential].total():
+                counts[credential] = _as_states(states)
+        return counts
+
+    def _known(self) -> dict[Key, Account]:
+        """The accounts in memory, and those that the configuration names."""
+        for key in self._named:
+            self._tokens.account(*key)
+        return {account.key: account for account in self._tokens.accounts()}
+
+    async def _records(self, after: Key | None) -> list[Record]:
+        try:
+            return await self._store.page(after, PAGE)
+        except StoreError:
+            return []  # what is in memory is served on, and shown
+
+    async def _look_at(self, key: Key, *, readable: bool) -> Account:
+        """An account that memory does not hold, and that is not to stay there."""
+        account = Account(key, self._config.credentials[key.credential], self._clock)
+        try:
+            if readable:
+                await self._tokens.load(account)
+        except TokenError:
+            return account  # the store failed a moment after it gave the page
+        return account
+
+
+def _named(config: Config) -> Iterator[Key]:
+    """What the configuration itself names: the accounts of routes, and of credentials that no route uses."""
+    routed = {route.credential for route in config.routes}
+    for route in config.routes:
+        if isinstance(route.account, str):
+            yield Key(route.credential, route.account)
+    for name in config.credentials:
+        if name not in routed:
+            yield Key(name, "default")
+
+
+def _required(config: Config) -> Iterator[Key]:
+    """What /readyz waits for: the fixed accounts of a required credential, or `default` if it has none."""
+    for name in filter(config.required, config.credentials):
+        accounts = [route.account for route in config.routes if route.credential == name]
+        fixed = {account for account in accounts if isinstance(account, str)}
+        for account in fixed or {"default"}:
+            yield Key(name, account)
+
+
+def _as_states(stored: Mapping[str, int]) -> Counter[str]:
+    """The store's words for states -> ours."""
+    states: Counter[str] = Counter()
+    for state, count in stored.items():
+        states["absent" if state in {"logged_out", "unreadable"} else state] += count
+    return states
