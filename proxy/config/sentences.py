@@ -29,7 +29,6 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
     "model_type": "not a table - [ … ] on a line of its own, or {{ … }} is meant",
     "model_attributes_type": "not a table - [ … ] on a line of its own, or {{ … }} is meant",
     "finite_number": "not a number that can be used - digits are meant",
-    "too_short": "an empty list - at least one is meant",
     "greater_than": "too small - more than {gt:g} is meant",
     "less_than_equal": "too large - at most {le:g} is meant",
 }

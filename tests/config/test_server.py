@@ -26,7 +26,7 @@ SERVER = [
     ('listen = "8080"', [f"2:10: {NOT_ADDRESS}"]),
     ("listen = 8080", ["2:10: not a list - [ … ] is meant"]),
     ("listen = [8080]", [f"2:11: {NOT_TEXT}"]),
-    ("listen = []", ["2:10: an empty list - at least one is meant"]),
+    ("listen = []", ["2:10: an empty list - at least one address is meant"]),
     ('admin = "10.0.0.1:8081"', [f"2:9: {NETWORK}"]),
     (
         'admin = "unix:/run/admin.sock"',

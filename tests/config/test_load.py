@@ -1,0 +1,134 @@
+"""Which file is read, what can be wrong with it as a file, and what a report of its faults looks like."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from proxy.config import load as module
+from proxy.config.load import find_config, load
+from proxy.errors import ConfigError
+
+from .conftest import Complaints, Load
+
+NOT_TOML = [  # the place is ours to tell, the words are tomllib's and change with Python
+    ("listen = \n", "1:10: not TOML: "),
+    ("[server]\nlisten = 'x\n", "2:12: not TOML: "),
+    ("[server]\nlisten = [\n 'x',\n", "3:6: not TOML: "),
+    ("[server]\n[server]\n", "2:8: not TOML: "),
+    ("a = 1\r\nb = \r\n", "2:5: not TOML: "),
+    ("a = 1\na = 2\n", "2:6: not TOML: "),
+]
+NOT_TEXT = [
+    (b"\xef\xbb\xbf[server]\n", "1:1: begins with a byte order mark - save the file without"),
+    (b"[server]\n# \xc3\xa4 \xff\n", "2:5: not UTF-8 - save the file as UTF-8"),
+    ("[server]\n".encode("utf-16"), "1:1: not UTF-8 - save the file as UTF-8"),
+    (b"a = " + b"[" * 5000, "1:1: nested too deeply - a table or two are meant"),
+    (
+        b"a = " + b"9" * 5000,
+        "1:1: not TOML that can be read: a number is too long - fewer digits are meant",
+    ),
+]
+EVERYTHING_WRONG = """\
+[server]
+lisen = "127.0.0.1:8080"
+
+[credentials.crm]
+grant = "client_credential"
+issuer = "http://login.example"
+
+[[routes]]
+\tpath = "/crm/"
+upstream = "http://api.example"
+credential = "crn"
+"""
+REPORT = """\
+{file}:2:1: unknown key 'lisen' - did you mean 'listen'?
+    2 | lisen = ***
+      | ^
+{file}:4:1: client_id is missing - this table needs it
+    4 | [credentials.crm]
+      | ^
+{file}:5:9: not one of the choices - "authorization_code", "refresh_token" or "client_credentials" is meant
+    5 | grant = "client_credential"
+      |         ^
+{file}:6:10: http would show secrets to the network - https is meant (http on loopback only)
+    6 | issuer = "http://login.example"
+      |          ^
+{file}:9:9: not a path prefix - /name or /name/name is meant, without a slash at the end
+    9 |  path = "/crm/"
+      |         ^
+{file}:10:12: http would show the token to the network - https is meant, or plaintext = true
+   10 | upstream = "http://api.example"
+      |            ^
+{file}:11:14: there is no credential 'crn' - did you mean 'crm'?
+   11 | credential = "crn"
+      |              ^"""
+
+
+def test_every_fault_is_reported_at_once_with_its_line(load_text: Load, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as report:
+        load_text(EVERYTHING_WRONG)
+    assert str(report.value) == REPORT.format(file=tmp_path / "config.toml")
+
+
+@pytest.mark.parametrize(("text", "expected"), NOT_TOML)
+def test_what_is_no_toml_has_its_place(text: str, expected: str, complaints: Complaints) -> None:
+    (complaint,) = complaints(text)
+    assert complaint.startswith(expected)
+
+
+@pytest.mark.parametrize(("content", "expected"), NOT_TEXT)
+def test_what_is_no_text_has_its_place(content: bytes, expected: str, complaints: Complaints) -> None:
+    assert complaints(content) == [expected]
+
+
+def test_lines_may_end_as_on_windows(complaints: Complaints) -> None:
+    assert complaints("[log]\r\n\r\nlevel = 1 \r\n")[0].startswith("3:9: not one of the choices")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("none.toml", "no such file or directory"),
+        (".", "is a directory"),
+        ("a/b", "no such file or directory"),
+    ],
+)
+def test_a_file_that_can_not_be_read_is_one_fault(name: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as report:
+        load(tmp_path / name, {})
+    assert str(report.value) == f"{tmp_path / name}:1:1: {reason} - give the configuration with -c FILE"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_forbidden_file_is_one_fault(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.touch(mode=0)
+    with pytest.raises(ConfigError, match="permission denied"):
+        load(path, {})
+
+
+def test_the_configuration_knows_its_file(load_text: Load, tmp_path: Path) -> None:
+    assert load_text("").config.path == tmp_path / "config.toml"
+
+
+def test_a_given_file_is_taken_even_if_it_is_not_there() -> None:
+    assert find_config(Path("given.toml"), {"TOKEN_PROXY_CONFIG": "other.toml"}) == Path("given.toml")
+
+
+def test_the_first_file_that_exists_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named, here, system = (tmp_path / name for name in ("named.toml", "here.toml", "system.toml"))
+    monkeypatch.setattr(module, "PLACES", (here, system))
+    environ = {"TOKEN_PROXY_CONFIG": str(named)}
+    for place in (system, here, named):
+        place.touch()
+        assert find_config(None, environ) == place
+
+
+def test_without_any_file_all_places_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PLACES", (tmp_path / "a", tmp_path / "b"))
+    with pytest.raises(ConfigError) as report:
+        find_config(None, {"TOKEN_PROXY_CONFIG": "/none.toml"})
+    for place in ("$TOKEN_PROXY_CONFIG (/none.toml)", str(tmp_path / "a"), str(tmp_path / "b"), "-c FILE"):
+        assert place in str(report.value)

@@ -1,0 +1,91 @@
+"""Values that come from the environment or from files."""
+
+from pathlib import Path
+
+import pytest
+
+from proxy.secret import Secret
+
+from .conftest import Complaints, Load
+
+CREDENTIAL = '[credentials.crm]\nclient_id = "app"\nissuer = "https://login.example"\n'
+FILES = [  # content, the secret
+    (b"s3cret", "s3cret"),
+    (b"s3cret\n", "s3cret"),
+    (b"s3cret\r\n", "s3cret"),
+    (b"s3cret\n\n", "s3cret\n"),
+    (b" s3cret ", " s3cret "),
+    (" sécret".encode(), " sécret"),
+]
+BAD_FILES = [
+    (b"", "{file} is empty - a file with the secret is meant"),
+    (b"\n", "{file} is empty - a file with the secret is meant"),
+    (b"\xff\xfe", "{file} is not UTF-8 - a text file with the secret is meant"),
+    (b"x" * 65537, "{file} is too large - a file with nothing but the secret is meant"),
+]
+BAD_REFERENCES = [
+    ('{ env = "UNSET" }', "the environment variable UNSET is not set - export it before the start"),
+    ('{ env = "EMPTY" }', "the environment variable EMPTY is not set - export it before the start"),
+    ('{ env = "ODD" }', "the environment variable ODD is not UTF-8 - a text is meant"),
+    ('{ file = "" }', "not the name of a file - a path is meant"),
+    ('{ file = "a\\u0000b" }', "not the name of a file - a path is meant"),
+    ('{ file = "~nobody-of-that-name/x" }', "~ stands for no home here - an absolute path is meant"),
+]
+LITERAL = 'a secret in the file itself - { env = "NAME" } or { file = "name" } is meant'
+
+
+@pytest.mark.parametrize(("content", "secret"), FILES)
+def test_a_secret_from_a_file_loses_one_newline(
+    content: bytes, secret: str, load_text: Load, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    config = load_text(CREDENTIAL + 'client_secret = { file = "secret" }').config
+    assert config.credentials["crm"].client_secret == Secret(secret)
+
+
+@pytest.mark.parametrize(("content", "expected"), BAD_FILES)
+def test_a_file_that_holds_no_secret(
+    content: bytes, expected: str, complaints: Complaints, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    found = complaints(CREDENTIAL + 'client_secret = { file = "secret" }')
+    assert found == ["4:17: " + expected.format(file=tmp_path / "secret")]
+
+
+def test_a_file_that_is_not_there(complaints: Complaints, tmp_path: Path) -> None:
+    reason = "can't be read: no such file or directory - a file with the secret is meant"
+    found = complaints(CREDENTIAL + 'client_secret = { file = "none" }')
+    assert found == [f"4:17: {tmp_path}/none {reason}"]
+
+
+@pytest.mark.parametrize(("reference", "expected"), BAD_REFERENCES)
+def test_a_reference_that_leads_nowhere(reference: str, expected: str, complaints: Complaints) -> None:
+    environ = {"EMPTY": "", "ODD": "a\udcff"}
+    assert complaints(CREDENTIAL + f"client_secret = {reference}", environ) == [f"4:17: {expected}"]
+
+
+def test_a_client_id_may_be_referred_to_as_well(load_text: Load) -> None:
+    text = '[credentials.crm]\nclient_id = { env = "ID" }\nissuer = "https://login.example"'
+    assert load_text(text, {"ID": "app"}).config.credentials["crm"].client_id == "app"
+
+
+@pytest.mark.parametrize("value", ["", "a\nb", "a\tb"])
+def test_a_client_id_is_printable(value: str, complaints: Complaints) -> None:
+    text = '[credentials.crm]\nissuer = "https://login.example"\nclient_id = { env = "ID" }'
+    (complaint,) = complaints(text, {"ID": value})
+    assert complaint.startswith("3:13: ")
+
+
+def test_a_literal_secret_is_taken_with_a_warning(load_text: Load) -> None:
+    key = "A" * 43 + "="
+    text = f'{CREDENTIAL}client_secret = "s3cret"\nstore.key = "{key}"'.replace("store.key", "[store]\nkey")
+    loaded = load_text(text)
+    assert loaded.config.credentials["crm"].client_secret == Secret("s3cret")
+    assert [(each.line, each.column, each.message, each.source) for each in loaded.warnings] == [
+        (4, 17, LITERAL, "client_secret = ***"),
+        (6, 7, LITERAL, "key = ***"),
+    ]
+
+
+def test_references_have_no_warning(load_text: Load) -> None:
+    assert load_text(CREDENTIAL + 'client_secret = { env = "S" }', {"S": "s"}).warnings == []

@@ -1,0 +1,126 @@
+"""The JSON Schema, and that the example shows all of it and nothing else."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.config.load import load, schema
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
+ENVIRON = {"OAUTH_CLIENT_ID": "app", "OAUTH_CLIENT_SECRET": "s3cret"}
+SCHEMA = schema()
+
+
+@pytest.fixture(scope="module")
+def whole_example() -> str:
+    """The example with its commented settings: lines that begin with # and no space."""
+    return re.sub(r"^#(?=[\w\[])", "", EXAMPLE.read_text(), flags=re.MULTILINE)
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    name = node.get("$ref", "").removeprefix("#/$defs/")
+    return SCHEMA["$defs"][name] if name else node
+
+
+def keys_of_schema(node: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Dotted; * stands for a name. Tables whose keys are the user's end there, as references do."""
+    node = resolved(node)
+    for choice in (*node.get("oneOf", ()), node.get("items", {})):
+        if "$ref" in choice:
+            yield from keys_of_schema(choice, path)
+    named = node.get("additionalProperties")
+    if isinstance(named, dict) and "$ref" in named:
+        yield from keys_of_schema(named, f"{path}.*")
+    for key, child in node.get("properties", {}).items():
+        yield f"{path}.{key}".removeprefix(".")
+        yield from keys_of_schema(child, f"{path}.{key}".removeprefix("."))
+
+
+def keys_of_toml(data: dict[str, Any], path: str = "") -> Iterator[str]:
+    for key, child in data.items():
+        name = f"{path}.{'*' if path == 'credentials' else key}".removeprefix(".")
+        if path != "credentials":
+            yield name
+        for table in child if isinstance(child, list) else [child]:
+            is_free = key.endswith("_params") or (isinstance(table, dict) and table.keys() <= {"env", "file"})
+            if isinstance(table, dict) and not is_free:
+                yield from keys_of_toml(table, name)
+
+
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from nodes(child)
+
+
+def test_the_example_shows_every_key_and_no_other(whole_example: str) -> None:
+    assert set(keys_of_toml(tomllib.loads(whole_example))) == set(keys_of_schema(SCHEMA))
+
+
+def test_the_example_is_valid_as_it_stands() -> None:
+    loaded = load(EXAMPLE, ENVIRON)
+    assert loaded.warnings == []
+    assert loaded.config.credentials["crm"].grant == "authorization_code"
+
+
+def test_the_example_is_valid_with_all_its_settings(whole_example: str, tmp_path: Path) -> None:
+    for name in re.findall(r'"([\w-]+\.(?:pem|key))"', whole_example):
+        (tmp_path / name).touch()
+    (tmp_path / "mail-refresh-token").write_text("seed\n")
+    (tmp_path / "store.key").write_text("A" * 43 + "=\n")
+    path = tmp_path / "config.toml"
+    path.write_text(whole_example)
+    loaded = load(path, ENVIRON)
+    assert loaded.warnings == []
+    assert loaded.config.server.tls is not None
+
+
+def test_what_the_example_calls_a_default_is_one() -> None:
+    stated = re.compile(r"^(\w+) = (.*?)\s+# default\b", re.MULTILINE)
+    defaults = {
+        key: node["default"] for part in nodes(SCHEMA) for key, node in part.items() if has_default(node)
+    }
+    for key, value in stated.findall(EXAMPLE.read_text()):
+        expected = (
+            "http://127.0.0.1:8081" if key == "public_url" else defaults.get(key, "client_secret_basic")
+        )
+        assert tomllib.loads(f"x = {value}")["x"] == expected, key
+
+
+def has_default(node: Any) -> bool:
+    return isinstance(node, dict) and "default" in node
+
+
+def test_the_limits_of_the_example_are_the_defaults() -> None:
+    limits = tomllib.loads(EXAMPLE.read_text())["limits"]
+    assert limits == {key: node["default"] for key, node in SCHEMA["$defs"]["Limits"]["properties"].items()}
+
+
+def test_every_key_is_described() -> None:
+    for table in SCHEMA["$defs"].values():
+        for key, node in table["properties"].items():
+            assert node.get("description") or resolved(node).get("description"), key
+
+
+def test_the_first_line_names_the_schema() -> None:
+    assert EXAMPLE.read_text().startswith("#:schema config.schema.json\n")
+
+
+def test_a_secret_is_a_text_or_a_reference() -> None:
+    secret = SCHEMA["$defs"]["Credential"]["properties"]["client_secret"]
+    text, *references = secret["oneOf"]
+    assert text == {"type": "string"}
+    assert [reference["required"] for reference in references] == [["env"], ["file"]]
+    assert "default" not in secret
+
+
+def test_the_schema_knows_no_null_and_only_what_may_be_in_the_file() -> None:
+    assert {"type": "null"} not in list(nodes(SCHEMA))
+    assert "path" not in SCHEMA["properties"]
+    assert "name" not in SCHEMA["$defs"]["Credential"]["properties"]
+    assert all(node["additionalProperties"] is False for node in SCHEMA["$defs"].values())
