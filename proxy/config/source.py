@@ -20,7 +20,7 @@ _MEANT: Final = (
     ("Invalid value", 'a text in "quotes", a number, true or false is meant'),
     ("Illegal character", "a quote at the end of the text is meant"),
     ("Unterminated string", "a quote at the end of the text is meant"),
-    ("Expected \"'\"", "a quote at the end of the text is meant"),
+    ('Expected "\'"', "a quote at the end of the text is meant"),
     ("Unclosed array", "a bracket ] at the end of the list is meant"),
     ("Unclosed inline table", "a brace } at the end of the table is meant"),
     ("Cannot overwrite", "each key once is meant"),
