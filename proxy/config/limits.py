@@ -40,7 +40,9 @@ class Limits(Table):
     )
     field_size: Count = Field(32768, description="A header field: the largest tokens and cookies fit.")
     header_size: Count = Field(131072, description="A whole header: four of the largest fields.")
-    fields: Count = Field(200, description="The number of header fields; no browser or gateway sends as many.")
+    fields: Count = Field(
+        200, description="The number of header fields; no browser or gateway sends as many."
+    )
     spool: Count = Field(65536, description="A body up to this size is kept, to be sent again after a 401.")
     connections: Count = Field(
         10000, description="Callers' connections to a process; below the usual limit of open files."
