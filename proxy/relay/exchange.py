@@ -17,26 +17,42 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from proxy import tasks
 from proxy.errors import TokenError
 from proxy.relay import answer, headers
 from proxy.relay.answer import Case, Refusal
 from proxy.relay.body import Body, Chunked, Length, encode_chunk
+from proxy.relay.context import RelayContext
 from proxy.relay.dial import dial
+from proxy.relay.lane import Lane
 from proxy.relay.message import IDEMPOTENT, RequestHead, ResponseHead
 from proxy.relay.target import upstream_path
+from proxy.relay.upload import Upload
 from proxy.relay.upstream import Upstream
 from proxy.tokens.account import Account, Served
 
-if TYPE_CHECKING:
-    from proxy.relay.context import RelayContext
-    from proxy.relay.inbound import Inbound
-    from proxy.relay.lane import Lane
-
 UNAUTHORIZED: Final = 401
 NEVER: Final = float("inf")
+
+
+class Caller(Protocol):
+    """Where the request came from, and where its answer goes (inbound.py)."""
+
+    loop: asyncio.AbstractEventLoop
+    local_address: str
+    is_full: bool
+
+    def write(self, data: bytes) -> None: ...
+
+    def read_on(self, *, wanted: bool) -> None: ...
+
+    def keep(self, data: bytes) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def exchange_done(self, *, close: bool, unread: bool) -> None: ...
 
 
 class Exchange:
@@ -52,17 +68,16 @@ class Exchange:
     answered = False  # the head of an answer is on its way to the caller
     _chunked = False  # how the answer is framed
     _status = 0
-    _bytes_in = 0
     _bytes_out = 0
     deadline = NEVER  # loop time, after which nothing has happened for too long
     over = False
 
-    def __init__(self, caller: Inbound, context: RelayContext, request: RequestHead) -> None:
+    def __init__(self, caller: Caller, context: RelayContext, request: RequestHead) -> None:
         self._caller = caller
         self._context = context
         self._request = request
         self._started = perf_counter()
-        self._spool: list[bytes] | None = []  # the body so far; None once it is too long to be kept
+        self._upload = Upload(request.body, context.limits.spool)
         self._out: list[bytes] = []  # of the answer, until `flush`
         self._closes = not request.keep_alive  # the caller's connection ends with the answer
 
@@ -96,18 +111,11 @@ class Exchange:
 
     def request_data(self, data: bytes) -> None:
         """More of the request's body, and perhaps of what follows it. Raises MalformedBody."""
-        body = self._request.body
-        assert body is not None
-        payload, rest = body.feed(data)
+        framed, rest = self._upload.feed(data)
         if rest:
             self._caller.keep(rest)
-        self._bytes_in += len(payload)
-        if self._spool is not None:
-            self._spool.append(payload)
-            if self._upstream is not None and self._bytes_in > self._context.limits.spool:
-                self._spool = None
         if self._upstream is not None:
-            if framed := self._framed(payload):
+            if framed:
                 self._upstream.write(framed)
             self._expect_answer()
         self._regulate()
@@ -115,21 +123,11 @@ class Exchange:
     @property
     def wants_body(self) -> bool:
         """Whether the request's body is still arriving."""
-        return self._request.body is not None and not self._request.body.done
-
-    def _framed(self, payload: bytes) -> bytes:
-        """A piece of the request's body as it goes upstream, with the end if that has been reached."""
-        body = self._request.body
-        if not isinstance(body, Chunked):
-            return payload
-        chunk = encode_chunk(payload) if payload else b""
-        return chunk + headers.trailers(body.trailers) if body.done else chunk
+        return self._upload.arriving
 
     def _regulate(self) -> None:
         """Read no more from the caller than the upstream takes, or the spool holds until there is one."""
-        full = (
-            self._bytes_in > self._context.limits.spool if self._upstream is None else self._upstream.is_full
-        )
+        full = self._upload.fills_spool if self._upstream is None else self._upstream.is_full
         self._caller.read_on(wanted=not full)
 
     # -- the request goes out
@@ -167,16 +165,11 @@ class Exchange:
     def _send(self, served: Served, upstream: Upstream) -> None:
         """Send what is there of the request; the rest follows as it comes."""
         assert self._lane is not None
-        assert self._spool is not None
         self._served, self._upstream = served, upstream
         head = headers.to_upstream(
             self._request, self._path, self._lane.authority, served.authorization, self._context.via
         )
-        if self._request.body is not None:
-            head += self._framed(b"".join(self._spool))
-        if self._bytes_in > self._context.limits.spool:
-            self._spool = None
-        upstream.start(self, self._request.method, head)
+        upstream.start(self, self._request.method, head + self._upload.begin())
         self._expect_answer()
         if self._request.body is not None:
             self._regulate()
@@ -208,7 +201,7 @@ class Exchange:
         assert self._served is not None
         assert self._upstream is not None
         better = None if self._second else self._context.tokens.reject(self._account, self._served)
-        if better is None or self._spool is None or self.wants_body:
+        if better is None or not self._upload.repeatable:
             self._lane.unauthorized("returned")
             return False
         self._upstream.pause()
@@ -295,8 +288,7 @@ class Exchange:
             self._broken(answer.UPSTREAM_PROTOCOL, "the upstream ended the connection before its answer did")
 
     def _may_send_again(self) -> bool:
-        complete = self._spool is not None and not self.wants_body
-        return complete and not self._second and self._request.method in IDEMPOTENT
+        return self._upload.repeatable and not self._second and self._request.method in IDEMPOTENT
 
     def _broken(self, case: Case, detail: str) -> None:
         """The upstream failed us: our answer if none has begun, else the connection is cut."""
@@ -375,7 +367,7 @@ class Exchange:
                 self._request.method.decode("ascii"),
                 self._status,
                 seconds,
-                self._bytes_in,
+                self._upload.received,
                 self._bytes_out,
                 error,
             )

@@ -9,23 +9,30 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, Protocol, cast
 
 from proxy.relay import answer
 from proxy.relay.answer import Refusal
 from proxy.relay.body import MalformedBody
+from proxy.relay.context import RelayContext
 from proxy.relay.exchange import NEVER, Exchange
+from proxy.relay.lane import Lane
 from proxy.relay.message import END, read_request
-
-if TYPE_CHECKING:
-    from proxy.relay.context import RelayContext
-    from proxy.relay.lane import Lane
-    from proxy.relay.server import RelayServer
 
 HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
 LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
 EMPTY_LINES: Final = b"\r\n\r\n"  # RFC 9112 section 2.2: one before a request is ignored; two, no more
+
+
+class Gate(Protocol):
+    """Who keeps the connections (server.py)."""
+
+    context: RelayContext
+
+    def opened(self, connection: Inbound) -> None: ...
+
+    def closed(self, connection: Inbound) -> None: ...
 
 
 class Inbound(asyncio.Protocol):
@@ -45,7 +52,7 @@ class Inbound(asyncio.Protocol):
         "loop",
     )
 
-    def __init__(self, server: RelayServer, lane: Lane | None) -> None:
+    def __init__(self, server: Gate, lane: Lane | None) -> None:
         self._server = server
         self._lane = lane  # the route that has this listener to itself
         self.loop = asyncio.get_running_loop()

@@ -1,0 +1,61 @@
+"""Blocks of field lines: found and cut without looking at each field."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.relay import fields
+
+BLOCK = b"\r\nHost: a\r\nX-One:  1 \r\nx-one:2\r\nCONNECTION: close\r\nConnection:\tfoo"
+
+
+def test_the_telling_fields_are_found_by_name_in_any_case():
+    assert fields.index_of(BLOCK, fields.OF_REQUEST) == {b"host": [b"a"], b"connection": [b"close", b"foo"]}
+    assert fields.index_of(BLOCK, fields.OF_RESPONSE) == {b"connection": [b"close", b"foo"]}
+
+
+def test_values_of_any_field_come_in_order():
+    assert fields.values(BLOCK, b"x-one") == [b"1", b"2"]
+    assert fields.values(BLOCK, b"x-on") == []
+
+
+def test_lines_are_counted_and_measured():
+    assert fields.count(BLOCK) == 5
+    assert fields.largest(BLOCK) == len(b"CONNECTION: close")
+    assert (fields.count(b""), fields.largest(b"")) == (0, 0)
+
+
+CUT = [  # name of the field, whether the pattern for x-forwarded-for and te cuts it
+    (b"X-Forwarded-For", True),
+    (b"x_forwarded-for", True),
+    (b"_X_FORWARDED_FOR_", True),
+    (b"TE", True),
+    (b"te_", True),
+    (b"Tea", False),
+    (b"Ate", False),
+    (b"X-Forwarded-Fo", False),
+    (b"X-Forwarded-Fork", False),
+]
+
+
+@pytest.mark.parametrize(("name", "cut"), CUT)
+def test_a_line_is_cut_by_its_whole_name_or_its_twin(name, cut):
+    pattern = fields.lines_named([b"x-forwarded-for", b"te"])
+    block = b"\r\nA: te:\r\n%b: 1\r\nB: 2" % name
+    assert pattern.sub(b"", block) == (b"\r\nA: te:\r\nB: 2" if cut else block)
+
+
+def test_a_prefix_cuts_whatever_begins_with_it():
+    pattern = fields.lines_named([b"host"], prefixes=[b"x-forwarded-"])
+    assert (
+        pattern.sub(b"", b"\r\nX-Forwarded-Anything: 1\r\nX_Forwarded_B: 2\r\nX-Forward: 3")
+        == b"\r\nX-Forward: 3"
+    )
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"A", b"te", b"TE", b"x-b"]), st.binary(max_size=6)), max_size=8))
+def test_what_is_not_cut_stays_byte_for_byte(lines):
+    lines = [(name, value.replace(b"\r", b"").replace(b"\n", b"")) for name, value in lines]
+    block = b"".join(b"\r\n%b: %b" % line for line in lines)
+    kept = b"".join(b"\r\n%b: %b" % line for line in lines if line[0].lower() != b"te")
+    assert fields.lines_named([b"te"]).sub(b"", block) == kept
