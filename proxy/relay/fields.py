@@ -8,13 +8,19 @@ over the block costs less than looking at each field, and what is not cut out pa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Concatenate, Final, ParamSpec, TypeVar, cast
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # The fields that decide something here; all others pass unread.
 FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
 TELLING: Final = (b"host", b"expect", b"upgrade", b"via", b"origin", b"sec-fetch-site", b"sec-fetch-mode")
-Index = dict[bytes, list[bytes]]  # name in lower case -> values, in the order they came
+Index = dict[bytes, list[bytes]]  # name in lower case -> values, in the order they came; never changed
+REMEMBERED: Final = 512  # blocks; callers and upstreams send few different ones at a time
+LONGEST: Final = 2048  # bytes of a block that is remembered: a megabyte in all, whatever anybody sends
 
 
 def _any_of(names: Iterable[bytes]) -> re.Pattern[bytes]:
@@ -59,3 +65,16 @@ def lines_named(names: Iterable[bytes], *, prefixes: Iterable[bytes] = ()) -> re
     ]
     alternatives = b"|".join(wanted).replace(rb"\-", b"[-_]")
     return re.compile(rb"\r\n[-_]*(?i:%b)[-_]*:[^\r\n]*" % alternatives)
+
+
+def remembered(function: Callable[Concatenate[bytes, P], T]) -> Callable[Concatenate[bytes, P], T]:
+    """Keep what a pure function of a block said of the last ones: one app's requests differ little.
+
+    What it returns is shared and must not be changed.
+    """
+    quick = cast("Callable[Concatenate[bytes, P], T]", lru_cache(maxsize=REMEMBERED)(function))
+
+    def ask(block: bytes, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return (quick if len(block) <= LONGEST else function)(block, *args, **kwargs)
+
+    return ask

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.relay.fields import Index, lines_named
+from proxy.relay.fields import lines_named, remembered, values
 from proxy.relay.message import RequestHead, ResponseHead
 
 HOP_BY_HOP: Final = frozenset(  # RFC 9110 section 7.6.1; both ways, and in trailers
@@ -40,7 +40,6 @@ NEVER_NOMINATED: Final = frozenset({b"content-length"})  # framing is not a call
 _FROM_CALLER: Final = lines_named(HOP_BY_HOP | REPLACED, prefixes=[FORWARDED])
 _FROM_UPSTREAM: Final = lines_named(HOP_BY_HOP)
 _FROM_TRAILERS: Final = lines_named(HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, prefixes=[FORWARDED])
-_TRIVIAL: Final = ([b"keep-alive"], [b"close"])  # what most Connection fields say: they name no field
 
 
 def to_upstream(request: RequestHead, target: bytes, host: bytes, authorization: bytes, via: bytes) -> bytes:
@@ -49,7 +48,7 @@ def to_upstream(request: RequestHead, target: bytes, host: bytes, authorization:
         request.method,
         target,
         host,
-        _FROM_CALLER.sub(b"", _without_nominated(request.fields, request.index)),
+        _from_caller(request.fields),
         CHUNKED if request.body is not None and request.body.chunked else b"",
         authorization,
         via,
@@ -60,7 +59,7 @@ def to_caller(response: ResponseHead, *, chunked: bool, close: bool) -> bytes:
     """The head of the answer as the caller gets it; `chunked` and `close` are how we frame it."""
     return b"HTTP/1.1 %b%b%b%b\r\n\r\n" % (
         response.status_line,
-        _FROM_UPSTREAM.sub(b"", _without_nominated(response.fields, response.index)),
+        _from_upstream(response.fields),
         CHUNKED if chunked else b"",
         CLOSE if close else b"",
     )
@@ -71,10 +70,18 @@ def trailers(block: bytes) -> bytes:
     return b"0%b\r\n\r\n" % _FROM_TRAILERS.sub(b"", block)
 
 
-def _without_nominated(block: bytes, index: Index) -> bytes:
+@remembered
+def _from_caller(block: bytes) -> bytes:
+    return _FROM_CALLER.sub(b"", _without_nominated(block))
+
+
+@remembered
+def _from_upstream(block: bytes) -> bytes:
+    return _FROM_UPSTREAM.sub(b"", _without_nominated(block))
+
+
+def _without_nominated(block: bytes) -> bytes:
     """Without the fields that Connection names for this hop, on all its lines (RFC 9110 section 7.6.1)."""
-    values = index.get(b"connection")
-    if values is None or values in _TRIVIAL:
-        return block
-    names = {name.strip() for name in b",".join(values).lower().split(b",")} - NEVER_NOMINATED - {b""}
+    options = b",".join(values(block, b"connection")).lower()
+    names = {name.strip() for name in options.split(b",")} - NEVER_NOMINATED - {b""}
     return lines_named(names).sub(b"", block) if names else block

@@ -9,7 +9,9 @@ is given whole: where it ends, no byte of a body has been looked at.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import httptools
@@ -28,6 +30,10 @@ NOT_HTTP: Final = frozenset({b"PRI", b"SOURCE"})  # llhttp knows them for HTTP/2
 _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([^\x00-\x20\x7f]+) HTTP/1\.([01])\r\n")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
 _SILENT: Final = object()  # llhttp tells what it reads to nobody: its verdict is all that is wanted
+
+
+Framing = Callable[[], Body]  # makes the body that a head announces
+Judgement = tuple[Index, Framing | None, bool]  # of a request's fields: values, body, keeps the connection
 
 
 class MalformedAnswer(Exception):
@@ -81,14 +87,18 @@ def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
     line = _REQUEST_LINE.match(data)
     if line is None or line[1] in NOT_HTTP:
         raise _not_http(data)
-    block = data[line.end() - 2 : -4]
+    block, http10 = data[line.end() - 2 : -4], line[3] == b"0"
+    index, framing, keep_alive = _judge_request(block, limits, http10)
+    return RequestHead(line[1], line[2], http10, block, index, framing and framing(), keep_alive)
+
+
+@fields.remembered
+def _judge_request(block: bytes, limits: HeadLimits, http10: bool) -> Judgement:
     if _exceeds(block, limits):
         raise Refusal(answer.HEADER_TOO_LARGE, "a header field is too large, or there are too many")
-    http10 = line[3] == b"0"
     index = fields.index_of(block, fields.OF_REQUEST)
     _check_host(index.get(b"host"), http10=http10)
-    body = _request_body(index, http10=http10)
-    return RequestHead(line[1], line[2], http10, block, index, body, _keeps_alive(index, http10=http10))
+    return index, _request_framing(index, http10=http10), _keeps_alive(index, http10=http10)
 
 
 def _not_http(data: bytes) -> Refusal:
@@ -113,19 +123,19 @@ def _check_host(hosts: list[bytes] | None, *, http10: bool) -> None:
         raise Refusal(answer.BAD_REQUEST, "a request must carry one Host field only")
 
 
-def _request_body(index: Index, *, http10: bool) -> Body | None:
+def _request_framing(index: Index, *, http10: bool) -> Framing | None:
     """RFC 9112 section 6.3. llhttp has refused both framings at once, and lengths that are not digits."""
     encodings = index.get(b"transfer-encoding")
     if encodings is not None:
         if http10 or len(encodings) > 1 or encodings[0].lower() != b"chunked":
             raise Refusal(answer.BAD_REQUEST, "Transfer-Encoding must be just: chunked")
-        return Chunked()
+        return Chunked
     lengths = index.get(b"content-length")
     if lengths is None:
         return None
     if len(lengths) > 1 or not lengths[0].isdigit():
         raise Refusal(answer.BAD_REQUEST, "Content-Length must be one number")
-    return Length(int(lengths[0]))
+    return partial(Length, int(lengths[0]))
 
 
 def _keeps_alive(index: Index, *, http10: bool) -> bool:
@@ -148,26 +158,31 @@ def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHea
     if line is None:
         raise MalformedAnswer("its head is malformed")
     block = data[line.end() - 2 : -4]
-    if _exceeds(block, limits):
-        raise MalformedAnswer("its head is too large")
-    index = fields.index_of(block, fields.OF_RESPONSE)
-    http10, status = line[1] == b"0", int(line[3])
-    body = _response_body(index, status, method, http10=http10)
-    keep_alive = not isinstance(body, UntilClose) and _keeps_alive(index, http10=http10)
+    index, framing, keep_alive = _judge_response(block, limits, line[1] == b"0")
+    status = int(line[3])
+    has_body = method != b"HEAD" and status not in NO_BODY_STATUSES and status >= 200
+    body = framing() if has_body else None
+    keep_alive = keep_alive and not isinstance(body, UntilClose)
     return ResponseHead(status, line[2], block, index, body, keep_alive)
 
 
-def _response_body(index: Index, status: int, method: bytes, *, http10: bool) -> Body | None:
-    """RFC 9112 section 6.3: chunked, counted, or until the connection ends, unless there is none at all."""
-    lengths, encodings = index.get(b"content-length", []), index.get(b"transfer-encoding")
-    if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
-        raise MalformedAnswer("its Content-Length is not one number")
-    if encodings is not None and (
-        http10 or lengths or len(encodings) > 1 or encodings[0].lower() != b"chunked"
-    ):
-        raise MalformedAnswer("its Transfer-Encoding is not just chunked")
-    if method == b"HEAD" or status in NO_BODY_STATUSES or status < 200:
-        return None
+@fields.remembered
+def _judge_response(block: bytes, limits: HeadLimits, http10: bool) -> tuple[Index, Framing, bool]:
+    if _exceeds(block, limits):
+        raise MalformedAnswer("its head is too large")
+    index = fields.index_of(block, fields.OF_RESPONSE)
+    return index, _response_framing(index, http10=http10), _keeps_alive(index, http10=http10)
+
+
+def _response_framing(index: Index, *, http10: bool) -> Framing:
+    """RFC 9112 section 6.3: chunked, counted, or until the connection ends."""
+    lengths, encodings = index.get(b"content-length"), index.get(b"transfer-encoding")
     if encodings is not None:
-        return Chunked()
-    return Length(int(lengths[0])) if lengths else UntilClose()
+        if http10 or lengths or len(encodings) > 1 or encodings[0].lower() != b"chunked":
+            raise MalformedAnswer("its Transfer-Encoding is not just chunked")
+        return Chunked
+    if lengths is None:
+        return UntilClose
+    if len(lengths) > 1 or not lengths[0].isdigit():
+        raise MalformedAnswer("its Content-Length is not one number")
+    return partial(Length, int(lengths[0]))
