@@ -23,8 +23,8 @@ _SECRET_NAME: Final = re.compile(
 )
 _VARIABLE: Final = re.compile(r"""(["'])[A-Za-z_][A-Za-z0-9_]*\1""")
 _URL_USER: Final = re.compile(r"://(?P<value>[^\s\"']+)@")
-_HEADER: Final = re.compile(r"""\s*\[{1,2}[\w.\s"'-]*\]{0,2}\s*(?:#.*)?""")
-_LEADING_KEY: Final = re.compile(r"\s*(?P<first>[\w-]+)(?:\s*\.\s*[\w-]+)*\s*(?P<equals>=?)\s*")
+_HEADER: Final = re.compile(r"""\s*\[{1,2}\s*(?P<first>[\w-]+)[\w.\s"'-]*\]{0,2}\s*(?:#.*)?""")
+_PAIR: Final = re.compile(r"\s*(?P<first>[\w-]+)(?:\s*\.\s*[\w-]+)*\s*(?P<equals>=?)\s*")
 _EACH_KEY: Final = re.compile(r"""([\w-]+)["']?\s*=""")
 _HIDDEN: Final = "\0"  # a character that TOML doesn't know
 
@@ -61,11 +61,14 @@ def masks_of_broken(text: str, offset: int) -> list[Span]:
     """For the line at `offset`: shown are a header, and pairs whose keys are all known and no secrets."""
     start, end = _line(text, offset)
     line = text[start:end]
-    leading = _LEADING_KEY.match(line)
-    if leading is None or leading["first"] not in _keys_of_all_tables():
-        return [] if _HEADER.fullmatch(line) else [(start, end)]
-    may_be_shown = leading["equals"] and all(map(_is_plain, _EACH_KEY.findall(line)))
-    return _users(text) if may_be_shown else [(start + leading.end(), end)]
+    header, pair = _HEADER.fullmatch(line), _PAIR.match(line)
+    known = header or pair
+    if known is None or known["first"] not in _keys_of_all_tables():
+        return [(start, end)]
+    if pair is None:
+        return []
+    may_be_shown = pair["equals"] and all(map(_is_plain, _EACH_KEY.findall(line)))
+    return _users(text) if may_be_shown else [(start + pair.end(), end)]
 
 
 def _is_plain(key: str) -> bool:
