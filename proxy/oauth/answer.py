@@ -1,9 +1,11 @@
-"""A token endpoint's answer: status, content type, bytes -> Answer, or AuthorizationServerError. Pure.
+"""A token endpoint's answer: status, header fields, bytes -> Answer, or AuthorizationServerError. Pure.
 
-Everything that a client library is tempted to accept and must not: a 429 whose JSON has no "error", a
+Refused is what a client library is tempted to accept and must not: a 429 whose JSON has no "error", a
 login page with status 200, an access token with a line break in it. Whatever raises here leaves the
 stored token as it was. What is merely odd beside a good access token (an `expires_in` that is no number)
 is set aside instead: after a rotation, refusing the answer would lose the new refresh token.
+
+No error raised here has a cause: a JSONDecodeError carries the whole body, tokens included.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -22,7 +26,7 @@ from proxy.errors import AuthorizationServerError, Outcome
 from proxy.secret import Secret
 
 MAX_ANSWER: Final = 256 * 1024  # bytes; the largest tokens seen are a few KiB
-MAX_TOKEN: Final = 16 * 1024  # characters; more does not fit any server's header limits
+MAX_TOKEN: Final = 32 * 1024  # characters; more does not fit into a header field, here or at an upstream
 MAX_LIFETIME: Final = 10 * 365 * 86400.0  # seconds; above it, somebody sent a date or milliseconds
 MAX_RETRY_AFTER: Final = 300.0  # seconds; a longer pause would hide a server that came back
 
@@ -39,20 +43,22 @@ ERRORS: Final[dict[str, Outcome]] = {
     "server_error": "transient",
     "slow_down": "transient",  # RFC 8628
     "temporarily_unavailable": "transient",
-    "bad_refresh_token": "login_required",  # GitHub, with status 200
+    "bad_refresh_token": "login_required",  # GitHub, as the next two, with status 200
+    "bad_verification_code": "login_required",
+    "incorrect_client_credentials": "misconfigured",
     "interaction_required": "login_required",  # Microsoft
     "invalid_code": "login_required",  # Zoho
-    "token_revoked": "login_required",  # Slack
+    "invalid_refresh_token": "login_required",  # Slack, as the next, with status 200
+    "token_revoked": "login_required",
 }
+_STATUSES: Final = frozenset(HTTPStatus)
 TRY_LATER: Final = frozenset({408, 425, 429})  # RFC 9110 15.5.9, RFC 8470 5.2, RFC 6585 4
 REFRESH_LIFETIME_NAMES: Final = (  # no RFC names it; these do
     "refresh_expires_in",  # Keycloak
     "refresh_token_expires_in",  # GitHub, Microsoft B2C, Xero
     "x_refresh_token_expires_in",  # Intuit
 )
-_TOKEN_CHARACTERS: Final = re.compile(
-    r"[\x21-\x7e]+"
-)  # RFC 6749 A.12 VSCHAR, less the space that no header survives
+_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 A.12, less the space that no header field survives
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +74,32 @@ class Answer:
 
 def parse(status: int, headers: Mapping[str, str], body: bytes, *, now: float = 0.0) -> Answer:
     """Read an answer whole. `headers` is case-insensitive; `now` (Unix seconds) serves Retry-After dates."""
+    pause = retry_after(headers, now)
     if status >= 500 or status in TRY_LATER:
-        raise AuthorizationServerError("transient", f"http_{status}", retry_after=retry_after(headers, now))
+        raise AuthorizationServerError("transient", http_error(status), retry_after=pause)
     if 300 <= status < 400:
         raise AuthorizationServerError("misconfigured", "redirect")
-    fields = _fields(headers, body)
-    error = fields.get("error") or fields.get("error_code")
-    if error:
-        raise _refused(error)
-    if fields.get("ok") is False:  # Slack's manner, without a code
-        raise AuthorizationServerError("transient", "other")
+    try:
+        fields = _fields(headers, body)
+    except AuthorizationServerError:
+        if status != 200:  # then the status says more than the body's fault does
+            raise AuthorizationServerError("transient", http_error(status), retry_after=pause) from None
+        raise
+    if error := fields.get("error"):
+        code = error if isinstance(error, str) and error in ERRORS else "other"
+        raise AuthorizationServerError(ERRORS.get(code, "transient"), code, retry_after=pause)
     if status != 200:
-        raise AuthorizationServerError("transient", f"http_{status}")
+        raise AuthorizationServerError("transient", http_error(status), retry_after=pause)
     return _granted(fields)
 
 
-def _refused(error: object) -> AuthorizationServerError:
-    code = error if isinstance(error, str) and error in ERRORS else "other"
-    return AuthorizationServerError(ERRORS.get(code, "transient"), code)
+def http_error(status: int) -> str:
+    """The name of a status in logs and metrics: one of a fixed list, whatever a server makes up."""
+    return f"http_{status}" if status in _STATUSES else "other"
 
 
 def _granted(fields: dict[str, Any]) -> Answer:
-    access_token = _token(fields.get("access_token"))
+    access_token = _access_token(fields.get("access_token"))
     if access_token is None:
         raise AuthorizationServerError("transient", "no_access_token")
     token_type = fields.get("token_type")
@@ -98,7 +108,7 @@ def _granted(fields: dict[str, Any]) -> Answer:
     lifetimes = (_lifetime(fields.get(name)) for name in REFRESH_LIFETIME_NAMES)
     return Answer(
         access_token=access_token,
-        refresh_token=_token(fields.get("refresh_token")),
+        refresh_token=_refresh_token(fields.get("refresh_token")),
         lifetime=_lifetime(fields.get("expires_in")),
         refresh_lifetime=next((seconds for seconds in lifetimes if seconds), None),
         scope=_scope(fields.get("scope")),
@@ -115,8 +125,8 @@ def _fields(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
         if content_type == "application/x-www-form-urlencoded":  # old GitHub, Facebook
             return _unique(parse_qsl(text, strict_parsing=True))
         fields = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise AuthorizationServerError("transient", "not_json") from error
+    except (ValueError, RecursionError):
+        raise AuthorizationServerError("transient", "not_json") from None
     if not isinstance(fields, dict):
         raise AuthorizationServerError("transient", "not_json")
     return fields
@@ -128,8 +138,8 @@ def _decoded(encoding: str, body: bytes) -> bytes:
         return body
     try:
         plain = zlib.decompressobj(wbits=31).decompress(body, MAX_ANSWER + 1)
-    except zlib.error as error:
-        raise AuthorizationServerError("transient", "not_json") from error
+    except zlib.error:
+        raise AuthorizationServerError("transient", "not_json") from None
     if len(plain) > MAX_ANSWER:
         raise AuthorizationServerError("transient", "too_large")
     return plain
@@ -146,10 +156,27 @@ def _no_constant(_name: str) -> None:
     raise ValueError("NaN and Infinity are not JSON")
 
 
-def _token(value: object) -> Secret | None:
-    if not isinstance(value, str) or len(value) > MAX_TOKEN or not _TOKEN_CHARACTERS.fullmatch(value):
+def _access_token(value: object) -> Secret | None:
+    """What can be sent in a header field; else None."""
+    if not isinstance(value, str) or len(value) > MAX_TOKEN or not _VISIBLE.fullmatch(value):
         return None
     return Secret(value)
+
+
+def _refresh_token(value: object) -> Secret | None:
+    """Whatever the server means to get back: it goes into a form, where all characters have their place."""
+    if not isinstance(value, str) or not value or not _is_text(value):
+        return None
+    return Secret(value)
+
+
+def _is_text(value: str) -> bool:
+    r"""JSON can spell half a character ("\ud800"), which no encoding of a form can."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _lifetime(value: object) -> float | None:
@@ -164,19 +191,20 @@ def _lifetime(value: object) -> float | None:
 
 
 def _scope(value: object) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list):  # some servers send one, against RFC 6749 section 3.3
         value = " ".join(item for item in value if isinstance(item, str))
-    return value if isinstance(value, str) else ""
+    return value if isinstance(value, str) and value.isascii() and value.isprintable() else ""
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds to wait by a Retry-After field (RFC 9110 section 10.2.3: seconds or a date), capped."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        seconds = float(value[:9])
+        seconds = float(value[:9])  # so many digits are over the cap already
     else:
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - now
+            date = parsedate_to_datetime(value)
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
         except (ValueError, OverflowError):
             return None
     return min(seconds, MAX_RETRY_AFTER) if seconds >= 0 else None

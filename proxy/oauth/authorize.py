@@ -64,5 +64,9 @@ def read_callback(parameters: Mapping[str, str]) -> Callback:
 
 
 def callback_parameters(url: str) -> dict[str, str]:
-    """The query parameters of a redirect URL that a person pasted."""
-    return dict(parse_qsl(urlsplit(url.strip()).query, keep_blank_values=True))
+    """The query parameters of a redirect URL that a person pasted; of anything else, none."""
+    try:
+        query = urlsplit(url.strip()).query
+    except ValueError:
+        return {}
+    return dict(parse_qsl(query, keep_blank_values=True))

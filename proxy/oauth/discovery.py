@@ -2,26 +2,27 @@
 
 What the configuration gives by hand is never overridden. The document must name the issuer that we asked
 (RFC 8414 section 3.3), and its endpoints must be https, on loopback excepted. A copy serves for an hour,
-and for as long as the server can't be asked again.
+and then for as long as the server has no better one.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from authlib.oauth2.rfc8414 import get_well_known_url
 from cachetools import LRUCache
 
+from proxy.clock import Clock
+from proxy.config.address import is_loopback, read_url
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
 from proxy.oauth.fetch import Fetcher, Reply
 
 FRESH_FOR: Final = 3600.0  # seconds; endpoints move rarely, keys are not read from here
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+ASK_AGAIN: Final = 60.0  # seconds after a failure, when there is an old copy: each try may take its time
 _ENDPOINTS: Final = ("authorization_endpoint", "token_endpoint", "revocation_endpoint")
 
 
@@ -36,10 +37,18 @@ class Endpoints:
     iss_in_callback: bool = False  # RFC 9207: it always names itself there
 
 
+@dataclass(slots=True)
+class _Copy:
+    document: dict[str, Any]
+    good_until: float  # on the boot clock
+
+
 class Discovery:
-    def __init__(self, fetcher: Fetcher) -> None:
+    def __init__(self, fetcher: Fetcher, clock: Clock) -> None:
         self._fetcher = fetcher
-        self._documents: LRUCache[str, tuple[float, dict[str, Any]]] = LRUCache(maxsize=256)
+        self._clock = clock
+        # by whom we trust, too: what one authority vouches for says nothing to who trusts another
+        self._copies: LRUCache[tuple[str, Path | None], _Copy] = LRUCache(maxsize=256)
 
     async def endpoints(self, credential: Credential) -> Endpoints:
         """By hand, or discovered. Raises AuthorizationServerError."""
@@ -52,38 +61,46 @@ class Discovery:
         return Endpoints(credential.issuer, **found, iss_in_callback=says_iss)
 
     async def _document(self, credential: Credential, issuer: str) -> dict[str, Any]:
-        fetched_at, document = self._documents.get(issuer, (0.0, None))
-        if document is not None and time.monotonic() - fetched_at < FRESH_FOR:
-            return document
+        key = (issuer, credential.tls.ca if credential.tls else None)
+        copy = self._copies.get(key)
+        if copy is not None and self._clock.boot() < copy.good_until:
+            return copy.document
         try:
-            fresh = await self._fetch(credential, issuer)
+            document = await self._fetch(credential, issuer)
         except AuthorizationServerError:
-            if document is None:
+            if copy is None:
                 raise
-            return document
-        self._documents[issuer] = (time.monotonic(), fresh)
-        return fresh
+            copy.good_until = self._clock.boot() + ASK_AGAIN
+            return copy.document
+        self._copies[key] = _Copy(document, self._clock.boot() + FRESH_FOR)
+        return document
 
     async def _fetch(self, credential: Credential, issuer: str) -> dict[str, Any]:
+        failure = AuthorizationServerError("transient", "discovery")
         for url in _well_known(issuer):
             reply = await self._fetcher.fetch(credential, "GET", url, {"Accept": "application/json"}, None)
-            if reply.status == 200:
+            try:
                 return read_metadata(reply, issuer)
-        raise AuthorizationServerError("transient", "discovery")
+            except AuthorizationServerError as error:  # the other document may be the good one
+                failure = error
+        raise failure
 
 
 def _well_known(issuer: str) -> tuple[str, str]:
     """RFC 8414 section 3.1 inserts before the path, OpenID appends; servers do either."""
-    inserted: str = get_well_known_url(issuer, external=True)
-    return inserted, issuer.rstrip("/") + "/.well-known/openid-configuration"
+    base = issuer.rstrip("/")
+    inserted: str = get_well_known_url(base, external=True)
+    return inserted, f"{base}/.well-known/openid-configuration"
 
 
 def read_metadata(reply: Reply, issuer: str) -> dict[str, Any]:
-    """The document, if it speaks for `issuer`. Raises AuthorizationServerError("misconfigured", …) if not."""
+    """The document, if it is one and speaks for `issuer`. Raises AuthorizationServerError."""
+    if reply.status != 200:
+        raise AuthorizationServerError("transient", "discovery")
     try:
         document = json.loads(reply.body.decode())
-    except (ValueError, RecursionError) as error:
-        raise AuthorizationServerError("transient", "not_json") from error
+    except (ValueError, RecursionError):
+        document = None
     if not isinstance(document, dict):
         raise AuthorizationServerError("transient", "not_json")
     if document.get("issuer") != issuer:
@@ -101,10 +118,9 @@ def _endpoint(document: dict[str, Any], name: str) -> str | None:
 
 
 def _is_safe(url: str) -> bool:
-    """https anywhere, http on loopback only (RFC 6749 sections 3.1 and 3.2; RFC 8252 for loopback)."""
+    """https anywhere, http on loopback only (RFC 6749 sections 3.1 and 3.2): a browser may be sent there."""
     try:
-        parts = urlsplit(url)
-        host = parts.hostname
+        parts = read_url(url)
     except ValueError:
         return False
-    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")

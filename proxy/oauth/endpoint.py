@@ -23,7 +23,7 @@ class AuthorizationServers:
     def __init__(self, fetcher: Fetcher, clock: Clock) -> None:
         self._fetcher = fetcher
         self._clock = clock
-        self._discovery = Discovery(fetcher)
+        self._discovery = Discovery(fetcher, clock)
 
     async def endpoints(self, credential: Credential) -> Endpoints:
         """Raises AuthorizationServerError if discovery fails."""
@@ -31,7 +31,7 @@ class AuthorizationServers:
 
     async def token(self, credential: Credential, form: Form) -> Token:
         """Ask for a token (RFC 6749 section 3.2). Raises AuthorizationServerError."""
-        endpoint = (await self.endpoints(credential)).token_endpoint
+        endpoint = credential.token_endpoint or (await self.endpoints(credential)).token_endpoint
         if endpoint is None:
             raise AuthorizationServerError("misconfigured", "no_token_endpoint")
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
@@ -52,14 +52,17 @@ class AuthorizationServers:
         )
 
     async def revoke(self, credential: Credential, token: Secret, hint: str) -> bool:
-        """Revoke a token (RFC 7009). False if the server has no such endpoint. Raises AuthorizationServerError."""
-        endpoint = (await self.endpoints(credential)).revocation_endpoint
+        """Revoke a token (RFC 7009). False if the server has no such endpoint.
+
+        Raises AuthorizationServerError.
+        """
+        endpoint = credential.revocation_endpoint or (await self.endpoints(credential)).revocation_endpoint
         if endpoint is None:
             return False
         body, _ = prepare_revoke_token_request(token.reveal(), hint, "", {})
         reply = await self._post(credential, endpoint, body)
         if reply.status != 200:
-            raise AuthorizationServerError("transient", f"http_{reply.status}")
+            raise AuthorizationServerError("transient", answer.http_error(reply.status))
         return True
 
     async def _post(self, credential: Credential, endpoint: str, body: str) -> Reply:

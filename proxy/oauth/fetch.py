@@ -1,12 +1,16 @@
 """Every call to an authorization server, and the only place in oauth/ that knows aiohttp.
 
 No redirect is followed (a 307 would post the refresh token somewhere else), no cookie kept, no proxy or
-netrc taken from the environment, no answer read past its limit or its time.
+netrc taken from the environment, no answer read past its limit or its time, and no connection used twice:
+what a server left on one after its answer would be read as the answer to the next request, that of
+another account (RFC 9112 section 9.2), and one that it closes just then would leave a refresh in doubt.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +22,8 @@ from cachetools import LRUCache
 from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
 from proxy.oauth.answer import MAX_ANSWER
+
+AT_ONCE: Final = 8  # requests of one credential: a herd of accounts must not look like an attack
 
 # Which word a failed call gets in logs and metrics; the first that fits. None of these gave an answer.
 _FAILURES: Final[tuple[tuple[type[BaseException], str], ...]] = (
@@ -47,6 +53,8 @@ class Fetcher:
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
         self._contexts: LRUCache[Path | None, ssl.SSLContext] = LRUCache(maxsize=32)
+        # not the connector's limit, whose queue would count as the server's time
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,11 +70,13 @@ class Fetcher:
         self, credential: Credential, method: str, url: str, headers: Mapping[str, str], body: str | None
     ) -> Reply:
         """Send one request and read its answer. Raises AuthorizationServerError("transient", …)."""
-        try:
-            return await self._exchange(credential, method, url, headers, body)
-        except tuple(kind for kind, _ in _FAILURES) as error:
-            name = next(name for kind, name in _FAILURES if isinstance(error, kind))
-            raise AuthorizationServerError("transient", name) from error
+        async with self._turns[credential.name]:
+            try:
+                return await self._exchange(credential, method, url, headers, body)
+            except tuple(kind for kind, _ in _FAILURES) as error:
+                name = next(name for kind, name in _FAILURES if isinstance(error, kind))
+        # out here it has no cause: aiohttp's errors carry the header fields that were sent
+        raise AuthorizationServerError("transient", name)
 
     async def _exchange(
         self, credential: Credential, method: str, url: str, headers: Mapping[str, str], body: str | None
@@ -77,7 +87,7 @@ class Fetcher:
             data=None if body is None else body.encode(),
             headers={**headers, "Accept-Encoding": "identity"},
             allow_redirects=False,
-            ssl=self._context(credential) if url.startswith("https:") else True,
+            ssl=await self._context(credential) if url.startswith("https:") else True,
         ) as response:
             received = bytearray()
             async for chunk in response.content.iter_any():
@@ -92,7 +102,7 @@ class Fetcher:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
-                connector=aiohttp.TCPConnector(limit_per_host=8),  # one herd must not open a thousand
+                connector=aiohttp.TCPConnector(limit=0, force_close=True),
                 timeout=aiohttp.ClientTimeout(
                     total=self._limits.authorization_server_total,
                     sock_connect=self._limits.authorization_server_connect,
@@ -100,10 +110,11 @@ class Fetcher:
             )
         return self._session
 
-    def _context(self, credential: Credential) -> ssl.SSLContext:
+    async def _context(self, credential: Credential) -> ssl.SSLContext:
         ca = credential.tls.ca if credential.tls else None
-        if ca not in self._contexts:
-            context = ssl.create_default_context(cafile=ca)
+        context = self._contexts.get(ca)
+        if context is None:
+            context = await asyncio.to_thread(ssl.create_default_context, cafile=ca)  # reads the trust store
             context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9325 section 3.1.1
             self._contexts[ca] = context
-        return self._contexts[ca]
+        return context

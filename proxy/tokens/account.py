@@ -6,6 +6,7 @@ Everything here is plain data and time; who refreshes and saves is manager.py.
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,12 +16,15 @@ from proxy.errors import AuthorizationServerError, LoginRequired, Misconfigured,
 from proxy.oauth.token import Token
 from proxy.store.base import Key
 from proxy.tokens import life
+from proxy.tokens.breaker import Breaker
 from proxy.tokens.life import TokenState
 
 NEVER: Final = float("-inf")
-MISCONFIGURED_PAUSE: Final = (
-    120.0  # seconds; only a person can mend it, but a server's fault may look the same
-)
+MISCONFIGURED_PAUSE: Final = 120.0  # seconds; a person must mend it, unless it was a fault of the server's
+_NEEDS: Final = {  # what brings new tokens, by grant
+    "authorization_code": "a person must log in",
+    "refresh_token": "the configuration must give it a new refresh_token",
+}
 
 
 class Served:
@@ -41,9 +45,10 @@ class Held:
     """A record as read back: `token` is None where it holds none for this server and client."""
 
     generation: int
-    state: str
+    state: str  # as in store.base.Record, or "absent"
     token: Token | None
     due_at: float | None
+    unsettled: bool = False  # a refresh was sent, and what came of it is not known
 
 
 NOTHING: Final = Held(generation=0, state="absent", token=None, due_at=None)
@@ -59,11 +64,14 @@ class LastRefresh:
 class Account:
     """The state of one account in this process. `ready()` is all that the everyday request asks."""
 
-    def __init__(self, key: Key, credential: Credential, clock: Clock) -> None:
+    def __init__(self, key: Key, credential: Credential, clock: Clock, breaker: Breaker) -> None:
         self.key = key
         self.credential = credential
+        self.breaker = breaker
         self.held = NOTHING
         self.loaded = False
+        self.unreadable = False  # the store has a record that its key does not open
+        self.unsettled = False  # the refresh token must be sent again soon, whatever the token's age
         self.served: Served | None = None
         self.fresh_until = NEVER  # boot clock, as the next three
         self.usable_until = NEVER
@@ -77,61 +85,71 @@ class Account:
         self._clock = clock
 
     def take(self, held: Held) -> None:
-        """Serve what the store holds from now on."""
-        if held.token != self.held.token or self.served is None:
+        """Serve what the store holds from now on. What is older than what is known changes nothing."""
+        self.loaded, self.unreadable = True, False
+        if held.generation < self.held.generation:
+            return
+        if held.token != self.held.token:
             has_access = held.token is not None and held.token.access_token is not None
             self.served = Served(held.token) if held.token and has_access else None
         if held.generation != self.held.generation:
-            self.failures, self.failure, self.hold_until = 0, None, NEVER
-        self.held, self.loaded = held, True
-        if held.token is None:
-            self.fresh_until = self.usable_until = NEVER
-            return
-        window = life.window(held.token, held.due_at, self._clock)
-        self.fresh_until, self.usable_until = window.due, window.expired
+            self.failures, self.failure, self.hold_until, self.unsettled = 0, None, NEVER, False
+        self.unsettled = self.unsettled or held.unsettled
+        self.held = held
+        self.fresh_until = self.usable_until = NEVER
+        if held.token is not None:
+            window = life.window(held.token, held.due_at, self._clock)
+            self.fresh_until, self.usable_until = window.due, window.expired
 
     def failed(self, error: AuthorizationServerError) -> None:
         """Remember a failure and hold the next refresh back for a while."""
         self.failures += 1
         self.failure = error
+        self.unsettled = True
         pause = MISCONFIGURED_PAUSE if error.outcome == "misconfigured" else life.backoff(self.failures)
         self.hold_until = self._clock.boot() + max(pause, error.retry_after or 0.0)
 
     def state(self) -> TokenState:
-        if self.failure is not None and self.failure.outcome == "misconfigured":
+        if self.unreadable or (self.failure is not None and self.failure.outcome == "misconfigured"):
             return "misconfigured"
         if self.held.state == "login_required":
             return "login_required"
         if self.held.token is None:
             return "absent"
-        now = self._clock.boot()
-        if now >= self.usable_until:
+        if not self.is_usable:
             return "expired"
-        return "valid" if now < self.fresh_until else "stale"
+        return "valid" if self._clock.boot() < self.fresh_until else "stale"
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether there is an access token that can be attached now, whatever the state says."""
+        return self._clock.boot() < self.usable_until
 
     @property
     def can_refresh(self) -> bool:
         """Whether a request to the token endpoint could help, without a person."""
         if self.credential.grant == "client_credentials":
-            return self.held.state != "logged_out"
+            return True
         token = self.held.token
         return self.held.state == "valid" and token is not None and token.refresh_token is not None
 
     @property
-    def on_hold(self) -> bool:
-        return self._clock.boot() < self.hold_until
+    def may_start(self) -> bool:
+        """Whether a refresh would be of use and is not held back."""
+        return self.can_refresh and self._clock.boot() >= self.hold_until and self.breaker.is_closed
 
     def why_not(self) -> TokenError:
         """The reason that there is no token now, in words for who gets the answer."""
         if not self.can_refresh:
-            return LoginRequired(f"{self.key} has no tokens that work: a person must log in")
-        if self.failure is not None and self.failure.outcome == "misconfigured":
+            return LoginRequired(f"{self.key} has no tokens that work: {_NEEDS[self.credential.grant]}")
+        failure = self.failure or self.breaker.failure
+        if failure is not None and failure.outcome == "misconfigured":
             return Misconfigured(
                 f"the authorization server refuses the client of credential {self.key.credential!r}: "
                 "check its client_id, client_secret, scopes and endpoints"
             )
-        wait = max(1, round(self.hold_until - self._clock.boot() + 0.5)) if self.on_hold else 1
+        wait = max(self.hold_until, self.breaker.hold_until) - self._clock.boot()
         return TokenUnavailable(
-            f"no valid token for {self.key} now; the authorization server is asked again shortly",
-            retry_after=wait,
+            f"no new token for {self.key} now; the authorization server is asked again shortly",
+            retry_after=max(1, math.ceil(wait)) if wait > 0 else 1,
         )

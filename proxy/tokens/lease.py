@@ -1,14 +1,17 @@
-"""One refresher at a time across processes: a short lease, renewed while the work lasts.
+"""One refresher at a time: a short lease, renewed while the work lasts.
 
-The holder's name says which process of which boot it is. A holder that died on this host is succeeded at
-once instead of being waited for; one that can't be judged from here (another host, another container) is
-waited for until its lease ends. A lease cannot stop a paused process: generations do that (store/base.py).
+Its holder's name says which process of which boot it is, and which piece of its work. A holder that died
+on this host is succeeded at once instead of being waited for; one that can't be judged from here (another
+host, another container) is waited for until its lease ends. A lease cannot stop a paused process:
+generations do that (store/base.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import secrets
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,19 +24,25 @@ from proxy.store.base import Store
 
 LIFETIME: Final = 3.0  # seconds; long enough for a busy machine, short enough to wait out a dead neighbour
 RENEW_EVERY: Final = 1.0  # seconds
-ASK_AGAIN: Final = 0.05  # seconds, while another process has it
+ASK_AGAIN: Final = 0.05  # seconds, while another has it
+
+_log = logging.getLogger("proxy.tokens")
 
 
 @asynccontextmanager
-async def held(store: Store, name: str, owner: str) -> AsyncIterator[None]:
-    """Wait for the lease and keep it for the length of the block. Raises StoreError."""
+async def held(store: Store, name: str, process: str) -> AsyncIterator[None]:
+    """Wait for the lease and keep it for the length of the block. Raises StoreError.
+
+    Two blocks never hold it at once, not even two of one process.
+    """
+    owner = f"{process}/{secrets.token_hex(4)}"
     await _take(store, name, owner)
     renewing = tasks.spawn(_renew(store, name, owner), f"renew {name}")
     try:
         yield
     finally:
         await tasks.cancel(renewing)
-        await store.release(name, owner)
+        await _release(store, name, owner)
 
 
 async def _take(store: Store, name: str, owner: str) -> None:
@@ -53,6 +62,13 @@ async def _renew(store: Store, name: str, owner: str) -> None:
             continue  # the save will meet the same store and say so; until then keep trying
 
 
+async def _release(store: Store, name: str, owner: str) -> None:
+    try:
+        await store.release(name, owner)
+    except StoreError as error:  # what was done under the lease is done; it ends by itself
+        _log.warning("the lease %s is not given back before its end: %s", name, error)
+
+
 def this_process(boot_id: str) -> str:
     """boot / pid namespace / pid / start time: no other process ever had this name."""
     pid = os.getpid()
@@ -61,10 +77,11 @@ def this_process(boot_id: str) -> str:
 
 def is_dead(holder: str, me: str) -> bool:
     """True only if it is certain that the process which holds the lease has ended."""
-    boot_id, namespace, pid, started = holder.split("/")
-    if not namespace or [boot_id, namespace] != me.split("/")[:2]:
+    place, mine = holder.split("/")[:4], me.split("/")[:4]
+    if len(place) < 4 or not place[1] or place[:2] != mine[:2]:
         return False
-    return _start_time(int(pid)) != started
+    _, _, pid, started = place
+    return _start_time(pid) != started
 
 
 def _pid_namespace() -> str:
@@ -75,7 +92,7 @@ def _pid_namespace() -> str:
         return ""
 
 
-def _start_time(pid: int) -> str:
+def _start_time(pid: int | str) -> str:
     """Clock ticks from boot to the process's start (proc(5), field 22); empty if there is none such."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()

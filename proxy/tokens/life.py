@@ -10,20 +10,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from proxy.clock import Clock
 from proxy.oauth.token import Token
 
 TokenState = Literal["valid", "stale", "expired", "login_required", "misconfigured", "absent"]
-STATES: Final[tuple[TokenState, ...]] = (
-    "valid",
-    "stale",
-    "expired",
-    "login_required",
-    "misconfigured",
-    "absent",
-)
+STATES: Final[tuple[TokenState, ...]] = get_args(TokenState)
 
 ASSUMED_LIFETIME: Final = 3600.0  # seconds; where a server says none, refresh as if (most say an hour)
 JITTER: Final = 0.1  # of the time until due: accounts that began together must not stay together
@@ -57,14 +50,15 @@ def expired_after(lifetime: float | None) -> float:
 def window(token: Token, due_at: float | None, clock: Clock) -> Window:
     """The token's window now. `due_at` (Unix seconds) is the due time that was saved with it.
 
-    A token of this boot is timed by the boot clock, which does not jump; an older one by the wall clock.
+    A token of this boot is timed by the boot clock, which does not jump; an older one by the wall clock. If
+    that says that the token comes from the future, its age is unknown: it gets one more life at most.
     """
     if token.access_token is None:
         return Window(due=float("-inf"), expired=float("-inf"))
     if token.boot_id == clock.boot_id:
         issued = token.issued_boot
     else:
-        issued = clock.boot() - (clock.wall() - token.issued_at)
+        issued = clock.boot() - max(0.0, clock.wall() - token.issued_at)
     due = float("inf") if due_at is None else issued + (due_at - token.issued_at)
     expired = issued + expired_after(token.lifetime)
     return Window(due=min(due, expired), expired=expired)

@@ -3,6 +3,8 @@
 `begin` seals a state and a PKCE verifier in the store; `finish` takes them out again, once, within ten
 minutes, whichever process the callback reaches. Where a page began the login, the callback must come from
 the same browser (its cookie); where a command did, the command is told how it ended (`outcome`).
+
+The code goes only to the server and client that the login was begun for, and the tokens only to its account.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.config.model import Config, Credential
-from proxy.errors import AuthorizationServerError, LoginFailed
+from proxy.errors import AuthorizationServerError, LoginFailed, StoreError, UnreadableRecord
 from proxy.oauth import authorize, grants
 from proxy.oauth.discovery import Endpoints
-from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.endpoint import AuthorizationServers, server_of
 from proxy.store.base import Key, Store
 from proxy.tokens.manager import TokenManager
 
@@ -59,11 +61,19 @@ class Logins:
         credential = self._credential(key.credential)
         endpoint = (await self._endpoints(credential)).authorization_endpoint
         if endpoint is None:
-            raise LoginFailed(f"credential {key.credential!r} has no authorization_endpoint")
+            raise LoginFailed(
+                f"credential {key.credential!r} has no authorization_endpoint: the configuration must name it"
+            )
+        try:
+            await self._store.get(key)
+        except UnreadableRecord as error:  # it would not be replaced: say so before the person logs in
+            raise LoginFailed(str(error)) from error
         state, verifier = authorize.new_state(), authorize.new_verifier()
         pending = {
             "credential": key.credential,
             "account": key.account,
+            "server": server_of(credential),
+            "client_id": credential.client_id,
             "verifier": verifier,
             "redirect_uri": self.redirect_uri,
             "browser": _digest(browser),
@@ -86,6 +96,12 @@ class Logins:
             await self._finish(callback, pending, browser)
         except LoginFailed as error:
             await self._tell(callback.state, str(error))
+            raise
+        except StoreError as error:
+            _log.error("the login to %s could not be saved: %s", key, error)
+            await self._tell(
+                callback.state, "the tokens could not be saved: look into the log, then try again"
+            )
             raise
         await self._tell(callback.state, "")
         return key
@@ -131,7 +147,7 @@ class Logins:
 
     async def outcome(self, state: str) -> str:
         """Wait for the login of `state` to end. Returns "" or the sentence that says why it failed."""
-        while (told := await self._store.take(f"outcome:{state}")) is None:
+        while (told := await self._store.take(f"outcome:{state}")) is None:  # noqa: ASYNC110 (from another process)
             await asyncio.sleep(ASK_AGAIN)
         return told.decode()
 
@@ -139,6 +155,8 @@ class Logins:
         if pending["browser"] and not hmac.compare_digest(pending["browser"], _digest(browser)):
             raise LoginFailed("this login was begun in another browser: begin it again in this one")
         credential = self._credential(pending["credential"])
+        if (pending["server"], pending["client_id"]) != (server_of(credential), credential.client_id):
+            raise LoginFailed("the configuration has changed since this login was begun: begin it again")
         endpoints = await self._endpoints(credential)
         _check_issuer(callback, endpoints)
         if callback.error:
@@ -156,7 +174,11 @@ class Logins:
         return pending
 
     async def _tell(self, state: str, outcome: str) -> None:
-        await self._store.stash(f"outcome:{state}", outcome.encode(), TIME_TO_LOG_IN)
+        """For a command that may be waiting; the login itself is over, whether or not this works."""
+        try:
+            await self._store.stash(f"outcome:{state}", outcome.encode(), TIME_TO_LOG_IN)
+        except StoreError as error:
+            _log.error("who began this login can't be told how it ended: %s", error)
 
     async def _endpoints(self, credential: Credential) -> Endpoints:
         try:

@@ -1,0 +1,100 @@
+"""The refreshes of this process: one flight per account, each a task of its own.
+
+A caller that hangs up leaves it flying, and who comes while it flies shares what it brings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from proxy import tasks
+from proxy.clock import Clock
+from proxy.errors import AuthorizationServerError, StoreError
+from proxy.tokens.account import Account, Held, LastRefresh
+from proxy.tokens.accounts import Accounts
+from proxy.tokens.flight import Flight, Tower
+
+ATTEMPTS: Final = 3  # of a flight, when the last one did well: most servers answer a token sent twice for
+# some seconds (RFC 9700 section 4.14.2); after that, one by one
+
+_log = logging.getLogger("proxy.tokens")
+
+
+class Refreshes:
+    def __init__(self, tower: Tower, accounts: Accounts, clock: Clock) -> None:
+        self._tower = tower
+        self._accounts = accounts
+        self._clock = clock
+        self._flights: set[asyncio.Task[None]] = set()
+
+    @property
+    def under_way(self) -> int:
+        return len(self._flights)
+
+    def start(self, account: Account) -> asyncio.Task[None]:
+        """The account's flight; a new one if there is none."""
+        if account.flight is None:
+            account.breaker.started()
+            account.flight = tasks.spawn(self._fly(account), f"refresh {account.key}")
+            self._flights.add(account.flight)
+            account.flight.add_done_callback(self._flights.discard)
+        return account.flight
+
+    async def wait(self, account: Account, seconds: float) -> None:
+        """Wait for the account's flight, but not longer than that; a new one if there is none."""
+        await asyncio.wait((self.start(account),), timeout=seconds)
+
+    async def close(self, grace: float) -> None:
+        """Flights get `grace` seconds to save what they have been given."""
+        if self._flights:
+            await asyncio.wait(self._flights, timeout=grace)
+        await tasks.cancel(*self._flights)
+
+    async def _fly(self, account: Account) -> None:
+        known = account.held
+        attempts = 1 if account.failures or account.breaker.failure else ATTEMPTS
+        try:
+            held = await Flight(self._tower, account.credential, account.key, known, attempts).fly()
+        except AuthorizationServerError as error:
+            account.breaker.failed(account.key, error)
+            self._failed(account, error)
+        except StoreError as error:
+            _log.error("%s can't be refreshed: %s", account.key, error)
+            self._failed(account, AuthorizationServerError("transient", "store"))
+        else:
+            self._landed(account, known, held)
+        finally:
+            account.breaker.ended()
+            account.flight = None
+
+    def _landed(self, account: Account, known: Held, held: Held) -> None:
+        self._accounts.take(account, held)
+        if held.generation == known.generation:
+            return  # nothing could be done
+        account.breaker.succeeded()
+        if held.state != "valid":
+            return
+        if not account.is_usable:  # it lives shorter than it takes to come: no use asking without a pause
+            self._failed(account, AuthorizationServerError("transient", "expires_in"))
+            return
+        account.last_success_at = self._clock.wall()
+        account.last_refresh = LastRefresh(account.last_success_at, "success", "")
+        _log.info("refreshed %s, generation %d", account.key, held.generation, extra=_event(account))
+
+    def _failed(self, account: Account, error: AuthorizationServerError) -> None:
+        account.failed(error)
+        account.last_refresh = LastRefresh(self._clock.wall(), error.outcome, error.error)
+        _log.warning(
+            "refresh of %s failed: %s (%s); next try in %.0f s",
+            account.key,
+            error.error,
+            error.outcome,
+            account.hold_until - self._clock.boot(),
+            extra=_event(account),
+        )
+
+
+def _event(account: Account) -> dict[str, str]:
+    return {"event": "refresh", "credential": account.key.credential, "account": account.key.account}

@@ -1,0 +1,88 @@
+"""A caller of authorization servers, and a server that answers as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from proxy.config.model import Credential, Limits
+from proxy.demo.serve import running
+from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.fetch import Fetcher
+from proxy.secret import Secret
+from tests.fakes.clock import FakeClock
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def credential() -> Callable[..., Credential]:
+    """A credential of the client `web`; a secret is given as a plain string."""
+
+    def make(**fields: Any) -> Credential:
+        if "client_secret" in fields:
+            fields["client_secret"] = Secret(fields["client_secret"])
+        return Credential.model_validate({"client_id": "web", "name": "crm", **fields})
+
+    return make
+
+
+@pytest.fixture
+async def fetcher() -> AsyncIterator[Fetcher]:
+    limits = Limits(authorization_server_connect=0.3, authorization_server_total=0.5)
+    async with Fetcher(limits) as made:
+        yield made
+
+
+@pytest.fixture
+def servers(fetcher: Fetcher, clock: FakeClock) -> AuthorizationServers:
+    return AuthorizationServers(fetcher, clock)
+
+
+@dataclass
+class Puppet:
+    """A server that answers each path as `answers` says, and notes who came."""
+
+    url: str = ""
+    answers: dict[str, Handler] = field(default_factory=dict)
+    hits: list[str] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.hits.append(f"{request.method} {request.path}")
+        handler = self.answers.get(request.path)
+        return web.Response(status=404) if handler is None else await handler(request)
+
+    def says(self, path: str, document: object, status: int = 200) -> None:
+        async def say(_request: web.Request) -> web.Response:
+            return web.json_response(document, status=status)
+
+        self.answers[path] = say
+
+
+@pytest.fixture
+def make_puppet() -> Callable[..., Any]:
+    @asynccontextmanager
+    async def make() -> AsyncIterator[Puppet]:
+        puppet = Puppet()
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", puppet.answer)
+        async with running(app) as puppet.url:
+            yield puppet
+
+    return make
+
+
+@pytest.fixture
+async def puppet(make_puppet: Callable[..., Any]) -> AsyncIterator[Puppet]:
+    async with make_puppet() as made:
+        yield made

@@ -1,0 +1,110 @@
+"""The authorization request, and what a redirect brings back."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.config.model import Credential
+from proxy.oauth import authorize
+
+ENDPOINT = "https://login.example/authorize"
+REDIRECT = "http://127.0.0.1:8081/callback"
+
+
+def parameters(client: Credential, endpoint: str = ENDPOINT) -> list[tuple[str, str]]:
+    url = authorize.authorization_url(client, endpoint, redirect_uri=REDIRECT, state="S", verifier="v" * 64)
+    parts = urlsplit(url)
+    assert f"{parts.scheme}://{parts.netloc}{parts.path}" == ENDPOINT
+    return parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
+
+
+def test_the_whole_request(credential):
+    client = credential(
+        issuer="https://login.example",
+        scopes=["api", "mail"],
+        authorize_params={
+            "access_type": "offline",
+            "resource": ["https://one.example/", "https://two.example/"],
+        },
+    )
+    assert sorted(parameters(client)) == [
+        ("access_type", "offline"),
+        ("client_id", "web"),
+        ("code_challenge", create_s256_code_challenge("v" * 64)),
+        ("code_challenge_method", "S256"),
+        ("redirect_uri", REDIRECT),
+        ("resource", "https://one.example/"),
+        ("resource", "https://two.example/"),
+        ("response_type", "code"),
+        ("scope", "api mail"),
+        ("state", "S"),
+    ]
+
+
+def test_no_scope_is_asked_for_when_none_is_configured(credential):
+    assert "scope" not in dict(parameters(credential(issuer="https://login.example")))
+
+
+def test_a_query_of_the_endpoint_is_kept(credential):
+    client = credential(issuer="https://login.example")
+    assert ("tenant", "a b") in parameters(client, f"{ENDPOINT}?tenant=a%20b")
+
+
+NAMES = st.text(min_size=1).filter(
+    lambda name: (
+        name
+        not in {
+            "client_id",
+            "code_challenge",
+            "code_challenge_method",
+            "redirect_uri",
+            "response_type",
+            "scope",
+            "state",
+            "uri",
+        }
+    )
+)
+
+
+@given(st.dictionaries(NAMES, st.text() | st.lists(st.text()), max_size=3))
+def test_s256_always(extra):
+    client = Credential.model_validate(
+        {"client_id": "web", "issuer": "https://login.example", "authorize_params": extra}
+    )
+    sent = parameters(client)
+    assert [value for name, value in sent if name == "code_challenge_method"] == ["S256"]
+    assert [value for name, value in sent if name == "state"] == ["S"]
+    assert [value for name, value in sent if name == "redirect_uri"] == [REDIRECT]
+
+
+def test_states_and_verifiers_are_new_unguessable_and_of_the_right_letters():
+    unreserved = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 section 4.1; 43 of these are 256 bits
+    for make in (authorize.new_state, authorize.new_verifier):
+        made = {make() for _ in range(100)}
+        assert len(made) == 100
+        assert all(unreserved.fullmatch(value) for value in made)
+
+
+CALLBACKS = [
+    ("http://127.0.0.1:8081/callback?code=C&state=S", authorize.Callback("S", "C", "", None)),
+    (
+        "  http://127.0.0.1:8081/callback?code=C&state=S&iss=https%3A%2F%2Fa.example \n",
+        authorize.Callback("S", "C", "", "https://a.example"),
+    ),
+    ("http://x/callback?error=access_denied&state=S&iss=", authorize.Callback("S", "", "access_denied", "")),
+    ("http://x/callback", authorize.Callback("", "", "", None)),
+    ("nonsense", authorize.Callback("", "", "", None)),
+    ("http://[", authorize.Callback("", "", "", None)),
+]
+
+
+@pytest.mark.parametrize(("pasted", "callback"), CALLBACKS)
+def test_a_pasted_redirect_url(pasted, callback):
+    assert authorize.read_callback(authorize.callback_parameters(pasted)) == callback

@@ -1,0 +1,263 @@
+"""The requests to an authorization server, and what must not come of its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from urllib.parse import parse_qsl
+
+import pytest
+from aiohttp import web
+
+from proxy.errors import AuthorizationServerError
+from proxy.oauth import grants
+from proxy.secret import Secret
+
+FORM = grants.refresh_token(Secret("R0"))
+GOOD = {"access_token": "AT-1", "token_type": "Bearer", "expires_in": 60}
+
+
+async def outcome_of(asking) -> tuple[str, str]:
+    with pytest.raises(AuthorizationServerError) as caught:
+        await asking
+    assert caught.value.__cause__ is None
+    return caught.value.outcome, caught.value.error
+
+
+@pytest.fixture
+def web_client(credential, puppet):
+    """A client of the puppet."""
+    return credential(
+        token_endpoint=f"{puppet.url}/token",
+        revocation_endpoint=f"{puppet.url}/revoke",
+        authorization_endpoint=f"{puppet.url}/authorize",
+        client_secret="s",
+    )
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_no_redirect_is_followed(make_puppet, puppet, servers, web_client, status):
+    async with make_puppet() as elsewhere:
+        elsewhere.says("/token", GOOD)
+        puppet.says("/moved", GOOD)
+        for target in (f"{elsewhere.url}/token", f"{puppet.url}/moved", "/moved"):
+
+            async def redirect(_request, target=target):
+                return web.Response(status=status, headers={"Location": target})
+
+            puppet.answers["/token"] = redirect
+            assert await outcome_of(servers.token(web_client, FORM)) == ("misconfigured", "redirect")
+        assert elsewhere.hits == []
+        assert puppet.hits == ["POST /token"] * 3
+
+
+async def test_a_token_is_dated_by_when_it_was_asked_for(puppet, servers, web_client, clock):
+    async def slowly(_request):
+        clock.advance(3)  # the answer takes three seconds
+        return web.json_response({**GOOD, "refresh_expires_in": 600})
+
+    puppet.answers["/token"] = slowly
+    sent_at, sent_boot = clock.wall(), clock.boot()
+    token = await servers.token(web_client, FORM)
+    assert (token.issued_at, token.issued_boot, token.boot_id) == (sent_at, sent_boot, clock.boot_id)
+    assert token.expires_at == sent_at + 60
+    assert token.refresh_expires_at == sent_at + 600
+    assert (token.server, token.client_id) == (f"{puppet.url}/token", "web")
+
+
+async def test_more_parameters_are_sent_with_every_grant_and_lists_are_repeated(credential, puppet, servers):
+    forms = []
+
+    async def read(request):
+        forms.append(parse_qsl(await request.text()))
+        return web.json_response(GOOD)
+
+    puppet.answers["/token"] = read
+    client = credential(
+        token_endpoint=f"{puppet.url}/token",
+        authorization_endpoint=f"{puppet.url}/authorize",
+        client_secret="s",
+        client_auth="client_secret_post",
+        token_params={"audience": "a&b", "resource": ["https://one.example/", "https://two.example/"]},
+    )
+    await servers.token(client, FORM)
+    assert forms == [
+        [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", "R0"),
+            ("audience", "a&b"),
+            ("resource", "https://one.example/"),
+            ("resource", "https://two.example/"),
+            ("client_id", "web"),
+            ("client_secret", "s"),
+        ]
+    ]
+
+
+async def test_nothing_of_one_answer_is_read_as_the_next(servers, credential):
+    """RFC 9112 section 9.2: what comes on an idle connection is no answer to anything."""
+    connections = 0
+
+    async def serve(reader, writer):
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        for name in ("mine", f"stray-{connections}"):
+            body = b'{"access_token": "%s", "token_type": "Bearer"}' % name.encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = credential(
+            token_endpoint=f"http://127.0.0.1:{port}/", authorization_endpoint="https://x.example/"
+        )
+        tokens = [(await servers.token(client, FORM)).access_token.reveal() for _ in range(3)]
+    assert tokens == ["mine"] * 3
+    assert connections == 3
+
+
+async def test_a_body_that_drips_is_given_up(puppet, servers, web_client):
+    async def drip(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.05)
+
+    puppet.answers["/token"] = drip
+    assert await outcome_of(servers.token(web_client, FORM)) == ("transient", "timeout")
+
+
+async def test_a_body_without_end_is_not_read_to_it(puppet, servers, web_client):
+    sent = 0
+
+    async def flood(request):
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while sent < 100:
+            await response.write(b" " * 2**20)
+            sent += 1
+        return response
+
+    puppet.answers["/token"] = flood
+    assert await outcome_of(servers.token(web_client, FORM)) == ("transient", "too_large")
+    assert sent < 30  # megabytes, kernel buffers included
+
+
+async def test_a_gzip_bomb_is_not_unfolded(puppet, servers, web_client):
+    async def bomb(_request):
+        return web.Response(body=gzip.compress(b" " * 10**7), headers={"Content-Encoding": "gzip"})
+
+    puppet.answers["/token"] = bomb
+    assert await outcome_of(servers.token(web_client, FORM)) == ("transient", "too_large")
+
+
+RAW = [  # what a server does with the connection, and what that is called
+    (b"", "connection_lost"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", "connection_lost"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "connection_lost"),
+    (b"SSH-2.0-OpenSSH\r\n", "connection_lost"),
+    (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", "connection_lost"),
+]
+
+
+@pytest.mark.parametrize(("said", "error"), RAW)
+async def test_what_is_no_answer_is_transient(credential, servers, said, error):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = credential(
+            token_endpoint=f"http://127.0.0.1:{port}/", authorization_endpoint="https://x.example/"
+        )
+        assert await outcome_of(servers.token(client, FORM)) == ("transient", error)
+
+
+async def test_nobody_there_is_transient(credential, servers, make_puppet):
+    async with make_puppet() as gone:
+        pass
+    client = credential(token_endpoint=f"{gone.url}/token", authorization_endpoint="https://x.example/")
+    assert await outcome_of(servers.token(client, FORM)) == ("transient", "unreachable")
+
+
+async def test_a_server_that_is_not_who_it_says_is_called_tls(credential, servers, tmp_path):
+    import ssl
+
+    import trustme
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    other = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+
+    async def serve(_reader, writer):
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = credential(
+            token_endpoint=f"https://127.0.0.1:{port}/",
+            authorization_endpoint="https://x.example/",
+            tls={"ca": str(other)},
+        )
+        assert await outcome_of(servers.token(client, FORM)) == ("transient", "tls")
+
+
+async def test_a_herd_takes_turns_and_the_queue_is_not_the_servers_time(puppet, servers, web_client):
+    at_once = most = 0
+
+    async def busy(_request):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.15)
+        at_once -= 1
+        return web.json_response(GOOD)
+
+    puppet.answers["/token"] = busy
+    await asyncio.gather(
+        *(servers.token(web_client, FORM) for _ in range(40))
+    )  # 0.75 s, over the limit of one
+    assert most == 8
+
+
+async def test_the_environment_can_redirect_nothing(puppet, servers, web_client, monkeypatch, tmp_path):
+    (tmp_path / ".netrc").write_text("default login me password secret\n")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    puppet.says("/token", GOOD)
+    assert (await servers.token(web_client, FORM)).access_token.reveal() == "AT-1"
+
+
+async def test_revocation_follows_no_redirect_and_takes_200_for_done(puppet, servers, web_client):
+    bodies = []
+
+    async def revoke(request):
+        bodies.append(dict(parse_qsl(await request.text())))
+        return web.Response()
+
+    puppet.answers["/revoke"] = revoke
+    assert await servers.revoke(web_client, Secret("R0"), "refresh_token") is True
+    assert bodies == [{"token": "R0", "token_type_hint": "refresh_token"}]
+    puppet.says("/revoke", {}, status=307)
+    assert await outcome_of(servers.revoke(web_client, Secret("R0"), "refresh_token")) == (
+        "transient",
+        "http_307",
+    )
+
+
+async def test_there_is_nothing_to_revoke_at_a_server_without_the_endpoint(credential, puppet, servers):
+    puppet.says(
+        "/.well-known/oauth-authorization-server",
+        {"issuer": puppet.url, "token_endpoint": f"{puppet.url}/token"},
+    )
+    assert await servers.revoke(credential(issuer=puppet.url), Secret("R0"), "refresh_token") is False

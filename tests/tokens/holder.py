@@ -1,0 +1,22 @@
+"""A process that takes a lease and keeps it: `holder.py PATH NAME`. It says so, and waits to be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from proxy.clock import SystemClock
+from proxy.store.sqlite import SQLiteStore
+from proxy.tokens import lease
+
+
+async def main(path: str, name: str) -> None:
+    clock = SystemClock()
+    store = await SQLiteStore.open(Path(path), clock)
+    async with lease.held(store, name, lease.this_process(clock.boot_id)):
+        print("held", flush=True)
+        await asyncio.Event().wait()
+
+
+asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,57 @@
+"""A token as bytes, and back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import UnreadableRecord
+from proxy.oauth.token import Token
+from proxy.secret import Secret
+from proxy.tokens.codec import decode, encode
+
+TEXTS = st.text()
+TIMES = st.floats(allow_nan=False, allow_infinity=False)
+TOKENS = st.builds(
+    Token,
+    access_token=st.none() | TEXTS.map(Secret),
+    refresh_token=st.none() | TEXTS.map(Secret),
+    server=TEXTS,
+    client_id=TEXTS,
+    issued_at=TIMES,
+    issued_boot=TIMES,
+    boot_id=TEXTS,
+    lifetime=st.none() | TIMES,
+    refresh_expires_at=st.none() | TIMES,
+    scope=TEXTS,
+    seed=TEXTS,
+)
+
+
+@given(TOKENS)
+def test_what_is_written_is_read(token):
+    assert decode(encode(token)) == token
+
+
+@given(TOKENS, st.data())
+def test_what_is_cut_short_is_refused(token, data):
+    whole = encode(token)
+    with pytest.raises(UnreadableRecord):
+        decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
+
+
+@given(
+    st.binary()
+    | st.recursive(st.none() | st.integers() | TEXTS, st.lists).map(lambda value: json.dumps(value).encode())
+)
+def test_nothing_else_is_taken_for_a_token(body):
+    with pytest.raises(UnreadableRecord):
+        decode(body)
+
+
+def test_a_member_more_is_a_newer_versions_and_does_not_matter():
+    token = Token(Secret("A"), None, "https://x.example", "web", 1.0, 2.0, "b")
+    assert decode(json.dumps({**json.loads(encode(token)), "later": 1}).encode()) == token
