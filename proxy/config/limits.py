@@ -45,7 +45,7 @@ class Limits(Table):
     )
     spool: Count = Field(65536, description="A body up to this size is kept, to be sent again after a 401.")
     connections: Count = Field(
-        10000, description="Callers' connections to a process; below the usual limit of open files."
+        10000, description="Callers' connections to a process: 100 MB in all; `ulimit -n` must allow more."
     )
     waiting: Count = Field(10000, description="Requests that wait for a token: as many as connections.")
     pool: Count = Field(
