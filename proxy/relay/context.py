@@ -9,7 +9,7 @@ from proxy.logs import RequestLog
 from proxy.metrics import Metrics
 from proxy.relay import admission
 from proxy.relay.admission import Hosts
-from proxy.relay.answer import BAD_REQUEST, HOST_REFUSED, NO_ROUTE, Refusal
+from proxy.relay.answer import HOST_REFUSED, NO_ROUTE, Refusal
 from proxy.relay.lane import Lane
 from proxy.relay.message import HeadLimits, RequestHead
 from proxy.relay.target import read_target
@@ -38,7 +38,7 @@ class RelayContext:
         """
         admission.check_method(request)
         path, absolute = read_target(request.target)
-        authority = self._authority(request, absolute)
+        authority = _authority(request, absolute)
         host = local_address if authority is None else self.hosts.read(authority, local_address)
         if host is None:
             raise Refusal(HOST_REFUSED, "this proxy does not go by that Host; see server.allowed_hosts")
@@ -53,17 +53,15 @@ class RelayContext:
             admission.check_supported(request)
         return lane, path
 
-    def _authority(self, request: RequestHead, absolute: bytes | None) -> str | None:
-        """RFC 9112 section 3.2.2: an absolute-form target counts instead of Host."""
-        values = request.index.get(b"host")
-        value = absolute or (values[0] if values else None)
-        try:
-            return None if value is None else value.decode("ascii")
-        except UnicodeDecodeError as error:
-            raise Refusal(BAD_REQUEST, "the Host field must be a name or an address") from error
-
     def login_url(self, credential: str, account: str) -> str:
         return f"{self.public_url}/login/{credential}/{account}"
+
+
+def _authority(request: RequestHead, absolute: bytes | None) -> str | None:
+    """RFC 9112 section 3.2.2: an absolute-form target counts instead of Host."""
+    values = request.index.get(b"host")
+    value = absolute or (values[0] if values else None)
+    return None if value is None else value.decode("latin-1")
 
 
 def _is_own_origin(request: RequestHead, authority: str | None) -> bool:

@@ -29,7 +29,7 @@ from proxy.relay.dial import dial
 from proxy.relay.lane import Lane
 from proxy.relay.message import IDEMPOTENT, RequestHead, ResponseHead
 from proxy.relay.target import upstream_path
-from proxy.relay.upload import Upload
+from proxy.relay.upload import NO_UPLOAD, Upload
 from proxy.relay.upstream import Upstream
 from proxy.tokens.account import Account, Served
 
@@ -77,7 +77,7 @@ class Exchange:
         self._context = context
         self._request = request
         self._started = perf_counter()
-        self._upload = Upload(request.body, context.limits.spool)
+        self._upload = Upload(request.body, context.limits.spool) if request.body else NO_UPLOAD
         self._out: list[bytes] = []  # of the answer, until `flush`
         self._closes = not request.keep_alive  # the caller's connection ends with the answer
 
@@ -175,12 +175,12 @@ class Exchange:
             self._regulate()
 
     def upstream_drained(self) -> None:
-        if self.wants_body:
+        if self._upload.arriving:
             self._caller.read_on(wanted=True)
 
     def _expect_answer(self) -> None:
         limits = self._context.limits
-        patience = limits.body_stall if self.wants_body or self.answered else limits.first_byte
+        patience = limits.body_stall if self._upload.arriving or self.answered else limits.first_byte
         self.deadline = self._caller.loop.time() + patience
 
     # -- the answer comes in
@@ -215,7 +215,7 @@ class Exchange:
         counted = (
             body is None or self._chunked or isinstance(body, Length)
         )  # else it ends with the connection
-        self._closes = self._closes or not counted or self.wants_body or self._context.draining
+        self._closes = self._closes or not counted or self._upload.arriving or self._context.draining
         self.answered = True
         self._status = head.status
         self._out.append(headers.to_caller(head, chunked=self._chunked, close=self._closes))
@@ -304,7 +304,7 @@ class Exchange:
         """Answer ourselves. What is left of the request's body is not read."""
         case = refusal.case
         self._status = case.status
-        self._closes = self._closes or case.closes or self.wants_body or self._context.draining
+        self._closes = self._closes or case.closes or self._upload.arriving or self._context.draining
         data = answer.render(refusal, head_only=self._request.method == b"HEAD", close=self._closes)
         self._caller.write(data)
         self._context.metrics.refused.labels(case.ending).inc()
@@ -340,7 +340,7 @@ class Exchange:
     # -- the end
 
     def _end(self, error: str) -> None:
-        closes, unread = self._closes, self.wants_body
+        closes, unread = self._closes, self._upload.arriving
         self._finish(error)
         self._caller.exchange_done(close=closes, unread=unread)
 

@@ -83,7 +83,10 @@ class Inbound(asyncio.Protocol):
             if not self._lingering:
                 self._next(data)
         elif exchange.wants_body:
-            self._guarded(exchange, data)
+            try:
+                exchange.request_data(data)
+            except MalformedBody:
+                exchange.malformed()
         else:
             self.keep(data)
 
@@ -188,14 +191,8 @@ class Inbound(asyncio.Protocol):
             return
         self.deadline = NEVER
         exchange = self._exchange = Exchange(self, context, request)
-        self._guarded(exchange, rest, begin=True)
-
-    def _guarded(self, exchange: Exchange, data: bytes, *, begin: bool = False) -> None:
         try:
-            if begin:
-                exchange.begin(data, self._lane)
-            else:
-                exchange.request_data(data)
+            exchange.begin(rest, self._lane)
         except MalformedBody:
             exchange.malformed()
 

@@ -6,12 +6,14 @@ can't be sent a second time.
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.relay import headers
 from proxy.relay.body import Body, Chunked, encode_chunk
 
 
 class Upload:
-    __slots__ = ("_begun", "_body", "_kept", "_spool", "received")
+    __slots__ = ("_begun", "_body", "_kept", "_spool", "arriving", "received")
 
     def __init__(self, body: Body | None, spool: int) -> None:
         self._body = body
@@ -19,11 +21,7 @@ class Upload:
         self._kept: list[bytes] | None = []  # the payload so far; None once it is too long
         self._begun = False  # sending
         self.received = 0  # bytes of payload
-
-    @property
-    def arriving(self) -> bool:
-        """Whether more of the body is to come."""
-        return self._body is not None and not self._body.done
+        self.arriving = body is not None and not body.done  # more of it is to come
 
     @property
     def repeatable(self) -> bool:
@@ -38,6 +36,7 @@ class Upload:
         """Returns what is to be sent on now, and what lies behind the body. Raises MalformedBody."""
         assert self._body is not None
         payload, rest = self._body.feed(data)
+        self.arriving = not self._body.done
         self.received += len(payload)
         if self._kept is not None:
             self._kept.append(payload)
@@ -65,3 +64,6 @@ class Upload:
             return payload
         chunk = encode_chunk(payload) if payload else b""
         return chunk + headers.trailers(self._body.trailers) if self._body.done else chunk
+
+
+NO_UPLOAD: Final = Upload(None, 0)  # of all requests without a body: there is nothing in it to change
