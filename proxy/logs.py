@@ -113,8 +113,10 @@ _LIBRARIES: Final = (
 
 
 def on_loop_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """For `loop.set_exception_handler`: the default one shows the bytes that a callback was given."""
-    _log.error("in the event loop: %s", context["message"], exc_info=context.get("exception"))
+    """For `loop.set_exception_handler`. The message of a failed callback shows what it was given."""
+    error = context.get("exception")
+    said = context["message"] if error is None else "a callback failed"
+    _log.error("in the event loop: %s", said, exc_info=error)
 
 
 class RequestLog:

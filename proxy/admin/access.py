@@ -121,7 +121,7 @@ async def check_post(request: web.Request, public_url: str) -> None:
 
 
 def origin_of(url: str) -> str:
-    """As a browser writes it (RFC 6454 section 6.1): no path, no default port."""
+    """As a browser writes it (RFC 6454 section 6.1): small, without a default port."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = f":{parts.port}" if parts.port not in {None, DEFAULT_PORTS[parts.scheme]} else ""

@@ -67,7 +67,7 @@ class LoginPages:
             await self._state.logins.log_out(self._account(request).key)
         except StoreError:
             return self._failed(STORE_FAILED, status=503)
-        return _to_status_page(request)
+        return _to_status_page()
 
     async def refresh(self, request: web.Request) -> web.Response:
         await access.check_post(request, self._public_url)
@@ -75,7 +75,7 @@ class LoginPages:
             await self._state.tokens.refresh_now(self._account(request))
         except TokenError as error:
             return self._failed(str(error), status=503)
-        return _to_status_page(request)
+        return _to_status_page()
 
     def _account(self, request: web.Request) -> Account:
         credential = request.match_info["credential"]
@@ -93,7 +93,5 @@ def _html(text: str, status: int = 200) -> web.Response:
     return web.Response(text=text, content_type="text/html", status=status)
 
 
-def _to_status_page(request: web.Request) -> web.Response:
-    """Relative, as all links here: a reverse proxy may show us under a path of its own."""
-    up = "../" * (request.path.count("/") - 1)
-    return web.Response(status=303, headers={"Location": up})
+def _to_status_page() -> web.Response:
+    return web.Response(status=303, headers={"Location": "/"})

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 
@@ -85,21 +85,36 @@ async def run_demo(say: Say) -> int:
     stop = asyncio.Event()
     worker.stop_on_signals(stop)
     data, admin = (_port(preferred) for preferred in PORTS)
-    secret = secrets.token_urlsafe(24)
-    server = AuthorizationServer(
-        clients=_clients(secret, f"http://127.0.0.1:{admin}/callback"), users=(PERSON,)
-    )
-    async with (
-        running(server.application()) as issuer,
-        running(api_application(server.active, server.expires_in)) as api,
-        _configuration(secret, data=data, admin=admin, issuer=issuer, api=api) as config,
-    ):
+    async with embedded(data, admin) as (_, config):
         logs.set_up(config.log)
         async with worker.serving(config) as state:
             await log_in(state)
             say(WELCOME.format(person=PERSON, data=f"http://127.0.0.1:{data}", admin=config.public_url))
             await stop.wait()
     return 0
+
+
+@asynccontextmanager
+async def embedded(
+    data: int, admin: int, **options: Any
+) -> AsyncIterator[tuple[AuthorizationServer, Config]]:
+    """The other side (the authorization server takes `options`, the API its tokens), and a configuration.
+
+    `data` and `admin` are the ports of the proxy's listeners. All files go with the block.
+    """
+    secret = secrets.token_urlsafe(24)
+    person = Client("demo-app", secret, redirect_uris=(f"http://127.0.0.1:{admin}/callback",))
+    machine = Client("demo-machine", secret, grants=("client_credentials",))
+    server = AuthorizationServer(clients=(person, machine), users=(PERSON,), **options)
+    with TemporaryDirectory(prefix="token-proxy-demo-") as folder:
+        (Path(folder) / "secret").write_text(secret)
+        async with (
+            running(server.application()) as issuer,
+            running(api_application(server.active, server.expires_in)) as api,
+        ):
+            path = Path(folder) / "config.toml"
+            path.write_text(CONFIG.format(state=folder, data=data, admin=admin, issuer=issuer, api=api))
+            yield server, load(path).config
 
 
 async def log_in(state: State) -> None:
@@ -111,22 +126,6 @@ async def log_in(state: State) -> None:
         async with browser.get(redirect) as answer:
             if answer.status != 200:
                 raise LoginFailed("the demo could not log itself in")
-
-
-def _clients(secret: str, redirect_uri: str) -> list[Client]:
-    person = Client("demo-app", secret, redirect_uris=(redirect_uri,))
-    machine = Client("demo-machine", secret, grants=("client_credentials",))
-    return [person, machine]
-
-
-@asynccontextmanager
-async def _configuration(secret: str, **places: object) -> AsyncIterator[Config]:
-    with TemporaryDirectory(prefix="token-proxy-demo-") as directory:
-        state = Path(directory)
-        (state / "secret").write_text(secret)
-        path = state / "config.toml"
-        path.write_text(CONFIG.format(state=directory, **places))
-        yield load(path).config
 
 
 def _port(preferred: int) -> int:

@@ -1,0 +1,224 @@
+"""A proxy that serves, with the embedded authorization server and API on its other side; and browsers."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import parse_qsl, urlsplit
+
+import aiohttp
+import pytest
+
+from proxy import worker
+from proxy.admin.health import Health
+from proxy.config.load import load
+from proxy.demo.wiring import PERSON, embedded
+from proxy.errors import TokenError
+from proxy.oauth.token import Token
+from proxy.secret import Secret
+from proxy.state import open_state
+from proxy.store.base import Key
+
+CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+class Browser:
+    """A cookie jar that follows no redirect by itself."""
+
+    def __init__(self, url):
+        self.url = url
+        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
+
+    async def get(self, path, **options):
+        url = path if path.startswith("http") else self.url + path
+        async with self._session.get(url, allow_redirects=False, **options) as answer:
+            await answer.read()
+            return answer
+
+    async def post(self, path, form, *, origin=None, cookie=""):
+        """As a page of `origin` would; the proxy's own if none is named, no Origin at all if it is empty."""
+        headers = {"Origin": self.url if origin is None else origin, "Cookie": cookie}
+        headers = {name: value for name, value in headers.items() if value}
+        async with self._session.post(
+            self.url + path, data=form, headers=headers, allow_redirects=False
+        ) as answer:
+            await answer.read()
+            return answer
+
+    async def csrf(self, path="/login/person"):
+        return self.csrf_in(await (await self.get(path)).text())
+
+    @staticmethod
+    def csrf_in(html):
+        return CSRF.search(html)[1]
+
+    async def press(self, path, page=None):
+        """Post the form of `page` for `path`, as its button does."""
+        return await self.post(path, {"csrf": await self.csrf(page or path)})
+
+    async def approve(self, authorization_url, user=PERSON):
+        """Press the authorization server's button; where it sends the browser. ("": refuse.)"""
+        async with self._session.post(
+            authorization_url, data={"user": user}, allow_redirects=False
+        ) as answer:
+            return answer.headers["Location"]
+
+    async def log_in(self, path="/login/person"):
+        """From the page to the end; the last answer."""
+        begun = await self.press(path)
+        assert begun.status == 303
+        return await self.get(await self.approve(begun.headers["Location"]))
+
+    async def close(self):
+        await self._session.close()
+
+
+class World:
+    def __init__(self, server, config, state):
+        self.server = server
+        self.config = config
+        self.state = state
+        self.data = f"http://{config.server.listen[0]}"
+        self.admin = f"http://{config.server.admin}"
+        self.browser = Browser(self.admin)
+        self._browsers = [self.browser]
+
+    def another_browser(self):
+        self._browsers.append(Browser(self.admin))
+        return self._browsers[-1]
+
+    async def get(self, path, **options):
+        return await self.browser.get(path, **options)
+
+    async def json(self, path):
+        return await (await self.get(path)).json()
+
+    async def raw(self, head):
+        """Send `head` as it is; the status and the whole answer."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.config.server.admin.port)
+        writer.write(head.encode())
+        answer = await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        return int(answer.split()[1]), answer.decode()
+
+    def granted(self):
+        """The grant types that the authorization server was asked for."""
+        return [request.grant_type for request in self.server.token_requests]
+
+    async def close(self):
+        for browser in self._browsers:
+            await browser.close()
+
+
+@pytest.fixture
+def a_world():
+    """Make a world; `edit` changes the text of its configuration."""
+
+    @asynccontextmanager
+    async def make(edit=lambda text: text, **options) -> AsyncIterator[World]:
+        async with embedded(free_port(), free_port(), **options) as (server, plain):
+            plain.path.write_text(edit(plain.path.read_text()))
+            config = load(plain.path).config
+            async with worker.serving(config) as state:
+                world = World(server, config, state)
+                try:
+                    yield world
+                finally:
+                    await world.close()
+
+    return make
+
+
+class HandClock:
+    """A clock that stands still until it is moved."""
+
+    boot_id = "the only boot"
+
+    def __init__(self):
+        self.now = 1_000_000.0
+
+    def wall(self):
+        return self.now
+
+    def boot(self):
+        return self.now
+
+
+class House:
+    """The token side without listeners, on a clock that stands still, and what is said of its health."""
+
+    def __init__(self, server, state, clock):
+        self.server = server
+        self.state = state
+        self.clock = clock
+        self.health = Health(state)
+
+    def account(self, credential="person", name="default"):
+        return self.state.tokens.account(credential, name)
+
+    async def give(self, credential="person", name="default", lifetime=60.0, *, refresh_token=True):
+        """Store a token set as a login would."""
+        issued = self.server.issue("demo-app", PERSON)
+        token = Token(
+            access_token=Secret(issued["access_token"]),
+            refresh_token=Secret(issued["refresh_token"]) if refresh_token else None,
+            server=self.server.issuer,
+            client_id=self.state.config.credentials[credential].client_id,
+            issued_at=self.clock.now,
+            issued_boot=self.clock.now,
+            boot_id=self.clock.boot_id,
+            lifetime=lifetime,
+        )
+        await self.state.tokens.adopt(Key(credential, name), token)
+
+    async def refresh(self, credential="person"):
+        """Ask for a refresh; what comes of it stands in the health."""
+        with suppress(TokenError):
+            await self.state.tokens.refresh_now(self.account(credential))
+
+    async def entry(self, credential="person", name="default"):
+        status = await self.health.status()
+        return next(
+            entry
+            for entry in status["tokens"]
+            if (entry["credential"], entry["account"]) == (credential, name)
+        )
+
+
+@pytest.fixture
+def a_house():
+    """Make a house; `edit` changes the text of its configuration."""
+
+    @asynccontextmanager
+    async def make(edit=lambda text: text) -> AsyncIterator[House]:
+        clock = HandClock()
+        async with embedded(8080, 8081, clock=clock) as (server, config):
+            config.path.write_text(edit(config.path.read_text()))
+            async with open_state(load(config.path).config, clock) as state:
+                await state.tokens.start()
+                yield House(server, state, clock)
+
+    return make
+
+
+@pytest.fixture
+async def house(a_house):
+    async with a_house() as made:
+        yield made
+
+
+@pytest.fixture
+async def world(a_world):
+    async with a_world() as made:
+        yield made
+
+
+@pytest.fixture
+def query_of():
+    return lambda url: dict(parse_qsl(urlsplit(url).query))

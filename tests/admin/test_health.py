@@ -1,0 +1,297 @@
+"""/readyz and /api/status: what is said of the tokens, and when."""
+
+import json
+
+import pytest
+
+from proxy.admin import health as health_module
+from proxy.admin.status import NO_REFRESH_TOKEN, NOT_ASKED, OTHER_CLIENT, UNREADABLE
+from proxy.demo import faults
+from proxy.errors import StoreError
+from proxy.store.base import Key, Record
+
+KEYS = {
+    "credential": str,
+    "account": str,
+    "state": str,
+    "generation": int,
+    "issued_at": float | None,
+    "expires_at": float | None,
+    "refresh_due_at": float | None,
+    "refresh_expires_at": float | None,
+    "last_refresh": dict,
+    "failures": int,
+    "reason": str | None,
+    "login_url": str | None,
+    "routes": list,
+}
+LOGIN_URL = "http://127.0.0.1:8081/login/person/default"
+ONLY_MACHINE = """
+[[routes]]
+path = "/other"
+upstream = "http://127.0.0.1:9"
+credential = "machine"
+"""
+
+
+def without_person_route(text):
+    return text.partition("[[routes]]")[0] + ONLY_MACHINE
+
+
+def required(credential, value):
+    return lambda text: text.replace(
+        f"[credentials.{credential}]", f"[credentials.{credential}]\nrequired = {value}"
+    )
+
+
+# -- /api/status
+
+
+async def test_status_has_exactly_the_keys_of_the_contract(house):
+    await house.give()
+    status = json.loads(json.dumps(await house.health.status()))
+    assert status.keys() == {"version", "now", "ready", "tokens", "counts", "next"}
+    assert (status["version"], status["now"], status["ready"], status["next"]) == (
+        1,
+        house.clock.now,
+        True,
+        None,
+    )
+    assert status["counts"] == {"person": {"valid": 1}, "machine": {"absent": 1}}
+    for entry in status["tokens"]:
+        assert entry.keys() == KEYS.keys()
+        assert all(isinstance(entry[name], kind) for name, kind in KEYS.items()), entry
+        assert entry["last_refresh"] == {"at": None, "outcome": None, "error": None}
+
+
+async def test_a_fresh_login_is_valid_and_says_until_when(house):
+    await house.give()
+    entry = await house.entry()
+    assert (entry["state"], entry["generation"], entry["failures"], entry["routes"]) == (
+        "valid",
+        1,
+        0,
+        ["demo"],
+    )
+    assert (entry["issued_at"], entry["expires_at"]) == (house.clock.now, house.clock.now + 60)
+    assert house.clock.now < entry["refresh_due_at"] < entry["expires_at"]
+    assert (entry["reason"], entry["login_url"]) == (None, None)
+
+
+async def test_nothing_shown_is_a_token(house):
+    await house.give()
+    held = house.account().held.token
+    shown = json.dumps(await house.health.status())
+    assert held.access_token.reveal() not in shown
+    assert held.refresh_token.reveal() not in shown
+
+
+async def test_where_nobody_has_logged_in_the_login_page_is_named(house):
+    entry = await house.entry()
+    assert (entry["state"], entry["generation"], entry["login_url"]) == ("absent", 0, LOGIN_URL)
+    assert entry["reason"] == "nobody has logged in yet"
+
+
+async def test_a_machine_that_was_not_asked_for_needs_nobody(house):
+    entry = await house.entry("machine")
+    assert (entry["state"], entry["reason"], entry["login_url"]) == ("absent", NOT_ASKED, None)
+
+
+async def test_a_refresh_that_failed_for_now_is_told_with_its_error(house):
+    await house.give()
+    house.server.script(*[faults.NAMED["too-many-requests"]] * 3)
+    house.clock.now += 50
+    await house.refresh()
+    entry = await house.entry()
+    assert (entry["state"], entry["failures"]) == ("stale", 1)
+    assert entry["last_refresh"] == {"at": house.clock.now, "outcome": "transient", "error": "http_429"}
+    assert entry["reason"] == "a refresh is due (the last refresh failed: http_429)"
+    assert entry["login_url"] is None
+    house.clock.now += 10
+    assert (await house.entry())["state"] == "expired"
+
+
+async def test_a_refresh_that_works_clears_what_failed_before(house):
+    await house.give()
+    house.server.script(faults.NAMED["too-many-requests"])
+    await house.refresh()
+    await house.refresh()
+    entry = await house.entry()
+    assert (entry["state"], entry["failures"], entry["generation"]) == ("valid", 0, 2)
+    assert entry["last_refresh"] == {"at": house.clock.now, "outcome": "success", "error": None}
+
+
+async def test_a_refused_refresh_token_asks_for_a_login(house):
+    await house.give()
+    house.server.script(faults.NAMED["invalid-grant"])
+    await house.refresh()
+    entry = await house.entry()
+    assert (entry["state"], entry["login_url"]) == ("login_required", LOGIN_URL)
+    assert entry["refresh_due_at"] is None
+
+
+async def test_a_refused_client_is_a_fault_of_the_configuration(house):
+    await house.give()
+    house.server.script(faults.NAMED["invalid-client"])
+    await house.refresh()
+    entry = await house.entry()
+    assert (entry["state"], entry["login_url"]) == ("misconfigured", None)
+    assert "(the last refresh failed: invalid_client)" in entry["reason"]
+
+
+async def test_an_expired_token_without_a_refresh_token_asks_for_a_login(house):
+    await house.give(refresh_token=False)
+    house.clock.now += 60
+    entry = await house.entry()
+    assert (entry["login_url"], entry["reason"]) == (LOGIN_URL, NO_REFRESH_TOKEN)
+
+
+async def test_a_token_of_another_client_counts_as_absent(a_house):
+    async with a_house() as house:
+        await house.give()
+        record = await house.state.store.get(Key("person", "default"))
+        body = record.body.replace(b"demo-app", b"app-before")
+        await house.state.store.put(
+            Record(record.key, 2, record.state, record.due_at, record.expires_at, body), expected=1
+        )
+        await house.state.tokens.load(house.account())
+        entry = await house.entry()
+        assert (entry["state"], entry["login_url"], entry["reason"]) == ("absent", LOGIN_URL, OTHER_CLIENT)
+
+
+async def test_a_credential_that_no_route_uses_is_shown_all_the_same(a_house):
+    async with a_house(without_person_route) as house:
+        entry = await house.entry()
+        assert (entry["state"], entry["login_url"], entry["routes"]) == ("absent", LOGIN_URL, [])
+
+
+async def test_accounts_beyond_one_page_are_found_behind_the_cursor(house, monkeypatch):
+    monkeypatch.setattr(health_module, "PAGE", 3)
+    names = sorted(f"user{number}" for number in range(7))
+    for name in names:
+        await house.give(name=name)
+    for name in names[4:]:
+        house.state.tokens._accounts.pop(Key("person", name))  # as after a start with very many accounts
+    seen, after = [], None
+    for _ in range(10):
+        status = await house.health.status(after)
+        seen += [
+            (entry["account"], entry["state"])
+            for entry in status["tokens"]
+            if entry["credential"] == "person"
+        ]
+        assert status["counts"]["person"] == {"valid": 7}
+        if status["next"] is None:
+            break
+        after = Key(*status["next"].split("/"))
+    assert seen == [("default", "absent"), *((name, "valid") for name in names)]
+    assert len(house.state.tokens.accounts()) == 6, "looking does not fill the memory"
+
+
+async def test_a_record_that_can_not_be_read_is_not_called_absent_without_a_word(house, monkeypatch):
+    await house.give()
+    unreadable = Record(Key("person", "default"), 1, "unreadable", None, None, b"")
+
+    async def page(*_):
+        return [unreadable]
+
+    monkeypatch.setattr(house.state.store, "page", page)
+    assert (await house.entry())["reason"] == UNREADABLE
+
+
+async def test_while_the_store_fails_what_is_in_memory_is_shown(house, monkeypatch):
+    await house.give()
+
+    async def broken(*_):
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(house.state.store, "page", broken)
+    monkeypatch.setattr(house.state.store, "counts", broken)
+    status = await house.health.status()
+    assert status["ready"]
+    assert status["counts"]["person"] == {"valid": 1}
+
+
+# -- /readyz
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [
+        ("too-many-requests", "valid"),
+        ("invalid-client", "misconfigured"),
+        ("invalid-grant", "login_required"),
+    ],
+)
+async def test_while_a_token_is_good_nothing_that_befalls_its_refresh_makes_it_unready(house, fault, state):
+    await house.give()
+    house.server.script(*[faults.NAMED[fault]] * 3)
+    await house.refresh()
+    assert (await house.entry())["state"] == state
+    assert house.health.not_ready() == []
+    house.clock.now += 60
+    assert [reason["credential"] for reason in house.health.not_ready()] == ["person"]
+
+
+async def test_until_somebody_logs_in_it_is_not_ready_and_says_why(house):
+    assert house.health.not_ready() == [{"credential": "person", "account": "default", "state": "absent"}]
+    await house.give()
+    assert house.health.ready
+
+
+async def test_a_machine_is_ready_until_it_was_asked_for_in_vain(a_house):
+    async with a_house(without_person_route) as house:
+        assert house.health.ready
+        house.server.script(faults.NAMED["invalid-client"])
+        await house.refresh("machine")
+        reason = {"credential": "machine", "account": "default", "state": "misconfigured"}
+        assert house.health.not_ready() == [reason]
+        await house.refresh("machine")
+        assert house.health.ready
+
+
+@pytest.mark.parametrize(
+    ("edit", "waits_for"),
+    [
+        (required("person", "false"), []),
+        (required("person", "true"), [("person", "default")]),
+        (lambda text: required("person", "true")(without_person_route(text)), [("person", "default")]),
+        (without_person_route, []),
+        (
+            lambda text: required("person", "true")(text).replace(
+                'credential = "person"', 'credential = "person"\naccount = "anna"'
+            ),
+            [("person", "anna")],
+        ),
+        (
+            lambda text: text.replace(
+                'credential = "person"', 'credential = "person"\naccount = { header = "Who" }'
+            ),
+            [],
+        ),
+    ],
+    ids=["not required", "required", "no route", "no route by default", "another account", "by header"],
+)
+async def test_readiness_waits_for_the_fixed_accounts_of_required_credentials(a_house, edit, waits_for):
+    async with a_house(edit) as house:
+        reasons = house.health.not_ready()
+        assert [(reason["credential"], reason["account"]) for reason in reasons] == waits_for
+
+
+async def test_readyz_is_exactly_its_document(world):
+    answer = await world.get("/readyz")
+    reasons = [{"credential": "person", "account": "default", "state": "absent"}]
+    assert (answer.status, await answer.json()) == (503, {"ready": False, "reasons": reasons})
+    await world.browser.log_in()
+    answer = await world.get("/readyz")
+    assert (answer.status, await answer.json()) == (200, {"ready": True, "reasons": []})
+
+
+async def test_healthz_says_ok_whatever_befalls(world):
+    answer = await world.get("/healthz")
+    assert (answer.status, await answer.text()) == (200, "ok")
+
+
+async def test_a_cursor_that_is_none_is_the_beginning(world):
+    for query in ("", "?after=", "?after=x", "?after=%00/%00"):
+        assert (await world.get(f"/api/status{query}")).status == 200

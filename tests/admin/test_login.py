@@ -1,0 +1,221 @@
+"""Logging in, refreshing and logging out on the pages."""
+
+import pytest
+
+from proxy.demo import faults
+from proxy.errors import StoreError
+
+SECOND_ACCOUNT = """
+[[routes]]
+path = "/second"
+upstream = "http://127.0.0.1:9"
+credential = "person"
+account = "second@example.com"
+"""
+
+
+async def is_let_in(world):
+    return (await world.get(f"{world.data}/demo/x")).status == 200
+
+
+async def test_a_person_logs_in_by_the_page(world):
+    page = await world.get("/login/person")
+    shown = await page.text()
+    for what in (world.server.issuer, "demo-app", "default", "api"):
+        assert what in shown
+    assert world.granted() == []
+
+    begun = await world.browser.press("/login/person")
+    assert begun.status == 303
+    assert begun.headers["Location"].startswith(f"{world.server.issuer}/authorize?")
+    assert world.granted() == []
+
+    callback = await world.browser.approve(begun.headers["Location"])
+    assert callback.startswith(f"{world.config.public_url}/callback?")
+    done = await world.get(callback)
+    assert done.status == 200
+    assert "person/default" in await done.text()
+    assert world.granted() == ["authorization_code"]
+    assert await is_let_in(world)
+
+
+async def test_each_login_has_its_own_state_and_challenge(world, query_of):
+    first, second = [
+        query_of((await world.browser.press("/login/person")).headers["Location"]) for _ in range(2)
+    ]
+    for name in ("state", "code_challenge"):
+        assert first[name] != second[name]
+        assert len(first[name]) == 43
+    assert first["code_challenge_method"] == "S256"
+    assert first["redirect_uri"] == f"{world.config.public_url}/callback"
+
+
+async def test_a_get_starts_nothing(world):
+    before = await world.state.store.page(None, 10)
+    for path in ("/login/person", "/login/person/other", "/", "/refresh/person", "/logout/person"):
+        await world.get(path)
+    assert await world.state.store.page(None, 10) == before
+    assert world.granted() == []
+
+
+async def test_a_callback_in_another_browser_is_refused_before_any_token_request(world):
+    callback = await world.browser.approve((await world.browser.press("/login/person")).headers["Location"])
+    refused = await world.another_browser().get(callback)
+    assert refused.status == 400
+    assert "another browser" in await refused.text()
+    assert world.granted() == []
+    assert (await world.get(callback)).status == 400, "it was used up"
+    assert world.granted() == []
+
+
+async def test_a_callback_works_once(world):
+    callback = await world.browser.approve((await world.browser.press("/login/person")).headers["Location"])
+    assert (await world.get(callback)).status == 200
+    again = await world.get(callback)
+    assert again.status == 400
+    assert world.granted() == ["authorization_code"]
+    assert await is_let_in(world)
+
+
+async def test_the_states_of_two_logins_can_not_be_swapped(world, query_of):
+    mine, other = world.browser, world.another_browser()
+    to_me = await mine.approve((await mine.press("/login/person")).headers["Location"])
+    to_other = await other.approve((await other.press("/login/person")).headers["Location"])
+    swapped = to_me.replace(query_of(to_me)["state"], query_of(to_other)["state"])
+    assert (await mine.get(swapped)).status == 400
+    assert world.granted() == []
+
+
+async def test_a_declined_login_says_so_in_our_words(world, query_of):
+    callback = await world.browser.approve(
+        (await world.browser.press("/login/person")).headers["Location"], user=""
+    )
+    assert query_of(callback)["error"] == "access_denied"
+    answer = await world.get(f"{callback}&error_description=%3Cscript%3Ealert(1)%3C/script%3E")
+    shown = await answer.text()
+    assert answer.status == 400
+    assert "The login was declined." in shown
+    assert "script" not in shown
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "?code=x",
+        "?state=x",
+        "?state=x&code=y",
+        "?state=%00%ff&code=y",
+        "?error=access_denied&error_description=<script>alert(1)</script>",
+        "?state=<script>alert(1)</script>&error=<script>",
+    ],
+)
+async def test_a_callback_of_no_login_is_refused_and_repeats_nothing(world, query):
+    answer = await world.get(f"/callback{query}")
+    assert answer.status == 400
+    assert "script" not in await answer.text()
+    assert world.granted() == []
+
+
+async def test_the_redirect_must_come_from_the_server_that_the_login_went_to(world, query_of):
+    callback = await world.browser.approve((await world.browser.press("/login/person")).headers["Location"])
+    assert query_of(callback)["iss"] == world.server.issuer
+    answer = await world.get(callback.replace("&iss=", "&iss=https%3A%2F%2Fevil.example%2F"))
+    assert answer.status == 400
+    assert "another authorization server" in await answer.text()
+    assert world.granted() == []
+
+
+async def test_a_code_that_the_server_refuses_gives_a_reason_and_no_token(world):
+    world.server.script(faults.NAMED["invalid-grant"])
+    answer = await world.browser.log_in()
+    assert answer.status == 400
+    assert "refuses the code" in await answer.text()
+    assert not await is_let_in(world)
+
+
+async def test_where_the_server_can_not_be_asked_the_page_says_so(a_world):
+    async with a_world(lambda text: text.replace("issuer =", 'issuer = "http://127.0.0.1:9"\n#', 1)) as world:
+        answer = await world.browser.press("/login/person")
+        assert answer.status == 502
+        assert "discovery of http://127.0.0.1:9 failed" in (await answer.text()).lower()
+
+
+async def test_where_the_store_fails_the_page_says_so(world, monkeypatch):
+    async def full(*_):
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(world.state.store, "stash", full)
+    answer = await world.browser.press("/login/person")
+    assert answer.status == 503
+    assert "token store" in await answer.text()
+
+
+async def test_each_account_of_a_credential_logs_in_for_itself(a_world):
+    async with a_world(lambda text: text + SECOND_ACCOUNT) as world:
+        await world.browser.log_in("/login/person/second@example.com")
+        states = {entry["account"]: entry["state"] for entry in (await world.json("/api/status"))["tokens"]}
+        assert (states["second@example.com"], states["default"]) == ("valid", "absent")
+
+
+@pytest.mark.parametrize(
+    "path", ["/login/nobody", "/login/person/%3Cimg%20onerror%3E", "/login/person/a%2Fb", "/login/person/.a"]
+)
+async def test_what_is_no_account_has_no_page(world, path):
+    answer = await world.get(path)
+    assert answer.status == 404
+    assert "onerror" not in await answer.text()
+    form = {"csrf": await world.browser.csrf()}
+    for action in ("login", "refresh", "logout"):
+        assert (await world.browser.post(path.replace("login", action), form)).status == 404
+
+
+async def test_nobody_logs_in_to_a_machines_credential(world):
+    assert "Nobody logs in here" in await (await world.get("/login/machine")).text()
+    form = {"csrf": await world.browser.csrf()}
+    answer = await world.browser.post("/login/machine", form)
+    assert answer.status == 502
+    assert world.granted() == []
+
+
+async def test_the_refresh_button_refreshes(world):
+    await world.browser.log_in()
+    before = (await world.json("/api/status"))["tokens"][1]
+    answer = await world.browser.press("/refresh/person/default", page="/")
+    assert (answer.status, answer.headers["Location"]) == (303, "/")
+    after = (await world.json("/api/status"))["tokens"][1]
+    assert after["generation"] == before["generation"] + 1
+    assert world.granted() == ["authorization_code", "refresh_token"]
+
+
+async def test_a_refresh_that_fails_says_so(world):
+    await world.browser.log_in()
+    world.server.script(faults.NAMED["invalid-client"])
+    answer = await world.browser.press("/refresh/person", page="/")
+    assert answer.status == 503
+    assert "refuses the client" in await answer.text()
+    assert await is_let_in(world), "the access token is still good"
+
+
+async def test_the_logout_button_ends_the_tokens_here_and_there(world):
+    await world.browser.log_in()
+    answer = await world.browser.press("/logout/person", page="/")
+    assert (answer.status, answer.headers["Location"]) == (303, "/")
+    assert not await is_let_in(world)
+    (_, entry) = (await world.json("/api/status"))["tokens"]
+    assert (entry["state"], entry["reason"]) == ("absent", "logged out")
+    assert world.server.families_revoked == 1, "RFC 7009: the server was told"
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("https://tokens.example", 303), ("https://tokens.example:444", 403)]
+)
+async def test_behind_a_reverse_proxy_the_origin_is_that_of_the_public_url(a_world, origin, status):
+    public = 'public_url = "https://Tokens.example"'
+    async with a_world(lambda text: text.replace("[server]", f"[server]\n{public}")) as world:
+        page = await world.get("/login/person")
+        assert "Secure" in page.headers["Set-Cookie"]
+        cookie = page.headers["Set-Cookie"].partition(";")[0]
+        form = {"csrf": world.browser.csrf_in(await page.text())}
+        answer = await world.browser.post("/login/person", form, origin=origin, cookie=cookie)
+        assert answer.status == status

@@ -1,0 +1,78 @@
+"""/metrics of a server that serves."""
+
+import asyncio
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.demo import faults
+
+
+async def scrape(world):
+    answer = await world.get("/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    return await answer.text()
+
+
+def value(text, name, **labels):
+    """The sum of the samples that have these labels; None if there is none."""
+    samples = [
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == f"token_proxy_{name}" and labels.items() <= sample.labels.items()
+    ]
+    return sum(samples) if samples else None
+
+
+async def test_what_happens_is_counted(world):
+    assert value(await scrape(world), "token_expiry_timestamp_seconds") is None
+    await world.browser.log_in()
+    await world.get(f"{world.data}/demo/x")
+    await world.get(f"{world.data}/nowhere")
+    await world.raw("GET / HTTP/1.1\r\nHost: evil.com\r\n\r\n")
+    world.server.script(faults.NAMED["too-many-requests"])
+    await world.browser.press("/refresh/person", page="/")
+    text = await scrape(world)
+    assert value(text, "token_state", credential="person", account="default", state="valid") == 1
+    assert value(text, "token_expiry_timestamp_seconds", credential="person") > 1e9
+    assert value(text, "requests_total", route="demo", method="GET", code="200") == 1
+    assert value(text, "refused_total", reason="no-route") == 1
+    assert value(text, "refused_total", reason="host-refused") == 1
+    assert value(text, "token_refreshes_total", outcome="transient", error="http_429") == 1
+    assert value(text, "token_refresh_failures_consecutive", credential="person") == 1
+    assert value(text, "build_info") == 1
+
+
+async def test_with_very_many_accounts_the_numbers_are_those_of_the_store(a_world):
+    async with a_world(lambda text: f"{text}\n[limits]\naccount_labels = 2\n") as world:
+        for name in ("anna", "bert", "carl"):
+            await world.browser.log_in(f"/login/person/{name}")
+        text = await scrape(world)
+        assert value(text, "token_state", credential="person", account="", state="valid") == 3
+        assert value(text, "token_expiry_timestamp_seconds", credential="person") is None
+        assert value(text, "token_state", credential="machine", account="default", state="absent") == 1
+
+
+async def test_no_label_comes_from_a_caller(world):
+    before = len((await scrape(world)).splitlines())
+    for number in range(20):
+        await world.get(f"{world.data}/{number}")
+        await world.get(f"{world.data}/demo/{number}?{number}")
+    after = len((await scrape(world)).splitlines())
+    for number in range(20, 40):
+        await world.get(f"{world.data}/{number}")
+        await world.get(f"{world.data}/demo/{number}?{number}")
+    assert before < after == len((await scrape(world)).splitlines())
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+async def test_promtool_has_nothing_to_say(world):
+    await world.browser.log_in()
+    await world.get(f"{world.data}/demo/x")
+    text = await scrape(world)
+    await asyncio.to_thread(
+        subprocess.run, ["promtool", "check", "metrics"], input=text, text=True, check=True
+    )

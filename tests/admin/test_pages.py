@@ -1,0 +1,93 @@
+"""What the pages show."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.admin import pages
+from proxy.demo import faults
+
+BUTTONS = re.compile(r'(?:href="http://127.0.0.1:\d+|action=")/(\w+)/(\w+)/default"')
+NOW = 1_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        (None, "–"),  # noqa: RUF001 (the en dash that a table shows for nothing)
+        (NOW, "in 0 s"),
+        (NOW + 59.9, "in 59 s"),
+        (NOW + 60, "in 1 min"),
+        (NOW + 7199, "in 1 h"),
+        (NOW + 86400 * 30, "in 30 d"),
+        (NOW - 0.5, "0 s ago"),
+        (NOW - 61, "1 min ago"),
+    ],
+)
+def test_a_time_is_told_as_a_person_says_it(at, words):
+    assert pages.relative(at, NOW) == words
+
+
+@given(st.text())
+def test_whatever_a_message_says_is_text_and_not_markup(sentence):
+    page = pages.message(sentence, sentence)
+    around = pages.message("", ".")
+    for mark in "<>":
+        assert page.count(mark) == around.count(mark)
+
+
+def test_a_page_asks_for_nothing_else_and_runs_nothing():
+    page = pages.message("Title", "sentence", "http://127.0.0.1:8081/")
+    for tag in ("<script", "<link", "<img", "<iframe", " on", "url(", "@import", "style="):
+        assert tag not in page.replace("<style>", "")
+
+
+async def shown(world):
+    html = await (await world.get("/")).text()
+    return html, BUTTONS.findall(html)
+
+
+async def test_the_status_page_shows_each_account_and_what_can_be_done(world):
+    html, buttons = await shown(world)
+    assert "2 accounts, not ready" in html
+    assert buttons == [("login", "person")]
+
+    await world.browser.log_in()
+    html, buttons = await shown(world)
+    assert "2 accounts, ready" in html
+    assert buttons == [("refresh", "person"), ("logout", "person")]
+
+    world.server.script(faults.NAMED["invalid-grant"])
+    await world.browser.press("/refresh/person", page="/")
+    html, buttons = await shown(world)
+    assert "login required" in html
+    assert "refuses the refresh token: log in again" in html
+    assert buttons == [("login", "person"), ("logout", "person")]
+
+
+async def test_a_machine_has_no_logout_button(world):
+    await world.get(f"{world.data}/machine/x")
+    assert ("refresh", "machine") in (await shown(world))[1]
+    assert ("logout", "machine") not in (await shown(world))[1]
+
+
+async def test_the_page_loads_itself_again(world):
+    assert '<meta http-equiv="refresh" content="10">' in (await shown(world))[0]
+
+
+async def test_without_credentials_the_page_says_what_to_write(a_world):
+    async with a_world(lambda text: text.partition("[credentials")[0]) as world:
+        assert "[credentials.NAME]" in (await shown(world))[0]
+
+
+async def test_a_callback_that_a_command_took_leads_to_no_page_that_is_not_there(world):
+    done = await world.browser.log_in()
+    assert f'href="{world.config.public_url}/"' in await done.text()
+    assert "href" not in pages.message("Logged in", "You can close this page.")
+
+
+def test_an_errors_message_becomes_a_sentence():
+    for said in ("it failed", "It failed", "It failed."):
+        assert "<p>It failed.</p>" in pages.message("Title", said)

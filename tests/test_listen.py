@@ -1,0 +1,180 @@
+"""Listeners: where they are, who may reach them, and what is said when they can't be had."""
+
+import asyncio
+import socket
+import ssl
+import stat
+from contextlib import suppress
+
+import pytest
+import trustme
+from aiohttp import web
+
+from proxy.config.address import Address
+from proxy.config.model import ListenerTLS
+from proxy.listen import CannotListen, bound_address, listen
+
+ANY = Address("127.0.0.1", 0)
+
+
+@pytest.fixture
+async def runner():
+    app = web.Application()
+    app.router.add_get("/", hello)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    yield runner
+    await runner.cleanup()
+
+
+async def hello(_request):
+    return web.Response(text="hello")
+
+
+async def get(reader, writer):
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    return answer.decode().rpartition("\r\n")[2]
+
+
+async def test_a_free_port_is_told(runner):
+    site = await listen(runner, ANY, None)
+    address = bound_address(site, ANY)
+    assert address.host == "127.0.0.1"
+    assert await get(*await asyncio.open_connection(address.host, address.port)) == "hello"
+
+
+def test_an_address_of_version_six_keeps_its_brackets():
+    assert str(Address("::1", 80)) == "[::1]:80"
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        (Address("203.0.113.1", 1), "can't listen on 203.0.113.1:1: cannot assign requested address"),
+        (
+            Address("no-such-host.invalid", 1),
+            "can't listen on no-such-host.invalid:1: the name does not resolve",
+        ),
+        (
+            Address("", 0, "/nowhere/at/all"),
+            "can't listen on unix:/nowhere/at/all: no such file or directory",
+        ),
+        (
+            Address("", 0, "/tmp/" + "x" * 200),
+            f"can't listen on unix:/tmp/{'x' * 200}: AF_UNIX path too long",
+        ),
+    ],
+)
+async def test_an_address_that_can_not_be_had_is_named_with_the_reason(runner, address, reason):
+    with pytest.raises(CannotListen) as refused:
+        await listen(runner, address, None)
+    assert str(refused.value) == reason
+
+
+async def test_a_taken_port_is_named(runner):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            CannotListen, match=rf"^can't listen on 127\.0\.0\.1:{port}: address already in use$"
+        ):
+            await listen(runner, Address("127.0.0.1", port), None)
+
+
+# -- unix sockets
+
+
+async def test_a_unix_socket_is_its_owners_alone_and_leaves_no_file(runner, tmp_path):
+    path = tmp_path / "proxy.sock"
+    site = await listen(runner, Address("", 0, str(path)), None)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert await get(*await asyncio.open_unix_connection(path)) == "hello"
+    await site.stop()
+    assert not path.exists()
+
+
+async def test_a_socket_file_that_a_killed_process_left_is_replaced(runner, tmp_path):
+    path = tmp_path / "proxy.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    await listen(runner, Address("", 0, str(path)), None)
+    assert await get(*await asyncio.open_unix_connection(path)) == "hello"
+
+
+async def test_a_socket_that_somebody_answers_at_is_left_alone(runner, tmp_path):
+    path = tmp_path / "proxy.sock"
+    with socket.socket(socket.AF_UNIX) as live:
+        live.bind(str(path))
+        live.listen()
+        with pytest.raises(CannotListen, match="address already in use"):
+            await listen(runner, Address("", 0, str(path)), None)
+        assert path.is_socket()
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(runner, tmp_path):
+    path = tmp_path / "notes"
+    path.write_text("precious")
+    with pytest.raises(CannotListen, match="address already in use"):
+        await listen(runner, Address("", 0, str(path)), None)
+    assert path.read_text() == "precious"
+
+
+# -- TLS
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority, tmp_path):
+    certificate = authority.issue_cert("127.0.0.1")
+    chain, key, ca = tmp_path / "chain.pem", tmp_path / "key.pem", tmp_path / "ca.pem"
+    chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    certificate.private_key_pem.write_to_path(key)
+    authority.cert_pem.write_to_path(ca)
+    return {"cert": chain, "key": key, "client_ca": ca}
+
+
+def given(files, *names):
+    return ListenerTLS.model_construct(**{"client_ca": None, **{name: files[name] for name in names}})
+
+
+async def greeting(site, authority, *, with_certificate=False):
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    if with_certificate:
+        authority.issue_cert("caller").configure_cert(context)
+    port = bound_address(site, ANY).port
+    return await get(*await asyncio.open_connection("127.0.0.1", port, ssl=context))
+
+
+async def test_a_listener_speaks_tls(runner, tls, authority):
+    site = await listen(runner, ANY, given(tls, "cert", "key"))
+    assert await greeting(site, authority) == "hello"
+
+
+async def test_where_callers_need_a_certificate_none_gets_in_without(runner, tls, authority):
+    site = await listen(runner, ANY, given(tls, "cert", "key", "client_ca"))
+    assert await greeting(site, authority, with_certificate=True) == "hello"
+    with suppress(OSError):  # the refusal comes with the handshake, or after it
+        assert await greeting(site, authority) == ""
+
+
+@pytest.mark.parametrize("damage", ["empty", "encrypted", "other"])
+async def test_files_that_are_no_certificate_and_key_are_named_by_the_listener(
+    runner, tls, authority, damage
+):
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_private_key(tls["key"].read_bytes(), None)
+    format_ = serialization.PrivateFormat.PKCS8
+    encrypted = key.private_bytes(
+        serialization.Encoding.PEM, format_, serialization.BestAvailableEncryption(b"password")
+    )
+    other = authority.issue_cert("other").private_key_pem.bytes()
+    tls["key"].write_bytes({"empty": b"", "encrypted": encrypted, "other": other}[damage])
+    with pytest.raises(CannotListen, match=r"can't listen on 127\.0\.0\.1:0: its TLS files can't be used"):
+        await listen(runner, ANY, given(tls, "cert", "key"))
