@@ -145,6 +145,11 @@ def test_a_credential_is_named_by_its_table(complaints: Complaints, load_text: L
     assert complaint.startswith("4:1: unknown key 'name' - known here: grant, issuer, ")
 
 
+def test_a_credential_named_like_another_table_has_its_own_keys(complaints: Complaints) -> None:
+    (complaint,) = complaints(f"[credentials.tls]\n{MINIMAL}xyz = 1")
+    assert complaint.startswith("4:1: unknown key 'xyz' - known here: grant, issuer, ")
+
+
 @pytest.mark.parametrize(("name", "fits"), NAMES)
 def test_what_a_credential_may_be_called(name: str, fits: bool, complaints: Complaints) -> None:
     found = complaints(f'[credentials."{name}"]\n{MINIMAL}')

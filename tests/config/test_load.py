@@ -11,13 +11,20 @@ from proxy.errors import ConfigError
 
 from .conftest import Complaints, Load
 
-NOT_TOML = [  # the place is ours to tell, the words are tomllib's and change with Python
-    ("listen = \n", "1:10: not TOML: "),
-    ("[server]\nlisten = 'x\n", "2:12: not TOML: "),
-    ("[server]\nlisten = [\n 'x',\n", "3:6: not TOML: "),
-    ("[server]\n[server]\n", "2:8: not TOML: "),
-    ("a = 1\r\nb = \r\n", "2:5: not TOML: "),
-    ("a = 1\na = 2\n", "2:6: not TOML: "),
+NO_VALUE = 'a text in "quotes", a number, true or false is meant'
+NO_QUOTE = "a quote at the end of the text is meant"
+NOT_TOML = [  # the place, and what was meant; between them are tomllib's words, which change with Python
+    ("listen = \n", "1:10", NO_VALUE),
+    ("a = 1\r\nb = \r\n", "2:5", NO_VALUE),
+    ("[server]\nlisten = 'x\n", "2:12", NO_QUOTE),
+    ('listen = """\nx\n\n', "2:2", NO_QUOTE),
+    ("[server]\nlisten = [\n 'x'\n", "3:5", "a bracket ] at the end of the list is meant"),
+    ("tls = { cert = 'x'\n", "1:19", "a brace } at the end of the table is meant"),
+    ("[server]\n[server]\n", "2:8", "each table once is meant"),
+    ("a = 1\na = 2\n", "2:6", "each key once is meant"),
+    ("a: 1\n", "1:2", "key = value is meant"),
+    ("a = 1 b = 2\n", "1:7", "one key = value in each line is meant"),
+    ("a = '\x00'\n", "1:6", "see https://toml.io"),
 ]
 NOT_TEXT = [
     (b"\xef\xbb\xbf[server]\n", "1:1: begins with a byte order mark - save the file without"),
@@ -72,10 +79,11 @@ def test_every_fault_is_reported_at_once_with_its_line(load_text: Load, tmp_path
     assert str(report.value) == REPORT.format(file=tmp_path / "config.toml")
 
 
-@pytest.mark.parametrize(("text", "expected"), NOT_TOML)
-def test_what_is_no_toml_has_its_place(text: str, expected: str, complaints: Complaints) -> None:
+@pytest.mark.parametrize(("text", "place", "meant"), NOT_TOML)
+def test_what_is_no_toml_has_its_place(text: str, place: str, meant: str, complaints: Complaints) -> None:
     (complaint,) = complaints(text)
-    assert complaint.startswith(expected)
+    assert complaint.startswith(f"{place}: not TOML: ")
+    assert complaint.endswith(f" - {meant}")
 
 
 @pytest.mark.parametrize(("content", "expected"), NOT_TEXT)

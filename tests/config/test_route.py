@@ -150,6 +150,11 @@ PAIRS = [  # two routes, and what is said of the second, which begins on line 11
         ["13:8: a second route is named 'x' - a name of its own is meant"],
     ),
     (
+        'host = "a.example"\nname = "x"',
+        'host = "A.example"\npath = "/"',
+        ["13:8: route 'x' has this place already - one of its own is meant"],
+    ),
+    (
         'listen = "127.0.0.1:9001"',
         'listen = "127.0.0.1:9001"\nname = "x"',
         ["12:10: 127.0.0.1:9001 is taken by another listener - one of its own is meant"],

@@ -33,6 +33,10 @@ SERVER = [
         ["1:1: public_url is missing - a browser can't reach a unix socket by itself"],
     ),
     (
+        f'admin = "unix:/{"a" * 107}"\npublic_url = "https://proxy.example"',
+        ["2:9: the system takes no such long path - at most 107 bytes are meant"],
+    ),
+    (
         'public_url = "http://proxy.example"',
         ["2:14: http would show secrets to the network - https is meant (http on loopback only)"],
     ),
@@ -78,6 +82,7 @@ OTHERS = [
     ("[limits]\nidle = 07:32:00", [f"2:8: {NOT_NUMBER}"]),
     ("[limits]\nfields = 1.5", [f"2:10: {NOT_WHOLE}"]),
     ("[limits]\nfields = true", [f"2:10: {NOT_WHOLE}"]),
+    ("[limits]\nfields = 9999999999999999999999", ["2:10: too large - at most 2147483647 is meant"]),
     (
         "[limits]\nheader_size = 100\nfield_size = 101",
         ["2:15: a header can't be smaller than one of its fields - at least field_size is meant"],
