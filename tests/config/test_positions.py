@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.config.positions import Path, find_positions
@@ -149,6 +149,7 @@ def documents(draw: st.DrawFn) -> str:
     return "".join(draw(st.lists(pair | pair | header | array_header, max_size=8)))
 
 
+@settings(deadline=None)
 @given(documents())
 def test_every_key_and_value_of_any_document_has_its_place(text: str) -> None:
     try:
