@@ -1,14 +1,10 @@
-"""A new connection to an upstream: resolve, connect, TLS. Returns a raw non-blocking socket.
-
-A raw SSLSocket on the loop's reader costs half of what asyncio's TLS transport does (see bench/).
-"""
+"""A new connection to an upstream: resolve, connect, TLS."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
 from typing import Final
 
 import aiohappyeyeballs
@@ -16,6 +12,7 @@ import aiohappyeyeballs
 from proxy.config.model import Route
 from proxy.relay import answer
 from proxy.relay.answer import Refusal
+from proxy.relay.wire import TLSWire, Wire
 
 NEXT_ADDRESS_AFTER: Final = 0.25  # seconds; RFC 8305 section 5
 
@@ -33,12 +30,12 @@ def tls_context(route: Route) -> ssl.SSLContext | None:
     return context
 
 
-async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> socket.socket:
+async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> Wire:
     """Connect within `seconds`. Raises Refusal: 502 or 504."""
     try:
         async with asyncio.timeout(seconds):
             sock = await _connect(route)
-            return sock if context is None else await _start_tls(sock, context, route)
+            return Wire(sock) if context is None else await _start_tls(sock, context, route)
     except TimeoutError as error:
         raise Refusal(
             answer.CONNECT_TIMEOUT, f"the upstream of route {route.name!r} is slow to connect"
@@ -68,39 +65,11 @@ async def _connect(route: Route) -> socket.socket:
     return sock
 
 
-async def _start_tls(sock: socket.socket, context: ssl.SSLContext, route: Route) -> ssl.SSLSocket:
-    name = (route.tls.server_name if route.tls else None) or route.upstream.host
-    # a connection that is cut must not look like a body's end: ragged EOFs are errors
-    secure = context.wrap_socket(
-        sock, server_hostname=name, do_handshake_on_connect=False, suppress_ragged_eofs=False
-    )
+async def _start_tls(sock: socket.socket, context: ssl.SSLContext, route: Route) -> TLSWire:
+    wire = TLSWire(sock, context, (route.tls.server_name if route.tls else None) or route.upstream.host)
     try:
-        await _handshake(secure)
+        await wire.handshake()
     except BaseException:
-        secure.close()
+        sock.close()
         raise
-    return secure
-
-
-async def _handshake(sock: ssl.SSLSocket) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        try:
-            sock.do_handshake()
-        except ssl.SSLWantReadError:
-            await _until(sock.fileno(), loop.add_reader, loop.remove_reader)
-        except ssl.SSLWantWriteError:
-            await _until(sock.fileno(), loop.add_writer, loop.remove_writer)
-        else:
-            return
-
-
-async def _until(
-    fd: int, watch: Callable[[int, Callable[[], None]], None], unwatch: Callable[[int], object]
-) -> None:
-    ready = asyncio.Event()
-    watch(fd, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        unwatch(fd)
+    return wire

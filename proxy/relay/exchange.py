@@ -159,8 +159,8 @@ class Exchange:
 
     async def _dial(self, lane: Lane, account: Account) -> Upstream:
         """Raises Refusal."""
-        sock = await dial(lane.route, lane.tls, self._context.limits.connect)
-        return Upstream(sock, lane.pool(account), self._context.head_limits)
+        wire = await dial(lane.route, lane.tls, self._context.limits.connect)
+        return Upstream(wire, lane.pool(account), self._context.head_limits)
 
     def _send(self, served: Served, upstream: Upstream) -> None:
         """Send what is there of the request; the rest follows as it comes."""
