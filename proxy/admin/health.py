@@ -12,12 +12,14 @@ from typing import Final, TypedDict
 
 from proxy.admin.status import Status, can_serve, entry
 from proxy.config.model import Config
-from proxy.errors import StoreError, TokenError
+from proxy.errors import StoreError, UnreadableRecord
 from proxy.metrics import Counts
 from proxy.state import State
 from proxy.store.base import Key, Record
-from proxy.tokens.account import Account
+from proxy.tokens.account import NOTHING, Account
+from proxy.tokens.breaker import Breaker
 from proxy.tokens.life import TokenState
+from proxy.tokens.records import read
 
 PAGE: Final = 500  # records behind one answer of /api/status
 
@@ -52,29 +54,27 @@ class Health:
         return [
             {"credential": account.key.credential, "account": account.key.account, "state": account.state()}
             for account in accounts
-            if not can_serve(account, self._clock)
+            if not can_serve(account)
         ]
 
     async def status(self, after: Key | None = None) -> Status:
         """A page of the accounts behind `after`, and the numbers of all."""
-        known = self._known()
         records = await self._records(after)
         last = records[-1].key if len(records) == PAGE else None
-        stored = {
-            record.key: record for record in records if record.key.credential in self._config.credentials
+        known = self._known()
+        stored = {record.key for record in records if record.key.credential in self._config.credentials}
+        here = {
+            key
+            for key in self._named | known.keys()
+            if (after is None or key > after) and (last is None or key <= last)
         }
-        here = {key for key in known if (after is None or key > after) and (last is None or key <= last)}
-        entries = []
-        for key in sorted(here | stored.keys()):
-            unreadable = key in stored and stored[key].state == "unreadable"
-            account = known.get(key) or await self._look_at(key, readable=not unreadable)
-            entries.append(entry(account, self._config, self._clock, unreadable=unreadable))
+        accounts = [known.get(key) or await self._look_at(key) for key in sorted(here | stored)]
         counts = await self.counts()
         return {
             "version": 1,
             "now": self._clock.wall(),
             "ready": self.ready,
-            "tokens": entries,
+            "tokens": [entry(account, self._config) for account in accounts],
             "counts": {credential: dict(states) for credential, states in counts.items()},
             "next": str(last) if last else None,
         }
@@ -82,8 +82,11 @@ class Health:
     async def counts(self) -> Counts:
         """How many accounts are in each state: from memory where it knows them all, else from the store."""
         counts: dict[str, Counter[str]] = {name: Counter() for name in self._config.credentials}
-        for account in self._known().values():
+        known = self._known()
+        for account in known.values():
             counts[account.key.credential][account.state()] += 1
+        for key in self._named - known.keys():
+            counts[key.credential]["absent"] += 1
         try:
             stored = await self._store.counts(self._clock.wall())
         except StoreError:
@@ -94,10 +97,7 @@ class Health:
         return counts
 
     def _known(self) -> dict[Key, Account]:
-        """The accounts in memory, and those that the configuration names."""
-        for key in self._named:
-            self._tokens.account(*key)
-        return {account.key: account for account in self._tokens.accounts()}
+        return {account.key: account for account in self._tokens.accounts() if account.loaded}
 
     async def _records(self, after: Key | None) -> list[Record]:
         try:
@@ -105,14 +105,16 @@ class Health:
         except StoreError:
             return []  # what is in memory is served on, and shown
 
-    async def _look_at(self, key: Key, *, readable: bool) -> Account:
+    async def _look_at(self, key: Key) -> Account:
         """An account that memory does not hold, and that is not to stay there."""
-        account = Account(key, self._config.credentials[key.credential], self._clock)
+        credential = self._config.credentials[key.credential]
+        account = Account(key, credential, self._clock, Breaker(self._clock))
         try:
-            if readable:
-                await self._tokens.load(account)
-        except TokenError:
-            return account  # the store failed a moment after it gave the page
+            account.take(await read(self._store, self._clock, credential, key, NOTHING))
+        except UnreadableRecord:
+            account.unreadable = True
+        except StoreError:
+            return account  # as if there were nothing: what there is can't be known now
         return account
 
 

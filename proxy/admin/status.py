@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final, TypedDict
 
-from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.tokens.account import Account
 from proxy.tokens.life import TokenState
@@ -58,7 +57,7 @@ class Status(TypedDict):
     next: str | None  # for `?after=`
 
 
-def entry(account: Account, config: Config, clock: Clock, *, unreadable: bool = False) -> Entry:
+def entry(account: Account, config: Config) -> Entry:
     held, token, last = account.held, account.held.token, account.last_refresh
     shown = token if token is not None and token.access_token is not None else None
     return {
@@ -76,43 +75,38 @@ def entry(account: Account, config: Config, clock: Clock, *, unreadable: bool = 
             "error": (last.error or None) if last else None,
         },
         "failures": account.failures,
-        "reason": UNREADABLE if unreadable else _reason(account),
-        "login_url": f"{config.public_url}/login/{account.key}" if _wants_login(account, clock) else None,
+        "reason": _reason(account),
+        "login_url": f"{config.public_url}/login/{account.key}" if _wants_login(account) else None,
         "routes": [route.name for route in config.routes if _uses(route.account, route.credential, account)],
     }
 
 
-def is_usable(account: Account, clock: Clock) -> bool:
-    """Whether its access token can be attached now, whatever became of its refresh."""
-    return clock.boot() < account.usable_until
-
-
-def can_serve(account: Account, clock: Clock) -> bool:
+def can_serve(account: Account) -> bool:
     """For /readyz: a good token, or a server that was not yet asked for one and needs nobody for it."""
-    if is_usable(account, clock):
-        return True
-    untried = account.failures == 0 and account.can_refresh
-    return account.credential.grant == "client_credentials" and untried
+    untried = account.failures == 0 and not account.unreadable
+    return account.is_usable or (account.credential.grant == "client_credentials" and untried)
 
 
-def _wants_login(account: Account, clock: Clock) -> bool:
-    if account.credential.grant != "authorization_code":
+def _wants_login(account: Account) -> bool:
+    if account.credential.grant != "authorization_code" or account.unreadable:
         return False
-    return account.state() == "login_required" or not (account.can_refresh or is_usable(account, clock))
+    return account.state() == "login_required" or not (account.can_refresh or account.is_usable)
 
 
 def _reason(account: Account) -> str | None:
     state, held, failure = account.state(), account.held, account.failure
+    if account.unreadable:
+        return UNREADABLE
     if failure is not None and state in {"stale", "expired", "misconfigured"}:
         return f"{REASONS[state]} (the last refresh failed: {failure.error})"
     if state == "expired" and not account.can_refresh:
         return NO_REFRESH_TOKEN
     if state != "absent":
         return REASONS.get(state)
-    if held.state == "logged_out":
-        return LOGGED_OUT
     if account.can_refresh:
         return NOT_ASKED
+    if held.state == "logged_out":
+        return LOGGED_OUT
     return OTHER_CLIENT if held.generation else REASONS[state]
 
 

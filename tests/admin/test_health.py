@@ -7,7 +7,7 @@ import pytest
 from proxy.admin import health as health_module
 from proxy.admin.status import NO_REFRESH_TOKEN, NOT_ASKED, OTHER_CLIENT, UNREADABLE
 from proxy.demo import faults
-from proxy.errors import StoreError
+from proxy.errors import StoreError, UnreadableRecord
 from proxy.store.base import Key, Record
 
 KEYS = {
@@ -154,7 +154,7 @@ async def test_a_token_of_another_client_counts_as_absent(a_house):
         await house.state.store.put(
             Record(record.key, 2, record.state, record.due_at, record.expires_at, body), expected=1
         )
-        await house.state.tokens.load(house.account())
+        await house.state.tokens._accounts.load(house.account())
         entry = await house.entry()
         assert (entry["state"], entry["login_url"], entry["reason"]) == ("absent", LOGIN_URL, OTHER_CLIENT)
 
@@ -171,7 +171,7 @@ async def test_accounts_beyond_one_page_are_found_behind_the_cursor(house, monke
     for name in names:
         await house.give(name=name)
     for name in names[4:]:
-        house.state.tokens._accounts.pop(Key("person", name))  # as after a start with very many accounts
+        house.state.tokens._accounts._recent.pop(Key("person", name))  # as with very many accounts
     seen, after = [], None
     for _ in range(10):
         status = await house.health.status(after)
@@ -185,18 +185,21 @@ async def test_accounts_beyond_one_page_are_found_behind_the_cursor(house, monke
             break
         after = Key(*status["next"].split("/"))
     assert seen == [("default", "absent"), *((name, "valid") for name in names)]
-    assert len(house.state.tokens.accounts()) == 6, "looking does not fill the memory"
+    assert len(house.state.tokens.accounts()) == 6, "looking takes no room"
 
 
-async def test_a_record_that_can_not_be_read_is_not_called_absent_without_a_word(house, monkeypatch):
+async def test_a_record_that_can_not_be_read_is_told_apart_and_asks_for_no_login(house, monkeypatch):
     await house.give()
-    unreadable = Record(Key("person", "default"), 1, "unreadable", None, None, b"")
+    await house.give(name="anna")
+    house.state.tokens._accounts._recent.pop(Key("person", "anna"))
 
-    async def page(*_):
-        return [unreadable]
+    async def get(*_):
+        raise UnreadableRecord("sealed with another key")
 
-    monkeypatch.setattr(house.state.store, "page", page)
-    assert (await house.entry())["reason"] == UNREADABLE
+    monkeypatch.setattr(house.state.store, "get", get)
+    entry = await house.entry(name="anna")
+    assert (entry["state"], entry["reason"], entry["login_url"]) == ("misconfigured", UNREADABLE, None)
+    assert (await house.entry())["state"] == "valid"
 
 
 async def test_while_the_store_fails_what_is_in_memory_is_shown(house, monkeypatch):
