@@ -1,0 +1,79 @@
+"""Listeners and where they lead: one for all routes, one of a route's own, and upstreams on a unix socket."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from proxy.relay.server import Listener
+
+
+async def listening(relay, lane):
+    runner = web.ServerRunner(Listener(relay, lane))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    return runner, site.port
+
+
+async def asked(port, raw):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(raw)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_everything_on_a_listener_of_its_own_belongs_to_the_route(proxy, upstream, kit):
+    proxy.lane.prefix = b""  # as a route with `listen` has it
+    runner, port = await listening(proxy.relay, proxy.lane)
+    await asked(port, kit.request(b"GET", b"/any/path?q", b"Connection: close"))
+    assert upstream.received[0].startswith(b"GET /base/any/path?q HTTP/1.1\r\n")
+    await runner.cleanup()
+
+
+async def test_the_rules_hold_on_a_listener_of_its_own_too(proxy, upstream, kit):
+    runner, port = await listening(proxy.relay, proxy.lane)
+    answer = await asked(port, b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 421 ")
+    assert upstream.requests == 0
+    await runner.cleanup()
+
+
+async def test_an_upstream_may_be_a_unix_socket(make_proxy, kit, tmp_path):
+    served = kit.Upstream()
+    server = await asyncio.start_unix_server(served.serve, tmp_path / "up.sock")
+    async with make_proxy(f"unix:{tmp_path}/up.sock:/base") as proxy:
+        assert (await proxy.get()).endswith(b"\r\n\r\nok")
+    assert served.received[0].startswith(b"GET /base/x HTTP/1.1\r\nHost: localhost\r\n")
+    server.close()
+
+
+async def test_the_prefix_stays_where_the_route_says_so(make_proxy, upstream):
+    async with make_proxy(f"http://127.0.0.1:{upstream.port}/base", route="strip_path = false") as proxy:
+        await proxy.get(b"/up/x")
+    assert upstream.received[0].startswith(b"GET /base/up/x HTTP/1.1\r\n")
+
+
+async def test_connections_are_seen_by_prometheus(proxy, upstream, kit):
+    reader, writer = await proxy.connect()
+    writer.write(kit.request(b"GET", b"/up"))
+    await reader.readexactly(len(kit.OK))
+    assert proxy.sample("upstream_connections", route="up", state="idle") == 1
+    assert proxy.sample("upstream_connections", route="up", state="active") == 0
+    assert proxy.sample("requests_total", route="up", method="GET", code="200") == 1
+    assert proxy.sample("requests_in_flight", route="up") == 0
+    writer.close()
+
+
+async def test_what_does_not_end_in_time_is_cut_when_the_proxy_stops(proxy, upstream, kit):
+    async def never(connection):
+        await connection.reader.read()
+
+    upstream.script = [never]
+    asking = asyncio.ensure_future(proxy.ask(kit.request(b"GET", b"/up")))
+    while not upstream.answered:
+        await asyncio.sleep(0.01)
+    await proxy.relay.drain(0.1)
+    with pytest.raises(ConnectionResetError):
+        await asking
