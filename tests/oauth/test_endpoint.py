@@ -218,7 +218,7 @@ async def test_a_herd_takes_turns_and_the_queue_is_not_the_servers_time(puppet, 
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.11)
         at_once -= 1
         return web.json_response(GOOD)
 

@@ -5,7 +5,7 @@
         side.clock.advance(HOUR)
         served = await side.tokens.get(account)
 
-The clock is the server's too and stands still; backoff is a hundred times shorter than in life.
+The clock is the server's too and stands still; backoff is five hundred times shorter than in life.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the attempts of one flight real time passes."""
-    monkeypatch.setattr(life, "BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr(life, "BACKOFF_FIRST", 0.002)
 
 
 MakeServer = Callable[..., contextlib.AbstractAsyncContextManager[AuthorizationServer]]

@@ -109,21 +109,21 @@ async def test_a_process_that_lives_is_waited_for(sqlite, holder):
     await asyncio.wait_for(taking, lease.LIFETIME / 2)
 
 
-JUDGED = [  # a holder's name, whether it is certainly dead
-    (ME, False),
-    (f"{ME}/abcd1234", False),
-    (f"{BOOT}/{NAMESPACE}/{PID}/{int(STARTED) - 1}/abcd1234", True),  # its pid was given again
-    (f"{BOOT}/{NAMESPACE}/4194304/1/abcd1234", True),  # above the largest pid
-    (f"{BOOT}/other/4194304/1/abcd1234", False),  # another container
-    (f"{BOOT}//4194304/1/abcd1234", False),  # a system that doesn't tell
-    (f"other/{NAMESPACE}/4194304/1/abcd1234", False),  # another machine, or before the reboot
-    (f"{BOOT}/{NAMESPACE}", False),
-    ("", False),
-]
+JUDGED = {  # a holder's name, and whether it is certainly dead
+    "this process": (ME, False),
+    "work of this process": (f"{ME}/abcd1234", False),
+    "its pid was given again": (f"{BOOT}/{NAMESPACE}/{PID}/1/abcd1234", True),
+    "no such pid": (f"{BOOT}/{NAMESPACE}/4194304/1/abcd1234", True),  # above the largest
+    "in another container": (f"{BOOT}/other/4194304/1/abcd1234", False),
+    "on a system that doesn't tell": (f"{BOOT}//4194304/1/abcd1234", False),
+    "on another machine": (f"other/{NAMESPACE}/4194304/1/abcd1234", False),
+    "cut short": (f"{BOOT}/{NAMESPACE}", False),
+    "nobody": ("", False),
+}
 
 
 @TELLS
-@pytest.mark.parametrize(("holder_name", "dead"), JUDGED)
+@pytest.mark.parametrize(("holder_name", "dead"), JUDGED.values(), ids=JUDGED)
 def test_only_who_is_certainly_dead_is(holder_name, dead):
     assert lease.is_dead(holder_name, f"{ME}/00000000") is dead
 

@@ -79,7 +79,7 @@ async def test_an_outage_is_waited_out_with_the_same_refresh_token(side):
     while len(side.refreshes) < 6:
         with pytest.raises(TokenUnavailable):
             await side.tokens.get(account)
-        side.clock.advance(0.005)  # half of the shortest pause
+        side.clock.advance(0.001)  # half of the shortest pause
     side.clock.advance(1)
     await side.tokens.get(account)
     assert len(side.refreshes) == 7
@@ -341,6 +341,53 @@ async def test_a_refresh_in_doubt_is_settled_before_the_first_token_is_due_again
         side.clock.advance(1)
         await side.until(lambda: not account.unsettled)
     assert len(side.refreshes) == 4
+
+
+# -- what is told of it
+
+
+async def test_every_attempt_is_counted_by_what_it_came_to(side):
+    account = await side.log_in()
+    side.server.script(
+        faults.NAMED["drop-before"], faults.NAMED["outage"], Fault(), faults.NAMED["invalid-grant"]
+    )
+    await side.tokens.refresh_now(account)
+    with pytest.raises(LoginRequired):
+        await side.tokens.refresh_now(account)
+    family = next(
+        family for family in side.metrics.registry.collect() if family.name == "token_proxy_token_refreshes"
+    )
+    counted = {
+        (sample.labels["outcome"], sample.labels["error"]): sample.value
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+    assert counted == {
+        ("transient", "connection_lost"): 1,
+        ("transient", "http_503"): 1,
+        ("success", ""): 1,
+        ("login_required", "invalid_grant"): 1,
+    }
+
+
+async def test_health_tells_the_times_and_the_failures(side):
+    account = await side.log_in()
+    issued = side.clock.wall()
+    (health,) = side.tokens.health()
+    assert (health.credential, health.account, health.state) == ("crm", "default", "valid")
+    assert (health.issued_at, health.expires_at, health.last_success_at) == (issued, issued + HOUR, None)
+    assert issued + 0.9 * 0.8 * HOUR <= health.refresh_due_at <= issued + 0.8 * HOUR
+    side.clock.advance(STALE)
+    side.server.script(*[faults.NAMED["outage"]] * 3)
+    assert side.tokens.ready(account)
+    await side.landed(account)
+    (health,) = side.tokens.health()
+    assert (health.state, health.failures) == ("stale", 1)
+    assert (account.last_refresh.outcome, account.last_refresh.error) == ("transient", "http_503")
+    side.clock.advance(1)
+    await side.tokens.refresh_now(account)
+    (health,) = side.tokens.health()
+    assert (health.state, health.failures, health.last_success_at) == ("valid", 0, side.clock.wall())
 
 
 # -- somebody else writes

@@ -1,0 +1,41 @@
+"""A process that has the answer to a refresh and does not save it: `flier.py CONFIG PATH`.
+
+It says so, and waits to be killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from proxy.clock import SystemClock
+from proxy.config.load import load
+from proxy.metrics import Metrics
+from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.fetch import Fetcher
+from proxy.store.seal import SealedStore
+from proxy.store.sqlite import SQLiteStore
+from proxy.tokens.manager import TokenManager
+
+
+class Servers(AuthorizationServers):
+    """Stops for ever when the answer is there."""
+
+    async def token(self, *args: Any) -> Any:
+        await super().token(*args)
+        print("answered", flush=True)
+        await asyncio.Event().wait()
+
+
+async def main(config_file: str, path: str) -> None:
+    clock = SystemClock()
+    config = load(Path(config_file)).config
+    store = SealedStore(await SQLiteStore.open(Path(path), clock), bytes(range(32)))
+    async with Fetcher(config.limits) as fetcher:
+        tokens = TokenManager(config, store, Servers(fetcher, clock), clock, Metrics())
+        await tokens.refresh_now(tokens.account("crm", "default"))
+
+
+asyncio.run(main(*sys.argv[1:]))

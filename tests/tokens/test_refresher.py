@@ -1,0 +1,209 @@
+"""Refreshing ahead of expiry, with nobody asking, and without looking too often."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from proxy.demo import faults
+from proxy.demo.faults import Fault
+from proxy.store.base import Key
+from proxy.tokens import codec, refresher
+
+HOUR = 3600
+STALE = 3000
+LOOKS = 0.02  # seconds between two looks here; a second in life
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(refresher, "LOOK_AGAIN", LOOKS)
+    monkeypatch.setattr(refresher, "AT_LEAST", LOOKS)
+
+
+async def plant(side, name: str, client: str = "web", due_in: float = -10.0) -> None:
+    """A record whose index says that it is due, put behind the manager's back."""
+    await side.log_in(name)
+    record = await side.stored(name)
+    token = replace(codec.decode(record.body), client_id=client)
+    record = replace(record, generation=2, due_at=side.clock.wall() + due_in, body=codec.encode(token))
+    await side.store.put(record, expected=1)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_tokens_are_refreshed_when_they_are_due_with_nobody_asking(side):
+    account = await side.log_in()
+    async with side.kept_fresh():
+        for generation in range(1, 4):
+            await asyncio.sleep(3 * LOOKS)
+            assert account.held.generation == generation
+            side.clock.advance(account.fresh_until - side.clock.boot())
+            await side.until(lambda generation=generation: account.held.generation > generation)
+    assert len(side.refreshes) == 3
+    assert side.server.families_revoked == 0
+
+
+@pytest.mark.usefixtures("quick")
+async def test_accounts_that_no_request_has_named_yet_too(make_side, side):
+    await side.log_in("ann")
+    side.clock.advance(STALE)
+    async with make_side(server=side.server, store=side.store, started=False) as other, other.kept_fresh():
+        await other.until(lambda: other.account("ann").held.generation == 2)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_failed_refresh_is_tried_again_after_its_pause(side):
+    account = await side.log_in()
+    side.clock.advance(STALE)
+    side.server.script(faults.NAMED["too-many-requests"])
+    async with side.kept_fresh():
+        await side.until(lambda: account.failures == 1)
+        await asyncio.sleep(3 * LOOKS)
+        assert len(side.refreshes) == 1
+        side.clock.advance(7)
+        await side.until(lambda: account.failures == 0)
+    assert len(side.refreshes) == 2
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("jump", [HOUR, 365 * 86400])
+async def test_a_wall_clock_set_forward_makes_nobody_early(side, jump):
+    await side.log_in()
+    async with side.kept_fresh():
+        side.clock.jump(jump)
+        await asyncio.sleep(5 * LOOKS)
+    assert side.refreshes == []
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_wall_clock_set_back_makes_nobody_late(side):
+    account = await side.log_in()
+    async with side.kept_fresh():
+        await asyncio.sleep(0)
+        side.clock.jump(-HOUR)
+        side.clock.advance(STALE)
+        await side.until(lambda: account.held.generation == 2)
+
+
+@pytest.fixture
+def naps(monkeypatch, clock):
+    """How long the refresher slept between its looks; nobody really sleeps."""
+    slept: list[float] = []
+
+    async def nap(seconds):
+        slept.append(seconds)
+        await asyncio.sleep(0.002)
+
+    monkeypatch.setattr(refresher, "asyncio", SimpleNamespace(sleep=nap))
+    return slept
+
+
+async def test_a_token_that_is_due_soon_is_refreshed_on_time_and_not_at_the_next_full_second(side, naps):
+    account = await side.log_in()
+    side.clock.advance(account.fresh_until - side.clock.boot() - 0.4)
+    async with side.kept_fresh():
+        await side.until(lambda: naps)
+    assert naps[0] == pytest.approx(0.4)
+
+
+WHY = ["fresh", "on hold", "of another client", "unreadable", "logged out"]
+
+
+@pytest.mark.parametrize("why", WHY)
+async def test_what_cannot_be_refreshed_does_not_make_it_spin(make_side, faulty_store, naps, why):
+    async with make_side(store=faulty_store) as side:
+        account = await side.log_in("ann")
+        if why == "on hold":
+            side.clock.advance(STALE)
+            side.server.script(*[faults.NAMED["too-many-requests"]] * 100)
+        elif why == "of another client":
+            await plant(side, "bob", client="other")
+        elif why == "unreadable":
+            await plant(side, "bob")
+            record = await side.stored("bob")
+            await faulty_store.put(replace(record, generation=3, body=b"{}"), expected=2)
+        elif why == "logged out":
+            await side.tokens.forget(account.key)
+        async with side.kept_fresh():
+            await side.until(lambda: len(naps) >= 5)  # it has seen all that there is, and failed once
+            await side.landed(account)
+            faulty_store.calls.clear()
+            naps.clear()
+            await side.until(lambda: len(naps) >= 20)
+        assert set(naps) == {refresher.LOOK_AGAIN}
+        assert set(faulty_store.calls) == {"due_before"}  # one query in a second, and nothing else
+
+
+@pytest.mark.usefixtures("quick")
+async def test_those_that_cannot_be_refreshed_take_no_place_from_others(side, monkeypatch):
+    monkeypatch.setattr(refresher, "BATCH", 3)
+    for number in range(20):
+        await plant(side, f"a{number:02}", client="other", due_in=-100.0)
+    account = await side.log_in("zoe")
+    side.clock.advance(STALE)
+    async with side.kept_fresh():
+        await side.until(lambda: account.held.generation == 2)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_not_all_that_are_due_are_refreshed_at_once(side, monkeypatch):
+    monkeypatch.setattr(refresher, "BATCH", 5)
+    names = [f"user{number}" for number in range(30)]
+    for name in names:
+        await side.log_in(name)
+    side.clock.advance(STALE)
+    most = 0
+
+    async def count():
+        nonlocal most
+        most = max(most, side.tokens.refreshes_under_way)
+
+    side.server.script(*[Fault(wait_before=count)] * len(names))
+    async with side.kept_fresh():
+        await side.until(lambda: all(side.account(name).held.generation == 2 for name in names))
+    assert 1 <= most <= 5
+    assert len(side.refreshes) == len(names)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_store_that_fails_for_a_while_ends_nothing(make_side, faulty_store):
+    async with make_side(store=faulty_store) as side:
+        account = await side.log_in()
+        side.clock.advance(STALE)
+        faulty_store.failing = {"due_before"}
+        async with side.kept_fresh():
+            await side.until(lambda: faulty_store.calls["due_before"] > 2)
+            faulty_store.failing = {"get"}
+            await side.until(lambda: account.failures)
+            faulty_store.failing = set()
+            side.clock.advance(2)
+            await side.until(lambda: account.held.generation == 2)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_account_that_could_not_be_read_at_the_start_is_read_later(make_side, faulty_store):
+    async with make_side(store=faulty_store) as side:
+        await side.log_in()
+        async with make_side(store=faulty_store, server=side.server, started=False) as other:
+            faulty_store.failing = {"get"}
+            await other.tokens.start()
+            account = other.account()
+            assert account.state() == "absent"
+            async with other.kept_fresh():
+                faulty_store.failing = set()
+                await other.until(lambda: account.state() == "valid")
+
+
+@pytest.mark.usefixtures("quick")
+async def test_credentials_that_are_no_longer_configured_are_left_alone(side):
+    await side.log_in()
+    record = await side.stored()
+    stranger = replace(record, key=Key("gone", "ann"), due_at=side.clock.wall() - 10)
+    await side.store.put(stranger, expected=0)
+    async with side.kept_fresh():
+        await asyncio.sleep(3 * LOOKS)
+    assert await side.store.get(stranger.key) == stranger
+    assert [account.key for account in side.tokens.accounts()] == [record.key]
