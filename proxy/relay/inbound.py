@@ -171,6 +171,8 @@ class Inbound(asyncio.Protocol):
             self._refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
         elif end < 0:
             self._wait_for_head(known)
+        elif end + 4 == len(data) and known is data:  # nothing but a head, as most are: no copy
+            self._begin(data, b"", context)
         else:
             self._begin(bytes(known[: end + 4]), bytes(known[end + 4 :]), context)
 

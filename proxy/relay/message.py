@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import httptools
 
@@ -40,8 +40,7 @@ class MalformedAnswer(Exception):
     """An upstream's answer can't be relayed: malformed, ambiguous, or over a limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeadLimits:
+class HeadLimits(NamedTuple):
     """Bytes of a head and of one field (name and value), and number of fields."""
 
     header_size: int
