@@ -104,7 +104,7 @@ def _load(given: Path | None) -> Config:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="token-proxy")
+@click.version_option(package_name="token-proxy", prog_name="token-proxy")
 def main() -> None:
     """A reverse proxy that attaches OAuth 2.0 tokens to outgoing calls."""
 
@@ -113,7 +113,10 @@ def main() -> None:
 @config_option
 @command
 def run(config: Path | None) -> int:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM.
+
+    What is in flight then is ended first; a second SIGTERM ends at once.
+    """
     loaded = _load(config)
     from proxy.commands.run import run_server
 
@@ -125,7 +128,10 @@ def run(config: Path | None) -> int:
 @config_ignored
 @command
 def demo() -> int:
-    """Run everything embedded: authorization server, API, proxy, status page."""
+    """Try it: everything embedded, nothing to set up.
+
+    An authorization server, an API that wants its tokens, the proxy, and its status page.
+    """
     from proxy.demo.wiring import run_demo
 
     return _run(run_demo(click.echo))
@@ -135,7 +141,10 @@ def demo() -> int:
 @config_option
 @command
 def check(config: Path | None) -> int:
-    """Report every fault of the configuration."""
+    """Report every fault of the configuration.
+
+    Exit code 2 if there is one.
+    """
     click.echo(f"{_load(config).path}: no faults")
     return DONE
 
@@ -144,7 +153,7 @@ def check(config: Path | None) -> int:
 @config_ignored
 @command
 def show_schema() -> int:
-    """Print the JSON Schema of the configuration, for editors."""
+    """Print the configuration's JSON Schema."""
     from proxy.config.load import schema
 
     click.echo(json.dumps(schema(), indent=2))
@@ -173,7 +182,11 @@ def login(
     code_verifier: str | None,
     config: Path | None,
 ) -> int:
-    """Log in to CREDENTIAL: get the first tokens."""
+    """Log in to CREDENTIAL: get the first tokens.
+
+    The redirect is taken by a running server, else by this command; where neither is within reach of the
+    browser, paste it.
+    """
     if code is None and (redirect_uri or code_verifier):
         raise click.UsageError("--redirect-uri and --code-verifier go with --code")
     loaded = _load(config)
@@ -190,7 +203,10 @@ def login(
 @config_option
 @command
 def token(credential: str, account: str, config: Path | None) -> int:
-    """Print the access token of CREDENTIAL, refreshed if need be, and nothing else."""
+    """Print the access token of CREDENTIAL.
+
+    It is refreshed if need be, and nothing else is printed. Exit code 3 if a person must log in.
+    """
     loaded = _load(config)
     from proxy.commands.tokens import print_token
 
@@ -203,7 +219,10 @@ def token(credential: str, account: str, config: Path | None) -> int:
 @config_option
 @command
 def status(as_json: bool, watch: bool, config: Path | None) -> int:
-    """Show the health of every token. Exit code 3 if one needs a login."""
+    """Show the health of every token.
+
+    A running server is asked, else the store. Exit code 3 if a token needs a login.
+    """
     loaded = _load(config)
     from proxy.commands.status import show_status
 

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -84,7 +84,7 @@ async def run_demo(say: Say) -> int:
     """Run until a signal. Raises LoginFailed, StoreError, CannotListen."""
     stop = asyncio.Event()
     worker.stop_on_signals(stop)
-    data, admin = (_port(preferred) for preferred in PORTS)
+    data, admin = free_ports(*PORTS)
     async with embedded(data, admin) as (_, config):
         logs.set_up(config.log)
         async with worker.serving(config) as state:
@@ -128,15 +128,20 @@ async def log_in(state: State) -> None:
                 raise LoginFailed("the demo could not log itself in")
 
 
-def _port(preferred: int) -> int:
-    """`preferred` if nobody has it, else a free one."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            free: int = probe.getsockname()[1]
-            return free
-    raise AssertionError("unreachable: port 0 is always free")
+def free_ports(*preferred: int) -> list[int]:
+    """Each as preferred if nobody has it, else a free one (0: any)."""
+    with ExitStack() as stack:
+        sockets = [
+            stack.enter_context(_bound(port)) for port in preferred
+        ]  # all at once: no port comes twice
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+def _bound(preferred: int) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(("127.0.0.1", preferred))
+    except OSError:
+        sock.bind(("127.0.0.1", 0))
+    return sock

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import parse_qsl, urlsplit
@@ -13,7 +12,7 @@ import pytest
 from proxy import worker
 from proxy.admin.health import Health
 from proxy.config.load import load
-from proxy.demo.wiring import PERSON, embedded
+from proxy.demo.wiring import PERSON, embedded, free_ports
 from proxy.errors import TokenError
 from proxy.oauth.token import Token
 from proxy.secret import Secret
@@ -21,11 +20,6 @@ from proxy.state import open_state
 from proxy.store.base import Key
 
 CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 class Browser:
@@ -122,7 +116,7 @@ def a_world():
 
     @asynccontextmanager
     async def make(edit=lambda text: text, **options) -> AsyncIterator[World]:
-        async with embedded(free_port(), free_port(), **options) as (server, plain):
+        async with embedded(*free_ports(0, 0), **options) as (server, plain):
             plain.path.write_text(edit(plain.path.read_text()))
             config = load(plain.path).config
             async with worker.serving(config) as state:

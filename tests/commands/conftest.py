@@ -1,0 +1,179 @@
+"""The commands against the embedded authorization server: most in this process, a few as processes."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from click.testing import CliRunner
+
+from proxy import worker
+from proxy.cli import main
+from proxy.commands import private
+from proxy.config.load import load
+from proxy.demo.wiring import PERSON, embedded, free_ports, log_in
+
+LOGGERS = ("root", "proxy", "proxy.logins", "authlib", "aiohttp", "asyncio")
+PATIENCE = 15  # seconds until a process has done what it was started for
+
+
+@pytest.fixture(autouse=True)
+def nothing_changed_in_this_process(monkeypatch):
+    """Commands set up logging, and a process that keeps to itself; a test run is neither."""
+    root, levels = logging.getLogger(), {name: logging.getLogger(name).level for name in LOGGERS}
+    handlers = root.handlers[:]
+    monkeypatch.setattr(private, "keep_to_ourselves", lambda: None)
+    yield
+    root.handlers[:] = handlers
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+class Process:
+    """A command as a process; its stderr is its log."""
+
+    def __init__(self, process):
+        self._process = process
+        self.pid = process.pid
+        self.log = []
+
+    async def until(self, word):
+        """Read the log until a line holds `word`; return the line."""
+        async with asyncio.timeout(PATIENCE):
+            async for line in self._process.stderr:
+                self.log.append(line.decode())
+                if word in self.log[-1]:
+                    return self.log[-1]
+        raise AssertionError(f"it ended without {word!r}: {''.join(self.log)}")
+
+    async def says(self, word):
+        """As `until`, of stdout: all up to and with that line."""
+        said = ""
+        async with asyncio.timeout(PATIENCE):
+            async for line in self._process.stdout:
+                said += line.decode()
+                if word in said:
+                    return said
+        raise AssertionError(f"it ended without saying {word!r}: {said}")
+
+    def signal(self, number=signal.SIGTERM):
+        self._process.send_signal(number)
+
+    async def end(self):
+        """Wait for the end; the exit code."""
+        async with asyncio.timeout(PATIENCE):
+            out, err = await self._process.communicate()
+        self.log += err.decode().splitlines(keepends=True)
+        self.out = out.decode()
+        return self._process.returncode
+
+    async def kill(self):
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.communicate()
+
+    def events(self):
+        return [json.loads(line)["event"] for line in self.log]
+
+
+class Bench:
+    """A configuration on disk, its authorization server, and ways to call commands."""
+
+    def __init__(self, server, config):
+        self.server = server
+        self.config = config
+        self.path = config.path
+        self.data = f"http://{config.server.listen[0]}"
+        self.admin = f"http://{config.server.admin}"
+        self._processes = []
+
+    def edit(self, old, new):
+        text = self.path.read_text()
+        assert old in text
+        self.path.write_text(text.replace(old, new))
+        self.config = load(self.path).config
+
+    async def call(self, name, *arguments):
+        """Run a command in this process, in a thread: the other side is served by this loop."""
+        return await asyncio.to_thread(
+            CliRunner().invoke, main, [name, *arguments, "-c", str(self.path)], catch_exceptions=False
+        )
+
+    async def start(self, *arguments, **environment):
+        """Start a command as a process."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "proxy", *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **environment},
+        )
+        self._processes.append(Process(process))
+        return self._processes[-1]
+
+    async def run(self):
+        """Start a server and wait until it is ready."""
+        process = await self.start("run", "-c", str(self.path))
+        await process.until('"event": "start"')
+        return process
+
+    def serving(self):
+        """A server of this configuration in this process."""
+        return worker.serving(self.config)
+
+    async def log_in(self):
+        """Get the first tokens, with a server's help."""
+        async with self.serving() as state:
+            await log_in(state)
+
+    async def authorize(self, url, user=PERSON):
+        """Press the authorization server's button: where the browser is sent."""
+        async with (
+            aiohttp.ClientSession() as browser,
+            browser.post(url, data={"user": user}, allow_redirects=False) as answer,
+        ):
+            return answer.headers["Location"]
+
+    async def get(self, url):
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            await answer.read()
+            return answer
+
+    async def whose(self, path="/demo/x"):
+        """The subject whose token is attached to a request; None if there is none."""
+        answer = await self.get(self.data + path)
+        return (await answer.json())["hello"] if answer.status == 200 else None
+
+    def granted(self):
+        """The grant types that the authorization server was asked for."""
+        return [request.grant_type for request in self.server.token_requests]
+
+    async def close(self):
+        for process in self._processes:
+            await process.kill()
+
+
+@pytest.fixture
+def a_bench():
+    @asynccontextmanager
+    async def make(**options):
+        async with embedded(*free_ports(0, 0), **options) as (server, config):
+            bench = Bench(server, config)
+            bench.edit('format = "text"', 'format = "json"')
+            try:
+                yield bench
+            finally:
+                await bench.close()
+
+    return make
+
+
+@pytest.fixture
+async def bench(a_bench):
+    async with a_bench() as made:
+        yield made

@@ -1,0 +1,266 @@
+"""login: by whichever way the redirect comes back."""
+
+import asyncio
+import os
+import stat
+import sys
+from contextlib import suppress
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import pytest
+from aiohttp import web
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+
+from proxy.commands import login
+from proxy.demo import faults
+from proxy.demo.serve import running
+from proxy.errors import LoginFailed
+
+DONE, FAILED, USAGE = 0, 1, 2
+LOGGED_IN = "logged in: person/default has tokens"
+VERIFIER = "v" * 43
+BROWSER = """#!{python}
+import sys, urllib.request
+approved = urllib.request.urlopen(sys.argv[1], data=b"user=alice")  # follows the redirect to the callback
+assert b"Logged in" in approved.read()
+open({note!r}, "w").write("\\n".join(sys.argv[1:]))
+"""
+
+
+class Terminal:
+    """What the command says, and what is typed."""
+
+    def __init__(self, bench, keyboard, **options):
+        self.said = []
+        self._keyboard = keyboard
+        self._url = asyncio.get_running_loop().create_future()
+        options = {"open_browser": False, **options}
+        self.command = asyncio.create_task(
+            login.log_in(bench.config, "person", "default", self._say, **options)
+        )
+
+    def _say(self, line):
+        self.said.append(line)
+        if line.startswith("http") and not self._url.done():
+            self._url.set_result(line)
+
+    async def url(self):
+        await asyncio.wait([self.command, self._url], return_when=asyncio.FIRST_COMPLETED)
+        return self._url.result() if self._url.done() else await self.command
+
+    def type(self, line):
+        os.write(self._keyboard, f"{line}\n".encode())
+
+    def hang_up(self):
+        os.close(self._keyboard)
+
+
+@pytest.fixture
+def terminal(bench, monkeypatch):
+    """Begin a login at a terminal."""
+    read, write = os.pipe()
+    with os.fdopen(read) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield lambda **options: Terminal(bench, write, **options)
+        with suppress(OSError):  # the test may have hung up
+            os.close(write)  # ends the thread that reads
+
+
+@pytest.fixture
+async def a_stranger(bench):
+    """Another program has the port where the redirect will arrive."""
+    async with running(web.Application(), port=bench.config.server.admin.port):
+        yield
+
+
+# -- the callback comes by itself
+
+
+@pytest.mark.parametrize("hangs_up", [False, True], ids=["at a terminal", "without one"])
+async def test_where_no_server_runs_the_command_takes_the_callback(bench, terminal, hangs_up):
+    at = terminal()
+    if hangs_up:
+        at.hang_up()
+    callback = await bench.authorize(await at.url())
+    assert callback.startswith(f"{bench.config.public_url}/callback?")
+    page = await bench.get(callback)
+    assert page.status == 200
+    assert "Logged in" in await page.text()
+    assert "href" not in await page.text(), "the command serves no other page"
+    assert await at.command == DONE
+    assert at.said[-1] == LOGGED_IN
+    assert bench.granted() == ["authorization_code"]
+
+
+async def test_where_a_server_runs_its_callback_is_used(bench, terminal):
+    async with bench.serving():
+        at = terminal()
+        at.hang_up()
+        assert (await bench.get(await bench.authorize(await at.url()))).status == 200
+        assert await at.command == DONE
+        async with asyncio.timeout(1):
+            while await bench.whose() != "alice":
+                await asyncio.sleep(0.05)
+
+
+async def test_the_listener_of_the_command_answers_to_its_host_and_for_the_callback_alone(bench, terminal):
+    at = terminal()
+    await at.url()
+    for path in ("/", "/metrics", "/api/status", "/login/person"):
+        assert (await bench.get(bench.admin + path)).status == 404
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.config.server.admin.port)
+    writer.write(b"GET /callback HTTP/1.1\r\nHost: evil.com\r\n\r\n")
+    assert b" 421 " in await reader.readline()
+    writer.close()
+    at.command.cancel()
+
+
+async def test_a_login_that_is_declined_says_so_to_both(bench, terminal):
+    at = terminal()
+    page = await bench.get(await bench.authorize(await at.url(), user=""))
+    assert page.status == 400
+    assert "The login was declined." in await page.text()
+    with pytest.raises(LoginFailed, match=r"^the login was declined$"):
+        await at.command
+
+
+# -- the person pastes it
+
+
+async def test_where_nobody_takes_the_callback_the_person_pastes_it(bench, terminal, a_stranger):
+    at = terminal()
+    at.type(await bench.authorize(await at.url()))
+    assert await at.command == DONE
+    assert at.said[-1] == LOGGED_IN
+
+
+async def test_what_is_pasted_wrong_is_asked_for_again(bench, terminal, a_stranger):
+    at = terminal()
+    callback = await bench.authorize(await at.url())
+    for wrong in ("", "yes", "https://127.0.0.1/callback?code=x", callback.replace("state=", "state=x")):
+        at.type(wrong)
+    at.type(callback)
+    assert await at.command == DONE
+    assert sum(line.startswith("That is not the URL of this login") for line in at.said) == 3
+    assert bench.granted() == ["authorization_code"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda query: {**query, "iss": "https://evil.example"}, "another authorization server"),
+        (lambda query: {"state": query["state"], "iss": query["iss"]}, "no code"),
+        (lambda query: {**query, "error": "access_denied"}, "declined"),
+    ],
+)
+async def test_what_is_pasted_is_checked_as_a_callback_is(bench, terminal, a_stranger, change, sentence):
+    at = terminal()
+    url = urlsplit(await bench.authorize(await at.url()))
+    at.type(url._replace(query=urlencode(change(dict(parse_qsl(url.query))))).geturl())
+    with pytest.raises(LoginFailed, match=sentence):
+        await at.command
+    assert bench.granted() == []
+
+
+async def test_a_code_that_the_server_refuses_is_told(bench, terminal, a_stranger):
+    bench.server.script(faults.NAMED["invalid-grant"])
+    at = terminal()
+    at.type(await bench.authorize(await at.url()))
+    with pytest.raises(LoginFailed, match="refuses the code"):
+        await at.command
+
+
+async def test_without_a_terminal_and_without_a_listener_the_command_gives_up(bench, terminal, a_stranger):
+    at = terminal()
+    at.hang_up()
+    with pytest.raises(LoginFailed, match="start one, or paste the URL"):
+        await at.command
+
+
+async def test_nobody_waits_for_ever(bench, terminal, monkeypatch):
+    monkeypatch.setattr(login, "TIME_TO_LOG_IN", 0.05)
+    with pytest.raises(LoginFailed, match="within ten minutes"):
+        await terminal().command
+
+
+# -- the browser
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "javascript:alert(1)", "--version", "-a", "$(touch x)", '"&calc', "//host/x", ""],
+)
+def test_only_http_urls_are_opened(monkeypatch, url):
+    opened = []
+    monkeypatch.setattr(login.webbrowser, "open", opened.append)
+    assert not login._open_in_browser(url)
+    assert opened == []
+
+
+async def test_the_browser_is_a_program_that_is_given_the_url_as_it_is(bench, tmp_path):
+    note, browser = tmp_path / "note", tmp_path / "browser"
+    browser.write_text(BROWSER.format(python=sys.executable, note=str(note)))
+    browser.chmod(stat.S_IRWXU)
+    command = await bench.start("login", "person", "-c", str(bench.path), BROWSER=str(browser))
+    code = await command.end()
+    assert (code, command.log) == (DONE, [])
+    assert command.out.splitlines()[-1] == LOGGED_IN
+    assert note.read_text() in command.out, "one argument: the URL that was printed too"
+    assert (await bench.call("token", "person")).exit_code == DONE
+
+
+# -- a code obtained elsewhere
+
+
+async def code_for(bench, redirect_uri=None):
+    query = {
+        "response_type": "code",
+        "client_id": "demo-app",
+        "redirect_uri": redirect_uri or f"{bench.config.public_url}/callback",
+        "code_challenge": create_s256_code_challenge(VERIFIER),
+        "code_challenge_method": "S256",
+    }
+    callback = await bench.authorize(f"{bench.server.issuer}/authorize?{urlencode(query)}")
+    return dict(parse_qsl(urlsplit(callback).query))["code"]
+
+
+async def test_a_code_becomes_tokens(bench):
+    done = await bench.call("login", "person", "--code", await code_for(bench), "--code-verifier", VERIFIER)
+    assert (done.exit_code, done.stdout, done.stderr) == (DONE, f"{LOGGED_IN}\n", "")
+    assert bench.server.active((await bench.call("token", "person")).stdout.strip()) == "alice"
+
+
+async def test_a_code_goes_to_the_account_that_is_named(bench):
+    arguments = ("--account", "anna@example.com", "--code-verifier", VERIFIER)
+    await bench.call("login", "person", "--code", await code_for(bench), *arguments)
+    assert (await bench.call("token", "person", "--account", "anna@example.com")).exit_code == DONE
+    assert (await bench.call("token", "person")).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("--code-verifier", "w" * 43),
+        ("--code-verifier", VERIFIER, "--redirect-uri", "http://127.0.0.1:1/elsewhere"),
+    ],
+    ids=["no verifier", "another verifier", "another redirect URI"],
+)
+async def test_a_code_that_does_not_fit_is_refused_with_a_sentence(bench, more):
+    failed = await bench.call("login", "person", "--code", await code_for(bench), *more)
+    assert (failed.exit_code, failed.stdout, failed.stderr.count("\n")) == (FAILED, "", 1)
+    assert failed.stderr.startswith("token-proxy: ")
+
+
+@pytest.mark.parametrize("option", ["--redirect-uri", "--code-verifier"])
+async def test_what_goes_with_a_code_wants_one(bench, option):
+    failed = await bench.call("login", "person", option, "x")
+    assert failed.exit_code == USAGE
+    assert "go with --code" in failed.stderr
+
+
+async def test_nobody_logs_in_to_a_machines_credential(bench):
+    for more in ((), ("--code", "x")):
+        failed = await bench.call("login", "machine", *more)
+        assert (failed.exit_code, failed.stderr.count("\n")) == (FAILED, 1)
+        assert "nobody logs in to it" in failed.stderr

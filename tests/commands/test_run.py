@@ -1,0 +1,143 @@
+"""run: start, serve, stop, start again."""
+
+import asyncio
+import json
+import signal
+
+import pytest
+from aiohttp import web
+
+from proxy.demo.serve import running
+from proxy.worker import SAME_SIGNAL
+
+DONE, FAILED, USAGE = 0, 1, 2
+EVENTS = {"start", "listen", "request", "refresh", "login", "logout", "refused", "stop", "notice"}
+SLOW_ROUTE = """
+[[routes]]
+path = "/slow"
+upstream = "{url}"
+credential = "machine"
+"""
+
+
+class SlowUpstream:
+    """Answers when it is let."""
+
+    def __init__(self):
+        self.asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    def application(self):
+        app = web.Application()
+        app.router.add_get("/{path:.*}", self._answer)
+        return app
+
+    async def _answer(self, _request):
+        self.asked.set()
+        await self.may_answer.wait()
+        return web.Response(text="at last")
+
+
+@pytest.fixture
+async def slow(bench):
+    """A route to an upstream that answers when it is let."""
+    upstream = SlowUpstream()
+    async with running(upstream.application()) as url:
+        bench.path.write_text(bench.path.read_text() + SLOW_ROUTE.format(url=url))
+        yield upstream
+        upstream.may_answer.set()
+
+
+async def idle_connection(bench):
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.config.server.listen[0].port)
+    writer.write(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+async def test_sigterm_ends_in_an_orderly_way(bench, slow):
+    server = await bench.run()
+    request = asyncio.create_task(bench.get(f"{bench.data}/slow/x"))
+    await slow.asked.wait()
+    reader, writer = await idle_connection(bench)
+    assert (await bench.get(f"{bench.admin}/healthz")).status == 200
+
+    server.signal(signal.SIGTERM)
+    await server.until("stopping on SIGTERM")
+    async with asyncio.timeout(5):
+        await reader.read()  # the idle connection is closed
+    writer.close()
+    ready = await bench.get(f"{bench.admin}/readyz")
+    assert (ready.status, (await ready.json())["ready"]) == (503, False)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", bench.config.server.listen[0].port)
+
+    slow.may_answer.set()
+    answer = await request
+    assert (answer.status, await answer.text()) == (200, "at last")
+    assert await server.end() == DONE
+    assert set(server.events()) <= EVENTS
+    assert server.events()[-1] == "stop"
+
+
+async def test_a_second_sigterm_ends_at_once_but_the_same_one_told_twice_does_not(bench, slow):
+    server = await bench.run()
+    request = asyncio.create_task(bench.get(f"{bench.data}/slow/x"))
+    await slow.asked.wait()
+    server.signal(signal.SIGTERM)
+    server.signal(signal.SIGTERM)
+    await server.until("stopping on SIGTERM")
+    await asyncio.sleep(SAME_SIGNAL + 0.2)
+    assert not request.done()
+    server.signal(signal.SIGTERM)
+    assert await server.end() == -signal.SIGTERM
+    with pytest.raises(OSError):
+        await request
+
+
+async def test_after_a_restart_the_same_token_is_served_without_a_login(bench):
+    await bench.log_in()
+    token = (await bench.call("token", "person")).stdout
+    for _ in range(2):
+        server = await bench.run()
+        assert await bench.whose() == "alice"
+        server.signal()
+        assert await server.end() == DONE
+    assert (await bench.call("token", "person")).stdout == token
+    assert bench.granted() == ["authorization_code"]
+
+
+async def test_every_line_of_the_log_is_an_object_without_a_query_or_a_token(bench):
+    await bench.log_in()
+    token = (await bench.call("token", "person")).stdout.strip()
+    server = await bench.run()
+    await bench.get(f"{bench.data}/demo/x?key=in-the-query")
+    await bench.get(f"{bench.data}/nowhere?key=in-the-query")
+    await bench.get(f"{bench.admin}/callback?state=x&code=in-the-query")
+    server.signal()
+    assert await server.end() == DONE
+    told = [json.loads(line) for line in server.log]
+    assert all({"ts", "level", "event"} <= line.keys() for line in told)
+    (request,) = [line for line in told if line["event"] == "request"]
+    assert (request["route"], request["status"], request["account"]) == ("demo", 200, "default")
+    (start,) = [line for line in told if line["event"] == "start"]
+    assert start["version"]
+    assert "in-the-query" not in "".join(server.log)
+    assert token not in "".join(server.log)
+
+
+@pytest.mark.parametrize("listener", ["listen", "admin"])
+async def test_a_taken_port_is_named(bench, listener):
+    address = {"listen": bench.config.server.listen[0], "admin": bench.config.server.admin}[listener]
+    async with running(web.Application(), port=address.port):
+        server = await bench.start("run", "-c", str(bench.path))
+        assert await server.end() == FAILED
+    assert server.log[-1] == f"token-proxy: can't listen on {address}: address already in use\n"
+    assert "Traceback" not in "".join(server.log)
+
+
+async def test_a_fault_in_the_configuration_starts_nothing(bench):
+    bench.path.write_text(bench.path.read_text().replace("[server]", "[sever]"))
+    server = await bench.start("run", "-c", str(bench.path))
+    assert await server.end() == USAGE
+    assert server.log[0].startswith(f"{bench.path}:1:")

@@ -1,0 +1,108 @@
+"""status: of a running server, or of the store."""
+
+import json
+
+from aiohttp import web
+
+from proxy.demo import faults
+from proxy.demo.serve import running
+
+DONE, LOGIN_NEEDED = 0, 3
+
+
+async def shown(bench):
+    """The table: its rows as lists of words."""
+    done = await bench.call("status")
+    assert done.stderr == ""
+    return done.exit_code, [line.split() for line in done.stdout.splitlines()]
+
+
+async def test_the_store_tells_where_no_server_runs(bench):
+    code, (head, machine, person) = await shown(bench)
+    assert code == LOGIN_NEEDED
+    assert head == ["CREDENTIAL", "ACCOUNT", "STATE", "EXPIRES", "REFRESH", "DUE", "ROUTES"]
+    assert machine[:3] == ["machine", "default", "absent"]
+    assert person[:3] == ["person", "default", "absent"]
+
+    await bench.log_in()
+    code, (_, _, person) = await shown(bench)
+    assert code == DONE
+    assert person[:4] == ["person", "default", "valid", "in"]
+
+
+async def test_a_running_server_tells_what_only_it_knows(bench):
+    await bench.log_in()
+    async with bench.serving() as state:
+        bench.server.script(faults.NAMED["invalid-client"])
+        account = state.tokens.account("person", "default")
+        state.tokens.refresh_behind(account)
+        while account.flight is not None:
+            await account.flight
+        code, (_, _, person) = await shown(bench)
+    assert (code, person[2]) == (DONE, "misconfigured")
+    assert person[-1] == "invalid_client)"
+
+
+async def test_json_is_what_the_server_gives(bench):
+    async with bench.serving():
+        done = await bench.call("status", "--json")
+        served = await (await bench.get(f"{bench.admin}/api/status")).json()
+    told = json.loads(done.stdout)
+    assert told.pop("now") <= served.pop("now")
+    assert told == served
+    assert done.exit_code == LOGIN_NEEDED
+
+
+async def test_json_of_the_store_has_the_same_keys(bench):
+    alone = json.loads((await bench.call("status", "--json")).stdout)
+    async with bench.serving():
+        served = json.loads((await bench.call("status", "--json")).stdout)
+    assert alone.keys() == served.keys()
+    assert [entry.keys() for entry in alone["tokens"]] == [entry.keys() for entry in served["tokens"]]
+
+
+async def test_a_refused_refresh_token_needs_a_login(bench):
+    await bench.log_in()
+    bench.server.script(faults.NAMED["invalid-grant"])
+    async with bench.serving() as state:
+        account = state.tokens.account("person", "default")
+        state.tokens.refresh_behind(account)
+        while account.flight is not None:
+            await account.flight
+    code, (_, _, person) = await shown(bench)
+    assert (code, person[2:4]) == (LOGIN_NEEDED, ["login", "required"])
+
+
+async def test_another_program_on_the_admin_port_is_not_believed(bench):
+    answers = iter(({"version": 1, "counts": {"other": {}}, "tokens": []}, {"version": 2}, ["x"], "x"))
+
+    async def status(_request):
+        return web.json_response(next(answers))
+
+    app = web.Application()
+    app.router.add_get("/api/status", status)
+    async with running(app, port=bench.config.server.admin.port):
+        for _ in range(4):
+            assert (await shown(bench))[1][1][0] == "machine"
+
+
+async def test_a_server_on_a_unix_socket_is_asked_there(bench):
+    path = bench.path.parent / "admin.sock"
+    bench.edit(
+        f'admin = "{bench.config.server.admin}"', f'admin = "unix:{path}"\npublic_url = "{bench.admin}"'
+    )
+    async with bench.serving() as state:
+        bench.server.script(faults.NAMED["invalid-client"])
+        account = state.tokens.account("machine", "default")
+        state.tokens.refresh_behind(account)
+        while account.flight is not None:
+            await account.flight
+        _, (_, machine, _) = await shown(bench)
+    assert machine[2] == "misconfigured"
+
+
+async def test_without_credentials_there_is_nothing_to_show(bench):
+    text = bench.path.read_text()
+    bench.path.write_text(text.partition("[credentials")[0])
+    done = await bench.call("status")
+    assert (done.exit_code, done.stdout) == (DONE, "the configuration has no credentials yet\n")

@@ -1,0 +1,193 @@
+"""The command line: options, exit codes, and what goes to stdout and stderr."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from proxy import cli
+from proxy.errors import LoginRequired, ProxyError, StoreError, TokenUnavailable
+
+COMMANDS = {"run", "demo", "check", "login", "token", "status", "logout", "schema"}
+CONFIG = """
+[credentials.crm]
+issuer = "https://login.example"
+client_id = "app"
+client_secret = {{ env = "CRM_SECRET" }}
+
+[[routes]]
+path = "/{path}"
+upstream = "https://crm.example"
+credential = "crm"
+"""
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    root, proxy = logging.getLogger(), logging.getLogger("proxy")
+    handlers, level = root.handlers[:], proxy.level
+    yield
+    root.handlers[:] = handlers
+    proxy.setLevel(level)
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path):
+    """Run a command where there is no configuration but what the test writes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CRM_SECRET", "s3cret")
+    monkeypatch.delenv("TOKEN_PROXY_CONFIG", raising=False)
+    return lambda *arguments: CliRunner().invoke(cli.main, arguments)
+
+
+def write(path, name="crm"):
+    path.write_text(CONFIG.format(path=name))
+    return path
+
+
+# -- help
+
+
+def test_help_lists_every_command(call):
+    shown = call("--help")
+    assert shown.exit_code == 0
+    assert {line.split()[0] for line in shown.stdout.partition("Commands:\n")[2].splitlines()} == COMMANDS
+    assert "..." not in shown.stdout.partition("Commands:\n")[2]
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_each_command_explains_itself(call, command):
+    shown = call(command, "--help")
+    assert shown.exit_code == 0
+    assert "--debug" in shown.stdout
+    assert call(command, "-h").stdout == shown.stdout
+
+
+def test_the_version_is_told(call):
+    assert call("--version").stdout.startswith("token-proxy, version ")
+
+
+def test_help_answers_without_loading_what_serves():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "proxy", "login", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "click" in loaded
+    assert loaded.isdisjoint({"asyncio", "aiohttp", "pydantic", "cryptography", "prometheus_client"})
+
+
+# -- which configuration
+
+
+def test_the_configuration_is_the_first_that_exists(call, tmp_path, monkeypatch):
+    write(tmp_path / "config.toml")
+    assert call("check").stdout == "config.toml: no faults\n"
+    monkeypatch.setenv("TOKEN_PROXY_CONFIG", str(write(tmp_path / "named.toml")))
+    assert call("check").stdout == f"{tmp_path}/named.toml: no faults\n"
+    given = write(tmp_path / "given.toml")
+    assert call("check", "-c", str(given)).stdout == f"{given}: no faults\n"
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS - {"demo", "schema"}))
+def test_without_a_configuration_it_says_where_it_looked(call, command):
+    failed = call(command, *(["crm"] if command in {"login", "token", "logout"} else []))
+    assert (failed.exit_code, failed.stdout) == (2, "")
+    for place in ("$TOKEN_PROXY_CONFIG", "config.toml", "/etc/token-proxy/config.toml", "-c FILE"):
+        assert place in failed.stderr
+
+
+def test_a_file_that_is_not_there_is_named(call):
+    failed = call("check", "-c", "nowhere.toml")
+    assert (failed.exit_code, failed.stdout) == (2, "")
+    assert failed.stderr.startswith("nowhere.toml:1:1: no such file or directory - ")
+
+
+def test_check_tells_every_fault_on_stderr(call, tmp_path):
+    text = write(tmp_path / "config.toml").read_text()
+    (tmp_path / "config.toml").write_text(
+        text.replace("issuer", "isuer").replace("https://crm", "http://crm")
+    )
+    failed = call("check")
+    assert (failed.exit_code, failed.stdout) == (2, "")
+    assert failed.stderr.count("config.toml:") == 3
+    assert "s3cret" not in failed.stderr
+
+
+def test_check_warns_of_a_secret_in_the_file_and_does_not_show_it(call, tmp_path):
+    text = write(tmp_path / "config.toml").read_text()
+    (tmp_path / "config.toml").write_text(text.replace('{ env = "CRM_SECRET" }', '"in-the-file"'))
+    done = call("check")
+    assert (done.exit_code, done.stdout) == (0, "config.toml: no faults\n")
+    assert done.stderr.startswith("warning: config.toml:5:17: a secret in the file itself")
+    assert "in-the-file" not in done.stderr
+
+
+def test_schema_prints_a_json_schema_and_needs_no_configuration(call):
+    done = call("schema")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert call("schema", "-c", "nowhere.toml").stdout == done.stdout
+
+
+# -- what goes wrong
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nothing",), ("login",), ("token", "crm", "--nothing"), ("status", "crm")]
+)
+def test_a_wrong_call_is_told_how_it_is_right(call, arguments):
+    failed = call(*arguments)
+    assert (failed.exit_code, failed.stdout) == (2, "")
+    assert "Error: " in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (LoginRequired("log in"), 3, "token-proxy: log in\n"),
+        (TokenUnavailable("later"), 1, "token-proxy: later\n"),
+        (StoreError("the disk is full"), 1, "token-proxy: the disk is full\n"),
+        (ProxyError("no"), 1, "token-proxy: no\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (
+            KeyError("a secret"),
+            1,
+            "token-proxy: unexpected KeyError: run it with --debug to see where, and report it\n",
+        ),
+    ],
+)
+def test_what_goes_wrong_becomes_a_sentence_and_an_exit_code(error, code, sentence):
+    @click.command()
+    @cli.command
+    def failing():
+        raise error
+
+    failed = CliRunner().invoke(failing)
+    assert (failed.exit_code, failed.stdout, failed.stderr) == (code, "", sentence)
+
+
+def test_with_debug_the_traceback_is_shown():
+    @click.command()
+    @cli.command
+    def failing():
+        raise StoreError("the disk is full")
+
+    assert isinstance(CliRunner().invoke(failing, ["--debug"]).exception, StoreError)
+
+
+def test_a_reader_that_wants_no_more_is_told_of_nothing(tmp_path):
+    done = subprocess.run(
+        f"{sys.executable} -m proxy schema | head -c 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("{", "")
