@@ -16,7 +16,7 @@ from cachetools import LRUCache
 from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.errors import StoreError, TokenUnavailable, UnreadableRecord
-from proxy.store.base import Key, Store
+from proxy.store.base import Key, Record, Store
 from proxy.tokens import records
 from proxy.tokens.account import Account, Held
 from proxy.tokens.breaker import Breaker
@@ -35,6 +35,7 @@ class Accounts:
         self._clock = clock
         self._breakers = {name: Breaker(clock) for name in config.credentials}
         self._all: WeakValueDictionary[Key, Account] = WeakValueDictionary()
+        self._store_failed = False  # so that an outage is one line in the log, not one for each request
         self._recent: LRUCache[Key, Account] = LRUCache(maxsize=KEPT)
         self.fixed: dict[Key, Account] = {key: self.get(key) for key in _named_in(config)}
 
@@ -67,9 +68,22 @@ class Accounts:
             self._keep(account)
             raise TokenUnavailable(str(error), retry_after=STORE_PAUSE) from error
         except StoreError as error:
-            _log.error("%s: %s", account.key, error)
+            if not self._store_failed:
+                _log.error("tokens can't be read from the store: %s", error)
+            self._store_failed = True
             raise TokenUnavailable("the token store can't be read now", retry_after=STORE_PAUSE) from error
+        self._store_failed = False
         self.take(account, held)
+
+    async def remember(self, record: Record) -> None:
+        """Take over a record that was read with many others."""
+        account = self.get(record.key)
+        try:
+            held = records.held(record, account.credential)
+        except UnreadableRecord:
+            await self.load_quietly(account)  # which says why
+        else:
+            self.take(account, held)
 
     async def load_quietly(self, account: Account) -> None:
         """As `load`, where nobody waits for the tokens."""

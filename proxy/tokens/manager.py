@@ -52,7 +52,7 @@ class TokenManager:
             await self._accounts.load_quietly(account)
         for record in await self._store.page(None, KNOWN_AT_START):
             if record.key.credential in self._config.credentials:
-                await self._accounts.load_quietly(self._accounts.get(record.key))
+                await self._accounts.remember(record)
         self._watcher = tasks.spawn(self._watch(changes), "watch the store")
 
     async def close(self, grace: float) -> None:

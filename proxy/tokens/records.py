@@ -39,10 +39,15 @@ async def read(store: Store, clock: Clock, credential: Credential, key: Key, kno
             continue  # another process was first
 
 
-async def put(store: Store, key: Key, held: Held, *, expected: int) -> Held:
-    """Save `held`, which has a token, and return it. Raises StoreError."""
-    await store.put(_record(key, held), expected=expected)
-    return held
+def held(record: Record, credential: Credential) -> Held:
+    """What a record that was read with many others holds. Raises UnreadableRecord."""
+    return _held(record, codec.decode(record.body), credential)
+
+
+async def put(store: Store, key: Key, new: Held, *, expected: int) -> Held:
+    """Save `new`, which has a token, and return it. Raises StoreError."""
+    await store.put(_record(key, new), expected=expected)
+    return new
 
 
 def is_bound(token: Token, credential: Credential) -> bool:
@@ -79,10 +84,10 @@ def _held(record: Record | None, token: Token | None, credential: Credential) ->
     return Held(record.generation, record.state, token, record.due_at, unsettled=record.intent is not None)
 
 
-def _record(key: Key, held: Held) -> Record:
-    token = held.token
+def _record(key: Key, new: Held) -> Record:
+    token = new.token
     assert token is not None
-    return Record(key, held.generation, held.state, held.due_at, token.expires_at, codec.encode(token))
+    return Record(key, new.generation, new.state, new.due_at, token.expires_at, codec.encode(token))
 
 
 def _lost(key: Key, record: Record | None, token: Token | None, known: Held) -> Record | None:

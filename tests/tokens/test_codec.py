@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import UnreadableRecord
@@ -31,11 +31,13 @@ TOKENS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(TOKENS)
 def test_what_is_written_is_read(token):
     assert decode(encode(token)) == token
 
 
+@settings(deadline=None)
 @given(TOKENS, st.data())
 def test_what_is_cut_short_is_refused(token, data):
     whole = encode(token)
@@ -43,6 +45,7 @@ def test_what_is_cut_short_is_refused(token, data):
         decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.binary()
     | st.recursive(st.none() | st.integers() | TEXTS, st.lists).map(lambda value: json.dumps(value).encode())

@@ -11,7 +11,7 @@ import pytest
 from proxy.demo import faults
 from proxy.demo.faults import Fault
 from proxy.store.base import Key
-from proxy.tokens import codec, refresher
+from proxy.tokens import codec, manager, refresher
 
 HOUR = 3600
 STALE = 3000
@@ -184,7 +184,10 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(make_side, faulty_sto
 
 
 @pytest.mark.usefixtures("quick")
-async def test_an_account_that_could_not_be_read_at_the_start_is_read_later(make_side, faulty_store):
+async def test_an_account_that_could_not_be_read_at_the_start_is_read_later(
+    make_side, faulty_store, monkeypatch
+):
+    monkeypatch.setattr(manager, "KNOWN_AT_START", 0)
     async with make_side(store=faulty_store) as side:
         await side.log_in()
         async with make_side(store=faulty_store, server=side.server, started=False) as other:
