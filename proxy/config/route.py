@@ -104,6 +104,9 @@ class Route(Table):
     strip_path: StrictBool = Field(
         default=True, description="Send /crm/x as upstream/x rather than upstream/crm/x."
     )
+    websocket: StrictBool = Field(
+        default=False, description="Permit upgrades to WebSocket; else an Upgrade field is ignored."
+    )
     tls: UpstreamTLS | None = Field(None, description="For the upstream. Default: the system's trust store.")
 
     @model_validator(mode="before")

@@ -49,7 +49,6 @@ NOT_YET: Final = frozenset(  # keys and values of the contract that later versio
         "static",
         "tls_client_auth",
         "token_exchange",
-        "websocket",
     }
 )
 NOT_THIS_VERSION: Final = "not in this version of token-proxy"

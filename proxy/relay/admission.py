@@ -85,8 +85,6 @@ def check_no_loop(request: RequestHead, via: bytes) -> None:
         raise Refusal(answer.LOOP, "the route's upstream leads back to this proxy: check its URL")
 
 
-def check_supported(request: RequestHead) -> None:
-    if request.is_websocket:
-        raise Refusal(answer.UPGRADE_REFUSED, "this version does not carry WebSocket")
+def check_expectation(request: RequestHead) -> None:
     if any(value.lower() != b"100-continue" for value in request.index.get(b"expect", ())):
         raise Refusal(answer.EXPECTATION_FAILED, "the only expectation there is is 100-continue")

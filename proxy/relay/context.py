@@ -50,7 +50,7 @@ class RelayContext:
         if lane is None:
             raise Refusal(NO_ROUTE, "no route of the configuration has this path or host")
         if not is_plain:
-            admission.check_supported(request)
+            admission.check_expectation(request)
         return lane, path
 
     def login_url(self, credential: str, account: str) -> str:

@@ -23,7 +23,7 @@ from proxy import tasks
 from proxy.errors import TokenError
 from proxy.relay import answer, headers
 from proxy.relay.answer import Case, Refusal
-from proxy.relay.body import Body, Chunked, Length, encode_chunk
+from proxy.relay.body import Body, Chunked, Length, UntilClose, encode_chunk
 from proxy.relay.context import RelayContext
 from proxy.relay.dial import dial
 from proxy.relay.lane import Lane
@@ -52,6 +52,10 @@ class Caller(Protocol):
 
     def abort(self) -> None: ...
 
+    def hand_over(self) -> None:
+        """Give the exchange whatever arrived behind the request: it is not a request."""
+        ...
+
     def exchange_done(self, *, close: bool, unread: bool) -> None: ...
 
 
@@ -64,6 +68,7 @@ class Exchange:
     _upstream: Upstream | None = None
     _work: asyncio.Task[None] | None = None
     _path = b""  # upstream
+    upgrades = False  # it asks for WebSocket, and the route permits it
     _second = False  # the request is being sent again
     answered = False  # the head of an answer is on its way to the caller
     _chunked = False  # how the answer is framed
@@ -98,6 +103,9 @@ class Exchange:
             self._lane = lane
             lane.in_flight += 1
             account = self._account = lane.account(self._request)
+            self.upgrades = lane.route.websocket and self._request.wants_websocket
+            if self.upgrades and self._request.body is not None:
+                raise Refusal(answer.BAD_REQUEST, "a request for WebSocket has no body")
         except Refusal as refusal:
             self._refuse(refusal)
             return
@@ -167,7 +175,12 @@ class Exchange:
         assert self._lane is not None
         self._served, self._upstream = served, upstream
         head = headers.to_upstream(
-            self._request, self._path, self._lane.authority, served.authorization, self._context.via
+            self._request,
+            self._path,
+            self._lane.authority,
+            served.authorization,
+            self._context.via,
+            upgrade=self.upgrades,
         )
         upstream.start(self, self._request.method, head + self._upload.begin())
         self._expect_answer()
@@ -188,6 +201,14 @@ class Exchange:
     def interim(self, head: ResponseHead) -> None:
         if not self._request.http10:
             self._out.append(headers.to_caller(head, chunked=False, close=False))
+
+    def switched(self, head: ResponseHead) -> None:
+        self.answered = self._closes = True
+        self._status = head.status
+        self._out.append(headers.switched(head))
+        self._upload = Upload(UntilClose(), 0)
+        self._upload.begin()
+        self._caller.hand_over()
 
     def answer_head(self, head: ResponseHead) -> None:
         if head.status == UNAUTHORIZED and self._rejected(head):

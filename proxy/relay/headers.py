@@ -33,6 +33,7 @@ REPLACED: Final = frozenset(
 )
 FORWARDED: Final = b"x-forwarded-"  # all of them
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
+UPGRADE: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
 CLOSE: Final = b"\r\nConnection: close"
 NOT_IN_TRAILERS: Final = frozenset({b"content-length", b"trailer", b"via"})  # RFC 9110 section 6.5.1
 NEVER_NOMINATED: Final = frozenset({b"content-length"})  # framing is not a caller's to take away
@@ -42,14 +43,17 @@ _FROM_UPSTREAM: Final = lines_named(HOP_BY_HOP)
 _FROM_TRAILERS: Final = lines_named(HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, prefixes=[FORWARDED])
 
 
-def to_upstream(request: RequestHead, target: bytes, host: bytes, authorization: bytes, via: bytes) -> bytes:
-    """The head of the request as the upstream gets it."""
-    return b"%b %b HTTP/1.1\r\nHost: %b%b%b\r\nAuthorization: %b\r\nVia: 1.1 %b\r\n\r\n" % (
+def to_upstream(
+    request: RequestHead, target: bytes, host: bytes, authorization: bytes, via: bytes, *, upgrade: bool
+) -> bytes:
+    """The head of the request as the upstream gets it; `upgrade` asks for WebSocket anew."""
+    return b"%b %b HTTP/1.1\r\nHost: %b%b%b%b\r\nAuthorization: %b\r\nVia: 1.1 %b\r\n\r\n" % (
         request.method,
         target,
         host,
         _from_caller(request.fields),
         CHUNKED if request.body is not None and request.body.chunked else b"",
+        UPGRADE if upgrade else b"",
         authorization,
         via,
     )
@@ -63,6 +67,11 @@ def to_caller(response: ResponseHead, *, chunked: bool, close: bool) -> bytes:
         CHUNKED if chunked else b"",
         CLOSE if close else b"",
     )
+
+
+def switched(response: ResponseHead) -> bytes:
+    """The head of a 101: the connection is WebSocket from here on."""
+    return b"HTTP/1.1 %b%b%b\r\n\r\n" % (response.status_line, _from_upstream(response.fields), UPGRADE)
 
 
 def trailers(block: bytes) -> bytes:

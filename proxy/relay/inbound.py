@@ -129,6 +129,13 @@ class Inbound(asyncio.Protocol):
         self._buffer += data
         self.read_on(wanted=len(self._buffer) <= HIGH_WATER)
 
+    def hand_over(self) -> None:
+        """Give the exchange whatever arrived behind the request: it is not a request."""
+        kept, self._buffer = bytes(self._buffer), bytearray()
+        if kept and self._exchange is not None:
+            self._exchange.request_data(kept)
+        self.read_on(wanted=True)
+
     def exchange_done(self, *, close: bool, unread: bool) -> None:
         """`unread`: a part of the request's body was never read."""
         self._exchange = None

@@ -59,8 +59,10 @@ class RequestHead:
     keep_alive: bool
 
     @property
-    def is_websocket(self) -> bool:
-        return any(b"websocket" in value.lower() for value in self.index.get(b"upgrade", ()))
+    def wants_websocket(self) -> bool:
+        """RFC 6455 section 4.1: GET, and nothing but websocket asked for."""
+        values = self.index.get(b"upgrade", [])
+        return self.method == b"GET" and not self.http10 and [v.lower() for v in values] == [b"websocket"]
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from typing import Final, Protocol
 
-from proxy.relay.body import Body, MalformedBody
+from proxy.relay.body import Body, MalformedBody, UntilClose
 from proxy.relay.message import END, HeadLimits, MalformedAnswer, ResponseHead, read_response
 from proxy.relay.wire import Wire
 
@@ -20,6 +20,15 @@ HIGH_WATER: Final = 65536  # bytes waiting to be sent, above which the caller is
 
 class Asker(Protocol):
     """Whose request is on the connection; it gets the answer piece by piece."""
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether it asked for WebSocket."""
+        ...
+
+    def switched(self, head: ResponseHead) -> None:
+        """A 101: what follows, both ways, is no HTTP."""
+        ...
 
     def interim(self, head: ResponseHead) -> None:
         """A 1xx answer; another one follows."""
@@ -200,10 +209,8 @@ class Upstream:
             if head.status >= 200:
                 self._head, self._body = head, head.body
                 asker.answer_head(head)
-            elif head.status == 101:
-                raise MalformedAnswer("it switches protocols unasked")
             else:
-                asker.interim(head)
+                self._informed(head, asker)
         body = self._body
         if self._paused:
             self._buffer = data
@@ -215,6 +222,16 @@ class Upstream:
                 asker.answer_body(payload)
             if body.done:
                 self._complete(asker, nothing_behind=not rest)
+
+    def _informed(self, head: ResponseHead, asker: Asker) -> None:
+        """A 1xx answer (RFC 9110 section 15.2): another one follows, but for 101."""
+        if head.status != 101:
+            asker.interim(head)
+            return
+        if not asker.upgrades:
+            raise MalformedAnswer("it switches protocols unasked")
+        self._head, self._body = head, UntilClose()
+        asker.switched(head)
 
     def _complete(self, asker: Asker, *, nothing_behind: bool) -> None:
         assert self._head is not None

@@ -36,6 +36,7 @@ class Connection:
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
         self.received = b""
+        self.behind = b""  # what came behind a request for an upgrade
         self.requests = 0
         self.ended = asyncio.Event()
 
@@ -76,7 +77,10 @@ class Upstream:
         answered = 0
         while data := await connection.reader.read(65536):
             connection.received += data
-            parser.feed_data(data)
+            try:
+                parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                connection.behind = data[upgrade.args[0] :]
             while answered < connection.requests:
                 answered += 1
                 self.answered += 1

@@ -14,7 +14,12 @@ OURS = [b"Host: up.example", b"Authorization: Bearer ours", b"Via: 1.1 token-pro
 def sent_upstream(*lines, method=b"GET"):
     head = b"\r\n".join([method + b" /crm/x HTTP/1.1", b"Host: a", *lines]) + b"\r\n\r\n"
     sent = headers.to_upstream(
-        read_request(head, LIMITS), b"/base/x", b"up.example", b"Bearer ours", b"token-proxy-0a1b2c3d"
+        read_request(head, LIMITS),
+        b"/base/x",
+        b"up.example",
+        b"Bearer ours",
+        b"token-proxy-0a1b2c3d",
+        upgrade=False,
     )
     first, *fields = sent.removesuffix(b"\r\n\r\n").split(b"\r\n")
     assert first == method + b" /base/x HTTP/1.1"

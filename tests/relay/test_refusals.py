@@ -93,12 +93,6 @@ REFUSED = {  # name -> raw request, status, ending, whether the connection ends
     "no route": (b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, "no-route", False),
     "a longer name": (b"GET /upx HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, "no-route", False),
     "an encoded slash": (b"GET /up%2Fx HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, "no-route", False),
-    "websocket": (
-        b"GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-        501,
-        "upgrade-refused",
-        True,
-    ),
     "expectation": (
         b"POST /up HTTP/1.1\r\nHost: localhost\r\nExpect: 200-maybe\r\nContent-Length: 300\r\n\r\n",
         417,
