@@ -64,6 +64,7 @@ async def serving(config: Config) -> AsyncIterator[State]:
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
         yield state
         health.draining = True
+        await tasks.cancel(refresher)  # what starts now would not end in time
         for site in sites:
             await site.stop()
         await relay.drain(config.limits.shutdown)

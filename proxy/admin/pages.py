@@ -77,7 +77,6 @@ def _row(entry: Entry, now: float, csrf: str, machines: Collection[str]) -> str:
 
 
 def login_page(account: Account, csrf: str) -> str:
-    """The form posts to where the page is: its path names the account."""
     credential = account.credential
     if credential.grant != "authorization_code":
         return message(
@@ -90,6 +89,7 @@ def login_page(account: Account, csrf: str) -> str:
         server=credential.issuer or credential.authorization_endpoint or "",
         client_id=credential.client_id,
         scopes=", ".join(credential.scopes) or "as the server decides",
+        action=f"/login/{account.key}",
         csrf=csrf,
     )
     return _page("Log in", body)

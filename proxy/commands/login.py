@@ -7,10 +7,11 @@ there itself. Where neither is certain, the person may also paste the redirect U
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import webbrowser
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
@@ -58,9 +59,9 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
     check_kept(config)
     async with open_state(config) as state, _callback_listener(state) as listening:
         begun, redirect_uri = await state.logins.begin(key, browser=""), state.logins.redirect_uri
-        opened = open_browser and await asyncio.to_thread(_open_in_browser, begun.url)
-        say("Your browser shows the login. If not, open this URL:" if opened else "Open this URL and log in:")
+        say("Log in here:")
         say(begun.url)
+        opened = open_browser and await asyncio.to_thread(_open_in_browser, begun.url)
         ends = [tasks.spawn(state.logins.outcome(begun.state), "wait for the callback")]
         if not (opened and listening):
             say(f"If nothing happens here after that, paste the URL you were sent to ({redirect_uri}?...):")
@@ -72,8 +73,14 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
 
 
 def _open_in_browser(url: str) -> bool:
-    """`webbrowser` starts a program with the URL as an argument, through no shell."""
-    return urlsplit(url).scheme in {"http", "https"} and webbrowser.open(url)
+    """`webbrowser` starts a program with the URL as an argument, through no shell.
+
+    Without a screen it would take the terminal for a text browser.
+    """
+    has_screen = sys.platform == "darwin" or any(
+        map(os.environ.get, ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"))
+    )
+    return has_screen and urlsplit(url).scheme in {"http", "https"} and webbrowser.open(url)
 
 
 async def _first(ends: list[asyncio.Task[str]]) -> str:
@@ -108,21 +115,26 @@ async def _finish(state: State, parameters: dict[str, str]) -> str:
 
 
 def _lines_of_stdin() -> asyncio.Queue[str]:
-    """Lines as they come, then "".
-
-    A thread reads them, not through sys.stdin: the interpreter can't end while that is being read.
-    """
+    """Lines as they come, then ""."""
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str] = asyncio.Queue()
 
     def read() -> None:
-        with suppress(RuntimeError), open(sys.stdin.fileno(), errors="replace", closefd=False) as stdin:
-            for line in stdin:
+        with suppress(RuntimeError):  # the command has ended meanwhile
+            for line in _stdin():
                 loop.call_soon_threadsafe(lines.put_nowait, line)
-            loop.call_soon_threadsafe(lines.put_nowait, "")  # RuntimeError: the command has ended meanwhile
 
     threading.Thread(target=read, name="read stdin", daemon=True).start()
     return lines
+
+
+def _stdin() -> Iterator[str]:
+    """Not through sys.stdin: while a thread reads that, the interpreter can't end."""
+    with suppress(OSError):
+        if sys.stdin is not None:
+            with open(sys.stdin.fileno(), errors="replace", closefd=False) as stdin:
+                yield from stdin
+    yield ""
 
 
 @asynccontextmanager

@@ -192,9 +192,20 @@ async def test_nobody_waits_for_ever(bench, terminal, monkeypatch):
 )
 def test_only_http_urls_are_opened(monkeypatch, url):
     opened = []
-    monkeypatch.setattr(login.webbrowser, "open", opened.append)
+    monkeypatch.setattr(login.webbrowser, "open", lambda url: opened.append(url) or True)
+    monkeypatch.setenv("DISPLAY", ":0")
     assert not login._open_in_browser(url)
     assert opened == []
+    assert login._open_in_browser("https://login.example/authorize?x=1")
+    assert opened == ["https://login.example/authorize?x=1"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac always has a screen")
+def test_where_there_is_no_screen_no_browser_takes_the_terminal(monkeypatch):
+    for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(login.webbrowser, "open", pytest.fail)
+    assert not login._open_in_browser("https://login.example/")
 
 
 async def test_the_browser_is_a_program_that_is_given_the_url_as_it_is(bench, tmp_path):

@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
 from aiohttp import web
 
+from proxy.commands import status
 from proxy.demo import faults
 from proxy.demo.serve import running
 
@@ -53,6 +55,23 @@ async def test_json_is_what_the_server_gives(bench):
     assert done.exit_code == LOGIN_NEEDED
 
 
+async def test_watch_tells_it_again_and_again(bench, monkeypatch):
+    class EnoughError(Exception):
+        pass
+
+    told = []
+
+    def say(text):
+        told.append(json.loads(text)["tokens"][1]["state"])
+        if len(told) == 3:
+            raise EnoughError
+
+    monkeypatch.setattr(status, "EVERY", 0.01)
+    with pytest.raises(EnoughError):
+        await status.show_status(bench.config, say, as_json=True, watch=True)
+    assert told == ["absent"] * 3
+
+
 async def test_json_of_the_store_has_the_same_keys(bench):
     alone = json.loads((await bench.call("status", "--json")).stdout)
     async with bench.serving():
@@ -76,11 +95,11 @@ async def test_a_refused_refresh_token_needs_a_login(bench):
 async def test_another_program_on_the_admin_port_is_not_believed(bench):
     answers = iter(({"version": 1, "counts": {"other": {}}, "tokens": []}, {"version": 2}, ["x"], "x"))
 
-    async def status(_request):
+    async def answer(_request):
         return web.json_response(next(answers))
 
     app = web.Application()
-    app.router.add_get("/api/status", status)
+    app.router.add_get("/api/status", answer)
     async with running(app, port=bench.config.server.admin.port):
         for _ in range(4):
             assert (await shown(bench))[1][1][0] == "machine"
