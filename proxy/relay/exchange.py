@@ -21,13 +21,14 @@ from typing import Final, Protocol
 
 from proxy import tasks
 from proxy.errors import TokenError
-from proxy.relay import answer, headers
+from proxy.relay import answer, fields, headers
 from proxy.relay.answer import Case, Refusal
 from proxy.relay.body import Body, Chunked, Length, UntilClose, encode_chunk
 from proxy.relay.context import RelayContext
 from proxy.relay.dial import dial
 from proxy.relay.lane import Lane
 from proxy.relay.message import IDEMPOTENT, RequestHead, ResponseHead
+from proxy.relay.rewrite import Mapping, rewrite
 from proxy.relay.target import upstream_path
 from proxy.relay.upload import NO_UPLOAD, Upload
 from proxy.relay.upstream import Upstream
@@ -43,6 +44,7 @@ class Caller(Protocol):
     loop: asyncio.AbstractEventLoop
     local_address: str
     is_full: bool
+    is_tls: bool
 
     def write(self, data: bytes) -> None: ...
 
@@ -231,6 +233,8 @@ class Exchange:
         return True
 
     def _relay_head(self, head: ResponseHead) -> None:
+        if not head.index.keys().isdisjoint(fields.REWRITTEN):
+            head.fields = rewrite(head.fields, self._mapping())
         body = head.body
         self._chunked = body is not None and body.chunked and not self._request.http10
         counted = (
@@ -240,6 +244,13 @@ class Exchange:
         self.answered = True
         self._status = head.status
         self._out.append(headers.to_caller(head, chunked=self._chunked, close=self._closes))
+
+    def _mapping(self) -> Mapping:
+        assert self._lane is not None
+        hosts = self._request.index.get(b"host")
+        authority = hosts[0] if hosts else self._caller.local_address.encode("ascii")
+        scheme = b"https" if self._caller.is_tls else b"http"
+        return self._lane.mapping(b"%b://%b" % (scheme, authority), secure=self._caller.is_tls)
 
     def answer_body(self, payload: bytes) -> None:
         self._bytes_out += len(payload)

@@ -18,6 +18,7 @@ T = TypeVar("T")
 # The fields that decide something here; all others pass unread.
 FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
 TELLING: Final = (b"host", b"expect", b"upgrade", b"via", b"origin", b"sec-fetch-site", b"sec-fetch-mode")
+REWRITTEN: Final = (b"location", b"content-location", b"set-cookie")  # of answers, see rewrite.py
 Index = dict[bytes, list[bytes]]  # name in lower case -> values, in the order they came; never changed
 REMEMBERED: Final = 512  # blocks; callers and upstreams send few different ones at a time
 LONGEST: Final = 2048  # bytes of a block that is remembered: a megabyte in all, whatever anybody sends
@@ -28,7 +29,7 @@ def _any_of(names: Iterable[bytes]) -> re.Pattern[bytes]:
 
 
 OF_REQUEST: Final = _any_of(FRAMING + TELLING)
-OF_RESPONSE: Final = _any_of(FRAMING)
+OF_RESPONSE: Final = _any_of((*FRAMING, *REWRITTEN))
 
 
 def index_of(block: bytes, wanted: re.Pattern[bytes]) -> Index:

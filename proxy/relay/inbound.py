@@ -48,6 +48,7 @@ class Inbound(asyncio.Protocol):
         "_transport",
         "deadline",
         "is_full",
+        "is_tls",
         "local_address",
         "loop",
     )
@@ -65,6 +66,7 @@ class Inbound(asyncio.Protocol):
         self._lingering = False
         self.is_full = False
         self.local_address = ""
+        self.is_tls = False
         self.deadline = NEVER  # loop time: for a header, or for the next request
 
     # -- the transport
@@ -72,6 +74,7 @@ class Inbound(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.is_tls = transport.get_extra_info("ssl_object") is not None
         name = transport.get_extra_info("sockname")
         self.local_address = name[0] if isinstance(name, tuple) else ""
         self.deadline = self.loop.time() + self._server.context.limits.header_time

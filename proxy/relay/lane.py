@@ -13,6 +13,7 @@ from proxy.metrics import Metrics
 from proxy.relay import answer, fields
 from proxy.relay.answer import Refusal
 from proxy.relay.message import RequestHead
+from proxy.relay.rewrite import Mapping
 from proxy.relay.upstream import Pool
 from proxy.tokens.account import Account
 from proxy.tokens.manager import TokenManager
@@ -86,6 +87,11 @@ class Lane:
 
     def _each_pool(self) -> list[Pool]:
         return [self._fixed_pool] if self._fixed_pool else list(self._pools.values())
+
+    def mapping(self, origin: bytes, *, secure: bool) -> Mapping:
+        """How links and cookies of the upstream read for a caller that used `origin`."""
+        prefix = self.prefix if self.route.strip_path else b""
+        return Mapping(self.route.upstream, prefix, origin, secure)
 
     def close_idle(self, before: float) -> None:
         """Close connections that have been idle since `before` (loop time)."""
