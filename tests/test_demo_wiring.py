@@ -1,14 +1,13 @@
 """demo: what it prints works, and nothing of it is left."""
 
 import asyncio
+import os
 import re
 import shlex
 import shutil
 import signal
 import socket
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -17,17 +16,13 @@ from proxy.demo.wiring import embedded, free_ports
 CURL = re.compile(r"^ +(curl .*)$", re.MULTILINE)
 
 
-def leftovers():
-    return set(Path(tempfile.gettempdir()).glob("token-proxy-demo-*"))
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-async def test_the_demo_starts_what_it_prints_works_and_it_leaves_nothing():
-    before = leftovers()
+async def test_the_demo_starts_what_it_prints_works_and_it_leaves_nothing(tmp_path):
     demo = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "proxy", "demo"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     try:
         async with asyncio.timeout(15):
@@ -40,13 +35,13 @@ async def test_the_demo_starts_what_it_prints_works_and_it_leaves_nothing():
         status_page = re.search(r"(\S+) +status page", said)[1]
         assert "2 accounts, ready" in await curl(status_page)
         assert "token_proxy_build_info" in await curl(f"{status_page}metrics")
-        assert len(leftovers() - before) == 1
+        assert len(list(tmp_path.iterdir())) == 1
     finally:
         demo.send_signal(signal.SIGINT)
         _, log = await demo.communicate()
     assert demo.returncode == 0
     assert "Traceback" not in log.decode()
-    assert leftovers() <= before
+    assert list(tmp_path.iterdir()) == []
 
 
 async def curl(*arguments):

@@ -68,7 +68,6 @@ async def no_surprises(request: web.Request, handler: Handler) -> web.StreamResp
 
 def only_own_hosts(hosts: Hosts, refused: Counter) -> Middleware:
     """A middleware: a page whose name was made to point here can read nothing (DNS rebinding)."""
-    counter = refused.labels(HOST_REFUSED.ending)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -77,7 +76,7 @@ def only_own_hosts(hosts: Hosts, refused: Counter) -> Middleware:
         given = request.headers.getall("Host", [])
         names = [*given, *_in_target(request.raw_path)]
         if len(given) != 1 or any(hosts.read(each, local_address) is None for each in names):
-            counter.inc()
+            refused.labels(HOST_REFUSED.ending).inc()
             raise web.HTTPMisdirectedRequest(text="this server does not go by that Host\n")
         return await handler(request)
 

@@ -36,7 +36,7 @@ def admin_application(state: State, hosts: Hosts, health: Health) -> web.Applica
 def callback_application(state: State, hosts: Hosts) -> web.Application:
     """The callback alone, for a command that waits for it where no server runs."""
     app = _application(state, hosts)
-    app.router.add_get("/callback", LoginPages(state, has_status_page=False).callback)
+    app.router.add_get("/callback", LoginPages(state, has_status_page=False).callback, allow_head=False)
     return app
 
 

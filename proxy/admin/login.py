@@ -24,7 +24,7 @@ class LoginPages:
         self._home = f"{self._public_url}/" if has_status_page else ""
 
     def routes(self) -> list[web.RouteDef]:
-        routes = [web.get("/callback", self.callback)]
+        routes = [web.get("/callback", self.callback, allow_head=False)]  # a HEAD would use it up
         for tail in ("{credential}", "{credential}/{account}"):
             routes += [
                 web.get(f"/login/{tail}", self.explain),

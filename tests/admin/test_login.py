@@ -77,6 +77,13 @@ async def test_a_callback_works_once(world):
     assert await is_let_in(world)
 
 
+async def test_who_only_looks_whether_a_callback_is_there_does_not_use_it_up(world):
+    callback = await world.browser.approve((await world.browser.press("/login/person")).headers["Location"])
+    target = callback.removeprefix(world.admin)
+    assert (await world.raw(f"HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))[0] == 405
+    assert (await world.get(callback)).status == 200
+
+
 async def test_the_states_of_two_logins_can_not_be_swapped(world, query_of):
     mine, other = world.browser, world.another_browser()
     to_me = await mine.approve((await mine.press("/login/person")).headers["Location"])
