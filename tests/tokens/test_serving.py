@@ -12,6 +12,7 @@ from proxy.demo import faults
 from proxy.demo.faults import Fault
 from proxy.errors import LoginRequired, TokenUnavailable
 from proxy.tokens import accounts
+from tests.tokens.conftest import FaultyStore
 
 HOUR = 3600
 STALE = 3000  # seconds after which a token of an hour is stale
@@ -161,6 +162,42 @@ async def test_a_store_that_is_down_does_not_matter_while_a_token_is_fresh(make_
         account = await side.log_in()
         faulty_store.failing = {"get", "put", "intend", "lease", "release"}
         assert side.is_good(await side.tokens.get(account))
+
+
+async def test_a_slow_read_does_not_bring_an_old_token_back(make_side, faulty_store):
+    async with make_side(store=faulty_store, started=False) as side:
+        account = await side.log_in()
+        gate, get = asyncio.Event(), faulty_store._store.get
+
+        async def get_slowly(key):
+            faulty_store._store.get = get
+            record = await get(key)
+            await gate.wait()
+            return record
+
+        faulty_store._store.get = get_slowly
+        reading = asyncio.create_task(side.tokens._accounts.load(account))
+        await asyncio.sleep(0)
+        await side.tokens.refresh_now(account)
+        new = side.tokens.ready(account)
+        gate.set()
+        await reading
+        assert side.tokens.ready(account) is new
+        assert account.held.generation == 2
+
+
+async def test_what_others_put_while_the_process_starts_does_not_slip_by(make_side, side):
+    async with make_side(server=side.server, store=FaultyStore(side.store), started=False) as other:
+        page = side.store.page
+
+        async def page_and_then(after, limit):
+            records = await page(after, limit)
+            await side.log_in("ann")
+            return records
+
+        other.store.page = page_and_then
+        await other.tokens.start()
+        await other.until(lambda: other.account("ann").state() == "valid")
 
 
 async def test_client_credentials_need_nobody(make_side):
