@@ -35,7 +35,8 @@ async def keep_fresh(manager: TokenManager, store: Store, config: Config, clock:
         # what was due before and is still there (held back, or of no use) takes no place from others
         due = await _due_before(store, now + LOOK_AGAIN, min(BATCH + len(seen), KEPT))
         for key in manager.restless():
-            await manager.refresh_if_due(key)
+            if manager.refreshes_under_way < BATCH:
+                await manager.refresh_if_due(key)
         seen = await _look_at(due, seen, manager, config)
         await asyncio.sleep(min([LOOK_AGAIN, *(max(AT_LEAST, wait) for wait in seen.values() if wait > 0)]))
 

@@ -16,8 +16,9 @@ from proxy.tokens.account import Account, Held, LastRefresh
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.flight import Flight, Tower
 
-ATTEMPTS: Final = 3  # of a flight, when the last one did well: most servers answer a token sent twice for
-# some seconds (RFC 9700 section 4.14.2); after that, one by one
+# Requests of one flight, if the last flight did well: a lost answer is asked for again while servers still
+# give it twice, some seconds for most (RFC 9700 section 4.14.2). After a flight that failed, one each.
+ATTEMPTS: Final = 3
 
 _log = logging.getLogger("proxy.tokens")
 

@@ -149,11 +149,12 @@ async def test_those_that_cannot_be_refreshed_take_no_place_from_others(side, mo
 
 
 @pytest.mark.usefixtures("quick")
-async def test_not_all_that_are_due_are_refreshed_at_once(side, monkeypatch):
+@pytest.mark.parametrize("in_doubt", [False, True])
+async def test_not_all_that_are_due_are_refreshed_at_once(side, monkeypatch, in_doubt):
     monkeypatch.setattr(refresher, "BATCH", 5)
     names = [f"user{number}" for number in range(30)]
     for name in names:
-        await side.log_in(name)
+        (await side.log_in(name)).unsettled = in_doubt
     side.clock.advance(STALE)
     most = 0
 
