@@ -7,6 +7,7 @@ answers only to its tokens, and the proxy between you and them, with nothing abo
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -128,6 +129,9 @@ async def log_in(state: State) -> None:
                 raise LoginFailed("the demo could not log itself in")
 
 
+QUIET_PORTS: Final = range(15_000, 30_000)  # below those that outgoing connections are given
+
+
 def free_ports(*preferred: int) -> list[int]:
     """Each as preferred if nobody has it, else a free one (0: any)."""
     with ExitStack() as stack:
@@ -140,8 +144,11 @@ def free_ports(*preferred: int) -> list[int]:
 def _bound(preferred: int) -> socket.socket:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind(("127.0.0.1", preferred))
-    except OSError:
-        sock.bind(("127.0.0.1", 0))
-    return sock
+    port = preferred or random.choice(QUIET_PORTS)  # noqa: S311 (any will do)
+    while True:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            port = random.choice(QUIET_PORTS)  # noqa: S311 (as above)
+        else:
+            return sock

@@ -53,6 +53,11 @@ class RelayContext:
             admission.check_expectation(request)
         return lane, path
 
+    def count_refused(self, refusal: Refusal, *, routed: bool) -> None:
+        self.metrics.refused.labels(refusal.case.ending).inc()
+        if not routed:  # else the line of the request tells it
+            self.log.refused(refusal.case.ending)
+
     def login_url(self, credential: str, account: str) -> str:
         return f"{self.public_url}/login/{credential}/{account}"
 

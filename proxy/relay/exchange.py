@@ -339,7 +339,7 @@ class Exchange:
         self._closes = self._closes or case.closes or self._upload.arriving or self._context.draining
         data = answer.render(refusal, head_only=self._request.method == b"HEAD", close=self._closes)
         self._caller.write(data)
-        self._context.metrics.refused.labels(case.ending).inc()
+        self._context.count_refused(refusal, routed=self._lane is not None)
         if self._lane is not None and case.status in {502, 504}:
             self._lane.upstream_error(case.ending)
         self._end(case.ending)

@@ -210,7 +210,7 @@ class Inbound(asyncio.Protocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what is not even a request, and read nothing after it."""
-        self._server.context.metrics.refused.labels(refusal.case.ending).inc()
+        self._server.context.count_refused(refusal, routed=False)
         self._transport.write(answer.render(refusal, head_only=False, close=True))
         self._close(linger=True)
 

@@ -53,7 +53,7 @@ class AuthorizationServer:
     def revoked_families(self) -> list[dict[str, Any]]:
         return self.service.events("family_revoked")
 
-    def person_credential(self) -> str:
+    def person_credential(self, refresh_at: float = REFRESH_AT) -> str:
         """The config of a credential for which a person logs in."""
         return f"""
 issuer = {toml(self.issuer)}
@@ -61,7 +61,7 @@ grant = "authorization_code"
 client_id = "web"
 client_secret = {{ env = "WEB_SECRET" }}
 scopes = {toml(self.scopes)}
-refresh_at = {REFRESH_AT}
+refresh_at = {refresh_at}
 {self.extra}"""
 
     def machine_credential(self, client_auth: str) -> str:

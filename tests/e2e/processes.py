@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from proxy.demo.wiring import free_ports
 
 POLL = 0.02  # seconds
 START_LIMIT = 30.0  # seconds; a busy machine is no failure
@@ -28,10 +29,8 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = START_L
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    (port,) = free_ports(0)
+    return port
 
 
 def plain_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:

@@ -18,6 +18,8 @@ from .reference import call_upstream, refresh
 REQUESTS = 200
 PAUSE = 0.05  # seconds between two requests: together they take some four refreshes
 HERD = 500
+AT_THE_END = 0.95  # of its life: the refresh that the herd waits for is not sent long before
+EARLIEST_REFRESH = ACCESS_TTL * AT_THE_END * 0.9  # seconds after the last one, with the most of jitter
 LOGIN_REQUIRED = "urn:token-proxy:problem:login-required"
 
 
@@ -85,7 +87,7 @@ def test_a_family_that_somebody_else_lost_ends_in_the_401_and_then_in_a_503_that
 async def test_500_requests_that_find_an_expired_token_cause_one_refresh(
     server: AuthorizationServer, make_proxy: MakeProxy
 ) -> None:
-    proxy = make_proxy(server)
+    proxy = make_proxy(server, server.person_credential(refresh_at=AT_THE_END))
     proxy.start()
     proxy.login_by_page(ALICE)
     server.service.pause()
@@ -95,12 +97,17 @@ async def test_500_requests_that_find_an_expired_token_cause_one_refresh(
             herd = [asyncio.create_task(status_of(callers, proxy.api("/whoami"))) for _ in range(HERD)]
             await asyncio.to_thread(wait_until, lambda: in_flight(proxy) == HERD, "all requests to wait")
             server.service.resume()
+            resumed = time.monotonic()
             statuses = await asyncio.gather(*herd)
+            lives = (time.monotonic() - resumed) / EARLIEST_REFRESH
     finally:
         server.service.resume()
 
     assert statuses == [200] * HERD
-    assert [request["outcome"] for request in server.token_requests("refresh_token")] == ["success"]
+    outcomes = [request["outcome"] for request in server.token_requests("refresh_token")]
+    assert outcomes == ["success"] * len(outcomes)
+    # the token is as old as its request; on a slow machine it is due again before all have their answers
+    assert 1 <= len(outcomes) <= 1 + int(lives + 0.4)
     assert server.revoked_families() == []
 
 

@@ -193,3 +193,13 @@ async def test_head_gets_no_body_from_us_either(proxy, kit):
     answer = await proxy.ask(kit.request(b"HEAD", b"/other", b"Connection: close"))
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_what_is_refused_before_it_has_a_route_is_told_in_the_log(make_proxy, upstream, kit):
+    async with make_proxy(f"http://127.0.0.1:{upstream.port}") as proxy:
+        told = []
+        proxy.relay.context.log.refused = told.append
+        await proxy.get(b"/other")
+        await proxy.ask(REFUSED["malformed"][0])
+        await proxy.ask(REFUSED["expectation"][0])
+        assert told == ["no-route", "bad-request", "expectation-failed"]
