@@ -34,6 +34,7 @@ from proxy.state import State, open_state
 from proxy.tokens.refresher import keep_fresh
 
 ADMIN_GRACE: Final = 2.0  # seconds for a page that is being sent when the process ends
+SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 SAME_SIGNAL: Final = 0.3  # seconds; a supervisor's signal comes twice, to the group and to each process
 
@@ -67,7 +68,10 @@ async def serving(config: Config) -> AsyncIterator[State]:
         await tasks.cancel(refresher)  # what starts now would not end in time
         for site in sites:
             await site.stop()
+        began = state.clock.boot()
         await relay.drain(config.limits.shutdown)
+        left = config.limits.shutdown - (state.clock.boot() - began)
+        await state.tokens.close(max(left, SAVE_GRACE))
     _log.info("stopped", extra={"event": "stop"})
 
 

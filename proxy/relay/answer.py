@@ -71,10 +71,12 @@ class Refusal(ProxyError):
 
 
 def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:
-    """The answer to a request for which there is no token."""
+    """The answer to a request for which there is no token. `login_url` may be empty."""
     extra = {"credential": credential, "account": account}
     if isinstance(error, LoginRequired):
-        return Refusal(LOGIN_REQUIRED, str(error), extra={**extra, "login_url": login_url})
+        return Refusal(
+            LOGIN_REQUIRED, str(error), extra=extra | ({"login_url": login_url} if login_url else {})
+        )
     if isinstance(error, Misconfigured):
         return Refusal(MISCONFIGURED, str(error), extra=extra)
     return Refusal(TOKEN_UNAVAILABLE, str(error), retry_after=error.retry_after or 1, extra=extra)

@@ -14,6 +14,7 @@ from proxy.relay.lane import Lane
 from proxy.relay.message import HeadLimits, RequestHead
 from proxy.relay.target import read_target
 from proxy.routes import RouteTable
+from proxy.tokens.account import Account
 from proxy.tokens.manager import TokenManager
 
 
@@ -58,8 +59,10 @@ class RelayContext:
         if not routed:  # else the line of the request tells it
             self.log.refused(refusal.case.ending)
 
-    def login_url(self, credential: str, account: str) -> str:
-        return f"{self.public_url}/login/{credential}/{account}"
+    def login_url(self, account: Account) -> str:
+        """Where a person logs in to the account; empty where nobody can."""
+        can_log_in = account.credential.grant == "authorization_code"
+        return f"{self.public_url}/login/{account.key}" if can_log_in else ""
 
 
 def _authority(request: RequestHead, absolute: bytes | None) -> str | None:

@@ -163,7 +163,7 @@ class Exchange:
         try:
             return await context.tokens.get(account)
         except TokenError as error:
-            raise answer.of_token_error(error, *account.key, context.login_url(*account.key)) from error
+            raise answer.of_token_error(error, *account.key, context.login_url(account)) from error
         finally:
             context.waiting -= 1
 
