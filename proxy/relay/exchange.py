@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 from proxy import tasks
 from proxy.errors import TokenError
-from proxy.relay import answer, fields, headers
+from proxy.relay import answer, fields, headers, message
 from proxy.relay.answer import Case, Refusal
 from proxy.relay.body import Body, Chunked, Length, UntilClose, encode_chunk
 from proxy.relay.context import RelayContext
@@ -176,7 +176,7 @@ class Exchange:
         """Send what is there of the request; the rest follows as it comes."""
         assert self._lane is not None
         self._served, self._upstream = served, upstream
-        head = headers.to_upstream(
+        head = message.to_upstream(
             self._request,
             self._path,
             self._lane.authority,
@@ -202,12 +202,12 @@ class Exchange:
 
     def interim(self, head: ResponseHead) -> None:
         if not self._request.http10:
-            self._out.append(headers.to_caller(head, chunked=False, close=False))
+            self._out.append(message.to_caller(head, chunked=False, close=False))
 
     def switched(self, head: ResponseHead) -> None:
         self.answered = self._closes = True
         self._status = head.status
-        self._out.append(headers.switched(head))
+        self._out.append(message.switched(head))
         self._upload = Upload(UntilClose(), 0)
         self._upload.begin()
         self._caller.hand_over()
@@ -234,7 +234,7 @@ class Exchange:
 
     def _relay_head(self, head: ResponseHead) -> None:
         if not head.index.keys().isdisjoint(fields.REWRITTEN):
-            head.fields = rewrite(head.fields, self._mapping())
+            head.passing = rewrite(head.passing, self._mapping())
         body = head.body
         self._chunked = body is not None and body.chunked and not self._request.http10
         counted = (
@@ -243,7 +243,7 @@ class Exchange:
         self._closes = self._closes or not counted or self._upload.arriving or self._context.draining
         self.answered = True
         self._status = head.status
-        self._out.append(headers.to_caller(head, chunked=self._chunked, close=self._closes))
+        self._out.append(message.to_caller(head, chunked=self._chunked, close=self._closes))
 
     def _mapping(self) -> Mapping:
         assert self._lane is not None

@@ -59,7 +59,7 @@ class Inbound(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self._transport = cast("asyncio.Transport", None)
         self._buffer = bytearray()
-        self._searched = 0  # so many bytes of the buffer hold no end of a head
+        self._searched = 0  # where in the buffer to look for the end of a head
         self._exchange: Exchange | None = None
         self._reading = True
         self._eof = False
@@ -167,15 +167,15 @@ class Inbound(asyncio.Protocol):
 
     def _next(self, data: bytes) -> None:
         """`data` begins where a request begins, or goes on with the head in the buffer."""
-        if not self._buffer and data[:2] == b"\r\n":
-            data = data[4:] if data.startswith(EMPTY_LINES) else data[2:]
-            if not data:
-                return
         known: bytes | bytearray = data
         if self._buffer:
             self._buffer += data
             known = self._buffer
-        end = known.find(END, max(0, self._searched - 3))
+        elif data.startswith(b"\r\n"):
+            known = data = data[4:] if data.startswith(EMPTY_LINES) else data[2:]
+            if not data:
+                return
+        end = known.find(END, self._searched)
         context = self._server.context
         if (len(known) if end < 0 else end) > context.head_limits.header_size:
             self._refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
@@ -187,10 +187,10 @@ class Inbound(asyncio.Protocol):
             self._begin(bytes(known[: end + 4]), bytes(known[end + 4 :]), context)
 
     def _wait_for_head(self, known: bytes | bytearray) -> None:
-        if not self._searched:
+        if not self._buffer:
             self.deadline = self.loop.time() + self._server.context.limits.header_time
             self._buffer = bytearray(known)
-        self._searched = len(known)
+        self._searched = max(0, len(known) - 3)  # the end may have begun
 
     def _begin(self, head: bytes, rest: bytes, context: RelayContext) -> None:
         if self._buffer:

@@ -1,4 +1,4 @@
-"""The heads of messages: bytes up to the empty line -> RequestHead, ResponseHead. Pure.
+"""The heads of messages: bytes up to the empty line -> RequestHead, ResponseHead -> bytes again. Pure.
 
 llhttp (httptools) judges every head first, in its strict mode; what it accepts has no bare CR or LF, no
 folded line and no space before a colon, so that its lines can be told apart at CRLF, and pass on as they
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import httptools
 
-from proxy.relay import answer, fields
+from proxy.relay import answer, fields, headers
 from proxy.relay.answer import Refusal
 from proxy.relay.body import Body, Chunked, Length, UntilClose
 from proxy.relay.fields import Index
@@ -29,11 +29,15 @@ IDEMPOTENT: Final = frozenset(
 NOT_HTTP: Final = frozenset({b"PRI", b"SOURCE"})  # llhttp knows them for HTTP/2 and ICE
 _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([^\x00-\x20\x7f]+) HTTP/1\.([01])\r\n")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
+CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
+UPGRADE: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+CLOSE: Final = b"\r\nConnection: close"
 _SILENT: Final = object()  # llhttp tells what it reads to nobody: its verdict is all that is wanted
 
 
 Framing = Callable[[], Body]  # makes the body that a head announces
-Judgement = tuple[Index, Framing | None, bool]  # of a request's fields: values, body, keeps the connection
+# What is known from a block alone: what passes of it, its values, its body, whether the connection is kept.
+Judgement = tuple[bytes, Index, Framing | None, bool]
 
 
 class MalformedAnswer(Exception):
@@ -54,6 +58,7 @@ class RequestHead:
     target: bytes
     http10: bool
     fields: bytes  # a block, see fields.py
+    passing: bytes  # what of it goes upstream
     index: Index
     body: Body | None
     keep_alive: bool
@@ -69,7 +74,7 @@ class RequestHead:
 class ResponseHead:
     status: int
     status_line: bytes  # from the status code on, as it came
-    fields: bytes
+    passing: bytes  # the fields that go to the caller: a block, see fields.py
     index: Index
     body: Body | None
     keep_alive: bool
@@ -89,8 +94,9 @@ def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
     if line is None or line[1] in NOT_HTTP:
         raise _not_http(data)
     block, http10 = data[line.end() - 2 : -4], line[3] == b"0"
-    index, framing, keep_alive = _judge_request(block, limits, http10)
-    return RequestHead(line[1], line[2], http10, block, index, framing and framing(), keep_alive)
+    passing, index, framing, keep_alive = _judge_request(block, limits, http10)
+    body = framing and framing()
+    return RequestHead(line[1], line[2], http10, block, passing, index, body, keep_alive)
 
 
 @fields.remembered
@@ -99,7 +105,8 @@ def _judge_request(block: bytes, limits: HeadLimits, http10: bool) -> Judgement:
         raise Refusal(answer.HEADER_TOO_LARGE, "a header field is too large, or there are too many")
     index = fields.index_of(block, fields.OF_REQUEST)
     _check_host(index.get(b"host"), http10=http10)
-    return index, _request_framing(index, http10=http10), _keeps_alive(index, http10=http10)
+    framing, keep_alive = _request_framing(index, http10=http10), _keeps_alive(index, http10=http10)
+    return headers.from_caller(block), index, framing, keep_alive
 
 
 def _not_http(data: bytes) -> Refusal:
@@ -159,20 +166,21 @@ def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHea
     if line is None:
         raise MalformedAnswer("its head is malformed")
     block = data[line.end() - 2 : -4]
-    index, framing, keep_alive = _judge_response(block, limits, line[1] == b"0")
+    passing, index, framing, keep_alive = _judge_response(block, limits, line[1] == b"0")
     status = int(line[3])
     has_body = method != b"HEAD" and status not in NO_BODY_STATUSES and status >= 200
-    body = framing() if has_body else None
+    body = framing() if framing and has_body else None
     keep_alive = keep_alive and not isinstance(body, UntilClose)
-    return ResponseHead(status, line[2], block, index, body, keep_alive)
+    return ResponseHead(status, line[2], passing, index, body, keep_alive)
 
 
 @fields.remembered
-def _judge_response(block: bytes, limits: HeadLimits, http10: bool) -> tuple[Index, Framing, bool]:
+def _judge_response(block: bytes, limits: HeadLimits, http10: bool) -> Judgement:
     if _exceeds(block, limits):
         raise MalformedAnswer("its head is too large")
     index = fields.index_of(block, fields.OF_RESPONSE)
-    return index, _response_framing(index, http10=http10), _keeps_alive(index, http10=http10)
+    framing, keep_alive = _response_framing(index, http10=http10), _keeps_alive(index, http10=http10)
+    return headers.from_upstream(block), index, framing, keep_alive
 
 
 def _response_framing(index: Index, *, http10: bool) -> Framing:
@@ -187,3 +195,34 @@ def _response_framing(index: Index, *, http10: bool) -> Framing:
     if len(lengths) > 1 or not lengths[0].isdigit():
         raise MalformedAnswer("its Content-Length is not one number")
     return partial(Length, int(lengths[0]))
+
+
+def to_upstream(
+    request: RequestHead, target: bytes, host: bytes, authorization: bytes, via: bytes, *, upgrade: bool
+) -> bytes:
+    """The head of the request as the upstream gets it; `upgrade` asks for WebSocket anew."""
+    return b"%b %b HTTP/1.1\r\nHost: %b%b%b%b\r\nAuthorization: %b\r\nVia: 1.1 %b\r\n\r\n" % (
+        request.method,
+        target,
+        host,
+        request.passing,
+        CHUNKED if request.body is not None and request.body.chunked else b"",
+        UPGRADE if upgrade else b"",
+        authorization,
+        via,
+    )
+
+
+def to_caller(response: ResponseHead, *, chunked: bool, close: bool) -> bytes:
+    """The head of the answer as the caller gets it; `chunked` and `close` are how we frame it."""
+    return b"HTTP/1.1 %b%b%b%b\r\n\r\n" % (
+        response.status_line,
+        response.passing,
+        CHUNKED if chunked else b"",
+        CLOSE if close else b"",
+    )
+
+
+def switched(response: ResponseHead) -> bytes:
+    """The head of a 101: the connection is WebSocket from here on."""
+    return b"HTTP/1.1 %b%b%b\r\n\r\n" % (response.status_line, response.passing, UPGRADE)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.relay import headers
+from proxy.relay import headers, message
 from proxy.relay.message import HeadLimits, read_request, read_response
 
 LIMITS = HeadLimits(header_size=131072, field_size=32768, fields=200)
@@ -13,7 +13,7 @@ OURS = [b"Host: up.example", b"Authorization: Bearer ours", b"Via: 1.1 token-pro
 
 def sent_upstream(*lines, method=b"GET"):
     head = b"\r\n".join([method + b" /crm/x HTTP/1.1", b"Host: a", *lines]) + b"\r\n\r\n"
-    sent = headers.to_upstream(
+    sent = message.to_upstream(
         read_request(head, LIMITS),
         b"/base/x",
         b"up.example",
@@ -77,7 +77,7 @@ def test_chunked_framing_is_made_anew():
 
 def answered(*lines, chunked=False, close=False):
     head = b"\r\n".join([b"HTTP/1.1 200 Fine", *lines]) + b"\r\n\r\n"
-    return headers.to_caller(read_response(head, b"GET", LIMITS), chunked=chunked, close=close)
+    return message.to_caller(read_response(head, b"GET", LIMITS), chunked=chunked, close=close)
 
 
 def test_an_answer_keeps_its_fields_and_reason():
