@@ -17,18 +17,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from time import perf_counter
-from typing import Final, Protocol
+from typing import Final
 
 from proxy import tasks
-from proxy.errors import TokenError
-from proxy.relay import answer, fields, headers, message
+from proxy.relay import answer, fields, headers, message, obtain
 from proxy.relay.answer import Case, Refusal
 from proxy.relay.body import Body, Chunked, Length, UntilClose, encode_chunk
 from proxy.relay.context import RelayContext
-from proxy.relay.dial import dial
 from proxy.relay.lane import Lane
 from proxy.relay.message import IDEMPOTENT, RequestHead, ResponseHead
 from proxy.relay.rewrite import Mapping, rewrite
+from proxy.relay.roles import Caller
 from proxy.relay.target import upstream_path
 from proxy.relay.upload import NO_UPLOAD, Upload
 from proxy.relay.upstream import Upstream
@@ -36,29 +35,6 @@ from proxy.tokens.account import Account, Served
 
 UNAUTHORIZED: Final = 401
 NEVER: Final = float("inf")
-
-
-class Caller(Protocol):
-    """Where the request came from, and where its answer goes (inbound.py)."""
-
-    loop: asyncio.AbstractEventLoop
-    local_address: str
-    is_full: bool
-    is_tls: bool
-
-    def write(self, data: bytes) -> None: ...
-
-    def read_on(self, *, wanted: bool) -> None: ...
-
-    def keep(self, data: bytes) -> None: ...
-
-    def abort(self) -> None: ...
-
-    def hand_over(self) -> None:
-        """Give the exchange whatever arrived behind the request: it is not a request."""
-        ...
-
-    def exchange_done(self, *, close: bool, unread: bool) -> None: ...
 
 
 class Exchange:
@@ -144,33 +120,12 @@ class Exchange:
 
     async def _prepare(self, lane: Lane, account: Account) -> None:
         try:
-            served = await self._token(account)
-            upstream = lane.pool(account).take() or await self._dial(lane, account)
+            served = await obtain.token(self._context, account)
+            upstream = lane.pool(account).take() or await obtain.connection(self._context, lane, account)
         except Refusal as refusal:
             self._refuse(refusal)
             return
         self._send(served, upstream)
-
-    async def _token(self, account: Account) -> Served:
-        """Raises Refusal."""
-        context = self._context
-        served = context.tokens.ready(account)
-        if served is not None:
-            return served
-        if context.waiting >= context.limits.waiting:
-            raise Refusal(answer.OVERLOADED, "too many requests wait for a token", retry_after=1)
-        context.waiting += 1
-        try:
-            return await context.tokens.get(account)
-        except TokenError as error:
-            raise answer.of_token_error(error, *account.key, context.login_url(account)) from error
-        finally:
-            context.waiting -= 1
-
-    async def _dial(self, lane: Lane, account: Account) -> Upstream:
-        """Raises Refusal."""
-        wire = await dial(lane.route, lane.tls, self._context.limits.connect)
-        return Upstream(wire, lane.pool(account), self._context.head_limits)
 
     def _send(self, served: Served, upstream: Upstream) -> None:
         """Send what is there of the request; the rest follows as it comes."""
@@ -297,7 +252,7 @@ class Exchange:
 
     async def _again(self, lane: Lane, account: Account, served: Served) -> None:
         try:
-            upstream = await self._dial(lane, account)
+            upstream = await obtain.connection(self._context, lane, account)
         except Refusal as refusal:
             self._refuse(refusal)
             return

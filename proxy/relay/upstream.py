@@ -9,55 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final, Protocol
+from typing import Final
 
 from proxy.relay.body import Body, MalformedBody, UntilClose
 from proxy.relay.message import END, HeadLimits, MalformedAnswer, ResponseHead, read_response
+from proxy.relay.roles import Asker
 from proxy.relay.wire import Wire
 
 HIGH_WATER: Final = 65536  # bytes waiting to be sent, above which the caller is not read
-
-
-class Asker(Protocol):
-    """Whose request is on the connection; it gets the answer piece by piece."""
-
-    @property
-    def upgrades(self) -> bool:
-        """Whether it asked for WebSocket."""
-        ...
-
-    def switched(self, head: ResponseHead) -> None:
-        """A 101: what follows, both ways, is no HTTP."""
-        ...
-
-    def interim(self, head: ResponseHead) -> None:
-        """A 1xx answer; another one follows."""
-        ...
-
-    def answer_head(self, head: ResponseHead) -> None: ...
-
-    def answer_body(self, payload: bytes) -> None: ...
-
-    def answer_end(self, body: Body | None) -> None:
-        """The answer is complete; the connection has been dealt with."""
-        ...
-
-    def flush(self) -> None:
-        """Nothing more is at hand now."""
-        ...
-
-    @property
-    def wants_body(self) -> bool:
-        """Whether the request's body is still arriving from the caller."""
-        ...
-
-    def upstream_drained(self) -> None:
-        """What was written has left; more may be."""
-        ...
-
-    def upstream_failed(self, *, malformed: bool, early: bool) -> None:
-        """There will be no (further) answer. `early`: not a byte of one arrived."""
-        ...
 
 
 class Upstream:

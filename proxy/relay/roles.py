@@ -1,0 +1,78 @@
+"""Whom an exchange stands between, as each side sees the other.
+
+The connection to the upstream knows its user only as an Asker; the exchange knows the connection that the
+request came on only as a Caller. So neither needs to know how the other is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from proxy.relay.body import Body
+from proxy.relay.message import ResponseHead
+
+
+class Caller(Protocol):
+    """Where the request came from, and where its answer goes (inbound.py)."""
+
+    loop: asyncio.AbstractEventLoop
+    local_address: str
+    is_full: bool
+    is_tls: bool
+
+    def write(self, data: bytes) -> None: ...
+
+    def read_on(self, *, wanted: bool) -> None: ...
+
+    def keep(self, data: bytes) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def hand_over(self) -> None:
+        """Give the exchange whatever arrived behind the request: it is not a request."""
+        ...
+
+    def exchange_done(self, *, close: bool, unread: bool) -> None: ...
+
+
+class Asker(Protocol):
+    """Whose request is on the connection; it gets the answer piece by piece."""
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether it asked for WebSocket."""
+        ...
+
+    def switched(self, head: ResponseHead) -> None:
+        """A 101: what follows, both ways, is no HTTP."""
+        ...
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx answer; another one follows."""
+        ...
+
+    def answer_head(self, head: ResponseHead) -> None: ...
+
+    def answer_body(self, payload: bytes) -> None: ...
+
+    def answer_end(self, body: Body | None) -> None:
+        """The answer is complete; the connection has been dealt with."""
+        ...
+
+    def flush(self) -> None:
+        """Nothing more is at hand now."""
+        ...
+
+    @property
+    def wants_body(self) -> bool:
+        """Whether the request's body is still arriving from the caller."""
+        ...
+
+    def upstream_drained(self) -> None:
+        """What was written has left; more may be."""
+        ...
+
+    def upstream_failed(self, *, malformed: bool, early: bool) -> None:
+        """There will be no (further) answer. `early`: not a byte of one arrived."""
+        ...
