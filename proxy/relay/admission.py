@@ -12,11 +12,12 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from proxy.relay import answer
-from proxy.relay.answer import Refusal
+from proxy.relay import answer, headers
+from proxy.relay.answer import AboutUs, Refusal
 from proxy.relay.message import RequestHead
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+MOST_DIGITS: Final = 9  # of Max-Forwards
 REMEMBERED: Final = 1024  # values of Host; a caller that varies the port must not fill the memory
 REFUSED_METHODS: Final = frozenset(
     {b"TRACE", b"CONNECT"}
@@ -57,7 +58,9 @@ def _same_address(host: str, local_address: str) -> bool:
 
 
 # A request without any of these has nothing more to be judged by than its method and Host.
-TELLING: Final = frozenset({b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"via", b"upgrade", b"expect"})
+TELLING: Final = frozenset(
+    {b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"via", b"upgrade", b"expect", b"max-forwards"}
+)
 
 
 def check_method(request: RequestHead) -> None:
@@ -83,6 +86,28 @@ def check_no_loop(request: RequestHead, via: bytes) -> None:
     """RFC 9110 section 7.6.3. `via` is our own name there."""
     if any(via in value for value in request.index.get(b"via", ())):
         raise Refusal(answer.LOOP, "the route's upstream leads back to this proxy: check its URL")
+
+
+def check_hops(request: RequestHead) -> None:
+    """RFC 9110 section 7.6.2: Max-Forwards is for OPTIONS and TRACE. Raises AboutUs, Refusal."""
+    values = request.index.get(b"max-forwards")
+    if request.method != b"OPTIONS" or values is None:
+        return
+    if len(values) > 1 or not values[0].isdigit() or len(values[0]) > MOST_DIGITS:
+        raise Refusal(answer.BAD_REQUEST, "Max-Forwards must be one number")
+    hops = int(values[0])
+    if hops == 0:
+        raise AboutUs
+    request.passing = headers.with_max_forwards(request.passing, hops - 1)
+
+
+def check_asterisk(request: RequestHead, path: bytes) -> None:
+    """RFC 9112 section 3.2.4: the server as a whole, and only for OPTIONS. Raises AboutUs, Refusal."""
+    if path != b"*":
+        return
+    if request.method == b"OPTIONS":
+        raise AboutUs
+    raise Refusal(answer.BAD_REQUEST, "the target * is for OPTIONS only")
 
 
 def check_expectation(request: RequestHead) -> None:

@@ -70,6 +70,15 @@ class Refusal(ProxyError):
         self.extra = extra or {}
 
 
+class AboutUs(ProxyError):
+    """An OPTIONS request that asks about this proxy, not about what is behind it."""
+
+
+ABOUT_US: Final = (
+    b"HTTP/1.1 200 OK\r\nAllow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\nContent-Length: 0\r\n"
+)
+
+
 def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:
     """The answer to a request for which there is no token. `login_url` may be empty."""
     extra = {"credential": credential, "account": account}

@@ -35,7 +35,7 @@ class RelayContext:
     def admit(self, request: RequestHead, own: Lane | None, local_address: str) -> tuple[Lane, bytes]:
         """The route of a request, and its path. `own`: the route that has this listener to itself.
 
-        Raises Refusal, by the first rule of the contract that it breaks.
+        Raises Refusal, by the first rule of the contract that it breaks; AboutUs.
         """
         admission.check_method(request)
         path, absolute = read_target(request.target)
@@ -47,6 +47,8 @@ class RelayContext:
         if not is_plain:
             admission.check_not_from_page(request, _is_own_origin(request, authority))
             admission.check_no_loop(request, self.via)
+            admission.check_hops(request)
+        admission.check_asterisk(request, path)
         lane = own or self.table.match(host, path)
         if lane is None:
             raise Refusal(NO_ROUTE, "no route of the configuration has this path or host")

@@ -21,7 +21,7 @@ from typing import Final
 
 from proxy import tasks
 from proxy.relay import answer, fields, headers, message, obtain
-from proxy.relay.answer import Case, Refusal
+from proxy.relay.answer import AboutUs, Case, Refusal
 from proxy.relay.body import Body, Chunked, Length, UntilClose, encode_chunk
 from proxy.relay.context import RelayContext
 from proxy.relay.lane import Lane
@@ -86,6 +86,10 @@ class Exchange:
                 raise Refusal(answer.BAD_REQUEST, "a request for WebSocket has no body")
         except Refusal as refusal:
             self._refuse(refusal)
+            return
+        except AboutUs:
+            self._caller.write(answer.ABOUT_US + (b"Connection: close\r\n\r\n" if self._closes else b"\r\n"))
+            self._end("")
             return
         self._path = upstream_path(lane.base, lane.prefix, path, strip=lane.route.strip_path)
         served = context.tokens.ready(account)

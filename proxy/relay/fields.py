@@ -17,7 +17,16 @@ T = TypeVar("T")
 
 # The fields that decide something here; all others pass unread.
 FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
-TELLING: Final = (b"host", b"expect", b"upgrade", b"via", b"origin", b"sec-fetch-site", b"sec-fetch-mode")
+TELLING: Final = (
+    b"host",
+    b"expect",
+    b"upgrade",
+    b"via",
+    b"max-forwards",
+    b"origin",
+    b"sec-fetch-site",
+    b"sec-fetch-mode",
+)
 REWRITTEN: Final = (b"location", b"content-location", b"set-cookie")  # of answers, see rewrite.py
 Index = dict[bytes, list[bytes]]  # name in lower case -> values, in the order they came; never changed
 REMEMBERED: Final = 512  # blocks; callers and upstreams send few different ones at a time

@@ -36,6 +36,7 @@ NEVER_NOMINATED: Final = frozenset({b"content-length"})  # framing is not a call
 
 _FROM_CALLER: Final = lines_named(HOP_BY_HOP | REPLACED, prefixes=[FORWARDED])
 _FROM_UPSTREAM: Final = lines_named(HOP_BY_HOP)
+_MAX_FORWARDS: Final = lines_named([b"max-forwards"])
 _FROM_TRAILERS: Final = lines_named(HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, prefixes=[FORWARDED])
 
 
@@ -52,6 +53,11 @@ def from_upstream(block: bytes) -> bytes:
 def trailers(block: bytes) -> bytes:
     """The end of a chunked body, with the trailer fields that may pass."""
     return b"0%b\r\n\r\n" % _FROM_TRAILERS.sub(b"", block)
+
+
+def with_max_forwards(block: bytes, hops: int) -> bytes:
+    """RFC 9110 section 7.6.2: each proxy on the way takes one off."""
+    return _MAX_FORWARDS.sub(b"\r\nMax-Forwards: %d" % hops, block)
 
 
 def _without_nominated(block: bytes) -> bytes:

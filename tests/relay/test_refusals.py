@@ -93,6 +93,13 @@ REFUSED = {  # name -> raw request, status, ending, whether the connection ends
     "no route": (b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, "no-route", False),
     "a longer name": (b"GET /upx HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, "no-route", False),
     "an encoded slash": (b"GET /up%2Fx HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, "no-route", False),
+    "an asterisk": (b"GET * HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "bad-request", True),
+    "odd hops": (
+        b"OPTIONS /up HTTP/1.1\r\nHost: localhost\r\nMax-Forwards: -1\r\n\r\n",
+        400,
+        "bad-request",
+        True,
+    ),
     "expectation": (
         b"POST /up HTTP/1.1\r\nHost: localhost\r\nExpect: 200-maybe\r\nContent-Length: 300\r\n\r\n",
         417,
