@@ -101,10 +101,8 @@ def check_hops(request: RequestHead) -> None:
     request.passing = headers.with_max_forwards(request.passing, hops - 1)
 
 
-def check_asterisk(request: RequestHead, path: bytes) -> None:
+def check_asterisk(request: RequestHead) -> None:
     """RFC 9112 section 3.2.4: the server as a whole, and only for OPTIONS. Raises AboutUs, Refusal."""
-    if path != b"*":
-        return
     if request.method == b"OPTIONS":
         raise AboutUs
     raise Refusal(answer.BAD_REQUEST, "the target * is for OPTIONS only")
