@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from proxy import logs, tasks
 from proxy.admin.app import admin_application
 from proxy.admin.health import Health
 from proxy.config.address import Address
-from proxy.config.model import Config, ListenerTLS
+from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
 from proxy.errors import ConfigError, Fault
 from proxy.listen import bound_address, listen
 from proxy.relay.admission import Hosts
@@ -86,14 +87,11 @@ def own_names(config: Config) -> Iterator[str]:
 
 async def _relay(state: State, hosts: Hosts) -> RelayServer:
     config, limits = state.config, state.config.limits
-    lanes = []
-    for route in config.routes:
-        try:
-            tls = await asyncio.to_thread(tls_context, route)  # reads the trust store
-        except OSError as error:
-            fault = Fault(1, 1, f"the TLS files of route {route.name!r} can't be used - check its `tls`")
-            raise ConfigError(str(config.path), [fault]) from error
-        lanes.append(Lane(route, limits, state.tokens, state.metrics, tls))
+    contexts = await _tls_contexts(config)
+    lanes = [
+        Lane(route, limits, state.tokens, state.metrics, contexts[route.tls] if _is_tls(route) else None)
+        for route in config.routes
+    ]
     context = RelayContext(
         limits=limits,
         head_limits=HeadLimits(limits.header_size, limits.field_size, limits.fields),
@@ -106,6 +104,24 @@ async def _relay(state: State, hosts: Hosts) -> RelayServer:
         public_url=config.public_url,
     )
     return RelayServer(context, lanes)
+
+
+def _is_tls(route: Route) -> bool:
+    return route.upstream.scheme == "https"
+
+
+async def _tls_contexts(config: Config) -> dict[UpstreamTLS | None, ssl.SSLContext]:
+    """One for all routes with the same `tls`: most have none, and share a trust store. Raises ConfigError."""
+    contexts: dict[UpstreamTLS | None, ssl.SSLContext] = {}
+    for route in config.routes:
+        if not _is_tls(route) or route.tls in contexts:
+            continue
+        try:
+            contexts[route.tls] = await asyncio.to_thread(tls_context, route.tls)
+        except OSError as error:
+            fault = Fault(1, 1, f"the TLS files of route {route.name!r} can't be used - check its `tls`")
+            raise ConfigError(str(config.path), [fault]) from error
+    return contexts
 
 
 def _admin_runner(state: State, hosts: Hosts, health: Health) -> web.AppRunner:

@@ -133,3 +133,13 @@ async def test_the_life_of_a_process_is_told(config, caplog):
     await serve(config)
     events = [record.event for record in caplog.records if hasattr(record, "event")]
     assert events == ["listen", "listen", "start", "stop"]
+
+
+async def test_routes_with_the_same_tls_share_one_trust_store(tmp_path):
+    text = '[credentials.c]\nissuer = "https://a.example"\nclient_id = "x"\n'
+    for number in range(3):
+        text += f'[[routes]]\npath = "/r{number}"\nupstream = "https://u{number}.example"\ncredential = "c"\n'
+    text += '[[routes]]\npath = "/plain"\nupstream = "http://127.0.0.1:1"\ncredential = "c"\n'
+    (tmp_path / "config.toml").write_text(text)
+    contexts = await worker._tls_contexts(load(tmp_path / "config.toml").config)
+    assert list(contexts) == [None]

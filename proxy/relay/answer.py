@@ -74,9 +74,8 @@ class AboutUs(ProxyError):
     """An OPTIONS request that asks about this proxy, not about what is behind it."""
 
 
-ABOUT_US: Final = (
-    b"HTTP/1.1 200 OK\r\nAllow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\nContent-Length: 0\r\n"
-)
+ALLOW: Final = "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"  # those that everybody asks about
+ABOUT_US: Final = f"HTTP/1.1 200 OK\r\n{ALLOW}\r\nContent-Length: 0\r\n".encode("ascii")
 
 
 def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:
@@ -112,7 +111,7 @@ def render(refusal: Refusal, *, head_only: bool, close: bool) -> bytes:
     if refusal.retry_after is not None:
         lines.append(f"Retry-After: {refusal.retry_after}")
     if case.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        lines.append("Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")
+        lines.append(ALLOW)
     if close:
         lines.append("Connection: close")
     head = "\r\n".join((*lines, "", "")).encode("ascii")

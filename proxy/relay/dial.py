@@ -9,7 +9,7 @@ from typing import Final
 
 import aiohappyeyeballs
 
-from proxy.config.model import Route
+from proxy.config.model import Route, UpstreamTLS
 from proxy.relay import answer
 from proxy.relay.answer import Refusal
 from proxy.relay.wire import TLSWire, Wire
@@ -17,11 +17,8 @@ from proxy.relay.wire import TLSWire, Wire
 NEXT_ADDRESS_AFTER: Final = 0.25  # seconds; RFC 8305 section 5
 
 
-def tls_context(route: Route) -> ssl.SSLContext | None:
-    """How to check the upstream's certificate; None for plain http. Slow: reads the trust store."""
-    if route.upstream.scheme == "http":
-        return None
-    tls = route.tls
+def tls_context(tls: UpstreamTLS | None) -> ssl.SSLContext:
+    """How to check an upstream's certificate. Slow, and large: reads the trust store. Raises OSError."""
     context = ssl.create_default_context(cafile=tls.ca if tls else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9325 section 3.1.1
     context.set_alpn_protocols(["http/1.1"])

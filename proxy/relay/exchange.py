@@ -196,10 +196,9 @@ class Exchange:
             head.passing = rewrite(head.passing, self._mapping())
         body = head.body
         self._chunked = body is not None and body.chunked and not self._request.http10
-        counted = (
-            body is None or self._chunked or isinstance(body, Length)
-        )  # else it ends with the connection
-        self._closes = self._closes or not counted or self._upload.arriving or self._context.draining
+        # what is neither counted nor chunked ends with the connection
+        until_close = not (body is None or self._chunked or isinstance(body, Length))
+        self._closes = self._closes or until_close or self._upload.arriving or self._context.draining
         self.answered = True
         self._status = head.status
         self._out.append(message.to_caller(head, chunked=self._chunked, close=self._closes))

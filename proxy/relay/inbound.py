@@ -178,7 +178,7 @@ class Inbound(asyncio.Protocol):
         end = known.find(END, self._searched)
         context = self._server.context
         if (len(known) if end < 0 else end) > context.head_limits.header_size:
-            self._refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
+            self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
         elif end < 0:
             self._wait_for_head(known)
         elif end + 4 == len(data) and known is data:  # nothing but a head, as most are: no copy
@@ -199,7 +199,7 @@ class Inbound(asyncio.Protocol):
         try:
             request = read_request(head, context.head_limits)
         except Refusal as refusal:
-            self._refuse(refusal)
+            self.refuse(refusal)
             return
         self.deadline = NEVER
         exchange = self._exchange = Exchange(self, context, request)
@@ -208,7 +208,7 @@ class Inbound(asyncio.Protocol):
         except MalformedBody:
             exchange.malformed()
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         """Answer what is not even a request, and read nothing after it."""
         self._server.context.count_refused(refusal, routed=False)
         self._transport.write(answer.render(refusal, head_only=False, close=True))
@@ -232,10 +232,6 @@ class Inbound(asyncio.Protocol):
             self._exchange.check(now)
         elif now > self.deadline:
             self._transport.close()
-
-    def turn_away(self, refusal: Refusal) -> None:
-        """Answer before anything was asked, and close."""
-        self._refuse(refusal)
 
     def drain(self) -> None:
         """Answer what is under way, then close; an idle connection closes now."""

@@ -37,7 +37,7 @@ class RelayServer:
     def opened(self, connection: Inbound) -> None:
         self._connections.add(connection)
         if len(self._connections) > self.context.limits.connections:
-            connection.turn_away(Refusal(answer.OVERLOADED, "too many connections", retry_after=1))
+            connection.refuse(Refusal(answer.OVERLOADED, "too many connections", retry_after=1))
 
     def closed(self, connection: Inbound) -> None:
         self._connections.discard(connection)
