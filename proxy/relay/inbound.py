@@ -142,7 +142,7 @@ class Inbound(asyncio.Protocol):
     def exchange_done(self, *, close: bool, unread: bool) -> None:
         """`unread`: a part of the request's body was never read."""
         self._exchange = None
-        if close or self._eof:
+        if close or self._eof or self._server.context.draining:
             self._close(linger=unread)
             return
         self._searched = 0

@@ -77,3 +77,23 @@ async def test_what_does_not_end_in_time_is_cut_when_the_proxy_stops(proxy, upst
     await proxy.relay.drain(0.1)
     with pytest.raises(ConnectionResetError):
         await asking
+
+
+async def test_a_connection_whose_answer_had_begun_ends_with_it_when_the_proxy_stops(proxy, upstream, kit):
+    go_on = asyncio.Event()
+
+    async def in_two_parts(connection):
+        connection.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
+        await go_on.wait()
+        connection.writer.write(b"lf")
+
+    upstream.script = [in_two_parts]
+    reader, writer = await proxy.connect()
+    writer.write(kit.request(b"GET", b"/up"))
+    assert (await reader.readuntil(b"ha")).startswith(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+    draining = asyncio.ensure_future(proxy.relay.drain(60))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert await asyncio.wait_for(reader.read(), 5) == b"lf"
+    await asyncio.wait_for(draining, 5)
+    writer.close()
