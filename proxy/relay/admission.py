@@ -57,22 +57,17 @@ def _same_address(host: str, local_address: str) -> bool:
         return False  # a name, or a unix socket
 
 
-# A request without any of these has nothing more to be judged by than its method and Host.
-TELLING: Final = frozenset(
-    {b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"via", b"upgrade", b"expect", b"max-forwards"}
-)
-
-
 def check_method(request: RequestHead) -> None:
     if request.method in REFUSED_METHODS:
         raise Refusal(answer.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
 
 
-def check_not_from_page(request: RequestHead, is_own_origin: bool) -> None:
-    """`is_own_origin`: the Origin field, if there is one, names this proxy itself."""
-    index = request.index
+def check_not_from_page(request: RequestHead, authority: str | None) -> None:
+    """`authority` is the one that the request names: a page of that origin would be our own."""
+    index = request.fields.index
+    own = {f"{scheme}://{authority}".encode("latin-1") for scheme in ("http", "https")}
     from_page = (
-        (b"origin" in index and not is_own_origin)
+        any(origin not in own for origin in index.get(b"origin", ()))
         or any(value.lower() in FOREIGN_SITES for value in index.get(b"sec-fetch-site", ()))
         or any(value.lower() in PAGE_MODES for value in index.get(b"sec-fetch-mode", ()))
     )
@@ -84,13 +79,13 @@ def check_not_from_page(request: RequestHead, is_own_origin: bool) -> None:
 
 def check_no_loop(request: RequestHead, via: bytes) -> None:
     """RFC 9110 section 7.6.3. `via` is our own name there."""
-    if any(via in value for value in request.index.get(b"via", ())):
+    if any(via in value for value in request.fields.index.get(b"via", ())):
         raise Refusal(answer.LOOP, "the route's upstream leads back to this proxy: check its URL")
 
 
 def check_hops(request: RequestHead) -> None:
     """RFC 9110 section 7.6.2: Max-Forwards is for OPTIONS and TRACE. Raises AboutUs, Refusal."""
-    values = request.index.get(b"max-forwards")
+    values = request.fields.index.get(b"max-forwards")
     if request.method != b"OPTIONS" or values is None:
         return
     if len(values) > 1 or not values[0].isdigit() or len(values[0]) > MOST_DIGITS:
@@ -109,5 +104,5 @@ def check_asterisk(request: RequestHead) -> None:
 
 
 def check_expectation(request: RequestHead) -> None:
-    if any(value.lower() != b"100-continue" for value in request.index.get(b"expect", ())):
+    if any(value.lower() != b"100-continue" for value in request.fields.index.get(b"expect", ())):
         raise Refusal(answer.EXPECTATION_FAILED, "the only expectation there is is 100-continue")

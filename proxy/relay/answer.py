@@ -33,6 +33,9 @@ BAD_REQUEST: Final = Case(
 HEADER_TOO_LARGE: Final = Case("header-too-large", 431, "http_request_error", "Header too large", closes=True)
 METHOD_REFUSED: Final = Case("method-refused", 405, "http_request_denied", "Method refused", closes=True)
 METHOD_UNKNOWN: Final = Case("method-refused", 501, "http_request_denied", "Method not known", closes=True)
+CALLER_TIMEOUT: Final = Case(
+    "caller-timeout", 408, "http_request_error", "The request's body stopped arriving", closes=True
+)
 EXPECTATION_FAILED: Final = Case("expectation-failed", 417, "http_request_denied", "Unknown expectation")
 HOST_REFUSED: Final = Case("host-refused", 421, "http_request_denied", "Host not allowed")
 BROWSER_REFUSED: Final = Case("browser-refused", 403, "http_request_denied", "Not for web pages")

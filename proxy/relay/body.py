@@ -23,10 +23,14 @@ class MalformedBody(Exception):
 
 
 class Body(Protocol):
-    """`done` is set with the last byte; `chunked` says how it is framed on the wire."""
+    """`done` is set with the last byte; `chunked` says how it is framed on the wire.
+
+    `trailers` holds the fields behind the last chunk, a block of fields.py.
+    """
 
     done: bool
     chunked: bool
+    trailers: bytes
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """Returns (payload, what lies behind the end). Raises MalformedBody."""
@@ -42,6 +46,7 @@ class Length:
 
     __slots__ = ("done", "remaining")
     chunked = False
+    trailers = b""
 
     def __init__(self, length: int) -> None:
         self.remaining = length
@@ -63,11 +68,15 @@ class Length:
         return self.done
 
 
+NO_BODY: Final = Length(0)  # of all answers without one: there is nothing in it to change
+
+
 class UntilClose:
     """A body that ends with the connection: an answer of the old kind."""
 
     __slots__ = ("done",)
     chunked = False
+    trailers = b""
 
     def __init__(self) -> None:
         self.done = False
@@ -81,7 +90,7 @@ class UntilClose:
 
 
 class Chunked:
-    """A chunked body. `trailers` holds the fields behind its last chunk, a block of fields.py."""
+    """A chunked body: its chunks are taken apart, and made anew for the other side."""
 
     __slots__ = ("_pending", "_remaining", "_step", "done", "trailers")
     chunked = True

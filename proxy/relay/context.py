@@ -39,13 +39,13 @@ class RelayContext:
         """
         admission.check_method(request)
         path, absolute = read_target(request.target)
-        authority = _authority(request, absolute)
+        # RFC 9112 section 3.2.2: an absolute-form target counts instead of Host
+        authority = request.fields.authority if absolute is None else absolute.decode("latin-1")
         host = local_address if authority is None else self.hosts.read(authority, local_address)
         if host is None:
             raise Refusal(HOST_REFUSED, "this proxy does not go by that Host; see server.allowed_hosts")
-        is_plain = request.index.keys().isdisjoint(admission.TELLING)
-        if not is_plain:
-            admission.check_not_from_page(request, _is_own_origin(request, authority))
+        if request.fields.telling:
+            admission.check_not_from_page(request, authority)
             admission.check_no_loop(request, self.via)
             admission.check_hops(request)
         if path == b"*":
@@ -53,7 +53,7 @@ class RelayContext:
         lane = own or self.table.match(host, path)
         if lane is None:
             raise Refusal(NO_ROUTE, "no route of the configuration has this path or host")
-        if not is_plain:
+        if request.fields.telling:
             admission.check_expectation(request)
         return lane, path
 
@@ -66,16 +66,3 @@ class RelayContext:
         """Where a person logs in to the account; empty where nobody can."""
         can_log_in = account.credential.grant == "authorization_code"
         return f"{self.public_url}/login/{account.key}" if can_log_in else ""
-
-
-def _authority(request: RequestHead, absolute: bytes | None) -> str | None:
-    """RFC 9112 section 3.2.2: an absolute-form target counts instead of Host."""
-    values = request.index.get(b"host")
-    value = absolute or (values[0] if values else None)
-    return None if value is None else value.decode("latin-1")
-
-
-def _is_own_origin(request: RequestHead, authority: str | None) -> bool:
-    origins = request.index.get(b"origin", ())
-    own = {f"{scheme}://{authority}".encode() for scheme in ("http", "https")}
-    return all(origin in own for origin in origins)

@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from time import perf_counter
 from typing import Final
 
 from proxy import tasks
-from proxy.relay import answer, fields, headers, message, obtain
+from proxy.relay import answer, headers, message, obtain
 from proxy.relay.answer import AboutUs, Case, Refusal
-from proxy.relay.body import Body, Chunked, Length, UntilClose, encode_chunk
+from proxy.relay.body import Chunked, UntilClose, encode_chunk
 from proxy.relay.context import RelayContext
 from proxy.relay.lane import Lane
 from proxy.relay.message import IDEMPOTENT, RequestHead, ResponseHead
-from proxy.relay.rewrite import Mapping, rewrite
+from proxy.relay.patience import NOBODY, Wait, waiting_for
+from proxy.relay.rewrite import rewrite
 from proxy.relay.roles import Caller
 from proxy.relay.target import upstream_path
 from proxy.relay.upload import NO_UPLOAD, Upload
@@ -48,11 +50,15 @@ class Exchange:
     _path = b""  # upstream
     upgrades = False  # it asks for WebSocket, and the route permits it
     _second = False  # the request is being sent again
+    _held_back = False  # an answer, until it is known whether the request is sent again
     answered = False  # the head of an answer is on its way to the caller
     _chunked = False  # how the answer is framed
+    _head = b""  # of the answer, until there is something to send behind it
     _status = 0
     _bytes_out = 0
-    deadline = NEVER  # loop time, after which nothing has happened for too long
+    _moved = True  # something has happened since `check`
+    _unsent = 0  # what the caller had not taken of the answer when `check` last looked
+    _deadline = NEVER  # loop time, after which nothing has happened for too long
     over = False
 
     def __init__(self, caller: Caller, context: RelayContext, request: RequestHead) -> None:
@@ -60,9 +66,8 @@ class Exchange:
         self._context = context
         self._request = request
         self._started = perf_counter()
-        self._upload = Upload(request.body, context.limits.spool) if request.body else NO_UPLOAD
-        self._out: list[bytes] = []  # of the answer, until `flush`
-        self._closes = not request.keep_alive  # the caller's connection ends with the answer
+        self._upload = NO_UPLOAD if request.body is None else Upload(request.body, context.limits.spool)
+        self._closes = not request.fields.keep_alive  # the caller's connection ends with the answer
 
     # -- the request comes in
 
@@ -71,18 +76,18 @@ class Exchange:
 
         Raises MalformedBody.
         """
-        context = self._context
-        if self._request.body is not None:
+        context, request = self._context, self._request
+        if request.body is not None:
             self.request_data(rest)
         elif rest:
             self._caller.keep(rest)
         try:
-            lane, path = context.admit(self._request, own, self._caller.local_address)
+            lane, path = context.admit(request, own, self._caller.local_address)
             self._lane = lane
             lane.in_flight += 1
-            account = self._account = lane.account(self._request)
-            self.upgrades = lane.route.websocket and self._request.wants_websocket
-            if self.upgrades and self._request.body is not None:
+            account = self._account = lane.fixed or lane.named(request)
+            self.upgrades = lane.websocket and request.wants_websocket
+            if self.upgrades and request.body is not None:
                 raise Refusal(answer.BAD_REQUEST, "a request for WebSocket has no body")
         except Refusal as refusal:
             self._refuse(refusal)
@@ -91,23 +96,22 @@ class Exchange:
             self._caller.write(answer.ABOUT_US + (b"Connection: close\r\n\r\n" if self._closes else b"\r\n"))
             self._end("")
             return
-        self._path = upstream_path(lane.base, lane.prefix, path, strip=lane.route.strip_path)
+        self._path = upstream_path(lane.base, lane.prefix, path, strip=lane.strip)
         served = context.tokens.ready(account)
         upstream = None if served is None else lane.pool(account).take()
         if served is not None and upstream is not None:
-            self._send(served, upstream)
+            self._send(lane, served, upstream)
         else:
             self._work = tasks.spawn(self._prepare(lane, account), "prepare a request")
 
     def request_data(self, data: bytes) -> None:
         """More of the request's body, and perhaps of what follows it. Raises MalformedBody."""
         framed, rest = self._upload.feed(data)
+        self._moved = True
         if rest:
             self._caller.keep(rest)
-        if self._upstream is not None:
-            if framed:
-                self._upstream.write(framed)
-            self._expect_answer()
+        if framed and self._upstream is not None:
+            self._upstream.write(framed)
         self._regulate()
 
     @property
@@ -129,52 +133,49 @@ class Exchange:
         except Refusal as refusal:
             self._refuse(refusal)
             return
-        self._send(served, upstream)
+        self._send(lane, served, upstream)
 
-    def _send(self, served: Served, upstream: Upstream) -> None:
+    def _send(self, lane: Lane, served: Served, upstream: Upstream) -> None:
         """Send what is there of the request; the rest follows as it comes."""
-        assert self._lane is not None
-        self._served, self._upstream = served, upstream
+        request = self._request
+        self._served, self._upstream, self._moved = served, upstream, True
         head = message.to_upstream(
-            self._request,
+            request,
             self._path,
-            self._lane.authority,
+            lane.authority,
             served.authorization,
             self._context.via,
             upgrade=self.upgrades,
         )
-        upstream.start(self, self._request.method, head + self._upload.begin())
-        self._expect_answer()
-        if self._request.body is not None:
+        if request.body is None:
+            upstream.start(self, request.method, head)
+        else:
+            upstream.start(self, request.method, head + self._upload.begin())
             self._regulate()
 
     def upstream_drained(self) -> None:
+        self._moved = True
         if self._upload.arriving:
-            self._caller.read_on(wanted=True)
-
-    def _expect_answer(self) -> None:
-        limits = self._context.limits
-        patience = limits.body_stall if self._upload.arriving or self.answered else limits.first_byte
-        self.deadline = self._caller.loop.time() + patience
+            self._regulate()
 
     # -- the answer comes in
 
     def interim(self, head: ResponseHead) -> None:
-        if not self._request.http10:
-            self._out.append(message.to_caller(head, chunked=False, close=False))
+        self._moved = True
+        if not self._request.fields.http10:
+            self._caller.write(message.to_caller(head, chunked=False, close=False))
 
     def switched(self, head: ResponseHead) -> None:
         self.answered = self._closes = True
         self._status = head.status
-        self._out.append(message.switched(head))
+        self._head = message.switched(head)
         self._upload = Upload(UntilClose(), 0)
         self._upload.begin()
         self._caller.hand_over()
 
     def answer_head(self, head: ResponseHead) -> None:
-        if head.status == UNAUTHORIZED and self._rejected(head):
-            return
-        self._relay_head(head)
+        if head.status != UNAUTHORIZED or not self._rejected(head):
+            self._relay_head(head)
 
     def _rejected(self, head: ResponseHead) -> bool:
         """A 401: hold it back if the request can be sent again with a better token."""
@@ -187,60 +188,59 @@ class Exchange:
             self._lane.unauthorized("returned")
             return False
         self._upstream.pause()
-        self.deadline = NEVER
+        self._held_back = True
         self._work = tasks.spawn(self._replay(self._lane, self._account, head, better), "replay a request")
         return True
 
     def _relay_head(self, head: ResponseHead) -> None:
-        if not head.index.keys().isdisjoint(fields.REWRITTEN):
-            head.passing = rewrite(head.passing, self._mapping())
-        body = head.body
-        self._chunked = body is not None and body.chunked and not self._request.http10
+        assert self._lane is not None
+        if head.turned:
+            mapping = self._lane.mapping(self._request, self._caller)
+            head = replace(head, passing=rewrite(head.passing, mapping))
+        old, framing = self._request.fields.http10, head.framing
+        self._chunked = framing is Chunked and not old
         # what is neither counted nor chunked ends with the connection
-        until_close = not (body is None or self._chunked or isinstance(body, Length))
+        until_close = framing is UntilClose or (framing is Chunked and old)
         self._closes = self._closes or until_close or self._upload.arriving or self._context.draining
         self.answered = True
         self._status = head.status
-        self._out.append(message.to_caller(head, chunked=self._chunked, close=self._closes))
+        self._head = message.to_caller(head, chunked=self._chunked, close=self._closes)
 
-    def _mapping(self) -> Mapping:
-        assert self._lane is not None
-        hosts = self._request.index.get(b"host")
-        authority = hosts[0] if hosts else self._caller.local_address.encode("ascii")
-        scheme = b"https" if self._caller.is_tls else b"http"
-        return self._lane.mapping(b"%b://%b" % (scheme, authority), secure=self._caller.is_tls)
-
-    def answer_body(self, payload: bytes) -> None:
+    def answer_data(self, payload: bytes) -> None:
+        """What is at hand of the answer; at first with its head."""
         self._bytes_out += len(payload)
-        self._out.append(encode_chunk(payload) if self._chunked else payload)
-
-    def flush(self) -> None:
-        if not self._out or self.over:
-            return
-        self._caller.write(b"".join(self._out))
-        self._out.clear()
-        if self._upstream is not None:
-            self._expect_answer()
-            if self._caller.is_full:
+        self._moved = True
+        data = encode_chunk(payload) if self._chunked and payload else payload
+        if self._head:
+            data, self._head = self._head + data, b""
+        if data:
+            self._caller.write(data)
+            if self._caller.is_full and self._upstream is not None:
                 self._upstream.pause()
+
+    def answer_end(self, payload: bytes, trailers: bytes) -> None:
+        self._upstream = None
+        if not self._chunked:
+            self._bytes_out += len(payload)
+            self._caller.write(self._head + payload)
+        else:
+            self.answer_data(payload)
+            self._caller.write(headers.trailers(trailers))
+        self._end("")
 
     def caller_drained(self) -> None:
         """The caller takes more again."""
+        self._moved = True
         if self._upstream is not None and self.answered:
             self._upstream.resume()
-
-    def answer_end(self, body: Body | None) -> None:
-        self._upstream = None
-        if self._chunked:
-            self._out.append(headers.trailers(body.trailers if isinstance(body, Chunked) else b""))
-        self.flush()
-        self._end("")
 
     async def _replay(
         self, lane: Lane, account: Account, head: ResponseHead, better: Awaitable[Served | None]
     ) -> None:
         """A 401 is held back: send the request again with a better token, or pass the answer on after all."""
         served = await better
+        self._held_back = False
+        self._moved = True
         upstream = self._upstream
         assert upstream is not None
         if served is None:
@@ -259,7 +259,7 @@ class Exchange:
         except Refusal as refusal:
             self._refuse(refusal)
             return
-        self._send(served, upstream)
+        self._send(lane, served, upstream)
 
     # -- things go wrong
 
@@ -286,7 +286,8 @@ class Exchange:
             self._refuse(Refusal(case, detail))
             return
         assert self._lane is not None
-        self._lane.upstream_error(case.ending)
+        if case is not answer.CALLER_TIMEOUT:
+            self._lane.upstream_error(case.ending)
         self._finish(case.ending)
         self._caller.abort()
 
@@ -313,12 +314,33 @@ class Exchange:
 
     def check(self, now: float) -> None:
         """Called every now and then, with the loop's time."""
-        if now < self.deadline:
-            return
-        if self._upstream is not None:
-            self._upstream.close()
-            self._upstream = None
-        self._broken(answer.ANSWER_TIMEOUT, "the upstream did not answer in time")
+        unsent = self._caller.unsent
+        if self._moved or unsent < self._unsent:
+            self._moved = False
+            self._deadline = now + self._wait().seconds
+        elif now > self._deadline:
+            self._give_up(self._wait().case)
+        self._unsent = unsent
+
+    def _wait(self) -> Wait:
+        if self._upstream is None or self._held_back:
+            return NOBODY
+        return waiting_for(
+            self._context.limits,
+            answered=self.answered,
+            arriving=self._upload.arriving,
+            caller_is_full=self._caller.is_full,
+            upstream_is_full=self._upstream.is_full,
+        )
+
+    def _give_up(self, case: Case) -> None:
+        upstream, self._upstream = self._upstream, None
+        assert upstream is not None
+        upstream.close()
+        if case is answer.CALLER_TIMEOUT:
+            self._broken(case, "the request's body stopped arriving")
+        else:
+            self._broken(case, "the upstream did not answer in time")
 
     def abort(self) -> None:
         """The caller has gone: nothing more is wanted of the upstream."""
@@ -337,7 +359,6 @@ class Exchange:
     def _finish(self, error: str) -> None:
         """Count, log, and let go of everything."""
         self.over = True
-        self.deadline = NEVER
         if self._upstream is not None:
             self._upstream.close()
             self._upstream = None

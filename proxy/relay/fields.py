@@ -8,17 +8,12 @@ over the block costs less than looking at each field, and what is not cut out pa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import Concatenate, Final, ParamSpec, TypeVar, cast
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from collections.abc import Iterable
+from typing import Final
 
 # The fields that decide something here; all others pass unread.
 FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
-TELLING: Final = (
-    b"host",
+TELLING: Final = (  # see admission.py
     b"expect",
     b"upgrade",
     b"via",
@@ -29,15 +24,13 @@ TELLING: Final = (
 )
 REWRITTEN: Final = (b"location", b"content-location", b"set-cookie")  # of answers, see rewrite.py
 Index = dict[bytes, list[bytes]]  # name in lower case -> values, in the order they came; never changed
-REMEMBERED: Final = 512  # blocks; callers and upstreams send few different ones at a time
-LONGEST: Final = 2048  # bytes of a block that is remembered: a megabyte in all, whatever anybody sends
 
 
 def _any_of(names: Iterable[bytes]) -> re.Pattern[bytes]:
     return re.compile(rb"\r\n((?i:%b)):([^\r\n]*)" % b"|".join(names))
 
 
-OF_REQUEST: Final = _any_of(FRAMING + TELLING)
+OF_REQUEST: Final = _any_of((b"host", *FRAMING, *TELLING))
 OF_RESPONSE: Final = _any_of((*FRAMING, *REWRITTEN))
 
 
@@ -75,16 +68,3 @@ def lines_named(names: Iterable[bytes], *, prefixes: Iterable[bytes] = ()) -> re
     ]
     alternatives = b"|".join(wanted).replace(rb"\-", b"[-_]")
     return re.compile(rb"\r\n[-_]*(?i:%b)[-_]*:[^\r\n]*" % alternatives)
-
-
-def remembered(function: Callable[Concatenate[bytes, P], T]) -> Callable[Concatenate[bytes, P], T]:
-    """Keep what a pure function of a block said of the last ones: one app's requests differ little.
-
-    What it returns is shared and must not be changed.
-    """
-    quick = cast("Callable[Concatenate[bytes, P], T]", lru_cache(maxsize=REMEMBERED)(function))
-
-    def ask(block: bytes, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return (quick if len(block) <= LONGEST else function)(block, *args, **kwargs)
-
-    return ask

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from proxy.relay import answer
@@ -22,7 +23,8 @@ from proxy.relay.message import END, read_request
 HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
 LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
-EMPTY_LINES: Final = b"\r\n\r\n"  # RFC 9112 section 2.2: one before a request is ignored; two, no more
+MOST_EMPTY_LINES: Final = 2  # before a request; RFC 9112 section 2.2 wants one ignored
+CR: Final = 0x0D
 
 
 class Gate(Protocol):
@@ -38,28 +40,32 @@ class Gate(Protocol):
 class Inbound(asyncio.Protocol):
     __slots__ = (
         "_buffer",
+        "_deadline",
+        "_empty_lines",
         "_eof",
         "_exchange",
         "_lane",
         "_lingering",
+        "_patience",
         "_reading",
         "_searched",
         "_server",
+        "_since",
         "_transport",
-        "deadline",
         "is_full",
         "is_tls",
         "local_address",
-        "loop",
+        "write",
     )
 
     def __init__(self, server: Gate, lane: Lane | None) -> None:
         self._server = server
         self._lane = lane  # the route that has this listener to itself
-        self.loop = asyncio.get_running_loop()
         self._transport = cast("asyncio.Transport", None)
+        self.write: Callable[[bytes], None] = _nowhere
         self._buffer = bytearray()
         self._searched = 0  # where in the buffer to look for the end of a head
+        self._empty_lines = 0
         self._exchange: Exchange | None = None
         self._reading = True
         self._eof = False
@@ -67,17 +73,18 @@ class Inbound(asyncio.Protocol):
         self.is_full = False
         self.local_address = ""
         self.is_tls = False
-        self.deadline = NEVER  # loop time: for a header, or for the next request
+        self._patience = server.context.limits.header_time  # seconds, from the next `check` on; 0: as before
+        self._deadline = NEVER  # loop time: for a header, or for the next request
 
     # -- the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.write = self._transport.write
         self.is_tls = transport.get_extra_info("ssl_object") is not None
         name = transport.get_extra_info("sockname")
         self.local_address = name[0] if isinstance(name, tuple) else ""
-        self.deadline = self.loop.time() + self._server.context.limits.header_time
         self._server.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -118,8 +125,9 @@ class Inbound(asyncio.Protocol):
 
     # -- what the exchange asks of its caller
 
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
+    @property
+    def unsent(self) -> int:
+        return self._transport.get_write_buffer_size()
 
     def read_on(self, *, wanted: bool) -> None:
         """Read further from the caller, or don't."""
@@ -145,11 +153,11 @@ class Inbound(asyncio.Protocol):
         if close or self._eof or self._server.context.draining:
             self._close(linger=unread)
             return
-        self._searched = 0
-        self.deadline = self.loop.time() + self._server.context.limits.idle
-        self.read_on(wanted=True)
+        self._patience = self._server.context.limits.idle
+        if not self._reading:
+            self.read_on(wanted=True)
         if self._buffer:
-            self.loop.call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def abort(self) -> None:
         """Cut the connection by a reset: the caller must not take what it has for the whole answer."""
@@ -171,37 +179,48 @@ class Inbound(asyncio.Protocol):
         if self._buffer:
             self._buffer += data
             known = self._buffer
-        elif data.startswith(b"\r\n"):
-            known = data = data[4:] if data.startswith(EMPTY_LINES) else data[2:]
-            if not data:
-                return
-        end = known.find(END, self._searched)
-        context = self._server.context
-        if (len(known) if end < 0 else end) > context.head_limits.header_size:
+        if known[0] == CR:
+            self._skip_empty_line(bytes(known))
+            return
+        end = known.find(END, self._searched) + 4
+        limits = self._server.context.head_limits
+        if (len(known) if end < 4 else end) > limits.header_size:
             self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
-        elif end < 0:
+        elif end < 4:
             self._wait_for_head(known)
-        elif end + 4 == len(data) and known is data:  # nothing but a head, as most are: no copy
-            self._begin(data, b"", context)
+        elif end == len(data) and known is data:  # nothing but a head, as most are: no copy
+            self._begin(data, b"")
         else:
-            self._begin(bytes(known[: end + 4]), bytes(known[end + 4 :]), context)
+            self._begin(bytes(known[:end]), bytes(known[end:]))
+
+    def _skip_empty_line(self, data: bytes) -> None:
+        if data == b"\r":
+            self._wait_for_head(data)
+            return
+        self._empty_lines += 1
+        if not data.startswith(b"\r\n") or self._empty_lines > MOST_EMPTY_LINES:
+            self.refuse(Refusal(answer.BAD_REQUEST, "a request begins with its method"))
+            return
+        self._buffer = bytearray()
+        if data != b"\r\n":
+            self._next(data[2:])
 
     def _wait_for_head(self, known: bytes | bytearray) -> None:
         if not self._buffer:
-            self.deadline = self.loop.time() + self._server.context.limits.header_time
+            self._patience = self._server.context.limits.header_time
             self._buffer = bytearray(known)
         self._searched = max(0, len(known) - 3)  # the end may have begun
 
-    def _begin(self, head: bytes, rest: bytes, context: RelayContext) -> None:
+    def _begin(self, head: bytes, rest: bytes) -> None:
         if self._buffer:
             self._buffer = bytearray()
-        self._searched = 0
+        self._searched = self._empty_lines = 0
+        context = self._server.context
         try:
             request = read_request(head, context.head_limits)
         except Refusal as refusal:
             self.refuse(refusal)
             return
-        self.deadline = NEVER
         exchange = self._exchange = Exchange(self, context, request)
         try:
             exchange.begin(rest, self._lane)
@@ -222,7 +241,7 @@ class Inbound(asyncio.Protocol):
             return
         self._lingering = True
         self._buffer = bytearray()
-        self.deadline = self.loop.time() + LINGER
+        self._patience = LINGER
         self._transport.write_eof()
         self.read_on(wanted=True)
 
@@ -230,10 +249,16 @@ class Inbound(asyncio.Protocol):
         """Called every now and then, with the loop's time."""
         if self._exchange is not None:
             self._exchange.check(now)
-        elif now > self.deadline:
+        elif self._patience:
+            self._deadline, self._patience = now + self._patience, 0
+        elif now > self._deadline:
             self._transport.close()
 
     def drain(self) -> None:
         """Answer what is under way, then close; an idle connection closes now."""
         if self._exchange is None:
             self._transport.close()
+
+
+def _nowhere(_data: bytes) -> None:
+    """Before there is a connection."""

@@ -14,6 +14,7 @@ from proxy.relay import answer, fields
 from proxy.relay.answer import Refusal
 from proxy.relay.message import RequestHead
 from proxy.relay.rewrite import Mapping
+from proxy.relay.roles import Caller
 from proxy.relay.upstream import Pool
 from proxy.tokens.account import Account
 from proxy.tokens.manager import TokenManager
@@ -40,18 +41,20 @@ class Lane:
         self.host = route.host or ""
         self.prefix = b"" if route.path in {None, "/"} else str(route.path).encode("ascii")
         self.base = route.upstream.base.encode("ascii")
+        self.strip = route.strip_path
         self.authority = route.upstream.authority.encode("ascii")
+        self.websocket = route.websocket
         self.tls = tls
         self.in_flight = 0
         self._tokens = tokens
         self._metrics = metrics
         self._pool_size = limits.pool
         self._pools = _Pools(maxsize=POOLS)
-        self._fixed: Account | None = None
+        self.fixed: Account | None = None  # whose token everybody's requests get
         self._fixed_pool: Pool | None = None
         self._header = b""
         if isinstance(route.account, str):
-            self._fixed = tokens.account(route.credential, route.account)
+            self.fixed = tokens.account(route.credential, route.account)
             self._fixed_pool = Pool(limits.pool)
         else:
             self._header = route.account.header.lower().encode("ascii")
@@ -65,11 +68,9 @@ class Lane:
             lambda: sum(pool.active for pool in self._each_pool())
         )
 
-    def account(self, request: RequestHead) -> Account:
-        """Whose token to attach. Raises Refusal (400)."""
-        if self._fixed is not None:
-            return self._fixed
-        values = fields.values(request.fields, self._header)
+    def named(self, request: RequestHead) -> Account:
+        """Whose token the request asks for. Raises Refusal (400)."""
+        values = fields.values(request.fields.block, self._header)
         name = values[0].decode("latin-1") if len(values) == 1 else ""
         if not ACCOUNT_NAME.fullmatch(name):
             raise Refusal(answer.ACCOUNT_INVALID, f"the field {self._header.decode()} must name one account")
@@ -88,10 +89,12 @@ class Lane:
     def _each_pool(self) -> list[Pool]:
         return [self._fixed_pool] if self._fixed_pool else list(self._pools.values())
 
-    def mapping(self, origin: bytes, *, secure: bool) -> Mapping:
-        """How links and cookies of the upstream read for a caller that used `origin`."""
-        prefix = self.prefix if self.route.strip_path else b""
-        return Mapping(self.route.upstream, prefix, origin, secure)
+    def mapping(self, request: RequestHead, caller: Caller) -> Mapping:
+        """How links and cookies of the upstream read for who sent this request."""
+        prefix = self.prefix if self.strip else b""
+        authority = request.fields.authority or caller.local_address
+        origin = ("https://" if caller.is_tls else "http://") + authority
+        return Mapping(self.route.upstream, prefix, origin.encode("latin-1"), caller.is_tls)
 
     def close_idle(self, before: float) -> None:
         """Close connections that have been idle since `before` (loop time)."""

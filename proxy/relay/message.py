@@ -1,9 +1,12 @@
 """The heads of messages: bytes up to the empty line -> RequestHead, ResponseHead -> bytes again. Pure.
 
-llhttp (httptools) judges every head first, in its strict mode; what it accepts has no bare CR or LF, no
-folded line and no space before a colon, so that its lines can be told apart at CRLF, and pass on as they
-came. What llhttp lets through and a proxy must not (RFC 9112 sections 2, 3.2, 6.1) is refused here. A head
-is given whole: where it ends, no byte of a body has been looked at.
+The first line is read here. The fields are judged by llhttp (httptools) in its strict mode; what it accepts
+has no bare CR or LF, no folded line and no space before a colon, so that its lines can be told apart at
+CRLF, and pass on as they came. What llhttp lets through and a proxy must not (RFC 9112 sections 2, 3.2, 6.1)
+is refused here. A head is given whole: where it ends, no byte of a body has been looked at.
+
+One app's requests differ little, and so do their answers: what fields come to is worked out once and kept for
+the last blocks that came. That is most of what an everyday request would cost.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Final, NamedTuple
+from functools import lru_cache, partial
+from typing import Final
 
 import httptools
 
@@ -22,29 +25,42 @@ from proxy.relay.body import Body, Chunked, Length, UntilClose
 from proxy.relay.fields import Index
 
 END: Final = b"\r\n\r\n"
+REMEMBERED: Final = 512  # blocks; callers and upstreams send few different ones at a time
+LONGEST: Final = 2048  # bytes of a block that is remembered: a megabyte in all, whatever anybody sends
 NO_BODY_STATUSES: Final = frozenset({204, 304})  # RFC 9110 section 6.4.1, with HEAD and 1xx
-IDEMPOTENT: Final = frozenset(
-    {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"}
+METHODS: Final = frozenset(  # what llhttp knows for HTTP
+    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH "  # RFC 9110 section 9.3, RFC 5789
+    b"PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK ACL SEARCH BIND REBIND UNBIND "  # WebDAV and its kin
+    b"REPORT MKACTIVITY CHECKOUT MERGE MKCALENDAR "  # versions and calendars
+    b"LINK UNLINK PURGE QUERY NOTIFY SUBSCRIBE UNSUBSCRIBE M-SEARCH".split()  # caches, search, UPnP
 )
-NOT_HTTP: Final = frozenset({b"PRI", b"SOURCE"})  # llhttp knows them for HTTP/2 and ICE
-_REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([^\x00-\x20\x7f]+) HTTP/1\.([01])\r\n")
+IDEMPOTENT: Final = frozenset(  # RFC 9110 section 9.2.2; the reading ones of WebDAV; QUERY
+    {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH", b"QUERY"}
+)
+# Targets as llhttp's strict mode has them: no control, space or byte beyond ASCII. The version's last digit
+# stays with the fields: it decides with them.
+_REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([\x21-\x7e]+) HTTP/1\.(?=[01]\r\n)")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
-CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
-UPGRADE: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
-CLOSE: Final = b"\r\nConnection: close"
+_METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")  # RFC 9110 section 5.6.2
 _SILENT: Final = object()  # llhttp tells what it reads to nobody: its verdict is all that is wanted
-
+UPGRADE: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
+_ENDS: Final = {  # of an answer's head, by how we frame it: chunked, close
+    (False, False): END,
+    (True, False): CHUNKED + END,
+    (False, True): b"\r\nConnection: close" + END,
+    (True, True): CHUNKED + b"\r\nConnection: close" + END,
+}
 
 Framing = Callable[[], Body]  # makes the body that a head announces
-# What is known from a block alone: what passes of it, its values, its body, whether the connection is kept.
-Judgement = tuple[bytes, Index, Framing | None, bool]
 
 
 class MalformedAnswer(Exception):
     """An upstream's answer can't be relayed: malformed, ambiguous, or over a limit."""
 
 
-class HeadLimits(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadLimits:
     """Bytes of a head and of one field (name and value), and number of fields."""
 
     header_size: int
@@ -52,67 +68,95 @@ class HeadLimits(NamedTuple):
     fields: int
 
 
+@dataclass(frozen=True, slots=True)
+class RequestFields:
+    """What the fields of a request come to; shared by all requests that carry the same."""
+
+    block: bytes  # as they came, see fields.py
+    passing: bytes  # what of it goes upstream
+    index: Index
+    framing: Framing | None
+    keep_alive: bool
+    http10: bool
+    authority: str | None  # the value of Host
+    telling: bool  # there is more to judge the request by than its method, target and Host
+
+
 @dataclass(slots=True)
 class RequestHead:
     method: bytes
     target: bytes
-    http10: bool
-    fields: bytes  # a block, see fields.py
-    passing: bytes  # what of it goes upstream
-    index: Index
+    fields: RequestFields
+    passing: bytes
     body: Body | None
-    keep_alive: bool
 
     @property
     def wants_websocket(self) -> bool:
         """RFC 6455 section 4.1: GET, and nothing but websocket asked for."""
-        values = self.index.get(b"upgrade", [])
-        return self.method == b"GET" and not self.http10 and [v.lower() for v in values] == [b"websocket"]
+        values = self.fields.index.get(b"upgrade", [])
+        return (
+            self.method == b"GET"
+            and not self.fields.http10
+            and [value.lower() for value in values] == [b"websocket"]
+        )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ResponseHead:
+    """The head of an answer; shared by all answers that have the same."""
+
     status: int
     status_line: bytes  # from the status code on, as it came
     passing: bytes  # the fields that go to the caller: a block, see fields.py
     index: Index
-    body: Body | None
+    framing: Framing | None
     keep_alive: bool
+    turned: bool  # it has links or cookies, which rewrite.py turns
 
 
 def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
     """Read a request's head. Raises Refusal: 400, 431 or 501; the connection must then be closed."""
+    line = _REQUEST_LINE.match(data)
+    if line is None or line[1] not in METHODS:
+        raise _no_request_line(data)
+    versioned = data[line.end() : -4]
+    judge = _judge_request if len(versioned) <= LONGEST else _judge_request.__wrapped__
+    known = judge(versioned, limits)
+    return RequestHead(line[1], line[2], known, known.passing, known.framing and known.framing())
+
+
+def _no_request_line(data: bytes) -> Refusal:
+    method = _METHOD.match(data)
+    if method is not None and method[0].strip() not in METHODS:
+        return Refusal(answer.METHOD_UNKNOWN, "this method is not known here")
+    return Refusal(answer.BAD_REQUEST, "the request line must be: METHOD target HTTP/1.1")
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _judge_request(versioned: bytes, limits: HeadLimits) -> RequestFields:
+    """`versioned` is the last digit of the version with the fields behind it. Raises Refusal."""
     try:
-        httptools.HttpRequestParser(_SILENT).feed_data(data)
+        httptools.HttpRequestParser(_SILENT).feed_data(b"GET / HTTP/1." + versioned + END)
     except httptools.HttpParserUpgrade:
-        pass  # it stops at the head's end for any Upgrade and for CONNECT; there is nothing behind it here
-    except httptools.HttpParserInvalidMethodError as error:
-        raise Refusal(answer.METHOD_UNKNOWN, "this method is not known here") from error
+        pass  # it stops at the head's end for any Upgrade; there is nothing behind it here
     except httptools.HttpParserError as error:
         raise Refusal(answer.BAD_REQUEST, "the request's head is malformed") from error
-    line = _REQUEST_LINE.match(data)
-    if line is None or line[1] in NOT_HTTP:
-        raise _not_http(data)
-    block, http10 = data[line.end() - 2 : -4], line[3] == b"0"
-    passing, index, framing, keep_alive = _judge_request(block, limits, http10)
-    body = framing and framing()
-    return RequestHead(line[1], line[2], http10, block, passing, index, body, keep_alive)
-
-
-@fields.remembered
-def _judge_request(block: bytes, limits: HeadLimits, http10: bool) -> Judgement:
+    http10, block = versioned[:1] == b"0", versioned[1:]
     if _exceeds(block, limits):
         raise Refusal(answer.HEADER_TOO_LARGE, "a header field is too large, or there are too many")
     index = fields.index_of(block, fields.OF_REQUEST)
-    _check_host(index.get(b"host"), http10=http10)
-    framing, keep_alive = _request_framing(index, http10=http10), _keeps_alive(index, http10=http10)
-    return headers.from_caller(block), index, framing, keep_alive
-
-
-def _not_http(data: bytes) -> Refusal:
-    if data.partition(b" ")[0] in NOT_HTTP:
-        return Refusal(answer.METHOD_UNKNOWN, "this method is not known here")
-    return Refusal(answer.BAD_REQUEST, "the request line must be: METHOD target HTTP/1.1")
+    hosts = index.get(b"host")
+    _check_host(hosts, http10=http10)
+    return RequestFields(
+        block=block,
+        passing=headers.from_caller(block),
+        index=index,
+        framing=_request_framing(index, http10=http10),
+        keep_alive=_keeps_alive(index, http10=http10),
+        http10=http10,
+        authority=hosts[0].decode("latin-1") if hosts else None,
+        telling=not index.keys().isdisjoint(fields.TELLING),
+    )
 
 
 def _exceeds(block: bytes, limits: HeadLimits) -> bool:
@@ -156,6 +200,12 @@ def _keeps_alive(index: Index, *, http10: bool) -> bool:
 
 def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
     """Read the head of an answer to `method`. Raises MalformedAnswer."""
+    judge = _judge_response if len(data) <= LONGEST else _judge_response.__wrapped__
+    return judge(data, method == b"HEAD", limits)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseHead:
     try:
         httptools.HttpResponseParser(_SILENT).feed_data(data)
     except httptools.HttpParserUpgrade:
@@ -165,22 +215,22 @@ def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHea
     line = _STATUS_LINE.match(data)
     if line is None:
         raise MalformedAnswer("its head is malformed")
-    block = data[line.end() - 2 : -4]
-    passing, index, framing, keep_alive = _judge_response(block, limits, line[1] == b"0")
-    status = int(line[3])
-    has_body = method != b"HEAD" and status not in NO_BODY_STATUSES and status >= 200
-    body = framing() if framing and has_body else None
-    keep_alive = keep_alive and not isinstance(body, UntilClose)
-    return ResponseHead(status, line[2], passing, index, body, keep_alive)
-
-
-@fields.remembered
-def _judge_response(block: bytes, limits: HeadLimits, http10: bool) -> Judgement:
+    http10, status, block = line[1] == b"0", int(line[3]), data[line.end() - 2 : -4]
     if _exceeds(block, limits):
         raise MalformedAnswer("its head is too large")
     index = fields.index_of(block, fields.OF_RESPONSE)
-    framing, keep_alive = _response_framing(index, http10=http10), _keeps_alive(index, http10=http10)
-    return headers.from_upstream(block), index, framing, keep_alive
+    has_body = not to_head and status >= 200 and status not in NO_BODY_STATUSES
+    announced = _response_framing(index, http10=http10)  # judged even where no body comes
+    framing = announced if has_body else None
+    return ResponseHead(
+        status=status,
+        status_line=line[2],
+        passing=headers.from_upstream(block),
+        index=index,
+        framing=framing,
+        keep_alive=framing is not UntilClose and _keeps_alive(index, http10=http10),
+        turned=not index.keys().isdisjoint(fields.REWRITTEN),
+    )
 
 
 def _response_framing(index: Index, *, http10: bool) -> Framing:
@@ -215,14 +265,9 @@ def to_upstream(
 
 def to_caller(response: ResponseHead, *, chunked: bool, close: bool) -> bytes:
     """The head of the answer as the caller gets it; `chunked` and `close` are how we frame it."""
-    return b"HTTP/1.1 %b%b%b%b\r\n\r\n" % (
-        response.status_line,
-        response.passing,
-        CHUNKED if chunked else b"",
-        CLOSE if close else b"",
-    )
+    return b"HTTP/1.1 " + response.status_line + response.passing + _ENDS[chunked, close]
 
 
 def switched(response: ResponseHead) -> bytes:
     """The head of a 101: the connection is WebSocket from here on."""
-    return b"HTTP/1.1 %b%b%b\r\n\r\n" % (response.status_line, response.passing, UPGRADE)
+    return b"HTTP/1.1 " + response.status_line + response.passing + UPGRADE + END

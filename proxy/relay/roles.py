@@ -6,22 +6,24 @@ request came on only as a Caller. So neither needs to know how the other is made
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
-from proxy.relay.body import Body
 from proxy.relay.message import ResponseHead
 
 
 class Caller(Protocol):
     """Where the request came from, and where its answer goes (inbound.py)."""
 
-    loop: asyncio.AbstractEventLoop
     local_address: str
     is_full: bool
     is_tls: bool
+    write: Callable[[bytes], None]
 
-    def write(self, data: bytes) -> None: ...
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and that the caller has not taken."""
+        ...
 
     def read_on(self, *, wanted: bool) -> None: ...
 
@@ -39,9 +41,11 @@ class Caller(Protocol):
 class Asker(Protocol):
     """Whose request is on the connection; it gets the answer piece by piece."""
 
+    upgrades: bool  # it asked for WebSocket
+
     @property
-    def upgrades(self) -> bool:
-        """Whether it asked for WebSocket."""
+    def wants_body(self) -> bool:
+        """Whether the request's body is still arriving from the caller."""
         ...
 
     def switched(self, head: ResponseHead) -> None:
@@ -52,25 +56,20 @@ class Asker(Protocol):
         """A 1xx answer; another one follows."""
         ...
 
-    def answer_head(self, head: ResponseHead) -> None: ...
-
-    def answer_body(self, payload: bytes) -> None: ...
-
-    def answer_end(self, body: Body | None) -> None:
-        """The answer is complete; the connection has been dealt with."""
+    def answer_head(self, head: ResponseHead) -> None:
+        """`answer_data` follows, unless this pauses the connection."""
         ...
 
-    def flush(self) -> None:
-        """Nothing more is at hand now."""
+    def answer_data(self, payload: bytes) -> None:
+        """More of the answer, which goes on."""
         ...
 
-    @property
-    def wants_body(self) -> bool:
-        """Whether the request's body is still arriving from the caller."""
+    def answer_end(self, payload: bytes, trailers: bytes) -> None:
+        """The rest of the answer; the connection has been dealt with."""
         ...
 
     def upstream_drained(self) -> None:
-        """What was written has left; more may be."""
+        """Some of what was written has left."""
         ...
 
     def upstream_failed(self, *, malformed: bool, early: bool) -> None:

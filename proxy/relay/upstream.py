@@ -11,12 +11,13 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from proxy.relay.body import Body, MalformedBody, UntilClose
+from proxy.relay.body import NO_BODY, Body, MalformedBody, UntilClose
 from proxy.relay.message import END, HeadLimits, MalformedAnswer, ResponseHead, read_response
 from proxy.relay.roles import Asker
 from proxy.relay.wire import Wire
 
 HIGH_WATER: Final = 65536  # bytes waiting to be sent, above which the caller is not read
+MOST_INTERIMS: Final = 100  # answers before the answer: one each 20 s keeps half an hour's work alive
 
 
 class Upstream:
@@ -28,6 +29,7 @@ class Upstream:
         "_buffer",
         "_fd",
         "_head",
+        "_interims",
         "_limits",
         "_loop",
         "_method",
@@ -50,7 +52,8 @@ class Upstream:
         self._method = b""
         self._buffer = b""  # received, and not yet read
         self._head: ResponseHead | None = None
-        self._body: Body | None = None
+        self._body: Body = NO_BODY
+        self._interims = 0
         self._out: deque[bytes] = deque()
         self._queued = 0
         self._paused = False
@@ -65,6 +68,7 @@ class Upstream:
         """Send the beginning of a request; its answer goes to `asker`."""
         self._asker, self._method = asker, method
         self._head = None
+        self._interims = 0
         self.write(data)
 
     def write(self, data: bytes) -> None:
@@ -94,7 +98,7 @@ class Upstream:
             self._stop_sending()
         if not self._out and self._fd >= 0:
             self._loop.remove_writer(self._fd)
-        if self._asker is not None and not self.is_full:
+        if self._asker is not None:
             self._asker.upstream_drained()
 
     def _send_queued(self) -> None:
@@ -147,44 +151,43 @@ class Upstream:
         if asker is None:
             self.close()
             return
+        if self._buffer:
+            data, self._buffer = self._buffer + data, b""
         try:
-            self._read(self._buffer + data if self._buffer else data, asker)
+            rest = data if self._head is not None else self._read_heads(data, asker)
+            if rest is not None:
+                self._read_body(rest, asker)
         except (MalformedAnswer, MalformedBody):
             self._fail(malformed=True, early=False)
-            return
-        asker.flush()
 
-    def _read(self, data: bytes, asker: Asker) -> None:
-        self._buffer = b""
+    def _read_heads(self, data: bytes, asker: Asker) -> bytes | None:
+        """Read on to the body; returns what is there of it, or None if there is nothing more to do now."""
         while self._head is None:
-            end = data.find(END)
-            if end < 0 or self._paused:
-                if len(data) > self._limits.header_size:
-                    raise MalformedAnswer("its head is too large")
+            end = data.find(END) + 4
+            if (len(data) if end < 4 else end) > self._limits.header_size:
+                raise MalformedAnswer("its head is too large")
+            if end < 4:
                 self._buffer = data
-                return
-            head = read_response(data[: end + 4], self._method, self._limits)
-            data = data[end + 4 :]
-            if head.status >= 200:
-                self._head, self._body = head, head.body
-                asker.answer_head(head)
-            else:
+                return None
+            head = read_response(data[:end], self._method, self._limits)
+            data = data[end:]
+            if head.status < 200:
                 self._informed(head, asker)
-        body = self._body
+            else:
+                self._head = head
+                self._body = head.framing() if head.framing is not None else NO_BODY
+                asker.answer_head(head)
         if self._paused:
             self._buffer = data
-        elif body is None:
-            self._complete(asker, nothing_behind=not data)
-        else:
-            payload, rest = body.feed(data)
-            if payload:
-                asker.answer_body(payload)
-            if body.done:
-                self._complete(asker, nothing_behind=not rest)
+            return None
+        return data
 
     def _informed(self, head: ResponseHead, asker: Asker) -> None:
         """A 1xx answer (RFC 9110 section 15.2): another one follows, but for 101."""
         if head.status != 101:
+            self._interims += 1
+            if self._interims > MOST_INTERIMS:
+                raise MalformedAnswer("it does not come to its answer")
             asker.interim(head)
             return
         if not asker.upgrades:
@@ -192,30 +195,36 @@ class Upstream:
         self._head, self._body = head, UntilClose()
         asker.switched(head)
 
+    def _read_body(self, data: bytes, asker: Asker) -> None:
+        body = self._body
+        payload, rest = body.feed(data)
+        if body.done:
+            self._complete(asker, nothing_behind=not rest)
+            asker.answer_end(payload, body.trailers)
+        else:
+            asker.answer_data(payload)
+
     def _complete(self, asker: Asker, *, nothing_behind: bool) -> None:
         assert self._head is not None
         sent_whole = not self._out and not asker.wants_body  # else the next request would be read as its body
-        body, self._body, self._asker = self._body, None, None
-        if self._head.keep_alive and nothing_behind and sent_whole:
+        self._asker = None
+        if nothing_behind and sent_whole and self._head.keep_alive:
             self.reused = True
             self.idle_since = self._loop.time()
             self._pool.give(self)
         else:
             self.close()
-        asker.answer_end(body)
 
     def _ended(self, *, clean: bool) -> None:
         asker = self._asker
         if asker is None:
             self.close()
-            return
-        if clean and self._head is not None and self._body is not None and self._body.end_of_input():
-            self._asker = None
+        elif clean and self._head is not None and self._body.end_of_input():
             self.close()
-            asker.answer_end(self._body)
-            asker.flush()
-            return
-        self._fail(malformed=False, early=self._head is None and not self._buffer)
+            asker.answer_end(b"", b"")
+        else:
+            early = self._head is None and not self._buffer and not self._interims
+            self._fail(malformed=False, early=early)
 
     def _fail(self, *, malformed: bool, early: bool) -> None:
         asker, self._asker = self._asker, None

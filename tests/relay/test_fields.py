@@ -59,18 +59,3 @@ def test_what_is_not_cut_stays_byte_for_byte(lines):
     block = b"".join(b"\r\n%b: %b" % line for line in lines)
     kept = b"".join(b"\r\n%b: %b" % line for line in lines if line[0].lower() != b"te")
     assert fields.lines_named([b"te"]).sub(b"", block) == kept
-
-
-def test_what_was_said_of_a_block_is_remembered_but_not_of_a_long_one():
-    asked = []
-
-    @fields.remembered
-    def size(block, more):
-        asked.append(block)
-        return len(block) + more
-
-    short, long = b"\r\nA: 1", b"\r\nA: " + b"x" * fields.LONGEST
-    assert [size(short, 1), size(short, 1), size(short, 2)] == [7, 7, 8]
-    assert asked == [short, short]
-    assert size(long, 0) == size(long, 0) == len(long)
-    assert asked == [short, short, long, long]
