@@ -88,6 +88,7 @@ class Exchange:
             self._refuse(refusal)
             return
         except AboutUs:
+            self._closes = self._closes or self._upload.arriving  # what is left of it is not a request
             self._caller.write(answer.ABOUT_US + (b"Connection: close\r\n\r\n" if self._closes else b"\r\n"))
             self._end("")
             return
