@@ -32,7 +32,11 @@ REPLACED: Final = frozenset(
 )
 FORWARDED: Final = b"x-forwarded-"  # all of them
 NOT_IN_TRAILERS: Final = frozenset({b"content-length", b"trailer", b"via"})  # RFC 9110 section 6.5.1
-NEVER_NOMINATED: Final = frozenset({b"content-length"})  # framing is not a caller's to take away
+NEVER_NOMINATED: Final = HOP_BY_HOP | {
+    b"content-length",  # framing is not a caller's to take away
+    b"close",
+    b"",
+}  # hop-by-hop fields are cut in any case
 
 _FROM_CALLER: Final = lines_named(HOP_BY_HOP | REPLACED, prefixes=[FORWARDED])
 _FROM_UPSTREAM: Final = lines_named(HOP_BY_HOP)
@@ -62,6 +66,16 @@ def with_max_forwards(block: bytes, hops: int) -> bytes:
 
 def _without_nominated(block: bytes) -> bytes:
     """Without the fields that Connection names for this hop, on all its lines (RFC 9110 section 7.6.1)."""
-    options = b",".join(values(block, b"connection")).lower()
-    names = {name.strip() for name in options.split(b",")} - NEVER_NOMINATED - {b""}
-    return lines_named(names).sub(b"", block) if names else block
+    options = b",".join(values(block, b"connection"))
+    names = {_plain(name) for name in options.split(b",")} - NEVER_NOMINATED
+    if not names:
+        return block
+    # no pattern is made of a caller's names: thousands of them, or long rows of hyphens, would take minutes
+    return b"\r\n".join(
+        line for line in block.split(b"\r\n") if _plain(line.partition(b":")[0]) not in names
+    )
+
+
+def _plain(name: bytes) -> bytes:
+    """One spelling for a field's name and its twins, as in `lines_named`."""
+    return name.strip(b" \t-_").replace(b"_", b"-").lower()
