@@ -29,6 +29,7 @@ IDEMPOTENT: Final = frozenset(
 NOT_HTTP: Final = frozenset({b"PRI", b"SOURCE"})  # llhttp knows them for HTTP/2 and ICE
 _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([^\x00-\x20\x7f]+) HTTP/1\.([01])\r\n")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
+MOST_DIGITS: Final = 18  # of a length: leading zeros pass llhttp, and int() raises at 4300 of them
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
 UPGRADE: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
 CLOSE: Final = b"\r\nConnection: close"
@@ -141,9 +142,13 @@ def _request_framing(index: Index, *, http10: bool) -> Framing | None:
     lengths = index.get(b"content-length")
     if lengths is None:
         return None
-    if len(lengths) > 1 or not lengths[0].isdigit():
+    if not _is_one_number(lengths):
         raise Refusal(answer.BAD_REQUEST, "Content-Length must be one number")
     return partial(Length, int(lengths[0]))
+
+
+def _is_one_number(lengths: list[bytes]) -> bool:
+    return len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= MOST_DIGITS
 
 
 def _keeps_alive(index: Index, *, http10: bool) -> bool:
@@ -192,7 +197,7 @@ def _response_framing(index: Index, *, http10: bool) -> Framing:
         return Chunked
     if lengths is None:
         return UntilClose
-    if len(lengths) > 1 or not lengths[0].isdigit():
+    if not _is_one_number(lengths):
         raise MalformedAnswer("its Content-Length is not one number")
     return partial(Length, int(lengths[0]))
 
