@@ -156,7 +156,7 @@ def _keeps_alive(index: Index, *, http10: bool) -> bool:
     options = index.get(b"connection")
     if options is None:
         return not http10
-    return not http10 and b"close" not in b",".join(options).lower().replace(b" ", b"").split(b",")
+    return not http10 and b"close" not in b",".join(options).lower().translate(None, b" \t").split(b",")
 
 
 def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
