@@ -26,7 +26,10 @@ NO_BODY_STATUSES: Final = frozenset({204, 304})  # RFC 9110 section 6.4.1, with 
 IDEMPOTENT: Final = frozenset(
     {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH"}
 )
-NOT_HTTP: Final = frozenset({b"PRI", b"SOURCE"})  # llhttp knows them for HTTP/2 and ICE
+NOT_HTTP: Final = frozenset(  # llhttp knows them for HTTP/2, ICE and RTSP
+    b"PRI SOURCE DESCRIBE ANNOUNCE SETUP PLAY PAUSE TEARDOWN GET_PARAMETER SET_PARAMETER REDIRECT RECORD "
+    b"FLUSH".split()
+)
 _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([^\x00-\x20\x7f]+) HTTP/1\.([01])\r\n")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
 MOST_DIGITS: Final = 18  # of a length: leading zeros pass llhttp, and int() raises at 4300 of them
@@ -90,10 +93,10 @@ def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
     except httptools.HttpParserInvalidMethodError as error:
         raise Refusal(answer.METHOD_UNKNOWN, "this method is not known here") from error
     except httptools.HttpParserError as error:
-        raise Refusal(answer.BAD_REQUEST, "the request's head is malformed") from error
+        raise _not_http(data, "the request's head is malformed") from error
     line = _REQUEST_LINE.match(data)
     if line is None or line[1] in NOT_HTTP:
-        raise _not_http(data)
+        raise _not_http(data, "the request line must be: METHOD target HTTP/1.1")
     block, http10 = data[line.end() - 2 : -4], line[3] == b"0"
     passing, index, framing, keep_alive = _judge_request(block, limits, http10)
     body = framing and framing()
@@ -110,10 +113,10 @@ def _judge_request(block: bytes, limits: HeadLimits, http10: bool) -> Judgement:
     return headers.from_caller(block), index, framing, keep_alive
 
 
-def _not_http(data: bytes) -> Refusal:
+def _not_http(data: bytes, otherwise: str) -> Refusal:
     if data.partition(b" ")[0] in NOT_HTTP:
         return Refusal(answer.METHOD_UNKNOWN, "this method is not known here")
-    return Refusal(answer.BAD_REQUEST, "the request line must be: METHOD target HTTP/1.1")
+    return Refusal(answer.BAD_REQUEST, otherwise)
 
 
 def _exceeds(block: bytes, limits: HeadLimits) -> bool:
