@@ -81,12 +81,16 @@ class UntilClose:
 
 
 class Chunked:
-    """A chunked body. `trailers` holds the fields behind its last chunk, a block of fields.py."""
+    """A chunked body. `trailers` holds the fields behind its last chunk, a block of fields.py.
 
-    __slots__ = ("_pending", "_remaining", "_step", "done", "trailers")
+    `nominated` are the names that its message's head says are for one hop alone.
+    """
+
+    __slots__ = ("_pending", "_remaining", "_step", "done", "nominated", "trailers")
     chunked = True
 
-    def __init__(self) -> None:
+    def __init__(self, nominated: frozenset[bytes] = frozenset()) -> None:
+        self.nominated = nominated
         self.done = False
         self.trailers = b""
         self._pending = b""  # the beginning of a line, or of the trailers

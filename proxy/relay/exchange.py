@@ -233,7 +233,8 @@ class Exchange:
     def answer_end(self, body: Body | None) -> None:
         self._upstream = None
         if self._chunked:
-            self._out.append(headers.trailers(body.trailers if isinstance(body, Chunked) else b""))
+            assert isinstance(body, Chunked)
+            self._out.append(headers.trailers(body.trailers, body.nominated))
         self.flush()
         self._end("")
 

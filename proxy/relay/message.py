@@ -141,7 +141,7 @@ def _request_framing(index: Index, *, http10: bool) -> Framing | None:
     if encodings is not None:
         if http10 or len(encodings) > 1 or encodings[0].lower() != b"chunked":
             raise Refusal(answer.BAD_REQUEST, "Transfer-Encoding must be just: chunked")
-        return Chunked
+        return partial(Chunked, headers.nominated(index.get(b"connection", ())))
     lengths = index.get(b"content-length")
     if lengths is None:
         return None
@@ -197,7 +197,7 @@ def _response_framing(index: Index, *, http10: bool) -> Framing:
     if encodings is not None:
         if http10 or lengths or len(encodings) > 1 or encodings[0].lower() != b"chunked":
             raise MalformedAnswer("its Transfer-Encoding is not just chunked")
-        return Chunked
+        return partial(Chunked, headers.nominated(index.get(b"connection", ())))
     if lengths is None:
         return UntilClose
     if not _is_one_number(lengths):
