@@ -7,6 +7,7 @@ data ──► head complete? ──► Exchange ──► (its body) ──► 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from typing import Final, Protocol, cast
@@ -22,7 +23,7 @@ from proxy.relay.message import END, read_request
 HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
 LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
-EMPTY_LINES: Final = b"\r\n\r\n"  # RFC 9112 section 2.2: one before a request is ignored; two, no more
+EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")  # RFC 9112 section 2.2: ignored before a request
 
 
 class Gate(Protocol):
@@ -171,8 +172,9 @@ class Inbound(asyncio.Protocol):
         if self._buffer:
             self._buffer += data
             known = self._buffer
-        elif data.startswith(b"\r\n"):
-            known = data = data[4:] if data.startswith(EMPTY_LINES) else data[2:]
+        if known.startswith(b"\r\n"):
+            known = data = bytes(EMPTY_LINES.sub(b"", known, count=1))
+            self._buffer, self._searched = bytearray(), 0
             if not data:
                 return
         end = known.find(END, self._searched)
