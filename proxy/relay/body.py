@@ -14,7 +14,11 @@ import httptools
 
 MAX_LINE: Final = 1024  # bytes of a chunk's size and extension; extensions have no use anywhere
 MAX_TRAILERS: Final = 16 * 1024  # bytes in all
-_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?")  # 15 digits: 2^60 is enough
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_SIZE: Final = re.compile(  # RFC 9112 section 7.1.1, without its "bad" whitespace; 15 digits: 2^60 is enough
+    rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
+)
 _CRLF: Final = b"\r\n"
 
 
