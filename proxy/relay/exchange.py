@@ -222,7 +222,7 @@ class Exchange:
         self._out.clear()
         if self._upstream is not None:
             self._expect_answer()
-            if self._caller.is_full:
+            if self._caller.is_full and self.answered:  # 1xx answers are few
                 self._upstream.pause()
 
     def caller_drained(self) -> None:

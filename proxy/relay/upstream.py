@@ -28,6 +28,7 @@ class Upstream:
         "_buffer",
         "_fd",
         "_head",
+        "_heads_size",
         "_limits",
         "_loop",
         "_method",
@@ -50,6 +51,7 @@ class Upstream:
         self._method = b""
         self._buffer = b""  # received, and not yet read
         self._head: ResponseHead | None = None
+        self._heads_size = 0  # bytes of the answer's head and of the 1xx answers before it
         self._body: Body | None = None
         self._out: deque[bytes] = deque()
         self._queued = 0
@@ -64,7 +66,7 @@ class Upstream:
     def start(self, asker: Asker, method: bytes, data: bytes) -> None:
         """Send the beginning of a request; its answer goes to `asker`."""
         self._asker, self._method = asker, method
-        self._head = None
+        self._head, self._heads_size = None, 0
         self.write(data)
 
     def write(self, data: bytes) -> None:
@@ -163,6 +165,9 @@ class Upstream:
                     raise MalformedAnswer("its head is too large")
                 self._buffer = data
                 return
+            self._heads_size += end + 4
+            if self._heads_size > self._limits.header_size:
+                raise MalformedAnswer("its head is too large")
             head = read_response(data[: end + 4], self._method, self._limits)
             data = data[end + 4 :]
             if head.status >= 200:
