@@ -176,10 +176,22 @@ def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHea
     block = data[line.end() - 2 : -4]
     passing, index, framing, keep_alive = _judge_response(block, limits, line[1] == b"0")
     status = int(line[3])
+    if status < 200 or status == 204:
+        keep_alive = keep_alive and _announces_nothing(framing())
     has_body = method != b"HEAD" and status not in NO_BODY_STATUSES and status >= 200
     body = framing() if framing and has_body else None
     keep_alive = keep_alive and not isinstance(body, UntilClose)
     return ResponseHead(status, line[2], passing, index, body, keep_alive)
+
+
+def _announces_nothing(body: Body) -> bool:
+    """RFC 9110 section 8.6, RFC 9112 section 6.1: a 1xx or 204 has no length, no coding. Raises MalformedAnswer.
+
+    An empty body does no harm, but its last chunk may come late: that connection is not used again.
+    """
+    if isinstance(body, Length) and not body.done:
+        raise MalformedAnswer("it announces a body that it can't have")
+    return not body.chunked
 
 
 @fields.remembered
