@@ -28,7 +28,7 @@ from proxy.relay.lane import Lane
 from proxy.relay.message import IDEMPOTENT, RequestHead, ResponseHead
 from proxy.relay.rewrite import Mapping, rewrite
 from proxy.relay.roles import Caller
-from proxy.relay.target import upstream_path
+from proxy.relay.target import read_target, upstream_path
 from proxy.relay.upload import NO_UPLOAD, Upload
 from proxy.relay.upstream import Upstream
 from proxy.tokens.account import Account, Served
@@ -207,7 +207,8 @@ class Exchange:
     def _mapping(self) -> Mapping:
         assert self._lane is not None
         hosts = self._request.index.get(b"host")
-        authority = hosts[0] if hosts else self._caller.local_address.encode("ascii")
+        absolute = read_target(self._request.target)[1]  # counts instead of Host, which nobody has judged then
+        authority = absolute or (hosts[0] if hosts else self._caller.local_address.encode("ascii"))
         scheme = b"https" if self._caller.is_tls else b"http"
         return self._lane.mapping(b"%b://%b" % (scheme, authority), secure=self._caller.is_tls)
 
