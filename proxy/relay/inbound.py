@@ -22,6 +22,7 @@ from proxy.relay.message import END, read_request
 
 HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
 LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
+LINGER_BYTES: Final = 2**20  # to read in that time; who has more to send is let wait for the end
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
 EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")  # RFC 9112 section 2.2: ignored before a request
 
@@ -42,6 +43,7 @@ class Inbound(asyncio.Protocol):
         "_eof",
         "_exchange",
         "_lane",
+        "_lingered",
         "_lingering",
         "_reading",
         "_searched",
@@ -65,6 +67,7 @@ class Inbound(asyncio.Protocol):
         self._reading = True
         self._eof = False
         self._lingering = False
+        self._lingered = 0  # bytes
         self.is_full = False
         self.local_address = ""
         self.is_tls = False
@@ -84,7 +87,9 @@ class Inbound(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None:
-            if not self._lingering:
+            if self._lingering:
+                self._unread(len(data))
+            else:
                 self._next(data)
         elif exchange.wants_body:
             try:
@@ -227,6 +232,11 @@ class Inbound(asyncio.Protocol):
         self.deadline = self.loop.time() + LINGER
         self._transport.write_eof()
         self.read_on(wanted=True)
+
+    def _unread(self, size: int) -> None:
+        self._lingered += size
+        if self._lingered > LINGER_BYTES:
+            self.read_on(wanted=False)
 
     def check(self, now: float) -> None:
         """Called every now and then, with the loop's time."""
