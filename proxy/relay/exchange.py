@@ -116,6 +116,11 @@ class Exchange:
         """Whether the request's body is still arriving."""
         return self._upload.arriving
 
+    @property
+    def streams(self) -> bool:
+        """Whether chunks of an answer are on their way to the caller."""
+        return self.answered and self._chunked
+
     def _regulate(self) -> None:
         """Read no more from the caller than the upstream takes, or the spool holds until there is one."""
         full = self._upload.fills_spool if self._upstream is None else self._upstream.is_full

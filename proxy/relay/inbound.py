@@ -102,11 +102,13 @@ class Inbound(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A caller that has closed its half still gets its answer (RFC 9112 section 9.6).
 
-        Once the answer is on its way, an end means that nobody reads it: event streams are left like that.
+        Once chunks are on their way, an end means that nobody reads them: event streams are left like that.
         """
         self._eof = True
         exchange = self._exchange
-        return exchange is not None and not exchange.wants_body and not exchange.answered
+        if exchange is None:
+            return END in self._buffer  # the next request waits for its turn
+        return not exchange.wants_body and not exchange.streams
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._server.closed(self)
@@ -148,7 +150,7 @@ class Inbound(asyncio.Protocol):
     def exchange_done(self, *, close: bool, unread: bool) -> None:
         """`unread`: a part of the request's body was never read."""
         self._exchange = None
-        if close or self._eof or self._server.context.draining:
+        if close or self._server.context.draining or (self._eof and END not in self._buffer):
             self._close(linger=unread)
             return
         self._searched = 0
@@ -186,6 +188,8 @@ class Inbound(asyncio.Protocol):
         context = self._server.context
         if (len(known) if end < 0 else end) > context.head_limits.header_size:
             self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
+        elif end < 0 and self._eof:
+            self._transport.close()
         elif end < 0:
             self._wait_for_head(known)
         elif end + 4 == len(data) and known is data:  # nothing but a head, as most are: no copy
@@ -214,6 +218,8 @@ class Inbound(asyncio.Protocol):
             exchange.begin(rest, self._lane)
         except MalformedBody:
             exchange.malformed()
+        if self._eof and exchange.wants_body and not exchange.over:
+            self._transport.close()  # the rest of it will never come
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer what is not even a request, and read nothing after it."""
