@@ -14,7 +14,11 @@ import httptools
 
 MAX_LINE: Final = 1024  # bytes of a chunk's size and extension; extensions have no use anywhere
 MAX_TRAILERS: Final = 16 * 1024  # bytes in all
-_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?")  # 15 digits: 2^60 is enough
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_SIZE: Final = re.compile(  # RFC 9112 section 7.1.1, without its "bad" whitespace; 15 digits: 2^60 is enough
+    rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
+)
 _CRLF: Final = b"\r\n"
 
 
@@ -23,14 +27,10 @@ class MalformedBody(Exception):
 
 
 class Body(Protocol):
-    """`done` is set with the last byte; `chunked` says how it is framed on the wire.
-
-    `trailers` holds the fields behind the last chunk, a block of fields.py.
-    """
+    """`done` is set with the last byte; `chunked` says how it is framed on the wire."""
 
     done: bool
     chunked: bool
-    trailers: bytes
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """Returns (payload, what lies behind the end). Raises MalformedBody."""
@@ -46,7 +46,6 @@ class Length:
 
     __slots__ = ("done", "remaining")
     chunked = False
-    trailers = b""
 
     def __init__(self, length: int) -> None:
         self.remaining = length
@@ -76,7 +75,6 @@ class UntilClose:
 
     __slots__ = ("done",)
     chunked = False
-    trailers = b""
 
     def __init__(self) -> None:
         self.done = False
@@ -90,12 +88,16 @@ class UntilClose:
 
 
 class Chunked:
-    """A chunked body: its chunks are taken apart, and made anew for the other side."""
+    """A chunked body. `trailers` holds the fields behind its last chunk, a block of fields.py.
 
-    __slots__ = ("_pending", "_remaining", "_step", "done", "trailers")
+    `nominated` are the names that its message's head says are for one hop alone.
+    """
+
+    __slots__ = ("_pending", "_remaining", "_step", "done", "nominated", "trailers")
     chunked = True
 
-    def __init__(self) -> None:
+    def __init__(self, nominated: frozenset[bytes] = frozenset()) -> None:
+        self.nominated = nominated
         self.done = False
         self.trailers = b""
         self._pending = b""  # the beginning of a line, or of the trailers

@@ -39,8 +39,9 @@ class RelayContext:
         """
         admission.check_method(request)
         path, absolute = read_target(request.target)
-        # RFC 9112 section 3.2.2: an absolute-form target counts instead of Host
-        authority = request.fields.authority if absolute is None else absolute.decode("latin-1")
+        if absolute is not None:
+            request.authority = absolute.decode("latin-1")
+        authority = request.authority
         host = local_address if authority is None else self.hosts.read(authority, local_address)
         if host is None:
             raise Refusal(HOST_REFUSED, "this proxy does not go by that Host; see server.allowed_hosts")

@@ -23,7 +23,7 @@ from typing import Final
 from proxy import tasks
 from proxy.relay import answer, headers, message, obtain
 from proxy.relay.answer import AboutUs, Case, Refusal
-from proxy.relay.body import Chunked, UntilClose, encode_chunk
+from proxy.relay.body import Body, Chunked, UntilClose, encode_chunk
 from proxy.relay.context import RelayContext
 from proxy.relay.lane import Lane
 from proxy.relay.message import IDEMPOTENT, RequestHead, ResponseHead
@@ -93,6 +93,7 @@ class Exchange:
             self._refuse(refusal)
             return
         except AboutUs:
+            self._closes = self._closes or self._upload.arriving  # what is left of it is not a request
             self._caller.write(answer.ABOUT_US + (b"Connection: close\r\n\r\n" if self._closes else b"\r\n"))
             self._end("")
             return
@@ -118,6 +119,11 @@ class Exchange:
     def wants_body(self) -> bool:
         """Whether the request's body is still arriving."""
         return self._upload.arriving
+
+    @property
+    def streams(self) -> bool:
+        """Whether chunks of an answer are on their way to the caller."""
+        return self.answered and self._chunked
 
     def _regulate(self) -> None:
         """Read no more from the caller than the upstream takes, or the spool holds until there is one."""
@@ -197,10 +203,10 @@ class Exchange:
         if head.turned:
             mapping = self._lane.mapping(self._request, self._caller)
             head = replace(head, passing=rewrite(head.passing, mapping))
-        old, framing = self._request.fields.http10, head.framing
-        self._chunked = framing is Chunked and not old
+        old = self._request.fields.http10
+        self._chunked = head.chunked and not old
         # what is neither counted nor chunked ends with the connection
-        until_close = framing is UntilClose or (framing is Chunked and old)
+        until_close = head.framing is UntilClose or (head.chunked and old)
         self._closes = self._closes or until_close or self._upload.arriving or self._context.draining
         self.answered = True
         self._status = head.status
@@ -218,14 +224,15 @@ class Exchange:
             if self._caller.is_full and self._upstream is not None:
                 self._upstream.pause()
 
-    def answer_end(self, payload: bytes, trailers: bytes) -> None:
+    def answer_end(self, payload: bytes, body: Body) -> None:
         self._upstream = None
-        if not self._chunked:
+        if self._chunked:
+            assert isinstance(body, Chunked)
+            self.answer_data(payload)
+            self._caller.write(headers.trailers(body.trailers, body.nominated))
+        else:
             self._bytes_out += len(payload)
             self._caller.write(self._head + payload)
-        else:
-            self.answer_data(payload)
-            self._caller.write(headers.trailers(trailers))
         self._end("")
 
     def caller_drained(self) -> None:

@@ -6,6 +6,7 @@ away what is added after it. A rule is one line in one of the tables below.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from proxy.relay.fields import lines_named, values
@@ -32,7 +33,11 @@ REPLACED: Final = frozenset(
 )
 FORWARDED: Final = b"x-forwarded-"  # all of them
 NOT_IN_TRAILERS: Final = frozenset({b"content-length", b"trailer", b"via"})  # RFC 9110 section 6.5.1
-NEVER_NOMINATED: Final = frozenset({b"content-length"})  # framing is not a caller's to take away
+NEVER_NOMINATED: Final = HOP_BY_HOP | {  # those are cut in any case
+    b"content-length",  # framing is not a caller's to take away
+    b"close",
+    b"",
+}
 
 _FROM_CALLER: Final = lines_named(HOP_BY_HOP | REPLACED, prefixes=[FORWARDED])
 _FROM_UPSTREAM: Final = lines_named(HOP_BY_HOP)
@@ -42,17 +47,17 @@ _FROM_TRAILERS: Final = lines_named(HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, pre
 
 def from_caller(block: bytes) -> bytes:
     """What passes of a request's fields."""
-    return _FROM_CALLER.sub(b"", _without_nominated(block))
+    return _FROM_CALLER.sub(b"", _without(nominated(values(block, b"connection")), block))
 
 
 def from_upstream(block: bytes) -> bytes:
     """What passes of an answer's fields."""
-    return _FROM_UPSTREAM.sub(b"", _without_nominated(block))
+    return _FROM_UPSTREAM.sub(b"", _without(nominated(values(block, b"connection")), block))
 
 
-def trailers(block: bytes) -> bytes:
-    """The end of a chunked body, with the trailer fields that may pass."""
-    return b"0%b\r\n\r\n" % _FROM_TRAILERS.sub(b"", block)
+def trailers(block: bytes, names: frozenset[bytes] = frozenset()) -> bytes:
+    """The end of a chunked body, with the trailer fields that may pass. `names`: those `nominated`."""
+    return b"0%b\r\n\r\n" % _FROM_TRAILERS.sub(b"", _without(names, block))
 
 
 def with_max_forwards(block: bytes, hops: int) -> bytes:
@@ -60,8 +65,18 @@ def with_max_forwards(block: bytes, hops: int) -> bytes:
     return _MAX_FORWARDS.sub(b"\r\nMax-Forwards: %d" % hops, block)
 
 
-def _without_nominated(block: bytes) -> bytes:
-    """Without the fields that Connection names for this hop, on all its lines (RFC 9110 section 7.6.1)."""
-    options = b",".join(values(block, b"connection")).lower()
-    names = {name.strip() for name in options.split(b",")} - NEVER_NOMINATED - {b""}
-    return lines_named(names).sub(b"", block) if names else block
+def nominated(options: Iterable[bytes]) -> frozenset[bytes]:
+    """What Connection fields name for this hop alone, in head and trailers (RFC 9110 section 7.6.1)."""
+    return frozenset(_plain(name) for name in b",".join(options).split(b",")) - NEVER_NOMINATED
+
+
+def _without(names: frozenset[bytes], block: bytes) -> bytes:
+    if not names:
+        return block
+    # no pattern is made of a caller's names: thousands of them, or long rows of hyphens, would take minutes
+    return b"\r\n".join(line for line in block.split(b"\r\n") if _plain(line.partition(b":")[0]) not in names)
+
+
+def _plain(name: bytes) -> bytes:
+    """One spelling for a field's name and its twins, as in `lines_named`."""
+    return name.strip(b" \t-_").replace(b"_", b"-").lower()

@@ -22,6 +22,7 @@ from proxy.relay.message import END, read_request
 
 HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
 LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
+LINGER_BYTES: Final = 2**20  # to read in that time; who has more to send is let wait for the end
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
 MOST_EMPTY_LINES: Final = 2  # before a request; RFC 9112 section 2.2 wants one ignored
 CR: Final = 0x0D
@@ -45,6 +46,7 @@ class Inbound(asyncio.Protocol):
         "_eof",
         "_exchange",
         "_lane",
+        "_lingered",
         "_lingering",
         "_patience",
         "_reading",
@@ -70,6 +72,7 @@ class Inbound(asyncio.Protocol):
         self._reading = True
         self._eof = False
         self._lingering = False
+        self._lingered = 0  # bytes
         self.is_full = False
         self.local_address = ""
         self.is_tls = False
@@ -90,7 +93,9 @@ class Inbound(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None:
-            if not self._lingering:
+            if self._lingering:
+                self._unread(len(data))
+            else:
                 self._next(data)
         elif exchange.wants_body:
             try:
@@ -103,11 +108,13 @@ class Inbound(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A caller that has closed its half still gets its answer (RFC 9112 section 9.6).
 
-        Once the answer is on its way, an end means that nobody reads it: event streams are left like that.
+        Once chunks are on their way, an end means that nobody reads them: event streams are left like that.
         """
         self._eof = True
         exchange = self._exchange
-        return exchange is not None and not exchange.wants_body and not exchange.answered
+        if exchange is None:
+            return END in self._buffer  # the next request waits for its turn
+        return not exchange.wants_body and not exchange.streams
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._server.closed(self)
@@ -150,7 +157,7 @@ class Inbound(asyncio.Protocol):
     def exchange_done(self, *, close: bool, unread: bool) -> None:
         """`unread`: a part of the request's body was never read."""
         self._exchange = None
-        if close or self._eof or self._server.context.draining:
+        if close or self._server.context.draining or (self._eof and END not in self._buffer):
             self._close(linger=unread)
             return
         self._patience = self._server.context.limits.idle
@@ -186,6 +193,8 @@ class Inbound(asyncio.Protocol):
         limits = self._server.context.head_limits
         if (len(known) if end < 4 else end) > limits.header_size:
             self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
+        elif end < 4 and self._eof:
+            self._transport.close()
         elif end < 4:
             self._wait_for_head(known)
         elif end == len(data) and known is data:  # nothing but a head, as most are: no copy
@@ -226,6 +235,8 @@ class Inbound(asyncio.Protocol):
             exchange.begin(rest, self._lane)
         except MalformedBody:
             exchange.malformed()
+        if self._eof and exchange.wants_body and not exchange.over:
+            self._transport.close()  # the rest of it will never come
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer what is not even a request, and read nothing after it."""
@@ -244,6 +255,11 @@ class Inbound(asyncio.Protocol):
         self._patience = LINGER
         self._transport.write_eof()
         self.read_on(wanted=True)
+
+    def _unread(self, size: int) -> None:
+        self._lingered += size
+        if self._lingered > LINGER_BYTES:
+            self.read_on(wanted=False)
 
     def check(self, now: float) -> None:
         """Called every now and then, with the loop's time."""

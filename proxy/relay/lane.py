@@ -92,7 +92,7 @@ class Lane:
     def mapping(self, request: RequestHead, caller: Caller) -> Mapping:
         """How links and cookies of the upstream read for who sent this request."""
         prefix = self.prefix if self.strip else b""
-        authority = request.fields.authority or caller.local_address
+        authority = request.authority or caller.local_address
         origin = ("https://" if caller.is_tls else "http://") + authority
         return Mapping(self.route.upstream, prefix, origin.encode("latin-1"), caller.is_tls)
 

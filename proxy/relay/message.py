@@ -41,6 +41,7 @@ IDEMPOTENT: Final = frozenset(  # RFC 9110 section 9.2.2; the reading ones of We
 # stays with the fields: it decides with them.
 _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([\x21-\x7e]+) HTTP/1\.(?=[01]\r\n)")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
+MOST_DIGITS: Final = 18  # of a length: leading zeros pass llhttp, and int() raises at 4300 of them
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")  # RFC 9110 section 5.6.2
 _SILENT: Final = object()  # llhttp tells what it reads to nobody: its verdict is all that is wanted
 UPGRADE: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
@@ -89,6 +90,7 @@ class RequestHead:
     fields: RequestFields
     passing: bytes
     body: Body | None
+    authority: str | None  # that of an absolute-form target counts instead (RFC 9112 section 3.2.2)
 
     @property
     def wants_websocket(self) -> bool:
@@ -110,6 +112,7 @@ class ResponseHead:
     passing: bytes  # the fields that go to the caller: a block, see fields.py
     index: Index
     framing: Framing | None
+    chunked: bool
     keep_alive: bool
     turned: bool  # it has links or cookies, which rewrite.py turns
 
@@ -122,7 +125,8 @@ def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
     versioned = data[line.end() : -4]
     judge = _judge_request if len(versioned) <= LONGEST else _judge_request.__wrapped__
     known = judge(versioned, limits)
-    return RequestHead(line[1], line[2], known, known.passing, known.framing and known.framing())
+    body = known.framing and known.framing()
+    return RequestHead(line[1], line[2], known, known.passing, body, known.authority)
 
 
 def _no_request_line(data: bytes) -> Refusal:
@@ -181,13 +185,17 @@ def _request_framing(index: Index, *, http10: bool) -> Framing | None:
     if encodings is not None:
         if http10 or len(encodings) > 1 or encodings[0].lower() != b"chunked":
             raise Refusal(answer.BAD_REQUEST, "Transfer-Encoding must be just: chunked")
-        return Chunked
+        return partial(Chunked, headers.nominated(index.get(b"connection", ())))
     lengths = index.get(b"content-length")
     if lengths is None:
         return None
-    if len(lengths) > 1 or not lengths[0].isdigit():
+    if not _is_one_number(lengths):
         raise Refusal(answer.BAD_REQUEST, "Content-Length must be one number")
     return partial(Length, int(lengths[0]))
+
+
+def _is_one_number(lengths: list[bytes]) -> bool:
+    return len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= MOST_DIGITS
 
 
 def _keeps_alive(index: Index, *, http10: bool) -> bool:
@@ -195,7 +203,7 @@ def _keeps_alive(index: Index, *, http10: bool) -> bool:
     options = index.get(b"connection")
     if options is None:
         return not http10
-    return not http10 and b"close" not in b",".join(options).lower().replace(b" ", b"").split(b",")
+    return not http10 and b"close" not in b",".join(options).lower().translate(None, b" \t").split(b",")
 
 
 def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
@@ -219,18 +227,32 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
     if _exceeds(block, limits):
         raise MalformedAnswer("its head is too large")
     index = fields.index_of(block, fields.OF_RESPONSE)
-    has_body = not to_head and status >= 200 and status not in NO_BODY_STATUSES
     announced = _response_framing(index, http10=http10)  # judged even where no body comes
-    framing = announced if has_body else None
+    framing = None if to_head or status < 200 or status in NO_BODY_STATUSES else announced
+    keep_alive = framing is not UntilClose and _keeps_alive(index, http10=http10)
+    if status < 200 or status == 204:
+        keep_alive = keep_alive and _announces_nothing(announced())
     return ResponseHead(
         status=status,
         status_line=line[2],
         passing=headers.from_upstream(block),
         index=index,
         framing=framing,
-        keep_alive=framing is not UntilClose and _keeps_alive(index, http10=http10),
+        chunked=framing is not None and b"transfer-encoding" in index,
+        keep_alive=keep_alive,
         turned=not index.keys().isdisjoint(fields.REWRITTEN),
     )
+
+
+def _announces_nothing(body: Body) -> bool:
+    """RFC 9110 section 8.6, RFC 9112 section 6.1: a 1xx or 204 has no length, no coding.
+
+    An empty body does no harm, but its last chunk may come late: that connection is not used again.
+    Raises MalformedAnswer.
+    """
+    if isinstance(body, Length) and not body.done:
+        raise MalformedAnswer("it announces a body that it can't have")
+    return not body.chunked
 
 
 def _response_framing(index: Index, *, http10: bool) -> Framing:
@@ -239,10 +261,10 @@ def _response_framing(index: Index, *, http10: bool) -> Framing:
     if encodings is not None:
         if http10 or lengths or len(encodings) > 1 or encodings[0].lower() != b"chunked":
             raise MalformedAnswer("its Transfer-Encoding is not just chunked")
-        return Chunked
+        return partial(Chunked, headers.nominated(index.get(b"connection", ())))
     if lengths is None:
         return UntilClose
-    if len(lengths) > 1 or not lengths[0].isdigit():
+    if not _is_one_number(lengths):
         raise MalformedAnswer("its Content-Length is not one number")
     return partial(Length, int(lengths[0]))
 

@@ -16,6 +16,8 @@ from proxy.routes import is_prefix
 
 _LINES: Final = re.compile(rb"(\r\n(?i:(location|content-location)|set-cookie):[ \t]*)([^\r\n]*)")
 
+_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
+
 
 class Mapping(NamedTuple):
     """From the upstream's places to the caller's."""
@@ -38,6 +40,8 @@ def rewrite(block: bytes, mapping: Mapping) -> bytes:
 
 def _location(value: bytes, mapping: Mapping) -> bytes:
     """RFC 9110 section 10.2.2: an absolute URL, or a reference relative to the request's."""
+    if _CONTROL.search(value):
+        return value  # urlsplit drops tabs, and so would read another URL than stands there
     try:
         parts = urlsplit(value.decode("ascii"))
         port = parts.port

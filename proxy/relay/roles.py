@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from proxy.relay.body import Body
 from proxy.relay.message import ResponseHead
 
 
@@ -64,8 +65,8 @@ class Asker(Protocol):
         """More of the answer, which goes on."""
         ...
 
-    def answer_end(self, payload: bytes, trailers: bytes) -> None:
-        """The rest of the answer; the connection has been dealt with."""
+    def answer_end(self, payload: bytes, body: Body) -> None:
+        """The rest of the answer, whose body has ended; the connection has been dealt with."""
         ...
 
     def upstream_drained(self) -> None:

@@ -63,7 +63,9 @@ class Upload:
         if not isinstance(self._body, Chunked):
             return payload
         chunk = encode_chunk(payload) if payload else b""
-        return chunk + headers.trailers(self._body.trailers) if self._body.done else chunk
+        return (
+            chunk + headers.trailers(self._body.trailers, self._body.nominated) if self._body.done else chunk
+        )
 
 
 NO_UPLOAD: Final = Upload(None, 0)  # of all requests without a body: there is nothing in it to change

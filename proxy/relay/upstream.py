@@ -200,7 +200,7 @@ class Upstream:
         payload, rest = body.feed(data)
         if body.done:
             self._complete(asker, nothing_behind=not rest)
-            asker.answer_end(payload, body.trailers)
+            asker.answer_end(payload, body)
         else:
             asker.answer_data(payload)
 
@@ -221,7 +221,7 @@ class Upstream:
             self.close()
         elif clean and self._head is not None and self._body.end_of_input():
             self.close()
-            asker.answer_end(b"", b"")
+            asker.answer_end(b"", self._body)
         else:
             early = self._head is None and not self._buffer and not self._interims
             self._fail(malformed=False, early=early)
