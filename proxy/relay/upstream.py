@@ -184,6 +184,7 @@ class Upstream:
 
     def _informed(self, head: ResponseHead, asker: Asker) -> None:
         """A 1xx answer (RFC 9110 section 15.2): another one follows, but for 101."""
+        self.reused = False  # it is alive: what goes wrong from here on is not its having been closed before
         if head.status != 101:
             asker.interim(head)
             return

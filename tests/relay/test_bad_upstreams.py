@@ -174,6 +174,14 @@ async def test_an_answer_that_ends_too_early_is_never_taken_for_whole(
         await all_is_well(proxy, kit)
 
 
+async def test_an_upstream_that_began_to_answer_is_not_asked_again(proxy, upstream, kit):
+    await proxy.get()
+    upstream.script = [sends(b"HTTP/1.1 103 Early Hints\r\n\r\n", close)]
+    answer = await proxy.get()
+    assert answer.startswith(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 502 ")
+    assert upstream.requests == 2
+
+
 # -- it is slow: all at once, each with a proxy of its own, for the limits are a second
 
 
