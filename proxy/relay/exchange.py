@@ -225,8 +225,9 @@ class Exchange:
                 self._upstream.pause()
 
     def caller_drained(self) -> None:
-        """The caller takes more again."""
-        if self._upstream is not None and self.answered:
+        """The caller takes more again; but while an answer is weighed, nobody wants more of it."""
+        is_weighed = self._work is not None and not self._work.done()
+        if self._upstream is not None and not is_weighed:
             self._upstream.resume()
 
     def answer_end(self, body: Body | None) -> None:

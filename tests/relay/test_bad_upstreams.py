@@ -315,6 +315,34 @@ async def test_a_thousand_interim_answers_pass(proxy, upstream, kit):
     assert answer.endswith(b"\r\n\r\nok")
 
 
+async def test_a_slow_caller_gets_any_number_of_interim_answers_and_then_the_last(proxy, upstream, kit):
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: <" + b"x" * 30_000 + b">\r\n\r\n"
+    sent = 0
+
+    async def long_winded(connection):
+        nonlocal sent
+        for _ in range(1000):
+            connection.writer.write(interim)
+            sent += 1
+            await connection.writer.drain()
+        connection.writer.write(kit.OK)
+
+    upstream.script = [long_winded]
+    reader, writer = await proxy.connect()
+    writer.transport.pause_reading()
+    writer.write(kit.request(b"GET", b"/up", b"Connection: close"))
+    before = -1
+    while before != sent:  # until it stands still
+        before = sent
+        await asyncio.sleep(0.2)
+    assert sent < 1000, "nothing held the upstream back"
+    writer.transport.resume_reading()
+    answer = await asyncio.wait_for(reader.read(), PATIENCE)
+    assert answer.count(interim) == 1000
+    assert answer.endswith(b"\r\n\r\nok")
+    writer.close()
+
+
 # -- it has enough before it has heard all
 
 UPLOAD = 50_000_000  # bytes: more than all the buffers on the way
