@@ -435,6 +435,16 @@ def nobody_accepts(_folder):
 
 
 @contextlib.contextmanager
+def nobody_accepts_locally(folder):
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
+        listener.bind(str(folder / "full.sock"))
+        listener.listen(0)
+        for sock in full_backlog(listener):
+            stack.enter_context(sock)
+        yield f"unix:{folder}/full.sock"
+
+
+@contextlib.contextmanager
 def no_socket(folder):
     yield f"unix:{folder}/none.sock"
 
@@ -451,6 +461,7 @@ AWAY = {
     "nobody accepts": (nobody_accepts, Story((504, "upstream-timeout"), 0, "upstream-timeout", "504")),
     "there is no socket": (no_socket, UNREACHABLE),
     "the socket is a file": (a_file, UNREACHABLE),
+    "the socket's queue is full": (nobody_accepts_locally, UNREACHABLE),
 }
 
 
