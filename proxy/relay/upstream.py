@@ -158,9 +158,9 @@ class Upstream:
         self._buffer = b""
         while self._head is None:
             end = data.find(END)
+            if (len(data) if end < 0 else end) > self._limits.header_size:
+                raise MalformedAnswer("its head is too large")
             if end < 0 or self._paused:
-                if len(data) > self._limits.header_size:
-                    raise MalformedAnswer("its head is too large")
                 self._buffer = data
                 return
             head = read_response(data[: end + 4], self._method, self._limits)
