@@ -49,7 +49,7 @@ async def _connect(route: Route) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)
         try:
-            await loop.sock_connect(sock, route.upstream.unix_path)
+            sock.connect(route.upstream.unix_path)  # at once, or not: EAGAIN says that its queue is full
         except BaseException:
             sock.close()
             raise

@@ -189,18 +189,18 @@ class Inbound(asyncio.Protocol):
         if known[0] == CR:
             self._skip_empty_line(bytes(known))
             return
-        end = known.find(END, self._searched) + 4
+        end = known.find(END, self._searched)
         limits = self._server.context.head_limits
-        if (len(known) if end < 4 else end) > limits.header_size:
+        if (len(known) if end < 0 else end) > limits.header_size:
             self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
-        elif end < 4 and self._eof:
+        elif end < 0 and self._eof:
             self._transport.close()
-        elif end < 4:
+        elif end < 0:
             self._wait_for_head(known)
-        elif end == len(data) and known is data:  # nothing but a head, as most are: no copy
+        elif end + 4 == len(data) and known is data:  # nothing but a head, as most are: no copy
             self._begin(data, b"")
         else:
-            self._begin(bytes(known[:end]), bytes(known[end:]))
+            self._begin(bytes(known[: end + 4]), bytes(known[end + 4 :]))
 
     def _skip_empty_line(self, data: bytes) -> None:
         if data == b"\r":

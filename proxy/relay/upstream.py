@@ -17,7 +17,6 @@ from proxy.relay.roles import Asker
 from proxy.relay.wire import Wire
 
 HIGH_WATER: Final = 65536  # bytes waiting to be sent, above which the caller is not read
-MOST_INTERIMS: Final = 100  # answers before the answer: one each 20 s keeps half an hour's work alive
 
 
 class Upstream:
@@ -53,7 +52,7 @@ class Upstream:
         self._buffer = b""  # received, and not yet read
         self._head: ResponseHead | None = None
         self._body: Body = NO_BODY
-        self._interims = 0
+        self._interims = 0  # bytes of 1xx answers, together no more than a head
         self._out: deque[bytes] = deque()
         self._queued = 0
         self._paused = False
@@ -163,15 +162,16 @@ class Upstream:
     def _read_heads(self, data: bytes, asker: Asker) -> bytes | None:
         """Read on to the body; returns what is there of it, or None if there is nothing more to do now."""
         while self._head is None:
-            end = data.find(END) + 4
-            if (len(data) if end < 4 else end) > self._limits.header_size:
+            end = data.find(END)
+            if self._interims + (len(data) if end < 0 else end) > self._limits.header_size:
                 raise MalformedAnswer("its head is too large")
-            if end < 4:
+            if end < 0:
                 self._buffer = data
                 return None
-            head = read_response(data[:end], self._method, self._limits)
-            data = data[end:]
+            head = read_response(data[: end + 4], self._method, self._limits)
+            data = data[end + 4 :]
             if head.status < 200:
+                self._interims += end
                 self._informed(head, asker)
             else:
                 self._head = head
@@ -185,9 +185,6 @@ class Upstream:
     def _informed(self, head: ResponseHead, asker: Asker) -> None:
         """A 1xx answer (RFC 9110 section 15.2): another one follows, but for 101."""
         if head.status != 101:
-            self._interims += 1
-            if self._interims > MOST_INTERIMS:
-                raise MalformedAnswer("it does not come to its answer")
             asker.interim(head)
             return
         if not asker.upgrades:

@@ -67,7 +67,7 @@ class Upstream:
     async def serve(self, reader, writer):
         connection = Connection(reader, writer)
         self.connections.append(connection)
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
+        with contextlib.suppress(ConnectionError, EOFError, ssl.SSLError):
             await self._converse(connection)
         connection.ended.set()
         writer.close()
