@@ -17,10 +17,11 @@ READ_SIZE: Final = 65536  # bytes; four TLS records
 class Wire:
     """Plain bytes. `receive` and `send` raise OSError when the connection is broken."""
 
-    __slots__ = ("sock",)
+    __slots__ = ("ended", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.ended = False  # the end came with the bytes before it: no descriptor becomes readable for it
 
     def receive(self) -> bytes | None:
         """What has arrived; b"" at the end; None if there is nothing after all."""
@@ -87,6 +88,7 @@ class TLSWire(Wire):
             except ssl.SSLWantReadError:
                 break
             if not part:  # close_notify; what came before it is told first
+                self.ended = True
                 return b"".join(parts)
             parts.append(part)
         if len(parts) == 1:

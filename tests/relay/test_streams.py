@@ -175,3 +175,38 @@ async def test_a_stream_may_be_silent_for_longer_than_an_upstream_may_think(make
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits=limits) as proxy:
         answer = await proxy.get()
     assert answer.endswith(chunk(b"data: 1\n\n") + chunk(b"data: 2\n\n") + b"0\r\n\r\n")
+
+
+async def test_an_end_that_comes_with_the_last_bytes_is_told_at_once(make_proxy, tls_upstream, kit):
+    """Under TLS the end is a record behind the last one; the connection goes on until we end it, too."""
+
+    async def tell_and_leave(connection):
+        connection.writer.write(UNTIL_CLOSE + b"data: last\n\n")
+        connection.writer.close()
+
+    tls_upstream.script = [tell_and_leave]
+    route = f'tls = {{ ca = "{tls_upstream.ca}" }}'
+    async with make_proxy(f"https://localhost:{tls_upstream.port}", route=route) as proxy:
+        answer = await proxy.ask(kit.request(b"GET", b"/up"))
+        assert answer.endswith(b"\r\n\r\ndata: last\n\n")
+        assert proxy.lane.pool(proxy.account).active == 0
+
+
+async def test_nor_is_it_forgotten_while_a_slow_caller_takes_the_last_bytes(make_proxy, tls_upstream, kit):
+    size = 30 * 2**20
+
+    async def tell_and_leave(connection):
+        connection.writer.write(UNTIL_CLOSE + b"x" * size)
+        connection.writer.close()
+
+    tls_upstream.script = [tell_and_leave]
+    route = f'tls = {{ ca = "{tls_upstream.ca}" }}'
+    async with make_proxy(f"https://localhost:{tls_upstream.port}", route=route) as proxy:
+        reader, writer = await proxy.connect()
+        writer.write(kit.request(b"GET", b"/up"))
+        received = 0
+        while data := await asyncio.wait_for(reader.read(200_000), PATIENCE):
+            received += len(data.rpartition(b"\r\n\r\n")[2])
+            await asyncio.sleep(0.001)
+        assert received == size
+        writer.close()
