@@ -133,6 +133,8 @@ class Upstream:
         """What was received before the pause makes no descriptor readable; nor does an empty body's end."""
         if not self._paused and self._fd >= 0 and self._asker is not None:
             self._received(b"")
+            if self._wire.ended:
+                self._end()
 
     def _readable(self) -> None:
         try:
@@ -142,7 +144,14 @@ class Upstream:
             return
         if data:
             self._received(data)
+            if self._wire.ended:
+                self._end()
         elif data is not None:
+            self._ended(clean=True)
+
+    def _end(self) -> None:
+        """The end that came with the last bytes: told when those have been taken."""
+        if not self._paused and self._fd >= 0:
             self._ended(clean=True)
 
     def _received(self, data: bytes) -> None:

@@ -18,10 +18,11 @@ RECORD: Final = 16 * 1024  # bytes; what one read of TLS can bring (RFC 8446 sec
 class Wire:
     """Plain bytes. `receive` and `send` raise OSError when the connection is broken."""
 
-    __slots__ = ("_recv", "_send", "sock")
+    __slots__ = ("_recv", "_send", "ended", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.ended = False  # the end came with the bytes before it: no descriptor becomes readable for it
         self._recv, self._send = sock.recv, sock.send
 
     def receive(self) -> bytes | None:
@@ -92,6 +93,7 @@ class TLSWire(Wire):
             except ssl.SSLWantReadError:
                 break
             if not part:  # close_notify; what came before it is told first
+                self.ended = True
                 return b"".join(parts)
             if not parts and not incoming.pending:  # a small answer, as most are
                 return part

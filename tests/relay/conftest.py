@@ -234,13 +234,21 @@ def make_proxy(tmp_path):
 
 
 @pytest.fixture
-async def tls_upstream(tmp_path):
+def tls_authority(tmp_path):
+    """What a TLS upstream called localhost serves with, and the file that says whom to trust for it."""
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    return context, ca
+
+
+@pytest.fixture
+async def tls_upstream(tls_authority):
+    context, ca = tls_authority
     served = Upstream()
-    served.ca = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(served.ca))
+    served.ca = ca
     async with serving(served, context):
         yield served
 
