@@ -58,7 +58,10 @@ class RelayServer:
                 connection.abort()
 
     async def close(self) -> None:
+        """Cut what `drain` has left."""
         await tasks.cancel(self._sweeper)
+        for connection in list(self._connections):
+            connection.abort()
         for lane in self.lanes:
             lane.close()
         self.context.log.flush()
