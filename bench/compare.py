@@ -32,11 +32,11 @@ def say(text: str) -> None:
 
 def too_trusting(peer: Peer, ground: Ground) -> str | None:
     """A peer that believes any certificate does less work than the others; here it gives itself away."""
-    for stranger in STRANGERS:
+    for stranger, badness in STRANGERS.items():
         try:
             with started(peer, stranger, ground) as run:
                 if proc.get(run.base + "1k")[0] == 200:
-                    return f"it believes a certificate of an {stranger.replace('_', ' ')}"
+                    return f"it believes a certificate {badness}"
         except proc.StartError as error:
             return str(error)
     return None

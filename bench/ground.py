@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 SIZES = {"1k": 531, "1m": 1_000_000, "100m": 100_000_000}  # bytes of each answer, by its path
-STRANGERS = ("unknown_ca", "wrong_name")  # TLS upstreams whose certificates are good for nobody
+STRANGERS = {"unknown_ca": "of an unknown CA", "wrong_name": "for another name"}  # and their bad certificates
 UPSTREAMS = ("http", "https", *STRANGERS)
 TOKEN_LIFE = 30 * 24 * 3600  # seconds: no refresh while we measure
 
