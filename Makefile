@@ -1,5 +1,6 @@
 # make demo   everything embedded, nothing to set up      make test   what the tests need, and all tests
-# make check  formatting, lint, types, shape               make bench  the peers side by side (needs nginx, wrk)
+# make check  formatting, lint, types, shape               make bench  the peers side by side (needs nginx, wrk;
+#                                                           make bench-peers brings more of them)
 
 PYTHON ?= python3
 VENV := .venv
