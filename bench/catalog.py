@@ -1,26 +1,26 @@
 """The proxies side by side. A new one is one entry in PEERS, and a file in `peers/` if it needs one.
 
-In a command or a configuration these are filled in: @port @admin_port @folder @config @peers @python
-@token @token_endpoint @secret_file @ca @scheme @upstream_port @route_tls
+In a command or a configuration these are filled in: @port @admin_port @folder @config @peers @installed
+@built @python @token @token_endpoint @secret_file @ca @scheme @upstream_port; a line that ends in `#TLS` is
+left out when the upstream speaks plain HTTP.
 """
 
 from __future__ import annotations
 
-import contextlib
+import re
+import shutil
+import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import proc
-from ground import HERE, Ground, fill, free_ports
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from ground import HERE, fill
 
 PEERS_FOLDER = HERE / "peers"
-REQUEST = "http://127.0.0.1:@port/api/1k"  # what every peer is asked; the upstream knows it as /1k
+INSTALLED = HERE.parent / ".bench"  # what `make bench-peers` brings
+READY = "http://127.0.0.1:@port/api/1k"  # as what every peer is asked; the upstream knows it as /1k
+FIXED = {"peers": PEERS_FOLDER, "installed": INSTALLED, "python": sys.executable}
+FETCH = "make bench-peers"
 
 
 @dataclass(frozen=True)
@@ -28,75 +28,113 @@ class Peer:
     name: str
     command: tuple[str, ...]
     config: str | None = None  # a file in peers/
-    ready: str = REQUEST  # ready = the first 200 from here
-    needs: str | None = None  # a Debian package whose command has the same name
+    ready: str = READY  # ready = the first 200 from here
+    needs: tuple[tuple[str, str], ...] = ()  # commands or files, each with how to get it
+    build: tuple[str, ...] = ()  # a command that makes @built
+    version: tuple[str, ...] = ()  # a command that prints it
 
 
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("nginx", ("nginx", "-e", "stderr", "-c", "@config"), "nginx.conf", needs="nginx"),
+        Peer(
+            "nginx",
+            ("nginx", "-e", "stderr", "-c", "@config"),
+            config="nginx.conf",
+            needs=(("nginx", "apt-get install nginx"),),
+            version=("nginx", "-v"),
+        ),
+        Peer(
+            "haproxy",
+            ("haproxy", "-db", "-f", "@config"),
+            config="haproxy.cfg",
+            needs=(("haproxy", "apt-get install haproxy"),),
+            version=("haproxy", "-v"),
+        ),
+        Peer(
+            "envoy",
+            (
+                *("@installed/envoy/bin/envoy", "-c", "@config", "--concurrency", "1"),
+                *("--use-dynamic-base-id", "--log-level", "error"),
+            ),
+            config="envoy.yaml",
+            needs=(("@installed/envoy/bin/envoy", FETCH),),
+            version=("@installed/envoy/bin/envoy", "--version"),
+        ),
+        Peer(
+            "caddy",
+            (
+                *("env", "XDG_DATA_HOME=@folder", "XDG_CONFIG_HOME=@folder"),
+                *("@installed/caddy/bin/caddy", "run", "--adapter", "caddyfile", "--config", "@config"),
+            ),
+            config="Caddyfile",
+            needs=(("@installed/caddy/bin/caddy", FETCH),),
+            version=("@installed/caddy/bin/caddy", "version"),
+        ),
+        Peer(
+            "go",
+            ("@built", "@port", "@scheme://localhost:@upstream_port", "@ca", "@token"),
+            needs=(("go", "apt-get install golang-go"),),
+            build=("go", "build", "-o", "@built", "@peers/reverse_proxy.go"),
+            version=("go", "version"),
+        ),
+        Peer(
+            "node",
+            (
+                *("node", "@peers/http_proxy.mjs", "@installed/node"),
+                *("@port", "@scheme://localhost:@upstream_port", "@ca", "@token"),
+            ),
+            needs=(
+                ("node", "apt-get install nodejs npm"),
+                ("@installed/node/node_modules/http-proxy", FETCH),
+            ),
+            version=("node", "--version"),
+        ),
+        Peer(
+            "mitmproxy",
+            (
+                *("@installed/mitmproxy/bin/mitmdump", "-q", "-s", "@peers/mitmproxy_addon.py"),
+                *("--mode", "reverse:@scheme://localhost:@upstream_port"),
+                *("--listen-host", "127.0.0.1", "--listen-port", "@port"),
+                *("--set", "confdir=@folder", "--set", "token=@token"),
+                *("--set", "ssl_verify_upstream_trusted_ca=@ca", "--set", "connection_strategy=lazy"),
+                *("--set", "stream_large_bodies=64k"),  # the others do not hold a whole answer either
+            ),
+            needs=(("@installed/mitmproxy/bin/mitmdump", FETCH),),
+            version=("@installed/mitmproxy/bin/mitmdump", "--version"),
+        ),
         Peer(
             "aiohttp",
             (
-                "@python",
-                "@peers/plain_aiohttp.py",
-                "@port",
-                "@scheme://localhost:@upstream_port",
-                "@ca",
-                "@token",
+                *("@python", "@peers/plain_aiohttp.py"),
+                *("@port", "@scheme://localhost:@upstream_port", "@ca", "@token"),
             ),
+            version=("@python", "-c", "import aiohttp; print(aiohttp.__version__)"),
         ),
         Peer(
             "token-proxy",
             ("@python", "-m", "proxy", "run", "-c", "@config"),
-            "token-proxy.toml",
+            config="token-proxy.toml",
             ready="http://127.0.0.1:@admin_port/healthz",
         ),
     )
 }
 
 
-@dataclass(frozen=True)
-class Started:
-    pid: int
-    url: str
-    ready_seconds: float
+def lacking(peer: Peer) -> str | None:
+    """How to get the first thing that the peer needs and the machine does not have."""
+    for what, remedy in peer.needs:
+        place = fill(what, FIXED)
+        if not (shutil.which(place) or Path(place).is_dir()):
+            return remedy
+    return None
 
 
-@contextlib.contextmanager
-def started(peer: Peer, scheme: str, ground: Ground) -> Iterator[Started]:
-    """The peer runs, and has answered, until the block ends."""
-    folder = ground.folder / f"{peer.name}-{scheme}"
-    folder.mkdir()
-    values = _values(peer, scheme, ground, folder)
-    if peer.config:
-        text = (PEERS_FOLDER / peer.config).read_text()
-        Path(str(values["config"])).write_text(fill(text, values))
-    command = [fill(part, values) for part in peer.command]
-    began = time.monotonic()
-    with proc.running(command, folder, ground.proxy_cpu) as process:
-        proc.wait_ready(process, fill(peer.ready, values), folder)
-        yield Started(process.pid, fill(REQUEST, values), time.monotonic() - began)
-
-
-def _values(peer: Peer, scheme: str, ground: Ground, folder: Path) -> dict[str, object]:
-    port, admin_port = free_ports(2)
-    secret_file = folder / "secret"
-    secret_file.write_text("bench-secret\n")
-    secret_file.chmod(0o600)
-    return {
-        "port": port,
-        "admin_port": admin_port,
-        "folder": folder,
-        "config": folder / (peer.config or "none"),
-        "peers": PEERS_FOLDER,
-        "python": sys.executable,
-        "token": ground.token,
-        "token_endpoint": ground.token_endpoint,
-        "secret_file": secret_file,
-        "ca": ground.ca,
-        "scheme": scheme,
-        "upstream_port": ground.upstream_ports[scheme],
-        "route_tls": f'tls = {{ ca = "{ground.ca}" }}' if scheme == "https" else "",
-    }
+def version(peer: Peer) -> str:
+    """What the peer's program calls itself; for a reader of the table, so a doubt is not a failure."""
+    if not peer.version:
+        return "this checkout"
+    command = [fill(part, FIXED) for part in peer.version]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"\d+\.\d+(\.\d+)*", ran.stdout + ran.stderr)
+    return found.group() if found else "?"

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 HERE = Path(__file__).parent
-ANSWER_BYTES = 531
+SIZES = {"1k": 531, "1m": 1_000_000, "100m": 100_000_000}  # bytes of each answer, by its path
+STRANGERS = {"unknown_ca": "of an unknown CA", "wrong_name": "for another name"}  # and their bad certificates
+UPSTREAMS = ("http", "https", *STRANGERS)
 TOKEN_LIFE = 30 * 24 * 3600  # seconds: no refresh while we measure
 
 
 class AtTemplate(Template):
-    """`@name` is filled in; `$name` stays, because configuration files use it themselves."""
+    """`@name` is filled in, `@@` is an at sign; `$name` stays, as configuration files use it themselves."""
 
     delimiter = "@"
 
@@ -36,7 +38,7 @@ class Ground:
     ca: Path
     token: str
     token_endpoint: str
-    upstream_ports: Mapping[str, int]  # by scheme
+    ports: Mapping[str, int]  # of the UPSTREAMS
     load_cpu: int | None
     proxy_cpu: int | None
 
@@ -58,44 +60,50 @@ def answer() -> str:
     """The API's small JSON answer."""
     items = [{"id": n, "name": f"item {n}", "active": True} for n in range(1, 12)]
     text = json.dumps({"items": items, "note": ""})
-    return json.dumps({"items": items, "note": "x" * (ANSWER_BYTES - len(text))})
+    return json.dumps({"items": items, "note": "x" * (SIZES["1k"] - len(text))})
 
 
 @contextlib.contextmanager
 def prepared(folder: Path, load_cpu: int | None, proxy_cpu: int | None) -> Iterator[Ground]:
     """Upstream and authorization server run until the block ends."""
     token = secrets.token_urlsafe(32)
-    plain_port, tls_port = free_ports(2)
+    ports = dict(zip(UPSTREAMS, free_ports(len(UPSTREAMS)), strict=True))
     ca = folder / "ca.pem"
     home = folder / "upstream"
     home.mkdir()
     _write_certificates(ca, home)
-    values = {
-        "folder": home,
-        "plain_port": plain_port,
-        "tls_port": tls_port,
-        "certificate": home / "certificate.pem",
-        "key": home / "key.pem",
-        "token": token,
-        "answer": answer(),
-    }
+    _write_files(home / "files")
+    values = {"folder": home, "token": token, "answer": answer()}
+    values |= {f"{name}_port": port for name, port in ports.items()}
     config = home / "nginx.conf"
     config.write_text(fill((HERE / "upstream.conf").read_text(), values))
     command = ["nginx", "-e", "stderr", "-c", str(config)]
     with proc.running(command, home, load_cpu) as upstream, _authorization_server(token) as token_endpoint:
         # 401 is its readiness: it runs, and refuses who brings no token.
-        proc.wait_ready(upstream, f"http://127.0.0.1:{plain_port}/1k", home, status=401)
-        ports = {"http": plain_port, "https": tls_port}
+        proc.wait_ready(upstream, f"http://127.0.0.1:{ports['http']}/1k", home, status=401)
         yield Ground(folder, ca, token, token_endpoint, ports, load_cpu, proxy_cpu)
+
+
+def _write_files(folder: Path) -> None:
+    """Zeros, as holes: they take no room on the disk, and after the first reading they come from memory."""
+    folder.mkdir()
+    for name in ("1m", "100m"):
+        with (folder / name).open("wb") as file:
+            file.truncate(SIZES[name])
 
 
 def _write_certificates(ca_file: Path, home: Path) -> None:
     ca = trustme.CA()
     ca.cert_pem.write_to_path(str(ca_file))
-    issued = ca.issue_cert("localhost", "127.0.0.1")
-    for blob in issued.cert_chain_pems:
-        blob.write_to_path(str(home / "certificate.pem"), append=True)
-    issued.private_key_pem.write_to_path(str(home / "key.pem"))
+    issued = {
+        "https": ca.issue_cert("localhost", "127.0.0.1"),
+        "unknown_ca": trustme.CA().issue_cert("localhost", "127.0.0.1"),
+        "wrong_name": ca.issue_cert("elsewhere.example"),
+    }
+    for name, certificate in issued.items():
+        for blob in certificate.cert_chain_pems:
+            blob.write_to_path(str(home / f"{name}.pem"), append=True)
+        certificate.private_key_pem.write_to_path(str(home / f"{name}.key"))
 
 
 @contextlib.contextmanager

@@ -1,62 +1,51 @@
-"""One load run: wrk, one thread, 32 keep-alive connections."""
+"""As many requests as pass: wrk, one thread, some keep-alive connections; what counts is what they cost."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import proc
+from rows import MeasureError, Sample
 
-CONNECTIONS = 32
+PATIENCE = 30  # seconds that an answer may take: 100 MB through a slow proxy, too
 ERROR_KINDS = ("bad_status", "connect", "read", "write", "timeout")
 REPORT = Path(__file__).with_name("report.lua")
+MB = 1e6
 
 
-class LoadError(Exception):
-    """wrk could not do its work."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    requests: int
-    cpu_seconds: float
-    per_cpu_second: float
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    errors: dict[str, int]  # kind -> how many; only those that happened
-
-
-def run(url: str, pid: int, seconds: int) -> Sample:
+def run(url: str, pid: int, seconds: int, *, connections: int, size: int) -> Sample:
     """Load `url` and count the processor time that the family of `pid` uses meanwhile."""
     before = proc.cpu_seconds(pid)
-    wrk = subprocess.run(
-        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(REPORT), url],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={PATIENCE}s", "-s", str(REPORT)]
+    wrk = subprocess.run(["wrk", *options, url], capture_output=True, text=True, check=False)
     used = proc.cpu_seconds(pid) - before
     reports = [line for line in wrk.stdout.splitlines() if line.startswith("REPORT ")]
     if not reports:
-        raise LoadError(f"wrk ended with {wrk.returncode}: {(wrk.stderr or wrk.stdout).strip()}")
-    sample = _sample(json.loads(reports[0].removeprefix("REPORT ")), used)
-    if not sample.requests:
-        raise LoadError(f"no request was answered: {sample.errors}")
-    return sample
+        raise MeasureError(f"wrk ended with {wrk.returncode}: {(wrk.stderr or wrk.stdout).strip()}")
+    report = json.loads(reports[0].removeprefix("REPORT "))
+    if not report["bytes"]:
+        raise MeasureError("nothing was answered")
+    return Sample(_figures(report, used), _errors(report, size))
 
 
-def _sample(report: dict[str, Any], used: float) -> Sample:
-    requests = report["requests"]
-    return Sample(
-        requests=requests,
-        cpu_seconds=used,
-        per_cpu_second=requests / used if used else 0.0,
-        per_second=requests / report["seconds"],
-        p50_ms=report["p50_ms"],
-        p99_ms=report["p99_ms"],
-        errors={kind: report[kind] for kind in ERROR_KINDS if report[kind]},
-    )
+def _figures(report: dict[str, Any], used: float) -> dict[str, float]:
+    requests, megabytes, seconds = report["requests"], report["bytes"] / MB, report["seconds"]
+    return {
+        "requests": requests,
+        "cpu_seconds": used,
+        "per_cpu_second": requests / used if used else 0.0,
+        "per_second": requests / seconds,
+        "mb_per_cpu_second": megabytes / used if used else 0.0,
+        "mb_per_second": megabytes / seconds,
+        "p50_ms": report["p50_ms"],
+        "p99_ms": report["p99_ms"],
+    }
+
+
+def _errors(report: dict[str, Any], size: int) -> dict[str, int]:
+    errors = {kind: report[kind] for kind in ERROR_KINDS if report[kind]}
+    missing = report["requests"] * size - report["bytes"]
+    return errors | ({"short": -(-missing // size)} if missing > 0 else {})

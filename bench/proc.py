@@ -89,27 +89,30 @@ def resident_mib(pid: int) -> float:
     return kib / 1024
 
 
-def get(url: str) -> tuple[int | None, bytes]:
-    """Status and body of one GET; no status while nobody answers."""
+def get(url: str, token: str | None = None) -> tuple[int | None, int]:
+    """Status and length of the answer to one GET; no status while nobody answers."""
     parts = urlsplit(url)
     connection = HTTPConnection(parts.hostname or "", parts.port, timeout=5)
     try:
-        connection.request("GET", parts.path)
+        connection.request("GET", parts.path, headers={"Authorization": f"Bearer {token}"} if token else {})
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        length = 0
+        while piece := answer.read(1 << 20):
+            length += len(piece)
     except (OSError, HTTPException):
-        return None, b""
+        return None, 0
     finally:
         connection.close()
+    return answer.status, length
 
 
-def wait_ready(process: subprocess.Popen[bytes], url: str, folder: Path, *, status: int = 200) -> None:
-    """Return as soon as `url` answers with `status`."""
+def wait_ready(process: subprocess.Popen[bytes], url: str, folder: Path, *, status: int | None = 200) -> None:
+    """Return as soon as `url` answers with `status`; None: with any."""
     deadline = time.monotonic() + START_PATIENCE
     seen = None
     while time.monotonic() < deadline and process.poll() is None:
         seen = get(url)[0]
-        if seen == status:
+        if seen is not None and status in (seen, None):
             return
         time.sleep(0.002)
     what = f"ended with {process.returncode}" if process.poll() is not None else f"not ready (status {seen})"

@@ -1,13 +1,12 @@
-"""The peers side by side (`python bench/run.py --help`): a Markdown table on stdout, progress on stderr.
+"""The peers side by side (`python bench/run.py --help`): Markdown tables on stdout, progress on stderr.
 
-Requests per CPU-second of a proxy's own processes is the figure to compare: it holds still when the load
+What a CPU-second of a proxy's own processes brings is the figure to compare: it holds still when the load
 generator, not the proxy, is the bottleneck. Ratios within one run count; absolutes do not.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -16,44 +15,66 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import load
-import proc
+import catalog
+import idle
+import picture
 import table
-from catalog import PEERS, Peer, Started, started
-from ground import ANSWER_BYTES, Ground, prepared
+from catalog import PEERS, Peer
+from compare import Effort, compared, say, too_trusting
+from ground import prepared
+from rows import Row
+from scenarios import SCENARIOS
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+TOOLS = {"wrk": "wrk", "taskset": "util-linux", "nginx": "nginx"}  # command -> package; nginx is the upstream
+PICTURED = "small"
 
-SETTLE = 1.0  # seconds between the last start and reading the memory at rest
-WARM_UP = 1  # seconds of load that fill the pools and are not counted
+Results = dict[str, list[Row]]
 
 
 def main() -> int:
     options = _options()
-    missing = _missing(options.peers)
+    peers = _present(options.peers)
+    missing = _missing(peers)
     if missing:
-        print(f"bench: {missing}", file=sys.stderr)
+        say(f"bench: {missing}")
         return 2
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    rows: list[table.Row] = []
-    load_cpu, proxy_cpu = _cpus()
+    idle.raise_file_limit()
+    began = time.monotonic()
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="bench-") as folder,
-            prepared(Path(folder), load_cpu, proxy_cpu) as ground,
-        ):
-            for scheme in options.schemes:
-                rows += compare(options, scheme, ground)
+        results, faults = _run(options, peers)
     except KeyboardInterrupt:
         return 130
-    _publish(options, rows)
-    return 0 if all(row.good for row in rows) else 1
+    versions = {peer.name: catalog.version(peer) for peer in peers}
+    print(_foot(options, versions, faults, time.monotonic() - began))
+    if options.json:
+        options.json.write_text(json.dumps(_raw(options, versions, results), indent=2) + "\n")
+    if options.svg and PICTURED in results:
+        title = "Requests per second of one CPU core: small answers, upstream by TLS"
+        options.svg.write_text(picture.svg(results[PICTURED], SCENARIOS[PICTURED].figure, title))
+    return 0 if not faults and all(row.good for rows in results.values() for row in rows) else 1
+
+
+def _run(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[Results, dict[str, str]]:
+    """The tables are printed as they come."""
+    results: Results = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        prepared(Path(folder), *_cpus()) as ground,
+    ):
+        say("does every peer refuse a certificate that it must not believe?")
+        faults = {peer.name: fault for peer in peers if (fault := too_trusting(peer, ground))}
+        strict = [peer for peer in peers if peer.name not in faults]
+        for name in options.scenarios:
+            scenario = SCENARIOS[name]
+            results[name] = compared(scenario, strict, Effort(options.rounds, options.seconds), ground)
+            print(f"**{name}**: {scenario.story}\n\n{table.markdown(scenario, results[name])}\n", flush=True)
+    return results, faults
 
 
 def _interrupt(*_: object) -> None:
@@ -64,35 +85,53 @@ def _interrupt(*_: object) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="The proxies side by side, as a Markdown table.")
-    parser.add_argument("--quick", action="store_true", help="2 rounds of 1 s: does it work?")
-    parser.add_argument("--seconds", type=int, help="length of one load run (default 4)")
+    parser = argparse.ArgumentParser(description="The proxies side by side, as Markdown tables.")
+    parser.add_argument("--quick", action="store_true", help="1 round of 1 s: does it work?")
+    parser.add_argument("--seconds", type=int, help="length of one run (default 1)")
     parser.add_argument("--rounds", type=int, help="runs of each proxy, interleaved (default 5)")
     parser.add_argument("--only", default=",".join(PEERS), help=f"some of {','.join(PEERS)}")
-    parser.add_argument("--plain", action="store_true", help="measure a plain-HTTP upstream as well")
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS), help=f"some of {','.join(SCENARIOS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures there")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help=f"draw the scenario {PICTURED} there")
     options = parser.parse_args()
-    names = [name for name in options.only.replace(",", " ").split() if name]
-    unknown = [name for name in names if name not in PEERS]
-    if unknown or not names:
-        parser.error(f"--only: {', '.join(unknown) or 'nothing'} is none of {', '.join(PEERS)}")
-    options.peers = [PEERS[name] for name in names]
-    options.schemes = ["https", "http"] if options.plain else ["https"]
-    options.seconds = options.seconds or (1 if options.quick else 4)
-    options.rounds = options.rounds or (2 if options.quick else 5)
+    options.peers = [PEERS[name] for name in _names(parser, "--only", options.only, PEERS)]
+    options.scenarios = _names(parser, "--scenarios", options.scenarios, SCENARIOS)
+    options.seconds = options.seconds or 1
+    options.rounds = options.rounds or (1 if options.quick else 5)
     if options.seconds < 1 or options.rounds < 1:
         parser.error("--seconds and --rounds are 1 or more")
     return options
 
 
+def _names(
+    parser: argparse.ArgumentParser, option: str, given: str, known: Mapping[str, object]
+) -> list[str]:
+    names = given.replace(",", " ").split()
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        parser.error(f"{option}: {', '.join(unknown) or 'nothing'} is none of {', '.join(known)}")
+    return list(dict.fromkeys(names))
+
+
+def _present(peers: Sequence[Peer]) -> list[Peer]:
+    """Those that this machine has; the others are named, and no more is made of it."""
+    present = []
+    for peer in peers:
+        if remedy := catalog.lacking(peer):
+            say(f"bench: without {peer.name}, which this machine does not have: {remedy}")
+        else:
+            present.append(peer)
+    return present
+
+
 def _missing(peers: Sequence[Peer]) -> str | None:
-    """One line that says what to install, if something is missing."""
+    """One line that says what to do, if the bench itself cannot work."""
     if not sys.platform.startswith("linux"):
         return "this needs Linux: it reads /proc"
-    needed = {"wrk": "wrk", "taskset": "util-linux", "nginx": "nginx"}  # nginx is the upstream, too
-    needed |= {peer.needs: peer.needs for peer in peers if peer.needs}
-    packages = [package for command, package in needed.items() if not shutil.which(command)]
-    return f"please install: {' '.join(packages)}" if packages else None
+    packages = [package for command, package in TOOLS.items() if not shutil.which(command)]
+    if packages:
+        return f"please install: {' '.join(packages)}"
+    return None if peers else "none of these peers is here"
 
 
 def _cpus() -> tuple[int | None, int | None]:
@@ -100,78 +139,30 @@ def _cpus() -> tuple[int | None, int | None]:
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
         return None, None
-    os.sched_setaffinity(0, {usable[0]})  # ourselves, and wrk, which we start
+    os.sched_setaffinity(0, {usable[0]})  # ourselves, and the load generators, which we start
     return usable[0], usable[-1]
 
 
-def compare(options: argparse.Namespace, scheme: str, ground: Ground) -> list[table.Row]:
-    """All peers, started together and loaded in turn."""
-    rows = [table.Row(peer.name, scheme) for peer in options.peers]
-    with contextlib.ExitStack() as until_end:
-        runs: dict[str, Started] = {}
-        for peer, row in zip(options.peers, rows, strict=True):
-            _say(f"{peer.name}: starting")
-            try:
-                runs[peer.name] = until_end.enter_context(started(peer, scheme, ground))
-                row.ready_seconds = runs[peer.name].ready_seconds
-            except proc.StartError as error:
-                row.fault = str(error)
-        time.sleep(SETTLE)
-        able = [row for row in rows if row.peer in runs]
-        for row in able:
-            row.rest_mib = proc.resident_mib(runs[row.peer].pid)
-        for row in able:
-            row.fault = prove(runs[row.peer].url) or warm_up(runs[row.peer])
-        for number in range(options.rounds):
-            for row in able:
-                if not row.fault:
-                    measure(row, runs[row.peer], options.seconds, number)
-        for row in able:
-            row.loaded_mib = proc.resident_mib(runs[row.peer].pid)
-    return rows
-
-
-def prove(url: str) -> str | None:
-    """One request must get the API's whole answer, which it gives to nobody without the token."""
-    status, body = proc.get(url)
-    if status == 200 and len(body) == ANSWER_BYTES:
-        return None
-    return f"GET gave {status} with {len(body)} bytes"
-
-
-def warm_up(run: Started) -> str | None:
-    try:
-        load.run(run.url, run.pid, WARM_UP)
-    except load.LoadError as error:
-        return str(error)
-    return None
-
-
-def measure(row: table.Row, run: Started, seconds: int, number: int) -> None:
-    try:
-        sample = load.run(run.url, run.pid, seconds)
-    except load.LoadError as error:
-        row.fault = str(error)
-        return
-    row.samples.append(sample)
-    _say(f"{row.peer}: round {number + 1}: {sample.per_cpu_second:,.0f} per CPU-second {sample.errors or ''}")
-
-
-def _publish(options: argparse.Namespace, rows: Sequence[table.Row]) -> None:
-    print(table.markdown(rows))
-    print(
-        f"\n{options.rounds} interleaved rounds of {options.seconds} s, {load.CONNECTIONS} keep-alive "
-        f"connections, {ANSWER_BYTES}-byte answers; medians; ratios of requests per CPU-second."
+def _foot(options: argparse.Namespace, versions: dict[str, str], faults: dict[str, str], took: float) -> str:
+    effort = (
+        f"{options.rounds} interleaved rounds of {options.seconds} s (memory: 2 at most); medians; "
+        f"ratios of the first column's figures within each round; {took:.0f} s in all."
     )
-    if options.json:
-        machine = {"cpus": os.cpu_count(), "system": platform.platform(), "python": sys.version}
-        settings = {"rounds": options.rounds, "seconds": options.seconds, "connections": load.CONNECTIONS}
-        report = {"machine": machine, "settings": settings, "rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    lines = [
+        effort,
+        "Peers: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        *(f"Left out: {name}: {fault}." for name, fault in faults.items()),
+    ]
+    return "\n".join(lines)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _raw(options: argparse.Namespace, versions: dict[str, str], results: Results) -> dict[str, object]:
+    return {
+        "machine": {"cpus": os.cpu_count(), "system": platform.platform(), "python": sys.version},
+        "settings": {"rounds": options.rounds, "seconds": options.seconds},
+        "peers": versions,
+        "scenarios": {name: [asdict(row) for row in rows] for name, rows in results.items()},
+    }
 
 
 if __name__ == "__main__":

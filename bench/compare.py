@@ -1,0 +1,118 @@
+"""One scenario, all peers: started, proved to do the work, and measured in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import proc
+import scenarios
+from catalog import Peer
+from ground import SIZES, STRANGERS, Ground
+from rows import MeasureError, Row
+from scenarios import Scenario
+from start import Started, direct, started
+
+WARM_UP = 1  # seconds that fill the pools and are not counted
+DIRECT = "direct"
+
+
+@dataclass(frozen=True)
+class Effort:
+    rounds: int
+    seconds: int
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def too_trusting(peer: Peer, ground: Ground) -> str | None:
+    """A peer that believes any certificate does less work than the others; here it gives itself away."""
+    for stranger, badness in STRANGERS.items():
+        try:
+            with started(peer, stranger, ground) as run:
+                if proc.get(run.base + "1k")[0] == 200:
+                    return f"it believes a certificate {badness}"
+        except proc.StartError as error:
+            return str(error)
+    return None
+
+
+def compared(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground: Ground) -> list[Row]:
+    if scenario.most_rounds:
+        effort = Effort(min(effort.rounds, scenario.most_rounds), effort.seconds)
+    return (_alone if scenario.alone else _together)(scenario, peers, effort, ground)
+
+
+def _together(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground: Ground) -> list[Row]:
+    """All run at the same time, and are loaded in turn."""
+    rows = [Row(peer.name) for peer in peers]
+    with contextlib.ExitStack() as until_end:
+        runs: dict[str, Started] = {}
+        for peer, row in zip(peers, rows, strict=True):
+            try:
+                runs[peer.name] = until_end.enter_context(started(peer, scenario.upstream, ground))
+            except proc.StartError as error:
+                row.fault = str(error)
+        if scenario.direct:
+            runs[DIRECT] = direct(ground)
+            rows.insert(0, Row(DIRECT))
+        time.sleep(scenarios.SETTLE)
+        for row in rows:
+            row.fault = row.fault or _prove(scenario, runs[row.peer]) or _warm_up(scenario, runs[row.peer])
+        for number in range(effort.rounds):
+            for row in rows:
+                if not row.fault:
+                    _measure(scenario, row, runs[row.peer], effort.seconds, number)
+    if scenario.direct:
+        scenarios.added(rows)
+    return rows
+
+
+def _alone(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground: Ground) -> list[Row]:
+    """Each is started for each sample, and nothing of it is left when the next one's turn comes."""
+    rows = [Row(peer.name) for peer in peers]
+    for number in range(effort.rounds):
+        for peer, row in zip(peers, rows, strict=True):
+            if row.fault:
+                continue
+            try:
+                with started(peer, scenario.upstream, ground) as run:
+                    row.fault = _prove(scenario, run)
+                    if not row.fault:
+                        _measure(scenario, row, run, effort.seconds, number)
+            except proc.StartError as error:
+                row.fault = str(error)
+    return rows
+
+
+def _prove(scenario: Scenario, run: Started) -> str | None:
+    """One request must get the API's whole answer, which it gives to nobody without the token."""
+    status, length = proc.get(run.base + scenario.path, run.token)
+    if status == 200 and length == SIZES[scenario.path]:
+        return None
+    return f"GET gave {status} with {length} bytes"
+
+
+def _warm_up(scenario: Scenario, run: Started) -> str | None:
+    try:
+        scenario.measure(scenario, run, WARM_UP)
+    except MeasureError as error:
+        return str(error)
+    return None
+
+
+def _measure(scenario: Scenario, row: Row, run: Started, seconds: int, number: int) -> None:
+    try:
+        sample = scenario.measure(scenario, run, seconds)
+    except MeasureError as error:
+        row.fault = str(error)
+        return
+    row.samples.append(sample)
+    column = scenario.columns[0]
+    figure = sample.figures.get(column.figure) or sample.figures.get("p50_ms", 0)
+    say(f"{scenario.name}: round {number + 1}: {row.peer}: {figure:,.2f} {sample.errors or ''}")
