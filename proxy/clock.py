@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -34,12 +35,8 @@ class SystemClock:
 
     def __init__(self) -> None:
         self.boot_id = _read_boot_id()
-
-    def wall(self) -> float:
-        return time.time()
-
-    def boot(self) -> float:
-        return time.clock_gettime(_BOOT_CLOCK)
+        self.wall = time.time
+        self.boot = partial(time.clock_gettime, _BOOT_CLOCK)  # each request asks
 
 
 def _read_boot_id() -> str:

@@ -31,26 +31,26 @@ class RouteTable(Generic[R]):
     """As quick with a thousand routes as with one: a look-up for each length that a prefix has."""
 
     def __init__(self, routes: Iterable[R]) -> None:
-        self._hosts: dict[str, dict[bytes, R]] = {}
+        hosts: dict[str, dict[bytes, R]] = {"": {}}
         for route in routes:
-            self._hosts.setdefault(route.host, {})[route.prefix] = route
-        self._lengths = {
-            host: sorted({len(prefix) for prefix in routes}, reverse=True)
-            for host, routes in self._hosts.items()
-        }
+            hosts.setdefault(route.host, {})[route.prefix] = route
+        steps = {host: _steps(by_prefix) for host, by_prefix in hosts.items()}
+        self._anywhere = steps.pop("")
+        self._hosts = {host: own + self._anywhere for host, own in steps.items()}
 
     def match(self, host: str, path: bytes) -> R | None:
         """The route for a request to `host` (lower case, no port) with the target `path` (query and all)."""
-        found = self._match(host, path) if host in self._hosts else None
-        return found if found is not None or not host else self._match("", path)
-
-    def _match(self, host: str, path: bytes) -> R | None:
-        routes = self._hosts.get(host, {})
-        for length in self._lengths.get(host, ()):
+        for length, routes in self._hosts.get(host, self._anywhere):
             route = routes.get(path[:length])
             if route is not None and path[length : length + 1] in BORDERS:
                 return route
         return None
+
+
+def _steps(by_prefix: dict[bytes, R]) -> list[tuple[int, dict[bytes, R]]]:
+    """What to look up, in this order: the prefixes of each length."""
+    lengths = sorted({len(prefix) for prefix in by_prefix}, reverse=True)
+    return [(length, {p: route for p, route in by_prefix.items() if len(p) == length}) for length in lengths]
 
 
 def is_prefix(prefix: bytes, path: bytes) -> bool:

@@ -57,11 +57,6 @@ def _same_address(host: str, local_address: str) -> bool:
         return False  # a name, or a unix socket
 
 
-def check_method(request: RequestHead) -> None:
-    if request.method in REFUSED_METHODS:
-        raise Refusal(answer.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
-
-
 def check_not_from_page(request: RequestHead, authority: str | None) -> None:
     """`authority` is the one that the request names: a page of that origin would be our own."""
     index = request.fields.index

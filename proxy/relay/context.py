@@ -9,7 +9,7 @@ from proxy.logs import RequestLog
 from proxy.metrics import Metrics
 from proxy.relay import admission
 from proxy.relay.admission import Hosts
-from proxy.relay.answer import HOST_REFUSED, NO_ROUTE, Refusal
+from proxy.relay.answer import HOST_REFUSED, METHOD_REFUSED, NO_ROUTE, Refusal
 from proxy.relay.lane import Lane
 from proxy.relay.message import HeadLimits, RequestHead
 from proxy.relay.target import read_target
@@ -37,7 +37,8 @@ class RelayContext:
 
         Raises Refusal, by the first rule of the contract that it breaks; AboutUs.
         """
-        admission.check_method(request)
+        if request.method in admission.REFUSED_METHODS:
+            raise Refusal(METHOD_REFUSED, "TRACE and CONNECT are not relayed")
         path, absolute = read_target(request.target)
         if absolute is not None:
             request.authority = absolute.decode("latin-1")

@@ -99,8 +99,8 @@ class Exchange:
             return
         self._path = upstream_path(lane.base, lane.prefix, path, strip=lane.strip)
         served = context.tokens.ready(account)
-        upstream = None if served is None else lane.pool(account).take()
-        if served is not None and upstream is not None:
+        upstream = served and (lane.fixed_pool or lane.pool(account)).take()
+        if served and upstream:
             self._send(lane, served, upstream)
         else:
             self._work = tasks.spawn(self._prepare(lane, account), "prepare a request")
@@ -220,8 +220,9 @@ class Exchange:
         if self._head:
             data, self._head = self._head + data, b""
         if data:
-            self._caller.write(data)
-            if self._caller.is_full and self._upstream is not None:
+            caller = self._caller
+            caller.write(data)
+            if caller.is_full and self._upstream is not None:
                 self._upstream.pause()
 
     def answer_end(self, payload: bytes, body: Body) -> None:
@@ -233,7 +234,8 @@ class Exchange:
         else:
             self._bytes_out += len(payload)
             self._caller.write(self._head + payload)
-        self._end("")
+        self._finish("")
+        self._caller.exchange_done(close=self._closes, unread=self._upload.arriving)
 
     def caller_drained(self) -> None:
         """The caller takes more again."""
@@ -359,9 +361,8 @@ class Exchange:
     # -- the end
 
     def _end(self, error: str) -> None:
-        closes, unread = self._closes, self._upload.arriving
         self._finish(error)
-        self._caller.exchange_done(close=closes, unread=unread)
+        self._caller.exchange_done(close=self._closes, unread=self._upload.arriving)
 
     def _finish(self, error: str) -> None:
         """Count, log, and let go of everything."""

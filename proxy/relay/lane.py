@@ -51,11 +51,11 @@ class Lane:
         self._pool_size = limits.pool
         self._pools = _Pools(maxsize=POOLS)
         self.fixed: Account | None = None  # whose token everybody's requests get
-        self._fixed_pool: Pool | None = None
+        self.fixed_pool: Pool | None = None  # on which they go
         self._header = b""
         if isinstance(route.account, str):
             self.fixed = tokens.account(route.credential, route.account)
-            self._fixed_pool = Pool(limits.pool)
+            self.fixed_pool = Pool(limits.pool)
         else:
             self._header = route.account.header.lower().encode("ascii")
         self.tally = metrics.requests.of(route.name)
@@ -78,16 +78,16 @@ class Lane:
 
     def pool(self, account: Account) -> Pool:
         """The connections on which only this account's requests go."""
-        return self._fixed_pool or self._pool_of(account.key.account)
-
-    def _pool_of(self, name: str) -> Pool:
+        if self.fixed_pool is not None:
+            return self.fixed_pool
+        name = account.key.account
         pool = self._pools.get(name)
         if pool is None:
             pool = self._pools[name] = Pool(self._pool_size)
         return pool
 
     def _each_pool(self) -> list[Pool]:
-        return [self._fixed_pool] if self._fixed_pool else list(self._pools.values())
+        return [self.fixed_pool] if self.fixed_pool else list(self._pools.values())
 
     def mapping(self, request: RequestHead, caller: Caller) -> Mapping:
         """How links and cookies of the upstream read for who sent this request."""

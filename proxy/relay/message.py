@@ -120,13 +120,16 @@ class ResponseHead:
 def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
     """Read a request's head. Raises Refusal: 400, 431 or 501; the connection must then be closed."""
     line = _REQUEST_LINE.match(data)
-    if line is None or line[1] not in METHODS:
+    if line is None:
+        raise _no_request_line(data)
+    method, target = line.groups()
+    if method not in METHODS:
         raise _no_request_line(data)
     versioned = data[line.end() : -4]
     judge = _judge_request if len(versioned) <= LONGEST else _judge_request.__wrapped__
     known = judge(versioned, limits)
     body = known.framing and known.framing()
-    return RequestHead(line[1], line[2], known, known.passing, body, known.authority)
+    return RequestHead(method, target, known, known.passing, body, known.authority)
 
 
 def _no_request_line(data: bytes) -> Refusal:

@@ -14,6 +14,7 @@ from proxy.relay import answer
 from proxy.relay.answer import Refusal
 
 DECODINGS: Final = 8  # nobody honest encodes a path this often
+SLASH: Final = 0x2F
 _SUSPECT: Final = re.compile(rb"/\.|[%\\#]")  # without any of these a path can be read in one way only
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 
@@ -26,7 +27,7 @@ Target = tuple[bytes, bytes | None]
 def read_target(target: bytes) -> Target:
     """RFC 9112 section 3.2. Raises Refusal (400)."""
     authority = None
-    if not target.startswith(b"/"):
+    if target[0] != SLASH:
         if target == b"*":
             return target, None
         absolute = _ABSOLUTE.fullmatch(target)
@@ -65,4 +66,4 @@ def _is_safe(path: bytes) -> bool:
 def upstream_path(base: bytes, prefix: bytes, path: bytes, *, strip: bool) -> bytes:
     """Where `path` is upstream: the bytes after the prefix, unchanged, behind the base."""
     mapped = base + (path[len(prefix) :] if strip else path)
-    return mapped if mapped.startswith(b"/") else b"/" + mapped
+    return mapped if mapped[:1] == b"/" else b"/" + mapped

@@ -11,24 +11,26 @@ import socket
 import ssl
 from typing import Final
 
-READ_SIZE: Final = 256 * 1024  # bytes: a download's system calls are what it costs; sixteen TLS records
+READ_SIZE: Final = 65536  # bytes
 RECORD: Final = 16 * 1024  # bytes; what one read of TLS can bring (RFC 8446 section 5.1)
+# All TLS connections read into this buffer, one at a time: seven records, which make a payload just below the
+# 128 KiB from which malloc goes to the kernel each time.
+_ARRIVED: Final = memoryview(bytearray(7 * (RECORD + 22)))
 
 
 class Wire:
     """Plain bytes. `receive` and `send` raise OSError when the connection is broken."""
 
-    __slots__ = ("_recv", "_send", "ended", "sock")
+    __slots__ = ("ended", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.ended = False  # the end came with the bytes before it: no descriptor becomes readable for it
-        self._recv, self._send = sock.recv, sock.send
 
     def receive(self) -> bytes | None:
         """What has arrived; b"" at the end; None if there is nothing after all."""
         try:
-            return self._recv(READ_SIZE)
+            return self.sock.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return None
 
@@ -39,7 +41,7 @@ class Wire:
     def send(self, encoded: bytes) -> int:
         """Hand encoded bytes to the kernel; returns how many it took."""
         try:
-            return self._send(encoded)
+            return self.sock.send(encoded)
         except (BlockingIOError, InterruptedError):
             return 0
 
@@ -47,14 +49,13 @@ class Wire:
 class TLSWire(Wire):
     """The same under TLS. An end without close_notify raises: what was cut must not look complete."""
 
-    __slots__ = ("_encrypt", "_incoming", "_outgoing", "_read", "_tls")
+    __slots__ = ("_incoming", "_outgoing", "_tls")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_name: str) -> None:
         super().__init__(sock)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
-        self._read, self._encrypt = self._tls.read, self._tls.write
 
     async def handshake(self) -> None:
         """Raises OSError, ssl.SSLError among them."""
@@ -71,13 +72,13 @@ class TLSWire(Wire):
 
     def receive(self) -> bytes | None:
         try:
-            data = self._recv(READ_SIZE)
+            size = self.sock.recv_into(_ARRIVED)
         except (BlockingIOError, InterruptedError):
             return None
-        self._take(data)
-        return self._decrypted(at_end=not data)
+        self._take(_ARRIVED[:size])
+        return self._decrypted(at_end=not size)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes | memoryview) -> None:
         if data:
             self._incoming.write(data)
         else:
@@ -89,7 +90,7 @@ class TLSWire(Wire):
         incoming = self._incoming
         while incoming.pending or at_end:
             try:
-                part = self._read(RECORD)
+                part = self._tls.read(RECORD)
             except ssl.SSLWantReadError:
                 break
             if not part:  # close_notify; what came before it is told first
@@ -101,5 +102,5 @@ class TLSWire(Wire):
         return b"".join(parts) or None
 
     def encode(self, data: bytes) -> bytes:
-        self._encrypt(data)
+        self._tls.write(data)
         return self._outgoing.read()
