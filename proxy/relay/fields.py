@@ -9,37 +9,65 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
 
-# The fields that decide something here; all others pass unread.
-FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
-TELLING: Final = (  # see admission.py
-    b"expect",
-    b"upgrade",
-    b"via",
-    b"max-forwards",
-    b"origin",
-    b"sec-fetch-site",
-    b"sec-fetch-mode",
-)
-REWRITTEN: Final = (b"location", b"content-location", b"set-cookie")  # of answers, see rewrite.py
 Index = dict[bytes, list[bytes]]  # name in lower case -> values, in the order they came; never changed
 
 
-def _any_of(names: Iterable[bytes]) -> re.Pattern[bytes]:
-    return re.compile(rb"\r\n((?i:%b)):([^\r\n]*)" % b"|".join(names))
+class Rules:
+    """Which fields are read, and which are cut; all others pass unread.
+
+    A field is read by its name alone. It is cut by its name or a twin of that: a hyphen also stands for an
+    underscore, and either may stand before or after, for CGI-like upstreams can't tell `X_Forwarded_For`
+    from `X-Forwarded-For`.
+    """
+
+    def __init__(
+        self, *, read: Iterable[bytes], cut: Iterable[bytes], cut_prefix: bytes | None = None
+    ) -> None:
+        """Names in lower case. `cut_prefix` begins names that are cut, whatever follows."""
+        self._cut = frozenset(cut)
+        names = [re.escape(name) for name in sorted(self._cut.union(read))]
+        more = [re.escape(cut_prefix) + b"[^:]*"] if cut_prefix else []
+        # in blocks of `_spelled`, where upper case and underscores are gone
+        self._lines = re.compile(
+            rb"\r\n-*(?:(%b)%b)-*(:)[^\r\n]*" % (b"|".join(names), b"".join(b"|" + m for m in more))
+        )
+
+    def apply(self, block: bytes) -> tuple[Index, bytes]:
+        """Returns (the fields that were found by name, what is left of the block)."""
+        index: Index = {}
+        kept: list[bytes] = []
+        at = 0
+        for found in self._lines.finditer(_spelled(block)):
+            name = found[1]
+            start, end = found.span()
+            colon = found.start(2)
+            if block[start + 2 : colon].lower() == name:
+                index.setdefault(name, []).append(
+                    block[colon + 1 : end].strip(b" \t")
+                )  # RFC 9110 section 5.5
+            if name is None or name in self._cut:
+                kept.append(block[at:start])
+                at = end
+        return index, b"".join((*kept, block[at:])) if at else block
 
 
-OF_REQUEST: Final = _any_of((b"host", *FRAMING, *TELLING))
-OF_RESPONSE: Final = _any_of((*FRAMING, *REWRITTEN))
+def _spelled(block: bytes) -> bytes:
+    """The same length, and one spelling for each name and its twins."""
+    return block.lower().replace(b"_", b"-")
 
 
-def index_of(block: bytes, wanted: re.Pattern[bytes]) -> Index:
-    """The values of the `wanted` fields."""
-    index: Index = {}
-    for name, value in wanted.findall(block):
-        index.setdefault(name.lower(), []).append(value.strip(b" \t"))  # RFC 9110 section 5.5
-    return index
+def without(names: frozenset[bytes], block: bytes) -> bytes:
+    """The block without the lines that have one of these `plain` names."""
+    if not names:
+        return block
+    # no pattern is made of a caller's names: thousands of them, or long rows of hyphens, would take minutes
+    return b"\r\n".join(line for line in block.split(b"\r\n") if plain(line.partition(b":")[0]) not in names)
+
+
+def plain(name: bytes) -> bytes:
+    """One spelling for a field's name and its twins."""
+    return _spelled(name.strip(b" \t-_"))
 
 
 def count(block: bytes) -> int:
@@ -55,16 +83,3 @@ def values(block: bytes, name: bytes) -> list[bytes]:
     """The values of the fields called `name`, in the order they came."""
     found: list[bytes] = re.findall(rb"\r\n(?i:%b):([^\r\n]*)" % re.escape(name), block)
     return [value.strip(b" \t") for value in found]
-
-
-def lines_named(names: Iterable[bytes], *, prefixes: Iterable[bytes] = ()) -> re.Pattern[bytes]:
-    """What finds the lines of the fields called `names` or beginning with one of `prefixes`.
-
-    A hyphen also stands for an underscore, and either may stand before or after: CGI-like upstreams can't
-    tell `X_Forwarded_For` from `X-Forwarded-For`.
-    """
-    wanted = [re.escape(name) for name in sorted(names)] + [
-        re.escape(prefix) + b"[^:]*" for prefix in prefixes
-    ]
-    alternatives = b"|".join(wanted).replace(rb"\-", b"[-_]")
-    return re.compile(rb"\r\n[-_]*(?i:%b)[-_]*:[^\r\n]*" % alternatives)

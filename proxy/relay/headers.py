@@ -6,10 +6,11 @@ away what is added after it. A rule is one line in one of the tables below.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
-from proxy.relay.fields import lines_named, values
+from proxy.relay.fields import Index, Rules, plain, without
 
 HOP_BY_HOP: Final = frozenset(  # RFC 9110 section 7.6.1; both ways, and in trailers
     {
@@ -39,25 +40,44 @@ NEVER_NOMINATED: Final = HOP_BY_HOP | {  # those are cut in any case
     b"",
 }
 
-_FROM_CALLER: Final = lines_named(HOP_BY_HOP | REPLACED, prefixes=[FORWARDED])
-_FROM_UPSTREAM: Final = lines_named(HOP_BY_HOP)
-_MAX_FORWARDS: Final = lines_named([b"max-forwards"])
-_FROM_TRAILERS: Final = lines_named(HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, prefixes=[FORWARDED])
+# What decides something here (message.py, admission.py, rewrite.py).
+FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
+TELLING: Final = (
+    b"expect",
+    b"upgrade",
+    b"via",
+    b"max-forwards",
+    b"origin",
+    b"sec-fetch-site",
+    b"sec-fetch-mode",
+)
+REWRITTEN: Final = (b"location", b"content-location", b"set-cookie")
+
+_REQUEST: Final = Rules(read=(b"host", *FRAMING, *TELLING), cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED)
+_ANSWER: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP)
+_TRAILERS: Final = Rules(read=(), cut=HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, cut_prefix=FORWARDED)
+_MAX_FORWARDS: Final = re.compile(rb"\r\n(?i:max-forwards):[^\r\n]*")
 
 
-def from_caller(block: bytes) -> bytes:
-    """What passes of a request's fields."""
-    return _FROM_CALLER.sub(b"", _without(nominated(values(block, b"connection")), block))
+def of_request(block: bytes) -> tuple[Index, bytes]:
+    """What a request's fields say, and what of them passes."""
+    return _judge(_REQUEST, block)
 
 
-def from_upstream(block: bytes) -> bytes:
-    """What passes of an answer's fields."""
-    return _FROM_UPSTREAM.sub(b"", _without(nominated(values(block, b"connection")), block))
+def of_answer(block: bytes) -> tuple[Index, bytes]:
+    """What an answer's fields say, and what of them passes."""
+    return _judge(_ANSWER, block)
+
+
+def _judge(rules: Rules, block: bytes) -> tuple[Index, bytes]:
+    index, passing = rules.apply(block)
+    options = index.get(b"connection")
+    return index, without(nominated(options), passing) if options else passing
 
 
 def trailers(block: bytes, names: frozenset[bytes] = frozenset()) -> bytes:
     """The end of a chunked body, with the trailer fields that may pass. `names`: those `nominated`."""
-    return b"0%b\r\n\r\n" % _FROM_TRAILERS.sub(b"", _without(names, block))
+    return b"0%b\r\n\r\n" % _TRAILERS.apply(without(names, block))[1]
 
 
 def with_max_forwards(block: bytes, hops: int) -> bytes:
@@ -67,16 +87,4 @@ def with_max_forwards(block: bytes, hops: int) -> bytes:
 
 def nominated(options: Iterable[bytes]) -> frozenset[bytes]:
     """What Connection fields name for this hop alone, in head and trailers (RFC 9110 section 7.6.1)."""
-    return frozenset(_plain(name) for name in b",".join(options).split(b",")) - NEVER_NOMINATED
-
-
-def _without(names: frozenset[bytes], block: bytes) -> bytes:
-    if not names:
-        return block
-    # no pattern is made of a caller's names: thousands of them, or long rows of hyphens, would take minutes
-    return b"\r\n".join(line for line in block.split(b"\r\n") if _plain(line.partition(b":")[0]) not in names)
-
-
-def _plain(name: bytes) -> bytes:
-    """One spelling for a field's name and its twins, as in `lines_named`."""
-    return name.strip(b" \t-_").replace(b"_", b"-").lower()
+    return frozenset(plain(name) for name in b",".join(options).split(b",")) - NEVER_NOMINATED

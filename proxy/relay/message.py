@@ -69,9 +69,9 @@ class HeadLimits:
     fields: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestFields:
-    """What the fields of a request come to; shared by all requests that carry the same."""
+    """What the fields of a request come to; shared by all requests that carry the same, and never changed."""
 
     block: bytes  # as they came, see fields.py
     passing: bytes  # what of it goes upstream
@@ -103,9 +103,9 @@ class RequestHead:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseHead:
-    """The head of an answer; shared by all answers that have the same."""
+    """The head of an answer; shared by all answers that have the same, and never changed."""
 
     status: int
     status_line: bytes  # from the status code on, as it came
@@ -151,18 +151,18 @@ def _judge_request(versioned: bytes, limits: HeadLimits) -> RequestFields:
     http10, block = versioned[:1] == b"0", versioned[1:]
     if _exceeds(block, limits):
         raise Refusal(answer.HEADER_TOO_LARGE, "a header field is too large, or there are too many")
-    index = fields.index_of(block, fields.OF_REQUEST)
+    index, passing = headers.of_request(block)
     hosts = index.get(b"host")
     _check_host(hosts, http10=http10)
     return RequestFields(
         block=block,
-        passing=headers.from_caller(block),
+        passing=passing,
         index=index,
         framing=_request_framing(index, http10=http10),
         keep_alive=_keeps_alive(index, http10=http10),
         http10=http10,
         authority=hosts[0].decode("latin-1") if hosts else None,
-        telling=not index.keys().isdisjoint(fields.TELLING),
+        telling=not index.keys().isdisjoint(headers.TELLING),
     )
 
 
@@ -229,7 +229,7 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
     http10, status, block = line[1] == b"0", int(line[3]), data[line.end() - 2 : -4]
     if _exceeds(block, limits):
         raise MalformedAnswer("its head is too large")
-    index = fields.index_of(block, fields.OF_RESPONSE)
+    index, passing = headers.of_answer(block)
     announced = _response_framing(index, http10=http10)  # judged even where no body comes
     framing = None if to_head or status < 200 or status in NO_BODY_STATUSES else announced
     keep_alive = framing is not UntilClose and _keeps_alive(index, http10=http10)
@@ -238,12 +238,12 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
     return ResponseHead(
         status=status,
         status_line=line[2],
-        passing=headers.from_upstream(block),
+        passing=passing,
         index=index,
         framing=framing,
         chunked=framing is not None and b"transfer-encoding" in index,
         keep_alive=keep_alive,
-        turned=not index.keys().isdisjoint(fields.REWRITTEN),
+        turned=not index.keys().isdisjoint(headers.REWRITTEN),
     )
 
 
