@@ -243,7 +243,7 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
         keep_alive = keep_alive and _announces_nothing(announced())
     return ResponseHead(
         status=status,
-        status_line=line[2],
+        status_line=line[2] if len(line[2]) > 3 else line[2] + b" ",  # RFC 9112 section 4 wants the space
         passing=passing,
         index=index,
         framing=framing,
