@@ -78,7 +78,6 @@ CODINGS = [
         *[
             b" chunked;q=1",
             b' "chunked"',
-            b" chunked\t",
             b" chunked\x0b",
             b" \x0bchunked",
             b" \x0cchunked",
@@ -206,4 +205,5 @@ BAD_CHUNKS = [
     }.items()
 ]
 
-BAD_FRAMES = [*FRAMED_TWICE, *LENGTHS, *CODINGS, *OLD, *FIELDS, *FIRST_FIELD, *BAD_CHUNKS]
+BAD_HEADS = [*FRAMED_TWICE, *LENGTHS, *CODINGS, *FIELDS]
+BAD_FRAMES = [*BAD_HEADS, *OLD, *FIRST_FIELD, *BAD_CHUNKS]

@@ -1,8 +1,8 @@
-"""Framing that is good, odd as it may look: it arrives as it was, and what is behind it is another message."""
+"""Framing that is good, odd as it may look: it arrives as it was, and behind it is another message."""
 
 from __future__ import annotations
 
-from .conformance_rows import GET, GOT, POST, POSTED, Passes, Row, arrives, chunks, kept, request
+from .conformance_rows import GET, GOT, IN_A_CHUNK, POST, POSTED, Passes, Row, arrives, chunks, kept, request
 
 LENGTHS = [
     Row(
@@ -13,8 +13,6 @@ LENGTHS = [
     )
     for field in (b" 5", b"5", b" 5 ", b"\t5\t ", b" 05", b" 000000000000000005")
 ]
-
-IN_A_CHUNK = b"14\r\nGET /up HTTP/1.1\r\n\r\n\r\n0\r\n\r\n"
 
 GOOD_CHUNKS = [  # A7: what looks odd and is good
     chunks("A7", "chunk extensions", b'3;a;b=c;d="e;\\"f"\r\nabc\r\n0;z\r\n\r\n', b"3\r\nabc\r\n0\r\n\r\n"),

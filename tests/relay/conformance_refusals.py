@@ -6,7 +6,7 @@ Broken framing and broken fields stand in conformance_bad_frames.py.
 from __future__ import annotations
 
 from .conformance_bad_frames import BAD, BAD_FRAMES, BODY, CHUNKED, TOO_LARGE
-from .conformance_rows import GET, HOST, Declined, Refused, Row, Unfinished, request
+from .conformance_rows import GET, HOST, POST, Declined, Refused, Row, Unfinished, request
 
 
 def bad_targets(number, targets, fate):
@@ -15,6 +15,9 @@ def bad_targets(number, targets, fate):
     ]
 
 
+LLHTTP = [  # stricter than the RFC, which takes a tab behind a value for space
+    Row("A7", "a coding before a tab", request(POST, b"Transfer-Encoding: chunked\t", body=BODY), BAD),
+]
 PLACES = [  # A5, A6
     *bad_targets(
         "A5",
@@ -229,6 +232,7 @@ RULES = [
 
 REFUSED = [
     *BAD_FRAMES,
+    *LLHTTP,
     *PLACES,
     *HOSTS,
     *LINES,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 HOST = b"Host: localhost"
+ZIPPED = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\xcbH\xcd\xc9\xc9\x07\x00\x86\xa6\x106\x05\x00\x00\x00"
+IN_A_CHUNK = b"14\r\nGET /up HTTP/1.1\r\n\r\n\r\n0\r\n\r\n"
 
 
 @dataclass(frozen=True)

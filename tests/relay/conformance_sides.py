@@ -46,6 +46,10 @@ class Strict:
         self.port = 0
         self.writers = []
 
+    def forget(self):
+        self.messages, self.faults = [], []
+        self.answers.clear()
+
     def take(self):
         """What has arrived since last time; nothing that is not well-formed may have."""
         assert self.faults == []
@@ -78,6 +82,7 @@ class Strict:
             writer.write(piece)
             await turns()
         if then == "reset":
+            await turns(10)  # a reset takes along what has not been read
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_OF_NO_TIME)
             writer.transport.abort()

@@ -9,40 +9,26 @@ import json
 import pytest
 import pytest_asyncio
 
+from .conformance_pieces import by_pieces, splits
 from .conformance_refusals import REFUSED
 from .conformance_requests import PASSING
 from .conformance_rows import Declined, Refused, Unfinished
 from .conformance_sides import OK, OK_AND_CLOSE, SMUGGLED, conforming, turns
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-SHORT = 400  # bytes; of a longer message, not every byte between its two ends is tried
-STEP = 997  # between those that are
 AT_ONCE = 64  # connections
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def side(tmp_path_factory):
+async def one_for_all(tmp_path_factory):
     async with conforming(tmp_path_factory.mktemp("conformance")) as made:
         yield made
 
 
-def places(sent):
-    """Where to split."""
-    inner = range(1, len(sent)) if len(sent) <= SHORT else range(SHORT // 2, len(sent) - SHORT // 2, STEP)
-    ends = [*range(1, min(SHORT // 2, len(sent))), *range(max(1, len(sent) - SHORT // 2), len(sent))]
-    return sorted({*inner, *ends})
-
-
-def by_bytes(data):
-    return [data[at : at + 1] for at in range(len(data))]
-
-
-def by_pieces(data):
-    """By bytes; those of a long message's middle in one piece."""
-    if len(data) <= SHORT:
-        return by_bytes(data)
-    half = SHORT // 2
-    return [*by_bytes(data[:half]), data[half:-half], *by_bytes(data[-half:])]
+@pytest.fixture
+def side(one_for_all):
+    one_for_all.upstream.forget()  # what a test that failed has left
+    return one_for_all
 
 
 def method_of(row):
@@ -73,7 +59,7 @@ async def test_a_request_arrives_as_exactly_these_bytes(side, row):
 @pytest.mark.parametrize("row", PASSING, ids=str)
 async def test_it_arrives_as_the_same_request_wherever_it_is_split(side, row):
     sent, expected = side.fill(row.sent), side.fill(row.fate.arrives)
-    ways = [*([sent[:at], sent[at:]] for at in places(sent)), by_pieces(sent)]
+    ways = [*splits(sent), by_pieces(sent)]
     for share in [ways] if row.fate.keeps else [[pieces] for pieces in ways]:
         with side.caller() as caller:
             for pieces in share:
@@ -150,7 +136,7 @@ async def test_a_refused_request_does_not_arrive_wherever_it_is_split(side, row)
         await told(caller, row, closes=True)
         assert await caller.hear_end() == b""
 
-    ways = [[sent], *([sent[:at], sent[at:]] for at in places(sent)), by_pieces(sent)]
+    ways = [[sent], *splits(sent), by_pieces(sent)]
     await each_in_pieces(side, ways, refused)
     assert side.upstream.take() == []
     await side.all_is_well()
@@ -174,8 +160,8 @@ async def test_what_is_behind_a_refused_request_is_never_read_as_one(side, row):
 async def test_a_declined_request_does_not_arrive_and_the_next_one_does(side, row):
     sent = side.fill(row.sent)
     with side.caller() as caller:
-        for at in (0, *places(sent)):
-            await caller.say(*([sent[:at], sent[at:]] if at else [sent]))
+        for pieces in [[sent], *splits(sent)]:
+            await caller.say(*pieces)
             await told(caller, row, closes=False)
             assert side.upstream.take() == []
         for pieces in ([sent + SMUGGLED], by_pieces(sent + SMUGGLED)):
@@ -190,7 +176,7 @@ async def test_a_declined_request_does_not_arrive_and_the_next_one_does(side, ro
 
 @pytest.mark.parametrize("row", UNFINISHED_ROWS, ids=str)
 async def test_what_does_not_end_is_no_request_wherever_it_is_split(side, row):
-    ways = [[row.sent], *([row.sent[:at], row.sent[at:]] for at in places(row.sent)), by_bytes(row.sent)]
+    ways = [[row.sent], *splits(row.sent), by_pieces(row.sent)]
     await each_in_pieces(side, ways, given_up)
     assert side.upstream.take() == []
     await side.all_is_well()
