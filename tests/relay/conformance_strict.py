@@ -16,7 +16,7 @@ TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")  # 5.5
 TARGET = re.compile(rb"(?:/[\x21\x22\x24-\x7e]*|\*)")  # RFC 9112 sections 3.2.1, 3.2.4: no fragment
 STATUS = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [\t\x20-\x7e\x80-\xff]*")
-SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")  # no extensions: they are not kept
+SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")  # 2^60 is enough; no extensions: they are not kept
 FOR_ONE_HOP = {b"keep-alive", b"proxy-connection", b"te", b"proxy-authorization", b"proxy-authenticate"}
 NOT_IN_TRAILERS = {b"content-length", b"transfer-encoding", b"host", b"authorization", b"connection"}
 
