@@ -21,6 +21,7 @@ def tls_context(tls: UpstreamTLS | None) -> ssl.SSLContext:
     """How to check an upstream's certificate. Slow, and large: reads the trust store. Raises OSError."""
     context = ssl.create_default_context(cafile=tls.ca if tls else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9325 section 3.1.1
+    context.hostname_checks_common_name = False  # RFC 9525 section 6.1: names stand in subjectAltName alone
     context.set_alpn_protocols(["http/1.1"])
     if tls and tls.cert:
         context.load_cert_chain(tls.cert, tls.key)
