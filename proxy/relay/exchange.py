@@ -272,7 +272,7 @@ class Exchange:
 
     # -- things go wrong
 
-    def upstream_failed(self, *, malformed: bool, early: bool) -> None:
+    def upstream_failed(self, *, malformed: bool, early: bool, alerted: bool) -> None:
         upstream, self._upstream = self._upstream, None
         assert self._lane is not None
         assert self._account is not None
@@ -281,7 +281,9 @@ class Exchange:
             self._second = True
             self._work = tasks.spawn(self._again(self._lane, self._account, self._served), "retry a request")
             return
-        if malformed:
+        if alerted:  # in TLS 1.3 a certificate of ours is asked for, and missed, behind the handshake
+            self._broken(answer.UPSTREAM_TLS, "the upstream refused TLS: it may want a certificate")
+        elif malformed:
             self._broken(answer.UPSTREAM_PROTOCOL, "the upstream's answer is malformed")
         else:
             self._broken(answer.UPSTREAM_PROTOCOL, "the upstream ended the connection before its answer did")

@@ -73,6 +73,6 @@ class Asker(Protocol):
         """Some of what was written has left."""
         ...
 
-    def upstream_failed(self, *, malformed: bool, early: bool) -> None:
-        """There will be no (further) answer. `early`: not a byte of one arrived."""
+    def upstream_failed(self, *, malformed: bool, early: bool, alerted: bool) -> None:
+        """There will be no (further) answer. `early`: not a byte of one arrived. `alerted`: by TLS."""
         ...

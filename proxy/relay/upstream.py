@@ -14,7 +14,7 @@ from typing import Final
 from proxy.relay.body import NO_BODY, Body, MalformedBody, UntilClose
 from proxy.relay.message import END, HeadLimits, MalformedAnswer, ResponseHead, read_response
 from proxy.relay.roles import Asker
-from proxy.relay.wire import Wire
+from proxy.relay.wire import Alerted, Wire
 
 HIGH_WATER: Final = 65536  # bytes waiting to be sent, above which the caller is not read
 
@@ -139,8 +139,8 @@ class Upstream:
     def _readable(self) -> None:
         try:
             data = self._wire.receive()
-        except OSError:
-            self._ended(clean=False)
+        except OSError as error:
+            self._ended(clean=False, alerted=isinstance(error, Alerted))
             return
         if data:
             self._received(data)
@@ -221,7 +221,7 @@ class Upstream:
         else:
             self.close()
 
-    def _ended(self, *, clean: bool) -> None:
+    def _ended(self, *, clean: bool, alerted: bool = False) -> None:
         asker = self._asker
         if asker is None:
             self.close()
@@ -230,13 +230,13 @@ class Upstream:
             asker.answer_end(b"", self._body)
         else:
             early = self._head is None and not self._buffer and not self._interims
-            self._fail(malformed=False, early=early)
+            self._fail(malformed=False, early=early, alerted=alerted)
 
-    def _fail(self, *, malformed: bool, early: bool) -> None:
+    def _fail(self, *, malformed: bool, early: bool, alerted: bool = False) -> None:
         asker, self._asker = self._asker, None
         self.close()
         if asker is not None:
-            asker.upstream_failed(malformed=malformed, early=early)
+            asker.upstream_failed(malformed=malformed, early=early, alerted=alerted)
 
     def close(self) -> None:
         if self._fd < 0:
