@@ -220,6 +220,12 @@ UPGRADES = [  # A14, A17, A27
         for what in (b"websocket", b"h2c", b"websocket, h2c")
         for to in (b"/up/x", b"/ws/x")
     ],
+    Row(
+        "A14",
+        "websocket where it is permitted, and declined",
+        request(b"GET /ws/x", b"Connection: Upgrade", b"Upgrade: WebSocket", b"Sec-WebSocket-Key: x"),
+        Passes(arrives(GOT, b"Sec-WebSocket-Key: x", b"Connection: Upgrade", b"Upgrade: websocket")),
+    ),
     Row("A14", "h2c to a WebSocket route", request(b"GET /ws/x", *H2C), Passes(arrives(GOT))),
     Row(
         "A17",

@@ -89,6 +89,16 @@ async def test_what_is_behind_it_is_one_more_request_or_none(side, row):
     await side.all_is_well()
 
 
+@pytest.mark.parametrize("row", PASSING, ids=str)
+async def test_who_has_no_more_to_say_still_gets_its_answer(side, row):
+    with side.caller() as caller:
+        await caller.say(side.fill(row.sent))
+        caller.end()
+        await answered(caller, row, keeps=row.fate.keeps)
+        assert await caller.hear_end() == b""
+    assert [message.in_one_chunk for message in side.upstream.take()] == [side.fill(row.fate.arrives)]
+
+
 # -- what is not
 
 
