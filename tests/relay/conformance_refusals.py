@@ -6,7 +6,7 @@ Broken framing and broken fields stand in conformance_bad_frames.py.
 from __future__ import annotations
 
 from .conformance_bad_frames import BAD, BAD_FRAMES, BODY, CHUNKED, TOO_LARGE
-from .conformance_rows import GET, HOST, POST, Declined, Refused, Row, Unfinished, request
+from .conformance_rows import GET, HOST, INNER, POST, Declined, Dismissed, Refused, Row, Unfinished, request
 
 
 def bad_targets(number, targets, fate):
@@ -230,7 +230,26 @@ RULES = [
     Row("A29", "the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Refused(501, "method-refused")),
 ]
 
+INNER_IN_CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(INNER), INNER)
+BODIES = {
+    "counted": ([b"Content-Length: %d" % len(INNER)], INNER),
+    "in chunks": ([CHUNKED], INNER_IN_CHUNKS),
+}
+WITH_A_BODY = [
+    Row(number, f"{name}, {framing}", request(line, *more, *lines, host=host, body=body), Dismissed(*told))
+    for framing, (lines, body) in BODIES.items()
+    for number, name, line, more, host, told in [
+        ("A5", "no route", b"POST /upx", [], HOST, (404, "no-route")),
+        ("A6", "another Host", POST, [], b"Host: evil.example", (421, "host-refused")),
+        ("A11", "OPTIONS *", b"OPTIONS *", [], HOST, (200, "")),
+        ("A14", "from a page", POST, [b"Origin: https://evil.example"], HOST, (403, "browser-refused")),
+        ("A17", "another expectation", POST, [b"Expect: 200-maybe"], HOST, (417, "expectation-failed")),
+        ("A24", "our own Via", POST, [b"Via: 1.1 @VIA@"], HOST, (508, "loop")),
+    ]
+]
+
 REFUSED = [
+    *WITH_A_BODY,
     *BAD_FRAMES,
     *LLHTTP,
     *PLACES,

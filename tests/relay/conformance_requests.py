@@ -9,6 +9,7 @@ from .conformance_frames import FRAMES
 from .conformance_rows import (
     GET,
     GOT,
+    INNER,
     POST,
     POSTED,
     ZIPPED,
@@ -198,7 +199,6 @@ METHODS = [  # A11, A29
 ]
 
 H2C = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA")
-INNER = b"GET /up/inner HTTP/1.1\r\nHost: localhost\r\n\r\n"
 UPGRADES = [  # A14, A17, A27
     cut("A14", "h2c", *H2C),
     Row(

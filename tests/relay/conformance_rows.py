@@ -38,6 +38,14 @@ class Declined:
 
 
 @dataclass(frozen=True)
+class Dismissed:
+    """Declined, with a body: another request may follow if all of it has come by then, else nothing may."""
+
+    status: int
+    ending: str
+
+
+@dataclass(frozen=True)
 class Unfinished:
     """It does not end, as far as HTTP goes: nothing of it is a request, whatever comes behind it."""
 
@@ -47,7 +55,7 @@ class Row:
     number: str
     name: str
     sent: bytes
-    fate: Passes | Refused | Declined | Unfinished
+    fate: Passes | Refused | Declined | Dismissed | Unfinished
 
     def __str__(self):
         return f"{self.number}-{self.name}"
@@ -65,6 +73,7 @@ def arrives(line, *lines, body=b"", chunked=False):
     return b"\r\n".join([line + b" HTTP/1.1", b"Host: @HOST@", *lines, *framing, *ours, b"", b""]) + body
 
 
+INNER = b"GET /up/inner HTTP/1.1\r\nHost: localhost\r\n\r\n"  # which is a body, and no request
 GET, POST = b"GET /up/x", b"POST /up/x"
 GOT, POSTED = b"GET /base/x", b"POST /base/x"
 

@@ -73,11 +73,14 @@ async def test_an_answer_reaches_the_caller_as_exactly_these_bytes_however_it_is
 @pytest.mark.parametrize("row", [row for row in rows(Whole) if row.then == "stay"], ids=str)
 async def test_nobody_gets_what_is_behind_an_answer(side, row):
     says = side.fill(row.says)
-    for pieces in ([says + EVIL], [says, EVIL], by_pieces(says + EVIL)):
+    for pieces in ([says + EVIL], [says + EVIL[:9], EVIL[9:]], [says, EVIL], by_pieces(says + EVIL)):
         with side.caller() as caller:
+            await gets_its_own(caller)
+            connections = side.upstream.connections
             assert as_one(await asked(side, caller, row, pieces)) == side.fill(row.fate.reaches)
             await turns(10 + 4 * len(pieces))  # the other answer must have come, to be told from a late one
             await gets_its_own(caller)
+            assert side.upstream.connections == connections + 1
             caller.end()
             assert await caller.hear_end() == b""
     side.upstream.take()

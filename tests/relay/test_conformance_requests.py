@@ -12,7 +12,7 @@ import pytest_asyncio
 from .conformance_pieces import by_pieces, splits
 from .conformance_refusals import REFUSED
 from .conformance_requests import PASSING
-from .conformance_rows import Declined, Refused, Unfinished
+from .conformance_rows import Declined, Dismissed, Refused, Unfinished
 from .conformance_sides import OK, OK_AND_CLOSE, SMUGGLED, conforming, turns
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -92,11 +92,13 @@ async def test_what_is_behind_it_is_one_more_request_or_none(side, row):
 @pytest.mark.parametrize("row", PASSING, ids=str)
 async def test_who_has_no_more_to_say_still_gets_its_answer(side, row):
     with side.caller() as caller:
-        await caller.say(side.fill(row.sent))
+        await caller.say(side.fill(row.sent) + SMUGGLED * row.fate.keeps)
         caller.end()
         await answered(caller, row, keeps=row.fate.keeps)
-        assert await caller.hear_end() == b""
-    assert [message.in_one_chunk for message in side.upstream.take()] == [side.fill(row.fate.arrives)]
+        assert await caller.hear_end() == OK * row.fate.keeps
+    first, *more = side.upstream.take()
+    assert first.in_one_chunk == side.fill(row.fate.arrives)
+    assert [message.target for message in more] == [b"/base/smuggled"] * row.fate.keeps
 
 
 # -- what is not
@@ -120,6 +122,7 @@ async def given_up(caller):
 
 REFUSED_ROWS = [row for row in REFUSED if isinstance(row.fate, Refused)]
 DECLINED_ROWS = [row for row in REFUSED if isinstance(row.fate, Declined)]
+DISMISSED_ROWS = [row for row in REFUSED if isinstance(row.fate, Dismissed)]
 UNFINISHED_ROWS = [row for row in REFUSED if isinstance(row.fate, Unfinished)]
 
 
@@ -181,6 +184,24 @@ async def test_a_declined_request_does_not_arrive_and_the_next_one_does(side, ro
             assert answer.raw == OK
             (message,) = side.upstream.take()
             assert message.target == b"/base/smuggled"
+    await side.all_is_well()
+
+
+@pytest.mark.parametrize("row", DISMISSED_ROWS, ids=str)
+async def test_the_body_of_a_declined_request_is_never_read_as_one(side, row):
+    sent = side.fill(row.sent)
+    for pieces in [[sent], *splits(sent), by_pieces(sent)]:
+        with side.caller() as caller:
+            await caller.say(*pieces, SMUGGLED)
+            (answer,) = await caller.hear(method_of(row))
+            closes = answer.values(b"connection") == [b"close"]
+            assert closes or answer.values(b"connection") == []
+            assert answer.status == row.fate.status
+            caller.end()
+            assert await caller.hear_end() == (b"" if closes else OK)
+        arrived = [message.target for message in side.upstream.take()]
+        assert arrived == ([] if closes else [b"/base/smuggled"])
+        assert len(pieces) > 1 or not closes
     await side.all_is_well()
 
 
