@@ -116,5 +116,6 @@ class Fetcher:
         if context is None:
             context = await asyncio.to_thread(ssl.create_default_context, cafile=ca)  # reads the trust store
             context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9325 section 3.1.1
+            context.hostname_checks_common_name = False  # RFC 9525 section 6.1
             self._contexts[ca] = context
         return context

@@ -219,6 +219,27 @@ async def test_a_server_that_is_not_who_it_says_is_called_tls(credential, server
         assert await outcome_of(servers.token(client, FORM)) == ("transient", "tls")
 
 
+async def test_a_server_whose_name_stands_in_the_old_place_is_called_tls(credential, servers, tmp_path):
+    import ssl
+
+    from tests.relay.conformance_certificates import authority_of_rsa, for_nobody
+
+    context, authority = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), authority_of_rsa()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    for_nobody(context, authority, tmp_path)
+
+    async def serve(_reader, writer):
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        client = credential(
+            token_endpoint=f"https://localhost:{server.sockets[0].getsockname()[1]}/",
+            authorization_endpoint="https://x.example/",
+            tls={"ca": str(tmp_path / "ca.pem")},
+        )
+        assert await outcome_of(servers.token(client, FORM)) == ("transient", "tls")
+
+
 async def test_a_herd_takes_turns_and_the_queue_is_not_the_servers_time(puppet, servers, web_client):
     at_once = most = 0
 
