@@ -159,6 +159,8 @@ LINES = [
         "a bare LF behind": b"GET /up/x HTTP/1.1\nX: 1",
         "NUL in the method": b"GE\x00T /up/x HTTP/1.1",
         "SSH": b"SSH-2.0-OpenSSH_9.2",
+        "NUL behind": b"GET /up/x HTTP/1.1\x00",
+        "a second version": b"GET /up/x HTTP/1.1,HTTP/1.1",
         "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     }.items()
 ]
@@ -213,6 +215,13 @@ RULES = [
     Row(
         "A17", "another expectation", request(GET, b"Expect: 200-maybe"), Declined(417, "expectation-failed")
     ),
+    Row(
+        "A17",
+        "an expectation that ends like one",
+        request(GET, b"Expect: y 100-continue"),
+        Declined(417, "expectation-failed"),
+    ),
+    Row("A17", "no expectation", request(GET, b"Expect:"), Declined(417, "expectation-failed")),
     Row(
         "A17",
         "one expectation too many",

@@ -62,6 +62,10 @@ BETWEEN_TWO_HOPS = [  # A3
         b"X-Some-Conn-Header: should be deleted",
     ),
     cut("A3", "nominated twins", b"Connection: x_foo", b"X-Foo: 1", b"X_Foo: 2"),
+    cut("A3", "close beside keep-alive", b"Connection: keep-alive", b"Connection: close", keeps=False),
+    cut("A3", "close in a list", b"Connection: keep-alive,\tClose ,x", keeps=False),
+    cut("A3", "a token that is almost close", b"Connection: closed, x-close"),
+    cut("A3", "close between quotes", b'Connection: "close"'),
     cut("A3", "Keep-Alive", b"Keep-Alive: timeout=5"),
     cut("A3", "Proxy-Connection", b"Proxy-Connection: keep-alive"),
     cut("A3", "TE", b"TE: gzip"),
@@ -89,6 +93,7 @@ BETWEEN_TWO_HOPS = [  # A3
         b"Connection: foo",
     ),
     chunks("A3", "a coding in trailers", b"0\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\n\r\n"),
+    chunks("A3", "a request in trailers", b"0\r\nX: " + INNER, b"0\r\nX: GET /up/inner HTTP/1.1\r\n\r\n"),
     chunks("A3", "a length in trailers", b"0\r\nContent-Length: 5\r\nD: 1\r\n\r\n", b"0\r\nD: 1\r\n\r\n"),
     chunks(
         "A3",
@@ -233,6 +238,7 @@ UPGRADES = [  # A14, A17, A27
         request(POST, b"Expect: 100-continue", b"Content-Length: 3", body=b"abc"),
         Passes(arrives(POSTED, b"Expect: 100-continue", b"Content-Length: 3", body=b"abc")),
     ),
+    kept("A17", "Expect without a body", b"Expect: 100-Continue"),
     chunks(
         "A27",
         "trailers",

@@ -12,7 +12,7 @@ import pytest_asyncio
 from .conformance_pieces import by_pieces, splits
 from .conformance_refusals import REFUSED
 from .conformance_requests import PASSING
-from .conformance_rows import Declined, Dismissed, Refused, Unfinished
+from .conformance_rows import Declined, Dismissed, Refused, Unfinished, request
 from .conformance_sides import OK, OK_AND_CLOSE, SMUGGLED, conforming, turns
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -210,4 +210,27 @@ async def test_what_does_not_end_is_no_request_wherever_it_is_split(side, row):
     ways = [[row.sent], *splits(row.sent), by_pieces(row.sent)]
     await each_in_pieces(side, ways, given_up)
     assert side.upstream.take() == []
+    await side.all_is_well()
+
+
+CHUNKED = b"Transfer-Encoding: chunked"
+WITHIN = {
+    "a length longer than what comes": ([b"Content-Length: 1000"], b"abc"),
+    "the longest length": ([b"Content-Length: 999999999999999999"], b""),
+    "a chunk longer than what comes": ([CHUNKED], b"3\r\nabc\r\n100\r\n"),
+    "a chunk of 32 bits and more": ([CHUNKED], b"100000003\r\n"),
+    "the longest chunk": ([CHUNKED], b"fffffffffffffff\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN)
+async def test_what_is_within_a_body_is_never_read_as_a_request(side, name):
+    lines, begun = WITHIN[name]
+    sent = request(b"POST /up/x", *lines, body=begun)
+    for pieces in ([sent + SMUGGLED], *splits(sent + SMUGGLED), by_pieces(sent + SMUGGLED)):
+        with side.caller() as caller:
+            await caller.say(*pieces)
+            caller.end()
+            assert await caller.hear_end() == b""
+        assert side.upstream.take() == []
     await side.all_is_well()
