@@ -168,6 +168,7 @@ AS_THEY_CAME = [  # A12, A21, A23, A25, A27
     trailers("A15", "odd chunks", b'1;a="b"\r\nh\r\n04\r\nello\r\n00;x\r\n\r\n', CHUNKS),
     trailers("A15", "an answer in a chunk", IN_A_CHUNK, IN_A_CHUNK),
     counted("A15", "an answer in a body", body=OK),
+    passes("A21", "8 KiB in a field", b"X: " + b"x" * 8189),
     passes("A21", "16 KiB in a field", b"X: " + b"x" * 16381),
     passes("A21", "200 fields", *[b"X: 1"] * 199),
     broken("A21", "33 KiB in a field", answer(b"X: " + b"x" * 33789, LENGTH, body=b"ok")),

@@ -162,8 +162,8 @@ class Caller:
 class Side:
     """A proxy with its strict upstream. `/up` is a plain route, `/ws` one that permits WebSocket."""
 
-    def __init__(self, proxy, upstream):
-        self.proxy, self.upstream = proxy, upstream
+    def __init__(self, proxy, upstream, dialled):
+        self.proxy, self.upstream, self.dialled = proxy, upstream, dialled
         self._names = {
             b"@HOST@": b"127.0.0.1:%d" % upstream.port,
             b"@VIA@": proxy.relay.context.via,
@@ -186,15 +186,25 @@ class Side:
         assert answer.raw == OK
         (message,) = self.upstream.take()
         assert message.target == b"/base/next"
+        assert self.dialled == {"127.0.0.1"}
         for lane in self.proxy.relay.lanes:
             assert (lane.in_flight, lane.pool(self.proxy.account).active) == (0, 0)
 
 
 class AtOnce(ThreadPoolExecutor):
-    """No thread is needed to look up 127.0.0.1, and switching to one takes longer than all else here."""
+    """No thread is needed to look up 127.0.0.1, and switching to one takes longer than all else here.
+
+    `hosts` are those that were looked up: the proxy dials what it looks up, and nothing else.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.hosts = set()
 
     def submit(self, function, /, *args, **kwargs):
         done = Future()
+        if function is socket.getaddrinfo:
+            self.hosts.add(args[0])
         try:
             done.set_result(function(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001 (as an executor does)
@@ -204,7 +214,8 @@ class AtOnce(ThreadPoolExecutor):
 
 @asynccontextmanager
 async def conforming(folder):
-    asyncio.get_running_loop().set_default_executor(AtOnce())
+    at_once = AtOnce()
+    asyncio.get_running_loop().set_default_executor(at_once)
     upstream = Strict()
     async with AsyncExitStack() as stack:
         server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
@@ -213,6 +224,6 @@ async def conforming(folder):
         url = f"http://127.0.0.1:{upstream.port}/base"
         proxy = await stack.enter_async_context(proxying(folder, url, route=ROUTES.format(url=url)))
         await proxy.adopt(TOKEN)
-        yield Side(proxy, upstream)
+        yield Side(proxy, upstream, at_once.hosts)
         for writer in list(upstream.writers):
             writer.close()

@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from .conformance_answers import ANSWERS, Broken, CutOff, Whole
-from .conformance_pieces import by_pieces, splits
+from .conformance_pieces import by_bytes, by_pieces, splits
+from .conformance_rows import arrives, request
 from .conformance_sides import OK, SMUGGLED, Cut, conforming, turns
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -119,6 +120,18 @@ async def test_an_answer_that_fails_when_it_has_begun_is_cut_however_it_is_split
             await caller.say(SMUGGLED)
             assert cut.value.args[0].endswith(await caller.hear_end())  # and nothing more
         assert len(side.upstream.take()) == 1
+    await side.all_is_well()
+
+
+async def test_a_large_head_may_come_byte_by_byte_both_ways(side):
+    field = b"X: " + b"x" * 8189
+    says = b"HTTP/1.1 200 OK\r\n" + field + b"\r\nContent-Length: 2\r\n\r\nok"
+    side.upstream.answers.append((by_bytes(says), "stay"))
+    with side.caller() as caller:
+        await caller.say(*by_bytes(request(b"GET /up/x", field)))
+        (answer,) = await caller.hear()
+    assert answer.raw == says
+    assert [message.raw for message in side.upstream.take()] == [side.fill(arrives(b"GET /base/x", field))]
     await side.all_is_well()
 
 

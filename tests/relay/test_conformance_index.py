@@ -77,6 +77,7 @@ SHOWN = {  # what no row can show
         "tokens/test_serving.py::test_callers_that_hang_up_do_not_cancel_the_refresh",
     ],
     "A21": [
+        "relay/test_conformance_answers.py::test_a_large_head_may_come_byte_by_byte_both_ways",
         "relay/test_limits.py::test_a_head_may_be_as_large_as_the_limit_and_no_larger",
         "relay/test_limits.py::test_an_upstreams_head_has_the_same_limits",
     ],
