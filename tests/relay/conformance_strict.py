@@ -71,7 +71,7 @@ def read_request(data):
     _check_one_hop(fields)
     message = _body(data, head[0], fields, at, _framing(fields))
     if message is not None:
-        _ask_llhttp(message, httptools.HttpRequestParser)
+        _ask_llhttp(message, httptools.HttpRequestParser, target=message.target)
     return message
 
 
@@ -90,7 +90,10 @@ def read_answer(data, method, *, ended=False):
         if _values(fields, b"connection") != [b"close"]:
             raise Malformed("nothing says where it ends")
         return _message(data, head[0], fields, at, data[at:], len(data)) if ended else None
-    return _body(data, head[0], fields, at, framing)
+    message = _body(data, head[0], fields, at, framing)
+    if message is not None and method != b"HEAD":  # llhttp does not know what was asked
+        _ask_llhttp(message, httptools.HttpResponseParser, target=b"")
+    return message
 
 
 def _head(data):
@@ -199,7 +202,7 @@ class _Heard:
         self.messages += 1
 
 
-def _ask_llhttp(message, parser):
+def _ask_llhttp(message, parser, target):
     heard = _Heard()
     judge = parser(heard)
     try:
@@ -208,5 +211,5 @@ def _ask_llhttp(message, parser):
         pass
     except httptools.HttpParserError as error:
         raise Malformed("llhttp refuses it") from error
-    if (heard.messages, heard.target, heard.payload) != (1, message.target, message.payload):
+    if (heard.messages, heard.target, heard.payload) != (1, target, message.payload):
         raise Malformed("llhttp reads something else")
