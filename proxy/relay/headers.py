@@ -7,7 +7,7 @@ away what is added after it. A rule is one line in one of the tables below.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from proxy.relay.fields import Index, Rules, plain, without
@@ -39,6 +39,8 @@ NEVER_NOMINATED: Final = HOP_BY_HOP | {  # those are cut in any case
     b"close",
     b"",
 }
+
+NOTHING: Final[frozenset[bytes]] = frozenset()
 
 # What decides something here (message.py, admission.py, rewrite.py).
 FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
@@ -85,6 +87,8 @@ def with_max_forwards(block: bytes, hops: int) -> bytes:
     return _MAX_FORWARDS.sub(b"\r\nMax-Forwards: %d" % hops, block)
 
 
-def nominated(options: Iterable[bytes]) -> frozenset[bytes]:
+def nominated(options: Sequence[bytes]) -> frozenset[bytes]:
     """What Connection fields name for this hop alone, in head and trailers (RFC 9110 section 7.6.1)."""
+    if len(options) == 1 and options[0].lower() in NEVER_NOMINATED:  # "keep-alive", "close": nearly always
+        return NOTHING
     return frozenset(plain(name) for name in b",".join(options).split(b",")) - NEVER_NOMINATED
