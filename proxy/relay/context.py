@@ -57,6 +57,7 @@ class RelayContext:
             raise Refusal(NO_ROUTE, "no route of the configuration has this path or host")
         if request.fields.telling:
             admission.check_expectation(request)
+            admission.check_upgrade(request, permitted=lane.websocket)
         return lane, path
 
     def count_refused(self, refusal: Refusal, *, routed: bool) -> None:

@@ -16,7 +16,7 @@ from proxy.relay import answer
 from proxy.relay.answer import Refusal
 from proxy.relay.body import MalformedBody
 from proxy.relay.context import RelayContext
-from proxy.relay.exchange import NEVER, Exchange
+from proxy.relay.exchange import Exchange
 from proxy.relay.lane import Lane
 from proxy.relay.message import END, read_request
 
@@ -26,6 +26,7 @@ LINGER_BYTES: Final = 2**20  # to read in that time; who has more to send is let
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
 MOST_EMPTY_LINES: Final = 2  # before a request; RFC 9112 section 2.2 wants one ignored
 CR: Final = 0x0D
+NEVER: Final = float("inf")
 
 
 class Gate(Protocol):
@@ -52,8 +53,8 @@ class Inbound(asyncio.Protocol):
         "_reading",
         "_searched",
         "_server",
-        "_since",
         "_transport",
+        "_unsent",
         "is_full",
         "is_tls",
         "local_address",
@@ -77,7 +78,8 @@ class Inbound(asyncio.Protocol):
         self.local_address = ""
         self.is_tls = False
         self._patience = server.context.limits.header_time  # seconds, from the next `check` on; 0: as before
-        self._deadline = NEVER  # loop time: for a header, or for the next request
+        self._deadline = NEVER  # loop time: for a header, for the next request, or for more of this one
+        self._unsent = 0  # bytes that the caller had not taken when `check` last looked
 
     # -- the transport
 
@@ -131,10 +133,6 @@ class Inbound(asyncio.Protocol):
             self._exchange.caller_drained()
 
     # -- what the exchange asks of its caller
-
-    @property
-    def unsent(self) -> int:
-        return self._transport.get_write_buffer_size()
 
     def read_on(self, *, wanted: bool) -> None:
         """Read further from the caller, or don't."""
@@ -264,11 +262,20 @@ class Inbound(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Called every now and then, with the loop's time."""
         if self._exchange is not None:
-            self._exchange.check(now)
+            self._check(self._exchange, now)
         elif self._patience:
             self._deadline, self._patience = now + self._patience, 0
         elif now > self._deadline:
             self._transport.close()
+
+    def _check(self, exchange: Exchange, now: float) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if exchange.moved or unsent < self._unsent:
+            exchange.moved = False
+            self._deadline = now + exchange.wait().seconds
+        elif now > self._deadline:
+            exchange.give_up(exchange.wait())
+        self._unsent = unsent
 
     def drain(self) -> None:
         """Answer what is under way, then close; an idle connection closes now."""
