@@ -9,8 +9,8 @@ from typing import Final
 from proxy import worker
 from proxy.config.model import Config
 
-# New objects between two looks of the garbage collector. A request leaves no cycle behind, so what Python looks
-# for after every 700 is not there.
+# New objects between two looks of the garbage collector. A request leaves no cycle behind, so what Python
+# looks for after every 700 is not there.
 COLLECT_EVERY: Final = 10_000
 
 
