@@ -32,7 +32,7 @@ METHODS: Final = frozenset(  # what llhttp knows for HTTP
     b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH "  # RFC 9110 section 9.3, RFC 5789
     b"PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK ACL SEARCH BIND REBIND UNBIND "  # WebDAV and its kin
     b"REPORT MKACTIVITY CHECKOUT MERGE MKCALENDAR "  # versions and calendars
-    b"LINK UNLINK PURGE QUERY NOTIFY SUBSCRIBE UNSUBSCRIBE M-SEARCH".split()  # caches, search, UPnP
+    b"LINK UNLINK PURGE QUERY NOTIFY SUBSCRIBE UNSUBSCRIBE M-SEARCH SOURCE".split()  # caches, UPnP, Icecast
 )
 IDEMPOTENT: Final = frozenset(  # RFC 9110 section 9.2.2; the reading ones of WebDAV; QUERY
     {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH", b"QUERY"}

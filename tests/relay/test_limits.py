@@ -240,3 +240,22 @@ async def until_closed(reader):
         while data := await asyncio.wait_for(reader.read(65536), PATIENCE):
             received += data
     return received
+
+
+@pytest.mark.parametrize("split", range(1, 5))
+async def test_two_empty_lines_before_a_request_are_ignored_however_they_arrive(proxy, kit, split):
+    """RFC 9112 section 2.2: old callers send one behind a body that they did not count."""
+    asked = b"\r\n\r\n" + kit.request(b"GET", b"/up", b"Connection: close")
+    assert (await proxy.ask(asked[:split], asked[split:])).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_more_empty_lines_are_no_request(proxy, upstream, kit):
+    answer = await proxy.ask(b"\r\n" * 3 + kit.request(b"GET", b"/up"))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert upstream.requests == 0
+
+
+async def test_each_request_of_a_connection_may_have_empty_lines_before_it(proxy, kit):
+    last = kit.request(b"GET", b"/up", b"Connection: close")
+    answer = await proxy.ask(b"\r\n\r\n" + kit.request(b"GET", b"/up") + b"\r\n\r\n" + last)
+    assert answer.count(b"HTTP/1.1 200 ") == 2
