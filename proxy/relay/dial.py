@@ -9,6 +9,7 @@ from typing import Final
 
 import aiohappyeyeballs
 
+from proxy import descriptors
 from proxy.config.model import Route, UpstreamTLS
 from proxy.relay import answer
 from proxy.relay.answer import Refusal
@@ -28,7 +29,7 @@ def tls_context(tls: UpstreamTLS | None) -> ssl.SSLContext:
 
 
 async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> Wire:
-    """Connect within `seconds`. Raises Refusal: 502 or 504."""
+    """Connect within `seconds`. Raises Refusal: 502, 503 or 504."""
     try:
         async with asyncio.timeout(seconds):
             sock = await _connect(route)
@@ -40,6 +41,8 @@ async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> 
     except ssl.SSLError as error:
         raise Refusal(answer.UPSTREAM_TLS, f"TLS with the upstream of route {route.name!r} failed") from error
     except OSError as error:
+        if error.errno in descriptors.USED_UP:
+            raise Refusal(answer.OVERLOADED, "this proxy has too many open files", retry_after=1) from error
         raise Refusal(answer.UNREACHABLE, f"the upstream of route {route.name!r} can't be reached") from error
 
 
