@@ -1,7 +1,6 @@
-import contextlib
 import resource
 import socket
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from proxy.descriptors import Descriptors
 
@@ -44,7 +43,7 @@ def test_callers_are_the_first_for_whom_there_is_no_room_and_a_reserve_stays():
 def test_without_a_single_one_left_there_is_no_room_either():
     with ExitStack() as opened, files(next_number() + 20):
         descriptors = Descriptors()
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             while True:
                 opened.enter_context(socket.socket())
         assert not descriptors.hold_another_upstream()
