@@ -3,8 +3,8 @@
 A thousand callers listen through the real process for a minute, to an upstream by TLS that sends each of them
 one event a second, while the access token is replaced every few seconds. It prints how long a first event
 takes, from before the connection is made, beside going direct to the upstream; how long an event takes from
-its sending to its arrival; the longest silence of any stream; what was lost, repeated, reordered, cut or mixed
-up (must be 0); and the process's memory and CPU seconds. The exit status is 1 if there was any such fault.
+its sending to its arrival; the longest silence of any stream; what was lost, repeated, reordered, cut or
+mixed up (must be 0); and the process's memory and CPU seconds. The exit status is 1 if there was any such fault.
 
 Callers, upstream and proxy share the machine: figures are for comparing with `direct`, not for themselves.
 """
@@ -18,7 +18,7 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 
 import idle
@@ -59,42 +59,42 @@ def main() -> int:
     options = _options()
     idle.raise_file_limit()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        return asyncio.run(_soak(Path(folder), options.streams, options.seconds))
+        return asyncio.run(_soak(Path(folder), options))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Event streams through the proxy, each event checked.")
     parser.add_argument("--streams", type=int, default=1000, help="how many at once (default 1000)")
     parser.add_argument("--seconds", type=int, default=60, help="how long each goes on (default 60)")
+    parser.add_argument("--rounds", type=int, default=1, help="all of it so many times: does memory grow?")
     options = parser.parse_args()
-    if options.streams < 1 or options.seconds < 2:
-        parser.error("--streams is 1 or more, --seconds 2 or more")
+    if options.streams < 1 or options.seconds < 2 or options.rounds < 1:
+        parser.error("--streams and --rounds are 1 or more, --seconds 2 or more")
     return options
 
 
-async def _soak(folder: Path, streams: int, seconds: int) -> int:
+async def _soak(folder: Path, options: argparse.Namespace) -> int:
     trusted = _certificates(folder)
     machine = Client("soak", "soak-secret", grants=("client_credentials",))
     server = AuthorizationServer(clients=[machine], access_token_lifetime=TOKEN_LIFE)
     async with running(server.application()) as issuer:
         with _upstream(folder) as upstream:
-            _say(f"{streams} streams, direct, {DIRECT_SECONDS} s")
-            direct = await listen("", upstream, streams, DIRECT_SECONDS, tls=trusted, token="any")
+            _say(f"{options.streams} streams, direct, {DIRECT_SECONDS} s")
+            direct = await listen("", upstream, options.streams, DIRECT_SECONDS, tls=trusted, token="any")
             async with _proxy(folder, issuer, upstream) as (pid, port):
                 await listen("/soak", port, 1, 2)  # so that what is loaded once is there
-                _say(f"{streams} streams, through the proxy, {seconds} s")
-                memory, cpu = [proc.resident_mib(pid)], proc.cpu_seconds(pid)
-                watcher = asyncio.get_running_loop().create_task(_watch(pid, memory))
-                through = await listen("/soak", port, streams, seconds)
-                watcher.cancel()
-                cpu = proc.cpu_seconds(pid) - cpu
-                await asyncio.sleep(SETTLE)
-                memory.append(proc.resident_mib(pid))
+                cost = Cost(pid)
+                faults = direct.faults.total()
+                for _ in range(options.rounds):
+                    _say(f"{options.streams} streams, through the proxy, {options.seconds} s")
+                    through = await cost.during(listen("/soak", port, options.streams, options.seconds))
+                    print(_report(direct, through, cost), flush=True)
+                    faults += through.faults.total()
             said = (folder / "proxy" / "output").read_text()
-    print(_report(direct, through, memory, cpu, len(server.token_requests)))
+    print(f"access tokens: {len(server.token_requests)}")
     if said:
-        print(f"\nThe proxy's log:\n{said}")
-    return 1 if direct.faults.total() or through.faults.total() else 0
+        print(f"the proxy's log:\n{said}")
+    return 1 if faults else 0
 
 
 def _certificates(folder: Path) -> ssl.SSLContext:
@@ -135,13 +135,33 @@ async def _proxy(folder: Path, issuer: str, upstream: int) -> AsyncIterator[tupl
         yield process.pid, port
 
 
-async def _watch(pid: int, memory: list[float]) -> None:
-    while True:
-        memory.append(proc.resident_mib(pid))
-        await asyncio.sleep(0.5)
+class Cost:
+    """What a process took meanwhile."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.memory: list[float] = []  # MiB: before, now and then, after
+        self.cpu = 0.0  # seconds
+
+    async def during(self, listening: Coroutine[None, None, Heard]) -> Heard:
+        self.memory, began = [proc.resident_mib(self.pid)], proc.cpu_seconds(self.pid)
+        watcher = asyncio.get_running_loop().create_task(self._watch())
+        heard = await listening
+        watcher.cancel()
+        self.cpu = proc.cpu_seconds(self.pid) - began
+        await asyncio.sleep(SETTLE)
+        self.memory.append(proc.resident_mib(self.pid))
+        return heard
+
+    async def _watch(self) -> None:
+        while True:
+            self.memory.append(proc.resident_mib(self.pid))
+            await asyncio.sleep(0.5)
 
 
-def _report(direct: Heard, through: Heard, memory: Sequence[float], cpu: float, tokens: int) -> str:
+def _report(direct: Heard, through: Heard, cost: Cost) -> str:
+    memory = cost.memory
+    per_event = cost.cpu / max(1, through.events) * 1e6
     lines = [
         "| ms | direct: median | p99 | max | through: median | p99 | max |",
         "| --- " + "| ---: " * 6 + "|",
@@ -149,10 +169,10 @@ def _report(direct: Heard, through: Heard, memory: Sequence[float], cpu: float, 
         _row("an event, from its sending", direct.passed, through.passed),
         _row("longest silence of a stream", direct.longest_gaps, through.longest_gaps),
         "",
-        f"events: {through.events} through the proxy, {direct.events} direct; access tokens: {tokens}",
+        f"events: {through.events} through the proxy, {direct.events} direct",
         f"faults: {_faults(through)}; direct: {_faults(direct)}",
         f"memory: {memory[0]:.1f} MiB before, {max(memory):.1f} at most, {memory[-1]:.1f} after",
-        f"CPU: {cpu:.2f} s, {cpu / max(1, through.events) * 1e6:.0f} µs for each event, handshakes included",
+        f"CPU: {cost.cpu:.2f} s, {per_event:.0f} µs an event, handshakes included",
     ]
     return "\n".join(lines)
 
