@@ -4,7 +4,7 @@ A thousand callers listen through the real process for a minute, to an upstream 
 one event a second, while the access token is replaced every few seconds. It prints how long a first event
 takes, from before the connection is made, beside going direct to the upstream; how long an event takes from
 its sending to its arrival; the longest silence of any stream; what was lost, repeated, reordered, cut or
-mixed up (must be 0); and the process's memory and CPU seconds. The exit status is 1 if there was any such fault.
+mixed up (must be 0); and the memory and CPU seconds of the process. The exit status is 1 if anything was.
 
 Callers, upstream and proxy share the machine: figures are for comparing with `direct`, not for themselves.
 """
