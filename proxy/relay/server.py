@@ -86,6 +86,8 @@ class RelayServer:
             for lane in self.lanes:
                 lane.close_idle(now - self.context.limits.upstream_idle)
             self.context.log.flush()
+            # callers within their TLS handshake are not ours yet: if they take all files, only this tells
+            self.context.descriptors.hold_another_caller()
 
 
 class Listener(web.Server):

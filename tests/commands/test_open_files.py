@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 import time
 from pathlib import Path
 
 import pytest
+import trustme
 from aiohttp import web
 
 from proxy.demo.serve import running
@@ -184,3 +186,35 @@ async def test_the_soft_limit_is_raised_to_what_all_callers_need(bench, soft, ha
     for line in told:
         assert '"level": "warning"' in line
         assert "limits.connections = 500 can need 1000 open files, and this process may have 300" in line
+
+
+async def test_a_flood_of_callers_that_never_shake_hands_neither_spins_nor_ends_the_listener(bench, tmp_path):
+    """Under TLS the event loop alone has them until the handshake ends, and so it reaches the limit itself."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    both = f'"{tmp_path}/both.pem"'
+    bench.edit("[server]\n", f"[server]\ntls = {{ cert = {both}, key = {both} }}\n")
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    server = await bench.run(files=FILES)
+    callers = await asyncio.gather(*(connected(bench) for _ in range(6 * FILES)), return_exceptions=True)
+    callers = [caller for caller in callers if not isinstance(caller, BaseException)]
+    await asyncio.sleep(0.5)
+    used, began = cpu_seconds(server.pid), time.monotonic()
+    await asyncio.sleep(1)
+    assert cpu_seconds(server.pid) - used < (time.monotonic() - began) / 2
+    leave(callers)
+    async with asyncio.timeout(15):
+        while True:
+            with contextlib.suppress(ConnectionError):
+                port = bench.config.server.listen[0].port
+                caller = await asyncio.open_connection("localhost", port, ssl=trusted)
+                status, *_ = await ask(caller)
+                leave([caller])
+                if status == 200:
+                    break
+            await asyncio.sleep(0.05)
+    server.signal()
+    assert await server.end() == 0
+    assert sum("turned away" in line for line in server.log) == 1
