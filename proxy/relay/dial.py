@@ -9,6 +9,7 @@ from typing import Final
 
 import aiohappyeyeballs
 
+from proxy import descriptors
 from proxy.config.address import Address
 from proxy.config.model import Route, UpstreamTLS
 from proxy.relay import answer
@@ -30,7 +31,7 @@ def tls_context(tls: UpstreamTLS | None) -> ssl.SSLContext:
 
 
 async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> Wire:
-    """Connect within `seconds`. Raises Refusal: 502 or 504."""
+    """Connect within `seconds`. Raises Refusal: 502, 503 or 504."""
     try:
         async with asyncio.timeout(seconds):
             sock = await _connect(route)
@@ -44,6 +45,8 @@ async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> 
     except NoTunnel as error:
         raise Refusal(answer.UNREACHABLE, f"the network's proxy of route {route.name!r} {error}") from error
     except OSError as error:
+        if error.errno in descriptors.USED_UP:
+            raise Refusal(answer.OVERLOADED, "this proxy has too many open files", retry_after=1) from error
         how = " through the network's proxy" if route.proxy else ""
         detail = f"the upstream of route {route.name!r} can't be reached{how}"
         raise Refusal(answer.UNREACHABLE, detail) from error

@@ -203,7 +203,7 @@ async def test_a_limit_that_is_reached_has_its_answer(make_proxy, upstream, kit,
 
 # -- many callers that never finish their header
 
-SLOW = 500
+SLOW = 1000
 BEGINNINGS = [  # what such a caller has sent before it begins to drip
     b"",
     b"\r\n",
