@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from aiohttp import web
+from aiohttp import http_parser, web
 
 from proxy.config.address import Address
 from proxy.config.model import ListenerTLS
@@ -20,6 +20,17 @@ BACKLOG: Final = 1024  # connections the kernel holds for us while we are busy
 
 class CannotListen(ProxyError):
     """An address is taken, or not this machine's; or its certificate can't be used."""
+
+
+def check_parser() -> None:
+    """aiohttp reads requests to the admin side with llhttp, or not at all. Raises CannotListen.
+
+    Its parser in Python, which it takes where the compiled one is missing, has faults of its own.
+    """
+    if not hasattr(http_parser, "HttpRequestParserC"):
+        raise CannotListen(
+            "aiohttp is without its compiled parser: unset AIOHTTP_NO_EXTENSIONS, or install a built wheel"
+        )
 
 
 async def listen(runner: web.BaseRunner, address: Address, tls: ListenerTLS | None) -> web.BaseSite:

@@ -23,7 +23,7 @@ from proxy.admin.health import Health
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
 from proxy.errors import ConfigError, Fault
-from proxy.listen import bound_address, listen
+from proxy.listen import bound_address, check_parser, listen
 from proxy.relay.admission import Hosts
 from proxy.relay.context import RelayContext
 from proxy.relay.dial import tls_context
@@ -47,6 +47,7 @@ Place = tuple[web.BaseRunner, Address, ListenerTLS | None]
 async def serving(config: Config) -> AsyncIterator[State]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError."""
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
+    check_parser()
     async with AsyncExitStack() as stack:
         state = await stack.enter_async_context(open_state(config))
         hosts = Hosts(own_names(config))

@@ -43,6 +43,10 @@ _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([\x21-\x7e]+) HTTP/1\.(?=[01]\r\
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
 MOST_DIGITS: Final = 18  # of a length: leading zeros pass llhttp, and int() raises at 4300 of them
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")  # RFC 9110 section 5.6.2
+# RFC 9110 section 7.2. Who may be called by which name is not decided here, nor whether an address is one.
+_HOST: Final = re.compile(
+    rb"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
 _SILENT: Final = object()  # llhttp tells what it reads to nobody: its verdict is all that is wanted
 UPGRADE: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
@@ -173,13 +177,15 @@ def _exceeds(block: bytes, limits: HeadLimits) -> bool:
 
 
 def _check_host(hosts: list[bytes] | None, *, http10: bool) -> None:
-    """RFC 9112 section 3.2: exactly one, but HTTP/1.0 may leave it out."""
+    """RFC 9112 section 3.2: exactly one that is well-formed, but HTTP/1.0 may leave it out."""
     if hosts is None:
         if http10:
             return
         raise Refusal(answer.BAD_REQUEST, "a request must carry a Host field")
     if len(hosts) > 1:
         raise Refusal(answer.BAD_REQUEST, "a request must carry one Host field only")
+    if not _HOST.fullmatch(hosts[0]):
+        raise Refusal(answer.BAD_REQUEST, "the Host field must be a host, or host:port")
 
 
 def _request_framing(index: Index, *, http10: bool) -> Framing | None:
@@ -237,7 +243,7 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
         keep_alive = keep_alive and _announces_nothing(announced())
     return ResponseHead(
         status=status,
-        status_line=line[2],
+        status_line=line[2] if len(line[2]) > 3 else line[2] + b" ",  # RFC 9112 section 4 wants the space
         passing=passing,
         index=index,
         framing=framing,

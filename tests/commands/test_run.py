@@ -136,6 +136,13 @@ async def test_a_taken_port_is_named(bench, listener):
     assert "Traceback" not in "".join(server.log)
 
 
+async def test_without_the_compiled_parser_it_does_not_start(bench):
+    server = await bench.start("run", "-c", str(bench.path), AIOHTTP_NO_EXTENSIONS="1")
+    assert await server.end() == FAILED
+    assert server.log[-1].startswith("token-proxy: aiohttp is without its compiled parser: ")
+    assert "Traceback" not in "".join(server.log)
+
+
 async def test_a_fault_in_the_configuration_starts_nothing(bench):
     bench.path.write_text(bench.path.read_text().replace("[server]", "[sever]"))
     server = await bench.start("run", "-c", str(bench.path))

@@ -85,6 +85,13 @@ def test_an_answer_keeps_its_fields_and_reason():
     assert answered(*lines) == b"\r\n".join([b"HTTP/1.1 200 Fine", *lines, b"", b""])
 
 
+def test_an_answer_without_a_reason_gets_the_space_that_stands_before_one():
+    for line in (b"HTTP/1.1 200", b"HTTP/1.1 200 "):
+        head = read_response(line + b"\r\nContent-Length: 5\r\n\r\n", b"GET", LIMITS)
+        sent = message.to_caller(head, chunked=False, close=False)
+        assert sent == b"HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\n"
+
+
 def test_an_answers_hop_fields_stay_behind():
     lines = [b"Connection: keep-alive, X-Hop", b"X-Hop: 1", b"Keep-Alive: timeout=5", b"Content-Length: 5"]
     assert (

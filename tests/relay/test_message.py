@@ -46,6 +46,10 @@ REFUSED = {  # name -> head, status
     "NUL": (request(b"X: \x00"), 400),
     "no Host": (request(host=b""), 400),
     "two Hosts": (request(b"Host: b"), 400),
+    "a Host that is none": (request(host=b"Host: a b"), 400),
+    "a Host with a user": (request(host=b"Host: me@a"), 400),
+    "a Host with a path": (request(host=b"Host: a/x"), 400),
+    "a Host with an odd port": (request(host=b"Host: a:x"), 400),
     "HTTP/2.0": (request(line=b"GET / HTTP/2.0"), 400),
     "HTTP/0.9": (request(line=b"GET / HTTP/0.9"), 400),
     "RTSP": (request(line=b"OPTIONS / RTSP/1.0"), 400),
@@ -71,6 +75,9 @@ def test_a_malformed_or_ambiguous_head_is_refused(name):
 
 ACCEPTED = {  # name -> head, body type, keeps alive
     "plain": (request(line=b"GET / HTTP/1.1"), None, True),
+    "an address": (request(line=b"GET / HTTP/1.1", host=b"Host: [::1]:80"), None, True),
+    "an empty Host": (request(line=b"GET / HTTP/1.1", host=b"Host:"), None, True),
+    "an encoded Host": (request(line=b"GET / HTTP/1.1", host=b"Host: a_b%C3%A9:"), None, True),
     "length": (request(b"Content-Length: 5"), Length, True),
     "length with space behind": (request(b"Content-Length: 5 \t"), Length, True),
     "zero length": (request(b"Content-Length: 0"), Length, True),

@@ -1,0 +1,152 @@
+"""A caller gets exactly the answer to its request, or none that it could take for whole.
+
+Each row of the table is sent whole, split at every byte (in two, and byte by byte) and with another answer
+right behind it, which nobody asked for and nobody must get.
+"""
+
+import json
+
+import pytest
+import pytest_asyncio
+
+from .conformance_answers import ANSWERS, Broken, CutOff, Whole
+from .conformance_pieces import by_pieces, splits
+from .conformance_sides import OK, SMUGGLED, Cut, conforming, turns
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_for_all(tmp_path_factory):
+    async with conforming(tmp_path_factory.mktemp("conformance")) as made:
+        yield made
+
+
+@pytest.fixture
+def side(one_for_all):
+    one_for_all.upstream.forget()  # what a test that failed has left
+    return one_for_all
+
+
+def rows(fate):
+    return [row for row in ANSWERS if isinstance(row.fate, fate)]
+
+
+async def asked(side, caller, row, pieces):
+    """What the caller hears when the upstream answers in these pieces."""
+    side.upstream.answers.append((pieces, row.then))
+    await caller.say(row.asks)
+    return await caller.hear(row.asks.split(b" ")[0])
+
+
+def as_sent(messages):
+    return b"".join(message.raw for message in messages)
+
+
+def as_one(messages):
+    return b"".join(message.in_one_chunk for message in messages)
+
+
+async def gets_its_own(caller):
+    """The next request is answered by its own answer."""
+    await caller.say(SMUGGLED)
+    (answer,) = await caller.hear()
+    assert answer.raw == OK
+
+
+@pytest.mark.parametrize("row", rows(Whole), ids=str)
+async def test_an_answer_reaches_the_caller_as_exactly_these_bytes_however_it_is_split(side, row):
+    says, reaches = side.fill(row.says), side.fill(row.fate.reaches)
+    ways = [[says], *splits(says), by_pieces(says)]
+    for share in [ways] if row.fate.keeps else [[pieces] for pieces in ways]:
+        with side.caller() as caller:
+            for pieces in share:
+                heard = await asked(side, caller, row, pieces)
+                assert (as_sent if len(pieces) == 1 else as_one)(heard) == reaches
+            caller.end()
+            assert await caller.hear_end() == b""
+    assert len(side.upstream.take()) == len(ways)
+    await side.all_is_well()
+
+
+@pytest.mark.parametrize("row", [row for row in rows(Whole) if row.then == "stay"], ids=str)
+async def test_nobody_gets_what_is_behind_an_answer(side, row):
+    says = side.fill(row.says)
+    for pieces in ([says + EVIL], [says, EVIL], by_pieces(says + EVIL)):
+        with side.caller() as caller:
+            assert as_one(await asked(side, caller, row, pieces)) == side.fill(row.fate.reaches)
+            await turns(10 + 4 * len(pieces))  # the other answer must have come, to be told from a late one
+            await gets_its_own(caller)
+            caller.end()
+            assert await caller.hear_end() == b""
+    side.upstream.take()
+    await side.all_is_well()
+
+
+@pytest.mark.parametrize("row", rows(Broken), ids=str)
+async def test_a_broken_answer_is_a_502_however_it_is_split(side, row):
+    ways = [[row.says], *splits(row.says), by_pieces(row.says)]
+    if row.then == "stay":
+        ways += [[row.says + EVIL], [row.says, EVIL]]
+    with side.caller() as caller:
+        for pieces in ways:
+            *interim, answer = await asked(side, caller, row, pieces)
+            assert answer.status == 502
+            assert all(message.status in {100, 103} for message in interim)
+            if answer.payload:
+                assert json.loads(answer.payload)["type"] == "urn:token-proxy:problem:upstream-protocol"
+        await gets_its_own(caller)
+    side.upstream.take()
+    await side.all_is_well()
+
+
+@pytest.mark.parametrize("row", rows(CutOff), ids=str)
+async def test_an_answer_that_fails_when_it_has_begun_is_cut_however_it_is_split(side, row):
+    ways = [[row.says], *splits(row.says), by_pieces(row.says)]
+    if row.then == "stay":
+        ways += [[row.says + EVIL], [row.says, EVIL]]
+    for pieces in ways:
+        with side.caller() as caller:
+            with pytest.raises(Cut) as cut:
+                await asked(side, caller, row, pieces)
+            assert cut.value.args[0].count(b"HTTP/1.1 200 ") <= 1  # nothing is said behind what had begun
+            assert b"\r\n0\r\n\r\n" not in cut.value.args[0]
+            assert b"EVIL" not in cut.value.args[0]
+            await caller.say(SMUGGLED)
+            assert cut.value.args[0].endswith(await caller.hear_end())  # and nothing more
+        assert len(side.upstream.take()) == 1
+    await side.all_is_well()
+
+
+UNASKED = {
+    "another answer": EVIL,
+    "a KiB of noise": b"\x00noise" * 171,
+    "an empty line": b"\r\n",
+    "one byte": b"H",
+    "half an answer": EVIL[:20],
+    "hints": b"HTTP/1.1 103 Early Hints\r\n\r\n",
+    "a request for patience": b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", UNASKED)
+async def test_nobody_gets_what_came_while_nobody_asked(side, name):
+    for pieces in ([UNASKED[name]], by_pieces(UNASKED[name])):
+        with side.caller() as caller:
+            await gets_its_own(caller)
+            connections = side.upstream.connections
+            for piece in pieces:
+                for writer in side.upstream.writers:
+                    writer.write(piece)
+                await turns()
+            await turns(10)
+            for number in range(3):
+                own = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % number
+                side.upstream.answers.append(([own], "stay"))
+                await caller.say(SMUGGLED)
+                (answer,) = await caller.hear()
+                assert answer.raw == own
+            assert side.upstream.connections == connections + 1
+    side.upstream.take()
+    await side.all_is_well()

@@ -1,0 +1,182 @@
+"""One accepted request is exactly one well-formed request upstream, and what is behind a refused one is none.
+
+Each row of the tables is fed whole, split at every byte (in two, and byte by byte) and with another request
+right behind it, to a proxy between a raw socket and a strict upstream.
+"""
+
+import json
+
+import pytest
+import pytest_asyncio
+
+from .conformance_pieces import by_pieces, splits
+from .conformance_refusals import REFUSED
+from .conformance_requests import PASSING
+from .conformance_rows import Declined, Refused, Unfinished
+from .conformance_sides import OK, OK_AND_CLOSE, SMUGGLED, conforming, turns
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+AT_ONCE = 64  # connections
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_for_all(tmp_path_factory):
+    async with conforming(tmp_path_factory.mktemp("conformance")) as made:
+        yield made
+
+
+@pytest.fixture
+def side(one_for_all):
+    one_for_all.upstream.forget()  # what a test that failed has left
+    return one_for_all
+
+
+def method_of(row):
+    return row.sent.lstrip().split(b" ")[0]
+
+
+# -- what is accepted
+
+
+async def answered(caller, row, *, keeps):
+    """The caller has got the upstream's answer, as it came."""
+    (answer,) = await caller.hear(method_of(row))
+    expected = OK if keeps else OK_AND_CLOSE
+    assert answer.raw == (expected[:-2] if method_of(row) == b"HEAD" else expected)
+
+
+@pytest.mark.parametrize("row", PASSING, ids=str)
+async def test_a_request_arrives_as_exactly_these_bytes(side, row):
+    with side.caller() as caller:
+        await caller.say(side.fill(row.sent))
+        await answered(caller, row, keeps=row.fate.keeps)
+        assert [message.raw for message in side.upstream.take()] == [side.fill(row.fate.arrives)]
+        caller.end()  # who closes its half still got the answer; and nothing more comes
+        assert await caller.hear_end() == b""
+    await side.all_is_well()
+
+
+@pytest.mark.parametrize("row", PASSING, ids=str)
+async def test_it_arrives_as_the_same_request_wherever_it_is_split(side, row):
+    sent, expected = side.fill(row.sent), side.fill(row.fate.arrives)
+    ways = [*splits(sent), by_pieces(sent)]
+    for share in [ways] if row.fate.keeps else [[pieces] for pieces in ways]:
+        with side.caller() as caller:
+            for pieces in share:
+                await caller.say(*pieces)
+                await answered(caller, row, keeps=row.fate.keeps)
+                assert [message.in_one_chunk for message in side.upstream.take()] == [expected], pieces
+            caller.end()
+            assert await caller.hear_end() == b""
+    await side.all_is_well()
+
+
+@pytest.mark.parametrize("row", PASSING, ids=str)
+async def test_what_is_behind_it_is_one_more_request_or_none(side, row):
+    sent, expected = side.fill(row.sent), side.fill(row.fate.arrives)
+    for pieces in ([sent + SMUGGLED], [sent, SMUGGLED], by_pieces(sent + SMUGGLED)):
+        with side.caller() as caller:
+            await caller.say(*pieces)
+            await answered(caller, row, keeps=row.fate.keeps)
+            if row.fate.keeps:
+                (second,) = await caller.hear()
+                assert second.raw == OK
+            caller.end()
+            assert await caller.hear_end() == b""
+        first, *more = side.upstream.take()
+        assert first.in_one_chunk == expected
+        assert [message.target for message in more] == [b"/base/smuggled"] * row.fate.keeps
+    await side.all_is_well()
+
+
+# -- what is not
+
+
+async def told(caller, row, *, closes):
+    """The caller has got our answer: a problem, or what OPTIONS says about us."""
+    (answer,) = await caller.hear(method_of(row))
+    assert answer.status == row.fate.status
+    if row.fate.ending and method_of(row) != b"HEAD":
+        assert json.loads(answer.payload)["type"] == f"urn:token-proxy:problem:{row.fate.ending}"
+    assert answer.values(b"connection") == ([b"close"] if closes else [])
+
+
+async def given_up(caller):
+    """It ended without an answer, or with a refusal: nobody could tell what it was."""
+    caller.end()
+    heard = await caller.hear_end()
+    assert heard == b"" or heard.startswith(b"HTTP/1.1 400 ")
+
+
+REFUSED_ROWS = [row for row in REFUSED if isinstance(row.fate, Refused)]
+DECLINED_ROWS = [row for row in REFUSED if isinstance(row.fate, Declined)]
+UNFINISHED_ROWS = [row for row in REFUSED if isinstance(row.fate, Unfinished)]
+
+
+async def each_in_pieces(side, ways, hear):
+    """Say it in each of the ways, on a connection each, many at a time."""
+    for start in range(0, len(ways), AT_ONCE):
+        batch = [(side.caller(), pieces) for pieces in ways[start : start + AT_ONCE]]
+        await turns()
+        for number in range(max(len(pieces) for _, pieces in batch)):
+            for caller, pieces in batch:
+                await caller.say(*pieces[number : number + 1])
+            await turns()
+        for caller, _ in batch:
+            await hear(caller)
+        for caller, _ in batch:
+            caller.close()
+
+
+@pytest.mark.parametrize("row", REFUSED_ROWS, ids=str)
+async def test_a_refused_request_does_not_arrive_wherever_it_is_split(side, row):
+    sent = side.fill(row.sent)
+
+    async def refused(caller):
+        await told(caller, row, closes=True)
+        assert await caller.hear_end() == b""
+
+    ways = [[sent], *splits(sent), by_pieces(sent)]
+    await each_in_pieces(side, ways, refused)
+    assert side.upstream.take() == []
+    await side.all_is_well()
+
+
+@pytest.mark.parametrize("row", [*REFUSED_ROWS, *UNFINISHED_ROWS], ids=str)
+async def test_what_is_behind_a_refused_request_is_never_read_as_one(side, row):
+    sent = side.fill(row.sent)
+    for pieces in ([sent + SMUGGLED], [sent, SMUGGLED], by_pieces(sent + SMUGGLED)):
+        with side.caller() as caller:
+            await caller.say(*pieces)
+            (answer,) = await caller.hear(method_of(row))
+            assert 400 <= answer.status < 600
+            assert await caller.hear_end() == b""
+        await turns()
+        assert side.upstream.take() == []
+    await side.all_is_well()
+
+
+@pytest.mark.parametrize("row", DECLINED_ROWS, ids=str)
+async def test_a_declined_request_does_not_arrive_and_the_next_one_does(side, row):
+    sent = side.fill(row.sent)
+    with side.caller() as caller:
+        for pieces in [[sent], *splits(sent)]:
+            await caller.say(*pieces)
+            await told(caller, row, closes=False)
+            assert side.upstream.take() == []
+        for pieces in ([sent + SMUGGLED], by_pieces(sent + SMUGGLED)):
+            await caller.say(*pieces)
+            await told(caller, row, closes=False)
+            (answer,) = await caller.hear()
+            assert answer.raw == OK
+            (message,) = side.upstream.take()
+            assert message.target == b"/base/smuggled"
+    await side.all_is_well()
+
+
+@pytest.mark.parametrize("row", UNFINISHED_ROWS, ids=str)
+async def test_what_does_not_end_is_no_request_wherever_it_is_split(side, row):
+    ways = [[row.sent], *splits(row.sent), by_pieces(row.sent)]
+    await each_in_pieces(side, ways, given_up)
+    assert side.upstream.take() == []
+    await side.all_is_well()
