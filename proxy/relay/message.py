@@ -234,7 +234,7 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
     framing = None if to_head or status < 200 or status in NO_BODY_STATUSES else announced
     keep_alive = framing is not UntilClose and _keeps_alive(index, http10=http10)
     if status < 200 or status == 204:
-        keep_alive = keep_alive and _announces_nothing(announced())
+        keep_alive = _announces_nothing(announced()) and keep_alive
     return ResponseHead(
         status=status,
         status_line=line[2],
