@@ -16,8 +16,8 @@ from proxy.relay.answer import Refusal
 DECODINGS: Final = 8  # nobody honest encodes a path this often
 SLASH: Final = 0x2F
 _SUSPECT: Final = re.compile(rb"/\.|[%\\#]")  # without any of these a path can be read in one way only
-# A dot segment to anybody: parameters may follow it; "?" and "#", once decoded, end a path for who reads it as
-# a URL again; browsers' URL parsers drop tabs and line breaks, Windows drops spaces.
+# A dot segment to anybody: parameters may follow it; "?" and "#", once decoded, end a path for who reads it
+# as a URL again; browsers' URL parsers drop tabs and line breaks, Windows drops spaces.
 _DOTS: Final = re.compile(rb"(?:\A|/)[\x00-\x20]*\.[\x00-\x20]*(?:\.[\x00-\x20]*)?(?:[/;?#]|\Z)")
 # ASCII in more bytes than it needs, which careless decoders of UTF-8 take all the same (RFC 3629 section 10).
 _OVERLONG: Final = re.compile(rb"(?:[\xc0\xc1]|\xe0[\x80\x81]|\xf0\x80[\x80\x81])[\x80-\xbf]")

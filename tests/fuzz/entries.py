@@ -1,8 +1,8 @@
 """What the relay promises for any bytes at all, one function a reader: each takes bytes and asserts.
 
 The properties of tests/relay feed them with what Hypothesis makes of messages, fuzz.py with what a
-coverage-guided fuzzer finds, test_fuzz.py with the corpus beside this file. A promise is written once, here; it is checked
-with readers that share nothing with the relay's (tests/relay/strict.py) and with llhttp.
+coverage-guided fuzzer finds, test_fuzz.py with the corpus beside this file. A promise is written once, here;
+it is checked with readers that share nothing with the relay's (tests/relay/strict.py) and with llhttp.
 """
 
 from __future__ import annotations

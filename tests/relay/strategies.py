@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import strategies as st
 
 from proxy.relay.body import encode_chunk
+
+TIMES = int(os.environ.get("TIMES", "1"))  # how many times the everyday number of examples
 
 METHODS = st.sampled_from([b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PROPFIND", b"QUERY"])
 PATHS = st.sampled_from(
