@@ -110,17 +110,17 @@ def one_answer_through(stage: Stage, data: bytes) -> None:
         answer = _final(heard, request) if well else None
         if answer is None or (answer.status == 502 and answer.values(b"proxy-status")):
             continue
-        said = _final(data, request)
+        said = _final(data, request, forgiving=True)
         assert said is not None, "a broken answer was completed"
         assert (answer.status, answer.body) == (said.status, said.body)
 
 
-def _final(data: bytes, request: bytes) -> strict.Message | None:
+def _final(data: bytes, request: bytes, *, forgiving: bool = False) -> strict.Message | None:
     method = request.partition(b" ")[0]
     answer = None
     while answer is None or answer.status < 200:
         try:
-            answer, data = strict.read_answer(data, method)
+            answer, data = strict.read_answer(data, method, forgiving=forgiving)
         except (strict.Malformed, strict.Incomplete):
             return None
     return answer

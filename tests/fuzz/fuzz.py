@@ -1,6 +1,6 @@
-"""A coverage-guided fuzzer over the entries of this folder: make fuzz ARGS="one_request one_target" SECONDS=600
+"""A coverage-guided fuzzer over the entries of this folder: make fuzz ARGS="one_link one_block" SECONDS=600
 
-Each entry runs in a process of its own, for `--seconds`, from its seeds and from what earlier runs have found.
+Each entry runs in a process of its own, for `--seconds`, from its seeds and what earlier runs have found.
 What is new lands in .fuzz/corpus/ENTRY, what breaks a promise in .fuzz/found, what the fuzzer says in
 .fuzz/ENTRY.log. `--once FILE` runs one entry over one file, without the fuzzer.
 """

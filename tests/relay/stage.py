@@ -12,7 +12,7 @@ import hashlib
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from . import strict
 from .conftest import PATIENCE, proxying
@@ -28,16 +28,15 @@ class Upstream:
         self.asked: list[strict.Message] = []
         self.faults: list[bytes] = []
         self.answer: bytes | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._open: dict[asyncio.StreamWriter, asyncio.Event] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+        ended = self._open[writer] = asyncio.Event()
         with contextlib.suppress(ConnectionError, strict.Malformed):
             await self._converse(reader, writer)
-        self._tasks.discard(task)
         writer.close()
+        del self._open[writer]
+        ended.set()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         data = b""
@@ -60,9 +59,9 @@ class Upstream:
                         return
 
     async def ended(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer, ended in list(self._open.items()):
+            writer.close()
+            await ended.wait()
 
 
 def echo(message: strict.Message) -> bytes:

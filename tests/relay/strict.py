@@ -74,8 +74,11 @@ def read_request(data: bytes) -> tuple[Message, bytes]:
     return _with_body(message, version, rest, otherwise=0)
 
 
-def read_answer(data: bytes, method: bytes) -> tuple[Message, bytes]:
-    """The first answer in `data`, to a request with this method; 1xx count as answers of their own."""
+def read_answer(data: bytes, method: bytes, *, forgiving: bool = False) -> tuple[Message, bytes]:
+    """The first answer in `data`, to a request with this method; 1xx count as answers of their own.
+
+    `forgiving`: no body where none can be, whatever the fields say (RFC 9112 section 6.3, the first rule).
+    """
     line, lines, rest = _head(data)
     parts = (*line.split(b" ", 2), b"")[:3]
     demand(len(parts) == 3, "status line")
@@ -86,7 +89,7 @@ def read_answer(data: bytes, method: bytes) -> tuple[Message, bytes]:
     message = Message(parts, lines)
     if message.status < 200 or message.status in BODILESS or method == b"HEAD":
         _length(message, version)
-        if message.status < 200 or message.status == 204:
+        if not forgiving and (message.status < 200 or message.status == 204):
             demand(set(message.values(b"content-length")) <= {b"0"}, "a length where no body can be")
             demand(not message.values(b"transfer-encoding"), "a coding where no body can be")
         return message, rest
