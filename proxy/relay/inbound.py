@@ -18,7 +18,7 @@ from proxy.relay.body import MalformedBody
 from proxy.relay.context import RelayContext
 from proxy.relay.exchange import NEVER, Exchange
 from proxy.relay.lane import Lane
-from proxy.relay.message import END, read_request
+from proxy.relay.message import END, PART_OF_END, read_request
 
 HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
 LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
@@ -191,7 +191,7 @@ class Inbound(asyncio.Protocol):
             return
         end = known.find(END, self._searched)
         limits = self._server.context.head_limits
-        if (len(known) if end < 0 else end) > limits.header_size:
+        if (len(known) - PART_OF_END if end < 0 else end) > limits.header_size:
             self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
         elif end < 0 and self._eof:
             self._transport.close()
@@ -218,7 +218,7 @@ class Inbound(asyncio.Protocol):
         if not self._buffer:
             self._patience = self._server.context.limits.header_time
             self._buffer = bytearray(known)
-        self._searched = max(0, len(known) - 3)  # the end may have begun
+        self._searched = max(0, len(known) - PART_OF_END)
 
     def _begin(self, head: bytes, rest: bytes) -> None:
         if self._buffer:

@@ -25,6 +25,7 @@ from proxy.relay.body import Body, Chunked, Length, UntilClose
 from proxy.relay.fields import Index
 
 END: Final = b"\r\n\r\n"
+PART_OF_END: Final = 3  # bytes at the end of a head that goes on, which may be its END's and not its own
 REMEMBERED: Final = 512  # blocks; callers and upstreams send few different ones at a time
 LONGEST: Final = 2048  # bytes of a block that is remembered: a megabyte in all, whatever anybody sends
 NO_BODY_STATUSES: Final = frozenset({204, 304})  # RFC 9110 section 6.4.1, with HEAD and 1xx
