@@ -192,7 +192,7 @@ class Inbound(asyncio.Protocol):
         end = known.find(END, self._searched)
         limits = self._server.context.head_limits
         if (len(known) - PART_OF_END if end < 0 else end) > limits.header_size:
-            self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
+            self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"), known)
         elif end < 0 and self._eof:
             self._transport.close()
         elif end < 0:
@@ -228,7 +228,7 @@ class Inbound(asyncio.Protocol):
         try:
             request = read_request(head, context.head_limits)
         except Refusal as refusal:
-            self.refuse(refusal)
+            self.refuse(refusal, head)
             return
         exchange = self._exchange = Exchange(self, context, request)
         try:
@@ -238,10 +238,11 @@ class Inbound(asyncio.Protocol):
         if self._eof and exchange.wants_body and not exchange.over:
             self._transport.close()  # the rest of it will never come
 
-    def refuse(self, refusal: Refusal) -> None:
-        """Answer what is not even a request, and read nothing after it."""
+    def refuse(self, refusal: Refusal, head: bytes | bytearray = b"") -> None:
+        """Answer what is not even a request, and read nothing after it. `head`: what there is of it."""
         self._server.context.count_refused(refusal, routed=False)
-        self._transport.write(answer.render(refusal, head_only=False, close=True))
+        head_only = head.startswith(b"HEAD ")  # RFC 9110 section 9.3.2, even if nothing else is right
+        self._transport.write(answer.render(refusal, head_only=head_only, close=True))
         self._close(linger=True)
 
     # -- the end
