@@ -18,7 +18,7 @@ from proxy.relay.body import MalformedBody
 from proxy.relay.context import RelayContext
 from proxy.relay.exchange import Exchange
 from proxy.relay.lane import Lane
-from proxy.relay.message import END, read_request
+from proxy.relay.message import END, PART_OF_END, read_request
 
 HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
 LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
@@ -189,8 +189,8 @@ class Inbound(asyncio.Protocol):
             return
         end = known.find(END, self._searched)
         limits = self._server.context.head_limits
-        if (len(known) if end < 0 else end) > limits.header_size:
-            self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
+        if (len(known) - PART_OF_END if end < 0 else end) > limits.header_size:
+            self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"), known)
         elif end < 0 and self._eof:
             self._transport.close()
         elif end < 0:
@@ -216,7 +216,7 @@ class Inbound(asyncio.Protocol):
         if not self._buffer:
             self._patience = self._server.context.limits.header_time
             self._buffer = bytearray(known)
-        self._searched = max(0, len(known) - 3)  # the end may have begun
+        self._searched = max(0, len(known) - PART_OF_END)
 
     def _begin(self, head: bytes, rest: bytes) -> None:
         if self._buffer:
@@ -226,7 +226,7 @@ class Inbound(asyncio.Protocol):
         try:
             request = read_request(head, context.head_limits)
         except Refusal as refusal:
-            self.refuse(refusal)
+            self.refuse(refusal, head)
             return
         exchange = self._exchange = Exchange(self, context, request)
         try:
@@ -236,10 +236,11 @@ class Inbound(asyncio.Protocol):
         if self._eof and exchange.wants_body and not exchange.over:
             self._transport.close()  # the rest of it will never come
 
-    def refuse(self, refusal: Refusal) -> None:
-        """Answer what is not even a request, and read nothing after it."""
+    def refuse(self, refusal: Refusal, head: bytes | bytearray = b"") -> None:
+        """Answer what is not even a request, and read nothing after it. `head`: what there is of it."""
         self._server.context.count_refused(refusal, routed=False)
-        self._transport.write(answer.render(refusal, head_only=False, close=True))
+        head_only = head.startswith(b"HEAD ")  # RFC 9110 section 9.3.2, even if nothing else is right
+        self._transport.write(answer.render(refusal, head_only=head_only, close=True))
         self._close(linger=True)
 
     # -- the end

@@ -25,6 +25,7 @@ from proxy.relay.body import Body, Chunked, Length, UntilClose
 from proxy.relay.fields import Index
 
 END: Final = b"\r\n\r\n"
+PART_OF_END: Final = 3  # bytes at the end of a head that goes on, which may be its END's and not its own
 REMEMBERED: Final = 512  # blocks; callers and upstreams send few different ones at a time
 LONGEST: Final = 2048  # bytes of a block that is remembered: a megabyte in all, whatever anybody sends
 NO_BODY_STATUSES: Final = frozenset({204, 304})  # RFC 9110 section 6.4.1, with HEAD and 1xx
@@ -240,7 +241,7 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
     framing = None if to_head or status < 200 or status in NO_BODY_STATUSES else announced
     keep_alive = framing is not UntilClose and _keeps_alive(index, http10=http10)
     if status < 200 or status == 204:
-        keep_alive = keep_alive and _announces_nothing(announced())
+        keep_alive = _announces_nothing(announced()) and keep_alive
     return ResponseHead(
         status=status,
         status_line=line[2] if len(line[2]) > 3 else line[2] + b" ",  # RFC 9112 section 4 wants the space

@@ -86,6 +86,30 @@ async def test_an_upstreams_head_has_the_same_limits(proxy, upstream, kit, name)
     assert proxy.sample("upstream_errors_total", route="up", error="upstream-protocol") == 1
 
 
+async def arriving(writer, data, cut):
+    writer.write(data[:cut])
+    await writer.drain()
+    await asyncio.sleep(0.05)  # for the beginning to be read
+    writer.write(data[cut:])
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 4])
+async def test_a_head_may_be_as_large_wherever_it_is_cut(proxy, upstream, kit, missing):
+    head = kit.request(b"GET", b"/up", b"Connection: close", *HEADS["header_size"](2)[0])
+    reader, writer = await proxy.connect()
+    await arriving(writer, head, len(head) - missing)
+    assert problem(kit, await reader.read()) == (200, "")
+    writer.close()
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 4])
+async def test_so_may_an_upstreams(proxy, upstream, kit, missing):
+    fields = HEADS["header_size"](1)[0]
+    answer = b"\r\n".join([b"HTTP/1.1 200 OK", *fields, b"Content-Length: 2", b"", b"ok"])
+    upstream.script = [lambda connection: arriving(connection.writer, answer, len(answer) - 2 - missing)]
+    assert problem(kit, await proxy.get()) == (200, "")
+
+
 # -- numbers and times, made small
 
 

@@ -194,6 +194,11 @@ MALFORMED = {
     "not HTTP": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
     "a large field": response(b"X: " + b"x" * 40000),
     "HTTP/2": response(line=b"HTTP/2.0 200 OK"),
+    "204 with a length": response(b"Content-Length: 5", line=b"HTTP/1.1 204 No Content"),
+    "204 with a length, closing": response(
+        b"Content-Length: 5", b"Connection: close", line=b"HTTP/1.1 204 No Content"
+    ),
+    "103 with a length in HTTP/1.0": response(b"Content-Length: 5", line=b"HTTP/1.0 103 Early Hints"),
 }
 
 
