@@ -26,6 +26,7 @@ LINGER_BYTES: Final = 2**20  # to read in that time; who has more to send is let
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
 MOST_EMPTY_LINES: Final = 2  # before a request; RFC 9112 section 2.2 wants one ignored
 CR: Final = 0x0D
+EMPTY: Final = frozenset({b"\r", b"\r\n"})
 NEVER: Final = float("inf")
 
 
@@ -201,6 +202,9 @@ class Inbound(asyncio.Protocol):
             self._begin(bytes(known[: end + 4]), bytes(known[end + 4 :]))
 
     def _skip_empty_line(self, data: bytes) -> None:
+        if self._eof and data in EMPTY:
+            self._transport.close()
+            return
         if data == b"\r":
             self._wait_for_head(data)
             return

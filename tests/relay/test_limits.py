@@ -279,6 +279,12 @@ async def test_more_empty_lines_are_no_request(proxy, upstream, kit):
     assert upstream.requests == 0
 
 
+@pytest.mark.parametrize("behind", [b"\r", b"\r\n", b"\r\n\r", b"\r\n\r\n"])
+async def test_empty_lines_behind_the_last_request_keep_nobody_waiting(proxy, kit, behind):
+    answer = await proxy.ask(kit.request(b"GET", b"/up") + behind, eof=True)
+    assert answer.count(b"HTTP/1.1 200 ") == 1
+
+
 async def test_each_request_of_a_connection_may_have_empty_lines_before_it(proxy, kit):
     last = kit.request(b"GET", b"/up", b"Connection: close")
     answer = await proxy.ask(b"\r\n\r\n" + kit.request(b"GET", b"/up") + b"\r\n\r\n" + last)
