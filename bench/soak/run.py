@@ -33,7 +33,7 @@ from proxy.demo.serve import running
 
 HERE = Path(__file__).parent
 TOKEN_LIFE = 20  # seconds: it is refreshed a few times in a minute
-DIRECT_SECONDS = 5  # events of each stream without the proxy: enough to compare with
+DIRECT_SECONDS = 5  # at most, for each stream without the proxy: enough to compare with
 SETTLE = 1.0  # seconds between the last stream's end and reading the memory
 CONFIG = """
 [server]
@@ -79,8 +79,9 @@ async def _soak(folder: Path, options: argparse.Namespace) -> int:
     server = AuthorizationServer(clients=[machine], access_token_lifetime=TOKEN_LIFE)
     async with running(server.application()) as issuer:
         with _upstream(folder) as upstream:
-            _say(f"{options.streams} streams, direct, {DIRECT_SECONDS} s")
-            direct = await listen("", upstream, options.streams, DIRECT_SECONDS, tls=trusted, token="any")
+            seconds = min(DIRECT_SECONDS, options.seconds)
+            _say(f"{options.streams} streams, direct, {seconds} s")
+            direct = await listen("", upstream, options.streams, seconds, tls=trusted, token="any")
             async with _proxy(folder, issuer, upstream) as (pid, port):
                 await listen("/soak", port, 1, 2)  # so that what is loaded once is there
                 cost = Cost(pid)

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from proxy.descriptors import FOR_UPSTREAMS, RESERVE
+
 from .authorization_servers import AuthorizationServer, toml
 from .conftest import MakeProxy
 from .memory import MB, reads_memory, resident, watched_memory
@@ -23,13 +25,16 @@ pytestmark = reads_memory
 
 STALLED = 100
 OFFERED = 10**9  # bytes in each body
-READ_ON = 8 * MB  # of one body, after all have stalled
+READ_ON = 4 * MB  # of one body, after all have stalled
 MOST_FOR_A_STREAM = MB
 IDLE = 10_000
 MOST_FOR_A_CALLER = 10 * 1024
-SPARE_FILES = 500  # of the test, and of the process, beside what the callers take
+FILES = int((IDLE + 500) / (1 - FOR_UPSTREAMS)) + RESERVE  # that the process needs; 500 are no callers
 AT_ONCE = 500  # callers that connect and ask before the first of them is answered; BACKLOG is 1024
 PATIENCE = 30  # seconds that nothing here should take
+IN_KERNEL = (
+    256 * 1024
+)  # bytes for each socket of ours: by itself it takes tens of MB, until it is short of them
 QUIET = 0.3  # seconds without a byte anywhere: all have stalled
 NOISE = random.Random(4).randbytes(65536 - 8)
 ROUTES = """
@@ -47,6 +52,7 @@ tls = {{ ca = {ca} }}
 [limits]
 idle = 3600.0
 header_time = 3600.0
+connections = {connections}
 """
 
 
@@ -113,9 +119,13 @@ async def before(
 
     plain = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024)
     tls = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024, ssl=context)
+    for listener in (*plain.sockets, *tls.sockets):  # what they accept inherits it
+        keep_small(listener)
     ports = {"plain": plain.sockets[0].getsockname()[1], "tls": tls.sockets[0].getsockname()[1]}
     proxy = make_proxy(
-        server, server.machine_credential("client_secret_basic"), ROUTES.format(ca=toml(str(ca)), **ports)
+        server,
+        server.machine_credential("client_secret_basic"),
+        ROUTES.format(ca=toml(str(ca)), connections=IDLE + AT_ONCE, **ports),
     )
     await asyncio.to_thread(proxy.start)
     try:
@@ -131,8 +141,17 @@ def asked(method: str, path: str, *fields: str) -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *fields, "", ""]).encode()
 
 
+def keep_small(sock: asyncio.trsock.TransportSocket | socket.socket) -> None:
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, IN_KERNEL)
+
+
 async def connect(proxy: Proxy) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection("127.0.0.1", proxy.data_port)
+    sock = socket.socket()
+    keep_small(sock)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", proxy.data_port))
+    return await asyncio.open_connection(sock=sock)
 
 
 async def warm(proxy: Proxy, kind: str) -> None:
@@ -245,7 +264,7 @@ def stay(port: int, count: int, request: bytes, opened: ExitStack) -> list[socke
 async def test_ten_thousand_idle_callers_take_ten_kibibytes_each_or_less(
     oidc_provider: AuthorizationServer, make_proxy: MakeProxy, tmp_path: Path, request_first: bool
 ) -> None:
-    allow_files(IDLE + SPARE_FILES)
+    allow_files(FILES)
     async with before(oidc_provider, make_proxy, tmp_path) as (proxy, _):
         await warm(proxy, "plain")
         request = asked("GET", "/plain/") if request_first else b""
