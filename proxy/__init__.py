@@ -17,7 +17,7 @@ The way of a token (tokens/):
 
 Rooms, from the bottom up; imports go downward only (tests/test_shape.py):
 
-    errors secret tasks clock metrics tally  know nothing of ours
+    errors secret tasks clock metrics tally descriptors   know nothing of ours
     config/                                the file, every fault with its place
     routes logs listen                     small parts that several rooms use
     oauth/                                 what is said to an authorization server, and its answers

@@ -41,6 +41,16 @@ def test_what_no_route_names_has_none():
     assert RouteTable([CRM]).match("localhost", b"*") is None
 
 
+def test_many_routes_are_looked_up_by_their_whole_prefix():
+    depths = [Place("", b"/a" * depth) for depth in range(1, 40)]
+    table = RouteTable([*depths, ANY, Place("", b"/long-name-without-a-slash")])
+    for depth, place in enumerate(depths, start=1):
+        assert table.match("localhost", b"/a" * depth) is place
+        assert table.match("localhost", b"/a" * depth + b"/x?/a/a") is place
+    assert table.match("localhost", b"/" + b"a" * 10_000) is ANY
+    assert table.match("localhost", b"//a") is ANY
+
+
 def test_a_prefix_ends_on_a_segment_border():
     assert is_prefix(b"/a", b"/a/b")
     assert not is_prefix(b"/a", b"/ab")

@@ -19,7 +19,7 @@ FLOORS = [  # from the roof down; rooms on one floor are strangers, but for thos
     {"store", "oauth"},
     {"routes", "logs", "listen"},
     {"config"},
-    {"errors", "secret", "tasks", "metrics", "tally", "clock"},
+    {"errors", "secret", "tasks", "metrics", "tally", "clock", "descriptors"},
 ]
 LOWEST_KNOW_EACH_OTHER = FLOORS[-1]
 STRANGERS = [("relay", "oauth"), ("relay", "store"), ("config", "metrics")]  # not even downward

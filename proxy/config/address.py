@@ -1,20 +1,24 @@
-"""Where to listen, and where an upstream is: text of the configuration -> values. Pure.
+"""Where to listen, where an upstream is, and what leads there: text of the configuration -> values. Pure.
 
 Every fault is a ValueError whose message is a sentence for the person who wrote the text.
 """
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+
+from proxy.secret import Secret
 
 _TCP: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*)):([0-9]{1,5})")
 _UNIX_UPSTREAM: Final = re.compile(r"unix:(/[^:?#]+)(?::(/[^?#]*)?)?")
 _NAME: Final = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?")  # RFC 1123, and the "_" of containers
 _BASE: Final = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*")  # RFC 3986, section 3.3
+_USER: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")  # RFC 3986, and "@"
 LARGEST_PORT: Final = 65535
 LONGEST_SOCKET: Final = 107  # bytes; sockaddr_un of Linux, without its NUL
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -91,6 +95,38 @@ def read_upstream(text: str) -> Upstream:
     return Upstream(
         parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], _base(parts.path)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """The network's HTTP proxy, through which CONNECT leads out. `authorization` is a field's value."""
+
+    address: Address
+    authorization: Secret | None = None
+
+
+def read_egress(text: str) -> Egress:
+    """`http://[user:password@]host[:port]`. Raises ValueError."""
+    scheme, slashes, rest = text.partition("://")
+    if scheme == "https":
+        raise ValueError("the way to the proxy is plain, TLS goes through it - http://host:port is meant")
+    user, at, place = rest.rpartition("@")
+    try:
+        parts = read_url(f"{scheme}{slashes}{place}")
+        is_origin = not parts.path.strip("/") and "?" not in place and bool(_USER.fullmatch(user))
+    except ValueError:
+        is_origin = False
+    if not is_origin:
+        raise ValueError("not a proxy - http://host:port or http://user:password@host:port is meant")
+    if at and ":" not in user:
+        raise ValueError("a user without a password - http://user:password@host:port is meant")
+    address = Address(parts.hostname or "", parts.port or DEFAULT_PORTS["http"])
+    return Egress(address, Secret(_basic(user)) if at else None)
+
+
+def _basic(user: str) -> str:
+    """RFC 7617 section 2; in a URL, its odd characters are percent-encoded."""
+    return "Basic " + base64.b64encode(unquote_to_bytes(user)).decode("ascii")
 
 
 def read_url(text: str) -> SplitResult:

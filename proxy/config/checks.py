@@ -36,6 +36,13 @@ def check_secrets(data: Tables) -> Iterator[Complaint]:
     places: list[tuple[Path, object]] = [(("store", "key"), _table(data, "store").get("key"))]
     for name, credential in _table(data, "credentials").items():
         places += [(("credentials", name, key), credential.get(key)) for key in SECRETS]
+    proxied: list[tuple[Path, Tables]] = [
+        (("credentials", name), credential) for name, credential in _table(data, "credentials").items()
+    ]
+    proxied += [(("routes", index), route) for index, route in enumerate(_tables(data))]
+    places += [
+        ((*path, "proxy"), table["proxy"]) for path, table in proxied if "@" in str(table.get("proxy", ""))
+    ]
     for path, value in places:
         if isinstance(value, str):
             yield Complaint(

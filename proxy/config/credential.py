@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, StrictBool, Tag, Vali
 from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config.base import MissingKey, NameOfTable, Table
-from proxy.config.references import ExistingFile, PublicValue, SecretValue
+from proxy.config.references import EgressProxy, ExistingFile, PublicValue, SecretValue
 from proxy.config.values import Endpoint, Issuer, Scope
 
 Grant = Literal["authorization_code", "refresh_token", "client_credentials"]
@@ -99,6 +99,10 @@ class Credential(Table):
         None, description="Counts for /readyz. Default: true if a route with a fixed account uses it."
     )
     tls: AuthorizationServerTLS | None = Field(None, description="For calls to the authorization server.")
+    proxy: EgressProxy | None = Field(
+        None,
+        description="The network's HTTP proxy for these calls; what is on this machine is called directly.",
+    )
 
     @property
     def authentication(self) -> ClientAuth:

@@ -45,7 +45,7 @@ class Limits(Table):
     )
     spool: Count = Field(65536, description="A body up to this size is kept, to be sent again after a 401.")
     connections: Count = Field(
-        10000, description="Callers' connections to a process: 100 MB in all; `ulimit -n` must allow more."
+        10000, description="Callers' connections to a process: 100 MB in all, and up to two open files each."
     )
     waiting: Count = Field(10000, description="Requests that wait for a token: as many as connections.")
     pool: Count = Field(

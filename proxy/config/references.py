@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
+from proxy.config.address import Egress, read_egress
 from proxy.config.values import text_of
 from proxy.secret import Secret
 
@@ -118,6 +119,10 @@ def _public(value: object, info: ValidationInfo) -> str:
     return text
 
 
+def _egress(value: object, info: ValidationInfo) -> Egress:
+    return value if isinstance(value, Egress) else read_egress(_referred(value, info))
+
+
 def _existing_file(value: object, info: ValidationInfo) -> Path:
     path = value if isinstance(value, Path) else _absolute(text_of(value), surroundings(info))
     try:
@@ -162,5 +167,6 @@ _REFERENCE: Final[dict[str, Any]] = {
 SecretValue = Annotated[Secret, PlainValidator(_secret), WithJsonSchema(_REFERENCE)]
 SealingKey = Annotated[Secret, PlainValidator(_sealing_key), WithJsonSchema(_REFERENCE)]
 PublicValue = Annotated[str, PlainValidator(_public), WithJsonSchema(_REFERENCE)]
+EgressProxy = Annotated[Egress, PlainValidator(_egress), WithJsonSchema(_REFERENCE)]
 ExistingFile = Annotated[Path, PlainValidator(_existing_file), WithJsonSchema(_STRING)]
 StateDirectory = Annotated[Path, PlainValidator(_state_dir), WithJsonSchema(_STRING)]

@@ -17,9 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from proxy.config.address import Address, Upstream
+from proxy.config.address import Address, Egress, Upstream
 from proxy.config.base import MissingKey, Table
-from proxy.config.references import ExistingFile
+from proxy.config.references import EgressProxy, ExistingFile
 from proxy.config.values import (
     AccountName,
     FieldName,
@@ -108,6 +108,9 @@ class Route(Table):
         default=False, description="Permit upgrades to WebSocket; else an Upgrade field is ignored."
     )
     tls: UpstreamTLS | None = Field(None, description="For the upstream. Default: the system's trust store.")
+    proxy: EgressProxy | None = Field(
+        None, description="The network's HTTP proxy through which to reach the upstream, by CONNECT."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -136,4 +139,12 @@ class Route(Table):
     def _goes_with_https(cls, value: UpstreamTLS | None, info: ValidationInfo) -> UpstreamTLS | None:
         if value is not None and "upstream" in info.data and info.data["upstream"].scheme == "http":
             raise ValueError("this upstream is not https - leave tls out")
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _leads_out(cls, value: Egress | None, info: ValidationInfo) -> Egress | None:
+        upstream = info.data.get("upstream")
+        if value is not None and upstream and upstream.scheme == "http" and upstream.is_local:
+            raise ValueError("this upstream is on this machine - leave proxy out")
         return value

@@ -45,7 +45,6 @@ NOT_YET: Final = frozenset(  # keys and values of the contract that later versio
         "private_key_jwt",
         "client_secret_jwt",
         "provider",
-        "proxy",
         "static",
         "tls_client_auth",
         "token_exchange",

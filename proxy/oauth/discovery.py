@@ -16,7 +16,7 @@ from authlib.oauth2.rfc8414 import get_well_known_url
 from cachetools import LRUCache
 
 from proxy.clock import Clock
-from proxy.config.address import is_loopback, read_url
+from proxy.config.address import Egress, is_loopback, read_url
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
 from proxy.oauth.fetch import Fetcher, Reply
@@ -47,8 +47,8 @@ class Discovery:
     def __init__(self, fetcher: Fetcher, clock: Clock) -> None:
         self._fetcher = fetcher
         self._clock = clock
-        # by whom we trust, too: what one authority vouches for says nothing to who trusts another
-        self._copies: LRUCache[tuple[str, Path | None], _Copy] = LRUCache(maxsize=256)
+        # by whom we trust and what leads there, too: an answer says nothing to who trusts or asks another
+        self._copies: LRUCache[tuple[str, Path | None, Egress | None], _Copy] = LRUCache(maxsize=256)
 
     async def endpoints(self, credential: Credential) -> Endpoints:
         """By hand, or discovered. Raises AuthorizationServerError."""
@@ -61,7 +61,7 @@ class Discovery:
         return Endpoints(credential.issuer, **found, iss_in_callback=says_iss)
 
     async def _document(self, credential: Credential, issuer: str) -> dict[str, Any]:
-        key = (issuer, credential.tls.ca if credential.tls else None)
+        key = (issuer, credential.tls.ca if credential.tls else None, credential.proxy)
         copy = self._copies.get(key)
         if copy is not None and self._clock.boot() < copy.good_until:
             return copy.document

@@ -1,7 +1,7 @@
 """Every call to an authorization server, and the only place in oauth/ that knows aiohttp.
 
-No redirect is followed (a 307 would post the refresh token somewhere else), no cookie kept, no proxy or
-netrc taken from the environment, no answer read past its limit or its time, and no connection used twice:
+No redirect is followed (a 307 would post the refresh token somewhere else), no cookie kept, no netrc read,
+no proxy used but the configured one, no answer read past its limit or its time, and no connection used twice:
 what a server left on one after its answer would be read as the answer to the next request, that of
 another account (RFC 9112 section 9.2), and one that it closes just then would leave a refresh in doubt.
 """
@@ -14,11 +14,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 from cachetools import LRUCache
 
+from proxy.config.address import Egress
 from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
 from proxy.oauth.answer import MAX_ANSWER
@@ -30,6 +31,8 @@ _FAILURES: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (aiohttp.ClientConnectorCertificateError, "tls"),
     (aiohttp.ClientSSLError, "tls"),
     (ssl.SSLError, "tls"),
+    (aiohttp.ClientProxyConnectionError, "egress_proxy"),
+    (aiohttp.ClientHttpProxyError, "egress_proxy"),
     (aiohttp.ClientConnectorDNSError, "dns"),
     (aiohttp.ClientConnectorError, "unreachable"),
     (TimeoutError, "timeout"),
@@ -81,13 +84,15 @@ class Fetcher:
     async def _exchange(
         self, credential: Credential, method: str, url: str, headers: Mapping[str, str], body: str | None
     ) -> Reply:
+        is_tls = url.startswith("https:")  # else on this machine
         async with self._open().request(
             method,
             url,
             data=None if body is None else body.encode(),
             headers={**headers, "Accept-Encoding": "identity"},
             allow_redirects=False,
-            ssl=await self._context(credential) if url.startswith("https:") else True,
+            ssl=await self._context(credential) if is_tls else True,
+            **(_through(credential.proxy) if is_tls and credential.proxy else {}),
         ) as response:
             received = bytearray()
             async for chunk in response.content.iter_any():
@@ -119,3 +124,9 @@ class Fetcher:
             context.hostname_checks_common_name = False  # RFC 9525 section 6.1
             self._contexts[ca] = context
         return context
+
+
+def _through(egress: Egress) -> dict[str, Any]:
+    """What makes aiohttp go through the network's proxy; these fields go there and no further."""
+    ours = {"Proxy-Authorization": egress.authorization.reveal()} if egress.authorization else {}
+    return {"proxy": f"http://{egress.address}", "proxy_headers": ours}

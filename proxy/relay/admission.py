@@ -101,3 +101,9 @@ def check_asterisk(request: RequestHead) -> None:
 def check_expectation(request: RequestHead) -> None:
     if any(value.lower() != b"100-continue" for value in request.fields.index.get(b"expect", ())):
         raise Refusal(answer.EXPECTATION_FAILED, "the only expectation there is is 100-continue")
+
+
+def check_upgrade(request: RequestHead, *, permitted: bool) -> None:
+    """Bytes behind a request for WebSocket are its own, so that no body can be told from them."""
+    if permitted and request.wants_websocket and request.body is not None:
+        raise Refusal(answer.BAD_REQUEST, "a request for WebSocket has no body")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.config.model import Limits
+from proxy.descriptors import Descriptors
 from proxy.logs import RequestLog
 from proxy.metrics import Metrics
 from proxy.relay import admission
@@ -31,6 +32,7 @@ class RelayContext:
     public_url: str
     draining: bool = False
     waiting: int = 0  # requests that wait for a token
+    descriptors: Descriptors = field(default_factory=Descriptors)
 
     def admit(self, request: RequestHead, own: Lane | None, local_address: str) -> tuple[Lane, bytes]:
         """The route of a request, and its path. `own`: the route that has this listener to itself.
@@ -57,6 +59,7 @@ class RelayContext:
             raise Refusal(NO_ROUTE, "no route of the configuration has this path or host")
         if request.fields.telling:
             admission.check_expectation(request)
+            admission.check_upgrade(request, permitted=lane.websocket)
         return lane, path
 
     def count_refused(self, refusal: Refusal, *, routed: bool) -> None:

@@ -1,4 +1,4 @@
-"""A new connection to an upstream: resolve, connect, TLS."""
+"""A new connection to an upstream: resolve, connect (where told so through the network's proxy), TLS."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Final
 
 import aiohappyeyeballs
 
+from proxy import descriptors
+from proxy.config.address import Address
 from proxy.config.model import Route, UpstreamTLS
 from proxy.relay import answer
 from proxy.relay.answer import Refusal
+from proxy.relay.tunnel import NoTunnel, open_tunnel
 from proxy.relay.wire import TLSWire, Wire
 
 NEXT_ADDRESS_AFTER: Final = 0.25  # seconds; RFC 8305 section 5
@@ -29,7 +32,7 @@ def tls_context(tls: UpstreamTLS | None) -> ssl.SSLContext:
 
 
 async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> Wire:
-    """Connect within `seconds`. Raises Refusal: 502 or 504."""
+    """Connect within `seconds`. Raises Refusal: 502, 503 or 504."""
     try:
         async with asyncio.timeout(seconds):
             sock = await _connect(route)
@@ -40,22 +43,45 @@ async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> 
         ) from error
     except ssl.SSLError as error:
         raise Refusal(answer.UPSTREAM_TLS, f"TLS with the upstream of route {route.name!r} failed") from error
+    except NoTunnel as error:
+        raise Refusal(answer.UNREACHABLE, f"the network's proxy of route {route.name!r} {error}") from error
     except OSError as error:
-        raise Refusal(answer.UNREACHABLE, f"the upstream of route {route.name!r} can't be reached") from error
+        if error.errno in descriptors.USED_UP:
+            raise Refusal(answer.OVERLOADED, "this proxy has too many open files", retry_after=1) from error
+        how = " through the network's proxy" if route.proxy else ""
+        detail = f"the upstream of route {route.name!r} can't be reached{how}"
+        raise Refusal(answer.UNREACHABLE, detail) from error
 
 
 async def _connect(route: Route) -> socket.socket:
-    loop = asyncio.get_running_loop()
+    upstream = Address(route.upstream.host, route.upstream.port)
     if route.upstream.unix_path:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        try:
-            sock.connect(route.upstream.unix_path)  # at once, or not: EAGAIN says that its queue is full
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-    addresses = await loop.getaddrinfo(route.upstream.host, route.upstream.port, type=socket.SOCK_STREAM)
+        return _connect_unix(route.upstream.unix_path)
+    if route.proxy is None:
+        return await _connect_tcp(upstream)
+    sock = await _connect_tcp(route.proxy.address)
+    try:
+        await open_tunnel(sock, route.proxy, upstream)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _connect_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        sock.connect(path)  # at once, or not: EAGAIN says that its queue is full
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _connect_tcp(address: Address) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    addresses = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     sock = await aiohappyeyeballs.start_connection(
         addresses, happy_eyeballs_delay=NEXT_ADDRESS_AFTER, interleave=1, loop=loop
     )

@@ -36,15 +36,15 @@ from proxy.relay.upstream import Upstream
 from proxy.tokens.account import Account, Served
 
 UNAUTHORIZED: Final = 401
-NEVER: Final = float("inf")
 
 
 class Exchange:
     """A request and its answer. It tells `caller.exchange_done` when it is over, unless aborted."""
 
-    _lane: Lane | None = None
+    _routed = False  # it has a lane
+    _lane: Lane
     _account: Account | None = None
-    _served: Served | None = None  # the token that was attached
+    _served: Served  # the token that was attached, once it is sent
     _upstream: Upstream | None = None
     _work: asyncio.Task[None] | None = None
     _path = b""  # upstream
@@ -56,9 +56,7 @@ class Exchange:
     _head = b""  # of the answer, until there is something to send behind it
     _status = 0
     _bytes_out = 0
-    _moved = True  # something has happened since `check`
-    _unsent = 0  # what the caller had not taken of the answer when `check` last looked
-    _deadline = NEVER  # loop time, after which nothing has happened for too long
+    moved = True  # something has happened since the caller's connection last looked
     over = False
 
     def __init__(self, caller: Caller, context: RelayContext, request: RequestHead) -> None:
@@ -83,12 +81,10 @@ class Exchange:
             self._caller.keep(rest)
         try:
             lane, path = context.admit(request, own, self._caller.local_address)
-            self._lane = lane
+            self._lane, self._routed = lane, True
             lane.in_flight += 1
             account = self._account = lane.fixed or lane.named(request)
             self.upgrades = lane.websocket and request.wants_websocket
-            if self.upgrades and request.body is not None:
-                raise Refusal(answer.BAD_REQUEST, "a request for WebSocket has no body")
         except Refusal as refusal:
             self._refuse(refusal)
             return
@@ -101,14 +97,14 @@ class Exchange:
         served = context.tokens.ready(account)
         upstream = served and (lane.fixed_pool or lane.pool(account)).take()
         if served and upstream:
-            self._send(lane, served, upstream)
+            self._send(served, upstream)
         else:
-            self._work = tasks.spawn(self._prepare(lane, account), "prepare a request")
+            self._work = tasks.spawn(self._prepare(account), "prepare a request")
 
     def request_data(self, data: bytes) -> None:
         """More of the request's body, and perhaps of what follows it. Raises MalformedBody."""
         framed, rest = self._upload.feed(data)
-        self._moved = True
+        self.moved = True
         if rest:
             self._caller.keep(rest)
         if framed and self._upstream is not None:
@@ -132,27 +128,23 @@ class Exchange:
 
     # -- the request goes out
 
-    async def _prepare(self, lane: Lane, account: Account) -> None:
+    async def _prepare(self, account: Account, served: Served | None = None) -> None:
+        """Get what is not ready. What is sent again has a token, and wants a new connection."""
         try:
-            served = await obtain.token(self._context, account)
-            upstream = lane.pool(account).take() or await obtain.connection(self._context, lane, account)
+            served = served or await obtain.token(self._context, account)
+            upstream = None if self._second else self._lane.pool(account).take()
+            upstream = upstream or await obtain.connection(self._context, self._lane, account)
         except Refusal as refusal:
             self._refuse(refusal)
             return
-        self._send(lane, served, upstream)
+        self._send(served, upstream)
 
-    def _send(self, lane: Lane, served: Served, upstream: Upstream) -> None:
+    def _send(self, served: Served, upstream: Upstream) -> None:
         """Send what is there of the request; the rest follows as it comes."""
         request = self._request
-        self._served, self._upstream, self._moved = served, upstream, True
-        head = message.to_upstream(
-            request,
-            self._path,
-            lane.authority,
-            served.authorization,
-            self._context.via,
-            upgrade=self.upgrades,
-        )
+        self._served, self._upstream, self.moved = served, upstream, True
+        names = self._lane.authority, served.authorization, self._context.via
+        head = message.to_upstream(request, self._path, *names, upgrade=self.upgrades)
         if request.body is None:
             upstream.start(self, request.method, head)
         else:
@@ -160,14 +152,14 @@ class Exchange:
             self._regulate()
 
     def upstream_drained(self) -> None:
-        self._moved = True
+        self.moved = True
         if self._upload.arriving:
             self._regulate()
 
     # -- the answer comes in
 
     def interim(self, head: ResponseHead) -> None:
-        self._moved = True
+        self.moved = True
         if not self._request.fields.http10:
             self._caller.write(message.to_caller(head, chunked=False, close=False))
 
@@ -185,9 +177,7 @@ class Exchange:
 
     def _rejected(self, head: ResponseHead) -> bool:
         """A 401: hold it back if the request can be sent again with a better token."""
-        assert self._lane is not None
         assert self._account is not None
-        assert self._served is not None
         assert self._upstream is not None
         better = None if self._second else self._context.tokens.reject(self._account, self._served)
         if better is None or not self._upload.repeatable:
@@ -195,11 +185,10 @@ class Exchange:
             return False
         self._upstream.pause()
         self._held_back = True
-        self._work = tasks.spawn(self._replay(self._lane, self._account, head, better), "replay a request")
+        self._work = tasks.spawn(self._replay(self._account, head, better), "replay a request")
         return True
 
     def _relay_head(self, head: ResponseHead) -> None:
-        assert self._lane is not None
         if head.turned:
             mapping = self._lane.mapping(self._request, self._caller)
             head = replace(head, passing=rewrite(head.passing, mapping))
@@ -215,7 +204,7 @@ class Exchange:
     def answer_data(self, payload: bytes) -> None:
         """What is at hand of the answer; at first with its head."""
         self._bytes_out += len(payload)
-        self._moved = True
+        self.moved = True
         data = encode_chunk(payload) if self._chunked and payload else payload
         if self._head:
             data, self._head = self._head + data, b""
@@ -239,64 +228,48 @@ class Exchange:
 
     def caller_drained(self) -> None:
         """The caller takes more again."""
-        self._moved = True
+        self.moved = True
         if self._upstream is not None and self.answered:
             self._upstream.resume()
 
-    async def _replay(
-        self, lane: Lane, account: Account, head: ResponseHead, better: Awaitable[Served | None]
-    ) -> None:
+    async def _replay(self, account: Account, head: ResponseHead, better: Awaitable[Served | None]) -> None:
         """A 401 is held back: send the request again with a better token, or pass the answer on after all."""
         served = await better
         self._held_back = False
-        self._moved = True
+        self.moved = True
         upstream = self._upstream
         assert upstream is not None
         if served is None:
-            lane.unauthorized("returned")
+            self._lane.unauthorized("returned")
             self._relay_head(head)
             upstream.resume()
             return
-        lane.unauthorized("replayed")
+        self._lane.unauthorized("replayed")
         self._second, self._upstream = True, None
         upstream.close()
-        await self._again(lane, account, served)
-
-    async def _again(self, lane: Lane, account: Account, served: Served) -> None:
-        try:
-            upstream = await obtain.connection(self._context, lane, account)
-        except Refusal as refusal:
-            self._refuse(refusal)
-            return
-        self._send(lane, served, upstream)
+        await self._prepare(account, served)
 
     # -- things go wrong
 
     def upstream_failed(self, *, malformed: bool, early: bool, alerted: bool) -> None:
         upstream, self._upstream = self._upstream, None
-        assert self._lane is not None
         assert self._account is not None
-        assert self._served is not None
-        if early and upstream is not None and upstream.reused and self._may_send_again():
+        is_closed = early and upstream is not None and upstream.reused and not self._second
+        if is_closed and self._upload.repeatable and self._request.method in IDEMPOTENT:
             self._second = True
-            self._work = tasks.spawn(self._again(self._lane, self._account, self._served), "retry a request")
+            self._work = tasks.spawn(self._prepare(self._account, self._served), "retry a request")
             return
         if alerted:  # in TLS 1.3 a certificate of ours is asked for, and missed, behind the handshake
             self._broken(answer.UPSTREAM_TLS, "the upstream refused TLS: it may want a certificate")
-        elif malformed:
-            self._broken(answer.UPSTREAM_PROTOCOL, "the upstream's answer is malformed")
-        else:
-            self._broken(answer.UPSTREAM_PROTOCOL, "the upstream ended the connection before its answer did")
-
-    def _may_send_again(self) -> bool:
-        return self._upload.repeatable and not self._second and self._request.method in IDEMPOTENT
+            return
+        detail = "'s answer is malformed" if malformed else " ended the connection before its answer did"
+        self._broken(answer.UPSTREAM_PROTOCOL, f"the upstream{detail}")
 
     def _broken(self, case: Case, detail: str) -> None:
         """The upstream failed us: our answer if none has begun, else the connection is cut."""
         if not self.answered:
             self._refuse(Refusal(case, detail))
             return
-        assert self._lane is not None
         if case is not answer.CALLER_TIMEOUT:
             self._lane.upstream_error(case.ending)
         self._finish(case.ending)
@@ -309,8 +282,8 @@ class Exchange:
         self._closes = self._closes or case.closes or self._upload.arriving or self._context.draining
         data = answer.render(refusal, head_only=self._request.method == b"HEAD", close=self._closes)
         self._caller.write(data)
-        self._context.count_refused(refusal, routed=self._lane is not None)
-        if self._lane is not None and case.status in {502, 504}:
+        self._context.count_refused(refusal, routed=self._routed)
+        if self._routed and case.status in {502, 504}:
             self._lane.upstream_error(case.ending)
         self._end(case.ending)
 
@@ -323,17 +296,8 @@ class Exchange:
         else:
             self._refuse(Refusal(answer.BAD_REQUEST, "the request's body is malformed"))
 
-    def check(self, now: float) -> None:
-        """Called every now and then, with the loop's time."""
-        unsent = self._caller.unsent
-        if self._moved or unsent < self._unsent:
-            self._moved = False
-            self._deadline = now + self._wait().seconds
-        elif now > self._deadline:
-            self._give_up(self._wait().case)
-        self._unsent = unsent
-
-    def _wait(self) -> Wait:
+    def wait(self) -> Wait:
+        """For whom this waits now, and how long it may."""
         if self._upstream is None or self._held_back:
             return NOBODY
         return waiting_for(
@@ -344,14 +308,12 @@ class Exchange:
             upstream_is_full=self._upstream.is_full,
         )
 
-    def _give_up(self, case: Case) -> None:
+    def give_up(self, wait: Wait) -> None:
+        """Nothing has happened for so long."""
         upstream, self._upstream = self._upstream, None
         assert upstream is not None
         upstream.close()
-        if case is answer.CALLER_TIMEOUT:
-            self._broken(case, "the request's body stopped arriving")
-        else:
-            self._broken(case, "the upstream did not answer in time")
+        self._broken(wait.case, wait.detail)
 
     def abort(self) -> None:
         """The caller has gone: nothing more is wanted of the upstream."""
@@ -374,21 +336,14 @@ class Exchange:
             self._upstream = None
         if self._work is not None and self._work is not asyncio.current_task():
             self._work.cancel()
-        lane, log = self._lane, self._context.log
-        if lane is None:
+        if not self._routed:
             return
+        lane, log = self._lane, self._context.log
         lane.in_flight -= 1
         seconds = perf_counter() - self._started
         lane.tally.count(self._request.method, self._status, seconds)
         if log.enabled:
-            log.add(
-                lane.route.name,
-                lane.route.credential,
-                self._account.key.account if self._account else "",
-                self._request.method.decode("ascii"),
-                self._status,
-                seconds,
-                self._upload.received,
-                self._bytes_out,
-                error,
-            )
+            account = self._account
+            who = lane.route.name, lane.route.credential, account.key.account if account else ""
+            what = self._request.method.decode("ascii"), self._status, seconds
+            log.add(*who, *what, self._upload.received, self._bytes_out, error)

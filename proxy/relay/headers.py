@@ -7,8 +7,8 @@ away what is added after it. A rule is one line in one of the tables below.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from proxy.relay.fields import Index, Rules, plain, without
 
@@ -59,20 +59,39 @@ _TRAILERS: Final = Rules(read=(), cut=HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, c
 _MAX_FORWARDS: Final = re.compile(rb"\r\n(?i:max-forwards):[^\r\n]*")
 
 
-def of_request(block: bytes) -> tuple[Index, bytes]:
-    """What a request's fields say, and what of them passes."""
+class Options(NamedTuple):
+    """What Connection fields say of this hop (RFC 9110 section 7.6.1)."""
+
+    close: bool
+    nominated: frozenset[bytes]  # fields that are for it alone, in head and trailers
+
+
+SILENT: Final = Options(close=False, nominated=frozenset())
+
+
+def of_request(block: bytes) -> tuple[Index, bytes, Options]:
+    """What a request's fields say, what of them passes, and what Connection says."""
     return _judge(_REQUEST, block)
 
 
-def of_answer(block: bytes) -> tuple[Index, bytes]:
-    """What an answer's fields say, and what of them passes."""
+def of_answer(block: bytes) -> tuple[Index, bytes, Options]:
+    """What an answer's fields say, what of them passes, and what Connection says."""
     return _judge(_ANSWER, block)
 
 
-def _judge(rules: Rules, block: bytes) -> tuple[Index, bytes]:
+def _judge(rules: Rules, block: bytes) -> tuple[Index, bytes, Options]:
     index, passing = rules.apply(block)
-    options = index.get(b"connection")
-    return index, without(nominated(options), passing) if options else passing
+    said = index.get(b"connection")
+    if said is None:
+        return index, passing, SILENT
+    options = _read_options(said[0] if len(said) == 1 else b",".join(said))
+    return index, without(options.nominated, passing), options
+
+
+@lru_cache(maxsize=64)  # nearly all say "keep-alive" or "close"
+def _read_options(value: bytes) -> Options:
+    names = frozenset(plain(name) for name in value.split(b","))
+    return Options(b"close" in names, names - NEVER_NOMINATED)
 
 
 def trailers(block: bytes, names: frozenset[bytes] = frozenset()) -> bytes:
@@ -83,8 +102,3 @@ def trailers(block: bytes, names: frozenset[bytes] = frozenset()) -> bytes:
 def with_max_forwards(block: bytes, hops: int) -> bytes:
     """RFC 9110 section 7.6.2: each proxy on the way takes one off."""
     return _MAX_FORWARDS.sub(b"\r\nMax-Forwards: %d" % hops, block)
-
-
-def nominated(options: Iterable[bytes]) -> frozenset[bytes]:
-    """What Connection fields name for this hop alone, in head and trailers (RFC 9110 section 7.6.1)."""
-    return frozenset(plain(name) for name in b",".join(options).split(b",")) - NEVER_NOMINATED

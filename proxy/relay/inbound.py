@@ -16,9 +16,9 @@ from proxy.relay import answer
 from proxy.relay.answer import Refusal
 from proxy.relay.body import MalformedBody
 from proxy.relay.context import RelayContext
-from proxy.relay.exchange import NEVER, Exchange
+from proxy.relay.exchange import Exchange
 from proxy.relay.lane import Lane
-from proxy.relay.message import END, read_request
+from proxy.relay.message import END, PART_OF_END, read_request
 
 HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
 LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
@@ -26,6 +26,8 @@ LINGER_BYTES: Final = 2**20  # to read in that time; who has more to send is let
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
 MOST_EMPTY_LINES: Final = 2  # before a request; RFC 9112 section 2.2 wants one ignored
 CR: Final = 0x0D
+EMPTY: Final = frozenset({b"\r", b"\r\n"})
+NEVER: Final = float("inf")
 
 
 class Gate(Protocol):
@@ -52,8 +54,8 @@ class Inbound(asyncio.Protocol):
         "_reading",
         "_searched",
         "_server",
-        "_since",
         "_transport",
+        "_unsent",
         "is_full",
         "is_tls",
         "local_address",
@@ -77,7 +79,8 @@ class Inbound(asyncio.Protocol):
         self.local_address = ""
         self.is_tls = False
         self._patience = server.context.limits.header_time  # seconds, from the next `check` on; 0: as before
-        self._deadline = NEVER  # loop time: for a header, or for the next request
+        self._deadline = NEVER  # loop time: for a header, for the next request, or for more of this one
+        self._unsent = 0  # bytes that the caller had not taken when `check` last looked
 
     # -- the transport
 
@@ -131,10 +134,6 @@ class Inbound(asyncio.Protocol):
             self._exchange.caller_drained()
 
     # -- what the exchange asks of its caller
-
-    @property
-    def unsent(self) -> int:
-        return self._transport.get_write_buffer_size()
 
     def read_on(self, *, wanted: bool) -> None:
         """Read further from the caller, or don't."""
@@ -191,8 +190,8 @@ class Inbound(asyncio.Protocol):
             return
         end = known.find(END, self._searched)
         limits = self._server.context.head_limits
-        if (len(known) if end < 0 else end) > limits.header_size:
-            self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"))
+        if (len(known) - PART_OF_END if end < 0 else end) > limits.header_size:
+            self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"), known)
         elif end < 0 and self._eof:
             self._transport.close()
         elif end < 0:
@@ -203,6 +202,9 @@ class Inbound(asyncio.Protocol):
             self._begin(bytes(known[: end + 4]), bytes(known[end + 4 :]))
 
     def _skip_empty_line(self, data: bytes) -> None:
+        if self._eof and data in EMPTY:
+            self._transport.close()
+            return
         if data == b"\r":
             self._wait_for_head(data)
             return
@@ -218,7 +220,7 @@ class Inbound(asyncio.Protocol):
         if not self._buffer:
             self._patience = self._server.context.limits.header_time
             self._buffer = bytearray(known)
-        self._searched = max(0, len(known) - 3)  # the end may have begun
+        self._searched = max(0, len(known) - PART_OF_END)
 
     def _begin(self, head: bytes, rest: bytes) -> None:
         if self._buffer:
@@ -228,7 +230,7 @@ class Inbound(asyncio.Protocol):
         try:
             request = read_request(head, context.head_limits)
         except Refusal as refusal:
-            self.refuse(refusal)
+            self.refuse(refusal, head)
             return
         exchange = self._exchange = Exchange(self, context, request)
         try:
@@ -238,10 +240,11 @@ class Inbound(asyncio.Protocol):
         if self._eof and exchange.wants_body and not exchange.over:
             self._transport.close()  # the rest of it will never come
 
-    def refuse(self, refusal: Refusal) -> None:
-        """Answer what is not even a request, and read nothing after it."""
+    def refuse(self, refusal: Refusal, head: bytes | bytearray = b"") -> None:
+        """Answer what is not even a request, and read nothing after it. `head`: what there is of it."""
         self._server.context.count_refused(refusal, routed=False)
-        self._transport.write(answer.render(refusal, head_only=False, close=True))
+        head_only = head.startswith(b"HEAD ")  # RFC 9110 section 9.3.2, even if nothing else is right
+        self._transport.write(answer.render(refusal, head_only=head_only, close=True))
         self._close(linger=True)
 
     # -- the end
@@ -264,11 +267,20 @@ class Inbound(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Called every now and then, with the loop's time."""
         if self._exchange is not None:
-            self._exchange.check(now)
+            self._check(self._exchange, now)
         elif self._patience:
             self._deadline, self._patience = now + self._patience, 0
         elif now > self._deadline:
             self._transport.close()
+
+    def _check(self, exchange: Exchange, now: float) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if exchange.moved or unsent < self._unsent:
+            exchange.moved = False
+            self._deadline = now + exchange.wait().seconds
+        elif now > self._deadline:
+            exchange.give_up(exchange.wait())
+        self._unsent = unsent
 
     def drain(self) -> None:
         """Answer what is under way, then close; an idle connection closes now."""

@@ -23,8 +23,10 @@ from proxy.relay import answer, fields, headers
 from proxy.relay.answer import Refusal
 from proxy.relay.body import Body, Chunked, Length, UntilClose
 from proxy.relay.fields import Index
+from proxy.relay.headers import Options
 
 END: Final = b"\r\n\r\n"
+PART_OF_END: Final = 3  # bytes at the end of a head that goes on, which may be its END's and not its own
 REMEMBERED: Final = 512  # blocks; callers and upstreams send few different ones at a time
 LONGEST: Final = 2048  # bytes of a block that is remembered: a megabyte in all, whatever anybody sends
 NO_BODY_STATUSES: Final = frozenset({204, 304})  # RFC 9110 section 6.4.1, with HEAD and 1xx
@@ -32,7 +34,7 @@ METHODS: Final = frozenset(  # what llhttp knows for HTTP
     b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH "  # RFC 9110 section 9.3, RFC 5789
     b"PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK ACL SEARCH BIND REBIND UNBIND "  # WebDAV and its kin
     b"REPORT MKACTIVITY CHECKOUT MERGE MKCALENDAR "  # versions and calendars
-    b"LINK UNLINK PURGE QUERY NOTIFY SUBSCRIBE UNSUBSCRIBE M-SEARCH".split()  # caches, search, UPnP
+    b"LINK UNLINK PURGE QUERY NOTIFY SUBSCRIBE UNSUBSCRIBE M-SEARCH SOURCE".split()  # caches, UPnP, Icecast
 )
 IDEMPOTENT: Final = frozenset(  # RFC 9110 section 9.2.2; the reading ones of WebDAV; QUERY
     {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH", b"QUERY"}
@@ -155,15 +157,15 @@ def _judge_request(versioned: bytes, limits: HeadLimits) -> RequestFields:
     http10, block = versioned[:1] == b"0", versioned[1:]
     if _exceeds(block, limits):
         raise Refusal(answer.HEADER_TOO_LARGE, "a header field is too large, or there are too many")
-    index, passing = headers.of_request(block)
+    index, passing, options = headers.of_request(block)
     hosts = index.get(b"host")
     _check_host(hosts, http10=http10)
     return RequestFields(
         block=block,
         passing=passing,
         index=index,
-        framing=_request_framing(index, http10=http10),
-        keep_alive=_keeps_alive(index, http10=http10),
+        framing=_request_framing(index, options, http10=http10),
+        keep_alive=_keeps_alive(options, http10=http10),
         http10=http10,
         authority=hosts[0].decode("latin-1") if hosts else None,
         telling=not index.keys().isdisjoint(headers.TELLING),
@@ -171,7 +173,7 @@ def _judge_request(versioned: bytes, limits: HeadLimits) -> RequestFields:
 
 
 def _exceeds(block: bytes, limits: HeadLimits) -> bool:
-    if fields.count(block) > limits.fields:
+    if len(block) > limits.fields and fields.count(block) > limits.fields:  # few bytes are few fields
         return True
     return len(block) > limits.field_size and fields.largest(block) > limits.field_size
 
@@ -188,13 +190,13 @@ def _check_host(hosts: list[bytes] | None, *, http10: bool) -> None:
         raise Refusal(answer.BAD_REQUEST, "the Host field must be a host, or host:port")
 
 
-def _request_framing(index: Index, *, http10: bool) -> Framing | None:
+def _request_framing(index: Index, options: Options, *, http10: bool) -> Framing | None:
     """RFC 9112 section 6.3. llhttp has refused both framings at once, and lengths that are not digits."""
     encodings = index.get(b"transfer-encoding")
     if encodings is not None:
         if http10 or len(encodings) > 1 or encodings[0].lower() != b"chunked":
             raise Refusal(answer.BAD_REQUEST, "Transfer-Encoding must be just: chunked")
-        return partial(Chunked, headers.nominated(index.get(b"connection", ())))
+        return partial(Chunked, options.nominated)
     lengths = index.get(b"content-length")
     if lengths is None:
         return None
@@ -207,12 +209,9 @@ def _is_one_number(lengths: list[bytes]) -> bool:
     return len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= MOST_DIGITS
 
 
-def _keeps_alive(index: Index, *, http10: bool) -> bool:
+def _keeps_alive(options: Options, *, http10: bool) -> bool:
     """RFC 9112 section 9.3. A caller of HTTP/1.0 gets one answer a connection."""
-    options = index.get(b"connection")
-    if options is None:
-        return not http10
-    return not http10 and b"close" not in b",".join(options).lower().translate(None, b" \t").split(b",")
+    return not http10 and not options.close
 
 
 def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
@@ -235,12 +234,12 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
     http10, status, block = line[1] == b"0", int(line[3]), data[line.end() - 2 : -4]
     if _exceeds(block, limits):
         raise MalformedAnswer("its head is too large")
-    index, passing = headers.of_answer(block)
-    announced = _response_framing(index, http10=http10)  # judged even where no body comes
+    index, passing, options = headers.of_answer(block)
+    announced = _response_framing(index, options, http10=http10)  # judged even where no body comes
     framing = None if to_head or status < 200 or status in NO_BODY_STATUSES else announced
-    keep_alive = framing is not UntilClose and _keeps_alive(index, http10=http10)
+    keep_alive = framing is not UntilClose and _keeps_alive(options, http10=http10)
     if status < 200 or status == 204:
-        keep_alive = keep_alive and _announces_nothing(announced())
+        keep_alive = _announces_nothing(announced()) and keep_alive
     return ResponseHead(
         status=status,
         status_line=line[2] if len(line[2]) > 3 else line[2] + b" ",  # RFC 9112 section 4 wants the space
@@ -264,13 +263,13 @@ def _announces_nothing(body: Body) -> bool:
     return not body.chunked
 
 
-def _response_framing(index: Index, *, http10: bool) -> Framing:
+def _response_framing(index: Index, options: Options, *, http10: bool) -> Framing:
     """RFC 9112 section 6.3: chunked, counted, or until the connection ends."""
     lengths, encodings = index.get(b"content-length"), index.get(b"transfer-encoding")
     if encodings is not None:
         if http10 or lengths or len(encodings) > 1 or encodings[0].lower() != b"chunked":
             raise MalformedAnswer("its Transfer-Encoding is not just chunked")
-        return partial(Chunked, headers.nominated(index.get(b"connection", ())))
+        return partial(Chunked, options.nominated)
     if lengths is None:
         return UntilClose
     if not _is_one_number(lengths):

@@ -29,6 +29,8 @@ async def token(context: RelayContext, account: Account) -> Served:
 
 
 async def connection(context: RelayContext, lane: Lane, account: Account) -> Upstream:
-    """A new connection on which only this account's requests go. Raises Refusal (502, 504)."""
+    """A new connection on which only this account's requests go. Raises Refusal (502, 503, 504)."""
+    if not context.descriptors.hold_another_upstream():
+        raise Refusal(answer.OVERLOADED, "this proxy has too many open files", retry_after=1)
     wire = await dial(lane.route, lane.tls, context.limits.connect)
     return Upstream(wire, lane.pool(account), context.head_limits)

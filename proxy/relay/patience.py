@@ -16,9 +16,10 @@ from proxy.relay.answer import Case
 class Wait(NamedTuple):
     seconds: float
     case: Case  # what it is when they are over
+    detail: str
 
 
-NOBODY: Final = Wait(float("inf"), answer.ANSWER_TIMEOUT)  # what is awaited has a limit of its own
+NOBODY: Final = Wait(float("inf"), answer.ANSWER_TIMEOUT, "")  # what is awaited has a limit of its own
 
 
 def waiting_for(
@@ -26,9 +27,15 @@ def waiting_for(
 ) -> Wait:
     """`answered`: the answer has begun. `arriving`: more of the request's body is to come."""
     if answered:
-        case = answer.CALLER_TIMEOUT if caller_is_full else answer.ANSWER_TIMEOUT
-        return Wait(limits.body_stall, case)
+        return _for_caller(limits) if caller_is_full else _for_upstream(limits.body_stall)
     if arriving:
-        case = answer.ANSWER_TIMEOUT if upstream_is_full else answer.CALLER_TIMEOUT
-        return Wait(limits.body_stall, case)
-    return Wait(limits.first_byte, answer.ANSWER_TIMEOUT)
+        return _for_upstream(limits.body_stall) if upstream_is_full else _for_caller(limits)
+    return _for_upstream(limits.first_byte)
+
+
+def _for_caller(limits: Limits) -> Wait:
+    return Wait(limits.body_stall, answer.CALLER_TIMEOUT, "the request's body stopped arriving")
+
+
+def _for_upstream(seconds: float) -> Wait:
+    return Wait(seconds, answer.ANSWER_TIMEOUT, "the upstream did not answer in time")

@@ -15,7 +15,7 @@ from proxy.config.address import DEFAULT_PORTS, Upstream
 from proxy.routes import is_prefix
 
 _LINES: Final = re.compile(rb"(\r\n(?i:(location|content-location)|set-cookie):[ \t]*)([^\r\n]*)")
-
+_AUTHORITY_TO_SOMEBODY: Final = re.compile(rb"/[/\\]")  # RFC 3986 section 4.2; a backslash to browsers
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
 
@@ -49,7 +49,9 @@ def _location(value: bytes, mapping: Mapping) -> bytes:
         return value
     if not parts.scheme and not parts.netloc:
         path = _turned(value, mapping) if value.startswith(b"/") else None
-        return value if path is None else path
+        if path is None:
+            return value
+        return mapping.origin + path if _AUTHORITY_TO_SOMEBODY.match(path) else path
     upstream, scheme = mapping.upstream, parts.scheme or mapping.upstream.scheme
     if (scheme, parts.hostname) != (upstream.scheme, upstream.host.lower()) or parts.username is not None:
         return value

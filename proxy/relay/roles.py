@@ -21,11 +21,6 @@ class Caller(Protocol):
     is_tls: bool
     write: Callable[[bytes], None]
 
-    @property
-    def unsent(self) -> int:
-        """Bytes that were written and that the caller has not taken."""
-        ...
-
     def read_on(self, *, wanted: bool) -> None: ...
 
     def keep(self, data: bytes) -> None: ...

@@ -36,8 +36,18 @@ class RelayServer:
 
     def opened(self, connection: Inbound) -> None:
         self._connections.add(connection)
-        if len(self._connections) > self.context.limits.connections:
+        if not self.context.descriptors.hold_another_caller():
+            self._turn_away(connection)
+        elif len(self._connections) > self.context.limits.connections:
             connection.refuse(Refusal(answer.OVERLOADED, "too many connections", retry_after=1))
+
+    def _turn_away(self, connection: Inbound) -> None:
+        refusal = Refusal(answer.OVERLOADED, "this proxy has too many open files", retry_after=1)
+        if self.context.descriptors.refuse_another_caller():
+            connection.refuse(refusal)
+        else:
+            self.context.count_refused(refusal, routed=False)
+            connection.abort()
 
     def closed(self, connection: Inbound) -> None:
         self._connections.discard(connection)
@@ -76,6 +86,8 @@ class RelayServer:
             for lane in self.lanes:
                 lane.close_idle(now - self.context.limits.upstream_idle)
             self.context.log.flush()
+            # callers within their TLS handshake are not ours yet: if they take all files, only this tells
+            self.context.descriptors.hold_another_caller()
 
 
 class Listener(web.Server):

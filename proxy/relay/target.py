@@ -16,6 +16,11 @@ from proxy.relay.answer import Refusal
 DECODINGS: Final = 8  # nobody honest encodes a path this often
 SLASH: Final = 0x2F
 _SUSPECT: Final = re.compile(rb"/\.|[%\\#]")  # without any of these a path can be read in one way only
+# A dot segment to anybody: parameters may follow it; "?" and "#", once decoded, end a path for who reads it
+# as a URL again; browsers' URL parsers drop tabs and line breaks, Windows drops spaces.
+_DOTS: Final = re.compile(rb"(?:\A|/)[\x00-\x20]*\.[\x00-\x20]*(?:\.[\x00-\x20]*)?(?:[/;?#]|\Z)")
+# ASCII in more bytes than it needs, which careless decoders of UTF-8 take all the same (RFC 3629 section 10).
+_OVERLONG: Final = re.compile(rb"(?:[\xc0\xc1]|\xe0[\x80\x81]|\xf0\x80[\x80\x81])[\x80-\xbf]")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 
 
@@ -58,9 +63,14 @@ def _judge(target: bytes) -> None:
 
 
 def _is_safe(path: bytes) -> bool:
-    if b"\\" in path or b"\x00" in path:
-        return False
-    return all(segment.partition(b";")[0] not in (b".", b"..") for segment in path.split(b"/"))
+    path = _OVERLONG.sub(_shortest, path)
+    return b"\\" not in path and b"\x00" not in path and _DOTS.search(path) is None
+
+
+def _shortest(overlong: re.Match[bytes]) -> bytes:
+    """The seven bits that stand in the last two bytes."""
+    lead, last = overlong[0][-2:]
+    return bytes([(lead & 1) << 6 | last & 0x3F])
 
 
 def upstream_path(base: bytes, prefix: bytes, path: bytes, *, strip: bool) -> bytes:

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Final
 
 from proxy.relay.body import NO_BODY, Body, MalformedBody, UntilClose
-from proxy.relay.message import END, HeadLimits, MalformedAnswer, ResponseHead, read_response
+from proxy.relay.message import END, PART_OF_END, HeadLimits, MalformedAnswer, ResponseHead, read_response
 from proxy.relay.roles import Asker
 from proxy.relay.wire import Alerted, Wire
 
@@ -172,7 +172,8 @@ class Upstream:
         """Read on to the body; returns what is there of it, or None if there is nothing more to do now."""
         while self._head is None:
             end = data.find(END)
-            if self._interims + (len(data) if end < 0 else end) > self._limits.header_size:
+            size = len(data) - PART_OF_END if end < 0 else end
+            if self._interims + size > self._limits.header_size:
                 raise MalformedAnswer("its head is too large")
             if end < 0:
                 self._buffer = data

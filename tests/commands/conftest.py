@@ -104,10 +104,14 @@ class Bench:
             CliRunner().invoke, main, [name, *arguments, "-c", str(self.path)], catch_exceptions=False
         )
 
-    async def start(self, *arguments, **environment):
-        """Start a command as a process."""
+    async def start(self, *arguments, files=None, **environment):
+        """Start a command as a process. `files`: its limits of open files, soft and hard; one for both."""
+        limited = []
+        if files:
+            soft, hard = files if isinstance(files, tuple) else (files, files)
+            limited = ["sh", "-c", f'ulimit -Sn {soft}; ulimit -Hn {hard}; exec "$@"', "sh"]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "proxy", *arguments),
+            *(*limited, sys.executable, "-m", "proxy", *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -116,9 +120,9 @@ class Bench:
         self._processes.append(Process(process))
         return self._processes[-1]
 
-    async def run(self):
+    async def run(self, files=None):
         """Start a server and wait until it is ready."""
-        process = await self.start("run", "-c", str(self.path))
+        process = await self.start("run", "-c", str(self.path), files=files)
         await process.until('"event": "start"')
         return process
 

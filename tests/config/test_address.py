@@ -1,6 +1,8 @@
+import base64
+
 import pytest
 
-from proxy.config.address import Address, Upstream, read_address, read_upstream
+from proxy.config.address import Address, Upstream, read_address, read_egress, read_upstream
 
 ADDRESSES = [
     ("127.0.0.1:8080", Address("127.0.0.1", 8080)),
@@ -77,6 +79,31 @@ NOT_UPSTREAMS = [
     "unix:/run/api.sock:base",
     "unix:/run/api.sock:/base?query",
 ]
+EGRESS = [  # text, address, user
+    ("http://egress:3128", "egress:3128", None),
+    ("http://egress", "egress:80", None),
+    ("http://[::1]:3128/", "[::1]:3128", None),
+    ("http://me:password@egress:3128", "egress:3128", b"me:password"),
+    ("http://me:@egress:3128", "egress:3128", b"me:"),
+    ("http://m%40e:p%3Aw%C3%A4@egress:3128", "egress:3128", b"m@e:p:w\xc3\xa4"),
+    ("http://me:pass@word@egress:3128", "egress:3128", b"me:pass@word"),
+]
+NOT_EGRESS = [
+    "",
+    "egress:3128",
+    "https://egress:3128",
+    "socks5://egress:1080",
+    "http://",
+    "http://:canary@",
+    "http://egress:3128/canary",
+    "http://egress:3128?canary",
+    "http://egress:3128#canary",
+    "http://canary@egress:3128",
+    "http://me:can/ary@egress:3128",
+    "http://me:canary@egress:99999",
+    "http://me:can\r\nary@egress:3128",
+    "http://me:canäry@egress:3128",
+]
 LOCAL = ["http://localhost:80", "http://127.9.9.9", "http://[::1]", "unix:/run/api.sock"]
 NOT_LOCAL = [
     "http://localhost.example",
@@ -110,6 +137,22 @@ def test_what_is_no_upstream_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r" - .* is meant") as refused:
         read_upstream(text)
     assert "password" not in str(refused.value).replace("no user or password", "")
+
+
+@pytest.mark.parametrize(("text", "address", "user"), EGRESS)
+def test_an_egress_proxy_is_read(text: str, address: str, user: bytes | None) -> None:
+    egress = read_egress(text)
+    assert str(egress.address) == address
+    shown = egress.authorization.reveal() if egress.authorization else None
+    assert shown == (user and f"Basic {base64.b64encode(user).decode()}")
+    assert "password" not in repr(egress)
+
+
+@pytest.mark.parametrize("text", NOT_EGRESS)
+def test_what_is_no_egress_proxy_is_refused_without_its_password(text: str) -> None:
+    with pytest.raises(ValueError, match=r" - .* is meant") as refused:
+        read_egress(text)
+    assert "canary" not in str(refused.value)
 
 
 @pytest.mark.parametrize("text", LOCAL)

@@ -82,6 +82,18 @@ def test_a_literal_secret_is_a_warning_that_does_not_tell_it(tmp_path: Path) -> 
     assert "s3cret" not in done.output
 
 
+def test_a_literal_password_of_a_proxy_is_a_warning_that_does_not_tell_it(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    text = EXAMPLE.read_text().replace(
+        'upstream = "https', 'proxy = "http://me:s3cret@egress"\nupstream = "https'
+    )
+    path.write_text(text)
+    done = run("check", "-c", path, OAUTH_CLIENT_ID="app", OAUTH_CLIENT_SECRET="secret")
+    assert done.exit_code == DONE
+    assert done.stderr.count("a secret in the file itself") == 2
+    assert "s3cret" not in done.output
+
+
 def test_a_missing_file_is_told_in_one_line(tmp_path: Path) -> None:
     done = run("check", "-c", tmp_path / "none.toml")
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (WRONG_CONFIG, "", 1)

@@ -7,6 +7,8 @@ from .conftest import Complaints, Load
 MINIMAL = 'client_id = "app"\nissuer = "https://login.example"\n'
 NOT_URL = "not a URL - https://host/path is meant"
 NOT_REFERENCE = 'not a reference - { env = "NAME" } or { file = "name" } is meant'
+NOT_PROXY = "not a proxy - http://host:port or http://user:password@host:port is meant"
+TLS_TO_PROXY = "the way to the proxy is plain, TLS goes through it - http://host:port is meant"
 OURS = "the program sends this parameter itself - another one is meant"
 NO_ISSUER = "issuer is missing - or token_endpoint, where there is no discovery"
 NOT_GRANT = '"authorization_code", "refresh_token" or "client_credentials" is meant'
@@ -91,12 +93,19 @@ LINES = [  # added on line 4 to what is enough
         'client_secret = { keyring = "x" }',
         ["4:17: keyring is not in this version of token-proxy - env or file is meant"],
     ),
+    ('proxy = "https://egress:3128"', [f"4:9: {TLS_TO_PROXY}"]),
+    ('proxy = "egress:3128"', [f"4:9: {NOT_PROXY}"]),
+    (
+        'proxy = { env = "NOTHING" }',
+        ["4:9: the environment variable NOTHING is not set - export it before the start"],
+    ),
+    ("proxy = 3128", [f"4:9: {NOT_REFERENCE}"]),
     ("tls = { }", ["4:7: ca is missing - this table needs it"]),
     (
         'tls = { ca = "/", proxy = "http://egress:3128" }',
         [
             "4:14: there is no file / - check the name",
-            "4:19: proxy is not in this version of token-proxy - leave it out",
+            "4:19: unknown key 'proxy' - known here: ca",
         ],
     ),
 ]

@@ -20,6 +20,7 @@ NO_PLACE = "path is missing - or host, or listen"
 NOT_PATH = "not a path prefix - /name or /name/name is meant, without a slash at the end"
 NOT_ACCOUNT = 'not an account - a name or { header = "…" } is meant'
 PLAIN_HTTP = "http would show the token to the network - https is meant, or plaintext = true"
+NOT_PROXY = "not a proxy - http://host:port or http://user:password@host:port is meant"
 TOGETHER = "everything on a listener is its route's - leave path and host out, or listen"
 WHOLE = [  # the whole route, from line 4
     (
@@ -73,6 +74,7 @@ LINES = [  # added on line 7 to what is enough
         'account = { header = "X", hedaer = "Y" }',
         ["7:27: unknown key 'hedaer' - did you mean 'header'?"],
     ),
+    ('proxy = "http://egress:3128/x"', [f"7:9: {NOT_PROXY}"]),
     (
         'tls = { key = "config.toml" }',
         ["7:7: cert is missing - cert and key go together"],
@@ -210,6 +212,12 @@ def test_an_upstream_is_https_or_on_this_machine(
 def test_tls_is_for_https_only(complaints: Complaints) -> None:
     lines = 'path = "/x"\nupstream = "http://127.0.0.1"\ncredential = "crm"\ntls = { server_name = "x" }'
     assert complaints(route(lines), {"S": "s"}) == ["7:7: this upstream is not https - leave tls out"]
+
+
+@pytest.mark.parametrize("upstream", ["http://127.0.0.1", "unix:/run/api.sock"])
+def test_no_proxy_leads_to_this_machine(upstream: str, complaints: Complaints) -> None:
+    lines = f'path = "/x"\nupstream = "{upstream}"\ncredential = "crm"\nproxy = "http://egress:3128"'
+    assert complaints(route(lines), {"S": "s"}) == ["7:9: this upstream is on this machine - leave proxy out"]
 
 
 @pytest.mark.parametrize(("place", "name"), NAMES)

@@ -1,6 +1,7 @@
 """The product as a person runs it: a config file, the server, the commands."""
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -102,7 +103,8 @@ class Proxy:
             pytest.fail(f"the proxy ended at once: {self.log()}")
         try:
             answer = requests.get(self.admin("/healthz"), timeout=5)
-        except requests.ConnectionError:
+            socket.create_connection(("127.0.0.1", self.data_port), 5).close()  # this listener is the last
+        except (requests.ConnectionError, ConnectionRefusedError):
             return False
         return answer.status_code == 200 and answer.text.strip() == "ok"
 

@@ -5,12 +5,8 @@ import base64
 import hashlib
 import random
 import socket
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -18,54 +14,15 @@ import requests
 
 from .authorization_servers import AuthorizationServer
 from .conftest import MakeProxy
+from .memory import MB, reads_memory, watched_memory
 from .proxy_process import Proxy
 
-MB = 1024 * 1024
 SIZE = 200 * MB
 MOST_GROWTH = 20 * MB
 SLOW_FOR = 2.0  # seconds in which one side reads a little at a time, then as fast as it can
 BLOCK = random.Random(2).randbytes(MB)
 
 HEAD_ALONE = b"POST /api/download HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 20\r\n\r\n"
-
-reads_memory = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
-
-
-@dataclass
-class Memory:
-    before: int = 0
-    peak: int = 0
-    done: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def growth(self) -> int:
-        return self.peak - self.before
-
-    def sample(self, pid: int) -> None:
-        while not self.done.wait(0.02):
-            self.peak = max(self.peak, resident(pid))
-
-
-def resident(pid: int) -> int:
-    """Bytes, of a process and all that it started."""
-    own = 0
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            own = int(line.split()[1]) * 1024
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return own + sum(resident(int(child)) for child in children)
-
-
-@contextmanager
-def watched_memory(pid: int) -> Iterator[Memory]:
-    memory = Memory(before=resident(pid), peak=resident(pid))
-    watcher = threading.Thread(target=memory.sample, args=(pid,))
-    watcher.start()
-    try:
-        yield memory
-    finally:
-        memory.done.set()
-        watcher.join()
 
 
 async def upload(callers: aiohttp.ClientSession, url: str, size: int) -> tuple[str, dict[str, object]]:

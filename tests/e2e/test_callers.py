@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .authorization_servers import AuthorizationServer
+from .authorization_servers import AuthorizationServer, toml
 from .conftest import MakeProxy
 from .processes import plain_environment
 
@@ -72,3 +72,25 @@ def test_curl_asks_before_it_sends_a_long_body_and_is_let_on(
     proxy.start()
     printed, answer = call("curl", "POST", proxy.api("/echo"), LONG_BODY, tmp_path)
     assert (printed, answer == LONG_BODY) == ("200", True)
+
+
+def test_a_caller_may_take_the_proxy_for_a_plain_http_proxy(
+    oidc_provider: AuthorizationServer, make_proxy: MakeProxy, tmp_path: Path
+) -> None:
+    """An app whose base URL can't be changed, but is plain http: `http_proxy` and a route of that host do."""
+    route = f"""
+[[routes]]
+host = "api.internal"
+upstream = {toml(oidc_provider.upstream_url)}
+credential = "crm"
+tls = {{ ca = {toml(str(oidc_provider.ca))} }}
+"""
+    proxy = make_proxy(oidc_provider, oidc_provider.machine_credential("client_secret_basic"), route)
+    proxy.start()
+    environment = {"http_proxy": f"http://127.0.0.1:{proxy.data_port}"}
+    asked = ["curl", "-sS", "-o", "/dev/null", "-w", " %{http_code}", "http://api.internal/download?size=9"]
+    done = subprocess.run(
+        asked, env=plain_environment(tmp_path, environment), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(" 200"), done.stdout

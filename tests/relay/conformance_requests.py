@@ -130,7 +130,6 @@ TARGETS = [  # A5, A6: those that pass
     target("A5", b"/up/%41%2Fb%20c/;v=1", b"/base/%41%2Fb%20c/;v=1"),
     target("A5", b"/up/...", b"/base/..."),
     target("A5", b"/up/x..y/.z", b"/base/x..y/.z"),
-    target("A5", b"/up/%c0%ae%c0%ae/x", b"/base/%c0%ae%c0%ae/x"),
     target("A5", b"/up/%zz", b"/base/%zz"),
     target("A6", b"http://localhost/up/x", b"/base/x"),
     target("A6", b"HTTP://LOCALHOST:99/up/x?y", b"/base/x?y"),
@@ -186,7 +185,7 @@ AS_THEY_CAME = [  # A12, A21, A23, A24
 METHOD_NAMES = (  # what llhttp knows, as an HTTP server
     b"GET HEAD POST PUT DELETE OPTIONS PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK ACL SEARCH BIND "
     b"REBIND UNBIND REPORT MKACTIVITY CHECKOUT MERGE MKCALENDAR LINK UNLINK PURGE QUERY NOTIFY SUBSCRIBE "
-    b"UNSUBSCRIBE M-SEARCH"
+    b"UNSUBSCRIBE M-SEARCH SOURCE"
 ).split()
 METHODS = [  # A11, A29
     Row("A11", "OPTIONS", request(b"OPTIONS /up/x"), Passes(arrives(b"OPTIONS /base/x"))),

@@ -86,6 +86,30 @@ async def test_an_upstreams_head_has_the_same_limits(proxy, upstream, kit, name)
     assert proxy.sample("upstream_errors_total", route="up", error="upstream-protocol") == 1
 
 
+async def arriving(writer, data, cut):
+    writer.write(data[:cut])
+    await writer.drain()
+    await asyncio.sleep(0.05)  # for the beginning to be read
+    writer.write(data[cut:])
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 4])
+async def test_a_head_may_be_as_large_wherever_it_is_cut(proxy, upstream, kit, missing):
+    head = kit.request(b"GET", b"/up", b"Connection: close", *HEADS["header_size"](2)[0])
+    reader, writer = await proxy.connect()
+    await arriving(writer, head, len(head) - missing)
+    assert problem(kit, await reader.read()) == (200, "")
+    writer.close()
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 4])
+async def test_so_may_an_upstreams(proxy, upstream, kit, missing):
+    fields = HEADS["header_size"](1)[0]
+    answer = b"\r\n".join([b"HTTP/1.1 200 OK", *fields, b"Content-Length: 2", b"", b"ok"])
+    upstream.script = [lambda connection: arriving(connection.writer, answer, len(answer) - 2 - missing)]
+    assert problem(kit, await proxy.get()) == (200, "")
+
+
 # -- numbers and times, made small
 
 
@@ -203,7 +227,7 @@ async def test_a_limit_that_is_reached_has_its_answer(make_proxy, upstream, kit,
 
 # -- many callers that never finish their header
 
-SLOW = 500
+SLOW = 1000
 BEGINNINGS = [  # what such a caller has sent before it begins to drip
     b"",
     b"\r\n",
@@ -240,3 +264,28 @@ async def until_closed(reader):
         while data := await asyncio.wait_for(reader.read(65536), PATIENCE):
             received += data
     return received
+
+
+@pytest.mark.parametrize("split", range(1, 5))
+async def test_two_empty_lines_before_a_request_are_ignored_however_they_arrive(proxy, kit, split):
+    """RFC 9112 section 2.2: old callers send one behind a body that they did not count."""
+    asked = b"\r\n\r\n" + kit.request(b"GET", b"/up", b"Connection: close")
+    assert (await proxy.ask(asked[:split], asked[split:])).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_more_empty_lines_are_no_request(proxy, upstream, kit):
+    answer = await proxy.ask(b"\r\n" * 3 + kit.request(b"GET", b"/up"))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert upstream.requests == 0
+
+
+@pytest.mark.parametrize("behind", [b"\r", b"\r\n", b"\r\n\r", b"\r\n\r\n"])
+async def test_empty_lines_behind_the_last_request_keep_nobody_waiting(proxy, kit, behind):
+    answer = await proxy.ask(kit.request(b"GET", b"/up") + behind, eof=True)
+    assert answer.count(b"HTTP/1.1 200 ") == 1
+
+
+async def test_each_request_of_a_connection_may_have_empty_lines_before_it(proxy, kit):
+    last = kit.request(b"GET", b"/up", b"Connection: close")
+    answer = await proxy.ask(b"\r\n\r\n" + kit.request(b"GET", b"/up") + b"\r\n\r\n" + last)
+    assert answer.count(b"HTTP/1.1 200 ") == 2

@@ -1,6 +1,8 @@
 """Heads: what is read, and what is refused."""
 
+import re
 from contextlib import suppress
+from pathlib import Path
 
 import httptools
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.relay.answer import Refusal
 from proxy.relay.body import Chunked, Length, UntilClose
-from proxy.relay.message import HeadLimits, MalformedAnswer, read_request, read_response
+from proxy.relay.message import METHODS, HeadLimits, MalformedAnswer, read_request, read_response
 
 LIMITS = HeadLimits(header_size=131072, field_size=32768, fields=200)
 
@@ -56,7 +58,7 @@ REFUSED = {  # name -> head, status
     "unknown method": (request(line=b"FOO / HTTP/1.1"), 501),
     "lower-case method": (request(line=b"get / HTTP/1.1"), 501),
     "HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\n", 501),
-    "ICE method": (request(line=b"SOURCE / HTTP/1.1"), 501),
+    "RTSP method": (request(line=b"DESCRIBE / HTTP/1.1"), 501),
     "a field too large": (request(b"X: " + b"x" * 32768), 431),
     "too many fields": (request(*[b"X: 1"] * 200), 431),
 }
@@ -192,6 +194,11 @@ MALFORMED = {
     "not HTTP": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
     "a large field": response(b"X: " + b"x" * 40000),
     "HTTP/2": response(line=b"HTTP/2.0 200 OK"),
+    "204 with a length": response(b"Content-Length: 5", line=b"HTTP/1.1 204 No Content"),
+    "204 with a length, closing": response(
+        b"Content-Length: 5", b"Connection: close", line=b"HTTP/1.1 204 No Content"
+    ),
+    "103 with a length in HTTP/1.0": response(b"Content-Length: 5", line=b"HTTP/1.0 103 Early Hints"),
 }
 
 
@@ -208,3 +215,33 @@ def test_no_bytes_make_the_readers_fail_in_another_way(noise):
             read_request(head, LIMITS)
         with suppress(MalformedAnswer):
             read_response(head.replace(b"GET / HTTP/1.1", b"HTTP/1.1 200 OK"), b"GET", LIMITS)
+
+
+# of RTSP, and HTTP/2's preface
+OTHERS = b"DESCRIBE ANNOUNCE SETUP PLAY PAUSE TEARDOWN GET_PARAMETER SET_PARAMETER REDIRECT RECORD FLUSH PRI"
+
+
+def llhttp_knows(method):
+    """For HTTP: it knows some methods only in front of another protocol's version."""
+    try:
+        httptools.HttpRequestParser(object()).feed_data(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")
+    except httptools.HttpParserUpgrade:
+        return True  # CONNECT
+    except httptools.HttpParserError:
+        return False
+    return True
+
+
+def test_the_methods_are_those_that_llhttp_knows_for_http():
+    assert [method for method in METHODS if not llhttp_knows(method)] == []
+    assert [method for method in OTHERS.split() if llhttp_knows(method)] == []
+
+
+@given(st.text("ABCDEFGHIJKLMNOPRSTUVWXY-", min_size=1, max_size=12).map(str.encode))
+def test_no_other_word_is_a_method_to_llhttp(word):
+    assert llhttp_knows(word) == (word in METHODS)
+
+
+def test_the_docs_list_the_methods():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert set(re.findall(r"[A-Z][A-Z-]+", readme)) >= {method.decode() for method in METHODS}

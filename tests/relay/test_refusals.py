@@ -202,6 +202,14 @@ async def test_head_gets_no_body_from_us_either(proxy, kit):
     assert answer.endswith(b"\r\n\r\n")
 
 
+HEADS = [b"HEAD /up HTTP/1.1\r\nHost : a\r\n\r\n", b"HEAD /up HTTP/1.1\r\nX: " + b"x" * 140_000]
+
+
+@pytest.mark.parametrize("raw", HEADS)
+async def test_not_even_where_its_head_is_refused(proxy, raw):
+    assert (await proxy.ask(raw)).partition(b"\r\n\r\n")[2] == b""
+
+
 async def test_what_is_refused_before_it_has_a_route_is_told_in_the_log(make_proxy, upstream, kit):
     async with make_proxy(f"http://127.0.0.1:{upstream.port}") as proxy:
         told = []

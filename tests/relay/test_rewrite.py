@@ -9,6 +9,7 @@ from proxy.relay.rewrite import Mapping, rewrite
 
 API = Mapping(read_upstream("https://api.example/v2"), b"/crm", b"http://localhost:8080", secure=False)
 ROOT = Mapping(read_upstream("https://api.example:8443"), b"", b"http://127.0.0.1:9001", secure=False)
+WHOLE = Mapping(read_upstream("https://api.example/v2"), b"", b"http://127.0.0.1:9001", secure=False)
 
 LOCATIONS = [  # mapping, what the upstream says, what the caller reads
     (API, b"https://api.example/v2/x?q=1#f", b"http://localhost:8080/crm/x?q=1#f"),
@@ -36,6 +37,9 @@ LOCATIONS = [  # mapping, what the upstream says, what the caller reads
     (ROOT, b"https://api.example:8443", b"http://127.0.0.1:9001/"),
     (ROOT, b"https://api.example/a", b"https://api.example/a"),
     (ROOT, b"/a", b"/a"),
+    (WHOLE, b"/v2/x", b"/x"),
+    (WHOLE, b"/v2//evil.example/x", b"http://127.0.0.1:9001//evil.example/x"),
+    (WHOLE, b"/v2/\\evil.example/x", b"http://127.0.0.1:9001/\\evil.example/x"),
 ]
 
 

@@ -97,3 +97,19 @@ async def test_a_connection_whose_answer_had_begun_ends_with_it_when_the_proxy_s
     assert await asyncio.wait_for(reader.read(), 5) == b"lf"
     await asyncio.wait_for(draining, 5)
     writer.close()
+
+
+async def test_closing_leaves_no_connection_behind(proxy, upstream, kit):
+    upstream.script = [lambda connection: connection.reader.read()]
+    reader, writer = await proxy.connect()
+    writer.write(kit.request(b"GET", b"/up"))
+    idle_reader, idle_writer = await proxy.connect()
+    while not upstream.answered:
+        await asyncio.sleep(0.01)
+    await proxy.relay.close()
+    for each in (reader, idle_reader):
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(each.read(), 5)
+    await asyncio.wait_for(upstream.connections[0].ended.wait(), 5)
+    writer.close()
+    idle_writer.close()

@@ -1,0 +1,52 @@
+"""`make soak`, so short that it can run here: what it looks for must not be there, and it must find it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from .memory import reads_memory
+from .proxy_process import REPOSITORY
+
+pytestmark = reads_memory
+
+SOAK = REPOSITORY / "bench" / "soak"
+SIZE = ["--streams", "50", "--seconds", "2"]
+LIMIT = 60  # seconds
+
+
+def soak(script: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{SOAK.parent}:{SOAK}:{REPOSITORY}"}
+    return subprocess.run(
+        [sys.executable, script, *SIZE],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+def test_fifty_streams_lose_nothing() -> None:
+    done = soak(str(SOAK / "run.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "events: 100 through the proxy, 100 direct\nfaults: 0; direct: 0\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("sent", "fault"),
+    [
+        ("range(0, count, 2)", "lost 50"),
+        ("[0, *range(count)]", "repeated or reordered 50"),
+    ],
+)
+def test_a_fault_is_found_and_told(tmp_path, sent: str, fault: str) -> None:
+    """The same with an upstream that sends something else."""
+    wrong = (SOAK / "upstream.py").read_text().replace("range(count)", sent)
+    (tmp_path / "upstream.py").write_text(wrong)
+    (tmp_path / "run.py").write_text((SOAK / "run.py").read_text())
+    done = soak(str(tmp_path / "run.py"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"faults: {fault}; direct: {fault}\n" in done.stdout

@@ -1,0 +1,132 @@
+"""What the whole relay promises for any bytes, of a caller or an upstream. Each takes a stage and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.relay import strict
+from tests.relay.policy import expected_request, expected_trailers
+from tests.relay.stage import BASE, ROUTE, Stage, echo
+
+from .entries import splits
+
+EMPTY_LINES = 2  # that the relay takes before a request
+
+
+def one_conversation(stage: Stage, data: bytes) -> None:
+    """All that a caller says on one connection, in pieces: see `converse`."""
+    for pieces in list(splits(data))[:3]:
+        converse(stage, pieces)
+
+
+def converse(stage: Stage, pieces: list[bytes]) -> None:
+    """What reaches the upstream is what a strict server would have read there, up to the first refusal.
+
+    Each request has its own answer, in order; after an answer that closes comes nothing; the end is not late.
+    """
+    stage.upstream.asked.clear()
+    heard, well = stage.say(pieces, eof=True)
+    said = b"".join(pieces)
+    asked, end = strict.requests_in(said, empty_lines=EMPTY_LINES)
+    answers = _answers(heard, asked, well=well)
+    if well and end is None and not (answers and answers[-1].closes):
+        assert len(answers) == len(asked)
+    if answers and answers[-1].closes:
+        asked = asked[: len(answers)]
+    assert not stage.upstream.faults
+    _check_sent(stage, asked)
+    for answer, request in zip(answers, asked, strict=False):
+        if answer.values(b"x-echo") and request.start[0] != b"HEAD":
+            told = strict.Message((request.start[0], upstream_target(request), b""), [], request.body)
+            assert answer.body == echo(told).partition(b"\r\n\r\n")[2]
+    stage.check_plain()
+
+
+def _answers(heard: bytes, asked: list[strict.Message], *, well: bool) -> list[strict.Message]:
+    """No more than one for each request, and one for what is none."""
+    answers: list[strict.Message] = []
+    for method in [*(request.start[0] for request in asked), b"GET"]:
+        if not heard:
+            return answers
+        try:
+            answer, heard = strict.read_answer(heard, method)
+        except strict.Incomplete:
+            if not well:
+                return answers
+            answer, heard = strict.read_answer(heard, b"HEAD")  # the refused one was a HEAD, then
+            assert answer.closes
+        answers.append(answer)
+        if answer.closes:
+            break
+    assert heard == b""
+    return answers
+
+
+def upstream_target(request: strict.Message) -> bytes:
+    target = request.start[1]
+    if not target.startswith(b"/"):
+        path = target.partition(b"://")[2].partition(b"/")
+        target = path[1] + path[2]
+    return BASE + target.removeprefix(ROUTE)
+
+
+def _check_sent(stage: Stage, asked: list[strict.Message]) -> None:
+    """What the upstream got are some of `asked`, in order, with our fields and what may pass of theirs."""
+    before, behind = stage.ours
+    remaining = iter(asked)
+    for got in stage.upstream.asked:
+        assert any(_is_sent(got, request, before, behind) for request in remaining), (got, asked)
+
+
+def _is_sent(got: strict.Message, said: strict.Message, before: list[bytes], behind: list[bytes]) -> bool:
+    chunked = [b"Transfer-Encoding: chunked"] if said.values(b"transfer-encoding") else []
+    lines = [*before, *expected_request(said.lines), *chunked, *behind]
+    return (
+        got.start == (said.start[0], upstream_target(said), b"HTTP/1.1")
+        and got.body == said.body
+        and _but_hops(got.lines) == _but_hops(lines)
+        and got.trailers == expected_trailers(said.lines, said.trailers)
+    )
+
+
+def _but_hops(lines: list[bytes]) -> list[bytes]:
+    """OPTIONS have their Max-Forwards counted down (RFC 9110 section 7.6.2)."""
+    return [line for line in lines if not line.lower().startswith(b"max-forwards:")]
+
+
+ASKING = [  # a caller's requests for an upstream's answer
+    b"GET /up/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    b"HEAD /up/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    b"GET /up/x HTTP/1.0\r\n\r\n",
+]
+
+
+def one_answer_through(stage: Stage, data: bytes) -> None:
+    """An upstream's bytes become one answer, the same, or none that looks whole, and nobody else's."""
+    for request in ASKING:
+        stage.upstream.answer = data
+        heard, well = stage.say([request], eof=False)
+        stage.check_plain()
+        answer = _final(heard, request) if well else None
+        if answer is None or (answer.status == 502 and answer.values(b"proxy-status")):
+            continue
+        said = _final(data, request, forgiving=True)
+        assert said is not None, "a broken answer was completed"
+        assert (answer.status, answer.body) == (said.status, said.body)
+
+
+def _final(data: bytes, request: bytes, *, forgiving: bool = False) -> strict.Message | None:
+    method = request.partition(b" ")[0]
+    answer = None
+    while answer is None or answer.status < 200:
+        try:
+            answer, data = strict.read_answer(data, method, forgiving=forgiving)
+        except (strict.Malformed, strict.Incomplete):
+            return None
+    return answer
+
+
+ENTRIES: dict[str, Callable[[Stage, bytes], None]] = {
+    "one_conversation": one_conversation,
+    "one_answer_through": one_answer_through,
+}

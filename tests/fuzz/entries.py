@@ -1,0 +1,287 @@
+"""What the relay promises for any bytes at all, one function a reader: each takes bytes and asserts.
+
+The properties of tests/relay feed them with what Hypothesis makes of messages, fuzz.py with what a
+coverage-guided fuzzer finds, test_fuzz.py with the corpus beside this file. A promise is written once, here;
+it is checked with readers that share nothing with the relay's (tests/relay/strict.py) and with llhttp.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+from proxy.relay import message
+from proxy.relay.answer import Refusal
+from proxy.relay.body import Body, Chunked, MalformedBody, UntilClose, encode_chunk
+from proxy.relay.headers import trailers as encode_trailers
+from proxy.relay.message import END, HeadLimits, MalformedAnswer, RequestHead, ResponseHead
+from proxy.relay.target import read_target
+from proxy.relay.upload import Upload
+from tests.relay import strict
+from tests.relay.places import check_link, check_target
+from tests.relay.policy import expected_answer, expected_request, expected_trailers
+
+LIMITS = HeadLimits(header_size=8192, field_size=1024, fields=32)  # small, so that they are met
+SPOOL = 64  # bytes; small, so that bodies outgrow it
+BYTEWISE = 512  # up to this size a message is also read byte by byte
+OURS = [b"Host: up.example:8443", b"Authorization: Bearer ours", b"Via: 1.1 token-proxy-0a1b2c3d"]
+REFUSALS = {400, 431, 501}
+
+
+def splits(data: bytes) -> Iterator[list[bytes]]:
+    """Ways in which the same bytes may arrive; the same ones each time."""
+    yield [data]
+    if len(data) <= BYTEWISE:
+        yield [data[at : at + 1] for at in range(len(data))]
+    chance = random.Random(zlib.crc32(data))
+    for _ in range(2):
+        yield pieces(data, [chance.randrange(len(data) + 1) for _ in range(chance.randrange(1, 9))])
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    borders = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[start:end] for start, end in pairwise(borders)]
+
+
+def same(outcomes: list[object]) -> object:
+    """However it arrived, it was read as the same."""
+    assert all(outcome == outcomes[0] for outcome in outcomes), outcomes
+    return outcomes[0]
+
+
+# -- bodies
+
+
+def read_body(body: Body, parts: list[bytes]) -> tuple[bytes, bytes | None]:
+    """The payload, and what lies behind the end; None if there is no end. Raises MalformedBody."""
+    payload = b""
+    for number, part in enumerate(parts):
+        piece, rest = body.feed(part)
+        payload += piece
+        if body.done:
+            return payload, rest + b"".join(parts[number + 1 :])
+    return payload, b"" if body.done else None
+
+
+def one_chunked_body(data: bytes) -> None:
+    """It is read in one way however it arrives, as a strict reader reads it, and ends where that one says."""
+
+    def outcome(parts: list[bytes]) -> object:
+        body = Chunked()
+        try:
+            payload, rest = read_body(body, parts)
+        except MalformedBody:
+            return None
+        return payload, rest, body.trailers
+
+    read = same([outcome(parts) for parts in splits(data)])
+    if read is None:
+        return
+    payload, rest, trailers = read
+    if rest is None:
+        try:
+            strict.read_chunks(data)
+        except strict.Incomplete:
+            return
+        raise AssertionError("the relay waits for more of a body that is complete")
+    assert strict.read_chunks(data) == (payload, trailers.split(b"\r\n")[1:], rest)
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert strict.llhttp_requests(head + data[: len(data) - len(rest)]) == ([(b"POST", b"/", payload)], True)
+
+
+# -- requests
+
+
+def one_request(data: bytes) -> None:
+    """What is accepted is one request upstream: the same method, target and body, and our fields.
+
+    What is refused later, in its body, has not become a complete request by then.
+    """
+    end = data.find(END)
+    if end < 0:
+        return
+    head, rest = data[: end + 4], data[end + 4 :]
+    try:
+        target, _ = read_target(message.read_request(head, LIMITS).target)
+    except Refusal as refusal:
+        if refusal.case.status not in REFUSALS or not refusal.case.closes:
+            raise
+        return
+    one_target(target)
+    if target == b"*":  # never relayed
+        return
+    outcome = same([_relayed(head, target, parts) for parts in splits(rest)])
+    if outcome == "malformed":
+        return
+    try:
+        original, left = strict.read_request(data)
+    except (strict.Malformed, strict.Incomplete):
+        assert outcome == "open", "a request is accepted that a strict server refuses"
+    else:
+        assert outcome == ((original.start[0], target, original.body), left)
+
+
+def _relayed(head: bytes, target: bytes, parts: list[bytes]) -> object:
+    """What becomes of a request: it is written for the upstream as the exchange does it, and read again."""
+    request = message.read_request(head, LIMITS)
+    upload = None if request.body is None else Upload(request.body, SPOOL)
+    begun, behind = _uploaded(upload, parts)
+    sent = to_upstream(request, target) + begun
+    if isinstance(behind, str):
+        found, end = strict.requests_in(sent)
+        assert (found, type(end)) == ([], strict.Incomplete)
+        assert not strict.llhttp_requests(sent)[1]
+        return behind
+    read, left = strict.read_request(sent)
+    assert left == b""
+    assert strict.llhttp_requests(sent) == ([read.told], True)
+    _check_request_fields(request, head, read)
+    return read.told, behind
+
+
+def _uploaded(upload: Upload | None, parts: list[bytes]) -> tuple[bytes, bytes | str]:
+    """What the exchange writes behind the head, and what it keeps for later, or why that is not known.
+
+    Sending begins after the second piece, as it does when a token or a connection has to be awaited.
+    """
+    if upload is None:
+        return b"", b"".join(parts)
+    sent, behind, begun = b"", b"", False
+    for number, part in enumerate(parts):
+        if not upload.arriving:
+            behind += part
+            continue
+        try:
+            framed, rest = upload.feed(part)
+        except MalformedBody:
+            return sent, "malformed"
+        behind += rest
+        if begun:
+            sent += framed
+        elif number == 1 or len(parts) == 1:
+            sent, begun = upload.begin(), True
+    if not begun:
+        sent = upload.begin()
+    return sent, "open" if upload.arriving else behind
+
+
+def to_upstream(request: RequestHead, target: bytes) -> bytes:
+    host, authorization, via = (line.partition(b": ")[2] for line in OURS)
+    via = via.removeprefix(b"1.1 ")
+    return message.to_upstream(request, target, host, authorization, via, upgrade=False)
+
+
+def _check_request_fields(request: RequestHead, head: bytes, read: strict.Message) -> None:
+    came = head.removesuffix(END).split(b"\r\n")[1:]
+    chunked = request.body is not None and request.body.chunked
+    framing = [b"Transfer-Encoding: chunked"] if chunked else []
+    assert read.lines == [OURS[0], *expected_request(came), *framing, *OURS[1:]]
+    if isinstance(request.body, Chunked):
+        came_behind = request.body.trailers.split(b"\r\n")[1:]
+        assert read.trailers == expected_trailers(came, came_behind)
+
+
+# -- answers
+
+
+def one_answer(data: bytes) -> None:
+    """What is accepted of an upstream's bytes is one answer to the caller, the same, and no more."""
+    for method in (b"GET", b"HEAD"):
+        rest = data
+        while (end := rest.find(END)) >= 0:
+            head, rest = rest[: end + 4], rest[end + 4 :]
+            try:
+                answer = message.read_response(head, method, LIMITS)
+            except MalformedAnswer:
+                break
+            if answer.status >= 200:
+                same([_answered(answer, head, parts, method) for parts in splits(rest)])
+                break
+            _check_interim(answer, head)
+
+
+def _check_interim(answer: ResponseHead, head: bytes) -> None:
+    sent = (
+        message.switched(answer)
+        if answer.status == 101
+        else message.to_caller(answer, chunked=False, close=False)
+    )
+    read, left = strict.read_answer(sent, b"GET")
+    assert (read.status, left) == (answer.status, b"")
+    came = head.removesuffix(END).split(b"\r\n")[1:]
+    ours = [b"Connection: Upgrade", b"Upgrade: websocket"] if answer.status == 101 else []
+    assert read.lines == [*expected_answer(came), *ours]
+
+
+def _answered(answer: ResponseHead, head: bytes, parts: list[bytes], method: bytes) -> object:
+    """What the caller gets, and whether it is whole."""
+    body = answer.framing() if answer.framing is not None else message.Length(0)
+    until_close = isinstance(body, UntilClose)
+    sent = message.to_caller(answer, chunked=answer.chunked, close=until_close)
+    try:
+        payload, behind = read_body(body, parts)
+    except MalformedBody:
+        return "malformed"
+    if answer.chunked:
+        assert isinstance(body, Chunked)
+        sent += encode_chunk(payload) if payload else b""
+        sent += encode_trailers(body.trailers, body.nominated) if body.done else b""
+    else:
+        sent += payload
+    complete = body.end_of_input()
+    assert complete is (until_close or behind is not None)
+    if not complete:
+        return "cut", payload
+    read, left = strict.read_answer(sent, method)
+    assert (read.status, read.body, read.until_close, left) == (answer.status, payload, until_close, b"")
+    _check_answer_fields(answer, head, read, body)
+    if method != b"HEAD":  # of which llhttp can't be told
+        assert strict.llhttp_answers(sent) == ([(read.status, payload)], not until_close)
+    return payload, behind
+
+
+def _check_answer_fields(answer: ResponseHead, head: bytes, read: strict.Message, body: Body) -> None:
+    came = head.removesuffix(END).split(b"\r\n")[1:]
+    framing = [b"Transfer-Encoding: chunked"] if answer.chunked else []
+    framing += [b"Connection: close"] if isinstance(body, UntilClose) else []
+    assert read.lines == [*expected_answer(came), *framing]
+    if isinstance(body, Chunked):
+        assert read.trailers == expected_trailers(came, body.trailers.split(b"\r\n")[1:])
+
+
+# -- parts of them
+
+
+def one_block(data: bytes) -> None:
+    """Lines of fields, in a request, in an answer and as trailers of both."""
+    one_request(b"GET /up HTTP/1.1\r\nHost: a\r\n" + data + b"\r\n\r\n")
+    one_answer(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n")
+    options = [line for line in data.split(b"\r\n") if line[:11].lower() == b"connection:"]
+    lines = b"".join(b"\r\n" + line for line in (*options[:1], b"Transfer-Encoding: chunked"))
+    body = END + b"0\r\n" + data + END
+    one_request(b"POST /up HTTP/1.1\r\nHost: a" + lines + body)
+    one_answer(b"HTTP/1.1 200 OK" + lines + body)
+
+
+def one_target(data: bytes) -> None:
+    """A target that is accepted stays within its route, however often and by whomever it is decoded."""
+    if data and strict.TARGET.issuperset(data):
+        check_target(data)
+
+
+def one_link(data: bytes) -> None:
+    """A link that is turned leads to the proxy; a cookie or link never breaks the lines around it."""
+    if strict.VALUE.issuperset(data):
+        check_link(data)
+
+
+ENTRIES: dict[str, Callable[[bytes], None]] = {
+    "one_request": one_request,
+    "one_answer": one_answer,
+    "one_block": one_block,
+    "one_chunked_body": one_chunked_body,
+    "one_target": one_target,
+    "one_link": one_link,
+}

@@ -1,0 +1,93 @@
+"""Calls to an authorization server through the network's HTTP proxy."""
+
+import asyncio
+import base64
+import ssl
+
+import pytest
+import trustme
+
+from proxy.errors import AuthorizationServerError
+from tests.fakes.egress import egress_proxy
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture
+async def egress():
+    async with egress_proxy() as served:
+        yield served
+
+
+@pytest.fixture
+async def behind(tmp_path):
+    """A TLS server of a name that only the network's proxy knows: its URL, its CA, what it received."""
+    authority = trustme.CA()
+    received = []
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("login.example").configure_cert(context)
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+
+    async def serve(reader, writer):
+        received.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(ANSWER)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        yield f"https://login.example:{server.sockets[0].getsockname()[1]}", ca, received
+
+
+def client_of(credential, url, **fields):
+    return credential(token_endpoint=url, authorization_endpoint="https://x.example/", **fields)
+
+
+async def test_a_call_goes_through_the_proxy_and_its_password_no_further(fetcher, credential, egress, behind):
+    url, ca, received = behind
+    client = client_of(
+        credential, url, tls={"ca": str(ca)}, proxy=f"http://me:p%40ss@127.0.0.1:{egress.port}"
+    )
+    reply = await fetcher.fetch(client, "GET", f"{url}/x", {"Authorization": "Basic ours"}, None)
+    assert (reply.status, reply.body) == (200, b"ok")
+    (connect,), (request,) = egress.heads, received
+    assert connect.startswith(f"CONNECT {url.removeprefix('https://')} HTTP/1.1\r\n".encode())
+    assert b"Proxy-Authorization: Basic " + base64.b64encode(b"me:p@ss") + b"\r\n" in connect
+    assert b"Basic ours" not in connect
+    assert b"Proxy-Authorization" not in request
+
+
+async def test_a_server_on_this_machine_is_called_directly(fetcher, credential, egress, puppet):
+    puppet.says("/x", {})
+    client = client_of(credential, puppet.url, proxy=f"http://127.0.0.1:{egress.port}")
+    assert (await fetcher.fetch(client, "GET", f"{puppet.url}/x", {}, None)).status == 200
+    assert egress.heads == []
+
+
+@pytest.mark.parametrize("status", [b"407 Proxy Authentication Required", b"403 Forbidden", b"302 Found"])
+async def test_a_proxy_that_leads_nowhere_is_named(fetcher, credential, egress, behind, status):
+    url, ca, received = behind
+    egress.answers, egress.then = [b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status], "hang up"
+    client = client_of(credential, url, tls={"ca": str(ca)}, proxy=f"http://127.0.0.1:{egress.port}")
+    with pytest.raises(AuthorizationServerError) as failed:
+        await fetcher.fetch(client, "GET", url, {}, None)
+    assert (failed.value.outcome, failed.value.error) == ("transient", "egress_proxy")
+    assert received == []
+
+
+async def test_a_proxy_that_is_not_there_is_named(fetcher, credential, behind):
+    url, _, _ = behind
+    client = client_of(credential, url, proxy="http://127.0.0.1:1")
+    with pytest.raises(AuthorizationServerError) as failed:
+        await fetcher.fetch(client, "GET", url, {}, None)
+    assert failed.value.error == "egress_proxy"
+
+
+async def test_a_proxy_that_says_nothing_takes_no_longer_than_a_server(fetcher, credential, egress, behind):
+    url, _, _ = behind
+    egress.answers, egress.then = [], "silent"
+    client = client_of(credential, url, proxy=f"http://127.0.0.1:{egress.port}")
+    with pytest.raises(AuthorizationServerError) as failed:
+        await fetcher.fetch(client, "GET", url, {}, None)
+    assert failed.value.error == "timeout"
+    await fetcher.close()

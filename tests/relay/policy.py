@@ -1,0 +1,49 @@
+"""Which field lines must pass, worked out one by one: a second opinion to headers.py, without patterns."""
+
+from __future__ import annotations
+
+HOP = {
+    *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"),
+    *(b"http2-settings", b"proxy-authenticate", b"proxy-authorization"),
+}
+OURS = {b"authorization", b"host", b"forwarded"}
+FRAMING = {b"content-length", b"trailer", b"via"}  # no trailer may say these
+NOT_A_FIELD = {b"close", b"content-length", b""}  # Connection may say them without taking anything away
+
+
+def expected_request(came: list[bytes]) -> list[bytes]:
+    """What of a caller's lines goes upstream, in this order and byte for byte."""
+    hop = nominated(came)
+    return [line for line in came if not _ours(line) and _name(line) not in HOP | hop]
+
+
+def expected_answer(came: list[bytes]) -> list[bytes]:
+    """What of an upstream's lines goes to the caller."""
+    hop = nominated(came)
+    return [line for line in came if _name(line) not in HOP | hop]
+
+
+def expected_trailers(head: list[bytes], came: list[bytes]) -> list[bytes]:
+    """What passes of the lines behind a body; `head` are those before it."""
+    cut = HOP | FRAMING | nominated(head)
+    return [line for line in came if not _ours(line) and _name(line) not in cut]
+
+
+def nominated(lines: list[bytes]) -> set[bytes]:
+    """The names that Connection fields name, in the spelling of `_name`."""
+    options = [line.partition(b":")[2] for line in lines if line.partition(b":")[0].lower() == b"connection"]
+    return {_spelled(option.strip(b" \t")) for option in b",".join(options).split(b",")} - NOT_A_FIELD
+
+
+def _name(line: bytes) -> bytes:
+    return _spelled(line.partition(b":")[0])
+
+
+def _spelled(name: bytes) -> bytes:
+    """A CGI-like upstream sees one variable for all of these."""
+    return b"-".join(name.lower().split(b"_")).strip(b"-")
+
+
+def _ours(line: bytes) -> bool:
+    begins = line.lower().replace(b"_", b"-").lstrip(b"-")
+    return _name(line) in OURS or begins.startswith(b"x-forwarded-")

@@ -1,0 +1,37 @@
+"""Random conversations through a real relay; its promises stand in tests/fuzz/conversations.py."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz import conversations, entries
+
+from . import strategies
+from .stage import Stage
+
+often = settings(deadline=None, max_examples=150 * strategies.TIMES)
+
+
+@pytest.fixture(scope="module")
+def stage():
+    with Stage() as made:
+        yield made
+
+
+@often
+@given(
+    st.lists(
+        st.one_of(strategies.REQUESTS, strategies.REQUESTS, strategies.any_of(strategies.REQUESTS)),
+        min_size=1,
+        max_size=5,
+    ),
+    strategies.SPLITS,
+)
+def test_what_is_accepted_is_one_request_upstream_and_what_follows_a_refusal_is_none(stage, messages, cuts):
+    conversations.converse(stage, entries.pieces(b"".join(messages), cuts))
+
+
+@often
+@given(strategies.any_of(strategies.ANSWERS))
+def test_an_answer_reaches_the_caller_whole_or_visibly_broken_and_nobody_else(stage, data):
+    conversations.one_answer_through(stage, data)

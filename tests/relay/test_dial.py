@@ -1,0 +1,87 @@
+"""Connecting to an upstream: which address, and whose fault it is if there is none."""
+
+import asyncio
+import resource
+import socket
+
+import pytest
+
+from proxy.relay import answer
+from proxy.relay.answer import Refusal
+from proxy.relay.dial import dial
+
+
+async def test_having_no_file_left_to_open_is_not_the_upstreams_fault(proxy):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as probe:
+        none_left = probe.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (none_left, hard))
+        try:
+            with pytest.raises(Refusal) as refused:
+                await dial(proxy.lane.route, None, 5)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert refused.value.case is answer.OVERLOADED
+    assert refused.value.retry_after == 1
+
+
+@pytest.fixture
+async def names(monkeypatch):
+    """What the system's resolver says from now on: a list of (address, port)."""
+    says = []
+
+    async def getaddrinfo(_host, _port, **_):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in says]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    return says
+
+
+@pytest.fixture
+def silent():
+    """A place of this machine that answers no attempt to connect: its queue is full."""
+    with socket.socket() as listener, socket.socket() as waiting, socket.socket() as another:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for each in (waiting, another):
+            each.setblocking(False)
+            each.connect_ex(listener.getsockname())
+        yield listener.getsockname()
+
+
+async def test_an_address_that_does_not_answer_does_not_hold_up_the_next_one(
+    make_proxy, upstream, names, silent
+):
+    """RFC 8305. Without it, all the time to connect would go to the first one."""
+    route = "plaintext = true"
+    async with make_proxy("http://api.example", route=route, limits="connect = 30") as proxy:
+        names[:] = [silent, ("127.0.0.1", upstream.port)]
+        answered = await asyncio.wait_for(proxy.get(), 10)
+    assert answered.endswith(b"ok")
+
+
+async def test_no_address_that_answers_is_a_504(make_proxy, names, silent):
+    route = "plaintext = true"
+    async with make_proxy("http://api.example", route=route, limits="connect = 0.4") as proxy:
+        names[:] = [silent]
+        assert (await proxy.get()).startswith(b"HTTP/1.1 504 ")
+        assert proxy.sample("upstream_errors_total", route="up", error="upstream-timeout") == 1
+
+
+async def test_a_name_is_looked_up_again_for_each_connection(make_proxy, upstream, kit, names):
+    async with (
+        kit.serving(kit.Upstream()) as moved,
+        make_proxy("http://api.example", route="plaintext = true", limits="upstream_idle = 0.1") as proxy,
+    ):
+        names[:] = [("127.0.0.1", upstream.port)]
+        assert (await proxy.get()).endswith(b"ok")
+        names[:] = [("127.0.0.1", moved.port)]
+        await asyncio.wait_for(upstream.connections[0].ended.wait(), 5)
+        assert (await proxy.get()).endswith(b"ok")
+    assert (upstream.requests, moved.requests) == (1, 1)
+
+
+async def test_a_name_that_nobody_knows_is_a_502(make_proxy):
+    async with make_proxy("https://no-such-host.invalid") as proxy:
+        assert (await proxy.get()).startswith(b"HTTP/1.1 502 ")
+        assert proxy.sample("upstream_errors_total", route="up", error="upstream-unreachable") == 1
