@@ -15,16 +15,17 @@ EMPTY_LINES = 2  # that the relay takes before a request
 
 def one_conversation(stage: Stage, data: bytes) -> None:
     """All that a caller says on one connection, in pieces: see `converse`."""
-    for pieces in list(splits(data))[:3]:
-        converse(stage, pieces)
+    for number, pieces in enumerate(list(splits(data))[:3]):
+        converse(stage, pieces, thinks=10 * number)
 
 
-def converse(stage: Stage, pieces: list[bytes]) -> None:
+def converse(stage: Stage, pieces: list[bytes], *, thinks: int = 0) -> None:
     """What reaches the upstream is what a strict server would have read there, up to the first refusal.
 
     Each request has its own answer, in order; after an answer that closes comes nothing; the end is not late.
     """
     stage.upstream.asked.clear()
+    stage.upstream.thinks = thinks
     heard, well = stage.say(pieces, eof=True)
     said = b"".join(pieces)
     asked, end = strict.requests_in(said, empty_lines=EMPTY_LINES)

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Self
 
 from . import strict
-from .conftest import PATIENCE, proxying
+from .conftest import proxying
 
 ROUTE = b"/up"
 BASE = b"/base"
 TURNS = 3  # of the loop, after which what was sent has been read: each piece arrives by itself
+PATIENCE = 5  # seconds that no conversation should take
 LIMITS = "header_size = 8192\nfield_size = 1024\nfields = 32\nspool = 64"
 
 
@@ -28,6 +29,7 @@ class Upstream:
         self.asked: list[strict.Message] = []
         self.faults: list[bytes] = []
         self.answer: bytes | None = None
+        self.thinks = 0  # turns of the loop before an answer
         self._open: dict[asyncio.StreamWriter, asyncio.Event] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,6 +53,8 @@ class Upstream:
                     self.faults.append(data)
                     raise
                 self.asked.append(message)
+                for _ in range(self.thinks):
+                    await asyncio.sleep(0)
                 if self.answer is None:
                     writer.write(echo(message))
                 else:
