@@ -16,16 +16,16 @@ EMPTY_LINES = 2  # that the relay takes before a request
 def one_conversation(stage: Stage, data: bytes) -> None:
     """All that a caller says on one connection, in pieces: see `converse`."""
     for number, pieces in enumerate(list(splits(data))[:3]):
-        converse(stage, pieces, thinks=10 * number)
+        converse(stage, pieces, thinks=10 * number, hasty=number == 2)
 
 
-def converse(stage: Stage, pieces: list[bytes], *, thinks: int = 0) -> None:
+def converse(stage: Stage, pieces: list[bytes], *, thinks: int = 0, hasty: bool = False) -> None:
     """What reaches the upstream is what a strict server would have read there, up to the first refusal.
 
     Each request has its own answer, in order; after an answer that closes comes nothing; the end is not late.
     """
     stage.upstream.asked.clear()
-    stage.upstream.thinks = thinks
+    stage.upstream.thinks, stage.upstream.hasty = thinks, hasty
     heard, well = stage.say(pieces, eof=True)
     said = b"".join(pieces)
     asked, end = strict.requests_in(said, empty_lines=EMPTY_LINES)

@@ -19,6 +19,8 @@ from .conftest import proxying
 
 ROUTE = b"/up"
 BASE = b"/base"
+END = b"\r\n\r\n"
+TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n"
 TURNS = 3  # of the loop, after which what was sent has been read: each piece arrives by itself
 PATIENCE = 5  # seconds that no conversation should take
 LIMITS = "header_size = 8192\nfield_size = 1024\nfields = 32\nspool = 64"
@@ -30,6 +32,7 @@ class Upstream:
         self.faults: list[bytes] = []
         self.answer: bytes | None = None
         self.thinks = 0  # turns of the loop before an answer
+        self.hasty = False  # it answers a request whose body is still to come, and closes
         self._open: dict[asyncio.StreamWriter, asyncio.Event] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,6 +51,9 @@ class Upstream:
                 try:
                     message, data = strict.read_request(data)
                 except strict.Incomplete:
+                    if self.hasty and END in data:
+                        writer.write(TOO_LARGE)
+                        return
                     break
                 except strict.Malformed:
                     self.faults.append(data)
@@ -148,7 +154,7 @@ class Stage:
 
     def check_plain(self) -> None:
         """Whatever happened before: a plain request gets its own answer."""
-        self.upstream.answer = None
+        self.upstream.answer, self.upstream.hasty = None, False
         self.upstream.asked.clear()
         sent = (
             b"POST /up/plain HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"

@@ -140,12 +140,15 @@ PLAIN_CHUNKED = st.builds(
 )
 
 
+SMUGGLED = b"GET /up/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
 @st.composite
 def framed(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
     """The field that tells a body's length, and the body."""
     match draw(st.sampled_from(["none", "none", "length", "chunked"])):
         case "length":
-            body = draw(st.binary(max_size=120))
+            body = draw(st.one_of(st.binary(max_size=120), st.just(SMUGGLED)))
             return [b"Content-Length: %d" % len(body)], body
         case "chunked":
             return [b"Transfer-Encoding: chunked"], draw(st.one_of(PLAIN_CHUNKED, CHUNKED))
@@ -337,6 +340,10 @@ LINKS = st.one_of(
 def conversations(draw: st.DrawFn) -> list[bytes]:
     """What a caller says on one connection, in pieces: message by message, or cut anywhere."""
     said = draw(st.lists(st.one_of(REQUESTS, REQUESTS, any_of(REQUESTS)), min_size=1, max_size=5))
-    if draw(st.booleans()):
-        return said
+    match draw(st.sampled_from(["whole", "head and body", "anywhere"])):
+        case "whole":
+            return said
+        case "head and body":
+            heads = (message.partition(b"\r\n\r\n") for message in said)
+            return [part for head, end, body in heads for part in (head + end, body)]
     return pieces(b"".join(said), draw(st.lists(st.integers(0, 4000), max_size=6)))

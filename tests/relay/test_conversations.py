@@ -19,9 +19,11 @@ def stage():
 
 
 @often
-@given(strategies.conversations(), st.sampled_from([0, 3, 30]))
-def test_what_is_accepted_is_one_request_upstream_and_what_follows_a_refusal_is_none(stage, pieces, thinks):
-    conversations.converse(stage, pieces, thinks=thinks)
+@given(strategies.conversations(), st.sampled_from([0, 3, 30]), st.booleans())
+def test_what_is_accepted_is_one_request_upstream_and_what_follows_a_refusal_is_none(
+    stage, pieces, thinks, hasty
+):
+    conversations.converse(stage, pieces, thinks=thinks, hasty=hasty)
 
 
 @often
