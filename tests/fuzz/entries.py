@@ -87,6 +87,8 @@ def one_chunked_body(data: bytes) -> None:
             return
         raise AssertionError("the relay waits for more of a body that is complete")
     assert strict.read_chunks(data) == (payload, trailers.split(b"\r\n")[1:], rest)
+    if trailers:  # llhttp judges by them how the message is framed, which has been decided long before
+        return
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert strict.llhttp_requests(head + data[: len(data) - len(rest)]) == ([(b"POST", b"/", payload)], True)
 

@@ -65,7 +65,11 @@ class Upstream:
                     writer.write(echo(message))
                 else:
                     writer.write(self.answer)
-                    if final(self.answer, message.start[0]) is None:
+                    answer, rest = final(self.answer, message.start[0])
+                    if answer is None:
+                        return
+                    if answer.closes or rest:  # nobody may ask on this connection again
+                        self.faults += [piece] if (piece := await reader.read(65536)) else []
                         return
 
     async def ended(self) -> None:
@@ -81,15 +85,15 @@ def echo(message: strict.Message) -> bytes:
     return head if method == b"HEAD" else head + said
 
 
-def final(data: bytes, method: bytes) -> strict.Message | None:
-    """The answer that comes behind any 1xx in `data`, if it is whole and ends by itself."""
+def final(data: bytes, method: bytes) -> tuple[strict.Message | None, bytes]:
+    """The answer that comes behind any 1xx in `data`, if it is whole and ends by itself; and what follows."""
     try:
         message, data = strict.read_answer(data, method)
         while message.status < 200:
             message, data = strict.read_answer(data, method)
     except (strict.Malformed, strict.Incomplete):
-        return None
-    return None if message.until_close else message
+        return None, b""
+    return None if message.until_close else message, data
 
 
 class Stage:
@@ -117,13 +121,14 @@ class Stage:
         url = f"http://127.0.0.1:{port}{BASE.decode()}"
         self.proxy = await self._inside.enter_async_context(proxying(folder, url, limits=LIMITS))
 
-    @property
     def ours(self) -> tuple[list[bytes], list[bytes]]:
-        """The lines that the relay puts before and behind a caller's."""
-        served = self.proxy.tokens.ready(self.proxy.account)
-        authorization = served.authorization if served else b""
+        """The lines that the relay puts before and behind a caller's, for now: tokens are refreshed."""
+        return self._runner.run(self._ours())
+
+    async def _ours(self) -> tuple[list[bytes], list[bytes]]:
+        served = await self.proxy.tokens.get(self.proxy.account)
         via = self.proxy.relay.context.via
-        return [b"Host: " + self.host], [b"Authorization: " + authorization, b"Via: 1.1 " + via]
+        return [b"Host: " + self.host], [b"Authorization: " + served.authorization, b"Via: 1.1 " + via]
 
     def say(self, pieces: list[bytes], *, eof: bool) -> tuple[bytes, bool]:
         """All that comes back until the connection ends, and whether it ended well."""
