@@ -8,21 +8,26 @@ from tests.relay import strict
 from tests.relay.policy import expected_request, expected_trailers
 from tests.relay.stage import BASE, ROUTE, Stage, echo
 
-from .entries import splits
+from .entries import same, splits
 
 EMPTY_LINES = 2  # that the relay takes before a request
 
 
 def one_conversation(stage: Stage, data: bytes) -> None:
     """All that a caller says on one connection, in pieces: see `converse`."""
-    for number, pieces in enumerate(list(splits(data))[:3]):
-        converse(stage, pieces, thinks=10 * number, hasty=number == 2)
+    ways = list(splits(data))[:3]
+    accepted = [converse(stage, pieces, thinks=30 * number) for number, pieces in enumerate(ways)]
+    same([number for number in accepted if number is not None])
+    converse(stage, ways[-1], hasty=True)
 
 
-def converse(stage: Stage, pieces: list[bytes], *, thinks: int = 0, hasty: bool = False) -> None:
+def converse(stage: Stage, pieces: list[bytes], *, thinks: int = 0, hasty: bool = False) -> int | None:
     """What reaches the upstream is what a strict server would have read there, up to the first refusal.
 
     Each request has its own answer, in order; after an answer that closes comes nothing; the end is not late.
+
+    Returns how many the upstream answered before the first refusal: that does not depend on the pieces, as what
+    follows a refusal does, for a body that is still to come can't be skipped. None: the end was abrupt.
     """
     stage.upstream.asked.clear()
     ours = [stage.ours()]
@@ -42,6 +47,8 @@ def converse(stage: Stage, pieces: list[bytes], *, thinks: int = 0, hasty: bool 
             told = strict.Message((request.start[0], upstream_target(request), b""), [], request.body)
             assert answer.body == echo(told).partition(b"\r\n\r\n")[2]
     stage.check_plain()
+    echoed = [bool(answer.values(b"x-echo")) for answer in answers]
+    return [*echoed, False].index(False) if well else None
 
 
 def _answers(heard: bytes, asked: list[strict.Message], *, well: bool) -> list[strict.Message]:

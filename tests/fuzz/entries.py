@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from proxy.relay import message
@@ -45,10 +45,11 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(borders)]
 
 
-def same(outcomes: list[object]) -> object:
+def same(outcomes: Sequence[object]) -> object:
     """However it arrived, it was read as the same."""
-    assert all(outcome == outcomes[0] for outcome in outcomes), outcomes
-    return outcomes[0]
+    first = next(iter(outcomes), None)
+    assert all(outcome == first for outcome in outcomes), outcomes
+    return first
 
 
 # -- bodies

@@ -21,7 +21,7 @@ ROUTE = b"/up"
 BASE = b"/base"
 END = b"\r\n\r\n"
 TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n"
-TURNS = 3  # of the loop, after which what was sent has been read: each piece arrives by itself
+TURNS = 8  # of the loop, after which what was sent has been read: each piece arrives by itself
 PATIENCE = 5  # seconds that no conversation should take
 LIMITS = "header_size = 8192\nfield_size = 1024\nfields = 32\nspool = 64"
 
@@ -32,7 +32,7 @@ class Upstream:
         self.faults: list[bytes] = []
         self.answer: bytes | None = None
         self.thinks = 0  # turns of the loop before an answer
-        self.hasty = False  # it answers a request whose body is still to come, and closes
+        self.hasty = False  # it answers a request before its body is there
         self._open: dict[asyncio.StreamWriter, asyncio.Event] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,33 +44,42 @@ class Upstream:
         ended.set()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        data = b""
+        data, early = b"", False
         while piece := await reader.read(65536):
             data += piece
             while data:
                 try:
                     message, data = strict.read_request(data)
                 except strict.Incomplete:
-                    if self.hasty and END in data:
+                    if self.hasty and END in data and not early:
                         writer.write(TOO_LARGE)
-                        return
+                        early = True
                     break
                 except strict.Malformed:
                     self.faults.append(data)
                     raise
-                self.asked.append(message)
-                for _ in range(self.thinks):
-                    await asyncio.sleep(0)
-                if self.answer is None:
-                    writer.write(echo(message))
-                else:
-                    writer.write(self.answer)
-                    answer, rest = final(self.answer, message.start[0])
-                    if answer is None:
-                        return
-                    if answer.closes or rest:  # nobody may ask on this connection again
-                        self.faults += [piece] if (piece := await reader.read(65536)) else []
-                        return
+                if not early and not await self._answer(message, reader, writer):
+                    return
+                early = False
+
+    async def _answer(
+        self, message: strict.Message, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Whether the connection can be used again."""
+        self.asked.append(message)
+        for _ in range(self.thinks):
+            await asyncio.sleep(0)
+        if self.answer is None:
+            writer.write(echo(message))
+            return True
+        writer.write(self.answer)
+        answer, rest = final(self.answer, message.start[0])
+        if answer is None:
+            return False
+        if answer.closes or rest:  # nobody may ask on this connection again
+            self.faults += [more] if (more := await reader.read(65536)) else []
+            return False
+        return True
 
     async def ended(self) -> None:
         for writer, ended in list(self._open.items()):
