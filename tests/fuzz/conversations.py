@@ -26,8 +26,8 @@ def converse(stage: Stage, pieces: list[bytes], *, thinks: int = 0, hasty: bool 
 
     Each request has its own answer, in order; after an answer that closes comes nothing; the end is not late.
 
-    Returns how many the upstream answered before the first refusal: that does not depend on the pieces, as what
-    follows a refusal does, for a body that is still to come can't be skipped. None: the end was abrupt.
+    Returns how many the upstream answered before the first refusal: that does not depend on the pieces, as
+    what follows a refusal does: a body that is still to come can't be skipped. None: the end was abrupt.
     """
     stage.upstream.asked.clear()
     ours = [stage.ours()]
