@@ -1,12 +1,13 @@
 # make demo   everything embedded, nothing to set up      make test   what the tests need, and all tests
 # make check  formatting, lint, types, shape               make bench  the peers side by side (needs nginx, wrk;
 #                                                           make bench-peers brings more of them)
-# make fuzz   what the relay promises for any bytes, put to a coverage-guided fuzzer for SECONDS an entry
+#                                                          make fuzz   random messages, for SECONDS an entry
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OIDC := tests/e2e/servers/oidc_provider
+
 SECONDS ?= 60
 
 .PHONY: demo test check fmt bench bench-peers fuzz lock clean
