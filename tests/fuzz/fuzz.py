@@ -60,7 +60,10 @@ def run(name: str, seconds: int) -> bool:
     told = f"{int(count[1]):,} inputs" if count else f"see {log}"
     print(f"{name:20} {told:>20}  {'held' if ended.returncode == 0 else 'BROKEN'}", flush=True)
     for file in new:
-        print(f"    reproduce: {sys.executable} -m tests.fuzz.fuzz {name} --once {file}", flush=True)
+        print(
+            f"    reproduce: {os.path.relpath(sys.executable)} -m tests.fuzz.fuzz {name} --once {file}",
+            flush=True,
+        )
     return ended.returncode == 0
 
 

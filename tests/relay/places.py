@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_to_bytes, urljoin
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 from proxy.config.address import read_upstream
 from proxy.relay.answer import Refusal
@@ -126,13 +126,21 @@ def check_link(value: bytes) -> None:
                 _check_cookie(value, turned)
             elif turned != value:
                 _check_turned(turned, home)
+                led_to = urljoin(f"https://{upstream.authority}{upstream.base}/", value.decode("ascii"))
+                assert _origin(led_to) == ("https", upstream.host, upstream.port)
 
 
 def _check_turned(turned: bytes, home: str) -> None:
     """Browsers take a backslash for a slash."""
-    text = turned.strip(b" \t").decode("ascii").replace("\\", "/")
+    text = turned.decode("ascii").replace("\\", "/")
     leads_to = urljoin(home + "/some/where", text)
-    assert is_prefix(home.encode(), leads_to.encode().partition(b"#")[0]) or "/." in text, (turned, leads_to)
+    inside = is_prefix(home.encode(), leads_to.encode().partition(b"#")[0])
+    assert inside or "/." in text, (turned, leads_to)
+
+
+def _origin(url: str) -> tuple[str, str | None, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
 def _check_cookie(value: bytes, turned: bytes) -> None:

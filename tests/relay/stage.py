@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Self
 
 from . import strict
-from .conftest import PATIENCE, proxying
+from .conftest import proxying
 
 ROUTE = b"/up"
 BASE = b"/base"
-TURNS = 3  # of the loop, after which what was sent has been read: each piece arrives by itself
+END = b"\r\n\r\n"
+TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n"
+TURNS = 8  # of the loop, after which what was sent has been read: each piece arrives by itself
+PATIENCE = 5  # seconds that no conversation should take
 LIMITS = "header_size = 8192\nfield_size = 1024\nfields = 32\nspool = 64"
 
 
@@ -28,6 +31,8 @@ class Upstream:
         self.asked: list[strict.Message] = []
         self.faults: list[bytes] = []
         self.answer: bytes | None = None
+        self.thinks = 0  # turns of the loop before an answer
+        self.hasty = False  # it answers a request before its body is there
         self._open: dict[asyncio.StreamWriter, asyncio.Event] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,24 +44,42 @@ class Upstream:
         ended.set()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        data = b""
+        data, early = b"", False
         while piece := await reader.read(65536):
             data += piece
             while data:
                 try:
                     message, data = strict.read_request(data)
                 except strict.Incomplete:
+                    if self.hasty and END in data and not early:
+                        writer.write(TOO_LARGE)
+                        early = True
                     break
                 except strict.Malformed:
                     self.faults.append(data)
                     raise
-                self.asked.append(message)
-                if self.answer is None:
-                    writer.write(echo(message))
-                else:
-                    writer.write(self.answer)
-                    if final(self.answer, message.start[0]) is None:
-                        return
+                if not early and not await self._answer(message, reader, writer):
+                    return
+                early = False
+
+    async def _answer(
+        self, message: strict.Message, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Whether the connection can be used again."""
+        self.asked.append(message)
+        for _ in range(self.thinks):
+            await asyncio.sleep(0)
+        if self.answer is None:
+            writer.write(echo(message))
+            return True
+        writer.write(self.answer)
+        answer, rest = final(self.answer, message.start[0])
+        if answer is None:
+            return False
+        if answer.closes or rest:  # nobody may ask on this connection again
+            self.faults += [more] if (more := await reader.read(65536)) else []
+            return False
+        return True
 
     async def ended(self) -> None:
         for writer, ended in list(self._open.items()):
@@ -71,15 +94,15 @@ def echo(message: strict.Message) -> bytes:
     return head if method == b"HEAD" else head + said
 
 
-def final(data: bytes, method: bytes) -> strict.Message | None:
-    """The answer that comes behind any 1xx in `data`, if it is whole and ends by itself."""
+def final(data: bytes, method: bytes) -> tuple[strict.Message | None, bytes]:
+    """The answer that comes behind any 1xx in `data`, if it is whole and ends by itself; and what follows."""
     try:
         message, data = strict.read_answer(data, method)
         while message.status < 200:
             message, data = strict.read_answer(data, method)
     except (strict.Malformed, strict.Incomplete):
-        return None
-    return None if message.until_close else message
+        return None, b""
+    return None if message.until_close else message, data
 
 
 class Stage:
@@ -107,13 +130,14 @@ class Stage:
         url = f"http://127.0.0.1:{port}{BASE.decode()}"
         self.proxy = await self._inside.enter_async_context(proxying(folder, url, limits=LIMITS))
 
-    @property
     def ours(self) -> tuple[list[bytes], list[bytes]]:
-        """The lines that the relay puts before and behind a caller's."""
-        served = self.proxy.tokens.ready(self.proxy.account)
-        authorization = served.authorization if served else b""
+        """The lines that the relay puts before and behind a caller's, for now: tokens are refreshed."""
+        return self._runner.run(self._ours())
+
+    async def _ours(self) -> tuple[list[bytes], list[bytes]]:
+        served = await self.proxy.tokens.get(self.proxy.account)
         via = self.proxy.relay.context.via
-        return [b"Host: " + self.host], [b"Authorization: " + authorization, b"Via: 1.1 " + via]
+        return [b"Host: " + self.host], [b"Authorization: " + served.authorization, b"Via: 1.1 " + via]
 
     def say(self, pieces: list[bytes], *, eof: bool) -> tuple[bytes, bool]:
         """All that comes back until the connection ends, and whether it ended well."""
@@ -144,7 +168,7 @@ class Stage:
 
     def check_plain(self) -> None:
         """Whatever happened before: a plain request gets its own answer."""
-        self.upstream.answer = None
+        self.upstream.answer, self.upstream.hasty = None, False
         self.upstream.asked.clear()
         sent = (
             b"POST /up/plain HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"

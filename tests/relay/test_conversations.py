@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import conversations, entries
+from tests.fuzz import conversations
 
 from . import strategies
 from .stage import Stage
 
-often = settings(deadline=None, max_examples=150 * strategies.TIMES)
+often = settings(deadline=None, max_examples=200 * strategies.TIMES)
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +19,17 @@ def stage():
 
 
 @often
-@given(
-    st.lists(
-        st.one_of(strategies.REQUESTS, strategies.REQUESTS, strategies.any_of(strategies.REQUESTS)),
-        min_size=1,
-        max_size=5,
-    ),
-    strategies.SPLITS,
-)
-def test_what_is_accepted_is_one_request_upstream_and_what_follows_a_refusal_is_none(stage, messages, cuts):
-    conversations.converse(stage, entries.pieces(b"".join(messages), cuts))
+@given(strategies.conversations(), st.sampled_from([0, 3, 60]))
+def test_what_is_accepted_is_one_request_upstream_and_what_follows_a_refusal_is_none(stage, pieces, thinks):
+    accepted = conversations.converse(stage, pieces, thinks=thinks)
+    at_once = conversations.converse(stage, [b"".join(pieces)])
+    assert accepted == at_once or None in {accepted, at_once}
+
+
+@often
+@given(strategies.conversations())
+def test_nor_is_what_is_left_of_a_body_that_was_answered_early(stage, pieces):
+    conversations.converse(stage, pieces, hasty=True)
 
 
 @often

@@ -7,7 +7,7 @@ from tests.fuzz import entries
 
 from . import strategies
 
-often = settings(deadline=None, max_examples=300 * strategies.TIMES)
+often = settings(deadline=None, max_examples=500 * strategies.TIMES)
 
 
 @often
