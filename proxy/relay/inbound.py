@@ -7,7 +7,9 @@ data ──► head complete? ──► Exchange ──► (its body) ──► 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import string
 import struct
 from collections.abc import Callable
 from typing import Final, Protocol, cast
@@ -25,7 +27,9 @@ LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread bod
 LINGER_BYTES: Final = 2**20  # to read in that time; who has more to send is let wait for the end
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
 MOST_EMPTY_LINES: Final = 2  # before a request; RFC 9112 section 2.2 wants one ignored
-CR: Final = 0x0D
+FIRST_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789" + string.ascii_letters.encode())  # of a method
+# No head that has one is a request: who speaks like that hears so at once, and not when its time is over.
+BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 EMPTY: Final = frozenset({b"\r", b"\r\n"})
 NEVER: Final = float("inf")
 
@@ -185,12 +189,14 @@ class Inbound(asyncio.Protocol):
         if self._buffer:
             self._buffer += data
             known = self._buffer
-        if known[0] == CR:
+        if known[0] not in FIRST_BYTES:
             self._skip_empty_line(bytes(known))
             return
         end = known.find(END, self._searched)
-        limits = self._server.context.head_limits
-        if (len(known) - PART_OF_END if end < 0 else end) > limits.header_size:
+        most = self._server.context.head_limits.header_size
+        if (end < 0 or end > most) and BARE_LF.search(known, self._searched, most):
+            self.refuse(Refusal(answer.BAD_REQUEST, "lines end in CR LF"), known)
+        elif (len(known) - PART_OF_END if end < 0 else end) > most:
             self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"), known)
         elif end < 0 and self._eof:
             self._transport.close()

@@ -165,14 +165,21 @@ LINES = [
         "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     }.items()
 ]
-UNFINISHED = [
-    Row("A7", name, sent, Unfinished())
+WITHOUT_END = [  # and yet refused at once
+    Row("A7", name, sent, BAD)
     for name, sent in {
         "a request with bare LF": b"GET /up/x HTTP/1.1\nHost: localhost\n\n",
-        "a request with bare CR": b"GET /up/x HTTP/1.1\rHost: localhost\r\r",
         "a request with LF CR": b"GET /up/x HTTP/1.1\n\rHost: localhost\n\r\n\r",
         "a head with a bare LF at its end": b"GET /up/x HTTP/1.1\r\nHost: localhost\r\n\n",
         "a head with a bare LF before its end": b"GET /up/x HTTP/1.1\r\nHost: localhost\n\r\n",
+        "TLS without an end": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        "JSON": b'{"jsonrpc": "2.0"}\n',
+    }.items()
+]
+UNFINISHED = [
+    Row("A7", name, sent, Unfinished())
+    for name, sent in {
+        "a request with bare CR": b"GET /up/x HTTP/1.1\rHost: localhost\r\r",
         "a request of HTTP/0.9": b"GET /up/x\r\n",
         "half a head": b"GET /up/x HTTP/1.1\r\nHost: localhost\r\n",
     }.items()
@@ -269,6 +276,7 @@ REFUSED = [
     *PLACES,
     *HOSTS,
     *LINES,
+    *WITHOUT_END,
     *UNFINISHED,
     *RULES,
 ]
