@@ -16,9 +16,9 @@ Index = dict[bytes, list[bytes]]  # name in lower case -> values, in the order t
 class Rules:
     """Which fields are read, and which are cut; all others pass unread.
 
-    A field is read by its name alone. It is cut by its name or a twin of that: a hyphen also stands for an
+    A field is read by its name alone, and cut by its name or a twin of that: a hyphen also stands for an
     underscore, and either may stand before or after, for CGI-like upstreams can't tell `X_Forwarded_For`
-    from `X-Forwarded-For`.
+    from `X-Forwarded-For`. For them a twin also says what the field says that is read: it never passes.
     """
 
     def __init__(
@@ -42,11 +42,10 @@ class Rules:
             name = found[1]
             start, end = found.span()
             colon = found.start(2)
-            if block[start + 2 : colon].lower() == name:
-                index.setdefault(name, []).append(
-                    block[colon + 1 : end].strip(b" \t")
-                )  # RFC 9110 section 5.5
-            if name is None or name in self._cut:
+            is_twin = block[start + 2 : colon].lower() != name
+            if not is_twin:
+                index.setdefault(name, []).append(block[colon + 1 : end].strip(b" \t"))  # RFC 9110, 5.5
+            if is_twin or name in self._cut:
                 kept.append(block[at:start])
                 at = end
         return index, b"".join((*kept, block[at:])) if at else block

@@ -139,6 +139,7 @@ TARGETS = [  # A5, A6: those that pass
     target("A6", b"/up/@evil.example/", b"/base/@evil.example/"),
     target("A6", b"/up/x?http://evil.example/", b"/base/x?http://evil.example/"),
     cut("A6", "X-Forwarded-Host", b"X-Forwarded-Host: evil.example", b"Forwarded: host=evil.example"),
+    cut("A7", "twins of framing", b"Content_Length: 5", b"_content-length: 5", b"Transfer_Encoding: chunked"),
     cut("A6", "Host_", b"Host_: evil.example", b"_host: evil.example"),
     kept("A6", "X-Host", b"X-Host: evil.example", b"X-Original-URL: /admin", b"X-Rewrite-URL: /admin"),
 ]

@@ -8,19 +8,27 @@ HOP = {
 }
 OURS = {b"authorization", b"host", b"forwarded"}
 FRAMING = {b"content-length", b"trailer", b"via"}  # no trailer may say these
+OF_REQUEST = {  # what says something here must not say it in another spelling
+    *(b"content-length", b"expect", b"via", b"max-forwards", b"origin", b"sec-fetch-site", b"sec-fetch-mode"),
+}
+OF_ANSWER = {b"content-length", b"location", b"content-location", b"set-cookie"}
 NOT_A_FIELD = {b"close", b"content-length", b""}  # Connection may say them without taking anything away
 
 
 def expected_request(came: list[bytes]) -> list[bytes]:
     """What of a caller's lines goes upstream, in this order and byte for byte."""
     hop = nominated(came)
-    return [line for line in came if not _ours(line) and _name(line) not in HOP | hop]
+    return [
+        line
+        for line in came
+        if not _ours(line) and _name(line) not in HOP | hop and not _twin(line, OF_REQUEST)
+    ]
 
 
 def expected_answer(came: list[bytes]) -> list[bytes]:
     """What of an upstream's lines goes to the caller."""
     hop = nominated(came)
-    return [line for line in came if _name(line) not in HOP | hop]
+    return [line for line in came if _name(line) not in HOP | hop and not _twin(line, OF_ANSWER)]
 
 
 def expected_trailers(head: list[bytes], came: list[bytes]) -> list[bytes]:
@@ -37,6 +45,10 @@ def nominated(lines: list[bytes]) -> set[bytes]:
 
 def _name(line: bytes) -> bytes:
     return _spelled(line.partition(b":")[0])
+
+
+def _twin(line: bytes, names: set[bytes]) -> bool:
+    return _name(line) in names and line.partition(b":")[0].lower() != _name(line)
 
 
 def _spelled(name: bytes) -> bytes:
