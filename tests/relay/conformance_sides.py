@@ -92,7 +92,7 @@ class Strict:
 
 
 def _ok(message):
-    return OK[:-2] if message.line.startswith(b"HEAD ") else OK
+    return OK[:-2] if message.start[0] == b"HEAD" else OK
 
 
 class Cut(Exception):
@@ -185,7 +185,7 @@ class Side:
             (answer,) = await caller.hear()
         assert answer.raw == OK
         (message,) = self.upstream.take()
-        assert message.target == b"/base/next"
+        assert message.start[1] == b"/base/next"
         assert self.dialled == {"127.0.0.1"}
         for lane in self.proxy.relay.lanes:
             assert (lane.in_flight, lane.pool(self.proxy.account).active) == (0, 0)

@@ -6,6 +6,7 @@ nothing but `partition` and sets, so that a slip in a pattern of the relay's is 
 
 from __future__ import annotations
 
+import contextlib
 import string
 from dataclasses import dataclass, field
 
@@ -36,6 +37,7 @@ class Message:
     body: bytes = b""
     trailers: list[bytes] = field(default_factory=list)
     until_close: bool = False
+    raw: bytes = field(default=b"", compare=False)
 
     @property
     def told(self) -> tuple[bytes, bytes, bytes]:
@@ -60,8 +62,8 @@ def demand(truth: object, what: str) -> None:
         raise Malformed(what)
 
 
-def read_request(data: bytes) -> tuple[Message, bytes]:
-    """The first request in `data`, and what lies behind it."""
+def read_request(data: bytes, *, plain: bool = False) -> tuple[Message, bytes]:
+    """The first request in `data`, and what lies behind it. `plain`: as a proxy writes it."""
     line, lines, rest = _head(data)
     parts = tuple(line.split(b" "))
     demand(len(parts) == 3, "request line")
@@ -71,10 +73,12 @@ def read_request(data: bytes) -> tuple[Message, bytes]:
     message = Message(parts, lines)
     _check_version(version)
     demand(len(message.values(b"host")) in ({0, 1} if version == b"HTTP/1.0" else {1}), "Host")
-    return _with_body(message, version, rest, otherwise=0)
+    return _with_body(message, data, rest, otherwise=0, plain=plain)
 
 
-def read_answer(data: bytes, method: bytes, *, forgiving: bool = False) -> tuple[Message, bytes]:
+def read_answer(
+    data: bytes, method: bytes, *, forgiving: bool = False, plain: bool = False
+) -> tuple[Message, bytes]:
     """The first answer in `data`, to a request with this method; 1xx count as answers of their own.
 
     `forgiving`: no body where none can be, whatever the fields say (RFC 9112 section 6.3, the first rule).
@@ -92,8 +96,9 @@ def read_answer(data: bytes, method: bytes, *, forgiving: bool = False) -> tuple
         if not forgiving and (message.status < 200 or message.status == 204):
             demand(set(message.values(b"content-length")) <= {b"0"}, "a length where no body can be")
             demand(not message.values(b"transfer-encoding"), "a coding where no body can be")
+        message.raw = data[: len(data) - len(rest)]
         return message, rest
-    return _with_body(message, version, rest, otherwise=None)
+    return _with_body(message, data, rest, otherwise=None, plain=plain)
 
 
 def _head(data: bytes) -> tuple[bytes, list[bytes], bytes]:
@@ -131,32 +136,37 @@ def _length(message: Message, version: bytes) -> int | str | None:
 
 
 def _with_body(
-    message: Message, version: bytes, rest: bytes, *, otherwise: int | None
+    message: Message, data: bytes, rest: bytes, *, otherwise: int | None, plain: bool
 ) -> tuple[Message, bytes]:
-    length = _length(message, version)
+    length = _length(message, b"HTTP/1.0" if b"HTTP/1.0" in message.start else b"HTTP/1.1")
+    demand(
+        not plain or isinstance(length, str) or len(b"".join(message.values(b"content-length"))) <= 18,
+        "length",
+    )
     if length is None:
         length = otherwise
     if length is None:
-        message.body, message.until_close = rest, True
-        return message, b""
-    if length == "chunked":
-        message.body, message.trailers, rest = read_chunks(rest)
-        return message, rest
-    assert isinstance(length, int)
-    if len(rest) < length:
-        raise Incomplete
-    message.body = rest[:length]
-    return message, rest[length:]
+        message.body, message.until_close, rest = rest, True, b""
+    elif length == "chunked":
+        message.body, message.trailers, rest = read_chunks(rest, plain=plain)
+    else:
+        assert isinstance(length, int)
+        if len(rest) < length:
+            raise Incomplete
+        message.body, rest = rest[:length], rest[length:]
+    message.raw = data[: len(data) - len(rest)]
+    return message, rest
 
 
-def read_chunks(data: bytes) -> tuple[bytes, list[bytes], bytes]:
+def read_chunks(data: bytes, *, plain: bool = False) -> tuple[bytes, list[bytes], bytes]:
     """RFC 9112 section 7.1: (payload, trailer lines, what lies behind)."""
     payload = b""
     while True:
         line, end, data = data.partition(CRLF)
         if not end:
             raise Incomplete
-        digits, _, extension = line.partition(b";")
+        digits, semicolon, extension = line.partition(b";")
+        demand(not plain or (not semicolon and len(digits) <= 15), "plain chunk size")
         demand(digits and HEX.issuperset(digits), "chunk size")
         demand(CONTROL_IN_EXTENSION.isdisjoint(extension), "chunk extension")
         size = int(digits, 16)
@@ -217,7 +227,8 @@ def llhttp_requests(data: bytes) -> tuple[list[tuple[bytes, bytes, bytes]], bool
     """(method, target, body) of each request in `data`, and whether the last is complete. Raises."""
     account = _Llhttp()
     parser = httptools.HttpRequestParser(account)
-    parser.feed_data(data)
+    with contextlib.suppress(httptools.HttpParserUpgrade):  # nothing is behind it
+        parser.feed_data(data)
     method = parser.get_method()
     return [(method, target, body) for target, body in account.messages], _all_complete(account)
 
@@ -226,7 +237,8 @@ def llhttp_answers(data: bytes) -> tuple[list[tuple[int, bytes]], bool]:
     """(status, body) of each answer in `data`, and whether the last is complete. Raises."""
     account = _Llhttp()
     parser = httptools.HttpResponseParser(account)
-    parser.feed_data(data)
+    with contextlib.suppress(httptools.HttpParserUpgrade):
+        parser.feed_data(data)
     return [(parser.get_status_code(), body) for _, body in account.messages], _all_complete(account)
 
 

@@ -13,6 +13,7 @@ from .conformance_answers import ANSWERS, Broken, CutOff, Whole
 from .conformance_pieces import by_bytes, by_pieces, splits
 from .conformance_rows import arrives, request
 from .conformance_sides import OK, SMUGGLED, Cut, conforming, turns
+from .conformance_strict import in_one_chunk
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
@@ -46,7 +47,7 @@ def as_sent(messages):
 
 
 def as_one(messages):
-    return b"".join(message.in_one_chunk for message in messages)
+    return b"".join(in_one_chunk(message) for message in messages)
 
 
 async def gets_its_own(caller):
@@ -98,8 +99,8 @@ async def test_a_broken_answer_is_a_502_however_it_is_split(side, row):
             *interim, answer = await asked(side, caller, row, pieces)
             assert answer.status == 502
             assert all(message.status in {100, 103} for message in interim)
-            if answer.payload:
-                assert json.loads(answer.payload)["type"] == "urn:token-proxy:problem:upstream-protocol"
+            if answer.body:
+                assert json.loads(answer.body)["type"] == "urn:token-proxy:problem:upstream-protocol"
         await gets_its_own(caller)
     side.upstream.take()
     await side.all_is_well()

@@ -125,8 +125,6 @@ async def test_whatever_arrives_is_what_was_sent(side, row):
             caller.end()
             await caller.hear_end()
         await turns()
-        arrived = [
-            (message.line.split(b" ")[0], message.target, message.payload) for message in side.upstream.take()
-        ]
+        arrived = [message.told for message in side.upstream.take()]
         read = Reader(sent)
         assert read.upgrades or is_within(arrived, read.requests), (sent, arrived, read.requests)

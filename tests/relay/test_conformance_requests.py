@@ -14,6 +14,7 @@ from .conformance_refusals import REFUSED
 from .conformance_requests import PASSING
 from .conformance_rows import Declined, Dismissed, Refused, Unfinished, request
 from .conformance_sides import OK, OK_AND_CLOSE, SMUGGLED, conforming, turns
+from .conformance_strict import in_one_chunk
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 AT_ONCE = 64  # connections
@@ -65,7 +66,7 @@ async def test_it_arrives_as_the_same_request_wherever_it_is_split(side, row):
             for pieces in share:
                 await caller.say(*pieces)
                 await answered(caller, row, keeps=row.fate.keeps)
-                assert [message.in_one_chunk for message in side.upstream.take()] == [expected], pieces
+                assert [in_one_chunk(message) for message in side.upstream.take()] == [expected], pieces
             caller.end()
             assert await caller.hear_end() == b""
     await side.all_is_well()
@@ -84,8 +85,8 @@ async def test_what_is_behind_it_is_one_more_request_or_none(side, row):
             caller.end()
             assert await caller.hear_end() == b""
         first, *more = side.upstream.take()
-        assert first.in_one_chunk == expected
-        assert [message.target for message in more] == [b"/base/smuggled"] * row.fate.keeps
+        assert in_one_chunk(first) == expected
+        assert [message.start[1] for message in more] == [b"/base/smuggled"] * row.fate.keeps
     await side.all_is_well()
 
 
@@ -97,8 +98,8 @@ async def test_who_has_no_more_to_say_still_gets_its_answer(side, row):
         await answered(caller, row, keeps=row.fate.keeps)
         assert await caller.hear_end() == OK * row.fate.keeps
     first, *more = side.upstream.take()
-    assert first.in_one_chunk == side.fill(row.fate.arrives)
-    assert [message.target for message in more] == [b"/base/smuggled"] * row.fate.keeps
+    assert in_one_chunk(first) == side.fill(row.fate.arrives)
+    assert [message.start[1] for message in more] == [b"/base/smuggled"] * row.fate.keeps
 
 
 # -- what is not
@@ -109,7 +110,7 @@ async def told(caller, row, *, closes):
     (answer,) = await caller.hear(method_of(row))
     assert answer.status == row.fate.status
     if row.fate.ending and method_of(row) != b"HEAD":
-        assert json.loads(answer.payload)["type"] == f"urn:token-proxy:problem:{row.fate.ending}"
+        assert json.loads(answer.body)["type"] == f"urn:token-proxy:problem:{row.fate.ending}"
     assert answer.values(b"connection") == ([b"close"] if closes else [])
 
 
@@ -183,7 +184,7 @@ async def test_a_declined_request_does_not_arrive_and_the_next_one_does(side, ro
             (answer,) = await caller.hear()
             assert answer.raw == OK
             (message,) = side.upstream.take()
-            assert message.target == b"/base/smuggled"
+            assert message.start[1] == b"/base/smuggled"
     await side.all_is_well()
 
 
@@ -199,7 +200,7 @@ async def test_the_body_of_a_declined_request_is_never_read_as_one(side, row):
             assert answer.status == row.fate.status
             caller.end()
             assert await caller.hear_end() == (b"" if closes else OK)
-        arrived = [message.target for message in side.upstream.take()]
+        arrived = [message.start[1] for message in side.upstream.take()]
         assert arrived == ([] if closes else [b"/base/smuggled"])
         assert len(pieces) > 1 or not closes
     await side.all_is_well()
