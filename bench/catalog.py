@@ -1,8 +1,8 @@
 """The proxies side by side. A new one is one entry in PEERS, and a file in `peers/` if it needs one.
 
 In a command or a configuration these are filled in: @port @admin_port @folder @config @peers @installed
-@built @python @token @token_endpoint @secret_file @ca @scheme @upstream_port; a line that ends in `#TLS` is
-left out when the upstream speaks plain HTTP.
+@compiled @built @python @token @token_endpoint @secret_file @ca @scheme @upstream_port; a line that ends
+in `#TLS` is left out when the upstream speaks plain HTTP.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from ground import HERE, fill
 PEERS_FOLDER = HERE / "peers"
 INSTALLED = HERE.parent / ".bench"  # what `make bench-peers` brings
 READY = "http://127.0.0.1:@port/api/1k"  # as what every peer is asked; the upstream knows it as /1k
-FIXED = {"peers": PEERS_FOLDER, "installed": INSTALLED, "python": sys.executable}
+COMPILED = HERE.parent / ".compiled"  # what `make wheel` makes of this checkout
+FIXED = {"peers": PEERS_FOLDER, "installed": INSTALLED, "compiled": COMPILED, "python": sys.executable}
 FETCH = "make bench-peers"
+TOKEN_PROXY = ("@python", "-m", "proxy", "run", "-c", "@config")
+TOKEN_PROXY_READY = "http://127.0.0.1:@admin_port/healthz"
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,12 @@ PEERS = {
         ),
         Peer(
             "token-proxy",
-            ("@python", "-m", "proxy", "run", "-c", "@config"),
+            ("env", "-C", "@compiled", *TOKEN_PROXY),
             config="token-proxy.toml",
-            ready="http://127.0.0.1:@admin_port/healthz",
+            ready=TOKEN_PROXY_READY,
+            needs=(("@compiled", "make wheel"),),
         ),
+        Peer("uncompiled", TOKEN_PROXY, config="token-proxy.toml", ready=TOKEN_PROXY_READY),
     )
 }
 

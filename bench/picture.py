@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WIDTH, LABELS, VALUES = 720, 110, 80  # pixels: all; left of the bars; right of the longest
 TOP, STEP, BAR = 40, 28, 18
-OURS = "token-proxy"
+OURS = {"token-proxy", "uncompiled"}
 
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #747c86 }
@@ -43,8 +43,8 @@ def svg(rows: Sequence[Row], figure: str, title: str) -> str:
 
 
 def _bar(top: float, peer: str, value: float, scale: float) -> str:
-    mark = ' class="ours"' if peer == OURS else ""
-    name = "name ours" if peer == OURS else "name"
+    mark = ' class="ours"' if peer in OURS else ""
+    name = "name ours" if peer in OURS else "name"
     length, line = value * scale, top + BAR - 5
     words = f"{round(value, -1):,.0f}".replace(",", "\N{NO-BREAK SPACE}")
     return (

@@ -275,7 +275,7 @@ class Inbound(asyncio.Protocol):
         if self._exchange is not None:
             self._check(self._exchange, now)
         elif self._patience:
-            self._deadline, self._patience = now + self._patience, 0
+            self._deadline, self._patience = now + self._patience, 0.0
         elif now > self._deadline:
             self._transport.close()
 

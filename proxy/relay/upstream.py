@@ -14,7 +14,7 @@ from typing import Final
 from proxy.relay.body import NO_BODY, Body, MalformedBody, UntilClose
 from proxy.relay.message import END, PART_OF_END, HeadLimits, MalformedAnswer, ResponseHead, read_response
 from proxy.relay.roles import Asker
-from proxy.relay.wire import Alerted, Wire
+from proxy.relay.wire import Wire, is_alert
 
 HIGH_WATER: Final = 65536  # bytes waiting to be sent, above which the caller is not read
 
@@ -140,7 +140,7 @@ class Upstream:
         try:
             data = self._wire.receive()
         except OSError as error:
-            self._ended(clean=False, alerted=isinstance(error, Alerted))
+            self._ended(clean=False, alerted=is_alert(error))
             return
         if data:
             self._received(data)

@@ -18,8 +18,9 @@ RECORD: Final = 16 * 1024  # bytes; what one read of TLS can bring (RFC 8446 sec
 _ARRIVED: Final = memoryview(bytearray(7 * (RECORD + 22)))
 
 
-class Alerted(OSError):
-    """The other side has said why it ends TLS with us (RFC 8446 section 6.2)."""
+def is_alert(error: OSError) -> bool:
+    """Whether the other side has said why it ends TLS with us (RFC 8446 section 6.2)."""
+    return isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or "")  # OpenSSL's names
 
 
 class Wire:
@@ -97,10 +98,6 @@ class TLSWire(Wire):
                 part = self._tls.read(RECORD)
             except ssl.SSLWantReadError:
                 break
-            except ssl.SSLError as error:
-                if "_ALERT_" in (error.reason or ""):  # OpenSSL's names of what was received
-                    raise Alerted from error
-                raise
             if not part:  # close_notify; what came before it is told first
                 self.ended = True
                 return b"".join(parts)
