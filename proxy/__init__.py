@@ -15,6 +15,8 @@ The way of a token (tokens/):
     request ──► manager.ready ◄── account (memory) ◄── flight ──► store (sealed)
                                                         └─ lease, re-read, intent, send, save
 
+Wheels have relay/ and what it calls for each request compiled (pyproject.toml); tokens/ stays Python.
+
 Rooms, from the bottom up; imports go downward only (tests/test_shape.py):
 
     errors secret tasks clock metrics tally descriptors   know nothing of ours
