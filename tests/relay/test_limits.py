@@ -237,7 +237,7 @@ BEGINNINGS = [  # what such a caller has sent before it begins to drip
 
 
 async def test_callers_that_drip_their_headers_disturb_nobody_and_are_closed(make_proxy, upstream, kit):
-    async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="header_time = 1.0") as proxy:
+    async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="header_time = 2.0") as proxy:
         slow = [await proxy.connect() for _ in range(SLOW)]
         for number, (_, writer) in enumerate(slow):
             writer.write(BEGINNINGS[number % len(BEGINNINGS)])
@@ -248,7 +248,7 @@ async def test_callers_that_drip_their_headers_disturb_nobody_and_are_closed(mak
                 if not writer.is_closing():
                     writer.write(b"x")
             assert problem(kit, await proxy.get()) == (200, "")
-            served += len(proxy.relay._connections) >= SLOW
+            served += len(proxy.relay._connections) > SLOW // 2
             await asyncio.sleep(0.05)
         assert served, "nobody was served while they were there"
         for answer in await ends:
