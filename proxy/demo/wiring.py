@@ -142,13 +142,10 @@ def free_ports(*preferred: int) -> list[int]:
 
 
 def _bound(preferred: int) -> socket.socket:
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """It listens, too: else SO_REUSEADDR would let another one have the port."""
     port = preferred or random.choice(QUIET_PORTS)  # noqa: S311 (any will do)
     while True:
         try:
-            sock.bind(("127.0.0.1", port))
+            return socket.create_server(("127.0.0.1", port))
         except OSError:
             port = random.choice(QUIET_PORTS)  # noqa: S311 (as above)
-        else:
-            return sock

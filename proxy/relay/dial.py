@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import aiohappyeyeballs
@@ -60,22 +62,16 @@ async def _connect(route: Route) -> socket.socket:
     if route.proxy is None:
         return await _connect_tcp(upstream)
     sock = await _connect_tcp(route.proxy.address)
-    try:
+    with _closed_on_failure(sock):
         await open_tunnel(sock, route.proxy, upstream)
-    except BaseException:
-        sock.close()
-        raise
     return sock
 
 
 def _connect_unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)
-    try:
+    with _closed_on_failure(sock):
         sock.connect(path)  # at once, or not: EAGAIN says that its queue is full
-    except BaseException:
-        sock.close()
-        raise
     return sock
 
 
@@ -91,9 +87,15 @@ async def _connect_tcp(address: Address) -> socket.socket:
 
 async def _start_tls(sock: socket.socket, context: ssl.SSLContext, route: Route) -> TLSWire:
     wire = TLSWire(sock, context, (route.tls.server_name if route.tls else None) or route.upstream.host)
-    try:
+    with _closed_on_failure(sock):
         await wire.handshake()
+    return wire
+
+
+@contextmanager
+def _closed_on_failure(sock: socket.socket) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         sock.close()
         raise
-    return wire

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import httptools
 import pytest
+import pytest_asyncio
 import trustme
 from aiohttp import web
 
@@ -261,3 +262,18 @@ def kit():
     return types.SimpleNamespace(
         request=request, split=split_answer, OK=OK, Upstream=Upstream, serving=serving
     )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_for_all(tmp_path_factory):
+    """The conformance suite's relay: one serves a whole module, in the module's own event loop."""
+    from .conformance_sides import conforming
+
+    async with conforming(tmp_path_factory.mktemp("conformance")) as made:
+        yield made
+
+
+@pytest.fixture
+def side(one_for_all):
+    one_for_all.upstream.forget()  # what a test that failed has left
+    return one_for_all

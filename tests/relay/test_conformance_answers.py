@@ -7,28 +7,15 @@ right behind it, which nobody asked for and nobody must get.
 import json
 
 import pytest
-import pytest_asyncio
 
 from .conformance_answers import ANSWERS, Broken, CutOff, Whole
 from .conformance_pieces import by_bytes, by_pieces, splits
 from .conformance_rows import arrives, request
-from .conformance_sides import OK, SMUGGLED, Cut, conforming, turns
+from .conformance_sides import OK, SMUGGLED, Cut, turns
 from .conformance_strict import in_one_chunk
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def one_for_all(tmp_path_factory):
-    async with conforming(tmp_path_factory.mktemp("conformance")) as made:
-        yield made
-
-
-@pytest.fixture
-def side(one_for_all):
-    one_for_all.upstream.forget()  # what a test that failed has left
-    return one_for_all
 
 
 def rows(fate):

@@ -7,29 +7,16 @@ right behind it, to a proxy between a raw socket and a strict upstream.
 import json
 
 import pytest
-import pytest_asyncio
 
 from .conformance_pieces import by_pieces, splits
 from .conformance_refusals import REFUSED
 from .conformance_requests import PASSING
 from .conformance_rows import Declined, Dismissed, Refused, Unfinished, request
-from .conformance_sides import OK, OK_AND_CLOSE, SMUGGLED, conforming, turns
+from .conformance_sides import OK, OK_AND_CLOSE, SMUGGLED, turns
 from .conformance_strict import in_one_chunk
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 AT_ONCE = 64  # connections
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def one_for_all(tmp_path_factory):
-    async with conforming(tmp_path_factory.mktemp("conformance")) as made:
-        yield made
-
-
-@pytest.fixture
-def side(one_for_all):
-    one_for_all.upstream.forget()  # what a test that failed has left
-    return one_for_all
 
 
 def method_of(row):
