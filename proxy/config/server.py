@@ -9,12 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from proxy.config.address import Address
 from proxy.config.base import MissingKey, Table
 from proxy.config.references import ExistingFile, SealingKey, StateDirectory
-from proxy.config.values import (
-    HostName,
-    LocalAddress,
-    Origin,
-    StoreUrl,
-)
+from proxy.config.values import SHARED_STORES, HostName, LocalAddress, Origin, StoreUrl
+from proxy.secret import Secret
 
 
 class ListenerTLS(Table):
@@ -82,13 +78,22 @@ class StoreConfig(Table):
 
     url: StoreUrl = Field(
         "sqlite:tokens.db",
-        description='"sqlite:NAME" (relative to state_dir), or "memory:" to lose all at the end.',
+        description='"sqlite:NAME" (relative to state_dir), "postgresql://…", "redis://…" or "rediss://…" to '
+        'share it between hosts, or "memory:" to lose all at the end.',
     )
     key: SealingKey | None = Field(
         None,
         description="32 bytes, base64, that seal the tokens. "
-        "Default: state_dir/store.key, made on first start.",
+        "Default: state_dir/store.key, made on first start; a shared store must be given one.",
+        validate_default=True,
     )
+
+    @field_validator("key")
+    @classmethod
+    def _is_the_same_on_every_host(cls, value: Secret | None, info: ValidationInfo) -> Secret | None:
+        if value is None and str(info.data.get("url", "")).partition(":")[0] in SHARED_STORES:
+            raise MissingKey("key is missing - a store that hosts share is sealed with one they share too")
+        return value
 
 
 class Log(Table):

@@ -22,6 +22,7 @@ from proxy.config.address import (
 )
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+SHARED_STORES: Final = ("postgresql", "redis", "rediss")  # schemes of store.url that several hosts may share
 ACCOUNT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _PATH: Final = re.compile(r"/|(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)+")  # no ";": it begins a parameter
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.1
@@ -73,11 +74,13 @@ def _origin(url: str) -> str:
 
 def _store_url(value: object) -> str:
     text = text_of(value)
-    if text.startswith(("postgresql:", "redis:", "rediss:")):
-        raise ValueError("shared stores are not in this version of token-proxy - sqlite:NAME is meant")
-    scheme, _, name = text.partition(":")
-    if not text.isprintable() or (scheme, bool(name)) not in {("sqlite", True), ("memory", False)}:
-        raise ValueError("not a store - sqlite:NAME or memory: is meant")
+    scheme, _, rest = text.partition(":")
+    if scheme in SHARED_STORES and text.isprintable() and rest.startswith("//"):
+        return text
+    if not text.isprintable() or (scheme, bool(rest)) not in {("sqlite", True), ("memory", False)}:
+        raise ValueError(
+            "not a store - sqlite:NAME, postgresql://…, redis://…, rediss://… or memory: is meant"
+        )
     return text
 
 

@@ -36,12 +36,26 @@ class Record:
     expires_at: float | None  # of the access token; None: unknown
     body: bytes  # sealed below seal.py, plain JSON above it
     intent: bytes | None = None  # a refresh sent and not yet saved: `intend` sets it, a put clears it
+    used_at: float | None = None  # the last use that was noted; a put keeps the later of the two
+
+
+class Due(NamedTuple):
+    """An account that is to be looked at. Times are Unix seconds."""
+
+    at: float
+    key: Key
+    used_at: float | None
 
 
 def must_advance(record: Record, expected: int) -> None:
     """Every put is of a higher generation, or a late writer could not be told from a new one."""
     if record.generation <= expected:
         raise ValueError(f"{record.key}: generation {record.generation} can't follow {expected}")
+
+
+def later(one: float | None, other: float | None) -> float | None:
+    """The later of two times, of which either may be unknown."""
+    return max((time for time in (one, other) if time is not None), default=None)
 
 
 class Store(Protocol):
@@ -68,8 +82,22 @@ class Store(Protocol):
         """
         ...
 
-    async def due_before(self, when: float, limit: int) -> list[tuple[float, Key]]:
+    async def due_before(self, when: float, limit: int) -> list[Due]:
         """The accounts in state "valid" whose due time is before `when`, the earliest first."""
+        ...
+
+    async def postpone(self, key: Key, generation: int, due_at: float | None) -> None:
+        """Give the record of `generation` another due time; if it has another generation by now, do nothing.
+
+        No other user of the store is told: it says when to look, and nothing of the tokens.
+        """
+        ...
+
+    async def touch(self, used: Mapping[Key, float]) -> None:
+        """Note when accounts were last used (Unix seconds), unless a later use is noted already.
+
+        Nobody is told, and what has no record is passed over. The note may be lost with the machine.
+        """
         ...
 
     async def page(self, after: Key | None, limit: int) -> list[Record]:
@@ -103,10 +131,16 @@ class Store(Protocol):
         ...
 
     async def lease(self, name: str, owner: str, seconds: float, *, succeed: str | None = None) -> str | None:
-        """Take or renew the lease `name` for `owner`. Returns None when `owner` has it, else who has it.
+        """Take the lease `name` for `owner`. Returns None when `owner` has it, else who has it.
 
-        `succeed` names a holder that is known to be dead: its lease is taken over at once.
+        `succeed` names a holder that is known to be dead: its lease is taken over at once. A store that may
+        have lost leases, or kept their holders from renewing them (it was emptied, restarted, or stood
+        still), gives none that is not released, nor any that it does not know of, for the length of one.
         """
+        ...
+
+    async def renew(self, name: str, owner: str, seconds: float) -> bool:
+        """Keep the lease, and put it back if the store has lost it. False: another has it by now."""
         ...
 
     async def release(self, name: str, owner: str) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from proxy.clock import Clock
 from proxy.errors import GenerationConflict
-from proxy.store.base import Key, Record, must_advance
+from proxy.store.base import Due, Key, Record, later, must_advance
 
 
 class _Stashed(NamedTuple):
@@ -49,7 +49,9 @@ class MemoryStore:
         must_advance(record, expected)
         if self._generation(record.key) != expected:
             raise GenerationConflict(f"{record.key} was changed by someone else: read it again")
-        self._records[record.key] = replace(record, intent=None)
+        held = self._records.get(record.key)
+        used_at = later(record.used_at, held.used_at if held else None)
+        self._records[record.key] = replace(record, intent=None, used_at=used_at)
         self._puts += 1
         self._changed.pop(record.key, None)
         self._changed[record.key] = self._puts
@@ -61,13 +63,24 @@ class MemoryStore:
             raise GenerationConflict(f"{key} was changed by someone else: read it again")
         self._records[key] = replace(record, intent=intent)
 
-    async def due_before(self, when: float, limit: int) -> list[tuple[float, Key]]:
+    async def due_before(self, when: float, limit: int) -> list[Due]:
         due = [
-            (record.due_at, record.key)
+            Due(record.due_at, record.key, record.used_at)
             for record in self._records.values()
             if record.state == "valid" and record.due_at is not None and record.due_at < when
         ]
         return sorted(due)[:limit]
+
+    async def postpone(self, key: Key, generation: int, due_at: float | None) -> None:
+        record = self._records.get(key)
+        if record is not None and record.generation == generation:
+            self._records[key] = replace(record, due_at=due_at)
+
+    async def touch(self, used: Mapping[Key, float]) -> None:
+        for key, used_at in used.items():
+            record = self._records.get(key)
+            if record is not None:
+                self._records[key] = replace(record, used_at=later(record.used_at, used_at))
 
     async def page(self, after: Key | None, limit: int) -> list[Record]:
         keys = sorted(key for key in self._records if after is None or key > after)
@@ -110,6 +123,9 @@ class MemoryStore:
             return held.owner
         self._leases[name] = _Lease(owner, now + seconds)
         return None
+
+    async def renew(self, name: str, owner: str, seconds: float) -> bool:
+        return await self.lease(name, owner, seconds) is None
 
     async def release(self, name: str, owner: str) -> None:
         held = self._leases.get(name)

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from proxy.errors import UnreadableRecord
-from proxy.store.base import Key, Record, Store
+from proxy.store.base import Due, Key, Record, Store
 
 _VERSION: Final = b"\x01"
 _KEY_ID_BYTES: Final = 4
@@ -76,8 +76,14 @@ class SealedStore:
         await self.get(key)  # as for put
         await self._store.intend(key, generation, self._sealer.seal(intent, "intent", *key, generation))
 
-    async def due_before(self, when: float, limit: int) -> list[tuple[float, Key]]:
+    async def due_before(self, when: float, limit: int) -> list[Due]:
         return await self._store.due_before(when, limit)
+
+    async def postpone(self, key: Key, generation: int, due_at: float | None) -> None:
+        await self._store.postpone(key, generation, due_at)
+
+    async def touch(self, used: Mapping[Key, float]) -> None:
+        await self._store.touch(used)
 
     async def page(self, after: Key | None, limit: int) -> list[Record]:
         return [self._opened_or_marked(record) for record in await self._store.page(after, limit)]
@@ -102,6 +108,9 @@ class SealedStore:
 
     async def lease(self, name: str, owner: str, seconds: float, *, succeed: str | None = None) -> str | None:
         return await self._store.lease(name, owner, seconds, succeed=succeed)
+
+    async def renew(self, name: str, owner: str, seconds: float) -> bool:
+        return await self._store.renew(name, owner, seconds)
 
     async def release(self, name: str, owner: str) -> None:
         await self._store.release(name, owner)

@@ -17,7 +17,7 @@ from typing import Any, Final, Self, TypeVar
 from proxy.clock import Clock
 from proxy.errors import GenerationConflict, StoreError
 from proxy.store import statements
-from proxy.store.base import Key, Record, must_advance
+from proxy.store.base import Due, Key, Record, must_advance
 from proxy.store.sqlite_file import FAILURES, open_database, store_error
 from proxy.store.statements import Rows, Statement, Values, execute
 
@@ -76,7 +76,7 @@ class SQLiteStore:
                 raise GenerationConflict(f"{record.key} was changed by someone else: read it again")
             ((changed,),) = execute(db, statements.COUNT_PUT)
             columns = (record.generation, record.state, record.due_at, record.expires_at, record.body)
-            execute(db, statements.PUT, (*record.key, *columns, changed))
+            execute(db, statements.PUT, (*record.key, *columns, record.used_at, changed))
 
         await self._transact(put)
 
@@ -84,9 +84,19 @@ class SQLiteStore:
         if not await self._query(statements.INTEND, (intent, *key, generation)):
             raise GenerationConflict(f"{key} was changed by someone else: read it again")
 
-    async def due_before(self, when: float, limit: int) -> list[tuple[float, Key]]:
+    async def due_before(self, when: float, limit: int) -> list[Due]:
         rows = await self._query(statements.DUE, (when, limit))
-        return [(due_at, Key(credential, account)) for due_at, credential, account in rows]
+        return [Due(at, Key(credential, account), used_at) for at, credential, account, used_at in rows]
+
+    async def postpone(self, key: Key, generation: int, due_at: float | None) -> None:
+        await self._query(statements.POSTPONE, (due_at, *key, generation))
+
+    async def touch(self, used: Mapping[Key, float]) -> None:
+        def touch(db: sqlite3.Connection) -> None:
+            for key, used_at in used.items():
+                execute(db, statements.TOUCH, (used_at, *key))
+
+        await self._transact(touch)
 
     async def page(self, after: Key | None, limit: int) -> list[Record]:
         rows = await self._query(statements.PAGE, (*(after or ("", "")), limit))
@@ -146,6 +156,9 @@ class SQLiteStore:
             return None
 
         return await self._transact(lease)
+
+    async def renew(self, name: str, owner: str, seconds: float) -> bool:
+        return await self.lease(name, owner, seconds) is None
 
     async def release(self, name: str, owner: str) -> None:
         await self._query(statements.RELEASE, (name, owner))

@@ -20,7 +20,7 @@ from proxy.store.statements import DamagedRowError
 
 BUSY_TIMEOUT: Final = 5.0  # seconds that a statement waits for another process's transaction
 _APPLICATION_ID: Final = 0x546F6B50  # "TokP": tells our file from another program's
-_VERSION: Final = 1
+_VERSION: Final = 2
 _OLDEST_SQLITE: Final = (3, 37)  # STRICT tables
 _FOR_OTHERS: Final = 0o077
 
@@ -35,6 +35,7 @@ CREATE TABLE tokens (
   expires_at REAL,
   body       BLOB NOT NULL,
   intent     BLOB,
+  used_at    REAL,
   changed    INTEGER NOT NULL,  -- meta.changed at the last put: a watcher asks for higher numbers
   PRIMARY KEY (credential, account)
 ) STRICT;

@@ -21,31 +21,43 @@ class Statement(NamedTuple):
     types: tuple[type | UnionType, ...] = ()
 
 
-_RECORD: Final = (str, str, int, str, float | None, float | None, bytes, bytes | None)
+_RECORD: Final = (str, str, int, str, float | None, float | None, bytes, bytes | None, float | None)
 GET: Final = Statement(
-    """SELECT credential, account, generation, state, due_at, expires_at, body, intent FROM tokens
+    """SELECT credential, account, generation, state, due_at, expires_at, body, intent, used_at FROM tokens
     WHERE credential = ? AND account = ?""",
     _RECORD,
 )
 PAGE: Final = Statement(
-    """SELECT credential, account, generation, state, due_at, expires_at, body, intent FROM tokens
+    """SELECT credential, account, generation, state, due_at, expires_at, body, intent, used_at FROM tokens
     WHERE (credential, account) > (?, ?) ORDER BY credential, account LIMIT ?""",
     _RECORD,
 )
 GENERATION: Final = Statement("SELECT generation FROM tokens WHERE credential = ? AND account = ?", (int,))
 COUNT_PUT: Final = Statement("UPDATE meta SET changed = changed + 1 RETURNING changed", (int,))
 PUT: Final = Statement(
-    """INSERT OR REPLACE INTO tokens
-    (credential, account, generation, state, due_at, expires_at, body, intent, changed)
-    VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?)"""
+    """INSERT INTO tokens
+    (credential, account, generation, state, due_at, expires_at, body, intent, used_at, changed)
+    VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?)
+    ON CONFLICT DO UPDATE SET
+      generation = excluded.generation, state = excluded.state, due_at = excluded.due_at,
+      expires_at = excluded.expires_at, body = excluded.body, intent = NULL,
+      used_at = coalesce(max(used_at, excluded.used_at), used_at, excluded.used_at),
+      changed = excluded.changed"""
 )
 INTEND: Final = Statement(
     "UPDATE tokens SET intent = ? WHERE credential = ? AND account = ? AND generation = ? RETURNING 1", (int,)
 )
 DUE: Final = Statement(
-    """SELECT due_at, credential, account FROM tokens WHERE state = 'valid' AND due_at < ?
+    """SELECT due_at, credential, account, used_at FROM tokens WHERE state = 'valid' AND due_at < ?
     ORDER BY due_at, credential, account LIMIT ?""",
-    (float, str, str),
+    (float, str, str, float | None),
+)
+POSTPONE: Final = Statement(
+    "UPDATE tokens SET due_at = ? WHERE credential = ? AND account = ? AND generation = ?"
+)
+TOUCH: Final = Statement(
+    """UPDATE tokens SET used_at = max(?, coalesce(used_at, 0))
+    WHERE credential = ? AND account = ?"""
 )
 COUNTS: Final = Statement(
     """SELECT credential, CASE

@@ -57,7 +57,7 @@ async def _renew(store: Store, name: str, owner: str) -> None:
     while True:
         await asyncio.sleep(RENEW_EVERY)
         try:
-            await store.lease(name, owner, LIFETIME)
+            await store.renew(name, owner, LIFETIME)
         except StoreError:
             continue  # the save will meet the same store and say so; until then keep trying
 

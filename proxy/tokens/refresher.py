@@ -14,7 +14,7 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.errors import StoreError
-from proxy.store.base import Key, Store
+from proxy.store.base import Due, Store
 from proxy.tokens.accounts import KEPT
 from proxy.tokens.manager import TokenManager
 
@@ -23,7 +23,6 @@ AT_LEAST: Final = 0.2  # seconds between two looks
 BATCH: Final = 100  # accounts that are new in one look, and refreshes under way
 
 _log = logging.getLogger("proxy.tokens")
-Due = tuple[float, Key]
 
 
 async def keep_fresh(manager: TokenManager, store: Store, config: Config, clock: Clock) -> None:
@@ -55,7 +54,7 @@ async def _look_at(
     """Start the refreshes that are due. Returns for each in how many seconds to look at it again."""
     waits: dict[Due, float] = {}
     for entry in due:
-        key = entry[1]
+        key = entry.key
         if manager.refreshes_under_way >= BATCH:
             break
         if seen.get(entry) == math.inf or key.credential not in config.credentials:

@@ -27,7 +27,7 @@ SHOWN = [  # text, the fault's line as it is shown
     ("[credentials.crm]\nclient_secret = { env = 'UNSET' }", "client_secret = { env = 'UNSET' }"),
     ("[credentials.crm]\nclient_secret = { env = 'hunter2!' }", "client_secret = { env = *** }"),
     ("[store]\nkey = 'hunter2'", "key = ***"),
-    ("[store]\nurl = 'redis://:hunter2/@x'", "url = 'redis://***@x'"),
+    ("[store]\nurl = 'redi://:hunter2/@x'", "url = 'redi://***@x'"),
     ("[unknown]\nkey = 'x'", "[unknown]"),
     ('\tunknown = "\\t"', " unknown = ***"),
 ]

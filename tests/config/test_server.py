@@ -13,8 +13,8 @@ NETWORK = (
     "a loopback address or a unix socket is meant"
 )
 NOT_ADDRESS = "not an address - host:port, [::1]:port or unix:/path is meant"
-NOT_STORE = "not a store - sqlite:NAME or memory: is meant"
-NOT_SHARED = "shared stores are not in this version of token-proxy - sqlite:NAME is meant"
+NOT_STORE = "not a store - sqlite:NAME, postgresql://…, redis://…, rediss://… or memory: is meant"
+NO_KEY = "key is missing - a store that hosts share is sealed with one they share too"
 NOT_NUMBER = "not a number - digits without quotes are meant"
 NOT_USABLE = "not a number that can be used - digits are meant"
 NOT_WHOLE = "not a whole number - digits without quotes are meant"
@@ -63,8 +63,9 @@ SERVER = [
 OTHERS = [
     ("server = 1", [f"1:10: {NOT_TABLE}"]),
     ("[[server]]", [f"1:3: {NOT_TABLE}"]),
-    ('[store]\nurl = "postgresql://db/tokens"', [f"2:7: {NOT_SHARED}"]),
-    ('[store]\nurl = "rediss://cache"', [f"2:7: {NOT_SHARED}"]),
+    ('[store]\nurl = "postgresql://db/tokens"', [f"1:1: {NO_KEY}"]),
+    ('[store]\nurl = "rediss://cache"', [f"1:1: {NO_KEY}"]),
+    ('[store]\nurl = "redis:cache"', [f"2:7: {NOT_STORE}"]),
     ('[store]\nurl = "sqlite:"', [f"2:7: {NOT_STORE}"]),
     ('[store]\nurl = "memory:x"', [f"2:7: {NOT_STORE}"]),
     (

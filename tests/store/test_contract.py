@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.errors import GenerationConflict
-from proxy.store.base import Key, Record, Store
+from proxy.store.base import Due, Key, Record, Store
 
 ANN = Key("crm", "ann")
 NOBODY = Key("crm", "nobody")
@@ -113,10 +113,68 @@ async def test_due_before_gives_valid_accounts_the_earliest_first(store: Store, 
         ]
     ):
         await store.put(record(account, state=state, due_at=due_at, generation=number + 1), expected=0)
-    due = [(10.0, Key("crm", "first")), (20.0, Key("crm", "second")), (30.0, Key("crm", "later"))]
+    due = [
+        Due(at, Key("crm", name), None) for at, name in [(10.0, "first"), (20.0, "second"), (30.0, "later")]
+    ]
     assert await store.due_before(40.0, 100) == due
     assert await store.due_before(40.0, 2) == due[:2]
     assert await store.due_before(10.0, 2) == []
+
+
+async def test_a_postponed_record_is_due_later_or_never_and_otherwise_the_same(
+    store: Store, record: MakeRecord
+) -> None:
+    saved = record(due_at=10.0, expires_at=20.0, body=b"kept")
+    await store.put(saved, expected=0)
+    await store.intend(ANN, 1, b"sent")
+    await store.postpone(ANN, 1, 30.0)
+    assert await store.due_before(20.0, 10) == []
+    assert await store.due_before(40.0, 10) == [Due(30.0, ANN, None)]
+    await store.postpone(ANN, 1, None)
+    assert await store.due_before(1e12, 10) == []
+    assert await store.get(ANN) == replace(saved, due_at=None, intent=b"sent")
+
+
+async def test_a_record_of_another_generation_is_not_postponed(store: Store, record: MakeRecord) -> None:
+    await store.put(record(due_at=10.0, generation=2), expected=0)
+    await store.postpone(ANN, 1, 30.0)
+    await store.postpone(NOBODY, 1, 30.0)
+    assert await store.due_before(20.0, 10) == [Due(10.0, ANN, None)]
+    assert await store.get(NOBODY) is None
+
+
+async def test_a_touch_notes_the_latest_use(pair: Any, record: MakeRecord) -> None:
+    bob = Key("crm", "bob")
+    for account in ("ann", "bob"):
+        await pair.store.put(record(account, due_at=10.0), expected=0)
+    await pair.store.touch({ANN: NOW, bob: NOW + 5, NOBODY: NOW})
+    await pair.other.touch({ANN: NOW + 1, bob: NOW})
+    assert await pair.store.due_before(20.0, 10) == [Due(10.0, ANN, NOW + 1), Due(10.0, bob, NOW + 5)]
+    assert (await pair.store.get(ANN)) == record(due_at=10.0, used_at=NOW + 1)
+    assert await pair.store.get(NOBODY) is None
+    await pair.store.touch({})
+
+
+async def test_a_put_keeps_the_later_of_two_uses(store: Store, record: MakeRecord) -> None:
+    generations = [(NOW, NOW), (None, NOW), (NOW - 9, NOW), (NOW + 9, NOW + 9)]
+    for generation, (given, kept) in enumerate(generations, start=1):
+        await store.put(record(generation=generation, used_at=given), expected=generation - 1)
+        assert await store.get(ANN) == record(generation=generation, used_at=kept)
+
+
+async def test_nobody_is_told_of_a_touch_or_of_another_due_time(pair: Any, record: MakeRecord) -> None:
+    await pair.store.put(record("ann", due_at=10.0), expected=0)
+    changes = pair.other.changes()
+    await pair.store.touch({ANN: NOW})
+    await pair.store.postpone(ANN, 1, 20.0)
+    await pair.store.put(record("bob"), expected=0)
+    await pair.store.put(record("cid"), expected=0)
+    told = []
+    async with asyncio.timeout(1):
+        while not told or told[-1] != Key("crm", "cid"):
+            told.append(await anext(changes))
+    assert told[-2:] == [Key("crm", "bob"), Key("crm", "cid")]
+    assert told.count(ANN) <= 1  # of the put before the call, if at all
 
 
 async def test_pages_go_through_all_records_in_the_order_of_their_keys(
@@ -236,12 +294,22 @@ async def test_a_lease_is_not_released_by_another_than_its_holder(store: Store) 
 async def test_a_lease_ends_by_itself_unless_its_holder_renews_it(store: Store, clock: Any) -> None:
     await store.lease("x", "me", 3)
     clock.boot_now += 2.9
-    assert await store.lease("x", "me", 3) is None
+    assert await store.renew("x", "me", 3)
     clock.boot_now += 2.9
     assert await store.lease("x", "you", 3) == "me"
     clock.boot_now += 0.2
     assert await store.lease("x", "you", 3) is None
+    assert not await store.renew("x", "me", 3)
     assert await store.lease("x", "me", 3) == "you"
+
+
+async def test_a_renewal_takes_back_what_ended_and_nobody_took(store: Store, clock: Any) -> None:
+    await store.lease("x", "me", 3)
+    clock.boot_now += 4
+    assert await store.renew("x", "me", 3)
+    assert await store.lease("x", "you", 3) == "me"
+    await store.release("x", "me")
+    assert await store.renew("x", "me", 3)
 
 
 async def test_a_lease_does_not_follow_the_jumps_of_the_wall_clock(store: Store, clock: Any) -> None:

@@ -82,7 +82,7 @@ def foreign(path: Path) -> None:
 def newer(path: Path) -> None:
     asyncio.run(_create(path))
     with raw(path) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
 
 
 async def _create(path: Path) -> None:
@@ -98,7 +98,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (lambda path: path.write_text("not a database" * 100), "it is not a token store"),
     "empty": (lambda path: path.touch(), "it belongs to another program"),
     "another program's": (foreign, "it belongs to another program"),
-    "a newer version's": (newer, "a newer version of this program made it (schema 2, this one knows 1)"),
+    "a newer version's": (newer, "a newer version of this program made it (schema 3, this one knows 2)"),
     "a symbolic link": (linked, "it is a symbolic link"),
     "a directory": (lambda path: path.mkdir(), "it can't be opened"),
 }
