@@ -17,6 +17,7 @@ demo: $(VENV)/.runtime
 	@$(BIN)/token-proxy demo
 
 test: $(VENV)/.dev $(OIDC)/node_modules
+	@tests/servers/install
 	@$(BIN)/python -m pytest -q $(ARGS)
 	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-compiled
 
