@@ -1,0 +1,233 @@
+"""One process of the run: `python -m tests.jepsen.worker CONFIG NAME HISTORY API ACCOUNT…`.
+
+The token side of a server, whole, as state.py puts it together, but with every step noted. Its callers take a
+token for each account again and again and use it at once. Orders come on stdin, a JSON object a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from proxy import tasks
+from proxy.clock import SystemClock
+from proxy.config.load import load
+from proxy.errors import LoginFailed, StoreError, TokenError
+from proxy.metrics import Metrics
+from proxy.oauth.fetch import Fetcher
+from proxy.store.base import Key
+from proxy.store.open import open_store
+from proxy.tokens.account import Account, Served
+from proxy.tokens.logins import Logins
+from proxy.tokens.manager import TokenManager
+from proxy.tokens.refresher import keep_fresh
+from tests.jepsen.history import Recorder, fingerprint, now
+from tests.jepsen.recording import RecordingServers, RecordingStore, Trap
+
+CREDENTIAL = "crm"
+THINK = 0.1  # seconds between two requests of a caller
+PATIENCE = 3.0  # seconds for the API, and between two tries to open the store
+BEAT = 0.05  # seconds; a loop that is called much later has been starved
+LATE = 0.25  # seconds
+USER = "alice"
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    name: str
+    recorder: Recorder
+    trap: Trap
+    tokens: TokenManager
+    logins: Logins
+    web: aiohttp.ClientSession
+    api: str
+    accounts: Sequence[str]
+    orders: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def account(self, name: str) -> Account:
+        return self.tokens.account(CREDENTIAL, name)
+
+    async def call_again_and_again(self, name: str) -> None:
+        account = self.account(name)  # kept, as a route keeps its account
+        while True:
+            await self.request(account)
+            await asyncio.sleep(THINK)
+
+    async def request(self, account: Account) -> str:
+        """As the relay: with the token, and once more if it is refused. Returns what it came to."""
+        since = now()
+        try:
+            served = self.tokens.ready(account) or await self.tokens.get(account)
+        except TokenError as error:
+            reason = type(error).__name__
+            about = {"account": account.key.account, "generation": account.held.generation}
+            self.recorder.note("denied", since=since, reason=reason, **about)
+            return reason
+        status = await self._use(account, served, since)
+        if status == "401" and (replacement := self.tokens.reject(account, served)):
+            since = now()
+            if better := await replacement:
+                return await self._use(account, better, since)
+        return status
+
+    async def _use(self, account: Account, served: Served, since: float) -> str:
+        got, generation = now(), account.held.generation
+        headers = {"Authorization": served.authorization.decode(), "Process": self.name}
+        try:
+            async with self.web.get(f"{self.api}/{account.key.account}", headers=headers) as answer:
+                status = str(answer.status)
+        except (aiohttp.ClientError, TimeoutError):
+            status = "no answer"
+        about = {"account": account.key.account, "generation": generation, "status": status}
+        token = fingerprint(served.authorization.decode().removeprefix("Bearer "))
+        self.recorder.note("request", since=since, got=got, token=token, **about)
+        return status
+
+    async def log_in(self, name: str) -> None:
+        """A person at a browser: the login form, then the redirect back to us."""
+        since, ended = now(), "done"
+        try:
+            begun = await self.logins.begin(Key(CREDENTIAL, name), browser="")
+            async with self.web.post(begun.url, data={"user": USER}, allow_redirects=False) as answer:
+                callback = answer.headers["Location"]
+            await self.logins.finish(_query(callback), "")
+        except (LoginFailed, StoreError, aiohttp.ClientError, TimeoutError) as error:
+            ended = type(error).__name__
+        self.recorder.note("logged-in", since=since, account=name, ended=ended)
+
+    async def log_out(self, name: str) -> None:
+        since, ended = now(), "done"
+        self.recorder.note("logging-out", account=name)
+        try:
+            await self.logins.log_out(Key(CREDENTIAL, name))
+        except StoreError as error:
+            ended = type(error).__name__
+        self.recorder.note("logged-out", since=since, account=name, ended=ended)
+
+    async def settle(self, seconds: float) -> None:
+        """Ask for each account until it is served, or only a person can help."""
+        await asyncio.gather(*(self._settle(name, now() + seconds) for name in self.accounts))
+        self.recorder.note("settled")
+
+    async def _settle(self, name: str, until: float) -> None:
+        while (ended := await self.request(self.account(name))) not in {"200", "LoginRequired"}:
+            if now() > until:
+                break
+            await asyncio.sleep(THINK)
+        self.recorder.note("end", account=name, ended=ended)
+
+    async def prove(self) -> None:
+        """Refresh every account that is not lost: its refresh token must be good."""
+        for name in self.accounts:
+            ended = "done"
+            try:
+                await self.tokens.refresh_now(self.account(name))
+            except TokenError as error:
+                ended = type(error).__name__
+            self.recorder.note("proof", account=name, ended=ended)
+        self.recorder.note("proved")
+
+    async def beat(self) -> None:
+        """Note when this process got no turn for a while: not its fault, and no pause of the nemesis."""
+        before = now()
+        while True:
+            await asyncio.sleep(BEAT)
+            after = now()
+            if after - before > LATE:
+                self.recorder.note("late", since=before)
+            before = after
+
+    async def obey(self, order: dict[str, Any]) -> None:
+        match order:
+            case {"do": "login", "account": name}:
+                await self.log_in(name)
+            case {"do": "logout", "account": name}:
+                await self.log_out(name)
+            case {"do": "rest"}:
+                others = [task for task in self.orders if task is not asyncio.current_task()]
+                await asyncio.gather(*others)
+                self.recorder.note("rested")
+            case {"do": "settle", "seconds": seconds}:
+                await self.settle(seconds)
+            case {"do": "prove"}:
+                await self.prove()
+            case {"do": "trap", "step": step, "signal": number}:
+                self.trap.set(step, signal.Signals(number))
+
+
+def _query(url: str) -> dict[str, str]:
+    from yarl import URL
+
+    return dict(URL(url).query)
+
+
+async def main(config_file: str, name: str, history: str, api: str, *accounts: str) -> None:
+    clock, config = SystemClock(), load(Path(config_file)).config
+    recorder = Recorder(Path(history), name)
+    trap = Trap(recorder, name)
+    async with AsyncExitStack() as stack:
+        store = await _opened(config, clock)
+        stack.push_async_callback(store.close)
+        noted = RecordingStore(store, trap)
+        fetcher = await stack.enter_async_context(Fetcher(config.limits))
+        web = await stack.enter_async_context(
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE))
+        )
+        servers = RecordingServers(fetcher, clock)
+        servers.trap = trap
+        tokens = TokenManager(config, noted, servers, clock, Metrics())
+        worker = Worker(
+            name, recorder, trap, tokens, Logins(config, noted, servers, tokens), web, api, accounts
+        )
+        await _start(tokens)
+        recorder.note("started")
+        tasks.spawn(worker.beat(), "beat")
+        tasks.spawn(keep_fresh(tokens, noted, config, clock), "refresher")
+        for account in accounts:
+            tasks.spawn(worker.call_again_and_again(account), f"call {account}")
+        print("ready", flush=True)
+        await _obey_all(worker)
+
+
+async def _opened(config: Any, clock: SystemClock) -> Any:
+    while True:
+        try:
+            return await open_store(config.store.url, config.server.state_dir, config.store.key, clock)
+        except StoreError as error:  # a supervisor would start the process again
+            logging.getLogger("proxy").warning("%s", error)
+            await asyncio.sleep(0.2)
+
+
+async def _start(tokens: TokenManager) -> None:
+    while True:
+        try:
+            return await tokens.start()
+        except StoreError as error:
+            logging.getLogger("proxy").warning("%s", error)
+            await asyncio.sleep(0.2)
+
+
+async def _obey_all(worker: Worker) -> None:
+    orders = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(orders), sys.stdin
+    )
+    while line := await orders.readline():
+        order = tasks.spawn(worker.obey(json.loads(line)), "an order")
+        worker.orders.add(order)
+        order.add_done_callback(worker.orders.discard)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    asyncio.run(main(*sys.argv[1:]))
