@@ -382,7 +382,7 @@ async def test_health_tells_the_times_and_the_failures(side):
     assert side.tokens.ready(account)
     await side.landed(account)
     (health,) = side.tokens.health()
-    assert (health.state, health.failures) == ("stale", 1)
+    assert (health.state, health.failures) == ("stale", 3)
     assert (account.last_refresh.outcome, account.last_refresh.error) == ("transient", "http_503")
     side.clock.advance(1)
     await side.tokens.refresh_now(account)

@@ -11,7 +11,7 @@ import pytest
 from proxy.demo import faults
 from proxy.demo.faults import Fault
 from proxy.store.base import Key
-from proxy.tokens import codec, manager, refresher
+from proxy.tokens import accounts, codec, gate, refresher
 
 HOUR = 3600
 STALE = 3000
@@ -51,7 +51,8 @@ async def test_accounts_that_no_request_has_named_yet_too(make_side, side):
     await side.log_in("ann")
     side.clock.advance(STALE)
     async with make_side(server=side.server, store=side.store, started=False) as other, other.kept_fresh():
-        await other.until(lambda: other.account("ann").held.generation == 2)
+        await other.until(lambda: side.refreshes)
+        await side.until(lambda: side.account("ann").held.generation == 2)
 
 
 @pytest.mark.usefixtures("quick")
@@ -151,7 +152,7 @@ async def test_those_that_cannot_be_refreshed_take_no_place_from_others(side, mo
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("in_doubt", [False, True])
 async def test_not_all_that_are_due_are_refreshed_at_once(side, monkeypatch, in_doubt):
-    monkeypatch.setattr(refresher, "BATCH", 5)
+    monkeypatch.setattr(gate, "CROWD", 5)
     names = [f"user{number}" for number in range(30)]
     for name in names:
         (await side.log_in(name)).unsettled = in_doubt
@@ -160,7 +161,7 @@ async def test_not_all_that_are_due_are_refreshed_at_once(side, monkeypatch, in_
 
     async def count():
         nonlocal most
-        most = max(most, side.tokens.refreshes_under_way)
+        most = max(most, side.account("user0").gate.crowd)
 
     side.server.script(*[Fault(wait_before=count)] * len(names))
     async with side.kept_fresh():
@@ -188,7 +189,7 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(make_side, faulty_sto
 async def test_an_account_that_could_not_be_read_at_the_start_is_read_later(
     make_side, faulty_store, monkeypatch
 ):
-    monkeypatch.setattr(manager, "KNOWN_AT_START", 0)
+    monkeypatch.setattr(accounts, "KNOWN_AT_START", 0)
     async with make_side(store=faulty_store) as side:
         await side.log_in()
         async with make_side(store=faulty_store, server=side.server, started=False) as other:
