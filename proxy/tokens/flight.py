@@ -27,6 +27,7 @@ from proxy.oauth.token import Token
 from proxy.store.base import Key, Store
 from proxy.tokens import lease, life, records
 from proxy.tokens.account import Held
+from proxy.tokens.lease import Lease, LeaseLost
 
 _log = logging.getLogger("proxy.tokens")
 Attempted = Callable[[Credential, str, str, float], None]  # credential, outcome, error, seconds
@@ -43,7 +44,7 @@ class Tower:
     attempted: Attempted
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Flight:
     """One refresh of one account. `known` is what this process held when it began."""
 
@@ -51,33 +52,37 @@ class Flight:
     credential: Credential
     key: Key
     known: Held
-    attempts: int  # while the server gives no clear answer
+    attempts: int  # at most, while the server gives no clear answer
+    tried: int = 0
 
     async def fly(self) -> Held:
         """Get a token newer than the known one, by whoever is first.
 
         Raises AuthorizationServerError, StoreError.
         """
-        async with lease.held(self.tower.store, f"refresh:{self.key}", self.tower.process):
-            while True:
-                try:
-                    return await self._refresh(await self._read())
-                except GenerationConflict:
-                    continue  # somebody logged in or out meanwhile: what they wrote counts
+        tower = self.tower
+        while True:
+            try:
+                async with lease.held(tower.store, f"refresh:{self.key}", tower.process, tower.clock) as mine:
+                    return await self._refresh(await self._read(), mine)
+            except GenerationConflict:
+                continue  # somebody logged in or out meanwhile: what they wrote counts
+            except LeaseLost:
+                _log.warning("%s: this process stood still while it refreshed: it begins again", self.key)
 
     async def _read(self) -> Held:
         return await records.read(self.tower.store, self.tower.clock, self.credential, self.key, self.known)
 
-    async def _refresh(self, held: Held) -> Held:
+    async def _refresh(self, held: Held, mine: Lease) -> Held:
         if held.generation > self.known.generation and self._is_served(held):
             return held
         form = self._form(held)
         if form is None:
             return held
         if form["grant_type"] == "refresh_token":
-            await self.tower.store.intend(self.key, held.generation, self._intent(held))
+            await self._intend(held)
         try:
-            token = await self._send(form)
+            token = await self._send(form, mine)
         except AuthorizationServerError as error:
             if error.outcome != "login_required":
                 raise
@@ -94,21 +99,27 @@ class Flight:
             return None
         return grants.refresh_token(held.token.refresh_token)
 
-    async def _send(self, form: Form) -> Token:
-        """Ask for a token; a lost answer is asked for again."""
-        attempt = 0
+    async def _intend(self, held: Held) -> None:
+        """From here on the refresh is in doubt, until something is saved. Raises StoreError."""
+        store, now = self.tower.store, self.tower.clock.wall()
+        if held.due_at is None or held.due_at > now:  # who comes after us must find it by the index
+            await store.postpone(self.key, held.generation, now)
+        await store.intend(self.key, held.generation, self._note(held))
+
+    async def _send(self, form: Form, mine: Lease) -> Token:
+        """Ask for a token; a lost answer is asked for again. Raises LeaseLost: then nothing was sent."""
         while True:
-            attempt += 1
+            self.tried += 1
             started = time.perf_counter()
             try:
-                token = await self.tower.servers.token(self.credential, form)
+                token = await self.tower.servers.token(self.credential, form, before_send=mine.check)
             except AuthorizationServerError as error:
                 seconds = time.perf_counter() - started
                 self.tower.attempted(self.credential, error.outcome, error.error, seconds)
                 is_final = error.outcome != "transient" or error.retry_after is not None
-                if is_final or attempt >= self.attempts:
+                if is_final or self.tried >= self.attempts:
                     raise
-                await asyncio.sleep(life.backoff(attempt))
+                await asyncio.sleep(life.backoff(self.tried))
             else:
                 self.tower.attempted(self.credential, "success", "", time.perf_counter() - started)
                 return token
@@ -149,7 +160,7 @@ class Flight:
             return False
         return self.tower.clock.boot() < life.window(held.token, held.due_at, self.tower.clock).expired
 
-    def _intent(self, held: Held) -> bytes:
+    def _note(self, held: Held) -> bytes:
         sent = held.token.refresh_token if held.token else None
         note = {
             "generation": held.generation,

@@ -30,7 +30,7 @@ async def read(store: Store, clock: Clock, credential: Credential, key: Key, kno
     while True:
         record = await store.get(key)
         token = codec.decode(record.body) if record else None
-        missing = _lost(key, record, token, known) or _seeded(key, record, token, credential, clock)
+        missing = _lost(key, record, token, known, clock) or _seeded(key, record, token, credential, clock)
         if missing is None:
             return _held(record, token, credential)
         try:
@@ -44,9 +44,12 @@ def held(record: Record, credential: Credential) -> Held:
     return _held(record, codec.decode(record.body), credential)
 
 
-async def put(store: Store, key: Key, new: Held, *, expected: int) -> Held:
-    """Save `new`, which has a token, and return it. Raises StoreError."""
-    await store.put(_record(key, new), expected=expected)
+async def put(store: Store, key: Key, new: Held, *, expected: int, used_at: float | None = None) -> Held:
+    """Save `new`, which has a token, and return it. Raises StoreError.
+
+    `used_at` (Unix seconds) where somebody is there who wants it.
+    """
+    await store.put(_record(key, new, used_at), expected=expected)
     return new
 
 
@@ -84,13 +87,14 @@ def _held(record: Record | None, token: Token | None, credential: Credential) ->
     return Held(record.generation, record.state, token, record.due_at, unsettled=record.intent is not None)
 
 
-def _record(key: Key, new: Held) -> Record:
+def _record(key: Key, new: Held, used_at: float | None = None) -> Record:
     token = new.token
     assert token is not None
-    return Record(key, new.generation, new.state, new.due_at, token.expires_at, codec.encode(token))
+    body = codec.encode(token)
+    return Record(key, new.generation, new.state, new.due_at, token.expires_at, body, used_at=used_at)
 
 
-def _lost(key: Key, record: Record | None, token: Token | None, known: Held) -> Record | None:
+def _lost(key: Key, record: Record | None, token: Token | None, known: Held, clock: Clock) -> Record | None:
     """What belongs in a store that was emptied, or put back from a backup.
 
     Absence alone is never logout: what was issued last counts, under a number above all that were seen.
@@ -101,7 +105,7 @@ def _lost(key: Key, record: Record | None, token: Token | None, known: Held) -> 
     generation = known.generation + 1
     if record and token and (record.state == "logged_out" or token.issued_at > known.token.issued_at):
         return replace(record, generation=generation)
-    return _record(key, replace(known, generation=generation))
+    return _record(key, replace(known, generation=generation), used_at=clock.wall())
 
 
 def _seeded(
@@ -128,4 +132,4 @@ def _seeded(
         seed=fingerprint(seed),
     )
     generation = record.generation + 1 if record else 1
-    return _record(key, Held(generation, "valid", planted, due_at=clock.wall()))
+    return _record(key, Held(generation, "valid", planted, due_at=clock.wall()), used_at=clock.wall())

@@ -151,7 +151,7 @@ class Side:
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Run the refresher for the length of the block."""
-        task = asyncio.create_task(keep_fresh(self.tokens, self.store, self.config, self.clock))
+        task = asyncio.create_task(keep_fresh(self.tokens, self.store, self.clock))
         yield
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
