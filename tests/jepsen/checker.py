@@ -190,7 +190,7 @@ def _of_put(rule: str, put: Put, sentence: str) -> Fault:
 
 
 def nothing_is_gone(facts: Facts) -> Iterator[Fault]:
-    """What a process held when the store was emptied, and could put back, is there again, or something newer."""
+    """What a process held when the store was emptied, and could put back, is there again, or its heir."""
     processes = {event.who for event in facts.by["started"]}
     for flushed in facts.flushed:
         for account in facts.accounts:
@@ -223,10 +223,12 @@ def _held(facts: Facts, process: str, account: str, when: float) -> tuple[int, i
 
 
 def _after(facts: Facts, account: str, flushed: float) -> Iterator[tuple[int, int]]:
-    """The places of all that was written after that, and of what is there at the end; a logout is above all."""
+    """The places of all that was written after that, and of what is left; a logout is above all."""
     for put in facts.puts:
         if put.account == account and put.may_count and put.at >= flushed:
-            yield (sys.maxsize, 0) if put.state == "logged_out" else facts.chain.get(put.refresh or "", (-1, 0))
+            yield (
+                (sys.maxsize, 0) if put.state == "logged_out" else facts.chain.get(put.refresh or "", (-1, 0))
+            )
     for stored in facts.by["stored"]:
         if stored["account"] == account:
             yield facts.chain.get(stored["refresh"] or "", (-1, 0))

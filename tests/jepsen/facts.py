@@ -171,7 +171,7 @@ class Facts:
         ]
 
     def undisturbed(self, process: str, start: float, end: float, *, store: bool = True) -> float:
-        """The seconds between that the process could use; `store`: and in which the store could be reached."""
+        """The seconds between that the process could use; `store`: and with the store in reach."""
         hindered = [*self.pauses[process], *self.lates[process], *(self.outages if store else ())]
         return max(0.0, end - start) - overlap(hindered, start, end)
 
@@ -186,8 +186,8 @@ def overlap(spans: Iterable[Span], start: float, end: float) -> float:
     """How much of start…end is covered by any of `spans`."""
     covered, reached = 0.0, start
     for since, until in sorted(spans):
-        since, until = max(since, reached), min(until, end)
-        if until > since:
-            covered += until - since
-            reached = until
+        until_end = min(until, end)
+        if until_end > reached:
+            covered += until_end - max(since, reached)
+            reached = until_end
     return covered

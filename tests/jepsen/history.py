@@ -2,10 +2,11 @@
 
 Each process writes a file of its own, a line with one write, so that SIGKILL takes nothing that was noted.
 
-    by a worker     started late | leased renewed released read intended | sending answered
-                    saving, then saved, conflict or unsaved | request denied | logged-in logged-out | rested settled proved end proof
-    by "server"     issued repeated reused refused revoked asked judged
-    by "nemesis"    terms | paused resumed killed | store-down store-up flushed | calm stored
+    by a worker     started late | leased renewed released read intended | sending answered abandoned
+                    saving, then saved, conflict or unsaved | request denied
+                    logged-in logging-out logged-out | rested settled end proof proved
+    by "server"     issued repeated reused refused revoked judged
+    by "nemesis"    terms | paused resumed killed | fault store-down store-up flushed | calm stored
 
 `saved` means acknowledged; what was `unsaved` (the store failed) or is only `saving` may have been saved.
 Tokens stand as the first digits of their SHA-256.

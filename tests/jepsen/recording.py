@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from proxy.config.model import Credential
@@ -18,6 +18,7 @@ from proxy.oauth.grants import Form
 from proxy.oauth.token import Token
 from proxy.store.base import Key, Record, Store
 from proxy.tokens import codec
+from proxy.tokens.lease import LeaseLost
 from tests.jepsen.history import Recorder, fingerprint, now
 
 STEPS = ("leased", "intended", "sending", "answered", "saving", "saved")  # of a flight, in their order
@@ -97,17 +98,27 @@ class RecordingStore:
 class RecordingServers(AuthorizationServers):
     trap: Trap
 
-    async def token(self, credential: Credential, form: Form) -> Token:
-        sent = fingerprint(form.get("refresh_token"))
+    async def token(
+        self, credential: Credential, form: Form, before_send: Callable[[], None] | None = None
+    ) -> Token:
+        old = fingerprint(form.get("refresh_token"))
+
+        def sending() -> None:
+            if before_send is not None:
+                before_send()
+            self.trap.note("sending", refresh=old)
+
         since = round(now(), 4)
-        self.trap.note("sending", refresh=sent)
         try:
-            token = await super().token(credential, form)
+            token = await super().token(credential, form, sending)
         except AuthorizationServerError as error:
-            self.trap.note("answered", since=since, refresh=sent, outcome=f"{error.outcome} {error.error}")
+            self.trap.note("answered", since=since, refresh=old, outcome=f"{error.outcome} {error.error}")
+            raise
+        except LeaseLost:
+            self.trap.note("abandoned", since=since, refresh=old)
             raise
         given = {"successor": fingerprint(token.refresh_token), "access": fingerprint(token.access_token)}
-        self.trap.note("answered", since=since, refresh=sent, outcome="success", **given)
+        self.trap.note("answered", since=since, refresh=old, outcome="success", **given)
         return token
 
 

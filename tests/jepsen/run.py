@@ -73,8 +73,13 @@ async def sqlite(_folder: Path) -> AsyncIterator[Backend]:
 STORES: Mapping[str, Callable[[Path], contextlib.AbstractAsyncContextManager[Backend]]] = {"sqlite": sqlite}
 
 
-async def run(seed: int, store: str, seconds: float, folder: Path) -> list[Event]:
+def run(seed: int, store: str, seconds: float, folder: Path) -> list[Event]:
     """A run's history."""
+    asyncio.run(_run(seed, store, seconds, folder))
+    return read(sorted(folder.glob("*.history")))
+
+
+async def _run(seed: int, store: str, seconds: float, folder: Path) -> None:
     (folder / "key").write_text(SEAL)
     (folder / "secret").write_text("s3cret")
     server_notes = Recorder(folder / "server.history", "server")
@@ -104,7 +109,6 @@ async def run(seed: int, store: str, seconds: float, folder: Path) -> list[Event
         finally:
             for worker in workers.values():
                 await worker.kill()
-    return read(sorted(folder.glob("*.history")))
 
 
 async def _settle(workers: Mapping[str, Process], folder: Path) -> None:
@@ -163,7 +167,7 @@ def _one(seed: int, store: str, seconds: float, keep: Path | None) -> bool:
         else:
             folder = keep.absolute() / f"{store}-{seed}"
             folder.mkdir(parents=True)
-        history = asyncio.run(run(seed, store, seconds, folder))
+        history = run(seed, store, seconds, folder)
     report = checker.check(history)
     print(report.text, flush=True)
     return not report.faults

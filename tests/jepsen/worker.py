@@ -192,7 +192,7 @@ async def main(config_file: str, name: str, history: str, api: str, *accounts: s
         await _start(tokens)
         recorder.note("started")
         tasks.spawn(worker.beat(), "beat")
-        tasks.spawn(keep_fresh(tokens, noted, config, clock), "refresher")
+        tasks.spawn(keep_fresh(tokens, noted, clock), "refresher")
         for account in accounts:
             tasks.spawn(worker.call_again_and_again(account), f"call {account}")
         print("ready", flush=True)
