@@ -111,7 +111,7 @@ async def embedded(
         (Path(folder) / "secret").write_text(secret)
         async with (
             running(server.application()) as issuer,
-            running(api_application(server.active, server.expires_in)) as api,
+            running(api_application(server)) as api,
         ):
             path = Path(folder) / "config.toml"
             path.write_text(CONFIG.format(state=folder, data=data, admin=admin, issuer=issuer, api=api))
