@@ -14,13 +14,14 @@ restart of the application. `faults` is consumed one per token request.
 from __future__ import annotations
 
 import logging
-from collections import deque
+import math
 from collections.abc import Iterable
 
 from aiohttp import web
 
 from proxy.clock import Clock, SystemClock
 from proxy.demo.clients import Client
+from proxy.demo.delivery import response
 from proxy.demo.faults import Answer, Fault
 from proxy.demo.journal import (
     ApiRequest,
@@ -35,8 +36,9 @@ from proxy.demo.ledger import Ledger, TokenAnswer
 from proxy.demo.pages import HEADERS, login_page, refusal_page
 from proxy.demo.protocol import AUTH_METHODS, CODE_CHALLENGE_METHODS, GRANT_TYPES, Protocol
 from proxy.demo.read_request import ReadRequest, read_form
+from proxy.demo.script import Rule, Script
 from proxy.demo.serve import BASE_URL
-from proxy.demo.token_endpoint import TokenEndpoint, response
+from proxy.demo.token_endpoint import TokenEndpoint
 
 __all__ = ["AuthorizationServer", "Client", "TokenRequest", "fingerprint"]
 
@@ -87,18 +89,71 @@ class AuthorizationServer:
         app.router.add_post("/revoke", self._revoke)
         return app
 
-    def script(self, *faults: Fault) -> None:
-        """What happens to the next token requests, one each. Those after them are served well."""
-        self.faults.extend(faults)
+    def script(
+        self,
+        *faults: Fault,
+        times: int | None = 1,
+        client_id: str | None = None,
+        subject: str | None = None,
+        grant_type: str | None = None,
+        after: float = 0.0,
+        lasting: float = math.inf,
+    ) -> None:
+        """What happens to the next token requests: each fault befalls `times` of them, in this order.
+
+        `times=None` is until further notice, which is `server.faults.clear()`. A fault may be for requests
+        of one client, subject or grant only, and stand from so many seconds after now for so many seconds.
+        Requests that no fault is for are served well.
+        """
+        now = self.clock.boot()
+        for fault in faults:
+            self.faults.add(
+                Rule(
+                    fault=fault,
+                    times=times,
+                    client_id=client_id,
+                    subject=subject,
+                    grant_type=grant_type,
+                    starts_at=now + after,
+                    ends_at=now + after + lasting,
+                )
+            )
 
     def issue(self, client_id: str, subject: str) -> TokenAnswer:
         """Tokens as from a login, without the login."""
         return self._protocol.issue(client_id, subject)
 
     @property
-    def faults(self) -> deque[Fault]:
+    def access_token_lifetime(self) -> int:
+        """Seconds; of the tokens given from now on."""
+        return self._ledger.lifetime
+
+    @access_token_lifetime.setter
+    def access_token_lifetime(self, seconds: int) -> None:
+        self._ledger.lifetime = seconds
+
+    @property
+    def grace(self) -> float:
+        """Seconds for which a spent refresh token gets its successor again, those already spent too."""
+        return self._ledger.grace
+
+    @grace.setter
+    def grace(self, seconds: float) -> None:
+        self._ledger.grace = seconds
+
+    @property
+    def rotation(self) -> bool:
+        """Whether a refresh spends the refresh token and gives a new one; else it gives none."""
+        return self._ledger.rotation
+
+    @rotation.setter
+    def rotation(self, on: bool) -> None:
+        self._ledger.rotation = on
+
+    @property
+    def faults(self) -> Script:
         """Those that are still to come."""
-        return self._token_endpoint.faults
+        return self._token_endpoint.script
 
     @property
     def token_requests(self) -> list[TokenRequest]:

@@ -143,6 +143,6 @@ def to_json(event: Event) -> dict[str, Any]:
 
 
 def from_json(members: Mapping[str, Any]) -> Event:
-    """The inverse of `to_json`. Raises KeyError and TypeError for what that never makes."""
-    rest = dict(members)
+    """The inverse of `to_json`; "number" is set aside. Raises KeyError or TypeError for anything else."""
+    rest = {name: value for name, value in members.items() if name != "number"}
     return _KINDS[rest.pop("event")](**rest)

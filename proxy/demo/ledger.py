@@ -182,12 +182,13 @@ class Ledger:
         return {**spent.answer, "expires_in": math.ceil(given.expires_at - self._clock.boot())}
 
     def _add_access(self, value: str, family: Family, generation: int) -> Token:
-        return self._add(value, family, "access_token", generation, self._clock.boot() + self.lifetime)
+        return self._add(value, family, "access_token", generation, self.lifetime)
 
     def _add(
-        self, value: str, family: Family, kind: Kind, generation: int, expires_at: float = math.inf
+        self, value: str, family: Family, kind: Kind, generation: int, lifetime: float = math.inf
     ) -> Token:
-        token = Token(family, kind, fingerprint(value), generation, self._clock.boot(), expires_at)
+        now = self._clock.boot()
+        token = Token(family, kind, fingerprint(value), generation, now, now + lifetime)
         self._tokens[token.fingerprint] = token
         for _ in range(_SWEPT_PER_TOKEN):
             if len(self._tokens) > self._limit:

@@ -20,7 +20,7 @@ from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7636 import CodeChallenge
 
 from proxy.demo.clients import Client
-from proxy.demo.faults import Answer
+from proxy.demo.faults import Answer, Renewal
 from proxy.demo.ledger import Code, Ledger, Token, TokenAnswer, new_access_token, new_refresh_token
 from proxy.demo.read_request import ReadRequest, basic_credentials
 
@@ -104,7 +104,17 @@ class Protocol(rfc6749.AuthorizationServer):
         family = (
             origin.family if origin else self.ledger.new_family(client_id, client_id, token.get("scope", ""))
         )
+        renewal = self._renewal(request)
+        if renewal != "new":
+            token.pop("refresh_token", None)
         self.ledger.save(token, family, request.refresh_token)
+        if renewal == "same":
+            token["refresh_token"] = request.form["refresh_token"]
+
+    def _renewal(self, request: ReadRequest) -> Renewal:
+        if request.refresh_token is None:  # a login
+            return "none" if request.renewal == "none" else "new"
+        return request.renewal or ("new" if self.ledger.rotation else "none")
 
     def handle_response(
         self, status: int, body: str | dict[str, Any], headers: Iterable[tuple[str, str]]
@@ -166,10 +176,7 @@ class _RefreshTokenGrant(grants.RefreshTokenGrant):
     request: ReadRequest
     server: Protocol
     TOKEN_ENDPOINT_AUTH_METHODS = AUTH_METHODS
-
-    def __init__(self, request: ReadRequest, server: Protocol) -> None:
-        super().__init__(request, server)
-        self.INCLUDE_NEW_REFRESH_TOKEN = server.ledger.rotation
+    INCLUDE_NEW_REFRESH_TOKEN = True  # Protocol.save_token takes it away again where none is given
 
     def authenticate_refresh_token(self, refresh_token: str) -> Token | None:
         return self.server.ledger.present(refresh_token, self.request.client.client_id)

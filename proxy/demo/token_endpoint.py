@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from proxy.clock import Clock
+from proxy.demo.delivery import deliver
 from proxy.demo.faults import Answer, Fault, suffer
 from proxy.demo.journal import Journal, Outcome, TokenRequest, fingerprint
 from proxy.demo.ledger import Issued, Ledger, Token
 from proxy.demo.protocol import Protocol
 from proxy.demo.read_request import ReadRequest, basic_credentials, read_form
+from proxy.demo.script import Script
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class _Visit:
 
 class TokenEndpoint:
     def __init__(self, protocol: Protocol, ledger: Ledger, journal: Journal, clock: Clock) -> None:
-        self.faults: deque[Fault] = deque()
+        self.script = Script()
         self._protocol = protocol
         self._ledger = ledger
         self._journal = journal
@@ -44,16 +44,25 @@ class TokenEndpoint:
         arrived_at = self._clock.boot()
         pairs = await read_form(request)
         visit = self._visit(arrived_at, request.headers, dict(pairs))
-        fault = self.faults.popleft() if self.faults else Fault()
+        fault = self.script.next(
+            client_id=visit.client_id,
+            subject=_subject(visit),
+            grant_type=visit.grant_type,
+            now=arrived_at,
+        )
         read = ReadRequest(
-            request.method, f"{self._protocol.issuer}{request.path_qs}", request.headers, pairs
+            request.method,
+            f"{self._protocol.issuer}{request.path_qs}",
+            request.headers,
+            pairs,
+            renewal=fault.renewal,
         )
         answer: Answer | None = None
         try:
-            answer = await suffer(fault, lambda: self._act(visit, read))
+            answer = await suffer(fault, lambda: self._act(visit, read, fault))
         finally:  # a request that is held up when the server stops has lost its connection, too
-            self._note(visit, answer)
-        return _hang_up(request) if answer is None else response(answer)
+            self._note(visit, answer, fault)
+        return await deliver(request, answer, fault, self._clock.wall())
 
     def _visit(self, arrived_at: float, headers: Mapping[str, str], form: Mapping[str, str]) -> _Visit:
         presented = form.get("refresh_token", "")
@@ -67,8 +76,10 @@ class TokenEndpoint:
             origin=token or self._ledger.code(form.get("code", "")),
         )
 
-    def _act(self, visit: _Visit, read: ReadRequest) -> Answer:
+    def _act(self, visit: _Visit, read: ReadRequest, fault: Fault) -> Answer:
         """The server's own work, all of it at once: nothing comes between its parts."""
+        if fault.revoke_family and visit.origin:
+            self._ledger.revoke_family(visit.origin.family, "server")
         was_spent = visit.token is not None and visit.token.spent_at is not None
         revoked = self._ledger.families_revoked
         answer = self._protocol.token(read)
@@ -81,7 +92,7 @@ class TokenEndpoint:
             visit.outcome = "reuse_detected" if self._ledger.families_revoked > revoked else "refused"
         return answer
 
-    def _note(self, visit: _Visit, answer: Answer | None) -> None:
+    def _note(self, visit: _Visit, answer: Answer | None, fault: Fault) -> None:
         family = visit.origin.family if visit.origin else None
         self._journal.note(
             TokenRequest(
@@ -93,26 +104,23 @@ class TokenEndpoint:
                 refresh_token=fingerprint(visit.presented) if visit.presented else None,
                 family=family.number if family else None,
                 generation=visit.token.generation if visit.token else None,
-                subject=family.subject if family else None,
+                subject=_subject(visit),
                 outcome=visit.outcome,
                 status=answer.status if answer else None,
                 error=answer.body.get("error") if answer and not isinstance(answer.body, str) else None,
                 issued_access_token=_fingerprint_of(visit.given, "access_token"),
                 issued_refresh_token=_fingerprint_of(visit.given, "refresh_token"),
+                fault=fault.name,
             )
         )
 
 
+def _subject(visit: _Visit) -> str | None:
+    """Whose tokens it is about. A client that asks for itself is its own subject."""
+    if visit.origin is not None:
+        return visit.origin.family.subject
+    return visit.client_id if visit.grant_type == "client_credentials" else None
+
+
 def _fingerprint_of(given: Mapping[str, str], kind: str) -> str | None:
     return fingerprint(given[kind]) if kind in given else None
-
-
-def response(answer: Answer) -> web.Response:
-    text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-    return web.Response(status=answer.status, body=text.encode(), headers=answer.headers)
-
-
-def _hang_up(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.close()
-    return web.Response()  # aiohttp wants one; there is nobody left to get it
