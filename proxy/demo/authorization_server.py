@@ -207,10 +207,10 @@ class AuthorizationServer:
         if (found := self._ledger.find(token)) is not None:
             self._ledger.revoke(found, "server")
 
-    def revoke_family(self, token: str) -> None:
-        """End all tokens of the login that gave `token`, access or refresh token."""
+    def revoke_family(self, token: str, *, after: float = 0.0) -> None:
+        """End all tokens of the login that gave `token`, of either kind, so many seconds from now."""
         if (found := self._ledger.find(token)) is not None:
-            self._ledger.revoke_family(found.family, "server")
+            self._ledger.revoke_family(found.family, "server", after=after)
 
     async def _started(self, app: web.Application) -> None:
         if not self._issuer_is_given:

@@ -11,7 +11,7 @@
     PATCH  /settings       some of the first three
     POST   /issue          {"client_id": …, "subject": …}: tokens as from a login
     POST   /revoke         {"token": …}: as RFC 7009 has it
-    POST   /revoke-family  {"token": …}: all that came of its login
+    POST   /revoke-family  {"token": …, "after": 0}: all that came of its login, so many seconds from now
 
 Bodies are JSON and say so, which a foreign web page can't without asking. It hands out tokens to whoever
 asks: for tests, on loopback.
@@ -59,6 +59,10 @@ class _Login(_Asked):
 
 class _Token(_Asked):
     token: str
+
+
+class _FamilyOf(_Token):
+    after: float = Field(0.0, ge=0)
 
 
 M = TypeVar("M", bound=_Asked)
@@ -140,7 +144,8 @@ class Control:
         return web.Response(status=204)
 
     async def _revoke_family(self, request: web.Request) -> web.Response:
-        self._server.revoke_family((await _read(request, _Token)).token)
+        asked = await _read(request, _FamilyOf)
+        self._server.revoke_family(asked.token, after=asked.after)
         return web.Response(status=204)
 
 

@@ -29,7 +29,10 @@ async def deliver(
     if answer is None:
         _end_connection(request, reset=fault.reset)
         return web.Response()  # aiohttp wants one; there is nobody left to get it
-    return await _BODIES[fault.body](request, response(answer, wall_clock), fault)
+    try:
+        return await _BODIES[fault.body](request, response(answer, wall_clock), fault)
+    except ConnectionResetError:
+        return web.Response()  # the client has gone
 
 
 def response(answer: Answer, wall_clock: float = 0.0) -> web.Response:

@@ -73,9 +73,12 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """The end of a family: of all tokens that came of one login."""
+    """The end of a family: of all tokens that came of one login. It is noted when it is decided on.
 
-    at: float
+    A family that was to end later, and then did earlier, has two of them: the earlier one counts.
+    """
+
+    at: float  # when it ends
     family: int
     client_id: str
     subject: str

@@ -36,7 +36,10 @@ class Family:
     subject: str
     scope: str
     generation: int = 0  # of its newest tokens
-    revoked_at: float | None = None
+    revoked_at: float | None = None  # may be yet to come
+
+    def revoked(self, now: float) -> bool:
+        return self.revoked_at is not None and self.revoked_at <= now
 
 
 @dataclass(slots=True, eq=False)
@@ -119,7 +122,8 @@ class Ledger:
         self.lifetime = lifetime
         self.rotation = rotation
         self.grace = grace
-        self.families_revoked = 0
+        self._revoked = 0
+        self._to_be_revoked: list[Family] = []
         self._clock = clock
         self._journal = journal
         self._limit = math.inf if limit is None else limit
@@ -154,9 +158,10 @@ class Ledger:
         token = self.find(value)
         if token is None or token.kind != "refresh_token" or token.family.client_id != client_id:
             return None
-        if token.family.revoked_at is not None:
+        now = self._clock.boot()
+        if token.family.revoked(now):
             return None
-        if token.spent_at is not None and self._clock.boot() - token.spent_at >= self.grace:
+        if token.spent_at is not None and now - token.spent_at >= self.grace:
             self.revoke_family(token.family, "reuse")
             return None
         return token
@@ -204,13 +209,14 @@ class Ledger:
     def _dead(self, token: Token) -> bool:
         now = self._clock.boot()
         is_spent = token.spent_at is not None and now - token.spent_at >= self.grace
-        return is_spent or now >= token.expires_at or token.family.revoked_at is not None
+        return is_spent or now >= token.expires_at or token.family.revoked(now)
 
     def verdict(self, token: Token) -> Verdict:
         """Of an access token."""
-        if token.revoked_at is not None or token.family.revoked_at is not None:
+        now = self._clock.boot()
+        if token.revoked_at is not None or token.family.revoked(now):
             return "revoked"
-        return "good" if self._clock.boot() < token.expires_at else "expired"
+        return "good" if now < token.expires_at else "expired"
 
     def find(self, value: str) -> Token | None:
         return self._tokens.get(fingerprint(value))
@@ -228,11 +234,23 @@ class Ledger:
         elif token.revoked_at is None:
             token.revoked_at = self._clock.boot()
 
-    def revoke_family(self, family: Family, reason: Reason) -> None:
-        if family.revoked_at is not None:
+    @property
+    def families_revoked(self) -> int:
+        now = self._clock.boot()
+        return self._revoked + sum(family.revoked(now) for family in self._to_be_revoked)
+
+    def revoke_family(self, family: Family, reason: Reason, *, after: float = 0.0) -> None:
+        """`after` so many seconds. The first of several ends counts."""
+        now = self._clock.boot()
+        if family.revoked_at is not None and family.revoked_at <= now + after:
             return
-        family.revoked_at = self._clock.boot()
-        self.families_revoked += 1
+        if family in self._to_be_revoked:
+            self._to_be_revoked.remove(family)
+        family.revoked_at = now + after
+        if after:
+            self._to_be_revoked.append(family)
+        else:
+            self._revoked += 1
         self._journal.note(
             Revocation(
                 at=family.revoked_at,

@@ -89,8 +89,8 @@ class RemoteServer:
     def revoke(self, token: str) -> None:
         self._call("POST", "/revoke", {"token": token})
 
-    def revoke_family(self, token: str) -> None:
-        self._call("POST", "/revoke-family", {"token": token})
+    def revoke_family(self, token: str, *, after: float = 0.0) -> None:
+        self._call("POST", "/revoke-family", {"token": token, "after": after})
 
     def settings(self, **changes: float | bool) -> dict[str, Any]:
         """grace, access_token_lifetime, rotation, after these changes; and families_revoked."""

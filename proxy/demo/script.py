@@ -86,6 +86,13 @@ class Order:
     after: float = 0.0
     lasting: float = math.inf
 
+    def __str__(self) -> str:
+        times = {None: "", 1: "once"}.get(self.times, f"{self.times} times")
+        start = f"from second {self.after:g}" if self.after else ""
+        end = f"until second {self.after + self.lasting:g}" if math.isfinite(self.lasting) else ""
+        when = " ".join(filter(None, (times, start, end)))
+        return f"{self.fault.name}: {self.fault.about}" + (f" ({when})" if when else "")
+
 
 def parse_order(text: str) -> Order:
     """Raises ValueError with a sentence that says what would be right."""

@@ -81,7 +81,7 @@ class TokenEndpoint:
         if fault.revoke_family and visit.origin:
             self._ledger.revoke_family(visit.origin.family, "server")
         was_spent = visit.token is not None and visit.token.spent_at is not None
-        revoked = self._ledger.families_revoked
+        noted = self._journal.noted
         answer = self._protocol.token(read)
         visit.acted_at = self._clock.boot()
         if answer.status == 200 and not isinstance(answer.body, str):
@@ -89,7 +89,7 @@ class TokenEndpoint:
             visit.given = answer.body
             visit.origin = self._ledger.find(answer.body["access_token"])
         else:
-            visit.outcome = "reuse_detected" if self._ledger.families_revoked > revoked else "refused"
+            visit.outcome = "reuse_detected" if self._journal.noted > noted else "refused"
         return answer
 
     def _note(self, visit: _Visit, answer: Answer | None, fault: Fault) -> None:
