@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, unquote_plus
 from aiohttp import web
 from authlib.oauth2.rfc6749 import OAuth2Payload, OAuth2Request
 
+from proxy.demo.faults import Renewal
+
 
 class Parameters(OAuth2Payload):
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
@@ -43,10 +45,17 @@ class ReadRequest(OAuth2Request):
     refresh_token: Any
 
     def __init__(
-        self, method: str, uri: str, headers: Mapping[str, str], pairs: Iterable[tuple[str, str]]
+        self,
+        method: str,
+        uri: str,
+        headers: Mapping[str, str],
+        pairs: Iterable[tuple[str, str]],
+        renewal: Renewal | None = None,
     ) -> None:
+        """`renewal`: as a fault has it."""
         super().__init__(method, uri, headers=headers)
         self.payload = Parameters(pairs)
+        self.renewal = renewal
 
     @property
     def form(self) -> dict[str, str]:

@@ -1,0 +1,103 @@
+"""python -m proxy.demo: the authorization server and the API in a process of their own, for tests.
+
+Once they listen, one line of JSON on stdout tells where; SIGTERM and SIGINT end them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import click
+import uvloop
+
+from proxy.demo.api import api_application
+from proxy.demo.authorization_server import AuthorizationServer
+from proxy.demo.clients import Client
+from proxy.demo.control import Control
+from proxy.demo.serve import running
+
+_GRANTS = ("authorization_code", "refresh_token", "client_credentials")
+
+
+async def serve(server: AuthorizationServer, port: int, api_port: int, control_port: int) -> None:
+    """Until a signal."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        issuer = await stack.enter_async_context(running(server.application(), port=port))
+        api = await stack.enter_async_context(running(api_application(server), port=api_port))
+        control = await stack.enter_async_context(running(Control(server).application(), port=control_port))
+        ready = {"event": "ready", "issuer": issuer, "api": api, "control": control, "pid": os.getpid()}
+        click.echo(json.dumps(ready))
+        await stop.wait()
+
+
+def _clients(named: Sequence[str], auth_method: str, redirect_uris: Sequence[str]) -> list[Client]:
+    clients = []
+    for text in named:
+        client_id, _, secret = text.partition(":")
+        method = auth_method if secret else "none"
+        clients.append(Client(client_id, secret, method, tuple(redirect_uris), _GRANTS))
+    return clients
+
+
+_port = click.IntRange(0, 65535)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--port", type=_port, default=0, help="Of the authorization server; 0: a free one.")
+@click.option("--api-port", type=_port, default=0, help="Of the API that wants its tokens.")
+@click.option("--control", "control_port", type=_port, default=0, help="Port to control it by.")
+@click.option(
+    "--client", "clients", multiple=True, default=("demo:secret",), metavar="ID:SECRET", help="Or ID: public."
+)
+@click.option(
+    "--client-auth",
+    type=click.Choice(["client_secret_basic", "client_secret_post"]),
+    default="client_secret_basic",
+    help="How those with a secret show it.",
+)
+@click.option("--redirect-uri", "redirect_uris", multiple=True, metavar="URI", help="Of all the clients.")
+@click.option("--user", "users", multiple=True, default=("alice",), metavar="NAME", help="Who may log in.")
+@click.option("--grace", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Of spent tokens.")
+@click.option("--lifetime", type=click.IntRange(1), default=60, metavar="SECONDS", help="Of access tokens.")
+@click.option("--rotation/--no-rotation", default=True, help="Whether a refresh token works once.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Events to keep. Default: all.")
+def main(
+    port: int,
+    api_port: int,
+    control_port: int,
+    clients: Sequence[str],
+    client_auth: str,
+    redirect_uris: Sequence[str],
+    users: Sequence[str],
+    grace: float,
+    lifetime: int,
+    rotation: bool,
+    limit: int | None,
+) -> None:
+    """An authorization server to test against, on 127.0.0.1.
+
+    A line of JSON tells where it, its API and its control listen; the control is explained in
+    proxy/demo/control.py.
+    """
+    server = AuthorizationServer(
+        clients=_clients(clients, client_auth, redirect_uris),
+        users=users,
+        access_token_lifetime=lifetime,
+        rotation=rotation,
+        grace=grace,
+        limit=limit,
+    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(server, port, api_port, control_port))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m proxy.demo")
