@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,14 +34,20 @@ class Put:
     def may_count(self) -> bool:
         return self.outcome != "conflict"
 
+    def meets(self, spans: Iterable[Span]) -> bool:
+        return any(self.since <= end and self.at >= since for since, end in spans)
+
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """An access token by the server's own account."""
+class Token:
+    """By the server's own account."""
 
-    family: str
+    account: str
+    family: int
+    generation: int  # 1: of the login
     issued: float
-    expires: float
+    expires: float  # inf: never
+    spent: float | None  # when it was exchanged for its successor
 
 
 class Facts:
@@ -53,42 +58,56 @@ class Facts:
             self.by[event.what].append(event)
         (self.terms,) = self.by["terms"]
         self.end = history[-1].at
-        self.flushed = [event.at for event in self.by["flushed"]]
+        self.flushes: list[Span] = [(event["since"], event.at) for event in self.by["flushed"]]
 
     # -- what the server gave
 
     @cached_property
-    def chain(self) -> dict[str, tuple[int, int]]:
-        """Refresh token -> (number of its login, how many refreshes after it): later is greater."""
-        logins: dict[str, int] = {}
-        places: dict[str, tuple[int, int]] = {}
-        for event in self.by["issued"]:
-            login = logins.setdefault(event["family"], len(logins))
-            depth = places[event["exchanged"]][1] + 1 if event["exchanged"] else 0
-            places[event["refresh"]] = (login, depth)
-        return places
+    def refresh_tokens(self) -> dict[str, Token]:
+        return {
+            event["token"]: _token(event) for event in self.by["token"] if event["kind"] == "refresh_token"
+        }
 
     @cached_property
-    def family(self) -> dict[str, str]:
-        return {event["refresh"]: event["family"] for event in self.by["issued"]}
+    def access_tokens(self) -> dict[str, Token]:
+        return {
+            event["token"]: _token(event) for event in self.by["token"] if event["kind"] == "access_token"
+        }
 
     @cached_property
-    def spent(self) -> dict[str, Event]:
-        """Refresh token -> the exchange that used it up."""
-        return {event["exchanged"]: event for event in self.by["issued"] if event["exchanged"]}
+    def ended(self) -> dict[int, Event]:
+        """Family -> when it was revoked, and why (`reuse`, or by the `client`: a logout)."""
+        return {event["family"]: event for event in reversed(self.by["revoked"])}
 
     @cached_property
-    def access(self) -> dict[str, Access]:
-        tokens: dict[str, Access] = {}
-        for event in (*self.by["issued"], *self.by["repeated"]):
-            issued = tokens[event["access"]].issued if event["access"] in tokens else event.at
-            tokens[event["access"]] = Access(event["family"], issued, event["expires"])
-        return tokens
+    def reuses(self) -> list[Event]:
+        """The requests that cost a family its life."""
+        return [event for event in self.by["asked"] if event["outcome"] == "reuse_detected"]
+
+    def place(self, refresh: str | None) -> tuple[float, int]:
+        """Later is greater: by login, then by refreshes. Of what the server never gave: before all."""
+        token = self.refresh_tokens.get(refresh or "")
+        return (self._begun[token.family], token.generation) if token else (-inf, 0)
 
     @cached_property
-    def ended(self) -> dict[str, Event]:
-        """Family -> when it was revoked, and by what (`reused`, or `revoked` by a client)."""
-        return {event["family"]: event for event in (*self.by["reused"], *self.by["revoked"])}
+    def _begun(self) -> dict[int, float]:
+        return {token.family: token.issued for token in self.refresh_tokens.values() if token.generation == 1}
+
+    def account_of(self, refresh: str | None) -> str | None:
+        token = self.refresh_tokens.get(refresh or "")
+        return token.account if token else None
+
+    def successor(self, of: Token) -> str | None:
+        """The refresh token that it was exchanged for."""
+        after = of.family, of.generation + 1
+        return next(
+            (
+                name
+                for name, token in self.refresh_tokens.items()
+                if (token.family, token.generation) == after
+            ),
+            None,
+        )
 
     # -- what the processes wrote
 
@@ -110,7 +129,7 @@ class Facts:
                     begun["since"],
                     end.at if end else inf,
                     end.what if end else "saving",
-                    bisect.bisect(self.flushed, begun["since"]),
+                    sum(end <= begun["since"] for _, end in self.flushes),
                     *(begun[name] for name in ("expected", "generation", "state", "refresh", "access")),
                 )
             )
@@ -128,15 +147,6 @@ class Facts:
     @cached_property
     def accounts(self) -> list[str]:
         return sorted({put.account for put in self.puts})
-
-    @cached_property
-    def account_of(self) -> dict[str, str]:
-        """Refresh token or family -> whose it is."""
-        owners = {put.refresh: put.account for put in self.puts if put.refresh}
-        owners |= {self.family[refresh]: owner for refresh, owner in owners.items() if refresh in self.family}
-        return owners | {
-            refresh: owners[family] for refresh, family in self.family.items() if family in owners
-        }
 
     # -- who was hindered
 
@@ -186,8 +196,14 @@ def overlap(spans: Iterable[Span], start: float, end: float) -> float:
     """How much of start…end is covered by any of `spans`."""
     covered, reached = 0.0, start
     for since, until in sorted(spans):
-        until_end = min(until, end)
-        if until_end > reached:
-            covered += until_end - max(since, reached)
-            reached = until_end
+        begins, ends = max(since, reached), min(until, end)
+        if ends > begins:
+            covered += ends - begins
+            reached = ends
     return covered
+
+
+def _token(event: Event) -> Token:
+    expires = inf if event["expires"] is None else event["expires"]
+    about = (event[name] for name in ("account", "family", "generation"))
+    return Token(*about, event.at, expires, event["spent"])

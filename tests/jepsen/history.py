@@ -5,16 +5,15 @@ Each process writes a file of its own, a line with one write, so that SIGKILL ta
     by a worker     started late | leased renewed released read intended | sending answered abandoned
                     saving, then saved, conflict or unsaved | request denied
                     logged-in logging-out logged-out | rested settled end proof proved
-    by "server"     issued repeated reused refused revoked judged
+    by "server"     token asked revoked: its journal, told at the end of the run
     by "nemesis"    terms | paused resumed killed | fault store-down store-up flushed | calm stored
 
 `saved` means acknowledged; what was `unsaved` (the store failed) or is only `saving` may have been saved.
-Tokens stand as the first digits of their SHA-256.
+Tokens stand as the first digits of their fingerprints.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -23,7 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxy.demo import journal
 from proxy.secret import Secret
+
+DIGITS = 10  # of a fingerprint: enough to tell a run's tokens apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,5 +77,8 @@ def read(paths: Iterable[Path]) -> list[Event]:
 def fingerprint(token: str | Secret | None) -> str | None:
     if token is None:
         return None
-    text = token.reveal() if isinstance(token, Secret) else token
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return short(journal.fingerprint(token.reveal() if isinstance(token, Secret) else token))
+
+
+def short(of_token: str | None) -> str | None:
+    return of_token and of_token[:DIGITS]

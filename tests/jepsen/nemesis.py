@@ -24,7 +24,7 @@ SCRIPTS: dict[str, Sequence[Fault]] = {
     "drop-after-commit": [faults.NAMED["drop-after-commit"]],
     "drop-before": [faults.NAMED["drop-before"]] * 2,
     "slow": [faults.delay(0.8)],
-    "slow-after-commit": [Fault(wait_after=lambda: asyncio.sleep(1.5))],  # longer than anyone waits
+    "slow-after-commit": [Fault(name="slow-after-commit", wait_after=1.5)],  # longer than anyone waits
     "outage": [faults.NAMED["outage"]] * 3,
 }
 
@@ -166,8 +166,11 @@ class Nemesis:
 
     async def _do(self, act: Act) -> None:
         worker = self._workers[act.who]
-        if act.what in {"fault", "store"}:
-            await (self._fault(act) if act.what == "fault" else self._disturb(act))
+        if act.what == "fault":
+            self._recorder.note("fault", how=act.how)
+            self._server.script(*SCRIPTS[act.how], lasting=TRAP)
+        elif act.what == "store":
+            await self._backend.disturb(act.how, act.seconds, self._recorder)
         elif not worker.is_running or worker.has_stopped():
             return
         elif act.what == "pause":
@@ -197,12 +200,3 @@ class Nemesis:
             await worker.ready()
         else:
             worker.resume()
-
-    async def _fault(self, act: Act) -> None:
-        self._recorder.note("fault", how=act.how)
-        self._server.script(*SCRIPTS[act.how])
-        await asyncio.sleep(TRAP)
-        self._server.faults.clear()
-
-    async def _disturb(self, act: Act) -> None:
-        await self._backend.disturb(act.how, act.seconds, self._recorder)

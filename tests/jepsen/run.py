@@ -12,7 +12,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -88,7 +88,7 @@ async def _run(seed: int, store: str, seconds: float, folder: Path) -> None:
     notes.note("terms", lease=LEASE, grace=grace, store=store, seed=seed)
     async with (
         STORES[store](folder) as backend,
-        serving(server_notes, lifetime=LIFETIME, grace=grace) as (server, api),
+        serving(server_notes, ACCOUNTS, lifetime=LIFETIME, grace=grace) as (server, api),
     ):
         config = folder / "config.toml"
         config.write_text(CONFIG.format(folder=folder, store=backend.url, issuer=server.issuer, api=api))
@@ -126,10 +126,10 @@ async def _settle(workers: Mapping[str, Process], folder: Path) -> None:
     await asyncio.sleep(1.5)
 
 
-async def _until_noted(what: str, workers: object, seconds: float) -> None:
+async def _until_noted(what: str, workers: Iterable[Process], seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        if all(f'"what": "{what}"' in worker.history.read_text() for worker in workers):  # type: ignore[attr-defined]
+        if all(f'"what": "{what}"' in worker.history.read_text() for worker in workers):
             return
         await asyncio.sleep(0.1)
 

@@ -9,25 +9,27 @@ from tests.jepsen.facts import Facts
 from tests.jepsen.history import Event
 
 BEFORE, AFTER = 10.0, 1.0  # seconds around the fault
-QUIET = {"request", "judged", "denied", "read", "late", "terms", "end", "rested", "settled", "proved"}
+ON_CHANGE = {"request", "denied", "read"}  # told only when they differ from those before
+QUIET = {"late", "terms", "end", "rested", "settled", "proved"}
 
 
 def summary(facts: Facts, excused: int) -> str:
     """What happened, in numbers: a run in which nothing happened shows nothing."""
-    counts = Counter(event.what for event in facts.history)
+    calm = facts.by["calm"][0].at if facts.by["calm"] else facts.end  # then all that runs is killed
+    counts = Counter(event.what for event in facts.history if event.at <= calm)
     answers = Counter(event["status"] for event in facts.by["request"])
     told = {
         "requests": counts["request"],
         "refused": answers["401"],
         "denied": counts["denied"],
-        "refreshes": sum(1 for event in facts.by["issued"] if event["exchanged"]),
-        "repeated": counts["repeated"],
-        "logins": sum(1 for event in facts.by["issued"] if not event["exchanged"]),
+        "refreshes": sum(token.generation > 1 for token in facts.refresh_tokens.values()),
+        "repeated": sum(event["outcome"] == "repeated" for event in facts.by["asked"]),
+        "logins": sum(token.generation == 1 for token in facts.refresh_tokens.values()),
         "pauses": counts["paused"],
         "kills": counts["killed"],
         "outages": counts["store-down"],
         "emptied": counts["flushed"],
-        "families lost": f"{counts['reused']} ({excused} excused)",
+        "families lost": f"{len(facts.reuses)} ({excused} excused)",
     }
     return ", ".join(f"{name} {value}" for name, value in told.items())
 
@@ -45,11 +47,11 @@ def story(facts: Facts, at: float, account: str | None) -> str:
 def _around(facts: Facts, at: float, account: str | None) -> Iterator[Event]:
     last: dict[tuple[str, str], object] = {}
     for event in facts.history:
-        if not at - BEFORE <= event.at <= at + AFTER or event.what in QUIET - {"request", "denied", "read"}:
+        if not at - BEFORE <= event.at <= at + AFTER or event.what in QUIET:
             continue
         if _owner(facts, event) not in {account, None}:
             continue
-        if event.what in {"request", "denied", "read"}:  # only where it changes
+        if event.what in ON_CHANGE:
             seen = event.get("token"), event.get("status"), event.get("reason"), event.get("refresh")
             if last.get((event.who, event.what)) == seen:
                 continue
@@ -59,10 +61,7 @@ def _around(facts: Facts, at: float, account: str | None) -> Iterator[Event]:
 
 def _owner(facts: Facts, event: Event) -> str | None:
     """Whose event it is; None: everybody's."""
-    for name in ("account", "refresh", "family", "exchanged"):
-        if (value := event.get(name)) is not None:
-            return str(value) if name == "account" else facts.account_of.get(str(value), "?")
-    return None
+    return event.get("account") or facts.account_of(event.get("refresh"))
 
 
 def _about(event: Event) -> str:

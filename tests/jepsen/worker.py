@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from proxy import tasks
 from proxy.clock import SystemClock
@@ -39,7 +40,6 @@ THINK = 0.1  # seconds between two requests of a caller
 PATIENCE = 3.0  # seconds for the API, and between two tries to open the store
 BEAT = 0.05  # seconds; a loop that is called much later has been starved
 LATE = 0.25  # seconds
-USER = "alice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Worker:
 
     async def _use(self, account: Account, served: Served, since: float) -> str:
         got, generation = now(), account.held.generation
-        headers = {"Authorization": served.authorization.decode(), "Process": self.name}
+        headers = {"Authorization": served.authorization.decode()}
         try:
             async with self.web.get(f"{self.api}/{account.key.account}", headers=headers) as answer:
                 status = str(answer.status)
@@ -98,9 +98,9 @@ class Worker:
         since, ended = now(), "done"
         try:
             begun = await self.logins.begin(Key(CREDENTIAL, name), browser="")
-            async with self.web.post(begun.url, data={"user": USER}, allow_redirects=False) as answer:
+            async with self.web.post(begun.url, data={"user": name}, allow_redirects=False) as answer:
                 callback = answer.headers["Location"]
-            await self.logins.finish(_query(callback), "")
+            await self.logins.finish(dict(URL(callback).query), "")
         except (LoginFailed, StoreError, aiohttp.ClientError, TimeoutError) as error:
             ended = type(error).__name__
         self.recorder.note("logged-in", since=since, account=name, ended=ended)
@@ -163,12 +163,6 @@ class Worker:
                 await self.prove()
             case {"do": "trap", "step": step, "signal": number}:
                 self.trap.set(step, signal.Signals(number))
-
-
-def _query(url: str) -> dict[str, str]:
-    from yarl import URL
-
-    return dict(URL(url).query)
 
 
 async def main(config_file: str, name: str, history: str, api: str, *accounts: str) -> None:
