@@ -47,7 +47,8 @@ class Held:
     state: str  # as in store.base.Record, or "absent"
     token: Token | None
     due_at: float | None
-    unsettled: bool = False  # a refresh was sent, and what came of it is not known
+    unsettled: bool = False  # a refresh was sent, and what came of it is not known ...
+    sender: str = ""  # ... by this process
 
 
 NOTHING: Final = Held(generation=0, state="absent", token=None, due_at=None)

@@ -5,7 +5,8 @@
 The intent is durable before anything is sent, and the new token is durable before anyone is served with
 it: whatever dies in between, the store holds the old refresh token or the new one. An intent found open
 means that an earlier refresh may or may not have reached the server; the old token is sent again at once,
-which servers answer within their grace (RFC 9700 section 4.14.2).
+which servers answer within their grace (RFC 9700 section 4.14.2) - or a second later, where its sender may
+live and have an answer to save.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
@@ -28,6 +30,10 @@ from proxy.store.base import Key, Store
 from proxy.tokens import lease, life, records
 from proxy.tokens.account import Held
 from proxy.tokens.lease import Lease, LeaseLost
+
+SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than an answer that waits to be saved
+SAVE_AGAIN_LAST: Final = 0.5  # seconds
+TIME_TO_SAVE: Final = 1.0  # seconds; two tries of who waits to save. With a lease still below a grace of 5 s
 
 _log = logging.getLogger("proxy.tokens")
 Attempted = Callable[[Credential, str, str, float], None]  # credential, outcome, error, seconds
@@ -80,6 +86,7 @@ class Flight:
         if form is None:
             return held
         if form["grant_type"] == "refresh_token":
+            await self._let_sender_save(held)
             await self._intend(held)
         try:
             token = await self._send(form, mine)
@@ -87,9 +94,9 @@ class Flight:
             if error.outcome != "login_required":
                 raise
             return await self._give_up(held, error)
-        heir = _heir(token, held.token)
+        heir = records.heir(token, held.token)
         due_at = records.due_at(self.credential, heir)
-        return await self._save(Held(held.generation + 1, "valid", heir, due_at), expected=held.generation)
+        return await self._save(Held(held.generation + 1, "valid", heir, due_at), held)
 
     def _form(self, held: Held) -> Form | None:
         """What to send; None where only a person can help."""
@@ -98,6 +105,16 @@ class Flight:
         if held.state != "valid" or held.token is None or held.token.refresh_token is None:
             return None
         return grants.refresh_token(held.token.refresh_token)
+
+    async def _let_sender_save(self, held: Held) -> None:
+        """Another process has sent this token, and may live and have the answer: the store was away, say,
+        and both of us see it again now. Raises GenerationConflict once it has saved, StoreError.
+        """
+        me = self.tower.process
+        if held.unsettled and held.sender != me and not lease.is_dead(held.sender, me):
+            await asyncio.sleep(TIME_TO_SAVE)
+            if (await self._read()).generation != held.generation:
+                raise GenerationConflict(f"{self.key}: its sender has saved the answer")
 
     async def _intend(self, held: Held) -> None:
         """From here on the refresh is in doubt, until something is saved. Raises StoreError."""
@@ -124,7 +141,7 @@ class Flight:
                 self.tower.attempted(self.credential, "success", "", time.perf_counter() - started)
                 return token
 
-    async def _save(self, held: Held, *, expected: int) -> Held:
+    async def _save(self, new: Held, old: Held) -> Held:
         """Make the new token the account's own, durably. Raises GenerationConflict, UnreadableRecord.
 
         While the store can't be written, this tries again and again: nothing may be served unsaved.
@@ -132,13 +149,25 @@ class Flight:
         failures = 0
         while True:
             try:
-                return await records.put(self.tower.store, self.key, held, expected=expected)
+                return await self._put(new, old)
             except (GenerationConflict, UnreadableRecord):
                 raise
             except StoreError as error:
                 failures += 1
-                _log.error("the new token of %s is not used until it can be saved: %s", self.key, error)
-                await asyncio.sleep(life.backoff(failures))
+                if failures == 1:
+                    _log.error("the new token of %s is not used until it can be saved: %s", self.key, error)
+                await asyncio.sleep(min(SAVE_AGAIN * failures, SAVE_AGAIN_LAST))
+
+    async def _put(self, new: Held, old: Held) -> Held:
+        """Put `new` in the place of `old`, or of what an emptied store was filled with meanwhile."""
+        expected = old.generation
+        while True:
+            try:
+                return await records.put(self.tower.store, self.key, new, expected=expected)
+            except GenerationConflict:
+                record = await self.tower.store.get(self.key)
+                new = replace(new, generation=records.above(record, new, old.token))
+                expected = record.generation if record else 0
 
     async def _give_up(self, held: Held, error: AuthorizationServerError) -> Held:
         """The refresh token is refused for good. Say so in the store.
@@ -163,22 +192,9 @@ class Flight:
     def _note(self, held: Held) -> bytes:
         sent = held.token.refresh_token if held.token else None
         note = {
+            "sender": self.tower.process,
             "generation": held.generation,
             "token": records.fingerprint(sent),
             "at": self.tower.clock.wall(),
         }
         return json.dumps(note).encode()
-
-
-def _heir(token: Token, old: Token | None) -> Token:
-    """An answer without a refresh token leaves the old one in force (RFC 6749 section 6)."""
-    if old is None:
-        return token
-    is_same = token.refresh_token in {None, old.refresh_token}
-    return replace(
-        token,
-        refresh_token=token.refresh_token or old.refresh_token,
-        refresh_expires_at=token.refresh_expires_at or (old.refresh_expires_at if is_same else None),
-        scope=token.scope or old.scope,
-        seed=old.seed,
-    )

@@ -83,14 +83,16 @@ async def _take(store: Store, name: str, owner: str, lease: Lease, clock: Clock)
 
 
 async def _renew(store: Store, name: str, owner: str, lease: Lease, clock: Clock) -> None:
+    pause = RENEW_EVERY
     while True:
-        await asyncio.sleep(RENEW_EVERY)
+        await asyncio.sleep(pause)
         asked_at = clock.boot()
         try:
             if await store.renew(name, owner, LIFETIME):
                 lease.taken(asked_at)
+            pause = RENEW_EVERY
         except StoreError:
-            continue  # the save will meet the same store and say so; until then keep trying
+            pause = ASK_AGAIN  # who waits for the lease asks as often; the save says what is wrong
 
 
 async def _release(store: Store, name: str, owner: str) -> None:

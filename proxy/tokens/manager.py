@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Final
 
@@ -39,7 +40,8 @@ class TokenManager:
         self._clock = clock
         self._metrics = metrics
         self._accounts = Accounts(config, store, clock)
-        tower = Tower(store, servers, clock, lease.this_process(clock.boot_id), self._attempted)
+        me = f"{lease.this_process(clock.boot_id)}/{secrets.token_hex(4)}"  # tests have several in a process
+        tower = Tower(store, servers, clock, me, self._attempted)
         self._refreshes = Refreshes(tower, self._accounts, clock)
         self._patience = config.limits.token_wait
         self._idle = config.limits.account_idle

@@ -24,13 +24,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from proxy.demo import faults
 from proxy.demo.authorization_server import AuthorizationServer
+from proxy.demo.faults import Fault
 from proxy.demo.serve import running
 from proxy.errors import LoginRequired, Misconfigured, StoreError, TokenError
 from proxy.store.base import Key, Record, Store
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
-from proxy.tokens import codec, lease, life, refresher
-from proxy.tokens.account import Served
+from proxy.tokens import codec, flight, lease, life, refresher
+from proxy.tokens.account import Account, Served
 from tests.fakes.clock import FakeClock
 from tests.tokens.conftest import CLIENTS, HOUR, SEAL, Side, process, write_config
 
@@ -60,8 +61,9 @@ class MortalStore:
     A dead process does nothing more, and never learns what came of its last call.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, saved: set[str]) -> None:
         self._store = store
+        self._saved = saved  # every access token that any process has put
         self.full = False
         self.calls_to_live: int | None = None
         self.acts_before_it_dies = False
@@ -78,27 +80,37 @@ class MortalStore:
                 self.calls_to_live -= 1
                 if self.calls_to_live < 0:
                     if self.acts_before_it_dies:
-                        await getattr(self._store, name)(*args, **kwargs)
+                        await self._do(name, *args, **kwargs)
                     self.dead.set()
                     await asyncio.Event().wait()
             if self.full and name in {"put", "intend", "postpone", "touch"}:
                 raise StoreError("the disk is full")
-            return await getattr(self._store, name)(*args, **kwargs)
+            return await self._do(name, *args, **kwargs)
 
         return call
+
+    async def _do(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        done = await getattr(self._store, name)(*args, **kwargs)
+        if name == "put" and (token := codec.decode(args[0].body).access_token) is not None:
+            self._saved.add(token.reveal())
+        return done
 
 
 class Tokens(RuleBasedStateMachine):
     @initialize(grace=st.sampled_from([0, 5, 30]))
     def begin(self, grace: int) -> None:
         self.patch = pytest.MonkeyPatch()
+        self.sides: list[Side] = []
         self.patch.setattr(life, "BACKOFF_FIRST", 0.001)
         self.patch.setattr(lease, "ASK_AGAIN", 0.001)
+        self.patch.setattr(flight, "SAVE_AGAIN", 0.001)
+        self.patch.setattr(flight, "TIME_TO_SAVE", 0.005)
         logging.disable(logging.CRITICAL)
         self.runner = asyncio.Runner()
         self.grace = grace
         self.clock, self.server_clock = FakeClock(), FakeClock()
         self.generations: dict[str, int] = {}
+        self.saved: set[str] = set()
         self.logged_in: set[str] = set()
         self.doubt: dict[str, float] = {}  # since when the server has given more than was saved
         self.ended_families = 0  # by us
@@ -116,12 +128,11 @@ class Tokens(RuleBasedStateMachine):
         self.config = write_config(self.folder, self.server.issuer)
         self.store = SealedStore(MemoryStore(self.clock), SEAL)
         self.lives: list[AsyncExitStack] = [AsyncExitStack(), AsyncExitStack()]
-        self.sides: list[Side] = []
         for who in range(2):
             self.sides.append(await self._start(who))
 
     async def _start(self, who: int) -> Side:
-        store = MortalStore(self.store)
+        store = MortalStore(self.store, self.saved)
         side = await self.lives[who].enter_async_context(process(self.config, self.clock, self.server, store))
         await side.tokens.start()
         await self._settle(side)
@@ -132,10 +143,21 @@ class Tokens(RuleBasedStateMachine):
         with contextlib.suppress(StoreError):
             await refresher._look(side.tokens, side.store, self.clock.wall())
         for account in side.tokens.accounts():
-            if not side.store.full:  # else it is saved later
-                await side.landed(account)
+            await self._landed(side, account)
+
+    async def _landed(self, side: Side, account: Account) -> None:
+        """Wait for the account's refresh; not for one that waits for a disk, or for whose does."""
+        if account.flight is not None:
+            await asyncio.wait((account.flight,), timeout=self.patience)
+
+    @property
+    def patience(self) -> float:
+        """A refresh may wait long to be saved, and another process for that one."""
+        return 0.02 if any(side.store.full for side in self.sides) else 15.0
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        for side in self.sides:
+            side.tokens._patience = self.patience
         return self.runner.run(asyncio.wait_for(work, 20))
 
     def teardown(self) -> None:
@@ -187,7 +209,7 @@ class Tokens(RuleBasedStateMachine):
         )
         for outcome in asked:
             self._is_right(side, name, outcome)
-        await side.landed(account) if not side.store.full else None
+        await self._landed(side, account)
 
     @rule(who=WHO, name=NAME)
     def rejected_by_the_upstream(self, who: int, name: str) -> None:
@@ -252,6 +274,23 @@ class Tokens(RuleBasedStateMachine):
         if not full:
             self.run(self._settle(self.sides[who]))
 
+    @rule(who=WHO, name=NAME)
+    def the_disk_fills_up_while_the_server_answers(self, who: int, name: str) -> None:
+        async def refresh(side: Side) -> None:
+            async def fill() -> None:
+                side.store.full = True
+
+            self.server.faults.clear()
+            self.server.script(Fault(wait_after=fill))
+            side.tokens._patience = 0.02
+            with contextlib.suppress(TokenError):
+                await side.tokens.refresh_now(side.account(name))
+            if (served := side.tokens.ready(side.account(name))) is not None:
+                self._is_right(side, name, served)
+
+        if not self.sides[who].store.full:
+            self.run(refresh(self.sides[who]))
+
     @rule(who=WHO, name=NAME, calls=st.integers(0, OPERATIONS), acts=st.booleans())
     def a_process_dies_in_a_refresh(self, who: int, name: str, calls: int, acts: bool) -> None:
         self.run(self._die(who, name, calls, acts))
@@ -283,6 +322,7 @@ class Tokens(RuleBasedStateMachine):
     def _is_right(self, side: Side, name: str, outcome: object) -> None:
         if isinstance(outcome, Served):
             token = outcome.authorization.decode().removeprefix("Bearer ")
+            assert token in self.saved, "a token is served that is not saved"
             found = self.server._ledger.find(token)
             assert found is not None
             assert found.family.revoked or self.server.active(token), "a token is served that has expired"
