@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ import pytest
 from proxy.clock import Clock
 from proxy.store.base import Key, Record, Store
 from proxy.store.memory import MemoryStore
+from proxy.store.redis import RedisStore
+from proxy.store.redis_link import META
 from proxy.store.seal import SealedStore
 from proxy.store.sqlite import SQLiteStore
+from tests.servers.redis import Redis, redis_of_worker, redis_server  # noqa: F401 (fixtures)
 
 SECRET = bytes(range(32))
 
@@ -80,9 +84,31 @@ async def sqlite_pair(request: pytest.FixtureRequest, clock: HandClock) -> Async
     await other.close()
 
 
+@asynccontextmanager
+async def redis_pair(request: pytest.FixtureRequest, clock: HandClock) -> AsyncIterator[Pair]:
+    server = request.getfixturevalue("redis_server")
+    store, other = [await RedisStore.open(server.url) for _ in range(2)]
+    await age(server, 60)  # it is no longer as new as one that was just emptied
+    yield Pair(store, other, partial(age, server))
+    await store.close()
+    await other.close()
+
+
+async def age(server: Redis, seconds: float) -> None:
+    """As if all that the server has stored were older by so much."""
+    server.ask("HINCRBY", META, "lost", -round(1000 * seconds))
+    leases = server.ask("HGETALL", "{token-proxy}:leases")
+    for name, lease in leases.items():
+        ends, rest = lease.split(b" ", 1)
+        server.ask("HSET", "{token-proxy}:leases", name, b"%d %s" % (int(ends) - 1000 * seconds, rest))
+    for key in server.ask("KEYS", "{token-proxy}:stash:*"):
+        server.ask("PEXPIREAT", key, server.ask("PEXPIRETIME", key) - round(1000 * seconds))
+
+
 KINDS: dict[str, Callable[[pytest.FixtureRequest, HandClock], AbstractAsyncContextManager[Pair]]] = {
     "memory": memory_pair,
     "sqlite": sqlite_pair,
+    "redis": redis_pair,
 }
 
 
