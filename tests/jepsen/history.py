@@ -4,7 +4,7 @@ Each process writes a file of its own, a line with one write, so that SIGKILL ta
 
     by a worker     started late | leased renewed released read intended | sending answered abandoned
                     saving, then saved, conflict or unsaved | request denied
-                    logged-in logging-out logged-out | rested settled end proof proved
+                    logged-in logging-out logged-out | end proof
     by "server"     token asked revoked: its journal, told at the end of the run
     by "nemesis"    terms | paused resumed killed | fault store-down store-up flushed | calm stored
 

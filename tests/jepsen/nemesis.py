@@ -10,11 +10,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from proxy.demo import faults
 from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.faults import Fault
+from tests.jepsen.backends import Backend
 from tests.jepsen.history import Recorder
 from tests.jepsen.schedule import TRAP, Act
 
@@ -27,16 +28,6 @@ SCRIPTS: dict[str, Sequence[Fault]] = {
     "slow-after-commit": [Fault(name="slow-after-commit", wait_after=1.5)],  # longer than anyone waits
     "outage": [faults.NAMED["outage"]] * 3,
 }
-
-
-class Backend(Protocol):
-    """A store that things can be done to."""
-
-    url: str
-
-    async def disturb(self, how: str, seconds: float, recorder: Recorder) -> None: ...
-
-    async def mend(self) -> None: ...
 
 
 class Process:
@@ -80,13 +71,17 @@ class Process:
         self._paused = False
 
     async def ready(self) -> None:
+        await self.says("ready", READY)
+        self._serves = True
+
+    async def says(self, word: str, seconds: float) -> None:
+        """Wait for it. Raises TimeoutError."""
         assert self._process is not None
         assert self._process.stdout is not None
-        async with asyncio.timeout(READY):
+        async with asyncio.timeout(seconds):
             said = await self._process.stdout.readline()
-        if said != b"ready\n":
-            raise RuntimeError(f"{self.name} did not start: {self._folder / self.name}.log")
-        self._serves = True
+        if said.decode() != f"{word}\n":
+            raise RuntimeError(f"{self.name} has ended: {self._folder / self.name}.log")
 
     def order(self, **order: Any) -> None:
         if self._process is not None and self._process.stdin is not None and self._process.returncode is None:
@@ -105,6 +100,14 @@ class Process:
             self._process.send_signal(signal.SIGCONT)
             self._recorder.note("resumed", process=self.name)
         self._paused = False
+
+    async def retire(self) -> None:
+        """Have it finish what it is at. Raises TimeoutError."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        async with asyncio.timeout(READY):
+            await self._process.wait()
 
     async def kill(self) -> None:
         if self._process is None:
@@ -154,7 +157,6 @@ class Nemesis:
     async def end(self) -> None:
         """Everything is well again."""
         self._server.faults.clear()
-        await self._backend.mend()
         for worker in self._workers.values():
             worker.order(do="trap", step=None, signal=signal.SIGSTOP)
             worker.resume()

@@ -8,21 +8,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from proxy.clock import SystemClock
 from proxy.secret import Secret
 from proxy.store.base import Key
 from proxy.store.open import open_store
 from tests.jepsen import checker
-from tests.jepsen.history import Event, Recorder, read
-from tests.jepsen.nemesis import Backend, Nemesis, Process
+from tests.jepsen.backends import STORES, Backend
+from tests.jepsen.history import Recorder, read
+from tests.jepsen.nemesis import Nemesis, Process
 from tests.jepsen.recording import of_record
 from tests.jepsen.schedule import LEASE, kind_of, plan
 from tests.jepsen.server import serving
@@ -55,83 +57,62 @@ authorization_server_total = 1.0
 """
 
 
-class SQLite:
-    url = "sqlite:tokens.db"
-
-    async def disturb(self, how: str, seconds: float, recorder: Recorder) -> None:
-        raise NotImplementedError(how)
-
-    async def mend(self) -> None:
-        return
-
-
-@asynccontextmanager
-async def sqlite(_folder: Path) -> AsyncIterator[Backend]:
-    yield SQLite()
-
-
-STORES: Mapping[str, Callable[[Path], contextlib.AbstractAsyncContextManager[Backend]]] = {"sqlite": sqlite}
-
-
-def run(seed: int, store: str, seconds: float, folder: Path) -> list[Event]:
-    """A run's history."""
-    asyncio.run(_run(seed, store, seconds, folder))
-    return read(sorted(folder.glob("*.history")))
-
-
-async def _run(seed: int, store: str, seconds: float, folder: Path) -> None:
+def run(seed: int, store: str, seconds: float, folder: Path) -> checker.Report:
+    """One run, with its configuration, histories and logs in `folder`."""
     (folder / "key").write_text(SEAL)
     (folder / "secret").write_text("s3cret")
-    server_notes = Recorder(folder / "server.history", "server")
-    notes = Recorder(folder / "nemesis.history", "nemesis")
-    grace = kind_of(seed).grace
+    with STORES[store]() as backend:
+        asyncio.run(_run(seed, store, seconds, folder, backend))
+    return checker.check(read(sorted(folder.glob("*.history"))))
+
+
+async def _run(seed: int, store: str, seconds: float, folder: Path, backend: Backend) -> None:
+    notes, grace = Recorder(folder / "nemesis.history", "nemesis"), kind_of(seed).grace
     notes.note("terms", lease=LEASE, grace=grace, store=store, seed=seed)
-    async with (
-        STORES[store](folder) as backend,
-        serving(server_notes, ACCOUNTS, lifetime=LIFETIME, grace=grace) as (server, api),
-    ):
+    server_notes = Recorder(folder / "server.history", "server")
+    async with serving(server_notes, ACCOUNTS, lifetime=LIFETIME, grace=grace) as (server, api):
         config = folder / "config.toml"
         config.write_text(CONFIG.format(folder=folder, store=backend.url, issuer=server.issuer, api=api))
         workers = {place: Process(place, (str(config), api), folder, notes) for place in WORKERS}
         try:
-            for worker in workers.values():
-                await worker.start(*ACCOUNTS)
-            for worker in workers.values():
-                await worker.ready()
-            for number, account in enumerate(ACCOUNTS):
-                workers[WORKERS[number % len(WORKERS)]].order(do="login", account=account)
-            await asyncio.sleep(1.0)
+            await _begin(list(workers.values()))
             nemesis = Nemesis(workers, ACCOUNTS, server, backend, notes)
             await nemesis.carry_out(plan(seed, seconds, store, WORKERS, ACCOUNTS))
             await nemesis.end()
-            await _settle(workers, folder)
+            with contextlib.suppress(TimeoutError):  # the checker says that it did not come to its end
+                await _settle(list(workers.values()))
             await _note_stored(backend.url, folder, notes)
         finally:
             for worker in workers.values():
                 await worker.kill()
 
 
-async def _settle(workers: Mapping[str, Process], folder: Path) -> None:
-    for worker in workers.values():
-        worker.order(do="rest")
-    await _until_noted("rested", workers.values(), 30)
-    for worker in workers.values():
-        worker.order(do="settle", seconds=SETTLE)
-    await _until_noted("settled", workers.values(), SETTLE + 15)
-    first = next(iter(workers.values()))
-    first.order(do="prove")
-    await _until_noted("proved", [first], 30)
-    for worker in workers.values():
-        worker.order(do="settle", seconds=10.0)
-    await asyncio.sleep(1.5)
+async def _begin(workers: Sequence[Process]) -> None:
+    for worker in workers:
+        await worker.start(*ACCOUNTS)
+    for worker in workers:
+        await worker.ready()
+    for account, worker in zip(ACCOUNTS, itertools.cycle(workers), strict=False):
+        worker.order(do="login", account=account)
+    await asyncio.sleep(1.0)
 
 
-async def _until_noted(what: str, workers: Iterable[Process], seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if all(f'"what": "{what}"' in worker.history.read_text() for worker in workers):
-            return
-        await asyncio.sleep(0.1)
+async def _settle(workers: Sequence[Process]) -> None:
+    await _all(workers, "rested", 30, do="rest")
+    await asyncio.sleep(checker.SEEN_WITHIN)
+    await _all(workers, "settled", SETTLE + 15, do="settle", seconds=SETTLE)
+    await _all(workers[:1], "proved", 30, do="prove")
+    await asyncio.sleep(checker.SEEN_WITHIN)
+    await _all(workers, "settled", 15, do="settle", seconds=10)
+    for worker in workers:
+        await worker.retire()
+
+
+async def _all(workers: Sequence[Process], answer: str, patience: float, **order: Any) -> None:
+    for worker in workers:
+        worker.order(**order)
+    for worker in workers:
+        await worker.says(answer, patience)
 
 
 async def _note_stored(url: str, folder: Path, notes: Recorder) -> None:
@@ -161,14 +142,10 @@ def main() -> int:
 
 def _one(seed: int, store: str, seconds: float, keep: Path | None) -> bool:
     print(f"SEED={seed} STORE={store}", flush=True)
-    with contextlib.ExitStack() as stack:
-        if keep is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jepsen-")))
-        else:
-            folder = keep.absolute() / f"{store}-{seed}"
-            folder.mkdir(parents=True)
-        history = run(seed, store, seconds, folder)
-    report = checker.check(history)
+    with tempfile.TemporaryDirectory(prefix="jepsen-") as new:
+        folder = keep.absolute() / f"{store}-{seed}" if keep else Path(new)
+        folder.mkdir(parents=True, exist_ok=keep is None)
+        report = run(seed, store, seconds, folder)
     print(report.text, flush=True)
     return not report.faults
 

@@ -10,7 +10,7 @@ from tests.jepsen.history import Event
 
 BEFORE, AFTER = 10.0, 1.0  # seconds around the fault
 ON_CHANGE = {"request", "denied", "read"}  # told only when they differ from those before
-QUIET = {"late", "terms", "end", "rested", "settled", "proved"}
+QUIET = {"late", "terms", "end"}
 
 
 def summary(facts: Facts, excused: int) -> str:

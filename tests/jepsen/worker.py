@@ -1,7 +1,8 @@
 """One process of the run: `python -m tests.jepsen.worker CONFIG NAME HISTORY API ACCOUNT…`.
 
 The token side of a server, whole, as state.py puts it together, but with every step noted. Its callers take a
-token for each account again and again and use it at once. Orders come on stdin, a JSON object a line.
+token for each account again and again and use it at once. Orders come on stdin, a JSON object a
+line; at its end the process stops in good order, as `token-proxy run` does.
 """
 
 from __future__ import annotations
@@ -114,10 +115,13 @@ class Worker:
             ended = type(error).__name__
         self.recorder.note("logged-out", since=since, account=name, ended=ended)
 
+    def say(self, word: str) -> None:
+        print(word, flush=True)
+
     async def settle(self, seconds: float) -> None:
         """Ask for each account until it is served, or only a person can help."""
         await asyncio.gather(*(self._settle(name, now() + seconds) for name in self.accounts))
-        self.recorder.note("settled")
+        self.say("settled")
 
     async def _settle(self, name: str, until: float) -> None:
         while (ended := await self.request(self.account(name))) not in {"200", "LoginRequired"}:
@@ -135,7 +139,7 @@ class Worker:
             except TokenError as error:
                 ended = type(error).__name__
             self.recorder.note("proof", account=name, ended=ended)
-        self.recorder.note("proved")
+        self.say("proved")
 
     async def beat(self) -> None:
         """Note when this process got no turn for a while: not its fault, and no pause of the nemesis."""
@@ -156,7 +160,7 @@ class Worker:
             case {"do": "rest"}:
                 others = [task for task in self.orders if task is not asyncio.current_task()]
                 await asyncio.gather(*others)
-                self.recorder.note("rested")
+                self.say("rested")
             case {"do": "settle", "seconds": seconds}:
                 await self.settle(seconds)
             case {"do": "prove"}:
@@ -184,12 +188,12 @@ async def main(config_file: str, name: str, history: str, api: str, *accounts: s
             name, recorder, trap, tokens, Logins(config, noted, servers, tokens), web, api, accounts
         )
         await _start(tokens)
+        stack.push_async_callback(tokens.close, config.limits.authorization_server_total)
         recorder.note("started")
-        tasks.spawn(worker.beat(), "beat")
-        tasks.spawn(keep_fresh(tokens, noted, clock), "refresher")
-        for account in accounts:
-            tasks.spawn(worker.call_again_and_again(account), f"call {account}")
-        print("ready", flush=True)
+        work = [worker.beat(), keep_fresh(tokens, noted, clock)]
+        work += [worker.call_again_and_again(account) for account in accounts]
+        stack.push_async_callback(tasks.cancel, *(tasks.spawn(one, name) for one in work))
+        worker.say("ready")
         await _obey_all(worker)
 
 
