@@ -29,6 +29,8 @@ class Backend:
         self._one_at_a_time = asyncio.Lock()
 
     async def disturb(self, how: str, seconds: float, recorder: Recorder) -> None:
+        if self._one_at_a_time.locked():
+            return  # bringing it back took longer than was planned
         async with self._one_at_a_time:
             if how == "flush":
                 await self._flush(recorder)

@@ -285,6 +285,35 @@ def calls_are_bounded(facts: Facts) -> Iterator[Fault]:
                 yield Fault(sentence, event.at, account)
 
 
+def nobody_sends_while_another_does(facts: Facts) -> Iterator[Fault]:
+    """Unless who had the lease could not keep it: it was stopped, or the store was away."""
+    for second in facts.by["sending"]:
+        refresh = second["refresh"]
+        for first in facts.by["sending"] if refresh else ():
+            if first["refresh"] != refresh or first.who == second.who or first.at > second.at:
+                continue
+            if second.at < _waits_until(facts, first) and _could_renew(facts, first.who, second.at):
+                sentence = f"{second.who} sent {refresh} while {first.who} was waiting for its answer"
+                yield Fault(sentence, second.at, facts.account_of(refresh))
+
+
+def _waits_until(facts: Facts, sending: Event) -> float:
+    """Until the answer is saved, or was none, or who waits is dead."""
+    none = (
+        event.at
+        for event in facts.by["answered"]
+        if event.who == sending.who and event["refresh"] == sending["refresh"] and event.at > sending.at
+        if event["outcome"] != "success"
+    )
+    _, killed = facts.lives(sending.who)
+    return min([*none, _saved_or_given_up(facts, sending), killed])
+
+
+def _could_renew(facts: Facts, process: str, until: float) -> bool:
+    start = until - facts.terms["lease"]
+    return facts.undisturbed(process, start, until) > RENEWED
+
+
 def who_must_log_in_is_not_tried_again(facts: Facts) -> Iterator[Fault]:
     for account in facts.accounts:
         for put in facts.saved[account]:
@@ -309,6 +338,7 @@ RULES: Sequence[Callable[[Facts], Iterator[Fault]]] = (
     everything_settles,
     nothing_is_gone,
     calls_are_bounded,
+    nobody_sends_while_another_does,
     who_must_log_in_is_not_tried_again,
 )
 

@@ -42,6 +42,7 @@ class Process:
         self._process: asyncio.subprocess.Process | None = None
         self._paused = False
         self._serves = False
+        self._reviving = asyncio.Lock()
 
     @property
     def name(self) -> str:
@@ -58,10 +59,10 @@ class Process:
     async def start(self, *accounts: str) -> None:
         self._lives += 1
         self._serves = False
-        config, api = self._command
+        *first, api = self._command
         with (self._folder / f"{self.name}.log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.jepsen.worker", config, self.name, str(self.history)),
+                *(sys.executable, "-m", "tests.jepsen.worker", *first, self.name, str(self.history)),
                 *(api, *accounts),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -73,6 +74,13 @@ class Process:
     async def ready(self) -> None:
         await self.says("ready", READY)
         self._serves = True
+
+    async def revive(self, *accounts: str) -> None:
+        """Another takes its place if it has ended."""
+        async with self._reviving:
+            if self.has_ended:
+                await self.start(*accounts)
+                await self.ready()
 
     async def says(self, word: str, seconds: float) -> None:
         """Wait for it. Raises TimeoutError."""
@@ -145,6 +153,9 @@ class Nemesis:
         self._server = server
         self._backend = backend
         self._recorder = recorder
+        self._killing = (
+            asyncio.Lock()
+        )  # somebody must live on: to ask within the grace, to fill an emptied store
 
     async def carry_out(self, acts: Sequence[Act]) -> None:
         """Each at its time, whatever those before it are still at."""
@@ -161,9 +172,7 @@ class Nemesis:
             worker.order(do="trap", step=None, signal=signal.SIGSTOP)
             worker.resume()
         for worker in self._workers.values():
-            if worker.has_ended:
-                await worker.start(*self._accounts)
-                await worker.ready()
+            await worker.revive(*self._accounts)
         self._recorder.note("calm")
 
     async def _do(self, act: Act) -> None:
@@ -179,26 +188,30 @@ class Nemesis:
             worker.stop()
             await asyncio.sleep(act.seconds)
             worker.resume()
-        elif act.what in {"kill", "trap-kill", "trap"}:
-            await self._trap_or_kill(worker, act)
+        elif act.what == "trap":
+            await self._trap(worker, act, signal.SIGSTOP)
+            await asyncio.sleep(act.seconds)
+            worker.resume()
+        elif act.what in {"kill", "trap-kill"}:
+            await self._kill(worker, act)
         else:
             worker.order(do=act.what, account=act.account)
 
-    async def _trap_or_kill(self, worker: Process, act: Act) -> None:
-        if act.what == "kill":
-            await worker.kill()
-        else:
-            number = signal.SIGKILL if act.what == "trap-kill" else signal.SIGSTOP
-            worker.order(do="trap", step=act.how, signal=number)
-            for _ in range(round(TRAP / POLL)):
-                await asyncio.sleep(POLL)
-                if worker.has_ended or worker.has_stopped():
-                    break
+    async def _kill(self, worker: Process, act: Act) -> None:
+        if self._killing.locked():
+            return
+        async with self._killing:
+            if act.what == "kill":
+                await worker.kill()
             else:
-                worker.order(do="trap", step=None, signal=number)
-        await asyncio.sleep(act.seconds)
-        if worker.has_ended:
-            await worker.start(*self._accounts)
-            await worker.ready()
-        else:
-            worker.resume()
+                await self._trap(worker, act, signal.SIGKILL)
+            await asyncio.sleep(act.seconds)
+            await worker.revive(*self._accounts)
+
+    async def _trap(self, worker: Process, act: Act, number: signal.Signals) -> None:
+        worker.order(do="trap", step=act.how, signal=number)
+        for _ in range(round(TRAP / POLL)):
+            await asyncio.sleep(POLL)
+            if worker.has_ended or worker.has_stopped():
+                return
+        worker.order(do="trap", step=None, signal=number)

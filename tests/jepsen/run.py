@@ -13,7 +13,8 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ from tests.jepsen.backends import STORES, Backend
 from tests.jepsen.history import Recorder, read
 from tests.jepsen.nemesis import Nemesis, Process
 from tests.jepsen.recording import of_record
-from tests.jepsen.schedule import LEASE, kind_of, plan
+from tests.jepsen.sabotage import WAYS
+from tests.jepsen.schedule import LEASE, Act, Kind, kind_of, plan
 from tests.jepsen.server import serving
 
 WORKERS = ("a", "b", "c")
 ACCOUNTS = ("ann", "bob", "cat", "dan")
-LIFETIME = 3  # seconds of an access token: refreshed every two
 SETTLE = 75.0  # seconds; twice the longest pause after failures (life.BACKOFF_LAST)
 SEAL = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 CONFIG = """
@@ -57,34 +58,53 @@ authorization_server_total = 1.0
 """
 
 
-def run(seed: int, store: str, seconds: float, folder: Path) -> checker.Report:
-    """One run, with its configuration, histories and logs in `folder`."""
-    (folder / "key").write_text(SEAL)
-    (folder / "secret").write_text("s3cret")
-    with STORES[store]() as backend:
-        asyncio.run(_run(seed, store, seconds, folder, backend))
-    return checker.check(read(sorted(folder.glob("*.history"))))
+@dataclass(frozen=True, slots=True)
+class Run:
+    store: str
+    kind: Kind
+    acts: Sequence[Act]
+    folder: Path  # for configuration, histories and logs
+    sabotage: str = ""  # one of sabotage.WAYS
+    settles: bool = True  # or is the end not waited for?
 
 
-async def _run(seed: int, store: str, seconds: float, folder: Path, backend: Backend) -> None:
-    notes, grace = Recorder(folder / "nemesis.history", "nemesis"), kind_of(seed).grace
-    notes.note("terms", lease=LEASE, grace=grace, store=store, seed=seed)
-    server_notes = Recorder(folder / "server.history", "server")
-    async with serving(server_notes, ACCOUNTS, lifetime=LIFETIME, grace=grace) as (server, api):
-        config = folder / "config.toml"
-        config.write_text(CONFIG.format(folder=folder, store=backend.url, issuer=server.issuer, api=api))
-        workers = {place: Process(place, (str(config), api), folder, notes) for place in WORKERS}
+def of_seed(seed: int, store: str, seconds: float, folder: Path, sabotage: str = "") -> Run:
+    """`seconds` are the nemesis's."""
+    return Run(store, kind_of(seed), plan(seed, seconds, store, WORKERS, ACCOUNTS), folder, sabotage)
+
+
+def run(one: Run) -> checker.Report:
+    (one.folder / "key").write_text(SEAL)
+    (one.folder / "secret").write_text("s3cret")
+    with STORES[one.store]() as backend:
+        asyncio.run(_run(one, backend))
+    return checker.check(read(sorted(one.folder.glob("*.history"))))
+
+
+async def _run(one: Run, backend: Backend) -> None:
+    notes, kind = Recorder(one.folder / "nemesis.history", "nemesis"), one.kind
+    notes.note("terms", lease=LEASE, grace=kind.grace)
+    server_notes = Recorder(one.folder / "server.history", "server")
+    async with serving(server_notes, ACCOUNTS, lifetime=kind.lifetime, grace=kind.grace) as (server, api):
+        command = one.sabotage, _config(one.folder, backend.url, server.issuer, api), api
+        workers = {place: Process(place, command, one.folder, notes) for place in WORKERS}
         try:
             await _begin(list(workers.values()))
             nemesis = Nemesis(workers, ACCOUNTS, server, backend, notes)
-            await nemesis.carry_out(plan(seed, seconds, store, WORKERS, ACCOUNTS))
+            await nemesis.carry_out(one.acts)
             await nemesis.end()
             with contextlib.suppress(TimeoutError):  # the checker says that it did not come to its end
-                await _settle(list(workers.values()))
-            await _note_stored(backend.url, folder, notes)
+                await _settle(list(workers.values())) if one.settles else await _rest()
+            await _note_stored(backend.url, one.folder, notes)
         finally:
             for worker in workers.values():
                 await worker.kill()
+
+
+def _config(folder: Path, store: str, issuer: str, api: str) -> str:
+    path = folder / "config.toml"
+    path.write_text(CONFIG.format(folder=folder, store=store, issuer=issuer, api=api))
+    return str(path)
 
 
 async def _begin(workers: Sequence[Process]) -> None:
@@ -99,13 +119,18 @@ async def _begin(workers: Sequence[Process]) -> None:
 
 async def _settle(workers: Sequence[Process]) -> None:
     await _all(workers, "rested", 30, do="rest")
-    await asyncio.sleep(checker.SEEN_WITHIN)
+    await _rest()
     await _all(workers, "settled", SETTLE + 15, do="settle", seconds=SETTLE)
-    await _all(workers[:1], "proved", 30, do="prove")
-    await asyncio.sleep(checker.SEEN_WITHIN)
+    await _all(workers[:1], "proved", 45, do="prove", seconds=10)
+    await _rest()
     await _all(workers, "settled", 15, do="settle", seconds=10)
     for worker in workers:
         await worker.retire()
+
+
+async def _rest() -> None:
+    """Until everybody has seen everything."""
+    await asyncio.sleep(checker.SEEN_WITHIN)
 
 
 async def _all(workers: Sequence[Process], answer: str, patience: float, **order: Any) -> None:
@@ -129,25 +154,30 @@ def main() -> int:
     parser.add_argument("--each", type=float, default=12.0, help="seconds that the nemesis has in a run")
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--keep", type=Path, help="a folder for histories and logs")
+    parser.add_argument("--sabotage", choices=WAYS, default="", help="break the product first")
     options = parser.parse_args()
     stores = list(STORES) if options.store == "all" else [options.store]
     until, bad = time.monotonic() + options.seconds, 0
     while True:
         seed = random.randrange(10**6) if options.seed is None else options.seed
         for store in stores:
-            bad += not _one(seed, store, options.each, options.keep)
+            with _folder(options.keep, f"{store}-{seed}") as folder:
+                print(f"SEED={seed} STORE={store}", flush=True)
+                report = run(of_seed(seed, store, options.each, folder, options.sabotage))
+                print(report.text, flush=True)
+                bad += bool(report.faults)
         if options.seed is not None or time.monotonic() > until:
             return min(bad, 1)
 
 
-def _one(seed: int, store: str, seconds: float, keep: Path | None) -> bool:
-    print(f"SEED={seed} STORE={store}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="jepsen-") as new:
-        folder = keep.absolute() / f"{store}-{seed}" if keep else Path(new)
-        folder.mkdir(parents=True, exist_ok=keep is None)
-        report = run(seed, store, seconds, folder)
-    print(report.text, flush=True)
-    return not report.faults
+@contextlib.contextmanager
+def _folder(keep: Path | None, name: str) -> Iterator[Path]:
+    if keep:
+        (keep.absolute() / name).mkdir(parents=True)
+        yield keep.absolute() / name
+    else:
+        with tempfile.TemporaryDirectory(prefix="jepsen-") as folder:
+            yield Path(folder)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.jepsen.recording import STEPS
 
 LEASE: Final = 3.0  # seconds, as in DESIGN 2.4
 SHORT: Final = (0.1, 0.7)  # seconds of a pause: too short for a request to time out
-LONG: Final = (LEASE + 0.2, 2 * LEASE + 0.5)  # seconds of a pause past the lease
+LONG: Final = (LEASE + 0.2, 3 * LEASE)  # seconds of a pause past the lease
 OUTAGE: Final = (0.3, 3.5)  # seconds without the store
 PACE: Final = 0.3  # seconds between two acts, on average
 TRAP: Final = 2.5  # seconds that a trap, or a fault of the authorization server, waits for its prey
@@ -39,12 +39,13 @@ class Kind:
     weights: Mapping[str, int]
     faults: Sequence[str] = ()
     flush: bool = False
+    lifetime: int = 3  # seconds of an access token: refreshed every two
 
 
 KINDS: Final = (
     Kind(3.0, {"pause": 5, "trap": 9, "store": 2, "fault": 2, **PEOPLE}, HARMLESS),
     Kind(3.0, {"store": 16, "fault": 4, **PEOPLE}, HARMLESS, flush=True),
-    Kind(6.0, {"kill": 3, "trap-kill": 9, **PEOPLE}),
+    Kind(6.0, {"kill": 3, "trap-kill": 9, "refresh": 20, **PEOPLE}, lifetime=60),  # nothing is due by itself
     Kind(6.0, {"fault": 20, **PEOPLE}, LOSSY),
     Kind(
         30.0,
@@ -61,8 +62,8 @@ class Act:
     what: str
     who: str  # a worker
     account: str
-    how: str  # a step, a fault or what to do to the store
-    seconds: float  # that a pause or an outage lasts
+    how: str = "-"  # a step, a fault or what to do to the store
+    seconds: float = SHORT[0]  # that a pause or an outage lasts
 
 
 def kind_of(seed: int) -> Kind:

@@ -91,6 +91,16 @@ def test_a_put_that_never_came_back_may_have_been_saved():
     assert tale.breaks() == set()
 
 
+def test_who_succeeds_a_dead_holder_sends_at_once():
+    tale = Tale()
+    tale.logs_in(1, "a", "1.1")
+    tale.sends(5, "a", "1.1")
+    tale.kills(5.1, "a")
+    tale.refreshes(5.3, "b", "1.1", "1.2", 2)
+    tale.ends(8, "1.2")
+    assert tale.breaks() == set()
+
+
 def test_a_lost_family_serves_its_access_token_to_its_end():
     tale = Tale(grace=0, life=20)
     tale.logs_in(1, "a", "1.1")
@@ -305,6 +315,7 @@ def a_short_stop_is_no_excuse(tale):
     tale.sends(2, "a", "1.1")
     tale.gives(2, "1.2")
     tale.stops("a", 2.1, 3.5)
+    tale.note(3.6, "a", "released", account="ann")
     _lose_it(tale)
 
 
@@ -314,6 +325,7 @@ def a_stop_before_the_sending_is_no_excuse(tale):
     tale.logs_in(0.05, "a", "1.1")
     tale.sends(5.1, "a", "1.1")
     tale.gives(5.2, "1.2")
+    tale.note(6.2, "a", "answered", refresh="r1.1", outcome="transient timeout")
     _lose_it(tale, 9)
 
 
@@ -353,6 +365,16 @@ def a_storm(tale):
     for number in range(30):
         tale.sends(2 + number / 10, "a", "1.1")
     tale.ends(6, "1.1")
+
+
+@breaks(checker.nobody_sends_while_another_does)
+def two_send_at_once(tale):
+    tale.logs_in(1, "a", "1.1")
+    tale.sends(5, "a", "1.1")
+    tale.sends(5.2, "b", "1.1")
+    tale.gives(5.3, "1.2")
+    tale.saves(5.4, "a", "1.2", 2)
+    tale.ends(8, "1.2")
 
 
 @breaks(checker.who_must_log_in_is_not_tried_again)

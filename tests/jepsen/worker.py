@@ -1,8 +1,8 @@
-"""One process of the run: `python -m tests.jepsen.worker CONFIG NAME HISTORY API ACCOUNT…`.
+"""One process of the run: `python -m tests.jepsen.worker SABOTAGE CONFIG NAME HISTORY API ACCOUNT…`.
 
 The token side of a server, whole, as state.py puts it together, but with every step noted. Its callers take a
-token for each account again and again and use it at once. Orders come on stdin, a JSON object a
-line; at its end the process stops in good order, as `token-proxy run` does.
+token for each account again and again and use it at once. Orders come on stdin, a JSON object a line;
+at its end the process stops in good order, as `token-proxy run` does.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from proxy.tokens.manager import TokenManager
 from proxy.tokens.refresher import keep_fresh
 from tests.jepsen.history import Recorder, fingerprint, now
 from tests.jepsen.recording import RecordingServers, RecordingStore, Trap
+from tests.jepsen.sabotage import WAYS
 
 CREDENTIAL = "crm"
 THINK = 0.1  # seconds between two requests of a caller
@@ -130,16 +131,21 @@ class Worker:
             await asyncio.sleep(THINK)
         self.recorder.note("end", account=name, ended=ended)
 
-    async def prove(self) -> None:
+    async def prove(self, seconds: float) -> None:
         """Refresh every account that is not lost: its refresh token must be good."""
         for name in self.accounts:
-            ended = "done"
-            try:
-                await self.tokens.refresh_now(self.account(name))
-            except TokenError as error:
-                ended = type(error).__name__
+            until = now() + seconds
+            while (ended := await self._refresh(name)) == "TokenUnavailable" and now() < until:
+                await asyncio.sleep(THINK)
             self.recorder.note("proof", account=name, ended=ended)
         self.say("proved")
+
+    async def _refresh(self, name: str) -> str:
+        try:
+            await self.tokens.refresh_now(self.account(name))
+        except TokenError as error:
+            return type(error).__name__
+        return "done"
 
     async def beat(self) -> None:
         """Note when this process got no turn for a while: not its fault, and no pause of the nemesis."""
@@ -157,26 +163,28 @@ class Worker:
                 await self.log_in(name)
             case {"do": "logout", "account": name}:
                 await self.log_out(name)
+            case {"do": "refresh", "account": name}:
+                await self._refresh(name)
             case {"do": "rest"}:
                 others = [task for task in self.orders if task is not asyncio.current_task()]
                 await asyncio.gather(*others)
                 self.say("rested")
             case {"do": "settle", "seconds": seconds}:
                 await self.settle(seconds)
-            case {"do": "prove"}:
-                await self.prove()
+            case {"do": "prove", "seconds": seconds}:
+                await self.prove(seconds)
             case {"do": "trap", "step": step, "signal": number}:
                 self.trap.set(step, signal.Signals(number))
 
 
-async def main(config_file: str, name: str, history: str, api: str, *accounts: str) -> None:
+async def main(sabotage: str, config_file: str, name: str, history: str, api: str, *accounts: str) -> None:
     clock, config = SystemClock(), load(Path(config_file)).config
     recorder = Recorder(Path(history), name)
     trap = Trap(recorder, name)
     async with AsyncExitStack() as stack:
         store = await _opened(config, clock)
         stack.push_async_callback(store.close)
-        noted = RecordingStore(store, trap)
+        noted = WAYS[sabotage](RecordingStore(store, trap))
         fetcher = await stack.enter_async_context(Fetcher(config.limits))
         web = await stack.enter_async_context(
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE))
