@@ -18,7 +18,8 @@ from proxy.clock import Clock
 from proxy.errors import GenerationConflict, StoreError
 from proxy.store import statements
 from proxy.store.base import Due, Key, Record, must_advance
-from proxy.store.sqlite_file import FAILURES, open_database, store_error
+from proxy.store.sqlite_errors import FAILURES, store_error
+from proxy.store.sqlite_file import open_database
 from proxy.store.statements import Rows, Statement, Values, execute
 
 T = TypeVar("T")

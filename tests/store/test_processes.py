@@ -67,6 +67,6 @@ async def test_a_writer_that_may_write_no_more_says_so_and_keeps_the_old_record(
     path = tmp_path / "tokens.db"
     writer = start(path, "fill", "200000", stderr=subprocess.PIPE)
     told, complaint = writer.communicate()
-    assert "the disk failed: check it, its quota and the limit on the size of files" in complaint
+    assert "the disk failed or is full: check it, its quota and the limit on files' size" in complaint
     record = await held(path, clock)
     assert record.generation == int(told.split()[-1])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,10 @@ from proxy.store import statements
 from proxy.store.base import Key, Record
 from proxy.store.sqlite import LOOK_EVERY, SQLiteStore
 from proxy.store.statements import Statement
+from tests.store.raw import raw
 
 ANN = Key("crm", "ann")
 MakeRecord = Callable[..., Record]
-
-
-def raw(path: Path) -> closing[sqlite3.Connection]:
-    """Another program that has the same file open."""
-    return closing(sqlite3.connect(path, isolation_level=None))
 
 
 def names(directory: Path) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from proxy.errors import LoginRequired, Misconfigured, TokenUnavailable, UnreadableRecord
@@ -9,10 +12,13 @@ from proxy.secret import Secret
 from proxy.store.base import Key
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
+from proxy.store.sqlite import SQLiteStore
 from proxy.tokens import codec
 from proxy.tokens.records import fingerprint
 
 HOUR = 3600
+SEAL = bytes(range(32))  # as the fixture was made with
+STORE_OF_V1 = Path(__file__).parents[1] / "store" / "fixtures" / "v1.db"
 KEY = Key("crm", "default")
 OTHERS = {  # what the configuration says now, after a login as `web` at {issuer}
     "another client": 'client_id = "other"\nissuer = "{issuer}"',
@@ -264,6 +270,27 @@ async def test_a_logout_after_a_backup_was_put_back_is_final(clock, make_side):
             await command.logins.log_out(KEY)
         await side.until(lambda: account.state() == "absent")
         assert (await side.stored()).state == "logged_out"
+
+
+# -- a store of the version before
+
+
+async def test_tokens_that_the_version_before_saved_are_served_and_known_in_their_states(
+    tmp_path, clock, make_side
+):
+    shutil.copyfile(STORE_OF_V1, tmp_path / "tokens.db")
+    store = SealedStore(await SQLiteStore.open(tmp_path / "tokens.db", clock), SEAL)
+    credential = 'grant = "authorization_code"\nclient_id = "web"\nissuer = "https://login.example"'
+    async with make_side(credential=credential, store=store) as side:
+        for name in ("ann", "bob"):
+            served = await side.tokens.get(side.account(name))
+            assert served.authorization == f"Bearer access-of-{name}".encode()
+        accounts = [side.account(name) for name in ("ann", "bob", "cid", "dan")]
+        assert [account.state() for account in accounts] == ["valid", "valid", "login_required", "absent"]
+        assert [account.held.generation for account in accounts] == [1, 7, 3, 2]
+        assert [account.unsettled for account in accounts] == [False, True, False, False]
+        assert side.account("bob").held.token.refresh_token == Secret("refresh-of-bob")
+    await store.close()
 
 
 # -- records that the key does not open
