@@ -19,12 +19,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from proxy.errors import UnreadableRecord
-from proxy.store.base import Due, Key, Record, Store
+from proxy.store.base import STATES, UNREADABLE, Due, Key, Record, Store
 
 _VERSION: Final = b"\x01"
 _KEY_ID_BYTES: Final = 4
 _NONCE_BYTES: Final = 12
 _HEAD_BYTES: Final = len(_VERSION) + _KEY_ID_BYTES
+_SAMPLE: Final = 100  # records, of which one opens unless the key is wrong
 
 
 class Sealer:
@@ -38,11 +39,15 @@ class Sealer:
         nonce = os.urandom(_NONCE_BYTES)
         return self._head + nonce + self._cipher.encrypt(nonce, plain, _bound(context))
 
+    def made(self, blob: bytes) -> bool:
+        """Whether it says that this key sealed it; it need not open."""
+        return blob[:_HEAD_BYTES] == self._head
+
     def open(self, blob: bytes, *context: str | int) -> bytes:
         """Raises InvalidTag for whatever `seal` did not make with this key and this context."""
-        head, rest = blob[:_HEAD_BYTES], blob[_HEAD_BYTES:]
+        rest = blob[_HEAD_BYTES:]
         nonce, sealed = rest[:_NONCE_BYTES], rest[_NONCE_BYTES:]
-        if head != self._head or len(nonce) != _NONCE_BYTES:
+        if not self.made(blob) or len(nonce) != _NONCE_BYTES:
             raise InvalidTag
         return self._cipher.decrypt(nonce, sealed, _bound(context))
 
@@ -75,6 +80,17 @@ class SealedStore:
     async def intend(self, key: Key, generation: int, intent: bytes) -> None:
         await self.get(key)  # as for put
         await self._store.intend(key, generation, self._sealer.seal(intent, "intent", *key, generation))
+
+    async def quarantine(self, key: Key) -> int:
+        """Raises UnreadableRecord where this key opens nothing: it is the wrong one, not the record."""
+        record = await self._store.get(key)
+        is_damaged = record is not None and self._sealer.made(record.body)
+        if not is_damaged and all(each.state == UNREADABLE for each in await self.page(None, _SAMPLE)):
+            raise UnreadableRecord(
+                f"the tokens of {key} stay where they are, since the key opens nothing in this store: "
+                "give the store the key that it had, or move the store away and log in again"
+            )
+        return await self._store.quarantine(key)
 
     async def due_before(self, when: float, limit: int) -> list[Due]:
         return await self._store.due_before(when, limit)
@@ -121,12 +137,15 @@ class SealedStore:
     def _opened(self, record: Record) -> Record:
         whose = (*record.key, record.generation)
         try:
+            if record.state not in STATES:
+                raise InvalidTag
             body = self._sealer.open(record.body, "body", *whose)
             intent = record.intent and self._sealer.open(record.intent, "intent", *whose)
         except InvalidTag:
             raise UnreadableRecord(
                 f"the tokens of {record.key} are damaged or were sealed with another key: "
-                "give the store the key that it had, or move the store away and log in again"
+                "give the store the key that it had; if it has that, log out, which sets them aside, "
+                "and log in again"
             ) from None
         return replace(record, body=body, intent=intent)
 
@@ -134,7 +153,7 @@ class SealedStore:
         try:
             return self._opened(record)
         except UnreadableRecord:
-            return replace(record, state="unreadable", body=b"", intent=None)
+            return replace(record, state=UNREADABLE, body=b"", intent=None)
 
 
 def _hidden(name: str) -> str:

@@ -22,7 +22,8 @@ _REMEDIES: Final = {  # by primary result code, sqlite.org/rescode.html
     sqlite3.SQLITE_NOTADB: "it is not a token store: move it away or name another file",
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
 }
-FAILURES: Final = (sqlite3.Error, DamagedRowError)
+# the second: SQLite's own message quotes damaged text, which the module can't decode
+FAILURES: Final = (sqlite3.Error, UnicodeDecodeError, DamagedRowError)
 
 
 def store_error(path: Path, error: Exception) -> StoreError:

@@ -18,7 +18,7 @@ from proxy.errors import GenerationConflict
 from proxy.oauth.endpoint import server_of
 from proxy.oauth.token import Token
 from proxy.secret import Secret
-from proxy.store.base import Key, Record, Store
+from proxy.store.base import UNREADABLE, Key, Record, Store
 from proxy.tokens import codec, life
 from proxy.tokens.account import NOTHING, Held
 
@@ -69,6 +69,19 @@ def tombstone(record: Record, token: Token) -> Record:
     return Record(record.key, record.generation + 1, "logged_out", None, None, codec.encode(empty))
 
 
+async def set_aside(store: Store, credential: Credential, key: Key, clock: Clock, *, above: int) -> Record:
+    """Make room where a record can't be read: it is kept in quarantine, and a tombstone takes its place.
+
+    Returns the tombstone, of a generation higher than `above`. Raises StoreError.
+    """
+    generation = max(above, await store.quarantine(key))
+    _log.warning("%s: its tokens can't be read and were not revoked; they are kept in quarantine", key)
+    unknown = Record(key, generation, UNREADABLE, None, None, b"")
+    grave = tombstone(unknown, _planted(credential, clock))
+    await store.put(grave, expected=0)
+    return grave
+
+
 def fingerprint(secret: Secret | None) -> str:
     """A hash that tells two secrets apart and gives neither away."""
     return "" if secret is None else hashlib.sha256(secret.reveal().encode()).hexdigest()
@@ -116,7 +129,15 @@ def _seeded(
         is_unused = record.state != "logged_out" and token.refresh_token == seed
         if not is_unused or is_bound(token, credential):
             return None
-    planted = Token(
+    planted = _planted(credential, clock)
+    generation = record.generation + 1 if record else 1
+    return _record(key, Held(generation, "valid", planted, due_at=clock.wall()))
+
+
+def _planted(credential: Credential, clock: Clock) -> Token:
+    """What the configuration gives before the server has given anything."""
+    seed = credential.refresh_token
+    return Token(
         access_token=None,
         refresh_token=seed,
         server=server_of(credential),
@@ -127,5 +148,3 @@ def _seeded(
         lifetime=0.0,
         seed=fingerprint(seed),
     )
-    generation = record.generation + 1 if record else 1
-    return _record(key, Held(generation, "valid", planted, due_at=clock.wall()))
