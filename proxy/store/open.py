@@ -10,7 +10,6 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.errors import StoreError
 from proxy.secret import Secret
-from proxy.store.base import Store
 from proxy.store.key import KEY_BYTES, decode_key, load_or_create_key
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
@@ -19,7 +18,7 @@ from proxy.store.sqlite import SQLiteStore
 KEY_FILE: Final = "store.key"
 
 
-async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock) -> Store:
+async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock) -> SealedStore:
     """Raises StoreError."""
     scheme, _, name = url.partition(":")
     if scheme == "memory" and not name:

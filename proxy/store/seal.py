@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from proxy.errors import UnreadableRecord
+from proxy.errors import GenerationConflict, StoreError, UnreadableRecord
 from proxy.store.base import STATES, UNREADABLE, Due, Key, Record, Store
+
+T = TypeVar("T")
 
 _VERSION: Final = b"\x01"
 _KEY_ID_BYTES: Final = 4
@@ -59,11 +61,15 @@ def _bound(context: tuple[str | int, ...]) -> bytes:
 
 
 class SealedStore:
-    """Any store, with everything secret in it sealed. The names of stashes are hashed."""
+    """Any store, with everything secret in it sealed. The names of stashes are hashed.
+
+    Each write of any store comes through here: `written` is told whether it arrived.
+    """
 
     def __init__(self, store: Store, key: bytes) -> None:
         self._store = store
         self._sealer = Sealer(key)
+        self.written: Callable[[bool], object] = bool  # which does nothing with it
 
     async def identity(self) -> str:
         return await self._store.identity()
@@ -75,11 +81,12 @@ class SealedStore:
     async def put(self, record: Record, *, expected: int) -> None:
         await self.get(record.key)  # raises for what this key doesn't open: that is never overwritten
         body = self._sealer.seal(record.body, "body", *record.key, record.generation)
-        await self._store.put(replace(record, body=body), expected=expected)
+        await self._writing(self._store.put(replace(record, body=body), expected=expected))
 
     async def intend(self, key: Key, generation: int, intent: bytes) -> None:
         await self.get(key)  # as for put
-        await self._store.intend(key, generation, self._sealer.seal(intent, "intent", *key, generation))
+        sealed = self._sealer.seal(intent, "intent", *key, generation)
+        await self._writing(self._store.intend(key, generation, sealed))
 
     async def quarantine(self, key: Key) -> int:
         """Raises UnreadableRecord where this key opens nothing: it is the wrong one, not the record."""
@@ -112,7 +119,7 @@ class SealedStore:
 
     async def stash(self, name: str, value: bytes, seconds: float) -> None:
         hidden = _hidden(name)
-        await self._store.stash(hidden, self._sealer.seal(value, "stash", hidden), seconds)
+        await self._writing(self._store.stash(hidden, self._sealer.seal(value, "stash", hidden), seconds))
 
     async def take(self, name: str) -> bytes | None:
         hidden = _hidden(name)
@@ -123,16 +130,30 @@ class SealedStore:
             raise UnreadableRecord("a login was begun with another key: begin it again") from None
 
     async def lease(self, name: str, owner: str, seconds: float, *, succeed: str | None = None) -> str | None:
-        return await self._store.lease(name, owner, seconds, succeed=succeed)
+        leasing = self._store.lease(name, owner, seconds, succeed=succeed)
+        return await self._writing(leasing, is_written=lambda holder: holder is None)
 
     async def renew(self, name: str, owner: str, seconds: float) -> bool:
-        return await self._store.renew(name, owner, seconds)
+        return await self._writing(self._store.renew(name, owner, seconds), is_written=bool)
 
     async def release(self, name: str, owner: str) -> None:
         await self._store.release(name, owner)
 
     async def close(self) -> None:
         await self._store.close()
+
+    async def _writing(self, write: Awaitable[T], is_written: Callable[[T], bool] = lambda _: True) -> T:
+        """`is_written` of the result: whether it says so; what changes nothing may work on a full disk."""
+        try:
+            result = await write
+        except (GenerationConflict, UnreadableRecord):
+            raise
+        except StoreError:
+            self.written(False)
+            raise
+        if is_written(result):
+            self.written(True)
+        return result
 
     def _opened(self, record: Record) -> Record:
         whose = (*record.key, record.generation)

@@ -16,10 +16,12 @@ _REMEDIES: Final = {  # by primary result code, sqlite.org/rescode.html
     sqlite3.SQLITE_IOERR: "the disk failed or is full: check it, its quota and the limit on files' size",
     sqlite3.SQLITE_READONLY: "it can't be written: let this user write to it and to its directory",
     sqlite3.SQLITE_PERM: "it may not be used: give this user the right to read and write it",
-    sqlite3.SQLITE_CANTOPEN: "it can't be opened: check that it exists and that this user may write to it",
+    sqlite3.SQLITE_CANTOPEN: "it can't be opened: check that it exists, that this user may write to it and "
+    "to its directory, and that neither is on a read-only file system",
     sqlite3.SQLITE_BUSY: "another program keeps it locked: close that program",
     sqlite3.SQLITE_LOCKED: "another program keeps it locked: close that program",
-    sqlite3.SQLITE_NOTADB: "it is not a token store: move it away or name another file",
+    sqlite3.SQLITE_NOTADB: "it is not a token store, or badly damaged: put a backup in its place, or name "
+    "another file",
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
 }
 # the second: SQLite's own message quotes damaged text, which the module can't decode

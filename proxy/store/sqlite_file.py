@@ -68,7 +68,7 @@ class OpenDatabase:
             f"all that it held is kept in {self.rescued}: stop every process that uses it, put the file that "
             "is to count in its place, and start again"
             if self.rescued
-            else "what it held could not be copied: put it back, or make room for that, before this is stopped"
+            else "what it held could not be copied: put it back, or make room for that, before a stop"
         )
         raise StoreError(
             f"token store {self.path}: it was moved, deleted or replaced while it is in use; {remedy}"

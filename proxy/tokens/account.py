@@ -19,6 +19,7 @@ from proxy.tokens import life
 from proxy.tokens.breaker import Breaker
 from proxy.tokens.life import TokenState
 
+STORE_PAUSE: Final = 2.0  # seconds at most; to ask our own disk again costs nobody anything
 NEVER: Final = float("-inf")
 MISCONFIGURED_PAUSE: Final = 120.0  # seconds; a person must mend it, unless it was a fault of the server's
 _NEEDS: Final = {  # what brings new tokens, by grant
@@ -107,6 +108,8 @@ class Account:
         self.failure = error
         self.unsettled = True
         pause = MISCONFIGURED_PAUSE if error.outcome == "misconfigured" else life.backoff(self.failures)
+        if error.error == "store":
+            pause = min(pause, STORE_PAUSE)
         self.hold_until = self._clock.boot() + max(pause, error.retry_after or 0.0)
 
     def state(self) -> TokenState:

@@ -15,7 +15,8 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
@@ -27,6 +28,12 @@ from proxy.oauth.token import Token
 from proxy.store.base import Key, Store
 from proxy.tokens import lease, life, records
 from proxy.tokens.account import Held
+
+SAVE_AGAIN: Final = 0.5  # seconds; a lease of a full disk can't be renewed: be there before anybody else is
+LOST: Final = (
+    "the new token of %s could not be saved before the end and is lost: the next start asks again with the "
+    "old one, which works where the server still takes it, else a person must log in"
+)
 
 _log = logging.getLogger("proxy.tokens")
 Attempted = Callable[[Credential, str, str, float], None]  # credential, outcome, error, seconds
@@ -41,6 +48,7 @@ class Tower:
     clock: Clock
     process: str  # in the names of lease holders
     attempted: Attempted
+    unsaved: set[Key] = field(default_factory=set)  # accounts whose new token can't be saved now
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +126,25 @@ class Flight:
 
         While the store can't be written, this tries again and again: nothing may be served unsaved.
         """
-        failures = 0
-        while True:
-            try:
-                return await records.put(self.tower.store, self.key, held, expected=expected)
-            except (GenerationConflict, UnreadableRecord):
-                raise
-            except StoreError as error:
-                failures += 1
-                _log.error("the new token of %s is not used until it can be saved: %s", self.key, error)
-                await asyncio.sleep(life.backoff(failures))
+        try:
+            while True:
+                try:
+                    return await records.put(self.tower.store, self.key, held, expected=expected)
+                except (GenerationConflict, UnreadableRecord):
+                    raise
+                except StoreError as error:
+                    if self.key not in self.tower.unsaved:
+                        _log.error(
+                            "the new token of %s is not used until it can be saved: %s", self.key, error
+                        )
+                    self.tower.unsaved.add(self.key)
+                    await asyncio.sleep(SAVE_AGAIN)
+        except asyncio.CancelledError:
+            if self.key in self.tower.unsaved:
+                _log.critical(LOST, self.key)
+            raise
+        finally:
+            self.tower.unsaved.discard(self.key)
 
     async def _give_up(self, held: Held, error: AuthorizationServerError) -> Held:
         """The refresh token is refused for good. Say so in the store.

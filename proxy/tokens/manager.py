@@ -38,6 +38,7 @@ class TokenManager:
         self._metrics = metrics
         self._accounts = Accounts(config, store, clock)
         tower = Tower(store, servers, clock, lease.this_process(clock.boot_id), self._attempted)
+        metrics.tokens_unsaved.set_function(lambda: len(tower.unsaved))
         self._refreshes = Refreshes(tower, self._accounts, clock)
         self._patience = config.limits.token_wait
         self._waiting = {name: metrics.token_wait.labels(name) for name in config.credentials}
