@@ -42,6 +42,7 @@ class SQLiteStore:
         self._clock = clock
         self._thread = thread
         self._seen = 0  # the last put that any watcher of this store was told of
+        self._failed_at = float("-inf")  # boot clock; when the disk or the file last refused something
         self._closed = False
 
     @classmethod
@@ -160,7 +161,9 @@ class SQLiteStore:
 
         def lease(db: sqlite3.Connection) -> str | None:
             now = clock.boot()  # here, since the transaction may have waited for its turn
-            for (holder,) in execute(db, statements.HOLDER, (name, clock.boot_id, now)):
+            # a holder that could not renew, since nothing could be written, has its turn before a newcomer
+            ended = now if now >= self._failed_at + seconds else float("-inf")
+            for (holder,) in execute(db, statements.HOLDER, (name, clock.boot_id, ended)):
                 if holder not in {owner, succeed}:
                     return str(holder)
             execute(db, statements.LEASE, (name, owner, now + seconds, clock.boot_id))
@@ -207,13 +210,14 @@ class SQLiteStore:
             result = work(self._file.connection)
             self._file.check_in_place()  # else it was written to a file that nobody will find again
         except (*FAILURES, OSError) as error:
+            self._failed_at = self._clock.boot()
             raise store_error(self._path, error) from error
         return result
 
 
 def _get(db: sqlite3.Connection, key: Key) -> Record | None:
-    row = db.execute(statements.GET.sql, key).fetchone()
-    return None if row is None else _record(key, row)
+    rows = db.execute(statements.GET.sql, key).fetchall()
+    return _record(key, rows[0]) if rows else None
 
 
 def _record(key: Key, row: tuple[Any, ...]) -> Record:
@@ -228,7 +232,7 @@ def _page(db: sqlite3.Connection, values: Values) -> list[Record]:
     try:
         rows = db.execute(statements.PAGE.sql, values).fetchall()
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
             raise
         return [_record_of_many(db, Key(*row)) for row in sound_rows(db, statements.KEYS, values)]
     return [_record(Key(*row[:2]), row) for row in rows if is_sound(statements.KEYS, row[:2])]
@@ -246,8 +250,8 @@ def _news_after(seen: int) -> Callable[[sqlite3.Connection], tuple[int, list[Key
 
     def look(db: sqlite3.Connection) -> tuple[int, list[Key]]:
         last: int = only(db, statements.LAST_PUT)
-        rows = sound_rows(db, statements.CHANGES, (seen, last, _CHANGES_AT_ONCE))
-        keys = [Key(credential, account) for credential, account, _ in rows]
+        rows = db.execute(statements.CHANGES.sql, (seen, last, _CHANGES_AT_ONCE)).fetchall()
+        keys = [Key(*row[:2]) for row in rows if is_sound(statements.CHANGES, row)]
         return (rows[-1][2] if len(rows) == _CHANGES_AT_ONCE else last), keys
 
     return look

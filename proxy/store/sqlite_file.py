@@ -40,9 +40,7 @@ from proxy.store.statements import DamagedRowError, text
 BUSY_TIMEOUT: Final = 5.0  # seconds that a statement waits for another process's transaction
 _OLDEST_SQLITE: Final = (3, 37)  # STRICT tables
 _FOR_OTHERS: Final = 0o077
-_RESCUE_AGAIN: Final = (
-    10.0  # seconds between two tries to copy a file that is lost to others: it may be large
-)
+_RESCUE_AGAIN: Final = 10.0  # seconds between two tries to copy a file that lost its name: it may be large
 
 _log = logging.getLogger("proxy.store")
 

@@ -188,6 +188,25 @@ async def test_changes_are_waited_for_while_the_store_can_not_be_read(
 # -- leases, stashes, indexes
 
 
+async def test_a_holder_that_could_not_renew_on_a_full_disk_has_its_turn_before_a_newcomer(
+    sqlite: SQLiteStore, clock: Any
+) -> None:
+    other = await SQLiteStore.open(sqlite._path, clock)
+    await sqlite.lease("x", "holder", 3)
+    clock.boot_now += 60
+    await other._query(Statement("PRAGMA query_only = ON"))
+    with pytest.raises(StoreError):
+        await other.lease("x", "newcomer", 3)
+    await other._query(Statement("PRAGMA query_only = OFF"))
+    clock.boot_now += 2.9
+    assert await other.lease("x", "newcomer", 3) == "holder"
+    assert await other.lease("y", "newcomer", 3) is None
+    assert await sqlite.renew("x", "holder", 3)
+    clock.boot_now += 3
+    assert await other.lease("x", "newcomer", 3) is None
+    await other.close()
+
+
 async def test_a_reboot_frees_all_leases(sqlite: SQLiteStore, clock: Any) -> None:
     await sqlite.lease("x", "before", 3)
     clock.boot_id, clock.boot_now = "second-boot", 1.0
