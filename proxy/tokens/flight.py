@@ -29,7 +29,6 @@ from proxy.store.base import Key, Store
 from proxy.tokens import lease, life, records
 from proxy.tokens.account import Held
 
-SAVE_AGAIN: Final = 0.5  # seconds; a lease of a full disk can't be renewed: be there before anybody else is
 LOST: Final = (
     "the new token of %s could not be saved before the end and is lost: the next start asks again with the "
     "old one, which works where the server still takes it, else a person must log in"
@@ -138,7 +137,8 @@ class Flight:
                             "the new token of %s is not used until it can be saved: %s", self.key, error
                         )
                     self.tower.unsaved.add(self.key)
-                    await asyncio.sleep(SAVE_AGAIN)
+                    # not longer each time: a full disk renews no lease, so be there before others are
+                    await asyncio.sleep(life.backoff(1))
         except asyncio.CancelledError:
             if self.key in self.tower.unsaved:
                 _log.critical(LOST, self.key)
