@@ -154,7 +154,6 @@ def _connection(path: Path) -> sqlite3.Connection:
         _check_version(connection, path)
         _make_private(path)
         connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
-        connection.execute("PRAGMA cell_size_check = ON")  # damage is found before it is written through
         if version_of(connection) < VERSION:
             _upgrade(connection, path)
     except BaseException:

@@ -407,3 +407,16 @@ async def test_a_logout_sets_a_damaged_record_aside_for_everybody_and_a_login_fo
         assert db.execute("SELECT body, intent, state FROM quarantine").fetchall() == [
             (row[6], row[7], row[3]) for row in damaged
         ]
+
+
+async def test_who_holds_a_newer_generation_than_a_damaged_record_says_forgets_it_at_once(
+    make_side, open_sqlite, damage
+):
+    async with make_side(store=await open_sqlite()) as side:
+        account = await side.log_in("ann")
+        for _ in range(3):
+            await side.tokens.refresh_now(account)
+        damage("generation = 2")
+        await side.logins.log_out(account.key)
+        assert side.tokens.ready(account) is None
+        assert (await side.stored("ann")).generation == 5

@@ -12,7 +12,7 @@ from proxy.demo.faults import Fault
 from proxy.errors import GenerationConflict, LoginRequired, Misconfigured, TokenUnavailable
 from proxy.store.base import Key
 from proxy.store.statements import Statement
-from proxy.tokens import codec
+from proxy.tokens import codec, life
 from proxy.tokens.records import fingerprint
 
 HOUR = 3600
@@ -285,6 +285,20 @@ async def test_while_a_token_is_unsaved_no_other_process_asks_for_one_not_even_w
         assert side.is_good(await side.tokens.get(account))
         assert (await side.stored()).generation == 2
         assert (len(side.refreshes), side.server.families_revoked, unsaved(side)) == (1, 0, 0)
+
+
+async def test_a_store_that_failed_often_is_asked_again_within_seconds(make_side, faulty_store, monkeypatch):
+    async with make_side(store=faulty_store) as side:
+        account = await side.log_in()
+        monkeypatch.setattr(life, "BACKOFF_FIRST", 1.0)
+        faulty_store.failing = {"lease"}
+        for _ in range(8):
+            side.clock.advance(HOUR)
+            with pytest.raises(TokenUnavailable):
+                await side.tokens.get(account)
+        assert account.failures == 8
+        assert 0 < account.hold_until - side.clock.boot() <= 2
+        assert account.why_not().retry_after <= 2
 
 
 async def writable(stores, *, on):
