@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 from authlib.oauth2.rfc7009 import prepare_revoke_token_request
@@ -29,14 +30,19 @@ class AuthorizationServers:
         """Raises AuthorizationServerError if discovery fails."""
         return await self._discovery.endpoints(credential)
 
-    async def token(self, credential: Credential, form: Form) -> Token:
-        """Ask for a token (RFC 6749 section 3.2). Raises AuthorizationServerError."""
+    async def token(
+        self, credential: Credential, form: Form, before_send: Callable[[], None] | None = None
+    ) -> Token:
+        """Ask for a token (RFC 6749 section 3.2). Raises AuthorizationServerError.
+
+        `before_send` is called in the last moment: what it raises is raised, and nothing was sent.
+        """
         endpoint = credential.token_endpoint or (await self.endpoints(credential)).token_endpoint
         if endpoint is None:
             raise AuthorizationServerError("misconfigured", "no_token_endpoint")
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
         body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats its parameter
-        reply = await self._post(credential, endpoint, body)
+        reply = await self._post(credential, endpoint, body, before_send)
         granted = answer.parse(reply.status, reply.headers, reply.body, now=self._clock.wall())
         return Token(
             access_token=granted.access_token,
@@ -65,9 +71,15 @@ class AuthorizationServers:
             raise AuthorizationServerError("transient", answer.http_error(reply.status))
         return True
 
-    async def _post(self, credential: Credential, endpoint: str, body: str) -> Reply:
+    async def _post(
+        self,
+        credential: Credential,
+        endpoint: str,
+        body: str,
+        before_send: Callable[[], None] | None = None,
+    ) -> Reply:
         url, headers, body = client_auth.authenticate(credential, endpoint, body)
-        return await self._fetcher.fetch(credential, "POST", url, headers, body)
+        return await self._fetcher.fetch(credential, "POST", url, headers, body, before_send)
 
 
 def server_of(credential: Credential) -> str:

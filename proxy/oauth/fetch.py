@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 import aiohttp
+import aiohttp.abc
 from cachetools import LRUCache
 
 from proxy.config.address import Egress
 from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
 from proxy.oauth.answer import MAX_ANSWER
-
-AT_ONCE: Final = 8  # requests of one credential: a herd of accounts must not look like an attack
 
 # Which word a failed call gets in logs and metrics; the first that fits. None of these gave an answer.
 _FAILURES: Final[tuple[tuple[type[BaseException], str], ...]] = (
@@ -35,6 +33,7 @@ _FAILURES: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (aiohttp.ClientHttpProxyError, "egress_proxy"),
     (aiohttp.ClientConnectorDNSError, "dns"),
     (aiohttp.ClientConnectorError, "unreachable"),
+    (aiohttp.ConnectionTimeoutError, "connect_timeout"),
     (TimeoutError, "timeout"),
     (aiohttp.ClientError, "connection_lost"),
     (OSError, "connection_lost"),
@@ -49,6 +48,26 @@ class Reply:
     body: bytes
 
 
+class _Payload(aiohttp.BytesPayload):
+    """A body that asks once more before it goes."""
+
+    def __init__(self, value: bytes, before_send: Callable[[], None] | None) -> None:
+        super().__init__(value)
+        self.stopped_by: Exception | None = None
+        self._before_send = before_send
+
+    async def write_with_length(
+        self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        try:
+            if self._before_send is not None:
+                self._before_send()
+        except Exception as error:
+            self.stopped_by = error
+            raise
+        await super().write_with_length(writer, content_length)
+
+
 class Fetcher:
     """One aiohttp session for all authorization servers. Use as an async context manager."""
 
@@ -56,8 +75,6 @@ class Fetcher:
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
         self._contexts: LRUCache[Path | None, ssl.SSLContext] = LRUCache(maxsize=32)
-        # not the connector's limit, whose queue would count as the server's time
-        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,25 +87,42 @@ class Fetcher:
             await self._session.close()
 
     async def fetch(
-        self, credential: Credential, method: str, url: str, headers: Mapping[str, str], body: str | None
+        self,
+        credential: Credential,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: str | None,
+        before_send: Callable[[], None] | None = None,
     ) -> Reply:
-        """Send one request and read its answer. Raises AuthorizationServerError("transient", …)."""
-        async with self._turns[credential.name]:
-            try:
-                return await self._exchange(credential, method, url, headers, body)
-            except tuple(kind for kind, _ in _FAILURES) as error:
-                name = next(name for kind, name in _FAILURES if isinstance(error, kind))
+        """Send one request and read its answer. Raises AuthorizationServerError("transient", …).
+
+        `before_send` is called when the connection stands, in the last moment before the body is written:
+        what it raises is raised here, and nothing was sent.
+        """
+        payload = None if body is None else _Payload(body.encode(), before_send)
+        try:
+            return await self._exchange(credential, method, url, headers, payload)
+        except tuple(kind for kind, _ in _FAILURES) as error:
+            name = next(name for kind, name in _FAILURES if isinstance(error, kind))
+        if payload is not None and payload.stopped_by is not None:
+            raise payload.stopped_by
         # out here it has no cause: aiohttp's errors carry the header fields that were sent
         raise AuthorizationServerError("transient", name)
 
     async def _exchange(
-        self, credential: Credential, method: str, url: str, headers: Mapping[str, str], body: str | None
+        self,
+        credential: Credential,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        payload: aiohttp.Payload | None,
     ) -> Reply:
         is_tls = url.startswith("https:")  # else on this machine
         async with self._open().request(
             method,
             url,
-            data=None if body is None else body.encode(),
+            data=payload,
             headers={**headers, "Accept-Encoding": "identity"},
             allow_redirects=False,
             ssl=await self._context(credential) if is_tls else True,

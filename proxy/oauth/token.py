@@ -26,6 +26,7 @@ class Token:
     refresh_expires_at: float | None = None  # Unix seconds; None: unknown
     scope: str = ""  # as granted, space separated; empty: as requested
     seed: str = ""  # hash of the configured refresh token that it descends from
+    ancestors: tuple[str, ...] = ()  # hashes of the refresh tokens before it, the last ones: see records.py
 
     @property
     def expires_at(self) -> float | None:

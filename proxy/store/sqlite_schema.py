@@ -27,7 +27,7 @@ _QUARANTINE: Final = """CREATE TABLE quarantine (
   credential, account, generation, state, due_at, expires_at, body, intent, used_at  -- as they were found
 )"""
 # all that `due_before` asks for: it must not stumble over a damaged row of the table
-_DUE_INDEX: Final = """CREATE INDEX tokens_due ON tokens (due_at, credential, account, state, used_at)
+_DUE_INDEX: Final = """CREATE INDEX tokens_due ON tokens (credential, due_at, account, state, used_at)
 WHERE state = 'valid'"""
 
 SCHEMA: Final = f"""

@@ -25,7 +25,7 @@ _PLAIN = (
 
 def encode(token: Token) -> bytes:
     """JSON with the secrets in clear: only what seals it may be given this."""
-    fields: dict[str, Any] = {name: getattr(token, name) for name in _PLAIN}
+    fields: dict[str, Any] = {name: getattr(token, name) for name in (*_PLAIN, "ancestors")}
     for name in _SECRETS:
         secret = getattr(token, name)
         fields[name] = None if secret is None else secret.reveal()
@@ -37,6 +37,7 @@ def decode(body: bytes) -> Token:
     try:
         fields = json.loads(body)
         known: dict[str, Any] = {name: fields[name] for name in _PLAIN}
+        known["ancestors"] = tuple(fields.get("ancestors", ()))  # not there before version 2 of the store
         known |= {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
         return Token(**known)
     except (ValueError, KeyError, TypeError) as error:

@@ -240,22 +240,29 @@ async def test_a_server_whose_name_stands_in_the_old_place_is_called_tls(credent
         assert await outcome_of(servers.token(client, FORM)) == ("transient", "tls")
 
 
-async def test_a_herd_takes_turns_and_the_queue_is_not_the_servers_time(puppet, servers, web_client):
-    at_once = most = 0
+async def test_what_is_stopped_in_the_last_moment_is_not_sent(servers, credential):
+    class TooLateError(Exception):
+        pass
 
-    async def busy(_request):
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        await asyncio.sleep(0.11)
-        at_once -= 1
-        return web.json_response(GOOD)
+    received, connected, closed = bytearray(), asyncio.Event(), asyncio.Event()
 
-    puppet.answers["/token"] = busy
-    await asyncio.gather(
-        *(servers.token(web_client, FORM) for _ in range(40))
-    )  # 0.75 s, over the limit of one
-    assert most == 8
+    async def listen(reader, writer):
+        connected.set()
+        received.extend(await reader.read())
+        writer.close()
+        closed.set()
+
+    def stop():
+        raise TooLateError
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        client = credential(token_endpoint=url, authorization_endpoint=url, client_secret="s")
+        with pytest.raises(TooLateError):
+            await servers.token(client, FORM, before_send=stop)
+        await asyncio.wait_for(closed.wait(), 5)
+    assert connected.is_set()
+    assert b"R0" not in received
 
 
 async def test_the_environment_can_redirect_nothing(puppet, servers, web_client, monkeypatch, tmp_path):

@@ -101,7 +101,7 @@ async def test_a_state_that_no_record_has_is_refused_and_left(
     before = row_of_ann(path)
     store = await opened(path, clock)
     await refuses_ann_and_serves_bob(store, record, 1)
-    assert await store.due_before(100.0, 10) != []
+    assert await store.due_before(["crm"], 100.0, 10) != []
     assert "crm" in await store.counts(1.0)
     await store.close()
     assert row_of_ann(path) == before
@@ -129,7 +129,7 @@ async def test_tokens_under_another_name_are_nobodys(
     assert await store.get(ANN) is None
     states = {found.key.account: found.state for found in await store.page(None, 10)}
     assert {account for account, state in states.items() if state == "valid"} == {"bob", "cid"}
-    assert [due.key for due in await store.due_before(100.0, 10)][-2:] == [BOB, CID]
+    assert [due.key for due in await store.due_before(["crm"], 100.0, 10)][-2:] == [BOB, CID]
     await store.put(record(body=b"new"), expected=0)
     assert (await store.get(ANN)) == record(body=b"new")
     await store.close()
@@ -258,7 +258,7 @@ async def outcome(path: Path, clock: Any, record: MakeRecord, before: dict[Key, 
         assert replace(found, intent=intent) == replace(expected, **times, intent=intent)
     try:
         await store.page(None, 10)
-        await store.due_before(100.0, 10)
+        await store.due_before(["crm"], 100.0, 10)
         await store.counts(1.0)
         await store.put(record("bob", generation=2, body=b"new"), expected=1)
         assert (await store.get(BOB)).body == b"new"

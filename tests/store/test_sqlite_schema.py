@@ -96,7 +96,7 @@ async def test_every_record_intent_lease_and_login_of_the_version_before_is_ther
     clock.boot_id = "boot-1"
     assert await store.lease("refresh:crm/bob", "another", 3) == "boot-1/4026531836/12/34/5678"
     assert await store.take("login:state-of-eve") == b'{"account": "eve"}'
-    assert [due.key for due in await store.due_before(clock.wall() + 3000, 10)] == [ANN, BOB]
+    assert [due.key for due in await store.due_before(["crm"], clock.wall() + 3000, 10)] == [ANN, BOB]
     await store.touch({ANN: clock.wall()})
     await store.close()
     assert (version(old), content(old)) == (2, before)

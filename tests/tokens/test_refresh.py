@@ -12,7 +12,7 @@ from proxy.demo.faults import Fault
 from proxy.errors import GenerationConflict, LoginRequired, Misconfigured, TokenUnavailable
 from proxy.store.base import Key
 from proxy.store.statements import Statement
-from proxy.tokens import codec, life
+from proxy.tokens import codec, lease, life
 from proxy.tokens.records import fingerprint
 
 HOUR = 3600
@@ -397,6 +397,42 @@ async def test_a_refresh_in_doubt_is_settled_before_the_first_token_is_due_again
     assert len(side.refreshes) == 4
 
 
+async def test_a_process_that_stands_still_before_it_sends_does_not_send(make_side, faulty_store):
+    async with make_side(store=faulty_store) as side:
+        account = await side.log_in()
+        async with make_side(store=faulty_store, server=side.server) as other:
+            side.clock.advance(HOUR)
+            intend = faulty_store._store.intend
+
+            async def stand_still(*noted):
+                faulty_store._store.intend = intend
+                await intend(*noted)
+                side.clock.advance(lease.LIFETIME)
+                await other.tokens.get(other.account())
+
+            faulty_store._store.intend = stand_still
+            served = await side.tokens.get(account)
+            assert served.authorization == other.tokens.ready(other.account()).authorization
+            assert side.is_good(served)
+            assert len(side.refreshes) == 1
+            assert side.server.families_revoked == 0
+
+
+async def test_a_refresh_in_doubt_is_found_by_the_index_though_the_token_is_fresh(side):
+    """A process that dies just after this leaves an account that nobody may have in memory."""
+    account = await side.log_in()
+    reached = asyncio.Event()
+
+    async def look():
+        reached.set()
+        (due,) = await side.store.due_before(["crm"], side.clock.wall() + 1, 10)
+        assert due.key == KEY
+
+    side.server.script(Fault(wait_before=look))
+    await side.tokens.refresh_now(account)
+    assert reached.is_set()
+
+
 # -- what is told of it
 
 
@@ -436,7 +472,7 @@ async def test_health_tells_the_times_and_the_failures(side):
     assert side.tokens.ready(account)
     await side.landed(account)
     (health,) = side.tokens.health()
-    assert (health.state, health.failures) == ("stale", 1)
+    assert (health.state, health.failures) == ("stale", 3)
     assert (account.last_refresh.outcome, account.last_refresh.error) == ("transient", "http_503")
     side.clock.advance(1)
     await side.tokens.refresh_now(account)
