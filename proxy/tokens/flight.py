@@ -29,6 +29,7 @@ from proxy.oauth.token import Token
 from proxy.store.base import Key, Store
 from proxy.tokens import lease, life, records
 from proxy.tokens.account import Held
+from proxy.tokens.gate import Gate
 from proxy.tokens.lease import Lease, LeaseLost
 
 SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than an answer that waits to be saved
@@ -58,6 +59,7 @@ class Flight:
     credential: Credential
     key: Key
     known: Held
+    gate: Gate
     attempts: int  # at most, while the server gives no clear answer
     tried: int = 0
 
@@ -133,8 +135,11 @@ class Flight:
             except AuthorizationServerError as error:
                 seconds = time.perf_counter() - started
                 self.tower.attempted(self.credential, error.outcome, error.error, seconds)
+                if error.outcome == "login_required":
+                    raise
+                self.gate.failed(self.key, error)
                 is_final = error.outcome != "transient" or error.retry_after is not None
-                if is_final or self.tried >= self.attempts:
+                if is_final or self.tried >= self.attempts or not self.gate.may_repeat(error):
                     raise
                 await asyncio.sleep(life.backoff(self.tried))
             else:
