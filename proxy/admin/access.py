@@ -95,10 +95,24 @@ def browser_of(request: web.Request) -> str:
     return cookie if _BROWSER.fullmatch(cookie) else ""
 
 
-def form_page(request: web.Request, public_url: str, render: Callable[[str], str]) -> web.Response:
-    """A page with forms: `render` is given their CSRF token, which holds for this browser alone."""
-    browser = browser_of(request) or secrets.token_urlsafe(32)
-    response = web.Response(text=render(csrf_token(browser)), content_type="text/html")
+def new_browser() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def form_page(
+    request: web.Request,
+    public_url: str,
+    render: Callable[[str], str],
+    *,
+    browser: str = "",
+    status: int = 200,
+) -> web.Response:
+    """A page with forms: `render` is given their CSRF token, which holds for this browser alone.
+
+    `browser`: what it is to be known by; by what it is known already, if that is empty.
+    """
+    browser = browser or browser_of(request) or new_browser()
+    response = web.Response(text=render(csrf_token(browser)), content_type="text/html", status=status)
     secure = public_url.startswith("https:")
     response.set_cookie(BROWSER_COOKIE, browser, httponly=True, samesite="Lax", secure=secure, path="/")
     return response
