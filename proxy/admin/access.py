@@ -1,7 +1,7 @@
 """Who may do what on the admin listener: our own Host for everything, our own page for a POST.
 
-A POST must carry our Origin and a token that only a page of ours can know: an HMAC over a cookie that the
-page set. The cookie is Lax, for the callback of a login is a navigation from another site.
+A POST must carry our Origin and a token that only a page of ours can know: a salted HMAC over a cookie that
+the page set. The cookie is Lax, for the callback of a login is a navigation from another site.
 """
 
 from __future__ import annotations
@@ -118,8 +118,10 @@ def form_page(
     return response
 
 
-def csrf_token(browser: str) -> str:
-    return hmac.new(_KEY, browser.encode("ascii"), hashlib.sha256).hexdigest()
+def csrf_token(browser: str, salt: str = "") -> str:
+    """Another one in each page, so that what is seen of one page is not in the next."""
+    salt = salt or secrets.token_hex(16)
+    return salt + hmac.new(_KEY, f"{salt}{browser}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
 async def check_post(request: web.Request, public_url: str) -> None:
@@ -128,8 +130,10 @@ async def check_post(request: web.Request, public_url: str) -> None:
     own = {origin_of(public_url), f"{request.scheme}://{request.host}"}
     if browser and request.headers.get("Origin") in own:
         given = (await request.post()).get("csrf")
-        if isinstance(given, str) and hmac.compare_digest(given.encode(), csrf_token(browser).encode()):
-            return
+        if isinstance(given, str):
+            expected = csrf_token(browser, salt=given[:32])
+            if hmac.compare_digest(given.encode(), expected.encode()):
+                return
     raise web.HTTPForbidden(text=pages.message("That did not work", STALE_FORM), content_type="text/html")
 
 
