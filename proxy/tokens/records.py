@@ -31,7 +31,7 @@ from proxy.tokens.account import NOTHING, Held
 ANCESTORS: Final = (
     16  # refresh tokens that a token comes after: a process that is further behind has long ended
 )
-PAGE: Final = 500  # records in memory at once, where all are looked at
+PAGE: Final = 100  # records opened at once, where all are looked at; requests wait some ms meanwhile
 
 _log = logging.getLogger("proxy.tokens")
 
@@ -85,7 +85,7 @@ def owner(record: Record | None, known: Held, credential: Credential) -> Princip
 async def has_account(store: Store, token: Token) -> bool:
     """Whether any account has tokens of the same person, from the same server and client. Raises StoreError.
 
-    It walks through the store: a second and more where there are 100 000 accounts.
+    It walks through the store: some three seconds where there are 100 000 accounts.
     """
     after: Key | None = None
     while page := await store.page(after, PAGE):

@@ -223,10 +223,16 @@ async def test_one_person_may_have_many_accounts_and_the_name_does_not_tell_peop
     assert isinstance(await side.logins.finish(callback, BROWSER), Undecided)
 
 
-async def test_a_store_that_was_emptied_does_not_make_an_account_anybodys(clock, make_side):
-    async with make_side(store=SealedStore(MemoryStore(clock), SEAL)) as side:
+@pytest.mark.parametrize("lost", ["all of it", "the latest"])
+async def test_a_store_that_lost_something_does_not_make_an_account_anybodys(clock, make_side, lost):
+    plain = MemoryStore(clock)
+    async with make_side(store=SealedStore(plain, SEAL), started=False) as side:
+        await log_in(side, None)
+        backup = dict(plain._records)
         await log_in(side, "ann")
-        side.store._store._records.clear()
+        plain._records.clear()
+        if lost == "the latest":
+            plain._records.update(backup)
         assert isinstance(await log_in(side, "bob"), Undecided)
 
 
@@ -319,6 +325,21 @@ async def test_what_is_revoked_never_costs_the_person_another_account(side, monk
     asked = await log_in(side, "bob")
     await side.logins.decide(asked.ticket, BROWSER, replace=False)
     assert not is_alive(side, asked.token)
+
+
+async def test_an_account_is_the_persons_by_issuer_subject_and_client(side):
+    await log_in(side, "ann")
+    mine = await token_of(side)
+    assert await records.has_account(side.store, mine)
+    for other in (
+        {"principal": person(side, "bob")},
+        {"principal": Principal("https://other.example", "ann", "")},
+        {"client_id": "other"},
+        {"server": "https://other.example"},
+    ):
+        assert not await records.has_account(side.store, replace(mine, **other))
+    await side.logins.log_out(KEY)
+    assert not await records.has_account(side.store, mine)
 
 
 async def test_where_the_store_can_not_say_that_nothing_is_revoked(make_side, faulty_store):
