@@ -25,7 +25,7 @@ from proxy.errors import AuthorizationServerError, GenerationConflict, StoreErro
 from proxy.oauth import grants
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Form
-from proxy.oauth.token import Token
+from proxy.oauth.token import Token, are_two
 from proxy.store.base import Key, Store
 from proxy.tokens import lease, life, records
 from proxy.tokens.account import Held
@@ -96,6 +96,8 @@ class Flight:
             if error.outcome != "login_required":
                 raise
             return await self._give_up(held, error)
+        if held.token is not None and are_two(held.token.principal, token.principal):
+            return await self._set_aside(held, held.token, token)
         heir = records.heir(token, held.token)
         due_at = records.due_at(self.credential, heir)
         return await self._save(Held(held.generation + 1, "valid", heir, due_at), held)
@@ -188,6 +190,23 @@ class Flight:
         await records.put(self.tower.store, self.key, refused, expected=held.generation)
         _log.warning("%s: the authorization server refuses its refresh token", self.key)
         return refused
+
+    async def _set_aside(self, held: Held, old: Token, new: Token) -> Held:
+        """A refresh brought somebody else's tokens (OpenID Connect Core 1.0 section 12.2 forbids it).
+
+        Their access token is never served. Their refresh token is kept, for it may be the only one left,
+        and never sent but to revoke it; the old access token serves to its end. The account stays the
+        first person's: they log in again, or the other one does and is asked.
+        """
+        heir = records.heir(new, old)
+        kept = replace(
+            old,
+            refresh_token=heir.refresh_token,
+            refresh_expires_at=heir.refresh_expires_at,
+            ancestors=heir.ancestors,
+        )
+        _log.error("a refresh of %s brought the tokens of another person: they are not used", self.key)
+        return await self._save(Held(held.generation + 1, "login_required", kept, due_at=None), held)
 
     def _is_served(self, held: Held) -> bool:
         if held.token is None:
