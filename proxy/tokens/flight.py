@@ -25,10 +25,11 @@ from proxy.errors import AuthorizationServerError, GenerationConflict, StoreErro
 from proxy.oauth import grants
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Form
-from proxy.oauth.token import Token
+from proxy.oauth.token import Token, are_two
 from proxy.store.base import Key, Store
 from proxy.tokens import lease, life, records
 from proxy.tokens.account import Held
+from proxy.tokens.gate import Gate
 from proxy.tokens.lease import Lease, LeaseLost
 
 SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than an answer that waits to be saved
@@ -64,6 +65,7 @@ class Flight:
     credential: Credential
     key: Key
     known: Held
+    gate: Gate
     attempts: int  # at most, while the server gives no clear answer
     tried: int = 0
 
@@ -100,6 +102,8 @@ class Flight:
             if error.outcome != "login_required":
                 raise
             return await self._give_up(held, error)
+        if held.token is not None and are_two(held.token.principal, token.principal):
+            return await self._set_aside(held, held.token, token)
         heir = records.heir(token, held.token)
         due_at = records.due_at(self.credential, heir)
         return await self._save(Held(held.generation + 1, "valid", heir, due_at), held)
@@ -139,8 +143,11 @@ class Flight:
             except AuthorizationServerError as error:
                 seconds = time.perf_counter() - started
                 self.tower.attempted(self.credential, error.outcome, error.error, seconds)
+                if error.outcome == "login_required":
+                    raise
+                self.gate.failed(self.key, error)
                 is_final = error.outcome != "transient" or error.retry_after is not None
-                if is_final or self.tried >= self.attempts:
+                if is_final or self.tried >= self.attempts or not self.gate.may_repeat(error):
                     raise
                 await asyncio.sleep(life.backoff(self.tried))
             else:
@@ -199,6 +206,23 @@ class Flight:
         await records.put(self.tower.store, self.key, refused, expected=held.generation)
         _log.warning("%s: the authorization server refuses its refresh token", self.key)
         return refused
+
+    async def _set_aside(self, held: Held, old: Token, new: Token) -> Held:
+        """A refresh brought somebody else's tokens (OpenID Connect Core 1.0 section 12.2 forbids it).
+
+        Their access token is never served. Their refresh token is kept, for it may be the only one left,
+        and never sent but to revoke it; the old access token serves to its end. The account stays the
+        first person's: they log in again, or the other one does and is asked.
+        """
+        heir = records.heir(new, old)
+        kept = replace(
+            old,
+            refresh_token=heir.refresh_token,
+            refresh_expires_at=heir.refresh_expires_at,
+            ancestors=heir.ancestors,
+        )
+        _log.error("a refresh of %s brought the tokens of another person: they are not used", self.key)
+        return await self._save(Held(held.generation + 1, "login_required", kept, due_at=None), held)
 
     def _is_served(self, held: Held) -> bool:
         if held.token is None:

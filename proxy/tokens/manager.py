@@ -15,10 +15,10 @@ from typing import Final
 from proxy import tasks
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
-from proxy.errors import GenerationConflict, UnreadableRecord
+from proxy.errors import GenerationConflict, ProxyError, UnreadableRecord
 from proxy.metrics import Metrics, TokenHealth
 from proxy.oauth.endpoint import AuthorizationServers
-from proxy.oauth.token import Token
+from proxy.oauth.token import Principal, Token, are_two
 from proxy.store.base import Due, Key, Record, Store
 from proxy.tokens import codec, lease, records
 from proxy.tokens.account import NEVER, Account, Held, Served
@@ -29,6 +29,14 @@ from proxy.tokens.refreshes import Refreshes
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: it may not be the token's fault
 LOOK_AT_USELESS_AGAIN: Final = 3600.0  # seconds; the configuration may fit a stored token again
 NOTE_EVERY: Final = 3600.0  # seconds between two notes of an account's use; less if it is idle sooner
+
+
+class AnotherPerson(ProxyError):
+    """The account has the tokens of `owner`, and those that were to be saved are somebody else's."""
+
+    def __init__(self, owner: Principal) -> None:
+        super().__init__("the account has the tokens of another person")
+        self.owner = owner
 
 
 class TokenManager:
@@ -151,12 +159,19 @@ class TokenManager:
         if account.held.generation == before or not account.can_refresh:
             raise account.why_not()
 
-    async def adopt(self, key: Key, token: Token) -> None:
-        """A login gave this token: it replaces whatever the store holds. Raises StoreError."""
+    async def adopt(self, key: Key, token: Token, *, instead_of: Principal | None = None) -> None:
+        """A login gave this token: it replaces what the store holds. Raises StoreError, AnotherPerson.
+
+        Another person's tokens it replaces only if they are those of `instead_of`.
+        """
         account = self._accounts.get(key)
         due_at = records.due_at(account.credential, token)
         while True:
             record = await self._store.get(key)
+            owner = records.owner(record, account.held, account.credential)
+            is_agreed = instead_of is not None and not are_two(owner, instead_of)
+            if owner and are_two(owner, token.principal) and not is_agreed:
+                raise AnotherPerson(owner)
             stored = record.generation if record else 0
             held = Held(max(stored, account.held.generation) + 1, "valid", token, due_at)
             try:
@@ -167,6 +182,11 @@ class TokenManager:
             self._accounts.take(account, held)
             self._accounts.keep(account)
             return
+
+    async def owner(self, key: Key) -> Principal | None:
+        """Who logged in to the account; None: nobody, or nobody knows who. Raises StoreError."""
+        account = self._accounts.get(key)
+        return records.owner(await self._store.get(key), account.held, account.credential)
 
     async def forget(self, key: Key) -> Token | None:
         """Leave a tombstone instead of the tokens, and return them, to be revoked. Raises StoreError."""
