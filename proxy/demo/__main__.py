@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
@@ -24,11 +25,16 @@ from proxy.demo.serve import running
 _GRANTS = ("authorization_code", "refresh_token", "client_credentials")
 
 
-async def serve(server: AuthorizationServer, port: int, api_port: int, control_port: int) -> None:
-    """Until a signal."""
+async def serve(
+    server: AuthorizationServer, port: int, api_port: int, control_port: int, *, until_eof: bool
+) -> None:
+    """Until a signal, or until stdin ends."""
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    if until_eof:
+        loop.add_reader(sys.stdin.fileno(), _stop_at_the_end, sys.stdin.fileno(), stop)
     async with AsyncExitStack() as stack:
         issuer = await stack.enter_async_context(running(server.application(), port=port))
         api = await stack.enter_async_context(running(api_application(server), port=api_port))
@@ -36,6 +42,11 @@ async def serve(server: AuthorizationServer, port: int, api_port: int, control_p
         ready = {"event": "ready", "issuer": issuer, "api": api, "control": control, "pid": os.getpid()}
         click.echo(json.dumps(ready))
         await stop.wait()
+
+
+def _stop_at_the_end(of: int, stop: asyncio.Event) -> None:
+    if not os.read(of, 4096):
+        stop.set()
 
 
 def _clients(named: Sequence[str], auth_method: str, redirect_uris: Sequence[str]) -> list[Client]:
@@ -68,6 +79,7 @@ _port = click.IntRange(0, 65535)
 @click.option("--grace", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Of spent tokens.")
 @click.option("--lifetime", type=click.IntRange(1), default=60, metavar="SECONDS", help="Of access tokens.")
 @click.option("--rotation/--no-rotation", default=True, help="Whether a refresh token works once.")
+@click.option("--until-eof", is_flag=True, help="End when stdin does: with who started it.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Events to keep. Default: all.")
 def main(
     port: int,
@@ -80,6 +92,7 @@ def main(
     grace: float,
     lifetime: int,
     rotation: bool,
+    until_eof: bool,
     limit: int | None,
 ) -> None:
     """An authorization server to test against, on 127.0.0.1.
@@ -96,7 +109,7 @@ def main(
         limit=limit,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(server, port, api_port, control_port))
+        runner.run(serve(server, port, api_port, control_port, until_eof=until_eof))
 
 
 if __name__ == "__main__":

@@ -137,7 +137,8 @@ class Journal:
     def after(self, number: int) -> list[Event]:
         """All but the first `number` that were ever noted, as far as they are still here."""
         forgotten = self.noted - len(self._events)
-        return list(islice(self._events, max(number - forgotten, 0), None))
+        skipped = min(max(number - forgotten, 0), len(self._events))
+        return list(islice(self._events, skipped, None))
 
 
 def to_json(event: Event) -> dict[str, Any]:
