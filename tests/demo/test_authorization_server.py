@@ -9,6 +9,7 @@ import pytest
 from authlib.oauth2 import rfc8414, rfc9207
 
 from proxy.demo.authorization_server import AuthorizationServer, Client
+from proxy.demo.journal import fingerprint
 from proxy.demo.serve import running
 
 HARD_SECRET = "p+a%40 s:/=&é"
@@ -167,6 +168,10 @@ async def test_a_grace_longer_than_the_access_token_never_gives_a_dead_one(a_wor
         assert again["refresh_token"] == second["refresh_token"]
         assert again["expires_in"] == 60
         assert world.server.active(again["access_token"]) == "alice"
+        await world.refresh(second["refresh_token"])
+        world.clock.now += 60
+        _, again = await world.refresh(first["refresh_token"])
+        assert world.server.token_record(fingerprint(again["access_token"])).generation == 2
 
 
 async def test_without_rotation_a_refresh_token_stays(a_world: Any) -> None:

@@ -23,6 +23,8 @@ from proxy.demo.journal import (
 )
 from proxy.demo.serve import running
 
+ROBOT = {"Authorization": aiohttp.encode_basic_auth("robot", "s3cret")}
+
 
 async def test_a_login_and_a_refresh_are_told_with_all_that_they_gave(world: Any) -> None:
     first = await world.log_in()
@@ -121,6 +123,16 @@ async def test_what_was_told_and_what_was_done_are_two_things(
     assert (request.acted_at is not None) == (outcome == "granted") == bool(request.issued_access_token)
 
 
+async def test_a_client_that_asks_for_itself_is_its_own_subject(world: Any) -> None:
+    world.server.script(NAMED["outage"], subject="robot")
+    form = {"grant_type": "client_credentials"}
+    for expected in (503, 200):
+        async with world.http.post("/token", data=form, headers=ROBOT) as answer:
+            assert answer.status == expected
+    assert [request.subject for request in world.server.token_requests] == ["robot", "robot"]
+    assert [request.family for request in world.server.token_requests] == [None, 1]
+
+
 async def test_the_times_of_arrival_commit_and_answer_are_told_apart(world: Any) -> None:
     token = (await world.log_in())["refresh_token"]
 
@@ -183,6 +195,7 @@ async def test_a_tokens_record_tells_where_it_came_from_and_when_it_was_good(wor
     assert [new.good_at(time) for time in (1004, 1005, 1009, 1010)] == [False, True, True, False]
     spent = record(first["refresh_token"])
     assert (spent.spent_at, spent.revoked_at, spent.expires_at) == (1005.0, 1010.0, None)
+    assert [spent.good_at(time) for time in (1004, 1005)] == [True, False]
     assert len(world.server.token_records()) == 4
     assert world.server.token_record("0" * 64) is None
 
@@ -219,6 +232,8 @@ async def test_with_a_limit_it_keeps_the_newest_and_tokens_that_live(a_world: An
         assert len(world.server.token_records()) <= 10
         assert world.server.active(answer["access_token"]) == "alice"
         assert (await world.refresh(unused["refresh_token"]))[0] == 200
+        codes = [(await world.click("alice"))["code"] for _ in range(11)]
+        assert [(await world.exchange(code))[0] for code in codes] == [400] + [200] * 10
 
 
 events = st.one_of(st.builds(TokenRequest, fault=st.just("")), st.builds(ApiRequest), st.builds(Revocation))
