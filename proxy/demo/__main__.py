@@ -16,10 +16,10 @@ from contextlib import AsyncExitStack
 import click
 import uvloop
 
+from proxy.demo import control
 from proxy.demo.api import api_application
 from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.clients import Client
-from proxy.demo.control import Control
 from proxy.demo.serve import running
 
 _GRANTS = ("authorization_code", "refresh_token", "client_credentials")
@@ -38,8 +38,9 @@ async def serve(
     async with AsyncExitStack() as stack:
         issuer = await stack.enter_async_context(running(server.application(), port=port))
         api = await stack.enter_async_context(running(api_application(server), port=api_port))
-        control = await stack.enter_async_context(running(Control(server).application(), port=control_port))
-        ready = {"event": "ready", "issuer": issuer, "api": api, "control": control, "pid": os.getpid()}
+        controlled = control.Control(server).application()
+        controls = await stack.enter_async_context(running(controlled, port=control_port))
+        ready = {"event": "ready", "issuer": issuer, "api": api, "control": controls, "pid": os.getpid()}
         click.echo(json.dumps(ready))
         await stop.wait()
 
@@ -61,26 +62,48 @@ def _clients(named: Sequence[str], auth_method: str, redirect_uris: Sequence[str
 _port = click.IntRange(0, 65535)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--port", type=_port, default=0, help="Of the authorization server; 0: a free one.")
-@click.option("--api-port", type=_port, default=0, help="Of the API that wants its tokens.")
-@click.option("--control", "control_port", type=_port, default=0, help="Port to control it by.")
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110},
+    epilog="\n\n".join(f"\b\n{paragraph}" for paragraph in (control.__doc__ or "").split("\n\n")),
+)
+@click.option("--port", type=_port, default=0, help="Where it listens; 0: any free port.")
+@click.option("--api-port", type=_port, default=0, help="Where the API listens that wants its tokens.")
+@click.option("--control", "control_port", type=_port, default=0, help="Where it is controlled.")
 @click.option(
-    "--client", "clients", multiple=True, default=("demo:secret",), metavar="ID:SECRET", help="Or ID: public."
+    "--client",
+    "clients",
+    multiple=True,
+    default=("demo:secret",),
+    metavar="ID:SECRET",
+    help="Who may ask for tokens. ID alone: a public one.",
 )
 @click.option(
     "--client-auth",
     type=click.Choice(["client_secret_basic", "client_secret_post"]),
     default="client_secret_basic",
-    help="How those with a secret show it.",
+    help="How clients with a secret show it.",
 )
-@click.option("--redirect-uri", "redirect_uris", multiple=True, metavar="URI", help="Of all the clients.")
+@click.option(
+    "--redirect-uri",
+    "redirect_uris",
+    multiple=True,
+    metavar="URI",
+    help="Where a browser may be sent back to, for all of them.",
+)
 @click.option("--user", "users", multiple=True, default=("alice",), metavar="NAME", help="Who may log in.")
-@click.option("--grace", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Of spent tokens.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="SECONDS",
+    help="How long a spent refresh token gets its answer again.",
+)
 @click.option("--lifetime", type=click.IntRange(1), default=60, metavar="SECONDS", help="Of access tokens.")
 @click.option("--rotation/--no-rotation", default=True, help="Whether a refresh token works once.")
 @click.option("--until-eof", is_flag=True, help="End when stdin does: with who started it.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Events to keep. Default: all.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="How many events and tokens to keep. Default: all."
+)
 def main(
     port: int,
     api_port: int,
@@ -97,8 +120,7 @@ def main(
 ) -> None:
     """An authorization server to test against, on 127.0.0.1.
 
-    A line of JSON tells where it, its API and its control listen; the control is explained in
-    proxy/demo/control.py.
+    A line of JSON tells where it, its API and its control listen.
     """
     server = AuthorizationServer(
         clients=_clients(clients, client_auth, redirect_uris),

@@ -59,10 +59,10 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiRequest:
-    """A request to the API, judged when its head had come."""
+    """A request to the API, judged when its head had come, and by the token as it was at that very time."""
 
     at: float
-    verdict: Verdict
+    verdict: Verdict  # "good" gets 200, all else 401
     access_token: str | None  # fingerprint
     family: int | None  # None: unknown
     generation: int | None

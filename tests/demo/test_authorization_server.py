@@ -358,7 +358,7 @@ async def test_a_login_can_be_given_an_end_in_time(world: Any) -> None:
     assert world.server.active(tokens["access_token"]) == "bob"
     assert world.server.families_revoked == 0
     world.clock.now += 1
-    assert world.server.judge(tokens["access_token"])[0] == "revoked"
+    assert world.server.judge(tokens["access_token"], world.clock.now)[0] == "revoked"
     assert (await world.refresh(tokens["refresh_token"]))[1]["error"] == "invalid_grant"
     assert world.server.token_requests[-1].outcome == "refused"
     assert world.server.families_revoked == 1
