@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.demo.authorization_server import AuthorizationServer, Client
 from proxy.demo.faults import NAMED, Fault
 from proxy.demo.journal import (
     ApiRequest,
@@ -22,6 +23,8 @@ from proxy.demo.journal import (
     to_json,
 )
 from proxy.demo.serve import running
+
+from .conftest import HandClock
 
 ROBOT = {"Authorization": aiohttp.encode_basic_auth("robot", "s3cret")}
 
@@ -198,6 +201,35 @@ async def test_a_tokens_record_tells_where_it_came_from_and_when_it_was_good(wor
     assert [spent.good_at(time) for time in (1004, 1005)] == [True, False]
     assert len(world.server.token_records()) == 4
     assert world.server.token_record("0" * 64) is None
+
+
+steps = st.one_of(
+    st.tuples(st.just("wait"), st.sampled_from([0.5, 1, 30, 60])),
+    st.tuples(st.just("revoke"), st.just(0)),
+    st.tuples(st.just("revoke_family"), st.sampled_from([0, 1, 30])),
+)
+
+
+@given(st.lists(steps, max_size=8))
+def test_a_token_was_good_by_its_record_whenever_it_was_judged_good(story: list[tuple[str, float]]) -> None:
+    clock = HandClock()
+    server = AuthorizationServer(clients=[Client("web")], clock=clock)
+    token = server.issue("web", "alice")["access_token"]
+    judged = []
+    for step, seconds in story:
+        if step == "wait":
+            clock.now += seconds
+        elif step == "revoke":
+            server.revoke(token)
+        else:
+            server.revoke_family(token, after=seconds)
+        judged.append((clock.now, server.judge(token, clock.now)[0] == "good"))
+        record = server.token_record(fingerprint(token))
+        assert record is not None
+        assert record.good_at(clock.now) == judged[-1][1]
+    for time in {time for time, _ in judged}:
+        last_of_its_time = [good for at, good in judged if at == time][-1]
+        assert record.good_at(time) == last_of_its_time
 
 
 async def test_an_access_token_that_is_revoked_alone_or_expires_says_so(world: Any) -> None:

@@ -8,18 +8,9 @@ from hypothesis import strategies as st
 from proxy.demo.journal import Journal
 from proxy.demo.ledger import Ledger, new_access_token, new_refresh_token
 
+from .conftest import HandClock
+
 GRACE = 10
-
-
-class HandClock:
-    boot_id = "the only boot"
-    now = 0.0
-
-    def wall(self) -> float:
-        return self.now
-
-    def boot(self) -> float:
-        return self.now
 
 
 def new_answer() -> dict[str, Any]:
