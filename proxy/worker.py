@@ -60,9 +60,7 @@ async def serving(config: Config) -> AsyncIterator[State]:
         )
         sites = [await _start(stack, place) for place in _data_listeners(config, relay)]
         relay.start()
-        refresher = tasks.spawn(
-            keep_fresh(state.tokens, state.store, config, state.clock), "keep tokens fresh"
-        )
+        refresher = tasks.spawn(keep_fresh(state.tokens, state.store, state.clock), "keep tokens fresh")
         stack.push_async_callback(tasks.cancel, refresher)
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
         yield state

@@ -17,7 +17,7 @@ from proxy.metrics import Counts
 from proxy.state import State
 from proxy.store.base import Key, Record
 from proxy.tokens.account import NOTHING, Account
-from proxy.tokens.breaker import Breaker
+from proxy.tokens.gate import Gate
 from proxy.tokens.life import TokenState
 from proxy.tokens.records import read
 
@@ -108,7 +108,9 @@ class Health:
     async def _look_at(self, key: Key) -> Account:
         """An account that memory does not hold, and that is not to stay there."""
         credential = self._config.credentials[key.credential]
-        account = Account(key, credential, self._clock, Breaker(self._clock))
+        account = Account(
+            key, credential, self._clock, Gate(self._clock, self._config.limits.authorization_server_rate)
+        )
         try:
             account.take(await read(self._store, self._clock, credential, key, NOTHING))
         except UnreadableRecord:

@@ -11,6 +11,8 @@ from proxy.config.base import Table
 # strict: no text that looks like a number
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False, strict=True)]
 Count = Annotated[int, Field(gt=0, le=2**31 - 1, strict=True)]  # more is a slip of the keyboard
+Days = Annotated[float, Field(gt=0, le=3650 * 86400.0, allow_inf_nan=False, strict=True)]  # in seconds
+Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, strict=True)]  # in a second
 
 
 class Limits(Table):
@@ -24,6 +26,10 @@ class Limits(Table):
     )
     authorization_server_total: Seconds = Field(
         10.0, description="For its whole answer; below token_wait, so that waiting requests learn of it."
+    )
+    authorization_server_rate: Rate = Field(
+        50.0,
+        description="Refreshes by one client at one server in a second: 100 000 accounts of an hour need 35.",
     )
     connect: Seconds = Field(5.0, description="To reach an upstream, TLS included: two lost packets fit.")
     first_byte: Seconds = Field(60.0, description="An upstream's thinking time; nginx's default too.")
@@ -50,6 +56,11 @@ class Limits(Table):
     waiting: Count = Field(10000, description="Requests that wait for a token: as many as connections.")
     pool: Count = Field(
         128, description="Idle upstream connections kept for one route and account: a burst's worth."
+    )
+    account_idle: Days = Field(
+        7 * 86400.0,
+        description="An account unused for so long is refreshed only when it is used again, or to keep its "
+        "refresh token alive; accounts that routes name always are.",
     )
     account_labels: Count = Field(
         100, description="A credential's accounts shown by name in metrics; more are only counted."

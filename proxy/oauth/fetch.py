@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 import aiohttp
+import aiohttp.abc
 from cachetools import LRUCache
 
 from proxy.config.address import Egress
@@ -24,21 +24,21 @@ from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
 from proxy.oauth.answer import MAX_ANSWER
 
-AT_ONCE: Final = 8  # requests of one credential: a herd of accounts must not look like an attack
-
-# Which word a failed call gets in logs and metrics; the first that fits. None of these gave an answer.
-_FAILURES: Final[tuple[tuple[type[BaseException], str], ...]] = (
-    (aiohttp.ClientConnectorCertificateError, "tls"),
-    (aiohttp.ClientSSLError, "tls"),
-    (ssl.SSLError, "tls"),
-    (aiohttp.ClientProxyConnectionError, "egress_proxy"),
-    (aiohttp.ClientHttpProxyError, "egress_proxy"),
-    (aiohttp.ClientConnectorDNSError, "dns"),
-    (aiohttp.ClientConnectorError, "unreachable"),
-    (TimeoutError, "timeout"),
-    (aiohttp.ClientError, "connection_lost"),
-    (OSError, "connection_lost"),
-    (ValueError, "connection_lost"),  # what aiohttp raises for some malformed answers
+# Which word a failed call gets in logs and metrics, and whether it may have reached the server; the first
+# that fits. None of these gave an answer.
+_FAILURES: Final[tuple[tuple[type[BaseException], str, bool], ...]] = (
+    (aiohttp.ClientConnectorCertificateError, "tls", False),
+    (aiohttp.ClientSSLError, "tls", False),
+    (ssl.SSLError, "tls", True),
+    (aiohttp.ClientProxyConnectionError, "egress_proxy", False),
+    (aiohttp.ClientHttpProxyError, "egress_proxy", False),
+    (aiohttp.ClientConnectorDNSError, "dns", False),
+    (aiohttp.ClientConnectorError, "unreachable", False),
+    (aiohttp.ConnectionTimeoutError, "connect_timeout", False),
+    (TimeoutError, "timeout", True),
+    (aiohttp.ClientError, "connection_lost", True),
+    (OSError, "connection_lost", True),
+    (ValueError, "connection_lost", True),  # what aiohttp raises for some malformed answers
 )
 
 
@@ -49,6 +49,26 @@ class Reply:
     body: bytes
 
 
+class _Payload(aiohttp.BytesPayload):
+    """A body that asks once more before it goes."""
+
+    def __init__(self, value: bytes, before_send: Callable[[], None] | None) -> None:
+        super().__init__(value)
+        self.stopped_by: Exception | None = None
+        self._before_send = before_send
+
+    async def write_with_length(
+        self, writer: aiohttp.abc.AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        try:
+            if self._before_send is not None:
+                self._before_send()
+        except Exception as error:
+            self.stopped_by = error
+            raise
+        await super().write_with_length(writer, content_length)
+
+
 class Fetcher:
     """One aiohttp session for all authorization servers. Use as an async context manager."""
 
@@ -56,8 +76,6 @@ class Fetcher:
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
         self._contexts: LRUCache[Path | None, ssl.SSLContext] = LRUCache(maxsize=32)
-        # not the connector's limit, whose queue would count as the server's time
-        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,25 +88,42 @@ class Fetcher:
             await self._session.close()
 
     async def fetch(
-        self, credential: Credential, method: str, url: str, headers: Mapping[str, str], body: str | None
+        self,
+        credential: Credential,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: str | None,
+        before_send: Callable[[], None] | None = None,
     ) -> Reply:
-        """Send one request and read its answer. Raises AuthorizationServerError("transient", …)."""
-        async with self._turns[credential.name]:
-            try:
-                return await self._exchange(credential, method, url, headers, body)
-            except tuple(kind for kind, _ in _FAILURES) as error:
-                name = next(name for kind, name in _FAILURES if isinstance(error, kind))
+        """Send one request and read its answer. Raises AuthorizationServerError("transient", …).
+
+        `before_send` is called when the connection stands, in the last moment before the body is written:
+        what it raises is raised here, and nothing was sent.
+        """
+        payload = None if body is None else _Payload(body.encode(), before_send)
+        try:
+            return await self._exchange(credential, method, url, headers, payload)
+        except tuple(kind for kind, _, _ in _FAILURES) as error:
+            name, reached = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
+        if payload is not None and payload.stopped_by is not None:
+            raise payload.stopped_by
         # out here it has no cause: aiohttp's errors carry the header fields that were sent
-        raise AuthorizationServerError("transient", name)
+        raise AuthorizationServerError("transient", name, reached=reached)
 
     async def _exchange(
-        self, credential: Credential, method: str, url: str, headers: Mapping[str, str], body: str | None
+        self,
+        credential: Credential,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        payload: aiohttp.Payload | None,
     ) -> Reply:
         is_tls = url.startswith("https:")  # else on this machine
         async with self._open().request(
             method,
             url,
-            data=None if body is None else body.encode(),
+            data=payload,
             headers={**headers, "Accept-Encoding": "identity"},
             allow_redirects=False,
             ssl=await self._context(credential) if is_tls else True,

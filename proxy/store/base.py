@@ -10,7 +10,7 @@ Nothing here knows what a token is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -82,8 +82,11 @@ class Store(Protocol):
         """
         ...
 
-    async def due_before(self, when: float, limit: int) -> list[Due]:
-        """The accounts in state "valid" whose due time is before `when`, the earliest first."""
+    async def due_before(self, credentials: Collection[str], when: float, limit: int) -> list[Due]:
+        """The accounts in state "valid" whose due time is before `when`, the earliest first.
+
+        At most `limit` of each credential: one whose server is down must not hide those of the others.
+        """
         ...
 
     async def postpone(self, key: Key, generation: int, due_at: float | None) -> None:

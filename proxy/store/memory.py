@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -63,13 +63,13 @@ class MemoryStore:
             raise GenerationConflict(f"{key} was changed by someone else: read it again")
         self._records[key] = replace(record, intent=intent)
 
-    async def due_before(self, when: float, limit: int) -> list[Due]:
-        due = [
-            Due(record.due_at, record.key, record.used_at)
-            for record in self._records.values()
-            if record.state == "valid" and record.due_at is not None and record.due_at < when
-        ]
-        return sorted(due)[:limit]
+    async def due_before(self, credentials: Collection[str], when: float, limit: int) -> list[Due]:
+        due: dict[str, list[Due]] = {credential: [] for credential in credentials}
+        for key, record in self._records.items():
+            is_due = record.state == "valid" and record.due_at is not None and record.due_at < when
+            if is_due and key.credential in due and record.due_at is not None:
+                due[key.credential].append(Due(record.due_at, key, record.used_at))
+        return sorted(entry for entries in due.values() for entry in sorted(entries)[:limit])
 
     async def postpone(self, key: Key, generation: int, due_at: float | None) -> None:
         record = self._records.get(key)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -76,8 +76,8 @@ class SealedStore:
         await self.get(key)  # as for put
         await self._store.intend(key, generation, self._sealer.seal(intent, "intent", *key, generation))
 
-    async def due_before(self, when: float, limit: int) -> list[Due]:
-        return await self._store.due_before(when, limit)
+    async def due_before(self, credentials: Collection[str], when: float, limit: int) -> list[Due]:
+        return await self._store.due_before(credentials, when, limit)
 
     async def postpone(self, key: Key, generation: int, due_at: float | None) -> None:
         await self._store.postpone(key, generation, due_at)

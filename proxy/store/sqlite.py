@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -84,9 +84,15 @@ class SQLiteStore:
         if not await self._query(statements.INTEND, (intent, *key, generation)):
             raise GenerationConflict(f"{key} was changed by someone else: read it again")
 
-    async def due_before(self, when: float, limit: int) -> list[Due]:
-        rows = await self._query(statements.DUE, (when, limit))
-        return [Due(at, Key(credential, account), used_at) for at, credential, account, used_at in rows]
+    async def due_before(self, credentials: Collection[str], when: float, limit: int) -> list[Due]:
+        def due(db: sqlite3.Connection) -> list[Due]:
+            return [
+                Due(at, Key(credential, account), used_at)
+                for credential in credentials
+                for at, account, used_at in execute(db, statements.DUE, (credential, when, limit))
+            ]
+
+        return sorted(await self._run(due))
 
     async def postpone(self, key: Key, generation: int, due_at: float | None) -> None:
         await self._query(statements.POSTPONE, (due_at, *key, generation))

@@ -39,7 +39,7 @@ CREATE TABLE tokens (
   changed    INTEGER NOT NULL,  -- meta.changed at the last put: a watcher asks for higher numbers
   PRIMARY KEY (credential, account)
 ) STRICT;
-CREATE INDEX tokens_due ON tokens (due_at, credential, account) WHERE state = 'valid';
+CREATE INDEX tokens_due ON tokens (credential, due_at, account) WHERE state = 'valid';
 CREATE INDEX tokens_changed ON tokens (changed, credential, account);
 CREATE INDEX tokens_counted ON tokens (credential, state, due_at, expires_at);
 CREATE TABLE stash (

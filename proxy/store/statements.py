@@ -48,9 +48,9 @@ INTEND: Final = Statement(
     "UPDATE tokens SET intent = ? WHERE credential = ? AND account = ? AND generation = ? RETURNING 1", (int,)
 )
 DUE: Final = Statement(
-    """SELECT due_at, credential, account, used_at FROM tokens WHERE state = 'valid' AND due_at < ?
-    ORDER BY due_at, credential, account LIMIT ?""",
-    (float, str, str, float | None),
+    """SELECT due_at, account, used_at FROM tokens WHERE state = 'valid' AND credential = ? AND due_at < ?
+    ORDER BY due_at, account LIMIT ?""",
+    (float, str, float | None),
 )
 POSTPONE: Final = Statement(
     "UPDATE tokens SET due_at = ? WHERE credential = ? AND account = ? AND generation = ?"

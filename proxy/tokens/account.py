@@ -16,11 +16,10 @@ from proxy.errors import AuthorizationServerError, LoginRequired, Misconfigured,
 from proxy.oauth.token import Token
 from proxy.store.base import Key
 from proxy.tokens import life
-from proxy.tokens.breaker import Breaker
+from proxy.tokens.gate import Gate
 from proxy.tokens.life import TokenState
 
 NEVER: Final = float("-inf")
-MISCONFIGURED_PAUSE: Final = 120.0  # seconds; a person must mend it, unless it was a fault of the server's
 _NEEDS: Final = {  # what brings new tokens, by grant
     "authorization_code": "a person must log in",
     "refresh_token": "the configuration must give it a new refresh_token",
@@ -48,7 +47,8 @@ class Held:
     state: str  # as in store.base.Record, or "absent"
     token: Token | None
     due_at: float | None
-    unsettled: bool = False  # a refresh was sent, and what came of it is not known
+    unsettled: bool = False  # a refresh was sent, and what came of it is not known ...
+    sender: str = ""  # ... by this process
 
 
 NOTHING: Final = Held(generation=0, state="absent", token=None, due_at=None)
@@ -64,18 +64,21 @@ class LastRefresh:
 class Account:
     """The state of one account in this process. `ready()` is all that the everyday request asks."""
 
-    def __init__(self, key: Key, credential: Credential, clock: Clock, breaker: Breaker) -> None:
+    def __init__(self, key: Key, credential: Credential, clock: Clock, gate: Gate) -> None:
         self.key = key
         self.credential = credential
-        self.breaker = breaker
+        self.gate = gate
         self.held = NOTHING
         self.loaded = False
         self.unreadable = False  # the store has a record that its key does not open
         self.unsettled = False  # the refresh token must be sent again soon, whatever the token's age
         self.served: Served | None = None
-        self.fresh_until = NEVER  # boot clock, as the next three
+        self.fresh_until = NEVER  # boot clock, as the next four
         self.usable_until = NEVER
-        self.hold_until = NEVER  # no refresh before this: it failed a moment ago
+        self.hold_until = NEVER  # no refresh before this: it failed a moment ago ...
+        self.failed_at = NEVER  # ... then
+        self.used_at = NEVER  # boot clock: the last request
+        self.noted_at = NEVER  # boot clock: the last use that the store was told of
         self.rejected_at = NEVER  # the last time that a 401 started a refresh
         self.failures = 0
         self.failure: AuthorizationServerError | None = None
@@ -101,16 +104,16 @@ class Account:
             window = life.window(held.token, held.due_at, self._clock)
             self.fresh_until, self.usable_until = window.due, window.expired
 
-    def failed(self, error: AuthorizationServerError) -> None:
+    def failed(self, error: AuthorizationServerError, attempts: int = 1) -> None:
         """Remember a failure and hold the next refresh back for a while."""
-        self.failures += 1
+        self.failures += attempts
         self.failure = error
         self.unsettled = True
-        pause = MISCONFIGURED_PAUSE if error.outcome == "misconfigured" else life.backoff(self.failures)
-        self.hold_until = self._clock.boot() + max(pause, error.retry_after or 0.0)
+        self.failed_at = self._clock.boot()
+        self.hold_until = self.failed_at + life.pause_after(error, self.failures)
 
     def state(self) -> TokenState:
-        if self.unreadable or (self.failure is not None and self.failure.outcome == "misconfigured"):
+        if self.unreadable or self._is_misconfigured:
             return "misconfigured"
         if self.held.state == "login_required":
             return "login_required"
@@ -136,19 +139,34 @@ class Account:
     @property
     def may_start(self) -> bool:
         """Whether a refresh would be of use and is not held back."""
-        return self.can_refresh and self._clock.boot() >= self.hold_until and self.breaker.is_closed
+        return self.can_refresh and self._clock.boot() >= self.waits_until
+
+    @property
+    def waits_until(self) -> float:
+        """No refresh before (boot clock): the account's own pause, and its server's."""
+        return max(self._held_until, self.gate.hold_until if self.gate.is_shut else NEVER)
+
+    @property
+    def _held_until(self) -> float:
+        """The account's own pause, which is over when its server was down and has come back."""
+        is_over = self.gate.recovered_at >= self.failed_at and not self._is_misconfigured
+        return NEVER if is_over else self.hold_until
+
+    @property
+    def _is_misconfigured(self) -> bool:
+        return self.failure is not None and self.failure.outcome == "misconfigured"
 
     def why_not(self) -> TokenError:
         """The reason that there is no token now, in words for who gets the answer."""
         if not self.can_refresh:
             return LoginRequired(f"{self.key} has no tokens that work: {_NEEDS[self.credential.grant]}")
-        failure = self.failure or self.breaker.failure
+        failure = self.failure or self.gate.failure
         if failure is not None and failure.outcome == "misconfigured":
             return Misconfigured(
                 f"the authorization server refuses the client of credential {self.key.credential!r}: "
                 "check its client_id, client_secret, scopes and endpoints"
             )
-        wait = max(self.hold_until, self.breaker.hold_until) - self._clock.boot()
+        wait = self.waits_until - self._clock.boot()
         return TokenUnavailable(
             f"no new token for {self.key} now; the authorization server is asked again shortly",
             retry_after=max(1, math.ceil(wait)) if wait > 0 else 1,

@@ -1,13 +1,16 @@
 """Which accounts this process knows: one object for a name, for as long as anybody holds it.
 
-Accounts that the configuration names stay. Others have a place among those seen last, if the store has a
-record of them: memory must not grow with the store, nor with the names that callers make up.
+Accounts that the configuration names stay. Others have a place among those used last, if the store has a
+record of them: memory must not grow with the store, nor with the names that callers make up. Of a credential
+with few accounts all have one, to be shown by name.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -16,12 +19,15 @@ from cachetools import LRUCache
 from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.errors import StoreError, TokenUnavailable, UnreadableRecord
+from proxy.oauth.endpoint import server_of
 from proxy.store.base import Key, Record, Store
 from proxy.tokens import records
 from proxy.tokens.account import Account, Held
-from proxy.tokens.breaker import Breaker
+from proxy.tokens.gate import Gate
 
-KEPT: Final = 4096  # accounts; some 3 KiB each
+KEPT: Final = 2048  # accounts; some 3 KiB each, and in all a tenth of what a process needs anyway
+KNOWN_AT_START: Final = 1000  # accounts loaded to be shown by name
+_LAST: Final = "\x7f"  # after every account's name
 STORE_PAUSE: Final = 5  # seconds told to a caller whose token can't be read from the store
 _DEFAULT: Final = "default"  # the account of a credential that has only one
 
@@ -33,8 +39,11 @@ class Accounts:
         self._credentials = config.credentials
         self._store = store
         self._clock = clock
-        self._breakers = {name: Breaker(clock) for name in config.credentials}
+        self.gates = _gates(config, clock)
         self._all: WeakValueDictionary[Key, Account] = WeakValueDictionary()
+        self._labels = config.limits.account_labels
+        self._crowded: set[str] = set()  # credentials with more accounts than are shown by name
+        self._shown: Counter[str] = Counter()
         self._store_failed = False  # so that an outage is one line in the log, not one for each request
         self._recent: LRUCache[Key, Account] = LRUCache(maxsize=KEPT)
         self.fixed: dict[Key, Account] = {key: self.get(key) for key in _named_in(config)}
@@ -44,18 +53,31 @@ class Accounts:
         account = self._all.get(key)
         if account is None:
             credential = self._credentials[key.credential]
-            account = Account(key, credential, self._clock, self._breakers[key.credential])
+            account = Account(key, credential, self._clock, self.gates[key.credential])
             self._all[key] = account
         return account
+
+    def find(self, key: Key) -> Account | None:
+        """The account, if anybody here holds it."""
+        return self._all.get(key)
 
     def known(self) -> list[Account]:
         return [*self.fixed.values(), *self._recent.values()]
 
+    def recent(self) -> list[Account]:
+        """Those that the configuration does not name."""
+        return list(self._recent.values())
+
     def take(self, account: Account, held: Held) -> None:
         """Serve what the store holds from now on."""
         account.take(held)
-        if account.held.generation:
-            self._keep(account)
+        if account.key in self._recent:
+            self.keep(account)
+
+    def keep(self, account: Account) -> None:
+        """Give it a place among those seen last, if there is anything of it to keep."""
+        if account.key not in self.fixed and (account.held.generation or account.unreadable):
+            self._recent[account.key] = account
 
     async def load(self, account: Account) -> None:
         """Take over what the store holds. Raises TokenUnavailable."""
@@ -65,7 +87,7 @@ class Accounts:
             if not account.unreadable:  # once, not with every request
                 _log.error("%s: %s", account.key, error)
             account.unreadable = True
-            self._keep(account)
+            self.keep(account)
             raise TokenUnavailable(str(error), retry_after=STORE_PAUSE) from error
         except StoreError as error:
             if not self._store_failed:
@@ -75,7 +97,47 @@ class Accounts:
         self._store_failed = False
         self.take(account, held)
 
-    async def remember(self, record: Record) -> None:
+    async def load_known(self) -> None:
+        """Load the accounts of the configuration, and those to be shown by name. Raises StoreError."""
+        for account in self.fixed.values():
+            await self.load_quietly(account)
+        after: Key | None = None
+        while self._shown.total() < KNOWN_AT_START and (
+            page := await self._store.page(after, self._labels + 1)
+        ):
+            *whole, (last, rest) = _by_credential(page)
+            if len(rest) > self._labels:
+                self._crowded.add(last)
+                after = Key(last, _LAST)
+            elif whole and len(page) > self._labels:  # there may be more of the last
+                after = Key(last, "")
+            else:
+                whole.append((last, rest))
+                after = rest[-1].key
+            for credential, records_ in whole:
+                await self._show(credential, records_)
+
+    async def follow(self, key: Key) -> None:
+        """Another process may have changed this account."""
+        account = self.find(key)
+        if account is None:
+            if key.credential in self._crowded:
+                return  # it is read when it is used
+            account = self.get(key)
+            self._shown[key.credential] += 1
+            if self._shown[key.credential] > self._labels:
+                self._crowded.add(key.credential)
+        await self.load_quietly(account)
+        self.keep(account)
+
+    async def _show(self, credential: str, stored: list[Record]) -> None:
+        if credential not in self._credentials:
+            return
+        self._shown[credential] = len(stored)
+        for record in stored:
+            await self._remember(record)
+
+    async def _remember(self, record: Record) -> None:
         """Take over a record that was read with many others."""
         account = self.get(record.key)
         try:
@@ -84,6 +146,7 @@ class Accounts:
             await self.load_quietly(account)  # which says why
         else:
             self.take(account, held)
+        self.keep(account)
 
     async def load_quietly(self, account: Account) -> None:
         """As `load`, where nobody waits for the tokens."""
@@ -92,9 +155,21 @@ class Accounts:
         except TokenUnavailable:
             return  # logged above; the next who wants the account tries again
 
-    def _keep(self, account: Account) -> None:
-        if account.key not in self.fixed:
-            self._recent[account.key] = account
+
+def _by_credential(page: list[Record]) -> list[tuple[str, list[Record]]]:
+    return [(name, list(group)) for name, group in groupby(page, lambda record: record.key.credential)]
+
+
+def _gates(config: Config, clock: Clock) -> dict[str, Gate]:
+    """One for each client at a server; what two credentials ask for as the same client counts together."""
+    gates: dict[tuple[str, str, str], Gate] = {}
+    return {
+        name: gates.setdefault(
+            (server_of(credential), credential.client_id, credential.grant),
+            Gate(clock, config.limits.authorization_server_rate),
+        )
+        for name, credential in config.credentials.items()
+    }
 
 
 def _named_in(config: Config) -> Iterator[Key]:

@@ -5,7 +5,8 @@
 The intent is durable before anything is sent, and the new token is durable before anyone is served with
 it: whatever dies in between, the store holds the old refresh token or the new one. An intent found open
 means that an earlier refresh may or may not have reached the server; the old token is sent again at once,
-which servers answer within their grace (RFC 9700 section 4.14.2).
+which servers answer within their grace (RFC 9700 section 4.14.2) - or a second later, where its sender may
+live and have an answer to save.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
@@ -23,10 +25,16 @@ from proxy.errors import AuthorizationServerError, GenerationConflict, StoreErro
 from proxy.oauth import grants
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Form
-from proxy.oauth.token import Token
+from proxy.oauth.token import Token, are_two
 from proxy.store.base import Key, Store
 from proxy.tokens import lease, life, records
 from proxy.tokens.account import Held
+from proxy.tokens.gate import Gate
+from proxy.tokens.lease import Lease, LeaseLost
+
+SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than an answer that waits to be saved
+SAVE_AGAIN_LAST: Final = 0.5  # seconds
+TIME_TO_SAVE: Final = 1.0  # seconds; two tries of who waits to save. With a lease still below a grace of 5 s
 
 _log = logging.getLogger("proxy.tokens")
 Attempted = Callable[[Credential, str, str, float], None]  # credential, outcome, error, seconds
@@ -43,7 +51,7 @@ class Tower:
     attempted: Attempted
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Flight:
     """One refresh of one account. `known` is what this process held when it began."""
 
@@ -51,40 +59,48 @@ class Flight:
     credential: Credential
     key: Key
     known: Held
-    attempts: int  # while the server gives no clear answer
+    gate: Gate
+    attempts: int  # at most, while the server gives no clear answer
+    tried: int = 0
 
     async def fly(self) -> Held:
         """Get a token newer than the known one, by whoever is first.
 
         Raises AuthorizationServerError, StoreError.
         """
-        async with lease.held(self.tower.store, f"refresh:{self.key}", self.tower.process):
-            while True:
-                try:
-                    return await self._refresh(await self._read())
-                except GenerationConflict:
-                    continue  # somebody logged in or out meanwhile: what they wrote counts
+        tower = self.tower
+        while True:
+            try:
+                async with lease.held(tower.store, f"refresh:{self.key}", tower.process, tower.clock) as mine:
+                    return await self._refresh(await self._read(), mine)
+            except GenerationConflict:
+                continue  # somebody logged in or out meanwhile: what they wrote counts
+            except LeaseLost:
+                _log.warning("%s: this process stood still while it refreshed: it begins again", self.key)
 
     async def _read(self) -> Held:
         return await records.read(self.tower.store, self.tower.clock, self.credential, self.key, self.known)
 
-    async def _refresh(self, held: Held) -> Held:
+    async def _refresh(self, held: Held, mine: Lease) -> Held:
         if held.generation > self.known.generation and self._is_served(held):
             return held
         form = self._form(held)
         if form is None:
             return held
         if form["grant_type"] == "refresh_token":
-            await self.tower.store.intend(self.key, held.generation, self._intent(held))
+            await self._let_sender_save(held)
+            await self._intend(held)
         try:
-            token = await self._send(form)
+            token = await self._send(form, mine)
         except AuthorizationServerError as error:
             if error.outcome != "login_required":
                 raise
             return await self._give_up(held, error)
-        heir = _heir(token, held.token)
+        if held.token is not None and are_two(held.token.principal, token.principal):
+            return await self._set_aside(held, held.token, token)
+        heir = records.heir(token, held.token)
         due_at = records.due_at(self.credential, heir)
-        return await self._save(Held(held.generation + 1, "valid", heir, due_at), expected=held.generation)
+        return await self._save(Held(held.generation + 1, "valid", heir, due_at), held)
 
     def _form(self, held: Held) -> Form | None:
         """What to send; None where only a person can help."""
@@ -94,26 +110,45 @@ class Flight:
             return None
         return grants.refresh_token(held.token.refresh_token)
 
-    async def _send(self, form: Form) -> Token:
-        """Ask for a token; a lost answer is asked for again."""
-        attempt = 0
+    async def _let_sender_save(self, held: Held) -> None:
+        """Another process has sent this token, and may live and have the answer: the store was away, say,
+        and both of us see it again now. Raises GenerationConflict once it has saved, StoreError.
+        """
+        me = self.tower.process
+        if held.unsettled and held.sender != me and not lease.is_dead(held.sender, me):
+            await asyncio.sleep(TIME_TO_SAVE)
+            if (await self._read()).generation != held.generation:
+                raise GenerationConflict(f"{self.key}: its sender has saved the answer")
+
+    async def _intend(self, held: Held) -> None:
+        """From here on the refresh is in doubt, until something is saved. Raises StoreError."""
+        store, now = self.tower.store, self.tower.clock.wall()
+        if held.due_at is None or held.due_at > now:  # who comes after us must find it by the index
+            await store.postpone(self.key, held.generation, now)
+        await store.intend(self.key, held.generation, self._note(held))
+
+    async def _send(self, form: Form, mine: Lease) -> Token:
+        """Ask for a token; a lost answer is asked for again. Raises LeaseLost: then nothing was sent."""
         while True:
-            attempt += 1
+            self.tried += 1
             started = time.perf_counter()
             try:
-                token = await self.tower.servers.token(self.credential, form)
+                token = await self.tower.servers.token(self.credential, form, before_send=mine.check)
             except AuthorizationServerError as error:
                 seconds = time.perf_counter() - started
                 self.tower.attempted(self.credential, error.outcome, error.error, seconds)
-                is_final = error.outcome != "transient" or error.retry_after is not None
-                if is_final or attempt >= self.attempts:
+                if error.outcome == "login_required":
                     raise
-                await asyncio.sleep(life.backoff(attempt))
+                self.gate.failed(self.key, error)
+                is_final = error.outcome != "transient" or error.retry_after is not None
+                if is_final or self.tried >= self.attempts or not self.gate.may_repeat(error):
+                    raise
+                await asyncio.sleep(life.backoff(self.tried))
             else:
                 self.tower.attempted(self.credential, "success", "", time.perf_counter() - started)
                 return token
 
-    async def _save(self, held: Held, *, expected: int) -> Held:
+    async def _save(self, new: Held, old: Held) -> Held:
         """Make the new token the account's own, durably. Raises GenerationConflict, UnreadableRecord.
 
         While the store can't be written, this tries again and again: nothing may be served unsaved.
@@ -121,13 +156,25 @@ class Flight:
         failures = 0
         while True:
             try:
-                return await records.put(self.tower.store, self.key, held, expected=expected)
+                return await self._put(new, old)
             except (GenerationConflict, UnreadableRecord):
                 raise
             except StoreError as error:
                 failures += 1
-                _log.error("the new token of %s is not used until it can be saved: %s", self.key, error)
-                await asyncio.sleep(life.backoff(failures))
+                if failures == 1:
+                    _log.error("the new token of %s is not used until it can be saved: %s", self.key, error)
+                await asyncio.sleep(min(SAVE_AGAIN * failures, SAVE_AGAIN_LAST))
+
+    async def _put(self, new: Held, old: Held) -> Held:
+        """Put `new` in the place of `old`, or of what an emptied store was filled with meanwhile."""
+        expected = old.generation
+        while True:
+            try:
+                return await records.put(self.tower.store, self.key, new, expected=expected)
+            except GenerationConflict:
+                record = await self.tower.store.get(self.key)
+                new = replace(new, generation=records.above(record, new, old.token))
+                expected = record.generation if record else 0
 
     async def _give_up(self, held: Held, error: AuthorizationServerError) -> Held:
         """The refresh token is refused for good. Say so in the store.
@@ -144,30 +191,34 @@ class Flight:
         _log.warning("%s: the authorization server refuses its refresh token", self.key)
         return refused
 
+    async def _set_aside(self, held: Held, old: Token, new: Token) -> Held:
+        """A refresh brought somebody else's tokens (OpenID Connect Core 1.0 section 12.2 forbids it).
+
+        Their access token is never served. Their refresh token is kept, for it may be the only one left,
+        and never sent but to revoke it; the old access token serves to its end. The account stays the
+        first person's: they log in again, or the other one does and is asked.
+        """
+        heir = records.heir(new, old)
+        kept = replace(
+            old,
+            refresh_token=heir.refresh_token,
+            refresh_expires_at=heir.refresh_expires_at,
+            ancestors=heir.ancestors,
+        )
+        _log.error("a refresh of %s brought the tokens of another person: they are not used", self.key)
+        return await self._save(Held(held.generation + 1, "login_required", kept, due_at=None), held)
+
     def _is_served(self, held: Held) -> bool:
         if held.token is None:
             return False
         return self.tower.clock.boot() < life.window(held.token, held.due_at, self.tower.clock).expired
 
-    def _intent(self, held: Held) -> bytes:
+    def _note(self, held: Held) -> bytes:
         sent = held.token.refresh_token if held.token else None
         note = {
+            "sender": self.tower.process,
             "generation": held.generation,
             "token": records.fingerprint(sent),
             "at": self.tower.clock.wall(),
         }
         return json.dumps(note).encode()
-
-
-def _heir(token: Token, old: Token | None) -> Token:
-    """An answer without a refresh token leaves the old one in force (RFC 6749 section 6)."""
-    if old is None:
-        return token
-    is_same = token.refresh_token in {None, old.refresh_token}
-    return replace(
-        token,
-        refresh_token=token.refresh_token or old.refresh_token,
-        refresh_expires_at=token.refresh_expires_at or (old.refresh_expires_at if is_same else None),
-        scope=token.scope or old.scope,
-        seed=old.seed,
-    )

@@ -2,8 +2,9 @@
 
 Its holder's name says which process of which boot it is, and which piece of its work. A holder that died
 on this host is succeeded at once instead of being waited for; one that can't be judged from here (another
-host, another container) is waited for until its lease ends. A lease cannot stop a paused process:
-generations do that (store/base.py).
+host, another container) is waited for until its lease ends. A lease cannot stop a paused process: its holder
+asks its own clock once more in the last moment before it sends (`Lease.check`), and what it saves too late
+is told by its generation (store/base.py).
 """
 
 from __future__ import annotations
@@ -19,47 +20,79 @@ from pathlib import Path
 from typing import Final
 
 from proxy import tasks
-from proxy.errors import StoreError
+from proxy.clock import Clock
+from proxy.errors import ProxyError, StoreError
 from proxy.store.base import Store
 
 LIFETIME: Final = 3.0  # seconds; long enough for a busy machine, short enough to wait out a dead neighbour
 RENEW_EVERY: Final = 1.0  # seconds
 ASK_AGAIN: Final = 0.05  # seconds, while another has it
+LAST_MOMENT: Final = 0.5  # seconds before its end: the way to the server takes a while, too
 
 _log = logging.getLogger("proxy.tokens")
 
 
+class LeaseLost(ProxyError):
+    """Another may have the lease: we were stopped, or cut off from the store, for too long."""
+
+
+class Lease:
+    """A lease that is held, for as long as this process can know it by itself."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._taken_at = float("-inf")  # boot clock: the last time that it was surely ours
+
+    def taken(self, at: float) -> None:
+        self._taken_at = at
+
+    def check(self) -> None:
+        """To be called in the last moment before what only its holder may do. Raises LeaseLost."""
+        if self._clock.boot() >= self._taken_at + LIFETIME - LAST_MOMENT:
+            raise LeaseLost("the lease may have passed to another process")
+
+
 @asynccontextmanager
-async def held(store: Store, name: str, process: str) -> AsyncIterator[None]:
+async def held(store: Store, name: str, process: str, clock: Clock) -> AsyncIterator[Lease]:
     """Wait for the lease and keep it for the length of the block. Raises StoreError.
 
     Two blocks never hold it at once, not even two of one process.
     """
     owner = f"{process}/{secrets.token_hex(4)}"
-    await _take(store, name, owner)
-    renewing = tasks.spawn(_renew(store, name, owner), f"renew {name}")
+    lease = Lease(clock)
+    await _take(store, name, owner, lease, clock)
+    renewing = tasks.spawn(_renew(store, name, owner, lease, clock), f"renew {name}")
     try:
-        yield
+        yield lease
     finally:
         await tasks.cancel(renewing)
         await _release(store, name, owner)
 
 
-async def _take(store: Store, name: str, owner: str) -> None:
+async def _take(store: Store, name: str, owner: str, lease: Lease, clock: Clock) -> None:
     succeed = None
-    while holder := await store.lease(name, owner, LIFETIME, succeed=succeed):
+    while True:
+        asked_at = clock.boot()
+        holder = await store.lease(name, owner, LIFETIME, succeed=succeed)
+        if holder is None:
+            lease.taken(asked_at)
+            return
         succeed = holder if is_dead(holder, owner) else None
         if succeed is None:
             await asyncio.sleep(ASK_AGAIN)
 
 
-async def _renew(store: Store, name: str, owner: str) -> None:
+async def _renew(store: Store, name: str, owner: str, lease: Lease, clock: Clock) -> None:
+    pause = RENEW_EVERY
     while True:
-        await asyncio.sleep(RENEW_EVERY)
+        await asyncio.sleep(pause)
+        asked_at = clock.boot()
         try:
-            await store.renew(name, owner, LIFETIME)
+            if await store.renew(name, owner, LIFETIME):
+                lease.taken(asked_at)
+            pause = RENEW_EVERY
         except StoreError:
-            continue  # the save will meet the same store and say so; until then keep trying
+            pause = ASK_AGAIN  # who waits for the lease asks as often; the save says what is wrong
 
 
 async def _release(store: Store, name: str, owner: str) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from proxy.clock import Clock
+from proxy.errors import AuthorizationServerError
 from proxy.oauth.token import Token
 
 TokenState = Literal["valid", "stale", "expired", "login_required", "misconfigured", "absent"]
@@ -24,6 +25,7 @@ EXPIRY_MARGIN: Final = 5.0  # seconds; the way to the upstream, and clocks that 
 EXPIRY_MARGIN_SHARE: Final = 0.05  # of its life, for short tokens
 BACKOFF_FIRST: Final = 1.0  # seconds
 BACKOFF_LAST: Final = 30.0  # seconds
+MISCONFIGURED_PAUSE: Final = 120.0  # seconds; a person must mend it, unless it was a fault of the server's
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +70,9 @@ def backoff(failures: int, chance: float | None = None) -> float:
     """Seconds to wait after the `failures`-th failure in a row: uniform(d/2, d), d from 1 to 30 s."""
     delay = min(BACKOFF_FIRST * 2.0 ** (min(failures, 16) - 1), BACKOFF_LAST)
     return delay * (0.5 + 0.5 * (random.random() if chance is None else chance))  # noqa: S311 (spreads load, hides nothing)
+
+
+def pause_after(error: AuthorizationServerError, failures: int) -> float:
+    """Seconds until the next try after the `failures`-th failure in a row: ours, or longer if asked for."""
+    pause = MISCONFIGURED_PAUSE if error.outcome == "misconfigured" else backoff(failures)
+    return max(pause, error.retry_after or 0.0)

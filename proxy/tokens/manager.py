@@ -7,17 +7,19 @@ write is seen within a second (`_watch`).
 from __future__ import annotations
 
 import asyncio
+import math
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Final
 
 from proxy import tasks
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
-from proxy.errors import GenerationConflict
+from proxy.errors import GenerationConflict, ProxyError
 from proxy.metrics import Metrics, TokenHealth
 from proxy.oauth.endpoint import AuthorizationServers
-from proxy.oauth.token import Token
-from proxy.store.base import Key, Store
+from proxy.oauth.token import Principal, Token, are_two
+from proxy.store.base import Due, Key, Store
 from proxy.tokens import codec, lease, records
 from proxy.tokens.account import NEVER, Account, Held, Served
 from proxy.tokens.accounts import Accounts
@@ -25,7 +27,16 @@ from proxy.tokens.flight import Tower
 from proxy.tokens.refreshes import Refreshes
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: it may not be the token's fault
-KNOWN_AT_START: Final = 1000  # accounts loaded for metrics and for refreshing ahead
+LOOK_AT_USELESS_AGAIN: Final = 3600.0  # seconds; the configuration may fit a stored token again
+NOTE_EVERY: Final = 3600.0  # seconds between two notes of an account's use; less if it is idle sooner
+
+
+class AnotherPerson(ProxyError):
+    """The account has the tokens of `owner`, and those that were to be saved are somebody else's."""
+
+    def __init__(self, owner: Principal) -> None:
+        super().__init__("the account has the tokens of another person")
+        self.owner = owner
 
 
 class TokenManager:
@@ -37,9 +48,11 @@ class TokenManager:
         self._clock = clock
         self._metrics = metrics
         self._accounts = Accounts(config, store, clock)
-        tower = Tower(store, servers, clock, lease.this_process(clock.boot_id), self._attempted)
+        me = f"{lease.this_process(clock.boot_id)}/{secrets.token_hex(4)}"  # tests have several in a process
+        tower = Tower(store, servers, clock, me, self._attempted)
         self._refreshes = Refreshes(tower, self._accounts, clock)
         self._patience = config.limits.token_wait
+        self._idle = config.limits.account_idle
         self._waiting = {name: metrics.token_wait.labels(name) for name in config.credentials}
         self._watcher: asyncio.Task[None] | None = None
 
@@ -48,11 +61,7 @@ class TokenManager:
     async def start(self) -> None:
         """Load what is stored and follow what others change. Raises StoreError."""
         changes = self._store.changes()  # before loading: what is put meanwhile must not slip by
-        for account in self._accounts.fixed.values():
-            await self._accounts.load_quietly(account)
-        for record in await self._store.page(None, KNOWN_AT_START):
-            if record.key.credential in self._config.credentials:
-                await self._accounts.remember(record)
+        await self._accounts.load_known()
         self._watcher = tasks.spawn(self._watch(changes), "watch the store")
 
     async def close(self, grace: float) -> None:
@@ -66,7 +75,7 @@ class TokenManager:
                 for account in self.accounts():
                     await self._accounts.load_quietly(account)
             elif key.credential in self._config.credentials:
-                await self._accounts.load_quietly(self._accounts.get(key))
+                await self._accounts.follow(key)
 
     # -- what a request asks
 
@@ -76,7 +85,7 @@ class TokenManager:
 
     def ready(self, account: Account) -> Served | None:
         """The token, if it can be attached at once. A stale one is served while a refresh runs behind."""
-        now = self._clock.boot()
+        now = account.used_at = self._clock.boot()
         if now < account.fresh_until:
             return account.served
         if now >= account.usable_until:
@@ -100,6 +109,7 @@ class TokenManager:
     async def _get(self, account: Account) -> Served:
         if not account.loaded:
             await self._accounts.load(account)
+            self._accounts.keep(account)
         served = self.ready(account)
         if served is not None:
             return served
@@ -143,25 +153,39 @@ class TokenManager:
             raise account.why_not()
         before = account.held.generation
         account.hold_until = NEVER
+        account.gate.try_now()
         await self._refreshes.wait(account, self._patience)
         if account.held.generation == before or not account.can_refresh:
             raise account.why_not()
 
-    async def adopt(self, key: Key, token: Token) -> None:
-        """A login gave this token: it replaces whatever the store holds. Raises StoreError."""
+    async def adopt(self, key: Key, token: Token, *, instead_of: Principal | None = None) -> None:
+        """A login gave this token: it replaces what the store holds. Raises StoreError, AnotherPerson.
+
+        Another person's tokens it replaces only if they are those of `instead_of`.
+        """
         account = self._accounts.get(key)
         due_at = records.due_at(account.credential, token)
         while True:
             record = await self._store.get(key)
+            owner = records.owner(record, account.held, account.credential)
+            is_agreed = instead_of is not None and not are_two(owner, instead_of)
+            if owner and are_two(owner, token.principal) and not is_agreed:
+                raise AnotherPerson(owner)
             stored = record.generation if record else 0
             held = Held(max(stored, account.held.generation) + 1, "valid", token, due_at)
             try:
-                await records.put(self._store, key, held, expected=stored)
+                await records.put(self._store, key, held, expected=stored, used_at=self._clock.wall())
             except GenerationConflict:
                 continue
-            account.breaker.succeeded()
+            account.gate.succeeded()
             self._accounts.take(account, held)
+            self._accounts.keep(account)
             return
+
+    async def owner(self, key: Key) -> Principal | None:
+        """Who logged in to the account; None: nobody, or nobody knows who. Raises StoreError."""
+        account = self._accounts.get(key)
+        return records.owner(await self._store.get(key), account.held, account.credential)
 
     async def forget(self, key: Key) -> Token | None:
         """Leave a tombstone instead of the tokens, and return them, to be revoked. Raises StoreError."""
@@ -181,30 +205,58 @@ class TokenManager:
 
     # -- for the refresher, and for who shows how the tokens are
 
-    async def refresh_if_due(self, key: Key) -> float:
-        """Start a refresh that is due. Returns in how many seconds to ask again; infinity: not at all."""
-        account = self._accounts.get(key)
-        if not account.loaded:
+    async def refresh_if_due(self, due: Due) -> float:
+        """Start a refresh that is due. Returns in how many seconds to look again; infinity: not by itself."""
+        account = self._accounts.get(due.key)
+        if not account.loaded and not account.unreadable:
             await self._accounts.load_quietly(account)
-        if account.unreadable or (account.loaded and not account.can_refresh):
-            return float("inf")
+        if account.unreadable or not account.loaded:
+            return 0.0  # what the store has can't be read, or the store fails
+        if not account.can_refresh:
+            return LOOK_AT_USELESS_AGAIN
         until_due = account.fresh_until - self._clock.boot()
         if until_due > 0 and not account.unsettled:
             return until_due
-        self.refresh_behind(account)
-        return 0.0
+        if self._is_idle(account, due.used_at):
+            return float("inf")
+        if account.gate.has_room:
+            self.refresh_behind(account)
+        return max(0.0, account.waits_until - self._clock.boot())
 
-    def restless(self) -> list[Key]:
+    async def postpone(self, key: Key, seconds: float) -> None:
+        """Have the account looked at again in so many seconds. Raises StoreError."""
+        account = self._accounts.get(key)
+        due_at = None if math.isinf(seconds) else self._clock.wall() + seconds
+        await self._store.postpone(key, account.held.generation, due_at)
+
+    async def note_uses(self) -> None:
+        """Tell the store which accounts were used. Raises StoreError."""
+        every = min(NOTE_EVERY, self._idle / 4)
+        wall_at_boot = self._clock.wall() - self._clock.boot()
+        used = [account for account in self._accounts.recent() if account.used_at > account.noted_at + every]
+        if used:
+            await self._store.touch({account.key: wall_at_boot + account.used_at for account in used})
+        for account in used:
+            account.noted_at = account.used_at
+
+    def _is_idle(self, account: Account, used_at: float | None) -> bool:
+        """Whether nobody has used the account for long: then it is refreshed only when somebody does."""
+        if account.key in self._accounts.fixed or account.unsettled or used_at is None:
+            return False
+        here = self._clock.boot() - account.used_at
+        return min(here, self._clock.wall() - used_at) > self._idle
+
+    def restless(self) -> list[Account]:
         """Accounts to look after though no token of theirs is due: unread, or a refresh is in doubt."""
         return [
-            account.key
+            account
             for account in self.accounts()
             if account.unsettled or not (account.loaded or account.unreadable)
         ]
 
-    @property
-    def refreshes_under_way(self) -> int:
-        return self._refreshes.under_way
+    def credentials_with_room(self) -> list[str]:
+        """Those whose server is asked now, and has no crowd before it."""
+        return [name for name, gate in self._accounts.gates.items() if gate.has_room]
 
     def accounts(self) -> list[Account]:
         """Every account known to this process."""

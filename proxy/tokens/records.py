@@ -2,25 +2,36 @@
 
 A record is only ever read for the authorization server and client that gave its tokens: for any other it
 counts as absent, and stays as it is. Two things are written while reading: a seed (the refresh token that
-the configuration gives) that is new, and tokens that the store has lost and this process still holds.
+the configuration gives) that is new, and what the store has lost and this process still holds.
+
+Several processes may fill a store that was emptied, and the first may not know the latest token. Generations
+can't tell then (who fills counts on from what it knew), nor can clocks (they are of several hosts). So each
+token names those that it came after: what is among them is older, whatever its number.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import random
 from dataclasses import replace
+from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import GenerationConflict
 from proxy.oauth.endpoint import server_of
-from proxy.oauth.token import Token
+from proxy.oauth.token import Principal, Token, are_two
 from proxy.secret import Secret
 from proxy.store.base import Key, Record, Store
 from proxy.tokens import codec, life
 from proxy.tokens.account import NOTHING, Held
+
+ANCESTORS: Final = (
+    16  # refresh tokens that a token comes after: a process that is further behind has long ended
+)
+PAGE: Final = 100  # records opened at once, where all are looked at; requests wait some ms meanwhile
 
 _log = logging.getLogger("proxy.tokens")
 
@@ -30,7 +41,9 @@ async def read(store: Store, clock: Clock, credential: Credential, key: Key, kno
     while True:
         record = await store.get(key)
         token = codec.decode(record.body) if record else None
-        missing = _lost(key, record, token, known) or _seeded(key, record, token, credential, clock)
+        missing = _lost(key, record, token, known, credential, clock) or _seeded(
+            key, record, token, credential, clock
+        )
         if missing is None:
             return _held(record, token, credential)
         try:
@@ -44,15 +57,43 @@ def held(record: Record, credential: Credential) -> Held:
     return _held(record, codec.decode(record.body), credential)
 
 
-async def put(store: Store, key: Key, new: Held, *, expected: int) -> Held:
-    """Save `new`, which has a token, and return it. Raises StoreError."""
-    await store.put(_record(key, new), expected=expected)
+async def put(store: Store, key: Key, new: Held, *, expected: int, used_at: float | None = None) -> Held:
+    """Save `new`, which has a token, and return it. Raises StoreError.
+
+    `used_at` (Unix seconds) where somebody is there who wants it.
+    """
+    await store.put(_record(key, new, used_at), expected=expected)
     return new
 
 
 def is_bound(token: Token, credential: Credential) -> bool:
     """Whether the token was given by this server to this client; else it must not be sent to it."""
     return token.server == server_of(credential) and token.client_id == credential.client_id
+
+
+def owner(record: Record | None, known: Held, credential: Credential) -> Principal | None:
+    """Who logged in to the account, by the record, or by what this process knows if the store has lost it.
+
+    None: nobody, or nobody knows who. Raises UnreadableRecord.
+    """
+    held = known
+    if record is not None and record.generation >= known.generation:
+        held = _held(record, codec.decode(record.body), credential)
+    return held.token.principal if held.token else None
+
+
+async def has_account(store: Store, token: Token) -> bool:
+    """Whether any account has tokens of the same person, from the same server and client. Raises StoreError.
+
+    It walks through the store: some three seconds where there are 100 000 accounts.
+    """
+    after: Key | None = None
+    while page := await store.page(after, PAGE):
+        after = page[-1].key
+        stored = [codec.decode(record.body) for record in page if record.state in {"valid", "login_required"}]
+        if any(each.principal and _is_same_person(each, token) for each in stored):
+            return True
+    return False
 
 
 def due_at(credential: Credential, token: Token) -> float | None:
@@ -65,13 +106,18 @@ def due_at(credential: Credential, token: Token) -> float | None:
 
 def tombstone(record: Record, token: Token) -> Record:
     """What follows `record` when its tokens are forgotten; it still tells which seed was logged out."""
-    empty = replace(token, access_token=None, refresh_token=None, scope="")
+    empty = replace(token, access_token=None, refresh_token=None, scope="", principal=None)
     return Record(record.key, record.generation + 1, "logged_out", None, None, codec.encode(empty))
 
 
 def fingerprint(secret: Secret | None) -> str:
     """A hash that tells two secrets apart and gives neither away."""
     return "" if secret is None else hashlib.sha256(secret.reveal().encode()).hexdigest()
+
+
+def _is_same_person(one: Token, other: Token) -> bool:
+    from_same = (one.server, one.client_id) == (other.server, other.client_id)
+    return from_same and not are_two(one.principal, other.principal)
 
 
 def _held(record: Record | None, token: Token | None, credential: Credential) -> Held:
@@ -81,27 +127,95 @@ def _held(record: Record | None, token: Token | None, credential: Credential) ->
         return Held(record.generation, record.state, None, None)
     if not is_bound(token, credential):
         return Held(record.generation, "absent", None, None)
-    return Held(record.generation, record.state, token, record.due_at, unsettled=record.intent is not None)
+    sender = "" if record.intent is None else _sender(record.intent)
+    return Held(record.generation, record.state, token, record.due_at, record.intent is not None, sender)
 
 
-def _record(key: Key, new: Held) -> Record:
+def _sender(intent: bytes) -> str:
+    try:
+        return str(json.loads(intent)["sender"])
+    except (ValueError, KeyError, TypeError):
+        return ""  # of an earlier version
+
+
+def _record(key: Key, new: Held, used_at: float | None = None) -> Record:
     token = new.token
     assert token is not None
-    return Record(key, new.generation, new.state, new.due_at, token.expires_at, codec.encode(token))
+    body = codec.encode(token)
+    return Record(key, new.generation, new.state, new.due_at, token.expires_at, body, used_at=used_at)
 
 
-def _lost(key: Key, record: Record | None, token: Token | None, known: Held) -> Record | None:
+def heir(token: Token, old: Token | None) -> Token:
+    """What follows `old`: without a refresh token of its own, the old one stays (RFC 6749 section 6)."""
+    if old is None:
+        return token
+    is_same = token.refresh_token in {None, old.refresh_token}
+    ancestors = old.ancestors if is_same else (*old.ancestors, fingerprint(old.refresh_token))
+    return replace(
+        token,
+        refresh_token=token.refresh_token or old.refresh_token,
+        refresh_expires_at=token.refresh_expires_at or (old.refresh_expires_at if is_same else None),
+        scope=token.scope or old.scope,
+        seed=old.seed,
+        ancestors=ancestors[-ANCESTORS:],
+        principal=token.principal or old.principal,
+    )
+
+
+def above(record: Record | None, answered: Held, sent: Token | None) -> int:
+    """The generation under which an answer is saved after all, though the store was changed meanwhile.
+
+    It is where the store was emptied, or filled with what was `sent`: the answer is what follows. Raises
+    GenerationConflict if somebody has logged in or out, or has an answer of their own.
+    """
+    if record is None:
+        return answered.generation
+    stored = codec.decode(record.body)
+    is_before = (
+        sent is not None and sent.refresh_token is not None and stored.refresh_token == sent.refresh_token
+    )
+    if not is_before or record.state == "logged_out":
+        raise GenerationConflict(f"{record.key} was changed by someone else: read it again")
+    return max(answered.generation, record.generation + 1)
+
+
+def _lost(
+    key: Key, record: Record | None, token: Token | None, known: Held, credential: Credential, clock: Clock
+) -> Record | None:
     """What belongs in a store that was emptied, or put back from a backup.
 
-    Absence alone is never logout: what was issued last counts, under a number above all that were seen.
+    Absence alone is never logout, nor its end: a tombstone is put back like a token.
     """
-    if known.token is None or (record and record.generation >= known.generation):
+    if known.generation == 0 or (known.token is None and known.state != "logged_out"):
+        return None
+    is_older = token is not None and known.token is not None and _comes_before(token, known.token)
+    if record and record.generation >= known.generation and (record.state == "logged_out" or not is_older):
         return None
     _log.error("the store has lost the latest tokens of %s: they are put back", key)
-    generation = known.generation + 1
-    if record and token and (record.state == "logged_out" or token.issued_at > known.token.issued_at):
+    generation = max(record.generation if record else 0, known.generation) + 1
+    if record and token and not is_older and _counts(record, token, known):
         return replace(record, generation=generation)
-    return _record(key, replace(known, generation=generation))
+    if known.token is None:
+        gone = Held(generation, "logged_out", _nothing(credential, clock), None)
+        return _record(key, gone)
+    return _record(key, replace(known, generation=generation), used_at=clock.wall())
+
+
+def _comes_before(token: Token, other: Token) -> bool:
+    return token.refresh_token is not None and fingerprint(token.refresh_token) in other.ancestors
+
+
+def _counts(record: Record, token: Token, known: Held) -> bool:
+    """Whether what was put into an emptied store is later than what is known: a login, or a logout."""
+    if record.state == "logged_out" or known.token is None:
+        return True
+    return token.issued_at > known.token.issued_at
+
+
+def _nothing(credential: Credential, clock: Clock) -> Token:
+    """What a tombstone has for tokens."""
+    seed = credential.refresh_token if credential.grant == "refresh_token" else None
+    return _planted(credential, clock, None, fingerprint(seed))
 
 
 def _seeded(
@@ -116,16 +230,21 @@ def _seeded(
         is_unused = record.state != "logged_out" and token.refresh_token == seed
         if not is_unused or is_bound(token, credential):
             return None
-    planted = Token(
+    planted = _planted(credential, clock, seed, fingerprint(seed))
+    generation = record.generation + 1 if record else 1
+    return _record(key, Held(generation, "valid", planted, due_at=clock.wall()), used_at=clock.wall())
+
+
+def _planted(credential: Credential, clock: Clock, refresh_token: Secret | None, seed: str) -> Token:
+    """A token set that no answer gave."""
+    return Token(
         access_token=None,
-        refresh_token=seed,
+        refresh_token=refresh_token,
         server=server_of(credential),
         client_id=credential.client_id,
         issued_at=clock.wall(),
         issued_boot=clock.boot(),
         boot_id=clock.boot_id,
         lifetime=0.0,
-        seed=fingerprint(seed),
+        seed=seed,
     )
-    generation = record.generation + 1 if record else 1
-    return _record(key, Held(generation, "valid", planted, due_at=clock.wall()))

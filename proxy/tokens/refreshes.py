@@ -15,6 +15,7 @@ from proxy.errors import AuthorizationServerError, StoreError
 from proxy.tokens.account import Account, Held, LastRefresh
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.flight import Flight, Tower
+from proxy.tokens.gate import HeldBack
 
 # Requests of one flight, if the last flight did well: a lost answer is asked for again while servers still
 # give it twice, some seconds for most (RFC 9700 section 4.14.2). After a flight that failed, one each.
@@ -30,15 +31,11 @@ class Refreshes:
         self._clock = clock
         self._flights: set[asyncio.Task[None]] = set()
 
-    @property
-    def under_way(self) -> int:
-        return len(self._flights)
-
     def start(self, account: Account) -> asyncio.Task[None]:
         """The account's flight; a new one if there is none."""
         if account.flight is None:
-            account.breaker.started()
             account.flight = tasks.spawn(self._fly(account), f"refresh {account.key}")
+            account.gate.crowd += 1
             self._flights.add(account.flight)
             account.flight.add_done_callback(self._flights.discard)
         return account.flight
@@ -55,26 +52,29 @@ class Refreshes:
 
     async def _fly(self, account: Account) -> None:
         known = account.held
-        attempts = 1 if account.failures or account.breaker.failure else ATTEMPTS
+        attempts = 1 if account.failures or account.gate.failure else ATTEMPTS
+        flight = Flight(self._tower, account.credential, account.key, known, account.gate, attempts)
         try:
-            held = await Flight(self._tower, account.credential, account.key, known, attempts).fly()
+            async with account.gate.turn():
+                held = await flight.fly()
+        except HeldBack:
+            return  # not its failure: it was not sent
         except AuthorizationServerError as error:
-            account.breaker.failed(account.key, error)
-            self._failed(account, error)
+            self._failed(account, error, flight.tried)
         except StoreError as error:
             _log.error("%s can't be refreshed: %s", account.key, error)
             self._failed(account, AuthorizationServerError("transient", "store"))
         else:
             self._landed(account, known, held)
         finally:
-            account.breaker.ended()
+            account.gate.crowd -= 1
             account.flight = None
 
     def _landed(self, account: Account, known: Held, held: Held) -> None:
         self._accounts.take(account, held)
         if held.generation == known.generation:
             return  # nothing could be done
-        account.breaker.succeeded()
+        account.gate.succeeded()
         if held.state != "valid":
             return
         if not account.is_usable:  # it lives shorter than it takes to come: no use asking without a pause
@@ -84,8 +84,9 @@ class Refreshes:
         account.last_refresh = LastRefresh(account.last_success_at, "success", "")
         _log.info("refreshed %s, generation %d", account.key, held.generation, extra=_event(account))
 
-    def _failed(self, account: Account, error: AuthorizationServerError) -> None:
-        account.failed(error)
+    def _failed(self, account: Account, error: AuthorizationServerError, attempts: int = 1) -> None:
+        account.failed(error, attempts)
+        self._accounts.keep(account)  # who forgets the pause begins again at once
         account.last_refresh = LastRefresh(self._clock.wall(), error.outcome, error.error)
         _log.warning(
             "refresh of %s failed: %s (%s); next try in %.0f s",

@@ -116,9 +116,26 @@ async def test_due_before_gives_valid_accounts_the_earliest_first(store: Store, 
     due = [
         Due(at, Key("crm", name), None) for at, name in [(10.0, "first"), (20.0, "second"), (30.0, "later")]
     ]
-    assert await store.due_before(40.0, 100) == due
-    assert await store.due_before(40.0, 2) == due[:2]
-    assert await store.due_before(10.0, 2) == []
+    assert await store.due_before(["crm"], 40.0, 100) == due
+    assert await store.due_before(["crm"], 40.0, 2) == due[:2]
+    assert await store.due_before(["crm"], 10.0, 2) == []
+
+
+async def test_due_before_gives_so_many_of_each_credential_that_is_asked_for(
+    store: Store, record: MakeRecord
+) -> None:
+    for credential in ("crm", "erp", "old"):
+        for number in range(3):
+            saved = record(f"a{number}", credential=credential, due_at=10.0 * number + len(credential))
+            await store.put(saved, expected=0)
+    due = await store.due_before(["erp", "crm", "none"], 100.0, 2)
+    assert [(entry.at, str(entry.key)) for entry in due] == [
+        (3.0, "crm/a0"),
+        (3.0, "erp/a0"),
+        (13.0, "crm/a1"),
+        (13.0, "erp/a1"),
+    ]
+    assert await store.due_before([], 100.0, 2) == []
 
 
 async def test_a_postponed_record_is_due_later_or_never_and_otherwise_the_same(
@@ -128,10 +145,10 @@ async def test_a_postponed_record_is_due_later_or_never_and_otherwise_the_same(
     await store.put(saved, expected=0)
     await store.intend(ANN, 1, b"sent")
     await store.postpone(ANN, 1, 30.0)
-    assert await store.due_before(20.0, 10) == []
-    assert await store.due_before(40.0, 10) == [Due(30.0, ANN, None)]
+    assert await store.due_before(["crm"], 20.0, 10) == []
+    assert await store.due_before(["crm"], 40.0, 10) == [Due(30.0, ANN, None)]
     await store.postpone(ANN, 1, None)
-    assert await store.due_before(1e12, 10) == []
+    assert await store.due_before(["crm"], 1e12, 10) == []
     assert await store.get(ANN) == replace(saved, due_at=None, intent=b"sent")
 
 
@@ -139,7 +156,7 @@ async def test_a_record_of_another_generation_is_not_postponed(store: Store, rec
     await store.put(record(due_at=10.0, generation=2), expected=0)
     await store.postpone(ANN, 1, 30.0)
     await store.postpone(NOBODY, 1, 30.0)
-    assert await store.due_before(20.0, 10) == [Due(10.0, ANN, None)]
+    assert await store.due_before(["crm"], 20.0, 10) == [Due(10.0, ANN, None)]
     assert await store.get(NOBODY) is None
 
 
@@ -149,7 +166,10 @@ async def test_a_touch_notes_the_latest_use(pair: Any, record: MakeRecord) -> No
         await pair.store.put(record(account, due_at=10.0), expected=0)
     await pair.store.touch({ANN: NOW, bob: NOW + 5, NOBODY: NOW})
     await pair.other.touch({ANN: NOW + 1, bob: NOW})
-    assert await pair.store.due_before(20.0, 10) == [Due(10.0, ANN, NOW + 1), Due(10.0, bob, NOW + 5)]
+    assert await pair.store.due_before(["crm"], 20.0, 10) == [
+        Due(10.0, ANN, NOW + 1),
+        Due(10.0, bob, NOW + 5),
+    ]
     assert (await pair.store.get(ANN)) == record(due_at=10.0, used_at=NOW + 1)
     assert await pair.store.get(NOBODY) is None
     await pair.store.touch({})

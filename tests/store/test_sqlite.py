@@ -208,7 +208,7 @@ async def test_expired_stashes_are_swept_by_the_next(sqlite: SQLiteStore, clock:
 QUESTIONS = {
     "get": (statements.GET, ("crm", "ann")),
     "page": (statements.PAGE, ("crm", "ann", 10)),
-    "due_before": (statements.DUE, (1.0, 10)),
+    "due_before": (statements.DUE, ("crm", 1.0, 10)),
     "counts": (statements.COUNTS, (1.0, 1.0)),
     "changes": (statements.CHANGES, (1, 10)),
     "sweep": (statements.SWEEP, (1.0,)),

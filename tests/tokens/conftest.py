@@ -35,7 +35,7 @@ from proxy.store.base import Key, Record, Store
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
 from proxy.store.sqlite import SQLiteStore
-from proxy.tokens import life
+from proxy.tokens import flight, life
 from proxy.tokens.account import Account, Served
 from proxy.tokens.logins import Logins
 from proxy.tokens.manager import TokenManager
@@ -151,7 +151,7 @@ class Side:
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Run the refresher for the length of the block."""
-        task = asyncio.create_task(keep_fresh(self.tokens, self.store, self.config, self.clock))
+        task = asyncio.create_task(keep_fresh(self.tokens, self.store, self.clock))
         yield
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -198,6 +198,8 @@ def clock() -> FakeClock:
 def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the attempts of one flight real time passes."""
     monkeypatch.setattr(life, "BACKOFF_FIRST", 0.002)
+    monkeypatch.setattr(flight, "SAVE_AGAIN", 0.002)
+    monkeypatch.setattr(flight, "TIME_TO_SAVE", 0.05)
 
 
 MakeServer = Callable[..., contextlib.AbstractAsyncContextManager[AuthorizationServer]]

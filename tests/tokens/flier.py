@@ -23,8 +23,8 @@ from proxy.tokens.manager import TokenManager
 class Servers(AuthorizationServers):
     """Stops for ever when the answer is there."""
 
-    async def token(self, *args: Any) -> Any:
-        await super().token(*args)
+    async def token(self, *args: Any, **kwargs: Any) -> Any:
+        await super().token(*args, **kwargs)
         print("answered", flush=True)
         await asyncio.Event().wait()
 

@@ -16,9 +16,12 @@ from proxy.errors import StoreError
 from proxy.store.memory import MemoryStore
 from proxy.store.sqlite import SQLiteStore
 from proxy.tokens import lease
+from proxy.tokens.lease import Lease, LeaseLost
+from tests.fakes.clock import FakeClock
 
 HOLDER = Path(__file__).with_name("holder.py")
-ME = lease.this_process(SystemClock().boot_id)
+CLOCK = SystemClock()
+ME = lease.this_process(CLOCK.boot_id)
 BOOT, NAMESPACE, PID, STARTED = ME.split("/")
 TELLS = pytest.mark.skipif(not NAMESPACE, reason="this system doesn't tell whether a process lives")
 
@@ -51,7 +54,7 @@ async def test_two_tasks_of_one_process_never_hold_it_at_once(store):
 
     async def work():
         nonlocal inside, most
-        async with lease.held(store, "x", ME):
+        async with lease.held(store, "x", ME, CLOCK):
             inside += 1
             most = max(most, inside)
             await asyncio.sleep(0.01)
@@ -62,13 +65,13 @@ async def test_two_tasks_of_one_process_never_hold_it_at_once(store):
 
 
 async def test_other_names_are_other_leases(store):
-    async with lease.held(store, "x", ME), lease.held(store, "y", ME):
+    async with lease.held(store, "x", ME, CLOCK), lease.held(store, "y", ME, CLOCK):
         pass
 
 
 async def test_it_is_given_back_when_the_work_fails(store):
     with pytest.raises(ZeroDivisionError):
-        async with lease.held(store, "x", ME):
+        async with lease.held(store, "x", ME, CLOCK):
             raise ZeroDivisionError
     assert await store.lease("x", "somebody", 1.0) is None
 
@@ -76,14 +79,41 @@ async def test_it_is_given_back_when_the_work_fails(store):
 async def test_it_is_renewed_while_the_work_lasts(store, monkeypatch):
     monkeypatch.setattr(lease, "LIFETIME", 0.2)
     monkeypatch.setattr(lease, "RENEW_EVERY", 0.05)
-    async with lease.held(store, "x", ME):
+    async with lease.held(store, "x", ME, CLOCK):
         for _ in range(5):
             await asyncio.sleep(0.08)
             assert (await store.lease("x", "somebody", 1.0)).startswith(ME)
 
 
+async def test_it_is_ours_for_as_long_as_it_was_given_and_not_to_the_last_moment(store):
+    clock = FakeClock()
+    async with lease.held(store, "x", ME, clock) as mine:
+        clock.advance(lease.LIFETIME - lease.LAST_MOMENT - 0.1)
+        mine.check()
+        clock.advance(0.1)  # the process was stopped, say
+        with pytest.raises(LeaseLost):
+            mine.check()
+
+
+async def test_a_renewal_counts_from_when_it_was_asked_for_and_only_if_it_was_given(store, monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_EVERY", 0.001)
+    clock = FakeClock()
+    async with lease.held(store, "x", ME, clock) as mine:
+        clock.advance(lease.LIFETIME)
+        with pytest.raises(LeaseLost):
+            mine.check()
+        await asyncio.sleep(0.05)
+        mine.check()
+        await store.release("x", next(iter(store._leases.values())).owner)
+        await store.lease("x", "another", 60)
+        clock.advance(lease.LIFETIME)
+        await asyncio.sleep(0.05)
+        with pytest.raises(LeaseLost):
+            mine.check()
+
+
 async def test_a_store_that_fails_while_it_is_held_does_not_undo_the_work(store):
-    async with lease.held(store, "x", ME):
+    async with lease.held(store, "x", ME, CLOCK):
 
         async def fail(*_args):
             raise StoreError("the disk is gone")
@@ -96,13 +126,13 @@ async def test_a_killed_process_is_succeeded_at_once(sqlite, holder):
     holder.kill()  # -9: it gives nothing back
     holder.wait()
     before = time.monotonic()
-    async with lease.held(sqlite, "x", ME):
+    async with lease.held(sqlite, "x", ME, CLOCK):
         assert time.monotonic() - before < lease.LIFETIME / 2
 
 
 @TELLS
 async def test_a_process_that_lives_is_waited_for(sqlite, holder):
-    taking = asyncio.create_task(lease._take(sqlite, "x", f"{ME}/1"))
+    taking = asyncio.create_task(lease._take(sqlite, "x", f"{ME}/1", Lease(CLOCK), CLOCK))
     await asyncio.sleep(4 * lease.ASK_AGAIN)
     assert not taking.done()
     holder.kill()

@@ -9,9 +9,11 @@ import pytest
 from proxy.demo import faults
 from proxy.demo.faults import Fault
 from proxy.errors import GenerationConflict, LoginRequired, Misconfigured, TokenUnavailable
+from proxy.oauth.token import Principal
 from proxy.store.base import Key
-from proxy.tokens import codec
+from proxy.tokens import codec, lease
 from proxy.tokens.records import fingerprint
+from tests.fakes.id_tokens import logs_in
 
 HOUR = 3600
 STALE = 3000
@@ -234,6 +236,72 @@ async def test_a_refresh_by_hand_that_finds_the_token_refused_says_so(side):
         await side.tokens.refresh_now(account)
 
 
+# -- somebody else's tokens
+
+
+def as_told(side, subject, **claims):
+    return Principal(side.server.issuer, subject, claims.get("email", ""))
+
+
+def comes_for(side, subject, **claims):
+    """The next answer says that it is for this person."""
+    side.server.script(logs_in(side.server.issuer, "web", subject, **claims))
+
+
+async def test_a_refresh_tells_who_logged_in_and_knows_them_by_a_new_name_too(side):
+    account = await side.log_in()
+    for email in ("ann@example.com", "ann@married.example"):
+        comes_for(side, "ann-7", email=email)
+        await side.tokens.refresh_now(account)
+        assert (await token_of(side)).principal == as_told(side, "ann-7", email=email)
+    await side.tokens.refresh_now(account)  # which tells nothing (OpenID Connect Core section 12.2)
+    assert (await token_of(side)).principal == as_told(side, "ann-7", email=email)
+
+
+async def test_an_id_token_that_is_no_good_costs_no_refresh_and_changes_nobody(side):
+    account = await side.log_in()
+    comes_for(side, "ann-7")
+    await side.tokens.refresh_now(account)
+    comes_for(side, "bob-8", aud="another client")
+    await side.tokens.refresh_now(account)
+    assert (await token_of(side)).principal == as_told(side, "ann-7")
+    assert account.state() == "valid"
+
+
+@pytest.mark.parametrize("rotation", [True, False])
+async def test_a_refresh_that_brings_another_persons_tokens_is_never_served_and_loses_nothing(
+    make_side, caplog, rotation
+):
+    async with make_side(rotation=rotation) as side:
+        account = await side.log_in()
+        comes_for(side, "ann-7")
+        await side.tokens.refresh_now(account)
+        old, served = await token_of(side), side.tokens.ready(account)
+        side.clock.advance(STALE)
+        comes_for(side, "bob-8")
+        assert side.tokens.ready(account) is served
+        await side.landed(account)
+
+        aside, record = await token_of(side), await side.stored()
+        assert (record.state, record.intent, record.due_at) == ("login_required", None, None)
+        assert aside.principal == as_told(side, "ann-7"), "it is still her account"
+        assert aside.access_token == old.access_token
+        assert (aside.refresh_token != old.refresh_token) is rotation, "the only one left is kept"
+        assert side.tokens.ready(account).authorization == served.authorization
+        side.clock.advance(HOUR - STALE)
+        async with make_side(server=side.server, store=side.store) as restarted, restarted.kept_fresh():
+            for one in (side, restarted):
+                with pytest.raises(LoginRequired):
+                    await one.tokens.get(one.account())
+        assert len(side.refreshes) == 2, "it is not sent any more"
+        assert "brought the tokens of another person" in caplog.text
+        assert "ann-7" not in caplog.text
+        assert "bob-8" not in caplog.text
+
+        await side.logins.log_out(KEY)
+        assert side.server._protocol.ledger.present(aside.refresh_token.reveal(), "web") is None
+
+
 # -- saving
 
 
@@ -343,6 +411,42 @@ async def test_a_refresh_in_doubt_is_settled_before_the_first_token_is_due_again
     assert len(side.refreshes) == 4
 
 
+async def test_a_process_that_stands_still_before_it_sends_does_not_send(make_side, faulty_store):
+    async with make_side(store=faulty_store) as side:
+        account = await side.log_in()
+        async with make_side(store=faulty_store, server=side.server) as other:
+            side.clock.advance(HOUR)
+            intend = faulty_store._store.intend
+
+            async def stand_still(*noted):
+                faulty_store._store.intend = intend
+                await intend(*noted)
+                side.clock.advance(lease.LIFETIME)
+                await other.tokens.get(other.account())
+
+            faulty_store._store.intend = stand_still
+            served = await side.tokens.get(account)
+            assert served.authorization == other.tokens.ready(other.account()).authorization
+            assert side.is_good(served)
+            assert len(side.refreshes) == 1
+            assert side.server.families_revoked == 0
+
+
+async def test_a_refresh_in_doubt_is_found_by_the_index_though_the_token_is_fresh(side):
+    """A process that dies just after this leaves an account that nobody may have in memory."""
+    account = await side.log_in()
+    reached = asyncio.Event()
+
+    async def look():
+        reached.set()
+        (due,) = await side.store.due_before(["crm"], side.clock.wall() + 1, 10)
+        assert due.key == KEY
+
+    side.server.script(Fault(wait_before=look))
+    await side.tokens.refresh_now(account)
+    assert reached.is_set()
+
+
 # -- what is told of it
 
 
@@ -382,7 +486,7 @@ async def test_health_tells_the_times_and_the_failures(side):
     assert side.tokens.ready(account)
     await side.landed(account)
     (health,) = side.tokens.health()
-    assert (health.state, health.failures) == ("stale", 1)
+    assert (health.state, health.failures) == ("stale", 3)
     assert (account.last_refresh.outcome, account.last_refresh.error) == ("transient", "http_503")
     side.clock.advance(1)
     await side.tokens.refresh_now(account)

@@ -10,8 +10,10 @@ import pytest
 
 from proxy.demo import faults
 from proxy.demo.faults import Fault
+from proxy.errors import AuthorizationServerError
 from proxy.store.base import Key
-from proxy.tokens import codec, manager, refresher
+from proxy.tokens import accounts, codec, gate, refresher
+from proxy.tokens.gate import ACCOUNTS
 
 HOUR = 3600
 STALE = 3000
@@ -51,7 +53,8 @@ async def test_accounts_that_no_request_has_named_yet_too(make_side, side):
     await side.log_in("ann")
     side.clock.advance(STALE)
     async with make_side(server=side.server, store=side.store, started=False) as other, other.kept_fresh():
-        await other.until(lambda: other.account("ann").held.generation == 2)
+        await other.until(lambda: side.refreshes)
+        await side.until(lambda: side.account("ann").held.generation == 2)
 
 
 @pytest.mark.usefixtures("quick")
@@ -151,7 +154,7 @@ async def test_those_that_cannot_be_refreshed_take_no_place_from_others(side, mo
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("in_doubt", [False, True])
 async def test_not_all_that_are_due_are_refreshed_at_once(side, monkeypatch, in_doubt):
-    monkeypatch.setattr(refresher, "BATCH", 5)
+    monkeypatch.setattr(gate, "CROWD", 5)
     names = [f"user{number}" for number in range(30)]
     for name in names:
         (await side.log_in(name)).unsettled = in_doubt
@@ -160,7 +163,7 @@ async def test_not_all_that_are_due_are_refreshed_at_once(side, monkeypatch, in_
 
     async def count():
         nonlocal most
-        most = max(most, side.tokens.refreshes_under_way)
+        most = max(most, side.account("user0").gate.crowd)
 
     side.server.script(*[Fault(wait_before=count)] * len(names))
     async with side.kept_fresh():
@@ -188,7 +191,7 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(make_side, faulty_sto
 async def test_an_account_that_could_not_be_read_at_the_start_is_read_later(
     make_side, faulty_store, monkeypatch
 ):
-    monkeypatch.setattr(manager, "KNOWN_AT_START", 0)
+    monkeypatch.setattr(accounts, "KNOWN_AT_START", 0)
     async with make_side(store=faulty_store) as side:
         await side.log_in()
         async with make_side(store=faulty_store, server=side.server, started=False) as other:
@@ -211,3 +214,105 @@ async def test_credentials_that_are_no_longer_configured_are_left_alone(side):
         await asyncio.sleep(3 * LOOKS)
     assert await side.store.get(stranger.key) == stranger
     assert [account.key for account in side.tokens.accounts()] == [record.key]
+
+
+# -- accounts in great numbers
+
+DAY = 24 * HOUR
+WEEK = 7 * DAY
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_account_that_nobody_uses_is_left_until_somebody_does(side):
+    account = await side.log_in("ann")
+    async with side.kept_fresh():
+        for generation in range(2, 5):
+            side.clock.advance(2 * DAY)
+            await side.until(lambda generation=generation: account.held.generation == generation)
+            await side.landed(account)
+        side.clock.advance(2 * DAY)
+        await asyncio.sleep(5 * LOOKS)
+        assert account.held.generation == 4
+        assert (await side.stored("ann")).due_at is None
+        assert side.is_good(await side.tokens.get(account))
+        assert account.held.generation == 5
+        side.clock.advance(HOUR)
+        await side.until(lambda: account.held.generation == 6)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_accounts_that_the_configuration_names_are_always_kept_fresh(side):
+    account = await side.log_in()
+    async with side.kept_fresh():
+        for generation in range(2, 5):
+            side.clock.advance(2 * WEEK)
+            await side.until(lambda generation=generation: account.held.generation == generation)
+            await side.landed(account)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_use_in_one_process_counts_in_all(make_side, side, monkeypatch):
+    monkeypatch.setattr(refresher, "NOTE_AFTER", 0.0)
+    account = await side.log_in("ann")
+    async with make_side(server=side.server, store=side.store) as other:
+        side.clock.advance(6 * DAY)
+        async with side.kept_fresh():
+            await side.until(lambda: account.held.generation == 2)
+            side.tokens.ready(account)
+            await asyncio.sleep(3 * LOOKS)
+        assert (await side.stored("ann")).used_at == side.clock.wall()
+        side.clock.advance(6 * DAY)
+        async with other.kept_fresh():
+            await other.until(lambda: other.account("ann").held.generation == 3)
+
+
+async def test_a_use_is_noted_once_in_a_while(faulty_store, make_side):
+    async with make_side(store=faulty_store) as side:
+        account = await side.log_in("ann")
+        for _ in range(10):
+            side.tokens.ready(account)
+            await side.tokens.note_uses()
+            side.clock.advance(60)
+        assert faulty_store.calls["touch"] == 1
+        side.clock.advance(HOUR)
+        side.tokens.ready(account)
+        await side.tokens.note_uses()
+        assert faulty_store.calls["touch"] == 2
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_server_that_is_down_is_left_alone_and_then_gets_through_its_accounts(side, monkeypatch):
+    monkeypatch.setattr(gate, "CROWD", 2)
+    monkeypatch.setattr(refresher, "BATCH", 4)
+    for number in range(20):
+        await side.log_in(f"user{number}")
+    account = side.account("user19")
+    side.clock.advance(STALE)
+    for number in range(ACCOUNTS):
+        account.gate.failed(Key("crm", f"user{number}"), AuthorizationServerError("transient", "dns"))
+    async with side.kept_fresh():
+        await asyncio.sleep(5 * LOOKS)
+        assert side.refreshes == []
+        side.clock.advance(30)
+        await side.until(lambda: len(side.refreshes) >= 20)
+
+
+async def test_a_start_reads_the_accounts_that_are_shown_by_name_and_no_others(make_side, side, faulty_store):
+    few, many = 5, 150
+    for number in range(few):
+        await side.log_in(f"user{number}")
+    record = await side.stored("user0")
+    for number in range(many):
+        await side.store.put(replace(record, key=Key("aaa", f"user{number:03}")), expected=0)
+    faulty_store._store = side.store
+    async with make_side(server=side.server, store=faulty_store) as other:
+        assert len(other.tokens.accounts()) == few + 1  # and the one of the configuration
+        assert faulty_store.calls["page"] <= 4
+
+
+async def test_what_is_put_by_another_process_is_shown_up_to_the_limit(make_side, side):
+    async with make_side(server=side.server, store=side.store) as other:
+        for number in range(130):
+            await side.log_in(f"user{number:03}")
+        await other.until(lambda: "crm" in other.tokens._accounts._crowded)
+        assert 90 < len(other.tokens.accounts()) <= 102  # and the one of the configuration
