@@ -21,6 +21,7 @@ from proxy.errors import ConfigError, LoginRequired, ProxyError
 
 if TYPE_CHECKING:
     from proxy.config.model import Config
+    from proxy.demo.script import Order
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -124,17 +125,80 @@ def run(config: Path | None) -> int:
     return _run(run_server(loaded))
 
 
-@main.command()
+FAULT_EXAMPLES: Final = """\b
+Watch what happens when the authorization server fails:
+  token-proxy demo --fault outage@60-150                away for a minute and a half
+  token-proxy demo --fault drop-after-commit:1          it has rotated, but the answer is lost
+  token-proxy demo --fault html:2,too-many-requests:3   one after the other"""
+
+
+def _parse_faults(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> list[Order]:
+    if not texts:
+        return []
+    from proxy.demo.script import parse_orders
+
+    try:
+        return [order for text in texts for order in parse_orders(text)]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _list_faults(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from proxy.demo.faults import NAMED
+
+    formatter = click.HelpFormatter(width=110)
+    formatter.write_dl([(name, fault.about) for name, fault in NAMED.items()])
+    click.echo(formatter.getvalue(), nl=False)
+    context.exit()
+
+
+@main.command(epilog=FAULT_EXAMPLES)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME[:TIMES][@FROM[-TO]]",
+    callback=_parse_faults,
+    help="What is to go wrong when a token is refreshed: TIMES times, else always; from second FROM to TO. "
+    "Several, with commas between: the first that stands acts.",
+)
+@click.option(
+    "--list-faults",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_faults,
+    help="Name them all.",
+)
+@click.option(
+    "--lifetime",
+    type=click.IntRange(1),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="Of access tokens.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For how long a refresh token that was used gets its answer again; later, its use ends the login.",
+)
+@click.option("--no-rotation", is_flag=True, help="Refresh tokens stay, instead of working once.")
 @config_ignored
 @command
-def demo() -> int:
+def demo(faults: list[Order], lifetime: int, grace: float, no_rotation: bool) -> int:
     """Try it: everything embedded, nothing to set up.
 
     An authorization server, an API that wants its tokens, the proxy, and its status page.
     """
     from proxy.demo.wiring import run_demo
 
-    return _run(run_demo(click.echo))
+    return _run(run_demo(click.echo, faults, lifetime=lifetime, grace=grace, rotation=not no_rotation))
 
 
 @main.command()

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from proxy import cli
+from proxy.demo.faults import NAMED
 from proxy.errors import LoginRequired, ProxyError, StoreError, TokenUnavailable
 
 COMMANDS = {"run", "demo", "check", "login", "token", "status", "logout", "schema"}
@@ -65,6 +66,29 @@ def test_each_command_explains_itself(call, command):
     assert shown.exit_code == 0
     assert "--debug" in shown.stdout
     assert call(command, "-h").stdout == shown.stdout
+
+
+def test_the_demos_faults_are_listed_with_a_sentence_each(call):
+    shown = call("demo", "--list-faults")
+    assert shown.exit_code == 0
+    lines = [line.split(maxsplit=1) for line in shown.stdout.splitlines()]
+    assert [name for name, _ in lines] == list(NAMED)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--fault", "outrage", "no fault 'outrage'"),
+        ("--fault", "outrage", "drop-after-commit"),
+        ("--fault", "html:1,outage@9-3", "ends before it begins"),
+        ("--lifetime", "0", "--lifetime"),
+        ("--grace", "-1", "--grace"),
+    ],
+)
+def test_a_fault_or_a_time_that_is_none_is_a_usage_error(call, option, value, said):
+    shown = call("demo", option, value)
+    assert shown.exit_code == 2
+    assert said in shown.stderr
 
 
 def test_the_version_is_told(call):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sys
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -16,18 +17,28 @@ from proxy.demo.wiring import embedded, free_ports
 CURL = re.compile(r"^ +(curl .*)$", re.MULTILINE)
 
 
-async def test_the_demo_starts_what_it_prints_works_and_it_leaves_nothing(tmp_path):
-    if shutil.which("curl") is None:
-        pytest.fail("curl is not installed", pytrace=False)
-    demo = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "proxy", "demo"),
+@asynccontextmanager
+async def demo(tmp_path, *options):
+    """What it has said once it serves, and the process."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "proxy", "demo", *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     try:
         async with asyncio.timeout(15):
-            said = (await demo.stdout.readuntil(b"Ctrl-C stops everything.\n")).decode()
+            said = (await process.stdout.readuntil(b"Ctrl-C stops everything.\n")).decode()
+        yield said, process
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.log = (await process.communicate())[1].decode()
+
+
+async def test_the_demo_starts_what_it_prints_works_and_it_leaves_nothing(tmp_path):
+    if shutil.which("curl") is None:
+        pytest.fail("curl is not installed", pytrace=False)
+    async with demo(tmp_path) as (said, process):
         commands = CURL.findall(said)
         assert len(commands) == 3
         answers = [await curl(*shlex.split(command)[1:]) for command in commands]
@@ -37,12 +48,41 @@ async def test_the_demo_starts_what_it_prints_works_and_it_leaves_nothing(tmp_pa
         assert "2 accounts, ready" in await curl(status_page)
         assert "token_proxy_build_info" in await curl(f"{status_page}metrics")
         assert len(list(tmp_path.iterdir())) == 1
-    finally:
-        demo.send_signal(signal.SIGINT)
-        _, log = await demo.communicate()
-    assert demo.returncode == 0
-    assert "Traceback" not in log.decode()
+    assert process.returncode == 0
+    assert "Traceback" not in process.log
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_fault_that_was_asked_for_is_told_and_can_be_watched(tmp_path):
+    options = ("--lifetime", "2", "--fault", "html:1,revoke-family:1@0-60", "--fault", "outage")
+    async with demo(tmp_path, *options) as (said, process):
+        assert "live for 2 seconds and every refresh token works once;" in said
+        assert "html: 200 with a page (once)" in said
+        assert "revoke-family: it has ended the login, access tokens included (once until second 60)" in said
+        status_page = re.search(r"(\S+) +status page", said)[1]
+        async with asyncio.timeout(15):
+            while "login_required" not in await curl(f"{status_page}api/status"):
+                await asyncio.sleep(0.1)
+        assert "demo-machine" in await curl(CURL.findall(said)[2].removeprefix("curl ")), "refreshes only"
+    assert process.returncode == 0
+    assert "refuses its refresh token" in process.log
+
+
+async def test_within_the_grace_a_lost_answer_is_got_again(tmp_path):
+    options = ("--lifetime", "2", "--grace", "30", "--fault", "drop-after-commit:1")
+    async with demo(tmp_path, *options) as (said, process):
+        assert "or again within 30 seconds" in said
+        status_page = re.search(r"(\S+) +status page", said)[1]
+        async with asyncio.timeout(15):
+            while '"generation":3' not in (await curl(f"{status_page}api/status")).replace(" ", ""):
+                await asyncio.sleep(0.1)
+    assert "refuses" not in process.log
+
+
+async def test_without_rotation_it_says_so(tmp_path):
+    async with demo(tmp_path, "--no-rotation") as (said, _):
+        assert "the refresh token stays;" in said
+        assert "--list-faults" in said
 
 
 async def curl(*arguments):

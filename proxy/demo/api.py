@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
+
+from proxy.demo.authorization_server import AuthorizationServer
+from proxy.demo.journal import ApiRequest, TokenRecord, Verdict, fingerprint
 
 REALM: Final = "demo"
 
 
-def api_application(
-    active: Callable[[str], str | None],
-    expires_in: Callable[[str], float] | None = None,
-) -> web.Application:
-    """`active` says whose token it is, or None; `expires_in` how many seconds a good one still has.
-
-    No answer repeats the token.
-    """
+def api_application(server: AuthorizationServer) -> web.Application:
+    """An API that wants the tokens of `server` and notes each request in its journal. It tells no token."""
 
     async def serve(request: web.Request) -> web.Response:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            return _unauthorized()
-        subject = active(token.strip())
-        if subject is None:
-            return _unauthorized("invalid_token")
-        answer: dict[str, Any] = {
-            "hello": subject,
-            "method": request.method,
-            "path": request.rel_url.raw_path,
-            "bytes": await _count(request),
-        }
-        if expires_in is not None:
-            answer["token_expires_in"] = round(expires_in(token.strip()))
-        return web.json_response(answer)
+        token = _bearer_token(request)
+        now = server.clock.boot()
+        verdict, record = server.judge(token, now) if token is not None else ("missing", None)
+        server.journal.note(_noted(now, request, token, verdict, record))
+        if verdict != "good" or record is None or record.expires_at is None:
+            return _unauthorized(None if verdict == "missing" else "invalid_token")
+        return web.json_response(
+            {
+                "hello": record.subject,
+                "method": request.method,
+                "path": request.rel_url.raw_path,
+                "bytes": await _count(request),
+                "token_expires_in": round(record.expires_at - now),
+            }
+        )
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", serve)
     return app
+
+
+def _bearer_token(request: web.Request) -> str | None:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _noted(
+    now: float, request: web.Request, token: str | None, verdict: Verdict, record: TokenRecord | None
+) -> ApiRequest:
+    return ApiRequest(
+        at=now,
+        verdict=verdict,
+        access_token=None if token is None else fingerprint(token),
+        family=record.family if record else None,
+        generation=record.generation if record else None,
+        subject=record.subject if record else None,
+        method=request.method,
+        path=request.rel_url.raw_path,
+    )
 
 
 async def _count(request: web.Request) -> int:

@@ -8,46 +8,39 @@
 
 It knows the grants authorization_code (PKCE with S256, always), refresh_token and client_credentials,
 revocation (RFC 7009), metadata (RFC 8414) and `iss` (RFC 9207). All state is in memory and outlives a
-restart of the application. `faults` is consumed one per token request.
+restart of the application.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
 
 from aiohttp import web
 
 from proxy.clock import Clock, SystemClock
 from proxy.demo.clients import Client
-from proxy.demo.faults import Answer, Fault, suffer
+from proxy.demo.delivery import response
+from proxy.demo.faults import Answer, Fault
+from proxy.demo.journal import (
+    ApiRequest,
+    Journal,
+    Revocation,
+    TokenRecord,
+    TokenRequest,
+    Verdict,
+    fingerprint,
+)
 from proxy.demo.ledger import Ledger, TokenAnswer
 from proxy.demo.pages import HEADERS, login_page, refusal_page
 from proxy.demo.protocol import AUTH_METHODS, CODE_CHALLENGE_METHODS, GRANT_TYPES, Protocol
-from proxy.demo.read_request import ReadRequest, basic_credentials, read_form
+from proxy.demo.read_request import ReadRequest, read_form
+from proxy.demo.script import Rule, Script
 from proxy.demo.serve import BASE_URL
+from proxy.demo.token_endpoint import TokenEndpoint
 
 __all__ = ["AuthorizationServer", "Client", "TokenRequest", "fingerprint"]
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRequest:
-    """A request to the token endpoint that has ended."""
-
-    grant_type: str
-    client_id: str
-    refresh_token: str | None  # its fingerprint
-    status: int | None  # None: the connection was dropped
-    error: str | None  # RFC 6749 section 5.2
-
-
-def fingerprint(token: str) -> str:
-    """What tells tokens apart and is no secret: SHA-256, in hex."""
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 class AuthorizationServer:
@@ -60,18 +53,29 @@ class AuthorizationServer:
         access_token_lifetime: int = 60,
         rotation: bool = True,
         grace: float = 0,
+        limit: int | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Times are seconds. Without `issuer` it is the address that the application is served at."""
+        """Times are seconds. Without `issuer` it is the address that the application is served at.
+
+        `limit`: how many events the journal keeps, and how many tokens are known before those that are
+        dead are forgotten; None keeps all, as a test wants it.
+        """
         self.issuer = issuer
-        self.token_requests: list[TokenRequest] = []
-        self.faults: deque[Fault] = deque()
+        self.clock = clock or SystemClock()
+        self.journal = Journal(limit)
         self._users = tuple(users)
         self._issuer_is_given = bool(issuer)
         self._ledger = Ledger(
-            clock or SystemClock(), lifetime=access_token_lifetime, rotation=rotation, grace=grace
+            self.clock,
+            self.journal,
+            lifetime=access_token_lifetime,
+            rotation=rotation,
+            grace=grace,
+            limit=limit,
         )
-        self._protocol = Protocol(clients, self._ledger, lifetime=access_token_lifetime)
+        self._protocol = Protocol(clients, self._ledger)
+        self._token_endpoint = TokenEndpoint(self._protocol, self._ledger, self.journal, self.clock)
         logging.getLogger("authlib.oauth2").setLevel(logging.INFO)  # its debug lines show whole tokens
 
     def application(self) -> web.Application:
@@ -81,40 +85,133 @@ class AuthorizationServer:
         app.router.add_get("/.well-known/oauth-authorization-server", self._metadata)
         app.router.add_get("/authorize", self._ask)
         app.router.add_post("/authorize", self._decide)
-        app.router.add_post("/token", self._token)
+        app.router.add_post("/token", self._token_endpoint.serve)
         app.router.add_post("/revoke", self._revoke)
         return app
 
-    def script(self, *faults: Fault) -> None:
-        """What happens to the next token requests, one each. Those after them are served well."""
-        self.faults.extend(faults)
+    def script(
+        self,
+        *faults: Fault,
+        times: int | None = 1,
+        client_id: str | None = None,
+        subject: str | None = None,
+        grant_type: str | None = None,
+        after: float = 0.0,
+        lasting: float = math.inf,
+    ) -> None:
+        """What happens to the next token requests: each fault befalls `times` of them, in this order.
+
+        `times=None` is until further notice, which is `server.faults.clear()`. A fault may be for requests
+        of one client, subject or grant only, and stand from so many seconds after now for so many seconds.
+        Requests that no fault is for are served well.
+        """
+        now = self.clock.boot()
+        for fault in faults:
+            self.faults.add(
+                Rule(
+                    fault=fault,
+                    times=times,
+                    client_id=client_id,
+                    subject=subject,
+                    grant_type=grant_type,
+                    starts_at=now + after,
+                    ends_at=now + after + lasting,
+                )
+            )
 
     def issue(self, client_id: str, subject: str) -> TokenAnswer:
         """Tokens as from a login, without the login."""
         return self._protocol.issue(client_id, subject)
 
-    def active(self, access_token: str) -> str | None:
-        """Whose token it is; None when it is not, or no longer, good."""
-        return self._ledger.active(access_token)
+    @property
+    def access_token_lifetime(self) -> int:
+        """Seconds; of the tokens given from now on."""
+        return self._ledger.lifetime
 
-    def expires_in(self, access_token: str) -> float:
-        """Seconds left of a token that this server has issued."""
-        return self._ledger.expires_in(access_token)
+    @access_token_lifetime.setter
+    def access_token_lifetime(self, seconds: int) -> None:
+        self._ledger.lifetime = seconds
 
-    def revoke(self, token: str) -> None:
-        """As the revocation endpoint does: an access token alone, a refresh token with its family."""
-        if (found := self._ledger.find(token)) is not None:
-            self._ledger.revoke(found)
+    @property
+    def grace(self) -> float:
+        """Seconds for which a spent refresh token gets its successor again, those already spent too."""
+        return self._ledger.grace
 
-    def revoke_family(self, token: str) -> None:
-        """End all tokens of the login that gave `token`, access or refresh token."""
-        if (found := self._ledger.find(token)) is not None:
-            self._ledger.revoke_family(found.family)
+    @grace.setter
+    def grace(self, seconds: float) -> None:
+        self._ledger.grace = seconds
+
+    @property
+    def rotation(self) -> bool:
+        """Whether a refresh spends the refresh token and gives a new one; else it gives none."""
+        return self._ledger.rotation
+
+    @rotation.setter
+    def rotation(self, on: bool) -> None:
+        self._ledger.rotation = on
+
+    @property
+    def faults(self) -> Script:
+        """Those that are still to come."""
+        return self._token_endpoint.script
+
+    @property
+    def token_requests(self) -> list[TokenRequest]:
+        return self.journal.all(TokenRequest)
+
+    @property
+    def api_requests(self) -> list[ApiRequest]:
+        """What the API saw, if it serves this server's tokens (`proxy.demo.api`)."""
+        return self.journal.all(ApiRequest)
+
+    @property
+    def revocations(self) -> list[Revocation]:
+        """Of families. An access token that was revoked alone has it in its record."""
+        return self.journal.all(Revocation)
 
     @property
     def families_revoked(self) -> int:
         """By reuse of a refresh token or code, by a client or by this object's methods."""
         return self._ledger.families_revoked
+
+    def token_record(self, of: str) -> TokenRecord | None:
+        """What became of the access or refresh token whose fingerprint is `of`; None: it is unknown."""
+        token = self._ledger.find_fingerprint(of)
+        return token.record() if token else None
+
+    def token_records(self) -> list[TokenRecord]:
+        """Of all tokens that were ever issued, but for those forgotten by `limit`."""
+        return list(self._ledger.records())
+
+    def judge(self, access_token: str, now: float) -> tuple[Verdict, TokenRecord | None]:
+        """What it is worth, and all about it if it is known. `now` is the boot clock's time: the present."""
+        token = self._ledger.find(access_token)
+        if token is None or token.kind != "access_token":
+            return "unknown", None
+        return token.verdict(now), token.record()
+
+    def active(self, access_token: str) -> str | None:
+        """Whose token it is; None when it is not, or no longer, good."""
+        verdict, record = self.judge(access_token, self.clock.boot())
+        return record.subject if record and verdict == "good" else None
+
+    def expires_in(self, access_token: str) -> float:
+        """Seconds left of a token that this server has issued, negative once it has expired."""
+        now = self.clock.boot()
+        _, record = self.judge(access_token, now)
+        if record is None or record.expires_at is None:
+            raise KeyError("no such access token")
+        return record.expires_at - now
+
+    def revoke(self, token: str) -> None:
+        """As the revocation endpoint does: an access token alone, a refresh token with its family."""
+        if (found := self._ledger.find(token)) is not None:
+            self._ledger.revoke(found, "server")
+
+    def revoke_family(self, token: str, *, after: float = 0.0) -> None:
+        """End all tokens of the login that gave `token`, of either kind, so many seconds from now."""
+        if (found := self._ledger.find(token)) is not None:
+            self._ledger.revoke_family(found.family, "server", after=after)
 
     async def _started(self, app: web.Application) -> None:
         if not self._issuer_is_given:
@@ -150,45 +247,16 @@ class AuthorizationServer:
             return web.Response(status=400, text=refusal_page("There is no such user."), headers=HEADERS)
         return _for_a_person(self._protocol.decide(self._read(request, request.query.items()), user))
 
-    async def _token(self, request: web.Request) -> web.Response:
-        fault = self.faults.popleft() if self.faults else Fault()
-        form = await read_form(request)
-        answer = await suffer(fault, lambda: self._protocol.token(self._read(request, form)))
-        self.token_requests.append(_note(request, dict(form), answer))
-        return _hang_up(request) if answer is None else _response(answer)
-
     async def _revoke(self, request: web.Request) -> web.Response:
-        return _response(self._protocol.revocation(self._read(request, await read_form(request))))
+        return response(self._protocol.revocation(self._read(request, await read_form(request))))
 
     def _read(self, request: web.Request, pairs: Iterable[tuple[str, str]]) -> ReadRequest:
         return ReadRequest(request.method, f"{self.issuer}{request.path_qs}", request.headers, pairs)
 
 
-def _response(answer: Answer) -> web.Response:
-    text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-    return web.Response(status=answer.status, body=text.encode(), headers=answer.headers)
-
-
 def _for_a_person(answer: Answer) -> web.Response:
     """A redirect as it is; an error that may not go back to the client becomes a page."""
     if isinstance(answer.body, str):
-        return _response(answer)
+        return response(answer)
     reason = answer.body.get("error_description") or answer.body["error"]
     return web.Response(status=answer.status, text=refusal_page(reason), headers=HEADERS)
-
-
-def _hang_up(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.close()
-    return web.Response()  # aiohttp wants one; there is nobody left to get it
-
-
-def _note(request: web.Request, form: Mapping[str, str], answer: Answer | None) -> TokenRequest:
-    token = form.get("refresh_token")
-    return TokenRequest(
-        grant_type=form.get("grant_type", ""),
-        client_id=form.get("client_id") or basic_credentials(request.headers)[0],
-        refresh_token=fingerprint(token) if token else None,
-        status=answer.status if answer else None,
-        error=answer.body.get("error") if answer and not isinstance(answer.body, str) else None,
-    )

@@ -8,25 +8,38 @@ answer may have been lost; outside it, two parties hold the same token, so the f
 
 from __future__ import annotations
 
+import itertools
 import math
 import secrets
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, Literal
 
 from proxy.clock import Clock
 from proxy.demo.clients import Client
+from proxy.demo.journal import Journal, Reason, Revocation, TokenRecord, Verdict, fingerprint
 
-CODE_LIFETIME = 60.0  # seconds; RFC 6749 section 4.1.2 asks for at most 600
+CODE_LIFETIME: Final = 60.0  # seconds; RFC 6749 section 4.1.2 asks for at most 600
+_SWEPT_PER_TOKEN: Final = (
+    2  # looked at for each that is added: more than one, so that the dead do not pile up
+)
 
+Kind = Literal["access_token", "refresh_token"]  # as RFC 7009 section 2.1 names them
 TokenAnswer = dict[str, Any]  # RFC 6749 section 5.1
 
 
 @dataclass(slots=True, eq=False)
 class Family:
+    number: int
     client_id: str
     subject: str
     scope: str
-    revoked: bool = False
+    generation: int = 0  # of its newest tokens
+    revoked_at: float | None = None  # may be yet to come
+
+    def revoked(self, now: float) -> bool:
+        return self.revoked_at is not None and self.revoked_at <= now
 
 
 @dataclass(slots=True, eq=False)
@@ -55,15 +68,36 @@ class Code(Issued):
 
 
 @dataclass(slots=True, eq=False)
-class AccessToken(Issued):
-    expires_at: float
-    revoked: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class RefreshToken(Issued):
+class Token(Issued):
+    kind: Kind
+    fingerprint: str
+    generation: int
+    issued_at: float
+    expires_at: float = math.inf
+    revoked_at: float | None = None  # alone, without its family
     spent_at: float | None = None
     answer: TokenAnswer = field(default_factory=dict, repr=False)  # what it was exchanged for
+
+    def verdict(self, now: float) -> Verdict:
+        """What it is worth as an access token."""
+        if self.revoked_at is not None or self.family.revoked(now):
+            return "revoked"
+        return "good" if now < self.expires_at else "expired"
+
+    def record(self) -> TokenRecord:
+        revoked = [at for at in (self.revoked_at, self.family.revoked_at) if at is not None]
+        return TokenRecord(
+            fingerprint=self.fingerprint,
+            kind=self.kind,
+            family=self.family.number,
+            generation=self.generation,
+            client_id=self.family.client_id,
+            subject=self.family.subject,
+            issued_at=self.issued_at,
+            expires_at=None if math.isinf(self.expires_at) else self.expires_at,
+            revoked_at=min(revoked, default=None),
+            spent_at=self.spent_at,
+        )
 
 
 def new_access_token(**_context: Any) -> str:
@@ -75,21 +109,45 @@ def new_refresh_token(**_context: Any) -> str:
 
 
 class Ledger:
-    """Times are those of the boot clock: this server's tokens end with the process."""
+    """Times are those of the boot clock: this server's tokens end with the process.
 
-    def __init__(self, clock: Clock, *, lifetime: int, rotation: bool, grace: float) -> None:
+    With a `limit`, the dead are forgotten while more tokens than that are known. A refresh token that was
+    spent so long ago is then merely unknown: its reuse is refused, but revokes nothing.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        journal: Journal,
+        *,
+        lifetime: int,
+        rotation: bool,
+        grace: float,
+        limit: int | None = None,
+    ) -> None:
+        self.lifetime = lifetime
         self.rotation = rotation
-        self.families_revoked = 0
+        self.grace = grace
+        self._revoked = 0
+        self._to_be_revoked: list[Family] = []
         self._clock = clock
-        self._lifetime = lifetime
-        self._grace = grace
-        self._codes: dict[str, Code] = {}
-        self._access: dict[str, AccessToken] = {}
-        self._refresh: dict[str, RefreshToken] = {}
+        self._journal = journal
+        self._limit = math.inf if limit is None else limit
+        self._numbers = itertools.count(1)
+        self._codes: OrderedDict[str, Code] = OrderedDict()
+        self._tokens: OrderedDict[str, Token] = OrderedDict()  # by fingerprint
+
+    def new_family(self, client_id: str, subject: str, scope: str) -> Family:
+        return Family(next(self._numbers), client_id, subject, scope)
 
     def add_code(self, value: str, code: Code) -> None:
         code.expires_at = self._clock.boot() + CODE_LIFETIME
         self._codes[value] = code
+        if len(self._codes) > self._limit:
+            self._codes.popitem(last=False)
+
+    def code(self, value: str) -> Code | None:
+        return self._codes.get(value)
 
     def redeem(self, value: str, client_id: str) -> Code | None:
         """The code, if it may be exchanged. A second use revokes what the first gave (RFC 6749 4.1.2)."""
@@ -97,63 +155,108 @@ class Ledger:
         if code is None or code.family.client_id != client_id:
             return None
         if code.used:
-            self.revoke_family(code.family)
+            self.revoke_family(code.family, "reuse")
             return None
         return code if self._clock.boot() < code.expires_at else None
 
-    def present(self, value: str, client_id: str) -> RefreshToken | None:
+    def present(self, value: str, client_id: str) -> Token | None:
         """The refresh token, if it is to be answered. Reuse outside the grace revokes its family."""
-        token = self._refresh.get(value)
-        if token is None or token.family.client_id != client_id or token.family.revoked:
+        token = self.find(value)
+        if token is None or token.kind != "refresh_token" or token.family.client_id != client_id:
             return None
-        if token.spent_at is not None and self._clock.boot() - token.spent_at >= self._grace:
-            self.revoke_family(token.family)
+        now = self._clock.boot()
+        if token.family.revoked(now):
+            return None
+        if token.spent_at is not None and now - token.spent_at >= self.grace:
+            self.revoke_family(token.family, "reuse")
             return None
         return token
 
-    def save(self, answer: TokenAnswer, family: Family, exchanged: RefreshToken | None = None) -> None:
+    def save(self, answer: TokenAnswer, family: Family, exchanged: Token | None = None) -> None:
         """The commit: the new tokens come to life and the one they were exchanged for is spent."""
-        self._save_access(answer["access_token"], family)
+        family.generation += 1
+        self._add_access(answer["access_token"], family, family.generation)
         if "refresh_token" not in answer:
             return
-        self._refresh[answer["refresh_token"]] = RefreshToken(family)
+        self._add(answer["refresh_token"], family, "refresh_token", family.generation)
         if exchanged is not None:
             exchanged.spent_at = self._clock.boot()
             exchanged.answer = answer
 
-    def repeat(self, spent: RefreshToken) -> TokenAnswer:
+    def repeat(self, spent: Token) -> TokenAnswer:
         """The answer once more, with a new access token only if that one is no longer good."""
-        if self.active(spent.answer["access_token"]) is None:
+        now = self._clock.boot()
+        given = self.find(spent.answer["access_token"])
+        if given is None or given.verdict(now) != "good":
             spent.answer["access_token"] = new_access_token()
-            self._save_access(spent.answer["access_token"], spent.family)
-        left = math.ceil(self.expires_in(spent.answer["access_token"]))
-        return {**spent.answer, "expires_in": left}
+            generation = given.generation if given else spent.family.generation
+            given = self._add_access(spent.answer["access_token"], spent.family, generation)
+        return {**spent.answer, "expires_in": math.ceil(given.expires_at - now)}
 
-    def _save_access(self, value: str, family: Family) -> None:
-        self._access[value] = AccessToken(family, self._clock.boot() + self._lifetime)
+    def _add_access(self, value: str, family: Family, generation: int) -> Token:
+        return self._add(value, family, "access_token", generation, self.lifetime)
 
-    def active(self, access_token: str) -> str | None:
-        """Whose token it is, while it is good."""
-        token = self._access.get(access_token)
-        if token is None or token.revoked or token.family.revoked:
-            return None
-        return token.family.subject if self._clock.boot() < token.expires_at else None
+    def _add(
+        self, value: str, family: Family, kind: Kind, generation: int, lifetime: float = math.inf
+    ) -> Token:
+        now = self._clock.boot()
+        token = Token(family, kind, fingerprint(value), generation, now, now + lifetime)
+        self._tokens[token.fingerprint] = token
+        for _ in range(_SWEPT_PER_TOKEN):
+            if len(self._tokens) > self._limit:
+                self._forget_or_keep(next(iter(self._tokens.values())))
+        return token
 
-    def expires_in(self, access_token: str) -> float:
-        """Seconds; negative once it has expired. Raises KeyError for a token that was never issued."""
-        return self._access[access_token].expires_at - self._clock.boot()
+    def _forget_or_keep(self, oldest: Token) -> None:
+        if self._dead(oldest):
+            del self._tokens[oldest.fingerprint]
+        else:
+            self._tokens.move_to_end(oldest.fingerprint)
 
-    def find(self, value: str) -> AccessToken | RefreshToken | None:
-        return self._access.get(value) or self._refresh.get(value)
+    def _dead(self, token: Token) -> bool:
+        now = self._clock.boot()
+        is_spent = token.spent_at is not None and now - token.spent_at >= self.grace
+        return is_spent or now >= token.expires_at or token.family.revoked(now)
 
-    def revoke(self, token: AccessToken | RefreshToken) -> None:
+    def find(self, value: str) -> Token | None:
+        return self._tokens.get(fingerprint(value))
+
+    def find_fingerprint(self, of_token: str) -> Token | None:
+        return self._tokens.get(of_token)
+
+    def records(self) -> Iterator[TokenRecord]:
+        return (token.record() for token in self._tokens.values())
+
+    def revoke(self, token: Token, reason: Reason) -> None:
         """RFC 7009 section 2.1: with a refresh token goes all that came of the same login."""
-        if isinstance(token, AccessToken):
-            token.revoked = True
-            return
-        self.revoke_family(token.family)
+        if token.kind == "refresh_token":
+            self.revoke_family(token.family, reason)
+        elif token.revoked_at is None:
+            token.revoked_at = self._clock.boot()
 
-    def revoke_family(self, family: Family) -> None:
-        if not family.revoked:
-            family.revoked = True
-            self.families_revoked += 1
+    @property
+    def families_revoked(self) -> int:
+        now = self._clock.boot()
+        return self._revoked + sum(family.revoked(now) for family in self._to_be_revoked)
+
+    def revoke_family(self, family: Family, reason: Reason, *, after: float = 0.0) -> None:
+        """`after` so many seconds. The first of several ends counts."""
+        now = self._clock.boot()
+        if family.revoked_at is not None and family.revoked_at <= now + after:
+            return
+        if family in self._to_be_revoked:
+            self._to_be_revoked.remove(family)
+        family.revoked_at = now + after
+        if after:
+            self._to_be_revoked.append(family)
+        else:
+            self._revoked += 1
+        self._journal.note(
+            Revocation(
+                at=family.revoked_at,
+                family=family.number,
+                client_id=family.client_id,
+                subject=family.subject,
+                reason=reason,
+            )
+        )

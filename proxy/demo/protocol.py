@@ -20,17 +20,8 @@ from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7636 import CodeChallenge
 
 from proxy.demo.clients import Client
-from proxy.demo.faults import Answer
-from proxy.demo.ledger import (
-    AccessToken,
-    Code,
-    Family,
-    Ledger,
-    RefreshToken,
-    TokenAnswer,
-    new_access_token,
-    new_refresh_token,
-)
+from proxy.demo.faults import Answer, Renewal
+from proxy.demo.ledger import Code, Ledger, Token, TokenAnswer, new_access_token, new_refresh_token
 from proxy.demo.read_request import ReadRequest, basic_credentials
 
 AUTH_METHODS: Final = ["client_secret_basic", "client_secret_post", "none"]
@@ -49,12 +40,15 @@ class Consent:
 class Protocol(rfc6749.AuthorizationServer):
     issuer: str
 
-    def __init__(self, clients: Iterable[Client], ledger: Ledger, *, lifetime: int) -> None:
+    def __init__(self, clients: Iterable[Client], ledger: Ledger) -> None:
         super().__init__()
         self.ledger = ledger
         self._clients = {client.client_id: client for client in clients}
         self.register_token_generator(
-            "default", BearerTokenGenerator(new_access_token, new_refresh_token, lifetime)
+            "default",
+            BearerTokenGenerator(
+                new_access_token, new_refresh_token, lambda _client, _grant: ledger.lifetime
+            ),
         )
         self.register_client_auth_method("client_secret_basic", _authenticate_basic)
         self.register_grant(_AuthorizationCodeGrant, [_S256()])
@@ -64,19 +58,27 @@ class Protocol(rfc6749.AuthorizationServer):
 
     def ask(self, request: ReadRequest) -> Consent | Answer:
         """What to ask the person; or the answer to a request that can't be granted."""
-        try:
-            grant = self.get_consent_grant(request)
-        except OAuth2Error as error:
-            return self._answer(self.handle_error_response(request, error))
+        grant = self._grant_to_consent_to(request)
+        if isinstance(grant, Answer):
+            return grant
         return Consent(grant.client.client_id, tuple(grant.request.scope.split()))
 
     def decide(self, request: ReadRequest, subject: str | None) -> Answer:
         """The way back to the client, with a code; None: the person has said no."""
+        grant = self._grant_to_consent_to(request)
+        if isinstance(grant, Answer):
+            return grant
+        return self._answer(self.create_authorization_response(request, grant_user=subject, grant=grant))
+
+    def _grant_to_consent_to(self, request: ReadRequest) -> Any:
+        """Authlib's grant, or the answer to a request that can't be granted."""
         try:
-            grant = self.get_consent_grant(request)
+            return self.get_consent_grant(request)
         except OAuth2Error as error:
             return self._answer(self.handle_error_response(request, error))
-        return self._answer(self.create_authorization_response(request, grant_user=subject, grant=grant))
+        except ValueError:  # Authlib repeats the response_type in its message, and then refuses that
+            refusal = InvalidRequestError("A parameter holds characters that it must not.")
+            return self._answer(self.handle_error_response(request, refusal))
 
     def token(self, request: ReadRequest) -> Answer:
         return self._answer(self.create_token_response(request))
@@ -88,7 +90,7 @@ class Protocol(rfc6749.AuthorizationServer):
         """Tokens as a login gives them."""
         client = self._clients[client_id]
         answer: TokenAnswer = self.generate_token("authorization_code", client, user=subject)
-        self.ledger.save(answer, Family(client_id, subject, answer["scope"]))
+        self.ledger.save(answer, self.ledger.new_family(client_id, subject, answer["scope"]))
         return answer
 
     @staticmethod
@@ -106,9 +108,21 @@ class Protocol(rfc6749.AuthorizationServer):
 
     def save_token(self, token: TokenAnswer, request: ReadRequest) -> None:
         client_id = request.client.client_id
-        origin: Code | RefreshToken | None = request.authorization_code or request.refresh_token
-        family = origin.family if origin else Family(client_id, client_id, token.get("scope", ""))
+        origin: Code | Token | None = request.authorization_code or request.refresh_token
+        family = (
+            origin.family if origin else self.ledger.new_family(client_id, client_id, token.get("scope", ""))
+        )
+        renewal = self._renewal(request)
+        if renewal != "new":
+            token.pop("refresh_token", None)
         self.ledger.save(token, family, request.refresh_token)
+        if renewal == "same":
+            token["refresh_token"] = request.form["refresh_token"]
+
+    def _renewal(self, request: ReadRequest) -> Renewal:
+        if request.refresh_token is None:  # a login
+            return "none" if request.renewal == "none" else "new"
+        return request.renewal or ("new" if self.ledger.rotation else "none")
 
     def handle_response(
         self, status: int, body: str | dict[str, Any], headers: Iterable[tuple[str, str]]
@@ -151,9 +165,10 @@ class _AuthorizationCodeGrant(grants.AuthorizationCodeGrant):
         return str(uri)
 
     def save_authorization_code(self, code: str, request: ReadRequest) -> None:
-        family = Family(request.client.client_id, request.user, request.scope)
+        ledger = self.server.ledger
+        family = ledger.new_family(request.client.client_id, request.user, request.scope)
         challenge = request.payload.data["code_challenge"]
-        self.server.ledger.add_code(code, Code(family, request.payload.redirect_uri, challenge))
+        ledger.add_code(code, Code(family, request.payload.redirect_uri, challenge))
 
     def query_authorization_code(self, code: str, client: Client) -> Code | None:
         return self.server.ledger.redeem(code, client.client_id)
@@ -169,25 +184,22 @@ class _RefreshTokenGrant(grants.RefreshTokenGrant):
     request: ReadRequest
     server: Protocol
     TOKEN_ENDPOINT_AUTH_METHODS = AUTH_METHODS
+    INCLUDE_NEW_REFRESH_TOKEN = True  # Protocol.save_token takes it away again where none is given
 
-    def __init__(self, request: ReadRequest, server: Protocol) -> None:
-        super().__init__(request, server)
-        self.INCLUDE_NEW_REFRESH_TOKEN = server.ledger.rotation
-
-    def authenticate_refresh_token(self, refresh_token: str) -> RefreshToken | None:
+    def authenticate_refresh_token(self, refresh_token: str) -> Token | None:
         return self.server.ledger.present(refresh_token, self.request.client.client_id)
 
-    def authenticate_user(self, refresh_token: RefreshToken) -> str:
+    def authenticate_user(self, refresh_token: Token) -> str:
         return refresh_token.family.subject
 
     def create_token_response(self) -> tuple[int, TokenAnswer, list[tuple[str, str]]]:
-        presented: RefreshToken = self.request.refresh_token
+        presented: Token = self.request.refresh_token
         if presented.spent_at is not None:  # within the grace, or it were not here
             return 200, self.server.ledger.repeat(presented), self.TOKEN_RESPONSE_HEADER
         made: tuple[int, TokenAnswer, list[tuple[str, str]]] = super().create_token_response()
         return made
 
-    def revoke_old_credential(self, refresh_token: RefreshToken) -> None:
+    def revoke_old_credential(self, refresh_token: Token) -> None:
         """Saving the new one has spent it."""
 
 
@@ -201,5 +213,5 @@ class _RevocationEndpoint(RevocationEndpoint):
     def query_token(self, token_string: str, _token_type_hint: str | None) -> Any:
         return self.server.ledger.find(token_string)
 
-    def revoke_token(self, token: AccessToken | RefreshToken, _request: ReadRequest) -> None:
-        self.server.ledger.revoke(token)
+    def revoke_token(self, token: Token, _request: ReadRequest) -> None:
+        self.server.ledger.revoke(token, "client")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,6 +11,8 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from aiohttp import web
 from authlib.oauth2.rfc6749 import OAuth2Payload, OAuth2Request
+
+from proxy.demo.faults import Renewal
 
 
 class Parameters(OAuth2Payload):
@@ -43,10 +44,17 @@ class ReadRequest(OAuth2Request):
     refresh_token: Any
 
     def __init__(
-        self, method: str, uri: str, headers: Mapping[str, str], pairs: Iterable[tuple[str, str]]
+        self,
+        method: str,
+        uri: str,
+        headers: Mapping[str, str],
+        pairs: Iterable[tuple[str, str]],
+        renewal: Renewal | None = None,
     ) -> None:
+        """`renewal`: as a fault has it."""
         super().__init__(method, uri, headers=headers)
         self.payload = Parameters(pairs)
+        self.renewal = renewal
 
     @property
     def form(self) -> dict[str, str]:
@@ -71,6 +79,6 @@ def basic_credentials(headers: Mapping[str, str]) -> tuple[str, str]:
         return "", ""
     try:
         client_id, _, secret = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or what it holds is no UTF-8
         return "", ""
     return unquote_plus(client_id), unquote_plus(secret)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 BASE_URL: Final = web.AppKey("base_url", str)  # set before the application's startup signal
 
+_BACKLOG: Final = 4096  # connections at once; the kernel drops what does not fit, for a second or more
 _STOP_AFTER: Final = 0.2  # seconds for requests in flight; a scripted delay may be longer than anyone waits
 
 
@@ -27,13 +28,13 @@ async def running(
 
     The access log is off: a request's target may hold an authorization code.
     """
-    with socket.create_server((host, port)) as listener:
+    with socket.create_server((host, port), backlog=_BACKLOG) as listener:
         scheme = "https" if ssl_context else "http"
         app[BASE_URL] = f"{scheme}://{host}:{listener.getsockname()[1]}"
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_AFTER)
         await runner.setup()
         try:
-            await web.SockSite(runner, listener, ssl_context=ssl_context).start()
+            await web.SockSite(runner, listener, ssl_context=ssl_context, backlog=_BACKLOG).start()
             yield app[BASE_URL]
         finally:
             await runner.cleanup()

@@ -1,7 +1,8 @@
 """`token-proxy demo`: everything in one process, on this machine only, gone when it ends.
 
 An authorization server whose access tokens live a minute and whose refresh tokens rotate, an API that
-answers only to its tokens, and the proxy between you and them, with nothing about it faked.
+answers only to its tokens, and the proxy between you and them, with nothing about it faked. What can go
+wrong at an authorization server can be made to (`--fault`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +25,7 @@ from proxy.config.model import Config
 from proxy.demo.api import api_application
 from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.clients import Client
+from proxy.demo.script import Order
 from proxy.demo.serve import running
 from proxy.errors import LoginFailed
 from proxy.state import State
@@ -71,28 +73,73 @@ token-proxy demo: {person} has logged in at the authorization server, you have n
     curl -d 'a body' {data}/demo/orders
     curl {data}/machine/report
 
-Access tokens live for a minute and every refresh token works once; leave it running and watch them change:
+{tokens}; leave it running and watch them change:
 
     {admin}/          status page
     {admin}/metrics   Prometheus
 
+{faults}
+
 Ctrl-C stops everything.
 """
+NO_FAULTS: Final = """\
+Everything goes well. To see what happens when it does not, start it with
+
+    token-proxy demo --fault outage@60-150         no refresh for a minute and a half
+    token-proxy demo --fault drop-after-commit:1   an answer is lost, and with it the login
+    token-proxy demo --fault drop-after-commit:1 --grace 30
+    token-proxy demo --list-faults                 all that can go wrong"""
+JOURNAL_LIMIT: Final = 10_000  # events and tokens: hours of a busy demo, in a few megabytes
 Say = Callable[[str], object]
 
 
-async def run_demo(say: Say) -> int:
-    """Run until a signal. Raises LoginFailed, StoreError, CannotListen."""
+async def run_demo(
+    say: Say, orders: Sequence[Order] = (), *, lifetime: int = 60, grace: float = 0.0, rotation: bool = True
+) -> int:
+    """Run until a signal. Raises LoginFailed, StoreError, CannotListen.
+
+    The orders are for refreshes: logging in always works, so that a person can mend what a fault broke.
+    """
     stop = asyncio.Event()
     worker.stop_on_signals(stop)
     data, admin = free_ports(*PORTS)
-    async with embedded(data, admin) as (_, config):
+    ways: Any = {"access_token_lifetime": lifetime, "grace": grace, "rotation": rotation}
+    async with embedded(data, admin, limit=JOURNAL_LIMIT, **ways) as (server, config):
         logs.set_up(config.log)
         async with worker.serving(config) as state:
             await log_in(state)
-            say(WELCOME.format(person=PERSON, data=f"http://127.0.0.1:{data}", admin=config.public_url))
+            for order in orders:
+                server.script(
+                    order.fault,
+                    times=order.times,
+                    after=order.after,
+                    lasting=order.lasting,
+                    grant_type="refresh_token",
+                )
+            say(
+                WELCOME.format(
+                    person=PERSON,
+                    data=f"http://127.0.0.1:{data}",
+                    admin=config.public_url,
+                    tokens=_tell_ways(lifetime, grace, rotation=rotation),
+                    faults=_tell_orders(orders),
+                )
+            )
             await stop.wait()
     return 0
+
+
+def _tell_ways(lifetime: int, grace: float, *, rotation: bool) -> str:
+    if not rotation:
+        return f"Access tokens live for {lifetime} seconds and the refresh token stays"
+    again = f", or again within {grace:g} seconds" if grace else ""
+    return f"Access tokens live for {lifetime} seconds and every refresh token works once{again}"
+
+
+def _tell_orders(orders: Sequence[Order]) -> str:
+    if not orders:
+        return NO_FAULTS
+    return "Refreshes meet with faults:\n\n" + "\n".join(f"    {order}" for order in orders)
 
 
 @asynccontextmanager
@@ -109,10 +156,7 @@ async def embedded(
     server = AuthorizationServer(clients=(person, machine), users=(PERSON,), **options)
     with TemporaryDirectory(prefix="token-proxy-demo-") as folder:
         (Path(folder) / "secret").write_text(secret)
-        async with (
-            running(server.application()) as issuer,
-            running(api_application(server.active, server.expires_in)) as api,
-        ):
+        async with running(server.application()) as issuer, running(api_application(server)) as api:
             path = Path(folder) / "config.toml"
             path.write_text(CONFIG.format(state=folder, data=data, admin=admin, issuer=issuer, api=api))
             yield server, load(path).config

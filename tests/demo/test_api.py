@@ -1,32 +1,46 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
 from proxy.demo.api import api_application
+from proxy.demo.authorization_server import AuthorizationServer
+from proxy.demo.journal import ApiRequest, fingerprint
 from proxy.demo.serve import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-TOKEN = "access-abc"
-GOOD = {"Authorization": f"Bearer {TOKEN}"}
+
+class House:
+    """The API, and a server that has given alice a token that is good for 41.7 seconds more."""
+
+    def __init__(self, server: AuthorizationServer, http: aiohttp.ClientSession) -> None:
+        self.server = server
+        self.http = http
+        self.tokens = server.issue("web", "alice")
+        self.good = {"Authorization": f"Bearer {self.tokens['access_token']}"}
 
 
 @pytest.fixture
-async def api() -> AsyncIterator[aiohttp.ClientSession]:
-    app = api_application({TOKEN: "alice"}.get, expires_in=lambda _token: 41.7)
-    async with running(app) as url, aiohttp.ClientSession(url) as http:
-        yield http
+async def house(a_world: Any) -> AsyncIterator[House]:
+    async with (
+        a_world() as world,
+        running(api_application(world.server)) as url,
+        aiohttp.ClientSession(url) as http,
+    ):
+        made = House(world.server, http)
+        world.clock.now += 18.3
+        yield made
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
 @pytest.mark.parametrize("path", ["/", "/a/b", "/a%2Fb"])
-async def test_it_greets_whose_token_it_is(api: aiohttp.ClientSession, method: str, path: str) -> None:
-    async with api.request(method, path, headers=GOOD, data=b"12345") as answer:
+async def test_it_greets_whose_token_it_is(house: House, method: str, path: str) -> None:
+    async with house.http.request(method, path, headers=house.good, data=b"12345") as answer:
         assert answer.status == 200
         assert await answer.json() == {
             "hello": "alice",
@@ -37,13 +51,14 @@ async def test_it_greets_whose_token_it_is(api: aiohttp.ClientSession, method: s
         }
 
 
-async def test_the_scheme_may_be_in_any_case(api: aiohttp.ClientSession) -> None:
-    async with api.get("/", headers={"Authorization": f"bearer {TOKEN}"}) as answer:
+async def test_the_scheme_may_be_in_any_case(house: House) -> None:
+    headers = {"Authorization": f"bearer {house.tokens['access_token']}"}
+    async with house.http.get("/", headers=headers) as answer:
         assert answer.status == 200
 
 
-async def test_a_body_of_any_size_is_counted(api: aiohttp.ClientSession) -> None:
-    async with api.post("/", headers=GOOD, data=io.BytesIO(b"x" * 3_000_000)) as answer:
+async def test_a_body_of_any_size_is_counted(house: House) -> None:
+    async with house.http.post("/", headers=house.good, data=io.BytesIO(b"x" * 3_000_000)) as answer:
         assert (await answer.json())["bytes"] == 3_000_000
 
 
@@ -54,19 +69,38 @@ async def test_a_body_of_any_size_is_counted(api: aiohttp.ClientSession) -> None
         ({"Authorization": "Basic YTpi"}, 'Bearer realm="demo"'),
         ({"Authorization": "Bearer"}, 'Bearer realm="demo", error="invalid_token"'),
         ({"Authorization": "Bearer wrong"}, 'Bearer realm="demo", error="invalid_token"'),
-        ({"Authorization": f"Bearer {TOKEN}x"}, 'Bearer realm="demo", error="invalid_token"'),
     ],
 )
-async def test_without_a_good_token_it_is_401(
-    api: aiohttp.ClientSession, headers: dict[str, str], challenge: str
-) -> None:
-    async with api.post("/x", headers=headers, data=b"12345") as answer:
+async def test_without_a_good_token_it_is_401(house: House, headers: dict[str, str], challenge: str) -> None:
+    async with house.http.post("/x", headers=headers, data=b"12345") as answer:
         assert answer.status == 401
         assert answer.headers["WWW-Authenticate"] == challenge
         assert "wrong" not in await answer.text()
 
 
-async def test_the_remaining_life_is_told_only_where_it_is_known() -> None:
-    app = api_application({TOKEN: "alice"}.get)
-    async with running(app) as url, aiohttp.ClientSession() as http, http.get(url, headers=GOOD) as answer:
-        assert "token_expires_in" not in await answer.json()
+async def test_the_journal_tells_whose_token_came_and_why_it_was_not_good(house: House) -> None:
+    server, access_token = house.server, house.tokens["access_token"]
+
+    async def come(headers: dict[str, str]) -> ApiRequest:
+        async with house.http.get("/a?secret=1", headers=headers):
+            return server.api_requests[-1]
+
+    assert await come(house.good) == ApiRequest(
+        at=1018.3,
+        verdict="good",
+        access_token=fingerprint(access_token),
+        family=1,
+        generation=1,
+        subject="alice",
+        method="GET",
+        path="/a",
+    )
+    assert (await come({})).verdict == "missing"
+    stranger = await come({"Authorization": "Bearer stranger"})
+    assert (stranger.verdict, stranger.access_token) == ("unknown", fingerprint("stranger"))
+    assert (await come({"Authorization": f"Bearer {house.tokens['refresh_token']}"})).verdict == "unknown"
+    server.clock.now += 60
+    assert (await come(house.good)).verdict == "expired"
+    server.revoke(access_token)
+    revoked = await come(house.good)
+    assert (revoked.verdict, revoked.subject) == ("revoked", "alice")

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
 import pytest
 
-from proxy.demo.authorization_server import TokenRequest, fingerprint
-from proxy.demo.faults import NAMED, Fault, delay, expires_in, status
+from proxy.demo.faults import NAMED, Fault, delay, expires_in, named, status
+from proxy.demo.journal import fingerprint
 
 INSTEAD = [  # a fault; the answer's status, a piece of its body, a field of its header
     (NAMED["too-many-requests"], 429, "slow_down", ("Retry-After", "7")),
@@ -16,13 +18,18 @@ INSTEAD = [  # a fault; the answer's status, a piece of its body, a field of its
     (NAMED["error-in-200"], 200, "bad_refresh_token", ("Content-Type", "application/json")),
     (NAMED["invalid-grant"], 400, "invalid_grant", ("Content-Type", "application/json")),
     (NAMED["invalid-client"], 401, "invalid_client", ("WWW-Authenticate", "Basic")),
+    (NAMED["unknown-error"], 400, "mercury", ("Content-Type", "application/json")),
+    (NAMED["redirect"], 307, "", ("Location", "/token")),
     (status(418, "tea", headers={"X": "y"}, content_type="text/plain"), 418, "tea", ("X", "y")),
 ]
 CLAIMS = [  # a fault; what the answer says of the lifetime
     (NAMED["no-expires-in"], None),
     (NAMED["short-expires-in"], 1),
     (NAMED["odd-expires-in"], "59.5"),
-    (expires_in(0), 0),
+    (NAMED["zero-expires-in"], 0),
+    (NAMED["float-expires-in"], 59.5),
+    (NAMED["text-expires-in"], "soon"),
+    (NAMED["milliseconds-expires-in"], 60_000),
 ]
 
 
@@ -33,7 +40,7 @@ async def test_an_answer_instead_of_the_servers_commits_nothing(
     tokens = world.server.issue("cli", "alice")
     form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"], "client_id": "cli"}
     world.server.script(fault)
-    async with world.http.post("/token", data=form) as answer:
+    async with world.http.post("/token", data=form, allow_redirects=False) as answer:
         assert answer.status == code
         assert piece in await answer.text()
         assert answer.headers[field[0]] == field[1]
@@ -64,11 +71,74 @@ async def test_a_connection_dropped_after_the_commit_has_spent_the_token(world: 
     world.server.script(NAMED["drop-after-commit"])
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await world.refresh(token)
-    assert world.server.token_requests[-1] == TokenRequest(
-        "refresh_token", "web", fingerprint(token), None, None
-    )
+    (request,) = world.server.token_requests[1:]
+    assert (request.outcome, request.status) == ("granted", None)
     assert (await world.refresh(token))[1]["error"] == "invalid_grant"
     assert world.server.families_revoked == 1
+
+
+async def test_a_pause_can_be_asked_for_by_a_date(world: Any) -> None:
+    world.clock.now = time.time()
+    world.server.script(NAMED["too-many-requests-date"])
+    async with world.http.post("/token", data={"client_id": "cli"}) as answer:
+        assert answer.status == 429
+        date = parsedate_to_datetime(answer.headers["Retry-After"])
+    assert 7 <= date.timestamp() - world.clock.now < 8
+
+
+async def test_a_client_that_follows_a_redirect_betrays_itself(world: Any) -> None:
+    token = (await world.log_in())["refresh_token"]
+    world.server.script(NAMED["redirect"])
+    assert (await world.refresh(token))[0] == 200
+    assert [request.status for request in world.server.token_requests[1:]] == [307, 200]
+
+
+@pytest.mark.parametrize(("fault", "name"), [("refresh-in", "refresh_in"), ("refresh-expires-in",) * 2])
+async def test_other_lifetimes_are_claimed_beside_it(world: Any, fault: str, name: str) -> None:
+    token = (await world.log_in())["refresh_token"]
+    world.server.script(NAMED[fault])
+    _, answer = await world.refresh(token)
+    assert answer[name.replace("-", "_")] > 0
+    assert answer["expires_in"] == 60
+
+
+async def test_a_server_may_repeat_the_refresh_token_or_give_none(world: Any) -> None:
+    token = (await world.log_in())["refresh_token"]
+    world.server.script(NAMED["same-refresh-token"], NAMED["no-refresh-token"])
+    _, same = await world.refresh(token)
+    _, none = await world.refresh(token)
+    _, rotated = await world.refresh(token)
+    assert same["refresh_token"] == token
+    assert "refresh_token" not in none
+    assert rotated["refresh_token"] != token
+    assert {world.server.active(each["access_token"]) for each in (same, none, rotated)} == {"alice"}
+    assert [request.generation for request in world.server.token_requests] == [None, 1, 1, 1]
+    assert world.server.token_record(fingerprint(rotated["access_token"])).generation == 4
+
+
+async def test_a_login_may_give_no_refresh_token_but_never_repeats_one(world: Any) -> None:
+    world.server.script(NAMED["no-refresh-token"], NAMED["same-refresh-token"])
+    assert "refresh_token" not in await world.log_in()
+    assert "refresh_token" in await world.log_in()
+
+
+async def test_a_server_without_rotation_can_rotate_once(a_world: Any) -> None:
+    async with a_world(rotation=False) as world:
+        token = (await world.log_in())["refresh_token"]
+        world.server.script(Fault(renewal="new"))
+        _, answer = await world.refresh(token)
+        assert answer["refresh_token"] != token
+        assert (await world.refresh(token))[0] == 400
+
+
+async def test_the_server_may_end_a_login_by_its_own_decision(world: Any) -> None:
+    tokens = await world.log_in()
+    world.server.script(NAMED["revoke-family"])
+    status, answer = await world.refresh(tokens["refresh_token"])
+    assert (status, answer["error"]) == (400, "invalid_grant")
+    assert world.server.active(tokens["access_token"]) is None
+    assert world.server.token_requests[-1].outcome == "refused"
+    assert [revocation.reason for revocation in world.server.revocations] == ["server"]
 
 
 async def test_a_grace_saves_who_lost_the_answer(a_world: Any) -> None:
@@ -155,3 +225,15 @@ async def test_an_error_of_the_servers_own_is_not_changed(world: Any) -> None:
     world.server.script(expires_in(1))
     _, answer = await world.refresh("never issued")
     assert "expires_in" not in answer
+
+
+def test_a_name_that_is_wrong_is_told_with_those_that_are_right() -> None:
+    assert named("outage") is NAMED["outage"]
+    with pytest.raises(ValueError, match=r"no fault 'outrage'; there are: slow, .*outage"):
+        named("outrage")
+
+
+def test_every_named_fault_bears_its_name_and_a_sentence() -> None:
+    assert [fault.name for fault in NAMED.values()] == list(NAMED)
+    assert all(fault.about for fault in NAMED.values())
+    assert len({repr(fault) for fault in NAMED.values()}) == len(NAMED)

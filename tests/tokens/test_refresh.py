@@ -439,9 +439,9 @@ async def test_a_refresh_in_doubt_is_sent_again_at_once_though_the_token_is_not_
         await interrupted(side)
         old = await token_of(side)
         token = old.refresh_token.reveal()
-        side.server._protocol.ledger.present(token, "web").spent_at = side.clock.boot()  # it had arrived
-        answer = side.server.issue("web", "alice")
-        side.server._protocol.ledger._refresh[token].answer = answer
+        spent = side.server._protocol.ledger.present(token, "web")
+        spent.spent_at = side.clock.boot()  # it had arrived
+        spent.answer = side.server.issue("web", "alice")
         async with make_side(server=side.server, store=side.store) as restarted, restarted.kept_fresh():
             account = restarted.account()
             assert account.state() == "valid"
