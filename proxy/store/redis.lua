@@ -118,7 +118,12 @@ function operations.due(before, limit)
   local found = call('ZRANGEBYSCORE', DUE, '-inf', '(' .. before, 'WITHSCORES', 'LIMIT', 0, limit)
   local due = {}
   for i = 1, #found, 2 do
-    due[#due + 1] = {found[i + 1], found[i], call('HGET', record(found[i]), 'used_at')}
+    local used_at = call('HGET', record(found[i]), 'used_at')
+    if used_at then
+      due[#due + 1] = {found[i + 1], found[i], used_at}
+    else
+      call('ZREM', DUE, found[i])  -- the server threw the record away
+    end
   end
   return due
 end
@@ -142,8 +147,10 @@ function operations.counts(now, after, limit)
     elseif state == 'valid' and due_at ~= '' and number(due_at) <= now then
       state = 'stale'
     end
-    local kind = string.match(key, '^%Z*') .. '\0' .. (state or 'unreadable')
-    counts[kind] = (counts[kind] or 0) + 1
+    if state then
+      local kind = string.match(key, '^%Z*') .. '\0' .. state
+      counts[kind] = (counts[kind] or 0) + 1
+    end
   end
   for kind, count in pairs(counts) do
     told[#told + 1] = {kind, count}

@@ -171,10 +171,11 @@ class RedisStore:
             identity, era, last, news = await self._link.run(
                 "look", self._identity, self._era, self._seen, _AT_ONCE
             )
+            self._identity = identity.decode()
             members, numbers = news[::2], news[1::2]
             more = len(members) == _AT_ONCE
             if era != self._era or int(last) < self._seen:  # the store lost something, or may have
-                self._identity, self._era, self._seen = identity.decode(), era, int(last)
+                self._era, self._seen = era, int(last)
                 self._watchers.tell([None])
                 return
             self._seen = int(numbers[-1]) if numbers else self._seen
