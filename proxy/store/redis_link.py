@@ -19,8 +19,8 @@ from typing import Any, Final, Self
 from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, InvalidResponse, NoScriptError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from proxy.errors import StoreError
@@ -64,6 +64,8 @@ def store_error(where: str, error: Exception) -> StoreError:
     if isinstance(error, TimeoutError | RedisTimeoutError):
         return StoreError(f"{where}: it does not answer: check store.url, and that it is not overloaded")
     code = _code(error)
+    if code == "ERR" and isinstance(error, AuthenticationError):  # a password, where the server has none
+        code = "WRONGPASS"
     if code in _REMEDIES:
         return StoreError(f"{where}: {_REMEDIES[code]} ({code})")
     if isinstance(error.__context__, ssl.SSLCertVerificationError):

@@ -194,8 +194,13 @@ async def test_no_password_is_in_what_a_refused_login_says(
     start_redis: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    server = start_redis(requirepass="another")
-    for user, code in ((f":{PASSWORD}@", "WRONGPASS"), (f"me:{PASSWORD}@", "WRONGPASS"), ("", "NOAUTH")):
+    strict, free = start_redis(requirepass="another"), start_redis()
+    for server, user, code in (
+        (strict, f":{PASSWORD}@", "WRONGPASS"),
+        (strict, f"me:{PASSWORD}@", "WRONGPASS"),
+        (strict, "", "NOAUTH"),
+        (free, f":{PASSWORD}@", "WRONGPASS"),
+    ):
         with pytest.raises(StoreError, match=rf"put .* into store.url \({code}\)$") as error:
             await RedisStore.open(server.url.replace("//", f"//{user}"))
         assert PASSWORD not in repr(error.value)
