@@ -189,15 +189,19 @@ async def test_quiet_time_does_not_pass_while_the_server_stands_still(
 
 @pytest.mark.parametrize("hours", [-1, 1])
 async def test_a_server_whose_clock_is_set_gives_no_lease_away_and_keeps_none_for_ever(
-    redis_server: Redis, open_store: Open, hours: int
+    redis_server: Redis, open_store: Open, hours: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(redis_store, "LOOK_EVERY", 60.0)  # nothing is swept
     store = await open_store(redis_server)
     await age(redis_server, 60)
+    await store.lease("ended", "dead", 0.001)
+    await asyncio.sleep(0.002)
     await store.lease("x", "holder", LENGTH)
     await age(redis_server, 3600 * hours)
     redis_server.ask("HINCRBY", META, "pulse", -3_600_000 * hours)
     assert await store.lease("x", "newcomer", LENGTH) == "holder"
     assert await store.lease("y", "newcomer", LENGTH) is None
+    assert await store.lease("ended", "newcomer", LENGTH) is None
     await until(lambda: _is_given(store, "x", "newcomer"), 2 * LENGTH)
 
 
