@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -440,5 +439,3 @@ async def test_all_keys_are_in_one_slot_and_under_one_prefix(
     names = redis_server.ask("KEYS", "*")
     assert len(names) == 7
     assert {name.startswith(b"{token-proxy}:") for name in names} == {True}
-    with suppress(StoreError):
-        await redis.close()

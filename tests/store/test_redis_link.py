@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from proxy.store import redis_link
 from proxy.store.base import Key, Record
 from proxy.store.redis import RedisStore
 from proxy.store.redis_link import Link, store_error
-from proxy.store.redis_url import read_url
 from tests.e2e.processes import free_port
 from tests.servers.redis import Redis
 
@@ -127,43 +125,6 @@ async def test_what_was_asked_before_the_end_is_still_done(redis_server: Redis, 
     again = await RedisStore.open(redis_server.url)
     assert len(await again.page(None, 100)) == 40
     await again.close()
-
-
-# -- what a URL says
-
-
-async def test_a_url_says_who_and_where() -> None:
-    address = read_url("redis://us%40er:p%2Fw%3A@[::1]/3")
-    assert (address.host, address.port, address.database) == ("::1", 6379, 3)
-    assert (address.username, address.password.reveal()) == ("us@er", "p/w:")
-    assert str(address) == "redis://[::1]:6379/3"
-    assert read_url("rediss://:pw@h").tls.verify_mode is ssl.CERT_REQUIRED
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        f"redis://:{PASSWORD}",
-        f"redis://:{PASSWORD}@",
-        f"redis://user:{PASSWORD}/x@host",
-        f"redis://user:x/{PASSWORD}@host",
-        f"redis://user:x?{PASSWORD}@host",
-        f"redis://user:x?y={PASSWORD}@host",
-        f"redis://user:x#{PASSWORD}@host",
-        f"redis://user:{PASSWORD}@host:port",
-        f"redis://user:{PASSWORD}@[host",
-        f"redis://user:{PASSWORD}@host/name",
-        f"redis://user:{PASSWORD}@host?ssl_ca_certs=x",
-        f"redis://user:{PASSWORD}@host?retry_on_timeout=yes",
-        f"rediss://user:{PASSWORD}@host?ssl_cert_reqs=none",
-        f"rediss://user:{PASSWORD}@host?ssl_ca_certs=/no/such/file",
-        f"rediss://user:{PASSWORD}@host?ssl_certfile=/no/such/file",
-    ],
-)
-async def test_a_url_that_is_not_understood_is_refused_without_repeating_it(url: str) -> None:
-    said = await failure(RedisStore.open(url))
-    assert said.startswith("store.url ")
-    assert PASSWORD not in said
 
 
 # -- what failures say
