@@ -10,6 +10,7 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.errors import StoreError
 from proxy.secret import Secret
+from proxy.store.base import Store
 from proxy.store.key import KEY_BYTES, decode_key, load_or_create_key
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore

@@ -240,7 +240,7 @@ async def test_a_put_that_was_done_is_there_after_a_kill(
         await store.put(saved, expected=generation - 1)
         await restart(server)
         assert await store.get(ANN) == saved
-        assert await store.due_before(20.0, 10) == [Due(10.0, ANN, None)]
+        assert await store.due_before(["crm"], 20.0, 10) == [Due(10.0, ANN, None)]
 
 
 @pytest.mark.parametrize("what", ["flush", "restart", "put back"])
@@ -348,7 +348,7 @@ async def test_times_are_kept_to_the_last_bit(redis: RedisStore, record: MakeRec
     exact = record(due_at=1_800_000_000.1234567, expires_at=0.1 + 0.2, used_at=1e-300)
     await redis.put(exact, expected=0)
     assert await redis.get(ANN) == exact
-    assert await redis.due_before(2e9, 10) == [Due(1_800_000_000.1234567, ANN, 1e-300)]
+    assert await redis.due_before(["crm"], 2e9, 10) == [Due(1_800_000_000.1234567, ANN, 1e-300)]
 
 
 async def test_many_records_are_gone_through_in_parts(
@@ -414,7 +414,7 @@ async def test_a_record_that_the_server_threw_away_is_not_there(
     redis_server.ask("DEL", RECORD)
     assert await redis.get(ANN) is None
     assert await redis.page(None, 10) == []
-    assert await redis.due_before(2.0, 10) == []
+    assert await redis.due_before(["crm"], 2.0, 10) == []
     assert await redis.counts(0.0) == {}
     await redis.put(record(), expected=0)
 
