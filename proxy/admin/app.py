@@ -2,7 +2,7 @@
 
 GET  /                              the status page
 GET  /login/{credential}/{account}  explains; POST begins a login (the account may be left out)
-GET  /callback                      ends it
+GET  /callback                      ends it, or asks whether it may; POST decides
 POST /logout/…, POST /refresh/…     as named
 GET  /api/status                    the same as JSON
 GET  /metrics, /healthz, /readyz    for machines
@@ -23,7 +23,7 @@ from proxy.relay.admission import Hosts
 from proxy.state import State
 from proxy.store.base import Key
 
-MAX_FORM: Final = 16 * 1024  # bytes; the forms here have one field
+MAX_FORM: Final = 16 * 1024  # bytes; the forms here have a few short fields
 
 
 def admin_application(state: State, hosts: Hosts, health: Health) -> web.Application:
@@ -36,7 +36,7 @@ def admin_application(state: State, hosts: Hosts, health: Health) -> web.Applica
 def callback_application(state: State, hosts: Hosts) -> web.Application:
     """The callback alone, for a command that waits for it where no server runs."""
     app = _application(state, hosts)
-    app.router.add_get("/callback", LoginPages(state, has_status_page=False).callback, allow_head=False)
+    app.add_routes(LoginPages(state, has_status_page=False).callback_routes())
     return app
 
 

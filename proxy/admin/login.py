@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from functools import partial
 from typing import Final
 
@@ -12,6 +13,8 @@ from proxy.config.values import ACCOUNT_NAME
 from proxy.errors import LoginFailed, StoreError, TokenError
 from proxy.state import State
 from proxy.tokens.account import Account
+from proxy.tokens.logins import Cancelled, End
+from proxy.tokens.undecided import Undecided
 
 STORE_FAILED: Final = "The token store can't be used now. See the log"
 NO_ACCOUNT: Final = "The configuration has no such credential, or this is no account's name"
@@ -24,7 +27,7 @@ class LoginPages:
         self._home = f"{self._public_url}/" if has_status_page else ""
 
     def routes(self) -> list[web.RouteDef]:
-        routes = [web.get("/callback", self.callback, allow_head=False)]  # a HEAD would use it up
+        routes = self.callback_routes()
         for tail in ("{credential}", "{credential}/{account}"):
             routes += [
                 web.get(f"/login/{tail}", self.explain),
@@ -33,6 +36,13 @@ class LoginPages:
                 web.post(f"/refresh/{tail}", self.refresh),
             ]
         return routes
+
+    def callback_routes(self) -> list[web.RouteDef]:
+        """All that a login needs that a command has begun."""
+        return [
+            web.get("/callback", self.callback, allow_head=False),  # a HEAD would use it up
+            web.post("/callback", self.decide),
+        ]
 
     async def explain(self, request: web.Request) -> web.Response:
         account = self._account(request)
@@ -52,14 +62,32 @@ class LoginPages:
         return web.Response(status=303, headers={"Location": begun.url})
 
     async def callback(self, request: web.Request) -> web.Response:
+        browser = access.browser_of(request) or access.new_browser()
+        return await self._end(request, browser, self._state.logins.finish(request.query, browser))
+
+    async def decide(self, request: web.Request) -> web.Response:
+        """Whether a login counts for an account that is another person's: only if the form says so."""
+        await access.check_post(request, self._public_url)
+        browser, form = access.browser_of(request), await request.post()
+        ticket, replace = str(form.get("ticket", "")), form.get("decision") == "replace"
+        deciding = self._state.logins.decide(ticket, browser, replace=replace)
+        return await self._end(request, browser, deciding)
+
+    async def _end(self, request: web.Request, browser: str, ending: Awaitable[End]) -> web.Response:
         try:
-            key = await self._state.logins.finish(request.query, access.browser_of(request))
+            end = await ending
         except LoginFailed as error:
             return self._failed(str(error), status=400)
         except StoreError:
             return self._failed(STORE_FAILED, status=503)
-        sentence = f"Tokens for {key} are here, and are kept fresh. You can close this page."
-        return _html(pages.message("Logged in", sentence, self._home))
+        if isinstance(end, Cancelled):
+            sentence = f"Nothing has changed: {end.key} has the tokens that it had."
+            return _html(pages.message("Cancelled", sentence, self._home))
+        if isinstance(end, Undecided):
+            render, status = partial(pages.undecided_page, end), 409
+        else:
+            render, status = partial(pages.logged_in_page, end.key, end.principal, self._home), 200
+        return access.form_page(request, self._public_url, render, browser=browser, status=status)
 
     async def logout(self, request: web.Request) -> web.Response:
         await access.check_post(request, self._public_url)

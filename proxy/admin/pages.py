@@ -15,7 +15,10 @@ from string import Template
 from typing import Final
 
 from proxy.admin.status import Entry, Status
+from proxy.oauth.token import Principal
+from proxy.store.base import Key
 from proxy.tokens.account import Account
+from proxy.tokens.undecided import Undecided
 
 DIRECTORY: Final = files("proxy.admin") / "pages"
 STYLE: Final = (DIRECTORY / "style.css").read_text(encoding="utf-8")
@@ -95,12 +98,44 @@ def login_page(account: Account, csrf: str) -> str:
     return _page("Log in", body)
 
 
+def logged_in_page(key: Key, person: Principal | None, home: str, csrf: str) -> str:
+    """`home`: the address of the status page; where there is none, nothing here can log out either."""
+    if person is None:
+        sentence = f"Tokens for {key} are here, and are kept fresh. You can close this page."
+        return message("Logged in", sentence, home)
+    undo = _fill("not_me_command.html", **key._asdict())
+    if home:
+        undo = _fill("not_me.html", where=key, csrf=csrf)
+    parts = {"person": _person(person), "undo": undo, "back": _back(home)}
+    return _page("Logged in", _fill("logged_in.html", where=key, safe=parts))
+
+
+def undecided_page(undecided: Undecided, csrf: str) -> str:
+    newcomer = undecided.token.principal
+    assert newcomer is not None
+    body = _fill(
+        "undecided.html",
+        where=undecided.key,
+        ticket=undecided.ticket,
+        csrf=csrf,
+        safe={"owner": _person(undecided.owner), "newcomer": _person(newcomer)},
+    )
+    return _page("Somebody else's account", body)
+
+
+def _person(person: Principal) -> str:
+    """With the subject: two people may bear the same name."""
+    return _fill("person.html", shown=person.shown, subject=person.subject)
+
+
+def _back(home: str) -> str:
+    return _fill("back.html", url=home) if home else ""
+
+
 def message(title: str, sentence: str, home: str = "") -> str:
     """`home`: the address of the status page, where there is one to go back to."""
-    back = _fill("back.html", url=home) if home else ""
-    return _page(
-        title, _fill("message.html", title=title, sentence=_as_sentence(sentence), safe={"back": back})
-    )
+    body = _fill("message.html", title=title, sentence=_as_sentence(sentence), safe={"back": _back(home)})
+    return _page(title, body)
 
 
 def _as_sentence(text: str) -> str:

@@ -24,11 +24,12 @@ from proxy.commands.status import ask_server
 from proxy.commands.tokens import check_kept, key_of
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS
-from proxy.errors import LoginFailed
+from proxy.errors import LoginFailed, StoreError
 from proxy.listen import CannotListen, listen
 from proxy.oauth.authorize import callback_parameters
 from proxy.relay.admission import Hosts
 from proxy.state import State, open_state
+from proxy.store.base import Key
 from proxy.tokens.logins import TIME_TO_LOG_IN, Begun
 
 PAGE_GRACE: Final = 2.0  # seconds for the browser to get its last page
@@ -49,7 +50,7 @@ async def exchange_code(
     check_kept(config)
     async with open_state(config) as state:
         await state.logins.exchange(key, code, redirect_uri or state.logins.redirect_uri, verifier)
-    say(f"logged in: {key} has tokens")
+        say(await _done(state, key))
     return 0
 
 
@@ -68,8 +69,16 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
             ends.append(tasks.spawn(_pasted(state, begun, say, listening=listening), "wait for a pasted URL"))
         if failure := await _first(ends):
             raise LoginFailed(failure)
-    say(f"logged in: {key} has tokens")
+        say(await _done(state, key))
     return 0
+
+
+async def _done(state: State, key: Key) -> str:
+    try:
+        person = await state.tokens.owner(key)
+    except StoreError:  # it was there a moment ago, to save the tokens
+        person = None
+    return f"logged in: {key} has tokens" + (f" of {person.shown}" if person else "")
 
 
 def _open_in_browser(url: str) -> bool:

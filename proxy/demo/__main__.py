@@ -9,33 +9,45 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import click
 import uvloop
 
+from proxy.demo import control
 from proxy.demo.api import api_application
 from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.clients import Client
-from proxy.demo.control import Control
 from proxy.demo.serve import running
 
 _GRANTS = ("authorization_code", "refresh_token", "client_credentials")
 
 
-async def serve(server: AuthorizationServer, port: int, api_port: int, control_port: int) -> None:
-    """Until a signal."""
+async def serve(
+    server: AuthorizationServer, port: int, api_port: int, control_port: int, *, until_eof: bool
+) -> None:
+    """Until a signal, or until stdin ends."""
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    if until_eof:
+        loop.add_reader(sys.stdin.fileno(), _stop_at_the_end, sys.stdin.fileno(), stop)
     async with AsyncExitStack() as stack:
         issuer = await stack.enter_async_context(running(server.application(), port=port))
         api = await stack.enter_async_context(running(api_application(server), port=api_port))
-        control = await stack.enter_async_context(running(Control(server).application(), port=control_port))
-        ready = {"event": "ready", "issuer": issuer, "api": api, "control": control, "pid": os.getpid()}
+        controlled = control.Control(server).application()
+        controls = await stack.enter_async_context(running(controlled, port=control_port))
+        ready = {"event": "ready", "issuer": issuer, "api": api, "control": controls, "pid": os.getpid()}
         click.echo(json.dumps(ready))
         await stop.wait()
+
+
+def _stop_at_the_end(of: int, stop: asyncio.Event) -> None:
+    if not os.read(of, 4096):
+        stop.set()
 
 
 def _clients(named: Sequence[str], auth_method: str, redirect_uris: Sequence[str]) -> list[Client]:
@@ -50,25 +62,48 @@ def _clients(named: Sequence[str], auth_method: str, redirect_uris: Sequence[str
 _port = click.IntRange(0, 65535)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--port", type=_port, default=0, help="Of the authorization server; 0: a free one.")
-@click.option("--api-port", type=_port, default=0, help="Of the API that wants its tokens.")
-@click.option("--control", "control_port", type=_port, default=0, help="Port to control it by.")
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110},
+    epilog="\n\n".join(f"\b\n{paragraph}" for paragraph in (control.__doc__ or "").split("\n\n")),
+)
+@click.option("--port", type=_port, default=0, help="Where it listens; 0: any free port.")
+@click.option("--api-port", type=_port, default=0, help="Where the API listens that wants its tokens.")
+@click.option("--control", "control_port", type=_port, default=0, help="Where it is controlled.")
 @click.option(
-    "--client", "clients", multiple=True, default=("demo:secret",), metavar="ID:SECRET", help="Or ID: public."
+    "--client",
+    "clients",
+    multiple=True,
+    default=("demo:secret",),
+    metavar="ID:SECRET",
+    help="Who may ask for tokens. ID alone: a public one.",
 )
 @click.option(
     "--client-auth",
     type=click.Choice(["client_secret_basic", "client_secret_post"]),
     default="client_secret_basic",
-    help="How those with a secret show it.",
+    help="How clients with a secret show it.",
 )
-@click.option("--redirect-uri", "redirect_uris", multiple=True, metavar="URI", help="Of all the clients.")
+@click.option(
+    "--redirect-uri",
+    "redirect_uris",
+    multiple=True,
+    metavar="URI",
+    help="Where a browser may be sent back to, for all of them.",
+)
 @click.option("--user", "users", multiple=True, default=("alice",), metavar="NAME", help="Who may log in.")
-@click.option("--grace", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Of spent tokens.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="SECONDS",
+    help="How long a spent refresh token gets its answer again.",
+)
 @click.option("--lifetime", type=click.IntRange(1), default=60, metavar="SECONDS", help="Of access tokens.")
 @click.option("--rotation/--no-rotation", default=True, help="Whether a refresh token works once.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Events to keep. Default: all.")
+@click.option("--until-eof", is_flag=True, help="End when stdin does: with who started it.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="How many events and tokens to keep. Default: all."
+)
 def main(
     port: int,
     api_port: int,
@@ -80,12 +115,12 @@ def main(
     grace: float,
     lifetime: int,
     rotation: bool,
+    until_eof: bool,
     limit: int | None,
 ) -> None:
     """An authorization server to test against, on 127.0.0.1.
 
-    A line of JSON tells where it, its API and its control listen; the control is explained in
-    proxy/demo/control.py.
+    A line of JSON tells where it, its API and its control listen.
     """
     server = AuthorizationServer(
         clients=_clients(clients, client_auth, redirect_uris),
@@ -96,7 +131,7 @@ def main(
         limit=limit,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(server, port, api_port, control_port))
+        runner.run(serve(server, port, api_port, control_port, until_eof=until_eof))
 
 
 if __name__ == "__main__":

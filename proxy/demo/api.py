@@ -17,18 +17,18 @@ def api_application(server: AuthorizationServer) -> web.Application:
 
     async def serve(request: web.Request) -> web.Response:
         token = _bearer_token(request)
-        verdict, record = server.judge(token) if token is not None else ("missing", None)
-        server.journal.note(_noted(server.clock.boot(), request, token, verdict, record))
+        now = server.clock.boot()
+        verdict, record = server.judge(token, now) if token is not None else ("missing", None)
+        server.journal.note(_noted(now, request, token, verdict, record))
         if verdict != "good" or record is None or record.expires_at is None:
             return _unauthorized(None if verdict == "missing" else "invalid_token")
-        left = record.expires_at - server.clock.boot()
         return web.json_response(
             {
                 "hello": record.subject,
                 "method": request.method,
                 "path": request.rel_url.raw_path,
                 "bytes": await _count(request),
-                "token_expires_in": round(left),
+                "token_expires_in": round(record.expires_at - now),
             }
         )
 

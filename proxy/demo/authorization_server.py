@@ -8,7 +8,7 @@
 
 It knows the grants authorization_code (PKCE with S256, always), refresh_token and client_credentials,
 revocation (RFC 7009), metadata (RFC 8414) and `iss` (RFC 9207). All state is in memory and outlives a
-restart of the application. `faults` is consumed one per token request.
+restart of the application.
 """
 
 from __future__ import annotations
@@ -183,24 +183,25 @@ class AuthorizationServer:
         """Of all tokens that were ever issued, but for those forgotten by `limit`."""
         return list(self._ledger.records())
 
-    def judge(self, access_token: str) -> tuple[Verdict, TokenRecord | None]:
-        """What it is worth now, and all about it if it is known. A refresh token is no access token."""
+    def judge(self, access_token: str, now: float) -> tuple[Verdict, TokenRecord | None]:
+        """What it is worth, and all about it if it is known. `now` is the boot clock's time: the present."""
         token = self._ledger.find(access_token)
         if token is None or token.kind != "access_token":
             return "unknown", None
-        return self._ledger.verdict(token), token.record()
+        return token.verdict(now), token.record()
 
     def active(self, access_token: str) -> str | None:
         """Whose token it is; None when it is not, or no longer, good."""
-        verdict, record = self.judge(access_token)
+        verdict, record = self.judge(access_token, self.clock.boot())
         return record.subject if record and verdict == "good" else None
 
     def expires_in(self, access_token: str) -> float:
         """Seconds left of a token that this server has issued, negative once it has expired."""
-        _, record = self.judge(access_token)
+        now = self.clock.boot()
+        _, record = self.judge(access_token, now)
         if record is None or record.expires_at is None:
             raise KeyError("no such access token")
-        return record.expires_at - self.clock.boot()
+        return record.expires_at - now
 
     def revoke(self, token: str) -> None:
         """As the revocation endpoint does: an access token alone, a refresh token with its family."""

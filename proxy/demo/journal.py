@@ -59,10 +59,10 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiRequest:
-    """A request to the API, judged when its head had come."""
+    """A request to the API, judged when its head had come, and by the token as it was at that very time."""
 
     at: float
-    verdict: Verdict
+    verdict: Verdict  # "good" gets 200, all else 401
     access_token: str | None  # fingerprint
     family: int | None  # None: unknown
     generation: int | None
@@ -137,7 +137,8 @@ class Journal:
     def after(self, number: int) -> list[Event]:
         """All but the first `number` that were ever noted, as far as they are still here."""
         forgotten = self.noted - len(self._events)
-        return list(islice(self._events, max(number - forgotten, 0), None))
+        skipped = min(max(number - forgotten, 0), len(self._events))
+        return list(islice(self._events, skipped, None))
 
 
 def to_json(event: Event) -> dict[str, Any]:

@@ -78,6 +78,12 @@ class Token(Issued):
     spent_at: float | None = None
     answer: TokenAnswer = field(default_factory=dict, repr=False)  # what it was exchanged for
 
+    def verdict(self, now: float) -> Verdict:
+        """What it is worth as an access token."""
+        if self.revoked_at is not None or self.family.revoked(now):
+            return "revoked"
+        return "good" if now < self.expires_at else "expired"
+
     def record(self) -> TokenRecord:
         revoked = [at for at in (self.revoked_at, self.family.revoked_at) if at is not None]
         return TokenRecord(
@@ -179,12 +185,13 @@ class Ledger:
 
     def repeat(self, spent: Token) -> TokenAnswer:
         """The answer once more, with a new access token only if that one is no longer good."""
+        now = self._clock.boot()
         given = self.find(spent.answer["access_token"])
-        if given is None or self.verdict(given) != "good":
+        if given is None or given.verdict(now) != "good":
             spent.answer["access_token"] = new_access_token()
             generation = given.generation if given else spent.family.generation
             given = self._add_access(spent.answer["access_token"], spent.family, generation)
-        return {**spent.answer, "expires_in": math.ceil(given.expires_at - self._clock.boot())}
+        return {**spent.answer, "expires_in": math.ceil(given.expires_at - now)}
 
     def _add_access(self, value: str, family: Family, generation: int) -> Token:
         return self._add(value, family, "access_token", generation, self.lifetime)
@@ -210,13 +217,6 @@ class Ledger:
         now = self._clock.boot()
         is_spent = token.spent_at is not None and now - token.spent_at >= self.grace
         return is_spent or now >= token.expires_at or token.family.revoked(now)
-
-    def verdict(self, token: Token) -> Verdict:
-        """Of an access token."""
-        now = self._clock.boot()
-        if token.revoked_at is not None or token.family.revoked(now):
-            return "revoked"
-        return "good" if now < token.expires_at else "expired"
 
     def find(self, value: str) -> Token | None:
         return self._tokens.get(fingerprint(value))

@@ -58,19 +58,27 @@ class Protocol(rfc6749.AuthorizationServer):
 
     def ask(self, request: ReadRequest) -> Consent | Answer:
         """What to ask the person; or the answer to a request that can't be granted."""
-        try:
-            grant = self.get_consent_grant(request)
-        except OAuth2Error as error:
-            return self._answer(self.handle_error_response(request, error))
+        grant = self._grant_to_consent_to(request)
+        if isinstance(grant, Answer):
+            return grant
         return Consent(grant.client.client_id, tuple(grant.request.scope.split()))
 
     def decide(self, request: ReadRequest, subject: str | None) -> Answer:
         """The way back to the client, with a code; None: the person has said no."""
+        grant = self._grant_to_consent_to(request)
+        if isinstance(grant, Answer):
+            return grant
+        return self._answer(self.create_authorization_response(request, grant_user=subject, grant=grant))
+
+    def _grant_to_consent_to(self, request: ReadRequest) -> Any:
+        """Authlib's grant, or the answer to a request that can't be granted."""
         try:
-            grant = self.get_consent_grant(request)
+            return self.get_consent_grant(request)
         except OAuth2Error as error:
             return self._answer(self.handle_error_response(request, error))
-        return self._answer(self.create_authorization_response(request, grant_user=subject, grant=grant))
+        except ValueError:  # Authlib repeats the response_type in its message, and then refuses that
+            refusal = InvalidRequestError("A parameter holds characters that it must not.")
+            return self._answer(self.handle_error_response(request, refusal))
 
     def token(self, request: ReadRequest) -> Answer:
         return self._answer(self.create_token_response(request))

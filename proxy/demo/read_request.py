@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -80,6 +79,6 @@ def basic_credentials(headers: Mapping[str, str]) -> tuple[str, str]:
         return "", ""
     try:
         client_id, _, secret = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or what it holds is no UTF-8
         return "", ""
     return unquote_plus(client_id), unquote_plus(secret)

@@ -153,8 +153,9 @@ def _told(fault: str | Fault) -> str | dict[str, Any]:
 @contextmanager
 def started(*options: str) -> Iterator[RemoteServer]:
     """Run `python -m proxy.demo` with these options for as long as the block lasts."""
-    command = [sys.executable, "-m", "proxy.demo", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603 (our own program)
+    command = [sys.executable, "-m", "proxy.demo", "--until-eof", *options]
+    # It ends with us, however we end: the pipe to it does.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 (ours)
         try:
             yield RemoteServer(json.loads(_first_line(process)))
         finally:

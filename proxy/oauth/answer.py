@@ -70,6 +70,7 @@ class Answer:
     lifetime: float | None
     refresh_lifetime: float | None
     scope: str
+    id_token: Secret | None = None  # as it came
 
 
 def parse(status: int, headers: Mapping[str, str], body: bytes, *, now: float = 0.0) -> Answer:
@@ -112,6 +113,7 @@ def _granted(fields: dict[str, Any]) -> Answer:
         lifetime=_lifetime(fields.get("expires_in")),
         refresh_lifetime=next((seconds for seconds in lifetimes if seconds), None),
         scope=_scope(fields.get("scope")),
+        id_token=_id_token(fields.get("id_token")),
     )
 
 
@@ -168,6 +170,11 @@ def _refresh_token(value: object) -> Secret | None:
     if not isinstance(value, str) or not value or not _is_text(value):
         return None
     return Secret(value)
+
+
+def _id_token(value: object) -> Secret | None:
+    """What is there and is no text is a bad one, not none."""
+    return Secret(value if isinstance(value, str) else "") if value else None
 
 
 def _is_text(value: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from authlib.oauth2.rfc7009 import prepare_revoke_token_request
@@ -10,12 +11,20 @@ from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import answer, client_auth
+from proxy.oauth import answer, client_auth, id_token
 from proxy.oauth.discovery import Discovery, Endpoints
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.grants import Form
 from proxy.oauth.token import Token
 from proxy.secret import Secret
+
+
+class UnprovenToken(AuthorizationServerError):
+    """The answer was good, but not the id_token in it. `token` works, for a person who is not known."""
+
+    def __init__(self, error: str, token: Token) -> None:
+        super().__init__("misconfigured", error)
+        self.token = token
 
 
 class AuthorizationServers:
@@ -35,8 +44,18 @@ class AuthorizationServers:
     ) -> Token:
         """Ask for a token (RFC 6749 section 3.2). Raises AuthorizationServerError.
 
-        `before_send` is called in the last moment: what it raises is raised, and nothing was sent.
+        `before_send` is called in the last moment: what it raises is raised, and nothing was sent. An
+        id_token that is no good is as none: the answer to a refresh must not be lost for that.
         """
+        try:
+            return await self.token_of_person(credential, form, before_send)
+        except UnprovenToken as error:
+            return error.token
+
+    async def token_of_person(
+        self, credential: Credential, form: Form, before_send: Callable[[], None] | None = None
+    ) -> Token:
+        """As `token`, but who it is of must not be in doubt: raises UnprovenToken."""
         endpoint = credential.token_endpoint or (await self.endpoints(credential)).token_endpoint
         if endpoint is None:
             raise AuthorizationServerError("misconfigured", "no_token_endpoint")
@@ -44,7 +63,7 @@ class AuthorizationServers:
         body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats its parameter
         reply = await self._post(credential, endpoint, body, before_send)
         granted = answer.parse(reply.status, reply.headers, reply.body, now=self._clock.wall())
-        return Token(
+        token = Token(
             access_token=granted.access_token,
             refresh_token=granted.refresh_token,
             server=server_of(credential),
@@ -56,6 +75,18 @@ class AuthorizationServers:
             refresh_expires_at=sent_at + granted.refresh_lifetime if granted.refresh_lifetime else None,
             scope=granted.scope,
         )
+        if granted.id_token is None:
+            return token
+        try:
+            principal = id_token.read(
+                granted.id_token,
+                issuer=credential.issuer,
+                client_id=credential.client_id,
+                now=self._clock.wall(),
+            )
+        except id_token.BadIdToken as error:
+            raise UnprovenToken(error.error, token) from None
+        return replace(token, principal=principal)
 
     async def revoke(self, credential: Credential, token: Secret, hint: str) -> bool:
         """Revoke a token (RFC 7009). False if the server has no such endpoint.

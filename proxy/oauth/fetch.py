@@ -24,20 +24,21 @@ from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
 from proxy.oauth.answer import MAX_ANSWER
 
-# Which word a failed call gets in logs and metrics; the first that fits. None of these gave an answer.
-_FAILURES: Final[tuple[tuple[type[BaseException], str], ...]] = (
-    (aiohttp.ClientConnectorCertificateError, "tls"),
-    (aiohttp.ClientSSLError, "tls"),
-    (ssl.SSLError, "tls"),
-    (aiohttp.ClientProxyConnectionError, "egress_proxy"),
-    (aiohttp.ClientHttpProxyError, "egress_proxy"),
-    (aiohttp.ClientConnectorDNSError, "dns"),
-    (aiohttp.ClientConnectorError, "unreachable"),
-    (aiohttp.ConnectionTimeoutError, "connect_timeout"),
-    (TimeoutError, "timeout"),
-    (aiohttp.ClientError, "connection_lost"),
-    (OSError, "connection_lost"),
-    (ValueError, "connection_lost"),  # what aiohttp raises for some malformed answers
+# Which word a failed call gets in logs and metrics, and whether it may have reached the server; the first
+# that fits. None of these gave an answer.
+_FAILURES: Final[tuple[tuple[type[BaseException], str, bool], ...]] = (
+    (aiohttp.ClientConnectorCertificateError, "tls", False),
+    (aiohttp.ClientSSLError, "tls", False),
+    (ssl.SSLError, "tls", True),
+    (aiohttp.ClientProxyConnectionError, "egress_proxy", False),
+    (aiohttp.ClientHttpProxyError, "egress_proxy", False),
+    (aiohttp.ClientConnectorDNSError, "dns", False),
+    (aiohttp.ClientConnectorError, "unreachable", False),
+    (aiohttp.ConnectionTimeoutError, "connect_timeout", False),
+    (TimeoutError, "timeout", True),
+    (aiohttp.ClientError, "connection_lost", True),
+    (OSError, "connection_lost", True),
+    (ValueError, "connection_lost", True),  # what aiohttp raises for some malformed answers
 )
 
 
@@ -103,12 +104,12 @@ class Fetcher:
         payload = None if body is None else _Payload(body.encode(), before_send)
         try:
             return await self._exchange(credential, method, url, headers, payload)
-        except tuple(kind for kind, _ in _FAILURES) as error:
-            name = next(name for kind, name in _FAILURES if isinstance(error, kind))
+        except tuple(kind for kind, _, _ in _FAILURES) as error:
+            name, reached = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
         if payload is not None and payload.stopped_by is not None:
             raise payload.stopped_by
         # out here it has no cause: aiohttp's errors carry the header fields that were sent
-        raise AuthorizationServerError("transient", name)
+        raise AuthorizationServerError("transient", name, reached=reached)
 
     async def _exchange(
         self,

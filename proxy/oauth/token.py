@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from proxy.secret import Secret
+
+
+class Principal(NamedTuple):
+    """A person, as an authorization server knows them. Never in a log or a metric."""
+
+    issuer: str
+    subject: str  # with the issuer, all that tells people apart (OpenID Connect Core 1.0 section 5.7)
+    name: str  # to be shown to the person; it may change, and two may bear the same
+
+    @property
+    def shown(self) -> str:
+        return self.name or self.subject
+
+
+def are_two(one: Principal | None, other: Principal | None) -> bool:
+    """Whether these are known to be different people; of who is not known (None), nothing is."""
+    return one is not None and other is not None and one[:2] != other[:2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +45,7 @@ class Token:
     scope: str = ""  # as granted, space separated; empty: as requested
     seed: str = ""  # hash of the configured refresh token that it descends from
     ancestors: tuple[str, ...] = ()  # hashes of the refresh tokens before it, the last ones: see records.py
+    principal: Principal | None = field(default=None, repr=False)  # who logged in, if an id_token told
 
     @property
     def expires_at(self) -> float | None:

@@ -20,7 +20,7 @@ KEY_FILE: Final = "store.key"
 _REDIS: Final = ("redis", "rediss")
 
 
-async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock) -> Store:
+async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock) -> SealedStore:
     """Raises StoreError."""
     scheme, _, name = url.partition(":")
     if scheme == "memory" and not name:

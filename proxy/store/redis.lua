@@ -4,8 +4,9 @@
 --                               run, era, pulse and lost, for which see `wake`
 --   …:record:KEY  hash: one record; a time that is not known is an empty string
 --   …:keys        sorted set of all KEYs, by themselves: KEY is credential, NUL, account
---   …:due         sorted set of the KEYs in state "valid" that have a due time, by that
+--   …:due:NAME    sorted set of a credential's KEYs in state "valid" that have a due time, by that
 --   …:changed     sorted set of all KEYs, by the number of their last put
+--   …:quarantine:TIME:KEY  hash: a record that could not be read and was moved out of the way
 --   …:leases      hash: name -> "ENDS LENGTH OWNER", both in ms
 --   …:stash:NAME  string that expires
 --   …:news        channel: something was put
@@ -16,7 +17,7 @@
 local VERSION = '1'  -- whoever raises it keeps a copy of each record that is migrated: …:backup:1:KEY
 local STANDSTILL = 1500  -- ms without a pulse, which every user of the store gives twice a second
 local HOME = string.match(KEYS[1], '^{.*}:')
-local META, ALL, DUE = KEYS[1], HOME .. 'keys', HOME .. 'due'
+local META, ALL = KEYS[1], HOME .. 'keys'
 local CHANGED, LEASES, NEWS = HOME .. 'changed', HOME .. 'leases', HOME .. 'news'
 
 local call = redis.call
@@ -51,11 +52,15 @@ local function later(one, other)
   return one
 end
 
+local function due_of(key)
+  return HOME .. 'due:' .. string.match(key, '^%Z*')
+end
+
 local function index_due(key, state, due_at)
   if state == 'valid' and due_at ~= '' then
-    call('ZADD', DUE, due_at, key)
+    call('ZADD', due_of(key), due_at, key)
   else
-    call('ZREM', DUE, key)
+    call('ZREM', due_of(key), key)
   end
 end
 
@@ -114,11 +119,31 @@ function operations.touch(...)
   end
 end
 
-function operations.due(before, limit)
-  local found = call('ZRANGEBYSCORE', DUE, '-inf', '(' .. before, 'WITHSCORES', 'LIMIT', 0, limit)
+function operations.quarantine(key)
+  local generation = call('HGET', record(key), 'generation')
+  if call('EXISTS', record(key)) == 1 then
+    call('RENAME', record(key), HOME .. 'quarantine:' .. call('TIME')[1] .. ':' .. key)
+  end
+  call('ZREM', ALL, key)
+  call('ZREM', CHANGED, key)
+  call('ZREM', due_of(key), key)
+  return generation or '0'
+end
+
+-- Of each credential so many.
+function operations.due(before, limit, ...)
   local due = {}
-  for i = 1, #found, 2 do
-    due[#due + 1] = {found[i + 1], found[i], call('HGET', record(found[i]), 'used_at')}
+  for _, credential in ipairs({...}) do
+    local index = HOME .. 'due:' .. credential
+    local found = call('ZRANGEBYSCORE', index, '-inf', '(' .. before, 'WITHSCORES', 'LIMIT', 0, limit)
+    for i = 1, #found, 2 do
+      local used_at = call('HGET', record(found[i]), 'used_at')
+      if used_at then
+        due[#due + 1] = {found[i + 1], found[i], used_at}
+      else
+        call('ZREM', index, found[i])  -- the server threw the record away
+      end
+    end
   end
   return due
 end
@@ -142,8 +167,10 @@ function operations.counts(now, after, limit)
     elseif state == 'valid' and due_at ~= '' and number(due_at) <= now then
       state = 'stale'
     end
-    local kind = string.match(key, '^%Z*') .. '\0' .. (state or 'unreadable')
-    counts[kind] = (counts[kind] or 0) + 1
+    if state then
+      local kind = string.match(key, '^%Z*') .. '\0' .. state
+      counts[kind] = (counts[kind] or 0) + 1
+    end
   end
   for kind, count in pairs(counts) do
     told[#told + 1] = {kind, count}

@@ -18,7 +18,7 @@ import logging
 import math
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Self
 
@@ -88,9 +88,13 @@ class RedisStore:
     async def intend(self, key: Key, generation: int, intent: bytes) -> None:
         _check(key, await self._link.run("intend", _member(key), generation, intent))
 
-    async def due_before(self, when: float, limit: int) -> list[Due]:
-        rows = await self._link.run("due", when, limit)
-        return [Due(float(at), _key(member), _time(used_at)) for at, member, used_at in rows]
+    async def quarantine(self, key: Key) -> int:
+        generation = await self._link.run("quarantine", _member(key))
+        return int(generation) if generation.isdigit() else 0
+
+    async def due_before(self, credentials: Collection[str], when: float, limit: int) -> list[Due]:
+        rows = await self._link.run("due", when, limit, *credentials)
+        return sorted(Due(float(at), _key(member), _time(used_at)) for at, member, used_at in rows)
 
     async def postpone(self, key: Key, generation: int, due_at: float | None) -> None:
         await self._link.run("postpone", _member(key), generation, _written(due_at))
@@ -171,10 +175,11 @@ class RedisStore:
             identity, era, last, news = await self._link.run(
                 "look", self._identity, self._era, self._seen, _AT_ONCE
             )
+            self._identity = identity.decode()
             members, numbers = news[::2], news[1::2]
             more = len(members) == _AT_ONCE
             if era != self._era or int(last) < self._seen:  # the store lost something, or may have
-                self._identity, self._era, self._seen = identity.decode(), era, int(last)
+                self._era, self._seen = era, int(last)
                 self._watchers.tell([None])
                 return
             self._seen = int(numbers[-1]) if numbers else self._seen

@@ -19,8 +19,8 @@ from typing import Any, Final, Self
 from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, InvalidResponse, NoScriptError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from proxy.errors import StoreError
@@ -62,8 +62,10 @@ _CODE: Final = re.compile(r"[A-Z]{2,20}")
 def store_error(where: str, error: Exception) -> StoreError:
     """What went wrong with the server and what to do about it, judged by class and code."""
     if isinstance(error, TimeoutError | RedisTimeoutError):
-        return StoreError(f"{where}: it does not answer: check that it runs, and is not overloaded")
+        return StoreError(f"{where}: it does not answer: check store.url, and that it is not overloaded")
     code = _code(error)
+    if code == "ERR" and isinstance(error, AuthenticationError):  # a password, where the server has none
+        code = "WRONGPASS"
     if code in _REMEDIES:
         return StoreError(f"{where}: {_REMEDIES[code]} ({code})")
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
@@ -74,13 +76,15 @@ def store_error(where: str, error: Exception) -> StoreError:
         return StoreError(f"{where}: it does not speak as Redis does: check the port; for TLS use rediss://")
     if isinstance(error, RedisConnectionError | OSError):
         return StoreError(f"{where}: it can't be reached: check that it runs, and store.url")
-    return StoreError(f"{where}: it refuses what is asked: look into its log ({code or 'no code'})")
+    return StoreError(
+        f"{where}: it refuses what is asked: look into its log, and at what its user may do ({code})"
+    )
 
 
 def _code(error: Exception) -> str:
     """The word that an error of the server's begins with; redis-py takes off those that it knows."""
     code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
-    return code if _CODE.fullmatch(code) else ""
+    return code if _CODE.fullmatch(code) else "ERR"
 
 
 class Link:

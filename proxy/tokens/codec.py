@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from proxy.errors import UnreadableRecord
-from proxy.oauth.token import Token
+from proxy.oauth.token import Principal, Token
 from proxy.secret import Secret
 
 _SECRETS = ("access_token", "refresh_token")
@@ -21,11 +21,15 @@ _PLAIN = (
     "scope",
     "seed",
 )
+_ADDED: dict[str, Any] = {  # later; and what they are in an older record
+    "ancestors": (),  # since version 2 of the store
+    "principal": None,
+}
 
 
 def encode(token: Token) -> bytes:
     """JSON with the secrets in clear: only what seals it may be given this."""
-    fields: dict[str, Any] = {name: getattr(token, name) for name in (*_PLAIN, "ancestors")}
+    fields: dict[str, Any] = {name: getattr(token, name) for name in (*_PLAIN, *_ADDED)}
     for name in _SECRETS:
         secret = getattr(token, name)
         fields[name] = None if secret is None else secret.reveal()
@@ -37,7 +41,9 @@ def decode(body: bytes) -> Token:
     try:
         fields = json.loads(body)
         known: dict[str, Any] = {name: fields[name] for name in _PLAIN}
-        known["ancestors"] = tuple(fields.get("ancestors", ()))  # not there before version 2 of the store
+        known |= {name: fields.get(name, default) for name, default in _ADDED.items()}
+        known["ancestors"] = tuple(known["ancestors"])
+        known["principal"] = None if known["principal"] is None else Principal(*known["principal"])
         known |= {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
         return Token(**known)
     except (ValueError, KeyError, TypeError) as error:

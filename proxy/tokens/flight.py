@@ -16,7 +16,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from proxy.clock import Clock
@@ -25,15 +25,21 @@ from proxy.errors import AuthorizationServerError, GenerationConflict, StoreErro
 from proxy.oauth import grants
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Form
-from proxy.oauth.token import Token
+from proxy.oauth.token import Token, are_two
 from proxy.store.base import Key, Store
 from proxy.tokens import lease, life, records
 from proxy.tokens.account import Held
+from proxy.tokens.gate import Gate
 from proxy.tokens.lease import Lease, LeaseLost
 
 SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than an answer that waits to be saved
 SAVE_AGAIN_LAST: Final = 0.5  # seconds
 TIME_TO_SAVE: Final = 1.0  # seconds; two tries of who waits to save. With a lease still below a grace of 5 s
+
+LOST: Final = (
+    "the new token of %s could not be saved before the end and is lost: the next start asks again with the "
+    "old one, which works where the server still takes it, else a person must log in"
+)
 
 _log = logging.getLogger("proxy.tokens")
 Attempted = Callable[[Credential, str, str, float], None]  # credential, outcome, error, seconds
@@ -48,6 +54,7 @@ class Tower:
     clock: Clock
     process: str  # in the names of lease holders
     attempted: Attempted
+    unsaved: set[Key] = field(default_factory=set)  # accounts whose new token can't be saved now
 
 
 @dataclass(slots=True)
@@ -58,6 +65,7 @@ class Flight:
     credential: Credential
     key: Key
     known: Held
+    gate: Gate
     attempts: int  # at most, while the server gives no clear answer
     tried: int = 0
 
@@ -94,6 +102,8 @@ class Flight:
             if error.outcome != "login_required":
                 raise
             return await self._give_up(held, error)
+        if held.token is not None and are_two(held.token.principal, token.principal):
+            return await self._set_aside(held, held.token, token)
         heir = records.heir(token, held.token)
         due_at = records.due_at(self.credential, heir)
         return await self._save(Held(held.generation + 1, "valid", heir, due_at), held)
@@ -133,8 +143,11 @@ class Flight:
             except AuthorizationServerError as error:
                 seconds = time.perf_counter() - started
                 self.tower.attempted(self.credential, error.outcome, error.error, seconds)
+                if error.outcome == "login_required":
+                    raise
+                self.gate.failed(self.key, error)
                 is_final = error.outcome != "transient" or error.retry_after is not None
-                if is_final or self.tried >= self.attempts:
+                if is_final or self.tried >= self.attempts or not self.gate.may_repeat(error):
                     raise
                 await asyncio.sleep(life.backoff(self.tried))
             else:
@@ -146,17 +159,27 @@ class Flight:
 
         While the store can't be written, this tries again and again: nothing may be served unsaved.
         """
-        failures = 0
-        while True:
-            try:
-                return await self._put(new, old)
-            except (GenerationConflict, UnreadableRecord):
-                raise
-            except StoreError as error:
-                failures += 1
-                if failures == 1:
-                    _log.error("the new token of %s is not used until it can be saved: %s", self.key, error)
-                await asyncio.sleep(min(SAVE_AGAIN * failures, SAVE_AGAIN_LAST))
+        try:
+            failures = 0
+            while True:
+                try:
+                    return await self._put(new, old)
+                except (GenerationConflict, UnreadableRecord):
+                    raise
+                except StoreError as error:
+                    failures += 1
+                    if failures == 1:
+                        _log.error(
+                            "the new token of %s is not used until it can be saved: %s", self.key, error
+                        )
+                    self.tower.unsaved.add(self.key)
+                    await asyncio.sleep(min(SAVE_AGAIN * failures, SAVE_AGAIN_LAST))
+        except asyncio.CancelledError:
+            if self.key in self.tower.unsaved:
+                _log.critical(LOST, self.key)
+            raise
+        finally:
+            self.tower.unsaved.discard(self.key)
 
     async def _put(self, new: Held, old: Held) -> Held:
         """Put `new` in the place of `old`, or of what an emptied store was filled with meanwhile."""
@@ -183,6 +206,23 @@ class Flight:
         await records.put(self.tower.store, self.key, refused, expected=held.generation)
         _log.warning("%s: the authorization server refuses its refresh token", self.key)
         return refused
+
+    async def _set_aside(self, held: Held, old: Token, new: Token) -> Held:
+        """A refresh brought somebody else's tokens (OpenID Connect Core 1.0 section 12.2 forbids it).
+
+        Their access token is never served. Their refresh token is kept, for it may be the only one left,
+        and never sent but to revoke it; the old access token serves to its end. The account stays the
+        first person's: they log in again, or the other one does and is asked.
+        """
+        heir = records.heir(new, old)
+        kept = replace(
+            old,
+            refresh_token=heir.refresh_token,
+            refresh_expires_at=heir.refresh_expires_at,
+            ancestors=heir.ancestors,
+        )
+        _log.error("a refresh of %s brought the tokens of another person: they are not used", self.key)
+        return await self._save(Held(held.generation + 1, "login_required", kept, due_at=None), held)
 
     def _is_served(self, held: Held) -> bool:
         if held.token is None:

@@ -2,8 +2,9 @@
 
 Each account waits by itself between its refreshes (account.py). That is enough for a few accounts; the
 thousands that one client may have would still come to thousands of requests. So they take turns, at a pace.
-When one has failed and none has succeeded since, they go one by one. When several have, or the server asked
-this client for a pause, it counts as down: one may try, with growing pauses between, until one succeeds.
+When one has failed and none has succeeded since, they go one by one. When several have, or the server can't
+be reached, or asked this client for a pause, it counts as down: one may try, with growing pauses between,
+until one succeeds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from proxy.tokens import life
 
 AT_ONCE: Final = 8  # refreshes: a herd of accounts must not look like an attack
 CROWD: Final = 25  # refreshes ahead of time that wait for their turn; a request must not stand behind more
-ACCOUNTS: Final = 3  # that must fail: fewer may have a trouble of their own, which is not to hold up others
+ACCOUNTS: Final = 2  # that must fail: one may have a trouble of its own, which is not to hold up others
 
 
 class HeldBack(ProxyError):
@@ -41,6 +42,7 @@ class Gate:
         self._failing: set[Key] = set()
         self._pauses = 0
         self._under_way = 0
+        self._pacing = False  # one waits until `_next_at`, and all others behind it
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -55,13 +57,8 @@ class Gate:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a turn, and have it for the length of the block. Raises HeldBack."""
-        while not self.is_shut and self._under_way >= self._most:
-            await self._wait()
-        if self.is_shut:
-            raise HeldBack("the authorization server is down: it is asked again shortly")
-        self._under_way += 1
+        await self._enter()
         try:
-            await self._keep_pace()
             yield
         finally:
             self._under_way -= 1
@@ -82,7 +79,7 @@ class Gate:
     def failed(self, key: Key, error: AuthorizationServerError) -> None:
         if len(self._failing) < ACCOUNTS:
             self._failing.add(key)
-        if len(self._failing) < ACCOUNTS and error.retry_after is None:
+        if len(self._failing) < ACCOUNTS and error.reached and error.retry_after is None:
             return
         now = self._clock.boot()
         if self.failure is None or now >= self.hold_until:  # else it was under way with others that failed
@@ -91,9 +88,38 @@ class Gate:
         self.failure = error
         self._wake()
 
+    def may_repeat(self, error: AuthorizationServerError) -> bool:
+        """Whether who has a turn may ask again at once: the answer may be lost, or nobody else is there."""
+        return error.reached or self._under_way == 1
+
     @property
     def _most(self) -> int:
         return 1 if self._failing else AT_ONCE
+
+    async def _enter(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            while not self.is_shut and (self._pacing or self._under_way >= self._most):
+                await self._wait()
+            if self.is_shut:
+                raise HeldBack("the authorization server is down: it is asked again shortly")
+            pause = self._next_at - loop.time()
+            if pause <= 0:
+                break
+            await self._keep_pace(pause)  # and look again: another may have failed meanwhile
+        self._next_at = loop.time() + self._pause
+        self._under_way += 1
+        self._wake()
+
+    async def _keep_pace(self, seconds: float) -> None:
+        self._pacing = True
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self._pacing = False
+            self._wake()
+            raise
+        self._pacing = False
 
     async def _wait(self) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -111,10 +137,3 @@ class Gate:
             if not turn.done():
                 turn.set_result(None)
                 wanted -= 1
-
-    async def _keep_pace(self) -> None:
-        now = asyncio.get_running_loop().time()
-        at = max(now, self._next_at)
-        self._next_at = at + self._pause
-        if at > now:
-            await asyncio.sleep(at - now)

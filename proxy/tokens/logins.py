@@ -5,6 +5,8 @@ minutes, whichever process the callback reaches. Where a page began the login, t
 the same browser (its cookie); where a command did, the command is told how it ended (`outcome`).
 
 The code goes only to the server and client that the login was begun for, and the tokens only to its account.
+Where that has another person's tokens, nothing is stored before somebody decides, in the browser that was
+asked. Where nobody can be asked the login is refused, and its tokens revoked.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,11 +24,16 @@ from proxy.config.model import Config, Credential
 from proxy.errors import AuthorizationServerError, LoginFailed, StoreError, UnreadableRecord
 from proxy.oauth import authorize, grants
 from proxy.oauth.discovery import Endpoints
-from proxy.oauth.endpoint import AuthorizationServers, server_of
+from proxy.oauth.endpoint import AuthorizationServers, UnprovenToken, server_of
+from proxy.oauth.token import Principal, Token
 from proxy.store.base import Key, Store
-from proxy.tokens.manager import TokenManager
+from proxy.tokens import records, undecided
+from proxy.tokens.manager import AnotherPerson, TokenManager
+from proxy.tokens.undecided import Undecided
 
 TIME_TO_LOG_IN: Final = 600.0  # seconds; RFC 9700 wants it short, a second factor takes a while
+CONFIG_CHANGED: Final = "the configuration has changed since this login was begun: begin it again"
+CANCELLED: Final = "the login was cancelled: the account has another person's tokens, and keeps them"
 ASK_AGAIN: Final = 0.25  # seconds, for the command that waits for its outcome
 
 _log = logging.getLogger("proxy.logins")
@@ -38,6 +45,24 @@ class Begun:
 
     url: str
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """The account has its tokens. `principal`: whose they are; None if the server did not tell."""
+
+    key: Key
+    principal: Principal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The account is as it was."""
+
+    key: Key
+
+
+End = LoggedIn | Cancelled | Undecided  # the last is none yet
 
 
 class Logins:
@@ -65,7 +90,7 @@ class Logins:
                 f"credential {key.credential!r} has no authorization_endpoint: the configuration must name it"
             )
         try:
-            await self._store.get(key)
+            await self._tokens.owner(key)
         except UnreadableRecord as error:  # it would not be replaced: say so before the person logs in
             raise LoginFailed(str(error)) from error
         state, verifier = authorize.new_state(), authorize.new_verifier()
@@ -84,45 +109,29 @@ class Logins:
         )
         return Begun(url, state)
 
-    async def finish(self, parameters: Mapping[str, str], browser: str) -> Key:
-        """A callback arrived, with the cookie of `browser`; empty where a person pasted the URL.
+    async def finish(self, parameters: Mapping[str, str], browser: str) -> End:
+        """A callback arrived, with the cookie of `browser`; empty where nobody can be asked (a pasted URL).
 
         Raises LoginFailed, StoreError.
         """
         callback = authorize.read_callback(parameters)
         pending = await self._take(callback.state)
         key = Key(pending["credential"], pending["account"])
-        try:
-            await self._finish(callback, pending, browser)
-        except LoginFailed as error:
-            await self._tell(callback.state, str(error))
-            raise
-        except StoreError as error:
-            _log.error("the login to %s could not be saved: %s", key, error)
-            await self._tell(
-                callback.state, "the tokens could not be saved: look into the log, then try again"
-            )
-            raise
-        await self._tell(callback.state, "")
-        return key
+        return await self._ended(key, callback.state, self._finish(callback, pending, browser))
 
     async def exchange(self, key: Key, code: str, redirect_uri: str, verifier: str | None) -> None:
         """A code becomes tokens, and they are stored. Raises LoginFailed, StoreError."""
-        credential = self._credential(key.credential)
-        try:
-            token = await self._servers.token(
-                credential, grants.authorization_code(code, redirect_uri, verifier)
-            )
-        except AuthorizationServerError as error:
-            raise LoginFailed(_why(error)) from error
-        if token.refresh_token is None:
-            _log.warning("%s: the server gave no refresh token; the login ends with the access token", key)
-        await self._tokens.adopt(key, token)
-        _log.info(
-            "logged in to %s",
-            key,
-            extra={"event": "login", "credential": key.credential, "account": key.account},
-        )
+        token = await self._redeem(key, code, redirect_uri, verifier)
+        await self._save(key, token, browser="", state="")
+
+    async def decide(self, ticket: str, browser: str, *, replace: bool) -> End:
+        """Whether the account gets the other person's tokens. As `finish`."""
+        asked = await self._asked(ticket, browser)
+        if replace:
+            ending = self._save(asked.key, asked.token, browser, asked.state, instead_of=asked.owner)
+        else:
+            ending = self._cancel(asked)
+        return await self._ended(asked.key, asked.state, ending)
 
     async def log_out(self, key: Key) -> None:
         """Forget the tokens, then revoke them (RFC 7009), refresh token first. Raises StoreError.
@@ -135,8 +144,76 @@ class Logins:
             key,
             extra={"event": "logout", "credential": key.credential, "account": key.account},
         )
-        if token is None:
-            return
+        if token is not None:
+            await self._revoke(key, token)
+
+    async def outcome(self, state: str) -> str:
+        """Wait for the login of `state` to end. Returns "" or the sentence that says why it failed."""
+        while (told := await self._store.take(f"outcome:{state}")) is None:  # noqa: ASYNC110 (from another process)
+            await asyncio.sleep(ASK_AGAIN)
+        return told.decode()
+
+    async def _finish(self, callback: authorize.Callback, pending: dict[str, Any], browser: str) -> End:
+        if pending["browser"] and not hmac.compare_digest(pending["browser"], _digest(browser)):
+            raise LoginFailed("this login was begun in another browser: begin it again in this one")
+        credential = self._credential(pending["credential"])
+        if (pending["server"], pending["client_id"]) != (server_of(credential), credential.client_id):
+            raise LoginFailed(CONFIG_CHANGED)
+        endpoints = await self._endpoints(credential)
+        _check_issuer(callback, endpoints)
+        if callback.error:
+            raise LoginFailed(_REFUSALS.get(callback.error, "the authorization server refused the login"))
+        if not callback.code:
+            raise LoginFailed("the redirect carries no code: begin the login again")
+        key = Key(pending["credential"], pending["account"])
+        token = await self._redeem(key, callback.code, pending["redirect_uri"], pending["verifier"])
+        return await self._save(key, token, browser, callback.state)
+
+    async def _redeem(self, key: Key, code: str, redirect_uri: str, verifier: str | None) -> Token:
+        """A code becomes tokens. Raises LoginFailed."""
+        credential = self._credential(key.credential)
+        try:
+            return await self._servers.token_of_person(
+                credential, grants.authorization_code(code, redirect_uri, verifier)
+            )
+        except UnprovenToken as error:
+            raise LoginFailed(_BAD_ID_TOKEN[error.error]) from error
+        except AuthorizationServerError as error:
+            raise LoginFailed(_why(error)) from error
+
+    async def _save(
+        self, key: Key, token: Token, browser: str, state: str, *, instead_of: Principal | None = None
+    ) -> End:
+        """The tokens become the account's, unless it is another person's than `instead_of`: who then asks?
+
+        Raises LoginFailed, StoreError.
+        """
+        try:
+            await self._tokens.adopt(key, token, instead_of=instead_of)
+        except AnotherPerson as error:
+            return await self._ask(Undecided(key, error.owner, token, _digest(browser), state))
+        if token.refresh_token is None:
+            _log.warning("%s: the server gave no refresh token; the login ends with the access token", key)
+        _log.info(
+            "logged in to %s",
+            key,
+            extra={"event": "login", "credential": key.credential, "account": key.account},
+        )
+        return LoggedIn(key, token.principal)
+
+    async def _ask(self, asked: Undecided) -> Undecided:
+        """Keep it until it is decided. Raises LoginFailed where nobody can be asked, StoreError."""
+        if not asked.browser:
+            await self._discard(asked)
+            raise LoginFailed(
+                f"{asked.key} has the tokens of another person than the one who logged in: to give it to "
+                f"them, first run `token-proxy logout {asked.key.credential} --account {asked.key.account}`"
+            )
+        _log.warning("%s has another person's tokens: the login waits until somebody decides", asked.key)
+        await undecided.keep(self._store, asked)
+        return asked
+
+    async def _revoke(self, key: Key, token: Token) -> None:
         credential = self._config.credentials[key.credential]
         for secret, hint in ((token.refresh_token, "refresh_token"), (token.access_token, "access_token")):
             try:
@@ -145,26 +222,52 @@ class Logins:
             except AuthorizationServerError as error:
                 _log.warning("%s: its %s could not be revoked (%s)", key, hint, error.error)
 
-    async def outcome(self, state: str) -> str:
-        """Wait for the login of `state` to end. Returns "" or the sentence that says why it failed."""
-        while (told := await self._store.take(f"outcome:{state}")) is None:  # noqa: ASYNC110 (from another process)
-            await asyncio.sleep(ASK_AGAIN)
-        return told.decode()
+    async def _cancel(self, asked: Undecided) -> End:
+        await self._discard(asked)
+        return Cancelled(asked.key)
 
-    async def _finish(self, callback: authorize.Callback, pending: dict[str, Any], browser: str) -> None:
-        if pending["browser"] and not hmac.compare_digest(pending["browser"], _digest(browser)):
-            raise LoginFailed("this login was begun in another browser: begin it again in this one")
-        credential = self._credential(pending["credential"])
-        if (pending["server"], pending["client_id"]) != (server_of(credential), credential.client_id):
-            raise LoginFailed("the configuration has changed since this login was begun: begin it again")
-        endpoints = await self._endpoints(credential)
-        _check_issuer(callback, endpoints)
-        if callback.error:
-            raise LoginFailed(_REFUSALS.get(callback.error, "the authorization server refused the login"))
-        if not callback.code:
-            raise LoginFailed("the redirect carries no code: begin the login again")
-        key = Key(pending["credential"], pending["account"])
-        await self.exchange(key, callback.code, pending["redirect_uri"], pending["verifier"])
+    async def _discard(self, asked: Undecided) -> None:
+        """Revoke tokens that no account will have, if that can cost no account its own.
+
+        At some servers (Google) one revoked token takes all of the same person's with it.
+        """
+        try:
+            has_others = await records.has_account(self._store, asked.token)
+        except StoreError:
+            has_others = True  # it may be
+        if not has_others:
+            await self._revoke(asked.key, asked.token)
+
+    async def _ended(self, key: Key, state: str, ending: Awaitable[End]) -> End:
+        """Await the end of a login, and tell who may be waiting for it, too."""
+        try:
+            end = await ending
+        except LoginFailed as error:
+            await self._tell(state, str(error))
+            raise
+        except StoreError as error:
+            _log.error("the login to %s could not be saved: %s", key, error)
+            await self._tell(state, "the tokens could not be saved: look into the log, then try again")
+            raise
+        if not isinstance(end, Undecided):
+            await self._tell(state, CANCELLED if isinstance(end, Cancelled) else "")
+        return end
+
+    async def _asked(self, ticket: str, browser: str) -> Undecided:
+        """What this browser was asked. Raises LoginFailed, StoreError."""
+        asked = await undecided.take(self._store, ticket)
+        if asked is None:
+            raise LoginFailed("there is nothing to decide: it was decided, or is older than ten minutes")
+        sentence = ""
+        if not records.is_bound(asked.token, self._credential(asked.key.credential)):
+            sentence = CONFIG_CHANGED
+        elif not hmac.compare_digest(asked.browser, _digest(browser)):
+            sentence = "another browser was asked that: begin the login again in this one"
+            await self._discard(asked)
+        if sentence:
+            await self._tell(asked.state, sentence)
+            raise LoginFailed(sentence)
+        return asked
 
     async def _take(self, state: str) -> dict[str, Any]:
         stashed = await self._store.take(f"login:{state}") if state else None
@@ -202,6 +305,14 @@ _REFUSALS: Final = {  # RFC 6749 section 4.1.2.1; the server's own text is never
     "unsupported_response_type": "this client may not log people in: check its registration",
     "server_error": "the authorization server failed: try again",
     "temporarily_unavailable": "the authorization server is not available now: try again later",
+}
+
+
+_BAD_ID_TOKEN: Final = {  # oauth/id_token.py; what came beside it is not kept
+    "id_token_malformed": "the id_token that came with the tokens can't be read: nothing was stored",
+    "id_token_issuer": "the id_token names another issuer than the configuration: check `issuer`",
+    "id_token_audience": "the id_token is for another client than this one: check client_id",
+    "id_token_expired": "the id_token had expired when it came: check the clock of this machine",
 }
 
 

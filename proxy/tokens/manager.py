@@ -15,11 +15,11 @@ from typing import Final
 from proxy import tasks
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
-from proxy.errors import GenerationConflict
+from proxy.errors import GenerationConflict, ProxyError, UnreadableRecord
 from proxy.metrics import Metrics, TokenHealth
 from proxy.oauth.endpoint import AuthorizationServers
-from proxy.oauth.token import Token
-from proxy.store.base import Due, Key, Store
+from proxy.oauth.token import Principal, Token, are_two
+from proxy.store.base import Due, Key, Record, Store
 from proxy.tokens import codec, lease, records
 from proxy.tokens.account import NEVER, Account, Held, Served
 from proxy.tokens.accounts import Accounts
@@ -29,6 +29,14 @@ from proxy.tokens.refreshes import Refreshes
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: it may not be the token's fault
 LOOK_AT_USELESS_AGAIN: Final = 3600.0  # seconds; the configuration may fit a stored token again
 NOTE_EVERY: Final = 3600.0  # seconds between two notes of an account's use; less if it is idle sooner
+
+
+class AnotherPerson(ProxyError):
+    """The account has the tokens of `owner`, and those that were to be saved are somebody else's."""
+
+    def __init__(self, owner: Principal) -> None:
+        super().__init__("the account has the tokens of another person")
+        self.owner = owner
 
 
 class TokenManager:
@@ -42,6 +50,7 @@ class TokenManager:
         self._accounts = Accounts(config, store, clock)
         me = f"{lease.this_process(clock.boot_id)}/{secrets.token_hex(4)}"  # tests have several in a process
         tower = Tower(store, servers, clock, me, self._attempted)
+        metrics.tokens_unsaved.set_function(lambda: len(tower.unsaved))
         self._refreshes = Refreshes(tower, self._accounts, clock)
         self._patience = config.limits.token_wait
         self._idle = config.limits.account_idle
@@ -150,12 +159,19 @@ class TokenManager:
         if account.held.generation == before or not account.can_refresh:
             raise account.why_not()
 
-    async def adopt(self, key: Key, token: Token) -> None:
-        """A login gave this token: it replaces whatever the store holds. Raises StoreError."""
+    async def adopt(self, key: Key, token: Token, *, instead_of: Principal | None = None) -> None:
+        """A login gave this token: it replaces what the store holds. Raises StoreError, AnotherPerson.
+
+        Another person's tokens it replaces only if they are those of `instead_of`.
+        """
         account = self._accounts.get(key)
         due_at = records.due_at(account.credential, token)
         while True:
             record = await self._store.get(key)
+            owner = records.owner(record, account.held, account.credential)
+            is_agreed = instead_of is not None and not are_two(owner, instead_of)
+            if owner and are_two(owner, token.principal) and not is_agreed:
+                raise AnotherPerson(owner)
             stored = record.generation if record else 0
             held = Held(max(stored, account.held.generation) + 1, "valid", token, due_at)
             try:
@@ -167,21 +183,40 @@ class TokenManager:
             self._accounts.keep(account)
             return
 
+    async def owner(self, key: Key) -> Principal | None:
+        """Who logged in to the account; None: nobody, or nobody knows who. Raises StoreError."""
+        account = self._accounts.get(key)
+        return records.owner(await self._store.get(key), account.held, account.credential)
+
     async def forget(self, key: Key) -> Token | None:
         """Leave a tombstone instead of the tokens, and return them, to be revoked. Raises StoreError."""
         account = self._accounts.get(key)
         while True:
-            record = await self._store.get(key)
-            if record is None or record.state == "logged_out":
-                return None
-            token = codec.decode(record.body)
-            tombstone = records.tombstone(record, token)
             try:
-                await self._store.put(tombstone, expected=record.generation)
+                tombstone, token = await self._bury(account)
             except GenerationConflict:
                 continue
+            if tombstone is None:
+                return None
             self._accounts.take(account, Held(tombstone.generation, tombstone.state, None, None))
-            return token if records.is_bound(token, account.credential) else None
+            return token if token and records.is_bound(token, account.credential) else None
+
+    async def _bury(self, account: Account) -> tuple[Record | None, Token | None]:
+        """The tombstone that was put, if there was anything, and the tokens under it, if they can be read."""
+        try:
+            record = await self._store.get(account.key)
+            token = codec.decode(record.body) if record else None
+        except UnreadableRecord:
+            above = account.held.generation
+            grave = await records.set_aside(
+                self._store, account.credential, account.key, self._clock, above=above
+            )
+            return grave, None
+        if record is None or token is None or record.state == "logged_out":
+            return None, None
+        tombstone = records.tombstone(record, token)
+        await self._store.put(tombstone, expected=record.generation)
+        return tombstone, token
 
     # -- for the refresher, and for who shows how the tokens are
 

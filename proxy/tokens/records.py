@@ -22,15 +22,16 @@ from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import GenerationConflict
 from proxy.oauth.endpoint import server_of
-from proxy.oauth.token import Token
+from proxy.oauth.token import Principal, Token, are_two
 from proxy.secret import Secret
-from proxy.store.base import Key, Record, Store
+from proxy.store.base import UNREADABLE, Key, Record, Store
 from proxy.tokens import codec, life
 from proxy.tokens.account import NOTHING, Held
 
 ANCESTORS: Final = (
     16  # refresh tokens that a token comes after: a process that is further behind has long ended
 )
+PAGE: Final = 100  # records opened at once, where all are looked at; requests wait some ms meanwhile
 
 _log = logging.getLogger("proxy.tokens")
 
@@ -70,6 +71,31 @@ def is_bound(token: Token, credential: Credential) -> bool:
     return token.server == server_of(credential) and token.client_id == credential.client_id
 
 
+def owner(record: Record | None, known: Held, credential: Credential) -> Principal | None:
+    """Who logged in to the account, by the record, or by what this process knows if the store has lost it.
+
+    None: nobody, or nobody knows who. Raises UnreadableRecord.
+    """
+    held = known
+    if record is not None and record.generation >= known.generation:
+        held = _held(record, codec.decode(record.body), credential)
+    return held.token.principal if held.token else None
+
+
+async def has_account(store: Store, token: Token) -> bool:
+    """Whether any account has tokens of the same person, from the same server and client. Raises StoreError.
+
+    It walks through the store: some three seconds where there are 100 000 accounts.
+    """
+    after: Key | None = None
+    while page := await store.page(after, PAGE):
+        after = page[-1].key
+        stored = [codec.decode(record.body) for record in page if record.state in {"valid", "login_required"}]
+        if any(each.principal and _is_same_person(each, token) for each in stored):
+            return True
+    return False
+
+
 def due_at(credential: Credential, token: Token) -> float | None:
     """When to refresh ahead of time (Unix seconds); None: nothing could refresh it."""
     if token.refresh_token is None and credential.grant != "client_credentials":
@@ -80,13 +106,31 @@ def due_at(credential: Credential, token: Token) -> float | None:
 
 def tombstone(record: Record, token: Token) -> Record:
     """What follows `record` when its tokens are forgotten; it still tells which seed was logged out."""
-    empty = replace(token, access_token=None, refresh_token=None, scope="")
+    empty = replace(token, access_token=None, refresh_token=None, scope="", principal=None)
     return Record(record.key, record.generation + 1, "logged_out", None, None, codec.encode(empty))
+
+
+async def set_aside(store: Store, credential: Credential, key: Key, clock: Clock, *, above: int) -> Record:
+    """Make room where a record can't be read: it is kept in quarantine, and a tombstone takes its place.
+
+    Returns the tombstone, of a generation higher than `above`. Raises StoreError.
+    """
+    generation = max(above, await store.quarantine(key))
+    _log.warning("%s: its tokens can't be read and were not revoked; they are kept in quarantine", key)
+    unknown = Record(key, generation, UNREADABLE, None, None, b"")
+    grave = tombstone(unknown, _nothing(credential, clock))
+    await store.put(grave, expected=0)
+    return grave
 
 
 def fingerprint(secret: Secret | None) -> str:
     """A hash that tells two secrets apart and gives neither away."""
     return "" if secret is None else hashlib.sha256(secret.reveal().encode()).hexdigest()
+
+
+def _is_same_person(one: Token, other: Token) -> bool:
+    from_same = (one.server, one.client_id) == (other.server, other.client_id)
+    return from_same and not are_two(one.principal, other.principal)
 
 
 def _held(record: Record | None, token: Token | None, credential: Credential) -> Held:
@@ -127,6 +171,7 @@ def heir(token: Token, old: Token | None) -> Token:
         scope=token.scope or old.scope,
         seed=old.seed,
         ancestors=ancestors[-ANCESTORS:],
+        principal=token.principal or old.principal,
     )
 
 

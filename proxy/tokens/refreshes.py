@@ -53,14 +53,13 @@ class Refreshes:
     async def _fly(self, account: Account) -> None:
         known = account.held
         attempts = 1 if account.failures or account.gate.failure else ATTEMPTS
-        flight = Flight(self._tower, account.credential, account.key, known, attempts)
+        flight = Flight(self._tower, account.credential, account.key, known, account.gate, attempts)
         try:
             async with account.gate.turn():
                 held = await flight.fly()
         except HeldBack:
             return  # not its failure: it was not sent
         except AuthorizationServerError as error:
-            account.gate.failed(account.key, error)
             self._failed(account, error, flight.tried)
         except StoreError as error:
             _log.error("%s can't be refreshed: %s", account.key, error)

@@ -137,6 +137,18 @@ async def test_a_post_without_our_token_or_with_another_browsers_does_nothing(wo
     assert (await world.json("/api/status"))["counts"]["person"] == {"valid": 1}
 
 
+async def test_each_page_has_a_token_of_its_own_and_all_of_them_count(world):
+    tokens = [
+        await world.browser.csrf(page) for page in ("/login/person", "/login/person", "/login/person/x")
+    ]
+    assert len(set(tokens)) == 3
+    for csrf in tokens:
+        assert (await world.browser.post("/login/person", {"csrf": csrf})).status == 303
+    mixed = tokens[0][:32] + tokens[1][32:]
+    for csrf in (mixed, tokens[0][:32], tokens[0][:-1], tokens[0] + "0"):
+        assert (await world.browser.post("/login/person", {"csrf": csrf})).status == 403
+
+
 async def test_a_form_is_small(world):
     form = {"csrf": await world.browser.csrf(), "more": "x" * 20_000}
     assert (await world.browser.post("/refresh/person", form)).status == 413

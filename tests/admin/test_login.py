@@ -1,9 +1,13 @@
 """Logging in, refreshing and logging out on the pages."""
 
+import html
+import re
+
 import pytest
 
 from proxy.demo import faults
 from proxy.errors import StoreError
+from tests.fakes.id_tokens import logs_in
 
 SECOND_ACCOUNT = """
 [[routes]]
@@ -14,8 +18,37 @@ account = "second@example.com"
 """
 
 
+TICKET = re.compile(r'name="ticket" value="([A-Za-z0-9_-]{43})"')
+TAGS = re.compile(r"<[^>]*>")
+
+
 async def is_let_in(world):
     return (await world.get(f"{world.data}/demo/x")).status == 200
+
+
+async def log_in_as(world, subject, browser=None, **claims):
+    """A login whose id_token says that it was `subject`; the last answer."""
+    claims = {"email": f"{subject}@example.com", **claims}
+    world.server.script(logs_in(world.server.issuer, "demo-app", subject, **claims))
+    return await (browser or world.browser).log_in()
+
+
+async def form_of(browser, asked, decision):
+    page = await asked.text()
+    return {"csrf": browser.csrf_in(page), "ticket": TICKET.search(page)[1], "decision": decision}
+
+
+async def press(browser, asked, decision):
+    return await browser.post("/callback", await form_of(browser, asked, decision))
+
+
+async def words_of(answer):
+    """What a person reads."""
+    return " ".join(html.unescape(TAGS.sub(" ", await answer.text())).split())
+
+
+async def whose(world):
+    return (await world.state.tokens.owner(world.state.tokens.account("person", "default").key)).subject
 
 
 async def test_a_person_logs_in_by_the_page(world):
@@ -226,3 +259,164 @@ async def test_behind_a_reverse_proxy_the_origin_is_that_of_the_public_url(a_wor
         form = {"csrf": world.browser.csrf_in(await page.text())}
         answer = await world.browser.post("/login/person", form, origin=origin, cookie=cookie)
         assert answer.status == status
+
+
+# -- who it was
+
+
+async def test_the_page_after_a_login_shows_who_it_was_and_takes_it_back(world):
+    done = await log_in_as(world, "ann")
+    assert done.status == 200
+    for shown in ("Account person/default", "Logged in as ann@example.com", "subject ann"):
+        assert shown in await words_of(done)
+    assert 'action="/logout/person/default"' in await done.text()
+    form = {"csrf": world.browser.csrf_in(await done.text())}
+    assert (await world.browser.post("/logout/person/default", form)).status == 303
+    assert not await is_let_in(world)
+    assert world.server.families_revoked == 1
+
+
+async def test_what_a_server_says_of_a_person_is_text_and_not_markup(world):
+    done = await log_in_as(world, "<script>a</script>", email="<img src=x onerror=alert(1)>\x1b\u202e")
+    shown = await done.text()
+    assert "<script" not in shown
+    assert "<img" not in shown
+    assert "&lt;img src=x onerror=alert(1)&gt;\ufffd\ufffd" in shown
+
+
+async def test_nobody_is_shown_to_who_only_looks_around(world):
+    await log_in_as(world, "ann-7")
+    for path in ("/", "/login/person", "/api/status", "/metrics", "/readyz"):
+        answer = await world.another_browser().get(path)
+        assert "ann-7" not in await answer.text() + str(answer.headers)
+
+
+async def test_where_it_is_not_told_who_it_was_the_page_is_as_plain_as_ever(world):
+    done = await world.browser.log_in()
+    assert "Logged in" in await done.text()
+    assert "<form" not in await done.text()
+
+
+async def test_a_bad_id_token_fails_the_login_with_a_sentence(world):
+    answer = await log_in_as(world, "ann", aud="another-client")
+    assert answer.status == 400
+    assert "The id_token is for another client than this one: check client_id." in await words_of(answer)
+    assert not await is_let_in(world)
+
+
+# -- another person
+
+
+async def test_another_person_is_asked_first(world):
+    await log_in_as(world, "ann")
+    asked = await log_in_as(world, "bob")
+    assert asked.status == 409
+    words = await words_of(asked)
+    for shown in (
+        "It belongs to ann@example.com subject ann",
+        "You logged in as bob@example.com subject bob",
+    ):
+        assert shown in words
+    assert await whose(world) == "ann"
+
+    done = await press(world.browser, asked, "replace")
+    assert done.status == 200
+    assert "Logged in as bob@example.com" in await words_of(done)
+    assert await whose(world) == "bob"
+    assert await is_let_in(world)
+
+
+async def test_who_cancels_is_told_that_nothing_has_changed(world):
+    await log_in_as(world, "ann")
+    done = await press(world.browser, await log_in_as(world, "bob"), "cancel")
+    assert done.status == 200
+    assert "Nothing has changed: person/default has the tokens that it had." in await words_of(done)
+    assert await whose(world) == "ann"
+    assert await is_let_in(world)
+    assert world.server.families_revoked == 1
+
+
+@pytest.mark.parametrize("decision", ["", "REPLACE", "yes"])
+async def test_only_replace_replaces(world, decision):
+    await log_in_as(world, "ann")
+    await press(world.browser, await log_in_as(world, "bob"), decision)
+    assert await whose(world) == "ann"
+
+
+async def test_a_decision_counts_once(world):
+    await log_in_as(world, "ann")
+    asked = await log_in_as(world, "bob")
+    assert (await press(world.browser, asked, "cancel")).status == 200
+    again = await press(world.browser, asked, "replace")
+    assert again.status == 400
+    assert "There is nothing to decide" in await words_of(again)
+    assert await whose(world) == "ann"
+
+
+async def test_another_browser_can_not_decide(world):
+    other = world.another_browser()
+    await log_in_as(world, "ann")
+    asked = await log_in_as(world, "bob")
+    form = {**await form_of(world.browser, asked, "replace"), "csrf": await other.csrf()}
+    refused = await other.post("/callback", form)
+    assert refused.status == 400
+    assert "another browser was asked" in (await words_of(refused)).lower()
+    assert (await press(world.browser, asked, "replace")).status == 400, "it was used up"
+    assert await whose(world) == "ann"
+
+
+async def test_a_decision_must_come_from_our_own_page(world):
+    await log_in_as(world, "ann")
+    asked = await log_in_as(world, "bob")
+    form = await form_of(world.browser, asked, "replace")
+    for origin in ("http://evil.com", "null", ""):
+        assert (await world.browser.post("/callback", form, origin=origin)).status == 403
+    for csrf in ("", "0" * 64):
+        assert (await world.browser.post("/callback", {**form, "csrf": csrf})).status == 403
+    assert await whose(world) == "ann"
+    assert (await world.browser.post("/callback", form)).status == 200, "and none of that used it up"
+
+
+async def test_a_decision_that_comes_too_late_is_refused(world):
+    await log_in_as(world, "ann")
+    asked = await log_in_as(world, "bob")
+    form = await form_of(world.browser, asked, "replace")
+    assert await world.state.store.take(f"undecided:{form['ticket']}"), "as the store does after ten minutes"
+    assert (await world.browser.post("/callback", form)).status == 400
+    assert await whose(world) == "ann"
+
+
+async def test_who_is_another_by_now_is_shown_too(world):
+    await log_in_as(world, "ann")
+    asked, later = await log_in_as(world, "bob"), await log_in_as(world, "dora")
+    await press(world.browser, later, "replace")
+    again = await press(world.browser, asked, "replace")
+    assert again.status == 409
+    assert "It belongs to dora@example.com" in await words_of(again)
+    assert (await press(world.browser, again, "replace")).status == 200
+    assert await whose(world) == "bob"
+
+
+async def test_a_browser_that_was_never_here_is_asked_too(world, query_of):
+    """A command has begun the login; the callback is the first that this browser sees of us."""
+    await log_in_as(world, "ann")
+    begun = await world.state.logins.begin(world.state.tokens.account("person", "default").key, browser="")
+    browser = world.another_browser()
+    world.server.script(logs_in(world.server.issuer, "demo-app", "bob"))
+    asked = await browser.get(await browser.approve(begun.url))
+    assert asked.status == 409
+    assert (await press(browser, asked, "replace")).status == 200
+    assert await world.state.logins.outcome(begun.state) == ""
+
+
+async def test_where_the_store_fails_nothing_is_decided(world, monkeypatch):
+    await log_in_as(world, "ann")
+    asked = await log_in_as(world, "bob")
+
+    async def full(*_args, **_options):
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(world.state.store, "put", full)
+    assert (await press(world.browser, asked, "replace")).status == 503
+    monkeypatch.undo()
+    assert await whose(world) == "ann"

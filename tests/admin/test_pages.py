@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from proxy.admin import pages
 from proxy.demo import faults
+from proxy.oauth.token import Principal
+from proxy.store.base import Key
 
 BUTTONS = re.compile(r'(?:href="http://127.0.0.1:\d+|action=")/(\w+)/(\w+)/default"')
 NOW = 1_000_000.0
@@ -91,3 +93,13 @@ async def test_a_callback_that_a_command_took_leads_to_no_page_that_is_not_there
 def test_an_errors_message_becomes_a_sentence():
     for said in ("it failed", "It failed", "It failed."):
         assert "<p>It failed.</p>" in pages.message("Title", said)
+
+
+@given(st.text(), st.text(min_size=1))
+def test_whatever_a_person_is_called_is_text_and_not_markup(name, subject):
+    page, around = (
+        pages.logged_in_page(Key("crm", "default"), person, "", "")
+        for person in (Principal("i", subject, name), Principal("i", "248289761001", ""))
+    )
+    for mark in "<>":
+        assert page.count(mark) == around.count(mark)

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import re
 import stat
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
@@ -15,10 +16,15 @@ from proxy.commands import login
 from proxy.demo import faults
 from proxy.demo.serve import running
 from proxy.errors import LoginFailed
+from proxy.state import open_state
+from proxy.store.base import Key
+from tests.admin.conftest import Browser
+from tests.fakes.id_tokens import logs_in
 
 DONE, FAILED, USAGE = 0, 1, 2
 LOGGED_IN = "logged in: person/default has tokens"
 VERIFIER = "v" * 43
+TICKET = re.compile(r'name="ticket" value="([A-Za-z0-9_-]{43})"')
 BROWSER = """#!{python}
 import sys, urllib.request
 approved = urllib.request.urlopen(sys.argv[1], data=b"user=alice")  # follows the redirect to the callback
@@ -181,6 +187,105 @@ async def test_nobody_waits_for_ever(bench, terminal, monkeypatch):
     monkeypatch.setattr(login, "TIME_TO_LOG_IN", 0.05)
     with pytest.raises(LoginFailed, match="within ten minutes"):
         await terminal().command
+
+
+# -- who it was
+
+
+def told(bench, subject):
+    """The next login is this person's."""
+    email = f"{subject}@example.com"
+    bench.server.script(logs_in(bench.server.issuer, "demo-app", subject, email=email))
+
+
+async def log_in_as(bench, subject):
+    told(bench, subject)
+    return await bench.call("login", "person", "--code", await code_for(bench), "--code-verifier", VERIFIER)
+
+
+async def has_it(bench):
+    """Whose account it is."""
+    async with open_state(bench.config) as state:
+        return (await state.tokens.owner(Key("person", "default"))).subject
+
+
+@pytest.fixture
+async def browser(bench):
+    opened = Browser(bench.admin)
+    yield opened
+    await opened.close()
+
+
+async def asked_in(browser, bench, at):
+    """Bob logs in to ann's account; the form of the page that he gets."""
+    told(bench, "bob")
+    page = await browser.get(await bench.authorize(await at.url()))
+    assert page.status == 409
+    ticket = TICKET.search(await page.text())[1]
+    return {"csrf": browser.csrf_in(await page.text()), "ticket": ticket}
+
+
+async def test_a_command_says_who_it_was(bench, terminal):
+    assert (await log_in_as(bench, "ann")).stdout == f"{LOGGED_IN} of ann@example.com\n"
+    at = terminal()
+    told(bench, "ann")
+    page = await bench.get(await bench.authorize(await at.url()))
+    assert "token-proxy logout person --account default" in await page.text(), "no page here could do it"
+    assert "<form" not in await page.text()
+    assert await at.command == DONE
+    assert at.said[-1] == f"{LOGGED_IN} of ann@example.com"
+
+
+@pytest.mark.parametrize("serving", [False, True], ids=["it listens itself", "a server has the callback"])
+async def test_a_command_waits_while_its_page_asks_whether_another_person_may(
+    bench, terminal, browser, serving
+):
+    await log_in_as(bench, "ann")
+    async with bench.serving() if serving else nullcontext():
+        at = terminal()
+        form = await asked_in(browser, bench, at)
+        await asyncio.sleep(0.5)  # it asks for the outcome every quarter of a second
+        assert not at.command.done()
+        assert await has_it(bench) == "ann"
+        done = await browser.post("/callback", {**form, "decision": "replace"})
+        assert "bob@example.com" in await done.text()
+        assert await at.command == DONE
+    assert at.said[-1] == f"{LOGGED_IN} of bob@example.com"
+    assert await has_it(bench) == "bob"
+
+
+async def test_a_command_is_told_that_its_login_was_cancelled(bench, terminal, browser):
+    await log_in_as(bench, "ann")
+    at = terminal()
+    form = await asked_in(browser, bench, at)
+    done = await browser.post("/callback", {**form, "decision": "cancel"})
+    assert "Nothing has changed" in await done.text()
+    with pytest.raises(LoginFailed, match=r"^the login was cancelled"):
+        await at.command
+    assert await has_it(bench) == "ann"
+
+
+async def test_a_pasted_url_gives_no_account_away(bench, terminal, a_stranger):
+    assert (await log_in_as(bench, "ann")).exit_code == DONE
+    told(bench, "bob")
+    at = terminal()
+    at.type(await bench.authorize(await at.url()))
+    with pytest.raises(LoginFailed, match="first run `token-proxy logout person --account default`"):
+        await at.command
+    assert await has_it(bench) == "ann"
+
+
+async def test_a_code_gives_no_account_away_before_a_logout(bench):
+    assert (await log_in_as(bench, "ann")).exit_code == DONE
+    failed = await log_in_as(bench, "bob")
+    assert (failed.exit_code, failed.stdout, failed.stderr.count("\n")) == (FAILED, "", 1)
+    assert failed.stderr.startswith("token-proxy: person/default has the tokens of another person")
+    assert "bob" not in failed.stderr
+    assert await has_it(bench) == "ann"
+    assert bench.server.families_revoked == 1, "bob's"
+    assert (await bench.call("logout", "person", "--account", "default")).exit_code == DONE
+    assert (await log_in_as(bench, "bob")).exit_code == DONE
+    assert await has_it(bench) == "bob"
 
 
 # -- the browser

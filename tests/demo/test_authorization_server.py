@@ -9,6 +9,7 @@ import pytest
 from authlib.oauth2 import rfc8414, rfc9207
 
 from proxy.demo.authorization_server import AuthorizationServer, Client
+from proxy.demo.journal import fingerprint
 from proxy.demo.serve import running
 
 HARD_SECRET = "p+a%40 s:/=&é"
@@ -88,6 +89,7 @@ NOT_SENT_BACK = [
     {"client_id": None},
     {"redirect_uri": "http://127.0.0.1:8081/elsewhere"},
     {"redirect_uri": 'http://evil.example/"<é>'},
+    {"response_type": "é"},
 ]
 
 
@@ -166,6 +168,10 @@ async def test_a_grace_longer_than_the_access_token_never_gives_a_dead_one(a_wor
         assert again["refresh_token"] == second["refresh_token"]
         assert again["expires_in"] == 60
         assert world.server.active(again["access_token"]) == "alice"
+        await world.refresh(second["refresh_token"])
+        world.clock.now += 60
+        _, again = await world.refresh(first["refresh_token"])
+        assert world.server.token_record(fingerprint(again["access_token"])).generation == 2
 
 
 async def test_without_rotation_a_refresh_token_stays(a_world: Any) -> None:
@@ -228,6 +234,7 @@ REFUSED_CLIENTS = [
     ({"Authorization": "Basic " + base64.b64encode(b"nobody:s3cret").decode()}, {}),
     ({"Authorization": "Basic " + base64.b64encode(b"robot:\xff").decode()}, {}),
     ({"Authorization": "Basic !"}, {}),
+    ({"Authorization": "Basic é"}, {}),
     ({"Authorization": "Bearer s3cret"}, {}),
     ({}, {}),
     ({}, {"client_id": "robot"}),
@@ -340,6 +347,45 @@ async def test_the_operator_can_revoke_a_token_or_its_family(world: Any) -> None
     assert world.server.active(first["access_token"]) is None
     assert (await world.refresh(second["refresh_token"]))[1]["error"] == "invalid_grant"
     assert world.server.families_revoked == 1
+
+
+async def test_a_login_can_be_given_an_end_in_time(world: Any) -> None:
+    tokens = world.server.issue("web", "bob")
+    world.server.revoke_family(tokens["access_token"], after=30)
+    (decided,) = world.server.revocations
+    assert (decided.at, decided.reason) == (1030.0, "server")
+    world.clock.now += 29
+    assert world.server.active(tokens["access_token"]) == "bob"
+    assert world.server.families_revoked == 0
+    world.clock.now += 1
+    assert world.server.judge(tokens["access_token"], world.clock.now)[0] == "revoked"
+    assert (await world.refresh(tokens["refresh_token"]))[1]["error"] == "invalid_grant"
+    assert world.server.token_requests[-1].outcome == "refused"
+    assert world.server.families_revoked == 1
+
+
+async def test_a_login_that_ends_before_its_time_has_ended_once(world: Any) -> None:
+    tokens = world.server.issue("web", "bob")
+    world.server.revoke_family(tokens["access_token"], after=30)
+    world.clock.now += 10
+    world.server.revoke_family(tokens["access_token"])
+    world.server.revoke_family(tokens["access_token"], after=5)
+    assert [revocation.at for revocation in world.server.revocations] == [1030.0, 1010.0]
+    world.clock.now += 30
+    assert world.server.families_revoked == 1
+
+
+async def test_grace_lifetime_and_rotation_can_be_changed_while_it_runs(world: Any) -> None:
+    token = (await world.log_in())["refresh_token"]
+    await world.refresh(token)
+    world.server.grace = 30
+    world.server.access_token_lifetime = 7
+    assert (await world.refresh(token))[0] == 200
+    world.server.rotation = False
+    _, answer = await world.refresh(world.server.issue("web", "bob")["refresh_token"])
+    assert answer["expires_in"] == 7
+    assert "refresh_token" not in answer
+    assert (world.server.grace, world.server.access_token_lifetime, world.server.rotation) == (30, 7, False)
 
 
 async def test_tokens_are_in_no_log_line(world: Any, caplog: pytest.LogCaptureFixture) -> None:

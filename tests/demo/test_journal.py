@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.demo.authorization_server import AuthorizationServer, Client
 from proxy.demo.faults import NAMED, Fault
 from proxy.demo.journal import (
     ApiRequest,
@@ -22,6 +23,10 @@ from proxy.demo.journal import (
     to_json,
 )
 from proxy.demo.serve import running
+
+from .conftest import HandClock
+
+ROBOT = {"Authorization": aiohttp.encode_basic_auth("robot", "s3cret")}
 
 
 async def test_a_login_and_a_refresh_are_told_with_all_that_they_gave(world: Any) -> None:
@@ -121,6 +126,16 @@ async def test_what_was_told_and_what_was_done_are_two_things(
     assert (request.acted_at is not None) == (outcome == "granted") == bool(request.issued_access_token)
 
 
+async def test_a_client_that_asks_for_itself_is_its_own_subject(world: Any) -> None:
+    world.server.script(NAMED["outage"], subject="robot")
+    form = {"grant_type": "client_credentials"}
+    for expected in (503, 200):
+        async with world.http.post("/token", data=form, headers=ROBOT) as answer:
+            assert answer.status == expected
+    assert [request.subject for request in world.server.token_requests] == ["robot", "robot"]
+    assert [request.family for request in world.server.token_requests] == [None, 1]
+
+
 async def test_the_times_of_arrival_commit_and_answer_are_told_apart(world: Any) -> None:
     token = (await world.log_in())["refresh_token"]
 
@@ -183,8 +198,38 @@ async def test_a_tokens_record_tells_where_it_came_from_and_when_it_was_good(wor
     assert [new.good_at(time) for time in (1004, 1005, 1009, 1010)] == [False, True, True, False]
     spent = record(first["refresh_token"])
     assert (spent.spent_at, spent.revoked_at, spent.expires_at) == (1005.0, 1010.0, None)
+    assert [spent.good_at(time) for time in (1004, 1005)] == [True, False]
     assert len(world.server.token_records()) == 4
     assert world.server.token_record("0" * 64) is None
+
+
+steps = st.one_of(
+    st.tuples(st.just("wait"), st.sampled_from([0.5, 1, 30, 60])),
+    st.tuples(st.just("revoke"), st.just(0)),
+    st.tuples(st.just("revoke_family"), st.sampled_from([0, 1, 30])),
+)
+
+
+@given(st.lists(steps, max_size=8))
+def test_a_token_was_good_by_its_record_whenever_it_was_judged_good(story: list[tuple[str, float]]) -> None:
+    clock = HandClock()
+    server = AuthorizationServer(clients=[Client("web")], clock=clock)
+    token = server.issue("web", "alice")["access_token"]
+    judged = []
+    for step, seconds in story:
+        if step == "wait":
+            clock.now += seconds
+        elif step == "revoke":
+            server.revoke(token)
+        else:
+            server.revoke_family(token, after=seconds)
+        judged.append((clock.now, server.judge(token, clock.now)[0] == "good"))
+        record = server.token_record(fingerprint(token))
+        assert record is not None
+        assert record.good_at(clock.now) == judged[-1][1]
+    for time in {time for time, _ in judged}:
+        last_of_its_time = [good for at, good in judged if at == time][-1]
+        assert record.good_at(time) == last_of_its_time
 
 
 async def test_an_access_token_that_is_revoked_alone_or_expires_says_so(world: Any) -> None:
@@ -219,6 +264,8 @@ async def test_with_a_limit_it_keeps_the_newest_and_tokens_that_live(a_world: An
         assert len(world.server.token_records()) <= 10
         assert world.server.active(answer["access_token"]) == "alice"
         assert (await world.refresh(unused["refresh_token"]))[0] == 200
+        codes = [(await world.click("alice"))["code"] for _ in range(11)]
+        assert [(await world.exchange(code))[0] for code in codes] == [400] + [200] * 10
 
 
 events = st.one_of(st.builds(TokenRequest, fault=st.just("")), st.builds(ApiRequest), st.builds(Revocation))

@@ -8,28 +8,19 @@ from hypothesis import strategies as st
 from proxy.demo.journal import Journal
 from proxy.demo.ledger import Ledger, new_access_token, new_refresh_token
 
+from .conftest import HandClock
+
 GRACE = 10
-
-
-class HandClock:
-    boot_id = "the only boot"
-    now = 0.0
-
-    def wall(self) -> float:
-        return self.now
-
-    def boot(self) -> float:
-        return self.now
 
 
 def new_answer() -> dict[str, Any]:
     return {"access_token": new_access_token(), "refresh_token": new_refresh_token(), "expires_in": 60}
 
 
-def verdict(ledger: Ledger, answer: dict[str, Any]) -> str:
+def verdict(ledger: Ledger, answer: dict[str, Any], now: float) -> str:
     token = ledger.find(answer["access_token"])
     assert token is not None
-    return ledger.verdict(token)
+    return token.verdict(now)
 
 
 uses = st.lists(st.tuples(st.integers(0, 8), st.sampled_from([0, 1, GRACE - 1, GRACE, 61])), max_size=20)
@@ -59,7 +50,7 @@ def test_a_family_lives_until_a_spent_token_comes_outside_the_grace(
             again = ledger.repeat(answered)
             successor = issued[[token["refresh_token"] for token in issued].index(value) + 1]
             assert again["refresh_token"] == successor["refresh_token"]
-            assert verdict(ledger, again) == "good"
+            assert verdict(ledger, again, clock.now) == "good"
             assert 0 < again["expires_in"] <= 60
             continue
         issued.append(new_answer())
@@ -68,4 +59,4 @@ def test_a_family_lives_until_a_spent_token_comes_outside_the_grace(
     assert ledger.families_revoked == (family.revoked_at is not None)
     if family.revoked_at is not None:
         assert all(ledger.present(token["refresh_token"], "web") is None for token in issued)
-        assert {verdict(ledger, token) for token in issued} == {"revoked"}
+        assert {verdict(ledger, token, clock.now) for token in issued} == {"revoked"}

@@ -117,6 +117,9 @@ def test_tokens_and_families_are_revoked_on_demand(server: RemoteServer) -> None
     assert refresh(server, first["refresh_token"]).json()["error"] == "invalid_grant"
     assert server.families_revoked == revoked + 1
     assert server.revocations[-1].reason == "server"
+    other = server.issue("web", "alice")
+    server.revoke_family(other["access_token"], after=1000)
+    assert call_api(server, other["access_token"]) == 200
 
 
 def test_a_public_client_shows_no_secret(server: RemoteServer) -> None:
@@ -148,6 +151,16 @@ def test_one_that_does_not_start_is_told_of(capfd: pytest.CaptureFixture[str]) -
     with pytest.raises(RuntimeError, match="did not start"), started("--lifetime", "0"):
         pass
     assert "--lifetime" in capfd.readouterr().err
+
+
+def test_it_ends_with_who_started_it() -> None:
+    """However that ended: the kernel closes its end of the pipe."""
+    command = [sys.executable, "-m", "proxy.demo", "--until-eof"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert b"ready" in process.stdout.readline()
+        process.communicate(timeout=10)
+    assert process.returncode == 0
 
 
 def test_its_help_names_every_option() -> None:

@@ -118,6 +118,9 @@ def test_a_rule_for_a_time_stands_only_then() -> None:
     script.add(Rule(fault=FAULTS[0], times=None, starts_at=10, ends_at=20))
     assert [ask(script, now) for now in (9.9, 10, 19.9, 20)] == ["", "a", "a", ""]
     assert list(script) == []
+    script.add(Rule(fault=FAULTS[1], subject="bob"))
+    script.add(Rule(fault=FAULTS[0], ends_at=20))
+    assert ask(script, 20) == ""
 
 
 rules = st.builds(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import socket
 import ssl
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -36,6 +38,14 @@ async def test_a_taken_port_is_an_error() -> None:
         with pytest.raises(OSError, match="in use"):
             async with running(web.Application(), port=urlsplit(url).port or 0):
                 pass
+
+
+async def test_a_herd_that_comes_at_once_is_let_in() -> None:
+    async with running(web.Application()) as url:
+        address = ("127.0.0.1", urlsplit(url).port or 0)
+        with ExitStack() as stack:  # nobody accepts meanwhile: this test has the event loop
+            for _ in range(1000):
+                stack.enter_context(socket.create_connection(address, timeout=5))
 
 
 async def test_with_a_certificate_it_speaks_tls() -> None:

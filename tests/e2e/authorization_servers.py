@@ -21,6 +21,7 @@ OIDC_PROVIDER = HERE / "servers" / "oidc_provider"
 ACCESS_TTL = 5  # seconds: a test sees several expiries, and a paused process is still ahead of them
 REFRESH_AT = 0.6  # both servers count in whole seconds: a token may die one second before its time
 ALICE = Person("alice", "wonderland-7")
+BOB = Person("bob", "builder-3")  # oidc-provider alone knows him
 WEB_SECRET = "web-secret-7hJq2"
 # What the wrong encodings of RFC 6749 section 2.3.1 trip over. Only django-oauth-toolkit takes the é:
 # oidc-provider insists on VSCHAR (RFC 6749 appendix A.2).

@@ -27,6 +27,16 @@ path = "/dead"
 upstream = "https://127.0.0.1:1"
 credential = "crm"
 """
+NAMES_NOBODY = {
+    "/",
+    "/readyz",
+    "/metrics",
+    "/api/status",
+    "/login/crm/default",
+    "status",
+    "the store",
+    "the log",
+}
 LONG_ENOUGH = 8  # characters; shorter form fields are words, not secrets
 
 Secrets = dict[str, str]
@@ -157,6 +167,9 @@ def test_no_secret_is_printed_logged_exported_or_stored_in_clear(
         search.secrets |= {f"{request['grant']} {number}.{i}": value for i, value in enumerate(values)}
     leaks = search.leaks()
     assert not leaks, "\n".join(leaks)
+    told = {where: content for where, content in search.outputs.items() if where in NAMES_NOBODY}
+    assert told.keys() == NAMES_NOBODY
+    assert not [where for where, content in told.items() if b"alice" in content]
 
 
 def test_the_log_is_json_lines_that_tell_when_how_bad_and_what(

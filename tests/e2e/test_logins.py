@@ -3,7 +3,8 @@
 import pytest
 import requests
 
-from .authorization_servers import ALICE, AuthorizationServer
+from .authorization_servers import ALICE, BOB, AuthorizationServer
+from .browser import Browser
 from .conftest import ELSEWHERE, MakeProxy
 from .proxy_process import Proxy
 
@@ -57,3 +58,42 @@ def test_a_machine_with_an_odd_secret_needs_no_login(
     proxy.start()
     assert subject(proxy).startswith("m2m")
     assert [request["outcome"] for request in server.token_requests("client_credentials")] == ["success"]
+
+
+@pytest.mark.parametrize(("button", "owner"), [("cancel", "alice"), ("replace", "bob")])
+def test_another_person_is_asked_before_an_account_changes_hands(
+    button: str, owner: str, oidc_provider: AuthorizationServer, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy(oidc_provider)
+    proxy.start()
+    assert "alice@people.example" in proxy.login_by_page(ALICE).text
+    browser = Browser()
+    callback = BOB.approve(browser, proxy.admin("/login/crm/default"), proxy.redirect_uri)
+    asked = browser.open(callback)
+    assert asked.status == 409
+    assert "alice@people.example" in asked.text
+    assert "bob@people.example" in asked.text
+    assert subject(proxy) == "alice"
+
+    (form,) = asked.forms
+    while form.buttons[-1] != ("decision", button):
+        form.buttons.pop()
+    assert browser.submit(asked, form).status == 200
+    assert subject(proxy) == owner
+    assert bool(oidc_provider.revoked_families()) is (button == "cancel"), "bob's tokens, if nobody has them"
+    assert browser.submit(asked, form).status == 400, "it is decided once"
+    proxy.stop()
+    assert "people.example" not in proxy.log()
+
+
+def test_a_pasted_url_gives_an_account_away_only_after_a_logout(
+    oidc_provider: AuthorizationServer, make_proxy: MakeProxy
+) -> None:
+    proxy = make_proxy(oidc_provider, public_url=ELSEWHERE)
+    code, printed = proxy.login_by_command(ALICE, paste=True)
+    assert (code, "alice@people.example" in printed) == (0, True), printed
+    code, printed = proxy.login_by_command(BOB, paste=True)
+    assert (code, "token-proxy logout crm --account default" in printed) == (1, True), printed
+    assert proxy.run("logout", "crm", "--account", "default").returncode == 0
+    code, printed = proxy.login_by_command(BOB, paste=True)
+    assert (code, "bob@people.example" in printed) == (0, True), printed

@@ -16,10 +16,10 @@ SIZE = ["--streams", "50", "--seconds", "2"]
 LIMIT = 60  # seconds
 
 
-def soak(script: str) -> subprocess.CompletedProcess[str]:
+def soak(script: str, *options: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": f"{SOAK.parent}:{SOAK}:{REPOSITORY}"}
     return subprocess.run(
-        [sys.executable, script, *SIZE],
+        [sys.executable, script, *(options or SIZE)],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,
@@ -50,3 +50,9 @@ def test_a_fault_is_found_and_told(tmp_path, sent: str, fault: str) -> None:
     done = soak(str(tmp_path / "run.py"))
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"faults: {fault}; direct: {fault}\n" in done.stdout
+
+
+def test_a_server_that_is_away_for_a_few_seconds_is_asked_seldom_and_found_again() -> None:
+    done = soak(str(SOAK / "outage.py"), "--seconds", "8", "--life", "5", "--back", "6")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "'unavailable'" in done.stdout

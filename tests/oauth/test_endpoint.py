@@ -12,7 +12,9 @@ from aiohttp import web
 
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import grants
+from proxy.oauth.token import Principal
 from proxy.secret import Secret
+from tests.fakes.id_tokens import id_token
 
 FORM = grants.refresh_token(Secret("R0"))
 GOOD = {"access_token": "AT-1", "token_type": "Bearer", "expires_in": 60}
@@ -64,6 +66,34 @@ async def test_a_token_is_dated_by_when_it_was_asked_for(puppet, servers, web_cl
     assert token.expires_at == sent_at + 60
     assert token.refresh_expires_at == sent_at + 600
     assert (token.server, token.client_id) == (f"{puppet.url}/token", "web")
+
+
+async def test_who_logged_in_is_told_by_an_id_token(puppet, servers, web_client):
+    issuer = "https://login.example"  # none is configured: it says it itself
+    puppet.says("/token", {**GOOD, "id_token": id_token(issuer, "web", "ann-7", email="ann@example.com")})
+    for ask in (servers.token, servers.token_of_person):
+        assert (await ask(web_client, FORM)).principal == Principal(issuer, "ann-7", "ann@example.com")
+    puppet.says("/token", GOOD)
+    for ask in (servers.token, servers.token_of_person):
+        assert (await ask(web_client, FORM)).principal is None
+
+
+NO_GOOD = [("", None), (None, None), ("x", "malformed"), ([1], "malformed")]
+NO_GOOD += [(id_token("https://login.example", "another", "ann-7"), "audience")]
+
+
+@pytest.mark.parametrize(("text", "error"), NO_GOOD)
+async def test_an_id_token_that_is_no_good_costs_no_refresh_and_tells_nothing(
+    puppet, servers, web_client, text, error
+):
+    puppet.says("/token", {**GOOD, "refresh_token": "R1", "id_token": text})
+    token = await servers.token(web_client, FORM)
+    assert (token.refresh_token, token.principal) == (Secret("R1"), None)
+    if error is None:
+        assert await servers.token_of_person(web_client, FORM) == token
+    else:
+        asking = servers.token_of_person(web_client, FORM)
+        assert await outcome_of(asking) == ("misconfigured", f"id_token_{error}")
 
 
 async def test_more_parameters_are_sent_with_every_grant_and_lists_are_repeated(credential, puppet, servers):

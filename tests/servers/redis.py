@@ -6,9 +6,9 @@
         server.start()                  # at the same address, with what was on the disk
         server.pause(); server.resume() # it stands still, and goes on
         server.flush()                  # it is empty
-        server.ask("CONFIG SET", "appendfsync", "no")
+        server.ask("CONFIG", "SET", "appendfsync", "no")
 
-It keeps everything in `directory`. A setting is named as in redis.conf, with `_` for `-`.
+It keeps everything in `directory`. Settings are named as in redis.conf, with `_` for `-`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.e2e.processes import free_port
 from tests.servers.debian import program
@@ -106,7 +109,8 @@ class Redis:
 
     def ask(self, *command: object, **options: Any) -> Any:
         """The answer to one command, on a connection of its own."""
-        with redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5, **options) as client:
+        once = Retry(NoBackoff(), 0)
+        with redis.Redis("127.0.0.1", self.port, socket_timeout=5, retry=once, **options) as client:
             return client.execute_command(*command)
 
 
@@ -118,6 +122,13 @@ def redis_of_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]
 
 @pytest.fixture
 def redis_server(redis_of_worker: Redis) -> Redis:
-    """One for all tests of a worker, emptied before each. Who stops or changes it takes one of its own."""
+    """One for all tests of a worker, emptied before each. Who stops or changes one takes `start_redis`."""
     redis_of_worker.flush()
     return redis_of_worker
+
+
+@pytest.fixture
+def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Redis]]:
+    """`start_redis(**settings)`: a server of the test's own, which it may stop, kill or pause."""
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(Redis(tmp_path_factory.mktemp("redis"), **settings))

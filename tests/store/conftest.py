@@ -18,7 +18,9 @@ from proxy.store.redis import RedisStore
 from proxy.store.redis_link import META
 from proxy.store.seal import SealedStore
 from proxy.store.sqlite import SQLiteStore
-from tests.servers.redis import Redis, redis_of_worker, redis_server  # noqa: F401 (fixtures)
+from tests.servers.redis import Redis, redis_of_worker, redis_server, start_redis
+
+__all__ = ["redis_of_worker", "redis_server", "start_redis"]  # fixtures
 
 SECRET = bytes(range(32))
 
@@ -82,6 +84,12 @@ async def sqlite_pair(request: pytest.FixtureRequest, clock: HandClock) -> Async
     yield Pair(store, other, clock.advance)
     await store.close()
     await other.close()
+
+
+@pytest.fixture
+def redis_url(redis_server: Redis) -> str:
+    """Of an empty server."""
+    return redis_server.url
 
 
 @asynccontextmanager

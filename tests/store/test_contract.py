@@ -97,6 +97,18 @@ async def test_an_intent_for_another_generation_is_a_conflict(
     assert await store.get(ANN) == held
 
 
+async def test_a_record_in_quarantine_is_out_of_the_way_for_every_user(pair: Any, record: MakeRecord) -> None:
+    await pair.store.put(record(generation=7, due_at=10.0, body=b"damaged"), expected=0)
+    await pair.store.put(record("bob", body=b"of bob"), expected=0)
+    assert await pair.store.quarantine(ANN) == 7
+    assert await pair.other.quarantine(ANN) == await pair.store.quarantine(NOBODY) == 0
+    assert await pair.other.get(ANN) is None
+    assert await pair.other.due_before(["crm"], 20.0, 10) == []
+    assert await pair.other.page(None, 10) == [record("bob", body=b"of bob")]
+    await pair.other.put(record(generation=8, body=b"new"), expected=0)
+    assert await pair.store.get(ANN) == record(generation=8, body=b"new")
+
+
 # -- due_before, page and counts
 
 

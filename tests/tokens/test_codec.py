@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import UnreadableRecord
-from proxy.oauth.token import Token
+from proxy.oauth.token import Principal, Token
 from proxy.secret import Secret
+from proxy.tokens import codec
 from proxy.tokens.codec import decode, encode
 
 TEXTS = st.text()
@@ -28,6 +29,7 @@ TOKENS = st.builds(
     refresh_expires_at=st.none() | TIMES,
     scope=TEXTS,
     seed=TEXTS,
+    principal=st.none() | st.builds(Principal, TEXTS, TEXTS, TEXTS),
 )
 
 
@@ -58,3 +60,16 @@ def test_nothing_else_is_taken_for_a_token(body):
 def test_a_member_more_is_a_newer_versions_and_does_not_matter():
     token = Token(Secret("A"), None, "https://x.example", "web", 1.0, 2.0, "b")
     assert decode(json.dumps({**json.loads(encode(token)), "later": 1}).encode()) == token
+
+
+def test_what_an_older_version_wrote_is_read():
+    token = Token(Secret("A"), Secret("R"), "https://x.example", "web", 1.0, 2.0, "b")
+    written = json.loads(encode(token))
+    for name in codec._ADDED:
+        del written[name]
+    assert decode(json.dumps(written).encode()) == token
+
+
+def test_who_logged_in_is_in_no_repr():
+    token = Token(Secret("A"), None, "s", "web", 1.0, 2.0, "b", principal=Principal("i", "ann-7", "ann@x"))
+    assert "ann" not in repr(token)

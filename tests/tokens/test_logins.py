@@ -16,9 +16,10 @@ from proxy.errors import LoginFailed, StoreError
 from proxy.oauth.discovery import Endpoints
 from proxy.store.base import Key
 from proxy.tokens import logins
-from proxy.tokens.logins import TIME_TO_LOG_IN
+from proxy.tokens.logins import TIME_TO_LOG_IN, LoggedIn
 
 KEY = Key("crm", "ann")
+DONE = LoggedIn(KEY, None)  # this server tells nothing of who it was, unless a test makes it
 BROWSER = "the cookie of one browser"
 UNKNOWN = "this login is not known here: it was used, or is older than ten minutes"
 
@@ -43,7 +44,7 @@ async def test_a_login_ends_in_tokens_that_serve(side):
     begun = await side.logins.begin(KEY, browser=BROWSER)
     callback = await approve(begun.url)
     assert callback["iss"] == side.server.issuer
-    assert await side.logins.finish(callback, BROWSER) == KEY
+    assert await side.logins.finish(callback, BROWSER) == DONE
     assert side.is_good(await side.tokens.get(side.account("ann")))
     assert (await side.stored("ann")).generation == 1
     assert side.account("ann").held.token.refresh_token is not None
@@ -75,7 +76,7 @@ async def test_a_callback_that_comes_twice_at_once_works_once(side):
     outcomes = await asyncio.gather(
         *(side.logins.finish(callback, BROWSER) for _ in range(10)), return_exceptions=True
     )
-    assert [outcome for outcome in outcomes if outcome == KEY] == [KEY]
+    assert [outcome for outcome in outcomes if outcome == DONE] == [DONE]
     assert len(side.server.token_requests) == 1
 
 
@@ -103,7 +104,7 @@ async def test_another_browser_cannot_end_it_and_the_code_is_not_sent(side, brow
 
 async def test_a_login_that_a_command_began_may_end_in_any_browser(side):
     begun = await side.logins.begin(KEY, browser="")
-    assert await side.logins.finish(await approve(begun.url), "some browser") == KEY
+    assert await side.logins.finish(await approve(begun.url), "some browser") == DONE
 
 
 @pytest.mark.parametrize("state", ["", "made-up", "login:x"])
@@ -145,7 +146,7 @@ async def test_a_server_that_promises_nothing_may_keep_silent_but_not_name_anoth
         begun = await side.logins.begin(KEY, browser=BROWSER)
         callback = {**await approve(begun.url), "iss": iss}
         finishing = side.logins.finish({name: value for name, value in callback.items() if value}, BROWSER)
-        assert (await finishing == KEY) if works else await refused(finishing)
+        assert (await finishing == DONE) if works else await refused(finishing)
 
 
 async def test_an_error_of_another_server_is_not_believed_either(side):
@@ -181,7 +182,7 @@ async def test_two_logins_at_once_do_not_mix(side):
     mine, his = await approve(first.url), await approve(second.url)
     with pytest.raises(LoginFailed):  # the codes swapped: PKCE gives it away
         await side.logins.finish({**mine, "code": his["code"]}, BROWSER)
-    assert await side.logins.finish(his, BROWSER) == bob
+    assert await side.logins.finish(his, BROWSER) == LoggedIn(bob, None)
     assert side.is_good(await side.tokens.get(side.account("bob")))
     assert await side.stored("ann") is None
 
@@ -315,7 +316,7 @@ async def test_a_login_is_done_though_nobody_can_be_told(make_side, faulty_store
         begun = await side.logins.begin(KEY, browser="")
         callback = await approve(begun.url)
         faulty_store.failing = {"stash"}
-        assert await side.logins.finish(callback, "") == KEY
+        assert await side.logins.finish(callback, "") == DONE
         assert side.is_good(await side.tokens.get(side.account("ann")))
 
 

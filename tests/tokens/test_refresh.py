@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 import pytest
 
 from proxy.demo import faults
 from proxy.demo.faults import Fault
 from proxy.errors import GenerationConflict, LoginRequired, Misconfigured, TokenUnavailable
+from proxy.oauth.token import Principal
 from proxy.store.base import Key
-from proxy.tokens import codec, lease
+from proxy.store.statements import Statement
+from proxy.tokens import codec, lease, life
 from proxy.tokens.records import fingerprint
+from tests.fakes.id_tokens import logs_in
 
 HOUR = 3600
 STALE = 3000
@@ -234,6 +238,72 @@ async def test_a_refresh_by_hand_that_finds_the_token_refused_says_so(side):
         await side.tokens.refresh_now(account)
 
 
+# -- somebody else's tokens
+
+
+def as_told(side, subject, **claims):
+    return Principal(side.server.issuer, subject, claims.get("email", ""))
+
+
+def comes_for(side, subject, **claims):
+    """The next answer says that it is for this person."""
+    side.server.script(logs_in(side.server.issuer, "web", subject, **claims))
+
+
+async def test_a_refresh_tells_who_logged_in_and_knows_them_by_a_new_name_too(side):
+    account = await side.log_in()
+    for email in ("ann@example.com", "ann@married.example"):
+        comes_for(side, "ann-7", email=email)
+        await side.tokens.refresh_now(account)
+        assert (await token_of(side)).principal == as_told(side, "ann-7", email=email)
+    await side.tokens.refresh_now(account)  # which tells nothing (OpenID Connect Core section 12.2)
+    assert (await token_of(side)).principal == as_told(side, "ann-7", email=email)
+
+
+async def test_an_id_token_that_is_no_good_costs_no_refresh_and_changes_nobody(side):
+    account = await side.log_in()
+    comes_for(side, "ann-7")
+    await side.tokens.refresh_now(account)
+    comes_for(side, "bob-8", aud="another client")
+    await side.tokens.refresh_now(account)
+    assert (await token_of(side)).principal == as_told(side, "ann-7")
+    assert account.state() == "valid"
+
+
+@pytest.mark.parametrize("rotation", [True, False])
+async def test_a_refresh_that_brings_another_persons_tokens_is_never_served_and_loses_nothing(
+    make_side, caplog, rotation
+):
+    async with make_side(rotation=rotation) as side:
+        account = await side.log_in()
+        comes_for(side, "ann-7")
+        await side.tokens.refresh_now(account)
+        old, served = await token_of(side), side.tokens.ready(account)
+        side.clock.advance(STALE)
+        comes_for(side, "bob-8")
+        assert side.tokens.ready(account) is served
+        await side.landed(account)
+
+        aside, record = await token_of(side), await side.stored()
+        assert (record.state, record.intent, record.due_at) == ("login_required", None, None)
+        assert aside.principal == as_told(side, "ann-7"), "it is still her account"
+        assert aside.access_token == old.access_token
+        assert (aside.refresh_token != old.refresh_token) is rotation, "the only one left is kept"
+        assert side.tokens.ready(account).authorization == served.authorization
+        side.clock.advance(HOUR - STALE)
+        async with make_side(server=side.server, store=side.store) as restarted, restarted.kept_fresh():
+            for one in (side, restarted):
+                with pytest.raises(LoginRequired):
+                    await one.tokens.get(one.account())
+        assert len(side.refreshes) == 2, "it is not sent any more"
+        assert "brought the tokens of another person" in caplog.text
+        assert "ann-7" not in caplog.text
+        assert "bob-8" not in caplog.text
+
+        await side.logins.log_out(KEY)
+        assert side.server._protocol.ledger.present(aside.refresh_token.reveal(), "web") is None
+
+
 # -- saving
 
 
@@ -254,6 +324,58 @@ async def test_nothing_is_served_that_is_not_saved(make_side, faulty_store):
         assert side.is_good(new)
         assert (await side.stored()).generation == 2
         assert len(side.refreshes) == 1
+
+
+async def test_while_a_token_is_unsaved_no_other_process_asks_for_one_not_even_when_the_disk_is_well_again(
+    make_side, open_sqlite
+):
+    stores = [await open_sqlite(), await open_sqlite()]
+    async with (
+        make_side(store=stores[0]) as side,
+        make_side(server=side.server, store=stores[1]) as other,
+    ):
+        account, same = await side.log_in(), other.account()
+        await other.until(lambda: same.held.generation == 1)
+        go_on = asyncio.Event()
+        side.server.script(Fault(wait_after=go_on.wait))
+        side.clock.advance(HOUR)
+        side.tokens.refresh_behind(account)
+        await side.until(lambda: side.server.faults == deque())
+        await writable(stores, on=False)
+        go_on.set()
+        await side.until(lambda: unsaved(side) == 1)
+        side.clock.advance(60)  # the lease ends meanwhile
+        with pytest.raises(TokenUnavailable):
+            await other.tokens.get(same)
+        await writable(reversed(stores), on=True)
+        side.clock.advance(2)  # and the other may ask at once
+        assert other.is_good(await other.tokens.get(same))
+        assert side.is_good(await side.tokens.get(account))
+        assert (await side.stored()).generation == 2
+        assert (len(side.refreshes), side.server.families_revoked, unsaved(side)) == (1, 0, 0)
+
+
+async def test_a_store_that_failed_often_is_asked_again_within_seconds(make_side, faulty_store, monkeypatch):
+    async with make_side(store=faulty_store) as side:
+        account = await side.log_in()
+        monkeypatch.setattr(life, "BACKOFF_FIRST", 1.0)
+        faulty_store.failing = {"lease"}
+        for _ in range(8):
+            side.clock.advance(HOUR)
+            with pytest.raises(TokenUnavailable):
+                await side.tokens.get(account)
+        assert account.failures == 8
+        assert 0 < account.hold_until - side.clock.boot() <= 2
+        assert account.why_not().retry_after <= 2
+
+
+async def writable(stores, *, on):
+    for store in stores:
+        await store._store._query(Statement(f"PRAGMA query_only = {'OFF' if on else 'ON'}"))
+
+
+def unsaved(side):
+    return side.metrics.tokens_unsaved.collect()[0].samples[0].value
 
 
 async def test_without_the_intent_on_disk_nothing_is_sent(make_side, faulty_store):

@@ -247,6 +247,7 @@ async def test_accounts_that_the_configuration_names_are_always_kept_fresh(side)
         for generation in range(2, 5):
             side.clock.advance(2 * WEEK)
             await side.until(lambda generation=generation: account.held.generation == generation)
+            await side.landed(account)
 
 
 @pytest.mark.usefixtures("quick")

@@ -31,6 +31,8 @@ const configuration = {
     { client_id: 'upstream', client_secret: 'introspect', ...machine },
   ],
   scopes: ['openid', 'offline_access', 'api'],
+  claims: { openid: ['sub', 'email'] },
+  conformIdTokenClaims: false, // all of them in the id_token, as Google and Microsoft have it
   clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'none'],
   pkce: { required: () => true },
   rotateRefreshToken: true,
@@ -41,7 +43,7 @@ const configuration = {
     introspection: { enabled: true },
     revocation: { enabled: true },
   },
-  findAccount: (_ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+  findAccount: (_ctx, id) => ({ accountId: id, claims: () => ({ sub: id, email: `${id}@people.example` }) }),
 };
 
 // The issuer holds the port, so the port comes first.

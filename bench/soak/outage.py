@@ -1,0 +1,193 @@
+"""An authorization server that is away for five minutes (the second half of `make soak`).
+
+500 requests a second go through the real process to an API that judges their tokens. The server goes away
+while the token is good; the token expires; the server comes back. Every answer must be the API's own, or the
+503 of the contract (`token-unavailable`, with Retry-After) once the token has expired. Printed: how long the
+token served; the calls to the server that was away (25 at most, by the proxy's own metrics); how long after
+its return the last 503 came (30 s at most); memory before, at most, and after. The exit status is 1 if any of
+that is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import proc
+from ground import free_ports
+
+from proxy.demo.api import api_application
+from proxy.demo.authorization_server import AuthorizationServer
+from proxy.demo.clients import Client
+from proxy.demo.serve import running
+
+RATE = 500  # requests in a second
+EVERY = 0.02  # seconds between two handfuls of requests
+MOST_CALLS = 25
+RECOVERY = 30.0  # seconds
+GROWTH = 1.1  # of memory, at most
+KEPT = 10_000  # events of the server and the API; nobody reads them here, and there are 500 a second
+CONFIG = """
+[server]
+listen = "127.0.0.1:{port}"
+admin = "127.0.0.1:{admin}"
+state_dir = "{folder}"
+[credentials.soak]
+token_endpoint = "{issuer}/token"
+grant = "client_credentials"
+client_id = "soak"
+client_secret = {{ file = "secret" }}
+[[routes]]
+path = "/soak"
+upstream = "{api}"
+credential = "soak"
+[log]
+level = "error"
+"""
+CALLS = re.compile(r'^token_proxy_token_refreshes_total\{.*outcome="transient".*\} (\S+)$', re.MULTILINE)
+
+
+@dataclass
+class Seen:
+    """What callers saw, and when (seconds from the beginning of the outage)."""
+
+    began: float
+    answers: Counter[str] = field(default_factory=Counter)
+    first_unavailable: float = float("inf")
+    last_unavailable: float = float("-inf")
+    memory: list[float] = field(default_factory=list)  # MiB
+
+    def note(self, answer: str) -> None:
+        self.answers[answer] += 1
+        if answer == "unavailable":
+            now = time.monotonic() - self.began
+            self.first_unavailable = min(self.first_unavailable, now)
+            self.last_unavailable = now
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="An authorization server that is away for a while.")
+    parser.add_argument("--seconds", type=int, default=300, help="how long it is away (default 300)")
+    parser.add_argument("--life", type=int, default=120, help="seconds that a token lives (default 120)")
+    parser.add_argument("--back", type=int, default=40, help="how long it is watched afterwards (default 40)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="outage-") as folder:
+        return asyncio.run(_outage(Path(folder), options))
+
+
+async def _outage(folder: Path, options: argparse.Namespace) -> int:
+    machine = Client("soak", "soak-secret", grants=("client_credentials",))
+    server = AuthorizationServer(clients=[machine], access_token_lifetime=options.life, limit=KEPT)
+    (server_port,) = free_ports(1)
+    async with contextlib.AsyncExitStack() as stack:
+        api = await stack.enter_async_context(running(api_application(server)))
+        there = contextlib.AsyncExitStack()
+        issuer = await there.enter_async_context(running(server.application(), port=server_port))
+        port, admin = free_ports(2)
+        config = _write(folder, port=port, admin=admin, issuer=issuer, api=api)
+        command = [sys.executable, "-m", "proxy", "run", "-c", str(config)]
+        process = stack.enter_context(proc.running(command, folder, None))
+        await asyncio.to_thread(proc.wait_ready, process, f"http://127.0.0.1:{admin}/readyz", folder)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        load = _Load(session, f"http://127.0.0.1:{port}/soak/x", process.pid)
+        await load.go(5)
+        await there.aclose()
+        away = load.begin()
+        await load.go(options.seconds)
+        calls = await _calls(session, admin)
+        async with running(server.application(), port=server_port):
+            back = load.begin()
+            await load.go(options.back)
+    return _judge(away, back, calls, options.life)
+
+
+def _write(folder: Path, **values: object) -> Path:
+    secret = folder / "secret"
+    secret.write_text("soak-secret\n")
+    secret.chmod(0o600)
+    config = folder / "config.toml"
+    config.write_text(CONFIG.format(folder=folder, **values))
+    return config
+
+
+class _Load:
+    def __init__(self, session: aiohttp.ClientSession, url: str, pid: int) -> None:
+        self._session = session
+        self._url = url
+        self._pid = pid
+        self._seen = self.begin()
+
+    def begin(self) -> Seen:
+        self._seen = Seen(time.monotonic(), memory=[proc.resident_mib(self._pid)])
+        return self._seen
+
+    async def go(self, seconds: float) -> None:
+        """Requests at RATE, whether or not the ones before are answered."""
+        loop, under_way = asyncio.get_running_loop(), set()
+        began = loop.time()
+        for number in range(int(seconds / EVERY)):
+            await asyncio.sleep(began + number * EVERY - loop.time())
+            for _ in range(int(RATE * EVERY)):
+                task = loop.create_task(self._ask())
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+            if number % 50 == 0:
+                self._seen.memory.append(proc.resident_mib(self._pid))
+        if under_way:
+            await asyncio.wait(under_way)
+
+    async def _ask(self) -> None:
+        seen = self._seen
+        try:
+            async with self._session.get(self._url) as answer:
+                seen.note(_kind(answer.status, answer.headers, await answer.text()))
+        except aiohttp.ClientError as error:
+            seen.note(type(error).__name__)
+
+
+def _kind(status: int, headers: Mapping[str, str], text: str) -> str:
+    if status == 200:
+        return "served"
+    if status == 503 and "token-unavailable" in text and "Retry-After" in headers:
+        return "unavailable"
+    return f"status {status}"
+
+
+async def _calls(session: aiohttp.ClientSession, admin: int) -> int:
+    async with session.get(f"http://127.0.0.1:{admin}/metrics") as answer:
+        return int(sum(float(value) for value in CALLS.findall(await answer.text())))
+
+
+def _judge(away: Seen, back: Seen, calls: int, life: int) -> int:
+    memory = [*away.memory, *back.memory]
+    recovered = max(0.0, back.last_unavailable)
+    print(f"while it was away: {dict(away.answers)}, the first 503 after {away.first_unavailable:.1f} s")
+    print(f"calls to it meanwhile: {calls}")
+    print(f"when it was back: {dict(back.answers)}, the last 503 after {recovered:.1f} s")
+    print(f"memory: {memory[0]:.1f} MiB before, {max(memory):.1f} at most, {memory[-1]:.1f} after")
+    wrong = set(away.answers + back.answers) - {"served", "unavailable"}
+    faults = {
+        f"answers that are not of the contract: {wrong}": wrong,
+        f"more than {MOST_CALLS} calls": calls > MOST_CALLS,
+        "no call at all": calls == 0,
+        "a token that was good did not serve": away.first_unavailable < life * 0.1,
+        f"no recovery within {RECOVERY:.0f} s": recovered > RECOVERY,
+        f"memory grew by more than {GROWTH - 1:.0%}": memory[-1] > memory[0] * GROWTH,
+    }
+    for fault in (text for text, found in faults.items() if found):
+        print(f"FAULT: {fault}")
+    return 1 if any(faults.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
