@@ -2,7 +2,7 @@
 # make check  formatting, lint, types, shape               make bench  the peers side by side (needs nginx, wrk;
 #                                                           make bench-peers brings more of them)
 # make fuzz   random messages, for SECONDS an entry         make soak   a thousand event streams for a minute,
-# make jepsen processes stopped and killed, stores away       then five without the authorization server
+# make jepsen processes stopped and killed, stores away    then five without the authorization server
 #             and emptied, for SECONDS; STORE=redis for one, SEED=7 for one run again
 
 PYTHON ?= python3

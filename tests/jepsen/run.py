@@ -25,7 +25,8 @@ from proxy.store.open import open_store
 from tests.jepsen import checker
 from tests.jepsen.backends import STORES, Backend
 from tests.jepsen.history import Recorder, read
-from tests.jepsen.nemesis import Nemesis, Process
+from tests.jepsen.nemesis import Nemesis
+from tests.jepsen.process import Process
 from tests.jepsen.recording import of_record
 from tests.jepsen.sabotage import WAYS
 from tests.jepsen.schedule import LEASE, Act, Kind, kind_of, plan
