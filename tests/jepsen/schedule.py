@@ -1,8 +1,9 @@
 """What the nemesis will do: a seed in, a list of acts out. Pure, so that a seed tells the whole run.
 
-Some things no client can survive, because two faults meet: who alone has the answer is killed or stopped, and
-meanwhile the store is emptied, or nobody can ask again until the grace is over. So each kind of run leaves
-out what must not meet there, and in the last kind all of it meets, and the grace is longer than all of it.
+Some things no client can survive, because two faults meet: who alone has the answer is killed or stopped, or
+an answer is lost, and meanwhile the store is emptied, or is away so long that nobody can ask again within the
+grace. So each kind of run leaves out what must not meet there, and in the last kind all of it meets, and the
+grace is longer than all of it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Kind:
 
 
 KINDS: Final = (
-    Kind(3.0, {"pause": 5, "trap": 9, "store": 2, "fault": 2, **PEOPLE}, HARMLESS),
+    Kind(3.0, {"pause": 5, "trap": 9, "fault": 2, **PEOPLE}, HARMLESS),
     Kind(3.0, {"store": 16, "fault": 4, **PEOPLE}, HARMLESS, flush=True),
     Kind(6.0, {"kill": 3, "trap-kill": 9, "refresh": 20, **PEOPLE}, lifetime=60),  # nothing is due by itself
     Kind(6.0, {"fault": 20, **PEOPLE}, LOSSY),

@@ -71,6 +71,21 @@ def test_a_family_is_lost_without_fault_when_its_holder_is_stopped_until_the_gra
     assert tale.breaks() == set()
 
 
+def test_a_family_is_lost_without_fault_when_who_takes_the_lease_next_is_stopped_too():
+    tale = Tale(grace=3)
+    tale.logs_in(1, "a", "1.1")
+    tale.sends(9, "a", "1.1")
+    tale.stops("a", 9.01, 12.8)  # then its request has timed out
+    tale.gives(12.8, "1.2")
+    tale.note(12.2, "b", "leased", account="ann")
+    tale.stops("b", 12.21, 20)
+    tale.sends(17, "a", "1.1")
+    tale.sees_reuse(17, "1.1")
+    tale.saves(17.1, "a", "1.1", 2, state="login_required")
+    tale.ends(22, "1.1", "login_required")
+    assert tale.breaks() == set()
+
+
 def test_what_was_put_back_into_an_emptied_store_is_not_gone():
     tale = a_day(Tale())
     tale.empties_the_store(18.5)
@@ -338,6 +353,16 @@ def a_stop_after_the_saving_is_no_excuse(tale):
     tale.sees_reuse(7, "1.1")
     tale.saves(7.1, "b", "1.2", 3, state="login_required")
     tale.ends(9, "1.2", "login_required")
+
+
+@breaks(checker.no_family_is_lost_without_an_excuse)
+def a_stop_that_was_over_before_the_token_was_spent_is_no_excuse(tale):
+    tale.logs_in(1, "a", "1.1")
+    tale.sends(2, "a", "1.1")
+    tale.stops("a", 2.1, 5.5)
+    tale.gives(5.5, "1.2")
+    tale.note(5.6, "a", "answered", refresh="r1.1", outcome="transient timeout")
+    _lose_it(tale, 10)
 
 
 @breaks(checker.no_family_is_lost_without_an_excuse)
