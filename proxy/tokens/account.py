@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, LoginRequired, Misconfigured, TokenError, TokenUnavailable
 from proxy.oauth.token import Token
+from proxy.secret import Secret
 from proxy.store.base import Key
 from proxy.tokens import life
 from proxy.tokens.breaker import Breaker
@@ -79,27 +80,39 @@ class Account:
         self.rejected_at = NEVER  # the last time that a 401 started a refresh
         self.failures = 0
         self.failure: AuthorizationServerError | None = None
+        self.reminded_of = NEVER  # Unix seconds; the end of a refresh token that the log tells of
         self.last_refresh: LastRefresh | None = None
         self.last_success_at: float | None = None
         self.flight: asyncio.Task[None] | None = None
         self._clock = clock
+        self._begun = float("inf")  # boot clock; when the token was issued, as far as that is known
 
     def take(self, held: Held) -> None:
         """Serve what the store holds from now on. What is older than what is known changes nothing."""
         self.loaded, self.unreadable = True, False
         if held.generation < self.held.generation:
             return
-        if held.token != self.held.token:
-            has_access = held.token is not None and held.token.access_token is not None
-            self.served = Served(held.token) if held.token and has_access else None
+        if _access(held) != _access(self.held):
+            self.served = Served(held.token) if held.token and _access(held) else None
+            self._begun = float("inf")
         if held.generation != self.held.generation:
             self.failures, self.failure, self.hold_until, self.unsettled = 0, None, NEVER, False
         self.unsettled = self.unsettled or held.unsettled
         self.held = held
+        self.look_at_the_clock()
+
+    def look_at_the_clock(self) -> None:
+        """Judge the token's age anew: of one that another boot got, the clocks may say more by now."""
         self.fresh_until = self.usable_until = NEVER
-        if held.token is not None:
-            window = life.window(held.token, held.due_at, self._clock)
-            self.fresh_until, self.usable_until = window.due, window.expired
+        if self.held.token is not None:
+            window = life.window(self.held.token, self.held.due_at, self._clock, known=self._begun)
+            self.fresh_until, self.usable_until, self._begun = window.due, window.expired, window.begun
+
+    def refused(self) -> None:
+        """An upstream has refused the current token: its age may tell how long such tokens live."""
+        if self.held.token is not None:
+            age = self._clock.boot() - self._begun
+            self.held = replace(self.held, token=life.taught(self.held.token, age))
 
     def failed(self, error: AuthorizationServerError) -> None:
         """Remember a failure and hold the next refresh back for a while."""
@@ -153,3 +166,7 @@ class Account:
             f"no new token for {self.key} now; the authorization server is asked again shortly",
             retry_after=max(1, math.ceil(wait)) if wait > 0 else 1,
         )
+
+
+def _access(held: Held) -> Secret | None:
+    return held.token.access_token if held.token else None

@@ -21,11 +21,19 @@ _PLAIN = (
     "scope",
     "seed",
 )
+_ADDED: dict[str, Any] = {  # later; and what they are in an older record
+    "refresh_in": None,
+    "skew": None,
+    "refresh_renews": None,
+    "login_at": None,
+    "ages": (),
+    "unrefused": 0,
+}
 
 
 def encode(token: Token) -> bytes:
     """JSON with the secrets in clear: only what seals it may be given this."""
-    fields: dict[str, Any] = {name: getattr(token, name) for name in _PLAIN}
+    fields: dict[str, Any] = {name: getattr(token, name) for name in (*_PLAIN, *_ADDED)}
     for name in _SECRETS:
         secret = getattr(token, name)
         fields[name] = None if secret is None else secret.reveal()
@@ -37,6 +45,8 @@ def decode(body: bytes) -> Token:
     try:
         fields = json.loads(body)
         known: dict[str, Any] = {name: fields[name] for name in _PLAIN}
+        known |= {name: fields.get(name, default) for name, default in _ADDED.items()}
+        known["ages"] = tuple(known["ages"])
         known |= {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
         return Token(**known)
     except (ValueError, KeyError, TypeError) as error:

@@ -25,7 +25,7 @@ from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Form
 from proxy.oauth.token import Token
 from proxy.store.base import Key, Store
-from proxy.tokens import lease, life, records
+from proxy.tokens import lease, life, notices, records
 from proxy.tokens.account import Held
 
 _log = logging.getLogger("proxy.tokens")
@@ -82,9 +82,11 @@ class Flight:
             if error.outcome != "login_required":
                 raise
             return await self._give_up(held, error)
-        heir = _heir(token, held.token)
-        due_at = records.due_at(self.credential, heir)
-        return await self._save(Held(held.generation + 1, "valid", heir, due_at), expected=held.generation)
+        heir = life.heir(token, held.token, self.known.token) if held.token else token
+        notices.narrowed(self.key, self.credential, heir, held.token)
+        new = Held(held.generation + 1, "valid", heir, records.due_at(self.credential, heir))
+        saved = await self._save(new, expected=held.generation)
+        return await records.dated(self.tower.store, self.tower.servers, self.credential, self.key, saved)
 
     def _form(self, held: Held) -> Form | None:
         """What to send; None where only a person can help."""
@@ -157,17 +159,3 @@ class Flight:
             "at": self.tower.clock.wall(),
         }
         return json.dumps(note).encode()
-
-
-def _heir(token: Token, old: Token | None) -> Token:
-    """An answer without a refresh token leaves the old one in force (RFC 6749 section 6)."""
-    if old is None:
-        return token
-    is_same = token.refresh_token in {None, old.refresh_token}
-    return replace(
-        token,
-        refresh_token=token.refresh_token or old.refresh_token,
-        refresh_expires_at=token.refresh_expires_at or (old.refresh_expires_at if is_same else None),
-        scope=token.scope or old.scope,
-        seed=old.seed,
-    )

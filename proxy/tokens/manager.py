@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from proxy import tasks
@@ -18,13 +19,14 @@ from proxy.metrics import Metrics, TokenHealth
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Token
 from proxy.store.base import Key, Store
-from proxy.tokens import codec, lease, records
+from proxy.tokens import codec, lease, life, notices, records
 from proxy.tokens.account import NEVER, Account, Held, Served
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.flight import Tower
 from proxy.tokens.refreshes import Refreshes
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: it may not be the token's fault
+REMIND_EVERY: Final = 60.0  # seconds between two looks for refresh tokens that end
 KNOWN_AT_START: Final = 1000  # accounts loaded for metrics and for refreshing ahead
 
 
@@ -34,6 +36,7 @@ class TokenManager:
     ) -> None:
         self._config = config
         self._store = store
+        self._servers = servers
         self._clock = clock
         self._metrics = metrics
         self._accounts = Accounts(config, store, clock)
@@ -42,6 +45,7 @@ class TokenManager:
         self._patience = config.limits.token_wait
         self._waiting = {name: metrics.token_wait.labels(name) for name in config.credentials}
         self._watcher: asyncio.Task[None] | None = None
+        self._reminder: asyncio.Task[None] | None = None
 
     # -- life of the manager
 
@@ -54,10 +58,11 @@ class TokenManager:
             if record.key.credential in self._config.credentials:
                 await self._accounts.remember(record)
         self._watcher = tasks.spawn(self._watch(changes), "watch the store")
+        self._reminder = tasks.spawn(self._remind(), "tell of refresh tokens that end")
 
     async def close(self, grace: float) -> None:
         """Stop; flights get `grace` seconds to save what they have been given."""
-        await tasks.cancel(self._watcher)
+        await tasks.cancel(self._watcher, self._reminder)
         await self._refreshes.close(grace)
 
     async def _watch(self, changes: AsyncIterator[Key | None]) -> None:
@@ -67,6 +72,12 @@ class TokenManager:
                     await self._accounts.load_quietly(account)
             elif key.credential in self._config.credentials:
                 await self._accounts.load_quietly(self._accounts.get(key))
+
+    async def _remind(self) -> None:
+        while True:
+            for account in self.accounts():
+                notices.remind(account, self._clock.wall())
+            await asyncio.sleep(REMIND_EVERY)
 
     # -- what a request asks
 
@@ -125,6 +136,7 @@ class TokenManager:
             if now < account.rejected_at + REJECT_PAUSE or not account.may_start:
                 return None
             account.rejected_at = now
+            account.refused()
             self._refreshes.start(account)
         return tasks.spawn(self._replacement(account, rejected), f"replace {account.key}")
 
@@ -150,6 +162,7 @@ class TokenManager:
     async def adopt(self, key: Key, token: Token) -> None:
         """A login gave this token: it replaces whatever the store holds. Raises StoreError."""
         account = self._accounts.get(key)
+        token = replace(token, login_at=token.issued_at)
         due_at = records.due_at(account.credential, token)
         while True:
             record = await self._store.get(key)
@@ -160,6 +173,8 @@ class TokenManager:
             except GenerationConflict:
                 continue
             account.breaker.succeeded()
+            notices.narrowed(key, account.credential, token, None)
+            held = await records.dated(self._store, self._servers, account.credential, key, held)
             self._accounts.take(account, held)
             return
 
@@ -188,6 +203,7 @@ class TokenManager:
             await self._accounts.load_quietly(account)
         if account.unreadable or (account.loaded and not account.can_refresh):
             return float("inf")
+        account.look_at_the_clock()
         until_due = account.fresh_until - self._clock.boot()
         if until_due > 0 and not account.unsettled:
             return until_due
@@ -229,7 +245,7 @@ def _health(account: Account) -> TokenHealth:
         issued_at=issued.issued_at if issued else None,
         expires_at=issued.expires_at if issued else None,
         refresh_due_at=account.held.due_at,
-        refresh_expires_at=token.refresh_expires_at if token else None,
+        refresh_expires_at=life.refresh_ends_at(token, account.credential) if token else None,
         last_success_at=account.last_success_at,
         failures=account.failures,
     )

@@ -7,20 +7,24 @@ the configuration gives) that is new, and tokens that the store has lost and thi
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import random
 from dataclasses import replace
+from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
-from proxy.errors import GenerationConflict
-from proxy.oauth.endpoint import server_of
+from proxy.errors import AuthorizationServerError, GenerationConflict, StoreError
+from proxy.oauth.endpoint import AuthorizationServers, server_of
 from proxy.oauth.token import Token
 from proxy.secret import Secret
 from proxy.store.base import Key, Record, Store
 from proxy.tokens import codec, life
 from proxy.tokens.account import NOTHING, Held
+
+INTROSPECTION_WAIT: Final = 3.0  # seconds; requests wait for it, and can do without what it tells
 
 _log = logging.getLogger("proxy.tokens")
 
@@ -50,6 +54,29 @@ async def put(store: Store, key: Key, new: Held, *, expected: int) -> Held:
     return new
 
 
+async def dated(
+    store: Store, servers: AuthorizationServers, credential: Credential, key: Key, new: Held
+) -> Held:
+    """Ask how long a token lives that was just saved, where nothing has told it, and save that too.
+
+    Only now: a new refresh token waits for nothing before it is saved. Whatever goes wrong changes nothing.
+    """
+    token = new.token
+    if token is None or token.access_token is None or token.lifetime is not None:
+        return new
+    try:
+        async with asyncio.timeout(INTROSPECTION_WAIT):
+            lifetime = await servers.introspected_lifetime(credential, token.access_token)
+        if lifetime is None:
+            return new
+        token = replace(token, lifetime=lifetime)
+        known = Held(new.generation + 1, new.state, token, due_at(credential, token))
+        return await put(store, key, known, expected=new.generation)
+    except (AuthorizationServerError, StoreError, TimeoutError) as error:
+        _log.info("how long the token of %s lives is not known: introspection failed (%s)", key, error)
+        return new
+
+
 def is_bound(token: Token, credential: Credential) -> bool:
     """Whether the token was given by this server to this client; else it must not be sent to it."""
     return token.server == server_of(credential) and token.client_id == credential.client_id
@@ -60,7 +87,7 @@ def due_at(credential: Credential, token: Token) -> float | None:
     if token.refresh_token is None and credential.grant != "client_credentials":
         return None
     chance = random.random()  # noqa: S311 (spreads load, hides nothing)
-    return token.issued_at + life.due_after(token.lifetime, credential.refresh_at, chance)
+    return life.due_at(token, credential, chance)
 
 
 def tombstone(record: Record, token: Token) -> Record:
@@ -125,6 +152,7 @@ def _seeded(
         issued_boot=clock.boot(),
         boot_id=clock.boot_id,
         lifetime=0.0,
+        login_at=clock.wall(),
         seed=fingerprint(seed),
     )
     generation = record.generation + 1 if record else 1

@@ -136,6 +136,7 @@ class HandClock:
 
     def __init__(self):
         self.now = 1_000_000.0
+        self.heard = {}
 
     def wall(self):
         return self.now
