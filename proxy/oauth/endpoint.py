@@ -39,11 +39,13 @@ class AuthorizationServers:
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
         body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats its parameter
         reply = await self._post(credential, endpoint, body)
-        took = self._clock.boot() - sent_boot
-        granted = answer.parse(reply.status, reply.headers, reply.body, now=sent_at + took)
-        skew = lifetime.skew(lifetime.server_time(reply.headers), sent_at, sent_at + took)
-        if skew is not None:
-            self._clock.heard[server_of(credential)] = sent_at + skew - sent_boot
+        received_at = sent_at + self._clock.boot() - sent_boot
+        granted = answer.parse(reply.status, reply.headers, reply.body, now=received_at)
+        skew = None
+        date = lifetime.server_time(reply.headers)
+        if date is not None:  # the token is rather too old than too young, whoever judges it
+            skew, most = lifetime.skew(date, sent_at, received_at)
+            self._clock.heard[server_of(credential)] = sent_at + most - sent_boot
         return Token(
             access_token=granted.access_token,
             refresh_token=granted.refresh_token,

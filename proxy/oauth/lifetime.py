@@ -75,15 +75,14 @@ def server_time(headers: Mapping[str, str]) -> float | None:
     return http_date(headers.get("Date", ""))
 
 
-def skew(date: float | None, sent: float, received: float) -> float | None:
-    """Seconds that a server's clock is ahead of ours, by the Date of its answer to what we sent and received.
+def skew(date: float, sent: float, received: float) -> tuple[float, float]:
+    """How many seconds a server's clock is ahead of ours at least and at most, by the Date of an answer.
 
-    No more than can be proved: the Date was written at some moment between, and is cut to the second.
+    The Date was written at some moment between `sent` and `received`, and is cut to the second. Clocks that
+    may agree by that are taken to agree.
     """
-    if date is None:
-        return None
     least, most = date - received, date + 1 - sent
-    return max(least, min(most, 0.0))
+    return (0.0, 0.0) if least <= 0 <= most else (least, most)
 
 
 def http_date(text: str) -> float | None:

@@ -24,7 +24,7 @@ class Token:
     boot_id: str  # ... of this boot
     lifetime: float | None = None  # seconds, of the access token; None: nothing says
     refresh_in: float | None = None  # seconds; when the server wants it refreshed
-    skew: float | None = None  # seconds that its clock was ahead of our wall clock; None: it did not tell
+    skew: float | None = None  # seconds that its clock was ahead of our wall clock, at least; None: not told
     refresh_expires_at: float | None = None  # Unix seconds, as the server said last; None: it never did
     refresh_renews: bool | None = None  # whether a refresh puts that off; None: not seen yet
     login_at: float | None = None  # Unix seconds; None: not known, or there was none

@@ -74,9 +74,10 @@ class Account:
         self.unreadable = False  # the store has a record that its key does not open
         self.unsettled = False  # the refresh token must be sent again soon, whatever the token's age
         self.served: Served | None = None
-        self.fresh_until = NEVER  # boot clock, as the next three
+        self.fresh_until = NEVER  # boot clock, as the next four
         self.usable_until = NEVER
         self.hold_until = NEVER  # no refresh before this: it failed a moment ago
+        self.closed_until = NEVER  # nor before this: the server would refuse it (refresh_window)
         self.rejected_at = NEVER  # the last time that a 401 started a refresh
         self.failures = 0
         self.failure: AuthorizationServerError | None = None
@@ -103,10 +104,14 @@ class Account:
 
     def look_at_the_clock(self) -> None:
         """Judge the token's age anew: of one that another boot got, the clocks may say more by now."""
-        self.fresh_until = self.usable_until = NEVER
-        if self.held.token is not None:
-            window = life.window(self.held.token, self.held.due_at, self._clock, known=self._begun)
-            self.fresh_until, self.usable_until, self._begun = window.due, window.expired, window.begun
+        self.fresh_until = self.usable_until = self.closed_until = NEVER
+        token = self.held.token
+        if token is None:
+            return
+        window = life.window(token, self.held.due_at, self._clock, known=self._begun)
+        self.fresh_until, self.usable_until, self._begun = window.due, window.expired, window.begun
+        if math.isfinite(window.begun):
+            self.closed_until = window.begun + life.closed_for(token, self.credential)
 
     def refused(self) -> None:
         """An upstream has refused the current token: its age may tell how long such tokens live."""
@@ -149,7 +154,9 @@ class Account:
     @property
     def may_start(self) -> bool:
         """Whether a refresh would be of use and is not held back."""
-        return self.can_refresh and self._clock.boot() >= self.hold_until and self.breaker.is_closed
+        now = self._clock.boot()
+        is_open = now >= self.hold_until and now >= self.closed_until
+        return self.can_refresh and is_open and self.breaker.is_closed
 
     def why_not(self) -> TokenError:
         """The reason that there is no token now, in words for who gets the answer."""

@@ -97,6 +97,13 @@ def due_at(token: Token, credential: Credential, chance: float) -> float:
     )
 
 
+def closed_for(token: Token, credential: Credential) -> float:
+    """Seconds from issue in which the server would refuse to refresh it, whatever the reason."""
+    if credential.refresh_window is None or token.lifetime is None:
+        return 0.0
+    return max(0.0, token.lifetime - credential.refresh_window)
+
+
 def expired_after(lifetime: float | None) -> float:
     """Seconds from issue until it is no longer attached; a token of unknown life is, until a 401."""
     if lifetime is None:
