@@ -157,7 +157,7 @@ class House:
     def account(self, credential="person", name="default"):
         return self.state.tokens.account(credential, name)
 
-    async def give(self, credential="person", name="default", lifetime=60.0, *, refresh_token=True):
+    async def give(self, credential="person", name="default", lifetime=60.0, *, refresh_token=True, **more):
         """Store a token set as a login would."""
         issued = self.server.issue("demo-app", PERSON)
         token = Token(
@@ -169,6 +169,7 @@ class House:
             issued_boot=self.clock.now,
             boot_id=self.clock.boot_id,
             lifetime=lifetime,
+            **more,
         )
         await self.state.tokens.adopt(Key(credential, name), token)
 
