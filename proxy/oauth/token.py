@@ -34,6 +34,11 @@ class Token:
     seed: str = ""  # hash of the configured refresh token that it descends from
 
     @property
+    def issued_by_server(self) -> float:
+        """Unix seconds by the server's clock, as far as it has told: what hosts can compare."""
+        return self.issued_at + (self.skew or 0.0)
+
+    @property
     def expires_at(self) -> float | None:
         """Unix seconds, by this machine's wall clock at the time of issue."""
         return None if self.lifetime is None else self.issued_at + self.lifetime

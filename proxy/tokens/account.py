@@ -95,6 +95,7 @@ class Account:
             return
         if _access(held) != _access(self.held):
             self.served = Served(held.token) if held.token and _access(held) else None
+        if _issue(held) != _issue(self.held):
             self._begun = float("inf")
         if held.generation != self.held.generation:
             self.failures, self.failure, self.hold_until, self.unsettled = 0, None, NEVER, False
@@ -177,3 +178,8 @@ class Account:
 
 def _access(held: Held) -> Secret | None:
     return held.token.access_token if held.token else None
+
+
+def _issue(held: Held) -> tuple[str, float] | None:
+    """Tells answers apart, which may bring one access token twice."""
+    return (held.token.boot_id, held.token.issued_boot) if held.token else None

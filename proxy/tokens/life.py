@@ -122,7 +122,7 @@ def begun(token: Token, clock: Clock) -> float:
         return token.issued_boot
     heard = clock.heard.get(token.server)
     if token.skew is not None and heard is not None:
-        return now - max(0.0, heard + now - (token.issued_at + token.skew))
+        return now - max(0.0, heard + now - token.issued_by_server)
     age = clock.wall() - token.issued_at
     if token.skew is not None:
         if abs(token.skew) <= MAX_SKEW:

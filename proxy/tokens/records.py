@@ -126,7 +126,11 @@ def _lost(key: Key, record: Record | None, token: Token | None, known: Held) -> 
         return None
     _log.error("the store has lost the latest tokens of %s: they are put back", key)
     generation = known.generation + 1
-    if record and token and (record.state == "logged_out" or token.issued_at > known.token.issued_at):
+    if (
+        record
+        and token
+        and (record.state == "logged_out" or token.issued_by_server > known.token.issued_by_server)
+    ):
         return replace(record, generation=generation)
     return _record(key, replace(known, generation=generation))
 

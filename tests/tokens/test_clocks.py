@@ -162,6 +162,25 @@ async def test_a_token_is_judged_again_when_its_time_in_the_index_has_come(telli
         assert side.is_good(side.tokens.ready(account))
 
 
+async def test_which_of_two_tokens_is_the_later_is_seen_though_one_is_from_a_clock_that_is_ahead(
+    make_side, make_server, clock
+):
+    inner = MemoryStore(clock)
+    async with make_side(store=SealedStore(inner, SEAL)) as side:
+        await side.log_in()
+        ahead = FakeClock(wall=clock.wall() + HOUR, boot=1.0, boot_id="another host")
+        async with host(side, ahead) as other:
+            await other.tokens.refresh_now(other.account())
+        backup = dict(inner._records)
+        await side.tokens._accounts.load(side.account())
+        clock.advance(MINUTE)
+        await side.tokens.refresh_now(side.account())
+        latest = side.account().held.token
+        inner._records = backup
+        await side.tokens._accounts.load(side.account())
+        assert side.account().held.token == latest, "the store was put back from a backup"
+
+
 # -- the rules alone: any lives, jumps, sleeps and reboots, any skews
 
 

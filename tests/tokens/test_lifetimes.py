@@ -173,6 +173,20 @@ async def test_an_upstream_that_refuses_everything_teaches_nothing(side):
     assert account.held.due_at - side.clock.wall() > 0.7 * HOUR
 
 
+# -- a server that hands the same access token out again
+
+
+async def test_the_same_access_token_lives_as_long_as_the_second_answer_says(side):
+    account = await side.log_in()
+    served, same = side.tokens.ready(account), (await token_of(side)).access_token.reveal()
+    side.clock.advance(3000)
+    side.server.script(faults.Fault(change={"access_token": same, "expires_in": 600}))
+    await side.tokens.refresh_now(account)
+    assert (account.state(), account.failures) == ("valid", 0)
+    assert account.usable_until - side.clock.boot() == 600 - 5
+    assert await side.tokens.reject(account, served) is not served
+
+
 # -- servers that refuse early refreshes
 
 EXACT = 'client_id = "web"\nrefresh_window = 30'
