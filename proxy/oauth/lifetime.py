@@ -17,7 +17,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 MAX_LIFETIME: Final = 10 * 365 * 86400.0  # seconds; above it, somebody sent a date or milliseconds
-MIN_LIFETIME: Final = 1.0  # seconds; below it, nothing could be done with the token: as if it said nothing
 
 
 def read(value: object, now: float) -> float | None:
@@ -94,7 +93,7 @@ def http_date(text: str) -> float | None:
 
 
 def _sane(seconds: float) -> float | None:
-    return seconds if MIN_LIFETIME <= seconds <= MAX_LIFETIME else None
+    return seconds if 0 < seconds <= MAX_LIFETIME else None
 
 
 def _number(value: object) -> float | None:
