@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,10 @@ class HandClock:
     def boot(self) -> float:
         return self.boot_now
 
+    async def advance(self, seconds: float) -> None:
+        self.wall_now += seconds
+        self.boot_now += seconds
+
 
 @dataclass
 class Pair:
@@ -39,6 +44,7 @@ class Pair:
 
     store: Store
     other: Store
+    pass_time: Callable[[float], Awaitable[None]]  # by so many seconds, on the clock that the store goes by
 
 
 @pytest.fixture
@@ -58,20 +64,34 @@ def record() -> Callable[..., Record]:
     return make
 
 
-@pytest.fixture(params=["memory", "sqlite", "sealed memory", "sealed sqlite"])
-async def pair(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Pair]:
-    store: Store
-    other: Store
-    if "sqlite" in request.param:
-        store = await SQLiteStore.open(tmp_path / "tokens.db", clock)
-        other = await SQLiteStore.open(tmp_path / "tokens.db", clock)
-    else:
-        store = other = MemoryStore(clock)
-    if "sealed" in request.param:
-        store, other = SealedStore(store, SECRET), SealedStore(other, SECRET)
-    yield Pair(store, other)
+@asynccontextmanager
+async def memory_pair(request: pytest.FixtureRequest, clock: HandClock) -> AsyncIterator[Pair]:
+    store = MemoryStore(clock)
+    yield Pair(store, store, clock.advance)
+    await store.close()
+
+
+@asynccontextmanager
+async def sqlite_pair(request: pytest.FixtureRequest, clock: HandClock) -> AsyncIterator[Pair]:
+    path = request.getfixturevalue("tmp_path") / "tokens.db"
+    store, other = [await SQLiteStore.open(path, clock) for _ in range(2)]
+    yield Pair(store, other, clock.advance)
     await store.close()
     await other.close()
+
+
+KINDS: dict[str, Callable[[pytest.FixtureRequest, HandClock], AbstractAsyncContextManager[Pair]]] = {
+    "memory": memory_pair,
+    "sqlite": sqlite_pair,
+}
+
+
+@pytest.fixture(params=[*KINDS, *(f"sealed {kind}" for kind in KINDS)])
+async def pair(request: pytest.FixtureRequest, clock: HandClock) -> AsyncIterator[Pair]:
+    sealed, _, kind = request.param.rpartition(" ")
+    async with KINDS[kind](request, clock) as plain:
+        stores = (SealedStore(store, SECRET) for store in (plain.store, plain.other))
+        yield Pair(*stores, plain.pass_time) if sealed else plain
 
 
 @pytest.fixture

@@ -262,10 +262,10 @@ async def test_of_50_takers_at_once_one_gets_the_stash(pair: Any) -> None:
     assert sorted(taken, key=str) == [None] * 49 + [b"once"]
 
 
-async def test_a_stash_expires(store: Store, clock: Any) -> None:
-    await store.stash("login:x", b"late", 600)
-    clock.wall_now += 600
-    assert await store.take("login:x") is None
+async def test_a_stash_expires(pair: Any) -> None:
+    await pair.store.stash("login:x", b"late", 600)
+    await pair.pass_time(600)
+    assert await pair.store.take("login:x") is None
 
 
 async def test_a_second_stash_of_the_same_name_replaces_the_first(store: Store) -> None:
@@ -291,25 +291,25 @@ async def test_a_lease_is_not_released_by_another_than_its_holder(store: Store) 
     assert await store.lease("x", "you", 3) == "me"
 
 
-async def test_a_lease_ends_by_itself_unless_its_holder_renews_it(store: Store, clock: Any) -> None:
-    await store.lease("x", "me", 3)
-    clock.boot_now += 2.9
-    assert await store.renew("x", "me", 3)
-    clock.boot_now += 2.9
-    assert await store.lease("x", "you", 3) == "me"
-    clock.boot_now += 0.2
-    assert await store.lease("x", "you", 3) is None
-    assert not await store.renew("x", "me", 3)
-    assert await store.lease("x", "me", 3) == "you"
+async def test_a_lease_ends_by_itself_unless_its_holder_renews_it(pair: Any) -> None:
+    await pair.store.lease("x", "me", 3)
+    await pair.pass_time(2.5)
+    assert await pair.store.renew("x", "me", 3)
+    await pair.pass_time(2.5)
+    assert await pair.other.lease("x", "you", 3) == "me"
+    await pair.pass_time(0.6)
+    assert await pair.other.lease("x", "you", 3) is None
+    assert not await pair.store.renew("x", "me", 3)
+    assert await pair.store.lease("x", "me", 3) == "you"
 
 
-async def test_a_renewal_takes_back_what_ended_and_nobody_took(store: Store, clock: Any) -> None:
-    await store.lease("x", "me", 3)
-    clock.boot_now += 4
-    assert await store.renew("x", "me", 3)
-    assert await store.lease("x", "you", 3) == "me"
-    await store.release("x", "me")
-    assert await store.renew("x", "me", 3)
+async def test_a_renewal_takes_back_what_ended_and_nobody_took(pair: Any) -> None:
+    await pair.store.lease("x", "me", 3)
+    await pair.pass_time(4)
+    assert await pair.store.renew("x", "me", 3)
+    assert await pair.other.lease("x", "you", 3) == "me"
+    await pair.store.release("x", "me")
+    assert await pair.store.renew("x", "me", 3)
 
 
 async def test_a_lease_does_not_follow_the_jumps_of_the_wall_clock(store: Store, clock: Any) -> None:
