@@ -28,7 +28,26 @@ async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock
         path = state_dir / name
         secret = decode_key(key.reveal()) if key else await asyncio.to_thread(_own_key, state_dir, path)
         return SealedStore(await SQLiteStore.open(path, clock), secret)
-    raise StoreError("store.url is not known here: use sqlite:NAME or memory:")
+    if scheme == "postgresql":
+        secret = _shared_key(key)  # before a connection is made
+        return SealedStore(await _open_postgres(url), secret)
+    raise StoreError("store.url is not known here: use sqlite:NAME, postgresql://… or memory:")
+
+
+def _shared_key(key: Secret | None) -> bytes:
+    if key is None:
+        raise StoreError("store.key is missing: a store that hosts share is sealed with one they share too")
+    return decode_key(key.reveal())
+
+
+async def _open_postgres(url: str) -> Store:
+    try:
+        from proxy.store.postgres import PostgresStore  # noqa: PLC0415 (an extra, and slow to import)
+    except ImportError:
+        raise StoreError(
+            "store.url names PostgreSQL, whose client is not installed: pip install 'token-proxy[postgres]'"
+        ) from None
+    return await PostgresStore.open(url)
 
 
 def _own_key(state_dir: Path, database: Path) -> bytes:
