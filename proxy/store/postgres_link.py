@@ -73,7 +73,7 @@ class Server(NamedTuple):
         """Where no connection is made libpq has no code to judge by, only words, which say what it is."""
         if isinstance(error, psycopg.errors.ConnectionTimeout):
             return self.unanswered()
-        words = " ".join(str(error).split())
+        words = str(error).partition("\n")[0].strip()  # what follows is advice, or one line for each host
         if self.password:
             words = words.replace(self.password, MASK)
         return self.error(f"{words}: see that the server runs, and the host, user, password and database")
