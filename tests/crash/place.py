@@ -55,6 +55,9 @@ account = {{ header = "Token-Proxy-Account" }}
 """
 
 
+_given: Final[set[int]] = set()  # a port is free until its process listens there, so none is given twice
+
+
 @dataclass
 class Place:
     folder: Path
@@ -65,7 +68,7 @@ class Place:
 
     def configure(self, name: str = "config") -> Config:
         """A configuration with ports of its own."""
-        data, admin = free_ports(0, 0)
+        data, admin = _new_ports()
         path = self.folder / f"{name}.toml"
         path.write_text(
             CONFIG.format(data=data, admin=admin, store=self.store_url, issuer=self.issuer, api=self.api.url)
@@ -121,6 +124,13 @@ async def a_place(folder: Path, store_url: str, *, grace: float) -> AsyncIterato
     server = AuthorizationServer(clients=(CLIENT,), access_token_lifetime=HOUR, grace=grace)
     async with running(server.application()) as issuer, api(server.active) as upstream:
         yield Place(folder, store_url, server, issuer, upstream)
+
+
+def _new_ports() -> list[int]:
+    while not _given.isdisjoint(ports := free_ports(0, 0)):
+        continue
+    _given.update(ports)
+    return ports
 
 
 def _furnish(folder: Path) -> None:
