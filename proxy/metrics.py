@@ -65,6 +65,11 @@ class Metrics:
         self.token_wait = self._histogram(
             "token_wait_seconds", "How long a request waited for a token", _TOKEN, "credential"
         )
+        self.store_writable = self._gauge("store_writable", "1 if the last write to the store worked, else 0")
+        self.store_writable.set(1)  # it could be opened
+        self.tokens_unsaved = self._gauge(
+            "tokens_unsaved", "Accounts whose new token is not used until it can be saved"
+        )
         self.requests = Tally(PREFIX, self.registry)
         self.requests_in_flight = self._gauge("requests_in_flight", "Requests under way", "route")
         self.upstream_unauthorized = self._counter(

@@ -40,8 +40,9 @@ async def open_state(config: Config, clock: Clock | None = None) -> AsyncIterato
     async with AsyncExitStack() as stack:
         store = await open_store(config.store.url, config.server.state_dir, config.store.key, clock)
         stack.push_async_callback(store.close)
-        fetcher = await stack.enter_async_context(Fetcher(config.limits))
         metrics = Metrics()
+        store.written = metrics.store_writable.set
+        fetcher = await stack.enter_async_context(Fetcher(config.limits))
         servers = AuthorizationServers(fetcher, clock)
         tokens = TokenManager(config, store, servers, clock, metrics)
         stack.push_async_callback(tokens.close, config.limits.authorization_server_total)

@@ -32,6 +32,7 @@ from proxy.relay.message import HeadLimits
 from proxy.relay.server import Listener, RelayServer
 from proxy.routes import RouteTable
 from proxy.state import State, open_state
+from proxy.store.open import weaknesses
 from proxy.tokens.refresher import keep_fresh
 
 ADMIN_GRACE: Final = 2.0  # seconds for a page that is being sent when the process ends
@@ -50,6 +51,8 @@ async def serving(config: Config) -> AsyncIterator[State]:
     check_parser()
     async with AsyncExitStack() as stack:
         state = await stack.enter_async_context(open_state(config))
+        for sentence in await weaknesses(config.store.url):
+            _log.warning("%s", sentence)
         hosts = Hosts(own_names(config))
         relay = await _relay(state, hosts)
         stack.push_async_callback(relay.close)

@@ -20,6 +20,8 @@ CONTRACT = {  # without the prefix; what this version builds
     "token_refresh_duration_seconds": {"credential"},
     "token_wait_seconds": {"credential"},
     "token_refresh_failures_consecutive": {"credential", "account"},
+    "store_writable": set(),
+    "tokens_unsaved": set(),
     "requests_total": {"route", "method", "code"},
     "request_duration_seconds": {"route"},
     "requests_in_flight": {"route"},
@@ -98,9 +100,11 @@ def test_the_metrics_are_those_of_the_contract(metrics):
     assert {name.removeprefix("process_") for name in found if name.startswith("process_")} <= PROCESS
 
 
-def test_before_anything_happens_there_are_no_zeros(metrics):
+def test_before_anything_happens_the_store_is_well_and_there_are_no_zeros_of_names(metrics):
     metrics.show_tokens(list, STATES, 100)
-    assert {name for name in series(metrics) if not name.startswith("process_")} == {"build_info"}
+    found = {name: values for name, values in series(metrics).items() if not name.startswith("process_")}
+    assert found.pop("build_info")
+    assert found == {"store_writable": [({}, 1.0)], "tokens_unsaved": [({}, 0.0)]}
 
 
 def test_a_time_that_is_not_known_is_absent(metrics):

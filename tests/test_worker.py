@@ -1,6 +1,7 @@
 """One process's life, seen from within; as a process it is tested in commands/test_run.py."""
 
 import asyncio
+import base64
 import logging
 import socket
 
@@ -12,6 +13,9 @@ from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports, log_in
 from proxy.errors import ConfigError
 from proxy.listen import CannotListen
+from tests.servers.redis import start_redis
+
+__all__ = ["start_redis"]  # a fixture
 
 OWN_LISTENER = """
 [[routes]]
@@ -133,6 +137,17 @@ async def test_the_life_of_a_process_is_told(config, caplog):
     await serve(config)
     events = [record.event for record in caplog.records if hasattr(record, "event")]
     assert events == ["listen", "listen", "start", "stop"]
+
+
+async def test_a_store_that_may_lose_tokens_is_warned_of_once(config, caplog, start_redis):
+    redis = start_redis(appendonly="no")
+    caplog.set_level(logging.WARNING, "proxy")
+    key = base64.b64encode(bytes(32)).decode()
+    await serve(changed(config, more=f'[store]\nurl = "{redis.url}"\nkey = "{key}"\n'))
+    (said,) = [record.message for record in caplog.records]
+    assert said.startswith(
+        f"token store {redis.url}: it loses the latest tokens when it ends: set appendonly"
+    )
 
 
 async def test_routes_with_the_same_tls_share_one_trust_store(tmp_path):

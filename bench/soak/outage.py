@@ -36,6 +36,7 @@ EVERY = 0.02  # seconds between two handfuls of requests
 MOST_CALLS = 25
 RECOVERY = 30.0  # seconds
 GROWTH = 1.1  # of memory, at most
+KEPT = 10_000  # events of the server and the API; nobody reads them here, and there are 500 a second
 CONFIG = """
 [server]
 listen = "127.0.0.1:{port}"
@@ -86,10 +87,10 @@ def main() -> int:
 
 async def _outage(folder: Path, options: argparse.Namespace) -> int:
     machine = Client("soak", "soak-secret", grants=("client_credentials",))
-    server = AuthorizationServer(clients=[machine], access_token_lifetime=options.life)
+    server = AuthorizationServer(clients=[machine], access_token_lifetime=options.life, limit=KEPT)
     (server_port,) = free_ports(1)
     async with contextlib.AsyncExitStack() as stack:
-        api = await stack.enter_async_context(running(api_application(server.active)))
+        api = await stack.enter_async_context(running(api_application(server)))
         there = contextlib.AsyncExitStack()
         issuer = await there.enter_async_context(running(server.application(), port=server_port))
         port, admin = free_ports(2)

@@ -19,7 +19,10 @@ NO_REFRESH_TOKEN: Final = "the access token has expired, and there is no refresh
 LOGGED_OUT: Final = "logged out"
 OTHER_CLIENT: Final = "what is stored is from another server or client than the configuration names now"
 NOT_ASKED: Final = "not asked for yet"
-UNREADABLE: Final = "its record can't be read: put the store's key back, or see the log"
+UNREADABLE: Final = (
+    "its record can't be read: put the store's key back; if it is there, `token-proxy logout` sets the "
+    "record aside, and a login brings new tokens"
+)
 
 
 class LastRefresh(TypedDict):

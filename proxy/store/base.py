@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 
 class Key(NamedTuple):
@@ -31,12 +31,17 @@ class Record:
 
     key: Key
     generation: int  # 1 at the first login, then one more for each put
-    state: str  # "valid", "login_required", "logged_out" (a tombstone); what follows from time is not stored
+    state: str  # one of STATES
     due_at: float | None  # when to refresh ahead of time; None: never by itself
     expires_at: float | None  # of the access token; None: unknown
     body: bytes  # sealed below seal.py, plain JSON above it
     intent: bytes | None = None  # a refresh sent and not yet saved: `intend` sets it, a put clears it
     used_at: float | None = None  # the last use that was noted; a put keeps the later of the two
+
+
+# "logged_out" is a tombstone; what follows from time is not stored
+STATES: Final = frozenset({"valid", "login_required", "logged_out"})
+UNREADABLE: Final = "unreadable"  # in place of a state, where the record is damaged or the key is another
 
 
 class Due(NamedTuple):
@@ -82,6 +87,13 @@ class Store(Protocol):
         """
         ...
 
+    async def quarantine(self, key: Key) -> int:
+        """Move a record that can't be read out of the way, to be kept as it is; `key` has none after that.
+
+        Returns its generation (0: there was none, or it is damaged). Nobody is told: a put is to follow.
+        """
+        ...
+
     async def due_before(self, credentials: Collection[str], when: float, limit: int) -> list[Due]:
         """The accounts in state "valid" whose due time is before `when`, the earliest first.
 
@@ -106,7 +118,7 @@ class Store(Protocol):
     async def page(self, after: Key | None, limit: int) -> list[Record]:
         """Records in the order of their keys, those after `after`.
 
-        One that can't be opened has an empty body and state "unreadable".
+        One that can't be opened has an empty body and state UNREADABLE.
         """
         ...
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,25 +19,50 @@ def make_private_directory(path: Path) -> None:
 
 
 @contextmanager
+def drafting(directory: Path) -> Iterator[Path]:
+    """Yields an empty file in `directory`, 0600, that is gone after the block, unless it was linked."""
+    descriptor, name = tempfile.mkstemp(prefix=".draft-", dir=directory)
+    os.close(descriptor)
+    draft = Path(name)
+    try:
+        yield draft
+    finally:
+        draft.unlink()
+
+
+@contextmanager
 def creating(path: Path) -> Iterator[Path]:
     """Yields an empty file, 0600, to be filled; after the block it has the name `path`, durably.
 
     If another process was first, its file stays. The block must leave its data on the disk (fsync).
     """
-    descriptor, name = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
-    os.close(descriptor)
-    draft = Path(name)
-    try:
+    with drafting(path.parent) as draft:
         yield draft
         with suppress(FileExistsError):
             os.link(draft, path)  # unlike a rename, this never replaces what is there
-    finally:
-        draft.unlink()
-    _sync_directory(path.parent)
+    _sync(path.parent)
 
 
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def keep_beside(draft: Path, path: Path) -> Path:
+    """Give a draft the name `path`, durably; `path`-2 and so on where other content has it.
+
+    Returns its name, which may be that of an earlier file with the same content. Raises OSError.
+    """
+    _sync(draft)
+    for number in itertools.count(1):
+        name = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            os.link(draft, name)
+        except FileExistsError:
+            if not filecmp.cmp(draft, name, shallow=False):
+                continue
+        _sync(path.parent)
+        return name
+    raise AssertionError
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

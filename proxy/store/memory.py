@@ -32,6 +32,7 @@ class MemoryStore:
         self._clock = clock
         self._identity = secrets.token_hex(4)
         self._records: dict[Key, Record] = {}
+        self._quarantine: list[Record] = []
         self._stashed: dict[str, _Stashed] = {}
         self._leases: dict[str, _Lease] = {}
         self._changed: dict[Key, int] = {}  # key -> number of its last put, in the order of the puts
@@ -62,6 +63,14 @@ class MemoryStore:
         if record is None or record.generation != generation:
             raise GenerationConflict(f"{key} was changed by someone else: read it again")
         self._records[key] = replace(record, intent=intent)
+
+    async def quarantine(self, key: Key) -> int:
+        record = self._records.pop(key, None)
+        if record is None:
+            return 0
+        self._quarantine.append(record)
+        self._changed.pop(key, None)
+        return record.generation
 
     async def due_before(self, credentials: Collection[str], when: float, limit: int) -> list[Due]:
         due: dict[str, list[Due]] = {credential: [] for credential in credentials}

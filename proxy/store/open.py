@@ -17,9 +17,10 @@ from proxy.store.seal import SealedStore
 from proxy.store.sqlite import SQLiteStore
 
 KEY_FILE: Final = "store.key"
+_REDIS: Final = ("redis", "rediss")
 
 
-async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock) -> Store:
+async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock) -> SealedStore:
     """Raises StoreError."""
     scheme, _, name = url.partition(":")
     if scheme == "memory" and not name:
@@ -28,7 +29,29 @@ async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock
         path = state_dir / name
         secret = decode_key(key.reveal()) if key else await asyncio.to_thread(_own_key, state_dir, path)
         return SealedStore(await SQLiteStore.open(path, clock), secret)
-    raise StoreError("store.url is not known here: use sqlite:NAME or memory:")
+    if scheme in _REDIS:
+        if key is None:
+            raise StoreError("store.key is missing: a store that hosts share is sealed with a key they share")
+        secret = decode_key(key.reveal())
+        return SealedStore(await _open_redis(url), secret)
+    raise StoreError("store.url is not known here: use sqlite:NAME, redis://…, rediss://… or memory:")
+
+
+async def weaknesses(url: str) -> list[str]:
+    """What a store that can be opened may lose, as it is set up; a sentence each. Raises StoreError."""
+    if url.partition(":")[0] not in _REDIS:
+        return []
+    from proxy.store import redis_durability  # noqa: PLC0415 (an extra)
+
+    return await redis_durability.weaknesses(url)
+
+
+async def _open_redis(url: str) -> Store:
+    try:
+        from proxy.store.redis import RedisStore  # noqa: PLC0415 (an extra)
+    except ModuleNotFoundError as error:
+        raise StoreError("store.url needs more to be installed: pip install 'token-proxy[redis]'") from error
+    return await RedisStore.open(url)
 
 
 def _own_key(state_dir: Path, database: Path) -> bytes:

@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from proxy.errors import UnreadableRecord
-from proxy.store.base import Due, Key, Record, Store
+from proxy.errors import GenerationConflict, StoreError, UnreadableRecord
+from proxy.store.base import STATES, UNREADABLE, Due, Key, Record, Store
+
+T = TypeVar("T")
 
 _VERSION: Final = b"\x01"
 _KEY_ID_BYTES: Final = 4
 _NONCE_BYTES: Final = 12
 _HEAD_BYTES: Final = len(_VERSION) + _KEY_ID_BYTES
+_SAMPLE: Final = 100  # records, of which one opens unless the key is wrong
 
 
 class Sealer:
@@ -38,11 +41,15 @@ class Sealer:
         nonce = os.urandom(_NONCE_BYTES)
         return self._head + nonce + self._cipher.encrypt(nonce, plain, _bound(context))
 
+    def made(self, blob: bytes) -> bool:
+        """Whether it says that this key sealed it; it need not open."""
+        return blob[:_HEAD_BYTES] == self._head
+
     def open(self, blob: bytes, *context: str | int) -> bytes:
         """Raises InvalidTag for whatever `seal` did not make with this key and this context."""
-        head, rest = blob[:_HEAD_BYTES], blob[_HEAD_BYTES:]
+        rest = blob[_HEAD_BYTES:]
         nonce, sealed = rest[:_NONCE_BYTES], rest[_NONCE_BYTES:]
-        if head != self._head or len(nonce) != _NONCE_BYTES:
+        if not self.made(blob) or len(nonce) != _NONCE_BYTES:
             raise InvalidTag
         return self._cipher.decrypt(nonce, sealed, _bound(context))
 
@@ -54,11 +61,15 @@ def _bound(context: tuple[str | int, ...]) -> bytes:
 
 
 class SealedStore:
-    """Any store, with everything secret in it sealed. The names of stashes are hashed."""
+    """Any store, with everything secret in it sealed. The names of stashes are hashed.
+
+    Each write of any store comes through here: `written` is told whether it arrived.
+    """
 
     def __init__(self, store: Store, key: bytes) -> None:
         self._store = store
         self._sealer = Sealer(key)
+        self.written: Callable[[bool], object] = bool  # which does nothing with it
 
     async def identity(self) -> str:
         return await self._store.identity()
@@ -70,11 +81,23 @@ class SealedStore:
     async def put(self, record: Record, *, expected: int) -> None:
         await self.get(record.key)  # raises for what this key doesn't open: that is never overwritten
         body = self._sealer.seal(record.body, "body", *record.key, record.generation)
-        await self._store.put(replace(record, body=body), expected=expected)
+        await self._writing(self._store.put(replace(record, body=body), expected=expected))
 
     async def intend(self, key: Key, generation: int, intent: bytes) -> None:
         await self.get(key)  # as for put
-        await self._store.intend(key, generation, self._sealer.seal(intent, "intent", *key, generation))
+        sealed = self._sealer.seal(intent, "intent", *key, generation)
+        await self._writing(self._store.intend(key, generation, sealed))
+
+    async def quarantine(self, key: Key) -> int:
+        """Raises UnreadableRecord where this key opens nothing: it is the wrong one, not the record."""
+        record = await self._store.get(key)
+        is_damaged = record is not None and self._sealer.made(record.body)
+        if not is_damaged and all(each.state == UNREADABLE for each in await self.page(None, _SAMPLE)):
+            raise UnreadableRecord(
+                f"the tokens of {key} stay where they are, since the key opens nothing in this store: "
+                "give the store the key that it had, or move the store away and log in again"
+            )
+        return await self._store.quarantine(key)
 
     async def due_before(self, credentials: Collection[str], when: float, limit: int) -> list[Due]:
         return await self._store.due_before(credentials, when, limit)
@@ -96,7 +119,7 @@ class SealedStore:
 
     async def stash(self, name: str, value: bytes, seconds: float) -> None:
         hidden = _hidden(name)
-        await self._store.stash(hidden, self._sealer.seal(value, "stash", hidden), seconds)
+        await self._writing(self._store.stash(hidden, self._sealer.seal(value, "stash", hidden), seconds))
 
     async def take(self, name: str) -> bytes | None:
         hidden = _hidden(name)
@@ -107,10 +130,11 @@ class SealedStore:
             raise UnreadableRecord("a login was begun with another key: begin it again") from None
 
     async def lease(self, name: str, owner: str, seconds: float, *, succeed: str | None = None) -> str | None:
-        return await self._store.lease(name, owner, seconds, succeed=succeed)
+        leasing = self._store.lease(name, owner, seconds, succeed=succeed)
+        return await self._writing(leasing, is_written=lambda holder: holder is None)
 
     async def renew(self, name: str, owner: str, seconds: float) -> bool:
-        return await self._store.renew(name, owner, seconds)
+        return await self._writing(self._store.renew(name, owner, seconds), is_written=bool)
 
     async def release(self, name: str, owner: str) -> None:
         await self._store.release(name, owner)
@@ -118,15 +142,31 @@ class SealedStore:
     async def close(self) -> None:
         await self._store.close()
 
+    async def _writing(self, write: Awaitable[T], is_written: Callable[[T], bool] = lambda _: True) -> T:
+        """`is_written` of the result: whether it says so; what changes nothing may work on a full disk."""
+        try:
+            result = await write
+        except (GenerationConflict, UnreadableRecord):
+            raise
+        except StoreError:
+            self.written(False)
+            raise
+        if is_written(result):
+            self.written(True)
+        return result
+
     def _opened(self, record: Record) -> Record:
         whose = (*record.key, record.generation)
         try:
+            if record.state not in STATES:
+                raise InvalidTag
             body = self._sealer.open(record.body, "body", *whose)
             intent = record.intent and self._sealer.open(record.intent, "intent", *whose)
         except InvalidTag:
             raise UnreadableRecord(
                 f"the tokens of {record.key} are damaged or were sealed with another key: "
-                "give the store the key that it had, or move the store away and log in again"
+                "give the store the key that it had; if it has that, log out, which sets them aside, "
+                "and log in again"
             ) from None
         return replace(record, body=body, intent=intent)
 
@@ -134,7 +174,7 @@ class SealedStore:
         try:
             return self._opened(record)
         except UnreadableRecord:
-            return replace(record, state="unreadable", body=b"", intent=None)
+            return replace(record, state=UNREADABLE, body=b"", intent=None)
 
 
 def _hidden(name: str) -> str:

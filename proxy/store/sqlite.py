@@ -2,6 +2,9 @@
 
 SQLite blocks, so each store has one connection in one thread of its own, which runs the calls one after
 the other. A call is one transaction: a caller that is cancelled while it waits leaves it done or not begun.
+
+A damaged row is shown as unreadable and hinders nobody else; what none of our statements wrote is never
+overwritten. A file that was replaced while it is in use is neither read nor written (sqlite_file.py).
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from typing import Any, Final, Self, TypeVar
 from proxy.clock import Clock
 from proxy.errors import GenerationConflict, StoreError
 from proxy.store import statements
-from proxy.store.base import Due, Key, Record, must_advance
-from proxy.store.sqlite_file import FAILURES, open_database, store_error
-from proxy.store.statements import Rows, Statement, Values, execute
+from proxy.store.base import UNREADABLE, Due, Key, Record, must_advance
+from proxy.store.sqlite_errors import FAILURES, store_error
+from proxy.store.sqlite_file import OpenDatabase, open_database
+from proxy.store.statements import Rows, Statement, Values, execute, is_sound, only, sound_rows
 
 T = TypeVar("T")
 
@@ -32,14 +36,13 @@ _log = logging.getLogger("proxy.store")
 class SQLiteStore:
     """Made by `open`."""
 
-    def __init__(
-        self, path: Path, clock: Clock, connection: sqlite3.Connection, thread: ThreadPoolExecutor
-    ) -> None:
-        self._path = path
+    def __init__(self, file: OpenDatabase, clock: Clock, thread: ThreadPoolExecutor) -> None:
+        self._path = file.path
+        self._file = file
         self._clock = clock
-        self._connection = connection
         self._thread = thread
         self._seen = 0  # the last put that any watcher of this store was told of
+        self._failed_at = float("-inf")  # boot clock; when the disk or the file last refused something
         self._closed = False
 
     @classmethod
@@ -47,25 +50,23 @@ class SQLiteStore:
         """Open the store's file, made first if there is none. Raises StoreError."""
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         try:
-            connection = await asyncio.get_running_loop().run_in_executor(thread, open_database, path)
+            file = await asyncio.get_running_loop().run_in_executor(thread, open_database, path)
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        store = cls(path, clock, connection, thread)
+        store = cls(file, clock, thread)
         try:
-            ((store._seen,),) = await store._query(statements.LAST_PUT)
+            store._seen = await store._run(lambda db: only(db, statements.LAST_PUT))
         except BaseException:
             await store.close()
             raise
         return store
 
     async def identity(self) -> str:
-        ((identity,),) = await self._query(statements.IDENTITY)
-        return str(identity)
+        return str(await self._run(lambda db: only(db, statements.IDENTITY)))
 
     async def get(self, key: Key) -> Record | None:
-        rows = await self._query(statements.GET, key)
-        return _record(rows[0]) if rows else None
+        return await self._run(lambda db: _get(db, key))
 
     async def put(self, record: Record, *, expected: int) -> None:
         must_advance(record, expected)
@@ -74,7 +75,7 @@ class SQLiteStore:
             held = execute(db, statements.GENERATION, record.key)
             if (held[0][0] if held else 0) != expected:
                 raise GenerationConflict(f"{record.key} was changed by someone else: read it again")
-            ((changed,),) = execute(db, statements.COUNT_PUT)
+            changed: int = only(db, statements.COUNT_PUT)
             columns = (record.generation, record.state, record.due_at, record.expires_at, record.body)
             execute(db, statements.PUT, (*record.key, *columns, record.used_at, changed))
 
@@ -84,12 +85,23 @@ class SQLiteStore:
         if not await self._query(statements.INTEND, (intent, *key, generation)):
             raise GenerationConflict(f"{key} was changed by someone else: read it again")
 
+    async def quarantine(self, key: Key) -> int:
+        now = self._clock.wall()
+
+        def move(db: sqlite3.Connection) -> int:
+            held = sound_rows(db, statements.GENERATION, key)
+            execute(db, statements.QUARANTINE, (now, *key))
+            execute(db, statements.REMOVE, key)
+            return max(0, int(held[0][0])) if held else 0
+
+        return await self._transact(move)
+
     async def due_before(self, credentials: Collection[str], when: float, limit: int) -> list[Due]:
         def due(db: sqlite3.Connection) -> list[Due]:
             return [
                 Due(at, Key(credential, account), used_at)
                 for credential in credentials
-                for at, account, used_at in execute(db, statements.DUE, (credential, when, limit))
+                for at, account, used_at in sound_rows(db, statements.DUE, (credential, when, limit))
             ]
 
         return sorted(await self._run(due))
@@ -105,12 +117,12 @@ class SQLiteStore:
         await self._transact(touch)
 
     async def page(self, after: Key | None, limit: int) -> list[Record]:
-        rows = await self._query(statements.PAGE, (*(after or ("", "")), limit))
-        return [_record(row) for row in rows]
+        return await self._run(lambda db: _page(db, (*(after or ("", "")), limit)))
 
     async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
         counts: dict[str, dict[str, int]] = {}
-        for credential, state, count in await self._query(statements.COUNTS, (now, now)):
+        rows = await self._run(lambda db: sound_rows(db, statements.COUNTS, (now, now)))
+        for credential, state, count in rows:
             counts.setdefault(credential, {})[state] = count
         return counts
 
@@ -121,7 +133,7 @@ class SQLiteStore:
         unreadable = False
         while not self._closed:
             try:
-                rows = await self._query(statements.CHANGES, (seen, _CHANGES_AT_ONCE))
+                last, keys = await self._run(_news_after(seen))
             except StoreError as error:
                 if not unreadable and not self._closed:
                     _log.error("changes by other processes can't be seen now: %s", error)
@@ -129,10 +141,10 @@ class SQLiteStore:
                 await asyncio.sleep(LOOK_EVERY)
                 continue
             unreadable = False
-            seen = rows[-1][2] if rows else seen
-            self._seen = max(self._seen, seen)
-            for credential, account, _ in rows:
-                yield Key(credential, account)
+            self._seen = max(self._seen, last) if last >= seen else last
+            for key in [None] if last < seen else keys:  # None: an older state of the store was put back
+                yield key
+            seen = last
             await asyncio.sleep(LOOK_EVERY)
 
     async def stash(self, name: str, value: bytes, seconds: float) -> None:
@@ -155,7 +167,9 @@ class SQLiteStore:
 
         def lease(db: sqlite3.Connection) -> str | None:
             now = clock.boot()  # here, since the transaction may have waited for its turn
-            for (holder,) in execute(db, statements.HOLDER, (name, clock.boot_id, now)):
+            # a holder that could not renew, since nothing could be written, has its turn before a newcomer
+            ended = now if now >= self._failed_at + seconds else float("-inf")
+            for (holder,) in execute(db, statements.HOLDER, (name, clock.boot_id, ended)):
                 if holder not in {owner, succeed}:
                     return str(holder)
             execute(db, statements.LEASE, (name, owner, now + seconds, clock.boot_id))
@@ -173,7 +187,7 @@ class SQLiteStore:
         if self._closed:
             return
         self._closed = True
-        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
+        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
         self._thread.shutdown(wait=False)  # what was asked before is still done
         await closing
 
@@ -198,11 +212,52 @@ class SQLiteStore:
 
     def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            return work(self._connection)
-        except FAILURES as error:
+            self._file.check_in_place()
+            result = work(self._file.connection)
+            self._file.check_in_place()  # else it was written to a file that nobody will find again
+        except (*FAILURES, OSError) as error:
+            self._failed_at = self._clock.boot()
             raise store_error(self._path, error) from error
+        return result
 
 
-def _record(row: tuple[Any, ...]) -> Record:
-    credential, account, *rest = row
-    return Record(Key(credential, account), *rest)
+def _get(db: sqlite3.Connection, key: Key) -> Record | None:
+    rows = db.execute(statements.GET.sql, key).fetchall()
+    return _record(key, rows[0]) if rows else None
+
+
+def _record(key: Key, row: tuple[Any, ...]) -> Record:
+    return Record(key, *row[2:]) if is_sound(statements.GET, row) else _unreadable(key)
+
+
+def _unreadable(key: Key) -> Record:
+    return Record(key, 0, UNREADABLE, None, None, b"")
+
+
+def _page(db: sqlite3.Connection, values: Values) -> list[Record]:
+    try:
+        rows = db.execute(statements.PAGE.sql, values).fetchall()
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
+            raise
+        return [_record_of_many(db, Key(*row)) for row in sound_rows(db, statements.KEYS, values)]
+    return [_record(Key(*row[:2]), row) for row in rows if is_sound(statements.KEYS, row[:2])]
+
+
+def _record_of_many(db: sqlite3.Connection, key: Key) -> Record:
+    try:
+        return _get(db, key) or _unreadable(key)
+    except sqlite3.DatabaseError:
+        return _unreadable(key)
+
+
+def _news_after(seen: int) -> Callable[[sqlite3.Connection], tuple[int, list[Key]]]:
+    """The number of the last put (of the last that fits into one look), and the keys put after `seen`."""
+
+    def look(db: sqlite3.Connection) -> tuple[int, list[Key]]:
+        last: int = only(db, statements.LAST_PUT)
+        rows = db.execute(statements.CHANGES.sql, (seen, last, _CHANGES_AT_ONCE)).fetchall()
+        keys = [Key(*row[:2]) for row in rows if is_sound(statements.CHANGES, row)]
+        return (rows[-1][2] if len(rows) == _CHANGES_AT_ONCE else last), keys
+
+    return look

@@ -32,6 +32,11 @@ PAGE: Final = Statement(
     WHERE (credential, account) > (?, ?) ORDER BY credential, account LIMIT ?""",
     _RECORD,
 )
+KEYS: Final = Statement(  # from the index alone: it tells what there is where the table is damaged
+    """SELECT credential, account FROM tokens
+    WHERE (credential, account) > (?, ?) ORDER BY credential, account LIMIT ?""",
+    (str, str),
+)
 GENERATION: Final = Statement("SELECT generation FROM tokens WHERE credential = ? AND account = ?", (int,))
 COUNT_PUT: Final = Statement("UPDATE meta SET changed = changed + 1 RETURNING changed", (int,))
 PUT: Final = Statement(
@@ -68,10 +73,18 @@ COUNTS: Final = Statement(
     FROM tokens GROUP BY credential, state_now""",
     (str, str, int),
 )
-IDENTITY: Final = Statement("SELECT identity FROM meta", (str,))
+IDENTITY: Final = Statement("SELECT identity FROM meta LIMIT 1", (str,))
+QUARANTINE: Final = Statement(
+    """INSERT INTO quarantine
+    (moved_at, credential, account, generation, state, due_at, expires_at, body, intent, used_at)
+    SELECT ?, credential, account, generation, state, due_at, expires_at, body, intent, used_at FROM tokens
+    WHERE credential = ? AND account = ?"""
+)
+REMOVE: Final = Statement("DELETE FROM tokens WHERE credential = ? AND account = ?")
 LAST_PUT: Final = Statement("SELECT changed FROM meta", (int,))
 CHANGES: Final = Statement(
-    "SELECT credential, account, changed FROM tokens WHERE changed > ? ORDER BY changed LIMIT ?",
+    """SELECT credential, account, changed FROM tokens WHERE changed > ? AND changed <= ?
+    ORDER BY changed LIMIT ?""",
     (str, str, int),
 )
 SWEEP: Final = Statement("DELETE FROM stash WHERE expires_at <= ?")
@@ -82,9 +95,35 @@ LEASE: Final = Statement("INSERT OR REPLACE INTO leases (name, owner, until, boo
 RELEASE: Final = Statement("DELETE FROM leases WHERE name = ? AND owner = ?")
 
 
+def text(raw: bytes) -> str | bytes:
+    """A value of type TEXT; bytes, which no column of ours is to hold as text, where it is damaged."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def is_sound(statement: Statement, row: tuple[Any, ...]) -> bool:
+    return all(map(isinstance, row, statement.types))
+
+
 def execute(db: sqlite3.Connection, statement: Statement, values: Values = ()) -> Rows:
+    """Raises sqlite3.Error, and DamagedRowError for the whole answer if one row is damaged."""
     rows: Rows = db.execute(statement.sql, values).fetchall()
-    for row in rows:
-        if not all(map(isinstance, row, statement.types)):
-            raise DamagedRowError
+    if not all(is_sound(statement, row) for row in rows):
+        raise DamagedRowError
     return rows
+
+
+def sound_rows(db: sqlite3.Connection, statement: Statement, values: Values = ()) -> Rows:
+    """As `execute`, without the rows that are damaged."""
+    rows: Rows = db.execute(statement.sql, values).fetchall()
+    return [row for row in rows if is_sound(statement, row)]
+
+
+def only(db: sqlite3.Connection, statement: Statement) -> Any:
+    """The one value of the one row that `meta` has. Raises as `execute`."""
+    rows = execute(db, statement)
+    if len(rows) != 1:
+        raise DamagedRowError
+    return rows[0][0]

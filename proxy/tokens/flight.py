@@ -16,7 +16,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from proxy.clock import Clock
@@ -36,6 +36,11 @@ SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than an ans
 SAVE_AGAIN_LAST: Final = 0.5  # seconds
 TIME_TO_SAVE: Final = 1.0  # seconds; two tries of who waits to save. With a lease still below a grace of 5 s
 
+LOST: Final = (
+    "the new token of %s could not be saved before the end and is lost: the next start asks again with the "
+    "old one, which works where the server still takes it, else a person must log in"
+)
+
 _log = logging.getLogger("proxy.tokens")
 Attempted = Callable[[Credential, str, str, float], None]  # credential, outcome, error, seconds
 
@@ -49,6 +54,7 @@ class Tower:
     clock: Clock
     process: str  # in the names of lease holders
     attempted: Attempted
+    unsaved: set[Key] = field(default_factory=set)  # accounts whose new token can't be saved now
 
 
 @dataclass(slots=True)
@@ -153,17 +159,27 @@ class Flight:
 
         While the store can't be written, this tries again and again: nothing may be served unsaved.
         """
-        failures = 0
-        while True:
-            try:
-                return await self._put(new, old)
-            except (GenerationConflict, UnreadableRecord):
-                raise
-            except StoreError as error:
-                failures += 1
-                if failures == 1:
-                    _log.error("the new token of %s is not used until it can be saved: %s", self.key, error)
-                await asyncio.sleep(min(SAVE_AGAIN * failures, SAVE_AGAIN_LAST))
+        try:
+            failures = 0
+            while True:
+                try:
+                    return await self._put(new, old)
+                except (GenerationConflict, UnreadableRecord):
+                    raise
+                except StoreError as error:
+                    failures += 1
+                    if failures == 1:
+                        _log.error(
+                            "the new token of %s is not used until it can be saved: %s", self.key, error
+                        )
+                    self.tower.unsaved.add(self.key)
+                    await asyncio.sleep(min(SAVE_AGAIN * failures, SAVE_AGAIN_LAST))
+        except asyncio.CancelledError:
+            if self.key in self.tower.unsaved:
+                _log.critical(LOST, self.key)
+            raise
+        finally:
+            self.tower.unsaved.discard(self.key)
 
     async def _put(self, new: Held, old: Held) -> Held:
         """Put `new` in the place of `old`, or of what an emptied store was filled with meanwhile."""

@@ -25,6 +25,7 @@ EXPIRY_MARGIN: Final = 5.0  # seconds; the way to the upstream, and clocks that 
 EXPIRY_MARGIN_SHARE: Final = 0.05  # of its life, for short tokens
 BACKOFF_FIRST: Final = 1.0  # seconds
 BACKOFF_LAST: Final = 30.0  # seconds
+STORE_PAUSE: Final = 2.0  # seconds at most; to ask our own disk again costs nobody anything
 MISCONFIGURED_PAUSE: Final = 120.0  # seconds; a person must mend it, unless it was a fault of the server's
 
 
@@ -75,4 +76,6 @@ def backoff(failures: int, chance: float | None = None) -> float:
 def pause_after(error: AuthorizationServerError, failures: int) -> float:
     """Seconds until the next try after the `failures`-th failure in a row: ours, or longer if asked for."""
     pause = MISCONFIGURED_PAUSE if error.outcome == "misconfigured" else backoff(failures)
+    if error.error == "store":
+        pause = min(pause, STORE_PAUSE)
     return max(pause, error.retry_after or 0.0)

@@ -15,11 +15,11 @@ from typing import Final
 from proxy import tasks
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
-from proxy.errors import GenerationConflict, ProxyError
+from proxy.errors import GenerationConflict, ProxyError, UnreadableRecord
 from proxy.metrics import Metrics, TokenHealth
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, are_two
-from proxy.store.base import Due, Key, Store
+from proxy.store.base import Due, Key, Record, Store
 from proxy.tokens import codec, lease, records
 from proxy.tokens.account import NEVER, Account, Held, Served
 from proxy.tokens.accounts import Accounts
@@ -50,6 +50,7 @@ class TokenManager:
         self._accounts = Accounts(config, store, clock)
         me = f"{lease.this_process(clock.boot_id)}/{secrets.token_hex(4)}"  # tests have several in a process
         tower = Tower(store, servers, clock, me, self._attempted)
+        metrics.tokens_unsaved.set_function(lambda: len(tower.unsaved))
         self._refreshes = Refreshes(tower, self._accounts, clock)
         self._patience = config.limits.token_wait
         self._idle = config.limits.account_idle
@@ -191,17 +192,31 @@ class TokenManager:
         """Leave a tombstone instead of the tokens, and return them, to be revoked. Raises StoreError."""
         account = self._accounts.get(key)
         while True:
-            record = await self._store.get(key)
-            if record is None or record.state == "logged_out":
-                return None
-            token = codec.decode(record.body)
-            tombstone = records.tombstone(record, token)
             try:
-                await self._store.put(tombstone, expected=record.generation)
+                tombstone, token = await self._bury(account)
             except GenerationConflict:
                 continue
+            if tombstone is None:
+                return None
             self._accounts.take(account, Held(tombstone.generation, tombstone.state, None, None))
-            return token if records.is_bound(token, account.credential) else None
+            return token if token and records.is_bound(token, account.credential) else None
+
+    async def _bury(self, account: Account) -> tuple[Record | None, Token | None]:
+        """The tombstone that was put, if there was anything, and the tokens under it, if they can be read."""
+        try:
+            record = await self._store.get(account.key)
+            token = codec.decode(record.body) if record else None
+        except UnreadableRecord:
+            above = account.held.generation
+            grave = await records.set_aside(
+                self._store, account.credential, account.key, self._clock, above=above
+            )
+            return grave, None
+        if record is None or token is None or record.state == "logged_out":
+            return None, None
+        tombstone = records.tombstone(record, token)
+        await self._store.put(tombstone, expected=record.generation)
+        return tombstone, token
 
     # -- for the refresher, and for who shows how the tokens are
 

@@ -24,7 +24,7 @@ from proxy.errors import GenerationConflict
 from proxy.oauth.endpoint import server_of
 from proxy.oauth.token import Principal, Token, are_two
 from proxy.secret import Secret
-from proxy.store.base import Key, Record, Store
+from proxy.store.base import UNREADABLE, Key, Record, Store
 from proxy.tokens import codec, life
 from proxy.tokens.account import NOTHING, Held
 
@@ -108,6 +108,19 @@ def tombstone(record: Record, token: Token) -> Record:
     """What follows `record` when its tokens are forgotten; it still tells which seed was logged out."""
     empty = replace(token, access_token=None, refresh_token=None, scope="", principal=None)
     return Record(record.key, record.generation + 1, "logged_out", None, None, codec.encode(empty))
+
+
+async def set_aside(store: Store, credential: Credential, key: Key, clock: Clock, *, above: int) -> Record:
+    """Make room where a record can't be read: it is kept in quarantine, and a tombstone takes its place.
+
+    Returns the tombstone, of a generation higher than `above`. Raises StoreError.
+    """
+    generation = max(above, await store.quarantine(key))
+    _log.warning("%s: its tokens can't be read and were not revoked; they are kept in quarantine", key)
+    unknown = Record(key, generation, UNREADABLE, None, None, b"")
+    grave = tombstone(unknown, _nothing(credential, clock))
+    await store.put(grave, expected=0)
+    return grave
 
 
 def fingerprint(secret: Secret | None) -> str:

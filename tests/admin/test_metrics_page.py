@@ -71,6 +71,8 @@ UNITS = (
     "_consecutive",
     "_in_flight",
     "_connections",
+    "_writable",
+    "_unsaved",
     "_state",
     "_fds",
 )

@@ -1,6 +1,8 @@
 """token, logout."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -75,6 +77,19 @@ async def test_a_logout_is_honoured_by_a_running_server_within_a_second(bench):
         async with asyncio.timeout(1):
             while await bench.whose() is not None:
                 await asyncio.sleep(0.05)
+
+
+async def test_logout_sets_a_damaged_record_aside_says_so_and_a_login_follows(bench):
+    await bench.log_in()
+    with closing(sqlite3.connect(bench.config.server.state_dir / "tokens.db")) as db, db:
+        db.execute("UPDATE tokens SET body = substr(body, 1, 50) WHERE credential = 'person'")
+    refused = await bench.call("token", "person")
+    assert refused.exit_code == FAILED
+    assert "log out, which sets them aside, and log in again" in refused.stderr
+    done = await bench.call("logout", "person")
+    assert (done.exit_code, done.stdout) == (DONE, "logged out of person/default\n")
+    await bench.log_in()
+    assert (await bench.call("token", "person")).exit_code == DONE
 
 
 @pytest.mark.parametrize("command", ["token", "login", "logout"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,13 @@ import pytest
 from proxy.clock import Clock
 from proxy.store.base import Key, Record, Store
 from proxy.store.memory import MemoryStore
+from proxy.store.redis import RedisStore
+from proxy.store.redis_link import META
 from proxy.store.seal import SealedStore
 from proxy.store.sqlite import SQLiteStore
+from tests.servers.redis import Redis, redis_of_worker, redis_server, start_redis
+
+__all__ = ["redis_of_worker", "redis_server", "start_redis"]  # fixtures
 
 SECRET = bytes(range(32))
 
@@ -32,6 +39,10 @@ class HandClock:
     def boot(self) -> float:
         return self.boot_now
 
+    async def advance(self, seconds: float) -> None:
+        self.wall_now += seconds
+        self.boot_now += seconds
+
 
 @dataclass
 class Pair:
@@ -39,6 +50,7 @@ class Pair:
 
     store: Store
     other: Store
+    pass_time: Callable[[float], Awaitable[None]]  # by so many seconds, on the clock that the store goes by
 
 
 @pytest.fixture
@@ -58,20 +70,62 @@ def record() -> Callable[..., Record]:
     return make
 
 
-@pytest.fixture(params=["memory", "sqlite", "sealed memory", "sealed sqlite"])
-async def pair(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Pair]:
-    store: Store
-    other: Store
-    if "sqlite" in request.param:
-        store = await SQLiteStore.open(tmp_path / "tokens.db", clock)
-        other = await SQLiteStore.open(tmp_path / "tokens.db", clock)
-    else:
-        store = other = MemoryStore(clock)
-    if "sealed" in request.param:
-        store, other = SealedStore(store, SECRET), SealedStore(other, SECRET)
-    yield Pair(store, other)
+@asynccontextmanager
+async def memory_pair(request: pytest.FixtureRequest, clock: HandClock) -> AsyncIterator[Pair]:
+    store = MemoryStore(clock)
+    yield Pair(store, store, clock.advance)
+    await store.close()
+
+
+@asynccontextmanager
+async def sqlite_pair(request: pytest.FixtureRequest, clock: HandClock) -> AsyncIterator[Pair]:
+    path = request.getfixturevalue("tmp_path") / "tokens.db"
+    store, other = [await SQLiteStore.open(path, clock) for _ in range(2)]
+    yield Pair(store, other, clock.advance)
     await store.close()
     await other.close()
+
+
+@pytest.fixture
+def redis_url(redis_server: Redis) -> str:
+    """Of an empty server."""
+    return redis_server.url
+
+
+@asynccontextmanager
+async def redis_pair(request: pytest.FixtureRequest, clock: HandClock) -> AsyncIterator[Pair]:
+    server = request.getfixturevalue("redis_server")
+    store, other = [await RedisStore.open(server.url) for _ in range(2)]
+    await age(server, 60)  # it is no longer as new as one that was just emptied
+    yield Pair(store, other, partial(age, server))
+    await store.close()
+    await other.close()
+
+
+async def age(server: Redis, seconds: float) -> None:
+    """As if all that the server has stored were older by so much."""
+    server.ask("HINCRBY", META, "lost", -round(1000 * seconds))
+    leases = server.ask("HGETALL", "{token-proxy}:leases")
+    for name, lease in leases.items():
+        ends, rest = lease.split(b" ", 1)
+        server.ask("HSET", "{token-proxy}:leases", name, b"%d %s" % (int(ends) - 1000 * seconds, rest))
+    for key in server.ask("KEYS", "{token-proxy}:stash:*"):
+        server.ask("PEXPIREAT", key, server.ask("PEXPIRETIME", key) - round(1000 * seconds))
+
+
+KINDS: dict[str, Callable[[pytest.FixtureRequest, HandClock], AbstractAsyncContextManager[Pair]]] = {
+    "memory": memory_pair,
+    "sqlite": sqlite_pair,
+    "redis": redis_pair,
+}
+
+
+@pytest.fixture(params=[*KINDS, *(f"sealed {kind}" for kind in KINDS)])
+async def pair(request: pytest.FixtureRequest, clock: HandClock) -> AsyncIterator[Pair]:
+    sealed, _, kind = request.param.rpartition(" ")
+    async with KINDS[kind](request, clock) as plain:
+        stores = (SealedStore(store, SECRET) for store in (plain.store, plain.other))
+        yield Pair(*stores, plain.pass_time) if sealed else plain
 
 
 @pytest.fixture

@@ -97,6 +97,18 @@ async def test_an_intent_for_another_generation_is_a_conflict(
     assert await store.get(ANN) == held
 
 
+async def test_a_record_in_quarantine_is_out_of_the_way_for_every_user(pair: Any, record: MakeRecord) -> None:
+    await pair.store.put(record(generation=7, due_at=10.0, body=b"damaged"), expected=0)
+    await pair.store.put(record("bob", body=b"of bob"), expected=0)
+    assert await pair.store.quarantine(ANN) == 7
+    assert await pair.other.quarantine(ANN) == await pair.store.quarantine(NOBODY) == 0
+    assert await pair.other.get(ANN) is None
+    assert await pair.other.due_before(["crm"], 20.0, 10) == []
+    assert await pair.other.page(None, 10) == [record("bob", body=b"of bob")]
+    await pair.other.put(record(generation=8, body=b"new"), expected=0)
+    assert await pair.store.get(ANN) == record(generation=8, body=b"new")
+
+
 # -- due_before, page and counts
 
 
@@ -282,10 +294,10 @@ async def test_of_50_takers_at_once_one_gets_the_stash(pair: Any) -> None:
     assert sorted(taken, key=str) == [None] * 49 + [b"once"]
 
 
-async def test_a_stash_expires(store: Store, clock: Any) -> None:
-    await store.stash("login:x", b"late", 600)
-    clock.wall_now += 600
-    assert await store.take("login:x") is None
+async def test_a_stash_expires(pair: Any) -> None:
+    await pair.store.stash("login:x", b"late", 600)
+    await pair.pass_time(600)
+    assert await pair.store.take("login:x") is None
 
 
 async def test_a_second_stash_of_the_same_name_replaces_the_first(store: Store) -> None:
@@ -311,25 +323,25 @@ async def test_a_lease_is_not_released_by_another_than_its_holder(store: Store) 
     assert await store.lease("x", "you", 3) == "me"
 
 
-async def test_a_lease_ends_by_itself_unless_its_holder_renews_it(store: Store, clock: Any) -> None:
-    await store.lease("x", "me", 3)
-    clock.boot_now += 2.9
-    assert await store.renew("x", "me", 3)
-    clock.boot_now += 2.9
-    assert await store.lease("x", "you", 3) == "me"
-    clock.boot_now += 0.2
-    assert await store.lease("x", "you", 3) is None
-    assert not await store.renew("x", "me", 3)
-    assert await store.lease("x", "me", 3) == "you"
+async def test_a_lease_ends_by_itself_unless_its_holder_renews_it(pair: Any) -> None:
+    await pair.store.lease("x", "me", 3)
+    await pair.pass_time(2.5)
+    assert await pair.store.renew("x", "me", 3)
+    await pair.pass_time(2.5)
+    assert await pair.other.lease("x", "you", 3) == "me"
+    await pair.pass_time(0.6)
+    assert await pair.other.lease("x", "you", 3) is None
+    assert not await pair.store.renew("x", "me", 3)
+    assert await pair.store.lease("x", "me", 3) == "you"
 
 
-async def test_a_renewal_takes_back_what_ended_and_nobody_took(store: Store, clock: Any) -> None:
-    await store.lease("x", "me", 3)
-    clock.boot_now += 4
-    assert await store.renew("x", "me", 3)
-    assert await store.lease("x", "you", 3) == "me"
-    await store.release("x", "me")
-    assert await store.renew("x", "me", 3)
+async def test_a_renewal_takes_back_what_ended_and_nobody_took(pair: Any) -> None:
+    await pair.store.lease("x", "me", 3)
+    await pair.pass_time(4)
+    assert await pair.store.renew("x", "me", 3)
+    assert await pair.other.lease("x", "you", 3) == "me"
+    await pair.store.release("x", "me")
+    assert await pair.store.renew("x", "me", 3)
 
 
 async def test_a_lease_does_not_follow_the_jumps_of_the_wall_clock(store: Store, clock: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from proxy.errors import StoreError, UnreadableRecord
 from proxy.secret import Secret
 from proxy.store.base import Key, Record, Store
 from proxy.store.open import open_store
+from tests.servers.redis import Redis
 
 ANN = Key("crm", "ann")
 MARKER = b"marker-secret"
@@ -95,7 +98,7 @@ async def test_a_memory_store_needs_nothing_and_leaves_nothing(
 async def test_a_url_that_is_not_known_is_refused_without_repeating_it(
     tmp_path: Path, clock: Any, url: str
 ) -> None:
-    with pytest.raises(StoreError, match=r"^store\.url is not known here: use sqlite:NAME or memory:$"):
+    with pytest.raises(StoreError, match=r"^store\.url is not known here: use sqlite:NAME, redis://…, "):
         await open_store(url, tmp_path, None, clock)
 
 
@@ -103,3 +106,47 @@ async def test_a_key_that_is_not_32_bytes_is_refused_without_repeating_it(tmp_pa
     with pytest.raises(StoreError, match="32 bytes in base64") as error:
         await open_store("memory:", tmp_path, Secret("hunter2"), clock)
     assert "hunter2" not in str(error.value)
+
+
+# -- stores that hosts share
+
+
+async def test_a_store_in_redis_is_sealed_with_the_key_that_is_given(
+    tmp_path: Path, clock: Any, record: MakeRecord, redis_server: Redis
+) -> None:
+    async with opened(tmp_path, clock, url=redis_server.url, key=secret(1)) as store:
+        await store.put(record(body=MARKER), expected=0)
+        await store.intend(ANN, 1, MARKER)
+        await store.stash(f"login:{MARKER.decode()}", MARKER, 600)
+        kept = {key: redis_server.ask("DUMP", key) for key in redis_server.ask("KEYS", "*")}
+    assert b"{token-proxy}:record:crm\0ann" in kept
+    assert not [key for key, value in kept.items() if MARKER in key + value]
+    assert contents(tmp_path) == {}
+    async with opened(tmp_path, clock, url=redis_server.url, key=secret(2)) as store:
+        with pytest.raises(UnreadableRecord):
+            await store.get(ANN)
+
+
+async def test_a_store_that_hosts_share_must_be_given_a_key(
+    tmp_path: Path, clock: Any, redis_server: Redis
+) -> None:
+    with pytest.raises(StoreError, match=r"^store\.key is missing"):
+        await open_store(redis_server.url, tmp_path, None, clock)
+
+
+WITHOUT = """
+import asyncio, sys
+sys.modules["redis"] = None
+from proxy.errors import StoreError
+from proxy.store.open import open_store
+from proxy.secret import Secret
+try:
+    asyncio.run(open_store("redis://:hunter2@127.0.0.1", None, Secret("A" * 43 + "="), None))
+except StoreError as error:
+    print(error)
+"""
+
+
+def test_what_is_not_installed_is_named() -> None:
+    said = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True).stdout
+    assert said == "store.url needs more to be installed: pip install 'token-proxy[redis]'\n"

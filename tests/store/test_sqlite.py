@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,10 @@ from proxy.store import statements
 from proxy.store.base import Key, Record
 from proxy.store.sqlite import LOOK_EVERY, SQLiteStore
 from proxy.store.statements import Statement
+from tests.store.raw import raw
 
 ANN = Key("crm", "ann")
 MakeRecord = Callable[..., Record]
-
-
-def raw(path: Path) -> closing[sqlite3.Connection]:
-    """Another program that has the same file open."""
-    return closing(sqlite3.connect(path, isolation_level=None))
 
 
 def names(directory: Path) -> list[str]:
@@ -192,6 +188,25 @@ async def test_changes_are_waited_for_while_the_store_can_not_be_read(
 # -- leases, stashes, indexes
 
 
+async def test_a_holder_that_could_not_renew_on_a_full_disk_has_its_turn_before_a_newcomer(
+    sqlite: SQLiteStore, clock: Any
+) -> None:
+    other = await SQLiteStore.open(sqlite._path, clock)
+    await sqlite.lease("x", "holder", 3)
+    clock.boot_now += 60
+    await other._query(Statement("PRAGMA query_only = ON"))
+    with pytest.raises(StoreError):
+        await other.lease("x", "newcomer", 3)
+    await other._query(Statement("PRAGMA query_only = OFF"))
+    clock.boot_now += 2.9
+    assert await other.lease("x", "newcomer", 3) == "holder"
+    assert await other.lease("y", "newcomer", 3) is None
+    assert await sqlite.renew("x", "holder", 3)
+    clock.boot_now += 3
+    assert await other.lease("x", "newcomer", 3) is None
+    await other.close()
+
+
 async def test_a_reboot_frees_all_leases(sqlite: SQLiteStore, clock: Any) -> None:
     await sqlite.lease("x", "before", 3)
     clock.boot_id, clock.boot_now = "second-boot", 1.0
@@ -210,7 +225,8 @@ QUESTIONS = {
     "page": (statements.PAGE, ("crm", "ann", 10)),
     "due_before": (statements.DUE, ("crm", 1.0, 10)),
     "counts": (statements.COUNTS, (1.0, 1.0)),
-    "changes": (statements.CHANGES, (1, 10)),
+    "changes": (statements.CHANGES, (1, 9, 10)),
+    "keys": (statements.KEYS, ("crm", "ann", 10)),
     "sweep": (statements.SWEEP, (1.0,)),
 }
 
@@ -221,3 +237,121 @@ async def test_no_question_reads_all_records(sqlite: SQLiteStore, question: str)
     plan = [row[3] for row in await sqlite._query(Statement(f"EXPLAIN QUERY PLAN {statement.sql}"), values)]
     assert "INDEX" in plan[0]
     assert plan[0].startswith("SEARCH") or "COVERING" in plan[0]
+
+
+# -- a file that is moved, deleted or replaced while it is in use
+
+
+def rescued(path: Path) -> Path:
+    return path.with_name("tokens.db.rescued")
+
+
+async def generation_in(path: Path, clock: Any) -> int:
+    store = await SQLiteStore.open(path, clock)
+    held = await store.get(ANN)
+    await store.close()
+    return held.generation if held else 0
+
+
+def replace_by_a_copy(path: Path) -> None:
+    with raw(path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    backup = path.with_name("backup")
+    shutil.copyfile(path, backup)
+    backup.rename(path)
+
+
+WAYS: dict[str, Callable[[Path], object]] = {
+    "moved": lambda path: path.rename(path.with_name("elsewhere.db")),
+    "deleted": lambda path: path.unlink(),
+    "replaced": replace_by_a_copy,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_nothing_is_written_to_a_file_that_lost_its_name_and_all_that_it_held_is_kept(
+    sqlite: SQLiteStore, clock: Any, record: MakeRecord, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    await sqlite.put(record(), expected=0)
+    WAYS[way](sqlite._path)
+    for _ in range(3):
+        with pytest.raises(StoreError) as refused:
+            await sqlite.put(record(generation=2), expected=1)
+        assert "it was moved, deleted or replaced while it is in use" in str(refused.value)
+        assert f"all that it held is kept in {rescued(sqlite._path)}" in str(refused.value)
+    assert len(caplog.messages) == 1
+    assert rescued(sqlite._path).stat().st_mode & 0o777 == 0o600
+    assert await generation_in(rescued(sqlite._path), clock) == 1
+
+
+async def test_a_write_that_the_replacement_overtakes_counts_as_not_done_and_is_kept(
+    sqlite: SQLiteStore, clock: Any, record: MakeRecord
+) -> None:
+    await sqlite.put(record(), expected=0)
+    path = sqlite._path
+
+    def write_and_lose(db: sqlite3.Connection) -> None:
+        db.execute("UPDATE tokens SET generation = 2")
+        path.unlink()
+
+    with pytest.raises(StoreError, match="it was moved, deleted or replaced"):
+        await sqlite._run(write_and_lose)
+    assert await generation_in(rescued(path), clock) == 2
+
+
+async def test_a_file_that_comes_back_is_used_again(sqlite: SQLiteStore, record: MakeRecord) -> None:
+    await sqlite.put(record(), expected=0)
+    elsewhere = sqlite._path.rename(sqlite._path.with_name("elsewhere.db"))
+    with pytest.raises(StoreError):
+        await sqlite.get(ANN)
+    elsewhere.rename(sqlite._path)
+    await sqlite.put(record(generation=2), expected=1)
+    assert await sqlite.get(ANN) == record(generation=2)
+
+
+async def test_what_the_new_file_has_in_its_log_is_left_when_the_old_one_is_closed(
+    tmp_path: Path, clock: Any, record: MakeRecord
+) -> None:
+    path = tmp_path / "tokens.db"
+    old = await SQLiteStore.open(path, clock)
+    await old.put(record(), expected=0)
+    for file in (path, tmp_path / "tokens.db-wal", tmp_path / "tokens.db-shm"):
+        file.unlink()
+    new = await SQLiteStore.open(path, clock)
+    await new.put(record(generation=5), expected=0)
+    await old.close()
+    assert (tmp_path / "tokens.db-wal").exists()
+    with raw(path) as db:
+        assert db.execute("SELECT generation FROM tokens").fetchall() == [(5,)]
+    await new.put(record(generation=6), expected=5)
+    await new.close()
+    assert await generation_in(path, clock) == 6
+
+
+async def test_what_can_not_be_kept_is_told_and_tried_again_later(
+    sqlite: SQLiteStore, record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sqlite.put(record(), expected=0)
+    directory = sqlite._path.parent
+    directory.rename(gone := directory.with_name("gone"))
+    with pytest.raises(StoreError, match="could not be copied: put it back, or make room"):
+        await sqlite.get(ANN)
+    directory.mkdir()
+    with pytest.raises(StoreError, match="could not be copied"):
+        await sqlite.get(ANN)
+    sqlite._file.rescue_at = 0.0
+    with pytest.raises(StoreError, match=r"kept in .*tokens\.db\.rescued"):
+        await sqlite.get(ANN)
+    assert gone.exists()
+
+
+async def test_a_watcher_notices_by_itself(
+    sqlite: SQLiteStore, record: MakeRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    await sqlite.put(record(), expected=0)
+    watching = asyncio.create_task(anext(sqlite.changes()))
+    sqlite._path.unlink()
+    await asyncio.wait((watching,), timeout=2.5 * LOOK_EVERY)
+    assert rescued(sqlite._path).exists()
+    assert "changes by other processes can't be seen now" in caplog.text
+    watching.cancel()

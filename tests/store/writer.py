@@ -1,4 +1,4 @@
-"""A process that writes to a store: `writer.py PATH count TIMES` or `writer.py PATH fill LARGEST`.
+"""A process that writes to a store: `writer.py URL count TIMES` or `writer.py URL fill LARGEST`.
 
 count: raise the number in the record TIMES times, against whoever else does. fill: put larger and larger
 records until the store refuses, saying each generation once it is saved; no file may exceed LARGEST bytes.
@@ -7,16 +7,23 @@ records until the store refuses, saying each generation once it is saved; no fil
 from __future__ import annotations
 
 import asyncio
+import base64
 import resource
 import sys
 from pathlib import Path
 
 from proxy.clock import SystemClock
 from proxy.errors import GenerationConflict, StoreError
+from proxy.secret import Secret
 from proxy.store.base import Key, Record, Store
-from proxy.store.sqlite import SQLiteStore
+from proxy.store.open import open_store
 
 ANN = Key("crm", "ann")
+SEALED_WITH = Secret(base64.b64encode(bytes(range(32))).decode())
+
+
+async def opened(url: str) -> Store:
+    return await open_store(url, Path(), SEALED_WITH, SystemClock())
 
 
 async def count(store: Store, times: int) -> None:
@@ -42,8 +49,8 @@ async def fill(store: Store, largest: int) -> None:
         print(generation, flush=True)
 
 
-async def main(path: str, work: str, number: str) -> None:
-    store = await SQLiteStore.open(Path(path), SystemClock())
+async def main(url: str, work: str, number: str) -> None:
+    store = await opened(url)
     try:
         await {"count": count, "fill": fill}[work](store, int(number))
     except StoreError as error:
@@ -52,4 +59,5 @@ async def main(path: str, work: str, number: str) -> None:
         await store.close()
 
 
-asyncio.run(main(*sys.argv[1:]))
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

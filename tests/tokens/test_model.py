@@ -323,9 +323,8 @@ class Tokens(RuleBasedStateMachine):
         if isinstance(outcome, Served):
             token = outcome.authorization.decode().removeprefix("Bearer ")
             assert token in self.saved, "a token is served that is not saved"
-            found = self.server._ledger.find(token)
-            assert found is not None
-            assert found.family.revoked or self.server.active(token), "a token is served that has expired"
+            verdict, _ = self.server.judge(token, self.server_clock.boot())
+            assert verdict in {"good", "revoked"}, "a token is served that has expired"
             return
         assert isinstance(outcome, TokenError), repr(outcome)
         if isinstance(outcome, LoginRequired):
@@ -356,12 +355,12 @@ class Tokens(RuleBasedStateMachine):
                 self.doubt.pop(name, None)
                 continue
             assert token.refresh_token is not None, "a refresh token is gone"
-            held = ledger._refresh[token.refresh_token.reveal()]
+            held = ledger.find(token.refresh_token.reveal())
             if held.spent_at is None:
                 self.doubt.pop(name, None)
                 continue
             self.doubt.setdefault(name, held.spent_at)
-            successor = ledger._refresh[held.answer["refresh_token"]]
+            successor = ledger.find(held.answer["refresh_token"])
             in_hand = any(side.account(name).flight for side in self.sides)
             assert successor.spent_at is None or in_hand, "the store is two tokens behind"
         assert {record.key.account for record in records} >= self.logged_in, "an account is gone"

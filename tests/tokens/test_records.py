@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
-from proxy.errors import LoginRequired, Misconfigured, TokenUnavailable, UnreadableRecord
+from proxy.errors import LoginFailed, LoginRequired, Misconfigured, TokenUnavailable, UnreadableRecord
 from proxy.secret import Secret
 from proxy.store.base import Key
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
+from proxy.store.sqlite import SQLiteStore
 from proxy.tokens import codec
 from proxy.tokens.records import fingerprint
 
 HOUR = 3600
+SEAL = bytes(range(32))  # as the fixture was made with
+STORE_OF_V1 = Path(__file__).parents[1] / "store" / "fixtures" / "v1.db"
 KEY = Key("crm", "default")
 OTHERS = {  # what the configuration says now, after a login as `web` at {issuer}
     "another client": 'client_id = "other"\nissuer = "{issuer}"',
@@ -266,6 +274,27 @@ async def test_a_logout_after_a_backup_was_put_back_is_final(clock, make_side):
         assert (await side.stored()).state == "logged_out"
 
 
+# -- a store of the version before
+
+
+async def test_tokens_that_the_version_before_saved_are_served_and_known_in_their_states(
+    tmp_path, clock, make_side
+):
+    shutil.copyfile(STORE_OF_V1, tmp_path / "tokens.db")
+    store = SealedStore(await SQLiteStore.open(tmp_path / "tokens.db", clock), SEAL)
+    credential = 'grant = "authorization_code"\nclient_id = "web"\nissuer = "https://login.example"'
+    async with make_side(credential=credential, store=store) as side:
+        for name in ("ann", "bob"):
+            served = await side.tokens.get(side.account(name))
+            assert served.authorization == f"Bearer access-of-{name}".encode()
+        accounts = [side.account(name) for name in ("ann", "bob", "cid", "dan")]
+        assert [account.state() for account in accounts] == ["valid", "valid", "login_required", "absent"]
+        assert [account.held.generation for account in accounts] == [1, 7, 3, 2]
+        assert [account.unsettled for account in accounts] == [False, True, False, False]
+        assert side.account("bob").held.token.refresh_token == Secret("refresh-of-bob")
+    await store.close()
+
+
 # -- records that the key does not open
 
 
@@ -308,3 +337,86 @@ async def test_logging_out_twice_and_of_nothing_is_no_trouble(side):
     assert (token.access_token, token.refresh_token) == (None, None)
     await side.log_in()
     assert (await side.stored()).generation == 3
+
+
+DAMAGES = {  # what one flipped byte makes of a row
+    "its body": "body = CAST(substr(body, 1, 60) || x'00' || substr(body, 62) AS BLOB)",
+    "its intent": "intent = x'00'",
+    "its generation": "generation = 3",
+    "its state": "state = 'vaLid'",
+    "its state, beyond text": "state = CAST(x'ff616c6964' AS TEXT)",
+}
+
+
+@pytest.fixture
+def damage(tmp_path):
+    """`damage(how)`: to the record of the account `ann`."""
+
+    def damage(how):
+        with closing(sqlite3.connect(tmp_path / "tokens.db", isolation_level=None)) as db:
+            db.execute(f"UPDATE tokens SET {how}, changed = changed WHERE account = 'ann'")
+            db.text_factory = bytes
+            return db.execute("SELECT * FROM tokens WHERE account = 'ann'").fetchall()
+
+    return damage
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+async def test_a_damaged_record_keeps_nobody_elses_tokens_from_being_served_refreshed_and_saved(
+    server, make_side, open_sqlite, damage, caplog, how
+):
+    async with make_side(server=server, store=await open_sqlite()) as side:
+        for name in ("ann", "bob"):
+            await side.log_in(name)
+    damaged = damage(DAMAGES[how])
+    async with make_side(server=server, store=await open_sqlite()) as side, side.kept_fresh():
+        with pytest.raises(TokenUnavailable, match="the tokens of crm/ann are damaged"):
+            await side.tokens.get(side.account("ann"))
+        assert side.account("ann").state() == "misconfigured"
+        assert side.is_good(await side.tokens.get(side.account("bob")))
+        side.clock.advance(HOUR)
+        assert side.is_good(await side.tokens.get(side.account("bob")))
+        assert (await side.stored("bob")).generation == 2
+        with pytest.raises(LoginFailed, match="log out, which sets them aside"):
+            await side.logins.begin(Key("crm", "ann"), browser="")
+    assert len(server.token_requests) == 1
+    assert damage("used_at = used_at") == damaged
+    assert sum("the tokens of crm/ann are damaged" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+async def test_a_logout_sets_a_damaged_record_aside_for_everybody_and_a_login_follows(
+    tmp_path, make_side, open_sqlite, damage, how
+):
+    async with make_side(store=await open_sqlite()) as side:
+        for name in ("ann", "bob"):
+            await side.log_in(name)
+        damaged = damage(DAMAGES[how])
+        async with make_side(server=side.server, store=await open_sqlite(), started=False) as command:
+            await command.logins.log_out(Key("crm", "ann"))
+        await side.until(lambda: side.account("ann").state() == "absent")
+        with pytest.raises(LoginRequired):
+            await side.tokens.get(side.account("ann"))
+        assert (await side.stored("ann")).state == "logged_out"
+        await side.log_in("ann")
+        assert side.is_good(await side.tokens.get(side.account("ann")))
+        side.clock.advance(HOUR)
+        assert side.is_good(await side.tokens.get(side.account("ann")))
+    with closing(sqlite3.connect(tmp_path / "tokens.db")) as db:
+        db.text_factory = bytes
+        assert db.execute("SELECT body, intent, state FROM quarantine").fetchall() == [
+            (row[6], row[7], row[3]) for row in damaged
+        ]
+
+
+async def test_who_holds_a_newer_generation_than_a_damaged_record_says_forgets_it_at_once(
+    make_side, open_sqlite, damage
+):
+    async with make_side(store=await open_sqlite()) as side:
+        account = await side.log_in("ann")
+        for _ in range(3):
+            await side.tokens.refresh_now(account)
+        damage("generation = 2")
+        await side.logins.log_out(account.key)
+        assert side.tokens.ready(account) is None
+        assert (await side.stored("ann")).generation == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 import pytest
 
@@ -11,7 +12,8 @@ from proxy.demo.faults import Fault
 from proxy.errors import GenerationConflict, LoginRequired, Misconfigured, TokenUnavailable
 from proxy.oauth.token import Principal
 from proxy.store.base import Key
-from proxy.tokens import codec, lease
+from proxy.store.statements import Statement
+from proxy.tokens import codec, lease, life
 from proxy.tokens.records import fingerprint
 from tests.fakes.id_tokens import logs_in
 
@@ -322,6 +324,58 @@ async def test_nothing_is_served_that_is_not_saved(make_side, faulty_store):
         assert side.is_good(new)
         assert (await side.stored()).generation == 2
         assert len(side.refreshes) == 1
+
+
+async def test_while_a_token_is_unsaved_no_other_process_asks_for_one_not_even_when_the_disk_is_well_again(
+    make_side, open_sqlite
+):
+    stores = [await open_sqlite(), await open_sqlite()]
+    async with (
+        make_side(store=stores[0]) as side,
+        make_side(server=side.server, store=stores[1]) as other,
+    ):
+        account, same = await side.log_in(), other.account()
+        await other.until(lambda: same.held.generation == 1)
+        go_on = asyncio.Event()
+        side.server.script(Fault(wait_after=go_on.wait))
+        side.clock.advance(HOUR)
+        side.tokens.refresh_behind(account)
+        await side.until(lambda: side.server.faults == deque())
+        await writable(stores, on=False)
+        go_on.set()
+        await side.until(lambda: unsaved(side) == 1)
+        side.clock.advance(60)  # the lease ends meanwhile
+        with pytest.raises(TokenUnavailable):
+            await other.tokens.get(same)
+        await writable(reversed(stores), on=True)
+        side.clock.advance(2)  # and the other may ask at once
+        assert other.is_good(await other.tokens.get(same))
+        assert side.is_good(await side.tokens.get(account))
+        assert (await side.stored()).generation == 2
+        assert (len(side.refreshes), side.server.families_revoked, unsaved(side)) == (1, 0, 0)
+
+
+async def test_a_store_that_failed_often_is_asked_again_within_seconds(make_side, faulty_store, monkeypatch):
+    async with make_side(store=faulty_store) as side:
+        account = await side.log_in()
+        monkeypatch.setattr(life, "BACKOFF_FIRST", 1.0)
+        faulty_store.failing = {"lease"}
+        for _ in range(8):
+            side.clock.advance(HOUR)
+            with pytest.raises(TokenUnavailable):
+                await side.tokens.get(account)
+        assert account.failures == 8
+        assert 0 < account.hold_until - side.clock.boot() <= 2
+        assert account.why_not().retry_after <= 2
+
+
+async def writable(stores, *, on):
+    for store in stores:
+        await store._store._query(Statement(f"PRAGMA query_only = {'OFF' if on else 'ON'}"))
+
+
+def unsaved(side):
+    return side.metrics.tokens_unsaved.collect()[0].samples[0].value
 
 
 async def test_without_the_intent_on_disk_nothing_is_sent(make_side, faulty_store):

@@ -1,0 +1,88 @@
+"""Where a file lies: on a disk of this host, or on another host's. Pure, but for `mount_of`.
+
+SQLite's log is read by way of an index in memory that all processes share (mmap of FILE-shm), and guarded
+by locks of the kernel. Two hosts share no memory, and network file systems keep locks by halves or not at
+all: a store there seems to work and loses tokens one day (sqlite.org/wal.html, "all processes ... on the
+same host"; sqlite.org/howtocorrupt.html section 2.1).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+MOUNTINFO: Final = Path("/proc/self/mountinfo")  # proc_pid_mountinfo(5); only Linux has it
+
+_NETWORK: Final = re.compile(
+    r"""nfs4? | cifs | smb3 | smbfs | ncpfs | afs | coda | ceph | lustre | gpfs | beegfs | panfs | pvfs2
+    | wekafs | (fuse\.)?glusterfs | fuse\.( sshfs | ceph | ceph-fuse | cephfs | smbnetfs | curlftpfs
+    | davfs | rclone | s3fs | s3ql | goofys | geesefs | mount-s3 | gcsfuse | blobfuse2? | juicefs
+    | seaweedfs | mfs | lizardfs | moosefs )""",
+    re.VERBOSE,
+)
+_SUSPICIOUS: Final = re.compile(
+    r"""9p | virtiofs | vboxsf | prl_fs | fakeowner  # folders that a guest shares with its host
+    | gfs2 | ocfs2                                # disks of several hosts at once
+    | fuse | fuse\.(?! (fuse-overlayfs | mergerfs | gocryptfs | encfs | bindfs)$ ).*  # but for local ones""",
+    re.VERBOSE,
+)
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")  # space, tab, newline and backslash, in octal
+_LINE: Final = re.compile(r"^\d+ \d+ (\d+):(\d+) \S+ (\S+) .*? - (\S+) ", re.MULTILINE)
+
+Verdict = Literal["local", "suspicious", "network"]
+
+
+class Mount(NamedTuple):
+    """A file system and where it is mounted."""
+
+    kind: str
+    point: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} at {self.point}"
+
+
+def judge(kind: str) -> Verdict:
+    """What the name of a file system says. What nobody has heard of is taken to be local."""
+    if _NETWORK.fullmatch(kind):
+        return "network"
+    return "suspicious" if _SUSPICIOUS.fullmatch(kind) else "local"
+
+
+def find(mountinfo: str, path: str, device: tuple[int, int]) -> Mount | None:
+    """The mount that holds the absolute `path`, whose status says `device` (major, minor).
+
+    Of those above the path that are of this device the deepest counts, and of those at one point the last,
+    which hides the others. Some file systems (btrfs) give their files a device that no mount has: then the
+    path alone decides.
+    """
+    above = [(of, mount) for of, mount in _mounts(mountinfo) if _is_below(path, mount.point)]
+    same = [(of, mount) for of, mount in above if of == device]
+    found = sorted(same or above, key=lambda entry: len(entry[1].point))  # stable: the last stays last
+    return found[-1][1] if found else None
+
+
+def mount_of(path: Path) -> Mount | None:
+    """The mount that holds `path`, or will where it is not there yet. None: it can't be told here."""
+    try:
+        real = path.resolve()
+        while not real.exists():
+            real = real.parent
+        device = real.stat().st_dev
+        text = MOUNTINFO.read_text(errors="surrogateescape")
+    except (OSError, RuntimeError):  # the second: links that lead in a circle
+        return None
+    return find(text, str(real), (os.major(device), os.minor(device)))
+
+
+def _mounts(mountinfo: str) -> list[tuple[tuple[int, int], Mount]]:
+    return [
+        ((int(major), int(minor)), Mount(kind, _ESCAPED.sub(lambda code: chr(int(code[1], 8)), point)))
+        for major, minor, point, kind in _LINE.findall(mountinfo)
+    ]
+
+
+def _is_below(path: str, point: str) -> bool:
+    return path == point or path.startswith(point.rstrip("/") + "/")

@@ -1,0 +1,128 @@
+"""The tables of the SQLite store, by version, and the way from one version to the next.
+
+A file of an older version is upgraded by whoever opens it first. The state before is kept beside it, made
+under the same lock, so that it holds all that was ever saved; then one transaction makes the change: who
+dies in between leaves the old version or the new one.
+
+Processes of the version before may have the file open meanwhile, and go on with their own statements. So
+an upgrade adds, and takes nothing away that those statements name.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from proxy.store.files import drafting, keep_beside
+
+VERSION: Final = 2
+APPLICATION_ID: Final = 0x546F6B50  # "TokP": tells our file from another program's
+_OTHERS_UPGRADE: Final = 60_000  # ms to wait for another process that copies and upgrades a large file
+
+_QUARANTINE: Final = """CREATE TABLE quarantine (
+  moved_at REAL NOT NULL,       -- Unix seconds
+  credential, account, generation, state, due_at, expires_at, body, intent, used_at  -- as they were found
+)"""
+# all that `due_before` asks for: it must not stumble over a damaged row of the table
+_DUE_INDEX: Final = """CREATE INDEX tokens_due ON tokens (credential, due_at, account, state, used_at)
+WHERE state = 'valid'"""
+
+SCHEMA: Final = f"""
+BEGIN;
+CREATE TABLE tokens (
+  credential TEXT NOT NULL,
+  account    TEXT NOT NULL,
+  generation INTEGER NOT NULL,
+  state      TEXT NOT NULL,
+  due_at     REAL,
+  expires_at REAL,
+  body       BLOB NOT NULL,
+  intent     BLOB,
+  changed    INTEGER NOT NULL,  -- meta.changed at the last put: a watcher asks for higher numbers
+  used_at    REAL,
+  PRIMARY KEY (credential, account)
+) STRICT;
+{_DUE_INDEX};
+CREATE INDEX tokens_changed ON tokens (changed, credential, account);
+CREATE INDEX tokens_counted ON tokens (credential, state, due_at, expires_at);
+{_QUARANTINE};
+CREATE TABLE stash (
+  name       TEXT PRIMARY KEY,
+  value      BLOB NOT NULL,
+  expires_at REAL NOT NULL
+) STRICT;
+CREATE INDEX stash_expiry ON stash (expires_at);
+CREATE TABLE leases (
+  name    TEXT PRIMARY KEY,
+  owner   TEXT NOT NULL,
+  until   REAL NOT NULL,        -- on the boot clock of boot_id: another boot's leases are void
+  boot_id TEXT NOT NULL
+) STRICT;
+CREATE TABLE meta (
+  identity TEXT NOT NULL,
+  changed  INTEGER NOT NULL
+) STRICT;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+
+UPGRADES: Final = {  # version -> what makes it the next one
+    1: (
+        "ALTER TABLE tokens ADD COLUMN used_at REAL",
+        "DROP INDEX tokens_due",
+        _DUE_INDEX,
+        _QUARANTINE,
+    ),
+}
+
+_log = logging.getLogger("proxy.store")
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the file's version ours, unless another process was first. Raises sqlite3.Error, OSError."""
+    ((patience,),) = connection.execute("PRAGMA busy_timeout").fetchall()
+    connection.execute(f"PRAGMA busy_timeout = {_OTHERS_UPGRADE}")
+    with connection:  # commits, or rolls back
+        connection.execute("BEGIN IMMEDIATE")
+        found = version_of(connection)
+        if found < VERSION:
+            backup = _back_up(path, found)
+            for version in range(found, VERSION):
+                for statement in UPGRADES[version]:
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(f"PRAGMA busy_timeout = {patience}")
+    if found < VERSION:
+        _log.warning(
+            "token store %s: upgraded from schema %d to %d. To go back to the program before: stop every "
+            "process, put %s in its place and remove %s-wal and %s-shm; accounts that were refreshed "
+            "meanwhile may have to log in again",
+            *(path, found, VERSION, backup, path.name, path.name),
+        )
+
+
+def _back_up(path: Path, version: int) -> Path:
+    """By a connection of its own: SQLite copies nothing for one that is about to write."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        return copy_beside(connection, path.with_name(f"{path.name}.v{version}-backup"))
+
+
+def copy_beside(connection: sqlite3.Connection, name: Path) -> Path:
+    """Copy the whole database to `name`, or to a name with a number where another copy has that.
+
+    The copy is complete and on the disk when this returns its name. Raises sqlite3.Error, OSError.
+    """
+    with drafting(name.parent) as draft:
+        with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
+            copy.execute("PRAGMA journal_mode = OFF")  # nobody but us sees the draft: nothing to roll back
+            connection.backup(copy)
+        return keep_beside(draft, name)

@@ -1,0 +1,56 @@
+"""Who is to be told what others put, in stores where one task looks for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Iterable
+
+from proxy.store.base import Key
+
+
+class Watcher(AsyncIterator[Key | None]):
+    """One iterator of `Store.changes`. A key that is not yet taken is not told twice."""
+
+    def __init__(self) -> None:
+        self._pending: dict[Key | None, None] = {}
+        self._news = asyncio.Event()
+        self._ended = False
+
+    def tell(self, keys: Iterable[Key | None]) -> None:
+        self._pending.update(dict.fromkeys(keys))
+        self._news.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self._news.set()
+
+    async def __anext__(self) -> Key | None:
+        while not self._pending and not self._ended:
+            self._news.clear()
+            await self._news.wait()
+        if not self._pending:
+            raise StopAsyncIteration
+        key = next(iter(self._pending))
+        del self._pending[key]
+        return key
+
+
+class Watchers:
+    """All of a store's; one that nobody holds any more is forgotten."""
+
+    def __init__(self) -> None:
+        self._all: weakref.WeakSet[Watcher] = weakref.WeakSet()
+
+    def add(self) -> Watcher:
+        watcher = Watcher()
+        self._all.add(watcher)
+        return watcher
+
+    def tell(self, keys: Iterable[Key | None]) -> None:
+        for watcher in self._all:
+            watcher.tell(keys)
+
+    def end(self) -> None:
+        for watcher in self._all:
+            watcher.end()
