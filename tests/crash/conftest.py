@@ -14,8 +14,15 @@ from __future__ import annotations
 
 import pytest
 
+from tests.servers.redis import redis_of_worker, redis_server
 
-@pytest.fixture(params=["sqlite"])
+__all__ = ["redis_of_worker", "redis_server"]  # fixtures
+
+
+@pytest.fixture(params=["sqlite", "redis"])
 def store_url(request: pytest.FixtureRequest) -> str:
     """A store that all processes share, empty. That of SQLite is in the folder of each place."""
-    return "sqlite:tokens.db"
+    if request.param == "sqlite":
+        return "sqlite:tokens.db"
+    url: str = request.getfixturevalue("redis_server").url
+    return url
