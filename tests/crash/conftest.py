@@ -12,17 +12,24 @@ fate.py      one refresh that is killed at such a call, and what the next proces
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from tests.servers.postgres import Postgres, postgres
 from tests.servers.redis import redis_of_worker, redis_server
 
-__all__ = ["redis_of_worker", "redis_server"]  # fixtures
+__all__ = ["postgres", "redis_of_worker", "redis_server"]  # fixtures
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def store_url(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
+def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A store that all processes share, empty. That of SQLite is in the folder of each place."""
-    if request.param == "sqlite":
-        return "sqlite:tokens.db"
-    url: str = request.getfixturevalue("redis_server").url
-    return url
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        yield (url := server.database())
+        server.drop(url)
+    elif request.param == "redis":
+        yield request.getfixturevalue("redis_server").url
+    else:
+        yield "sqlite:tokens.db"
