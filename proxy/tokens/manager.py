@@ -7,6 +7,7 @@ write is seen within a second (`_watch`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -31,6 +32,8 @@ REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: i
 REMIND_EVERY: Final = 60.0  # seconds between two looks for refresh tokens that end
 LOOK_AT_USELESS_AGAIN: Final = 3600.0  # seconds; the configuration may fit a stored token again
 NOTE_EVERY: Final = 3600.0  # seconds between two notes of an account's use; less if it is idle sooner
+
+_log = logging.getLogger("proxy.tokens")
 
 
 class AnotherPerson(ProxyError):
@@ -77,11 +80,17 @@ class TokenManager:
 
     async def _watch(self, changes: AsyncIterator[Key | None]) -> None:
         async for key in changes:
-            if key is None:
-                for account in self.accounts():
-                    await self._accounts.load_quietly(account)
-            elif key.credential in self._config.credentials:
-                await self._accounts.follow(key)
+            try:
+                await self._follow(key)
+            except Exception:  # noqa: BLE001 (what nobody thought of must not end this: nothing new would be seen)
+                _log.exception("an error in following the store: report it")
+
+    async def _follow(self, key: Key | None) -> None:
+        if key is None:
+            for account in self.accounts():
+                await self._accounts.load_quietly(account)
+        elif key.credential in self._config.credentials:
+            await self._accounts.follow(key)
 
     async def _remind(self) -> None:
         while True:

@@ -189,6 +189,23 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(make_side, faulty_sto
 
 
 @pytest.mark.usefixtures("quick")
+async def test_an_error_that_nobody_thought_of_ends_nothing_and_is_told(side, monkeypatch, caplog):
+    account = await side.log_in()
+    side.clock.advance(STALE)
+    due_before = side.store.due_before
+
+    async def wrong(*_):
+        side.store.due_before = due_before
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(side.tokens, "restless", list)
+    side.store.due_before = wrong
+    async with side.kept_fresh():
+        await side.until(lambda: account.held.generation == 2)
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.usefixtures("quick")
 async def test_an_account_that_could_not_be_read_at_the_start_is_read_later(
     make_side, faulty_store, monkeypatch
 ):
