@@ -21,6 +21,11 @@ class Clock(Protocol):
     @property
     def boot_id(self) -> str: ...
 
+    @property
+    def heard(self) -> dict[str, float]:
+        """What other clocks have told this process, by whose they are: their Unix seconds at our boot 0."""
+        ...
+
     def wall(self) -> float:
         """Unix seconds."""
         ...
@@ -35,6 +40,7 @@ class SystemClock:
 
     def __init__(self) -> None:
         self.boot_id = _read_boot_id()
+        self.heard: dict[str, float] = {}
         self.wall = time.time
         self.boot = partial(time.clock_gettime, _BOOT_CLOCK)  # each request asks
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, TypedDict
 
 from proxy.config.model import Config
+from proxy.tokens import life, notices
 from proxy.tokens.account import Account
 from proxy.tokens.life import TokenState
 
@@ -19,6 +20,7 @@ NO_REFRESH_TOKEN: Final = "the access token has expired, and there is no refresh
 LOGGED_OUT: Final = "logged out"
 OTHER_CLIENT: Final = "what is stored is from another server or client than the configuration names now"
 NOT_ASKED: Final = "not asked for yet"
+NOT_GRANTED: Final = "the server did not grant the scopes"
 UNREADABLE: Final = (
     "its record can't be read: put the store's key back; if it is there, `token-proxy logout` sets the "
     "record aside, and a login brings new tokens"
@@ -71,7 +73,7 @@ def entry(account: Account, config: Config) -> Entry:
         "issued_at": shown.issued_at if shown else None,
         "expires_at": shown.expires_at if shown else None,
         "refresh_due_at": held.due_at,
-        "refresh_expires_at": token.refresh_expires_at if token else None,
+        "refresh_expires_at": life.refresh_ends_at(token, account.credential) if token else None,
         "last_refresh": {
             "at": last.at if last else None,
             "outcome": last.outcome if last else None,
@@ -104,6 +106,12 @@ def _reason(account: Account) -> str | None:
         return f"{REASONS[state]} (the last refresh failed: {failure.error})"
     if state == "expired" and not account.can_refresh:
         return NO_REFRESH_TOKEN
+    if (
+        state == "valid"
+        and held.token
+        and (missing := notices.missing_scopes(account.credential, held.token))
+    ):
+        return f"{NOT_GRANTED}: {', '.join(missing)}"
     if state != "absent":
         return REASONS.get(state)
     if account.can_refresh:

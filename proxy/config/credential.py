@@ -41,6 +41,10 @@ def _none_of(ours: frozenset[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+# Seconds. Ten years, as in oauth/answer.py: more is a slip of the keyboard, or milliseconds.
+Lifetime = Annotated[float, Field(gt=0, le=10 * 365 * 86400, allow_inf_nan=False, strict=True)]
+REFRESH_AT: Final = 0.8
+
 ParameterValue = Annotated[
     Annotated[str, Tag("a text")] | Annotated[list[str], Tag("a list")],
     Discriminator(lambda value: "a list" if isinstance(value, list) else "a text"),
@@ -68,6 +72,9 @@ class Credential(Table):
         None, description="By hand; for grant authorization_code.", validate_default=True
     )
     revocation_endpoint: Endpoint | None = Field(None, description="By hand; used by logout.")
+    introspection_endpoint: Endpoint | None = Field(
+        None, description="By hand; asked how long a token lives (RFC 7662) where nothing else says it."
+    )
     client_id: PublicValue = Field(description="The client's id at the authorization server.")
     client_secret: SecretValue | None = Field(None, description="Its secret, by reference.")
     client_auth: ClientAuth | None = Field(
@@ -92,8 +99,33 @@ class Credential(Table):
         description="Extra parameters of token requests, e.g. audience.",
         repr=False,  # some servers want a password or an assertion there
     )
+    access_token_lifetime: Lifetime | None = Field(
+        None,
+        description="Seconds. Counts instead of what the server says of its access tokens: for servers that "
+        "say nothing, or say it in milliseconds.",
+    )
     refresh_at: Annotated[float, Field(gt=0.1, le=0.95, allow_inf_nan=False, strict=True)] = Field(
-        0.8, description="The share of its life after which a token is refreshed ahead of time."
+        REFRESH_AT, description="The share of its life after which a token is refreshed ahead of time."
+    )
+    # more than the five seconds before its expiry in which a token is no longer attached
+    refresh_window: Annotated[Lifetime, Field(gt=5)] | None = Field(
+        None,
+        description="Seconds. Refresh in the last so many of a token's life and not before, for servers that "
+        "refuse an early refresh.",
+    )
+    refresh_token_idle: Lifetime | None = Field(
+        None,
+        description="Seconds without a refresh after which a refresh token dies, where its server does "
+        "not say.",
+    )
+    refresh_token_lifetime: Lifetime | None = Field(
+        None,
+        description="Seconds from a login after which it has to be repeated, however much was refreshed "
+        "since.",
+    )
+    keep_alive: StrictBool = Field(
+        True,
+        description="Refresh an account that nobody uses in time before its refresh token dies of it.",
     )
     required: StrictBool | None = Field(
         None, description="Counts for /readyz. Default: true if a route with a fixed account uses it."
@@ -140,6 +172,30 @@ class Credential(Table):
             raise MissingKey(
                 'client_secret is missing - grant = "client_credentials" wants one, or client_auth = "none"'
             )
+        return value
+
+    @field_validator("refresh_window")
+    @classmethod
+    def _opens_during_the_life(cls, value: float | None, info: ValidationInfo) -> float | None:
+        life = info.data.get("access_token_lifetime")
+        if value is not None and life is not None and value >= life:
+            raise ValueError("it begins before the token does - less than access_token_lifetime is meant")
+        if value is not None and info.data.get("refresh_at", REFRESH_AT) != REFRESH_AT:
+            raise ValueError("refresh_at says when already - one of the two is meant")
+        return value
+
+    @field_validator("refresh_token_idle", "refresh_token_lifetime")
+    @classmethod
+    def _has_refresh_tokens(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("grant") == "client_credentials":
+            raise ValueError('grant = "client_credentials" has no refresh tokens - leave the key out')
+        return value
+
+    @field_validator("refresh_token_lifetime")
+    @classmethod
+    def _outlives_idleness(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and value < (info.data.get("refresh_token_idle") or 0):
+            raise ValueError("shorter than refresh_token_idle - at least as long is meant")
         return value
 
     @field_validator("refresh_token")

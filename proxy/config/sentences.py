@@ -39,7 +39,6 @@ NOT_YET: Final = frozenset(  # keys and values of the contract that later versio
         "device_authorization_endpoint",
         "device_code",
         "forwarded",
-        "introspection_endpoint",
         "jwt_bearer",
         "password",
         "private_key_jwt",

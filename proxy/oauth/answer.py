@@ -11,23 +11,20 @@ No error raised here has a cause: a JSONDecodeError carries the whole body, toke
 from __future__ import annotations
 
 import json
-import math
 import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from proxy.errors import AuthorizationServerError, Outcome
+from proxy.oauth import lifetime
 from proxy.secret import Secret
 
 MAX_ANSWER: Final = 256 * 1024  # bytes; the largest tokens seen are a few KiB
 MAX_TOKEN: Final = 32 * 1024  # characters; more does not fit into a header field, here or at an upstream
-MAX_LIFETIME: Final = 10 * 365 * 86400.0  # seconds; above it, somebody sent a date or milliseconds
 MAX_RETRY_AFTER: Final = 300.0  # seconds; a longer pause would hide a server that came back
 
 # What an error code means (RFC 6749 section 5.2 and its extensions; below them, providers' own words).
@@ -68,13 +65,14 @@ class Answer:
     access_token: Secret
     refresh_token: Secret | None
     lifetime: float | None
+    refresh_in: float | None
     refresh_lifetime: float | None
     scope: str
     id_token: Secret | None = None  # as it came
 
 
 def parse(status: int, headers: Mapping[str, str], body: bytes, *, now: float = 0.0) -> Answer:
-    """Read an answer whole. `headers` is case-insensitive; `now` (Unix seconds) serves Retry-After dates."""
+    """Read an answer whole. `headers` is case-insensitive; `now` (Unix seconds) serves dates in it."""
     pause = retry_after(headers, now)
     if status >= 500 or status in TRY_LATER:
         raise AuthorizationServerError("transient", http_error(status), retry_after=pause)
@@ -91,7 +89,8 @@ def parse(status: int, headers: Mapping[str, str], body: bytes, *, now: float = 
         raise AuthorizationServerError(ERRORS.get(code, "transient"), code, retry_after=pause)
     if status != 200:
         raise AuthorizationServerError("transient", http_error(status), retry_after=pause)
-    return _granted(fields)
+    server_now = lifetime.server_time(headers)
+    return _granted(fields, now if server_now is None else server_now)
 
 
 def http_error(status: int) -> str:
@@ -99,18 +98,20 @@ def http_error(status: int) -> str:
     return f"http_{status}" if status in _STATUSES else "other"
 
 
-def _granted(fields: dict[str, Any]) -> Answer:
+def _granted(fields: dict[str, Any], now: float) -> Answer:
     access_token = _access_token(fields.get("access_token"))
     if access_token is None:
         raise AuthorizationServerError("transient", "no_access_token")
     token_type = fields.get("token_type")
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
         raise AuthorizationServerError("misconfigured", "token_type")
-    lifetimes = (_lifetime(fields.get(name)) for name in REFRESH_LIFETIME_NAMES)
+    told = lifetime.read(fields.get("expires_in"), now)
+    lifetimes = (lifetime.read(fields.get(name), now) for name in REFRESH_LIFETIME_NAMES)
     return Answer(
         access_token=access_token,
         refresh_token=_refresh_token(fields.get("refresh_token")),
-        lifetime=_lifetime(fields.get("expires_in")),
+        lifetime=told or lifetime.of_jwt(access_token.reveal(), now),
+        refresh_in=lifetime.read(fields.get("refresh_in"), now),
         refresh_lifetime=next((seconds for seconds in lifetimes if seconds), None),
         scope=_scope(fields.get("scope")),
         id_token=_id_token(fields.get("id_token")),
@@ -186,17 +187,6 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _lifetime(value: object) -> float | None:
-    """Seconds, from a number or a numeric string; None for whatever else a server may say."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        seconds = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return seconds if math.isfinite(seconds) and 0 < seconds <= MAX_LIFETIME else None
-
-
 def _scope(value: object) -> str:
     if isinstance(value, list):  # some servers send one, against RFC 6749 section 3.3
         value = " ".join(item for item in value if isinstance(item, str))
@@ -209,9 +199,8 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     if value.isascii() and value.isdigit():
         seconds = float(value[:9])  # so many digits are over the cap already
     else:
-        try:
-            date = parsedate_to_datetime(value)
-            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
-        except (ValueError, OverflowError):
+        date = lifetime.http_date(value)
+        if date is None:
             return None
+        seconds = date - now
     return min(seconds, MAX_RETRY_AFTER) if seconds >= 0 else None

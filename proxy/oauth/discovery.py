@@ -24,6 +24,7 @@ from proxy.oauth.fetch import Fetcher, Reply
 FRESH_FOR: Final = 3600.0  # seconds; endpoints move rarely, keys are not read from here
 ASK_AGAIN: Final = 60.0  # seconds after a failure, when there is an old copy: each try may take its time
 _ENDPOINTS: Final = ("authorization_endpoint", "token_endpoint", "revocation_endpoint")
+_OPTIONAL: Final = "introspection_endpoint"  # a bad one is passed over: nothing hangs on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Endpoints:
     authorization_endpoint: str | None
     token_endpoint: str | None
     revocation_endpoint: str | None
+    introspection_endpoint: str | None
     iss_in_callback: bool = False  # RFC 9207: it always names itself there
 
 
@@ -52,11 +54,13 @@ class Discovery:
 
     async def endpoints(self, credential: Credential) -> Endpoints:
         """By hand, or discovered. Raises AuthorizationServerError."""
-        by_hand = {name: getattr(credential, name) for name in _ENDPOINTS}
+        by_hand = {name: getattr(credential, name) for name in (*_ENDPOINTS, _OPTIONAL)}
         if credential.issuer is None:
             return Endpoints(None, **by_hand)
         document = await self._document(credential, credential.issuer)
         found = {name: by_hand[name] or _endpoint(document, name) for name in _ENDPOINTS}
+        offered = document.get(_OPTIONAL)
+        found[_OPTIONAL] = by_hand[_OPTIONAL] or (offered if _is_safe(offered) else None)
         says_iss = document.get("authorization_response_iss_parameter_supported") is True
         return Endpoints(credential.issuer, **found, iss_in_callback=says_iss)
 
@@ -112,13 +116,15 @@ def _endpoint(document: dict[str, Any], name: str) -> str | None:
     url = document.get(name)
     if url is None:
         return None
-    if not isinstance(url, str) or not _is_safe(url):
+    if not _is_safe(url):
         raise AuthorizationServerError("misconfigured", "unsafe_endpoint")
-    return url
+    return str(url)
 
 
-def _is_safe(url: str) -> bool:
+def _is_safe(url: object) -> bool:
     """https anywhere, http on loopback only (RFC 6749 sections 3.1 and 3.2): a browser may be sent there."""
+    if not isinstance(url, str):
+        return False
     try:
         parts = read_url(url)
     except ValueError:

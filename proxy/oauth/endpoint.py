@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlencode
 
 from authlib.oauth2.rfc7009 import prepare_revoke_token_request
@@ -11,7 +13,7 @@ from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import answer, client_auth, id_token
+from proxy.oauth import answer, client_auth, id_token, lifetime
 from proxy.oauth.discovery import Discovery, Endpoints
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.grants import Form
@@ -62,7 +64,13 @@ class AuthorizationServers:
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
         body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats its parameter
         reply = await self._post(credential, endpoint, body, before_send)
-        granted = answer.parse(reply.status, reply.headers, reply.body, now=self._clock.wall())
+        received_at = sent_at + self._clock.boot() - sent_boot
+        granted = answer.parse(reply.status, reply.headers, reply.body, now=received_at)
+        skew = None
+        date = lifetime.server_time(reply.headers)
+        if date is not None:  # the token is rather too old than too young, whoever judges it
+            skew, most = lifetime.skew(date, sent_at, received_at)
+            self._clock.heard[server_of(credential)] = sent_at + most - sent_boot
         token = Token(
             access_token=granted.access_token,
             refresh_token=granted.refresh_token,
@@ -71,7 +79,9 @@ class AuthorizationServers:
             issued_at=sent_at,
             issued_boot=sent_boot,
             boot_id=self._clock.boot_id,
-            lifetime=granted.lifetime,
+            lifetime=credential.access_token_lifetime or granted.lifetime,
+            refresh_in=granted.refresh_in,
+            skew=skew,
             refresh_expires_at=sent_at + granted.refresh_lifetime if granted.refresh_lifetime else None,
             scope=granted.scope,
         )
@@ -87,6 +97,27 @@ class AuthorizationServers:
         except id_token.BadIdToken as error:
             raise UnprovenToken(error.error, token) from None
         return replace(token, principal=principal)
+
+    async def introspected_lifetime(self, credential: Credential, token: Secret) -> float | None:
+        """Seconds that an access token still lives by the server's own word (RFC 7662); None: it has none.
+
+        Raises AuthorizationServerError.
+        """
+        endpoint = credential.introspection_endpoint
+        if endpoint is None and credential.issuer is not None:
+            endpoint = (await self.endpoints(credential)).introspection_endpoint
+        if endpoint is None:
+            return None
+        body = urlencode({"token": token.reveal(), "token_type_hint": "access_token"})
+        reply = await self._post(credential, endpoint, body)
+        try:
+            claims: Any = json.loads(reply.body) if reply.status == 200 else None
+        except (ValueError, RecursionError):
+            claims = None
+        if not isinstance(claims, dict) or claims.get("active") is not True:
+            raise AuthorizationServerError("transient", "introspection")
+        now = lifetime.server_time(reply.headers)
+        return lifetime.of_claims(claims, self._clock.wall() if now is None else now)
 
     async def revoke(self, credential: Credential, token: Secret, hint: str) -> bool:
         """Revoke a token (RFC 7009). False if the server has no such endpoint.

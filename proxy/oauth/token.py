@@ -40,12 +40,23 @@ class Token:
     issued_at: float  # Unix seconds
     issued_boot: float  # the same instant on the boot clock ...
     boot_id: str  # ... of this boot
-    lifetime: float | None = None  # seconds, of the access token; None: the server did not say
-    refresh_expires_at: float | None = None  # Unix seconds; None: unknown
+    lifetime: float | None = None  # seconds, of the access token; None: nothing says
+    refresh_in: float | None = None  # seconds; when the server wants it refreshed
+    skew: float | None = None  # seconds that its clock was ahead of our wall clock, at least; None: not told
+    refresh_expires_at: float | None = None  # Unix seconds, as the server said last; None: it never did
+    refresh_renews: bool | None = None  # whether a refresh puts that off; None: not seen yet
+    login_at: float | None = None  # Unix seconds; None: not known, or there was none
+    ages: tuple[float, ...] = ()  # seconds; at which the last tokens of unknown life were refused
+    unrefused: int = 0  # tokens since then that were not
     scope: str = ""  # as granted, space separated; empty: as requested
     seed: str = ""  # hash of the configured refresh token that it descends from
     ancestors: tuple[str, ...] = ()  # hashes of the refresh tokens before it, the last ones: see records.py
     principal: Principal | None = field(default=None, repr=False)  # who logged in, if an id_token told
+
+    @property
+    def issued_by_server(self) -> float:
+        """Unix seconds by the server's clock, as far as it has told: what hosts can compare."""
+        return self.issued_at + (self.skew or 0.0)
 
     @property
     def expires_at(self) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.clock import Clock
+from proxy.config.values import SHARED_STORES
 from proxy.errors import StoreError
 from proxy.secret import Secret
 from proxy.store.base import Store
@@ -29,12 +30,12 @@ async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock
         path = state_dir / name
         secret = decode_key(key.reveal()) if key else await asyncio.to_thread(_own_key, state_dir, path)
         return SealedStore(await SQLiteStore.open(path, clock), secret)
-    if scheme in _REDIS:
-        if key is None:
-            raise StoreError("store.key is missing: a store that hosts share is sealed with a key they share")
-        secret = decode_key(key.reveal())
-        return SealedStore(await _open_redis(url), secret)
-    raise StoreError("store.url is not known here: use sqlite:NAME, redis://…, rediss://… or memory:")
+    if scheme in SHARED_STORES:
+        secret = _shared_key(key)  # before a connection is made
+        return SealedStore(await (_open_redis if scheme in _REDIS else _open_postgres)(url), secret)
+    raise StoreError(
+        "store.url is not known here: use sqlite:NAME, postgresql://…, redis://…, rediss://… or memory:"
+    )
 
 
 async def weaknesses(url: str) -> list[str]:
@@ -46,11 +47,29 @@ async def weaknesses(url: str) -> list[str]:
     return await redis_durability.weaknesses(url)
 
 
+def _shared_key(key: Secret | None) -> bytes:
+    if key is None:
+        raise StoreError("store.key is missing: a store that hosts share is sealed with one they share too")
+    return decode_key(key.reveal())
+
+
+async def _open_postgres(url: str) -> Store:
+    try:
+        from proxy.store.postgres import PostgresStore  # noqa: PLC0415 (an extra, and slow to import)
+    except ImportError:
+        raise StoreError(
+            "store.url names PostgreSQL, whose client is not installed: pip install 'token-proxy[postgres]'"
+        ) from None
+    return await PostgresStore.open(url)
+
+
 async def _open_redis(url: str) -> Store:
     try:
         from proxy.store.redis import RedisStore  # noqa: PLC0415 (an extra)
-    except ModuleNotFoundError as error:
-        raise StoreError("store.url needs more to be installed: pip install 'token-proxy[redis]'") from error
+    except ImportError:
+        raise StoreError(
+            "store.url names Redis, whose client is not installed: pip install 'token-proxy[redis]'"
+        ) from None
     return await RedisStore.open(url)
 
 

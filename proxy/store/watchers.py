@@ -19,7 +19,10 @@ class Watcher(AsyncIterator[Key | None]):
 
     def tell(self, keys: Iterable[Key | None]) -> None:
         self._pending.update(dict.fromkeys(keys))
-        self._news.set()
+        if None in self._pending:  # which says it all
+            self._pending = {None: None}
+        if self._pending:
+            self._news.set()
 
     def end(self) -> None:
         self._ended = True
@@ -41,9 +44,12 @@ class Watchers:
 
     def __init__(self) -> None:
         self._all: weakref.WeakSet[Watcher] = weakref.WeakSet()
+        self._ended = False
 
     def add(self) -> Watcher:
         watcher = Watcher()
+        if self._ended:
+            watcher.end()
         self._all.add(watcher)
         return watcher
 
@@ -52,5 +58,6 @@ class Watchers:
             watcher.tell(keys)
 
     def end(self) -> None:
+        self._ended = True
         for watcher in self._all:
             watcher.end()

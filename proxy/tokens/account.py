@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, LoginRequired, Misconfigured, TokenError, TokenUnavailable
 from proxy.oauth.token import Token
+from proxy.secret import Secret
 from proxy.store.base import Key
 from proxy.tokens import life
 from proxy.tokens.gate import Gate
@@ -73,36 +74,54 @@ class Account:
         self.unreadable = False  # the store has a record that its key does not open
         self.unsettled = False  # the refresh token must be sent again soon, whatever the token's age
         self.served: Served | None = None
-        self.fresh_until = NEVER  # boot clock, as the next four
+        self.fresh_until = NEVER  # boot clock, as the next five
         self.usable_until = NEVER
         self.hold_until = NEVER  # no refresh before this: it failed a moment ago ...
         self.failed_at = NEVER  # ... then
+        self.closed_until = NEVER  # nor before this: the server would refuse it (refresh_window)
         self.used_at = NEVER  # boot clock: the last request
         self.noted_at = NEVER  # boot clock: the last use that the store was told of
         self.rejected_at = NEVER  # the last time that a 401 started a refresh
         self.failures = 0
         self.failure: AuthorizationServerError | None = None
+        self.reminded_of = NEVER  # Unix seconds; the end of a refresh token that the log tells of
         self.last_refresh: LastRefresh | None = None
         self.last_success_at: float | None = None
         self.flight: asyncio.Task[None] | None = None
         self._clock = clock
+        self._begun = float("inf")  # boot clock; when the token was issued, as far as that is known
 
     def take(self, held: Held) -> None:
         """Serve what the store holds from now on. What is older than what is known changes nothing."""
         self.loaded, self.unreadable = True, False
         if held.generation < self.held.generation:
             return
-        if held.token != self.held.token:
-            has_access = held.token is not None and held.token.access_token is not None
-            self.served = Served(held.token) if held.token and has_access else None
+        if _access(held) != _access(self.held):
+            self.served = Served(held.token) if held.token and _access(held) else None
+        if _issue(held) != _issue(self.held):
+            self._begun = float("inf")
         if held.generation != self.held.generation:
             self.failures, self.failure, self.hold_until, self.unsettled = 0, None, NEVER, False
         self.unsettled = self.unsettled or held.unsettled
         self.held = held
-        self.fresh_until = self.usable_until = NEVER
-        if held.token is not None:
-            window = life.window(held.token, held.due_at, self._clock)
-            self.fresh_until, self.usable_until = window.due, window.expired
+        self.look_at_the_clock()
+
+    def look_at_the_clock(self) -> None:
+        """Judge the token's age anew: of one that another boot got, the clocks may say more by now."""
+        self.fresh_until = self.usable_until = self.closed_until = NEVER
+        token = self.held.token
+        if token is None:
+            return
+        window = life.window(token, self.held.due_at, self._clock, known=self._begun)
+        self.fresh_until, self.usable_until, self._begun = window.due, window.expired, window.begun
+        if math.isfinite(window.begun):
+            self.closed_until = window.begun + life.closed_for(token, self.credential)
+
+    def refused(self) -> None:
+        """An upstream has refused the current token: its age may tell how long such tokens live."""
+        if self.held.token is not None:
+            age = self._clock.boot() - self._begun
+            self.held = replace(self.held, token=life.taught(self.held.token, age))
 
     def failed(self, error: AuthorizationServerError, attempts: int = 1) -> None:
         """Remember a failure and hold the next refresh back for a while."""
@@ -143,8 +162,9 @@ class Account:
 
     @property
     def waits_until(self) -> float:
-        """No refresh before (boot clock): the account's own pause, and its server's."""
-        return max(self._held_until, self.gate.hold_until if self.gate.is_shut else NEVER)
+        """No refresh before (boot clock): the account's own pause, its server's, and what that allows."""
+        shut_until = self.gate.hold_until if self.gate.is_shut else NEVER
+        return max(self._held_until, self.closed_until, shut_until)
 
     @property
     def _held_until(self) -> float:
@@ -171,3 +191,12 @@ class Account:
             f"no new token for {self.key} now; the authorization server is asked again shortly",
             retry_after=max(1, math.ceil(wait)) if wait > 0 else 1,
         )
+
+
+def _access(held: Held) -> Secret | None:
+    return held.token.access_token if held.token else None
+
+
+def _issue(held: Held) -> tuple[str, float] | None:
+    """Tells answers apart, which may bring one access token twice."""
+    return (held.token.boot_id, held.token.issued_boot) if held.token else None

@@ -24,6 +24,12 @@ _PLAIN = (
 _ADDED: dict[str, Any] = {  # later; and what they are in an older record
     "ancestors": (),  # since version 2 of the store
     "principal": None,
+    "refresh_in": None,
+    "skew": None,
+    "refresh_renews": None,
+    "login_at": None,
+    "ages": (),
+    "unrefused": 0,
 }
 
 
@@ -44,6 +50,7 @@ def decode(body: bytes) -> Token:
         known |= {name: fields.get(name, default) for name, default in _ADDED.items()}
         known["ancestors"] = tuple(known["ancestors"])
         known["principal"] = None if known["principal"] is None else Principal(*known["principal"])
+        known["ages"] = tuple(known["ages"])
         known |= {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
         return Token(**known)
     except (ValueError, KeyError, TypeError) as error:

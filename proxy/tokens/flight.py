@@ -27,7 +27,7 @@ from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Form
 from proxy.oauth.token import Token, are_two
 from proxy.store.base import Key, Store
-from proxy.tokens import lease, life, records
+from proxy.tokens import lease, life, notices, records
 from proxy.tokens.account import Held
 from proxy.tokens.gate import Gate
 from proxy.tokens.lease import Lease, LeaseLost
@@ -104,9 +104,11 @@ class Flight:
             return await self._give_up(held, error)
         if held.token is not None and are_two(held.token.principal, token.principal):
             return await self._set_aside(held, held.token, token)
-        heir = records.heir(token, held.token)
-        due_at = records.due_at(self.credential, heir)
-        return await self._save(Held(held.generation + 1, "valid", heir, due_at), held)
+        heir = records.heir(token, held.token, self.known.token) if held.token else token
+        notices.narrowed(self.key, self.credential, heir, held.token)
+        new = Held(held.generation + 1, "valid", heir, records.due_at(self.credential, heir))
+        saved = await self._save(new, held)
+        return await records.dated(self.tower.store, self.tower.servers, self.credential, self.key, saved)
 
     def _form(self, held: Held) -> Form | None:
         """What to send; None where only a person can help."""

@@ -46,6 +46,11 @@ class Lease:
     def taken(self, at: float) -> None:
         self._taken_at = at
 
+    def renewed(self, at: float) -> None:
+        """A renewal after the end counts for nothing: another may have had the lease, and be done."""
+        if self._clock.boot() < self._taken_at + LIFETIME:
+            self._taken_at = at
+
     def check(self) -> None:
         """To be called in the last moment before what only its holder may do. Raises LeaseLost."""
         if self._clock.boot() >= self._taken_at + LIFETIME - LAST_MOMENT:
@@ -89,7 +94,7 @@ async def _renew(store: Store, name: str, owner: str, lease: Lease, clock: Clock
         asked_at = clock.boot()
         try:
             if await store.renew(name, owner, LIFETIME):
-                lease.taken(asked_at)
+                lease.renewed(asked_at)
             pause = RENEW_EVERY
         except StoreError:
             pause = ASK_AGAIN  # who waits for the lease asks as often; the save says what is wrong

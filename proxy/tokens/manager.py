@@ -7,9 +7,11 @@ write is seen within a second (`_watch`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from proxy import tasks
@@ -20,15 +22,18 @@ from proxy.metrics import Metrics, TokenHealth
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, are_two
 from proxy.store.base import Due, Key, Record, Store
-from proxy.tokens import codec, lease, records
+from proxy.tokens import codec, lease, life, notices, records
 from proxy.tokens.account import NEVER, Account, Held, Served
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.flight import Tower
 from proxy.tokens.refreshes import Refreshes
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: it may not be the token's fault
+REMIND_EVERY: Final = 60.0  # seconds between two looks for refresh tokens that end
 LOOK_AT_USELESS_AGAIN: Final = 3600.0  # seconds; the configuration may fit a stored token again
 NOTE_EVERY: Final = 3600.0  # seconds between two notes of an account's use; less if it is idle sooner
+
+_log = logging.getLogger("proxy.tokens")
 
 
 class AnotherPerson(ProxyError):
@@ -45,6 +50,7 @@ class TokenManager:
     ) -> None:
         self._config = config
         self._store = store
+        self._servers = servers
         self._clock = clock
         self._metrics = metrics
         self._accounts = Accounts(config, store, clock)
@@ -56,6 +62,7 @@ class TokenManager:
         self._idle = config.limits.account_idle
         self._waiting = {name: metrics.token_wait.labels(name) for name in config.credentials}
         self._watcher: asyncio.Task[None] | None = None
+        self._reminder: asyncio.Task[None] | None = None
 
     # -- life of the manager
 
@@ -64,19 +71,32 @@ class TokenManager:
         changes = self._store.changes()  # before loading: what is put meanwhile must not slip by
         await self._accounts.load_known()
         self._watcher = tasks.spawn(self._watch(changes), "watch the store")
+        self._reminder = tasks.spawn(self._remind(), "tell of refresh tokens that end")
 
     async def close(self, grace: float) -> None:
         """Stop; flights get `grace` seconds to save what they have been given."""
-        await tasks.cancel(self._watcher)
+        await tasks.cancel(self._watcher, self._reminder)
         await self._refreshes.close(grace)
 
     async def _watch(self, changes: AsyncIterator[Key | None]) -> None:
         async for key in changes:
-            if key is None:
-                for account in self.accounts():
-                    await self._accounts.load_quietly(account)
-            elif key.credential in self._config.credentials:
-                await self._accounts.follow(key)
+            try:
+                await self._follow(key)
+            except Exception:  # noqa: BLE001 (what nobody thought of must not end this: nothing new would be seen)
+                _log.exception("an error in following the store: report it")
+
+    async def _follow(self, key: Key | None) -> None:
+        if key is None:
+            for account in self.accounts():
+                await self._accounts.load_quietly(account)
+        elif key.credential in self._config.credentials:
+            await self._accounts.follow(key)
+
+    async def _remind(self) -> None:
+        while True:
+            for account in self.accounts():
+                notices.remind(account, self._clock.wall())
+            await asyncio.sleep(REMIND_EVERY)
 
     # -- what a request asks
 
@@ -136,6 +156,7 @@ class TokenManager:
             if now < account.rejected_at + REJECT_PAUSE or not account.may_start:
                 return None
             account.rejected_at = now
+            account.refused()
             self._refreshes.start(account)
         return tasks.spawn(self._replacement(account, rejected), f"replace {account.key}")
 
@@ -165,6 +186,7 @@ class TokenManager:
         Another person's tokens it replaces only if they are those of `instead_of`.
         """
         account = self._accounts.get(key)
+        token = replace(token, login_at=token.issued_at)
         due_at = records.due_at(account.credential, token)
         while True:
             record = await self._store.get(key)
@@ -179,6 +201,8 @@ class TokenManager:
             except GenerationConflict:
                 continue
             account.gate.succeeded()
+            notices.narrowed(key, account.credential, token, None)
+            held = await records.dated(self._store, self._servers, account.credential, key, held)
             self._accounts.take(account, held)
             self._accounts.keep(account)
             return
@@ -229,14 +253,21 @@ class TokenManager:
             return 0.0  # what the store has can't be read, or the store fails
         if not account.can_refresh:
             return LOOK_AT_USELESS_AGAIN
+        account.look_at_the_clock()
         until_due = account.fresh_until - self._clock.boot()
         if until_due > 0 and not account.unsettled:
             return until_due
-        if self._is_idle(account, due.used_at):
-            return float("inf")
+        if self._is_idle(account, due.used_at) and (wait := self._kept_alive_in(account)) > 0:
+            return wait
         if account.gate.has_room:
             self.refresh_behind(account)
         return max(0.0, account.waits_until - self._clock.boot())
+
+    def _kept_alive_in(self, account: Account) -> float:
+        """In how many seconds an account that nobody uses must be refreshed all the same; infinity: never."""
+        token = account.held.token
+        at = life.keep_alive_at(token, account.credential) if token else None
+        return float("inf") if at is None else at - self._clock.wall()
 
     async def postpone(self, key: Key, seconds: float) -> None:
         """Have the account looked at again in so many seconds. Raises StoreError."""
@@ -262,12 +293,23 @@ class TokenManager:
         return min(here, self._clock.wall() - used_at) > self._idle
 
     def restless(self) -> list[Account]:
-        """Accounts to look after though no token of theirs is due: unread, or a refresh is in doubt."""
+        """Accounts to look after whatever the index says: unread, in doubt, or due by their own clock.
+
+        The index is by a wall clock: that of another host, or one that was set back before a restart.
+        """
+        now = self._clock.boot()
         return [
             account
             for account in self.accounts()
-            if account.unsettled or not (account.loaded or account.unreadable)
+            if account.unsettled
+            or not (account.loaded or account.unreadable)
+            or (now >= account.fresh_until and self._is_wanted(account))
         ]
+
+    def _is_wanted(self, account: Account) -> bool:
+        """Whether somebody here may want its token: it is named by the configuration, or was used."""
+        is_used = account.key in self._accounts.fixed or self._clock.boot() - account.used_at <= self._idle
+        return is_used and account.served is not None and account.flight is None and account.may_start
 
     def credentials_with_room(self) -> list[str]:
         """Those whose server is asked now, and has no crowd before it."""
@@ -296,7 +338,7 @@ def _health(account: Account) -> TokenHealth:
         issued_at=issued.issued_at if issued else None,
         expires_at=issued.expires_at if issued else None,
         refresh_due_at=account.held.due_at,
-        refresh_expires_at=token.refresh_expires_at if token else None,
+        refresh_expires_at=life.refresh_ends_at(token, account.credential) if token else None,
         last_success_at=account.last_success_at,
         failures=account.failures,
     )

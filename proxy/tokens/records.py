@@ -11,6 +11,7 @@ token names those that it came after: what is among them is older, whatever its 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -20,18 +21,17 @@ from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
-from proxy.errors import GenerationConflict
-from proxy.oauth.endpoint import server_of
+from proxy.errors import AuthorizationServerError, GenerationConflict, StoreError
+from proxy.oauth.endpoint import AuthorizationServers, server_of
 from proxy.oauth.token import Principal, Token, are_two
 from proxy.secret import Secret
 from proxy.store.base import UNREADABLE, Key, Record, Store
 from proxy.tokens import codec, life
 from proxy.tokens.account import NOTHING, Held
 
-ANCESTORS: Final = (
-    16  # refresh tokens that a token comes after: a process that is further behind has long ended
-)
+ANCESTORS: Final = 16  # refresh tokens that a token names; a process further behind has long ended
 PAGE: Final = 100  # records opened at once, where all are looked at; requests wait some ms meanwhile
+INTROSPECTION_WAIT: Final = 3.0  # seconds; requests wait for it, and can do without what it tells
 
 _log = logging.getLogger("proxy.tokens")
 
@@ -64,6 +64,29 @@ async def put(store: Store, key: Key, new: Held, *, expected: int, used_at: floa
     """
     await store.put(_record(key, new, used_at), expected=expected)
     return new
+
+
+async def dated(
+    store: Store, servers: AuthorizationServers, credential: Credential, key: Key, new: Held
+) -> Held:
+    """Ask how long a token lives that was just saved, where nothing has told it, and save that too.
+
+    Only now: a new refresh token waits for nothing before it is saved. Whatever goes wrong changes nothing.
+    """
+    token = new.token
+    if token is None or token.access_token is None or token.lifetime is not None:
+        return new
+    try:
+        async with asyncio.timeout(INTROSPECTION_WAIT):
+            lifetime = await servers.introspected_lifetime(credential, token.access_token)
+        if lifetime is None:
+            return new
+        token = replace(token, lifetime=lifetime)
+        known = Held(new.generation + 1, new.state, token, due_at(credential, token))
+        return await put(store, key, known, expected=new.generation)
+    except (AuthorizationServerError, StoreError, TimeoutError) as error:
+        _log.info("how long the token of %s lives is not known: introspection failed (%s)", key, error)
+        return new
 
 
 def is_bound(token: Token, credential: Credential) -> bool:
@@ -101,7 +124,7 @@ def due_at(credential: Credential, token: Token) -> float | None:
     if token.refresh_token is None and credential.grant != "client_credentials":
         return None
     chance = random.random()  # noqa: S311 (spreads load, hides nothing)
-    return token.issued_at + life.due_after(token.lifetime, credential.refresh_at, chance)
+    return life.due_at(token, credential, chance)
 
 
 def tombstone(record: Record, token: Token) -> Record:
@@ -158,21 +181,12 @@ def _record(key: Key, new: Held, used_at: float | None = None) -> Record:
     return Record(key, new.generation, new.state, new.due_at, token.expires_at, body, used_at=used_at)
 
 
-def heir(token: Token, old: Token | None) -> Token:
-    """What follows `old`: without a refresh token of its own, the old one stays (RFC 6749 section 6)."""
-    if old is None:
-        return token
-    is_same = token.refresh_token in {None, old.refresh_token}
+def heir(new: Token, old: Token, refused: Token | None = None) -> Token:
+    """What follows `old` (life.heir), with those that it comes after, and whose it is."""
+    made = life.heir(new, old, refused)
+    is_same = made.refresh_token == old.refresh_token
     ancestors = old.ancestors if is_same else (*old.ancestors, fingerprint(old.refresh_token))
-    return replace(
-        token,
-        refresh_token=token.refresh_token or old.refresh_token,
-        refresh_expires_at=token.refresh_expires_at or (old.refresh_expires_at if is_same else None),
-        scope=token.scope or old.scope,
-        seed=old.seed,
-        ancestors=ancestors[-ANCESTORS:],
-        principal=token.principal or old.principal,
-    )
+    return replace(made, ancestors=ancestors[-ANCESTORS:], principal=new.principal or old.principal)
 
 
 def above(record: Record | None, answered: Held, sent: Token | None) -> int:
@@ -222,7 +236,7 @@ def _counts(record: Record, token: Token, known: Held) -> bool:
     """Whether what was put into an emptied store is later than what is known: a login, or a logout."""
     if record.state == "logged_out" or known.token is None:
         return True
-    return token.issued_at > known.token.issued_at
+    return token.issued_by_server > known.token.issued_by_server
 
 
 def _nothing(credential: Credential, clock: Clock) -> Token:
@@ -259,5 +273,6 @@ def _planted(credential: Credential, clock: Clock, refresh_token: Secret | None,
         issued_boot=clock.boot(),
         boot_id=clock.boot_id,
         lifetime=0.0,
+        login_at=clock.wall(),
         seed=seed,
     )

@@ -40,6 +40,8 @@ async def keep_fresh(manager: TokenManager, store: Store, clock: Clock) -> None:
                 await manager.note_uses()
         except StoreError as error:
             _log.error("the store can't be asked what is due: %s", error)
+        except Exception:  # noqa: BLE001 (what nobody thought of must not end this: tokens would expire)
+            _log.exception("an error in keeping tokens fresh: report it")
         await asyncio.sleep(max(AT_LEAST, wait))
 
 

@@ -136,6 +136,7 @@ class HandClock:
 
     def __init__(self):
         self.now = 1_000_000.0
+        self.heard = {}
 
     def wall(self):
         return self.now
@@ -156,7 +157,7 @@ class House:
     def account(self, credential="person", name="default"):
         return self.state.tokens.account(credential, name)
 
-    async def give(self, credential="person", name="default", lifetime=60.0, *, refresh_token=True):
+    async def give(self, credential="person", name="default", lifetime=60.0, *, refresh_token=True, **more):
         """Store a token set as a login would."""
         issued = self.server.issue("demo-app", PERSON)
         token = Token(
@@ -168,6 +169,7 @@ class House:
             issued_boot=self.clock.now,
             boot_id=self.clock.boot_id,
             lifetime=lifetime,
+            **more,
         )
         await self.state.tokens.adopt(Key(credential, name), token)
 

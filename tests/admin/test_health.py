@@ -25,6 +25,7 @@ KEYS = {
     "login_url": str | None,
     "routes": list,
 }
+IDLE = "[credentials.person]\nrefresh_token_idle = 5184000"
 LOGIN_URL = "http://127.0.0.1:8081/login/person/default"
 ONLY_MACHINE = """
 [[routes]]
@@ -76,6 +77,35 @@ async def test_a_fresh_login_is_valid_and_says_until_when(house):
     assert (entry["issued_at"], entry["expires_at"]) == (house.clock.now, house.clock.now + 60)
     assert house.clock.now < entry["refresh_due_at"] < entry["expires_at"]
     assert (entry["reason"], entry["login_url"]) == (None, None)
+
+
+async def test_a_scope_that_was_not_granted_is_named_while_the_token_is_good(a_house):
+    def more_scopes(text):
+        return text.replace('scopes = ["api"]', 'scopes = ["api", "mail", "files"]', 1)
+
+    async with a_house(more_scopes) as house:
+        await house.give(scope="api")
+        entry = await house.entry()
+        assert (entry["state"], entry["reason"]) == (
+            "valid",
+            "the server did not grant the scopes: mail, files",
+        )
+        house.clock.now += 55
+        assert (await house.entry())["reason"] == "a refresh is due"
+
+
+async def test_the_end_of_a_refresh_token_is_shown_as_the_server_or_the_configuration_tells_it(a_house):
+    async with a_house(lambda text: text.replace("[credentials.person]", IDLE)) as house:
+        await house.give()
+        assert (await house.entry())["refresh_expires_at"] == house.clock.now + 5184000
+        house.server.script(faults.Fault(change={"refresh_expires_in": 600}))
+        await house.refresh()
+        assert (await house.entry())["refresh_expires_at"] == house.clock.now + 600
+        shown = house.state.metrics.registry.get_sample_value(
+            "token_proxy_refresh_token_expiry_timestamp_seconds",
+            {"credential": "person", "account": "default"},
+        )
+        assert shown == house.clock.now + 600
 
 
 async def test_nothing_shown_is_a_token(house):

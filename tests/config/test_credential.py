@@ -83,6 +83,35 @@ LINES = [  # added on line 4 to what is enough
     ("refresh_at = 0.1", ["4:14: too small - more than 0.1 is meant"]),
     ("refresh_at = 1", ["4:14: too large - at most 0.95 is meant"]),
     ("refresh_at = nan", ["4:14: not a number that can be used - digits are meant"]),
+    ("refresh_window = 5", ["4:18: too small - more than 5 is meant"]),
+    ("refresh_window = '30'", ["4:18: not a number - digits without quotes are meant"]),
+    (
+        "refresh_window = 30\nrefresh_at = 0.5",
+        ["4:18: refresh_at says when already - one of the two is meant"],
+    ),
+    (
+        "refresh_window = 600\naccess_token_lifetime = 600",
+        ["4:18: it begins before the token does - less than access_token_lifetime is meant"],
+    ),
+    ("access_token_lifetime = 0", ["4:25: too small - more than 0 is meant"]),
+    ("access_token_lifetime = 900000000", ["4:25: too large - at most 315360000 is meant"]),
+    (
+        "refresh_token_idle = 600\nrefresh_token_lifetime = 60",
+        ["5:26: shorter than refresh_token_idle - at least as long is meant"],
+    ),
+    (
+        'grant = "client_credentials"\nclient_auth = "none"\nrefresh_token_idle = 600',
+        ['6:22: grant = "client_credentials" has no refresh tokens - leave the key out'],
+    ),
+    (
+        'grant = "client_credentials"\nclient_auth = "none"\nrefresh_token_lifetime = 600',
+        ['6:26: grant = "client_credentials" has no refresh tokens - leave the key out'],
+    ),
+    ("keep_alive = 3600", ["4:14: not a switch - true or false is meant"]),
+    (
+        'introspection_endpoint = "http://login.example"',
+        ["4:26: http would show secrets to the network - https is meant (http on loopback only)"],
+    ),
     ("required = 'yes'", ["4:12: not a switch - true or false is meant"]),
     ('basic_encoding = "utf-8"', ['4:18: not one of the choices - "rfc6749" or "raw" is meant']),
     ("client_secret = 5", [f"4:17: {NOT_REFERENCE}"]),
@@ -187,3 +216,10 @@ def test_parameters_are_texts_or_lists_of_texts(load_text: Load) -> None:
     text = f'[credentials.crm]\n{MINIMAL}token_params = {{ audience = "a", resource = ["b", "c"] }}'
     params = load_text(text).config.credentials["crm"].token_params
     assert params == {"audience": "a", "resource": ["b", "c"]}
+
+
+def test_how_long_tokens_live_is_for_the_server_to_say_where_nothing_is_configured(load_text: Load) -> None:
+    found = load_text(f"[credentials.crm]\n{MINIMAL}refresh_window = 30\nrefresh_token_idle = 5184000").config
+    crm = found.credentials["crm"]
+    assert (crm.access_token_lifetime, crm.refresh_token_lifetime, crm.keep_alive) == (None, None, True)
+    assert (crm.refresh_window, crm.refresh_token_idle) == (30, 5184000)

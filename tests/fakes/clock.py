@@ -6,6 +6,7 @@ from __future__ import annotations
 class FakeClock:
     def __init__(self, wall: float = 1_800_000_000.0, boot: float = 5_000.0, boot_id: str = "boot-1") -> None:
         self.boot_id = boot_id
+        self.heard: dict[str, float] = {}
         self._wall = wall
         self._boot = boot
         self._boots = 1
@@ -31,3 +32,4 @@ class FakeClock:
         self.boot_id = f"boot-{self._boots}"
         self._wall += off
         self._boot = 1.0
+        self.heard.clear()

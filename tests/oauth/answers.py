@@ -178,7 +178,8 @@ ROWS = [
             ('"soon"', None),
             ('"NaN"', None),
             ("1e400", None),
-            ("1800000000000", None),  # a date in milliseconds
+            ("9000000000000000", None),
+            ("604800000", 604800.0),  # in milliseconds, for more than ten years of seconds is nothing
         ]
     ),
     Row("expires_in missing", Given(lifetime=None), good(expires_in=None)),

@@ -109,6 +109,21 @@ async def test_an_endpoint_that_is_not_safe_is_never_used(
     assert await outcome_of(asking) == ("misconfigured", "unsafe_endpoint")
 
 
+@pytest.mark.parametrize("url", [*UNSAFE, 5, None])
+async def test_an_introspection_endpoint_that_is_not_safe_is_passed_over(puppet, servers, credential, url):
+    puppet.says(OAUTH, metadata(puppet.url, introspection_endpoint=url))
+    found = await servers.endpoints(credential(issuer=puppet.url))
+    assert (found.introspection_endpoint, found.token_endpoint) == (None, f"{puppet.url}/token")
+
+
+async def test_introspection_is_discovered_or_given_by_hand(puppet, servers, credential):
+    puppet.says(OAUTH, metadata(puppet.url, introspection_endpoint="https://x.example/found"))
+    found = await servers.endpoints(credential(issuer=puppet.url))
+    assert found.introspection_endpoint == "https://x.example/found"
+    client = credential(issuer=puppet.url, introspection_endpoint="https://x.example/by-hand")
+    assert (await servers.endpoints(client)).introspection_endpoint == "https://x.example/by-hand"
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+from email.utils import formatdate
 from urllib.parse import parse_qsl
 
 import pytest
@@ -94,6 +95,128 @@ async def test_an_id_token_that_is_no_good_costs_no_refresh_and_tells_nothing(
     else:
         asking = servers.token_of_person(web_client, FORM)
         assert await outcome_of(asking) == ("misconfigured", f"id_token_{error}")
+
+
+def dated(clock, body, *, off, took=0.0, **fields):
+    """Answers after `took` seconds, by a clock that is `off` seconds ahead of ours."""
+
+    async def answer(_request):
+        clock.advance(took / 2)
+        date = formatdate(clock.wall() + off, usegmt=True)
+        clock.advance(took / 2)
+        return web.json_response(body, headers={"Date": date, **fields})
+
+    return answer
+
+
+SKEWS = [  # seconds that the server's clock is ahead, that its answer takes; what the token says of it
+    (0, 0, 0.0),
+    (0, 8, 0.0),
+    (3, 8, 0.0),  # may as well be the way
+    (3600, 0, 3600.0),
+    (3600, 8, 3596.0),  # at least
+    (-3600, 8, -3604.0),
+    (10**9, 0, 1e9),
+]
+
+
+@pytest.mark.parametrize(("off", "took", "skew"), SKEWS)
+async def test_a_token_tells_how_the_servers_clock_differs(
+    puppet, servers, web_client, clock, off, took, skew
+):
+    sent_at, sent_boot = clock.wall(), clock.boot()
+    puppet.answers["/token"] = dated(clock, GOOD, off=off, took=took)
+    token = await servers.token(web_client, FORM)
+    assert (token.issued_at, token.skew) == (sent_at, skew)
+    heard = clock.heard[token.server] + sent_boot - sent_at
+    assert heard == 0 if skew == 0 else off <= heard <= off + took / 2 + 1
+
+
+async def test_an_answer_without_a_date_of_its_own_tells_nothing_of_clocks(
+    puppet, servers, web_client, clock
+):
+    puppet.answers["/token"] = dated(clock, GOOD, off=3600, Age="60")
+    assert (await servers.token(web_client, FORM)).skew is None
+    assert clock.heard == {}
+
+
+JWT = "e30.eyJpYXQiOjE4MDAwMDM2MDAsImV4cCI6MTgwMDAwNDIwMH0.x"  # iat 1800003600, exp ten minutes later
+LIVES = [  # the answer beside its token, keys of the configuration, what the token is taken to live
+    ({"expires_in": 60}, {}, 60),
+    ({"expires_in": 60}, {"access_token_lifetime": 600}, 600),  # who configured it knows better
+    ({"expires_in": None}, {"access_token_lifetime": 600}, 600),
+    ({"expires_in": 1_800_003_660}, {}, 60),  # a date, by the server's clock
+    ({"expires_in": 0, "access_token": JWT}, {}, 600),
+    ({"expires_in": 60, "access_token": JWT}, {}, 60),
+    ({"expires_in": None}, {}, None),
+]
+
+
+@pytest.mark.parametrize(("members", "keys", "expected"), LIVES)
+async def test_a_token_lives_as_long_as_what_knows_best_says(
+    puppet, servers, credential, clock, members, keys, expected
+):
+    client = credential(
+        token_endpoint=f"{puppet.url}/token", authorization_endpoint="https://x.example/", **keys
+    )
+    puppet.answers["/token"] = dated(clock, {**GOOD, **members, "refresh_in": 30}, off=3600)
+    token = await servers.token(client, FORM)
+    assert (token.lifetime, token.refresh_in) == (expected, 30)
+
+
+INTROSPECTED = [  # what the endpoint answers, seconds
+    (200, {"active": True, "exp": 1_800_000_600}, 600),
+    (200, {"active": True}, None),
+    (200, {"active": True, "exp": 1_700_000_000}, None),
+    (200, {"active": False, "exp": 1_800_000_600}, "introspection"),
+    (200, {"exp": 1_800_000_600}, "introspection"),
+    (200, [], "introspection"),
+    (401, {"error": "invalid_client"}, "introspection"),
+    (302, {}, "introspection"),
+]
+
+
+@pytest.mark.parametrize(("status", "document", "expected"), INTROSPECTED)
+async def test_introspection_tells_how_long_a_token_lives(
+    puppet, servers, credential, clock, status, document, expected
+):
+    client = credential(
+        token_endpoint="https://x.example/token",
+        authorization_endpoint="https://x.example/",
+        introspection_endpoint=f"{puppet.url}/introspect",
+        client_secret="s",
+    )
+    forms = []
+
+    async def answer(request):
+        forms.append((dict(parse_qsl(await request.text())), request.headers["Authorization"]))
+        date = formatdate(clock.wall(), usegmt=True)
+        return web.json_response(document, status=status, headers={"Date": date})
+
+    puppet.answers["/introspect"] = answer
+    asking = servers.introspected_lifetime(client, Secret("AT-1"))
+    if expected == "introspection":
+        assert await outcome_of(asking) == ("transient", expected)
+    else:
+        assert await asking == expected
+    assert forms == [({"token": "AT-1", "token_type_hint": "access_token"}, "Basic d2ViOnM=")]
+
+
+async def test_what_introspection_says_beyond_json_is_no_answer(puppet, servers, credential):
+    client = credential(issuer=puppet.url, introspection_endpoint=f"{puppet.url}/introspect")
+
+    async def answer(_request):
+        return web.Response(body=b"[" * 100_000)
+
+    puppet.answers["/introspect"] = answer
+    asking = servers.introspected_lifetime(client, Secret("AT-1"))
+    assert await outcome_of(asking) == ("transient", "introspection")
+
+
+async def test_where_there_is_no_introspection_nobody_is_asked(credential, puppet, servers):
+    client = credential(token_endpoint=f"{puppet.url}/t", authorization_endpoint="https://x.example/")
+    assert await servers.introspected_lifetime(client, Secret("AT-1")) is None
+    assert puppet.hits == []
 
 
 async def test_more_parameters_are_sent_with_every_grant_and_lists_are_repeated(credential, puppet, servers):

@@ -18,7 +18,9 @@ ELSEWHERE = {  # limit -> where it is shown
     "shutdown": "test_server.py, commands/test_run.py",
     "authorization_server_connect": "oauth/",
     "authorization_server_total": "oauth/",
+    "authorization_server_rate": "tokens/test_gate.py",
     "account_labels": "test_metrics.py",
+    "account_idle": "tokens/test_refresher.py",
 }
 
 

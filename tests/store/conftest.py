@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +15,15 @@ import pytest
 from proxy.clock import Clock
 from proxy.store.base import Key, Record, Store
 from proxy.store.memory import MemoryStore
+from proxy.store.postgres import PostgresStore
 from proxy.store.redis import RedisStore
 from proxy.store.redis_link import META
 from proxy.store.seal import SealedStore
 from proxy.store.sqlite import SQLiteStore
+from tests.servers.postgres import Postgres, postgres
 from tests.servers.redis import Redis, redis_of_worker, redis_server, start_redis
 
-__all__ = ["redis_of_worker", "redis_server", "start_redis"]  # fixtures
+__all__ = ["postgres", "redis_of_worker", "redis_server", "start_redis"]  # fixtures
 
 SECRET = bytes(range(32))
 
@@ -87,6 +90,32 @@ async def sqlite_pair(request: pytest.FixtureRequest, clock: HandClock) -> Async
 
 
 @pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """An empty database."""
+    url = postgres.database()
+    yield url
+    postgres.drop(url)
+
+
+@asynccontextmanager
+async def postgres_pair(request: pytest.FixtureRequest, clock: HandClock) -> AsyncIterator[Pair]:
+    server, url = request.getfixturevalue("postgres"), request.getfixturevalue("postgres_url")
+    store, other = [await PostgresStore.open(url) for _ in range(2)]
+
+    async def pass_time(seconds: float) -> None:
+        """What the server's clock has seen is so much longer ago, for it and for who looks at it."""
+        back = timedelta(seconds=seconds)
+        server.execute("UPDATE token_proxy.leases SET renewed_at = renewed_at - %s", back, url=url)
+        server.execute("UPDATE token_proxy.stash SET expires_at = expires_at - %s", back, url=url)
+        for user in (store, other):
+            user._watch.steady.since -= seconds
+
+    yield Pair(store, other, pass_time)
+    await store.close()
+    await other.close()
+
+
+@pytest.fixture
 def redis_url(redis_server: Redis) -> str:
     """Of an empty server."""
     return redis_server.url
@@ -117,6 +146,7 @@ KINDS: dict[str, Callable[[pytest.FixtureRequest, HandClock], AbstractAsyncConte
     "memory": memory_pair,
     "sqlite": sqlite_pair,
     "redis": redis_pair,
+    "postgres": postgres_pair,
 }
 
 

@@ -98,7 +98,7 @@ async def test_a_memory_store_needs_nothing_and_leaves_nothing(
 async def test_a_url_that_is_not_known_is_refused_without_repeating_it(
     tmp_path: Path, clock: Any, url: str
 ) -> None:
-    with pytest.raises(StoreError, match=r"^store\.url is not known here: use sqlite:NAME, redis://…, "):
+    with pytest.raises(StoreError, match=r"^store\.url is not known here: use sqlite:NAME, postgresql://…, "):
         await open_store(url, tmp_path, None, clock)
 
 
@@ -149,4 +149,4 @@ except StoreError as error:
 
 def test_what_is_not_installed_is_named() -> None:
     said = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True).stdout
-    assert said == "store.url needs more to be installed: pip install 'token-proxy[redis]'\n"
+    assert said == "store.url names Redis, whose client is not installed: pip install 'token-proxy[redis]'\n"

@@ -15,9 +15,24 @@ async def test_every_watcher_is_told_in_the_order_of_the_news() -> None:
     early = watchers.add()
     watchers.tell([BOB])
     late = watchers.add()
-    watchers.tell([ANN, None])
-    assert [await anext(early) for _ in range(3)] == [BOB, ANN, None]
-    assert [await anext(late) for _ in range(2)] == [ANN, None]
+    watchers.tell([ANN])
+    assert [await anext(early) for _ in range(2)] == [BOB, ANN]
+    assert [await anext(late)] == [ANN]
+
+
+async def test_that_anything_may_have_changed_says_it_all() -> None:
+    watchers = Watchers()
+    watcher = watchers.add()
+    for keys in ([ANN], [None], [BOB]):
+        watchers.tell(keys)
+    watchers.end()
+    assert [key async for key in watcher] == [None]
+
+
+async def test_who_comes_after_the_end_has_nothing_to_wait_for() -> None:
+    watchers = Watchers()
+    watchers.end()
+    assert [key async for key in watchers.add()] == []
 
 
 async def test_what_is_not_yet_taken_is_told_once() -> None:

@@ -16,10 +16,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from proxy.config.load import load
 from proxy.config.model import Config
@@ -209,8 +211,15 @@ MakeServer = Callable[..., contextlib.AbstractAsyncContextManager[AuthorizationS
 def make_server(clock: FakeClock) -> MakeServer:
     @asynccontextmanager
     async def make(**options: Any) -> AsyncIterator[AuthorizationServer]:
-        server = AuthorizationServer(clients=CLIENTS, access_token_lifetime=HOUR, clock=clock, **options)
-        async with running(server.application()):
+        settings = {"clients": CLIENTS, "access_token_lifetime": HOUR, "clock": clock, **options}
+        server = AuthorizationServer(**settings)
+        app = server.application()
+
+        async def tell_its_time(_request: web.Request, response: web.StreamResponse) -> None:
+            response.headers["Date"] = formatdate(settings["clock"].wall(), usegmt=True)
+
+        app.on_response_prepare.append(tell_its_time)
+        async with running(app):
             yield server
 
     return make

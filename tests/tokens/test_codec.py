@@ -26,7 +26,13 @@ TOKENS = st.builds(
     issued_boot=TIMES,
     boot_id=TEXTS,
     lifetime=st.none() | TIMES,
+    refresh_in=st.none() | TIMES,
+    skew=st.none() | TIMES,
     refresh_expires_at=st.none() | TIMES,
+    refresh_renews=st.none() | st.booleans(),
+    login_at=st.none() | TIMES,
+    ages=st.lists(TIMES).map(tuple),
+    unrefused=st.integers(0, 100),
     scope=TEXTS,
     seed=TEXTS,
     principal=st.none() | st.builds(Principal, TEXTS, TEXTS, TEXTS),
@@ -55,6 +61,27 @@ def test_what_is_cut_short_is_refused(token, data):
 def test_nothing_else_is_taken_for_a_token(body):
     with pytest.raises(UnreadableRecord):
         decode(body)
+
+
+OLD = b"""{"server": "https://login.example", "client_id": "web", "issued_at": 1800000000.5,
+    "issued_boot": 5000.25, "boot_id": "0b35", "lifetime": 3600.0, "refresh_expires_at": null,
+    "scope": "api mail", "seed": "", "access_token": "AT-1", "refresh_token": "RT-1"}"""
+
+
+def test_a_record_of_the_version_before_lifetimes_were_noted_is_read():
+    token = Token(
+        access_token=Secret("AT-1"),
+        refresh_token=Secret("RT-1"),
+        server="https://login.example",
+        client_id="web",
+        issued_at=1_800_000_000.5,
+        issued_boot=5000.25,
+        boot_id="0b35",
+        lifetime=3600.0,
+        scope="api mail",
+    )
+    assert decode(OLD) == token
+    assert decode(encode(decode(OLD))) == token
 
 
 def test_a_member_more_is_a_newer_versions_and_does_not_matter():

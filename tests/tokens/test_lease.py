@@ -99,13 +99,25 @@ async def test_a_renewal_counts_from_when_it_was_asked_for_and_only_if_it_was_gi
     monkeypatch.setattr(lease, "RENEW_EVERY", 0.001)
     clock = FakeClock()
     async with lease.held(store, "x", ME, clock) as mine:
-        clock.advance(lease.LIFETIME)
+        clock.advance(lease.LIFETIME - lease.LAST_MOMENT)
         with pytest.raises(LeaseLost):
             mine.check()
         await asyncio.sleep(0.05)
         mine.check()
         await store.release("x", next(iter(store._leases.values())).owner)
         await store.lease("x", "another", 60)
+        clock.advance(lease.LIFETIME - lease.LAST_MOMENT)
+        await asyncio.sleep(0.05)
+        with pytest.raises(LeaseLost):
+            mine.check()
+
+
+async def test_a_renewal_after_the_end_counts_for_nothing_since_another_may_have_come_and_gone(
+    store, monkeypatch
+):
+    monkeypatch.setattr(lease, "RENEW_EVERY", 0.001)
+    clock = FakeClock()
+    async with lease.held(store, "x", ME, clock) as mine:
         clock.advance(lease.LIFETIME)
         await asyncio.sleep(0.05)
         with pytest.raises(LeaseLost):

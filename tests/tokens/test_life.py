@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given
@@ -13,22 +14,9 @@ from proxy.oauth.token import Token
 from proxy.secret import Secret
 from proxy.tokens import life
 from tests.fakes.clock import FakeClock
+from tests.tokens.made import HOUR, credential, token
 
-HOUR = 3600.0
 INFINITY = float("inf")
-
-
-def token(clock: FakeClock, lifetime: float | None = HOUR, access_token: str | None = "A") -> Token:
-    return Token(
-        access_token=access_token and Secret(access_token),
-        refresh_token=None,
-        server="https://login.example",
-        client_id="web",
-        issued_at=clock.wall(),
-        issued_boot=clock.boot(),
-        boot_id=clock.boot_id,
-        lifetime=lifetime,
-    )
 
 
 def state(clock: FakeClock, made: Token, due_after: float | None) -> str:
@@ -132,6 +120,46 @@ def test_jitter_is_a_tenth_at_most_and_only_ever_early(lifetime, share, chance):
     assert 0.9 * latest - 1e-9 <= due <= latest
 
 
+DUE = [  # lifetime, what else there is, earliest and latest due time after issue
+    (3600, {}, 2592, 2880),
+    (3600, {"refresh_in": 1800}, 1620, 1800),  # the server's wish
+    (86399, {"refresh_in": 43199}, 38879, 43199),
+    (3600, {"refresh_in": 3590}, 2592, 2880),  # but not later than we would
+    (3600, {"refresh_in": 1}, 324, 360),  # nor as early as makes no sense
+    (None, {"refresh_in": 600}, 540, 600),
+    (600, {"window": 30}, 573, 576),  # not before the last thirty seconds, by its clock and ours
+    (600, {"window": 600}, 60, 120),
+    (600, {"window": 3600}, 0, 0),
+    (600, {"window": 30, "refresh_in": 60}, 573, 576),
+    (10, {}, 7.2, 8),
+    (2, {}, 1.44, 1.6),
+]
+
+
+@pytest.mark.parametrize(("lifetime", "more", "earliest", "latest"), DUE)
+def test_it_is_due(lifetime, more, earliest, latest):
+    dues = [life.due_after(lifetime, 0.8, chance, **more) for chance in (0.0, 0.5, 1 - 1e-9)]
+    assert min(dues) == pytest.approx(earliest, abs=0.2)
+    assert max(dues) == pytest.approx(latest, abs=0.2)
+
+
+@given(LIFETIMES, SHARES, CHANCES, st.none() | st.floats(1, 1e9), st.none() | st.floats(5.1, 1e9))
+def test_whatever_is_asked_for_it_is_due_during_its_life(lifetime, share, chance, refresh_in, window):
+    due = life.due_after(lifetime, share, chance, refresh_in=refresh_in, window=window)
+    assert 0 <= due <= (lifetime or 3600)
+    if window is not None and lifetime is not None:
+        assert due >= lifetime - window, "not before the window opens"
+
+
+def test_a_refresh_is_refused_before_the_window_opens_whoever_asks_for_it():
+    clock = FakeClock()
+    exact = credential(refresh_window=30)
+    assert life.closed_for(token(clock, 600), exact) == 570
+    assert life.closed_for(token(clock, 20), exact) == 0
+    assert life.closed_for(token(clock, None), exact) == 0
+    assert life.closed_for(token(clock, 600), credential()) == 0
+
+
 @given(LIFETIMES, st.floats(-1e8, 1e8), st.floats(0, 1e8))
 def test_in_one_boot_the_wall_clock_changes_nothing(lifetime, jump, age):
     clock = FakeClock()
@@ -156,3 +184,285 @@ def test_after_a_reboot_no_token_outlives_its_life(lifetime, off, jump):
 def test_backoff_doubles_from_one_second_to_thirty(failures, chance):
     longest = min(2.0 ** min(failures - 1, 20), 30.0)
     assert longest / 2 <= life.backoff(failures, chance) <= longest
+
+
+# -- whose clock
+
+
+def elsewhere(clock: FakeClock, skew: float | None, **more: object) -> Token:
+    """As another host got it, a moment ago, whose clock is `-skew` off; the server's is right."""
+    other = FakeClock(wall=clock.wall() - (skew or 0), boot=77.0, boot_id="other host")
+    return token(other, skew=skew, **more)
+
+
+HOURS = [-13 * HOUR, -HOUR, 0.0, HOUR, 13 * HOUR]
+
+
+@pytest.mark.parametrize("theirs", HOURS)
+@pytest.mark.parametrize("ours", HOURS)
+def test_who_has_heard_the_server_knows_the_age_of_others_tokens_whatever_the_clocks_say(theirs, ours):
+    clock = FakeClock()
+    made = elsewhere(clock, theirs)
+    clock.heard[made.server] = clock.wall() - clock.boot()
+    clock.jump(ours)
+    assert state(clock, made, 2880) == "fresh"
+    clock.advance(2881)
+    assert state(clock, made, 2880) == "stale"
+    clock.jump(ours)
+    clock.advance(720)
+    assert state(clock, made, 2880) == "expired"
+
+
+UNHEARD = [  # how the other host's clock was off, how ours is, whether the token is fresh to us
+    (0.0, 0.0, True),
+    (HOUR, 0.0, False),  # it was behind, so its token seems old: better too old than too young
+    (-HOUR, 0.0, True),  # it was ahead, and has told by how much
+    (HOUR, -HOUR, True),  # ours is behind by as much: the same machine, after a reboot
+    (-HOUR, HOUR, False),  # ahead by as much; but then it could also have been set right
+    (0.0, -HOUR, False),  # from the future: a clock is wrong, nobody knows which
+    (0.0, HOUR, False),
+    (0.0, -4.0, True),  # they differ a little
+    (-100 * HOUR, 0.0, False),  # from the future: such a Date is not believed
+]
+
+
+@pytest.mark.parametrize(("skew", "ours", "is_fresh"), UNHEARD)
+def test_who_has_not_heard_it_takes_a_token_for_the_older_of_two_ages(skew, ours, is_fresh):
+    clock = FakeClock()
+    made = elsewhere(clock, skew)
+    clock.jump(ours)
+    assert state(clock, made, 2880) == ("fresh" if is_fresh else "expired")
+
+
+def test_an_absurd_date_changes_nothing_for_who_has_a_clock_that_goes_on():
+    clock = FakeClock()
+    made = token(clock, skew=-(10**9))
+    clock.reboot(off=60)
+    assert state(clock, made, 2880) == "fresh"
+    clock.advance(HOUR)
+    assert state(clock, made, 2880) == "expired"
+
+
+def test_where_nothing_could_refresh_it_a_token_from_the_future_is_tried():
+    clock = FakeClock()
+    made = elsewhere(clock, 0.0)
+    clock.jump(-HOUR)
+    assert state(clock, made, None) == "fresh"
+
+
+@given(LIFETIMES, st.floats(-1e8, 1e8), st.floats(-1e8, 1e8))
+def test_a_clock_that_is_set_back_makes_no_token_younger(lifetime, skew, jump):
+    clock = FakeClock()
+    made = elsewhere(clock, skew, lifetime=lifetime)
+    first = life.window(made, made.issued_at + 10, clock)
+    clock.jump(jump)
+    second = life.window(made, made.issued_at + 10, clock, known=first.begun)
+    assert second.begun <= first.begun or second.begun == INFINITY
+    assert second.expired <= first.expired or first.expired == -INFINITY
+
+
+@given(LIFETIMES, st.none() | st.floats(-1e9, 1e9), st.none() | st.floats(-1e9, 4e9), st.floats(-1e9, 1e9))
+def test_no_clock_gives_a_token_more_than_one_life(lifetime, skew, heard, jump):
+    clock = FakeClock()
+    made = elsewhere(clock, skew, lifetime=lifetime)
+    if heard is not None:
+        clock.heard[made.server] = heard
+    clock.jump(jump)
+    window = life.window(made, made.issued_at + 10, clock)
+    assert window.due <= window.expired
+    assert window.due <= clock.boot() + 10 + 1e-3
+    if lifetime is not None:
+        assert window.expired <= clock.boot() + lifetime
+
+
+# -- what 401s teach
+
+
+def refused_at(*ages: float, lifetime: float | None = None) -> Token:
+    made = token(FakeClock(), lifetime)
+    for age in ages:
+        made = life.taught(made, age)
+    return made
+
+
+TAUGHT = [  # ages at which tokens were refused, what the next one is taken to live
+    ((), 3600),
+    ((1800,), 1800),
+    ((1800, 1200, 1500), 1200),
+    ((90, 1800, 1800, 1800), 1800),  # the last three
+    ((3,), 3600),  # not for its age
+    ((1800, 3), 3600),  # then perhaps the one before neither
+    ((1800, 1200, 3), 1800),
+    ((86400,), 86400),
+]
+
+
+@pytest.mark.parametrize(("ages", "lifetime"), TAUGHT)
+def test_the_age_at_which_tokens_are_refused_tells_how_long_they_live(ages, lifetime):
+    made = refused_at(*ages)
+    assert life.due_at(made, credential(), 0.0) == made.issued_at + 0.8 * lifetime
+    assert made.lifetime is None, "it is attached until the next 401"
+
+
+def test_a_401_teaches_nothing_where_the_lifetime_is_known():
+    assert refused_at(90, lifetime=HOUR).ages == ()
+
+
+@given(st.lists(st.floats(0, 1e7)), CHANCES)
+def test_no_401s_lead_to_more_than_a_refresh_in_three_quarters_of_a_minute(ages, chance):
+    made = refused_at(*ages)
+    assert life.due_at(made, credential(), chance) - made.issued_at >= 43
+
+
+def test_what_was_learned_is_inherited_and_after_twenty_quiet_tokens_a_longer_life_is_tried():
+    first, clock = refused_at(1800, 1200), FakeClock()
+    heirs = [first]
+    for _ in range(42):
+        heirs.append(life.heir(token(clock, None), heirs[-1]))
+    lengths = [min(made.ages, default=3600) for made in heirs]
+    assert lengths == [1200] * 21 + [1800] * 21 + [3600]
+
+
+def test_what_this_process_has_learned_goes_to_the_heir_and_not_what_it_learned_of_another_token():
+    old, clock = token(FakeClock(), None), FakeClock()
+    refused = life.taught(old, 1800)
+    assert life.heir(token(clock, None), old, refused).ages == (1800,)
+    another = life.taught(token(clock, None, "another"), 1800)
+    assert life.heir(token(clock, None), old, another).ages == ()
+
+
+# -- the refresh token
+
+DAY = 86400.0
+
+
+def ends(**keys: object) -> dict[str, object]:
+    """What is said of the refresh token of a token issued now, after a login two days ago."""
+    clock = FakeClock()
+    now = clock.wall()
+    said = keys.pop("said", None)
+    renews = keys.pop("renews", None)
+    made = token(
+        clock,
+        refresh_expires_at=None if said is None else now + said * DAY,
+        refresh_renews=renews,
+        login_at=now - 2 * DAY,
+    )
+    found = {
+        "ends": life.refresh_ends_at(made, credential(**keys)),
+        "keep alive": life.keep_alive_at(made, credential(**keys)),
+        "near": life.near_end_at(made, credential(**keys)),
+    }
+    return {name: at and (at - now) / DAY for name, at in found.items() if at is not None}
+
+
+ENDS = [  # what is known, and what comes of it, in days from now
+    ({}, {}),
+    ({"said": 60}, {"ends": 60, "keep alive": 48, "near": 53}),
+    ({"said": 60, "renews": True}, {"ends": 60, "keep alive": 48, "near": 53}),
+    ({"said": 60, "renews": False}, {"ends": 60, "near": 53}),
+    ({"said": 60, "keep_alive": False}, {"ends": 60, "near": 53}),
+    ({"refresh_token_idle": 8 * DAY}, {"ends": 8, "keep alive": 6.4, "near": 7}),
+    ({"refresh_token_idle": 8 * DAY, "said": 16}, {"ends": 16, "keep alive": 12.8, "near": 14}),
+    ({"refresh_token_lifetime": 365 * DAY}, {"ends": 363, "near": 356}),
+    ({"refresh_token_lifetime": 8 * DAY}, {"ends": 6, "near": 5}),
+    ({"refresh_token_lifetime": DAY}, {"ends": -1, "near": -1.125}),  # a server that is kinder than that
+    (
+        {"refresh_token_idle": 8 * DAY, "refresh_token_lifetime": 365 * DAY},
+        {"ends": 8, "keep alive": 6.4, "near": 7},
+    ),
+    ({"refresh_token_idle": 8 * DAY, "refresh_token_lifetime": 8.1 * DAY}, {"ends": 6.1, "near": 5.0875}),
+]
+
+
+@pytest.mark.parametrize(("keys", "expected"), ENDS)
+def test_a_refresh_token_ends(keys, expected):
+    assert ends(**keys) == pytest.approx(expected)
+
+
+def test_who_has_no_refresh_token_has_nothing_to_keep_alive():
+    made = replace(token(FakeClock()), refresh_token=None)
+    known = credential(refresh_token_idle=HOUR, refresh_token_lifetime=DAY)
+    assert life.refresh_ends_at(made, known) is None
+    assert life.keep_alive_at(made, known) is None
+    assert life.near_end_at(made, known) is None
+
+
+def test_a_hard_end_of_a_token_from_before_logins_were_noted_is_not_known():
+    assert life.refresh_ends_at(token(FakeClock()), credential(refresh_token_lifetime=DAY)) is None
+
+
+def refreshed(old: Token, after: float, says: float | None, *, rotates: bool = True) -> Token:
+    clock = FakeClock(wall=old.issued_at + after)
+    new = token(clock, refresh_expires_at=None if says is None else clock.wall() + says)
+    return life.heir(replace(new, refresh_token=Secret("R2") if rotates else None), old)
+
+
+RENEWALS = [  # what the first answer says, the second, how long between them; what that tells
+    (DAY, DAY, HOUR, True),
+    (DAY, DAY - HOUR, HOUR, False),
+    (DAY, DAY - HOUR + 2, HOUR, False),  # rounded
+    (DAY, 2 * DAY, HOUR, True),
+    (DAY, DAY, 5.0, None),  # too soon to tell
+    (DAY, DAY - 5, 5.0, None),
+    (None, DAY, HOUR, None),
+    (DAY, None, HOUR, None),  # another refresh token, and nothing is said of it
+]
+
+
+@pytest.mark.parametrize(("first", "second", "between", "renews"), RENEWALS)
+def test_two_answers_tell_whether_a_refresh_puts_the_end_off(first, second, between, renews):
+    clock = FakeClock()
+    old = token(clock, refresh_expires_at=first and clock.wall() + first)
+    new = refreshed(old, between, second)
+    assert new.refresh_renews is renews
+    assert new.refresh_expires_at == (second and new.issued_at + second)
+
+
+def test_a_refresh_token_that_stays_and_of_which_nothing_more_is_said_has_its_old_end():
+    clock = FakeClock()
+    old = token(clock, refresh_expires_at=clock.wall() + DAY, login_at=clock.wall())
+    new = refreshed(old, HOUR, None, rotates=False)
+    assert (new.refresh_expires_at, new.refresh_renews) == (old.refresh_expires_at, False)
+    assert new.refresh_token == old.refresh_token
+    assert life.keep_alive_at(new, credential()) is None, "it would be refreshed more and more often"
+
+
+@given(st.floats(HOUR, 1e8), st.floats(61, HOUR), st.integers(2, 6))
+def test_a_count_that_starts_anew_is_idle_and_one_that_shrinks_is_hard(lifetime, between, refreshes):
+    clock = FakeClock()
+    first = token(clock, refresh_expires_at=clock.wall() + lifetime, login_at=clock.wall())
+    idle = hard = first
+    for number in range(1, refreshes):
+        idle = refreshed(idle, between, lifetime)
+        left = lifetime - number * between
+        if left > 0:
+            hard = refreshed(hard, between, left)
+    assert life.keep_alive_at(idle, credential()) == pytest.approx(idle.issued_at + 0.8 * lifetime)
+    assert life.refresh_ends_at(hard, credential()) == pytest.approx(first.issued_at + lifetime)
+    if hard is not first:
+        assert life.keep_alive_at(hard, credential()) is None
+
+
+KNOWN_ENDS = st.none() | st.floats(1, 1e9)
+
+
+@given(KNOWN_ENDS, st.none() | st.booleans(), KNOWN_ENDS, KNOWN_ENDS, st.floats(0, 1e8))
+def test_a_refresh_token_is_kept_alive_before_its_end_and_told_of_a_week_before_at_most(
+    said, renews, idle, lifetime, since_login
+):
+    clock = FakeClock()
+    now = clock.wall()
+    made = token(
+        clock,
+        refresh_expires_at=said and now + said,
+        refresh_renews=renews,
+        login_at=now - since_login,
+    )
+    known = credential().model_copy(update={"refresh_token_idle": idle, "refresh_token_lifetime": lifetime})
+    end, at, near = (of(made, known) for of in (life.refresh_ends_at, life.keep_alive_at, life.near_end_at))
+    assert (end is None) == (near is None)
+    if at is not None:
+        assert now < at < end
+    if near is not None:
+        assert end - 7 * DAY - 1e-3 <= near <= end

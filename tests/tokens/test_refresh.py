@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 import pytest
 
@@ -340,7 +339,7 @@ async def test_while_a_token_is_unsaved_no_other_process_asks_for_one_not_even_w
         side.server.script(Fault(wait_after=go_on.wait))
         side.clock.advance(HOUR)
         side.tokens.refresh_behind(account)
-        await side.until(lambda: side.server.faults == deque())
+        await side.until(lambda: not side.server.faults)
         await writable(stores, on=False)
         go_on.set()
         await side.until(lambda: unsaved(side) == 1)

@@ -14,6 +14,7 @@ from proxy.errors import AuthorizationServerError
 from proxy.store.base import Key
 from proxy.tokens import accounts, codec, gate, refresher
 from proxy.tokens.gate import ACCOUNTS
+from tests.tokens.conftest import CREDENTIALS
 
 HOUR = 3600
 STALE = 3000
@@ -177,7 +178,7 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(make_side, faulty_sto
     async with make_side(store=faulty_store) as side:
         account = await side.log_in()
         side.clock.advance(STALE)
-        faulty_store.failing = {"due_before"}
+        faulty_store.failing = {"due_before", "lease"}
         async with side.kept_fresh():
             await side.until(lambda: faulty_store.calls["due_before"] > 2)
             faulty_store.failing = {"get"}
@@ -185,6 +186,23 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(make_side, faulty_sto
             faulty_store.failing = set()
             side.clock.advance(2)
             await side.until(lambda: account.held.generation == 2)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_error_that_nobody_thought_of_ends_nothing_and_is_told(side, monkeypatch, caplog):
+    account = await side.log_in()
+    side.clock.advance(STALE)
+    due_before = side.store.due_before
+
+    async def wrong(*_):
+        side.store.due_before = due_before
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(side.tokens, "restless", list)
+    side.store.due_before = wrong
+    async with side.kept_fresh():
+        await side.until(lambda: account.held.generation == 2)
+    assert "ZeroDivisionError" in caplog.text
 
 
 @pytest.mark.usefixtures("quick")
@@ -238,6 +256,30 @@ async def test_an_account_that_nobody_uses_is_left_until_somebody_does(side):
         assert account.held.generation == 5
         side.clock.advance(HOUR)
         await side.until(lambda: account.held.generation == 6)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_account_that_nobody_uses_is_kept_alive_where_its_refresh_token_would_die_of_it(make_side):
+    async with make_side(
+        credential=CREDENTIALS["authorization_code"] + "\nrefresh_token_idle = 2_592_000"
+    ) as side:
+        account = await side.log_in("ann")
+        async with side.kept_fresh():
+            side.clock.advance(2 * WEEK)
+            await asyncio.sleep(5 * LOOKS)
+            assert account.held.generation == 1
+            assert (await side.stored("ann")).due_at == pytest.approx(side.clock.wall() + 10 * DAY)
+            side.clock.advance(10 * DAY)
+            await side.until(lambda: account.held.generation == 2)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_wall_clock_that_is_behind_at_a_restart_makes_nobody_late(make_side, side):
+    await side.log_in()
+    side.clock.jump(-HOUR)
+    side.clock.advance(STALE)
+    async with make_side(server=side.server, store=side.store) as restarted, restarted.kept_fresh():
+        await restarted.until(lambda: restarted.account().held.generation == 2)
 
 
 @pytest.mark.usefixtures("quick")

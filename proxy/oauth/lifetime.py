@@ -1,0 +1,122 @@
+"""How long a token lives, from whatever tells it, and what time its server has. Pure.
+
+Servers send a number, a text, milliseconds, a date or nothing. Where several readings of a value make sense,
+the shortest counts: a refresh too early costs a request, a token believed for too long costs 401s. A value
+that is odd, but can be seconds, is taken for seconds: 900000 may be ten days or a quarter of an hour, and
+nobody can tell before the first 401 (`access_token_lifetime` in the configuration is for these servers).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+MAX_LIFETIME: Final = 10 * 365 * 86400.0  # seconds; above it, somebody sent a date or milliseconds
+
+
+def read(value: object, now: float) -> float | None:
+    """Seconds, from what a member like `expires_in` holds; None where it makes no sense.
+
+    `now` is the server's time (Unix seconds), for dates.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    except ValueError:
+        date = _date(str(value))
+        return None if date is None else _sane(date - now)
+    if not number > MAX_LIFETIME:
+        return _sane(number)
+    readings = (_sane(seconds) for seconds in (number - now, number / 1000 - now, number / 1000))
+    return min((seconds for seconds in readings if seconds is not None), default=None)
+
+
+def of_claims(claims: Mapping[str, Any], now: float) -> float | None:
+    """Seconds left by `exp` (RFC 7519 section 4.1.4, RFC 7662 section 2.2), but never more than from `iat`.
+
+    A server may hand out again what it issued a while ago: so `exp` counts from its time `now`.
+    """
+    expiry, issued = _number(claims.get("exp")), _number(claims.get("iat"))
+    if expiry is None:
+        return None
+    left = _sane(expiry - now)
+    whole = None if issued is None else _sane(expiry - issued)
+    return left if left is None or whole is None else min(left, whole)
+
+
+def of_jwt(token: str, now: float) -> float | None:
+    """As `of_claims`, of an access token that is a JWT; None for any other.
+
+    Nobody checks its signature here: it is a hint of when to refresh, and no more is ever made of it.
+    """
+    parts = token.split(".", 3)
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return of_claims(claims, now) if isinstance(claims, dict) else None
+
+
+def server_time(headers: Mapping[str, str]) -> float | None:
+    """Unix seconds by an answer's Date (RFC 9110 section 6.6.1); None where it has none of its own."""
+    if "Age" in headers:  # RFC 9111 section 5.1: out of a cache, with the Date of then
+        return None
+    return http_date(headers.get("Date", ""))
+
+
+def skew(date: float, sent: float, received: float) -> tuple[float, float]:
+    """How many seconds a server's clock is ahead of ours at least and at most, by the Date of an answer.
+
+    The Date was written at some moment between `sent` and `received`, and is cut to the second. Clocks that
+    may agree by that are taken to agree.
+    """
+    least, most = date - received, date + 1 - sent
+    return (0.0, 0.0) if least <= 0 <= most else (least, most)
+
+
+def http_date(text: str) -> float | None:
+    """Unix seconds of a date as fields have it (RFC 9110 section 5.6.7); None where it is none."""
+    try:
+        return _timestamp(parsedate_to_datetime(text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _sane(seconds: float) -> float | None:
+    return seconds if 0 < seconds <= MAX_LIFETIME else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _date(text: str) -> float | None:
+    """Of RFC 9110 or ISO 8601; without a zone it is UTC."""
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        return http_date(text)
+    return _timestamp(date)
+
+
+def _timestamp(date: datetime) -> float | None:
+    try:
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

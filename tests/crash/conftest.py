@@ -1,0 +1,35 @@
+"""Many ask at once; a process dies, at any point; one stands still for too long: tests of the real thing.
+
+How the pieces fit:
+
+    herd.py: callers  ──►  nursery.py: `token-proxy run`, several processes  ──►  herd.py: an API
+                                │                    │
+                     the store (`store_url`)    the authorization server, in the test's process: place.py
+
+tracing.py   strace: what a process does from now on, and a signal to it at one of these calls
+fate.py      one refresh that is killed at such a call, and what the next process makes of what was left
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.postgres import Postgres, postgres
+from tests.servers.redis import redis_of_worker, redis_server
+
+__all__ = ["postgres", "redis_of_worker", "redis_server"]  # fixtures
+
+
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
+def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A store that all processes share, empty. That of SQLite is in the folder of each place."""
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        yield (url := server.database())
+        server.drop(url)
+    elif request.param == "redis":
+        yield request.getfixturevalue("redis_server").url
+    else:
+        yield "sqlite:tokens.db"

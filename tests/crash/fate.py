@@ -1,0 +1,170 @@
+"""One refresh that is killed at a call, and what the process after it makes of what was left."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.config.model import Config
+from proxy.demo.authorization_server import TokenRequest, fingerprint
+from tests.crash import nursery, tracing
+from tests.crash.herd import herd
+from tests.crash.place import Place, stored
+from tests.crash.tracing import Call, Traced
+
+LOOPS: Final = 1.3  # seconds in which a refresher that goes on trying would be seen to
+SHORTEST_GRACE: Final = 5  # seconds
+
+
+@dataclass(frozen=True)
+class Fate:
+    call: Call
+    where: str  # the call as strace saw it; empty: it was not reached, or went elsewhere
+    grace: float
+    old: str  # fingerprint of the refresh token that all began with
+    exchanged: bool  # whether the server had given its successor when the process had died
+    before: list[TokenRequest]  # by who was killed
+    after: list[TokenRequest]  # by who came next, until its end
+    outcome: str
+    again: str  # the same, asked a second time; after a while, if a person must log in
+    seconds: float  # from the death until the refresh token was sent again; until the answer, if it was not
+    state: str  # in the store, in the end
+    held: str  # fingerprint of the refresh token in the store, in the end
+    is_current: bool  # whether the server takes that one for the family's last
+    revoked: int  # families
+    code: int  # with which the next process stopped
+    log: str
+
+    @property
+    def saved(self) -> bool:
+        """Whether the store had the successor when the process had died: else the old one was sent again."""
+        return self.exchanged and not self.after
+
+    @property
+    def due(self) -> str:
+        """Only what the server gave, and nobody has, and will not be given twice, may be lost."""
+        return "login_required" if self.exchanged and not self.saved and not self.grace else "recovered"
+
+    def faults(self) -> Iterator[str]:
+        if self.outcome != self.due:
+            yield f"{self.due} was due"
+        if self.seconds >= SHORTEST_GRACE:
+            yield "the refresh token was sent again too late for some servers"
+        if self.again != self.outcome:
+            yield f"asked again: {self.again}"
+        if max(len(self.before), len(self.after)) > 1:
+            yield f"token requests: {len(self.before)}, then {len(self.after)}"
+        if {one.refresh_token for one in self.before + self.after} - {self.old}:
+            yield "another refresh token was sent than the one that was there"
+        if self.revoked != (self.due == "login_required"):
+            yield f"{self.revoked} families revoked"
+        if self.due == "recovered" and (self.state != "valid" or not self.is_current):
+            yield f"the store says {self.state}, its refresh token is current: {self.is_current}"
+        if self.due == "login_required" and (self.state != "login_required" or self.held != self.old):
+            yield f"the store says {self.state}, it kept the refresh token: {self.held == self.old}"
+        if self.code != 0 or '"level": "error"' in self.log:
+            yield f"the next process ended with {self.code}: {self.log}"
+
+    def __str__(self) -> str:
+        had = f"server {'new' if self.exchanged else 'old'}, store {'new' if self.saved else 'old'}"
+        faults = "".join(f"\n    {fault}" for fault in self.faults())
+        where = self.where[:60] or "(not where it was traced)"
+        return f"{self.call!s:17} {where:60} {had} → {self.outcome} in {self.seconds:.2f} s{faults}"
+
+
+async def calls_of_a_refresh(place: Place, *, expired: bool) -> list[Traced]:
+    """Those that reach the store or the authorization server."""
+    config = place.configure()
+    await place.plant(config, ["first", "traced"], expired=expired)
+    async with nursery.refresher(config, "first") as process:  # a store that is new may do more, or wait
+        await _refreshed(process)
+    async with nursery.refresher(config, "traced") as process:
+        known, trace = tracing.threads(process.pid), place.folder / "trace"
+        async with tracing.tracing(process.pid, trace):
+            await _refreshed(process)
+    return [one for one in tracing.calls_in(trace.read_text(), known) if is_outside(one, place)]
+
+
+async def _refreshed(process: nursery.Child) -> None:
+    process.tell("go")
+    assert await process.hears() == "done"
+    assert await process.end() == 0
+
+
+def is_outside(one: Traced, place: Place) -> bool:
+    return str(place.folder) in one.text or "<TCP:" in one.text or "AF_INET" in one.text
+
+
+async def killed_at(call: Call, place: Place, account: str, *, expired: bool) -> Fate:
+    config = place.configure()
+    (old,) = (await place.plant(config, [account], expired=expired)).values()
+    where = await _kill_a_refresher(call, place, config, account)
+    died_at = place.server.clock.boot()
+    exchanged, before = not place.is_current(old), place.server.token_requests
+    async with nursery.serving(config, log := place.folder / "log") as process:
+        async with herd([config.server.listen[0].port], 1) as (caller,):
+            if exchanged and not expired:
+                await _until_current(place, config, account)  # nobody asks, and yet it is made good
+            outcome = named(await caller.ask(account))
+            answered_at = place.server.clock.boot()
+            await asyncio.sleep(LOOPS if outcome == "login_required" else 0)
+            again = named(await caller.ask(account))
+        process.signal(signal.SIGTERM)
+        code = await process.end()
+    after = place.server.token_requests[len(before) :]
+    state, held = await stored(config, account)
+    return Fate(
+        call=call,
+        where=where,
+        grace=place.server.grace,
+        old=fingerprint(old),
+        exchanged=exchanged,
+        before=before,
+        after=after,
+        outcome=outcome,
+        again=again,
+        seconds=(after[0].arrived_at if after else answered_at) - died_at,
+        state=state,
+        held=fingerprint(held),
+        is_current=place.is_current(held),
+        revoked=place.server.families_revoked,
+        code=code,
+        log=log.read_text(),
+    )
+
+
+async def _kill_a_refresher(call: Call, place: Place, config: Config, account: str) -> str:
+    """Where it died, as strace saw it; empty if that is not where the trace had the call."""
+    trace = place.folder / "trace"
+    async with nursery.refresher(config, account) as process:
+        thread = tracing.threads(process.pid)[call.thread]
+        async with tracing.signalling(process.pid, call, "KILL", trace):
+            process.tell("go")
+            code = await process.end()
+    seen = tracing.calls_in(trace.read_text(), [thread])
+    if (
+        code != -signal.SIGKILL
+        or not seen
+        or seen[-1].call[1:] != call[1:]
+        or not is_outside(seen[-1], place)
+    ):
+        return ""
+    return seen[-1].text.replace(str(place.folder), "")
+
+
+async def _until_current(place: Place, config: Config, account: str) -> None:
+    """Wait until the store has the refresh token that the server holds for the last; for a while."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SHORTEST_GRACE):
+            while not place.is_current((await stored(config, account))[1]):
+                await asyncio.sleep(0.05)
+
+
+def named(answer: str) -> str:
+    if answer == "200 ok":
+        return "recovered"
+    return "login_required" if answer.startswith("503 ") and ":login-required" in answer else answer

@@ -1,0 +1,136 @@
+"""Processes of the product for the price of a fork: what they import, their parent has imported already.
+
+Each is a process of its own, as if started by a shell; that they come by the hundred is why they come so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from proxy import cli
+from proxy.config.load import load
+from proxy.config.model import Config
+from proxy.errors import TokenError
+from proxy.state import open_state
+
+PR_SET_PTRACER, ANYONE = 0x59616D61, ctypes.c_ulong(-1)  # prctl(2)
+PATIENCE = 20  # seconds until a process says what it should have said long ago
+
+# The last two are what Python imports with the first request: in a trace they would come and go.
+_IMPORTED = ("proxy.commands.run", "proxy.commands.private", "encodings.idna", "encodings.utf_8_sig")
+_nursery = multiprocessing.get_context("forkserver")
+_nursery.set_forkserver_preload([__name__, *_IMPORTED])
+
+
+class Child:
+    """A process, and the line to it."""
+
+    def __init__(self, target: Callable[..., None], *args: Any) -> None:
+        self._line, its_end = _nursery.Pipe()
+        self._process = _nursery.Process(target=target, args=(*args, its_end), daemon=True)
+        self._process.start()
+        its_end.close()
+
+    @property
+    def pid(self) -> int:
+        pid = self._process.pid
+        assert pid is not None
+        return pid
+
+    async def hears(self) -> str | None:
+        """What it says next; None when it has ended."""
+        if not await asyncio.to_thread(self._line.poll, PATIENCE):
+            raise TimeoutError(f"process {self.pid} says nothing")
+        try:
+            return str(self._line.recv())
+        except (EOFError, ConnectionResetError):
+            return None
+
+    def tell(self, word: str) -> None:
+        self._line.send(word)
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    async def end(self) -> int:
+        """Wait for its end: its exit code, or a signal's number below zero."""
+        await asyncio.to_thread(self._process.join, PATIENCE)
+        code = self._process.exitcode
+        if code is None:
+            self.kill()
+            raise TimeoutError(f"process {self.pid} does not end")
+        return code
+
+
+@asynccontextmanager
+async def refresher(config: Config, account: str) -> AsyncIterator[Child]:
+    """Told to go, it refreshes as the button on the status page does, says "done", or the name of the error
+    that it came to, and ends. It does not outlive the block.
+    """
+    process = Child(_refresh, config.path, account)
+    try:
+        assert await process.hears() == "ready"
+        yield process
+    finally:
+        process.kill()
+
+
+@asynccontextmanager
+async def serving(config: Config, log: Path) -> AsyncIterator[Child]:
+    """`token-proxy run`, from when it listens; it does not outlive the block."""
+    process = Child(_run, config.path, log)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not await _listens(config.server.listen[0].port):
+                await asyncio.sleep(0.01)
+        yield process
+    finally:
+        process.kill()
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
+
+
+def _refresh(config: Path, account: str, line: Connection) -> None:
+    async def main() -> None:
+        async with open_state(load(config).config) as state:
+            wanted = state.tokens.account("crm", account)
+            line.send("ready")
+            line.recv()  # all is still: what a trace shows from here on is one refresh
+            try:
+                await state.tokens.refresh_now(wanted)
+            except TokenError as error:
+                line.send(type(error).__name__)
+            else:
+                line.send("done")
+
+    ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANYONE, 0, 0, 0)  # where the system lets only parents trace
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+def _run(config: Path, log: Path, _line: Connection) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    cli.main(["run", "-c", str(config)])

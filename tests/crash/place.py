@@ -1,0 +1,139 @@
+"""A store, an authorization server that takes a refresh token once, an API, and what joins them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.clock import SystemClock
+from proxy.config.load import load
+from proxy.config.model import Config
+from proxy.demo.authorization_server import AuthorizationServer, Client, fingerprint
+from proxy.demo.serve import running
+from proxy.demo.wiring import free_ports
+from proxy.oauth.endpoint import server_of
+from proxy.oauth.token import Token
+from proxy.secret import Secret
+from proxy.state import open_state
+from proxy.store.base import Key
+from proxy.tokens import codec, records
+from proxy.tokens.account import Held
+from tests.crash.herd import Api, api
+
+HOUR: Final = 3600
+CLIENT: Final = Client("web", "s3cret", redirect_uris=("http://127.0.0.1/callback",))
+CONFIG: Final = """
+[server]
+listen = "127.0.0.1:{data}"
+admin = "127.0.0.1:{admin}"
+state_dir = "state"
+
+[store]
+url = "{store}"
+key = {{ file = "store.key" }}
+
+[log]
+format = "json"
+level = "warning"
+
+[credentials.crm]
+grant = "authorization_code"
+authorization_endpoint = "{issuer}/authorize"
+token_endpoint = "{issuer}/token"
+client_id = "web"
+client_secret = {{ file = "secret" }}
+
+[[routes]]
+path = "/api"
+upstream = "{api}"
+credential = "crm"
+account = {{ header = "Token-Proxy-Account" }}
+"""
+
+
+_given: Final[set[int]] = set()  # a port is free until its process listens there, so none is given twice
+
+
+@dataclass
+class Place:
+    folder: Path
+    store_url: str
+    server: AuthorizationServer
+    issuer: str
+    api: Api
+
+    def configure(self, name: str = "config") -> Config:
+        """A configuration with ports of its own."""
+        data, admin = _new_ports()
+        path = self.folder / f"{name}.toml"
+        path.write_text(
+            CONFIG.format(data=data, admin=admin, store=self.store_url, issuer=self.issuer, api=self.api.url)
+        )
+        return load(path).config
+
+    def is_current(self, refresh_token: str) -> bool:
+        """Whether the server has given no successor for it, told or not."""
+        record = self.server.token_record(fingerprint(refresh_token))
+        return record is not None and record.spent_at is None
+
+    async def plant(self, config: Config, accounts: Iterable[str], *, expired: bool) -> dict[str, str]:
+        """Tokens of a login an hour or two ago. Returns each account's refresh token."""
+        planted = {}
+        async with open_state(config) as state:
+            for account in accounts:
+                answer = self.server.issue(CLIENT.client_id, account)
+                planted[account] = answer["refresh_token"]
+                age = 2 * HOUR if expired else HOUR / 2
+                token = Token(
+                    access_token=Secret(answer["access_token"]),
+                    refresh_token=Secret(answer["refresh_token"]),
+                    server=server_of(config.credentials["crm"]),
+                    client_id=CLIENT.client_id,
+                    issued_at=state.clock.wall() - age,
+                    issued_boot=state.clock.boot() - age,
+                    boot_id=state.clock.boot_id,
+                    lifetime=HOUR,
+                )
+                # an expired one is idle: nobody refreshes it ahead of a request
+                due_at = None if expired else state.clock.wall() + HOUR / 4
+                await records.put(
+                    state.store, Key("crm", account), Held(1, "valid", token, due_at), expected=0
+                )
+                if expired:
+                    self.server.revoke(answer["access_token"])  # it has ended there, too
+        return planted
+
+
+async def stored(config: Config, account: str) -> tuple[str, str]:
+    """The account's state and refresh token, as a process that opens the store now finds them."""
+    async with open_state(config, SystemClock()) as state:
+        record = await state.store.get(Key("crm", account))
+    assert record is not None
+    token = codec.decode(record.body).refresh_token
+    return record.state, token.reveal() if token else ""
+
+
+@asynccontextmanager
+async def a_place(folder: Path, store_url: str, *, grace: float) -> AsyncIterator[Place]:
+    """`grace`: seconds for which a refresh token that was exchanged gets the same answer again."""
+    _furnish(folder)
+    server = AuthorizationServer(clients=(CLIENT,), access_token_lifetime=HOUR, grace=grace)
+    async with running(server.application()) as issuer, api(server.active) as upstream:
+        yield Place(folder, store_url, server, issuer, upstream)
+
+
+def _new_ports() -> list[int]:
+    while not _given.isdisjoint(ports := free_ports(0, 0)):
+        continue
+    _given.update(ports)
+    return ports
+
+
+def _furnish(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "secret").write_text(CLIENT.client_secret)
+    (folder / "store.key").write_text(base64.b64encode(bytes(range(32))).decode())

@@ -1,0 +1,124 @@
+"""A process stands still in the middle of a refresh, for longer than its lease; another takes over.
+
+Nothing is lost but where no client can help it: the refresh token had left the first process, and the server
+grants no grace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+
+from proxy.demo.faults import Fault
+from tests.crash import nursery, tracing
+from tests.crash.fate import calls_of_a_refresh, named
+from tests.crash.herd import herd
+from tests.crash.place import Place, a_place, stored
+from tests.crash.tracing import Call
+
+pytestmark = pytest.mark.e2e
+
+SEEN = 1.0  # seconds in which a process sees what another has saved
+
+
+class Row(NamedTuple):
+    stopped: str  # "connecting", and the lease is yet to be checked; "waiting" for the answer
+    grace: float
+    # what is expected:
+    requests: int  # to the token endpoint, by both
+    taken_over: str  # what the other process tells its caller, while the first stands still
+    says: str  # the first process, when it has gone on
+    in_the_end: str  # what the other process tells its caller
+    state: str = "valid"  # in the store
+    revoked: int = 0  # families
+
+
+ROWS = [
+    Row("connecting", 0, 1, "recovered", "done", "recovered"),
+    Row("waiting", 600, 2, "recovered", "done", "recovered"),
+    # Where nobody could save the family: it had been sent, was not yet saved, and there is no grace. The
+    # answer that the first then has would be good at a server that revokes no family: it is saved and tried.
+    Row("waiting", 0, 3, "login_required", "done", "401 no", "login_required", revoked=1),
+]
+
+
+async def connecting(place: Place) -> Call:
+    """Where a refresh connects to the authorization server."""
+    calls = await calls_of_a_refresh(place, expired=True)
+    to_server = f"sin_port=htons({urlsplit(place.issuer).port})"
+    return next(one.call for one in calls if one.call.name == "connect" and to_server in one.text)
+
+
+@asynccontextmanager
+async def stopped_connecting(process: nursery.Child, place: Place, connect: Call) -> AsyncIterator[None]:
+    """Let the process go; it has stopped by itself when the block begins, in which it must end."""
+    async with tracing.signalling(process.pid, connect, "STOP", place.folder / "trace"):
+        process.tell("go")
+        await stands_still(process)
+        yield
+
+
+@asynccontextmanager
+async def stopped_waiting(process: nursery.Child, place: Place, refresh_token: str) -> AsyncIterator[None]:
+    """Let the process go, and stop it when the server has done its work and not answered."""
+    gate = asyncio.Event()
+    place.server.script(Fault(wait_after=gate.wait))
+    process.tell("go")
+    async with asyncio.timeout(nursery.PATIENCE):
+        while place.is_current(refresh_token):
+            await asyncio.sleep(0.01)
+    process.signal(signal.SIGSTOP)
+    await stands_still(process)
+    gate.set()
+    yield
+
+
+async def stands_still(process: nursery.Child) -> None:
+    async with asyncio.timeout(nursery.PATIENCE):
+        while tracing.state(process.pid) not in {"T", "t"}:
+            await asyncio.sleep(0.01)
+
+
+async def came_of(row: Row, connect: Call, place: Place, account: str) -> Row:
+    config = place.configure()
+    (token,) = (await place.plant(config, [account], expired=True)).values()
+    async with nursery.refresher(config, account) as first:
+        stopped = (
+            stopped_connecting(first, place, connect)
+            if row.stopped == "connecting"
+            else stopped_waiting(first, place, token)
+        )
+        async with (
+            stopped,
+            nursery.serving(config, place.folder / "log"),
+            herd([config.server.listen[0].port], 1) as (caller,),
+        ):
+            taken_over = named(await caller.ask(account))
+            first.signal(signal.SIGCONT)
+            says = str(await first.hears())
+            await first.end()
+            await asyncio.sleep(SEEN)
+            for _ in range(2):  # with the first it may learn that a token is dead
+                in_the_end = named(await caller.ask(account))
+    state, held = await stored(config, account)
+    assert place.is_current(held)
+    requests, revoked = len(place.server.token_requests), place.server.families_revoked
+    return Row(row.stopped, row.grace, requests, taken_over, says, in_the_end, state, revoked)
+
+
+async def test_a_process_that_stood_still_for_longer_than_its_lease_harms_nobody(tmp_path, store_url):
+    async with a_place(tmp_path / "traced", store_url, grace=0) as place:
+        connect = await connecting(place)
+
+    async def tried(row: Row) -> Row:
+        name = f"stopped-{row.stopped}-{row.grace}"
+        async with a_place(tmp_path / name, store_url, grace=row.grace) as place:
+            return await came_of(row, connect, place, name)
+
+    assert await asyncio.gather(*map(tried, ROWS)) == ROWS

@@ -1,0 +1,100 @@
+"""strace: what a process asks of the system from now on, and a signal to it at one of these calls.
+
+A call is named as strace counts: the thread (0 is the first), the system's name for it, and how often the
+thread has made it since the trace began ("0 pwrite64 #3"). Who is killed at a call has not made it: to die
+at each call in turn is to die in every state that can be told from outside. Who is stopped at a call stands
+still after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.servers.debian import program
+
+# What a process changes outside of itself, or learns from there; locks go with the process.
+CALLS: Final = (
+    *("openat", "pwrite64", "pwritev", "fdatasync", "fsync", "ftruncate", "rename", "linkat", "unlink"),
+    *("socket", "connect", "write", "writev", "sendto", "sendmsg"),
+    *("read", "readv", "recvfrom", "recvmsg", "shutdown", "close"),
+)
+PATIENCE: Final = 20  # seconds until strace is there, or has ended with the process
+_BEGUN: Final = re.compile(r"^(?:(\d+) +)?(\w+)\((.*)$")  # strace names the thread if there are several
+
+
+class Call(NamedTuple):
+    thread: int
+    name: str
+    nth: int
+
+    def __str__(self) -> str:
+        return f"{self.thread} {self.name} #{self.nth}"
+
+
+class Traced(NamedTuple):
+    call: Call
+    text: str  # its arguments and its result, as strace shows them
+
+
+def threads(pid: int) -> list[int]:
+    """In the order in which they were made."""
+    return sorted(int(path.name) for path in Path(f"/proc/{pid}/task").iterdir())
+
+
+def state(pid: int) -> str:
+    """As in proc(5): T and t are those of a process that stands still."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@asynccontextmanager
+async def tracing(pid: int, into: Path) -> AsyncIterator[None]:
+    """Trace all threads of the process; at the block's end wait for its end."""
+    async with _strace("-f", "-p", str(pid), "-o", str(into)):
+        yield
+
+
+@asynccontextmanager
+async def signalling(pid: int, call: Call, signal: str, into: Path) -> AsyncIterator[None]:
+    """Send the process a signal when it makes that call; at the block's end wait for its end."""
+    thread = threads(pid)[call.thread]
+    inject = f"inject={call.name}:signal={signal}:when={call.nth}"
+    async with _strace("-p", str(thread), "-o", str(into), "-e", inject):
+        yield
+
+
+@asynccontextmanager
+async def _strace(*options: str) -> AsyncIterator[None]:
+    command = (program("strace", "strace"), "-yy", "-s", "0", "-e", f"trace={','.join(CALLS)}", *options)
+    strace = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    assert strace.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            attached = (await strace.stderr.readline()).decode()
+        assert "attached" in attached, attached
+        yield
+        async with asyncio.timeout(PATIENCE):
+            await strace.communicate()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            strace.kill()
+        raise
+
+
+def calls_in(trace: str, known: list[int]) -> list[Traced]:
+    """Those of the threads `known`, in the order in which they were begun."""
+    made: Counter[tuple[int, str]] = Counter()
+    calls = []
+    for line in trace.splitlines():
+        begun = _BEGUN.match(line)
+        if begun is None or int(begun[1] or known[0]) not in known:
+            continue
+        thread, name = known.index(int(begun[1] or known[0])), begun[2]
+        made[thread, name] += 1
+        calls.append(Traced(Call(thread, name, made[thread, name]), begun[3]))
+    return calls
