@@ -20,14 +20,14 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev $(OIDC)/node_modules
 	@tests/servers/install
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q $(if $(ARGS),$(ARGS),-n auto --maxprocesses=4)
 	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-compiled
 
 # What a wheel has compiled, by the same tests.
 test-compiled: $(COMPILED)/.done
 	@cd $(COMPILED) && ../$(BIN)/python -c "import proxy.relay.exchange as e; assert e.__file__.endswith('.so'), e"
 	@cd $(COMPILED) && ../$(BIN)/python -m pytest -q tests/relay tests/fuzz tests/test_routes.py tests/test_tally.py \
-		tests/e2e/test_callers.py tests/e2e/test_bodies.py
+		tests/e2e/test_callers.py tests/e2e/test_bodies.py -n auto --maxprocesses=4
 
 wheel: $(COMPILED)/.done
 

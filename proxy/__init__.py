@@ -13,7 +13,8 @@ The way of a token (tokens/):
     login ──► logins.begin ──► browser ──► logins.finish ──► oauth (grants, endpoint, answer)
                                                                     │
     request ──► manager.ready ◄── account (memory) ◄── flight ──► store (sealed)
-                                                        └─ lease, re-read, intent, send, save
+                                                        └─ gate (turn), lease, re-read, intent, send, save
+    refresher ──► what is due, by the store's index ────┘
 
 Wheels have relay/ and what it calls for each request compiled (pyproject.toml); tokens/ stays Python.
 
@@ -23,7 +24,7 @@ Rooms, from the bottom up; imports go downward only (tests/test_shape.py):
     config/                                the file, every fault with its place
     routes logs listen                     small parts that several rooms use
     oauth/                                 what is said to an authorization server, and its answers
-    store/                                 records that survive; sealed
+    store/                                 records that survive, sealed; one file, or shared by many hosts
     tokens/                                the life of a token
     relay/                                 the data path; knows tokens/, never oauth/ or store/
     state                                  the composition root

@@ -31,6 +31,7 @@ from proxy.tokens import lease, life, notices, records
 from proxy.tokens.account import Held
 from proxy.tokens.gate import Gate
 from proxy.tokens.lease import Lease, LeaseLost
+from proxy.tokens.revoke import revoke
 
 SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than an answer that waits to be saved
 SAVE_AGAIN_LAST: Final = 0.5  # seconds
@@ -191,6 +192,8 @@ class Flight:
                 return await records.put(self.tower.store, self.key, new, expected=expected)
             except GenerationConflict:
                 record = await self.tower.store.get(self.key)
+                if record is not None and record.state == "logged_out" and new.token is not None:
+                    await revoke(self.tower.servers, self.credential, self.key, new.token)
                 new = replace(new, generation=records.above(record, new, old.token))
                 expected = record.generation if record else 0
 

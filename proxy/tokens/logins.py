@@ -29,6 +29,7 @@ from proxy.oauth.token import Principal, Token
 from proxy.store.base import Key, Store
 from proxy.tokens import records, undecided
 from proxy.tokens.manager import AnotherPerson, TokenManager
+from proxy.tokens.revoke import revoke
 from proxy.tokens.undecided import Undecided
 
 TIME_TO_LOG_IN: Final = 600.0  # seconds; RFC 9700 wants it short, a second factor takes a while
@@ -214,13 +215,7 @@ class Logins:
         return asked
 
     async def _revoke(self, key: Key, token: Token) -> None:
-        credential = self._config.credentials[key.credential]
-        for secret, hint in ((token.refresh_token, "refresh_token"), (token.access_token, "access_token")):
-            try:
-                if secret is not None:
-                    await self._servers.revoke(credential, secret, hint)
-            except AuthorizationServerError as error:
-                _log.warning("%s: its %s could not be revoked (%s)", key, hint, error.error)
+        await revoke(self._servers, self._config.credentials[key.credential], key, token)
 
     async def _cancel(self, asked: Undecided) -> End:
         await self._discard(asked)

@@ -10,10 +10,13 @@ import sys
 import pytest
 
 from proxy.config.load import load
+from tests.servers.postgres import Postgres, postgres
 
 from . import accounts
 from .memory import MB, reads_memory
 from .processes import free_port, plain_environment
+
+__all__ = ["postgres"]  # a fixture
 
 FEW, MANY = 100, 100_000
 ROUNDS = 3  # interleaved, so that a busy minute of the machine is everybody's
@@ -69,8 +72,20 @@ def sqlite_stores(make_config):
     return made
 
 
+@pytest.fixture
+def postgres_stores(make_config, postgres: Postgres):
+    made = []
+    for name, count in (("few", FEW), ("many", MANY)):
+        url = postgres.database()
+        config = make_config(name, url)
+        asyncio.run(accounts.empty_store(config))
+        accounts.fill_postgres(url, accounts.rows(count, SECRET, "https://login.example/token", "web"))
+        made.append(config)
+    return made
+
+
 @reads_memory
-@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 @pytest.mark.timeout(300)
 def test_a_hundred_thousand_accounts_cost_no_more_than_a_hundred(request, kind, tmp_path):
     few, many = compare(request.getfixturevalue(f"{kind}_stores"), tmp_path)

@@ -563,6 +563,11 @@ async def test_a_logout_during_a_refresh_wins(side):
         await getting
     assert (await side.stored()).state == "logged_out"
     assert account.state() == "absent"
+    (refresh,) = side.refreshes
+    for given in (refresh.issued_access_token, refresh.issued_refresh_token):
+        assert not side.server.token_record(given).good_at(side.clock.boot()), (
+            "the logout revoked the old ones"
+        )
 
 
 async def test_a_login_between_reading_and_sending_is_what_is_refreshed(make_side, faulty_store):
