@@ -176,7 +176,10 @@ class TokenManager:
         before = account.held.generation
         account.hold_until = NEVER
         account.gate.try_now()
+        joined = account.flight is not None  # one that may have begun before the newest token was known
         await self._refreshes.wait(account, self._patience)
+        if joined and account.held.generation == before and account.failure is None:
+            await self._refreshes.wait(account, self._patience)
         if account.held.generation == before or not account.can_refresh:
             raise account.why_not()
 

@@ -230,6 +230,23 @@ async def test_a_person_who_presses_refresh_does_not_wait_for_the_pause(side):
     assert account.state() == "valid"
 
 
+async def test_a_refresh_by_hand_is_one_though_it_joins_a_flight_that_had_nothing_to_do(make_side, side):
+    account = await side.log_in()
+    async with make_side(server=side.server, store=side.store) as other:
+        side.clock.advance(STALE)
+        name = f"refresh:{account.key}"
+        await side.store.lease(name, "somebody", 30)
+        side.tokens.ready(account)
+        await asyncio.sleep(2 * lease.ASK_AGAIN)  # a flight waits for the lease
+        await other.log_in()
+        await side.until(lambda: account.held.generation == 2)
+        pressed = asyncio.create_task(side.tokens.refresh_now(account))
+        await asyncio.sleep(0.02)
+        await side.store.release(name, "somebody")
+        await pressed
+        assert account.held.generation == 3
+
+
 async def test_a_refresh_by_hand_that_finds_the_token_refused_says_so(side):
     account = await side.log_in()
     side.server.script(faults.NAMED["invalid-grant"])
