@@ -33,7 +33,6 @@ from proxy.relay.server import Listener, RelayServer
 from proxy.routes import RouteTable
 from proxy.state import State, open_state
 from proxy.store.open import weaknesses
-from proxy.tokens.refresher import keep_fresh
 
 ADMIN_GRACE: Final = 2.0  # seconds for a page that is being sent when the process ends
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
@@ -63,7 +62,7 @@ async def serving(config: Config) -> AsyncIterator[State]:
         )
         sites = [await _start(stack, place) for place in _data_listeners(config, relay)]
         relay.start()
-        refresher = tasks.spawn(keep_fresh(state.tokens, state.store, state.clock), "keep tokens fresh")
+        refresher = tasks.spawn(state.tokens.refresher.run(), "keep tokens fresh")
         stack.push_async_callback(tasks.cancel, refresher)
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
         yield state

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import replace
@@ -21,18 +20,16 @@ from proxy.errors import GenerationConflict, ProxyError, UnreadableRecord
 from proxy.metrics import Metrics, TokenHealth
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, are_two
-from proxy.store.base import Due, Key, Record, Store
+from proxy.store.base import Key, Record, Store
 from proxy.tokens import codec, lease, life, notices, records
 from proxy.tokens.account import NEVER, Account, Held, Served
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.flight import Tower
+from proxy.tokens.refresher import Refresher
 from proxy.tokens.refreshes import Refreshes
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: it may not be the token's fault
 REMIND_EVERY: Final = 60.0  # seconds between two looks for refresh tokens that end
-LOOK_AT_USELESS_AGAIN: Final = 3600.0  # seconds; the configuration may fit a stored token again
-NOTE_EVERY: Final = 3600.0  # seconds between two notes of an account's use; less if it is idle sooner
-
 _log = logging.getLogger("proxy.tokens")
 
 
@@ -58,8 +55,10 @@ class TokenManager:
         tower = Tower(store, servers, clock, me, self._attempted)
         metrics.tokens_unsaved.set_function(lambda: len(tower.unsaved))
         self._refreshes = Refreshes(tower, self._accounts, clock)
+        self.refresher = Refresher(
+            self._accounts, self.refresh_behind, store, clock, idle_after=config.limits.account_idle
+        )
         self._patience = config.limits.token_wait
-        self._idle = config.limits.account_idle
         self._waiting = {name: metrics.token_wait.labels(name) for name in config.credentials}
         self._watcher: asyncio.Task[None] | None = None
         self._reminder: asyncio.Task[None] | None = None
@@ -245,78 +244,7 @@ class TokenManager:
         await self._store.put(tombstone, expected=record.generation)
         return tombstone, token
 
-    # -- for the refresher, and for who shows how the tokens are
-
-    async def refresh_if_due(self, due: Due) -> float:
-        """Start a refresh that is due. Returns in how many seconds to look again; infinity: not by itself."""
-        account = self._accounts.get(due.key)
-        if not account.loaded and not account.unreadable:
-            await self._accounts.load_quietly(account)
-        if account.unreadable or not account.loaded:
-            return 0.0  # what the store has can't be read, or the store fails
-        if not account.can_refresh:
-            return LOOK_AT_USELESS_AGAIN
-        account.look_at_the_clock()
-        until_due = account.fresh_until - self._clock.boot()
-        if until_due > 0 and not account.unsettled:
-            return until_due
-        if self._is_idle(account, due.used_at) and (wait := self._kept_alive_in(account)) > 0:
-            return wait
-        if account.gate.has_room:
-            self.refresh_behind(account)
-        return max(0.0, account.waits_until - self._clock.boot())
-
-    def _kept_alive_in(self, account: Account) -> float:
-        """In how many seconds an account that nobody uses must be refreshed all the same; infinity: never."""
-        token = account.held.token
-        at = life.keep_alive_at(token, account.credential) if token else None
-        return float("inf") if at is None else at - self._clock.wall()
-
-    async def postpone(self, key: Key, seconds: float) -> None:
-        """Have the account looked at again in so many seconds. Raises StoreError."""
-        account = self._accounts.get(key)
-        due_at = None if math.isinf(seconds) else self._clock.wall() + seconds
-        await self._store.postpone(key, account.held.generation, due_at)
-
-    async def note_uses(self) -> None:
-        """Tell the store which accounts were used. Raises StoreError."""
-        every = min(NOTE_EVERY, self._idle / 4)
-        wall_at_boot = self._clock.wall() - self._clock.boot()
-        used = [account for account in self._accounts.recent() if account.used_at > account.noted_at + every]
-        if used:
-            await self._store.touch({account.key: wall_at_boot + account.used_at for account in used})
-        for account in used:
-            account.noted_at = account.used_at
-
-    def _is_idle(self, account: Account, used_at: float | None) -> bool:
-        """Whether nobody has used the account for long: then it is refreshed only when somebody does."""
-        if account.key in self._accounts.fixed or account.unsettled or used_at is None:
-            return False
-        here = self._clock.boot() - account.used_at
-        return min(here, self._clock.wall() - used_at) > self._idle
-
-    def restless(self) -> list[Account]:
-        """Accounts to look after whatever the index says: unread, in doubt, or due by their own clock.
-
-        The index is by a wall clock: that of another host, or one that was set back before a restart.
-        """
-        now = self._clock.boot()
-        return [
-            account
-            for account in self.accounts()
-            if account.unsettled
-            or not (account.loaded or account.unreadable)
-            or (now >= account.fresh_until and self._is_wanted(account))
-        ]
-
-    def _is_wanted(self, account: Account) -> bool:
-        """Whether somebody here may want its token: it is named by the configuration, or was used."""
-        is_used = account.key in self._accounts.fixed or self._clock.boot() - account.used_at <= self._idle
-        return is_used and account.served is not None and account.flight is None and account.may_start
-
-    def credentials_with_room(self) -> list[str]:
-        """Those whose server is asked now, and has no crowd before it."""
-        return [name for name, gate in self._accounts.gates.items() if gate.has_room]
+    # -- for who shows how the tokens are
 
     def accounts(self) -> list[Account]:
         """Every account known to this process."""

@@ -32,7 +32,6 @@ from proxy.store.open import open_store
 from proxy.tokens.account import Account, Served
 from proxy.tokens.logins import Logins
 from proxy.tokens.manager import TokenManager
-from proxy.tokens.refresher import keep_fresh
 from tests.jepsen.history import Recorder, fingerprint, now
 from tests.jepsen.recording import RecordingServers, RecordingStore, Trap
 from tests.jepsen.sabotage import WAYS
@@ -198,7 +197,7 @@ async def main(sabotage: str, config_file: str, name: str, history: str, api: st
         await _start(tokens)
         stack.push_async_callback(tokens.close, config.limits.authorization_server_total)
         recorder.note("started")
-        work = [worker.beat(), keep_fresh(tokens, noted, clock)]
+        work = [worker.beat(), tokens.refresher.run()]
         work += [worker.call_again_and_again(account) for account in accounts]
         stack.push_async_callback(tasks.cancel, *(tasks.spawn(one, name) for one in work))
         worker.say("ready")

@@ -41,7 +41,6 @@ from proxy.tokens import flight, life
 from proxy.tokens.account import Account, Served
 from proxy.tokens.logins import Logins
 from proxy.tokens.manager import TokenManager
-from proxy.tokens.refresher import keep_fresh
 from tests.fakes.clock import FakeClock
 
 HOUR = 3600
@@ -153,7 +152,7 @@ class Side:
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Run the refresher for the length of the block."""
-        task = asyncio.create_task(keep_fresh(self.tokens, self.store, self.clock))
+        task = asyncio.create_task(self.tokens.refresher.run())
         yield
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

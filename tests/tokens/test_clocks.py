@@ -156,7 +156,7 @@ async def test_a_token_is_judged_again_when_its_time_in_the_index_has_come(telli
         account = side.account()
         assert account.state() == "valid", "as far as the wrong clock tells"
         side.clock.jump(30 * MINUTE)
-        assert await side.tokens.refresh_if_due(Due(side.clock.wall(), account.key, None)) == 0.0
+        assert await side.tokens.refresher.refresh_if_due(Due(side.clock.wall(), account.key, None)) == 0.0
         await side.landed(account)
         assert len(side.refreshes) == before + 1
         assert side.is_good(side.tokens.ready(account))

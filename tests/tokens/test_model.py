@@ -30,7 +30,7 @@ from proxy.errors import LoginRequired, Misconfigured, StoreError, TokenError
 from proxy.store.base import Key, Record, Store
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
-from proxy.tokens import codec, flight, lease, life, refresher
+from proxy.tokens import codec, flight, lease, life
 from proxy.tokens.account import Account, Served
 from tests.fakes.clock import FakeClock
 from tests.tokens.conftest import CLIENTS, HOUR, SEAL, Side, process, write_config
@@ -141,7 +141,7 @@ class Tokens(RuleBasedStateMachine):
     async def _settle(self, side: Side) -> None:
         """As the refresher does once in a second."""
         with contextlib.suppress(StoreError):
-            await refresher._look(side.tokens, side.store, self.clock.wall())
+            await side.tokens.refresher.look(self.clock.wall())
         for account in side.tokens.accounts():
             await self._landed(side, account)
 

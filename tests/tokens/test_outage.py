@@ -13,7 +13,7 @@ from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.serve import running
 from proxy.demo.wiring import free_ports
 from proxy.errors import TokenUnavailable
-from proxy.tokens import life, refresher
+from proxy.tokens import life
 from tests.tokens.conftest import CLIENTS, HOUR
 
 MINUTES = 5
@@ -77,7 +77,7 @@ async def test_few_calls_flat_memory_clear_answers_and_a_recovery_without_a_herd
 async def a_second(side, accounts) -> Counter:
     """A second of the clock, with its requests, and one look of the refresher."""
     outcomes = Counter()
-    await refresher._look(side.tokens, side.store, side.clock.wall())
+    await side.tokens.refresher.look(side.clock.wall())
     for number in range(int(1 / STEP)):
         each = [accounts[(number + n) % len(accounts)] for n in range(int(RATE * STEP))]
         outcomes.update(await asyncio.gather(*(request(side, account) for account in each)))

@@ -198,7 +198,7 @@ async def test_an_error_that_nobody_thought_of_ends_nothing_and_is_told(side, mo
         side.store.due_before = due_before
         raise ZeroDivisionError
 
-    monkeypatch.setattr(side.tokens, "restless", list)
+    monkeypatch.setattr(side.tokens.refresher, "_restless", list)
     side.store.due_before = wrong
     async with side.kept_fresh():
         await side.until(lambda: account.held.generation == 2)
@@ -313,12 +313,12 @@ async def test_a_use_is_noted_once_in_a_while(faulty_store, make_side):
         account = await side.log_in("ann")
         for _ in range(10):
             side.tokens.ready(account)
-            await side.tokens.note_uses()
+            await side.tokens.refresher.note_uses()
             side.clock.advance(60)
         assert faulty_store.calls["touch"] == 1
         side.clock.advance(HOUR)
         side.tokens.ready(account)
-        await side.tokens.note_uses()
+        await side.tokens.refresher.note_uses()
         assert faulty_store.calls["touch"] == 2
 
 
