@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 
 PROCESSES = 8
 CALLERS = 1000  # of each process
-ROUNDS = 10 * int(os.environ.get("TIMES", "1"))  # each with an account of its own; fifty take some minutes
+ROUNDS = 50 * int(os.environ.get("TIMES", "1"))  # each with an account of its own; two minutes a store
 # Seconds that the token endpoint takes, round by round: in one of them the lease must be renewed.
 ANSWERED_AFTER = (0, 0, 0.02, 0.02, 0.3, 0.3, 1, 0, 0, lease.LIFETIME + 0.5)
 SECONDS = 60 + 15 * ROUNDS  # a busy machine is no failure
