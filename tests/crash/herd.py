@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 BEARER: Final = re.compile(rb"\r\nauthorization: bearer ([^\r]+)\r\n", re.IGNORECASE)
@@ -17,9 +17,8 @@ LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 REQUEST: Final = "GET /api/x HTTP/1.1\r\nHost: localhost\r\nToken-Proxy-Account: {account}\r\n\r\n"
 PATIENCE: Final = 60  # seconds until the last of a herd has its answer; more than any limit of the proxy's
 AT_ONCE: Final = 100  # connections dialled at once: a listener's queue is not endless
-QUEUE: Final = (
-    8192  # connections: all that the proxies dial when a herd's token is there, if the system permits
-)
+QUEUE: Final = 4096  # connections that wait to be accepted; most systems permit no more ...
+LISTENERS: Final = 4  # ... and the proxies dial 8000 at once when a herd's token is there
 
 
 class Caller(asyncio.Protocol):
@@ -87,9 +86,7 @@ class Api:
 
     def __init__(self, active: Callable[[str], str | None]) -> None:
         self.url = ""
-        self.tokens: Counter[str] = (
-            Counter()
-        )  # how often each came, since `hang_up`; "" is a bad one, or none
+        self.tokens: Counter[str] = Counter()  # how often each came since `hang_up`; "": a bad one, or none
         self.active = active
         self.connections: set[asyncio.Transport] = set()
 
@@ -132,8 +129,14 @@ class _Served(asyncio.Protocol):
 @asynccontextmanager
 async def api(active: Callable[[str], str | None]) -> AsyncIterator[Api]:
     """`active` says whose token it is, or None."""
-    made = Api(active)
+    made, port = Api(active), 0
     loop = asyncio.get_running_loop()
-    async with await loop.create_server(lambda: _Served(made), "127.0.0.1", 0, backlog=QUEUE) as server:
-        made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with AsyncExitStack() as stack:
+        for _ in range(LISTENERS):
+            listening = loop.create_server(
+                lambda: _Served(made), "127.0.0.1", port, backlog=QUEUE, reuse_port=True
+            )
+            server = await stack.enter_async_context(await listening)
+            port = server.sockets[0].getsockname()[1]
+        made.url = f"http://127.0.0.1:{port}"
         yield made
