@@ -23,12 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import place
 import proc
 from ground import free_ports
 
 from proxy.demo.api import api_application
 from proxy.demo.authorization_server import AuthorizationServer
-from proxy.demo.clients import Client
 from proxy.demo.serve import running
 
 RATE = 500  # requests in a second
@@ -37,23 +37,6 @@ MOST_CALLS = 25
 RECOVERY = 30.0  # seconds
 GROWTH = 1.1  # of memory, at most
 KEPT = 10_000  # events of the server and the API; nobody reads them here, and there are 500 a second
-CONFIG = """
-[server]
-listen = "127.0.0.1:{port}"
-admin = "127.0.0.1:{admin}"
-state_dir = "{folder}"
-[credentials.soak]
-token_endpoint = "{issuer}/token"
-grant = "client_credentials"
-client_id = "soak"
-client_secret = {{ file = "secret" }}
-[[routes]]
-path = "/soak"
-upstream = "{api}"
-credential = "soak"
-[log]
-level = "error"
-"""
 CALLS = re.compile(r'^token_proxy_token_refreshes_total\{.*outcome="transient".*\} (\S+)$', re.MULTILINE)
 
 
@@ -86,38 +69,24 @@ def main() -> int:
 
 
 async def _outage(folder: Path, options: argparse.Namespace) -> int:
-    machine = Client("soak", "soak-secret", grants=("client_credentials",))
-    server = AuthorizationServer(clients=[machine], access_token_lifetime=options.life, limit=KEPT)
+    server = AuthorizationServer(clients=[place.MACHINE], access_token_lifetime=options.life, limit=KEPT)
     (server_port,) = free_ports(1)
     async with contextlib.AsyncExitStack() as stack:
         api = await stack.enter_async_context(running(api_application(server)))
         there = contextlib.AsyncExitStack()
         issuer = await there.enter_async_context(running(server.application(), port=server_port))
-        port, admin = free_ports(2)
-        config = _write(folder, port=port, admin=admin, issuer=issuer, api=api)
-        command = [sys.executable, "-m", "proxy", "run", "-c", str(config)]
-        process = stack.enter_context(proc.running(command, folder, None))
-        await asyncio.to_thread(proc.wait_ready, process, f"http://127.0.0.1:{admin}/readyz", folder)
+        ours = await stack.enter_async_context(place.proxy(folder, issuer, api, level="error"))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        load = _Load(session, f"http://127.0.0.1:{port}/soak/x", process.pid)
+        load = _Load(session, f"http://127.0.0.1:{ours.port}/soak/x", ours.pid)
         await load.go(5)
         await there.aclose()
         away = load.begin()
         await load.go(options.seconds)
-        calls = await _calls(session, admin)
+        calls = await _calls(session, ours.admin)
         async with running(server.application(), port=server_port):
             back = load.begin()
             await load.go(options.back)
     return _judge(away, back, calls, options.life)
-
-
-def _write(folder: Path, **values: object) -> Path:
-    secret = folder / "secret"
-    secret.write_text("soak-secret\n")
-    secret.chmod(0o600)
-    config = folder / "config.toml"
-    config.write_text(CONFIG.format(folder=folder, **values))
-    return config
 
 
 class _Load:

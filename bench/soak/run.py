@@ -18,41 +18,22 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 
 import idle
+import place
 import proc
 import trustme
-from ground import free_ports
 from streams import Heard, listen
 
 from proxy.demo.authorization_server import AuthorizationServer
-from proxy.demo.clients import Client
 from proxy.demo.serve import running
 
 HERE = Path(__file__).parent
 TOKEN_LIFE = 20  # seconds: it is refreshed a few times in a minute
 DIRECT_SECONDS = 5  # at most, for each stream without the proxy: enough to compare with
 SETTLE = 1.0  # seconds between the last stream's end and reading the memory
-CONFIG = """
-[server]
-listen = "127.0.0.1:{port}"
-admin = "127.0.0.1:{admin}"
-state_dir = "{folder}"
-[credentials.soak]
-token_endpoint = "{issuer}/token"
-grant = "client_credentials"
-client_id = "soak"
-client_secret = {{ file = "secret" }}
-[[routes]]
-path = "/soak"
-upstream = "https://localhost:{upstream}"
-credential = "soak"
-tls = {{ ca = "ca.pem" }}
-[log]
-level = "warning"
-"""
 
 
 def main() -> int:
@@ -75,20 +56,21 @@ def _options() -> argparse.Namespace:
 
 async def _soak(folder: Path, options: argparse.Namespace) -> int:
     trusted = _certificates(folder)
-    machine = Client("soak", "soak-secret", grants=("client_credentials",))
-    server = AuthorizationServer(clients=[machine], access_token_lifetime=TOKEN_LIFE)
+    server = AuthorizationServer(clients=[place.MACHINE], access_token_lifetime=TOKEN_LIFE)
     async with running(server.application()) as issuer:
         with _upstream(folder) as upstream:
             seconds = min(DIRECT_SECONDS, options.seconds)
             _say(f"{options.streams} streams, direct, {seconds} s")
             direct = await listen("", upstream, options.streams, seconds, tls=trusted, token="any")
-            async with _proxy(folder, issuer, upstream) as (pid, port):
-                await listen("/soak", port, 1, 2)  # so that what is loaded once is there
-                cost = Cost(pid)
+            async with place.proxy(
+                folder, issuer, f"https://localhost:{upstream}", route='tls = { ca = "ca.pem" }'
+            ) as ours:
+                await listen("/soak", ours.port, 1, 2)  # so that what is loaded once is there
+                cost = Cost(ours.pid)
                 faults = direct.faults.total()
                 for _ in range(options.rounds):
                     _say(f"{options.streams} streams, through the proxy, {options.seconds} s")
-                    through = await cost.during(listen("/soak", port, options.streams, options.seconds))
+                    through = await cost.during(listen("/soak", ours.port, options.streams, options.seconds))
                     print(_report(direct, through, cost), flush=True)
                     faults += through.faults.total()
             said = (folder / "proxy" / "output").read_text()
@@ -118,22 +100,6 @@ def _upstream(folder: Path) -> Iterator[int]:
                 raise proc.StartError(said)
             time.sleep(0.02)
         yield int(said)
-
-
-@contextlib.asynccontextmanager
-async def _proxy(folder: Path, issuer: str, upstream: int) -> AsyncIterator[tuple[int, int]]:
-    """Its process and its port."""
-    home = folder / "proxy"
-    home.mkdir()
-    port, admin = free_ports(2)
-    secret = folder / "secret"
-    secret.write_text("soak-secret\n")
-    secret.chmod(0o600)
-    config = folder / "config.toml"
-    config.write_text(CONFIG.format(port=port, admin=admin, folder=home, issuer=issuer, upstream=upstream))
-    with proc.running([sys.executable, "-m", "proxy", "run", "-c", str(config)], home, None) as process:
-        await asyncio.to_thread(proc.wait_ready, process, f"http://127.0.0.1:{admin}/readyz", home)
-        yield process.pid, port
 
 
 class Cost:

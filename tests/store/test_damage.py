@@ -269,13 +269,18 @@ async def outcome(path: Path, clock: Any, record: MakeRecord, before: dict[Key, 
     return told
 
 
+async def all_records(path: Path, clock: Any) -> dict[Key, Record]:
+    store = await opened(path, clock)
+    found = {record.key: record for record in await store.page(None, 10)}
+    await store.close()
+    return found
+
+
 async def test_no_flipped_byte_of_the_table_gives_wrong_tokens_or_hides_anothers(
     path: Path, tmp_path: Path, clock: Any, record: MakeRecord
 ) -> None:
     layout = Layout(path)
-    store = await opened(path, clock)
-    before = {found.key: found for found in await store.page(None, 10)}
-    await store.close()
+    before = await all_records(path, clock)
     damaged, seen = tmp_path / "damaged.db", Counter[str]()
     for at in layout.used_of_table():
         damaged.write_bytes(flipped(layout.content, at, 1 << at % 8))
@@ -295,9 +300,7 @@ async def test_no_flipped_byte_of_any_page_gives_wrong_tokens(
     path: Path, tmp_path: Path, clock: Any, record: MakeRecord
 ) -> None:
     layout = Layout(path)
-    store = await opened(path, clock)
-    before = {found.key: found for found in await store.page(None, 10)}
-    await store.close()
+    before = await all_records(path, clock)
     damaged, seen = tmp_path / "damaged.db", Counter[str]()
     used = [at for at, byte in enumerate(layout.content) if byte and not 0 <= at - layout.table < PAGE]
     for at in [*range(100), *used[:: max(1, len(used) // 400)]]:
@@ -311,9 +314,7 @@ async def test_a_file_cut_anywhere_is_refused_or_gives_what_is_left(
     path: Path, tmp_path: Path, clock: Any, record: MakeRecord
 ) -> None:
     content, cut = Layout(path).content, tmp_path / "cut.db"
-    store = await opened(path, clock)
-    before = {found.key: found for found in await store.page(None, 10)}
-    await store.close()
+    before = await all_records(path, clock)
     for length in (0, 1, 99, 100, 512, *range(PAGE - 1, len(content), PAGE), len(content) - 1):
         cut.write_bytes(content[:length])
         told = await outcome(cut, clock, record, before)
