@@ -115,7 +115,7 @@ async def _begin(workers: Sequence[Process]) -> None:
         await worker.ready()
     for account, worker in zip(ACCOUNTS, itertools.cycle(workers), strict=False):
         worker.order(do="login", account=account)
-    await asyncio.sleep(1.0)
+    await _all(workers, "rested", 30, do="rest")
 
 
 async def _settle(workers: Sequence[Process]) -> None:

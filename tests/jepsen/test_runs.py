@@ -5,10 +5,11 @@ import itertools
 
 import pytest
 
-from tests.jepsen.run import ACCOUNTS, WORKERS, Run, of_seed, run
-from tests.jepsen.schedule import KINDS, LONG, SHORT, Act, Kind
+from tests.jepsen.run import Run, of_seed, run
+from tests.jepsen.schedule import KINDS, LEASE, LONG, SHORT, Act, Kind
 
 SECONDS = 8  # that the nemesis has
+ATTEMPTS = range(3)  # a starved machine may miss the moment of a fault; a checker that is blind stays so
 STORES = {  # by the kind of run (schedule.KINDS); SQLite has no server that could go away
     0: ("sqlite", "redis", "postgres"),
     1: ("redis", "postgres"),
@@ -32,47 +33,65 @@ async def test_nothing_is_lost_whatever_befalls_processes_store_and_server(seed,
         assert not report.faults, f"STORE={store} SEED={seed}\n{report.text}"
 
 
-def each(what, how="-", seconds=LONG[1], *, every=1.0, times=2):
-    """Acts on one worker after the other, and one account after the other."""
-    turns = zip(range(times), WORKERS * times, ACCOUNTS * times, strict=False)
-    return [Act(number * every, what, who, account, how, seconds) for number, who, account in turns]
+PAIRS = ("a", "ann"), ("b", "bob")  # who is hindered at which account: two, for a busy machine may miss one
 
 
-def mixed(*acts):
-    return sorted(itertools.chain(*acts), key=lambda act: act.at)
+def hindered(what, step, seconds, *again):
+    """A worker at `step` of a refresh, which another is asked for `again`, at these times."""
+    acts = [Act(0, what, who, account, step, seconds) for who, account in PAIRS]
+    for at in (0.1, *again):
+        acts += [Act(at, "refresh", "c" if at in again else who, account) for who, account in PAIRS]
+    return acts
 
 
-# What is broken, and by which rule that is noticed, where, and what it takes to see it.
+# What is broken, and by which rule that is noticed, where, and what it takes to see it. Nothing is due by
+# itself: whoever is stopped is stopped in what is told here, and not with the write lock of SQLite in hand.
 BROKEN = {
     "no-lease": (
         "nobody_sends_while_another_does",
         "sqlite",
-        Kind(30, {}),
-        each("pause", seconds=1, times=4),
+        Kind(30, {}, lifetime=60),
+        hindered("trap", "sending", LEASE - 0.5, 0.3),
     ),
     "no-guard": (
         "no_family_is_lost_without_an_excuse",
         "sqlite",
-        Kind(0, {}),
-        each("trap", "intended"),
+        Kind(0, {}, lifetime=60),
+        hindered("trap", "intended", LONG[1], 3.0),
     ),
-    "no-compare": ("nothing_newer_is_overwritten", "sqlite", Kind(30, {}), each("trap", "saving")),
+    "no-compare": (
+        "nothing_newer_is_overwritten",
+        "sqlite",
+        Kind(30, {}, lifetime=60),
+        hindered("trap", "saving", LONG[1], 3.0, 7.0),
+    ),
     "no-intent": (
         "no_family_is_lost_without_an_excuse",
         "sqlite",
         Kind(2, {}, lifetime=60),
-        mixed(each("trap-kill", "answered", SHORT[0], times=5), each("refresh", times=12)),
+        hindered("trap-kill", "answered", SHORT[0], 3.0),
     ),
-    "no-refill": ("nothing_is_gone", "redis", Kind(30, {}), [Act(1, "store", "a", "ann", "flush")]),
+    "no-refill": (
+        "nothing_is_gone",
+        "redis",
+        Kind(30, {}, lifetime=60),
+        [Act(1, "store", "a", "ann", "flush")],
+    ),
 }
 
 
 async def test_each_way_to_break_the_product_is_noticed(tmp_path):
-    runs = []
-    for way, (_, store, kind, acts) in BROKEN.items():
-        folder = tmp_path / way
-        folder.mkdir()
-        runs.append(Run(store, kind, acts, folder, sabotage=way, settles=False))
-    reports = dict(zip(BROKEN, await all_at_once(runs), strict=True))
-    unnoticed = {way: report.text for way, report in reports.items() if BROKEN[way][0] not in report.faults}
+    unnoticed = dict.fromkeys(BROKEN, "")
+    for attempt in ATTEMPTS:
+        runs = [broken(way, tmp_path / f"{way}-{attempt}") for way in unnoticed]
+        reports = dict(zip(unnoticed, await all_at_once(runs), strict=True))
+        unnoticed = {
+            way: report.text for way, report in reports.items() if BROKEN[way][0] not in report.faults
+        }
     assert not unnoticed, "\n".join(itertools.chain(*unnoticed.items()))
+
+
+def broken(way, folder):
+    folder.mkdir()
+    _, store, kind, acts = BROKEN[way]
+    return Run(store, kind, acts, folder, sabotage=way, settles=False)
