@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -68,7 +69,9 @@ class Child:
 
     async def end(self) -> int:
         """Wait for its end: its exit code, or a signal's number below zero."""
-        await asyncio.to_thread(self._process.join, PATIENCE)
+        await asyncio.to_thread(multiprocessing.connection.wait, [self._process.sentinel], PATIENCE)
+        # Read in the event loop's thread, where each start of another reads it, too: of two threads that
+        # read it at once, multiprocessing tells one that it is 255.
         code = self._process.exitcode
         if code is None:
             self.kill()
