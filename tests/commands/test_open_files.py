@@ -145,7 +145,10 @@ async def test_who_needs_an_upstream_connection_at_the_limit_is_told_so_and_no_u
     async with running(held.application()) as url:
         bench.path.write_text(bench.path.read_text() + HELD_ROUTE.format(url=url))
         server = await bench.run(files=FILES)
-        callers = [await connected(bench) for _ in range(FILES // 2)]
+        callers = [await connected(bench) for _ in range(FILES // 3)]
+        for caller in callers:  # each is surely accepted before the first takes an upstream connection
+            status, *_ = await ask(caller, REQUEST.replace(b"/machine/", b"/nowhere/"))
+            assert status == 404
         asked = [
             asyncio.create_task(ask(caller, REQUEST.replace(b"/machine/", b"/held/"))) for caller in callers
         ]
@@ -160,7 +163,10 @@ async def test_who_needs_an_upstream_connection_at_the_limit_is_told_so_and_no_u
             "urn:token-proxy:problem:overloaded"
         }
         refused = statuses.count(503)
-        assert await metrics(bench) == [f'token_proxy_refused_total{{reason="overloaded"}} {refused}.0']
+        assert await metrics(bench) == [
+            f'token_proxy_refused_total{{reason="no-route"}} {len(callers)}.0',
+            f'token_proxy_refused_total{{reason="overloaded"}} {refused}.0',
+        ]
         leave(callers)
         await until_served(bench)
         server.signal()
