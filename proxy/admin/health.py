@@ -97,7 +97,7 @@ class Health:
         return counts
 
     def _known(self) -> dict[Key, Account]:
-        return {account.key: account for account in self._tokens.accounts() if account.loaded}
+        return {account.key: account for account in self._tokens.accounts()}
 
     async def _records(self, after: Key | None) -> list[Record]:
         try:

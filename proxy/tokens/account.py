@@ -70,7 +70,7 @@ class Account:
         self.credential = credential
         self.gate = gate
         self.held = NOTHING
-        self.loaded = False
+        self.behind = True  # not read yet, or the last reading failed: the store may hold something newer
         self.unreadable = False  # the store has a record that its key does not open
         self.unsettled = False  # the refresh token must be sent again soon, whatever the token's age
         self.served: Served | None = None
@@ -93,7 +93,7 @@ class Account:
 
     def take(self, held: Held) -> None:
         """Serve what the store holds from now on. What is older than what is known changes nothing."""
-        self.loaded, self.unreadable = True, False
+        self.behind = self.unreadable = False
         if held.generation < self.held.generation:
             return
         if _access(held) != _access(self.held):

@@ -68,6 +68,10 @@ class Accounts:
         """Those that the configuration does not name."""
         return list(self._recent.values())
 
+    def in_memory(self) -> list[Account]:
+        """Every one that anybody here holds, also those that a request has found without tokens."""
+        return list(self._all.values())
+
     def take(self, account: Account, held: Held) -> None:
         """Serve what the store holds from now on."""
         account.take(held)
@@ -90,6 +94,7 @@ class Accounts:
             self.keep(account)
             raise TokenUnavailable(str(error), retry_after=STORE_PAUSE) from error
         except StoreError as error:
+            account.behind = True
             if not self._store_failed:
                 _log.error("tokens can't be read from the store: %s", error)
             self._store_failed = True
@@ -153,7 +158,7 @@ class Accounts:
         try:
             await self.load(account)
         except TokenUnavailable:
-            return  # logged above; the next who wants the account tries again
+            return  # logged above; who wants the account tries again, and so does the refresher
 
 
 def _by_credential(page: list[Record]) -> list[tuple[str, list[Record]]]:

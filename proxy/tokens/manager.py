@@ -86,7 +86,7 @@ class TokenManager:
 
     async def _follow(self, key: Key | None) -> None:
         if key is None:
-            for account in self.accounts():
+            for account in self._accounts.in_memory():
                 await self._accounts.load_quietly(account)
         elif key.credential in self._config.credentials:
             await self._accounts.follow(key)
@@ -127,10 +127,11 @@ class TokenManager:
             self._waiting[account.key.credential].observe(self._clock.boot() - started)
 
     async def _get(self, account: Account) -> Served:
-        if not account.loaded:
+        served = self.ready(account)
+        if served is None and account.behind and account.flight is None:
             await self._accounts.load(account)
             self._accounts.keep(account)
-        served = self.ready(account)
+            served = self.ready(account)
         if served is not None:
             return served
         if account.flight is None and not account.may_start:
@@ -168,7 +169,7 @@ class TokenManager:
 
     async def refresh_now(self, account: Account) -> None:
         """Refresh whatever the token's age. Raises TokenError."""
-        if not account.loaded:
+        if account.behind:
             await self._accounts.load(account)
         if not account.can_refresh:
             raise account.why_not()

@@ -91,9 +91,9 @@ class Refresher:
     async def refresh_if_due(self, due: Due) -> float:
         """Start a refresh that is due. Returns in how many seconds to look again; infinity: not by itself."""
         account = self._accounts.get(due.key)
-        if not account.loaded and not account.unreadable:
+        if account.behind and not account.unreadable:
             await self._accounts.load_quietly(account)
-        if account.unreadable or not account.loaded:
+        if account.unreadable or account.behind:
             return 0.0  # what the store has can't be read, or the store fails
         if not account.can_refresh:
             return LOOK_AT_USELESS_AGAIN
@@ -146,7 +146,7 @@ class Refresher:
             account
             for account in self._accounts.known()
             if account.unsettled
-            or not (account.loaded or account.unreadable)
+            or (account.behind and not account.unreadable)
             or (now >= account.fresh_until and self._is_wanted(account))
         ]
 

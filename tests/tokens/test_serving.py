@@ -11,6 +11,7 @@ import pytest
 from proxy.demo import faults
 from proxy.demo.faults import Fault
 from proxy.errors import LoginRequired, TokenUnavailable
+from proxy.store.watchers import Watchers
 from proxy.tokens import accounts
 from tests.tokens.conftest import FaultyStore
 
@@ -198,6 +199,53 @@ async def test_what_others_put_while_the_process_starts_does_not_slip_by(make_si
         other.store.page = page_and_then
         await other.tokens.start()
         await other.until(lambda: other.account("ann").state() == "valid")
+
+
+class CutOff(FaultyStore):
+    """A store that tells its user of nothing until `news.tell`: as a server that was away."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.news = Watchers()
+
+    def changes(self):
+        return self.news.add()
+
+
+async def test_after_a_gap_also_an_account_without_tokens_is_read_again(make_side, side):
+    store = CutOff(side.store)
+    async with make_side(server=side.server, store=store) as other:
+        account = other.account("ann")  # as a long request holds it
+        with pytest.raises(LoginRequired):
+            await other.tokens.get(account)
+        await side.log_in("ann")
+        store.news.tell([None])
+        await other.until(lambda: account.state() == "valid")
+        assert side.is_good(await other.tokens.get(account))
+
+
+async def test_news_that_could_not_be_read_are_read_later_by_who_wants_the_account(make_side, side):
+    store = CutOff(side.store)
+    async with make_side(server=side.server, store=store) as other:
+        account = other.account()
+        await side.log_in()
+        store.failing = {"get"}
+        store.news.tell([account.key])
+        await other.until(lambda: store.calls["get"] > 1)
+        store.failing = set()
+        assert side.is_good(await other.tokens.get(account))
+
+
+async def test_news_that_could_not_be_read_are_read_later_though_nobody_asks(make_side, side):
+    store = CutOff(side.store)
+    async with make_side(server=side.server, store=store) as other:
+        await side.log_in()
+        store.failing = {"get"}
+        store.news.tell([None])
+        await other.until(lambda: store.calls["get"] > 1)
+        store.failing = set()
+        async with other.kept_fresh():
+            await other.until(lambda: other.account().state() == "valid")
 
 
 async def test_client_credentials_need_nobody(make_side):
