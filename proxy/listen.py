@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,7 @@ from proxy.config.model import ListenerTLS
 from proxy.errors import ProxyError
 
 BACKLOG: Final = 1024  # connections the kernel holds for us while we are busy
+_TURNS: Final = 3  # of asyncio's loop, from accept() through a task to connection_made()
 
 
 class CannotListen(ProxyError):
@@ -46,6 +49,32 @@ async def listen(runner: web.BaseRunner, address: Address, tls: ListenerTLS | No
     except OSError as error:
         raise CannotListen(f"can't listen on {address}: {_reason(error)}") from error
     return site
+
+
+async def stop(*sites: web.BaseSite) -> None:
+    """Take no new callers; who was accepted a moment ago is a connection when this returns.
+
+    Of those asyncio's server knows nothing when it is closed: they would hang, neither served nor closed.
+    """
+    loop = asyncio.get_running_loop()
+    for site in sites:
+        for listener in _listeners(site):
+            loop.remove_reader(listener)
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+    for site in sites:
+        await site.stop()
+
+
+def _listeners(site: web.BaseSite) -> Iterable[socket.socket]:
+    server = site._server  # noqa: SLF001 (aiohttp shows only the addresses)
+    return server.sockets if isinstance(server, asyncio.Server) else ()
+
+
+async def close(runner: web.BaseRunner) -> None:
+    """End its sites, then its connections: all of them."""
+    await stop(*runner.sites)
+    await runner.cleanup()
 
 
 def bound_address(site: web.BaseSite, address: Address) -> Address:

@@ -23,7 +23,7 @@ from proxy.admin.health import Health
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
 from proxy.errors import ConfigError, Fault
-from proxy.listen import bound_address, check_parser, listen
+from proxy.listen import bound_address, check_parser, close, listen, stop
 from proxy.relay.admission import Hosts
 from proxy.relay.context import RelayContext
 from proxy.relay.dial import tls_context
@@ -68,8 +68,7 @@ async def serving(config: Config) -> AsyncIterator[State]:
         yield state
         health.draining = True
         await tasks.cancel(refresher)  # what starts now would not end in time
-        for site in sites:
-            await site.stop()
+        await stop(*sites)
         began = state.clock.boot()
         await relay.drain(config.limits.shutdown)
         left = config.limits.shutdown - (state.clock.boot() - began)
@@ -145,7 +144,7 @@ def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
 async def _start(stack: AsyncExitStack, place: Place) -> web.BaseSite:
     runner, address, tls = place
     await runner.setup()
-    stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(close, runner)
     site = await listen(runner, address, tls)
     where = str(bound_address(site, address))
     _log.info("listening on %s", where, extra={"event": "listen", "listen": where})

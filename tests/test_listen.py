@@ -12,7 +12,7 @@ from aiohttp import web
 
 from proxy.config.address import Address
 from proxy.config.model import ListenerTLS
-from proxy.listen import CannotListen, bound_address, listen
+from proxy.listen import CannotListen, bound_address, close, listen
 
 ANY = Address("127.0.0.1", 0)
 
@@ -43,6 +43,20 @@ async def test_a_free_port_is_told(runner):
     address = bound_address(site, ANY)
     assert address.host == "127.0.0.1"
     assert await get(*await asyncio.open_connection(address.host, address.port)) == "hello"
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_who_is_accepted_at_the_last_moment_is_told_of_the_end(runner, turns):
+    address = bound_address(site := await listen(runner, ANY, None), ANY)
+    with socket.create_connection((address.host, address.port)) as caller:
+        caller.setblocking(False)
+        for _ in range(turns):  # of the event loop, which learns of the caller, accepts it, and so on
+            await asyncio.sleep(0)
+        await close(runner)
+        assert site not in runner.sites
+        async with asyncio.timeout(5):
+            with suppress(ConnectionResetError):  # the kernel's word, to who was not accepted yet
+                assert await asyncio.get_running_loop().sock_recv(caller, 1) == b""
 
 
 def test_an_address_of_version_six_keeps_its_brackets():

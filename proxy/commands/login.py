@@ -25,7 +25,7 @@ from proxy.commands.tokens import check_kept, key_of
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS
 from proxy.errors import LoginFailed, StoreError
-from proxy.listen import CannotListen, listen
+from proxy.listen import CannotListen, close, listen
 from proxy.oauth.authorize import callback_parameters
 from proxy.relay.admission import Hosts
 from proxy.state import State, open_state
@@ -161,7 +161,7 @@ async def _callback_listener(state: State) -> AsyncIterator[bool]:
     try:
         yield await _listens(runner, address, config.server.admin_tls)
     finally:
-        await runner.cleanup()
+        await close(runner)
 
 
 async def _listens(runner: web.AppRunner, address: Address, tls: ListenerTLS | None) -> bool:

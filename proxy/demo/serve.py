@@ -10,6 +10,8 @@ from typing import Final
 
 from aiohttp import web
 
+from proxy import listen
+
 BASE_URL: Final = web.AppKey("base_url", str)  # set before the application's startup signal
 
 _BACKLOG: Final = 4096  # connections at once; the kernel drops what does not fit, for a second or more
@@ -37,4 +39,4 @@ async def running(
             await web.SockSite(runner, listener, ssl_context=ssl_context, backlog=_BACKLOG).start()
             yield app[BASE_URL]
         finally:
-            await runner.cleanup()
+            await listen.close(runner)
