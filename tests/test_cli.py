@@ -1,7 +1,6 @@
 """The command line: options, exit codes, and what goes to stdout and stderr."""
 
 import json
-import logging
 import subprocess
 import sys
 
@@ -25,15 +24,6 @@ path = "/{path}"
 upstream = "https://crm.example"
 credential = "crm"
 """
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before():
-    root, proxy = logging.getLogger(), logging.getLogger("proxy")
-    handlers, level = root.handlers[:], proxy.level
-    yield
-    root.handlers[:] = handlers
-    proxy.setLevel(level)
 
 
 @pytest.fixture

@@ -18,16 +18,6 @@ SECRET = "s3cret-of-somebody"
 REQUEST = ("crm", "crm", "default", "GET", 200, 0.0123, 5, 7, "")
 
 
-@pytest.fixture(autouse=True)
-def logging_as_before():
-    root, names = logging.getLogger(), ("proxy", "proxy.logins", "authlib", "aiohttp", "asyncio")
-    handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in ("root", *names)}
-    yield
-    root.handlers[:] = handlers
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-
-
 class Terminal(io.StringIO):
     def isatty(self):
         return True

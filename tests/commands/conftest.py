@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import sys
@@ -18,20 +17,13 @@ from proxy.commands import private
 from proxy.config.load import load
 from proxy.demo.wiring import PERSON, embedded, free_ports, log_in
 
-LOGGERS = ("root", "proxy", "proxy.logins", "authlib", "aiohttp", "asyncio")
 PATIENCE = 15  # seconds until a process has done what it was started for
 
 
 @pytest.fixture(autouse=True)
 def nothing_changed_in_this_process(monkeypatch):
-    """Commands set up logging, and a process that keeps to itself; a test run is neither."""
-    root, levels = logging.getLogger(), {name: logging.getLogger(name).level for name in LOGGERS}
-    handlers = root.handlers[:]
+    """Commands have a process that keeps to itself, which a test run is not."""
     monkeypatch.setattr(private, "keep_to_ourselves", lambda: None)
-    yield
-    root.handlers[:] = handlers
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
 
 
 class Process:

@@ -1,10 +1,8 @@
 """`token-proxy check` and `token-proxy schema`, as a person meets them."""
 
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,17 +27,6 @@ NASTY = [
     b"[credentials.c]\ngrant = ['x']\nclient_id = { env = \"a\\u0000\" }\n[[routes]]\ncredential = 'c'",
     b'["".""]\n"" = 1\n[credentials."".""]\n[[routes]]\n"" = { "" = [[]] }',
 ]
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    """A command sends the log to its own stderr, which ends with it here."""
-    root, level = logging.getLogger(), logging.getLogger("proxy").level
-    handlers, root_level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(root_level)
-    logging.getLogger("proxy").setLevel(level)
 
 
 def run(*arguments: str | Path, **environ: str) -> Result:
