@@ -184,14 +184,19 @@ class Ledger:
             exchanged.answer = answer
 
     def repeat(self, spent: Token) -> TokenAnswer:
-        """The answer once more, with a new access token only if that one is no longer good."""
+        """The answer once more, with a new access token if that one is no longer good for a second.
+
+        It tells whole seconds (RFC 6749 section 5.1), and none that the token does not have.
+        """
         now = self._clock.boot()
         given = self.find(spent.answer["access_token"])
-        if given is None or given.verdict(now) != "good":
+        left = given.expires_at - now if given and given.verdict(now) == "good" else 0.0
+        if left < 1:
             spent.answer["access_token"] = new_access_token()
             generation = given.generation if given else spent.family.generation
-            given = self._add_access(spent.answer["access_token"], spent.family, generation)
-        return {**spent.answer, "expires_in": math.ceil(given.expires_at - now)}
+            self._add_access(spent.answer["access_token"], spent.family, generation)
+            left = self.lifetime
+        return {**spent.answer, "expires_in": math.floor(left)}
 
     def _add_access(self, value: str, family: Family, generation: int) -> Token:
         return self._add(value, family, "access_token", generation, self.lifetime)
