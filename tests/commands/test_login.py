@@ -60,6 +60,11 @@ class Terminal:
     def hang_up(self):
         os.close(self._keyboard)
 
+    async def break_off(self):
+        """End the command as Ctrl-C does, if it goes on, and all that it holds open."""
+        self.command.cancel()
+        await asyncio.wait([self.command])
+
 
 @pytest.fixture
 def terminal(bench, monkeypatch):
@@ -118,7 +123,7 @@ async def test_the_listener_of_the_command_answers_to_its_host_and_for_the_callb
     writer.write(b"GET /callback HTTP/1.1\r\nHost: evil.com\r\n\r\n")
     assert b" 421 " in await reader.readline()
     writer.close()
-    at.command.cancel()
+    await at.break_off()
 
 
 async def test_a_login_that_is_declined_says_so_to_both(bench, terminal):
