@@ -9,13 +9,15 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import http_parser, web
 
-from proxy.config.address import Address
-from proxy.config.model import ListenerTLS
 from proxy.errors import ProxyError
+
+if TYPE_CHECKING:  # the demo's servers have no configuration, and are imported by other people's tests
+    from proxy.config.address import Address
+    from proxy.config.model import ListenerTLS
 
 BACKLOG: Final = 1024  # connections the kernel holds for us while we are busy
 _TURNS: Final = 3  # of asyncio's loop, from accept() through a task to connection_made()

@@ -53,6 +53,11 @@ def test_what_is_public_has_all_its_types(name: str) -> None:
             assert inspect.signature(function).return_annotation is not inspect.Signature.empty
 
 
+def test_to_import_it_brings_no_configuration() -> None:
+    seen = run([sys.executable, "-c", "import sys, proxy.demo; print('pydantic' in sys.modules)"], REPOSITORY)
+    assert (seen.stdout, seen.stderr) == ("False\n", "")
+
+
 def test_the_example_of_the_package_works(tmp_path: Path) -> None:
     _, _, after = (proxy.demo.__doc__ or "").partition("in the same process:\n")
     example, _, _ = after.partition("\nWhere to look:")
