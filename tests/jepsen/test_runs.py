@@ -38,10 +38,10 @@ PAIRS = ("a", "ann"), ("b", "bob")  # who is hindered at which account: two, for
 
 def hindered(what, step, seconds, *again):
     """A worker at `step` of a refresh, which another is asked for `again`, at these times."""
-    acts = [Act(0, what, who, account, step, seconds) for who, account in PAIRS]
-    for at in (0.1, *again):
-        acts += [Act(at, "refresh", "c" if at in again else who, account) for who, account in PAIRS]
-    return acts
+    traps = [Act(0, what, who, account, step, seconds) for who, account in PAIRS]
+    trapped = [Act(0.1, "refresh", who, account) for who, account in PAIRS]
+    others = [Act(at, "refresh", "c", account) for at in again for _, account in PAIRS]
+    return traps + trapped + others
 
 
 # What is broken, and by which rule that is noticed, where, and what it takes to see it. Nothing is due by

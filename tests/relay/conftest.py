@@ -15,7 +15,7 @@ import pytest_asyncio
 import trustme
 from aiohttp import web
 
-from proxy import worker
+from proxy import listen, worker
 from proxy.config.load import load
 from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.clients import Client
@@ -215,7 +215,7 @@ async def proxying(tmp_path, upstream_url, *, route="", limits="", grant="client
         stack.push_async_callback(relay.close)
         runner = web.ServerRunner(Listener(relay, None))
         await runner.setup()
-        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(listen.close, runner)
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         relay.start()
