@@ -26,13 +26,13 @@ test: $(VENV)/.dev $(OIDC)/node_modules
 # What a wheel has compiled, by the same tests.
 test-compiled: $(COMPILED)/.done
 	@cd $(COMPILED) && ../$(BIN)/python -c "import proxy.relay.exchange as e; assert e.__file__.endswith('.so'), e"
-	@cd $(COMPILED) && ../$(BIN)/python -m pytest -q tests/relay tests/fuzz tests/test_routes.py tests/test_tally.py \
+	@cd $(COMPILED) && ../$(BIN)/python -m pytest -q tests/http tests/relay tests/fuzz tests/test_routes.py tests/observe/test_request_metrics.py \
 		tests/e2e/test_callers.py tests/e2e/test_bodies.py -n auto --maxprocesses=4
 
 wheel: $(COMPILED)/.done
 
 # In a tree of its own: Python would take a compiled module for its source, whatever is changed there.
-$(COMPILED)/.done: $(VENV)/.dev pyproject.toml $(wildcard proxy/*.py proxy/*/*.py)
+$(COMPILED)/.done: $(VENV)/.dev pyproject.toml $(wildcard proxy/*.py proxy/*/*.py proxy/*/*/*.py)
 	@command -v cc >/dev/null || { echo "missing: a C compiler (cc), which makes the data path fast"; exit 1; }
 	@echo "compiling the data path (once, and after a change)"
 	@rm -rf $(COMPILED) && mkdir $(COMPILED) && cp -r proxy pyproject.toml README.md LICENSE $(COMPILED)

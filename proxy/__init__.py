@@ -1,35 +1,36 @@
 """token-proxy: a reverse proxy that attaches OAuth 2.0 tokens to outgoing calls.
 
-The way of a request (relay/):
+A request (relay/, http/):
 
-    caller ──bytes──► inbound ──head──► exchange ──► target, routes   where to
-                                           │   └───► admission        may it
-                                           ├───────► tokens.ready     with which token
-                                           ├───────► headers          strip, then add
-                                           └───────► upstream ──► the answer, and back the same way
+    caller ──bytes──► inbound ──head──► exchange ──► admission       may it pass, and to which route
+                                           ├───────► tokens.ready    with which token
+                                           ├───────► http.headers    strip, then add
+                                           └───────► upstream ──► the response, and back the same way
 
-The way of a token (tokens/):
+A token (tokens/, oauth/):
 
-    login ──► logins.begin ──► browser ──► logins.finish ──► oauth (grants, endpoint, answer)
+    login ──► logins.begin ──► browser ──► logins.finish ──► oauth (grants, endpoint, token_response)
                                                                     │
-    request ──► manager.ready ◄── account (memory) ◄── flight ──► store (sealed)
-                                                        └─ gate (turn), lease, re-read, intent, send, save
-    refresher ──► what is due, by the store's index ────┘
+    request ──► manager.ready ◄── account (memory) ◄── refresh ──► store (sealed)
+                                                        └─ throttle, lease, re-read, intent, send, save
+    scheduler ──► what is due, by the store's index ────┘
 
-Wheels have relay/ and what it calls for each request compiled (pyproject.toml); tokens/ stays Python.
+Wheels have http/, relay/ and what they call per request compiled (pyproject.toml); the rest stays Python.
 
-Rooms, from the bottom up; imports go downward only (tests/test_shape.py):
+Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 
-    errors secret tasks clock metrics tally descriptors   know nothing of ours
-    config/                                the file, every fault with its place
-    routes logs listen                     small parts that several rooms use
-    oauth/                                 what is said to an authorization server, and its answers
-    store/                                 records that survive, sealed; one file, or shared by many hosts
-    tokens/                                the life of a token
-    relay/                                 the data path; knows tokens/, never oauth/ or store/
-    state                                  the composition root
-    admin/                                 status page, logins, metrics, health
-    worker                                 one process: listen, serve, drain
-    commands/ demo/                        what the command line does
-    cli                                    the only printing, the only exit codes
+    errors secret tasks clock hosts fd_limits    know nothing of ours
+    observe/            metrics, request_metrics, logs (as low as these); health, status (above services)
+    config/             the file, every fault with its place
+    routes listen       small parts that several packages use
+    http/               messages: bytes to values and back; pure
+    oauth/              requests to an authorization server, and its responses
+    store/              sealed records that survive: one file, or shared by many hosts
+    tokens/             the life of a token: refresh/, login/, saved/ (between account and record)
+    relay/              the data path; imports tokens/, never oauth/ or store/
+    services            what one configuration needs, put together
+    admin/              status page, logins, metrics, health
+    process             one process: listen, serve, drain
+    commands/ demo/     what the command line does
+    cli                 the only printing, the only exit codes
 """

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from proxy import logs
 from proxy.errors import ConfigError, LoginRequired, ProxyError
+from proxy.observe import logs
 
 if TYPE_CHECKING:
     from proxy.config.model import Config
@@ -35,7 +35,7 @@ def _run(work: Coroutine[Any, Any, int]) -> int:
 
     import uvloop
 
-    from proxy.commands.private import keep_to_ourselves
+    from proxy.commands.hardening import keep_to_ourselves
 
     keep_to_ourselves()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -4,14 +4,14 @@ import logging
 
 import pytest
 
-from proxy import descriptors
+from proxy import fd_limits
 
 CALLERS = 2000
 LOGGERS = ("root", "proxy", "proxy.logins", "authlib", "aiohttp", "asyncio")  # whose levels logs.py sets
 
 
 def pytest_configure():
-    descriptors.raise_limit(CALLERS)
+    fd_limits.raise_limit(CALLERS)
 
 
 @pytest.fixture(autouse=True)

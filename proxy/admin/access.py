@@ -21,8 +21,8 @@ from prometheus_client import Counter
 
 from proxy.admin import pages
 from proxy.config.address import DEFAULT_PORTS
-from proxy.relay.admission import Hosts
-from proxy.relay.answer import HOST_REFUSED
+from proxy.hosts import Hosts
+from proxy.relay.problems import HOST_REFUSED
 
 BROWSER_COOKIE: Final = "token_proxy_browser"  # tells one browser from another; worth nothing elsewhere
 STALE_FORM: Final = "This form is not from here, or from before a restart. Load the page again"

@@ -17,30 +17,30 @@ from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 from proxy.admin import access, pages
-from proxy.admin.health import Health
 from proxy.admin.login import LoginPages
-from proxy.relay.admission import Hosts
-from proxy.state import State
-from proxy.store.base import Key
+from proxy.hosts import Hosts
+from proxy.observe.health import Health
+from proxy.services import Services
+from proxy.store.base import AccountId
 
 MAX_FORM: Final = 16 * 1024  # bytes; the forms here have a few short fields
 
 
-def admin_application(state: State, hosts: Hosts, health: Health) -> web.Application:
+def admin_application(state: Services, hosts: Hosts, health: Health) -> web.Application:
     app = _application(state, hosts)
     app.add_routes(StatusPages(state, health).routes())
     app.add_routes(LoginPages(state).routes())
     return app
 
 
-def callback_application(state: State, hosts: Hosts) -> web.Application:
+def callback_application(state: Services, hosts: Hosts) -> web.Application:
     """The callback alone, for a command that waits for it where no server runs."""
     app = _application(state, hosts)
     app.add_routes(LoginPages(state, has_status_page=False).callback_routes())
     return app
 
 
-def _application(state: State, hosts: Hosts) -> web.Application:
+def _application(state: Services, hosts: Hosts) -> web.Application:
     checks = [access.no_surprises, access.only_own_hosts(hosts, state.metrics.refused)]
     app = web.Application(middlewares=checks, client_max_size=MAX_FORM)
     app.on_response_prepare.append(access.add_headers)
@@ -50,7 +50,7 @@ def _application(state: State, hosts: Hosts) -> web.Application:
 class StatusPages:
     """What there is to see."""
 
-    def __init__(self, state: State, health: Health) -> None:
+    def __init__(self, state: Services, health: Health) -> None:
         self._metrics = state.metrics
         self._public_url = state.config.public_url
         self._health = health
@@ -88,7 +88,7 @@ class StatusPages:
         return web.json_response({"ready": True, "reasons": []})
 
 
-def _after(request: web.Request) -> Key | None:
+def _after(request: web.Request) -> AccountId | None:
     """Where the page before ended: `next` of its status."""
     credential, _, account = request.query.get("after", "").partition("/")
-    return Key(credential, account) if account else None
+    return AccountId(credential, account) if account else None

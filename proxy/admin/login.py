@@ -11,17 +11,17 @@ from aiohttp import web
 from proxy.admin import access, pages
 from proxy.config.values import ACCOUNT_NAME
 from proxy.errors import LoginFailed, StoreError, TokenError
-from proxy.state import State
+from proxy.services import Services
 from proxy.tokens.account import Account
-from proxy.tokens.logins import Cancelled, End
-from proxy.tokens.undecided import Undecided
+from proxy.tokens.login.logins import Cancelled, End
+from proxy.tokens.login.takeover import Takeover
 
 STORE_FAILED: Final = "The token store can't be used now. See the log"
 NO_ACCOUNT: Final = "The configuration has no such credential, or this is no account's name"
 
 
 class LoginPages:
-    def __init__(self, state: State, *, has_status_page: bool = True) -> None:
+    def __init__(self, state: Services, *, has_status_page: bool = True) -> None:
         self._state = state
         self._public_url = state.config.public_url
         self._home = f"{self._public_url}/" if has_status_page else ""
@@ -83,7 +83,7 @@ class LoginPages:
         if isinstance(end, Cancelled):
             sentence = f"Nothing has changed: {end.key} has the tokens that it had."
             return _html(pages.message("Cancelled", sentence, self._home))
-        if isinstance(end, Undecided):
+        if isinstance(end, Takeover):
             render, status = partial(pages.undecided_page, end), 409
         else:
             render, status = partial(pages.logged_in_page, end.key, end.principal, self._home), 200

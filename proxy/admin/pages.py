@@ -14,11 +14,11 @@ from importlib.resources import files
 from string import Template
 from typing import Final
 
-from proxy.admin.status import Entry, Status
 from proxy.oauth.token import Principal
-from proxy.store.base import Key
+from proxy.observe.status import Entry, Status
+from proxy.store.base import AccountId
 from proxy.tokens.account import Account
-from proxy.tokens.undecided import Undecided
+from proxy.tokens.login.takeover import Takeover
 
 DIRECTORY: Final = files("proxy.admin") / "pages"
 STYLE: Final = (DIRECTORY / "style.css").read_text(encoding="utf-8")
@@ -98,7 +98,7 @@ def login_page(account: Account, csrf: str) -> str:
     return _page("Log in", body)
 
 
-def logged_in_page(key: Key, person: Principal | None, home: str, csrf: str) -> str:
+def logged_in_page(key: AccountId, person: Principal | None, home: str, csrf: str) -> str:
     """`home`: the address of the status page; where there is none, nothing here can log out either."""
     if person is None:
         sentence = f"Tokens for {key} are here, and are kept fresh. You can close this page."
@@ -110,7 +110,7 @@ def logged_in_page(key: Key, person: Principal | None, home: str, csrf: str) -> 
     return _page("Logged in", _fill("logged_in.html", where=key, safe=parts))
 
 
-def undecided_page(undecided: Undecided, csrf: str) -> str:
+def undecided_page(undecided: Takeover, csrf: str) -> str:
     newcomer = undecided.token.principal
     assert newcomer is not None
     body = _fill(

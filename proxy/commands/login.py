@@ -25,12 +25,12 @@ from proxy.commands.tokens import check_kept, key_of
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS
 from proxy.errors import LoginFailed, StoreError
+from proxy.hosts import Hosts
 from proxy.listen import CannotListen, close, listen
 from proxy.oauth.authorize import callback_parameters
-from proxy.relay.admission import Hosts
-from proxy.state import State, open_state
-from proxy.store.base import Key
-from proxy.tokens.logins import TIME_TO_LOG_IN, Begun
+from proxy.services import Services, open_services
+from proxy.store.base import AccountId
+from proxy.tokens.login.logins import TIME_TO_LOG_IN, Begun
 
 PAGE_GRACE: Final = 2.0  # seconds for the browser to get its last page
 Say = Callable[[str], object]
@@ -48,7 +48,7 @@ async def exchange_code(
     """Raises LoginFailed, StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
     check_kept(config)
-    async with open_state(config) as state:
+    async with open_services(config) as state:
         await state.logins.exchange(key, code, redirect_uri or state.logins.redirect_uri, verifier)
         say(await _done(state, key))
     return 0
@@ -58,7 +58,7 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
     """Raises LoginFailed, StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
     check_kept(config)
-    async with open_state(config) as state, _callback_listener(state) as listening:
+    async with open_services(config) as state, _callback_listener(state) as listening:
         begun, redirect_uri = await state.logins.begin(key, browser=""), state.logins.redirect_uri
         say("Log in here:")
         say(begun.url)
@@ -73,7 +73,7 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
     return 0
 
 
-async def _done(state: State, key: Key) -> str:
+async def _done(state: Services, key: AccountId) -> str:
     try:
         person = await state.tokens.owner(key)
     except StoreError:  # it was there a moment ago, to save the tokens
@@ -101,7 +101,7 @@ async def _first(ends: list[asyncio.Task[str]]) -> str:
     return done.pop().result() if done else "nobody logged in within ten minutes: run the command again"
 
 
-async def _pasted(state: State, begun: Begun, say: Say, *, listening: bool) -> str:
+async def _pasted(state: Services, begun: Begun, say: Say, *, listening: bool) -> str:
     """Wait for the redirect URL on stdin, and end the login with it."""
     lines = _lines_of_stdin()
     while line := await lines.get():
@@ -115,7 +115,7 @@ async def _pasted(state: State, begun: Begun, say: Say, *, listening: bool) -> s
     return "no redirect URL was pasted, and no server runs to take it: start one, or paste the URL"
 
 
-async def _finish(state: State, parameters: dict[str, str]) -> str:
+async def _finish(state: Services, parameters: dict[str, str]) -> str:
     try:
         await state.logins.finish(parameters, browser="")
     except LoginFailed as error:
@@ -147,7 +147,7 @@ def _stdin() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def _callback_listener(state: State) -> AsyncIterator[bool]:
+async def _callback_listener(state: Services) -> AsyncIterator[bool]:
     """Listen where the redirect will arrive. Yields False where that can't be, or a server does already."""
     config = state.config
     address = config.callback_address

@@ -6,7 +6,7 @@ import asyncio
 import gc
 from typing import Final
 
-from proxy import descriptors, worker
+from proxy import fd_limits, process
 from proxy.config.model import Config
 
 # New objects between two looks of the garbage collector. A request leaves no cycle behind, so what Python
@@ -16,10 +16,10 @@ COLLECT_EVERY: Final = 10_000
 
 async def run_server(config: Config) -> int:
     """Raises StoreError, CannotListen, ConfigError."""
-    descriptors.raise_limit(config.limits.connections)
+    fd_limits.raise_limit(config.limits.connections)
     stop = asyncio.Event()
-    worker.stop_on_signals(stop)
-    async with worker.serving(config):
+    process.stop_on_signals(stop)
+    async with process.serving(config):
         gc.collect()
         gc.freeze()  # what every process has: to look at it all takes 28 ms, in which all callers wait
         gc.set_threshold(COLLECT_EVERY)

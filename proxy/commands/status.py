@@ -10,11 +10,11 @@ from typing import Any, Final, cast
 import aiohttp
 import click
 
-from proxy.admin.health import Health
 from proxy.admin.pages import relative
-from proxy.admin.status import Entry, Status
 from proxy.config.model import Config
-from proxy.state import open_state
+from proxy.observe.health import Health
+from proxy.observe.status import Entry, Status
+from proxy.services import open_services
 
 PATIENCE: Final = 2.0  # seconds for a server on this machine to answer
 EVERY: Final = 2.0  # seconds, with --watch
@@ -59,7 +59,7 @@ def _ours(status: Any, config: Config) -> Status | None:
 
 
 async def _ask_store(config: Config) -> Status:
-    async with open_state(config) as state:
+    async with open_services(config) as state:
         await state.tokens.start()
         return await Health(state).status()
 

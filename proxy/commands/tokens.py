@@ -8,8 +8,8 @@ from collections.abc import Callable
 from proxy.config.model import Config
 from proxy.config.values import ACCOUNT_NAME
 from proxy.errors import ProxyError
-from proxy.state import open_state
-from proxy.store.base import Key
+from proxy.services import open_services
+from proxy.store.base import AccountId
 
 Say = Callable[[str], object]
 
@@ -22,7 +22,7 @@ class NothingKept(ProxyError):
     """What the command changes would be gone when it ends."""
 
 
-def key_of(config: Config, credential: str, account: str) -> Key:
+def key_of(config: Config, credential: str, account: str) -> AccountId:
     """Raises UnknownAccount."""
     if credential not in config.credentials:
         known = ", ".join(sorted(config.credentials)) or "none"
@@ -33,7 +33,7 @@ def key_of(config: Config, credential: str, account: str) -> Key:
         raise UnknownAccount(
             "that is no account's name: use letters, digits and . _ @ + -, beginning with a letter or digit"
         )
-    return Key(credential, account)
+    return AccountId(credential, account)
 
 
 def check_kept(config: Config) -> None:
@@ -47,7 +47,7 @@ def check_kept(config: Config) -> None:
 async def print_token(config: Config, credential: str, account: str, say: Say) -> int:
     """Raises TokenError, StoreError, UnknownAccount."""
     key = key_of(config, credential, account)
-    async with open_state(config) as state:
+    async with open_services(config) as state:
         wanted = state.tokens.account(*key)
         served = await state.tokens.get(wanted)
         if wanted.flight is not None:  # a refresh is due: some servers end the old token with it
@@ -61,7 +61,7 @@ async def log_out(config: Config, credential: str, account: str, say: Say) -> in
     """Raises StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
     check_kept(config)
-    async with open_state(config) as state:
+    async with open_services(config) as state:
         await state.logins.log_out(key)
     say(f"logged out of {key}")
     return 0

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from proxy.config.references import Surroundings
+from proxy.config.references import LoadContext
 
 
 class Table(BaseModel):
@@ -26,7 +26,7 @@ class MissingKey(ValueError):
 
 
 def _not_from_file(value: object, info: ValidationInfo) -> object:
-    if isinstance(info.context, Surroundings):
+    if isinstance(info.context, LoadContext):
         raise PydanticCustomError("extra_forbidden", "a key that only load.py sets")
     return value
 

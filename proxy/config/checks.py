@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.config.address import Address, read_address
+from proxy.config.fault_messages import Complaint, suggestion
 from proxy.config.model import Credential, Server
 from proxy.config.positions import Path
 from proxy.config.route import default_name
-from proxy.config.sentences import Complaint, suggestion
 
 Tables = Mapping[str, Any]
 SECRETS: Final = ("client_secret", "refresh_token")

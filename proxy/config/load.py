@@ -15,10 +15,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from proxy.config.checks import check, check_secrets
+from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.model import Config
-from proxy.config.references import Surroundings
+from proxy.config.references import LoadContext
 from proxy.config.schema import schema
-from proxy.config.sentences import Complaint, complaints
 from proxy.config.source import Source
 from proxy.errors import ConfigError, Fault
 
@@ -50,7 +50,7 @@ def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     """Raises ConfigError."""
     source = Source.read(path)
-    config, found = _validate(source.data, Surroundings(path.absolute().parent, environ))
+    config, found = _validate(source.data, LoadContext(path.absolute().parent, environ))
     found += check(source.data)
     if config is None or found:
         raise ConfigError(str(path), _faults(source, found))
@@ -58,7 +58,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     return Loaded(config.model_copy(update={"path": path}), warnings)
 
 
-def _validate(data: dict[str, Any], surroundings: Surroundings) -> tuple[Config | None, list[Complaint]]:
+def _validate(data: dict[str, Any], surroundings: LoadContext) -> tuple[Config | None, list[Complaint]]:
     try:
         return Config.model_validate(data, context=surroundings), []
     except ValidationError as error:

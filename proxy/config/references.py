@@ -25,16 +25,16 @@ _KEY_BYTES: Final = 32  # of AES-256
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class LoadContext:
     """What a value may refer to: pydantic's validation context."""
 
     folder: Path
     environ: Mapping[str, str]
 
 
-def surroundings(info: ValidationInfo) -> Surroundings:
+def surroundings(info: ValidationInfo) -> LoadContext:
     """Without a file (a model made by hand): where the process is."""
-    return info.context if isinstance(info.context, Surroundings) else Surroundings(Path.cwd(), os.environ)
+    return info.context if isinstance(info.context, LoadContext) else LoadContext(Path.cwd(), os.environ)
 
 
 def _referred(value: object, info: ValidationInfo) -> str:
@@ -50,7 +50,7 @@ def _referred(value: object, info: ValidationInfo) -> str:
     raise ValueError('not a reference - { env = "NAME" } or { file = "name" } is meant')
 
 
-def _from_env(name: str, around: Surroundings) -> str:
+def _from_env(name: str, around: LoadContext) -> str:
     if not _VARIABLE.fullmatch(name):
         raise ValueError('not the name of an environment variable - { env = "NAME" } is meant')
     value = around.environ.get(name, "")
@@ -63,7 +63,7 @@ def _from_env(name: str, around: Surroundings) -> str:
     return value
 
 
-def _from_file(name: str, around: Surroundings) -> str:
+def _from_file(name: str, around: LoadContext) -> str:
     path = _absolute(name, around)
     try:
         with path.open("rb") as file:
@@ -81,10 +81,10 @@ def _from_file(name: str, around: Surroundings) -> str:
     return value
 
 
-_READERS: Final[dict[str, Callable[[str, Surroundings], str]]] = {"env": _from_env, "file": _from_file}
+_READERS: Final[dict[str, Callable[[str, LoadContext], str]]] = {"env": _from_env, "file": _from_file}
 
 
-def _absolute(name: str, around: Surroundings) -> Path:
+def _absolute(name: str, around: LoadContext) -> Path:
     """Relative names are relative to the configuration file; `~` is the home."""
     if not name or not name.isprintable():
         raise ValueError("not the name of a file - a path is meant")

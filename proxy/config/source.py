@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.config.masks import Span, masks_of_broken, masks_of_toml, shown_line
 from proxy.config.positions import Path as KeyPath
 from proxy.config.positions import Positions, find_positions
+from proxy.config.redact import Span, masks_of_broken, masks_of_toml, shown_line
 from proxy.errors import ConfigError, Fault
 
 _TOML_PLACE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)

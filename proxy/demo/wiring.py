@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from proxy import logs, worker
+from proxy import process
 from proxy.config.load import load
 from proxy.config.model import Config
 from proxy.demo.api import api_application
@@ -28,8 +28,9 @@ from proxy.demo.clients import Client
 from proxy.demo.script import Order
 from proxy.demo.serve import running
 from proxy.errors import LoginFailed
-from proxy.state import State
-from proxy.store.base import Key
+from proxy.observe import logs
+from proxy.services import Services
+from proxy.store.base import AccountId
 
 PERSON: Final = "alice"
 PORTS: Final = (8080, 8081)  # data, admin; others if these are taken
@@ -101,12 +102,12 @@ async def run_demo(
     The orders are for refreshes: logging in always works, so that a person can mend what a fault broke.
     """
     stop = asyncio.Event()
-    worker.stop_on_signals(stop)
+    process.stop_on_signals(stop)
     data, admin = free_ports(*PORTS)
     ways: Any = {"access_token_lifetime": lifetime, "grace": grace, "rotation": rotation}
     async with embedded(data, admin, limit=JOURNAL_LIMIT, **ways) as (server, config):
         logs.set_up(config.log)
-        async with worker.serving(config) as state:
+        async with process.serving(config) as state:
             await log_in(state)
             for order in orders:
                 server.script(
@@ -162,9 +163,9 @@ async def embedded(
             yield server, load(path).config
 
 
-async def log_in(state: State) -> None:
+async def log_in(state: Services) -> None:
     """Do in the person's place what a browser would: the login form, then the redirect back to us."""
-    begun = await state.logins.begin(Key("person", "default"), browser="")
+    begun = await state.logins.begin(AccountId("person", "default"), browser="")
     async with aiohttp.ClientSession() as browser:
         async with browser.post(begun.url, data={"user": PERSON}, allow_redirects=False) as answer:
             redirect = answer.headers["Location"]

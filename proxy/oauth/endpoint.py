@@ -13,7 +13,7 @@ from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import answer, client_auth, id_token, lifetime
+from proxy.oauth import client_auth, expires_in, id_token, token_response
 from proxy.oauth.discovery import Discovery, Endpoints
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.grants import Form
@@ -65,11 +65,11 @@ class AuthorizationServers:
         body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats its parameter
         reply = await self._post(credential, endpoint, body, before_send)
         received_at = sent_at + self._clock.boot() - sent_boot
-        granted = answer.parse(reply.status, reply.headers, reply.body, now=received_at)
+        granted = token_response.parse(reply.status, reply.headers, reply.body, now=received_at)
         skew = None
-        date = lifetime.server_time(reply.headers)
+        date = expires_in.server_time(reply.headers)
         if date is not None:  # the token is rather too old than too young, whoever judges it
-            skew, most = lifetime.skew(date, sent_at, received_at)
+            skew, most = expires_in.skew(date, sent_at, received_at)
             self._clock.heard[server_of(credential)] = sent_at + most - sent_boot
         token = Token(
             access_token=granted.access_token,
@@ -116,8 +116,8 @@ class AuthorizationServers:
             claims = None
         if not isinstance(claims, dict) or claims.get("active") is not True:
             raise AuthorizationServerError("transient", "introspection")
-        now = lifetime.server_time(reply.headers)
-        return lifetime.of_claims(claims, self._clock.wall() if now is None else now)
+        now = expires_in.server_time(reply.headers)
+        return expires_in.of_claims(claims, self._clock.wall() if now is None else now)
 
     async def revoke(self, credential: Credential, token: Secret, hint: str) -> bool:
         """Revoke a token (RFC 7009). False if the server has no such endpoint.
@@ -130,7 +130,7 @@ class AuthorizationServers:
         body, _ = prepare_revoke_token_request(token.reveal(), hint, "", {})
         reply = await self._post(credential, endpoint, body)
         if reply.status != 200:
-            raise AuthorizationServerError("transient", answer.http_error(reply.status))
+            raise AuthorizationServerError("transient", token_response.http_error(reply.status))
         return True
 
     async def _post(

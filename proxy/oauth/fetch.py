@@ -22,7 +22,7 @@ from cachetools import LRUCache
 from proxy.config.address import Egress
 from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
-from proxy.oauth.answer import MAX_ANSWER
+from proxy.oauth.token_response import MAX_ANSWER
 
 # Which word a failed call gets in logs and metrics, and whether it may have reached the server; the first
 # that fits. None of these gave an answer.

@@ -20,7 +20,7 @@ class Principal(NamedTuple):
         return self.name or self.subject
 
 
-def are_two(one: Principal | None, other: Principal | None) -> bool:
+def differ(one: Principal | None, other: Principal | None) -> bool:
     """Whether these are known to be different people; of who is not known (None), nothing is."""
     return one is not None and other is not None and one[:2] != other[:2]
 
@@ -46,8 +46,10 @@ class Token:
     refresh_expires_at: float | None = None  # Unix seconds, as the server said last; None: it never did
     refresh_renews: bool | None = None  # whether a refresh puts that off; None: not seen yet
     login_at: float | None = None  # Unix seconds; None: not known, or there was none
-    ages: tuple[float, ...] = ()  # seconds; at which the last tokens of unknown life were refused
-    unrefused: int = 0  # tokens since then that were not
+    observed_lifetimes: tuple[
+        float, ...
+    ] = ()  # seconds; at which the last tokens of unknown life were refused
+    since_last_401: int = 0  # tokens since then that were not
     scope: str = ""  # as granted, space separated; empty: as requested
     seed: str = ""  # hash of the configured refresh token that it descends from
     ancestors: tuple[str, ...] = ()  # hashes of the refresh tokens before it, the last ones: see records.py

@@ -7,54 +7,61 @@ marks as coming from a page passes (Fetch Metadata, Origin).
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Iterable
 from typing import Final
 
-from proxy.relay import answer, headers
-from proxy.relay.answer import AboutUs, Refusal
-from proxy.relay.message import RequestHead
+from proxy.http import headers
+from proxy.http.malformed import MalformedRequest
+from proxy.http.message import RequestHead
+from proxy.http.target import Target, read_target
+from proxy.relay import problems
+from proxy.relay.context import RelayContext
+from proxy.relay.problems import AboutUs, Refusal
+from proxy.relay.runtime import RouteRuntime
 
-LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 MOST_DIGITS: Final = 9  # of Max-Forwards
-REMEMBERED: Final = 1024  # values of Host; a caller that varies the port must not fill the memory
 REFUSED_METHODS: Final = frozenset(
     {b"TRACE", b"CONNECT"}
 )  # RFC 9110 section 9.3.8: TRACE would echo the token
 FOREIGN_SITES: Final = frozenset({b"cross-site", b"same-site"})
 PAGE_MODES: Final = frozenset({b"no-cors", b"navigate"})  # not "cors": Node's fetch sends it without any page
-_AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::[0-9]*)?", re.IGNORECASE)
 
 
-class Hosts:
-    """The names by which this proxy may be called, on either listener. Ports are not compared."""
+def admit(
+    context: RelayContext, request: RequestHead, own: RouteRuntime | None, local_address: str
+) -> tuple[RouteRuntime, bytes]:
+    """The route of a request, and its path. `own`: the route that has this listener to itself.
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = LOOPBACK_NAMES | {name.strip("[]").lower() for name in names}
-        self._known: dict[str, str] = {}  # values that were allowed by name: most callers send one
+    Raises Refusal, by the first rule of the contract that the request breaks; AboutUs.
+    """
+    if request.method in REFUSED_METHODS:
+        raise Refusal(problems.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
+    path, absolute = _target(request)
+    if absolute is not None:
+        request.authority = absolute.decode("latin-1")
+    authority = request.authority
+    host = local_address if authority is None else context.hosts.read(authority, local_address)
+    if host is None:
+        raise Refusal(problems.HOST_REFUSED, "this proxy does not go by that Host; see server.allowed_hosts")
+    if request.fields.needs_checks:
+        check_not_from_page(request, authority)
+        check_no_loop(request, context.via)
+        check_hops(request)
+    if path == b"*":
+        check_asterisk(request)
+    runtime = own or context.table.match(host, path)
+    if runtime is None:
+        raise Refusal(problems.NO_ROUTE, "no route of the configuration has this path or host")
+    if request.fields.needs_checks:
+        check_expectation(request)
+        check_upgrade(request, permitted=runtime.websocket)
+    return runtime, path
 
-    def read(self, value: str, local_address: str) -> str | None:
-        """The host in a Host field's value (lower case, no port, no brackets); None if it isn't allowed."""
-        known = self._known.get(value)
-        if known is not None:
-            return known
-        parts = _AUTHORITY.fullmatch(value)
-        if parts is None:
-            return None
-        host = parts[1].strip("[]").lower()
-        if host in self._names:
-            if len(self._known) < REMEMBERED:
-                self._known[value] = host
-            return host
-        return host if local_address and _same_address(host, local_address) else None
 
-
-def _same_address(host: str, local_address: str) -> bool:
+def _target(request: RequestHead) -> Target:
     try:
-        return ipaddress.ip_address(host) == ipaddress.ip_address(local_address.partition("%")[0])
-    except ValueError:
-        return False  # a name, or a unix socket
+        return read_target(request.target)
+    except MalformedRequest as error:
+        raise problems.of_malformed(error) from error
 
 
 def check_not_from_page(request: RequestHead, authority: str | None) -> None:
@@ -68,14 +75,14 @@ def check_not_from_page(request: RequestHead, authority: str | None) -> None:
     )
     if from_page:
         raise Refusal(
-            answer.BROWSER_REFUSED, "this request comes from a web page; only programs may call here"
+            problems.BROWSER_REFUSED, "this request comes from a web page; only programs may call here"
         )
 
 
 def check_no_loop(request: RequestHead, via: bytes) -> None:
     """RFC 9110 section 7.6.3. `via` is our own name there."""
     if any(via in value for value in request.fields.index.get(b"via", ())):
-        raise Refusal(answer.LOOP, "the route's upstream leads back to this proxy: check its URL")
+        raise Refusal(problems.LOOP, "the route's upstream leads back to this proxy: check its URL")
 
 
 def check_hops(request: RequestHead) -> None:
@@ -84,26 +91,26 @@ def check_hops(request: RequestHead) -> None:
     if request.method != b"OPTIONS" or values is None:
         return
     if len(values) > 1 or not values[0].isdigit() or len(values[0]) > MOST_DIGITS:
-        raise Refusal(answer.BAD_REQUEST, "Max-Forwards must be one number")
+        raise Refusal(problems.BAD_REQUEST, "Max-Forwards must be one number")
     hops = int(values[0])
     if hops == 0:
         raise AboutUs
-    request.passing = headers.with_max_forwards(request.passing, hops - 1)
+    request.forwarded_fields = headers.with_max_forwards(request.forwarded_fields, hops - 1)
 
 
 def check_asterisk(request: RequestHead) -> None:
     """RFC 9112 section 3.2.4: the server as a whole, and only for OPTIONS. Raises AboutUs, Refusal."""
     if request.method == b"OPTIONS":
         raise AboutUs
-    raise Refusal(answer.BAD_REQUEST, "the target * is for OPTIONS only")
+    raise Refusal(problems.BAD_REQUEST, "the target * is for OPTIONS only")
 
 
 def check_expectation(request: RequestHead) -> None:
     if any(value.lower() != b"100-continue" for value in request.fields.index.get(b"expect", ())):
-        raise Refusal(answer.EXPECTATION_FAILED, "the only expectation there is is 100-continue")
+        raise Refusal(problems.EXPECTATION_FAILED, "the only expectation there is is 100-continue")
 
 
 def check_upgrade(request: RequestHead, *, permitted: bool) -> None:
     """Bytes behind a request for WebSocket are its own, so that no body can be told from them."""
     if permitted and request.wants_websocket and request.body is not None:
-        raise Refusal(answer.BAD_REQUEST, "a request for WebSocket has no body")
+        raise Refusal(problems.BAD_REQUEST, "a request for WebSocket has no body")

@@ -11,11 +11,11 @@ from typing import Final
 
 import aiohappyeyeballs
 
-from proxy import descriptors
+from proxy import fd_limits
 from proxy.config.address import Address
 from proxy.config.model import Route, UpstreamTLS
-from proxy.relay import answer
-from proxy.relay.answer import Refusal
+from proxy.relay import problems
+from proxy.relay.problems import Refusal
 from proxy.relay.tunnel import NoTunnel, open_tunnel
 from proxy.relay.wire import TLSWire, Wire
 
@@ -41,18 +41,20 @@ async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> 
             return Wire(sock) if context is None else await _start_tls(sock, context, route)
     except TimeoutError as error:
         raise Refusal(
-            answer.CONNECT_TIMEOUT, f"the upstream of route {route.name!r} is slow to connect"
+            problems.CONNECT_TIMEOUT, f"the upstream of route {route.name!r} is slow to connect"
         ) from error
     except ssl.SSLError as error:
-        raise Refusal(answer.UPSTREAM_TLS, f"TLS with the upstream of route {route.name!r} failed") from error
+        raise Refusal(
+            problems.UPSTREAM_TLS, f"TLS with the upstream of route {route.name!r} failed"
+        ) from error
     except NoTunnel as error:
-        raise Refusal(answer.UNREACHABLE, f"the network's proxy of route {route.name!r} {error}") from error
+        raise Refusal(problems.UNREACHABLE, f"the network's proxy of route {route.name!r} {error}") from error
     except OSError as error:
-        if error.errno in descriptors.USED_UP:
-            raise Refusal(answer.OVERLOADED, "this proxy has too many open files", retry_after=1) from error
+        if error.errno in fd_limits.USED_UP:
+            raise Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1) from error
         how = " through the network's proxy" if route.proxy else ""
         detail = f"the upstream of route {route.name!r} can't be reached{how}"
-        raise Refusal(answer.UNREACHABLE, detail) from error
+        raise Refusal(problems.UNREACHABLE, detail) from error
 
 
 async def _connect(route: Route) -> socket.socket:

@@ -21,19 +21,20 @@ from time import perf_counter
 from typing import Final
 
 from proxy import tasks
-from proxy.relay import answer, headers, message, obtain
-from proxy.relay.answer import AboutUs, Case, Refusal
-from proxy.relay.body import Body, Chunked, UntilClose, encode_chunk
+from proxy.http import headers, message
+from proxy.http.body import Body, Chunked, UntilClose, encode_chunk
+from proxy.http.message import IDEMPOTENT, RequestHead, ResponseHead
+from proxy.http.rewrite import rewrite
+from proxy.http.target import upstream_path
+from proxy.relay import admission, obtain, problems
 from proxy.relay.context import RelayContext
-from proxy.relay.lane import Lane
-from proxy.relay.message import IDEMPOTENT, RequestHead, ResponseHead
-from proxy.relay.patience import NOBODY, Wait, waiting_for
-from proxy.relay.rewrite import rewrite
-from proxy.relay.roles import Caller
-from proxy.relay.target import upstream_path
+from proxy.relay.interfaces import Downstream
+from proxy.relay.problems import AboutUs, Case, Refusal
+from proxy.relay.runtime import RouteRuntime
+from proxy.relay.timeouts import NOBODY, Wait, waiting_for
 from proxy.relay.upload import NO_UPLOAD, Upload
 from proxy.relay.upstream import Upstream
-from proxy.tokens.account import Account, Served
+from proxy.tokens.account import Account, Attachment
 
 UNAUTHORIZED: Final = 401
 
@@ -42,9 +43,9 @@ class Exchange:
     """A request and its answer. It tells `caller.exchange_done` when it is over, unless aborted."""
 
     _routed = False  # it has a lane
-    _lane: Lane
+    _runtime: RouteRuntime
     _account: Account | None = None
-    _served: Served  # the token that was attached, once it is sent
+    _attachment: Attachment  # the token that was attached, once it is sent
     _upstream: Upstream | None = None
     _work: asyncio.Task[None] | None = None
     _path = b""  # upstream
@@ -59,7 +60,7 @@ class Exchange:
     moved = True  # something has happened since the caller's connection last looked
     over = False
 
-    def __init__(self, caller: Caller, context: RelayContext, request: RequestHead) -> None:
+    def __init__(self, caller: Downstream, context: RelayContext, request: RequestHead) -> None:
         self._caller = caller
         self._context = context
         self._request = request
@@ -69,7 +70,7 @@ class Exchange:
 
     # -- the request comes in
 
-    def begin(self, rest: bytes, own: Lane | None) -> None:
+    def begin(self, rest: bytes, own: RouteRuntime | None) -> None:
         """`rest` came with the head. `own`: the route that has this listener to itself.
 
         Raises MalformedBody.
@@ -80,24 +81,26 @@ class Exchange:
         elif rest:
             self._caller.keep(rest)
         try:
-            lane, path = context.admit(request, own, self._caller.local_address)
-            self._lane, self._routed = lane, True
-            lane.in_flight += 1
-            account = self._account = lane.fixed or lane.named(request)
-            self.upgrades = lane.websocket and request.wants_websocket
+            runtime, path = admission.admit(context, request, own, self._caller.local_address)
+            self._runtime, self._routed = runtime, True
+            runtime.in_flight += 1
+            account = self._account = runtime.fixed or runtime.named(request)
+            self.upgrades = runtime.websocket and request.wants_websocket
         except Refusal as refusal:
             self._refuse(refusal)
             return
         except AboutUs:
             self._closes = self._closes or self._upload.arriving  # what is left of it is not a request
-            self._caller.write(answer.ABOUT_US + (b"Connection: close\r\n\r\n" if self._closes else b"\r\n"))
+            self._caller.write(
+                problems.ABOUT_US + (b"Connection: close\r\n\r\n" if self._closes else b"\r\n")
+            )
             self._end("")
             return
-        self._path = upstream_path(lane.base, lane.prefix, path, strip=lane.strip)
-        served = context.tokens.ready(account)
-        upstream = served and (lane.fixed_pool or lane.pool(account)).take()
-        if served and upstream:
-            self._send(served, upstream)
+        self._path = upstream_path(runtime.base, runtime.prefix, path, strip=runtime.strip)
+        attachment = context.tokens.ready(account)
+        upstream = attachment and (runtime.fixed_pool or runtime.pool(account)).take()
+        if attachment and upstream:
+            self._send(attachment, upstream)
         else:
             self._work = tasks.spawn(self._prepare(account), "prepare a request")
 
@@ -128,22 +131,22 @@ class Exchange:
 
     # -- the request goes out
 
-    async def _prepare(self, account: Account, served: Served | None = None) -> None:
+    async def _prepare(self, account: Account, attachment: Attachment | None = None) -> None:
         """Get what is not ready. What is sent again has a token, and wants a new connection."""
         try:
-            served = served or await obtain.token(self._context, account)
-            upstream = None if self._second else self._lane.pool(account).take()
-            upstream = upstream or await obtain.connection(self._context, self._lane, account)
+            attachment = attachment or await obtain.token(self._context, account)
+            upstream = None if self._second else self._runtime.pool(account).take()
+            upstream = upstream or await obtain.connection(self._context, self._runtime, account)
         except Refusal as refusal:
             self._refuse(refusal)
             return
-        self._send(served, upstream)
+        self._send(attachment, upstream)
 
-    def _send(self, served: Served, upstream: Upstream) -> None:
+    def _send(self, attachment: Attachment, upstream: Upstream) -> None:
         """Send what is there of the request; the rest follows as it comes."""
         request = self._request
-        self._served, self._upstream, self.moved = served, upstream, True
-        names = self._lane.authority, served.authorization, self._context.via
+        self._attachment, self._upstream, self.moved = attachment, upstream, True
+        names = self._runtime.authority, attachment.authorization, self._context.via
         head = message.to_upstream(request, self._path, *names, upgrade=self.upgrades)
         if request.body is None:
             upstream.start(self, request.method, head)
@@ -179,9 +182,9 @@ class Exchange:
         """A 401: hold it back if the request can be sent again with a better token."""
         assert self._account is not None
         assert self._upstream is not None
-        better = None if self._second else self._context.tokens.reject(self._account, self._served)
+        better = None if self._second else self._context.tokens.reject(self._account, self._attachment)
         if better is None or not self._upload.repeatable:
-            self._lane.unauthorized("returned")
+            self._runtime.unauthorized("returned")
             return False
         self._upstream.pause()
         self._held_back = True
@@ -189,9 +192,9 @@ class Exchange:
         return True
 
     def _relay_head(self, head: ResponseHead) -> None:
-        if head.turned:
-            mapping = self._lane.mapping(self._request, self._caller)
-            head = replace(head, passing=rewrite(head.passing, mapping))
+        if head.needs_rewrite:
+            mapping = self._runtime.mapping(self._request, self._caller)
+            head = replace(head, forwarded_fields=rewrite(head.forwarded_fields, mapping))
         old = self._request.fields.http10
         self._chunked = head.chunked and not old
         # what is neither counted nor chunked ends with the connection
@@ -232,22 +235,24 @@ class Exchange:
         if self._upstream is not None and self.answered:
             self._upstream.resume()
 
-    async def _replay(self, account: Account, head: ResponseHead, better: Awaitable[Served | None]) -> None:
+    async def _replay(
+        self, account: Account, head: ResponseHead, better: Awaitable[Attachment | None]
+    ) -> None:
         """A 401 is held back: send the request again with a better token, or pass the answer on after all."""
-        served = await better
+        attachment = await better
         self._held_back = False
         self.moved = True
         upstream = self._upstream
         assert upstream is not None
-        if served is None:
-            self._lane.unauthorized("returned")
+        if attachment is None:
+            self._runtime.unauthorized("returned")
             self._relay_head(head)
             upstream.resume()
             return
-        self._lane.unauthorized("replayed")
+        self._runtime.unauthorized("replayed")
         self._second, self._upstream = True, None
         upstream.close()
-        await self._prepare(account, served)
+        await self._prepare(account, attachment)
 
     # -- things go wrong
 
@@ -257,21 +262,21 @@ class Exchange:
         is_closed = early and upstream is not None and upstream.reused and not self._second
         if is_closed and self._upload.repeatable and self._request.method in IDEMPOTENT:
             self._second = True
-            self._work = tasks.spawn(self._prepare(self._account, self._served), "retry a request")
+            self._work = tasks.spawn(self._prepare(self._account, self._attachment), "retry a request")
             return
         if alerted:  # in TLS 1.3 a certificate of ours is asked for, and missed, behind the handshake
-            self._broken(answer.UPSTREAM_TLS, "the upstream refused TLS: it may want a certificate")
+            self._broken(problems.UPSTREAM_TLS, "the upstream refused TLS: it may want a certificate")
             return
         detail = "'s answer is malformed" if malformed else " ended the connection before its answer did"
-        self._broken(answer.UPSTREAM_PROTOCOL, f"the upstream{detail}")
+        self._broken(problems.UPSTREAM_PROTOCOL, f"the upstream{detail}")
 
     def _broken(self, case: Case, detail: str) -> None:
         """The upstream failed us: our answer if none has begun, else the connection is cut."""
         if not self.answered:
             self._refuse(Refusal(case, detail))
             return
-        if case is not answer.CALLER_TIMEOUT:
-            self._lane.upstream_error(case.ending)
+        if case is not problems.CALLER_TIMEOUT:
+            self._runtime.upstream_error(case.ending)
         self._finish(case.ending)
         self._caller.abort()
 
@@ -280,11 +285,11 @@ class Exchange:
         case = refusal.case
         self._status = case.status
         self._closes = self._closes or case.closes or self._upload.arriving or self._context.draining
-        data = answer.render(refusal, head_only=self._request.method == b"HEAD", close=self._closes)
+        data = problems.render(refusal, head_only=self._request.method == b"HEAD", close=self._closes)
         self._caller.write(data)
         self._context.count_refused(refusal, routed=self._routed)
         if self._routed and case.status in {502, 504}:
-            self._lane.upstream_error(case.ending)
+            self._runtime.upstream_error(case.ending)
         self._end(case.ending)
 
     def malformed(self) -> None:
@@ -294,7 +299,7 @@ class Exchange:
             self._finish("bad-request")
             self._caller.abort()
         else:
-            self._refuse(Refusal(answer.BAD_REQUEST, "the request's body is malformed"))
+            self._refuse(Refusal(problems.BAD_REQUEST, "the request's body is malformed"))
 
     def wait(self) -> Wait:
         """For whom this waits now, and how long it may."""
@@ -338,12 +343,12 @@ class Exchange:
             self._work.cancel()
         if not self._routed:
             return
-        lane, log = self._lane, self._context.log
-        lane.in_flight -= 1
+        runtime, log = self._runtime, self._context.log
+        runtime.in_flight -= 1
         seconds = perf_counter() - self._started
-        lane.tally.count(self._request.method, self._status, seconds)
+        runtime.tally.count(self._request.method, self._status, seconds)
         if log.enabled:
             account = self._account
-            who = lane.route.name, lane.route.credential, account.key.account if account else ""
+            who = runtime.route.name, runtime.route.credential, account.key.account if account else ""
             what = self._request.method.decode("ascii"), self._status, seconds
             log.add(*who, *what, self._upload.received, self._bytes_out, error)

@@ -14,13 +14,13 @@ import struct
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from proxy.relay import answer
-from proxy.relay.answer import Refusal
-from proxy.relay.body import MalformedBody
+from proxy.http.malformed import MalformedBody, MalformedRequest
+from proxy.http.message import END, PART_OF_END, read_request
+from proxy.relay import problems
 from proxy.relay.context import RelayContext
 from proxy.relay.exchange import Exchange
-from proxy.relay.lane import Lane
-from proxy.relay.message import END, PART_OF_END, read_request
+from proxy.relay.problems import Refusal
+from proxy.relay.runtime import RouteRuntime
 
 HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
 LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
@@ -34,7 +34,7 @@ EMPTY: Final = frozenset({b"\r", b"\r\n"})
 NEVER: Final = float("inf")
 
 
-class Gate(Protocol):
+class ConnectionOwner(Protocol):
     """Who keeps the connections (server.py)."""
 
     context: RelayContext
@@ -51,11 +51,11 @@ class Inbound(asyncio.Protocol):
         "_empty_lines",
         "_eof",
         "_exchange",
-        "_lane",
         "_lingered",
         "_lingering",
         "_patience",
         "_reading",
+        "_runtime",
         "_searched",
         "_server",
         "_transport",
@@ -66,9 +66,9 @@ class Inbound(asyncio.Protocol):
         "write",
     )
 
-    def __init__(self, server: Gate, lane: Lane | None) -> None:
+    def __init__(self, server: ConnectionOwner, runtime: RouteRuntime | None) -> None:
         self._server = server
-        self._lane = lane  # the route that has this listener to itself
+        self._runtime = runtime  # the route that has this listener to itself
         self._transport = cast("asyncio.Transport", None)
         self.write: Callable[[bytes], None] = _nowhere
         self._buffer = bytearray()
@@ -195,9 +195,9 @@ class Inbound(asyncio.Protocol):
         end = known.find(END, self._searched)
         most = self._server.context.head_limits.header_size
         if (end < 0 or end > most) and BARE_LF.search(known, self._searched, most):
-            self.refuse(Refusal(answer.BAD_REQUEST, "lines end in CR LF"), known)
+            self.refuse(Refusal(problems.BAD_REQUEST, "lines end in CR LF"), known)
         elif (len(known) - PART_OF_END if end < 0 else end) > most:
-            self.refuse(Refusal(answer.HEADER_TOO_LARGE, "the request's head is too large"), known)
+            self.refuse(Refusal(problems.HEADER_TOO_LARGE, "the request's head is too large"), known)
         elif end < 0 and self._eof:
             self._transport.close()
         elif end < 0:
@@ -216,7 +216,7 @@ class Inbound(asyncio.Protocol):
             return
         self._empty_lines += 1
         if not data.startswith(b"\r\n") or self._empty_lines > MOST_EMPTY_LINES:
-            self.refuse(Refusal(answer.BAD_REQUEST, "a request begins with its method"))
+            self.refuse(Refusal(problems.BAD_REQUEST, "a request begins with its method"))
             return
         self._buffer = bytearray()
         if data != b"\r\n":
@@ -235,12 +235,12 @@ class Inbound(asyncio.Protocol):
         context = self._server.context
         try:
             request = read_request(head, context.head_limits)
-        except Refusal as refusal:
-            self.refuse(refusal, head)
+        except MalformedRequest as error:
+            self.refuse(problems.of_malformed(error), head)
             return
         exchange = self._exchange = Exchange(self, context, request)
         try:
-            exchange.begin(rest, self._lane)
+            exchange.begin(rest, self._runtime)
         except MalformedBody:
             exchange.malformed()
         if self._eof and exchange.wants_body and not exchange.over:
@@ -250,7 +250,7 @@ class Inbound(asyncio.Protocol):
         """Answer what is not even a request, and read nothing after it. `head`: what there is of it."""
         self._server.context.count_refused(refusal, routed=False)
         head_only = head.startswith(b"HEAD ")  # RFC 9110 section 9.3.2, even if nothing else is right
-        self._transport.write(answer.render(refusal, head_only=head_only, close=True))
+        self._transport.write(problems.render(refusal, head_only=head_only, close=True))
         self._close(linger=True)
 
     # -- the end

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from proxy.errors import TokenError
-from proxy.relay import answer
-from proxy.relay.answer import Refusal
+from proxy.relay import problems
 from proxy.relay.context import RelayContext
 from proxy.relay.dial import dial
-from proxy.relay.lane import Lane
+from proxy.relay.problems import Refusal
+from proxy.relay.runtime import RouteRuntime
 from proxy.relay.upstream import Upstream
-from proxy.tokens.account import Account, Served
+from proxy.tokens.account import Account, Attachment
 
 
-async def token(context: RelayContext, account: Account) -> Served:
+async def token(context: RelayContext, account: Account) -> Attachment:
     """The account's token, waited for with all others who want it. Raises Refusal (503)."""
-    served = context.tokens.ready(account)
-    if served is not None:
-        return served
+    attachment = context.tokens.ready(account)
+    if attachment is not None:
+        return attachment
     if context.waiting >= context.limits.waiting:
-        raise Refusal(answer.OVERLOADED, "too many requests wait for a token", retry_after=1)
+        raise Refusal(problems.OVERLOADED, "too many requests wait for a token", retry_after=1)
     context.waiting += 1
     try:
         return await context.tokens.get(account)
     except TokenError as error:
-        raise answer.of_token_error(error, *account.key, context.login_url(account)) from error
+        raise problems.of_token_error(error, *account.key, context.login_url(account)) from error
     finally:
         context.waiting -= 1
 
 
-async def connection(context: RelayContext, lane: Lane, account: Account) -> Upstream:
+async def connection(context: RelayContext, runtime: RouteRuntime, account: Account) -> Upstream:
     """A new connection on which only this account's requests go. Raises Refusal (502, 503, 504)."""
     if not context.descriptors.hold_another_upstream():
-        raise Refusal(answer.OVERLOADED, "this proxy has too many open files", retry_after=1)
-    wire = await dial(lane.route, lane.tls, context.limits.connect)
-    return Upstream(wire, lane.pool(account), context.head_limits)
+        raise Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
+    wire = await dial(runtime.route, runtime.tls, context.limits.connect)
+    return Upstream(wire, runtime.pool(account), context.head_limits)

@@ -12,11 +12,11 @@ from typing import Final
 from aiohttp import web
 
 from proxy import tasks
-from proxy.relay import answer
-from proxy.relay.answer import Refusal
+from proxy.relay import problems
 from proxy.relay.context import RelayContext
 from proxy.relay.inbound import Inbound
-from proxy.relay.lane import Lane
+from proxy.relay.problems import Refusal
+from proxy.relay.runtime import RouteRuntime
 
 SWEEP_EVERY: Final = 0.5  # seconds; the limits are in seconds, and half of one late is on time
 
@@ -24,9 +24,9 @@ SWEEP_EVERY: Final = 0.5  # seconds; the limits are in seconds, and half of one 
 class RelayServer:
     """All connections of the data listeners, and what they share."""
 
-    def __init__(self, context: RelayContext, lanes: list[Lane]) -> None:
+    def __init__(self, context: RelayContext, runtimes: list[RouteRuntime]) -> None:
         self.context = context
-        self.lanes = lanes
+        self.runtimes = runtimes
         self._connections: set[Inbound] = set()
         self._emptied = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
@@ -39,10 +39,10 @@ class RelayServer:
         if not self.context.descriptors.hold_another_caller():
             self._turn_away(connection)
         elif len(self._connections) > self.context.limits.connections:
-            connection.refuse(Refusal(answer.OVERLOADED, "too many connections", retry_after=1))
+            connection.refuse(Refusal(problems.OVERLOADED, "too many connections", retry_after=1))
 
     def _turn_away(self, connection: Inbound) -> None:
-        refusal = Refusal(answer.OVERLOADED, "this proxy has too many open files", retry_after=1)
+        refusal = Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
         if self.context.descriptors.refuse_another_caller():
             connection.refuse(refusal)
         else:
@@ -72,8 +72,8 @@ class RelayServer:
         await tasks.cancel(self._sweeper)
         for connection in list(self._connections):
             connection.abort()
-        for lane in self.lanes:
-            lane.close()
+        for runtime in self.runtimes:
+            runtime.close()
         self.context.log.flush()
 
     async def _sweep(self) -> None:
@@ -83,8 +83,8 @@ class RelayServer:
             now = loop.time()
             for connection in list(self._connections):
                 connection.check(now)
-            for lane in self.lanes:
-                lane.close_idle(now - self.context.limits.upstream_idle)
+            for runtime in self.runtimes:
+                runtime.close_idle(now - self.context.limits.upstream_idle)
             self.context.log.flush()
             # callers within their TLS handshake are not ours yet: if they take all files, only this tells
             self.context.descriptors.hold_another_caller()
@@ -93,10 +93,10 @@ class RelayServer:
 class Listener(web.Server):
     """What aiohttp's runner asks for: a factory of protocols. RelayServer keeps and drains them."""
 
-    def __init__(self, server: RelayServer, lane: Lane | None) -> None:
+    def __init__(self, server: RelayServer, runtime: RouteRuntime | None) -> None:
         super().__init__(_never)
         self._relay = server
-        self._own = lane
+        self._own = runtime
 
     def __call__(self) -> Inbound:  # type: ignore[override]  # not aiohttp's protocol, on purpose
         return Inbound(self._relay, self._own)

@@ -11,7 +11,8 @@ import socket
 from typing import Final
 
 from proxy.config.address import Address, Egress
-from proxy.relay.message import END, HeadLimits, MalformedAnswer, read_response
+from proxy.http.malformed import MalformedResponse
+from proxy.http.message import END, HeadLimits, read_response
 
 _LIMITS: Final = HeadLimits(header_size=16384, field_size=16384, fields=100)  # proxies say little
 
@@ -52,5 +53,5 @@ def _request(egress: Egress, to: Address) -> bytes:
 def _status(head: bytes) -> int:
     try:
         return read_response(head, b"CONNECT", _LIMITS).status
-    except MalformedAnswer:
+    except MalformedResponse:
         raise NoTunnel("does not speak HTTP") from None

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.relay import headers
-from proxy.relay.body import Body, Chunked, encode_chunk
+from proxy.http import headers
+from proxy.http.body import Body, Chunked, encode_chunk
 
 
 class Upload:

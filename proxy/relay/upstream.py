@@ -11,9 +11,10 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from proxy.relay.body import NO_BODY, Body, MalformedBody, UntilClose
-from proxy.relay.message import END, PART_OF_END, HeadLimits, MalformedAnswer, ResponseHead, read_response
-from proxy.relay.roles import Asker
+from proxy.http.body import NO_BODY, Body, UntilClose
+from proxy.http.malformed import MalformedBody, MalformedResponse
+from proxy.http.message import END, PART_OF_END, HeadLimits, ResponseHead, read_response
+from proxy.relay.interfaces import ResponseHandler
 from proxy.relay.wire import Wire, is_alert
 
 HIGH_WATER: Final = 65536  # bytes waiting to be sent, above which the caller is not read
@@ -23,10 +24,10 @@ class Upstream:
     """An open connection. Between `start` and `answer_end` it belongs to one asker."""
 
     __slots__ = (
-        "_asker",
         "_body",
         "_buffer",
         "_fd",
+        "_handler",
         "_head",
         "_interims",
         "_limits",
@@ -47,7 +48,7 @@ class Upstream:
         self._fd = wire.sock.fileno()
         self._pool = pool
         self._limits = limits
-        self._asker: Asker | None = None
+        self._handler: ResponseHandler | None = None
         self._method = b""
         self._buffer = b""  # received, and not yet read
         self._head: ResponseHead | None = None
@@ -63,9 +64,9 @@ class Upstream:
 
     # -- sending
 
-    def start(self, asker: Asker, method: bytes, data: bytes) -> None:
+    def start(self, handler: ResponseHandler, method: bytes, data: bytes) -> None:
         """Send the beginning of a request; its answer goes to `asker`."""
-        self._asker, self._method = asker, method
+        self._handler, self._method = handler, method
         self._head = None
         self._interims = 0
         self.write(data)
@@ -97,8 +98,8 @@ class Upstream:
             self._stop_sending()
         if not self._out and self._fd >= 0:
             self._loop.remove_writer(self._fd)
-        if self._asker is not None:
-            self._asker.upstream_drained()
+        if self._handler is not None:
+            self._handler.upstream_drained()
 
     def _send_queued(self) -> None:
         while self._out:
@@ -131,7 +132,7 @@ class Upstream:
 
     def _go_on(self) -> None:
         """What was received before the pause makes no descriptor readable; nor does an empty body's end."""
-        if not self._paused and self._fd >= 0 and self._asker is not None:
+        if not self._paused and self._fd >= 0 and self._handler is not None:
             self._received(b"")
             if self._wire.ended:
                 self._end()
@@ -155,26 +156,26 @@ class Upstream:
             self._ended(clean=True)
 
     def _received(self, data: bytes) -> None:
-        asker = self._asker
-        if asker is None:
+        handler = self._handler
+        if handler is None:
             self.close()
             return
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         try:
-            rest = data if self._head is not None else self._read_heads(data, asker)
+            rest = data if self._head is not None else self._read_heads(data, handler)
             if rest is not None:
-                self._read_body(rest, asker)
-        except (MalformedAnswer, MalformedBody):
+                self._read_body(rest, handler)
+        except (MalformedResponse, MalformedBody):
             self._fail(malformed=True, early=False)
 
-    def _read_heads(self, data: bytes, asker: Asker) -> bytes | None:
+    def _read_heads(self, data: bytes, handler: ResponseHandler) -> bytes | None:
         """Read on to the body; returns what is there of it, or None if there is nothing more to do now."""
         while self._head is None:
             end = data.find(END)
             size = len(data) - PART_OF_END if end < 0 else end
             if self._interims + size > self._limits.header_size:
-                raise MalformedAnswer("its head is too large")
+                raise MalformedResponse("its head is too large")
             if end < 0:
                 self._buffer = data
                 return None
@@ -182,39 +183,41 @@ class Upstream:
             data = data[end + 4 :]
             if head.status < 200:
                 self._interims += end
-                self._informed(head, asker)
+                self._informed(head, handler)
             else:
                 self._head = head
                 self._body = head.framing() if head.framing is not None else NO_BODY
-                asker.answer_head(head)
+                handler.answer_head(head)
         if self._paused:
             self._buffer = data
             return None
         return data
 
-    def _informed(self, head: ResponseHead, asker: Asker) -> None:
+    def _informed(self, head: ResponseHead, handler: ResponseHandler) -> None:
         """A 1xx answer (RFC 9110 section 15.2): another one follows, but for 101."""
         if head.status != 101:
-            asker.interim(head)
+            handler.interim(head)
             return
-        if not asker.upgrades:
-            raise MalformedAnswer("it switches protocols unasked")
+        if not handler.upgrades:
+            raise MalformedResponse("it switches protocols unasked")
         self._head, self._body = head, UntilClose()
-        asker.switched(head)
+        handler.switched(head)
 
-    def _read_body(self, data: bytes, asker: Asker) -> None:
+    def _read_body(self, data: bytes, handler: ResponseHandler) -> None:
         body = self._body
         payload, rest = body.feed(data)
         if body.done:
-            self._complete(asker, nothing_behind=not rest)
-            asker.answer_end(payload, body)
+            self._complete(handler, nothing_behind=not rest)
+            handler.answer_end(payload, body)
         else:
-            asker.answer_data(payload)
+            handler.answer_data(payload)
 
-    def _complete(self, asker: Asker, *, nothing_behind: bool) -> None:
+    def _complete(self, handler: ResponseHandler, *, nothing_behind: bool) -> None:
         assert self._head is not None
-        sent_whole = not self._out and not asker.wants_body  # else the next request would be read as its body
-        self._asker = None
+        sent_whole = (
+            not self._out and not handler.wants_body
+        )  # else the next request would be read as its body
+        self._handler = None
         if nothing_behind and sent_whole and self._head.keep_alive:
             self.reused = True
             self.idle_since = self._loop.time()
@@ -223,21 +226,21 @@ class Upstream:
             self.close()
 
     def _ended(self, *, clean: bool, alerted: bool = False) -> None:
-        asker = self._asker
-        if asker is None:
+        handler = self._handler
+        if handler is None:
             self.close()
         elif clean and self._head is not None and self._body.end_of_input():
             self.close()
-            asker.answer_end(b"", self._body)
+            handler.answer_end(b"", self._body)
         else:
             early = self._head is None and not self._buffer and not self._interims
             self._fail(malformed=False, early=early, alerted=alerted)
 
     def _fail(self, *, malformed: bool, early: bool, alerted: bool = False) -> None:
-        asker, self._asker = self._asker, None
+        handler, self._handler = self._handler, None
         self.close()
-        if asker is not None:
-            asker.upstream_failed(malformed=malformed, early=early, alerted=alerted)
+        if handler is not None:
+            handler.upstream_failed(malformed=malformed, early=early, alerted=alerted)
 
     def close(self) -> None:
         if self._fd < 0:
@@ -245,7 +248,7 @@ class Upstream:
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
         self._fd = -1
-        self._asker = None
+        self._handler = None
         self._wire.sock.close()
         self._pool.closed(self)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 
-class Key(NamedTuple):
+class AccountId(NamedTuple):
     """An account of a credential."""
 
     credential: str
@@ -29,7 +29,7 @@ class Key(NamedTuple):
 class Record:
     """One account's tokens as stored. Times are Unix seconds."""
 
-    key: Key
+    key: AccountId
     generation: int  # 1 at the first login, then one more for each put
     state: str  # one of STATES
     due_at: float | None  # when to refresh ahead of time; None: never by itself
@@ -48,7 +48,7 @@ class Due(NamedTuple):
     """An account that is to be looked at. Times are Unix seconds."""
 
     at: float
-    key: Key
+    key: AccountId
     used_at: float | None
 
 
@@ -70,7 +70,7 @@ class Store(Protocol):
         """8 hex digits, made once for this store: who we are in a Via field."""
         ...
 
-    async def get(self, key: Key) -> Record | None: ...
+    async def get(self, key: AccountId) -> Record | None: ...
 
     async def put(self, record: Record, *, expected: int) -> None:
         """Save `record` durably if the store's generation for its key is `expected` (0: no record yet).
@@ -80,14 +80,14 @@ class Store(Protocol):
         """
         ...
 
-    async def intend(self, key: Key, generation: int, intent: bytes) -> None:
+    async def intend(self, key: AccountId, generation: int, intent: bytes) -> None:
         """Note durably, beside the record of `generation`, that a refresh is about to be sent.
 
         Raises GenerationConflict if the record has another generation by now.
         """
         ...
 
-    async def quarantine(self, key: Key) -> int:
+    async def quarantine(self, key: AccountId) -> int:
         """Move a record that can't be read out of the way, to be kept as it is; `key` has none after that.
 
         Returns its generation (0: there was none, or it is damaged). Nobody is told: a put is to follow.
@@ -101,21 +101,21 @@ class Store(Protocol):
         """
         ...
 
-    async def postpone(self, key: Key, generation: int, due_at: float | None) -> None:
+    async def postpone(self, key: AccountId, generation: int, due_at: float | None) -> None:
         """Give the record of `generation` another due time; if it has another generation by now, do nothing.
 
         No other user of the store is told: it says when to look, and nothing of the tokens.
         """
         ...
 
-    async def touch(self, used: Mapping[Key, float]) -> None:
+    async def touch(self, used: Mapping[AccountId, float]) -> None:
         """Note when accounts were last used (Unix seconds), unless a later use is noted already.
 
         Nobody is told, and what has no record is passed over. The note may be lost with the machine.
         """
         ...
 
-    async def page(self, after: Key | None, limit: int) -> list[Record]:
+    async def page(self, after: AccountId | None, limit: int) -> list[Record]:
         """Records in the order of their keys, those after `after`.
 
         One that can't be opened has an empty body and state UNREADABLE.
@@ -128,7 +128,7 @@ class Store(Protocol):
         """
         ...
 
-    def changes(self) -> AsyncIterator[Key | None]:
+    def changes(self) -> AsyncIterator[AccountId | None]:
         """The keys put since this was called, each within a second; None: anything may have changed.
 
         It begins with the call, not with the first step of the iterator: call it, then load, and nothing

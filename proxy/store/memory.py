@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from proxy.clock import Clock
 from proxy.errors import GenerationConflict
-from proxy.store.base import Due, Key, Record, later, must_advance
+from proxy.store.base import AccountId, Due, Record, later, must_advance
 
 
 class _Stashed(NamedTuple):
@@ -31,11 +31,11 @@ class MemoryStore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._identity = secrets.token_hex(4)
-        self._records: dict[Key, Record] = {}
+        self._records: dict[AccountId, Record] = {}
         self._quarantine: list[Record] = []
         self._stashed: dict[str, _Stashed] = {}
         self._leases: dict[str, _Lease] = {}
-        self._changed: dict[Key, int] = {}  # key -> number of its last put, in the order of the puts
+        self._changed: dict[AccountId, int] = {}  # key -> number of its last put, in the order of the puts
         self._puts = 0
         self._news = asyncio.Event()  # set, and replaced, by each put and by close
         self._closed = False
@@ -43,7 +43,7 @@ class MemoryStore:
     async def identity(self) -> str:
         return self._identity
 
-    async def get(self, key: Key) -> Record | None:
+    async def get(self, key: AccountId) -> Record | None:
         return self._records.get(key)
 
     async def put(self, record: Record, *, expected: int) -> None:
@@ -58,13 +58,13 @@ class MemoryStore:
         self._changed[record.key] = self._puts
         self._wake_watchers()
 
-    async def intend(self, key: Key, generation: int, intent: bytes) -> None:
+    async def intend(self, key: AccountId, generation: int, intent: bytes) -> None:
         record = self._records.get(key)
         if record is None or record.generation != generation:
             raise GenerationConflict(f"{key} was changed by someone else: read it again")
         self._records[key] = replace(record, intent=intent)
 
-    async def quarantine(self, key: Key) -> int:
+    async def quarantine(self, key: AccountId) -> int:
         record = self._records.pop(key, None)
         if record is None:
             return 0
@@ -80,18 +80,18 @@ class MemoryStore:
                 due[key.credential].append(Due(record.due_at, key, record.used_at))
         return sorted(entry for entries in due.values() for entry in sorted(entries)[:limit])
 
-    async def postpone(self, key: Key, generation: int, due_at: float | None) -> None:
+    async def postpone(self, key: AccountId, generation: int, due_at: float | None) -> None:
         record = self._records.get(key)
         if record is not None and record.generation == generation:
             self._records[key] = replace(record, due_at=due_at)
 
-    async def touch(self, used: Mapping[Key, float]) -> None:
+    async def touch(self, used: Mapping[AccountId, float]) -> None:
         for key, used_at in used.items():
             record = self._records.get(key)
             if record is not None:
                 self._records[key] = replace(record, used_at=later(record.used_at, used_at))
 
-    async def page(self, after: Key | None, limit: int) -> list[Record]:
+    async def page(self, after: AccountId | None, limit: int) -> list[Record]:
         keys = sorted(key for key in self._records if after is None or key > after)
         return [self._records[key] for key in keys[:limit]]
 
@@ -101,10 +101,10 @@ class MemoryStore:
             counts.setdefault(record.key.credential, Counter())[_state_at(record, now)] += 1
         return counts
 
-    def changes(self) -> AsyncIterator[Key | None]:
+    def changes(self) -> AsyncIterator[AccountId | None]:
         return self._changes_after(self._puts)
 
-    async def _changes_after(self, seen: int) -> AsyncIterator[Key | None]:
+    async def _changes_after(self, seen: int) -> AsyncIterator[AccountId | None]:
         while not self._closed:
             news = self._news
             unseen = [(number, key) for key, number in self._changed.items() if number > seen]
@@ -145,7 +145,7 @@ class MemoryStore:
         self._closed = True
         self._wake_watchers()
 
-    def _generation(self, key: Key) -> int:
+    def _generation(self, key: AccountId) -> int:
         record = self._records.get(key)
         return 0 if record is None else record.generation
 

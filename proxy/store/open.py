@@ -15,7 +15,7 @@ from proxy.store.base import Store
 from proxy.store.key import KEY_BYTES, decode_key, load_or_create_key
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
-from proxy.store.sqlite import SQLiteStore
+from proxy.store.sqlite.store import SQLiteStore
 
 KEY_FILE: Final = "store.key"
 _REDIS: Final = ("redis", "rediss")
@@ -42,9 +42,9 @@ async def weaknesses(url: str) -> list[str]:
     """What a store that can be opened may lose, as it is set up; a sentence each. Raises StoreError."""
     if url.partition(":")[0] not in _REDIS:
         return []
-    from proxy.store import redis_durability  # noqa: PLC0415 (an extra)
+    from proxy.store.redis import durability  # noqa: PLC0415 (an extra)
 
-    return await redis_durability.weaknesses(url)
+    return await durability.weaknesses(url)
 
 
 def _shared_key(key: Secret | None) -> bytes:
@@ -55,7 +55,7 @@ def _shared_key(key: Secret | None) -> bytes:
 
 async def _open_postgres(url: str) -> Store:
     try:
-        from proxy.store.postgres import PostgresStore  # noqa: PLC0415 (an extra, and slow to import)
+        from proxy.store.postgres.store import PostgresStore  # noqa: PLC0415 (an extra, and slow to import)
     except ImportError:
         raise StoreError(
             "store.url names PostgreSQL, whose client is not installed: pip install 'token-proxy[postgres]'"
@@ -65,7 +65,7 @@ async def _open_postgres(url: str) -> Store:
 
 async def _open_redis(url: str) -> Store:
     try:
-        from proxy.store.redis import RedisStore  # noqa: PLC0415 (an extra)
+        from proxy.store.redis.store import RedisStore  # noqa: PLC0415 (an extra)
     except ImportError:
         raise StoreError(
             "store.url names Redis, whose client is not installed: pip install 'token-proxy[redis]'"

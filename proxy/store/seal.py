@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from proxy.errors import GenerationConflict, StoreError, UnreadableRecord
-from proxy.store.base import STATES, UNREADABLE, Due, Key, Record, Store
+from proxy.store.base import STATES, UNREADABLE, AccountId, Due, Record, Store
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class SealedStore:
     async def identity(self) -> str:
         return await self._store.identity()
 
-    async def get(self, key: Key) -> Record | None:
+    async def get(self, key: AccountId) -> Record | None:
         record = await self._store.get(key)
         return None if record is None else self._opened(record)
 
@@ -83,12 +83,12 @@ class SealedStore:
         body = self._sealer.seal(record.body, "body", *record.key, record.generation)
         await self._writing(self._store.put(replace(record, body=body), expected=expected))
 
-    async def intend(self, key: Key, generation: int, intent: bytes) -> None:
+    async def intend(self, key: AccountId, generation: int, intent: bytes) -> None:
         await self.get(key)  # as for put
         sealed = self._sealer.seal(intent, "intent", *key, generation)
         await self._writing(self._store.intend(key, generation, sealed))
 
-    async def quarantine(self, key: Key) -> int:
+    async def quarantine(self, key: AccountId) -> int:
         """Raises UnreadableRecord where this key opens nothing: it is the wrong one, not the record."""
         record = await self._store.get(key)
         is_damaged = record is not None and self._sealer.made(record.body)
@@ -102,19 +102,19 @@ class SealedStore:
     async def due_before(self, credentials: Collection[str], when: float, limit: int) -> list[Due]:
         return await self._store.due_before(credentials, when, limit)
 
-    async def postpone(self, key: Key, generation: int, due_at: float | None) -> None:
+    async def postpone(self, key: AccountId, generation: int, due_at: float | None) -> None:
         await self._store.postpone(key, generation, due_at)
 
-    async def touch(self, used: Mapping[Key, float]) -> None:
+    async def touch(self, used: Mapping[AccountId, float]) -> None:
         await self._store.touch(used)
 
-    async def page(self, after: Key | None, limit: int) -> list[Record]:
+    async def page(self, after: AccountId | None, limit: int) -> list[Record]:
         return [self._opened_or_marked(record) for record in await self._store.page(after, limit)]
 
     async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
         return await self._store.counts(now)
 
-    def changes(self) -> AsyncIterator[Key | None]:
+    def changes(self) -> AsyncIterator[AccountId | None]:
         return self._store.changes()
 
     async def stash(self, name: str, value: bytes, seconds: float) -> None:

@@ -6,18 +6,18 @@ import asyncio
 import weakref
 from collections.abc import AsyncIterator, Iterable
 
-from proxy.store.base import Key
+from proxy.store.base import AccountId
 
 
-class Watcher(AsyncIterator[Key | None]):
+class Watcher(AsyncIterator[AccountId | None]):
     """One iterator of `Store.changes`. A key that is not yet taken is not told twice."""
 
     def __init__(self) -> None:
-        self._pending: dict[Key | None, None] = {}
+        self._pending: dict[AccountId | None, None] = {}
         self._news = asyncio.Event()
         self._ended = False
 
-    def tell(self, keys: Iterable[Key | None]) -> None:
+    def tell(self, keys: Iterable[AccountId | None]) -> None:
         self._pending.update(dict.fromkeys(keys))
         if None in self._pending:  # which says it all
             self._pending = {None: None}
@@ -28,7 +28,7 @@ class Watcher(AsyncIterator[Key | None]):
         self._ended = True
         self._news.set()
 
-    async def __anext__(self) -> Key | None:
+    async def __anext__(self) -> AccountId | None:
         while not self._pending and not self._ended:
             self._news.clear()
             await self._news.wait()
@@ -53,7 +53,7 @@ class Watchers:
         self._all.add(watcher)
         return watcher
 
-    def tell(self, keys: Iterable[Key | None]) -> None:
+    def tell(self, keys: Iterable[AccountId | None]) -> None:
         for watcher in self._all:
             watcher.tell(keys)
 

@@ -15,10 +15,11 @@ from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, LoginRequired, Misconfigured, TokenError, TokenUnavailable
 from proxy.oauth.token import Token
 from proxy.secret import Secret
-from proxy.store.base import Key
-from proxy.tokens import life
-from proxy.tokens.gate import Gate
-from proxy.tokens.life import TokenState
+from proxy.store.base import AccountId
+from proxy.tokens import lifetime
+from proxy.tokens.lifetime import TokenState
+from proxy.tokens.refresh import backoff
+from proxy.tokens.refresh.throttle import ServerThrottle
 
 NEVER: Final = float("-inf")
 _NEEDS: Final = {  # what brings new tokens, by grant
@@ -27,7 +28,7 @@ _NEEDS: Final = {  # what brings new tokens, by grant
 }
 
 
-class Served:
+class Attachment:
     """What is attached to requests; its identity tells one token from the next."""
 
     __slots__ = ("authorization",)
@@ -41,18 +42,18 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class StoredToken:
     """A record as read back: `token` is None where it holds none for this server and client."""
 
     generation: int
     state: str  # as in store.base.Record, or "absent"
     token: Token | None
     due_at: float | None
-    unsettled: bool = False  # a refresh was sent, and what came of it is not known ...
-    sender: str = ""  # ... by this process
+    in_doubt: bool = False  # a refresh was sent, and what came of it is not known ...
+    in_doubt_by: str = ""  # ... by this process
 
 
-NOTHING: Final = Held(generation=0, state="absent", token=None, due_at=None)
+NOTHING: Final = StoredToken(generation=0, state="absent", token=None, due_at=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +66,17 @@ class LastRefresh:
 class Account:
     """The state of one account in this process. `ready()` is all that the everyday request asks."""
 
-    def __init__(self, key: Key, credential: Credential, clock: Clock, gate: Gate) -> None:
+    def __init__(
+        self, key: AccountId, credential: Credential, clock: Clock, throttle: ServerThrottle
+    ) -> None:
         self.key = key
         self.credential = credential
-        self.gate = gate
+        self.throttle = throttle
         self.held = NOTHING
         self.behind = True  # not read yet, or the last reading failed: the store may hold something newer
         self.unreadable = False  # the store has a record that its key does not open
-        self.unsettled = False  # the refresh token must be sent again soon, whatever the token's age
-        self.served: Served | None = None
+        self.in_doubt = False  # the refresh token must be sent again soon, whatever the token's age
+        self.attachment: Attachment | None = None
         self.fresh_until = NEVER  # boot clock, as the next five
         self.usable_until = NEVER
         self.hold_until = NEVER  # no refresh before this: it failed a moment ago ...
@@ -91,18 +94,18 @@ class Account:
         self._clock = clock
         self._begun = float("inf")  # boot clock; when the token was issued, as far as that is known
 
-    def take(self, held: Held) -> None:
+    def take(self, held: StoredToken) -> None:
         """Serve what the store holds from now on. What is older than what is known changes nothing."""
         self.behind = self.unreadable = False
         if held.generation < self.held.generation:
             return
         if _access(held) != _access(self.held):
-            self.served = Served(held.token) if held.token and _access(held) else None
+            self.attachment = Attachment(held.token) if held.token and _access(held) else None
         if _issue(held) != _issue(self.held):
             self._begun = float("inf")
         if held.generation != self.held.generation:
-            self.failures, self.failure, self.hold_until, self.unsettled = 0, None, NEVER, False
-        self.unsettled = self.unsettled or held.unsettled
+            self.failures, self.failure, self.hold_until, self.in_doubt = 0, None, NEVER, False
+        self.in_doubt = self.in_doubt or held.in_doubt
         self.held = held
         self.look_at_the_clock()
 
@@ -112,24 +115,24 @@ class Account:
         token = self.held.token
         if token is None:
             return
-        window = life.window(token, self.held.due_at, self._clock, known=self._begun)
+        window = lifetime.window(token, self.held.due_at, self._clock, known=self._begun)
         self.fresh_until, self.usable_until, self._begun = window.due, window.expired, window.begun
         if math.isfinite(window.begun):
-            self.closed_until = window.begun + life.closed_for(token, self.credential)
+            self.closed_until = window.begun + lifetime.closed_for(token, self.credential)
 
     def refused(self) -> None:
         """An upstream has refused the current token: its age may tell how long such tokens live."""
         if self.held.token is not None:
             age = self._clock.boot() - self._begun
-            self.held = replace(self.held, token=life.taught(self.held.token, age))
+            self.held = replace(self.held, token=lifetime.learned_from_401(self.held.token, age))
 
     def failed(self, error: AuthorizationServerError, attempts: int = 1) -> None:
         """Remember a failure and hold the next refresh back for a while."""
         self.failures += attempts
         self.failure = error
-        self.unsettled = True
+        self.in_doubt = True
         self.failed_at = self._clock.boot()
-        self.hold_until = self.failed_at + life.pause_after(error, self.failures)
+        self.hold_until = self.failed_at + backoff.pause_after(error, self.failures)
 
     def state(self) -> TokenState:
         if self.unreadable or self._is_misconfigured:
@@ -163,13 +166,13 @@ class Account:
     @property
     def waits_until(self) -> float:
         """No refresh before (boot clock): the account's own pause, its server's, and what that allows."""
-        shut_until = self.gate.hold_until if self.gate.is_shut else NEVER
+        shut_until = self.throttle.hold_until if self.throttle.is_shut else NEVER
         return max(self._held_until, self.closed_until, shut_until)
 
     @property
     def _held_until(self) -> float:
         """The account's own pause, which is over when its server was down and has come back."""
-        is_over = self.gate.recovered_at >= self.failed_at and not self._is_misconfigured
+        is_over = self.throttle.recovered_at >= self.failed_at and not self._is_misconfigured
         return NEVER if is_over else self.hold_until
 
     @property
@@ -180,7 +183,7 @@ class Account:
         """The reason that there is no token now, in words for who gets the answer."""
         if not self.can_refresh:
             return LoginRequired(f"{self.key} has no tokens that work: {_NEEDS[self.credential.grant]}")
-        failure = self.failure or self.gate.failure
+        failure = self.failure or self.throttle.failure
         if failure is not None and failure.outcome == "misconfigured":
             return Misconfigured(
                 f"the authorization server refuses the client of credential {self.key.credential!r}: "
@@ -193,10 +196,10 @@ class Account:
         )
 
 
-def _access(held: Held) -> Secret | None:
+def _access(held: StoredToken) -> Secret | None:
     return held.token.access_token if held.token else None
 
 
-def _issue(held: Held) -> tuple[str, float] | None:
+def _issue(held: StoredToken) -> tuple[str, float] | None:
     """Tells answers apart, which may bring one access token twice."""
     return (held.token.boot_id, held.token.issued_boot) if held.token else None

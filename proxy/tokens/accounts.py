@@ -20,10 +20,10 @@ from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.errors import StoreError, TokenUnavailable, UnreadableRecord
 from proxy.oauth.endpoint import server_of
-from proxy.store.base import Key, Record, Store
-from proxy.tokens import records
-from proxy.tokens.account import Account, Held
-from proxy.tokens.gate import Gate
+from proxy.store.base import AccountId, Record, Store
+from proxy.tokens.account import Account, StoredToken
+from proxy.tokens.refresh.throttle import ServerThrottle
+from proxy.tokens.saved import records
 
 KEPT: Final = 2048  # accounts; some 3 KiB each, and in all a tenth of what a process needs anyway
 KNOWN_AT_START: Final = 1000  # accounts loaded to be shown by name
@@ -39,25 +39,25 @@ class Accounts:
         self._credentials = config.credentials
         self._store = store
         self._clock = clock
-        self.gates = _gates(config, clock)
-        self._all: WeakValueDictionary[Key, Account] = WeakValueDictionary()
+        self.throttles = _throttles(config, clock)
+        self._all: WeakValueDictionary[AccountId, Account] = WeakValueDictionary()
         self._labels = config.limits.account_labels
         self._crowded: set[str] = set()  # credentials with more accounts than are shown by name
         self._shown: Counter[str] = Counter()
         self._store_failed = False  # so that an outage is one line in the log, not one for each request
-        self._recent: LRUCache[Key, Account] = LRUCache(maxsize=KEPT)
-        self.fixed: dict[Key, Account] = {key: self.get(key) for key in _named_in(config)}
+        self._recent: LRUCache[AccountId, Account] = LRUCache(maxsize=KEPT)
+        self.fixed: dict[AccountId, Account] = {key: self.get(key) for key in _named_in(config)}
 
-    def get(self, key: Key) -> Account:
+    def get(self, key: AccountId) -> Account:
         """The account; made, and not yet loaded, when it is new."""
         account = self._all.get(key)
         if account is None:
             credential = self._credentials[key.credential]
-            account = Account(key, credential, self._clock, self.gates[key.credential])
+            account = Account(key, credential, self._clock, self.throttles[key.credential])
             self._all[key] = account
         return account
 
-    def find(self, key: Key) -> Account | None:
+    def find(self, key: AccountId) -> Account | None:
         """The account, if anybody here holds it."""
         return self._all.get(key)
 
@@ -72,7 +72,7 @@ class Accounts:
         """Every one that anybody here holds, also those that a request has found without tokens."""
         return list(self._all.values())
 
-    def take(self, account: Account, held: Held) -> None:
+    def take(self, account: Account, held: StoredToken) -> None:
         """Serve what the store holds from now on."""
         account.take(held)
         if account.key in self._recent:
@@ -106,23 +106,23 @@ class Accounts:
         """Load the accounts of the configuration, and those to be shown by name. Raises StoreError."""
         for account in self.fixed.values():
             await self.load_quietly(account)
-        after: Key | None = None
+        after: AccountId | None = None
         while self._shown.total() < KNOWN_AT_START and (
             page := await self._store.page(after, self._labels + 1)
         ):
             *whole, (last, rest) = _by_credential(page)
             if len(rest) > self._labels:
                 self._crowded.add(last)
-                after = Key(last, _LAST)
+                after = AccountId(last, _LAST)
             elif whole and len(page) > self._labels:  # there may be more of the last
-                after = Key(last, "")
+                after = AccountId(last, "")
             else:
                 whole.append((last, rest))
                 after = rest[-1].key
             for credential, records_ in whole:
                 await self._show(credential, records_)
 
-    async def follow(self, key: Key) -> None:
+    async def follow(self, key: AccountId) -> None:
         """Another process may have changed this account."""
         account = self.find(key)
         if account is None:
@@ -165,22 +165,22 @@ def _by_credential(page: list[Record]) -> list[tuple[str, list[Record]]]:
     return [(name, list(group)) for name, group in groupby(page, lambda record: record.key.credential)]
 
 
-def _gates(config: Config, clock: Clock) -> dict[str, Gate]:
+def _throttles(config: Config, clock: Clock) -> dict[str, ServerThrottle]:
     """One for each client at a server; what two credentials ask for as the same client counts together."""
-    gates: dict[tuple[str, str, str], Gate] = {}
+    throttles: dict[tuple[str, str, str], ServerThrottle] = {}
     return {
-        name: gates.setdefault(
+        name: throttles.setdefault(
             (server_of(credential), credential.client_id, credential.grant),
-            Gate(clock, config.limits.authorization_server_rate),
+            ServerThrottle(clock, config.limits.authorization_server_rate),
         )
         for name, credential in config.credentials.items()
     }
 
 
-def _named_in(config: Config) -> Iterator[Key]:
+def _named_in(config: Config) -> Iterator[AccountId]:
     for route in config.routes:
         if isinstance(route.account, str):
-            yield Key(route.credential, route.account)
+            yield AccountId(route.credential, route.account)
     for name, credential in config.credentials.items():
         if credential.required:
-            yield Key(name, _DEFAULT)
+            yield AccountId(name, _DEFAULT)

@@ -17,16 +17,18 @@ from proxy import tasks
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
 from proxy.errors import GenerationConflict, ProxyError, UnreadableRecord
-from proxy.metrics import Metrics, TokenHealth
 from proxy.oauth.endpoint import AuthorizationServers
-from proxy.oauth.token import Principal, Token, are_two
-from proxy.store.base import Key, Record, Store
-from proxy.tokens import codec, lease, life, notices, records
-from proxy.tokens.account import NEVER, Account, Held, Served
+from proxy.oauth.token import Principal, Token, differ
+from proxy.observe.metrics import Metrics, TokenHealth
+from proxy.store.base import AccountId, Record, Store
+from proxy.tokens import lifetime, log_warnings
+from proxy.tokens.account import NEVER, Account, Attachment, StoredToken
 from proxy.tokens.accounts import Accounts
-from proxy.tokens.flight import Tower
-from proxy.tokens.refresher import Refresher
-from proxy.tokens.refreshes import Refreshes
+from proxy.tokens.refresh import lease
+from proxy.tokens.refresh.refresh import RefreshContext
+from proxy.tokens.refresh.scheduler import RefreshScheduler
+from proxy.tokens.refresh.single_flight import SingleFlight
+from proxy.tokens.saved import codec, records
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: it may not be the token's fault
 REMIND_EVERY: Final = 60.0  # seconds between two looks for refresh tokens that end
@@ -52,10 +54,10 @@ class TokenManager:
         self._metrics = metrics
         self._accounts = Accounts(config, store, clock)
         me = f"{lease.this_process(clock.boot_id)}/{secrets.token_hex(4)}"  # tests have several in a process
-        tower = Tower(store, servers, clock, me, self._attempted)
-        metrics.tokens_unsaved.set_function(lambda: len(tower.unsaved))
-        self._refreshes = Refreshes(tower, self._accounts, clock)
-        self.refresher = Refresher(
+        context = RefreshContext(store, servers, clock, me, self._attempted)
+        metrics.tokens_unsaved.set_function(lambda: len(context.unsaved))
+        self._single_flight = SingleFlight(context, self._accounts, clock)
+        self.scheduler = RefreshScheduler(
             self._accounts, self.refresh_behind, store, clock, idle_after=config.limits.account_idle
         )
         self._patience = config.limits.token_wait
@@ -75,16 +77,16 @@ class TokenManager:
     async def close(self, grace: float) -> None:
         """Stop; flights get `grace` seconds to save what they have been given."""
         await tasks.cancel(self._watcher, self._reminder)
-        await self._refreshes.close(grace)
+        await self._single_flight.close(grace)
 
-    async def _watch(self, changes: AsyncIterator[Key | None]) -> None:
+    async def _watch(self, changes: AsyncIterator[AccountId | None]) -> None:
         async for key in changes:
             try:
                 await self._follow(key)
             except Exception:  # noqa: BLE001 (what nobody thought of must not end this: nothing new would be seen)
                 _log.exception("an error in following the store: report it")
 
-    async def _follow(self, key: Key | None) -> None:
+    async def _follow(self, key: AccountId | None) -> None:
         if key is None:
             for account in self._accounts.in_memory():
                 await self._accounts.load_quietly(account)
@@ -94,31 +96,31 @@ class TokenManager:
     async def _remind(self) -> None:
         while True:
             for account in self.accounts():
-                notices.remind(account, self._clock.wall())
+                log_warnings.remind(account, self._clock.wall())
             await asyncio.sleep(REMIND_EVERY)
 
     # -- what a request asks
 
     def account(self, credential: str, name: str) -> Account:
         """The account's state in this process; made, and not yet loaded, when it is new."""
-        return self._accounts.get(Key(credential, name))
+        return self._accounts.get(AccountId(credential, name))
 
-    def ready(self, account: Account) -> Served | None:
+    def ready(self, account: Account) -> Attachment | None:
         """The token, if it can be attached at once. A stale one is served while a refresh runs behind."""
         now = account.used_at = self._clock.boot()
         if now < account.fresh_until:
-            return account.served
+            return account.attachment
         if now >= account.usable_until:
             return None
         self.refresh_behind(account)
-        return account.served
+        return account.attachment
 
     def refresh_behind(self, account: Account) -> None:
         """Start a flight that nobody waits for, unless one is under way, held back or of no use."""
         if account.flight is None and account.may_start:
-            self._refreshes.start(account)
+            self._single_flight.start(account)
 
-    async def get(self, account: Account) -> Served:
+    async def get(self, account: Account) -> Attachment:
         """The token, waited for if need be. Raises TokenError."""
         started = self._clock.boot()
         try:
@@ -126,23 +128,23 @@ class TokenManager:
         finally:
             self._waiting[account.key.credential].observe(self._clock.boot() - started)
 
-    async def _get(self, account: Account) -> Served:
-        served = self.ready(account)
-        if served is None and account.behind and account.flight is None:
+    async def _get(self, account: Account) -> Attachment:
+        attachment = self.ready(account)
+        if attachment is None and account.behind and account.flight is None:
             await self._accounts.load(account)
             self._accounts.keep(account)
-            served = self.ready(account)
-        if served is not None:
-            return served
+            attachment = self.ready(account)
+        if attachment is not None:
+            return attachment
         if account.flight is None and not account.may_start:
             raise account.why_not()
-        await self._refreshes.wait(account, self._patience)
-        served = self.ready(account)
-        if served is None:
+        await self._single_flight.wait(account, self._patience)
+        attachment = self.ready(account)
+        if attachment is None:
             raise account.why_not()
-        return served
+        return attachment
 
-    def reject(self, account: Account, rejected: Served) -> Awaitable[Served | None] | None:
+    def reject(self, account: Account, rejected: Attachment) -> Awaitable[Attachment | None] | None:
         """An upstream answered 401 to `rejected`. None: pass the answer on. Else: await what to replay with.
 
         A token that was replaced meanwhile asks for no refresh; the current one for one in 30 seconds, and
@@ -157,13 +159,13 @@ class TokenManager:
                 return None
             account.rejected_at = now
             account.refused()
-            self._refreshes.start(account)
+            self._single_flight.start(account)
         return tasks.spawn(self._replacement(account, rejected), f"replace {account.key}")
 
-    async def _replacement(self, account: Account, rejected: Served) -> Served | None:
-        await self._refreshes.wait(account, self._patience)
-        served = self.ready(account)
-        return None if served is rejected else served
+    async def _replacement(self, account: Account, rejected: Attachment) -> Attachment | None:
+        await self._single_flight.wait(account, self._patience)
+        attachment = self.ready(account)
+        return None if attachment is rejected else attachment
 
     # -- what a person or a command does
 
@@ -175,15 +177,15 @@ class TokenManager:
             raise account.why_not()
         before = account.held.generation
         account.hold_until = NEVER
-        account.gate.try_now()
+        account.throttle.try_now()
         joined = account.flight is not None  # one that may have begun before the newest token was known
-        await self._refreshes.wait(account, self._patience)
+        await self._single_flight.wait(account, self._patience)
         if joined and account.held.generation == before and account.failure is None:
-            await self._refreshes.wait(account, self._patience)
+            await self._single_flight.wait(account, self._patience)
         if account.held.generation == before or not account.can_refresh:
             raise account.why_not()
 
-    async def adopt(self, key: Key, token: Token, *, instead_of: Principal | None = None) -> None:
+    async def adopt(self, key: AccountId, token: Token, *, instead_of: Principal | None = None) -> None:
         """A login gave this token: it replaces what the store holds. Raises StoreError, AnotherPerson.
 
         Another person's tokens it replaces only if they are those of `instead_of`.
@@ -194,28 +196,28 @@ class TokenManager:
         while True:
             record = await self._store.get(key)
             owner = records.owner(record, account.held, account.credential)
-            is_agreed = instead_of is not None and not are_two(owner, instead_of)
-            if owner and are_two(owner, token.principal) and not is_agreed:
+            is_agreed = instead_of is not None and not differ(owner, instead_of)
+            if owner and differ(owner, token.principal) and not is_agreed:
                 raise AnotherPerson(owner)
             stored = record.generation if record else 0
-            held = Held(max(stored, account.held.generation) + 1, "valid", token, due_at)
+            held = StoredToken(max(stored, account.held.generation) + 1, "valid", token, due_at)
             try:
                 await records.put(self._store, key, held, expected=stored, used_at=self._clock.wall())
             except GenerationConflict:
                 continue
-            account.gate.succeeded()
-            notices.narrowed(key, account.credential, token, None)
+            account.throttle.succeeded()
+            log_warnings.narrowed(key, account.credential, token, None)
             held = await records.dated(self._store, self._servers, account.credential, key, held)
             self._accounts.take(account, held)
             self._accounts.keep(account)
             return
 
-    async def owner(self, key: Key) -> Principal | None:
+    async def owner(self, key: AccountId) -> Principal | None:
         """Who logged in to the account; None: nobody, or nobody knows who. Raises StoreError."""
         account = self._accounts.get(key)
         return records.owner(await self._store.get(key), account.held, account.credential)
 
-    async def forget(self, key: Key) -> Token | None:
+    async def forget(self, key: AccountId) -> Token | None:
         """Leave a tombstone instead of the tokens, and return them, to be revoked. Raises StoreError."""
         account = self._accounts.get(key)
         while True:
@@ -225,7 +227,7 @@ class TokenManager:
                 continue
             if tombstone is None:
                 return None
-            self._accounts.take(account, Held(tombstone.generation, tombstone.state, None, None))
+            self._accounts.take(account, StoredToken(tombstone.generation, tombstone.state, None, None))
             return token if token and records.is_bound(token, account.credential) else None
 
     async def _bury(self, account: Account) -> tuple[Record | None, Token | None]:
@@ -270,14 +272,14 @@ def _health(account: Account) -> TokenHealth:
         issued_at=issued.issued_at if issued else None,
         expires_at=issued.expires_at if issued else None,
         refresh_due_at=account.held.due_at,
-        refresh_expires_at=life.refresh_ends_at(token, account.credential) if token else None,
+        refresh_expires_at=lifetime.refresh_ends_at(token, account.credential) if token else None,
         last_success_at=account.last_success_at,
         failures=account.failures,
     )
 
 
-def _done(served: Served) -> Awaitable[Served]:
+def _done(attachment: Attachment) -> Awaitable[Attachment]:
     """Known at once; and nothing is left over where nobody awaits it."""
-    future: asyncio.Future[Served] = asyncio.get_running_loop().create_future()
-    future.set_result(served)
+    future: asyncio.Future[Attachment] = asyncio.get_running_loop().create_future()
+    future.set_result(attachment)
     return future

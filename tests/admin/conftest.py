@@ -9,15 +9,15 @@ from urllib.parse import parse_qsl, urlsplit
 import aiohttp
 import pytest
 
-from proxy import worker
-from proxy.admin.health import Health
+from proxy import process
 from proxy.config.load import load
 from proxy.demo.wiring import PERSON, embedded, free_ports
 from proxy.errors import TokenError
 from proxy.oauth.token import Token
+from proxy.observe.health import Health
 from proxy.secret import Secret
-from proxy.state import open_state
-from proxy.store.base import Key
+from proxy.services import open_services
+from proxy.store.base import AccountId
 
 CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
 
@@ -119,7 +119,7 @@ def a_world():
         async with embedded(*free_ports(0, 0), **options) as (server, plain):
             plain.path.write_text(edit(plain.path.read_text()))
             config = load(plain.path).config
-            async with worker.serving(config) as state:
+            async with process.serving(config) as state:
                 world = World(server, config, state)
                 try:
                     yield world
@@ -171,7 +171,7 @@ class House:
             lifetime=lifetime,
             **more,
         )
-        await self.state.tokens.adopt(Key(credential, name), token)
+        await self.state.tokens.adopt(AccountId(credential, name), token)
 
     async def refresh(self, credential="person"):
         """Ask for a refresh; what comes of it stands in the health."""
@@ -196,7 +196,7 @@ def a_house():
         clock = HandClock()
         async with embedded(8080, 8081, clock=clock) as (server, config):
             config.path.write_text(edit(config.path.read_text()))
-            async with open_state(load(config.path).config, clock) as state:
+            async with open_services(load(config.path).config, clock) as state:
                 await state.tokens.start()
                 yield House(server, state, clock)
 

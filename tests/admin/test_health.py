@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from proxy.admin import health as health_module
-from proxy.admin.status import NO_REFRESH_TOKEN, NOT_ASKED, OTHER_CLIENT, UNREADABLE
 from proxy.demo import faults
 from proxy.errors import StoreError, UnreadableRecord
-from proxy.store.base import Key, Record
+from proxy.observe import health as health_module
+from proxy.observe.status import NO_REFRESH_TOKEN, NOT_ASKED, OTHER_CLIENT, UNREADABLE
+from proxy.store.base import AccountId, Record
 
 KEYS = {
     "credential": str,
@@ -179,7 +179,7 @@ async def test_an_expired_token_without_a_refresh_token_asks_for_a_login(house):
 async def test_a_token_of_another_client_counts_as_absent(a_house):
     async with a_house() as house:
         await house.give()
-        record = await house.state.store.get(Key("person", "default"))
+        record = await house.state.store.get(AccountId("person", "default"))
         body = record.body.replace(b"demo-app", b"app-before")
         await house.state.store.put(
             Record(record.key, 2, record.state, record.due_at, record.expires_at, body), expected=1
@@ -201,7 +201,7 @@ async def test_accounts_beyond_one_page_are_found_behind_the_cursor(house, monke
     for name in names:
         await house.give(name=name)
     for name in names[4:]:
-        house.state.tokens._accounts._recent.pop(Key("person", name))  # as with very many accounts
+        house.state.tokens._accounts._recent.pop(AccountId("person", name))  # as with very many accounts
     seen, after = [], None
     for _ in range(10):
         status = await house.health.status(after)
@@ -213,7 +213,7 @@ async def test_accounts_beyond_one_page_are_found_behind_the_cursor(house, monke
         assert status["counts"]["person"] == {"valid": 7}
         if status["next"] is None:
             break
-        after = Key(*status["next"].split("/"))
+        after = AccountId(*status["next"].split("/"))
     assert seen == [("default", "absent"), *((name, "valid") for name in names)]
     assert len(house.state.tokens.accounts()) == 6, "looking takes no room"
 
@@ -221,7 +221,7 @@ async def test_accounts_beyond_one_page_are_found_behind_the_cursor(house, monke
 async def test_a_record_that_can_not_be_read_is_told_apart_and_asks_for_no_login(house, monkeypatch):
     await house.give()
     await house.give(name="anna")
-    house.state.tokens._accounts._recent.pop(Key("person", "anna"))
+    house.state.tokens._accounts._recent.pop(AccountId("person", "anna"))
 
     async def get(*_):
         raise UnreadableRecord("sealed with another key")

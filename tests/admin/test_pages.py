@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from proxy.admin import pages
 from proxy.demo import faults
 from proxy.oauth.token import Principal
-from proxy.store.base import Key
+from proxy.store.base import AccountId
 
 BUTTONS = re.compile(r'(?:href="http://127.0.0.1:\d+|action=")/(\w+)/(\w+)/default"')
 NOW = 1_000_000.0
@@ -98,7 +98,7 @@ def test_an_errors_message_becomes_a_sentence():
 @given(st.text(), st.text(min_size=1))
 def test_whatever_a_person_is_called_is_text_and_not_markup(name, subject):
     page, around = (
-        pages.logged_in_page(Key("crm", "default"), person, "", "")
+        pages.logged_in_page(AccountId("crm", "default"), person, "", "")
         for person in (Principal("i", subject, name), Principal("i", "248289761001", ""))
     )
     for mark in "<>":

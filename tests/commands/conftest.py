@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
-from proxy import worker
+from proxy import process as server_process
 from proxy.cli import main
-from proxy.commands import private
+from proxy.commands import hardening
 from proxy.config.load import load
 from proxy.demo.wiring import PERSON, embedded, free_ports, log_in
 
@@ -23,7 +23,7 @@ PATIENCE = 15  # seconds until a process has done what it was started for
 @pytest.fixture(autouse=True)
 def nothing_changed_in_this_process(monkeypatch):
     """Commands have a process that keeps to itself, which a test run is not."""
-    monkeypatch.setattr(private, "keep_to_ourselves", lambda: None)
+    monkeypatch.setattr(hardening, "keep_to_ourselves", lambda: None)
 
 
 class Process:
@@ -120,7 +120,7 @@ class Bench:
 
     def serving(self):
         """A server of this configuration in this process."""
-        return worker.serving(self.config)
+        return server_process.serving(self.config)
 
     async def log_in(self):
         """Get the first tokens, with a server's help."""

@@ -22,12 +22,12 @@ from proxy.demo.wiring import PERSON
 from proxy.oauth.endpoint import server_of
 from proxy.oauth.token import Token
 from proxy.secret import Secret
-from proxy.state import open_state
-from proxy.store.base import Key
-from proxy.store.sqlite import LOOK_EVERY
+from proxy.services import open_services
+from proxy.store.base import AccountId
+from proxy.store.sqlite.store import LOOK_EVERY
 from tests.servers.debian import program
 
-PERSONS = Key("person", "default")
+PERSONS = AccountId("person", "default")
 PATIENCE = 20  # seconds for what takes a few
 RECOVERY = 6  # seconds until a disk that is well again is noticed and all is as before
 FAULTS = [
@@ -94,7 +94,7 @@ async def give_tokens(bench, seconds):
         boot_id=clock.boot_id,
         lifetime=float(seconds),
     )
-    async with open_state(bench.config) as state:
+    async with open_services(bench.config) as state:
         await state.tokens.adopt(PERSONS, token)
 
 

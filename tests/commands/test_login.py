@@ -16,8 +16,8 @@ from proxy.commands import login
 from proxy.demo import faults
 from proxy.demo.serve import running
 from proxy.errors import LoginFailed
-from proxy.state import open_state
-from proxy.store.base import Key
+from proxy.services import open_services
+from proxy.store.base import AccountId
 from tests.admin.conftest import Browser
 from tests.fakes.id_tokens import logs_in
 
@@ -210,8 +210,8 @@ async def log_in_as(bench, subject):
 
 async def has_it(bench):
     """Whose account it is."""
-    async with open_state(bench.config) as state:
-        return (await state.tokens.owner(Key("person", "default"))).subject
+    async with open_services(bench.config) as state:
+        return (await state.tokens.owner(AccountId("person", "default"))).subject
 
 
 @pytest.fixture

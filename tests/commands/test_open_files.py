@@ -124,7 +124,7 @@ async def test_a_flood_beyond_the_limit_neither_spins_nor_ends_the_listener(benc
     assert "Traceback" not in "".join(server.log)
 
 
-class Held:
+class StoredToken:
     """An upstream whose answers come when they are let."""
 
     def __init__(self):
@@ -141,7 +141,7 @@ class Held:
 
 
 async def test_who_needs_an_upstream_connection_at_the_limit_is_told_so_and_no_upstream_is_blamed(bench):
-    held = Held()
+    held = StoredToken()
     async with running(held.application()) as url:
         bench.path.write_text(bench.path.read_text() + HELD_ROUTE.format(url=url))
         server = await bench.run(files=FILES)

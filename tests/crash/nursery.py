@@ -23,7 +23,7 @@ from proxy import cli
 from proxy.config.load import load
 from proxy.config.model import Config
 from proxy.errors import TokenError
-from proxy.state import open_state
+from proxy.services import open_services
 
 PR_SET_PTRACER, ANYONE = 0x59616D61, ctypes.c_ulong(-1)  # prctl(2)
 PATIENCE = 20  # seconds until a process says what it should have said long ago
@@ -116,7 +116,7 @@ async def _listens(port: int) -> bool:
 
 def _refresh(config: Path, account: str, line: Connection) -> None:
     async def main() -> None:
-        async with open_state(load(config).config) as state:
+        async with open_services(load(config).config) as state:
             wanted = state.tokens.account("crm", account)
             line.send("ready")
             line.recv()  # all is still: what a trace shows from here on is one refresh

@@ -18,10 +18,10 @@ from proxy.demo.wiring import free_ports
 from proxy.oauth.endpoint import server_of
 from proxy.oauth.token import Token
 from proxy.secret import Secret
-from proxy.state import open_state
-from proxy.store.base import Key
-from proxy.tokens import codec, records
-from proxy.tokens.account import Held
+from proxy.services import open_services
+from proxy.store.base import AccountId
+from proxy.tokens.account import StoredToken
+from proxy.tokens.saved import codec, records
 from tests.crash.herd import Api, api
 
 HOUR: Final = 3600
@@ -83,7 +83,7 @@ class Place:
     async def plant(self, config: Config, accounts: Iterable[str], *, expired: bool) -> dict[str, str]:
         """Tokens of a login an hour or two ago. Returns each account's refresh token."""
         planted = {}
-        async with open_state(config) as state:
+        async with open_services(config) as state:
             for account in accounts:
                 answer = self.server.issue(CLIENT.client_id, account)
                 planted[account] = answer["refresh_token"]
@@ -101,7 +101,7 @@ class Place:
                 # an expired one is idle: nobody refreshes it ahead of a request
                 due_at = None if expired else state.clock.wall() + HOUR / 4
                 await records.put(
-                    state.store, Key("crm", account), Held(1, "valid", token, due_at), expected=0
+                    state.store, AccountId("crm", account), StoredToken(1, "valid", token, due_at), expected=0
                 )
                 if expired:
                     self.server.revoke(answer["access_token"])  # it has ended there, too
@@ -110,8 +110,8 @@ class Place:
 
 async def stored(config: Config, account: str) -> tuple[str, str]:
     """The account's state and refresh token, as a process that opens the store now finds them."""
-    async with open_state(config, SystemClock()) as state:
-        record = await state.store.get(Key("crm", account))
+    async with open_services(config, SystemClock()) as state:
+        record = await state.store.get(AccountId("crm", account))
     assert record is not None
     token = codec.decode(record.body).refresh_token
     return record.state, token.reveal() if token else ""

@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from proxy import descriptors
+from proxy import fd_limits
 from proxy.demo import faults
-from proxy.tokens import lease
+from proxy.tokens.refresh import lease
 from tests.crash.herd import Caller, answers, herd
 from tests.crash.nursery import Child, serving
 from tests.crash.place import a_place
@@ -29,7 +29,7 @@ SECONDS = 60 + 15 * ROUNDS  # a busy machine is no failure
 
 @pytest.mark.timeout(SECONDS)
 async def test_a_herd_in_eight_processes_comes_to_one_refresh(tmp_path, store_url):
-    descriptors.raise_limit(PROCESSES * CALLERS + 500)  # this process has both ends
+    fd_limits.raise_limit(PROCESSES * CALLERS + 500)  # this process has both ends
     accounts = [f"herd-{number}" for number in range(ROUNDS)]
     async with a_place(tmp_path, store_url, grace=0) as place, AsyncExitStack() as stack:
         configs = [place.configure(f"process-{number}") for number in range(PROCESSES)]

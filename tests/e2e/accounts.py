@@ -22,11 +22,11 @@ from proxy.clock import SystemClock
 from proxy.config.model import Config
 from proxy.oauth.token import Token
 from proxy.secret import Secret
-from proxy.state import open_state
-from proxy.store.base import Key
+from proxy.services import open_services
+from proxy.store.base import AccountId
 from proxy.store.seal import Sealer
-from proxy.tokens import codec
-from proxy.tokens.refresher import BATCH
+from proxy.tokens.refresh.scheduler import BATCH
+from proxy.tokens.saved import codec
 
 from .memory import resident
 from .processes import wait_until
@@ -51,7 +51,7 @@ def rows(count: int, secret: bytes, server: str, client_id: str) -> Iterator[Row
     sealer, clock = Sealer(secret), SystemClock()
     now = clock.wall()
     for number in range(count):
-        key = Key(CREDENTIAL, f"user{number:06}")
+        key = AccountId(CREDENTIAL, f"user{number:06}")
         token = Token(
             access_token=Secret(f"access-{number:032}"),
             refresh_token=Secret(f"refresh-{number:032}"),
@@ -85,14 +85,14 @@ def fill_postgres(url: str, accounts: Iterator[Row]) -> None:
 
 async def empty_store(config: Config) -> None:
     """Made by whoever opens it first."""
-    async with open_state(config):
+    async with open_services(config):
         pass
 
 
 async def time_of_a_look(config: Config) -> float:
     """The quickest of many: what the others took longer is this machine's business."""
     times = []
-    async with open_state(config) as state:
+    async with open_services(config) as state:
         for _ in range(LOOKS):
             began = time.perf_counter()
             await state.store.due_before([CREDENTIAL], time.time() + 1, BATCH)

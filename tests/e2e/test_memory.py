@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from proxy.descriptors import FOR_UPSTREAMS, RESERVE
+from proxy.fd_limits import FOR_UPSTREAMS, RESERVE
 
 from .authorization_servers import AuthorizationServer, toml
 from .conftest import MakeProxy

@@ -91,11 +91,11 @@ def _check_sent(stage: Stage, asked: list[strict.Message], ours: list[Ours]) -> 
 
 def _is_sent(got: strict.Message, said: strict.Message, ours: list[Ours]) -> bool:
     chunked = [b"Transfer-Encoding: chunked"] if said.values(b"transfer-encoding") else []
-    passing = _but_hops([*expected_request(said.lines), *chunked])
+    forwarded_fields = _but_hops([*expected_request(said.lines), *chunked])
     return (
         got.start == (said.start[0], upstream_target(said), b"HTTP/1.1")
         and got.body == said.body
-        and _but_hops(got.lines) in [[*before, *passing, *behind] for before, behind in ours]
+        and _but_hops(got.lines) in [[*before, *forwarded_fields, *behind] for before, behind in ours]
         and got.trailers == expected_trailers(said.lines, said.trailers)
     )
 

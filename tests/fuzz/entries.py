@@ -12,12 +12,13 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from proxy.relay import message
-from proxy.relay.answer import Refusal
-from proxy.relay.body import Body, Chunked, MalformedBody, UntilClose, encode_chunk
-from proxy.relay.headers import trailers as encode_trailers
-from proxy.relay.message import END, HeadLimits, MalformedAnswer, RequestHead, ResponseHead
-from proxy.relay.target import read_target
+from proxy.http import message
+from proxy.http.body import Body, Chunked, UntilClose, encode_chunk
+from proxy.http.headers import trailers as encode_trailers
+from proxy.http.malformed import MalformedBody, MalformedRequest, MalformedResponse
+from proxy.http.message import END, HeadLimits, RequestHead, ResponseHead
+from proxy.http.target import read_target
+from proxy.relay import problems
 from proxy.relay.upload import Upload
 from tests.relay import strict
 from tests.relay.places import check_link, check_target
@@ -108,8 +109,9 @@ def one_request(data: bytes) -> None:
     head, rest = data[: end + 4], data[end + 4 :]
     try:
         target, _ = read_target(message.read_request(head, LIMITS).target)
-    except Refusal as refusal:
-        if refusal.case.status not in REFUSALS or not refusal.case.closes:
+    except MalformedRequest as error:
+        case = problems.of_malformed(error).case
+        if case.status not in REFUSALS or not case.closes:
             raise
         return
     one_target(target)
@@ -197,7 +199,7 @@ def one_answer(data: bytes) -> None:
             head, rest = rest[: end + 4], rest[end + 4 :]
             try:
                 answer = message.read_response(head, method, LIMITS)
-            except MalformedAnswer:
+            except MalformedResponse:
                 break
             if answer.status >= 200:
                 same([_answered(answer, head, parts, method) for parts in splits(rest)])

@@ -16,9 +16,9 @@ from proxy.errors import AuthorizationServerError, GenerationConflict, StoreErro
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Form
 from proxy.oauth.token import Token
-from proxy.store.base import Key, Record, Store
-from proxy.tokens import codec
-from proxy.tokens.lease import LeaseLost
+from proxy.store.base import AccountId, Record, Store
+from proxy.tokens.refresh.lease import LeaseLost
+from proxy.tokens.saved import codec
 from tests.jepsen.history import Recorder, fingerprint, now
 
 STEPS = ("leased", "intended", "sending", "answered", "saving", "saved")  # of a flight, in their order
@@ -50,13 +50,13 @@ class RecordingStore:
         self._store = store
         self._note = trap.note
 
-    def changes(self) -> AsyncIterator[Key | None]:
+    def changes(self) -> AsyncIterator[AccountId | None]:
         return self._store.changes()
 
     def __getattr__(self, name: str) -> Any:  # whatever is not noted
         return getattr(self._store, name)
 
-    async def get(self, key: Key) -> Record | None:
+    async def get(self, key: AccountId) -> Record | None:
         record = await self._store.get(key)
         self._note("read", account=key.account, **of_record(record))
         return record
@@ -75,7 +75,7 @@ class RecordingStore:
             raise
         self._note("saved", **about)
 
-    async def intend(self, key: Key, generation: int, intent: bytes) -> None:
+    async def intend(self, key: AccountId, generation: int, intent: bytes) -> None:
         await self._store.intend(key, generation, intent)
         self._note("intended", account=key.account, generation=generation)
 

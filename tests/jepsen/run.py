@@ -20,7 +20,7 @@ from typing import Any
 
 from proxy.clock import SystemClock
 from proxy.secret import Secret
-from proxy.store.base import Key
+from proxy.store.base import AccountId
 from proxy.store.open import open_store
 from tests.jepsen import checker
 from tests.jepsen.backends import STORES, Backend
@@ -144,7 +144,7 @@ async def _all(workers: Sequence[Process], answer: str, patience: float, **order
 async def _note_stored(url: str, folder: Path, notes: Recorder) -> None:
     opened = await open_store(url, folder, Secret(SEAL), SystemClock())
     for account in ACCOUNTS:
-        notes.note("stored", account=account, **of_record(await opened.get(Key("crm", account))))
+        notes.note("stored", account=account, **of_record(await opened.get(AccountId("crm", account))))
     await opened.close()
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from proxy.errors import GenerationConflict
-from proxy.store.base import Key, Record, Store
-from proxy.tokens import records
-from proxy.tokens.lease import Lease
+from proxy.store.base import AccountId, Record, Store
+from proxy.tokens.refresh.lease import Lease
+from proxy.tokens.saved import records
 
 
 class _Broken:
@@ -48,7 +48,7 @@ class _WithoutGenerations(_Broken):
             stored = await self._generation(record.key)
             await self.put(replace(record, generation=stored + 1), expected=stored)
 
-    async def _generation(self, key: Key) -> int:
+    async def _generation(self, key: AccountId) -> int:
         stored = await self._store.get(key)
         return stored.generation if stored else 0
 

@@ -25,12 +25,12 @@ from proxy import tasks
 from proxy.clock import SystemClock
 from proxy.config.load import load
 from proxy.errors import LoginFailed, StoreError, TokenError
-from proxy.metrics import Metrics
 from proxy.oauth.fetch import Fetcher
-from proxy.store.base import Key
+from proxy.observe.metrics import Metrics
+from proxy.store.base import AccountId
 from proxy.store.open import open_store
-from proxy.tokens.account import Account, Served
-from proxy.tokens.logins import Logins
+from proxy.tokens.account import Account, Attachment
+from proxy.tokens.login.logins import Logins
 from proxy.tokens.manager import TokenManager
 from tests.jepsen.history import Recorder, fingerprint, now
 from tests.jepsen.recording import RecordingServers, RecordingStore, Trap
@@ -81,7 +81,7 @@ class Worker:
                 return await self._use(account, better, since)
         return status
 
-    async def _use(self, account: Account, served: Served, since: float) -> str:
+    async def _use(self, account: Account, served: Attachment, since: float) -> str:
         got, generation = now(), account.held.generation
         headers = {"Authorization": served.authorization.decode()}
         try:
@@ -98,7 +98,7 @@ class Worker:
         """A person at a browser: the login form, then the redirect back to us."""
         since, ended = now(), "done"
         try:
-            begun = await self.logins.begin(Key(CREDENTIAL, name), browser="")
+            begun = await self.logins.begin(AccountId(CREDENTIAL, name), browser="")
             async with self.web.post(begun.url, data={"user": name}, allow_redirects=False) as answer:
                 callback = answer.headers["Location"]
             await self.logins.finish(dict(URL(callback).query), "")
@@ -110,7 +110,7 @@ class Worker:
         since, ended = now(), "done"
         self.recorder.note("logging-out", account=name)
         try:
-            await self.logins.log_out(Key(CREDENTIAL, name))
+            await self.logins.log_out(AccountId(CREDENTIAL, name))
         except StoreError as error:
             ended = type(error).__name__
         self.recorder.note("logged-out", since=since, account=name, ended=ended)

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.oauth.id_token import MAX_ID_TOKEN, MAX_NAME, BadIdToken, read
-from proxy.oauth.token import Principal, are_two
+from proxy.oauth.token import Principal, differ
 from proxy.secret import Secret
 from tests.fakes.id_tokens import id_token, part
 
@@ -136,7 +136,7 @@ NAMES = [  # claims, and what is shown to the person
 def test_a_name_is_harmless_and_not_too_long(claims, shown):
     principal = read_it(given_by(**claims))
     assert principal.shown == shown
-    assert not are_two(principal, ANN), "a name tells nobody apart"
+    assert not differ(principal, ANN), "a name tells nobody apart"
 
 
 PEOPLE = st.none() | st.builds(Principal, *[st.sampled_from("ab")] * 3)
@@ -144,9 +144,9 @@ PEOPLE = st.none() | st.builds(Principal, *[st.sampled_from("ab")] * 3)
 
 @given(PEOPLE, PEOPLE)
 def test_two_are_two_by_issuer_and_subject_and_of_who_is_unknown_nothing_is_known(one, other):
-    assert are_two(one, other) == are_two(other, one)
-    assert not are_two(one, one)
-    assert are_two(one, other) == bool(one and other and (one[0], one[1]) != (other[0], other[1]))
+    assert differ(one, other) == differ(other, one)
+    assert not differ(one, one)
+    assert differ(one, other) == bool(one and other and (one[0], one[1]) != (other[0], other[1]))
 
 
 CLAIMS = st.sampled_from(["iss", "aud", "sub", "exp", "email", "email_verified", "preferred_username"])

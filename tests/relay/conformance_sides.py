@@ -187,8 +187,8 @@ class Side:
         (message,) = self.upstream.take()
         assert message.start[1] == b"/base/next"
         assert self.dialled == {"127.0.0.1"}
-        for lane in self.proxy.relay.lanes:
-            assert (lane.in_flight, lane.pool(self.proxy.account).active) == (0, 0)
+        for runtime in self.proxy.relay.runtimes:
+            assert (runtime.in_flight, runtime.pool(self.proxy.account).active) == (0, 0)
 
 
 class AtOnce(ThreadPoolExecutor):

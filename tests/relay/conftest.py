@@ -15,17 +15,17 @@ import pytest_asyncio
 import trustme
 from aiohttp import web
 
-from proxy import listen, worker
+from proxy import listen, process
 from proxy.config.load import load
 from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.clients import Client
 from proxy.demo.serve import running
+from proxy.hosts import Hosts
 from proxy.oauth.token import Token
-from proxy.relay.admission import Hosts
 from proxy.relay.server import Listener
 from proxy.secret import Secret
-from proxy.state import open_state
-from proxy.store.base import Key
+from proxy.services import open_services
+from proxy.store.base import AccountId
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 PATIENCE = 10  # seconds that nothing here should take
@@ -116,7 +116,7 @@ async def upstream():
 class Proxy:
     def __init__(self, state, relay, port, server):
         self.state, self.relay, self.port, self.server = state, relay, port, server
-        self.lane = relay.lanes[0]
+        self.runtime = relay.runtimes[0]
         self.tokens = state.tokens
         self.account = state.tokens.account("cred", "default")
 
@@ -140,7 +140,7 @@ class Proxy:
 
     def lead_to(self, port):
         """Point the route at another port of this machine."""
-        object.__setattr__(self.lane.route.upstream, "port", port)
+        object.__setattr__(self.runtime.route.upstream, "port", port)
 
     async def get(self, path=b"/up/x", *lines):
         return await self.ask(request(b"GET", path, *lines, b"Connection: close"))
@@ -158,7 +158,7 @@ class Proxy:
             boot_id=clock.boot_id,
             **{"lifetime": 3600.0, **fields},
         )
-        await self.tokens.adopt(Key("cred", account), token)
+        await self.tokens.adopt(AccountId("cred", account), token)
 
     def sample(self, name, **labels):
         return self.state.metrics.registry.get_sample_value(f"token_proxy_{name}", labels) or 0
@@ -210,8 +210,8 @@ async def proxying(tmp_path, upstream_url, *, route="", limits="", grant="client
         places = {"state": tmp_path, "issuer": issuer, "upstream": upstream_url}
         file.write_text(CONFIG.format(**places, route=route, limits=limits, grant=grant))
         config = load(file).config
-        state = await stack.enter_async_context(open_state(config))
-        relay = await worker._relay(state, Hosts(worker.own_names(config)))
+        state = await stack.enter_async_context(open_services(config))
+        relay = await process._relay(state, Hosts(process.own_names(config)))
         stack.push_async_callback(relay.close)
         runner = web.ServerRunner(Listener(relay, None))
         await runner.setup()

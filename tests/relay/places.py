@@ -6,9 +6,9 @@ import re
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 from proxy.config.address import read_upstream
-from proxy.relay.answer import Refusal
-from proxy.relay.rewrite import Mapping, rewrite
-from proxy.relay.target import read_target, upstream_path
+from proxy.http.malformed import MalformedRequest
+from proxy.http.rewrite import Mapping, rewrite
+from proxy.http.target import read_target, upstream_path
 from proxy.routes import is_prefix
 
 LANES = [  # base, prefix, whether it is taken off
@@ -26,8 +26,8 @@ def check_target(target: bytes) -> None:
     """What is accepted never leaves its route, and what stands behind the prefix is passed as it is."""
     try:
         path, authority = read_target(target)
-    except Refusal as refusal:
-        if refusal.case.status != 400:
+    except MalformedRequest as refusal:
+        if refusal.kind != "malformed":
             raise
         return
     assert path == b"*" or path[:1] == b"/"
@@ -121,21 +121,21 @@ def check_link(value: bytes) -> None:
             lines = rewrite(block, mapping).split(b"\r\n")
             assert (len(lines), lines[1], lines[3]) == (4, b"A: 1", b"B: https://api.example/v2/x")
             assert lines[2].startswith(name + b": ")
-            turned = lines[2].removeprefix(name + b": ")
+            needs_rewrite = lines[2].removeprefix(name + b": ")
             if name == b"Set-Cookie":
-                _check_cookie(value, turned)
-            elif turned != value:
-                _check_turned(turned, home)
+                _check_cookie(value, needs_rewrite)
+            elif needs_rewrite != value:
+                _check_turned(needs_rewrite, home)
                 led_to = urljoin(f"https://{upstream.authority}{upstream.base}/", value.decode("ascii"))
                 assert _origin(led_to) == ("https", upstream.host, upstream.port)
 
 
-def _check_turned(turned: bytes, home: str) -> None:
+def _check_turned(needs_rewrite: bytes, home: str) -> None:
     """Browsers take a backslash for a slash."""
-    text = turned.decode("ascii").replace("\\", "/")
+    text = needs_rewrite.decode("ascii").replace("\\", "/")
     leads_to = urljoin(home + "/some/where", text)
     inside = is_prefix(home.encode(), leads_to.encode().partition(b"#")[0])
-    assert inside or "/." in text, (turned, leads_to)
+    assert inside or "/." in text, (needs_rewrite, leads_to)
 
 
 def _origin(url: str) -> tuple[str, str | None, int]:
@@ -143,10 +143,10 @@ def _origin(url: str) -> tuple[str, str | None, int]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
-def _check_cookie(value: bytes, turned: bytes) -> None:
+def _check_cookie(value: bytes, needs_rewrite: bytes) -> None:
     """Name and value stay, and no attribute is added that was not there."""
     pair, *attributes = value.split(b";")
-    turned_pair, *turned_attributes = turned.split(b";")
+    turned_pair, *turned_attributes = needs_rewrite.split(b";")
     assert turned_pair.strip(b" \t") == pair.strip(b" \t")
     names = [attribute.partition(b"=")[0].strip().lower() for attribute in attributes]
     turned_names = [attribute.partition(b"=")[0].strip().lower() for attribute in turned_attributes]

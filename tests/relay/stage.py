@@ -135,9 +135,9 @@ class Stage:
         return self._runner.run(self._ours())
 
     async def _ours(self) -> tuple[list[bytes], list[bytes]]:
-        served = await self.proxy.tokens.get(self.proxy.account)
+        attachment = await self.proxy.tokens.get(self.proxy.account)
         via = self.proxy.relay.context.via
-        return [b"Host: " + self.host], [b"Authorization: " + served.authorization, b"Via: 1.1 " + via]
+        return [b"Host: " + self.host], [b"Authorization: " + attachment.authorization, b"Via: 1.1 " + via]
 
     def say(self, pieces: list[bytes], *, eof: bool) -> tuple[bytes, bool]:
         """All that comes back until the connection ends, and whether it ended well."""

@@ -6,7 +6,7 @@ import os
 
 from hypothesis import strategies as st
 
-from proxy.relay.body import encode_chunk
+from proxy.http.body import encode_chunk
 from tests.fuzz.entries import pieces
 
 TIMES = int(os.environ.get("TIMES", "1"))  # how many times the everyday number of examples

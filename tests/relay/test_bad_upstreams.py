@@ -94,8 +94,8 @@ def code_counts(proxy):
 
 async def all_is_well(proxy, kit):
     assert (await proxy.get()).endswith(b"\r\n\r\nok")
-    pool = proxy.lane.pool(proxy.account)
-    assert (proxy.lane.in_flight, pool.active) == (0, 0)
+    pool = proxy.runtime.pool(proxy.account)
+    assert (proxy.runtime.in_flight, pool.active) == (0, 0)
     assert len(pool._open) == pool.idle
 
 
@@ -334,7 +334,7 @@ class Interrupting:
 
     @staticmethod
     def serving(kit, act):
-        class Served(kit.Upstream):
+        class Attachment(kit.Upstream):
             async def _converse(self, connection):
                 head = await connection.reader.readuntil(b"\r\n\r\n")
                 if not head.startswith((b"POST", b"PUT")):
@@ -345,7 +345,7 @@ class Interrupting:
                 await connection.reader.readexactly(1000)
                 await act(connection)
 
-        return kit.serving(Served())
+        return kit.serving(Attachment())
 
 
 ENOUGH = {
@@ -453,7 +453,7 @@ async def test_an_upstream_that_is_away_is_told_from_one_that_is_broken(make_pro
         async with make_proxy(url, limits="connect = 0.3") as proxy:
             assert await told(proxy, kit.Upstream(), asking(kit, b"POST")) == expected
             assert await told(proxy, kit.Upstream(), asking(kit)) == expected
-            assert proxy.lane.in_flight == 0
+            assert proxy.runtime.in_flight == 0
 
 
 # -- its TLS is broken

@@ -207,7 +207,7 @@ async def chaotic(make_proxy, kit, kind, chance, tls):
 async def settled(proxy, pool):
     """Wait until all that is left is what should be: nothing in use."""
     for _ in range(200):
-        if not proxy.relay._connections and not pool.active and not proxy.lane.in_flight:
+        if not proxy.relay._connections and not pool.active and not proxy.runtime.in_flight:
             return
         await asyncio.sleep(0.05)
 
@@ -229,7 +229,7 @@ async def test_callers_that_vanish_leave_nothing_behind(make_proxy, kit, tls_aut
     callers = SEEDS[kind, seed]
     async with chaotic(make_proxy, kit, kind, chance, tls_authority) as (proxy, upstream):
         checking = [Checking(proxy, kit) for _ in range(AT_ONCE)]
-        pool = proxy.lane.pool(proxy.account)
+        pool = proxy.runtime.pool(proxy.account)
         await checking[0].ask(999_995)  # so that what is loaded once is there
         await settled(proxy, pool)
         files = await clear_files(proxy, pool, upstream)
@@ -250,7 +250,7 @@ async def test_callers_that_vanish_leave_nothing_behind(make_proxy, kit, tls_aut
         assert proxy.sample("requests_total", route="up", method="POST", code="499"), "nobody vanished"
         check_attempts(upstream.seen, callers)
         assert not proxy.relay._connections
-        assert (proxy.lane.in_flight, proxy.relay.context.waiting) == (0, 0)
+        assert (proxy.runtime.in_flight, proxy.relay.context.waiting) == (0, 0)
         assert (pool.active, len(pool._open)) == (0, pool.idle)
         assert not [task for task in tasks._running if "request" in task.get_name()]
         assert await clear_files(proxy, pool, upstream) == files

@@ -23,12 +23,12 @@ class Deciding:
         self.head = b""
         deciding = self
 
-        class Served(kit.Upstream):
+        class Attachment(kit.Upstream):
             async def _converse(self, connection):
                 deciding.head = await connection.reader.readuntil(b"\r\n\r\n")
                 await act(deciding, connection)
 
-        self.serving = kit.serving(Served())
+        self.serving = kit.serving(Attachment())
 
     async def take(self, connection, size):
         while self.got < size:

@@ -25,11 +25,11 @@ SHOWN = {  # what no row can show
         "relay/test_bad_upstreams.py::test_an_answer_that_ends_below_tls_is_never_taken_for_whole",
         "relay/test_bad_upstreams.py::test_a_slow_upstream_is_waited_for_and_then_cut",
     ],
-    "A3": ["relay/test_headers.py::test_no_caller_can_take_away_or_double_what_is_ours"],
-    "A5": ["relay/test_target.py::test_no_target_leaves_its_prefix"],
+    "A3": ["http/test_headers.py::test_no_caller_can_take_away_or_double_what_is_ours"],
+    "A5": ["http/test_target.py::test_no_target_leaves_its_prefix"],
     "A7": [
-        "relay/test_body.py::test_we_never_accept_a_body_that_llhttp_reads_differently",
-        "relay/test_message.py::test_we_tell_fields_apart_just_as_llhttp_does",
+        "http/test_body.py::test_we_never_accept_a_body_that_llhttp_reads_differently",
+        "http/test_message.py::test_we_tell_fields_apart_just_as_llhttp_does",
     ],
     "A8": ["commands/test_run.py::test_without_the_compiled_parser_it_does_not_start"],
     "A9": [

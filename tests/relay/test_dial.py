@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from proxy.relay import answer
-from proxy.relay.answer import Refusal
+from proxy.relay import problems
 from proxy.relay.dial import dial
+from proxy.relay.problems import Refusal
 
 
 async def test_having_no_file_left_to_open_is_not_the_upstreams_fault(proxy):
@@ -18,10 +18,10 @@ async def test_having_no_file_left_to_open_is_not_the_upstreams_fault(proxy):
         resource.setrlimit(resource.RLIMIT_NOFILE, (none_left, hard))
         try:
             with pytest.raises(Refusal) as refused:
-                await dial(proxy.lane.route, None, 5)
+                await dial(proxy.runtime.route, None, 5)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert refused.value.case is answer.OVERLOADED
+    assert refused.value.case is problems.OVERLOADED
     assert refused.value.retry_after == 1
 
 

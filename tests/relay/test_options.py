@@ -2,8 +2,9 @@
 
 import pytest
 
-from proxy.relay.answer import AboutUs
-from proxy.relay.message import read_request
+from proxy.http.message import read_request
+from proxy.relay import admission
+from proxy.relay.problems import AboutUs
 
 ABOUT_US = [  # request line, fields
     (b"*", []),
@@ -34,4 +35,4 @@ async def test_an_asterisk_never_reaches_a_route_of_its_own_listener(proxy):
     context = proxy.relay.context
     head = read_request(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", context.head_limits)
     with pytest.raises(AboutUs):
-        context.admit(head, proxy.lane, "")
+        admission.admit(context, head, proxy.runtime, "")

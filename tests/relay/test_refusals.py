@@ -161,7 +161,7 @@ async def test_programs_and_our_own_names_pass(proxy, lines):
 async def test_a_request_that_comes_back_to_us_is_a_loop(make_proxy, upstream, kit):
     async with make_proxy(f"http://127.0.0.1:{upstream.port}") as proxy:
         proxy.lead_to(proxy.port)
-        proxy.lane.base = b"/up"
+        proxy.runtime.base = b"/up"
         assert (await proxy.get()).startswith(b"HTTP/1.1 508 ")
 
 

@@ -8,8 +8,8 @@ from aiohttp import web
 from proxy.relay.server import Listener
 
 
-async def listening(relay, lane):
-    runner = web.ServerRunner(Listener(relay, lane))
+async def listening(relay, runtime):
+    runner = web.ServerRunner(Listener(relay, runtime))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -25,15 +25,15 @@ async def asked(port, raw):
 
 
 async def test_everything_on_a_listener_of_its_own_belongs_to_the_route(proxy, upstream, kit):
-    proxy.lane.prefix = b""  # as a route with `listen` has it
-    runner, port = await listening(proxy.relay, proxy.lane)
+    proxy.runtime.prefix = b""  # as a route with `listen` has it
+    runner, port = await listening(proxy.relay, proxy.runtime)
     await asked(port, kit.request(b"GET", b"/any/path?q", b"Connection: close"))
     assert upstream.received[0].startswith(b"GET /base/any/path?q HTTP/1.1\r\n")
     await runner.cleanup()
 
 
 async def test_the_rules_hold_on_a_listener_of_its_own_too(proxy, upstream, kit):
-    runner, port = await listening(proxy.relay, proxy.lane)
+    runner, port = await listening(proxy.relay, proxy.runtime)
     answer = await asked(port, b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 421 ")
     assert upstream.requests == 0

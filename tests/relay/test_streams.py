@@ -137,7 +137,7 @@ async def test_hundreds_of_streams_at_once_get_their_own_events_in_order(make_pr
         )
         assert dict(zip(names, heard, strict=True)) == telling.told
         assert all(len(events) == EVENTS for events in heard)
-        assert proxy.lane.in_flight == 0
+        assert proxy.runtime.in_flight == 0
 
 
 @pytest.mark.parametrize("leaves", ["close", "reset"])
@@ -158,8 +158,8 @@ async def test_the_upstream_sees_the_caller_leave_though_it_has_nothing_to_say(p
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.close()
     await asyncio.wait_for(connection.ended.wait(), PATIENCE)
-    assert proxy.lane.in_flight == 0
-    assert proxy.lane.pool(proxy.account).active == 0
+    assert proxy.runtime.in_flight == 0
+    assert proxy.runtime.pool(proxy.account).active == 0
     assert proxy.sample("requests_total", route="up", method="GET", code="200") == 1
 
 
@@ -189,7 +189,7 @@ async def test_an_end_that_comes_with_the_last_bytes_is_told_at_once(make_proxy,
     async with make_proxy(f"https://localhost:{tls_upstream.port}", route=route) as proxy:
         answer = await proxy.ask(kit.request(b"GET", b"/up"))
         assert answer.endswith(b"\r\n\r\ndata: last\n\n")
-        assert proxy.lane.pool(proxy.account).active == 0
+        assert proxy.runtime.pool(proxy.account).active == 0
 
 
 async def test_nor_is_it_forgotten_while_a_slow_caller_takes_the_last_bytes(make_proxy, tls_upstream, kit):

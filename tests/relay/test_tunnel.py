@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from proxy.relay.answer import UNREACHABLE
+from proxy.relay.problems import UNREACHABLE
 from tests.fakes.egress import OPEN, egress_proxy
 
 PLAIN = b"CONNECT api.example:%d HTTP/1.1\r\nHost: api.example:%d\r\n\r\n"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.relay.body import Chunked, Length
+from proxy.http.body import Chunked, Length
 from proxy.relay.upload import Upload
 
 

@@ -91,7 +91,7 @@ async def test_an_abrupt_end_on_either_side_ends_the_other(make_proxy):
             await caller.send("x")
             await caller.recv()
             caller.transport.abort()
-        while proxy.lane.in_flight:
+        while proxy.runtime.in_flight:
             await asyncio.sleep(0.01)
 
 
@@ -105,7 +105,7 @@ async def serving(make_proxy, handler, **options):
 
 
 async def nothing_is_left(proxy):
-    while proxy.lane.in_flight or proxy.lane.pool(proxy.account)._open:
+    while proxy.runtime.in_flight or proxy.runtime.pool(proxy.account)._open:
         await asyncio.sleep(0.01)
 
 
@@ -277,7 +277,7 @@ async def test_who_does_not_read_holds_back_who_sends(make_proxy, upstream, kit,
         await until_it_stands_still(lambda: flooding.sent)
         assert 0 < flooding.sent < MOST_IN_FLIGHT
         (inbound,) = proxy.relay._connections
-        (outbound,) = proxy.lane.pool(proxy.account)._open
+        (outbound,) = proxy.runtime.pool(proxy.account)._open
         assert outbound._queued < 2**18
         assert inbound._transport.get_write_buffer_size() < 2**18
         flooding.cancel()

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from proxy.clock import Clock
-from proxy.store.base import Key, Record, Store
+from proxy.store.base import AccountId, Record, Store
 from proxy.store.memory import MemoryStore
-from proxy.store.postgres import PostgresStore
-from proxy.store.redis import RedisStore
-from proxy.store.redis_link import META
+from proxy.store.postgres.store import PostgresStore
+from proxy.store.redis.link import META
+from proxy.store.redis.store import RedisStore
 from proxy.store.seal import SealedStore
-from proxy.store.sqlite import SQLiteStore
+from proxy.store.sqlite.store import SQLiteStore
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.redis import Redis, redis_of_worker, redis_server, start_redis
 
@@ -66,7 +66,7 @@ def record() -> Callable[..., Record]:
     """A record of crm/ann in generation 1, except for what is given."""
 
     def make(account: str = "ann", generation: int = 1, **rest: object) -> Record:
-        key = Key(str(rest.pop("credential", "crm")), account)
+        key = AccountId(str(rest.pop("credential", "crm")), account)
         fields = {"state": "valid", "due_at": None, "expires_at": None, "body": b"{}", **rest}
         return Record(key, generation, **fields)
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from proxy.errors import StoreError
-from proxy.store.sqlite_file import open_database
+from proxy.store.sqlite.file import open_database
 
 try:
     open_database(Path(sys.argv[1])).close()

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from proxy.errors import GenerationConflict
-from proxy.store.base import Due, Key, Record, Store
+from proxy.store.base import AccountId, Due, Record, Store
 
-ANN = Key("crm", "ann")
-NOBODY = Key("crm", "nobody")
+ANN = AccountId("crm", "ann")
+NOBODY = AccountId("crm", "nobody")
 NOW = 1_800_000_000.0
 MakeRecord = Callable[..., Record]
 
@@ -88,7 +88,7 @@ async def test_an_intent_stays_beside_the_record_until_the_next_put(pair: Any, r
 
 @pytest.mark.parametrize(("key", "generation"), [(ANN, 1), (ANN, 3), (NOBODY, 0), (NOBODY, 1)])
 async def test_an_intent_for_another_generation_is_a_conflict(
-    store: Store, record: MakeRecord, key: Key, generation: int
+    store: Store, record: MakeRecord, key: AccountId, generation: int
 ) -> None:
     held = record(generation=2)
     await store.put(held, expected=0)
@@ -126,7 +126,8 @@ async def test_due_before_gives_valid_accounts_the_earliest_first(store: Store, 
     ):
         await store.put(record(account, state=state, due_at=due_at, generation=number + 1), expected=0)
     due = [
-        Due(at, Key("crm", name), None) for at, name in [(10.0, "first"), (20.0, "second"), (30.0, "later")]
+        Due(at, AccountId("crm", name), None)
+        for at, name in [(10.0, "first"), (20.0, "second"), (30.0, "later")]
     ]
     assert await store.due_before(["crm"], 40.0, 100) == due
     assert await store.due_before(["crm"], 40.0, 2) == due[:2]
@@ -173,7 +174,7 @@ async def test_a_record_of_another_generation_is_not_postponed(store: Store, rec
 
 
 async def test_a_touch_notes_the_latest_use(pair: Any, record: MakeRecord) -> None:
-    bob = Key("crm", "bob")
+    bob = AccountId("crm", "bob")
     for account in ("ann", "bob"):
         await pair.store.put(record(account, due_at=10.0), expected=0)
     await pair.store.touch({ANN: NOW, bob: NOW + 5, NOBODY: NOW})
@@ -203,9 +204,9 @@ async def test_nobody_is_told_of_a_touch_or_of_another_due_time(pair: Any, recor
     await pair.store.put(record("cid"), expected=0)
     told = []
     async with asyncio.timeout(1):
-        while not told or told[-1] != Key("crm", "cid"):
+        while not told or told[-1] != AccountId("crm", "cid"):
             told.append(await anext(changes))
-    assert told[-2:] == [Key("crm", "bob"), Key("crm", "cid")]
+    assert told[-2:] == [AccountId("crm", "bob"), AccountId("crm", "cid")]
     assert told.count(ANN) <= 1  # of the put before the call, if at all
 
 
@@ -255,7 +256,7 @@ async def test_a_put_is_told_to_the_other_users_within_a_second(pair: Any, recor
     await pair.store.put(record("bob"), expected=0)
     await pair.store.put(record("ann", generation=2), expected=1)
     async with asyncio.timeout(1):
-        assert [await anext(changes), await anext(changes)] == [Key("crm", "bob"), ANN]
+        assert [await anext(changes), await anext(changes)] == [AccountId("crm", "bob"), ANN]
 
 
 async def test_each_watcher_is_told_of_whatever_was_put_since_its_call(pair: Any, record: MakeRecord) -> None:

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from proxy.errors import StoreError, UnreadableRecord
-from proxy.store.base import UNREADABLE, Key, Record
+from proxy.store.base import UNREADABLE, AccountId, Record
 from proxy.store.seal import SealedStore
-from proxy.store.sqlite import SQLiteStore
+from proxy.store.sqlite.store import SQLiteStore
 from tests.store.raw import raw
 
 SECRET = bytes(range(32))
-ANN, BOB, CID = (Key("crm", name) for name in ("ann", "bob", "cid"))
+ANN, BOB, CID = (AccountId("crm", name) for name in ("ann", "bob", "cid"))
 PAGE = 4096
 MakeRecord = Callable[..., Record]
 
@@ -192,7 +192,7 @@ async def test_a_damaged_record_is_kept_in_quarantine_and_makes_room(
     assert await store.quarantine(ANN) == 7
     assert await store.get(ANN) is None
     await store.put(record(body=b"new"), expected=0)
-    assert await store.quarantine(Key("crm", "nobody")) == 0
+    assert await store.quarantine(AccountId("crm", "nobody")) == 0
     await store.close()
     with raw(path) as db:
         kept = db.execute(
@@ -237,7 +237,9 @@ class Layout:
         return [self.table + at for at in range(PAGE) if at < 16 or at >= cells or at % 97 == 0]
 
 
-async def outcome(path: Path, clock: Any, record: MakeRecord, before: dict[Key, Record]) -> Counter[str]:
+async def outcome(
+    path: Path, clock: Any, record: MakeRecord, before: dict[AccountId, Record]
+) -> Counter[str]:
     """What becomes of each account when this file is used. Fails if anything is wrong, but never refused."""
     try:
         store = await opened(path, clock)
@@ -269,7 +271,7 @@ async def outcome(path: Path, clock: Any, record: MakeRecord, before: dict[Key, 
     return told
 
 
-async def all_records(path: Path, clock: Any) -> dict[Key, Record]:
+async def all_records(path: Path, clock: Any) -> dict[AccountId, Record]:
     store = await opened(path, clock)
     found = {record.key: record for record in await store.page(None, 10)}
     await store.close()

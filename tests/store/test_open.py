@@ -14,11 +14,11 @@ import pytest
 
 from proxy.errors import StoreError, UnreadableRecord
 from proxy.secret import Secret
-from proxy.store.base import Key, Record, Store
+from proxy.store.base import AccountId, Record, Store
 from proxy.store.open import open_store
 from tests.servers.redis import Redis
 
-ANN = Key("crm", "ann")
+ANN = AccountId("crm", "ann")
 MARKER = b"marker-secret"
 MakeRecord = Callable[..., Record]
 

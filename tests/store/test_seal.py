@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import UnreadableRecord
-from proxy.store.base import Key, Record
+from proxy.store.base import AccountId, Record
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore, Sealer
 
 SECRET = bytes(range(32))
 OTHER_SECRET = bytes(32)
-ANN, BOB = Key("crm", "ann"), Key("crm", "bob")
+ANN, BOB = AccountId("crm", "ann"), AccountId("crm", "bob")
 MARKER = b"marker-secret"
 MakeRecord = Callable[..., Record]
 

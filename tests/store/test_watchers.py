@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.store.base import Key
+from proxy.store.base import AccountId
 from proxy.store.watchers import Watchers
 
-ANN, BOB = Key("crm", "ann"), Key("crm", "bob")
+ANN, BOB = AccountId("crm", "ann"), AccountId("crm", "bob")
 
 
 async def test_every_watcher_is_told_in_the_order_of_the_news() -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from proxy.clock import SystemClock
 from proxy.errors import GenerationConflict, StoreError
 from proxy.secret import Secret
-from proxy.store.base import Key, Record, Store
+from proxy.store.base import AccountId, Record, Store
 from proxy.store.open import open_store
 
-ANN = Key("crm", "ann")
+ANN = AccountId("crm", "ann")
 SEALED_WITH = Secret(base64.b64encode(bytes(range(32))).decode())
 
 

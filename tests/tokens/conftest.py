@@ -28,19 +28,19 @@ from proxy.config.model import Config
 from proxy.demo.authorization_server import AuthorizationServer, Client, TokenRequest
 from proxy.demo.serve import running
 from proxy.errors import StoreError
-from proxy.metrics import Metrics
 from proxy.oauth.endpoint import AuthorizationServers, server_of
 from proxy.oauth.fetch import Fetcher
 from proxy.oauth.token import Token
+from proxy.observe.metrics import Metrics
 from proxy.secret import Secret
-from proxy.store.base import Key, Record, Store
+from proxy.store.base import AccountId, Record, Store
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
-from proxy.store.sqlite import SQLiteStore
-from proxy.tokens import flight, life
-from proxy.tokens.account import Account, Served
-from proxy.tokens.logins import Logins
+from proxy.store.sqlite.store import SQLiteStore
+from proxy.tokens.account import Account, Attachment
+from proxy.tokens.login.logins import Logins
 from proxy.tokens.manager import TokenManager
+from proxy.tokens.refresh import backoff, refresh
 from tests.fakes.clock import FakeClock
 
 HOUR = 3600
@@ -79,7 +79,7 @@ class FaultyStore:
         self.failing: set[str] = set()
         self.calls: Counter[str] = Counter()
 
-    def changes(self) -> AsyncIterator[Key | None]:
+    def changes(self) -> AsyncIterator[AccountId | None]:
         return self._store.changes()
 
     def __getattr__(self, name: str) -> Any:
@@ -110,7 +110,7 @@ class Side:
 
     async def log_in(self, name: str = "default", *, client: str = "web") -> Account:
         """Tokens as from a login, saved and served."""
-        await self.tokens.adopt(Key("crm", name), self.issued(client))
+        await self.tokens.adopt(AccountId("crm", name), self.issued(client))
         return self.account(name)
 
     def issued(self, client: str = "web") -> Token:
@@ -133,14 +133,14 @@ class Side:
                 await asyncio.sleep(0.005)
 
     async def stored(self, name: str = "default") -> Record | None:
-        return await self.store.get(Key("crm", name))
+        return await self.store.get(AccountId("crm", name))
 
     @property
     def refreshes(self) -> list[TokenRequest]:
         """Requests to refresh that the server has seen to their end."""
         return [request for request in self.server.token_requests if request.grant_type == "refresh_token"]
 
-    def is_good(self, served: Served) -> bool:
+    def is_good(self, served: Attachment) -> bool:
         """Whether the server takes this token for one of its own, and not expired or revoked."""
         return self.server.active(served.authorization.decode().removeprefix("Bearer ")) is not None
 
@@ -152,7 +152,7 @@ class Side:
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Run the refresher for the length of the block."""
-        task = asyncio.create_task(self.tokens.refresher.run())
+        task = asyncio.create_task(self.tokens.scheduler.run())
         yield
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -198,9 +198,9 @@ def clock() -> FakeClock:
 @pytest.fixture
 def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the attempts of one flight real time passes."""
-    monkeypatch.setattr(life, "BACKOFF_FIRST", 0.002)
-    monkeypatch.setattr(flight, "SAVE_AGAIN", 0.002)
-    monkeypatch.setattr(flight, "TIME_TO_SAVE", 0.05)
+    monkeypatch.setattr(backoff, "BACKOFF_FIRST", 0.002)
+    monkeypatch.setattr(refresh, "SAVE_AGAIN", 0.002)
+    monkeypatch.setattr(refresh, "TIME_TO_SAVE", 0.05)
 
 
 MakeServer = Callable[..., contextlib.AbstractAsyncContextManager[AuthorizationServer]]

@@ -12,11 +12,11 @@ from typing import Any
 
 from proxy.clock import SystemClock
 from proxy.config.load import load
-from proxy.metrics import Metrics
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.fetch import Fetcher
+from proxy.observe.metrics import Metrics
 from proxy.store.seal import SealedStore
-from proxy.store.sqlite import SQLiteStore
+from proxy.store.sqlite.store import SQLiteStore
 from proxy.tokens.manager import TokenManager
 
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from proxy.clock import SystemClock
-from proxy.store.sqlite import SQLiteStore
-from proxy.tokens import lease
+from proxy.store.sqlite.store import SQLiteStore
+from proxy.tokens.refresh import lease
 
 
 async def main(path: str, name: str) -> None:

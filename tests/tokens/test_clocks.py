@@ -14,19 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.oauth import lifetime
+from proxy.oauth import expires_in
 from proxy.oauth.token import Token
-from proxy.store.base import Due, Key
+from proxy.store.base import AccountId, Due
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
-from proxy.tokens import life
+from proxy.tokens import lifetime as lifetimes
 from tests.fakes.clock import FakeClock
 from tests.tokens.conftest import SEAL, process, write_config
 from tests.tokens.made import token
 
 HOUR = 3600
 MINUTE = 60
-BELIEVED = life.MAX_SKEW - 10  # seconds that a clock may be off by; Date is a little vague
+BELIEVED = lifetimes.MAX_SKEW - 10  # seconds that a clock may be off by; Date is a little vague
 SOONEST = 0.72  # of its life: refresh_at less the most of jitter
 
 
@@ -131,7 +131,7 @@ async def test_hosts_with_wrong_clocks_share_tokens_and_refresh_each_once_for_al
             hosts.append(side)
         await hosts[0].log_in()
         await hosts[0].tokens.refresh_now(hosts[0].account())
-        key = Key("crm", "default")
+        key = AccountId("crm", "default")
         for minute in range(12 * 60):
             side = hosts[minute % 7 % 2]
             await side.tokens._accounts.load(side.account())  # as the store's changes would have it
@@ -156,7 +156,7 @@ async def test_a_token_is_judged_again_when_its_time_in_the_index_has_come(telli
         account = side.account()
         assert account.state() == "valid", "as far as the wrong clock tells"
         side.clock.jump(30 * MINUTE)
-        assert await side.tokens.refresher.refresh_if_due(Due(side.clock.wall(), account.key, None)) == 0.0
+        assert await side.tokens.scheduler.refresh_if_due(Due(side.clock.wall(), account.key, None)) == 0.0
         await side.landed(account)
         assert len(side.refreshes) == before + 1
         assert side.is_good(side.tokens.ready(account))
@@ -219,10 +219,10 @@ class World:
         self.advance(self.took / 2)
         self.good_until, date = self.now + self.lifetime, math.floor(self.now)
         self.advance(self.took / 2)
-        least, most = lifetime.skew(date, sent, host.clock.wall())
+        least, most = expires_in.skew(date, sent, host.clock.wall())
         self.token = replace(issued, skew=least)
         host.clock.heard[issued.server] = sent + most - issued.issued_boot
-        self.due_at = issued.issued_at + life.due_after(self.lifetime, 0.8, chance)
+        self.due_at = issued.issued_at + lifetimes.due_after(self.lifetime, 0.8, chance)
         self.writer_off = host.off
         self.refreshes += 1
 
@@ -232,7 +232,7 @@ class World:
             self.refresh(host, chance)
         if host.seen is not self.token:
             host.seen, host.known = self.token, math.inf
-        window = life.window(self.token, self.due_at, host.clock, known=host.known)
+        window = lifetimes.window(self.token, self.due_at, host.clock, known=host.known)
         host.known = window.begun
         if host.clock.boot() >= window.expired:
             self.refresh(host, chance)
@@ -314,7 +314,7 @@ def test_who_has_not_heard_the_server_is_right_with_a_right_clock_and_with_the_o
     world.advance(age * lifetime)
     for off in (0.0, writer.off):
         reader = FakeClock(world.now + off, 7.0, "another boot")
-        window = life.window(world.token, world.due_at, reader)
+        window = lifetimes.window(world.token, world.due_at, reader)
         blur = took + 1 if abs(writer.off) <= took + 1 else 0  # two clocks that may agree are taken to
         assert window.expired - reader.boot() <= world.good_until - world.now + blur
 

@@ -11,11 +11,12 @@ from aiohttp import web
 from proxy.demo import faults
 from proxy.demo.serve import running
 from proxy.errors import TokenUnavailable
-from proxy.store.base import Key
+from proxy.store.base import AccountId
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
-from proxy.tokens import codec, records, refresher
 from proxy.tokens.manager import REJECT_PAUSE
+from proxy.tokens.refresh import scheduler
+from proxy.tokens.saved import codec, records
 from tests.tokens.conftest import SEAL
 
 HOUR = 3600
@@ -133,7 +134,7 @@ async def test_a_store_that_fails_after_it_was_asked_loses_nothing(make_side, in
 async def live_and_be_refused(side, account, seconds: float) -> None:
     side.server.script(SILENT)
     side.clock.advance(seconds)
-    assert await side.tokens.reject(account, account.served)
+    assert await side.tokens.reject(account, account.attachment)
 
 
 async def test_the_age_at_a_401_is_learned_and_survives_a_restart(side, make_side):
@@ -142,11 +143,11 @@ async def test_the_age_at_a_401_is_learned_and_survives_a_restart(side, make_sid
     await side.tokens.refresh_now(account)
     assert account.held.due_at - side.clock.wall() > 0.7 * HOUR
     await live_and_be_refused(side, account, 600)
-    assert (await token_of(side)).ages == (600,)
+    assert (await token_of(side)).observed_lifetimes == (600,)
     assert 430 <= account.held.due_at - side.clock.wall() <= 480
     async with make_side(server=side.server, store=side.store) as other:
         account = other.account()
-        assert account.held.token.ages == (600,)
+        assert account.held.token.observed_lifetimes == (600,)
         other.server.script(SILENT)
         await other.tokens.refresh_now(account)
         assert account.held.due_at - other.clock.wall() <= 480
@@ -169,7 +170,7 @@ async def test_an_upstream_that_refuses_everything_teaches_nothing(side):
     await side.tokens.refresh_now(account)
     for _ in range(10):
         await live_and_be_refused(side, account, REJECT_PAUSE)
-    assert account.held.token.ages == ()
+    assert account.held.token.observed_lifetimes == ()
     assert account.held.due_at - side.clock.wall() > 0.7 * HOUR
 
 
@@ -222,8 +223,8 @@ LIVES = [1, 2, 5, 10, 60]
 
 @pytest.mark.parametrize("lifetime", LIVES)
 async def test_a_short_life_makes_no_loop_and_no_expired_token_is_attached(make_side, lifetime, monkeypatch):
-    monkeypatch.setattr(refresher, "LOOK_AGAIN", 0.002)
-    monkeypatch.setattr(refresher, "AT_LEAST", 0.002)
+    monkeypatch.setattr(scheduler, "LOOK_AGAIN", 0.002)
+    monkeypatch.setattr(scheduler, "AT_LEAST", 0.002)
     async with make_side(access_token_lifetime=lifetime) as side:
         account = await side.log_in()
         async with side.kept_fresh():
@@ -267,7 +268,7 @@ async def test_a_record_of_the_version_before_is_served_and_refreshed(make_side)
         store = SealedStore(MemoryStore(side.clock), SEAL)
         await store.put(
             type(record)(
-                Key("crm", "default"),
+                AccountId("crm", "default"),
                 1,
                 "valid",
                 record.due_at,

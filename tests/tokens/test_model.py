@@ -27,11 +27,12 @@ from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.faults import Fault
 from proxy.demo.serve import running
 from proxy.errors import LoginRequired, Misconfigured, StoreError, TokenError
-from proxy.store.base import Key, Record, Store
+from proxy.store.base import AccountId, Record, Store
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
-from proxy.tokens import codec, flight, lease, life
-from proxy.tokens.account import Account, Served
+from proxy.tokens.account import Account, Attachment
+from proxy.tokens.refresh import backoff, lease, refresh
+from proxy.tokens.saved import codec
 from tests.fakes.clock import FakeClock
 from tests.tokens.conftest import CLIENTS, HOUR, SEAL, Side, process, write_config
 
@@ -101,10 +102,10 @@ class Tokens(RuleBasedStateMachine):
     def begin(self, grace: int) -> None:
         self.patch = pytest.MonkeyPatch()
         self.sides: list[Side] = []
-        self.patch.setattr(life, "BACKOFF_FIRST", 0.001)
+        self.patch.setattr(backoff, "BACKOFF_FIRST", 0.001)
         self.patch.setattr(lease, "ASK_AGAIN", 0.001)
-        self.patch.setattr(flight, "SAVE_AGAIN", 0.001)
-        self.patch.setattr(flight, "TIME_TO_SAVE", 0.005)
+        self.patch.setattr(refresh, "SAVE_AGAIN", 0.001)
+        self.patch.setattr(refresh, "TIME_TO_SAVE", 0.005)
         logging.disable(logging.CRITICAL)
         self.runner = asyncio.Runner()
         self.grace = grace
@@ -141,7 +142,7 @@ class Tokens(RuleBasedStateMachine):
     async def _settle(self, side: Side) -> None:
         """As the refresher does once in a second."""
         with contextlib.suppress(StoreError):
-            await side.tokens.refresher.look(self.clock.wall())
+            await side.tokens.scheduler.look(self.clock.wall())
         for account in side.tokens.accounts():
             await self._landed(side, account)
 
@@ -190,7 +191,7 @@ class Tokens(RuleBasedStateMachine):
     def log_out(self, who: int, name: str) -> None:
         if self.sides[who].store.full:
             return
-        self.run(self.sides[who].logins.log_out(Key("crm", name)))
+        self.run(self.sides[who].logins.log_out(AccountId("crm", name)))
         self.logged_in.discard(name)
 
     @rule(who=WHO, name=NAME, callers=st.integers(1, 20), later=st.sampled_from([0, 0, 3000, HOUR]))
@@ -259,7 +260,7 @@ class Tokens(RuleBasedStateMachine):
 
     @rule(name=NAME)
     def a_person_withdraws_consent(self, name: str) -> None:
-        record = self.run(self.store.get(Key("crm", name)))
+        record = self.run(self.store.get(AccountId("crm", name)))
         if record is None or (token := codec.decode(record.body)).refresh_token is None:
             return
         self.server.revoke_family(token.refresh_token.reveal())
@@ -316,7 +317,7 @@ class Tokens(RuleBasedStateMachine):
     # -- what must hold
 
     def _is_right(self, side: Side, name: str, outcome: object) -> None:
-        if isinstance(outcome, Served):
+        if isinstance(outcome, Attachment):
             token = outcome.authorization.decode().removeprefix("Bearer ")
             assert token in self.saved, "a token is served that is not saved"
             verdict, _ = self.server.judge(token, self.server_clock.boot())

@@ -13,7 +13,7 @@ from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.serve import running
 from proxy.demo.wiring import free_ports
 from proxy.errors import TokenUnavailable
-from proxy.tokens import life
+from proxy.tokens.refresh import backoff
 from tests.tokens.conftest import CLIENTS, HOUR
 
 MINUTES = 5
@@ -51,7 +51,7 @@ async def test_few_calls_flat_memory_clear_answers_and_a_recovery_without_a_herd
     make_side, away, monkeypatch, count
 ):
     async with make_side(server=away.server) as side:
-        monkeypatch.setattr(life, "BACKOFF_FIRST", 1.0)
+        monkeypatch.setattr(backoff, "BACKOFF_FIRST", 1.0)
         accounts = [await side.log_in(f"user{number}") for number in range(count)]
         side.clock.advance(HOUR - 5 - VALID_FOR)
         await away.go()
@@ -66,7 +66,7 @@ async def test_few_calls_flat_memory_clear_answers_and_a_recovery_without_a_herd
         assert calls(side) <= MOST_CALLS
         assert objects[-1] <= objects[0] * 1.01
         await away.come()
-        for _ in range(int(life.BACKOFF_LAST)):
+        for _ in range(int(backoff.BACKOFF_LAST)):
             await a_second(side, accounts)
         assert await a_second(side, accounts) == {"served": RATE}
         assert [request.error for request in side.refreshes] == [None] * count
@@ -77,7 +77,7 @@ async def test_few_calls_flat_memory_clear_answers_and_a_recovery_without_a_herd
 async def a_second(side, accounts) -> Counter:
     """A second of the clock, with its requests, and one look of the refresher."""
     outcomes = Counter()
-    await side.tokens.refresher.look(side.clock.wall())
+    await side.tokens.scheduler.look(side.clock.wall())
     for number in range(int(1 / STEP)):
         each = [accounts[(number + n) % len(accounts)] for n in range(int(RATE * STEP))]
         outcomes.update(await asyncio.gather(*(request(side, account) for account in each)))
@@ -91,7 +91,7 @@ async def request(side, account) -> str:
     try:
         await side.tokens.get(account)
     except TokenUnavailable as error:
-        return "unavailable" if 1 <= error.retry_after <= life.BACKOFF_LAST else "told to wait for long"
+        return "unavailable" if 1 <= error.retry_after <= backoff.BACKOFF_LAST else "told to wait for long"
     return "served after a while"
 
 

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from proxy.demo.faults import Fault
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
-from proxy.tokens import flight, lease
+from proxy.tokens.refresh import lease, refresh
 from tests.tokens.conftest import SEAL, FaultyStore
 
 GRACE = 30
@@ -27,12 +27,12 @@ async def test_a_store_emptied_between_sending_and_saving_keeps_what_the_server_
     async with make_side(store=SealedStore(memory, SEAL), grace=GRACE) as side:
         account = await side.log_in()
         clock.advance(STALE)
-        gate = asyncio.Event()
-        side.server.script(Fault(wait_after=gate.wait))
+        throttle = asyncio.Event()
+        side.server.script(Fault(wait_after=throttle.wait))
         side.tokens.ready(account)
         await side.until(lambda: not side.server.faults)
         empty(memory)
-        gate.set()
+        throttle.set()
         await side.landed(account)
         clock.advance(GRACE)
         await side.tokens.refresh_now(account)
@@ -64,7 +64,7 @@ async def test_a_store_that_comes_back_is_first_written_by_who_has_the_answer(
     make_side, make_server, clock, monkeypatch
 ):
     """The lease has ended meanwhile, the grace, too; who waited for it must not send the old token."""
-    monkeypatch.setattr(flight, "TIME_TO_SAVE", 1.0)
+    monkeypatch.setattr(refresh, "TIME_TO_SAVE", 1.0)
     memory = MemoryStore(clock)
     away = {"get", "put", "intend", "lease", "renew", "release", "postpone"}
     async with AsyncExitStack() as stack:
@@ -76,13 +76,13 @@ async def test_a_store_that_comes_back_is_first_written_by_who_has_the_answer(
         await holder.log_in()
         await other.until(lambda: other.account().state() == "valid")
         clock.advance(STALE)
-        gate = asyncio.Event()
-        server.script(Fault(wait_after=gate.wait))
+        throttle = asyncio.Event()
+        server.script(Fault(wait_after=throttle.wait))
         holder.tokens.ready(holder.account())
         await holder.until(lambda: not server.faults)
         for store in stores:
             store.failing = away
-        gate.set()
+        throttle.set()
         await holder.until(lambda: stores[0].calls["put"] > 1)  # it has the answer, and can't save it
         clock.advance(lease.LIFETIME + 1)
         stores[1].failing = set()  # a moment before the holder tries again

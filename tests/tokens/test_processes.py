@@ -18,15 +18,15 @@ from proxy.clock import SystemClock
 from proxy.demo import faults
 from proxy.demo.faults import Fault
 from proxy.errors import LoginRequired, TokenUnavailable
-from proxy.store.base import Key
-from proxy.tokens import lease
+from proxy.store.base import AccountId
+from proxy.tokens.refresh import lease
 from tests.fakes.clock import FakeClock
 from tests.tokens.conftest import Side
 
 HOUR = 3600
 STALE = 3000
 SECOND = 1.0
-KEY = Key("crm", "default")
+KEY = AccountId("crm", "default")
 FLIER = Path(__file__).with_name("flier.py")
 
 
@@ -85,14 +85,14 @@ async def test_a_process_that_comes_while_another_refreshes_waits_for_it(process
         await first.log_in()
         await second.until(lambda: second.account().state() == "valid")
         first.clock.advance(HOUR)
-        gate = asyncio.Event()
-        first.server.script(Fault(wait_after=gate.wait))
+        throttle = asyncio.Event()
+        first.server.script(Fault(wait_after=throttle.wait))
         one = asyncio.create_task(get(first))
         await first.until(lambda: not first.server.faults)
         two = asyncio.create_task(get(second))
         await asyncio.sleep(3 * lease.ASK_AGAIN)
         assert not two.done()
-        gate.set()
+        throttle.set()
         assert (await one).authorization == (await two).authorization
         assert len(first.refreshes) == 1
 

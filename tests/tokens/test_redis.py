@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from proxy.clock import SystemClock
-from proxy.store.base import Key
-from proxy.store.redis import RedisStore
+from proxy.store.base import AccountId
+from proxy.store.redis.store import RedisStore
 from proxy.store.seal import SealedStore
 from tests.fakes.clock import FakeClock
 from tests.servers.redis import redis_of_worker, redis_server, start_redis
@@ -91,5 +91,5 @@ async def test_what_a_restart_brings_back_of_old_is_replaced(processes, start_re
         served = await asyncio.gather(*(side.tokens.get(side.account()) for side in (one, other)))
         assert one.is_good(served[0])
         assert served[0].authorization == served[1].authorization
-        assert (await one.store.get(Key("crm", "default"))).generation > account.held.generation - 1
+        assert (await one.store.get(AccountId("crm", "default"))).generation > account.held.generation - 1
         assert one.server.families_revoked == 0

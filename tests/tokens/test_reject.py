@@ -57,11 +57,11 @@ async def test_a_refresh_that_is_under_way_anyway_is_shared(side):
     account = await side.log_in()
     rejected = side.tokens.ready(account)
     side.clock.advance(STALE)
-    gate = asyncio.Event()
-    side.server.script(Fault(wait_before=gate.wait))
+    throttle = asyncio.Event()
+    side.server.script(Fault(wait_before=throttle.wait))
     side.tokens.ready(account)
     replacing = side.tokens.reject(account, rejected)
-    gate.set()
+    throttle.set()
     assert await replacing is side.tokens.ready(account)
     assert len(side.refreshes) == 1
 

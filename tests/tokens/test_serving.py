@@ -33,11 +33,11 @@ async def test_a_stale_token_is_served_while_one_refresh_runs_behind(side):
     account = await side.log_in()
     old = side.tokens.ready(account)
     side.clock.advance(STALE)
-    gate = asyncio.Event()
-    side.server.script(Fault(wait_before=gate.wait))
+    throttle = asyncio.Event()
+    side.server.script(Fault(wait_before=throttle.wait))
     assert account.state() == "stale"
     assert [side.tokens.ready(account) for _ in range(HERD)] == [old] * HERD
-    gate.set()
+    throttle.set()
     await side.landed(account)
     assert len(side.refreshes) == 1
     new = side.tokens.ready(account)
@@ -60,15 +60,15 @@ async def test_500_callers_of_an_expired_token_cause_one_refresh_and_all_get_wha
 async def test_callers_that_hang_up_do_not_cancel_the_refresh(side):
     account = await side.log_in()
     side.clock.advance(HOUR)
-    gate = asyncio.Event()
-    side.server.script(Fault(wait_after=gate.wait))  # the rotation has happened, the answer is on its way
+    throttle = asyncio.Event()
+    side.server.script(Fault(wait_after=throttle.wait))  # the rotation has happened, the answer is on its way
     callers = [asyncio.create_task(side.tokens.get(account)) for _ in range(50)]
     await side.until(lambda: account.flight is not None)
     for caller in callers:
         caller.cancel()
     outcomes = await asyncio.gather(*callers, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
-    gate.set()
+    throttle.set()
     await side.landed(account)
     assert side.is_good(side.tokens.ready(account))
     assert (await side.stored()).generation == 2
@@ -78,12 +78,12 @@ async def test_a_caller_waits_no_longer_than_it_may_and_the_refresh_goes_on(side
     monkeypatch.setattr(side.tokens, "_patience", 0.05)
     account = await side.log_in()
     side.clock.advance(HOUR)
-    gate = asyncio.Event()
-    side.server.script(Fault(wait_before=gate.wait))
+    throttle = asyncio.Event()
+    side.server.script(Fault(wait_before=throttle.wait))
     with pytest.raises(TokenUnavailable) as caught:
         await side.tokens.get(account)
     assert caught.value.retry_after == 1
-    gate.set()
+    throttle.set()
     await side.landed(account)
     assert side.is_good(await side.tokens.get(account))
     assert len(side.refreshes) == 1
@@ -168,12 +168,12 @@ async def test_a_store_that_is_down_does_not_matter_while_a_token_is_fresh(make_
 async def test_a_slow_read_does_not_bring_an_old_token_back(make_side, faulty_store):
     async with make_side(store=faulty_store, started=False) as side:
         account = await side.log_in()
-        gate, get = asyncio.Event(), faulty_store._store.get
+        throttle, get = asyncio.Event(), faulty_store._store.get
 
         async def get_slowly(key):
             faulty_store._store.get = get
             record = await get(key)
-            await gate.wait()
+            await throttle.wait()
             return record
 
         faulty_store._store.get = get_slowly
@@ -181,7 +181,7 @@ async def test_a_slow_read_does_not_bring_an_old_token_back(make_side, faulty_st
         await asyncio.sleep(0)
         await side.tokens.refresh_now(account)
         new = side.tokens.ready(account)
-        gate.set()
+        throttle.set()
         await reading
         assert side.tokens.ready(account) is new
         assert account.held.generation == 2

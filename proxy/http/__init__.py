@@ -1,0 +1,7 @@
+"""HTTP/1.1 messages: bytes to values and back. Pure: no socket, no clock, no response of our own.
+
+message     heads of requests and responses        body      framing of bodies
+fields      blocks of header fields                target    the request target
+headers     which fields are read, cut, added      rewrite   links and cookies
+malformed   what makes a message unusable
+"""

@@ -1,0 +1,186 @@
+"""The bodies of messages: where one ends, and what it carries (RFC 9112 sections 6 and 7). Pure.
+
+`feed(data)` returns the payload in `data` and whatever lies behind the body's end. llhttp is not used
+here: it does not say where in the data a body ended, and swallows a chunk extension of any length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import httptools
+
+from proxy.http.malformed import MalformedBody
+
+MAX_LINE: Final = 1024  # bytes of a chunk's size and extension; extensions have no use anywhere
+MAX_TRAILERS: Final = 16 * 1024  # bytes in all
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_SIZE: Final = re.compile(  # RFC 9112 section 7.1.1, without its "bad" whitespace; 15 digits: 2^60 is enough
+    rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
+)
+_CRLF: Final = b"\r\n"
+
+
+class Body(Protocol):
+    """`done` is set with the last byte; `chunked` says how it is framed on the wire."""
+
+    done: bool
+    chunked: bool
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Returns (payload, what lies behind the end). Raises MalformedBody."""
+        ...
+
+    def end_of_input(self) -> bool:
+        """The connection has ended: is the body complete?"""
+        ...
+
+
+class Length:
+    """A body of a known number of bytes."""
+
+    __slots__ = ("done", "remaining")
+    chunked = False
+
+    def __init__(self, length: int) -> None:
+        self.remaining = length
+        self.done = length == 0
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        size = len(data)
+        if size < self.remaining:
+            self.remaining -= size
+            return data, b""
+        payload, rest = (
+            (data, b"") if size == self.remaining else (data[: self.remaining], data[self.remaining :])
+        )
+        self.remaining = 0
+        self.done = True
+        return payload, rest
+
+    def end_of_input(self) -> bool:
+        return self.done
+
+
+NO_BODY: Final = Length(0)  # of all answers without one: there is nothing in it to change
+
+
+class UntilClose:
+    """A body that ends with the connection: an answer of the old kind."""
+
+    __slots__ = ("done",)
+    chunked = False
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        return data, b""
+
+    def end_of_input(self) -> bool:
+        self.done = True
+        return True
+
+
+class Chunked:
+    """A chunked body. `trailers` holds the fields behind its last chunk, a block of fields.py.
+
+    `nominated` are the names that its message's head says are for one hop alone.
+    """
+
+    __slots__ = ("_pending", "_remaining", "_step", "done", "nominated", "trailers")
+    chunked = True
+
+    def __init__(self, nominated: frozenset[bytes] = frozenset()) -> None:
+        self.nominated = nominated
+        self.done = False
+        self.trailers = b""
+        self._pending = b""  # the beginning of a line, or of the trailers
+        self._remaining = 0  # bytes of the current chunk that are still to come
+        self._step: Callable[[bytes, int, list[bytes]], int] = self._size
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        data, self._pending = self._pending + data, b""
+        payload: list[bytes] = []
+        position = 0
+        while not self.done:
+            next_position = self._step(data, position, payload)
+            if next_position < 0:
+                self._pending = data[position:]
+                return b"".join(payload), b""
+            position = next_position
+        return b"".join(payload), data[position:]
+
+    def end_of_input(self) -> bool:
+        return self.done
+
+    # Each step reads at `position` and returns where the next one reads, or -1 for "more data, please".
+
+    def _size(self, data: bytes, position: int, _payload: list[bytes]) -> int:
+        end = data.find(_CRLF, position, position + MAX_LINE)
+        if end < 0:
+            if len(data) - position >= MAX_LINE:
+                raise MalformedBody("a chunk's size line is too long")
+            _refuse_early(data, position)
+            return -1
+        size = _SIZE.fullmatch(data, position, end)
+        if size is None:
+            raise MalformedBody("a chunk's size is not a number")
+        self._remaining = int(size[1], 16)
+        self._step = self._data if self._remaining else self._trailer
+        return end + 2
+
+    def _data(self, data: bytes, position: int, payload: list[bytes]) -> int:
+        piece = data[position : position + self._remaining]
+        if piece:
+            payload.append(piece)
+            self._remaining -= len(piece)
+            position += len(piece)
+        if self._remaining == 0:
+            self._step = self._data_end
+            return position
+        return -1 if position == len(data) and not piece else position
+
+    def _data_end(self, data: bytes, position: int, _payload: list[bytes]) -> int:
+        found = data[position : position + 2]
+        if found == _CRLF:
+            self._step = self._size
+            return position + 2
+        if not _CRLF.startswith(found):
+            raise MalformedBody("a chunk is longer than it said")
+        return -1
+
+    def _trailer(self, data: bytes, position: int, _payload: list[bytes]) -> int:
+        if data.startswith(_CRLF, position):
+            self.done = True
+            return position + 2
+        end = data.find(_CRLF + _CRLF, position, position + MAX_TRAILERS)
+        if end < 0:
+            if len(data) - position >= MAX_TRAILERS:
+                raise MalformedBody("the trailers are too long")
+            return -1
+        self.trailers = _read_trailers(data[position : end + 4])
+        self.done = True
+        return end + 4
+
+
+def _refuse_early(data: bytes, position: int) -> None:
+    """A first byte that no size can have is refused at once, not when its line ends."""
+    if position < len(data) and data[position] not in b"0123456789abcdefABCDEF":
+        raise MalformedBody("a chunk's size is not a number")
+
+
+def _read_trailers(lines: bytes) -> bytes:
+    """Field lines up to an empty line, judged by llhttp as if they were a request's. Raises MalformedBody."""
+    try:
+        httptools.HttpRequestParser(object()).feed_data(b"GET / HTTP/1.1\r\n" + lines)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        raise MalformedBody("the trailers are malformed") from error
+    return b"\r\n" + lines[:-4]
+
+
+def encode_chunk(payload: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(payload), payload)

@@ -1,0 +1,26 @@
+"""What makes a message unusable. Each carries a sentence of ours, never text of the message."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from proxy.errors import ProxyError
+
+Kind = Literal["malformed", "too-large", "method-unknown"]
+
+
+class MalformedRequest(ProxyError):
+    """A request can't be relayed. `kind` tells its response: 400, 431 or 501."""
+
+    def __init__(self, detail: str, kind: Kind = "malformed") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.kind = kind
+
+
+class MalformedResponse(ProxyError):
+    """An upstream's response can't be relayed: malformed, ambiguous, or over a limit."""
+
+
+class MalformedBody(ProxyError):
+    """The framing is broken: nothing after this point can be trusted."""

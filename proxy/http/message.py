@@ -1,0 +1,299 @@
+"""The heads of messages: bytes up to the empty line -> RequestHead, ResponseHead -> bytes again. Pure.
+
+The first line is read here. The fields are judged by llhttp (httptools) in its strict mode; what it accepts
+has no bare CR or LF, no folded line and no space before a colon, so that its lines can be told apart at
+CRLF, and pass on as they came. What llhttp lets through and a proxy must not (RFC 9112 sections 2, 3.2, 6.1)
+is refused here. A head is given whole: where it ends, no byte of a body has been looked at.
+
+One app's requests differ little, and so do their answers: what fields come to is worked out once and kept for
+the last blocks that came. That is most of what an everyday request would cost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Final
+
+import httptools
+
+from proxy.http import fields, headers
+from proxy.http.body import Body, Chunked, Length, UntilClose
+from proxy.http.fields import Index
+from proxy.http.headers import Options
+from proxy.http.malformed import MalformedRequest, MalformedResponse
+
+END: Final = b"\r\n\r\n"
+PART_OF_END: Final = 3  # bytes at the end of a head that goes on, which may be its END's and not its own
+REMEMBERED: Final = 512  # blocks; callers and upstreams send few different ones at a time
+LONGEST: Final = 2048  # bytes of a block that is remembered: a megabyte in all, whatever anybody sends
+NO_BODY_STATUSES: Final = frozenset({204, 304})  # RFC 9110 section 6.4.1, with HEAD and 1xx
+METHODS: Final = frozenset(  # what llhttp knows for HTTP
+    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH "  # RFC 9110 section 9.3, RFC 5789
+    b"PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK ACL SEARCH BIND REBIND UNBIND "  # WebDAV and its kin
+    b"REPORT MKACTIVITY CHECKOUT MERGE MKCALENDAR "  # versions and calendars
+    b"LINK UNLINK PURGE QUERY NOTIFY SUBSCRIBE UNSUBSCRIBE M-SEARCH SOURCE".split()  # caches, UPnP, Icecast
+)
+IDEMPOTENT: Final = frozenset(  # RFC 9110 section 9.2.2; the reading ones of WebDAV; QUERY
+    {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH", b"QUERY"}
+)
+# Targets as llhttp's strict mode has them: no control, space or byte beyond ASCII. The version's last digit
+# stays with the fields: it decides with them.
+_REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([\x21-\x7e]+) HTTP/1\.(?=[01]\r\n)")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
+MOST_DIGITS: Final = 18  # of a length: leading zeros pass llhttp, and int() raises at 4300 of them
+_METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")  # RFC 9110 section 5.6.2
+# RFC 9110 section 7.2. Who may be called by which name is not decided here, nor whether an address is one.
+_HOST: Final = re.compile(
+    rb"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
+_SILENT: Final = object()  # llhttp tells what it reads to nobody: its verdict is all that is wanted
+UPGRADE: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
+_ENDS: Final = {  # of an answer's head, by how we frame it: chunked, close
+    (False, False): END,
+    (True, False): CHUNKED + END,
+    (False, True): b"\r\nConnection: close" + END,
+    (True, True): CHUNKED + b"\r\nConnection: close" + END,
+}
+
+Framing = Callable[[], Body]  # makes the body that a head announces
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadLimits:
+    """Bytes of a head and of one field (name and value), and number of fields."""
+
+    header_size: int
+    field_size: int
+    fields: int
+
+
+@dataclass(slots=True)
+class RequestFields:
+    """What the fields of a request come to; shared by all requests that carry the same, and never changed."""
+
+    block: bytes  # as they came, see fields.py
+    forwarded_fields: bytes  # what of it goes upstream
+    index: Index
+    framing: Framing | None
+    keep_alive: bool
+    http10: bool
+    authority: str | None  # the value of Host
+    needs_checks: bool  # there is more to judge the request by than its method, target and Host
+
+
+@dataclass(slots=True)
+class RequestHead:
+    method: bytes
+    target: bytes
+    fields: RequestFields
+    forwarded_fields: bytes
+    body: Body | None
+    authority: str | None  # that of an absolute-form target counts instead (RFC 9112 section 3.2.2)
+
+    @property
+    def wants_websocket(self) -> bool:
+        """RFC 6455 section 4.1: GET, and nothing but websocket asked for."""
+        values = self.fields.index.get(b"upgrade", [])
+        return (
+            self.method == b"GET"
+            and not self.fields.http10
+            and [value.lower() for value in values] == [b"websocket"]
+        )
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """The head of an answer; shared by all answers that have the same, and never changed."""
+
+    status: int
+    status_line: bytes  # from the status code on, as it came
+    forwarded_fields: bytes  # the fields that go to the caller: a block, see fields.py
+    index: Index
+    framing: Framing | None
+    chunked: bool
+    keep_alive: bool
+    needs_rewrite: bool  # it has links or cookies, which rewrite.py turns
+
+
+def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
+    """Read a request's head. Raises MalformedRequest: the connection must then be closed."""
+    line = _REQUEST_LINE.match(data)
+    if line is None:
+        raise _no_request_line(data)
+    method, target = line.groups()
+    if method not in METHODS:
+        raise _no_request_line(data)
+    version_and_fields = data[line.end() : -4]
+    judge = _judge_request if len(version_and_fields) <= LONGEST else _judge_request.__wrapped__
+    known = judge(version_and_fields, limits)
+    body = known.framing and known.framing()
+    return RequestHead(method, target, known, known.forwarded_fields, body, known.authority)
+
+
+def _no_request_line(data: bytes) -> MalformedRequest:
+    method = _METHOD.match(data)
+    if method is not None and method[0].strip() not in METHODS:
+        return MalformedRequest("this method is not known here", "method-unknown")
+    return MalformedRequest("the request line must be: METHOD target HTTP/1.1")
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _judge_request(version_and_fields: bytes, limits: HeadLimits) -> RequestFields:
+    """`versioned` is the last digit of the version with the fields behind it. Raises MalformedRequest."""
+    try:
+        httptools.HttpRequestParser(_SILENT).feed_data(b"GET / HTTP/1." + version_and_fields + END)
+    except httptools.HttpParserUpgrade:
+        pass  # it stops at the head's end for any Upgrade; there is nothing behind it here
+    except httptools.HttpParserError as error:
+        raise MalformedRequest("the request's head is malformed") from error
+    http10, block = version_and_fields[:1] == b"0", version_and_fields[1:]
+    if _exceeds(block, limits):
+        raise MalformedRequest("a header field is too large, or there are too many", "too-large")
+    index, forwarded_fields, options = headers.of_request(block)
+    hosts = index.get(b"host")
+    _check_host(hosts, http10=http10)
+    return RequestFields(
+        block=block,
+        forwarded_fields=forwarded_fields,
+        index=index,
+        framing=_request_framing(index, options, http10=http10),
+        keep_alive=_keeps_alive(options, http10=http10),
+        http10=http10,
+        authority=hosts[0].decode("latin-1") if hosts else None,
+        needs_checks=not index.keys().isdisjoint(headers.NEEDS_CHECKS),
+    )
+
+
+def _exceeds(block: bytes, limits: HeadLimits) -> bool:
+    if len(block) > limits.fields and fields.count(block) > limits.fields:  # few bytes are few fields
+        return True
+    return len(block) > limits.field_size and fields.largest(block) > limits.field_size
+
+
+def _check_host(hosts: list[bytes] | None, *, http10: bool) -> None:
+    """RFC 9112 section 3.2: exactly one that is well-formed, but HTTP/1.0 may leave it out."""
+    if hosts is None:
+        if http10:
+            return
+        raise MalformedRequest("a request must carry a Host field")
+    if len(hosts) > 1:
+        raise MalformedRequest("a request must carry one Host field only")
+    if not _HOST.fullmatch(hosts[0]):
+        raise MalformedRequest("the Host field must be a host, or host:port")
+
+
+def _request_framing(index: Index, options: Options, *, http10: bool) -> Framing | None:
+    """RFC 9112 section 6.3. llhttp has refused both framings at once, and lengths that are not digits."""
+    encodings = index.get(b"transfer-encoding")
+    if encodings is not None:
+        if http10 or len(encodings) > 1 or encodings[0].lower() != b"chunked":
+            raise MalformedRequest("Transfer-Encoding must be just: chunked")
+        return partial(Chunked, options.nominated)
+    lengths = index.get(b"content-length")
+    if lengths is None:
+        return None
+    if not _is_one_number(lengths):
+        raise MalformedRequest("Content-Length must be one number")
+    return partial(Length, int(lengths[0]))
+
+
+def _is_one_number(lengths: list[bytes]) -> bool:
+    return len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= MOST_DIGITS
+
+
+def _keeps_alive(options: Options, *, http10: bool) -> bool:
+    """RFC 9112 section 9.3. A caller of HTTP/1.0 gets one answer a connection."""
+    return not http10 and not options.close
+
+
+def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
+    """Read the head of an answer to `method`. Raises MalformedAnswer."""
+    judge = _judge_response if len(data) <= LONGEST else _judge_response.__wrapped__
+    return judge(data, method == b"HEAD", limits)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseHead:
+    try:
+        httptools.HttpResponseParser(_SILENT).feed_data(data)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        raise MalformedResponse("its head is malformed") from error
+    line = _STATUS_LINE.match(data)
+    if line is None:
+        raise MalformedResponse("its head is malformed")
+    http10, status, block = line[1] == b"0", int(line[3]), data[line.end() - 2 : -4]
+    if _exceeds(block, limits):
+        raise MalformedResponse("its head is too large")
+    index, forwarded_fields, options = headers.of_response(block)
+    announced = _response_framing(index, options, http10=http10)  # judged even where no body comes
+    framing = None if to_head or status < 200 or status in NO_BODY_STATUSES else announced
+    keep_alive = framing is not UntilClose and _keeps_alive(options, http10=http10)
+    if status < 200 or status == 204:
+        keep_alive = _announces_nothing(announced()) and keep_alive
+    return ResponseHead(
+        status=status,
+        status_line=line[2] if len(line[2]) > 3 else line[2] + b" ",  # RFC 9112 section 4 wants the space
+        forwarded_fields=forwarded_fields,
+        index=index,
+        framing=framing,
+        chunked=framing is not None and b"transfer-encoding" in index,
+        keep_alive=keep_alive,
+        needs_rewrite=not index.keys().isdisjoint(headers.REWRITTEN),
+    )
+
+
+def _announces_nothing(body: Body) -> bool:
+    """RFC 9110 section 8.6, RFC 9112 section 6.1: a 1xx or 204 has no length, no coding.
+
+    An empty body does no harm, but its last chunk may come late: that connection is not used again.
+    Raises MalformedAnswer.
+    """
+    if isinstance(body, Length) and not body.done:
+        raise MalformedResponse("it announces a body that it can't have")
+    return not body.chunked
+
+
+def _response_framing(index: Index, options: Options, *, http10: bool) -> Framing:
+    """RFC 9112 section 6.3: chunked, counted, or until the connection ends."""
+    lengths, encodings = index.get(b"content-length"), index.get(b"transfer-encoding")
+    if encodings is not None:
+        if http10 or lengths or len(encodings) > 1 or encodings[0].lower() != b"chunked":
+            raise MalformedResponse("its Transfer-Encoding is not just chunked")
+        return partial(Chunked, options.nominated)
+    if lengths is None:
+        return UntilClose
+    if not _is_one_number(lengths):
+        raise MalformedResponse("its Content-Length is not one number")
+    return partial(Length, int(lengths[0]))
+
+
+def to_upstream(
+    request: RequestHead, target: bytes, host: bytes, authorization: bytes, via: bytes, *, upgrade: bool
+) -> bytes:
+    """The head of the request as the upstream gets it; `upgrade` asks for WebSocket anew."""
+    return b"%b %b HTTP/1.1\r\nHost: %b%b%b%b\r\nAuthorization: %b\r\nVia: 1.1 %b\r\n\r\n" % (
+        request.method,
+        target,
+        host,
+        request.forwarded_fields,
+        CHUNKED if request.body is not None and request.body.chunked else b"",
+        UPGRADE if upgrade else b"",
+        authorization,
+        via,
+    )
+
+
+def to_caller(response: ResponseHead, *, chunked: bool, close: bool) -> bytes:
+    """The head of the answer as the caller gets it; `chunked` and `close` are how we frame it."""
+    return b"HTTP/1.1 " + response.status_line + response.forwarded_fields + _ENDS[chunked, close]
+
+
+def switched(response: ResponseHead) -> bytes:
+    """The head of a 101: the connection is WebSocket from here on."""
+    return b"HTTP/1.1 " + response.status_line + response.forwarded_fields + UPGRADE + END

@@ -1,0 +1,1 @@
+"""What the product says of itself: metrics, request_metrics, logs; health and status of tokens."""

@@ -1,0 +1,151 @@
+"""The health of every account, as /api/status, /readyz, /metrics, the page and the `status` command show it.
+
+Memory knows best: it has met failures that no record tells of. It does not know all accounts where there
+are very many; for those the store is asked, a page at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final, TypedDict
+
+from proxy.config.model import Config
+from proxy.errors import StoreError, UnreadableRecord
+from proxy.observe.metrics import Counts
+from proxy.observe.status import Status, can_serve, entry
+from proxy.services import Services
+from proxy.store.base import AccountId, Record
+from proxy.tokens.account import NOTHING, Account
+from proxy.tokens.lifetime import TokenState
+from proxy.tokens.refresh.throttle import ServerThrottle
+from proxy.tokens.saved.records import read
+
+PAGE: Final = 500  # records behind one answer of /api/status
+
+
+class NotReady(TypedDict):
+    """A reason in /readyz."""
+
+    credential: str
+    account: str
+    state: TokenState
+
+
+class Health:
+    """Reads the tokens; `draining` is set when the process is about to stop."""
+
+    def __init__(self, state: Services) -> None:
+        self._config = state.config
+        self._clock = state.clock
+        self._store = state.store
+        self._tokens = state.tokens
+        self._named = frozenset(_named(state.config))
+        self._required = sorted(set(_required(state.config)))
+        self.draining = False
+
+    @property
+    def ready(self) -> bool:
+        return not self.draining and not self.not_ready()
+
+    def not_ready(self) -> list[NotReady]:
+        """The required accounts that can't serve."""
+        accounts = [self._tokens.account(*key) for key in self._required]
+        return [
+            {"credential": account.key.credential, "account": account.key.account, "state": account.state()}
+            for account in accounts
+            if not can_serve(account)
+        ]
+
+    async def status(self, after: AccountId | None = None) -> Status:
+        """A page of the accounts behind `after`, and the numbers of all."""
+        records = await self._records(after)
+        last = records[-1].key if len(records) == PAGE else None
+        known = self._known()
+        stored = {record.key for record in records if record.key.credential in self._config.credentials}
+        here = {
+            key
+            for key in self._named | known.keys()
+            if (after is None or key > after) and (last is None or key <= last)
+        }
+        accounts = [known.get(key) or await self._look_at(key) for key in sorted(here | stored)]
+        counts = await self.counts()
+        return {
+            "version": 1,
+            "now": self._clock.wall(),
+            "ready": self.ready,
+            "tokens": [entry(account, self._config) for account in accounts],
+            "counts": {credential: dict(states) for credential, states in counts.items()},
+            "next": str(last) if last else None,
+        }
+
+    async def counts(self) -> Counts:
+        """How many accounts are in each state: from memory where it knows them all, else from the store."""
+        counts: dict[str, Counter[str]] = {name: Counter() for name in self._config.credentials}
+        known = self._known()
+        for account in known.values():
+            counts[account.key.credential][account.state()] += 1
+        for key in self._named - known.keys():
+            counts[key.credential]["absent"] += 1
+        try:
+            stored = await self._store.counts(self._clock.wall())
+        except StoreError:
+            return counts
+        for credential, states in stored.items():
+            if credential in counts and sum(states.values()) > counts[credential].total():
+                counts[credential] = _as_states(states)
+        return counts
+
+    def _known(self) -> dict[AccountId, Account]:
+        return {account.key: account for account in self._tokens.accounts()}
+
+    async def _records(self, after: AccountId | None) -> list[Record]:
+        try:
+            return await self._store.page(after, PAGE)
+        except StoreError:
+            return []  # what is in memory is served on, and shown
+
+    async def _look_at(self, key: AccountId) -> Account:
+        """An account that memory does not hold, and that is not to stay there."""
+        credential = self._config.credentials[key.credential]
+        account = Account(
+            key,
+            credential,
+            self._clock,
+            ServerThrottle(self._clock, self._config.limits.authorization_server_rate),
+        )
+        try:
+            account.take(await read(self._store, self._clock, credential, key, NOTHING))
+        except UnreadableRecord:
+            account.unreadable = True
+        except StoreError:
+            return account  # as if there were nothing: what there is can't be known now
+        return account
+
+
+def _named(config: Config) -> Iterator[AccountId]:
+    """What the configuration itself names: the accounts of routes, and of credentials that no route uses."""
+    routed = {route.credential for route in config.routes}
+    for route in config.routes:
+        if isinstance(route.account, str):
+            yield AccountId(route.credential, route.account)
+    for name in config.credentials:
+        if name not in routed:
+            yield AccountId(name, "default")
+
+
+def _required(config: Config) -> Iterator[AccountId]:
+    """What /readyz waits for: the fixed accounts of a required credential, or `default` if it has none."""
+    for name in filter(config.required, config.credentials):
+        accounts = [route.account for route in config.routes if route.credential == name]
+        fixed = {account for account in accounts if isinstance(account, str)}
+        for account in fixed or {"default"}:
+            yield AccountId(name, account)
+
+
+def _as_states(stored: Mapping[str, int]) -> Counter[str]:
+    """The store's words for states -> ours."""
+    states: Counter[str] = Counter()
+    for state, count in stored.items():
+        states["absent" if state in {"logged_out", "unreadable"} else state] += count
+    return states

@@ -1,0 +1,95 @@
+"""Requests counted in plain numbers, and shown when somebody scrapes.
+
+The client library's counters take a lock each time: three of them would cost a tenth of the everyday request.
+A route's numbers are changed on the event loop only, where the scrape reads them too.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+BUCKETS: Final = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+    60,
+)  # seconds
+METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
+
+
+class RouteRequests:
+    """What has been counted for one route."""
+
+    __slots__ = ("answers", "durations", "seconds")
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[bytes, int], int] = {}
+        self.durations = [0] * (len(BUCKETS) + 1)
+        self.seconds = 0.0
+
+    def count(self, method: bytes, status: int, seconds: float) -> None:
+        answer = (method, status)
+        self.answers[answer] = self.answers.get(answer, 0) + 1
+        self.durations[bisect_left(BUCKETS, seconds)] += 1
+        self.seconds += seconds
+
+
+class RequestMetrics(Collector):
+    """The tallies of all routes, as the metrics `requests_total` and `request_duration_seconds`."""
+
+    def __init__(self, prefix: str, registry: CollectorRegistry) -> None:
+        self._prefix = prefix
+        self._routes: dict[str, RouteRequests] = {}
+        registry.register(self)
+
+    def of(self, route: str) -> RouteRequests:
+        return self._routes.setdefault(route, RouteRequests())
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nothing to check for clashes before the first scrape
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            self._prefix + "requests", "Requests that were routed", labels=("route", "method", "code")
+        )
+        durations = HistogramMetricFamily(
+            self._prefix + "request_duration_seconds",
+            "From the request's head to the answer's end",
+            labels=("route",),
+        )
+        for route, tally in self._routes.items():
+            for (method, code), count in _by_label(tally.answers):
+                requests.add_metric((route, method, code), count)
+            counts = accumulate(tally.durations)
+            bounds = (*(str(float(bound)) for bound in BUCKETS), "+Inf")
+            durations.add_metric((route,), list(zip(bounds, counts, strict=True)), tally.seconds)
+        yield requests
+        yield durations
+
+
+def _by_label(answers: dict[tuple[bytes, int], int]) -> Iterable[tuple[tuple[str, str], int]]:
+    """Rare methods are counted together: callers must not make series."""
+    counts: dict[tuple[str, str], int] = {}
+    for (method, status), count in answers.items():
+        label = (method.decode("ascii") if method in METHODS else "other", str(status))
+        counts[label] = counts.get(label, 0) + count
+    return counts.items()

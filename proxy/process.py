@@ -1,0 +1,175 @@
+"""One process: listen, serve, drain.
+
+start: store → tokens → admin listener → data listeners → ready
+stop:  not ready → data listeners closed → what is in flight ends → refreshes are saved → the rest
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Final
+
+from aiohttp import web
+
+from proxy import tasks
+from proxy.admin.app import admin_application
+from proxy.config.address import Address
+from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
+from proxy.errors import ConfigError, Fault
+from proxy.hosts import Hosts
+from proxy.http.message import HeadLimits
+from proxy.listen import bound_address, check_parser, close, listen, stop
+from proxy.observe import logs
+from proxy.observe.health import Health
+from proxy.relay.context import RelayContext
+from proxy.relay.dial import tls_context
+from proxy.relay.runtime import RouteRuntime
+from proxy.relay.server import Listener, RelayServer
+from proxy.routes import RouteTable
+from proxy.services import Services, open_services
+from proxy.store.open import weaknesses
+
+ADMIN_GRACE: Final = 2.0  # seconds for a page that is being sent when the process ends
+SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+SAME_SIGNAL: Final = 0.3  # seconds; a supervisor's signal comes twice, to the group and to each process
+
+_log = logging.getLogger("proxy.process")
+Place = tuple[web.BaseRunner, Address, ListenerTLS | None]
+
+
+@asynccontextmanager
+async def serving(config: Config) -> AsyncIterator[Services]:
+    """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError."""
+    asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
+    check_parser()
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(open_services(config))
+        for sentence in await weaknesses(config.store.url):
+            _log.warning("%s", sentence)
+        hosts = Hosts(own_names(config))
+        relay = await _relay(state, hosts)
+        stack.push_async_callback(relay.close)
+        await state.tokens.start()
+        health = Health(state)
+        await _start(
+            stack, (_admin_runner(state, hosts, health), config.server.admin, config.server.admin_tls)
+        )
+        sites = [await _start(stack, place) for place in _data_listeners(config, relay)]
+        relay.start()
+        scheduler = tasks.spawn(state.tokens.scheduler.run(), "keep tokens fresh")
+        stack.push_async_callback(tasks.cancel, scheduler)
+        _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
+        yield state
+        health.draining = True
+        await tasks.cancel(scheduler)  # what starts now would not end in time
+        await stop(*sites)
+        began = state.clock.boot()
+        await relay.drain(config.limits.shutdown)
+        left = config.limits.shutdown - (state.clock.boot() - began)
+        await state.tokens.close(max(left, SAVE_GRACE))
+    _log.info("stopped", extra={"event": "stop"})
+
+
+def own_names(config: Config) -> Iterator[str]:
+    """The hosts that a Host field may carry, beside loopback."""
+    yield from config.server.allowed_hosts
+    yield config.public_host
+    listeners = [*config.server.listen, config.server.admin, *(route.listen for route in config.routes)]
+    yield from (address.host for address in listeners if address is not None and not address.is_unix)
+    yield from (route.host for route in config.routes if route.host)
+
+
+async def _relay(state: Services, hosts: Hosts) -> RelayServer:
+    config, limits = state.config, state.config.limits
+    contexts = await _tls_contexts(config)
+    runtimes = [
+        RouteRuntime(
+            route, limits, state.tokens, state.metrics, contexts[route.tls] if _is_tls(route) else None
+        )
+        for route in config.routes
+    ]
+    context = RelayContext(
+        limits=limits,
+        head_limits=HeadLimits(limits.header_size, limits.field_size, limits.fields),
+        hosts=hosts,
+        table=RouteTable(runtime for runtime in runtimes if runtime.route.listen is None),
+        tokens=state.tokens,
+        metrics=state.metrics,
+        log=logs.RequestLog(config.log),
+        via=b"token-proxy-" + (await state.store.identity()).encode("ascii"),
+        public_url=config.public_url,
+    )
+    return RelayServer(context, runtimes)
+
+
+def _is_tls(route: Route) -> bool:
+    return route.upstream.scheme == "https"
+
+
+async def _tls_contexts(config: Config) -> dict[UpstreamTLS | None, ssl.SSLContext]:
+    """One for all routes with the same `tls`: most have none, and share a trust store. Raises ConfigError."""
+    contexts: dict[UpstreamTLS | None, ssl.SSLContext] = {}
+    for route in config.routes:
+        if not _is_tls(route) or route.tls in contexts:
+            continue
+        try:
+            contexts[route.tls] = await asyncio.to_thread(tls_context, route.tls)
+        except OSError as error:
+            fault = Fault(1, 1, f"the TLS files of route {route.name!r} can't be used - check its `tls`")
+            raise ConfigError(str(config.path), [fault]) from error
+    return contexts
+
+
+def _admin_runner(state: Services, hosts: Hosts, health: Health) -> web.AppRunner:
+    return web.AppRunner(
+        admin_application(state, hosts, health),
+        access_log=None,  # a target may hold an authorization code
+        keepalive_timeout=state.config.limits.header_time,  # for a header too; aiohttp's default is an hour
+        shutdown_timeout=ADMIN_GRACE,
+    )
+
+
+def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
+    for address in config.server.listen:
+        yield web.ServerRunner(Listener(relay, None)), address, config.server.tls
+    for runtime in relay.runtimes:
+        if runtime.route.listen is not None:
+            yield web.ServerRunner(Listener(relay, runtime)), runtime.route.listen, config.server.tls
+
+
+async def _start(stack: AsyncExitStack, place: Place) -> web.BaseSite:
+    runner, address, tls = place
+    await runner.setup()
+    stack.push_async_callback(close, runner)
+    site = await listen(runner, address, tls)
+    where = str(bound_address(site, address))
+    _log.info("listening on %s", where, extra={"event": "listen", "listen": where})
+    return site
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """SIGTERM and SIGINT end in an orderly way; a second one, later than SAME_SIGNAL, ends at once."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            return
+        _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
+        stop.set()
+        loop.call_later(SAME_SIGNAL, _die_of_signals, loop)
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+
+
+def _die_of_signals(loop: asyncio.AbstractEventLoop) -> None:
+    for number in STOP_SIGNALS:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,134 @@
+"""The proxy's own answers: every case of the contract, one row each, in the order they are looked for.
+
+An answer is a problem document (RFC 9457) with a Proxy-Status field (RFC 9209). Its sentences are ours:
+nothing that an upstream or an authorization server sent is repeated.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from proxy.errors import LoginRequired, Misconfigured, ProxyError, TokenError
+from proxy.http.malformed import MalformedRequest
+
+TYPE: Final = "urn:token-proxy:problem:"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`error` is from RFC 9209 section 2.3; `closes` ends the caller's connection with the answer."""
+
+    ending: str
+    status: int
+    error: str
+    title: str
+    closes: bool = False
+
+
+BAD_REQUEST: Final = Case(
+    "bad-request", 400, "http_request_error", "Malformed or ambiguous request", closes=True
+)
+HEADER_TOO_LARGE: Final = Case("header-too-large", 431, "http_request_error", "Header too large", closes=True)
+METHOD_REFUSED: Final = Case("method-refused", 405, "http_request_denied", "Method refused", closes=True)
+METHOD_UNKNOWN: Final = Case("method-refused", 501, "http_request_denied", "Method not known", closes=True)
+CALLER_TIMEOUT: Final = Case(
+    "caller-timeout", 408, "http_request_error", "The request's body stopped arriving", closes=True
+)
+EXPECTATION_FAILED: Final = Case("expectation-failed", 417, "http_request_denied", "Unknown expectation")
+HOST_REFUSED: Final = Case("host-refused", 421, "http_request_denied", "Host not allowed")
+BROWSER_REFUSED: Final = Case("browser-refused", 403, "http_request_denied", "Not for web pages")
+LOOP: Final = Case("loop", 508, "proxy_loop_detected", "The request came back to this proxy")
+NO_ROUTE: Final = Case("no-route", 404, "destination_not_found", "No route")
+ACCOUNT_INVALID: Final = Case("account-invalid", 400, "http_request_denied", "Account missing or not a name")
+LOGIN_REQUIRED: Final = Case("login-required", 503, "proxy_configuration_error", "A person must log in")
+TOKEN_UNAVAILABLE: Final = Case("token-unavailable", 503, "proxy_internal_error", "No valid token now")
+MISCONFIGURED: Final = Case(
+    "credential-misconfigured",
+    503,
+    "proxy_configuration_error",
+    "The authorization server refuses this client",
+)
+OVERLOADED: Final = Case("overloaded", 503, "proxy_internal_error", "Too much at once")
+UNREACHABLE: Final = Case("upstream-unreachable", 502, "destination_unavailable", "Upstream unreachable")
+UPSTREAM_TLS: Final = Case("upstream-tls", 502, "tls_protocol_error", "Upstream's TLS failed")
+UPSTREAM_PROTOCOL: Final = Case(
+    "upstream-protocol", 502, "http_protocol_error", "Upstream's answer was broken"
+)
+CONNECT_TIMEOUT: Final = Case("upstream-timeout", 504, "connection_timeout", "Upstream too slow to connect")
+ANSWER_TIMEOUT: Final = Case("upstream-timeout", 504, "http_response_timeout", "Upstream too slow to answer")
+
+
+class Refusal(ProxyError):
+    """Answer with `case` instead of an upstream's answer. `extra` goes into the document as it is."""
+
+    def __init__(
+        self, case: Case, detail: str, *, retry_after: int | None = None, extra: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.case = case
+        self.detail = detail
+        self.retry_after = retry_after
+        self.extra = extra or {}
+
+
+_MALFORMED: Final = {
+    "malformed": BAD_REQUEST,
+    "too-large": HEADER_TOO_LARGE,
+    "method-unknown": METHOD_UNKNOWN,
+}
+
+
+def of_malformed(error: MalformedRequest) -> Refusal:
+    """The response to a request that can't be relayed."""
+    return Refusal(_MALFORMED[error.kind], error.detail)
+
+
+class AboutUs(ProxyError):
+    """An OPTIONS request that asks about this proxy, not about what is behind it."""
+
+
+ALLOW: Final = "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"  # those that everybody asks about
+ABOUT_US: Final = f"HTTP/1.1 200 OK\r\n{ALLOW}\r\nContent-Length: 0\r\n".encode("ascii")
+
+
+def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:
+    """The answer to a request for which there is no token. `login_url` may be empty."""
+    extra = {"credential": credential, "account": account}
+    if isinstance(error, LoginRequired):
+        return Refusal(
+            LOGIN_REQUIRED, str(error), extra=extra | ({"login_url": login_url} if login_url else {})
+        )
+    if isinstance(error, Misconfigured):
+        return Refusal(MISCONFIGURED, str(error), extra=extra)
+    return Refusal(TOKEN_UNAVAILABLE, str(error), retry_after=error.retry_after or 1, extra=extra)
+
+
+def render(refusal: Refusal, *, head_only: bool, close: bool) -> bytes:
+    """The whole answer, ready to be written."""
+    case = refusal.case
+    document = {
+        "type": TYPE + case.ending,
+        "title": case.title,
+        "status": case.status,
+        "detail": refusal.detail,
+        **refusal.extra,
+    }
+    body = json.dumps(document).encode() + b"\n"
+    lines = [
+        f"HTTP/1.1 {case.status} {HTTPStatus(case.status).phrase}",
+        "Content-Type: application/problem+json",
+        f"Content-Length: {len(body)}",
+        "Cache-Control: no-store",
+        f'Proxy-Status: token-proxy; error={case.error}; details="{case.ending}"',
+    ]
+    if refusal.retry_after is not None:
+        lines.append(f"Retry-After: {refusal.retry_after}")
+    if case.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        lines.append(ALLOW)
+    if close:
+        lines.append("Connection: close")
+    head = "\r\n".join((*lines, "", "")).encode("ascii")
+    return head if head_only else head + body

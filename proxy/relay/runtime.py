@@ -1,0 +1,117 @@
+"""A route made ready for traffic: everything a request on it needs, worked out once."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final
+
+from cachetools import LRUCache
+
+from proxy.config.model import Limits, Route
+from proxy.config.values import ACCOUNT_NAME
+from proxy.http import fields
+from proxy.http.message import RequestHead
+from proxy.http.rewrite import Mapping
+from proxy.observe.metrics import Metrics
+from proxy.relay import problems
+from proxy.relay.interfaces import Downstream
+from proxy.relay.problems import Refusal
+from proxy.relay.upstream import Pool
+from proxy.tokens.account import Account
+from proxy.tokens.manager import TokenManager
+
+POOLS: Final = 4096  # accounts of one route whose connections are kept
+
+
+class _Pools(LRUCache[str, Pool]):
+    """Pools by account; the one that was used longest ago gives way."""
+
+    def popitem(self) -> tuple[str, Pool]:
+        name, pool = super().popitem()
+        pool.retire()
+        return name, pool
+
+
+class RouteRuntime:
+    """One route with its connections and its metrics."""
+
+    def __init__(
+        self, route: Route, limits: Limits, tokens: TokenManager, metrics: Metrics, tls: ssl.SSLContext | None
+    ) -> None:
+        self.route = route
+        self.host = route.host or ""
+        self.prefix = b"" if route.path in {None, "/"} else str(route.path).encode("ascii")
+        self.base = route.upstream.base.encode("ascii")
+        self.strip = route.strip_path
+        self.authority = route.upstream.authority.encode("ascii")
+        self.websocket = route.websocket
+        self.tls = tls
+        self.in_flight = 0
+        self._tokens = tokens
+        self._metrics = metrics
+        self._pool_size = limits.pool
+        self._pools = _Pools(maxsize=POOLS)
+        self.fixed: Account | None = None  # whose token everybody's requests get
+        self.fixed_pool: Pool | None = None  # on which they go
+        self._header = b""
+        if isinstance(route.account, str):
+            self.fixed = tokens.account(route.credential, route.account)
+            self.fixed_pool = Pool(limits.pool)
+        else:
+            self._header = route.account.header.lower().encode("ascii")
+        self.tally = metrics.requests.of(route.name)
+        metrics.requests_in_flight.labels(route.name).set_function(lambda: self.in_flight)
+        connections = metrics.upstream_connections
+        connections.labels(route.name, "idle").set_function(
+            lambda: sum(pool.idle for pool in self._each_pool())
+        )
+        connections.labels(route.name, "active").set_function(
+            lambda: sum(pool.active for pool in self._each_pool())
+        )
+
+    def named(self, request: RequestHead) -> Account:
+        """Whose token the request asks for. Raises Refusal (400)."""
+        values = fields.values(request.fields.block, self._header)
+        name = values[0].decode("latin-1") if len(values) == 1 else ""
+        if not ACCOUNT_NAME.fullmatch(name):
+            raise Refusal(
+                problems.ACCOUNT_INVALID, f"the field {self._header.decode()} must name one account"
+            )
+        return self._tokens.account(self.route.credential, name)
+
+    def pool(self, account: Account) -> Pool:
+        """The connections on which only this account's requests go."""
+        if self.fixed_pool is not None:
+            return self.fixed_pool
+        name = account.key.account
+        pool = self._pools.get(name)
+        if pool is None:
+            pool = self._pools[name] = Pool(self._pool_size)
+        return pool
+
+    def _each_pool(self) -> list[Pool]:
+        return [self.fixed_pool] if self.fixed_pool else list(self._pools.values())
+
+    def mapping(self, request: RequestHead, caller: Downstream) -> Mapping:
+        """How links and cookies of the upstream read for who sent this request."""
+        prefix = self.prefix if self.strip else b""
+        authority = request.authority or caller.local_address
+        origin = ("https://" if caller.is_tls else "http://") + authority
+        return Mapping(self.route.upstream, prefix, origin.encode("latin-1"), caller.is_tls)
+
+    def close_idle(self, before: float) -> None:
+        """Close connections that have been idle since `before` (loop time)."""
+        for pool in self._each_pool():
+            pool.close_idle(before)
+
+    def close(self) -> None:
+        for pool in self._each_pool():
+            pool.close()
+
+    # -- counting
+
+    def unauthorized(self, action: str) -> None:
+        self._metrics.upstream_unauthorized.labels(self.route.name, action).inc()
+
+    def upstream_error(self, ending: str) -> None:
+        self._metrics.upstream_errors.labels(self.route.name, ending).inc()

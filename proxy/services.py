@@ -1,0 +1,50 @@
+"""The composition root: what a configuration comes to in a running process.
+
+`open_state(config)` opens the store and ties the token side together; commands use it as it is, worker.py
+puts the listeners on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from proxy.clock import Clock, SystemClock
+from proxy.config.model import Config
+from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.fetch import Fetcher
+from proxy.observe.metrics import Metrics
+from proxy.store.base import Store
+from proxy.store.open import open_store
+from proxy.tokens import lifetime
+from proxy.tokens.login.logins import Logins
+from proxy.tokens.manager import TokenManager
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    config: Config
+    clock: Clock
+    metrics: Metrics
+    store: Store
+    servers: AuthorizationServers
+    tokens: TokenManager
+    logins: Logins
+
+
+@asynccontextmanager
+async def open_services(config: Config, clock: Clock | None = None) -> AsyncIterator[Services]:
+    """Open everything, and close it again in the opposite order. Raises StoreError."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        store = await open_store(config.store.url, config.server.state_dir, config.store.key, clock)
+        stack.push_async_callback(store.close)
+        metrics = Metrics()
+        store.written = metrics.store_writable.set
+        fetcher = await stack.enter_async_context(Fetcher(config.limits))
+        servers = AuthorizationServers(fetcher, clock)
+        tokens = TokenManager(config, store, servers, clock, metrics)
+        stack.push_async_callback(tokens.close, config.limits.authorization_server_total)
+        metrics.show_tokens(tokens.health, lifetime.STATES, config.limits.account_labels)
+        yield Services(config, clock, metrics, store, servers, tokens, Logins(config, store, servers, tokens))

@@ -1,0 +1,248 @@
+"""A store for replicas: a Redis server, shared by all processes on all machines that can reach it.
+
+Whatever is done is one operation of store.lua, atomic and by the server's clock. A caller that is cancelled
+or whose call fails leaves it done or not done; generations make a repetition harmless.
+
+Redis keeps what it is set up to keep (redis_durability.py). It may be emptied, restarted from an older copy,
+or replaced by a replica that had not got the last writes, and nothing here waits for replicas (WAIT would
+narrow that gap, not close it). Then `changes` says that anything may have changed, and who holds tokens puts
+back what is missing (tokens/records.py); and no lease is given to newcomers for the length of one, in which
+every holder that lives has renewed its own. That includes the first use of a new store, which can't be told
+from one that was just emptied: the very first refresh waits for the length of a lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Final, Self
+
+from proxy import tasks
+from proxy.errors import GenerationConflict, StoreError, UnreadableRecord
+from proxy.store.base import AccountId, Due, Record, must_advance
+from proxy.store.redis.link import Link
+from proxy.store.watchers import Watchers
+
+LOOK_EVERY: Final = 0.5  # seconds between two looks; a third of what store.lua calls a standstill
+_COLLECT: Final = 0.02  # seconds; of many puts at once one look is told
+_LISTEN_AGAIN: Final = 5.0  # seconds; the looks see everything, too
+_AT_ONCE: Final = 1000  # records in one operation, while which the server does nothing else: some ms
+
+_log = logging.getLogger("proxy.store")
+
+
+class RedisStore:
+    """Made by `open`."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._identity = secrets.token_hex(4)  # unless the store has one
+        self._era = b""
+        self._seen = 0  # the number of the last put that watchers were told of
+        self._news = asyncio.Event()
+        self._watchers = Watchers()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        """Raises StoreError."""
+        store = cls(await Link.open(url))
+        try:
+            await store._look()
+        except BaseException:
+            await store.close()
+            raise
+        store._tasks = [
+            tasks.spawn(store._keep_looking(), "look into the store"),
+            tasks.spawn(store._listen(), "listen to the store"),
+        ]
+        return store
+
+    async def identity(self) -> str:
+        return self._identity
+
+    async def get(self, key: AccountId) -> Record | None:
+        fields = await self._link.run("get", _member(key))
+        return _record(key, fields) if any(fields) else None
+
+    async def put(self, record: Record, *, expected: int) -> None:
+        must_advance(record, expected)
+        done = await self._link.run(
+            "put",
+            _member(record.key),
+            expected,
+            record.generation,
+            record.state,
+            _written(record.due_at),
+            _written(record.expires_at),
+            record.body,
+            _written(record.used_at),
+        )
+        _check(record.key, done)
+
+    async def intend(self, key: AccountId, generation: int, intent: bytes) -> None:
+        _check(key, await self._link.run("intend", _member(key), generation, intent))
+
+    async def quarantine(self, key: AccountId) -> int:
+        generation = await self._link.run("quarantine", _member(key))
+        return int(generation) if generation.isdigit() else 0
+
+    async def due_before(self, credentials: Collection[str], when: float, limit: int) -> list[Due]:
+        rows = await self._link.run("due", when, limit, *credentials)
+        return sorted(Due(float(at), _key(member), _time(used_at)) for at, member, used_at in rows)
+
+    async def postpone(self, key: AccountId, generation: int, due_at: float | None) -> None:
+        await self._link.run("postpone", _member(key), generation, _written(due_at))
+
+    async def touch(self, used: Mapping[AccountId, float]) -> None:
+        items = list(used.items())
+        for start in range(0, len(items), _AT_ONCE):
+            words: list[str | float] = []
+            for key, used_at in items[start : start + _AT_ONCE]:
+                words += (_member(key), used_at)
+            await self._link.run("touch", *words)
+
+    async def page(self, after: AccountId | None, limit: int) -> list[Record]:
+        rows = await self._link.run("page", _member(after) if after else "", limit)
+        return [_listed(_key(member), fields) for member, *fields in rows if any(fields)]
+
+    async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
+        counts: dict[str, Counter[str]] = {}
+        after: bytes | str = ""
+        while True:
+            after, some = await self._link.run("counts", now, after, _AT_ONCE)
+            for kind, count in some:
+                credential, state = _key(kind)
+                counts.setdefault(credential, Counter())[state] += count
+            if not after:
+                return counts
+
+    def changes(self) -> AsyncIterator[AccountId | None]:
+        return self._watchers.add()
+
+    async def stash(self, name: str, value: bytes, seconds: float) -> None:
+        await self._link.run("stash", name, value, _milliseconds(seconds))
+
+    async def take(self, name: str) -> bytes | None:
+        value: bytes | None = await self._link.run("take", name)
+        return value
+
+    async def lease(self, name: str, owner: str, seconds: float, *, succeed: str | None = None) -> str | None:
+        holder = await self._link.run("lease", name, owner, _milliseconds(seconds), succeed or "")
+        return None if holder is None else holder.decode()
+
+    async def renew(self, name: str, owner: str, seconds: float) -> bool:
+        return bool(await self._link.run("renew", name, owner, _milliseconds(seconds)))
+
+    async def release(self, name: str, owner: str) -> None:
+        await self._link.run("release", name, owner)
+
+    async def close(self) -> None:
+        await tasks.cancel(*self._tasks)
+        self._watchers.end()
+        await self._link.close()
+
+    async def _keep_looking(self) -> None:
+        """Also while nobody watches: each look tells the store's other users that the server is awake."""
+        unreadable = False
+        while True:
+            await self._pause()
+            try:
+                await self._look()
+                unreadable = False
+            except StoreError as error:
+                if not unreadable:
+                    _log.error("changes by other processes can't be seen now: %s", error)
+                unreadable = True
+
+    async def _pause(self) -> None:
+        """Until something is put, at most LOOK_EVERY."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY):
+                await self._news.wait()
+                await asyncio.sleep(_COLLECT)
+        self._news.clear()
+
+    async def _look(self) -> None:
+        """Tell the watchers what was put since the last look."""
+        more = True
+        while more:
+            identity, era, last, news = await self._link.run(
+                "look", self._identity, self._era, self._seen, _AT_ONCE
+            )
+            self._identity = identity.decode()
+            members, numbers = news[::2], news[1::2]
+            more = len(members) == _AT_ONCE
+            if era != self._era or int(last) < self._seen:  # the store lost something, or may have
+                self._era, self._seen = era, int(last)
+                self._watchers.tell([None])
+                return
+            self._seen = int(numbers[-1]) if numbers else self._seen
+            self._watchers.tell(map(_key, members))
+
+    async def _listen(self) -> None:
+        """Have a look at once when something is put."""
+        while True:
+            try:
+                await self._link.listen(self._news.set)
+            except StoreError:
+                await asyncio.sleep(_LISTEN_AGAIN)
+
+
+def _check(key: AccountId, done: int) -> None:
+    if not done:
+        raise GenerationConflict(f"{key} was changed by someone else: read it again")
+
+
+def _member(key: AccountId) -> str:
+    """A NUL sorts before whatever a name may hold: members are in the order of keys."""
+    return "\0".join(key)
+
+
+def _key(member: bytes) -> AccountId:
+    credential, _, account = member.decode(errors="replace").partition("\0")
+    return AccountId(credential, account)
+
+
+def _record(key: AccountId, fields: Sequence[bytes | None]) -> Record:
+    """Raises UnreadableRecord for what no operation of ours has written."""
+    generation, state, due_at, expires_at, body, intent, used_at = fields
+    try:
+        if generation is None or state is None or body is None:
+            raise ValueError
+        return Record(
+            key,
+            int(generation),
+            state.decode(),
+            _time(due_at),
+            _time(expires_at),
+            body,
+            intent,
+            _time(used_at),
+        )
+    except ValueError:
+        raise UnreadableRecord(f"the record of {key} is damaged: put a backup in its place") from None
+
+
+def _listed(key: AccountId, fields: Sequence[bytes | None]) -> Record:
+    try:
+        return _record(key, fields)
+    except UnreadableRecord:
+        return Record(key, 0, "unreadable", None, None, b"")
+
+
+def _written(time: float | None) -> float | str:
+    return "" if time is None else time
+
+
+def _time(text: bytes | None) -> float | None:
+    return float(text) if text else None
+
+
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(seconds * 1000)

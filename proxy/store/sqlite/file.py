@@ -1,0 +1,197 @@
+"""The file behind SQLiteStore: where it may lie, how it is made and opened, whether it keeps its name.
+
+A new file is made under another name and linked into place when it is complete, so that no process ever
+sees half a schema and none must wait for the switch to WAL, which SQLite does not queue for.
+
+A file that is moved, deleted or replaced while processes have it open (a backup put back under them) is the
+one way to lose tokens for ever: what they write goes where nobody looks, or into a log that the new file's
+users take for theirs. So each call asks whether the name still leads to the open file. Where it does not,
+nothing is read or written any more, and all that the open file holds is saved once, under another name.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sqlite3
+import stat
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.errors import StoreError
+from proxy.store.files import creating, make_private_directory
+from proxy.store.sqlite import mounts
+from proxy.store.sqlite.errors import FAILURES, store_error
+from proxy.store.sqlite.schema import (
+    APPLICATION_ID,
+    SCHEMA,
+    UPGRADES,
+    VERSION,
+    copy_beside,
+    upgrade,
+    version_of,
+)
+from proxy.store.sqlite.statements import DamagedRowError, text
+
+BUSY_TIMEOUT: Final = 5.0  # seconds that a statement waits for another process's transaction
+_OLDEST_SQLITE: Final = (3, 37)  # STRICT tables
+_FOR_OTHERS: Final = 0o077
+_RESCUE_AGAIN: Final = 10.0  # seconds between two tries to copy a file that lost its name: it may be large
+
+_log = logging.getLogger("proxy.store")
+
+
+@dataclass
+class OpenDatabase:
+    """A store's file, open. For one thread."""
+
+    path: Path
+    connection: sqlite3.Connection
+    inode: tuple[int, int]
+    rescued: Path | None = None  # what the file held when its name was found to lead elsewhere
+    rescue_at: float = 0.0  # monotonic seconds; not before
+
+    def check_in_place(self) -> None:
+        """Raises StoreError if the name leads to another file by now, or to none."""
+        if _inode(self.path) == self.inode:
+            self.rescued = None
+            return
+        if self.rescued is None and time.monotonic() >= self.rescue_at:
+            self._rescue()
+        remedy = (
+            f"all that it held is kept in {self.rescued}: stop every process that uses it, put the file that "
+            "is to count in its place, and start again"
+            if self.rescued
+            else "what it held could not be copied: put it back, or make room for that, before a stop"
+        )
+        raise StoreError(
+            f"token store {self.path}: it was moved, deleted or replaced while it is in use; {remedy}"
+        )
+
+    def _rescue(self) -> None:
+        try:
+            self.rescued = copy_beside(self.connection, self.path.with_name(f"{self.path.name}.rescued"))
+        except (*FAILURES, OSError) as error:
+            self.rescue_at = time.monotonic() + _RESCUE_AGAIN
+            _log.critical("what it held could not be kept: %s", store_error(self.path, error))
+        else:
+            _log.critical("token store %s: it was replaced; its content is in %s", self.path, self.rescued)
+
+    def close(self) -> None:
+        self.connection.close()  # which lets a log alone that may be another file's by now
+
+
+def open_database(path: Path) -> OpenDatabase:
+    """Open the store's file, made first if there is none. A file that is not ours stays as it is.
+
+    Raises StoreError.
+    """
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: use a Python with 3.37 or later")
+    _check_place(path)
+    try:
+        if not os.path.lexists(path):
+            _create(path)
+        if path.is_symlink():
+            raise StoreError(f"token store {path}: it is a symbolic link: name the file itself")
+        return _connect(path)
+    except (*FAILURES, OSError) as error:
+        raise store_error(path, error) from error
+
+
+def _check_place(path: Path) -> None:
+    mount = mounts.mount_of(path)
+    verdict = mounts.judge(mount.kind) if mount else "local"
+    if verdict == "network":
+        raise StoreError(
+            f"token store {path}: it would lie on a network file system ({mount}), where the memory that "
+            "SQLite's processes share and their locks don't work, and tokens are lost: put server.state_dir "
+            "on a disk of this host, or, for several hosts, set store.url to a postgresql:// address"
+        )
+    if verdict == "suspicious":
+        _log.warning(
+            "token store %s: it lies on %s, which may not be a disk of this host: processes of two hosts "
+            "must never use it at once (for that, set store.url to a postgresql:// address)",
+            *(path, mount),
+        )
+
+
+def _create(path: Path) -> None:
+    make_private_directory(path.parent)
+    with creating(path) as draft, closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+        connection.executescript(SCHEMA)
+        connection.execute("INSERT INTO meta VALUES (?, 0)", (secrets.token_hex(4),))
+        # last, since what a log still holds would stay behind, unsaid, if `close` failed to write it back
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _connect(path: Path) -> OpenDatabase:
+    while True:
+        before = _inode(path)
+        connection = _connection(path)
+        if before is not None and before == _inode(path):  # nobody replaced it meanwhile
+            return OpenDatabase(path, connection, before)
+        connection.close()
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    name = f"{path.absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(name, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
+    connection.text_factory = text
+    try:
+        _check_version(connection, path)
+        _make_private(path)
+        connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
+        if version_of(connection) < VERSION:
+            _upgrade(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    version = version_of(connection)
+    if application != APPLICATION_ID:
+        raise StoreError(f"token store {path}: it belongs to another program: name another file")
+    if version > VERSION:
+        raise StoreError(
+            f"token store {path}: a newer version of this program made it (schema {version}, this one knows "
+            f"{VERSION}): use that version, put the backup that it made ({path.name}.v{VERSION}-backup) in "
+            "its place, or name another file"
+        )
+    if version != VERSION and version not in UPGRADES:
+        raise store_error(path, DamagedRowError())
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        upgrade(connection, path)
+    except (*FAILURES, OSError) as error:
+        why = store_error(path, error)
+        raise StoreError(f"{why}; it could not be backed up and upgraded: nothing in it is lost") from error
+
+
+def _make_private(path: Path) -> None:
+    """For a file that was restored or copied with wider rights; SQLite gives -wal and -shm the same.
+
+    By name: a file that is opened and closed here would lose the locks that SQLite holds on it for other
+    connections of this process (POSIX).
+    """
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        with suppress(FileNotFoundError):  # the last two come and go
+            if stat.S_IMODE(file.stat().st_mode) & _FOR_OTHERS:
+                file.chmod(0o600)

@@ -1,0 +1,338 @@
+"""A login, from the first click to the stored token.
+
+`begin` seals a state and a PKCE verifier in the store; `finish` takes them out again, once, within ten
+minutes, whichever process the callback reaches. Where a page began the login, the callback must come from
+the same browser (its cookie); where a command did, the command is told how it ended (`outcome`).
+
+The code goes only to the server and client that the login was begun for, and the tokens only to its account.
+Where that has another person's tokens, nothing is stored before somebody decides, in the browser that was
+asked. Where nobody can be asked the login is refused, and its tokens revoked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.config.model import Config, Credential
+from proxy.errors import AuthorizationServerError, LoginFailed, StoreError, UnreadableRecord
+from proxy.oauth import authorize, grants
+from proxy.oauth.discovery import Endpoints
+from proxy.oauth.endpoint import AuthorizationServers, UnprovenToken, server_of
+from proxy.oauth.token import Principal, Token
+from proxy.store.base import AccountId, Store
+from proxy.tokens.login import takeover
+from proxy.tokens.login.revoke import revoke
+from proxy.tokens.login.takeover import Takeover
+from proxy.tokens.manager import AnotherPerson, TokenManager
+from proxy.tokens.saved import records
+
+TIME_TO_LOG_IN: Final = 600.0  # seconds; RFC 9700 wants it short, a second factor takes a while
+CONFIG_CHANGED: Final = "the configuration has changed since this login was begun: begin it again"
+CANCELLED: Final = "the login was cancelled: the account has another person's tokens, and keeps them"
+ASK_AGAIN: Final = 0.25  # seconds, for the command that waits for its outcome
+
+_log = logging.getLogger("proxy.logins")
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A login under way: where to send the browser, and what to remember."""
+
+    url: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """The account has its tokens. `principal`: whose they are; None if the server did not tell."""
+
+    key: AccountId
+    principal: Principal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The account is as it was."""
+
+    key: AccountId
+
+
+End = LoggedIn | Cancelled | Takeover  # the last is none yet
+
+
+class Logins:
+    def __init__(
+        self, config: Config, store: Store, servers: AuthorizationServers, tokens: TokenManager
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._servers = servers
+        self._tokens = tokens
+
+    @property
+    def redirect_uri(self) -> str:
+        return self._config.public_url + "/callback"
+
+    async def begin(self, key: AccountId, *, browser: str) -> Begun:
+        """`browser`: the cookie of the browser that begins it; empty when a command does.
+
+        Raises LoginFailed, StoreError.
+        """
+        credential = self._credential(key.credential)
+        endpoint = (await self._endpoints(credential)).authorization_endpoint
+        if endpoint is None:
+            raise LoginFailed(
+                f"credential {key.credential!r} has no authorization_endpoint: the configuration must name it"
+            )
+        try:
+            await self._tokens.owner(key)
+        except UnreadableRecord as error:  # it would not be replaced: say so before the person logs in
+            raise LoginFailed(str(error)) from error
+        state, verifier = authorize.new_state(), authorize.new_verifier()
+        pending = {
+            "credential": key.credential,
+            "account": key.account,
+            "server": server_of(credential),
+            "client_id": credential.client_id,
+            "verifier": verifier,
+            "redirect_uri": self.redirect_uri,
+            "browser": _digest(browser),
+        }
+        await self._store.stash(f"login:{state}", json.dumps(pending).encode(), TIME_TO_LOG_IN)
+        url = authorize.authorization_url(
+            credential, endpoint, redirect_uri=self.redirect_uri, state=state, verifier=verifier
+        )
+        return Begun(url, state)
+
+    async def finish(self, parameters: Mapping[str, str], browser: str) -> End:
+        """A callback arrived, with the cookie of `browser`; empty where nobody can be asked (a pasted URL).
+
+        Raises LoginFailed, StoreError.
+        """
+        callback = authorize.read_callback(parameters)
+        pending = await self._take(callback.state)
+        key = AccountId(pending["credential"], pending["account"])
+        return await self._ended(key, callback.state, self._finish(callback, pending, browser))
+
+    async def exchange(self, key: AccountId, code: str, redirect_uri: str, verifier: str | None) -> None:
+        """A code becomes tokens, and they are stored. Raises LoginFailed, StoreError."""
+        token = await self._redeem(key, code, redirect_uri, verifier)
+        await self._save(key, token, browser="", state="")
+
+    async def decide(self, ticket: str, browser: str, *, replace: bool) -> End:
+        """Whether the account gets the other person's tokens. As `finish`."""
+        asked = await self._asked(ticket, browser)
+        if replace:
+            ending = self._save(asked.key, asked.token, browser, asked.state, instead_of=asked.owner)
+        else:
+            ending = self._cancel(asked)
+        return await self._ended(asked.key, asked.state, ending)
+
+    async def log_out(self, key: AccountId) -> None:
+        """Forget the tokens, then revoke them (RFC 7009), refresh token first. Raises StoreError.
+
+        What the server says to that changes nothing here.
+        """
+        token = await self._tokens.forget(key)
+        _log.info(
+            "logged out of %s",
+            key,
+            extra={"event": "logout", "credential": key.credential, "account": key.account},
+        )
+        if token is not None:
+            await self._revoke(key, token)
+
+    async def outcome(self, state: str) -> str:
+        """Wait for the login of `state` to end. Returns "" or the sentence that says why it failed."""
+        while (told := await self._store.take(f"outcome:{state}")) is None:  # noqa: ASYNC110 (from another process)
+            await asyncio.sleep(ASK_AGAIN)
+        return told.decode()
+
+    async def _finish(self, callback: authorize.Callback, pending: dict[str, Any], browser: str) -> End:
+        if pending["browser"] and not hmac.compare_digest(pending["browser"], _digest(browser)):
+            raise LoginFailed("this login was begun in another browser: begin it again in this one")
+        credential = self._credential(pending["credential"])
+        if (pending["server"], pending["client_id"]) != (server_of(credential), credential.client_id):
+            raise LoginFailed(CONFIG_CHANGED)
+        endpoints = await self._endpoints(credential)
+        _check_issuer(callback, endpoints)
+        if callback.error:
+            raise LoginFailed(_REFUSALS.get(callback.error, "the authorization server refused the login"))
+        if not callback.code:
+            raise LoginFailed("the redirect carries no code: begin the login again")
+        key = AccountId(pending["credential"], pending["account"])
+        token = await self._redeem(key, callback.code, pending["redirect_uri"], pending["verifier"])
+        return await self._save(key, token, browser, callback.state)
+
+    async def _redeem(self, key: AccountId, code: str, redirect_uri: str, verifier: str | None) -> Token:
+        """A code becomes tokens. Raises LoginFailed."""
+        credential = self._credential(key.credential)
+        try:
+            return await self._servers.token_of_person(
+                credential, grants.authorization_code(code, redirect_uri, verifier)
+            )
+        except UnprovenToken as error:
+            raise LoginFailed(_BAD_ID_TOKEN[error.error]) from error
+        except AuthorizationServerError as error:
+            raise LoginFailed(_why(error)) from error
+
+    async def _save(
+        self, key: AccountId, token: Token, browser: str, state: str, *, instead_of: Principal | None = None
+    ) -> End:
+        """The tokens become the account's, unless it is another person's than `instead_of`: who then asks?
+
+        Raises LoginFailed, StoreError.
+        """
+        try:
+            await self._tokens.adopt(key, token, instead_of=instead_of)
+        except AnotherPerson as error:
+            return await self._ask(Takeover(key, error.owner, token, _digest(browser), state))
+        if token.refresh_token is None:
+            _log.warning("%s: the server gave no refresh token; the login ends with the access token", key)
+        _log.info(
+            "logged in to %s",
+            key,
+            extra={"event": "login", "credential": key.credential, "account": key.account},
+        )
+        return LoggedIn(key, token.principal)
+
+    async def _ask(self, asked: Takeover) -> Takeover:
+        """Keep it until it is decided. Raises LoginFailed where nobody can be asked, StoreError."""
+        if not asked.browser:
+            await self._discard(asked)
+            raise LoginFailed(
+                f"{asked.key} has the tokens of another person than the one who logged in: to give it to "
+                f"them, first run `token-proxy logout {asked.key.credential} --account {asked.key.account}`"
+            )
+        _log.warning("%s has another person's tokens: the login waits until somebody decides", asked.key)
+        await takeover.keep(self._store, asked)
+        return asked
+
+    async def _revoke(self, key: AccountId, token: Token) -> None:
+        await revoke(self._servers, self._config.credentials[key.credential], key, token)
+
+    async def _cancel(self, asked: Takeover) -> End:
+        await self._discard(asked)
+        return Cancelled(asked.key)
+
+    async def _discard(self, asked: Takeover) -> None:
+        """Revoke tokens that no account will have, if that can cost no account its own.
+
+        At some servers (Google) one revoked token takes all of the same person's with it.
+        """
+        try:
+            has_others = await records.has_account(self._store, asked.token)
+        except StoreError:
+            has_others = True  # it may be
+        if not has_others:
+            await self._revoke(asked.key, asked.token)
+
+    async def _ended(self, key: AccountId, state: str, ending: Awaitable[End]) -> End:
+        """Await the end of a login, and tell who may be waiting for it, too."""
+        try:
+            end = await ending
+        except LoginFailed as error:
+            await self._tell(state, str(error))
+            raise
+        except StoreError as error:
+            _log.error("the login to %s could not be saved: %s", key, error)
+            await self._tell(state, "the tokens could not be saved: look into the log, then try again")
+            raise
+        if not isinstance(end, Takeover):
+            await self._tell(state, CANCELLED if isinstance(end, Cancelled) else "")
+        return end
+
+    async def _asked(self, ticket: str, browser: str) -> Takeover:
+        """What this browser was asked. Raises LoginFailed, StoreError."""
+        asked = await takeover.take(self._store, ticket)
+        if asked is None:
+            raise LoginFailed("there is nothing to decide: it was decided, or is older than ten minutes")
+        sentence = ""
+        if not records.is_bound(asked.token, self._credential(asked.key.credential)):
+            sentence = CONFIG_CHANGED
+        elif not hmac.compare_digest(asked.browser, _digest(browser)):
+            sentence = "another browser was asked that: begin the login again in this one"
+            await self._discard(asked)
+        if sentence:
+            await self._tell(asked.state, sentence)
+            raise LoginFailed(sentence)
+        return asked
+
+    async def _take(self, state: str) -> dict[str, Any]:
+        stashed = await self._store.take(f"login:{state}") if state else None
+        if stashed is None:
+            raise LoginFailed("this login is not known here: it was used, or is older than ten minutes")
+        pending: dict[str, Any] = json.loads(stashed)
+        return pending
+
+    async def _tell(self, state: str, outcome: str) -> None:
+        """For a command that may be waiting; the login itself is over, whether or not this works."""
+        try:
+            await self._store.stash(f"outcome:{state}", outcome.encode(), TIME_TO_LOG_IN)
+        except StoreError as error:
+            _log.error("who began this login can't be told how it ended: %s", error)
+
+    async def _endpoints(self, credential: Credential) -> Endpoints:
+        try:
+            return await self._servers.endpoints(credential)
+        except AuthorizationServerError as error:
+            raise LoginFailed(f"discovery of {credential.issuer} failed ({error.error})") from error
+
+    def _credential(self, name: str) -> Credential:
+        credential = self._config.credentials.get(name)
+        if credential is None:
+            raise LoginFailed(f"there is no credential {name!r} in the configuration")
+        if credential.grant != "authorization_code":
+            raise LoginFailed(f"credential {name!r} has the grant {credential.grant}: nobody logs in to it")
+        return credential
+
+
+_REFUSALS: Final = {  # RFC 6749 section 4.1.2.1; the server's own text is never shown
+    "access_denied": "the login was declined",
+    "invalid_scope": "the authorization server does not know one of the scopes: check `scopes`",
+    "unauthorized_client": "this client may not log people in: check its registration",
+    "unsupported_response_type": "this client may not log people in: check its registration",
+    "server_error": "the authorization server failed: try again",
+    "temporarily_unavailable": "the authorization server is not available now: try again later",
+}
+
+
+_BAD_ID_TOKEN: Final = {  # oauth/id_token.py; what came beside it is not kept
+    "id_token_malformed": "the id_token that came with the tokens can't be read: nothing was stored",
+    "id_token_issuer": "the id_token names another issuer than the configuration: check `issuer`",
+    "id_token_audience": "the id_token is for another client than this one: check client_id",
+    "id_token_expired": "the id_token had expired when it came: check the clock of this machine",
+}
+
+
+def _check_issuer(callback: authorize.Callback, endpoints: Endpoints) -> None:
+    """RFC 9207 section 2.4: a code must come from the server that it will be sent to."""
+    if endpoints.issuer is None:
+        return  # nothing to compare with: the endpoints were given by hand
+    if callback.iss is None and not endpoints.iss_in_callback:
+        return
+    if callback.iss != endpoints.issuer:
+        raise LoginFailed("the redirect comes from another authorization server than the login went to")
+
+
+def _why(error: AuthorizationServerError) -> str:
+    if error.error == "invalid_grant":
+        return (
+            "the authorization server refuses the code: it is used up, expired, or from another redirect URI"
+        )
+    if error.outcome == "misconfigured":
+        return (
+            f"the authorization server refuses this client ({error.error}): check client_id and client_secret"
+        )
+    return f"the token endpoint did not answer well ({error.error}): try again"
+
+
+def _digest(value: str) -> str:
+    return hashlib.sha256(value.encode()).hexdigest() if value else ""

@@ -1,0 +1,58 @@
+"""A login to an account that has another person's tokens: kept, sealed, until somebody decides.
+
+As a login that was begun, it waits ten minutes, can be taken once, and only in the browser that was asked.
+What nobody decides is forgotten; the server is not told then, for nobody is left to tell it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.oauth.token import Principal, Token
+from proxy.store.base import AccountId, Store
+from proxy.tokens.saved import codec
+
+TIME_TO_DECIDE: Final = 600.0  # seconds; as long as the login itself may take
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """`owner` has the account, `token` is another person's, and the account is as it was."""
+
+    key: AccountId
+    owner: Principal = field(repr=False)
+    token: Token
+    browser: str  # the digest of the cookie of the browser that is asked
+    state: str  # of the login: a command may wait for its end
+    ticket: str = field(default_factory=lambda: secrets.token_urlsafe(32))  # by which it is taken again
+
+
+async def keep(store: Store, undecided: Takeover) -> None:
+    """Raises StoreError."""
+    document = {
+        "key": undecided.key,
+        "owner": undecided.owner,
+        "token": codec.encode(undecided.token).decode(),
+        "browser": undecided.browser,
+        "state": undecided.state,
+    }
+    await store.stash(f"undecided:{undecided.ticket}", json.dumps(document).encode(), TIME_TO_DECIDE)
+
+
+async def take(store: Store, ticket: str) -> Takeover | None:
+    """Once; None if there is no such ticket. Raises StoreError."""
+    kept = await store.take(f"undecided:{ticket}") if ticket else None
+    if kept is None:
+        return None
+    document = json.loads(kept)
+    return Takeover(
+        AccountId(*document["key"]),
+        Principal(*document["owner"]),
+        codec.decode(document["token"].encode()),
+        document["browser"],
+        document["state"],
+        ticket,
+    )

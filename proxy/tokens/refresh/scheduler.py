@@ -1,0 +1,157 @@
+"""Refreshes tokens ahead of their expiry, by the index of due times in the store.
+
+The index is by the wall clock and only says whom to look at; whether a token is due, its account says by
+the boot clock. So a wall clock that jumps makes nobody early, and nobody late. What is found and can't be
+refreshed now is given another time in the index: it must not stand before others, and a process that has
+looked at it need not remember it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from typing import Final
+
+from proxy.clock import Clock
+from proxy.errors import StoreError
+from proxy.store.base import AccountId, Due, Store
+from proxy.tokens import lifetime
+from proxy.tokens.account import Account
+from proxy.tokens.accounts import Accounts
+from proxy.tokens.refresh.throttle import CROWD
+
+LOOK_AGAIN: Final = 1.0  # seconds; another process may have saved a token that is due sooner
+AT_LEAST: Final = 0.2  # seconds between two looks
+BATCH: Final = 2 * CROWD  # accounts of a credential in one look: some are under way, others may begin
+NOTE_AFTER: Final = 60.0  # seconds between two looks at which accounts were used
+NOTE_EVERY: Final = 3600.0  # seconds between two notes of an account's use; less if it is idle sooner
+LOOK_AT_USELESS_AGAIN: Final = 3600.0  # seconds; the configuration may fit a stored token again
+
+_log = logging.getLogger("proxy.tokens")
+
+
+class RefreshScheduler:
+    """`refresh_behind` starts a refresh that nobody waits for.
+
+    An account that nobody has used for `idle_after` seconds is refreshed only when somebody does.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        refresh_behind: Callable[[Account], None],
+        store: Store,
+        clock: Clock,
+        *,
+        idle_after: float,
+    ) -> None:
+        self._accounts = accounts
+        self._refresh_behind = refresh_behind
+        self._store = store
+        self._clock = clock
+        self._idle_after = idle_after
+
+    async def run(self) -> None:
+        """Run for ever."""
+        clock = self._clock
+        wall_at_boot = clock.wall() - clock.boot()
+        note_at = clock.boot() + NOTE_AFTER
+        while True:
+            wait = LOOK_AGAIN
+            try:
+                wait = await self.look(max(clock.wall(), wall_at_boot + clock.boot()))
+                if clock.boot() >= note_at:
+                    note_at = clock.boot() + NOTE_AFTER
+                    await self.note_uses()
+            except StoreError as error:
+                _log.error("the store can't be asked what is due: %s", error)
+            except Exception:  # noqa: BLE001 (what nobody thought of must not end this: tokens would expire)
+                _log.exception("an error in keeping tokens fresh: report it")
+            await asyncio.sleep(max(AT_LEAST, wait))
+
+    async def look(self, now: float) -> float:
+        """Start what is due at `now` (Unix seconds). Returns in how many seconds to look again.
+
+        Raises StoreError.
+        """
+        for account in self._restless():
+            await self.refresh_if_due(Due(now, account.key, None))
+        waits = [LOOK_AGAIN]
+        open_ = [name for name, throttle in self._accounts.throttles.items() if throttle.has_room]
+        for due in await self._store.due_before(open_, now + LOOK_AGAIN, BATCH):
+            wait = await self.refresh_if_due(due)
+            if wait >= LOOK_AGAIN:
+                await self._postpone(due.key, wait)
+            elif wait > 0:
+                waits.append(wait)
+        return min(waits)
+
+    async def refresh_if_due(self, due: Due) -> float:
+        """Start a refresh that is due. Returns in how many seconds to look again; infinity: not by itself."""
+        account = self._accounts.get(due.key)
+        if account.behind and not account.unreadable:
+            await self._accounts.load_quietly(account)
+        if account.unreadable or account.behind:
+            return 0.0  # what the store has can't be read, or the store fails
+        if not account.can_refresh:
+            return LOOK_AT_USELESS_AGAIN
+        account.look_at_the_clock()
+        until_due = account.fresh_until - self._clock.boot()
+        if until_due > 0 and not account.in_doubt:
+            return until_due
+        if self._is_idle(account, due.used_at) and (wait := self._kept_alive_in(account)) > 0:
+            return wait
+        if account.throttle.has_room:
+            self._refresh_behind(account)
+        return max(0.0, account.waits_until - self._clock.boot())
+
+    def _kept_alive_in(self, account: Account) -> float:
+        """In how many seconds an account that nobody uses must be refreshed all the same; infinity: never."""
+        token = account.held.token
+        at = lifetime.keep_alive_at(token, account.credential) if token else None
+        return float("inf") if at is None else at - self._clock.wall()
+
+    async def _postpone(self, key: AccountId, seconds: float) -> None:
+        """Have the account looked at again in so many seconds. Raises StoreError."""
+        account = self._accounts.get(key)
+        due_at = None if math.isinf(seconds) else self._clock.wall() + seconds
+        await self._store.postpone(key, account.held.generation, due_at)
+
+    async def note_uses(self) -> None:
+        """Tell the store which accounts were used. Raises StoreError."""
+        every = min(NOTE_EVERY, self._idle_after / 4)
+        wall_at_boot = self._clock.wall() - self._clock.boot()
+        used = [account for account in self._accounts.recent() if account.used_at > account.noted_at + every]
+        if used:
+            await self._store.touch({account.key: wall_at_boot + account.used_at for account in used})
+        for account in used:
+            account.noted_at = account.used_at
+
+    def _is_idle(self, account: Account, used_at: float | None) -> bool:
+        """Whether nobody has used the account for long: then it is refreshed only when somebody does."""
+        if account.key in self._accounts.fixed or account.in_doubt or used_at is None:
+            return False
+        here = self._clock.boot() - account.used_at
+        return min(here, self._clock.wall() - used_at) > self._idle_after
+
+    def _restless(self) -> list[Account]:
+        """Accounts to look after whatever the index says: unread, in doubt, or due by their own clock.
+
+        The index is by a wall clock: that of another host, or one that was set back before a restart.
+        """
+        now = self._clock.boot()
+        return [
+            account
+            for account in self._accounts.known()
+            if account.in_doubt
+            or (account.behind and not account.unreadable)
+            or (now >= account.fresh_until and self._is_wanted(account))
+        ]
+
+    def _is_wanted(self, account: Account) -> bool:
+        """Whether somebody here may want its token: it is named by the configuration, or was used."""
+        unused_for = self._clock.boot() - account.used_at
+        is_used = account.key in self._accounts.fixed or unused_for <= self._idle_after
+        return is_used and account.attachment is not None and account.flight is None and account.may_start

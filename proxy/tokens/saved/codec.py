@@ -1,0 +1,58 @@
+"""A token as bytes for the store, and back. What can't be read back is refused, never guessed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from proxy.errors import UnreadableRecord
+from proxy.oauth.token import Principal, Token
+from proxy.secret import Secret
+
+_SECRETS = ("access_token", "refresh_token")
+_PLAIN = (
+    "server",
+    "client_id",
+    "issued_at",
+    "issued_boot",
+    "boot_id",
+    "lifetime",
+    "refresh_expires_at",
+    "scope",
+    "seed",
+)
+_ADDED: dict[str, Any] = {  # later; and what they are in an older record
+    "ancestors": (),  # since version 2 of the store
+    "principal": None,
+    "refresh_in": None,
+    "skew": None,
+    "refresh_renews": None,
+    "login_at": None,
+    "observed_lifetimes": (),
+    "since_last_401": 0,
+}
+_STORED_AS: Final = {"observed_lifetimes": "ages", "since_last_401": "unrefused"}  # the names in the record
+
+
+def encode(token: Token) -> bytes:
+    """JSON with the secrets in clear: only what seals it may be given this."""
+    fields: dict[str, Any] = {_STORED_AS.get(name, name): getattr(token, name) for name in (*_PLAIN, *_ADDED)}
+    for name in _SECRETS:
+        secret = getattr(token, name)
+        fields[name] = None if secret is None else secret.reveal()
+    return json.dumps(fields).encode()
+
+
+def decode(body: bytes) -> Token:
+    """Raises UnreadableRecord."""
+    try:
+        fields = json.loads(body)
+        known: dict[str, Any] = {name: fields[name] for name in _PLAIN}
+        known |= {name: fields.get(_STORED_AS.get(name, name), default) for name, default in _ADDED.items()}
+        known["ancestors"] = tuple(known["ancestors"])
+        known["principal"] = None if known["principal"] is None else Principal(*known["principal"])
+        known["observed_lifetimes"] = tuple(known["observed_lifetimes"])
+        known |= {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
+        return Token(**known)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableRecord("a stored token can't be read: was it written by a newer version?") from error

@@ -1,0 +1,138 @@
+"""Bodies: each case whole, byte by byte, and with something behind it."""
+
+import httptools
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.http.body import Chunked, Length, UntilClose, encode_chunk
+from proxy.http.malformed import MalformedBody
+
+BEHIND = b"GET /next HTTP/1.1\r\n"
+GOOD = {  # wire -> payload, names of trailers
+    b"0\r\n\r\n": (b"", []),
+    b"5\r\nhello\r\n0\r\n\r\n": (b"hello", []),
+    b"5\r\nhello\r\nA\r\n, world!!!\r\n0\r\n\r\n": (b"hello, world!!!", []),
+    b"5;name=value\r\nhello\r\n0;last\r\n\r\n": (b"hello", []),
+    b"00005\r\nhello\r\n000\r\n\r\n": (b"hello", []),
+    b"2\r\n\r\n\r\n0\r\n\r\n": (b"\r\n", []),
+    b"1\r\nx\r\n0\r\nDigest: abc\r\nX-Two: 2\r\n\r\n": (b"x", [b"digest", b"x-two"]),
+}
+BAD = [
+    b"x\r\n",
+    b"-1\r\n",
+    b"+5\r\nhello\r\n",
+    b"0x5\r\nhello\r\n",
+    b" 5\r\nhello\r\n",
+    b"5 \r\nhello\r\n",
+    b"5\nhello\r\n",
+    b"5;a\nb\r\nhello\r\n",
+    b"5\r\nhello5\r\n",
+    b"5\r\nhelloX\r\n",
+    b"5\r\nhello\n0\r\n\r\n",
+    b"1" * 16 + b"\r\n",
+    b"5;" + b"a" * 5000,
+    b"0\r\nbad trailer\r\n\r\n",
+    b"0\r\nX : 1\r\n\r\n",
+    b"0\r\nX: 1\n\r\n\r\n",
+    b"0\r\n" + b"X: 1\r\n" * 5000 + b"\r\n",
+    b"\r\n5\r\nhello",
+]
+
+
+def read_in_pieces(body, pieces):
+    payload = b""
+    for number, piece in enumerate(pieces):
+        part, rest = body.feed(piece)
+        payload += part
+        if body.done:
+            return payload, rest + b"".join(pieces[number + 1 :])
+    return payload, b""
+
+
+@pytest.mark.parametrize("wire", GOOD)
+def test_a_chunked_body_ends_where_it_says_however_it_arrives(wire):
+    payload, trailers = GOOD[wire]
+    whole = [wire]
+    with_more = [wire + BEHIND]
+    bytewise = [bytes([byte]) for byte in wire + BEHIND]
+    for pieces, behind in ((whole, b""), (with_more, BEHIND), (bytewise, BEHIND)):
+        body = Chunked()
+        assert read_in_pieces(body, pieces) == (payload, behind)
+        assert body.done
+        assert [line.split(b":")[0].lower() for line in body.trailers.split(b"\r\n")[1:]] == trailers
+
+
+@pytest.mark.parametrize("wire", BAD)
+def test_a_broken_chunk_is_refused_however_it_arrives(wire):
+    with pytest.raises(MalformedBody):
+        Chunked().feed(wire)
+    with pytest.raises(MalformedBody):
+        read_in_pieces(Chunked(), [bytes([byte]) for byte in wire])
+
+
+def test_a_length_is_counted_and_what_follows_is_left():
+    body = Length(5)
+    assert body.feed(b"he") == (b"he", b"")
+    assert not body.done
+    assert body.feed(b"llo" + BEHIND) == (b"llo", BEHIND)
+    assert body.done
+
+
+def test_a_body_until_close_is_complete_when_the_connection_ends():
+    body = UntilClose()
+    assert body.feed(b"anything") == (b"anything", b"")
+    assert not body.done
+    assert body.end_of_input()
+
+
+def test_a_counted_or_chunked_body_is_cut_when_the_connection_ends_early():
+    assert not Length(5).end_of_input()
+    assert not Chunked().end_of_input()
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.data())
+def test_what_is_encoded_is_read_back_from_any_pieces(parts, data):
+    wire = b"".join(map(encode_chunk, parts)) + b"0\r\n\r\n"
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=6)))
+    pieces = [wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
+    body = Chunked()
+    assert read_in_pieces(body, [*pieces, b""]) == (b"".join(parts), b"")
+    assert body.done
+
+
+class Llhttp:
+    """What llhttp makes of the same bytes: the judge of our own reader."""
+
+    def __init__(self):
+        self.payload, self.done = b"", False
+
+    def on_body(self, part):
+        self.payload += part
+
+    def on_message_complete(self):
+        self.done = True
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"0", b"5", b"a", b"\r\n", b"\n", b"\r", b";", b"x=1", b"hello", b" ", b"X: y", b"-", b"00"]
+        ),
+        max_size=14,
+    ).map(b"".join)
+)
+def test_we_never_accept_a_body_that_llhttp_reads_differently(wire):
+    body = Chunked()
+    try:
+        payload, rest = body.feed(wire)
+    except MalformedBody:
+        return
+    if not body.done:
+        return
+    other = Llhttp()
+    parser = httptools.HttpRequestParser(other)
+    parser.feed_data(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + wire[: len(wire) - len(rest)]
+    )
+    assert (other.payload, other.done) == (payload, True)

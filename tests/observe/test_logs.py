@@ -1,0 +1,261 @@
+"""Log lines: what each says, and what none may say."""
+
+import asyncio
+import io
+import json
+import logging
+import re
+import sys
+
+import pytest
+
+from proxy.config.model import Log
+from proxy.errors import StoreError
+from proxy.observe import logs
+from proxy.observe.logs import RequestLog
+
+SECRET = "s3cret-of-somebody"
+REQUEST = ("crm", "crm", "default", "GET", 200, 0.0123, 5, 7, "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def stderr(monkeypatch):
+    """Replace stderr by a file, or by a terminal."""
+
+    def replace(kind=io.StringIO):
+        stream = kind()
+        monkeypatch.setattr(sys, "stderr", stream)
+        return stream
+
+    return replace
+
+
+def lines(stream):
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+# -- the format
+
+
+def test_for_machines_a_line_is_an_object(stderr):
+    stream = stderr()
+    logs.set_up(Log())
+    extra = {"event": "refresh", "credential": "crm", "account": "default"}
+    logging.getLogger("proxy.tokens").info("refreshed %s", "crm/default", extra=extra)
+    (line,) = lines(stream)
+    assert line.pop("ts") > 1e9
+    assert line == {"level": "info", "message": "refreshed crm/default", **extra}
+
+
+def test_a_line_of_no_event_is_a_notice(stderr):
+    stream = stderr()
+    logs.set_up(Log())
+    logging.getLogger("proxy.tokens").error("the store can't be read")
+    assert [(line["event"], line["level"]) for line in lines(stream)] == [("notice", "error")]
+
+
+def test_on_a_terminal_a_line_is_words(stderr):
+    stream = stderr(Terminal)
+    logs.set_up(Log())
+    logging.getLogger("proxy.process").info("listening on %s", "127.0.0.1:1")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    listening on 127\.0\.0\.1:1\n", stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("kind", "format_", "is_json"),
+    [
+        (Terminal, "auto", False),
+        (Terminal, "json", True),
+        (io.StringIO, "auto", True),
+        (io.StringIO, "text", False),
+    ],
+)
+def test_the_configuration_chooses_the_format(stderr, kind, format_, is_json):
+    stream = stderr(kind)
+    logs.set_up(Log(format=format_))
+    logging.getLogger("proxy").warning("x")
+    RequestLog(Log(format=format_)).refused("no-route")
+    assert stream.getvalue().startswith("{") is is_json
+
+
+def test_the_level_filters(stderr):
+    stream = stderr()
+    logs.set_up(Log(level="warning"))
+    logging.getLogger("proxy.tokens").info("too little")
+    logging.getLogger("proxy.logins").info("too little")
+    logging.getLogger("proxy.tokens").warning("enough")
+    assert [line["message"] for line in lines(stream)] == ["enough"]
+
+
+# -- what is kept quiet
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_libraries_that_repeat_what_was_sent_are_quiet(stderr, level):
+    stream = stderr()
+    logs.set_up(Log(level=level))
+    for name in ("authlib", "authlib.oauth2.rfc6749", "aiohttp", "aiohttp.client", "asyncio", "other"):
+        logging.getLogger(name).debug(SECRET)
+    for name in ("aiohttp.server", "aiohttp.access", "aiohttp.client", "asyncio"):
+        logging.getLogger(name).error(SECRET)
+    assert stream.getvalue() == ""
+    assert logging.getLogger("authlib.oauth2").getEffectiveLevel() >= logging.INFO
+
+
+def failing(error):
+    try:
+        raise error
+    except type(error) as caught:
+        return caught
+
+
+@pytest.mark.parametrize("set_up", [lambda: logs.set_up(Log()), lambda: logs.set_up(Log(format="text"))])
+def test_a_traceback_tells_where_but_not_what_a_librarys_error_says(stderr, set_up):
+    stream = stderr()
+    set_up()
+    logging.getLogger("proxy").error("it failed", exc_info=failing(ValueError(SECRET)))
+    assert SECRET not in stream.getvalue()
+    assert "ValueError" in stream.getvalue()
+    assert "in failing" in stream.getvalue()
+
+
+def test_our_own_errors_and_the_systems_may_speak_their_causes_not():
+    error = failing(StoreError("the disk is full"))
+    error.__cause__ = failing(KeyError(SECRET))
+    told = logs.failure_text(error)
+    assert "StoreError: the disk is full" in told
+    assert "KeyError" in told
+    assert SECRET not in told
+    assert "No such file" in logs.failure_text(failing(FileNotFoundError(2, "No such file or directory")))
+
+
+async def test_what_fails_in_the_loop_is_told_without_the_bytes_it_was_given(stderr):
+    stream = stderr()
+    logs.set_up(Log())
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.on_loop_exception)
+    loop.call_soon(failing_callback, SECRET)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    (line,) = lines(stream)
+    assert line["level"] == "error"
+    assert "ZeroDivisionError" in line["error"]
+    assert SECRET not in stream.getvalue()
+
+
+def failing_callback(_data):
+    1 / 0  # noqa: B018 (it is to fail)
+
+
+# -- a command's
+
+
+def test_a_command_says_what_matters_as_a_sentence_without_a_traceback(stderr):
+    stream = stderr()
+    logs.set_up_command(debug=False)
+    logging.getLogger("proxy.tokens").warning("refresh failed")
+    logging.getLogger("proxy.logins").warning("no refresh token")
+    logging.getLogger("proxy.tasks").error("task x failed", exc_info=failing(ValueError("x")))
+    assert stream.getvalue() == "token-proxy: no refresh token\ntoken-proxy: task x failed\n"
+
+
+def test_a_command_with_debug_says_all(stderr):
+    stream = stderr()
+    logs.set_up_command(debug=True)
+    logging.getLogger("proxy.tokens").debug("something small")
+    logging.getLogger("proxy.logins").debug("and here")
+    assert stream.getvalue().count("\n") == 2
+
+
+# -- requests
+
+
+def written(log, *requests):
+    chunks = []
+    requests_log = RequestLog(log, chunks.append)
+    for request in requests:
+        requests_log.add(*request)
+    requests_log.flush()
+    return "".join(chunks)
+
+
+def test_a_request_is_told_with_the_fields_of_the_contract():
+    line = json.loads(written(Log(format="json"), REQUEST))
+    assert line.pop("ts") > 1e9
+    assert line == {
+        "level": "info",
+        "event": "request",
+        "route": "crm",
+        "credential": "crm",
+        "account": "default",
+        "method": "GET",
+        "status": 200,
+        "duration_ms": 12.3,
+        "bytes_in": 5,
+        "bytes_out": 7,
+        "error": "",
+    }
+
+
+def test_a_request_on_a_terminal_is_a_line_of_words():
+    line = written(Log(format="text"), REQUEST)
+    assert line[8:] == " INFO    request crm crm/default GET 200 in 12.3 ms, 5 bytes in, 7 out \n"
+
+
+@pytest.mark.parametrize(
+    ("level", "enabled"), [("debug", True), ("info", True), ("warning", False), ("error", False)]
+)
+def test_requests_are_told_at_info(level, enabled):
+    assert RequestLog(Log(level=level)).enabled is enabled
+
+
+def test_many_requests_are_written_at_once():
+    chunks = []
+    log = RequestLog(Log(format="json"), chunks.append)
+    for _ in range(logs.FLUSH_AT - 1):
+        log.add(*REQUEST)
+    assert chunks == []
+    log.add(*REQUEST)
+    assert len(chunks) == 1
+    assert chunks[0].count("\n") == logs.FLUSH_AT
+
+
+def test_a_flood_of_refusals_is_a_line_for_each_reason():
+    chunks = []
+    log = RequestLog(Log(format="json", level="warning"), chunks.append)
+    for _ in range(1000):
+        log.refused("host-refused")
+    log.refused("no-route")
+    log.flush()
+    told = [json.loads(line) for line in chunks[0].splitlines()]
+    assert [(line["event"], line["reason"], line["count"]) for line in told] == [
+        ("refused", "host-refused", 1000),
+        ("refused", "no-route", 1),
+    ]
+    log.flush()
+    assert len(chunks) == 1
+
+
+def test_at_level_error_refusals_are_not_told():
+    chunks = []
+    log = RequestLog(Log(level="error"), chunks.append)
+    log.refused("no-route")
+    log.flush()
+    assert chunks == []
+
+
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(), OSError(28, "No space left"), ValueError("closed file")]
+)
+def test_a_log_that_nobody_reads_fails_no_request(error):
+    def write(_text):
+        raise error
+
+    log = RequestLog(Log(), write)
+    log.add(*REQUEST)
+    log.flush()

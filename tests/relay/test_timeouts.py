@@ -1,0 +1,107 @@
+"""Who stalls is who is blamed: a caller's fault must not page who looks after the upstream."""
+
+import asyncio
+import json
+
+import pytest
+
+from proxy.config.model import Limits
+from proxy.relay.problems import ANSWER_TIMEOUT, CALLER_TIMEOUT
+from proxy.relay.timeouts import waiting_for
+
+LIMITS = Limits(first_byte=60.0, body_stall=300.0)
+STATES = [  # answered, arriving, caller is full, upstream is full -> seconds, who is late
+    (False, False, False, False, 60.0, ANSWER_TIMEOUT),
+    (False, False, False, True, 60.0, ANSWER_TIMEOUT),
+    (False, True, False, False, 300.0, CALLER_TIMEOUT),
+    (False, True, False, True, 300.0, ANSWER_TIMEOUT),
+    (True, False, False, False, 300.0, ANSWER_TIMEOUT),
+    (True, False, True, False, 300.0, CALLER_TIMEOUT),
+    (True, True, False, True, 300.0, ANSWER_TIMEOUT),
+    (True, True, True, True, 300.0, CALLER_TIMEOUT),
+]
+
+
+@pytest.mark.parametrize(("answered", "arriving", "caller", "upstream", "seconds", "case"), STATES)
+def test_an_exchange_waits_for_one_side(answered, arriving, caller, upstream, seconds, case):
+    wait = waiting_for(
+        LIMITS, answered=answered, arriving=arriving, caller_is_full=caller, upstream_is_full=upstream
+    )
+    assert (wait.seconds, wait.case) == (seconds, case)
+
+
+@pytest.fixture
+async def impatient(make_proxy, upstream):
+    async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="body_stall = 0.2") as proxy:
+        yield proxy
+
+
+def blamed(proxy):
+    return sum(
+        sample.value
+        for metric in proxy.state.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "token_proxy_upstream_errors_total"
+    )
+
+
+async def test_a_caller_that_stops_its_body_is_told_so(impatient, upstream, kit):
+    answer = await impatient.ask(kit.request(b"POST", b"/up", b"Content-Length: 10", body=b"half"))
+    status, fields, body = kit.split(answer)
+    assert (status, json.loads(body)["type"]) == (408, "urn:token-proxy:problem:caller-timeout")
+    assert b"Connection: close" in fields
+    assert impatient.refused("caller-timeout") == 1
+    assert blamed(impatient) == 0
+
+
+async def test_a_body_that_goes_on_slowly_is_waited_for(impatient, upstream, kit):
+    reader, writer = await impatient.connect()
+    writer.write(kit.request(b"POST", b"/up", b"Content-Length: 20", b"Connection: close"))
+    for _ in range(20):
+        await asyncio.sleep(0.08)
+        writer.write(b"x")
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+async def endless(connection):
+    connection.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+    while True:
+        connection.writer.write(b"x" * 65536)
+        await connection.writer.drain()
+
+
+async def test_a_caller_that_does_not_read_is_cut_and_the_upstream_not_blamed(impatient, upstream, kit):
+    upstream.script = [endless]
+    _, writer = await impatient.connect()
+    writer.transport.pause_reading()
+    writer.write(kit.request(b"GET", b"/up"))
+    (connection,) = await wait_for(lambda: upstream.connections)
+    await asyncio.wait_for(connection.ended.wait(), 10)
+    assert blamed(impatient) == 0
+    assert impatient.sample("requests_in_flight", route="up") == 0
+    writer.transport.abort()
+
+
+async def test_an_upstream_that_does_not_take_a_body_is_blamed(make_proxy, kit):
+    leave = asyncio.Event()
+
+    async def deaf(_reader, writer):
+        await leave.wait()
+        writer.close()
+
+    async with await asyncio.start_server(deaf, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with make_proxy(url, limits="body_stall = 0.2") as proxy:
+            reader, writer = await proxy.connect()
+            writer.write(kit.request(b"POST", b"/up", b"Content-Length: 30000000", body=bytes(30_000_000)))
+            assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 504 ")
+            assert blamed(proxy) == 1
+            writer.transport.abort()
+            leave.set()
+
+
+async def wait_for(condition):
+    while not (found := condition()):
+        await asyncio.sleep(0.01)
+    return found

@@ -1,0 +1,160 @@
+"""One process's life, seen from within; as a process it is tested in commands/test_run.py."""
+
+import asyncio
+import base64
+import logging
+import socket
+
+import aiohttp
+import pytest
+
+from proxy import process
+from proxy.config.load import load
+from proxy.demo.wiring import embedded, free_ports, log_in
+from proxy.errors import ConfigError
+from proxy.listen import CannotListen
+from tests.servers.redis import start_redis
+
+__all__ = ["start_redis"]  # a fixture
+
+OWN_LISTENER = """
+[[routes]]
+listen = "{listen}"
+upstream = "{upstream}"
+credential = "machine"
+"""
+HOSTS = """
+[[routes]]
+host = "Crm.Internal"
+upstream = "http://127.0.0.1:9"
+credential = "machine"
+"""
+
+
+@pytest.fixture
+async def config():
+    async with embedded(*free_ports(0, 0)) as (_, made):
+        yield made
+
+
+def changed(config, old="", new="", more=""):
+    config.path.write_text(config.path.read_text().replace(old, new) + more)
+    return load(config.path).config
+
+
+async def fetch(url, **options):
+    async with aiohttp.ClientSession(**options) as session, session.get(url) as answer:
+        return answer.status, await answer.json()
+
+
+def is_free(address):
+    with socket.socket() as probe:
+        return probe.connect_ex((address.host, address.port)) != 0
+
+
+async def test_it_serves_for_the_length_of_the_block(config):
+    data, admin = config.server.listen[0], config.server.admin
+    async with process.serving(config) as state:
+        await log_in(state)
+        assert (await fetch(f"http://{data}/demo/x"))[1]["hello"] == "alice"
+        assert (await fetch(f"http://{admin}/readyz"))[0] == 200
+    assert is_free(data)
+    assert is_free(admin)
+
+
+async def test_a_route_may_have_a_listener_of_its_own(config):
+    (port,) = free_ports(0)
+    upstream = config.routes[1].upstream
+    more = OWN_LISTENER.format(
+        listen=f"127.0.0.1:{port}", upstream=f"http://{upstream.host}:{upstream.port}/base"
+    )
+    async with process.serving(changed(config, more=more)):
+        status, answer = await fetch(f"http://127.0.0.1:{port}/x")
+    assert (status, answer["hello"], answer["path"]) == (200, "demo-machine", "/base/x")
+
+
+async def test_listeners_may_be_unix_sockets_and_leave_no_files(config):
+    folder = config.path.parent
+    data, admin, server = folder / "data.sock", folder / "admin.sock", config.server
+    config = changed(config, f'"{server.listen[0]}"', f'"unix:{data}"')
+    config = changed(config, f'"{server.admin}"', f'"unix:{admin}"\npublic_url = "http://{server.admin}"')
+    async with process.serving(config):
+        for path, url in ((data, "http://localhost/machine/x"), (admin, "http://localhost/api/status")):
+            assert (await fetch(url, connector=aiohttp.UnixConnector(str(path))))[0] == 200
+            assert path.stat().st_mode & 0o777 == 0o600
+    assert not data.exists()
+    assert not admin.exists()
+
+
+async def test_when_one_listener_fails_the_others_are_closed_again(config):
+    data = config.server.listen[0]
+    with socket.create_server((data.host, data.port)), pytest.raises(CannotListen):
+        await serve(config)
+    assert is_free(config.server.admin)
+    await serve(config)
+
+
+async def serve(config, work=None):
+    async with process.serving(config):
+        if work:
+            await work()
+
+
+async def test_what_fails_within_the_block_is_not_drained(config):
+    async def fail_with_a_request_in_flight():
+        _, writer = await asyncio.open_connection("127.0.0.1", config.server.listen[0].port)
+        writer.write(b"GET /machine/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+        await asyncio.sleep(0)
+        writer.close()
+        raise ZeroDivisionError
+
+    async with asyncio.timeout(5):
+        with pytest.raises(ZeroDivisionError):
+            await serve(config, fail_with_a_request_in_flight)
+    assert is_free(config.server.admin)
+
+
+async def test_a_routes_tls_files_that_can_not_be_used_are_named_by_the_route(config, tmp_path):
+    (tmp_path / "ca.pem").write_text("no certificate")
+    route = '\n[[routes]]\npath = "/tls"\nupstream = "https://127.0.0.1:9"\ncredential = "machine"\n'
+    config = changed(config, more=f'{route}tls = {{ ca = "{tmp_path}/ca.pem" }}\n')
+    with pytest.raises(ConfigError, match="the TLS files of route 'tls' can't be used"):
+        await serve(config)
+
+
+async def test_its_own_names_are_those_of_the_configuration(config):
+    config = changed(
+        config,
+        "[server]",
+        '[server]\nallowed_hosts = ["one.internal"]\npublic_url = "https://two.example"',
+        HOSTS,
+    )
+    assert set(process.own_names(config)) == {"one.internal", "two.example", "127.0.0.1", "crm.internal"}
+
+
+async def test_the_life_of_a_process_is_told(config, caplog):
+    caplog.set_level(logging.INFO, "proxy")
+    await serve(config)
+    events = [record.event for record in caplog.records if hasattr(record, "event")]
+    assert events == ["listen", "listen", "start", "stop"]
+
+
+async def test_a_store_that_may_lose_tokens_is_warned_of_once(config, caplog, start_redis):
+    redis = start_redis(appendonly="no")
+    caplog.set_level(logging.WARNING, "proxy")
+    key = base64.b64encode(bytes(32)).decode()
+    await serve(changed(config, more=f'[store]\nurl = "{redis.url}"\nkey = "{key}"\n'))
+    (said,) = [record.message for record in caplog.records]
+    assert said.startswith(
+        f"token store {redis.url}: it loses the latest tokens when it ends: set appendonly"
+    )
+
+
+async def test_routes_with_the_same_tls_share_one_trust_store(tmp_path):
+    text = '[credentials.c]\nissuer = "https://a.example"\nclient_id = "x"\n'
+    for number in range(3):
+        text += f'[[routes]]\npath = "/r{number}"\nupstream = "https://u{number}.example"\ncredential = "c"\n'
+    text += '[[routes]]\npath = "/plain"\nupstream = "http://127.0.0.1:1"\ncredential = "c"\n'
+    (tmp_path / "config.toml").write_text(text)
+    contexts = await process._tls_contexts(load(tmp_path / "config.toml").config)
+    assert list(contexts) == [None]

@@ -1,0 +1,368 @@
+"""A login, over HTTP, from the first click to the stored token; and all that must not become one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import replace
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+import aiohttp
+import pytest
+
+from proxy.demo import faults
+from proxy.errors import LoginFailed, StoreError
+from proxy.oauth.discovery import Endpoints
+from proxy.store.base import AccountId
+from proxy.tokens.login import logins
+from proxy.tokens.login.logins import TIME_TO_LOG_IN, LoggedIn
+
+KEY = AccountId("crm", "ann")
+DONE = LoggedIn(KEY, None)  # this server tells nothing of who it was, unless a test makes it
+BROWSER = "the cookie of one browser"
+UNKNOWN = "this login is not known here: it was used, or is older than ten minutes"
+
+
+async def approve(url: str, user: str = "alice") -> dict[str, str]:
+    """What the person does at the authorization server; returns what its redirect brings ("" refuses)."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(url, data={"user": user}, allow_redirects=False) as answer,
+    ):
+        assert answer.status == 302, await answer.text()
+        return dict(parse_qsl(urlsplit(answer.headers["Location"]).query, strict_parsing=True))
+
+
+async def refused(finishing) -> str:
+    with pytest.raises(LoginFailed) as caught:
+        await finishing
+    return str(caught.value)
+
+
+async def test_a_login_ends_in_tokens_that_serve(side):
+    begun = await side.logins.begin(KEY, browser=BROWSER)
+    callback = await approve(begun.url)
+    assert callback["iss"] == side.server.issuer
+    assert await side.logins.finish(callback, BROWSER) == DONE
+    assert side.is_good(await side.tokens.get(side.account("ann")))
+    assert (await side.stored("ann")).generation == 1
+    assert side.account("ann").held.token.refresh_token is not None
+
+
+async def test_it_asks_for_pkce_and_an_unguessable_state(side):
+    begun = [await side.logins.begin(KEY, browser=BROWSER) for _ in range(2)]
+    queries = [parse_qs(urlsplit(one.url).query) for one in begun]
+    for one, query in zip(begun, queries, strict=True):
+        assert query["code_challenge_method"] == ["S256"]
+        assert query["state"] == [one.state]
+        assert len(one.state) >= 43  # of 64 letters: 256 bits
+        assert query["redirect_uri"] == ["http://127.0.0.1:8081/callback"]
+    assert queries[0]["code_challenge"] != queries[1]["code_challenge"]
+
+
+async def test_a_callback_works_once(side):
+    begun = await side.logins.begin(KEY, browser=BROWSER)
+    callback = await approve(begun.url)
+    await side.logins.finish(callback, BROWSER)
+    assert await refused(side.logins.finish(callback, BROWSER)) == UNKNOWN
+    assert len(side.server.token_requests) == 1
+    assert side.server.families_revoked == 0  # the code was not sent twice
+
+
+async def test_a_callback_that_comes_twice_at_once_works_once(side):
+    begun = await side.logins.begin(KEY, browser=BROWSER)
+    callback = await approve(begun.url)
+    outcomes = await asyncio.gather(
+        *(side.logins.finish(callback, BROWSER) for _ in range(10)), return_exceptions=True
+    )
+    assert [outcome for outcome in outcomes if outcome == DONE] == [DONE]
+    assert len(side.server.token_requests) == 1
+
+
+async def test_ten_minutes_are_enough_and_more_is_too_late(side):
+    for late in (False, True):
+        begun = await side.logins.begin(KEY, browser=BROWSER)
+        callback = await approve(begun.url)
+        side.clock.advance(TIME_TO_LOG_IN - 1 + 2 * late)
+        side.server._protocol.ledger._codes[callback["code"]].expires_at += TIME_TO_LOG_IN
+        if late:
+            assert await refused(side.logins.finish(callback, BROWSER)) == UNKNOWN
+        else:
+            await side.logins.finish(callback, BROWSER)
+
+
+@pytest.mark.parametrize("browser", ["", "another"])
+async def test_another_browser_cannot_end_it_and_the_code_is_not_sent(side, browser):
+    begun = await side.logins.begin(KEY, browser=BROWSER)
+    callback = await approve(begun.url)
+    sentence = await refused(side.logins.finish(callback, browser))
+    assert sentence == "this login was begun in another browser: begin it again in this one"
+    assert side.server.token_requests == []
+    assert await side.stored("ann") is None
+
+
+async def test_a_login_that_a_command_began_may_end_in_any_browser(side):
+    begun = await side.logins.begin(KEY, browser="")
+    assert await side.logins.finish(await approve(begun.url), "some browser") == DONE
+
+
+@pytest.mark.parametrize("state", ["", "made-up", "login:x"])
+async def test_a_state_that_nobody_began(side, state):
+    assert await refused(side.logins.finish({"code": "C", "state": state}, BROWSER)) == UNKNOWN
+    assert await refused(side.logins.finish({"code": "C"}, BROWSER)) == UNKNOWN
+    assert side.server.token_requests == []
+
+
+ISSUERS = [  # what the callback says of itself; None: nothing
+    "https://evil.example",
+    "{issuer}/",
+    "{issuer}/tenant",
+    "",
+    None,
+]
+
+
+@pytest.mark.parametrize("iss", ISSUERS)
+async def test_a_code_of_another_server_is_not_sent(side, iss):
+    """RFC 9207 section 2.4; this server promises to name itself."""
+    begun = await side.logins.begin(KEY, browser=BROWSER)
+    callback = await approve(begun.url)
+    del callback["iss"]
+    if iss is not None:
+        callback["iss"] = iss.format(issuer=side.server.issuer)
+    sentence = await refused(side.logins.finish(callback, BROWSER))
+    assert sentence == "the redirect comes from another authorization server than the login went to"
+    assert side.server.token_requests == []
+
+
+async def test_a_server_that_promises_nothing_may_keep_silent_but_not_name_another(side, monkeypatch):
+    async def endpoints(_credential, ask=side.servers.endpoints):
+        found: Endpoints = await ask(_credential)
+        return replace(found, iss_in_callback=False)
+
+    monkeypatch.setattr(side.servers, "endpoints", endpoints)
+    for iss, works in ((None, True), ("https://evil.example", False)):
+        begun = await side.logins.begin(KEY, browser=BROWSER)
+        callback = {**await approve(begun.url), "iss": iss}
+        finishing = side.logins.finish({name: value for name, value in callback.items() if value}, BROWSER)
+        assert (await finishing == DONE) if works else await refused(finishing)
+
+
+async def test_an_error_of_another_server_is_not_believed_either(side):
+    begun = await side.logins.begin(KEY, browser=BROWSER)
+    callback = {"error": "access_denied", "state": begun.state, "iss": "https://evil.example"}
+    assert "another authorization server" in await refused(side.logins.finish(callback, BROWSER))
+
+
+async def test_a_person_who_declines(side):
+    begun = await side.logins.begin(KEY, browser=BROWSER)
+    callback = await approve(begun.url, user="")
+    assert callback["error"] == "access_denied"
+    assert await refused(side.logins.finish(callback, BROWSER)) == "the login was declined"
+
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.mark.parametrize("error", ["access_denied", "server_error", "invalid_scope", "made_up", SCRIPT])
+async def test_nothing_that_a_redirect_says_is_ever_shown(side, error, caplog):
+    caplog.set_level(logging.DEBUG)
+    begun = await side.logins.begin(KEY, browser=BROWSER)
+    callback = {"error": error, "error_description": SCRIPT, "error_uri": SCRIPT, "code": SCRIPT}
+    callback |= {"state": begun.state, "iss": side.server.issuer}
+    sentence = await refused(side.logins.finish(callback, BROWSER))
+    assert "script" not in sentence + caplog.text
+    assert side.server.token_requests == []  # though a code came with it
+
+
+async def test_two_logins_at_once_do_not_mix(side):
+    bob = AccountId("crm", "bob")
+    first, second = [await side.logins.begin(key, browser=BROWSER) for key in (KEY, bob)]
+    mine, his = await approve(first.url), await approve(second.url)
+    with pytest.raises(LoginFailed):  # the codes swapped: PKCE gives it away
+        await side.logins.finish({**mine, "code": his["code"]}, BROWSER)
+    assert await side.logins.finish(his, BROWSER) == LoggedIn(bob, None)
+    assert side.is_good(await side.tokens.get(side.account("bob")))
+    assert await side.stored("ann") is None
+
+
+async def test_a_login_ends_in_another_process_too(make_side, side):
+    begun = await side.logins.begin(KEY, browser=BROWSER)
+    async with make_side(server=side.server, store=side.store) as other:
+        await other.logins.finish(await approve(begun.url), BROWSER)
+    await side.until(lambda: side.account("ann").state() == "valid")
+
+
+async def test_a_code_goes_only_where_the_login_was_begun(make_side, side):
+    begun = await side.logins.begin(KEY, browser=BROWSER)
+    callback = await approve(begun.url)
+    changed = f'client_id = "other"\nissuer = "{side.server.issuer}"'
+    async with make_side(server=side.server, store=side.store, credential=changed) as reloaded:
+        sentence = await refused(reloaded.logins.finish(callback, BROWSER))
+    assert sentence == "the configuration has changed since this login was begun: begin it again"
+    assert side.server.token_requests == []
+
+
+# -- a code from elsewhere
+
+
+async def test_a_code_from_elsewhere_becomes_tokens(side):
+    begun = await side.logins.begin(KEY, browser="")
+    callback = await approve(begun.url)
+    verifier = json.loads(await side.store.take(f"login:{begun.state}"))["verifier"]
+    await side.logins.exchange(KEY, callback["code"], side.logins.redirect_uri, verifier)
+    assert side.is_good(await side.tokens.get(side.account("ann")))
+
+
+REFUSALS = [  # what the token endpoint answers, what the person reads
+    ("invalid-grant", "the authorization server refuses the code: it is used up, expired, or from another"),
+    ("invalid-client", "the authorization server refuses this client (invalid_client): check client_id and"),
+    ("outage", "the token endpoint did not answer well (http_503): try again"),
+    ("html", "the token endpoint did not answer well (not_json): try again"),
+    ("drop-before", "the token endpoint did not answer well (connection_lost): try again"),
+]
+
+
+@pytest.mark.parametrize(("fault", "sentence"), REFUSALS)
+async def test_a_code_that_is_refused(side, fault, sentence):
+    side.server.script(faults.NAMED[fault])
+    assert (await refused(side.logins.exchange(KEY, "C", side.logins.redirect_uri, None))).startswith(
+        sentence
+    )
+    assert len(side.server.token_requests) == 1  # a code works once: it is not sent again
+    assert await side.stored("ann") is None
+
+
+async def test_a_failed_login_leaves_the_tokens_that_there_were(side):
+    account = await side.log_in("ann")
+    served = side.tokens.ready(account)
+    begun = await side.logins.begin(KEY, browser=BROWSER)
+    await refused(side.logins.finish(await approve(begun.url, user=""), BROWSER))
+    assert side.tokens.ready(account) is served
+
+
+async def test_a_login_withdraws_a_demand_for_one(side):
+    account = await side.log_in("ann")
+    side.server.script(faults.NAMED["invalid-grant"])
+    side.tokens._single_flight.start(account)
+    await side.landed(account)
+    assert account.state() == "login_required"
+    begun = await side.logins.begin(KEY, browser=BROWSER)
+    await side.logins.finish(await approve(begun.url), BROWSER)
+    assert account.state() == "valid"
+    assert (await side.stored("ann")).generation == 3
+
+
+# -- beginning
+
+
+NOT_TO_BEGIN = [  # credential of the configuration, key, the sentence
+    ('client_id = "web"', AccountId("nope", "ann"), "there is no credential 'nope' in the configuration"),
+    (
+        'grant = "client_credentials"\nclient_id = "robot"',
+        KEY,
+        "credential 'crm' has the grant client_credentials: nobody logs in to it",
+    ),
+    (
+        'client_id = "web"\nissuer = "http://127.0.0.1:1"',
+        KEY,
+        "discovery of http://127.0.0.1:1 failed (unreachable)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("credential", "key", "sentence"), NOT_TO_BEGIN)
+async def test_a_login_that_cannot_begin_says_why(make_side, credential, key, sentence):
+    async with make_side(credential=credential) as side:
+        assert await refused(side.logins.begin(key, browser=BROWSER)) == sentence
+
+
+async def test_nobody_is_sent_to_log_in_where_the_tokens_could_not_be_saved(side):
+    await side.log_in("ann")
+    record = await side.stored("ann")
+    await side.store._store.put(replace(record, generation=2, body=b"damaged"), expected=1)
+    sentence = await refused(side.logins.begin(KEY, browser=BROWSER))
+    assert sentence.startswith("the tokens of crm/ann are damaged or were sealed with another key")
+
+
+# -- the command that waits
+
+
+async def test_a_command_learns_how_its_login_ended(side, monkeypatch):
+    monkeypatch.setattr(logins, "ASK_AGAIN", 0.005)
+    for user, outcome in (("alice", ""), ("", "the login was declined")):
+        begun = await side.logins.begin(KEY, browser="")
+        waiting = asyncio.create_task(side.logins.outcome(begun.state))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        finishing = side.logins.finish(await approve(begun.url, user), "some browser")
+        assert (await refused(finishing)) if outcome else (await finishing)
+        assert await asyncio.wait_for(waiting, 2) == outcome
+
+
+async def test_a_command_learns_that_the_store_failed(make_side, faulty_store):
+    async with make_side(store=faulty_store) as side:
+        begun = await side.logins.begin(KEY, browser="")
+        callback = await approve(begun.url)
+        faulty_store.failing = {"put"}
+        with pytest.raises(StoreError):
+            await side.logins.finish(callback, "")
+        assert "could not be saved" in await asyncio.wait_for(side.logins.outcome(begun.state), 2)
+
+
+async def test_a_login_is_done_though_nobody_can_be_told(make_side, faulty_store):
+    async with make_side(store=faulty_store) as side:
+        begun = await side.logins.begin(KEY, browser="")
+        callback = await approve(begun.url)
+        faulty_store.failing = {"stash"}
+        assert await side.logins.finish(callback, "") == DONE
+        assert side.is_good(await side.tokens.get(side.account("ann")))
+
+
+# -- logging out
+
+
+async def test_a_logout_revokes_refresh_and_access_token_and_forgets_them(side):
+    account = await side.log_in("ann")
+    token = account.held.token
+    await side.logins.log_out(KEY)
+    assert account.state() == "absent"
+    assert side.tokens.ready(account) is None
+    assert side.server.active(token.access_token.reveal()) is None
+    assert side.server._protocol.ledger.present(token.refresh_token.reveal(), "web") is None
+
+
+async def test_a_logout_forgets_whatever_the_server_says(make_side, caplog):
+    nobody = "http://127.0.0.1:1"
+    endpoints = [f'{name}_endpoint = "{nobody}"' for name in ("token", "authorization", "revocation")]
+    async with make_side(credential="\n".join(['client_id = "web"', *endpoints])) as side:
+        account = await side.log_in("ann")
+        await side.logins.log_out(KEY)
+        assert account.state() == "absent"
+    assert "its refresh_token could not be revoked (unreachable)" in caplog.text
+
+
+# -- secrets
+
+
+async def test_no_state_verifier_code_or_token_is_ever_logged(side, caplog):
+    caplog.set_level(logging.DEBUG)
+    secrets = []
+    for user in ("alice", ""):
+        begun = await side.logins.begin(KEY, browser=BROWSER)
+        stashed = await side.store.take(f"login:{begun.state}")
+        await side.store.stash(f"login:{begun.state}", stashed, TIME_TO_LOG_IN)
+        callback = await approve(begun.url, user)
+        secrets += [begun.state, json.loads(stashed)["verifier"], callback.get("code", begun.state)]
+        if "error" in callback:
+            await refused(side.logins.finish(callback, BROWSER))
+        else:
+            await side.logins.finish(callback, BROWSER)
+    token = side.account("ann").held.token
+    secrets += [token.access_token.reveal(), token.refresh_token.reveal(), "s3cret", BROWSER]
+    side.server.script(faults.NAMED["drop-before"], faults.NAMED["html"], faults.NAMED["invalid-client"])
+    await side.logins._tokens._single_flight.wait(side.account("ann"), 5)
+    await side.logins.log_out(KEY)
+    assert "logged out of crm/ann" in caplog.text
+    assert [secret for secret in secrets if secret in caplog.text] == []

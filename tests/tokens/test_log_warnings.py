@@ -1,0 +1,138 @@
+"""What a person is told of a token: scopes that were not granted, refresh tokens that end."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from proxy.demo.faults import Fault
+from proxy.secret import Secret
+from proxy.store.base import AccountId
+from proxy.tokens import log_warnings, manager
+from proxy.tokens.saved import codec
+from tests.fakes.clock import FakeClock
+from tests.tokens.made import credential, token
+
+DAY = 86400
+CREDENTIAL = 'client_id = "web"\nscopes = ["api", "mail", "offline_access"]\n'
+SCOPES = [  # asked for, granted, missing
+    (["api"], "api", []),
+    (["api"], "", []),  # RFC 6749 section 5.1: as asked for
+    (["api", "mail"], "mail api", []),
+    (["api"], "api mail", []),
+    (["api", "mail"], "api", ["mail"]),
+    (["api", "mail", "files"], "api", ["mail", "files"]),
+    (["Api"], "api", ["Api"]),
+    (["api", "mail"], "api,mail", []),  # GitHub, Slack
+    (["api", "offline_access"], "api", []),
+    (["api", "refresh_token"], "api", []),
+    (["email", "openid"], "openid https://www.googleapis.com/auth/userinfo.email", []),
+    (["https://mail.google.com/"], "https://mail.google.com/", []),
+    (["https://graph.microsoft.com/Mail.Read"], "Mail.Read User.Read", []),
+    (["https://graph.microsoft.com/.default"], "Mail.Read", []),
+]
+
+
+@pytest.mark.parametrize(("asked", "granted", "missing"), SCOPES)
+def test_a_scope_is_missing(asked, granted, missing):
+    made = token(FakeClock(), scope=granted)
+    assert log_warnings.missing_scopes(credential(scopes=asked), made) == missing
+
+
+def test_offline_access_is_missing_where_there_is_no_refresh_token():
+    made = replace(token(FakeClock(), scope="api"), refresh_token=None)
+    assert log_warnings.missing_scopes(credential(scopes=["api", "offline_access"]), made) == [
+        "offline_access"
+    ]
+
+
+def warnings(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+async def test_a_scope_that_is_refused_is_warned_of_once_at_the_login_and_once_when_a_refresh_takes_one(
+    make_side, caplog
+):
+    async with make_side(credential=CREDENTIAL) as side:
+        await side.tokens.adopt(AccountId("crm", "ann"), replace(side.issued(), scope="api mail"))
+        assert warnings(caplog) == []
+        await side.tokens.adopt(AccountId("crm", "default"), replace(side.issued(), scope="mail"))
+        account = side.account()
+        side.server.script(*[Fault(change={"scope": scope}) for scope in ("mail", None, "api", "api mail")])
+        for _ in range(4):
+            await side.tokens.refresh_now(account)
+        assert account.held.token.scope == "api mail"
+        assert warnings(caplog) == [
+            "crm/default: the server did not grant the scopes api",
+            "crm/default: the server did not grant the scopes mail",
+        ]
+
+
+async def test_a_refresh_asks_for_no_scope(make_side):
+    forms = []
+    async with make_side(credential=CREDENTIAL) as side:
+        account = await side.log_in()
+        ask = side.servers.token
+
+        async def token_(credential, form, **more):
+            forms.append(form)
+            return await ask(credential, form, **more)
+
+        side.servers.token = token_
+        await side.tokens.refresh_now(account)
+    assert [form.keys() for form in forms] == [{"grant_type", "refresh_token"}]
+
+
+async def test_the_end_of_a_refresh_token_is_told_of_once_when_it_comes_near(make_side, caplog):
+    async with make_side(credential=f'client_id = "web"\nrefresh_token_lifetime = {80 * DAY}') as side:
+        account = await side.log_in()
+        for days in (0, 72.9, 0.2, 1, 5.8):
+            side.clock.advance(days * DAY)
+            log_warnings.remind(account, side.clock.wall())
+        (sentence,) = warnings(caplog)
+        assert sentence == (
+            "crm/default: its refresh token ends at 2027-04-05 08:00+00:00: log in again before then"
+        )
+        await side.log_in()
+        side.clock.advance(79 * DAY)
+        log_warnings.remind(account, side.clock.wall())
+        assert len(warnings(caplog)) == 2
+
+
+async def test_it_is_told_of_while_nobody_asks(make_side, caplog, monkeypatch):
+    monkeypatch.setattr(manager, "REMIND_EVERY", 0.01)
+    async with make_side(credential=f'client_id = "web"\nrefresh_token_idle = {8 * DAY}') as side:
+        await side.log_in()
+        side.clock.advance(7.5 * DAY)
+        await side.until(lambda: warnings(caplog))
+
+
+async def test_a_refresh_puts_an_idle_end_off_and_never_a_hard_one(make_side):
+    keys = f'client_id = "web"\nrefresh_token_idle = {8 * DAY}\nrefresh_token_lifetime = {20 * DAY}'
+    async with make_side(credential=keys) as side:
+        account = await side.log_in()
+        login, ends = side.clock.wall(), []
+        for _ in range(4):
+            (health,) = side.tokens.health()
+            ends.append((health.refresh_expires_at - login) / DAY)
+            side.clock.advance(5 * DAY)
+            await side.tokens.refresh_now(account)
+    assert ends == [8, 13, 18, 20]
+
+
+async def test_the_first_refresh_token_counts_from_when_the_configuration_brought_it(make_side):
+    seed = (
+        'grant = "refresh_token"\nclient_id = "web"\nrefresh_token = "{seed}"\nrefresh_token_lifetime = 86400'
+    )
+    async with make_side() as other:
+        planted = other.server.issue("web", "alice")["refresh_token"]
+        async with make_side(server=other.server, credential=seed.format(seed=planted)) as side:
+            adopted = side.clock.wall()
+            side.clock.advance(60)
+            await side.tokens.get(side.account())
+            made = codec.decode((await side.stored()).body)
+            assert (made.login_at, made.refresh_token != Secret(planted)) == (adopted, True)
+            (health,) = side.tokens.health()
+            assert health.refresh_expires_at == adopted + DAY
