@@ -139,7 +139,7 @@ def test_check_warns_of_a_secret_in_the_file_and_does_not_show_it(call, tmp_path
     (tmp_path / "config.toml").write_text(text.replace('{ env = "CRM_SECRET" }', '"in-the-file"'))
     done = call("check")
     assert (done.exit_code, done.stdout) == (0, "config.toml: no faults\n")
-    assert done.stderr.startswith("warning: config.toml:5:17: a secret in the file itself")
+    assert done.stderr.startswith("warning: config.toml:5:17: a secret in the configuration file itself")
     assert "in-the-file" not in done.stderr
 
 
