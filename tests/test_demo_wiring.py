@@ -57,7 +57,7 @@ async def test_a_fault_that_was_asked_for_is_told_and_can_be_watched(tmp_path):
     options = ("--lifetime", "2", "--fault", "html:1,revoke-family:1@0-60", "--fault", "outage")
     async with demo(tmp_path, *options) as (said, process):
         assert "live for 2 seconds and every refresh token works once;" in said
-        assert "html: 200 with a page (once)" in said
+        assert "html: 200 with an HTML page (once)" in said
         assert "revoke-family: it has ended the login, access tokens included (once until second 60)" in said
         status_page = re.search(r"(\S+) +status page", said)[1]
         async with asyncio.timeout(15):

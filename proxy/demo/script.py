@@ -102,7 +102,7 @@ def parse_order(text: str) -> Order:
         )
     start, end = int(found["start"] or 0), int(found["end"]) if found["end"] else math.inf
     if end <= start:
-        raise ValueError(f"{text!r} ends before it begins")
+        raise ValueError(f"{text!r} ends before it starts")
     return Order(
         fault=named(found["name"]),
         times=int(found["times"]) if found["times"] else None,

@@ -69,11 +69,11 @@ class RequestMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
-            self._prefix + "requests", "Requests that were routed", labels=("route", "method", "code")
+            self._prefix + "requests", "Requests that matched a route.", labels=("route", "method", "code")
         )
         durations = HistogramMetricFamily(
             self._prefix + "request_duration_seconds",
-            "From the request's head to the answer's end",
+            "Time from the request's header to the end of the response.",
             labels=("route",),
         )
         for route, tally in self._routes.items():
