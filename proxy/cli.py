@@ -1,4 +1,4 @@
-"""The command line: options, output and exit codes; no other module prints or exits.
+"""The command line: options, output and exit codes. (`python -m proxy.demo` has its own.)
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a person must log in.
 
@@ -68,7 +68,7 @@ def _outcome(action: Callable[[], int]) -> int:
 def command(function: Callable[..., int]) -> Callable[..., None]:
     """Add --debug to a command, and turn its result or exception into an exit code."""
 
-    @click.option("--debug", is_flag=True, help="Log at level debug, and show the traceback of an error.")
+    @click.option("--debug", is_flag=True, help="Verbose messages, and the traceback of an error.")
     @functools.wraps(function)
     def run(*, debug: bool, **options: Any) -> None:
         logs.set_up_command(debug=debug)

@@ -1,4 +1,4 @@
-"""The exceptions of this program, by the party that can fix the cause.
+"""The exceptions that several packages share, by the party that can fix the cause.
 
     ProxyError
     ├── ConfigError             operator: the configuration file (every fault, with its position)

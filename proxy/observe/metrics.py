@@ -1,7 +1,8 @@
-"""Every metric, one list. Labels hold names from the configuration or the store, or a fixed list.
+"""All metrics, except those of requests (request_metrics.py).
 
-What changes with time alone (states, expiry) is read from the tokens when somebody scrapes, by
-`TokenCollector`; what happens is counted where it happens.
+The values of labels are names from the configuration or the store, or from fixed lists. Values that depend
+on the time (states, expiry) are read from the tokens at each scrape, by `TokenCollector`; events are counted
+where they happen.
 """
 
 from __future__ import annotations

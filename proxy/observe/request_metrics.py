@@ -1,7 +1,7 @@
-"""Requests counted in plain numbers, and shown when somebody scrapes.
+"""The metrics of requests: `requests_total` and `request_duration_seconds`.
 
-The client library's counters take a lock each time: three of them would cost a tenth of the everyday request.
-A route's numbers are changed on the event loop only, where the scrape reads them too.
+Plain numbers, as the client library's counters take a lock each time: three of them would cost a tenth of an
+everyday request. They are changed and scraped on the event loop only.
 """
 
 from __future__ import annotations
