@@ -1,6 +1,6 @@
 """One process of the run: `python -m tests.jepsen.worker SABOTAGE CONFIG NAME HISTORY API ACCOUNT…`.
 
-The token side of a server, whole, as state.py puts it together, but with every step noted. Its callers take a
+The token side of a server, whole, as services.py puts it together, but with every step noted. Its callers take a
 token for each account again and again and use it at once. Orders come on stdin, a JSON object a line;
 at its end the process stops in good order, as `token-proxy run` does.
 """
