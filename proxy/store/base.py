@@ -168,7 +168,8 @@ class Store(Protocol):
 
         `succeed` names a holder that is known to be dead: its lease is taken over at once. A store that may
         have lost leases, or in which their holders could not renew them (it was emptied, restarted or
-        suspended), must for the length of one lease grant only those known to be released.
+        suspended), must for the length of one lease grant only those known to be released; it may exempt
+        `succeed`.
         """
         ...
 
