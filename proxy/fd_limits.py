@@ -63,9 +63,7 @@ class Descriptors:
         self._limit = limit
         self._usable = limit - min(RESERVE, limit // 4)
         self._by_callers = int(self._usable * (1 - FOR_UPSTREAMS))
-        self._by_refused = (
-            self._by_callers + self._usable
-        ) // 2  # they stay open until the refusal is delivered
+        self._by_refused = (self._by_callers + self._usable) // 2  # open until the refusal is sent
         self._logged_at = float("-inf")
 
     def hold_another_caller(self) -> bool:
