@@ -91,9 +91,7 @@ def _config_option(**more: Any) -> Callable[[Callable[..., Any]], Callable[..., 
 
 
 config_option = _config_option()
-config_ignored = _config_option(
-    expose_value=False, hidden=True
-)  # accepted by every command, for uniform calls
+config_ignored = _config_option(expose_value=False, hidden=True)  # accepted, but not used
 account_option = click.option("--account", default="default", show_default=True, help="Name of the account.")
 
 

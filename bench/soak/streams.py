@@ -21,9 +21,7 @@ class Heard:
 
     first: list[float] = field(default_factory=list)  # from the start of connecting to the first event
     passed: list[float] = field(default_factory=list)  # from the sending of an event to its arrival
-    longest_gaps: list[float] = field(
-        default_factory=list
-    )  # of each stream: the longest time between two arrivals
+    longest_gaps: list[float] = field(default_factory=list)  # between two arrivals, of each stream
     faults: Counter[str] = field(default_factory=Counter)
     events: int = 0
 

@@ -91,7 +91,5 @@ def _row(entry: Entry, now: float) -> tuple[str, ...]:
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
     cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
     if row is not COLUMNS:
-        cells[2] = click.style(
-            cells[2], fg=COLOURS.get(row[2], "red")
-        )  # click removes the colour if this is no terminal
+        cells[2] = click.style(cells[2], fg=COLOURS.get(row[2], "red"))  # plain where this is no terminal
     return "  ".join(cells).rstrip()

@@ -60,9 +60,7 @@ def _safe_url(value: object) -> str:
 
 def _without_query(url: str) -> str:
     if "?" in url:
-        raise ValueError(
-            "a query is not allowed in this URL: expected https://host/path"
-        )  # RFC 8414 section 2
+        raise ValueError("no query allowed in this URL: expected https://host/path")  # RFC 8414 section 2
     return url
 
 

@@ -96,7 +96,5 @@ def _end_connection(request: web.Request, *, reset: bool) -> None:
         transport.close()
         return
     sock = transport.get_extra_info("socket")
-    sock.setsockopt(
-        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-    )  # makes close(2) send a reset
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # then close(2) resets
     transport.abort()

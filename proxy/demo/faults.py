@@ -55,9 +55,7 @@ class Fault:
     answer: Answer | None = None  # send this instead of acting
     revoke_family: bool = False  # revoke the login of the presented token, then process the request
     renewal: Renewal | None = None  # overrides the server's setting
-    change: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # members of a successful response to change; None removes one
+    change: Mapping[str, Any] = field(default_factory=dict)  # members of a token response; None removes
     wait_after: Wait | float | None = None  # after the rotation, before the client learns of it
     drop_after: bool = False  # close the connection after the rotation
     body: Body = "whole"

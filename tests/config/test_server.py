@@ -46,7 +46,7 @@ SERVER = [
     ),
     (
         'public_url = "https://proxy.example/?x"',
-        ["2:14: a query is not allowed in this URL: expected https://host/path"],
+        ["2:14: no query allowed in this URL: expected https://host/path"],
     ),
     (
         'allowed_hosts = ["a.example", "b.example:80"]',
