@@ -1,6 +1,6 @@
-"""The proxies side by side. A new one is one entry in PEERS, and a file in `peers/` if it needs one.
+"""The proxies to compare. A new one is an entry in PEERS, with a file in `peers/` if it needs one.
 
-In a command or a configuration these are filled in: @port @admin_port @folder @config @peers @installed
+Placeholders in commands and configurations: @port @admin_port @folder @config @peers @installed
 @compiled @built @python @token @token_endpoint @secret_file @ca @scheme @upstream_port; a line that ends
 in `#TLS` is left out when the upstream speaks plain HTTP.
 """
@@ -17,9 +17,9 @@ from pathlib import Path
 from ground import HERE, fill
 
 PEERS_FOLDER = HERE / "peers"
-INSTALLED = HERE.parent / ".bench"  # what `make bench-peers` brings
-READY = "http://127.0.0.1:@port/api/1k"  # as what every peer is asked; the upstream knows it as /1k
-COMPILED = HERE.parent / ".compiled"  # what `make wheel` makes of this checkout
+INSTALLED = HERE.parent / ".bench"  # installed by `make bench-peers`
+READY = "http://127.0.0.1:@port/api/1k"  # as requested from every peer; the upstream serves it as /1k
+COMPILED = HERE.parent / ".compiled"  # built by `make wheel`
 FIXED = {"peers": PEERS_FOLDER, "installed": INSTALLED, "compiled": COMPILED, "python": sys.executable}
 FETCH = "make bench-peers"
 TOKEN_PROXY = ("@python", "-m", "proxy", "run", "-c", "@config")
@@ -31,9 +31,9 @@ class Peer:
     name: str
     command: tuple[str, ...]
     config: str | None = None  # a file in peers/
-    ready: str = READY  # ready = the first 200 from here
-    needs: tuple[tuple[str, str], ...] = ()  # commands or files, each with how to get it
-    build: tuple[str, ...] = ()  # a command that makes @built
+    ready: str = READY  # a peer is ready at the first 200 from this URL
+    needs: tuple[tuple[str, str], ...] = ()  # commands or files, each with its installation
+    build: tuple[str, ...] = ()  # a command that builds @built
     version: tuple[str, ...] = ()  # a command that prints it
 
 
@@ -101,7 +101,7 @@ PEERS = {
                 *("--listen-host", "127.0.0.1", "--listen-port", "@port"),
                 *("--set", "confdir=@folder", "--set", "token=@token"),
                 *("--set", "ssl_verify_upstream_trusted_ca=@ca", "--set", "connection_strategy=lazy"),
-                *("--set", "stream_large_bodies=64k"),  # the others do not hold a whole answer either
+                *("--set", "stream_large_bodies=64k"),  # the others do not buffer a whole response either
             ),
             needs=(("@installed/mitmproxy/bin/mitmdump", FETCH),),
             version=("@installed/mitmproxy/bin/mitmdump", "--version"),
@@ -127,7 +127,7 @@ PEERS = {
 
 
 def lacking(peer: Peer) -> str | None:
-    """How to get the first thing that the peer needs and the machine does not have."""
+    """How to install the first missing requirement of a peer; None if there is none."""
     for what, remedy in peer.needs:
         place = fill(what, FIXED)
         if not (shutil.which(place) or Path(place).is_dir()):
@@ -136,7 +136,7 @@ def lacking(peer: Peer) -> str | None:
 
 
 def version(peer: Peer) -> str:
-    """What the peer's program calls itself; for a reader of the table, so a doubt is not a failure."""
+    """The version of the peer's program. Informational, so a failure is no error."""
     if not peer.version:
         return "this checkout"
     command = [fill(part, FIXED) for part in peer.version]

@@ -1,4 +1,4 @@
-"""One scenario, all peers: started, proved to do the work, and measured in turn."""
+"""Run all peers in one scenario: start them, check their responses, and measure them in turn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rows import MeasureError, Row
 from scenarios import Scenario
 from start import Started, direct, started
 
-WARM_UP = 1  # seconds that fill the pools and are not counted
+WARM_UP = 1  # seconds; fills the pools, and is not counted
 DIRECT = "direct"
 
 
@@ -31,7 +31,7 @@ def say(text: str) -> None:
 
 
 def too_trusting(peer: Peer, ground: Ground) -> str | None:
-    """A peer that believes any certificate does less work than the others; here it gives itself away."""
+    """Detect a peer that accepts any certificate, as it does less work than the others."""
     for stranger, badness in STRANGERS.items():
         try:
             with started(peer, stranger, ground) as run:
@@ -49,7 +49,7 @@ def compared(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground: 
 
 
 def _together(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground: Ground) -> list[Row]:
-    """All run at the same time, and are loaded in turn."""
+    """Run all peers at the same time, and load them in turn."""
     rows = [Row(peer.name) for peer in peers]
     with contextlib.ExitStack() as until_end:
         runs: dict[str, Started] = {}
@@ -74,7 +74,7 @@ def _together(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground:
 
 
 def _alone(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground: Ground) -> list[Row]:
-    """Each is started for each sample, and nothing of it is left when the next one's turn comes."""
+    """Start a peer for each sample, and stop it before the next one."""
     rows = [Row(peer.name) for peer in peers]
     for number in range(effort.rounds):
         for peer, row in zip(peers, rows, strict=True):
@@ -91,7 +91,7 @@ def _alone(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground: Gr
 
 
 def _prove(scenario: Scenario, run: Started) -> str | None:
-    """One request must get the API's whole answer, which it gives to nobody without the token."""
+    """Check that one request gets the API's complete response, which requires the token."""
     status, length = proc.get(run.base + scenario.path, run.token)
     if status == 200 and length == SIZES[scenario.path]:
         return None

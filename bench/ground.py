@@ -1,4 +1,4 @@
-"""What every proxy in the bench stands on: a CA, the API behind it, and an authorization server."""
+"""The environment of every proxy in the benchmark: a CA, the API behind it, and an authorization server."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 HERE = Path(__file__).parent
-SIZES = {"1k": 531, "unique": 531, "1m": 1_000_000, "100m": 100_000_000}  # bytes of each answer, by its path
+SIZES = {"1k": 531, "unique": 531, "1m": 1_000_000, "100m": 100_000_000}  # bytes of each response, by path
 STRANGERS = {"unknown_ca": "of an unknown CA", "wrong_name": "for another name"}  # and their bad certificates
 UPSTREAMS = ("http", "https", *STRANGERS)
-TOKEN_LIFE = 30 * 24 * 3600  # seconds: no refresh while we measure
+TOKEN_LIFE = 30 * 24 * 3600  # seconds; long, so that no refresh happens during a measurement
 
 
 class AtTemplate(Template):
-    """`@name` is filled in, `@@` is an at sign; `$name` stays, as configuration files use it themselves."""
+    """Templates with `@name`, and `@@` for an at sign; `$name` is left for configuration files."""
 
     delimiter = "@"
 
@@ -38,7 +38,7 @@ class Ground:
     ca: Path
     token: str
     token_endpoint: str
-    ports: Mapping[str, int]  # of the UPSTREAMS
+    ports: Mapping[str, int]  # by name of UPSTREAMS
     load_cpu: int | None
     proxy_cpu: int | None
 
@@ -48,7 +48,7 @@ def fill(template: str, values: Mapping[str, object]) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
+    """Distinct ports that are free now."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -57,7 +57,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def answer() -> str:
-    """The API's small JSON answer."""
+    """The API's small JSON response."""
     items = [{"id": n, "name": f"item {n}", "active": True} for n in range(1, 12)]
     text = json.dumps({"items": items, "note": ""})
     return json.dumps({"items": items, "note": "x" * (SIZES["1k"] - len(text))})
@@ -65,7 +65,7 @@ def answer() -> str:
 
 @contextlib.contextmanager
 def prepared(folder: Path, load_cpu: int | None, proxy_cpu: int | None) -> Iterator[Ground]:
-    """Upstream and authorization server run until the block ends."""
+    """Run upstream and authorization server for the length of the block."""
     token = secrets.token_urlsafe(32)
     ports = dict(zip(UPSTREAMS, free_ports(len(UPSTREAMS)), strict=True))
     ca = folder / "ca.pem"
@@ -79,13 +79,13 @@ def prepared(folder: Path, load_cpu: int | None, proxy_cpu: int | None) -> Itera
     config.write_text(fill((HERE / "upstream.conf").read_text(), values))
     command = ["nginx", "-e", "stderr", "-c", str(config)]
     with proc.running(command, home, load_cpu) as upstream, _authorization_server(token) as token_endpoint:
-        # 401 is its readiness: it runs, and refuses who brings no token.
+        # 401: it runs, and refuses requests without the token.
         proc.wait_ready(upstream, f"http://127.0.0.1:{ports['http']}/1k", home, status=401)
         yield Ground(folder, ca, token, token_endpoint, ports, load_cpu, proxy_cpu)
 
 
 def _write_files(folder: Path) -> None:
-    """Zeros, as holes: they take no room on the disk, and after the first reading they come from memory."""
+    """Sparse files of zeros: they use no disk space, and are cached after the first read."""
     folder.mkdir()
     for name in ("1m", "100m"):
         with (folder / name).open("wb") as file:
@@ -108,7 +108,7 @@ def _write_certificates(ca_file: Path, home: Path) -> None:
 
 @contextlib.contextmanager
 def _authorization_server(token: str) -> Iterator[str]:
-    """A token endpoint that gives the one token to whoever asks."""
+    """A token endpoint that always returns the same token."""
     grant = json.dumps({"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFE}).encode()
 
     class TokenEndpoint(BaseHTTPRequestHandler):

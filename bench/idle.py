@@ -1,4 +1,4 @@
-"""Callers that have asked once and stay: what does a proxy keep for each?"""
+"""Idle callers that have made one request: how much memory does a proxy keep for each?"""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 from rows import MeasureError
 
 WANTED = 10_000
-MOST_FILES = 65_536  # more would only make programs lay out larger tables
-# A proxy may hold a second connection for each (mitmproxy does), and needs some files for itself.
+MOST_FILES = 65_536  # a higher limit only makes programs allocate larger tables
+# A proxy may have a second connection for each (like mitmproxy), and needs some files for itself.
 SHARE = 0.45
 
 
 def raise_file_limit() -> None:
-    """For us, and for all that we start."""
+    """Set the limit of open files for this process and its children."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
@@ -31,7 +31,7 @@ def possible() -> int:
 
 @contextlib.contextmanager
 def callers(url: str, count: int, seconds: float) -> Iterator[list[HTTPConnection]]:
-    """Up to `count` idle connections, as many as can be opened one after the other in `seconds`."""
+    """Up to `count` idle connections, opened one after the other for at most `seconds`."""
     parts = urlsplit(url)
     opened: list[HTTPConnection] = []
     end = time.monotonic() + seconds
@@ -52,9 +52,9 @@ def callers(url: str, count: int, seconds: float) -> Iterator[list[HTTPConnectio
 
 
 def alive(opened: list[HTTPConnection]) -> int:
-    """How many the proxy has not closed: nothing can be read from those, not even an end."""
+    """The number of connections that the proxy has not closed, i.e. with nothing to read."""
     poll = select.poll()
     for connection in opened:
-        if connection.sock:  # None: the answer said that this connection ends
+        if connection.sock:  # None: the response has closed the connection
             poll.register(connection.sock, select.POLLIN)
     return sum(connection.sock is not None for connection in opened) - len(poll.poll(0))

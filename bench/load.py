@@ -1,4 +1,4 @@
-"""As many requests as pass: wrk, one thread, some keep-alive connections; what counts is what they cost."""
+"""Load at the highest rate with wrk (one thread, keep-alive connections); measures the CPU time used."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import proc
 from rows import MeasureError, Sample
 
-PATIENCE = 30  # seconds that an answer may take: 100 MB through a slow proxy, too
+PATIENCE = 30  # seconds for a response; enough for 100 MB through a slow proxy
 ERROR_KINDS = ("bad_status", "connect", "read", "write", "timeout")
 REPORT = Path(__file__).with_name("report.lua")
 MB = 1e6
 
 
 def run(url: str, pid: int, seconds: int, *, connections: int, size: int) -> Sample:
-    """Load `url` and count the processor time that the family of `pid` uses meanwhile."""
+    """Load `url` and measure the CPU time that `pid` and its descendants use meanwhile."""
     before = proc.cpu_seconds(pid)
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={PATIENCE}s", "-s", str(REPORT)]
     wrk = subprocess.run(["wrk", *options, url], capture_output=True, text=True, check=False)

@@ -1,10 +1,11 @@
-"""An open-loop load generator: each request has its time, and is late from then on, sent or not.
+"""An open-loop load generator: latencies are measured from the scheduled time of each request.
 
 Run: python openloop.py URL RATE SECONDS [TOKEN]; it prints one line of JSON.
 
-wrk asks again when it was answered, so a proxy that stalls is asked less, and looks good (coordinated
-omission). Of what Debian, PyPI and npm hold, nothing fits: h2load counts from the sending, autocannon sends a
-second's worth at once and counts in whole milliseconds, as loadtest does, and vegeta and wrk2 are not there.
+wrk sends the next request after a response, so a stalling proxy gets fewer requests and looks better than it
+is (coordinated omission). No tool in Debian, PyPI or npm fits: h2load measures from the actual sending,
+autocannon and loadtest send a second's requests at once and measure in whole milliseconds, and vegeta and
+wrk2 are not packaged.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from urllib.parse import urlsplit
 
 import httptools
 
-MOST = 256  # connections; whoever is late by then waits here, and its time runs
-FIRST = 16  # connections that are open before the first request
+MOST = 256  # connections; further requests wait, and their time counts
+FIRST = 16  # connections opened before the first request
 WARM = 0.5  # seconds at the start that do not count
-GRACE = 1.0  # seconds after the last request; who has no answer by then has waited that long at least
+GRACE = 1.0  # seconds to wait after the last request; missing responses count as at least this late
 
 
 class Caller(asyncio.Protocol):
-    """One connection, with one request at a time on it."""
+    """A connection with one request at a time."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.due: float | None = None  # of the request that is out
+        self.due: float | None = None  # scheduled time of the request in flight
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # it is one
         self.transport = transport
@@ -125,7 +126,7 @@ class Bench:
             self.ask(due)
         answered_per_second = self.done / (WARM + seconds)
         end = self.loop.time() + GRACE
-        # No event: nothing may cost time on an answer's way but what is measured.
+        # Polling instead of an event, which would cost time with each response.
         while (late := self.unanswered()) and self.loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         report = self.report([self.loop.time() - due for due in late if due >= self.counted_from])
@@ -141,7 +142,7 @@ class Bench:
 
 async def main() -> None:
     url, rate, seconds, *token = sys.argv[1:]
-    gc.disable()  # a pause of ours would be taken for the proxy's
+    gc.disable()  # otherwise our own pauses would count as the proxy's
     print(json.dumps(await Bench(url, token[0] if token else None).drive(int(rate), float(seconds))))
 
 

@@ -1,7 +1,7 @@
 """A bar chart for README, as SVG.
 
-Rectangles and words on a fixed grid, by hand: a drawing library would bring more than it takes away. One set
-of colours that reads on white and on black: a picture in a page cannot know which theme the page has.
+Rectangles and labels on a fixed grid, without a drawing library. The colours are readable on white and on
+black, as an embedded picture can't know the theme of its page.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rows import Row
 
-WIDTH, LABELS, VALUES = 720, 110, 80  # pixels: all; left of the bars; right of the longest
+WIDTH, LABELS, VALUES = 720, 110, 80  # pixels: total; left of the bars; right of the longest bar
 TOP, STEP, BAR = 40, 28, 18
 OURS = {"token-proxy", "uncompiled"}
 
@@ -27,7 +27,7 @@ rect { fill: #8c959f }
 
 
 def svg(rows: Sequence[Row], figure: str, title: str) -> str:
-    """One bar for each row that has figures, the longest first."""
+    """A bar for each row with figures, longest first."""
     medians = {row.peer: row.median(figure) or 0.0 for row in rows if row.good}
     ordered = sorted(medians.items(), key=lambda item: -item[1])
     scale = (WIDTH - LABELS - VALUES) / max([*medians.values(), 1.0])

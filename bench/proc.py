@@ -1,4 +1,4 @@
-"""Start, watch and stop programs: always by the ids of the processes that we started. Linux only (/proc)."""
+"""Start, observe and stop our own child processes. Linux only (/proc)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ STOP_PATIENCE = 5.0  # seconds between asking and killing
 
 
 class StartError(Exception):
-    """The program ended, or did not answer, before it was ready."""
+    """The program ended or did not respond before it was ready."""
 
 
 @contextlib.contextmanager
 def running(command: Sequence[str], folder: Path, cpu: int | None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `command` in `folder`, on `cpu` alone if one is given; what it prints goes to `folder`/output."""
+    """Run `command` in `folder`, on `cpu` if one is given; its output goes to `folder`/output."""
     pinned = command if cpu is None else ["taskset", "-c", str(cpu), *command]
     with (folder / "output").open("wb") as output:
-        # A session of its own: Ctrl-C reaches only us, and we stop everything in order.
+        # Its own session: Ctrl-C only reaches this process, which stops everything in order.
         process = subprocess.Popen(
             pinned,
-            cwd=REPO,  # `python -m proxy` is this checkout's
+            cwd=REPO,  # so that `python -m proxy` is that of this checkout
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -58,9 +58,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def family_of(pid: int) -> list[int]:
-    """The process and all that descend from it."""
+    """The process and all its descendants."""
     family = [pid]
-    for member in family:  # grows while we walk it
+    for member in family:  # grows during the loop
         for children in Path(f"/proc/{member}/task").glob("*/children"):
             with contextlib.suppress(OSError):
                 family += map(int, children.read_text().split())
@@ -68,18 +68,18 @@ def family_of(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time that the process and its descendants have used so far."""
+    """User and system time used so far by the process and its descendants."""
     ticks = 0
     for member in family_of(pid):
         with contextlib.suppress(OSError):
-            # The command's name, in brackets, may hold anything: count from behind it.
+            # The command's name, in parentheses, may contain anything: count the fields after it.
             fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
     return ticks / TICKS_PER_SECOND
 
 
 def resident_mib(pid: int) -> float:
-    """VmRSS of the process and its descendants; pages that they share are counted for each."""
+    """VmRSS of the process and its descendants; shared pages count for each."""
     kib = 0
     for member in family_of(pid):
         with contextlib.suppress(OSError):
@@ -90,7 +90,7 @@ def resident_mib(pid: int) -> float:
 
 
 def get(url: str, token: str | None = None) -> tuple[int | None, int]:
-    """Status and length of the answer to one GET; no status while nobody answers."""
+    """Status and length of the response to one GET; no status if there is no response."""
     parts = urlsplit(url)
     connection = HTTPConnection(parts.hostname or "", parts.port, timeout=5)
     try:
@@ -107,7 +107,7 @@ def get(url: str, token: str | None = None) -> tuple[int | None, int]:
 
 
 def wait_ready(process: subprocess.Popen[bytes], url: str, folder: Path, *, status: int | None = 200) -> None:
-    """Return as soon as `url` answers with `status`; None: with any."""
+    """Wait until `url` responds with `status` (None: any)."""
     deadline = time.monotonic() + START_PATIENCE
     seen = None
     while time.monotonic() < deadline and process.poll() is None:

@@ -1,4 +1,4 @@
--- wrk prints for people; this prints the same figures for us, on one line that we can find.
+-- Print wrk's figures on one machine-readable line.
 function done(summary, latency)
    local errors = summary.errors
    io.write(string.format(

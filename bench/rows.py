@@ -1,4 +1,4 @@
-"""What was measured, before it becomes a table."""
+"""The figures of a benchmark run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Sample:
     """One run of one peer."""
 
     figures: dict[str, float]
-    errors: dict[str, int] = field(default_factory=dict)  # kind -> how many; only those that happened
+    errors: dict[str, int] = field(default_factory=dict)  # kind -> number; without zeros
 
 
 class MeasureError(Exception):
-    """The measuring tool could not do its work."""
+    """The measuring tool failed."""
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Row:
 
     peer: str
     samples: list[Sample] = field(default_factory=list)
-    fault: str | None = None  # why there are no figures, or why they do not count
+    fault: str | None = None  # the reason why there are no valid figures
 
     @property
     def good(self) -> bool:

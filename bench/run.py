@@ -1,7 +1,7 @@
-"""The peers side by side (`python bench/run.py --help`): Markdown tables on stdout, progress on stderr.
+"""Compare the proxies (`python bench/run.py --help`): Markdown tables on stdout, progress on stderr.
 
-What a CPU-second of a proxy's own processes brings is the figure to compare: it holds still when the load
-generator, not the proxy, is the bottleneck. Ratios within one run count; absolutes do not.
+The figure to compare is the work per CPU-second of a proxy's own processes: it is stable even if the load
+generator is the bottleneck. Compare ratios within one run, not absolute figures.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _run(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[Results, dict[str, str]]:
-    """The tables are printed as they come."""
+    """Run all scenarios, and print each table as soon as it is complete."""
     results: Results = {}
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[Results, d
 
 
 def _interrupt(*_: object) -> None:
-    """Unwind once: what we started is stopped on the way out, and a second Ctrl-C must not cut that short."""
+    """Unwind once, which stops all started processes; a second Ctrl-C must not interrupt that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -86,7 +86,7 @@ def _interrupt(*_: object) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The proxies side by side, as Markdown tables.")
-    parser.add_argument("--quick", action="store_true", help="1 round of 1 s: does it work?")
+    parser.add_argument("--quick", action="store_true", help="1 round of 1 s, to check that it works")
     parser.add_argument("--seconds", type=int, help="length of one run (default 1)")
     parser.add_argument("--rounds", type=int, help="runs of each proxy, interleaved (default 5)")
     parser.add_argument("--only", default=",".join(PEERS), help=f"some of {','.join(PEERS)}")
@@ -114,7 +114,7 @@ def _names(
 
 
 def _present(peers: Sequence[Peer]) -> list[Peer]:
-    """Those that this machine has; the others are named, and no more is made of it."""
+    """The peers that are installed; the others are reported on stderr."""
     present = []
     for peer in peers:
         if remedy := catalog.lacking(peer):
@@ -125,7 +125,7 @@ def _present(peers: Sequence[Peer]) -> list[Peer]:
 
 
 def _missing(peers: Sequence[Peer]) -> str | None:
-    """One line that says what to do, if the bench itself cannot work."""
+    """A line with the remedy if the benchmark can't run; None if it can."""
     if not sys.platform.startswith("linux"):
         return "this needs Linux: it reads /proc"
     packages = [package for command, package in TOOLS.items() if not shutil.which(command)]
@@ -135,11 +135,11 @@ def _missing(peers: Sequence[Peer]) -> str | None:
 
 
 def _cpus() -> tuple[int | None, int | None]:
-    """One for load generator and upstream, one for the proxy under test; none on a single-CPU machine."""
+    """A CPU for load generator and upstream, and one for the proxy under test; None on a single CPU."""
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
         return None, None
-    os.sched_setaffinity(0, {usable[0]})  # ourselves, and the load generators, which we start
+    os.sched_setaffinity(0, {usable[0]})  # for this process, and the load generators that it starts
     return usable[0], usable[-1]
 
 

@@ -1,4 +1,4 @@
-"""What is measured. A new one is an entry in SCENARIOS, and a function that measures if none here fits."""
+"""The scenarios. A new one is an entry in SCENARIOS, and a measuring function if none here fits."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from rows import MeasureError, Row, Sample
 if TYPE_CHECKING:
     from start import Started
 
-SETTLE = 1.0  # seconds between a change and reading the memory
+SETTLE = 1.0  # seconds between a change and the reading of memory
 RATE = 1000  # requests per second, open loop
-OPENING = 5.0  # seconds in which idle callers are opened: on a quiet machine all of them, but for slow peers
+OPENING = (
+    5.0  # seconds to open idle callers; enough for all of them on a quiet machine, except for slow peers
+)
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,21 @@ class Column:
     heading: str
     figure: str
     digits: int = 2  # after the point; -1: to the nearest ten
-    spread: bool = False  # show the least and the greatest as well
+    spread: bool = False  # also show minimum and maximum
 
 
 @dataclass(frozen=True)
 class Scenario:
     name: str
-    story: str  # stands above its table
-    figure: str  # what ratios are made of
+    story: str  # the text above its table
+    figure: str  # the figure of which ratios are computed
     columns: tuple[Column, ...]
     measure: Callable[[Scenario, Started, int], Sample]  # the int: seconds
     upstream: str = "https"
     path: str = "1k"
     connections: int = 32
-    direct: bool = False  # the upstream itself is measured like a peer, and told apart from what peers add
-    alone: bool = False  # a fresh process for each sample, and no other beside it
+    direct: bool = False  # also measure the upstream itself, and subtract it
+    alone: bool = False  # a new process for each sample, and no other beside it
     most_rounds: int | None = None
 
     @property
@@ -66,7 +68,7 @@ def at_fixed_rate(scenario: Scenario, run: Started, seconds: int) -> Sample:
 
 
 def added(rows: Sequence[Row]) -> None:
-    """What each row's runs took beyond going direct (the first row) in the same round."""
+    """Compute the time that each row adds to `direct` (the first row) in the same round."""
     for row in rows[1:]:
         for mine, direct in zip(row.samples, rows[0].samples, strict=False):
             for part in ("p50_ms", "p99_ms"):
@@ -116,14 +118,14 @@ SCENARIOS = {
     for scenario in (
         Scenario(
             "small",
-            "Small answers (531 bytes), upstream by TLS, 32 connections.",
+            "Small responses (531 bytes), upstream over TLS, 32 connections.",
             "per_cpu_second",
             REQUESTS,
             loaded,
         ),
         Scenario(
             "unique",
-            "The same, and every answer has a request id of its own: no two heads are alike.",
+            "The same with a request id in every response: no two response headers are equal.",
             "per_cpu_second",
             REQUESTS,
             loaded,
@@ -131,7 +133,7 @@ SCENARIOS = {
         ),
         Scenario(
             "plain",
-            "Small answers (531 bytes), upstream by plain HTTP, 32 connections.",
+            "Small responses (531 bytes), upstream over plain HTTP, 32 connections.",
             "per_cpu_second",
             REQUESTS,
             loaded,
@@ -139,7 +141,7 @@ SCENARIOS = {
         ),
         Scenario(
             "1mb",
-            "Answers of 1 MB, upstream by TLS, 8 connections.",
+            "Responses of 1 MB, upstream over TLS, 8 connections.",
             "per_cpu_second",
             (Column("requests per CPU-second", "per_cpu_second", -1, spread=True), *MEGABYTES),
             loaded,
@@ -148,7 +150,7 @@ SCENARIOS = {
         ),
         Scenario(
             "stream",
-            "Downloads of 100 MB, upstream by TLS, two at a time.",
+            "Downloads of 100 MB, upstream over TLS, two at a time.",
             "mb_per_cpu_second",
             MEGABYTES,
             loaded,
@@ -157,23 +159,23 @@ SCENARIOS = {
         ),
         Scenario(
             "latency",
-            f"Small answers, upstream by TLS, {RATE} requests per second on a fixed schedule, each timed "
-            "from when it was due; added: beyond the same to the upstream itself by plain HTTP. Who answers "
-            "fewer is overloaded, and its times say only how long the run was.",
+            f"Small responses, upstream over TLS, {RATE} requests per second on a fixed schedule, measured "
+            "from the scheduled time; added: the difference to the upstream itself over plain HTTP. A peer "
+            "with fewer responses per second is overloaded, and its times only show the length of the run.",
             "added_p50_ms",
             (
                 Column("added p50 ms", "added_p50_ms", 3, spread=True),
                 Column("added p99 ms", "added_p99_ms", spread=True),
                 Column("p50 ms", "p50_ms", 3, spread=True),
                 Column("p99 ms", "p99_ms", spread=True),
-                Column("answered per second", "answered_per_second", 0),
+                Column("responses per second", "answered_per_second", 0),
             ),
             at_fixed_rate,
             direct=True,
         ),
         Scenario(
             "memory",
-            "Resident memory, upstream by TLS: at rest, after load, and what an idle caller adds.",
+            "Resident memory, upstream over TLS: at rest, after load, and added by an idle caller.",
             "kib_per_caller",
             (
                 Column("KiB per idle connection", "kib_per_caller", 1, spread=True),

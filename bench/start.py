@@ -1,4 +1,4 @@
-"""From an entry of the catalog to a proxy that has answered."""
+"""Start a peer of the catalog and wait until it responds."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ground import STRANGERS, Ground, fill, free_ports
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-TLS_ONLY = "#TLS"  # ends a configuration's lines that a plain upstream does without
+TLS_ONLY = "#TLS"  # marks lines of a configuration that only apply to a TLS upstream
 
 
 @dataclass(frozen=True)
 class Started:
     pid: int
-    base: str  # of the URLs that lead through it
+    base: str  # base of the URLs that go through it
     ready_seconds: float = 0.0
-    token: str | None = None  # what a caller must bring: nothing to a proxy, all to the upstream itself
+    token: str | None = None  # the token that a caller must send: only to the upstream itself
 
 
 def direct(ground: Ground) -> Started:
-    """The upstream itself: what a caller would have without any proxy."""
+    """The upstream itself, without a proxy."""
     return Started(0, f"http://127.0.0.1:{ground.ports['http']}/", token=ground.token)
 
 
 @contextlib.contextmanager
 def started(peer: Peer, upstream: str, ground: Ground) -> Iterator[Started]:
-    """The peer runs before one of the ground's upstreams, and has answered, until the block ends."""
+    """Run the peer with one of the ground's upstreams for the length of the block; ready when it yields."""
     folder = Path(tempfile.mkdtemp(prefix=f"{peer.name}-", dir=ground.folder))
     values = _values(peer, upstream, ground, folder)
     if peer.config:
@@ -45,7 +45,7 @@ def started(peer: Peer, upstream: str, ground: Ground) -> Iterator[Started]:
     command = [fill(part, values) for part in peer.command]
     began = time.monotonic()
     with proc.running(command, folder, ground.proxy_cpu) as process:
-        # Before a stranger no answer is good, so any says that the peer runs.
+        # With a bad certificate any response shows that the peer runs.
         status = None if upstream in STRANGERS else 200
         proc.wait_ready(process, fill(peer.ready, values), folder, status=status)
         yield Started(process.pid, f"http://127.0.0.1:{values['port']}/api/", time.monotonic() - began)

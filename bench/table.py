@@ -1,4 +1,4 @@
-"""Rows to Markdown: medians, spreads and ratios."""
+"""Format rows as Markdown: medians, spreads and ratios."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 
 A request (relay/, http/):
 
-    caller ──bytes──► inbound ──head──► exchange ──► admission       may it pass, and to which route
-                                           ├───────► tokens.ready    with which token
-                                           ├───────► http.headers    strip, then add
-                                           └───────► upstream ──► the response, and back the same way
+    caller ──bytes──► inbound ──head──► exchange ──► admission       is it allowed, and which route
+                                           ├───────► tokens.ready    which token
+                                           ├───────► http.headers    remove and add fields
+                                           └───────► upstream ──► response, back the same way
 
 A token (tokens/, oauth/):
 
@@ -13,24 +13,24 @@ A token (tokens/, oauth/):
                                                                     │
     request ──► manager.ready ◄── account (memory) ◄── refresh ──► store (sealed)
                                                         └─ throttle, lease, re-read, intent, send, save
-    scheduler ──► what is due, by the store's index ────┘
+    scheduler ──► due accounts, by the store's index ───┘
 
-Wheels have http/, relay/ and what they call per request compiled (pyproject.toml); the rest stays Python.
+In wheels http/, relay/ and the modules that they call per request are compiled (see pyproject.toml).
 
 Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 
-    errors secret tasks clock hosts fd_limits    know nothing of ours
-    observe/            metrics, request_metrics, logs (as low as these); health, status (above services)
-    config/             the file, every fault with its place
-    routes listen       small parts that several packages use
-    http/               messages: bytes to values and back; pure
+    errors secret tasks clock hosts fd_limits    import none of the others
+    observe/            metrics, request_metrics, logs (at the bottom too); health, status (above services)
+    config/             the configuration file; every fault with its position
+    routes listen       the route table; listeners
+    http/               HTTP messages: parse, rewrite, format; pure
     oauth/              requests to an authorization server, and its responses
-    store/              sealed records that survive: one file, or shared by many hosts
-    tokens/             the life of a token: refresh/, login/, saved/ (between account and record)
+    store/              durable encrypted records: in a file, or shared by several hosts
+    tokens/             the lifecycle of a token: refresh/, login/, saved/ (records of accounts)
     relay/              the data path; imports tokens/, never oauth/ or store/
-    services            what one configuration needs, put together
+    services            the objects that a configuration needs, connected
     admin/              status page, logins, metrics, health
-    process             one process: listen, serve, drain
-    commands/ demo/     what the command line does
-    cli                 the only printing, the only exit codes
+    process             a serving process: listen, serve, drain
+    commands/ demo/     the actions of the command line
+    cli                 options, output and exit codes
 """

@@ -1,8 +1,8 @@
-"""The command line: the only printing, the only exit codes.
+"""The command line: options, output and exit codes. (`python -m proxy.demo` has its own.)
 
-0 done, 1 failed, 2 usage or configuration, 3 a person must log in.
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a person must log in.
 
-What a command needs is imported when it runs: `--help` answers at once.
+The modules of a command are imported when it runs, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DONE: Final = 0
 FAILED: Final = 1
 WRONG_CONFIG: Final = 2
 LOGIN_NEEDED: Final = 3
-INTERRUPTED: Final = 130  # as shells say it of SIGINT
+INTERRUPTED: Final = 130  # as shells report SIGINT
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:
@@ -43,11 +43,11 @@ def _run(work: Coroutine[Any, Any, int]) -> int:
 
 
 def _outcome(action: Callable[[], int]) -> int:
-    """Run a command; what goes wrong becomes one sentence and an exit code."""
+    """Run a command; an error becomes one sentence and an exit code."""
     try:
         return action()
     except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
-        raise  # click's own; a reader that wants no more is no failure to tell of
+        raise  # handled by click; a closed pipe is no error to report
     except ConfigError as error:
         click.echo(str(error), err=True)
         return WRONG_CONFIG
@@ -56,18 +56,19 @@ def _outcome(action: Callable[[], int]) -> int:
         return LOGIN_NEEDED if isinstance(error, LoginRequired) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 (the last resort of a command: a sentence instead of a traceback)
+    except Exception as error:  # noqa: BLE001 (last resort: a sentence instead of a traceback)
         name = type(error).__name__
         click.echo(
-            f"token-proxy: unexpected {name}: run it with --debug to see where, and report it", err=True
+            f"token-proxy: unexpected {name}: run it with --debug to see where, and please report it",
+            err=True,
         )
         return FAILED
 
 
 def command(function: Callable[..., int]) -> Callable[..., None]:
-    """Give a command --debug, and turn what it returns or raises into an exit code."""
+    """Add --debug to a command, and turn its result or exception into an exit code."""
 
-    @click.option("--debug", is_flag=True, help="Show what happens, and the traceback of a failure.")
+    @click.option("--debug", is_flag=True, help="Verbose messages, and the traceback of an error.")
     @functools.wraps(function)
     def run(*, debug: bool, **options: Any) -> None:
         logs.set_up_command(debug=debug)
@@ -84,14 +85,14 @@ def _config_option(**more: Any) -> Callable[[Callable[..., Any]], Callable[..., 
         "config",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="The configuration. Default: $TOKEN_PROXY_CONFIG, ./config.toml, /etc/token-proxy/config.toml.",
+        help="Configuration file. Default: $TOKEN_PROXY_CONFIG, ./config.toml, /etc/token-proxy/config.toml.",
         **more,
     )
 
 
 config_option = _config_option()
-config_ignored = _config_option(expose_value=False, hidden=True)  # every command takes it, to be called alike
-account_option = click.option("--account", default="default", show_default=True, help="Which account.")
+config_ignored = _config_option(expose_value=False, hidden=True)  # accepted, but not used
+account_option = click.option("--account", default="default", show_default=True, help="Name of the account.")
 
 
 def _load(given: Path | None) -> Config:
@@ -114,9 +115,9 @@ def main() -> None:
 @config_option
 @command
 def run(config: Path | None) -> int:
-    """Serve until SIGTERM.
+    """Run the proxy until SIGTERM.
 
-    What is in flight then is ended first; a second SIGTERM ends at once.
+    Requests in flight are completed first; a second SIGTERM stops at once.
     """
     loaded = _load(config)
     from proxy.commands.run import run_server
@@ -126,9 +127,9 @@ def run(config: Path | None) -> int:
 
 
 FAULT_EXAMPLES: Final = """\b
-Watch what happens when the authorization server fails:
-  token-proxy demo --fault outage@60-150                away for a minute and a half
-  token-proxy demo --fault drop-after-commit:1          it has rotated, but the answer is lost
+See how the proxy handles failures of the authorization server:
+  token-proxy demo --fault outage@60-150                down for a minute and a half
+  token-proxy demo --fault drop-after-commit:1          it has rotated, but the response is lost
   token-proxy demo --fault html:2,too-many-requests:3   one after the other"""
 
 
@@ -161,8 +162,8 @@ def _list_faults(context: click.Context, _option: click.Parameter, wanted: bool)
     multiple=True,
     metavar="NAME[:TIMES][@FROM[-TO]]",
     callback=_parse_faults,
-    help="What is to go wrong when a token is refreshed: TIMES times, else always; from second FROM to TO. "
-    "Several, with commas between: the first that stands acts.",
+    help="A fault of refreshes, applied TIMES times (default: always), between the seconds FROM and TO. "
+    "Several are separated by commas; the first that applies counts.",
 )
 @click.option(
     "--list-faults",
@@ -170,7 +171,7 @@ def _list_faults(context: click.Context, _option: click.Parameter, wanted: bool)
     is_eager=True,
     expose_value=False,
     callback=_list_faults,
-    help="Name them all.",
+    help="List all faults.",
 )
 @click.option(
     "--lifetime",
@@ -178,7 +179,7 @@ def _list_faults(context: click.Context, _option: click.Parameter, wanted: bool)
     default=60,
     show_default=True,
     metavar="SECONDS",
-    help="Of access tokens.",
+    help="Lifetime of access tokens.",
 )
 @click.option(
     "--grace",
@@ -186,15 +187,15 @@ def _list_faults(context: click.Context, _option: click.Parameter, wanted: bool)
     default=0,
     show_default=True,
     metavar="SECONDS",
-    help="For how long a refresh token that was used gets its answer again; later, its use ends the login.",
+    help="How long a spent refresh token gets its successor again; later, reuse revokes the login.",
 )
-@click.option("--no-rotation", is_flag=True, help="Refresh tokens stay, instead of working once.")
+@click.option("--no-rotation", is_flag=True, help="Refresh tokens stay valid, instead of working once.")
 @config_ignored
 @command
 def demo(faults: list[Order], lifetime: int, grace: float, no_rotation: bool) -> int:
-    """Try it: everything embedded, nothing to set up.
+    """Try the proxy without any set-up.
 
-    An authorization server, an API that wants its tokens, the proxy, and its status page.
+    Runs an authorization server, an API that requires its tokens, the proxy and its status page.
     """
     from proxy.demo.wiring import run_demo
 
@@ -205,9 +206,9 @@ def demo(faults: list[Order], lifetime: int, grace: float, no_rotation: bool) ->
 @config_option
 @command
 def check(config: Path | None) -> int:
-    """Report every fault of the configuration.
+    """Check the configuration and report every fault.
 
-    Exit code 2 if there is one.
+    Exit code 2 if there are any.
     """
     click.echo(f"{_load(config).path}: no faults")
     return DONE
@@ -217,7 +218,7 @@ def check(config: Path | None) -> int:
 @config_ignored
 @command
 def show_schema() -> int:
-    """Print the configuration's JSON Schema."""
+    """Print the JSON Schema of the configuration."""
     from proxy.config.load import schema
 
     click.echo(json.dumps(schema(), indent=2))
@@ -228,13 +229,17 @@ def show_schema() -> int:
 @click.argument("credential")
 @account_option
 @click.option(
-    "--no-browser", is_flag=True, help="Open no browser: print the URL, take the pasted redirect URL."
+    "--no-browser",
+    is_flag=True,
+    help="Do not open a browser: print the URL and read the pasted redirect URL.",
 )
-@click.option("--code", help="A code obtained elsewhere: exchange it and store the tokens.")
+@click.option("--code", help="Exchange an authorization code obtained elsewhere and store the tokens.")
 @click.option(
-    "--redirect-uri", metavar="URI", help="With --code: where it was sent. Default: public_url/callback."
+    "--redirect-uri",
+    metavar="URI",
+    help="With --code: the redirect URI of the code. Default: public_url/callback.",
 )
-@click.option("--code-verifier", metavar="VERIFIER", help="With --code: the PKCE verifier, if there was one.")
+@click.option("--code-verifier", metavar="VERIFIER", help="With --code: the PKCE verifier, if one was used.")
 @config_option
 @command
 def login(
@@ -246,10 +251,10 @@ def login(
     code_verifier: str | None,
     config: Path | None,
 ) -> int:
-    """Log in to CREDENTIAL: get the first tokens.
+    """Log in to CREDENTIAL and store its tokens.
 
-    The redirect is taken by a running server, else by this command; where neither is within reach of the
-    browser, paste it.
+    The redirect goes to a running server, or to this command. If the browser can reach neither, paste the
+    redirect URL here.
     """
     if code is None and (redirect_uri or code_verifier):
         raise click.UsageError("--redirect-uri and --code-verifier go with --code")
@@ -267,9 +272,9 @@ def login(
 @config_option
 @command
 def token(credential: str, account: str, config: Path | None) -> int:
-    """Print the access token of CREDENTIAL.
+    """Print the access token of CREDENTIAL, and nothing else.
 
-    It is refreshed if need be, and nothing else is printed. Exit code 3 if a person must log in.
+    It is refreshed first if necessary. Exit code 3 if a person must log in.
     """
     loaded = _load(config)
     from proxy.commands.tokens import print_token
@@ -278,14 +283,14 @@ def token(credential: str, account: str, config: Path | None) -> int:
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="What /api/status gives.")
-@click.option("--watch", is_flag=True, help="Again every two seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as /api/status does.")
+@click.option("--watch", is_flag=True, help="Repeat every two seconds.")
 @config_option
 @command
 def status(as_json: bool, watch: bool, config: Path | None) -> int:
-    """Show the health of every token.
+    """Show the state of every token.
 
-    A running server is asked, else the store. Exit code 3 if a token needs a login.
+    Asks a running server, or else reads the store. Exit code 3 if an account needs a login.
     """
     loaded = _load(config)
     from proxy.commands.status import show_status
@@ -299,7 +304,7 @@ def status(as_json: bool, watch: bool, config: Path | None) -> int:
 @config_option
 @command
 def logout(credential: str, account: str, config: Path | None) -> int:
-    """Revoke the tokens of CREDENTIAL and forget them."""
+    """Revoke the tokens of CREDENTIAL and delete them."""
     loaded = _load(config)
     from proxy.commands.tokens import log_out
 

@@ -1,8 +1,8 @@
-"""What time it is, injected so that tests can jump it and suspend the machine.
+"""The clocks, injected so that tests can set them and simulate a suspended machine.
 
-Two clocks, for two questions. The wall clock says when (Unix seconds): it is what files, metrics and
-other machines understand, and it jumps. The boot clock says how long since: it never jumps and goes on
-while the machine sleeps (CLOCK_BOOTTIME), but means nothing after a reboot; `boot_id` tells boots apart.
+The wall clock is for points in time (Unix seconds): files, metrics and other machines understand it, but it
+can jump. The boot clock is for durations: it never jumps and goes on while the machine is suspended
+(CLOCK_BOOTTIME), but its values are valid only until a reboot, i.e. for one `boot_id`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-# macOS has no such name: its monotonic clock goes on while the machine sleeps.
+# macOS has no CLOCK_BOOTTIME, but its monotonic clock goes on while the machine is suspended.
 _BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
+    """The interface of a clock: `SystemClock`, or one that tests move by hand."""
+
     @property
-    def boot_id(self) -> str: ...
+    def boot_id(self) -> str:
+        """An id of this boot of the machine: boot clock values of other boots are not comparable."""
+        ...
 
     @property
     def heard(self) -> dict[str, float]:
-        """What other clocks have told this process, by whose they are: their Unix seconds at our boot 0."""
+        """Clocks of other machines, as seen in responses: name -> its Unix time at our boot time 0."""
         ...
 
     def wall(self) -> float:
@@ -31,22 +35,22 @@ class Clock(Protocol):
         ...
 
     def boot(self) -> float:
-        """Seconds since this boot, time asleep included."""
+        """Seconds since boot, including suspended time."""
         ...
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of this machine."""
 
     def __init__(self) -> None:
         self.boot_id = _read_boot_id()
         self.heard: dict[str, float] = {}
         self.wall = time.time
-        self.boot = partial(time.clock_gettime, _BOOT_CLOCK)  # each request asks
+        self.boot = partial(time.clock_gettime, _BOOT_CLOCK)  # called for each request
 
 
 def _read_boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        return str(uuid.uuid4())  # no way to tell boots apart: every process is a boot of its own
+        return str(uuid.uuid4())  # boots can't be told apart: each process counts as one

@@ -1,21 +1,20 @@
-"""Everything that can go wrong, by whose fault it is.
+"""The exceptions that several packages share, by the party that can fix the cause.
 
     ProxyError
-    ├── ConfigError             the operator: the configuration file (every fault, with its place)
-    ├── StoreError              this machine: disk, key, another program
-    │   ├── GenerationConflict  nobody: someone else wrote first, read again
-    │   └── UnreadableRecord    a record that this key does not open; it is never overwritten
-    ├── AuthorizationServerError  what a request to an authorization server came to, by class
+    ├── ConfigError             operator: the configuration file (every fault, with its position)
+    ├── StoreError              operator: disk, key, database server, another program
+    │   ├── GenerationConflict  nobody: another process wrote first; read again
+    │   └── UnreadableRecord    operator: a record that this key does not open; never overwritten
+    ├── AuthorizationServerError  a failed request to an authorization server, with its class
     ├── TokenError              no token for this request
     │   ├── LoginRequired       a person must log in
-    │   ├── TokenUnavailable    the authorization server, for now; we are trying again
-    │   └── Misconfigured       the operator: the authorization server refuses this client
-    ├── LoginFailed             a login that did not end in tokens (its sentence is for the person)
-    └── Refusal                 our own answer instead of an upstream's: status, ending, sentence
-        (relay/answer.py lists them all)
+    │   ├── TokenUnavailable    authorization server: temporary; it is retried
+    │   └── Misconfigured       operator: the authorization server refuses this client
+    ├── LoginFailed             a login without tokens (the message is for the person)
+    └── Refusal                 a response of our own instead of the upstream's (relay/problems.py)
 
-A message is one sentence for the person who reads it, and says what to do next. None ever holds a
-secret, nor text that an upstream or an authorization server sent.
+A message is one sentence that includes the remedy. It contains no secret, and no text that an upstream or
+an authorization server sent.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from typing import Literal
 
 
 class ProxyError(Exception):
-    """Base of all errors that this program raises on purpose."""
+    """Base of this program's exceptions."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One thing that is wrong in the configuration, and where (line and column count from 1)."""
+    """A fault in the configuration at a position (line and column count from 1)."""
 
     line: int
     column: int
@@ -42,12 +41,12 @@ class Fault:
         where = f"{filename}:{self.line}:{self.column}: {self.message}"
         if not self.source.strip():
             return where
-        below = re.sub(r"[^\t]", " ", self.source[: self.column - 1])  # as far in as the line above it
+        below = re.sub(r"[^\t]", " ", self.source[: self.column - 1])  # the indentation of the line above
         return f"{where}\n{self.line:5d} | {self.source}\n      | {below}^"
 
 
 class ConfigError(ProxyError):
-    """The configuration can't be used. `faults` holds all that is wrong, in the order of the file."""
+    """The configuration can't be used. `faults` has all its faults, in the order of the file."""
 
     def __init__(self, filename: str, faults: list[Fault]) -> None:
         self.filename = filename
@@ -60,11 +59,11 @@ class StoreError(ProxyError):
 
 
 class GenerationConflict(StoreError):
-    """A put expected another generation than the store holds: whoever was first has won."""
+    """A put expected another generation than the stored one: another write was first."""
 
 
 class UnreadableRecord(StoreError):
-    """A record was sealed with another key, or is damaged. It is reported and left as it is."""
+    """A record was sealed with another key, or is damaged. It is left unchanged."""
 
 
 Outcome = Literal["transient", "misconfigured", "login_required"]
@@ -73,17 +72,17 @@ Outcome = Literal["transient", "misconfigured", "login_required"]
 class AuthorizationServerError(ProxyError):
     """A request to an authorization server did not give tokens.
 
-    `outcome` says what follows: "transient" (the same request may succeed later; it is unknown whether the
-    server acted), "misconfigured" (it refuses this client or this request), "login_required" (it refuses
-    this refresh token or code, for good). `error` is an RFC code or one of a fixed list, fit for a metric
-    label. `retry_after` is in seconds, where the server asked for a pause. `reached` is False where it is
-    sure that the request did not get there: what is true of the way to the server is true for all accounts.
+    `outcome`: "transient" (the same request may succeed later; whether the server acted is unknown),
+    "misconfigured" (it refuses this client or this request) or "login_required" (it refuses this refresh
+    token or code for good). `error`: a code of an RFC or of a fixed list, usable as a metric label.
+    `retry_after`: seconds, if the server requested a pause. `reached`: False if the request certainly did
+    not reach the server, which then holds for all accounts.
     """
 
     def __init__(
         self, outcome: Outcome, error: str, *, retry_after: float | None = None, reached: bool = True
     ) -> None:
-        super().__init__(f"the authorization server's answer: {error}")
+        super().__init__(f"the authorization server's response: {error}")
         self.outcome: Outcome = outcome
         self.error = error
         self.retry_after = retry_after
@@ -99,15 +98,15 @@ class TokenError(ProxyError):
 
 
 class LoginRequired(TokenError):
-    """Only a person can help: log in (again)."""
+    """A person must log in."""
 
 
 class TokenUnavailable(TokenError):
-    """The authorization server does not answer well, for now."""
+    """No new token now, due to a temporary failure of the authorization server."""
 
 
 class Misconfigured(TokenError):
-    """The authorization server refuses this client or its request: a fault in the configuration."""
+    """The authorization server refuses this client or its request: the configuration must change."""
 
 
 class LoginFailed(ProxyError):

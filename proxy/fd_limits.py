@@ -1,8 +1,8 @@
-"""How many files this process may have open. Sockets are files: a caller takes one, and its upstream another.
+"""The limit of open files. A caller's connection takes one file, and the connection to its upstream another.
 
-The kernel gives a new file the lowest number that is free, so that number tells how near the limit is.
-Callers don't get the last ones: who has been let in needs an upstream, then come the store, the authorization
-servers and the admin pages, and without a single one left the event loop can only hang up on who connects.
+The kernel gives a new file the lowest free number, so this number shows how near the limit is. Callers don't
+get the last files: an accepted caller needs an upstream, and the store, authorization servers and admin pages
+need files too; without any file left, the event loop can't even send a refusal.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import sys
 import time
 from typing import Final
 
-RESERVE: Final = 64  # files: a page, a refresh, the store's, and callers that are being told to come again
-FOR_UPSTREAMS: Final = 0.25  # of the rest: idle callers, who need none, must not take all
+RESERVE: Final = 64  # files: for admin pages, refreshes, the store, and callers that are being refused
+FOR_UPSTREAMS: Final = 0.25  # share of the rest, so that idle callers do not take all files
 PER_CALLER: Final = 2  # files: the caller's connection, and the one to its upstream
-TELL_EVERY: Final = 60.0  # seconds; each caller that is turned away would fill the log
-USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE})  # this process's limit, the machine's
+LOG_EVERY: Final = 60.0  # seconds; a line for each refused caller would flood the log
+USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE})  # limit of the process; of the machine
 REMEDY: Final = "raise LimitNOFILE= of the service or `ulimit -n`, or lower limits.connections"
 
 _log = logging.getLogger("proxy.fd_limits")
 
 
 def raise_limit(callers: int) -> None:
-    """Raise the soft limit of open files to what so many callers need, as far as the hard limit permits.
+    """Raise the soft limit of open files to the need of `callers`, as far as the hard limit permits.
 
-    Warns if that is too little. No higher than needed: programs that we start inherit it.
+    Logs a warning if that is not enough. Not higher than needed, as child processes inherit it.
     """
     needed = callers * PER_CALLER
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -37,7 +37,7 @@ def raise_limit(callers: int) -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
             soft = possible
-        except (OSError, ValueError):  # macOS has a limit of its own below "unlimited"
+        except (OSError, ValueError):  # macOS has a lower limit of its own
             pass
     if _below(soft, needed):
         _log.warning(
@@ -54,7 +54,7 @@ def _below(limit: int, wanted: int) -> bool:
 
 
 class Descriptors:
-    """What callers and upstreams may use of this process's files. What has no room, the log tells of."""
+    """Admission of connections by the number of open files. Refusals are logged."""
 
     def __init__(self) -> None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -63,25 +63,25 @@ class Descriptors:
         self._limit = limit
         self._usable = limit - min(RESERVE, limit // 4)
         self._by_callers = int(self._usable * (1 - FOR_UPSTREAMS))
-        self._by_refused = (self._by_callers + self._usable) // 2  # they linger, to hear the answer
-        self._told = float("-inf")
+        self._by_refused = (self._by_callers + self._usable) // 2  # open until the refusal is sent
+        self._logged_at = float("-inf")
 
     def hold_another_caller(self) -> bool:
-        """Whether a caller that has just connected may stay."""
+        """Whether a new caller may be accepted."""
         if self._reach(self._by_callers):
             return True
-        self._tell()
+        self._log_refusal()
         return False
 
     def refuse_another_caller(self) -> bool:
-        """Whether there is room to answer one that may not stay; else it is to be hung up on."""
+        """Whether a refusal can be sent to a new caller; otherwise its connection is closed."""
         return self._reach(self._by_refused)
 
     def hold_another_upstream(self) -> bool:
-        """Whether one more connection to an upstream may be opened."""
+        """Whether another connection to an upstream may be opened."""
         if self._reach(self._usable):
             return True
-        self._tell()
+        self._log_refusal()
         return False
 
     def _reach(self, most: int) -> bool:
@@ -91,10 +91,10 @@ class Descriptors:
         except OSError:
             return False
 
-    def _tell(self) -> None:
+    def _log_refusal(self) -> None:
         now = time.monotonic()
-        if now - self._told >= TELL_EVERY:
-            self._told = now
+        if now - self._logged_at >= LOG_EVERY:
+            self._logged_at = now
             _log.error(
-                "callers are turned away, for this process may have %d open files: %s", self._limit, REMEDY
+                "refusing connections, as this process may have only %d open files: %s", self._limit, REMEDY
             )

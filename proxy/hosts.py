@@ -1,7 +1,7 @@
-"""The names by which a listener may be called: what a Host field may carry.
+"""The host names accepted in the Host field.
 
-A web page can make a name of its own resolve to 127.0.0.1 (DNS rebinding), but it can't choose the Host that
-the browser then sends: a name that is not ours is refused.
+A web page can make its own name resolve to 127.0.0.1 (DNS rebinding), but can't choose the Host field that
+the browser then sends: so requests with unknown names are refused.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Iterable
 from typing import Final
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-REMEMBERED: Final = 1024  # values of Host; a caller that varies the port must not fill the memory
+REMEMBERED: Final = 1024  # values of Host; bounded, as callers can vary the port
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::[0-9]*)?", re.IGNORECASE)
 
 
 class Hosts:
-    """The names by which this proxy may be called, on either listener. Ports are not compared."""
+    """The accepted host names, for all listeners. Ports are not compared."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = LOOPBACK_NAMES | {name.strip("[]").lower() for name in names}
-        self._known: dict[str, str] = {}  # values that were allowed by name: most callers send one
+        self._known: dict[str, str] = {}  # a cache of accepted values, as most callers send the same
 
     def read(self, value: str, local_address: str) -> str | None:
-        """The host in a Host field's value (lower case, no port, no brackets); None if it isn't allowed."""
+        """The host in a Host field (lower case, no port, no brackets); None if it is not accepted."""
         known = self._known.get(value)
         if known is not None:
             return known

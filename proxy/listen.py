@@ -1,4 +1,4 @@
-"""Listeners: an address of the configuration -> an aiohttp site, or a failure that names it."""
+"""Listeners: start and stop aiohttp sites at addresses of the configuration."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from aiohttp import http_parser, web
 
 from proxy.errors import ProxyError
 
-if TYPE_CHECKING:  # the demo's servers have no configuration, and are imported by other people's tests
+if TYPE_CHECKING:  # the demo's servers, which other projects import in tests, need no configuration
     from proxy.config.address import Address
     from proxy.config.model import ListenerTLS
 
-BACKLOG: Final = 1024  # connections the kernel holds for us while we are busy
-_TURNS: Final = 3  # of asyncio's loop, from accept() through a task to connection_made()
+BACKLOG: Final = 1024  # connections that the kernel queues while the process is busy
+_TURNS: Final = 3  # of the event loop, from accept() through a task to connection_made()
 
 
 class CannotListen(ProxyError):
-    """An address is taken, or not this machine's; or its certificate can't be used."""
+    """An address is in use or not of this machine, or its certificate can't be used."""
 
 
 def check_parser() -> None:
-    """aiohttp reads requests to the admin side with llhttp, or not at all. Raises CannotListen.
+    """Require aiohttp's compiled parser (llhttp) for the admin listener. Raises CannotListen.
 
-    Its parser in Python, which it takes where the compiled one is missing, has faults of its own.
+    Its fallback parser in Python has other faults.
     """
     if not hasattr(http_parser, "HttpRequestParserC"):
         raise CannotListen(
-            "aiohttp is without its compiled parser: unset AIOHTTP_NO_EXTENSIONS, or install a built wheel"
+            "aiohttp is without its compiled parser: unset AIOHTTP_NO_EXTENSIONS, or install its wheel"
         )
 
 
@@ -54,9 +54,9 @@ async def listen(runner: web.BaseRunner, address: Address, tls: ListenerTLS | No
 
 
 async def stop(*sites: web.BaseSite) -> None:
-    """Take no new callers; who was accepted a moment ago is a connection when this returns.
+    """Stop accepting. Sockets accepted just before have their connection_made called before this returns.
 
-    Of those asyncio's server knows nothing when it is closed: they would hang, neither served nor closed.
+    Otherwise asyncio's server, which does not know them yet when it is closed, would leave them hanging.
     """
     loop = asyncio.get_running_loop()
     for site in sites:
@@ -74,13 +74,13 @@ def _listeners(site: web.BaseSite) -> Iterable[socket.socket]:
 
 
 async def close(runner: web.BaseRunner) -> None:
-    """End its sites, then its connections: all of them."""
+    """Stop the runner's sites, then close all its connections."""
     await stop(*runner.sites)
     await runner.cleanup()
 
 
 def bound_address(site: web.BaseSite, address: Address) -> Address:
-    """Where a site really listens: the port that port 0 came to."""
+    """The actual address of a site, with the port that was chosen for port 0."""
     return replace(address, port=site.port) if isinstance(site, web.TCPSite) else address
 
 
@@ -94,36 +94,37 @@ def _tls_context(address: Address, tls: ListenerTLS) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(tls.cert, tls.key, password="")  # or OpenSSL asks the terminal
+        context.load_cert_chain(tls.cert, tls.key, password="")  # otherwise OpenSSL prompts on the terminal
         if tls.client_ca:
             context.load_verify_locations(tls.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
     except OSError as error:
         raise CannotListen(
-            f"can't listen on {address}: its TLS files can't be used - PEM, a chain and its unencrypted key"
+            f"can't listen on {address}: its TLS files can't be used: expected a certificate chain and its "
+            "unencrypted key, in PEM"
         ) from error
     return context
 
 
 class _UnixSite(web.SockSite):
-    """A unix socket that only its owner can reach, and that leaves no file behind."""
+    """A unix socket that only its owner can connect to, and whose file is removed at the end."""
 
     def __init__(self, runner: web.BaseRunner, path: Path, context: ssl.SSLContext | None) -> None:
         self._path = path
         super().__init__(runner, _unix_socket(path), ssl_context=context, backlog=BACKLOG)
 
     async def stop(self) -> None:
-        self._path.unlink(missing_ok=True)  # before the end: what comes after may be a successor's
+        self._path.unlink(missing_ok=True)  # first, as a file at this path may later belong to a successor
         await super().stop()
 
 
 def _unix_socket(path: Path) -> socket.socket:
     _remove_if_dead(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)  # 0600 from the first moment on
+    before = os.umask(0o177)  # mode 0600 from the start
     try:
         sock.bind(str(path))
-        sock.listen(BACKLOG)  # at once: until it listens, another process would take it for dead
+        sock.listen(BACKLOG)  # at once: another process takes a socket that does not listen for dead
     except OSError:
         sock.close()
         raise
@@ -133,7 +134,7 @@ def _unix_socket(path: Path) -> socket.socket:
 
 
 def _remove_if_dead(path: Path) -> None:
-    """A socket file that a killed process left behind answers nobody."""
+    """Remove a socket file left behind by a killed process: nothing accepts connections there."""
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -1,4 +1,4 @@
-"""A value that must not be seen: in a repr, a log line, an error or a traceback it is `***`."""
+"""A value shown as `***` in reprs, log lines, errors and tracebacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MASK: Final = "***"
 
 
 class Secret:
-    """Holds a string and shows it only to who asks by name: `secret.reveal()`."""
+    """A string that only `secret.reveal()` shows."""
 
     __slots__ = ("_value",)
 
@@ -39,4 +39,4 @@ class Secret:
         return bool(self._value)
 
     def __reduce__(self) -> str | tuple[object, ...]:
-        raise TypeError("a Secret is not to be copied out of the process")
+        raise TypeError("a Secret must not be pickled or copied")

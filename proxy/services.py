@@ -1,7 +1,7 @@
-"""The composition root: what a configuration comes to in a running process.
+"""The composition root: creates the objects that a configuration needs.
 
-`open_state(config)` opens the store and ties the token side together; commands use it as it is, worker.py
-puts the listeners on top.
+`open_services(config)` opens the store and connects the token side; commands use it directly, process.py adds
+the listeners.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Services:
 
 @asynccontextmanager
 async def open_services(config: Config, clock: Clock | None = None) -> AsyncIterator[Services]:
-    """Open everything, and close it again in the opposite order. Raises StoreError."""
+    """Open all services; close them after the block in reverse order. Raises StoreError."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         store = await open_store(config.store.url, config.server.state_dir, config.store.key, clock)

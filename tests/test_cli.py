@@ -28,7 +28,7 @@ credential = "crm"
 
 @pytest.fixture
 def call(monkeypatch, tmp_path):
-    """Run a command where there is no configuration but what the test writes."""
+    """Run a command in a folder without any configuration but that of the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CRM_SECRET", "s3cret")
     monkeypatch.delenv("TOKEN_PROXY_CONFIG", raising=False)
@@ -58,7 +58,7 @@ def test_each_command_explains_itself(call, command):
     assert call(command, "-h").stdout == shown.stdout
 
 
-def test_the_demos_faults_are_listed_with_a_sentence_each(call):
+def test_the_demos_faults_are_listed_with_descriptions(call):
     shown = call("demo", "--list-faults")
     assert shown.exit_code == 0
     lines = [line.split(maxsplit=1) for line in shown.stdout.splitlines()]
@@ -70,22 +70,22 @@ def test_the_demos_faults_are_listed_with_a_sentence_each(call):
     [
         ("--fault", "outrage", "no fault 'outrage'"),
         ("--fault", "outrage", "drop-after-commit"),
-        ("--fault", "html:1,outage@9-3", "ends before it begins"),
+        ("--fault", "html:1,outage@9-3", "ends before it starts"),
         ("--lifetime", "0", "--lifetime"),
         ("--grace", "-1", "--grace"),
     ],
 )
-def test_a_fault_or_a_time_that_is_none_is_a_usage_error(call, option, value, said):
+def test_an_invalid_fault_or_time_is_a_usage_error(call, option, value, said):
     shown = call("demo", option, value)
     assert shown.exit_code == 2
     assert said in shown.stderr
 
 
-def test_the_version_is_told(call):
+def test_the_version_is_printed(call):
     assert call("--version").stdout.startswith("token-proxy, version ")
 
 
-def test_help_answers_without_loading_what_serves():
+def test_help_does_not_import_the_server():
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "proxy", "login", "--help"],
         capture_output=True,
@@ -110,20 +110,20 @@ def test_the_configuration_is_the_first_that_exists(call, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS - {"demo", "schema"}))
-def test_without_a_configuration_it_says_where_it_looked(call, command):
+def test_without_a_configuration_the_places_are_named(call, command):
     failed = call(command, *(["crm"] if command in {"login", "token", "logout"} else []))
     assert (failed.exit_code, failed.stdout) == (2, "")
     for place in ("$TOKEN_PROXY_CONFIG", "config.toml", "/etc/token-proxy/config.toml", "-c FILE"):
         assert place in failed.stderr
 
 
-def test_a_file_that_is_not_there_is_named(call):
+def test_a_missing_file_is_named(call):
     failed = call("check", "-c", "nowhere.toml")
     assert (failed.exit_code, failed.stdout) == (2, "")
     assert failed.stderr.startswith("nowhere.toml:1:1: no such file or directory - ")
 
 
-def test_check_tells_every_fault_on_stderr(call, tmp_path):
+def test_check_prints_every_fault_on_stderr(call, tmp_path):
     text = write(tmp_path / "config.toml").read_text()
     (tmp_path / "config.toml").write_text(
         text.replace("issuer", "isuer").replace("https://crm", "http://crm")
@@ -139,7 +139,7 @@ def test_check_warns_of_a_secret_in_the_file_and_does_not_show_it(call, tmp_path
     (tmp_path / "config.toml").write_text(text.replace('{ env = "CRM_SECRET" }', '"in-the-file"'))
     done = call("check")
     assert (done.exit_code, done.stdout) == (0, "config.toml: no faults\n")
-    assert done.stderr.startswith("warning: config.toml:5:17: a secret in the file itself")
+    assert done.stderr.startswith("warning: config.toml:5:17: a secret in the configuration file itself")
     assert "in-the-file" not in done.stderr
 
 
@@ -150,13 +150,13 @@ def test_schema_prints_a_json_schema_and_needs_no_configuration(call):
     assert call("schema", "-c", "nowhere.toml").stdout == done.stdout
 
 
-# -- what goes wrong
+# -- errors
 
 
 @pytest.mark.parametrize(
     "arguments", [("nothing",), ("login",), ("token", "crm", "--nothing"), ("status", "crm")]
 )
-def test_a_wrong_call_is_told_how_it_is_right(call, arguments):
+def test_a_wrong_call_gets_a_usage_error(call, arguments):
     failed = call(*arguments)
     assert (failed.exit_code, failed.stdout) == (2, "")
     assert "Error: " in failed.stderr
@@ -173,11 +173,11 @@ def test_a_wrong_call_is_told_how_it_is_right(call, arguments):
         (
             KeyError("a secret"),
             1,
-            "token-proxy: unexpected KeyError: run it with --debug to see where, and report it\n",
+            "token-proxy: unexpected KeyError: run it with --debug to see where, and please report it\n",
         ),
     ],
 )
-def test_what_goes_wrong_becomes_a_sentence_and_an_exit_code(error, code, sentence):
+def test_an_error_becomes_a_sentence_and_an_exit_code(error, code, sentence):
     @click.command()
     @cli.command
     def failing():
@@ -196,7 +196,7 @@ def test_with_debug_the_traceback_is_shown():
     assert isinstance(CliRunner().invoke(failing, ["--debug"]).exception, StoreError)
 
 
-def test_a_reader_that_wants_no_more_is_told_of_nothing(tmp_path):
+def test_a_closed_pipe_is_no_error(tmp_path):
     done = subprocess.run(
         f"{sys.executable} -m proxy schema | head -c 1",
         shell=True,

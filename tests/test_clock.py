@@ -16,11 +16,11 @@ def test_the_boot_clock_never_goes_back():
     assert times == sorted(times)
 
 
-def test_all_clocks_of_a_boot_agree_on_its_name():
+def test_all_clocks_of_a_boot_have_the_same_boot_id():
     assert SystemClock().boot_id == SystemClock().boot_id != ""
 
 
-def test_where_the_system_does_not_tell_boots_apart_each_clock_is_its_own(monkeypatch):
+def test_without_a_boot_id_of_the_system_each_clock_has_its_own(monkeypatch):
     def refuse(_path):
         raise FileNotFoundError
 

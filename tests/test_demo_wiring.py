@@ -1,4 +1,4 @@
-"""demo: what it prints works, and nothing of it is left."""
+"""`token-proxy demo`: the printed commands work, and no files are left."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ CURL = re.compile(r"^ +(curl .*)$", re.MULTILINE)
 
 @asynccontextmanager
 async def demo(tmp_path, *options):
-    """What it has said once it serves, and the process."""
+    """The output of a demo that serves, and the process."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "proxy", "demo", *options),
         stdout=asyncio.subprocess.PIPE,
@@ -53,12 +53,12 @@ async def test_the_demo_starts_what_it_prints_works_and_it_leaves_nothing(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_fault_that_was_asked_for_is_told_and_can_be_watched(tmp_path):
+async def test_a_scripted_fault_is_printed_and_takes_effect(tmp_path):
     options = ("--lifetime", "2", "--fault", "html:1,revoke-family:1@0-60", "--fault", "outage")
     async with demo(tmp_path, *options) as (said, process):
         assert "live for 2 seconds and every refresh token works once;" in said
-        assert "html: 200 with a page (once)" in said
-        assert "revoke-family: it has ended the login, access tokens included (once until second 60)" in said
+        assert "html: 200 with an HTML page (once)" in said
+        assert "revoke-family: revokes the login, access tokens included (once until second 60)" in said
         status_page = re.search(r"(\S+) +status page", said)[1]
         async with asyncio.timeout(15):
             while "login_required" not in await curl(f"{status_page}api/status"):
@@ -68,7 +68,7 @@ async def test_a_fault_that_was_asked_for_is_told_and_can_be_watched(tmp_path):
     assert "refuses its refresh token" in process.log
 
 
-async def test_within_the_grace_a_lost_answer_is_got_again(tmp_path):
+async def test_within_the_grace_a_lost_response_is_repeated(tmp_path):
     options = ("--lifetime", "2", "--grace", "30", "--fault", "drop-after-commit:1")
     async with demo(tmp_path, *options) as (said, process):
         assert "or again within 30 seconds" in said

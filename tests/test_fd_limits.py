@@ -7,7 +7,7 @@ from proxy.fd_limits import Descriptors
 
 @contextmanager
 def files(limit):
-    """This process may have no file open whose number is `limit` or above."""
+    """Limit the numbers of this process's open files to below `limit`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
@@ -21,10 +21,10 @@ def next_number():
         return probe.fileno()
 
 
-def test_callers_are_the_first_for_whom_there_is_no_room_and_a_reserve_stays():
+def test_callers_are_refused_first_and_a_reserve_stays():
     with files(next_number() + 400), ExitStack() as opened:
         descriptors = Descriptors()
-        ends = []  # how many files were open when each of the three had no more room
+        ends = []  # the number of open files at the first refusal of each of the three
         for count in range(400):
             room = [
                 descriptors.hold_another_caller(),
@@ -40,7 +40,7 @@ def test_callers_are_the_first_for_whom_there_is_no_room_and_a_reserve_stays():
         assert 150 < ends[0] < ends[1] < ends[2] < 400 - 60
 
 
-def test_without_a_single_one_left_there_is_no_room_either():
+def test_without_any_free_file_everything_is_refused():
     with ExitStack() as opened, files(next_number() + 20):
         descriptors = Descriptors()
         with suppress(OSError):
@@ -49,7 +49,7 @@ def test_without_a_single_one_left_there_is_no_room_either():
         assert not descriptors.hold_another_upstream()
 
 
-def test_it_says_so_once_for_all_who_are_turned_away(caplog):
+def test_refusals_are_logged_once(caplog):
     with files(next_number() + 1):
         descriptors = Descriptors()
         assert not any(descriptors.hold_another_caller() for _ in range(100))

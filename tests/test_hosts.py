@@ -1,10 +1,10 @@
-"""Which Host values name this proxy."""
+"""Accepted values of the Host field."""
 
 import pytest
 
 from proxy.hosts import REMEMBERED, Hosts
 
-READ = [  # value of the Host field, the host it names here; None: not one of ours
+READ = [  # value of the Host field, the host; None: not accepted
     ("localhost", "localhost"),
     ("LOCALHOST:80", "localhost"),
     ("127.0.0.1:8080", "127.0.0.1"),
@@ -33,17 +33,17 @@ READ = [  # value of the Host field, the host it names here; None: not one of ou
 
 
 @pytest.mark.parametrize(("value", "host"), READ)
-def test_only_our_own_names_and_address_are_read(value, host):
+def test_only_own_names_and_addresses_are_accepted(value, host):
     hosts = Hosts(["crm.internal"])
     assert hosts.read(value, "10.0.0.7") == host
-    assert hosts.read(value, "10.0.0.7") == host  # and once more, from memory
+    assert hosts.read(value, "10.0.0.7") == host  # again, from the cache
 
 
-def test_a_unix_socket_has_no_address_of_its_own():
+def test_a_unix_socket_has_no_local_address():
     assert Hosts([]).read("10.0.0.7", "") is None
 
 
-def test_a_caller_that_varies_the_port_fills_no_memory():
+def test_the_cache_is_bounded_when_a_caller_varies_the_port():
     hosts = Hosts([])
     for port in range(REMEMBERED + 50):
         assert hosts.read(f"localhost:{port}", "") == "localhost"

@@ -146,7 +146,7 @@ async def test_a_store_that_may_lose_tokens_is_warned_of_once(config, caplog, st
     await serve(changed(config, more=f'[store]\nurl = "{redis.url}"\nkey = "{key}"\n'))
     (said,) = [record.message for record in caplog.records]
     assert said.startswith(
-        f"token store {redis.url}: it loses the latest tokens when it ends: set appendonly"
+        f"token store {redis.url}: it loses the latest tokens when it stops: set appendonly"
     )
 
 

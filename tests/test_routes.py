@@ -1,4 +1,4 @@
-"""Routes: who matches, and who is asked first."""
+"""The route table: matching and precedence."""
 
 from dataclasses import dataclass
 
@@ -36,12 +36,12 @@ def test_host_and_path_come_before_host_before_the_longest_path(host, path, rout
     assert ALL.match(host, path) is route
 
 
-def test_what_no_route_names_has_none():
+def test_no_route_matches_other_requests():
     assert RouteTable([CRM, NAMED]).match("localhost", b"/other") is None
     assert RouteTable([CRM]).match("localhost", b"*") is None
 
 
-def test_many_routes_are_looked_up_by_their_whole_prefix():
+def test_many_routes_are_found_by_their_whole_prefix():
     depths = [Place("", b"/a" * depth) for depth in range(1, 40)]
     table = RouteTable([*depths, ANY, Place("", b"/long-name-without-a-slash")])
     for depth, place in enumerate(depths, start=1):
@@ -51,6 +51,6 @@ def test_many_routes_are_looked_up_by_their_whole_prefix():
     assert table.match("localhost", b"//a") is ANY
 
 
-def test_a_prefix_ends_on_a_segment_border():
+def test_a_prefix_matches_whole_segments():
     assert is_prefix(b"/a", b"/a/b")
     assert not is_prefix(b"/a", b"/ab")

@@ -1,4 +1,4 @@
-"""A static token as one adds it in mitmproxy: an addon that sets the header.
+"""A mitmproxy addon that sets the header with a static token.
 
 Run: mitmdump -s mitmproxy_addon.py --set token=TOKEN …
 """

@@ -1,4 +1,4 @@
-"""A reverse proxy with a static token as one writes it in an afternoon: aiohttp on both sides.
+"""A simple reverse proxy with a static token: aiohttp on both sides.
 
 Run: python plain_aiohttp.py PORT UPSTREAM CA_FILE TOKEN
 """

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// buffers lends each answer in flight a buffer, so that none is made anew for every answer.
+// buffers pools the buffers of responses, so that none is allocated for each response.
 type buffers struct{ pool sync.Pool }
 
 func (b *buffers) Get() []byte  { return *b.pool.Get().(*[]byte) }

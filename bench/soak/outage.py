@@ -1,11 +1,11 @@
-"""An authorization server that is away for five minutes (the second half of `make soak`).
+"""An outage of the authorization server for five minutes (the second half of `make soak`).
 
-500 requests a second go through the real process to an API that judges their tokens. The server goes away
-while the token is good; the token expires; the server comes back. Every answer must be the API's own, or the
-503 of the contract (`token-unavailable`, with Retry-After) once the token has expired. Printed: how long the
-token served; the calls to the server that was away (25 at most, by the proxy's own metrics); how long after
-its return the last 503 came (30 s at most); memory before, at most, and after. The exit status is 1 if any of
-that is broken.
+500 requests a second go through a real proxy process to an API that checks their tokens. The server goes down
+while the token is valid; the token expires; the server comes back. Every response must be the API's own, or a
+503 `token-unavailable` with Retry-After once the token has expired. It prints how long the token was served;
+the requests to the server during the outage (at most 25, by the proxy's metrics); the time from its return to
+the last 503 (at most 30 s); and the memory before, at its maximum, and after. The exit status is 1 if a limit
+is exceeded.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from proxy.demo.api import api_application
 from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.serve import running
 
-RATE = 500  # requests in a second
-EVERY = 0.02  # seconds between two handfuls of requests
+RATE = 500  # requests per second
+EVERY = 0.02  # seconds between batches of requests
 MOST_CALLS = 25
 RECOVERY = 30.0  # seconds
-GROWTH = 1.1  # of memory, at most
-KEPT = 10_000  # events of the server and the API; nobody reads them here, and there are 500 a second
+GROWTH = 1.1  # of memory, maximum factor
+KEPT = 10_000  # events of the server and the API, which are not read here and arrive 500 times a second
 CALLS = re.compile(r'^token_proxy_token_refreshes_total\{.*outcome="transient".*\} (\S+)$', re.MULTILINE)
 
 
 @dataclass
 class Seen:
-    """What callers saw, and when (seconds from the beginning of the outage)."""
+    """The responses seen by callers, with times in seconds since the start of the outage."""
 
     began: float
     answers: Counter[str] = field(default_factory=Counter)
@@ -60,9 +60,9 @@ class Seen:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="An authorization server that is away for a while.")
-    parser.add_argument("--seconds", type=int, default=300, help="how long it is away (default 300)")
-    parser.add_argument("--life", type=int, default=120, help="seconds that a token lives (default 120)")
-    parser.add_argument("--back", type=int, default=40, help="how long it is watched afterwards (default 40)")
+    parser.add_argument("--seconds", type=int, default=300, help="length of the outage (default 300)")
+    parser.add_argument("--life", type=int, default=120, help="lifetime of a token in seconds (default 120)")
+    parser.add_argument("--back", type=int, default=40, help="seconds to observe afterwards (default 40)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="outage-") as folder:
         return asyncio.run(_outage(Path(folder), options))
@@ -101,7 +101,7 @@ class _Load:
         return self._seen
 
     async def go(self, seconds: float) -> None:
-        """Requests at RATE, whether or not the ones before are answered."""
+        """Send requests at RATE, regardless of earlier responses."""
         loop, under_way = asyncio.get_running_loop(), set()
         began = loop.time()
         for number in range(int(seconds / EVERY)):

@@ -1,4 +1,4 @@
-"""The proxy of a soak, as a process of its own: one credential, `soak`, and one route to it."""
+"""The proxy of a soak test in a separate process, with one credential, `soak`, and one route."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Running:
 async def proxy(
     folder: Path, issuer: str, upstream: str, *, route: str = "", level: str = "warning"
 ) -> AsyncIterator[Running]:
-    """Its output goes to `folder`/proxy/output. `route` is more of the route's TOML."""
+    """Run the proxy; its output goes to `folder`/proxy/output. `route`: additional TOML of the route."""
     home = folder / "proxy"
     home.mkdir()
     port, admin = free_ports(2)

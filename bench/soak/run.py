@@ -1,12 +1,12 @@
-"""A long look at event streams (`make soak`): is any event lost, late, or in the wrong place?
+"""A soak test of event streams (`make soak`): is any event lost, late, or in the wrong stream?
 
-A thousand callers listen through the real process for a minute, to an upstream by TLS that sends each of them
-one event a second, while the access token is replaced every few seconds. It prints how long a first event
-takes, from before the connection is made, beside going direct to the upstream; how long an event takes from
-its sending to its arrival; the longest silence of any stream; what was lost, repeated, reordered, cut or
-mixed up (must be 0); and the memory and CPU seconds of the process. The exit status is 1 if anything was.
+A thousand callers receive event streams through a real proxy process for a minute, from a TLS upstream that
+sends each of them one event a second, while the access token changes every few seconds. It prints the time to
+the first event, connecting included, compared with the upstream itself; the time from sending to arrival; the
+longest gap of any stream; the number of lost, repeated, reordered, truncated or misdirected events (must be
+0); and the memory and CPU seconds of the process. The exit status is 1 if there were any.
 
-Callers, upstream and proxy share the machine: figures are for comparing with `direct`, not for themselves.
+Callers, upstream and proxy share the machine: compare the figures with `direct` only.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.serve import running
 
 HERE = Path(__file__).parent
-TOKEN_LIFE = 20  # seconds: it is refreshed a few times in a minute
-DIRECT_SECONDS = 5  # at most, for each stream without the proxy: enough to compare with
-SETTLE = 1.0  # seconds between the last stream's end and reading the memory
+TOKEN_LIFE = 20  # seconds; several refreshes a minute
+DIRECT_SECONDS = 5  # at most, for each stream without the proxy; enough for a comparison
+SETTLE = 1.0  # seconds between the end of the last stream and the reading of memory
 
 
 def main() -> int:
@@ -45,9 +45,11 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Event streams through the proxy, each event checked.")
-    parser.add_argument("--streams", type=int, default=1000, help="how many at once (default 1000)")
-    parser.add_argument("--seconds", type=int, default=60, help="how long each goes on (default 60)")
-    parser.add_argument("--rounds", type=int, default=1, help="all of it so many times: does memory grow?")
+    parser.add_argument("--streams", type=int, default=1000, help="concurrent streams (default 1000)")
+    parser.add_argument("--seconds", type=int, default=60, help="length of each stream (default 60)")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="number of repetitions, to detect growing memory"
+    )
     options = parser.parse_args()
     if options.streams < 1 or options.seconds < 2 or options.rounds < 1:
         parser.error("--streams and --rounds are 1 or more, --seconds 2 or more")
@@ -65,7 +67,7 @@ async def _soak(folder: Path, options: argparse.Namespace) -> int:
             async with place.proxy(
                 folder, issuer, f"https://localhost:{upstream}", route='tls = { ca = "ca.pem" }'
             ) as ours:
-                await listen("/soak", ours.port, 1, 2)  # so that what is loaded once is there
+                await listen("/soak", ours.port, 1, 2)  # warm-up: load everything that is loaded once
                 cost = Cost(ours.pid)
                 faults = direct.faults.total()
                 for _ in range(options.rounds):
@@ -89,7 +91,7 @@ def _certificates(folder: Path) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def _upstream(folder: Path) -> Iterator[int]:
-    """Its port."""
+    """Return its port."""
     home = folder / "upstream"
     home.mkdir()
     command = [sys.executable, str(HERE / "upstream.py"), str(folder / "both.pem")]
@@ -103,11 +105,11 @@ def _upstream(folder: Path) -> Iterator[int]:
 
 
 class Cost:
-    """What a process took meanwhile."""
+    """The resources that a process used during the block."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.memory: list[float] = []  # MiB: before, now and then, after
+        self.memory: list[float] = []  # MiB: before, in between, after
         self.cpu = 0.0  # seconds
 
     async def during(self, listening: Coroutine[None, None, Heard]) -> Heard:
@@ -151,7 +153,7 @@ def _row(name: str, direct: list[float], through: list[float]) -> str:
 
 
 def _three(times: list[float]) -> list[str]:
-    """Median, 99th percentile, greatest."""
+    """Median, 99th percentile and maximum."""
     ordered = sorted(times) or [float("nan")]
     return [f"{ordered[int((len(ordered) - 1) * part)] * 1000:.1f}" for part in (0.5, 0.99, 1)]
 

@@ -1,4 +1,4 @@
-"""A thousand callers who listen: each checks every event of its stream, and times it."""
+"""A thousand listeners, each of which checks and times every event of its stream."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from dataclasses import dataclass, field
 import httptools
 
 EVERY = 1.0  # seconds between two events of a stream
-OPENED_PER_SECOND = 100  # streams; a TLS handshake each, and there is but this machine
-GRACE = 10.0  # seconds that the last event may be late before it counts as lost
+OPENED_PER_SECOND = 100  # streams; each needs a TLS handshake on this machine
+GRACE = 10.0  # seconds after which a late last event counts as lost
 
 
 @dataclass
 class Heard:
-    """What all streams of one run came to. Times in seconds."""
+    """The results of all streams of a run. Times in seconds."""
 
-    first: list[float] = field(default_factory=list)  # from before the connection to its first event
+    first: list[float] = field(default_factory=list)  # from the start of connecting to the first event
     passed: list[float] = field(default_factory=list)  # from the sending of an event to its arrival
-    longest_gaps: list[float] = field(default_factory=list)  # of each stream: between two arrivals
+    longest_gaps: list[float] = field(default_factory=list)  # between two arrivals, of each stream
     faults: Counter[str] = field(default_factory=Counter)
     events: int = 0
 
 
 class Listener(asyncio.Protocol):
-    """One stream, from its request to the end of its answer."""
+    """One stream, from its request to the end of the response."""
 
     def __init__(self, stream: int, count: int, request: bytes, heard: Heard, began: float) -> None:
         self.stream, self.count, self.request, self.heard, self.began = stream, count, request, heard, began
@@ -92,7 +92,7 @@ class Listener(asyncio.Protocol):
 async def listen(
     base: str, port: int, streams: int, seconds: int, *, tls: ssl.SSLContext | None = None, token: str = ""
 ) -> Heard:
-    """Open the streams one by one, and listen to each for so many seconds."""
+    """Open the streams one by one, and listen to each for `seconds`."""
     heard = Heard()
     opened_at = time.monotonic()
 
@@ -112,7 +112,7 @@ async def listen(
         try:
             await asyncio.wait_for(listener.done, seconds * EVERY + GRACE)
         except TimeoutError:
-            listener.done = asyncio.get_running_loop().create_future()  # that one was cancelled
+            listener.done = asyncio.get_running_loop().create_future()  # the old one was cancelled
             listener.end("never ended")
 
     async with asyncio.TaskGroup() as group:

@@ -1,7 +1,7 @@
-"""Event streams by TLS: python upstream.py CERTIFICATE; it prints its port when it is ready.
+"""Event streams over TLS: python upstream.py CERTIFICATE; prints its port when it is ready.
 
-GET /STREAM/COUNT is answered by COUNT events, one a second, the first at once. An event says which stream and
-which event it is, and when it was sent. Who brings no token gets a 401.
+The response to GET /STREAM/COUNT has COUNT events, one a second, the first at once. An event has the names of
+its stream, its number and the time of sending. Requests without a token get a 401.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def main() -> None:
     tls.load_cert_chain(sys.argv[1])
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.Event().wait()  # until it is ended
+    await asyncio.Event().wait()  # until it is killed
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What each command does. cli.py parses, prints and exits; these are given a way to say something."""
+"""The actions of the commands. cli.py parses options and sets exit codes; output goes through `say`."""

@@ -1,4 +1,4 @@
-"""Keep what this process holds to itself: its files, its memory."""
+"""Protect the files and the memory of this process from other users and processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PR_SET_DUMPABLE: Final = 4  # prctl(2)
 
 
 def keep_to_ourselves() -> None:
-    """Files that only their owner reads; no core dump; on Linux, nobody of the same user attaches to us."""
+    """Set umask 0077, disable core dumps and, on Linux, attaching by processes of the same user."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":

@@ -1,7 +1,7 @@
-"""`token-proxy login`: the first tokens, by whichever way the redirect can come back.
+"""`token-proxy login`: get the first tokens, with several ways to receive the redirect.
 
-A running server takes the callback; where none runs and public_url is on this machine, the command listens
-there itself. Where neither is certain, the person may also paste the redirect URL.
+A running server receives it; if none runs and public_url is on this machine, the command listens there
+itself. If neither is certain, the person may also paste the redirect URL.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from proxy.services import Services, open_services
 from proxy.store.base import AccountId
 from proxy.tokens.login.logins import TIME_TO_LOG_IN, Begun
 
-PAGE_GRACE: Final = 2.0  # seconds for the browser to get its last page
+PAGE_GRACE: Final = 2.0  # seconds for the browser to load the last page
 Say = Callable[[str], object]
 
 
@@ -45,7 +45,7 @@ async def exchange_code(
     verifier: str | None,
     say: Say,
 ) -> int:
-    """Raises LoginFailed, StoreError, UnknownAccount, NothingKept."""
+    """Exchange a code. Raises LoginFailed, StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
     check_kept(config)
     async with open_services(config) as state:
@@ -76,15 +76,15 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
 async def _done(state: Services, key: AccountId) -> str:
     try:
         person = await state.tokens.owner(key)
-    except StoreError:  # it was there a moment ago, to save the tokens
+    except StoreError:  # unlikely, as it has just saved the tokens
         person = None
     return f"logged in: {key} has tokens" + (f" of {person.shown}" if person else "")
 
 
 def _open_in_browser(url: str) -> bool:
-    """`webbrowser` starts a program with the URL as an argument, through no shell.
+    """Open a URL; `webbrowser` passes it to a program as an argument, without a shell.
 
-    Without a screen it would take the terminal for a text browser.
+    Not without a screen, as it would then start a text browser in the terminal.
     """
     has_screen = sys.platform == "darwin" or any(
         map(os.environ.get, ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"))
@@ -93,7 +93,7 @@ def _open_in_browser(url: str) -> bool:
 
 
 async def _first(ends: list[asyncio.Task[str]]) -> str:
-    """How the login ended: "" or why it failed."""
+    """The outcome of the login: "", or the reason of its failure."""
     try:
         done, _ = await asyncio.wait(ends, timeout=TIME_TO_LOG_IN, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -102,7 +102,7 @@ async def _first(ends: list[asyncio.Task[str]]) -> str:
 
 
 async def _pasted(state: Services, begun: Begun, say: Say, *, listening: bool) -> str:
-    """Wait for the redirect URL on stdin, and end the login with it."""
+    """Wait for the redirect URL on stdin, and finish the login with it."""
     lines = _lines_of_stdin()
     while line := await lines.get():
         parameters = callback_parameters(line)
@@ -111,7 +111,7 @@ async def _pasted(state: Services, begun: Begun, say: Say, *, listening: bool) -
         if line.strip():
             say("That is not the URL of this login. Paste all of it, from its http to its end:")
     if listening or await ask_server(state.config):
-        await asyncio.Event().wait()  # nobody pastes anything; the callback decides
+        await asyncio.Event().wait()  # wait for the callback only
     return "no redirect URL was pasted, and no server runs to take it: start one, or paste the URL"
 
 
@@ -124,7 +124,7 @@ async def _finish(state: Services, parameters: dict[str, str]) -> str:
 
 
 def _lines_of_stdin() -> asyncio.Queue[str]:
-    """Lines as they come, then ""."""
+    """The lines of stdin as they arrive, then ""."""
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str] = asyncio.Queue()
 
@@ -138,7 +138,7 @@ def _lines_of_stdin() -> asyncio.Queue[str]:
 
 
 def _stdin() -> Iterator[str]:
-    """Not through sys.stdin: while a thread reads that, the interpreter can't end."""
+    """Lines of stdin; not from sys.stdin, as the interpreter can't exit while a thread reads that."""
     with suppress(OSError):
         if sys.stdin is not None:
             with open(sys.stdin.fileno(), errors="replace", closefd=False) as stdin:
@@ -148,7 +148,7 @@ def _stdin() -> Iterator[str]:
 
 @asynccontextmanager
 async def _callback_listener(state: Services) -> AsyncIterator[bool]:
-    """Listen where the redirect will arrive. Yields False where that can't be, or a server does already."""
+    """Listen at the redirect URI. Yields False if that is impossible, or if a server listens already."""
     config = state.config
     address = config.callback_address
     needs_certificate = config.public_url.startswith("https:") and config.server.admin_tls is None

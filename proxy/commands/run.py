@@ -9,8 +9,8 @@ from typing import Final
 from proxy import fd_limits, process
 from proxy.config.model import Config
 
-# New objects between two looks of the garbage collector. A request leaves no cycle behind, so what Python
-# looks for after every 700 is not there.
+# New objects between two runs of the garbage collector. Requests leave no cycles, so that the default of 700
+# would only waste time.
 COLLECT_EVERY: Final = 10_000
 
 
@@ -21,7 +21,7 @@ async def run_server(config: Config) -> int:
     process.stop_on_signals(stop)
     async with process.serving(config):
         gc.collect()
-        gc.freeze()  # what every process has: to look at it all takes 28 ms, in which all callers wait
+        gc.freeze()  # permanent objects: scanning them takes 28 ms, during which all requests wait
         gc.set_threshold(COLLECT_EVERY)
         await stop.wait()
     return 0

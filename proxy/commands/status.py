@@ -1,4 +1,4 @@
-"""`token-proxy status`: what a running server says of its tokens, or what the store holds."""
+"""`token-proxy status`: the status of a running server, or of the store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from proxy.observe.health import Health
 from proxy.observe.status import Entry, Status
 from proxy.services import open_services
 
-PATIENCE: Final = 2.0  # seconds for a server on this machine to answer
+PATIENCE: Final = 2.0  # seconds for a server on this machine to respond
 EVERY: Final = 2.0  # seconds, with --watch
 COLUMNS: Final = ("CREDENTIAL", "ACCOUNT", "STATE", "EXPIRES", "REFRESH DUE", "ROUTES", "")
 COLOURS: Final = {"valid": "green", "stale": "green", "expired": "yellow", "absent": "yellow"}
@@ -24,7 +24,7 @@ Say = Callable[[str], object]
 
 
 async def show_status(config: Config, say: Say, *, as_json: bool, watch: bool) -> int:
-    """Returns 3 if an account needs a login. Raises StoreError."""
+    """Print the status; return 3 if an account needs a login, else 0. Raises StoreError."""
     while True:
         status = await ask_server(config) or await _ask_store(config)
         say(json.dumps(status, indent=2) if as_json else _table(status))
@@ -35,7 +35,7 @@ async def show_status(config: Config, say: Say, *, as_json: bool, watch: bool) -
 
 
 async def ask_server(config: Config) -> Status | None:
-    """What the server of this configuration says; None if none runs here."""
+    """The status from the running server of this configuration; None if none runs here."""
     address = config.server.admin
     scheme = "https" if config.server.admin_tls else "http"
     connector = aiohttp.UnixConnector(address.path) if address.is_unix else None
@@ -44,7 +44,7 @@ async def ask_server(config: Config) -> Status | None:
     try:
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
-            # Not verified: nothing is sent, and the certificate names what browsers call this server.
+            # Not verified: no secret is sent, and the certificate is for the name that browsers use.
             session.get(f"{url}/api/status", ssl=False, allow_redirects=False) as response,
         ):
             return _ours(await response.json(), config)
@@ -53,7 +53,7 @@ async def ask_server(config: Config) -> Status | None:
 
 
 def _ours(status: Any, config: Config) -> Status | None:
-    """Another program may have the address, or a server with another configuration."""
+    """None for another program at this address, or a server with another configuration."""
     ours = isinstance(status, dict) and status.get("version") == 1
     return cast("Status", status) if ours and set(status["counts"]) == set(config.credentials) else None
 

@@ -15,11 +15,11 @@ Say = Callable[[str], object]
 
 
 class UnknownAccount(ProxyError):
-    """The command names a credential or account that can't be."""
+    """The command names an unknown credential or an invalid account."""
 
 
 class NothingKept(ProxyError):
-    """What the command changes would be gone when it ends."""
+    """The store is in memory, so that the command could change nothing permanently."""
 
 
 def key_of(config: Config, credential: str, account: str) -> AccountId:
@@ -50,7 +50,9 @@ async def print_token(config: Config, credential: str, account: str, say: Say) -
     async with open_services(config) as state:
         wanted = state.tokens.account(*key)
         served = await state.tokens.get(wanted)
-        if wanted.flight is not None:  # a refresh is due: some servers end the old token with it
+        if (
+            wanted.flight is not None
+        ):  # a refresh is running, with which some servers invalidate the old token
             await asyncio.wait((wanted.flight,), timeout=config.limits.token_wait)
             served = state.tokens.ready(wanted) or served
     say(served.authorization.decode("ascii").removeprefix("Bearer "))

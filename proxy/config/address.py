@@ -1,6 +1,6 @@
-"""Where to listen, where an upstream is, and what leads there: text of the configuration -> values. Pure.
+"""Parse listen addresses, upstreams, egress proxies and URLs. Pure.
 
-Every fault is a ValueError whose message is a sentence for the person who wrote the text.
+Every fault is a ValueError whose message is shown to the author of the configuration.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ def read_address(text: str) -> Address:
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/") or path.endswith("/") or not path.isprintable():
-            raise ValueError("a unix socket needs an absolute path - unix:/run/token-proxy.sock is meant")
+            raise ValueError("expected an absolute path, like unix:/run/token-proxy.sock")
         if len(path.encode()) > LONGEST_SOCKET:
-            raise ValueError(f"the system takes no such long path - at most {LONGEST_SOCKET} bytes are meant")
+            raise ValueError(f"the socket's path is too long: expected at most {LONGEST_SOCKET} bytes")
         return Address("", 0, path)
     parts = _TCP.fullmatch(text)
     in_brackets, plain, port = parts.groups() if parts else ("", "", "0")
     host = read_host(in_brackets or plain or "")
     if not host or (":" in host) != bool(in_brackets) or int(port) > LARGEST_PORT:
-        raise ValueError("not an address - host:port, [::1]:port or unix:/path is meant")
+        raise ValueError("expected an address: host:port, [::1]:port or unix:/path")
     return Address(host, int(port))
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where a route leads. `base` is a path without a trailing slash, empty for none."""
+    """The target of a route. `base` is its path without a trailing slash; may be empty."""
 
     scheme: str
     host: str
@@ -88,10 +88,10 @@ def read_upstream(text: str) -> Upstream:
     if unix is not None and text.isprintable():
         return Upstream("http", "localhost", 80, _base(unix[2] or ""), unix[1])
     if text.startswith("unix:"):
-        raise ValueError("not a unix socket - unix:/path.sock or unix:/path.sock:/base is meant")
+        raise ValueError("expected a unix socket: unix:/path.sock or unix:/path.sock:/base")
     parts = read_url(text)
     if "?" in text:
-        raise ValueError("an upstream has no query - https://host/base is meant")
+        raise ValueError("a query is not allowed in an upstream: expected https://host/base")
     return Upstream(
         parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], _base(parts.path)
     )
@@ -99,7 +99,7 @@ def read_upstream(text: str) -> Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """The network's HTTP proxy, through which CONNECT leads out. `authorization` is a field's value."""
+    """An egress proxy, used by CONNECT. `authorization` is the value of Proxy-Authorization."""
 
     address: Address
     authorization: Secret | None = None
@@ -109,7 +109,7 @@ def read_egress(text: str) -> Egress:
     """`http://[user:password@]host[:port]`. Raises ValueError."""
     scheme, slashes, rest = text.partition("://")
     if scheme == "https":
-        raise ValueError("the way to the proxy is plain, TLS goes through it - http://host:port is meant")
+        raise ValueError("TLS to the egress proxy itself is not supported: expected http://host:port")
     user, at, place = rest.rpartition("@")
     try:
         parts = read_url(f"{scheme}{slashes}{place}")
@@ -117,50 +117,50 @@ def read_egress(text: str) -> Egress:
     except ValueError:
         is_origin = False
     if not is_origin:
-        raise ValueError("not a proxy - http://host:port or http://user:password@host:port is meant")
+        raise ValueError("expected an egress proxy: http://host:port or http://user:password@host:port")
     if at and ":" not in user:
-        raise ValueError("a user without a password - http://user:password@host:port is meant")
+        raise ValueError("a user without a password: expected http://user:password@host:port")
     address = Address(parts.hostname or "", parts.port or DEFAULT_PORTS["http"])
     return Egress(address, Secret(_basic(user)) if at else None)
 
 
 def _basic(user: str) -> str:
-    """RFC 7617 section 2; in a URL, its odd characters are percent-encoded."""
+    """Basic credentials (RFC 7617 section 2) from a URL's percent-encoded user part."""
     return "Basic " + base64.b64encode(unquote_to_bytes(user)).decode("ascii")
 
 
 def read_url(text: str) -> SplitResult:
-    """An http or https URL whose host and port are sound; no user, no fragment. Raises ValueError."""
-    if not text.isascii() or not text.isprintable() or " " in text:  # urlsplit would drop some of these
-        raise ValueError("not a URL - https://host/path is meant, in plain ASCII")
+    """An http or https URL with a valid host and port, without user and fragment. Raises ValueError."""
+    if not text.isascii() or not text.isprintable() or " " in text:  # urlsplit drops some of these
+        raise ValueError("expected a URL in ASCII: https://host/path")
     try:
         parts = urlsplit(text)
-        is_sound = parts.scheme in DEFAULT_PORTS and bool(read_host(parts.hostname or "")) and parts.port != 0
+        is_valid = parts.scheme in DEFAULT_PORTS and bool(read_host(parts.hostname or "")) and parts.port != 0
     except ValueError:
-        is_sound = False
-    if not is_sound:
-        raise ValueError("not a URL - https://host/path is meant")
+        is_valid = False
+    if not is_valid:
+        raise ValueError("expected a URL: https://host/path")
     if "@" in parts.netloc:
-        raise ValueError("a URL here holds no user or password - https://host/path is meant")
+        raise ValueError("user and password are not allowed in this URL: expected https://host/path")
     if "#" in text:
-        raise ValueError("a URL here has no fragment - https://host/path is meant")
+        raise ValueError("a fragment is not allowed in this URL: expected https://host/path")
     return parts
 
 
 def read_host(text: str) -> str:
-    """A name or IP address in lower case, without brackets; empty if it is none."""
+    """A host name or IP address in lower case, without brackets; "" if `text` is neither."""
     host = text.lower()
     try:
         ipaddress.ip_address(host)
     except ValueError:
         return host if _NAME.fullmatch(host) else ""
-    return "" if "%" in host else host  # a zone means something on one machine only
+    return "" if "%" in host else host  # a zone id is valid on one machine only
 
 
 def _base(path: str) -> str:
     base = path.rstrip("/")
     if not _BASE.fullmatch(base) or any(segment in {".", ".."} for segment in base.split("/")):
-        raise ValueError("the upstream's path has empty, dot or odd segments - /name/name is meant")
+        raise ValueError("empty, dot or unencoded segments in the path: expected /name/name")
     return base
 
 

@@ -1,4 +1,4 @@
-"""What the tables of the configuration have in common."""
+"""Common base of the configuration's tables."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from proxy.config.references import LoadContext
 
 
 class Table(BaseModel):
-    """Unknown keys are faults, and nothing is changed after loading.
+    """Immutable; unknown keys are faults.
 
-    What keys of one table must agree on is a validator of the key that complains. It sees the keys above it
-    that are right in themselves (`info.data`), and keeps silent where one that it needs is missing there: so
-    one fault hides no other, and none is told twice.
+    A rule about several keys of a table is a validator of the last of them. It sees the valid keys above it
+    (`info.data`) and passes where one that it needs is missing there: so one fault hides no other, and none
+    is reported twice.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class MissingKey(ValueError):
-    """A rule wants a key that is not there. The fault is the table's, not that of a value in it."""
+    """A rule requires a key that is not given. The fault is shown at the table, not at a value."""
 
 
 def _not_from_file(value: object, info: ValidationInfo) -> object:

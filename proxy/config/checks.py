@@ -1,7 +1,7 @@
-"""What several tables of the configuration must agree on. Pure: what the file holds in, complaints out.
+"""Rules about several tables of the configuration. Pure: parsed TOML in, complaints out.
 
-The checks look at what stands in the file, not at models made of it: so they need no table to be free of
-other faults. What is not of the right type here has its complaint already.
+The checks read the parsed file, not the models: so they run even where a table has other faults. A value of
+the wrong type is skipped here, as its complaint comes from the model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECRETS: Final = ("client_secret", "refresh_token")
 
 
 def check(data: Tables) -> Iterator[Complaint]:
-    """All that is wrong between the tables."""
+    """Conflicts between tables: duplicate routes and listeners, unknown credentials."""
     routes = [_Seen(index, route) for index, route in enumerate(_tables(data)) if isinstance(route, dict)]
     credentials = _table(data, "credentials")
     yield from _check_places(routes)
@@ -32,7 +32,7 @@ def check(data: Tables) -> Iterator[Complaint]:
 
 
 def check_secrets(data: Tables) -> Iterator[Complaint]:
-    """What should be kept out of the file, but may be there: for warnings."""
+    """Secrets written into the file: allowed, but reported as warnings."""
     places: list[tuple[Path, object]] = [(("store", "key"), _table(data, "store").get("key"))]
     for name, credential in _table(data, "credentials").items():
         places += [(("credentials", name, key), credential.get(key)) for key in SECRETS]
@@ -46,13 +46,13 @@ def check_secrets(data: Tables) -> Iterator[Complaint]:
     for path, value in places:
         if isinstance(value, str):
             yield Complaint(
-                path, 'a secret in the file itself - { env = "NAME" } or { file = "name" } is meant'
+                path, 'a secret in the configuration file itself - use { env = "NAME" } or { file = "name" }'
             )
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A route as far as it can be read."""
+    """A route of the file, which may have faults."""
 
     index: int
     route: Tables
@@ -71,11 +71,11 @@ class _Seen:
 
     @property
     def place(self) -> tuple[str, str] | None:
-        """None for none, and for a listener: addresses are checked all together."""
+        """Host and path; None without either, and for a listener (see _check_listeners)."""
         host, path = self.text("host") or "", self.text("path") or ""
         if "listen" in self.route or not (host or path):
             return None
-        return host.lower(), path or "/"  # a host alone means all its paths
+        return host.lower(), path or "/"  # a host alone covers all its paths
 
 
 def _check_places(routes: list[_Seen]) -> Iterator[Complaint]:
@@ -84,10 +84,10 @@ def _check_places(routes: list[_Seen]) -> Iterator[Complaint]:
     for seen in routes:
         if seen.name is not None and names.setdefault(seen.name, seen) is not seen:
             where = (*seen.path, "name") if "name" in seen.route else seen.path
-            yield Complaint(where, f"a second route is named {seen.name!r} - a name of its own is meant")
+            yield Complaint(where, f"another route is already named {seen.name!r} - choose a different name")
         if seen.place is not None and (first := places.setdefault(seen.place, seen)) is not seen:
             where = (*seen.path, "path" if seen.text("path") else "host")
-            yield Complaint(where, f"route {first.name!r} has this place already - one of its own is meant")
+            yield Complaint(where, f"route {first.name!r} already has this host and path - choose others")
 
 
 def _check_credential(seen: _Seen, credentials: Tables) -> Iterator[Complaint]:
@@ -95,11 +95,11 @@ def _check_credential(seen: _Seen, credentials: Tables) -> Iterator[Complaint]:
     if name is None:
         return
     if name not in credentials:
-        meant = suggestion(name, credentials) or "[credentials.NAME] is meant"
-        yield Complaint((*seen.path, "credential"), f"there is no credential {name!r} - {meant}")
+        remedy = suggestion(name, credentials) or "define it as [credentials.NAME]"
+        yield Complaint((*seen.path, "credential"), f"there is no credential {name!r} - {remedy}")
         return
     grant = _table(credentials, name).get("grant", Credential.model_fields["grant"].default)
-    has_one_account = grant in ("client_credentials", "refresh_token")  # a list and no set: grant may be any
+    has_one_account = grant in ("client_credentials", "refresh_token")  # not a set: `grant` may be unhashable
     if has_one_account and seen.route.get("account", "default") != "default":
         yield Complaint(
             (*seen.path, "account"), f'grant = "{grant}" has the account "default" only - leave account out'
@@ -107,7 +107,7 @@ def _check_credential(seen: _Seen, credentials: Tables) -> Iterator[Complaint]:
 
 
 def _check_listeners(server: Tables, routes: list[_Seen]) -> Iterator[Complaint]:
-    """Two listeners can't share an address; port 0 is never the same twice."""
+    """No two listeners share an address. Port 0 is a different port each time."""
     listen = server.get("listen", Server.model_fields["listen"].default)
     shared = enumerate(listen) if isinstance(listen, list) else [(0, listen)]
     listeners: list[tuple[Path, object]] = [(("server", "listen", index), text) for index, text in shared]
@@ -118,7 +118,9 @@ def _check_listeners(server: Tables, routes: list[_Seen]) -> Iterator[Complaint]
         with suppress(ValueError):
             address = read_address(text) if isinstance(text, str) else Address("", 0)
             if address in taken and (address.port or address.is_unix):
-                yield Complaint(path, f"{address} is taken by another listener - one of its own is meant")
+                yield Complaint(
+                    path, f"{address} is already used by another listener - choose another address"
+                )
             taken.add(address)
 
 

@@ -1,6 +1,6 @@
-"""What pydantic found -> where in the file, and a sentence for the person who wrote it. Pure.
+"""Turn pydantic's errors into complaints: a path in the file and a sentence for its author. Pure.
 
-pydantic's own texts are for programmers, and its input may be a secret: neither is shown.
+pydantic's own messages are for programmers, and its input may be a secret: neither is shown.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from proxy.config.positions import Path
 Location = tuple[str | int, ...]
 
 SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled from its context
-    "bool_type": "not a switch - true or false is meant",
-    "int_type": "not a whole number - digits without quotes are meant",
-    "float_type": "not a number - digits without quotes are meant",
-    "string_type": 'not a text - "…" is meant',
-    "tuple_type": "not a list - [ … ] is meant",
-    "dict_type": "not a table - [ … ] on a line of its own, or {{ … }} is meant",
-    "model_type": "not a table - [ … ] on a line of its own, or {{ … }} is meant",
-    "model_attributes_type": "not a table - [ … ] on a line of its own, or {{ … }} is meant",
-    "finite_number": "not a number that can be used - digits are meant",
-    "greater_than": "too small - more than {gt:g} is meant",
-    "less_than_equal": "too large - at most {le:.10g} is meant",
+    "bool_type": "expected true or false",
+    "int_type": "expected a whole number, without quotes",
+    "float_type": "expected a number, without quotes",
+    "string_type": 'expected a string: "…"',
+    "tuple_type": "expected a list: [ … ]",
+    "dict_type": "expected a table: [ … ] on a line of its own, or {{ … }}",
+    "model_type": "expected a table: [ … ] on a line of its own, or {{ … }}",
+    "model_attributes_type": "expected a table: [ … ] on a line of its own, or {{ … }}",
+    "finite_number": "expected a finite number",
+    "greater_than": "too small: expected more than {gt:g}",
+    "less_than_equal": "too large: expected at most {le:.10g}",
 }
-NOT_MEANT: Final = "not what can stand here - config.example.toml shows what is meant"
-NOT_YET: Final = frozenset(  # keys and values of the contract that later versions bring
+NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid ones"
+NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
         "callers",
         "device_authorization_endpoint",
@@ -50,17 +50,17 @@ NOT_YET: Final = frozenset(  # keys and values of the contract that later versio
     }
 )
 NOT_THIS_VERSION: Final = "not in this version of token-proxy"
-KEY: Final = "[key]"  # pydantic's step for "the key itself, not its value"
+KEY: Final = "[key]"  # pydantic's last step for a fault in a key, not in its value
 
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What is wrong, and where: with a value, with a key, or with a table that lacks something."""
+    """A fault at a path: in a value, in a key, or in a table that lacks a key."""
 
     path: Path
     sentence: str
     about: Literal["value", "key", "table"] = "value"
-    unknown: bool = False  # the key should not be there at all
+    unknown: bool = False  # the key is unknown
 
 
 def complaints(details: Iterable[ErrorDetails], data: object) -> list[Complaint]:
@@ -71,7 +71,7 @@ def _complaint(kind: str, location: Location, context: Mapping[str, Any], data: 
     path, value = _place(location, data)
     table, _ = _place(location[:-1], data)
     if kind == "missing":
-        return Complaint(table, f"{location[-1]} is missing - this table needs it", "table")
+        return Complaint(table, f"{location[-1]} is missing - this table requires it", "table")
     if kind == "extra_forbidden":
         return Complaint(path, _unknown(path), "key", unknown=True)
     if kind == "literal_error":
@@ -81,14 +81,14 @@ def _complaint(kind: str, location: Location, context: Mapping[str, Any], data: 
         if isinstance(error, MissingKey):
             return Complaint(table, str(error), "table")
         return Complaint(path, str(error), "key" if location[-1] == KEY else "value")
-    return Complaint(path, SENTENCES.get(kind, NOT_MEANT).format(**context))
+    return Complaint(path, SENTENCES.get(kind, NOT_VALID).format(**context))
 
 
 def _place(location: Location, data: object) -> tuple[Path, object]:
-    """The part of pydantic's location that is in the file, and the value there.
+    """The part of pydantic's location that exists in the file, and the value there.
 
-    Not in it: a key that is missing, the index in a list of one written without brackets, and the names of
-    types that pydantic puts between.
+    Steps not in the file: a missing key, the index of a single item written without brackets, and the tags
+    of unions.
     """
     path: Path = ()
     node: Any = data
@@ -104,8 +104,8 @@ def _place(location: Location, data: object) -> tuple[Path, object]:
 
 def _not_a_choice(value: object, expected: str) -> str:
     if isinstance(value, str) and value in NOT_YET:
-        return f"{value} is {NOT_THIS_VERSION} - {expected} is meant"
-    return f"not one of the choices - {expected} is meant"
+        return f"{value} is {NOT_THIS_VERSION}: expected {expected}"
+    return f"expected {expected}"
 
 
 def _unknown(path: Path) -> str:
@@ -113,8 +113,8 @@ def _unknown(path: Path) -> str:
     if key in NOT_YET:
         return f"{key} is {NOT_THIS_VERSION} - leave it out"
     known = known_keys(path[:-1])
-    meant = suggestion(key, known) or "known here: " + ", ".join(known)
-    return f"unknown key {key!r} - {meant}"
+    remedy = suggestion(key, known) or "known here: " + ", ".join(known)
+    return f"unknown key {key!r} - {remedy}"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -123,7 +123,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def known_keys(table: Path) -> list[str]:
-    """The keys that a table may have."""
+    """The keys that the table at `table` may have."""
     model: type[BaseModel] = Config
     steps = iter(table)
     for step in steps:
@@ -131,7 +131,7 @@ def known_keys(table: Path) -> list[str]:
         model = _models_in(annotation)[0]
         if get_origin(annotation) in {dict, tuple}:
             next(steps, None)  # the table's name or index
-    properties = model.model_json_schema()["properties"]  # without what only the program sets
+    properties = model.model_json_schema()["properties"]  # without keys that only the program sets
     return list(properties)
 
 

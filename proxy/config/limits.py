@@ -1,4 +1,7 @@
-"""[limits]: every limit and time, each with its default and its reason. Seconds and bytes."""
+"""[limits]: sizes in bytes and times in seconds, each with its default and the reason for it.
+
+Limits that nobody needs to change are constants of the modules that they protect.
+"""
 
 from __future__ import annotations
 
@@ -8,69 +11,78 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from proxy.config.base import Table
 
-# strict: no text that looks like a number
+# strict: no string that looks like a number
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False, strict=True)]
-Count = Annotated[int, Field(gt=0, le=2**31 - 1, strict=True)]  # more is a slip of the keyboard
+Count = Annotated[int, Field(gt=0, le=2**31 - 1, strict=True)]  # more is a typo
 Days = Annotated[float, Field(gt=0, le=3650 * 86400.0, allow_inf_nan=False, strict=True)]  # in seconds
 Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, strict=True)]  # in a second
 
 
 class Limits(Table):
-    """Every limit and time, each with its reason. Times in seconds, sizes in bytes."""
+    """Limits and timeouts. Times in seconds, sizes in bytes."""
 
     token_wait: Seconds = Field(
-        15.0, description="A request waits this long for a token: most callers give up at 30."
+        15.0, description="How long a request waits for a token; most callers give up after 30."
     )
     authorization_server_connect: Seconds = Field(
-        3.0, description="To connect to an authorization server: it is near, or it is down."
+        3.0,
+        description="Connect timeout for authorization servers; one that takes longer is treated as down.",
     )
     authorization_server_total: Seconds = Field(
-        10.0, description="For its whole answer; below token_wait, so that waiting requests learn of it."
+        10.0,
+        description="Timeout for its whole response; below token_wait, so that requests get the error.",
     )
     authorization_server_rate: Rate = Field(
         50.0,
-        description="Refreshes by one client at one server in a second: 100 000 accounts of an hour need 35.",
+        description="Refreshes per second of one client at one server; 100 000 accounts with tokens of an "
+        "hour need 35.",
     )
-    connect: Seconds = Field(5.0, description="To reach an upstream, TLS included: two lost packets fit.")
-    first_byte: Seconds = Field(60.0, description="An upstream's thinking time; nginx's default too.")
+    connect: Seconds = Field(
+        5.0, description="Connect timeout for upstreams, TLS included; allows for two lost packets."
+    )
+    first_byte: Seconds = Field(
+        60.0, description="Until the first byte of an upstream's response; the default of nginx."
+    )
     body_stall: Seconds = Field(
-        300.0, description="No byte of a body for this long ends the request; event streams pause."
+        300.0, description="Longest pause within a body; long, as event streams pause."
     )
-    header_time: Seconds = Field(20.0, description="For a caller's header: who needs more holds us up.")
-    idle: Seconds = Field(75.0, description="A caller's connection between requests; nginx's default too.")
+    header_time: Seconds = Field(
+        20.0, description="For a caller's request header; a slower caller would take up a connection."
+    )
+    idle: Seconds = Field(75.0, description="A caller's connection between requests; the default of nginx.")
     upstream_idle: Seconds = Field(
-        55.0, description="An upstream connection between requests; below the 60 that many servers keep one."
+        55.0, description="An upstream connection between requests; many servers close theirs after 60."
     )
     shutdown: Seconds = Field(
-        25.0, description="For what is in flight at SIGTERM; below Kubernetes' grace of 30."
+        25.0, description="For requests in flight at SIGTERM; Kubernetes kills after 30."
     )
-    field_size: Count = Field(32768, description="A header field: the largest tokens and cookies fit.")
-    header_size: Count = Field(131072, description="A whole header: four of the largest fields.")
+    field_size: Count = Field(32768, description="One header field; fits the largest tokens and cookies.")
+    header_size: Count = Field(131072, description="A whole header; four of the largest fields.")
     fields: Count = Field(
-        200, description="The number of header fields; no browser or gateway sends as many."
+        200, description="Header fields of one message; no browser or gateway sends as many."
     )
-    spool: Count = Field(65536, description="A body up to this size is kept, to be sent again after a 401.")
+    spool: Count = Field(
+        65536, description="A request body up to this size is kept, for a replay after a 401."
+    )
     connections: Count = Field(
-        10000, description="Callers' connections to a process: 100 MB in all, and up to two open files each."
+        10000, description="Callers' connections per process; 100 MB in all, and up to two open files each."
     )
-    waiting: Count = Field(10000, description="Requests that wait for a token: as many as connections.")
+    waiting: Count = Field(10000, description="Requests waiting for a token; as many as connections.")
     pool: Count = Field(
-        128, description="Idle upstream connections kept for one route and account: a burst's worth."
+        128, description="Idle upstream connections kept per route and account; enough for a burst."
     )
     account_idle: Days = Field(
         7 * 86400.0,
-        description="An account unused for so long is refreshed only when it is used again, or to keep its "
-        "refresh token alive; accounts that routes name always are.",
+        description="An account unused for this long is refreshed only on use, or to keep its refresh token "
+        "alive; accounts named by routes are always refreshed.",
     )
     account_labels: Count = Field(
-        100, description="A credential's accounts shown by name in metrics; more are only counted."
+        100, description="Accounts per credential shown by name in metrics; beyond that they are counted."
     )
 
     @field_validator("header_size")
     @classmethod
     def _holds_a_field(cls, value: int, info: ValidationInfo) -> int:
         if value < info.data.get("field_size", 0):
-            raise ValueError(
-                "a header can't be smaller than one of its fields - at least field_size is meant"
-            )
+            raise ValueError("smaller than a single field: expected at least field_size")
         return value

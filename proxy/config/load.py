@@ -1,7 +1,7 @@
-"""A file -> the configuration, or every fault in it at once, each with its line and column.
+"""Load the configuration file, or report every fault in it at once, each with its line and column.
 
-A wrong value is shown at the value, an unknown key at the key, a missing key at the header of its table
-(or the brace that opens it; the file's beginning for a key that belongs to no table).
+A wrong value is shown at the value, an unknown key at the key, a missing key at its table's header or
+opening brace (at the start of the file for a key outside all tables).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Loaded:
 
 
 def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The file to use: the given one, else the first that exists. Raises ConfigError."""
+    """The given file, else the first that exists of $TOKEN_PROXY_CONFIG and PLACES. Raises ConfigError."""
     if given is not None:
         return given
     named = environ.get("TOKEN_PROXY_CONFIG")
@@ -44,7 +44,9 @@ def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> 
             return place
     variable = f"$TOKEN_PROXY_CONFIG ({named or 'not set'})"
     tried = ", ".join((variable, *map(str, PLACES)))
-    raise ConfigError("config.toml", [Fault(1, 1, f"there is no configuration: not {tried} - give -c FILE")])
+    raise ConfigError(
+        "config.toml", [Fault(1, 1, f"no configuration file found: tried {tried} - give one with -c FILE")]
+    )
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
@@ -58,9 +60,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     return Loaded(config.model_copy(update={"path": path}), warnings)
 
 
-def _validate(data: dict[str, Any], surroundings: LoadContext) -> tuple[Config | None, list[Complaint]]:
+def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None, list[Complaint]]:
     try:
-        return Config.model_validate(data, context=surroundings), []
+        return Config.model_validate(data, context=context), []
     except ValidationError as error:
         return None, complaints(error.errors(include_url=False, include_input=False), data)
 

@@ -1,8 +1,7 @@
 """The configuration as the program sees it: one frozen pydantic model for each table of the file.
 
-The tables have a module each; this one puts them together. A model says what a key may hold and why its
-default is what it is; what several tables must agree on is in checks.py. The names are the contract: a key
-that is not here is a fault.
+Each table has its own module; this one puts them together. A model states what a key may hold and the
+reason for its default; rules about several tables are in checks.py. The names of the keys are the contract.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ __all__ = [
 
 def _many(value: object) -> object:
     if isinstance(value, dict):
-        raise ValueError("one table, but there may be many - [[routes]] with two brackets is meant")  # noqa: TRY004 (for pydantic)
+        raise ValueError("a single table: expected [[routes]] with two brackets, one for each route")  # noqa: TRY004 (for pydantic)
     return value
 
 
@@ -53,7 +52,7 @@ class Config(Table):
     store: StoreConfig = Field(default_factory=StoreConfig)
     credentials: dict[Name, Credential] = Field({}, description="OAuth clients by name: [credentials.NAME].")
     routes: Annotated[tuple[Route, ...], BeforeValidator(_many)] = Field(
-        (), description="Which requests go where, with which token."
+        (), description="Which requests go to which upstream, with which token."
     )
     limits: Limits = Field(default_factory=Limits)
     log: Log = Field(default_factory=Log)
@@ -64,7 +63,7 @@ class Config(Table):
         return {name: found.model_copy(update={"name": name}) for name, found in credentials.items()}
 
     def required(self, credential: str) -> bool:
-        """Whether /readyz waits for it."""
+        """Whether /readyz requires this credential."""
         wanted = self.credentials[credential].required
         if wanted is not None:
             return wanted
@@ -72,7 +71,7 @@ class Config(Table):
 
     @property
     def public_url(self) -> str:
-        """Without a slash at the end."""
+        """The admin listener's URL for browsers, without a trailing slash."""
         scheme = "https" if self.server.admin_tls else "http"
         return self.server.public_url or f"{scheme}://{self.server.admin}"
 
@@ -82,7 +81,7 @@ class Config(Table):
 
     @property
     def callback_address(self) -> Address | None:
-        """Where a command could take the callback itself: public_url, if that is on this machine."""
+        """Where the login command can receive the callback itself: public_url, if on this machine."""
         parts = urlsplit(self.public_url)
         host = parts.hostname or ""
         is_ours = (parts.scheme == "https") == (self.server.admin_tls is not None)  # else a TLS proxy's

@@ -1,7 +1,7 @@
-"""Where in a TOML text each key and value stands.
+"""Positions of keys and values in a TOML document.
 
-tomllib gives values without places, so this walks the text a second time. It only ever sees what tomllib
-has accepted, and so need not know what is an error: it looks for where things begin and end.
+tomllib gives no positions, so this scans the document a second time. It only sees documents that tomllib
+has accepted and therefore detects no errors, only where tokens start and end.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _SCALAR: Final = re.compile(r"[^,\]}#\r\n]+")
 class Positions:
     """Offsets into the text.
 
-    A table's place is its header, or its opening brace; one that is only implied (by `[a.b]` or `a.b = 1`)
-    has the key that mentions it first. Of an array of tables each element has a header.
+    A table's position is its header or opening brace; that of an implicit one (from `[a.b]` or `a.b = 1`)
+    the key that mentions it first. In an array of tables each element has its header.
     """
 
     keys: dict[Path, int] = field(default_factory=dict)
     values: dict[Path, int] = field(default_factory=dict)  # of `key = value`, and of an array's elements
     tables: dict[Path, int] = field(default_factory=dict)
-    scalars: dict[Path, int] = field(default_factory=dict)  # where a value ends that holds no others
+    scalars: dict[Path, int] = field(default_factory=dict)  # the end of each value that is no array or table
 
     def of_value(self, path: Path) -> int:
-        """The value; of what isn't there, the nearest table or list around it."""
+        """Where the value starts; for a missing one, its nearest table or array."""
         while path:
             for places in (self.values, self.tables, self.keys):
                 if path in places:
@@ -91,7 +91,7 @@ class _Walk:
         return path
 
     def _key(self, table: Path) -> Path:
-        """A dotted key, below `table`; each of its parts gets a place."""
+        """Read a dotted key below `table`; record the position of each part."""
         path = table
         while True:
             self._skip()
@@ -112,7 +112,7 @@ class _Walk:
         return name
 
     def _current(self, path: Path) -> Path:
-        """Inside an array of tables: its newest element."""
+        """The path of the last element, if `path` is an array of tables."""
         length = self._lengths.get(path)
         return path if length is None else (*path, length - 1)
 

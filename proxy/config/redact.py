@@ -1,8 +1,8 @@
-"""A line of the file is shown with each fault; what may be a secret in it is not. Pure.
+"""Mask secrets in the line of the file that is shown with a fault. Pure.
 
-Hidden are the values of keys that are secrets or are named like one, of unknown keys (`client_secrt`), and
-the user part of URLs. Where the text is no TOML, nothing says what is a key and what is a value: there only
-what surely is no secret is shown.
+Masked are the values of keys that are secrets or named like one, of unknown keys (`client_secrt`), and the
+user part of URLs. In a file that is not valid TOML, keys and values can't be told apart: only what is
+certainly no secret is shown.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _URL_USER: Final = re.compile(r"://(?P<value>[^\s\"']+)@")
 _HEADER: Final = re.compile(r"""\s*\[{1,2}\s*(?P<first>[\w-]+)[\w.\s"'-]*\]{0,2}\s*(?:#.*)?""")
 _PAIR: Final = re.compile(r"\s*(?P<first>[\w-]+)(?:\s*\.\s*[\w-]+)*\s*(?P<equals>=?)\s*")
 _EACH_KEY: Final = re.compile(r"""([\w-]+)["']?\s*=""")
-_HIDDEN: Final = "\0"  # a character that TOML doesn't know
+_HIDDEN: Final = "\0"  # a character that TOML doesn't allow
 
 
 def masks_of_toml(text: str, positions: Positions, unknown: Collection[Path]) -> list[Span]:
-    """`unknown` are the paths of keys that should not be there."""
+    """The spans to mask in valid TOML. `unknown`: paths of unknown keys."""
     masks = _users(text)
     for path, end in positions.scalars.items():
         start = positions.values[path]
@@ -48,17 +48,17 @@ def _may_be_secret(path: Path) -> bool:
     if path[:2] == ("store", "key"):
         return True
     named = path[0] == "credentials" and len(path) > len(("credentials", "NAME"))
-    keys = path[2:] if named else path  # a credential's name says nothing
+    keys = path[2:] if named else path  # a credential's name does not matter
     return any(isinstance(key, str) and _SECRET_NAME.search(key) for key in keys)
 
 
 def _is_reference(path: Path, value: str) -> bool:
-    """Whether this says where a secret is, not what: an odd variable may be the secret itself."""
+    """Whether this names where the secret is. An invalid variable name may be the secret itself."""
     return path[-1] in {"file", "keyring"} or (path[-1] == "env" and bool(_VARIABLE.fullmatch(value)))
 
 
 def masks_of_broken(text: str, offset: int) -> list[Span]:
-    """For the line at `offset`: shown are a header, and pairs whose keys are all known and no secrets."""
+    """The spans to mask in the line at `offset`, unless it is a header or has known, public keys only."""
     start, end = _line(text, offset)
     line = text[start:end]
     header, pair = _HEADER.fullmatch(line), _PAIR.match(line)
@@ -89,7 +89,7 @@ def _keys(node: object) -> Iterator[str]:
 
 
 def shown_line(text: str, offset: int, masks: Collection[Span]) -> str:
-    """The line at `offset`, masked, and with nothing in it that a terminal would obey."""
+    """The line at `offset`, masked and without control characters."""
     start, end = _line(text, offset)
     line = text[start:end]
     for begin, stop in masks:
@@ -101,7 +101,7 @@ def shown_line(text: str, offset: int, masks: Collection[Span]) -> str:
 
 
 def _mask(hidden: str, *, before: bool) -> str:
-    """What stands before the fault keeps its width: the mark below the line must point at the right place."""
+    """The mask; before the fault it keeps the width, so that the caret below stays in place."""
     return MASK.ljust(len(hidden))[: len(hidden)] if before else MASK
 
 

@@ -1,6 +1,6 @@
-"""Values that refer to what is outside the file: the environment, other files.
+"""Values that refer to the environment or to other files.
 
-As in values.py, a fault is a ValueError with a sentence, and no sentence holds a secret.
+As in values.py, a fault is a ValueError whose message holds no secret.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from proxy.config.values import text_of
 from proxy.secret import Secret
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LARGEST_SECRET: Final = 65536  # bytes; more is the wrong file
+_LARGEST_SECRET: Final = 65536  # bytes; a larger file is the wrong one
 _KEY_BYTES: Final = 32  # of AES-256
 
 
 @dataclass(frozen=True, slots=True)
 class LoadContext:
-    """What a value may refer to: pydantic's validation context."""
+    """What relative paths and variables refer to; passed as pydantic's validation context."""
 
     folder: Path
     environ: Mapping[str, str]
 
 
-def surroundings(info: ValidationInfo) -> LoadContext:
-    """Without a file (a model made by hand): where the process is."""
+def load_context(info: ValidationInfo) -> LoadContext:
+    """The context; without a file (a model built in code), that of the process."""
     return info.context if isinstance(info.context, LoadContext) else LoadContext(Path.cwd(), os.environ)
 
 
@@ -44,54 +44,55 @@ def _referred(value: object, info: ValidationInfo) -> str:
     if isinstance(value, dict) and len(value) == 1:
         kind, name = next(iter(value.items()))
         if kind == "keyring":
-            raise ValueError("keyring is not in this version of token-proxy - env or file is meant")
+            raise ValueError("keyring is not in this version of token-proxy: expected env or file")
         if kind in _READERS and isinstance(name, str):
-            return _READERS[kind](name, surroundings(info))
-    raise ValueError('not a reference - { env = "NAME" } or { file = "name" } is meant')
+            return _READERS[kind](name, load_context(info))
+    raise ValueError('expected { env = "NAME" }, { file = "name" } or a string')
 
 
-def _from_env(name: str, around: LoadContext) -> str:
+def _from_env(name: str, context: LoadContext) -> str:
     if not _VARIABLE.fullmatch(name):
-        raise ValueError('not the name of an environment variable - { env = "NAME" } is meant')
-    value = around.environ.get(name, "")
+        raise ValueError('not the name of an environment variable: expected { env = "NAME" }')
+    value = context.environ.get(name, "")
     if not value:
-        raise ValueError(f"the environment variable {name} is not set - export it before the start")
+        problem = "is empty" if name in context.environ else "is not set"
+        raise ValueError(f"the environment variable {name} {problem} - set it before token-proxy starts")
     try:
         value.encode()
-    except UnicodeEncodeError:  # Python keeps odd bytes of the environment as lone surrogates
-        raise ValueError(f"the environment variable {name} is not UTF-8 - a text is meant") from None
+    except UnicodeEncodeError:  # Python decodes invalid bytes to lone surrogates
+        raise ValueError(f"the environment variable {name} is not UTF-8: expected UTF-8 text") from None
     return value
 
 
-def _from_file(name: str, around: LoadContext) -> str:
-    path = _absolute(name, around)
+def _from_file(name: str, context: LoadContext) -> str:
+    path = _absolute(name, context)
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_SECRET + 1)
         value = content.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()
-        raise ValueError(f"{path} can't be read: {reason} - a file with the secret is meant") from None
+        raise ValueError(f"{path} can't be read ({reason}): expected a file with the secret") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 - a text file with the secret is meant") from None
+        raise ValueError(f"{path} is not UTF-8: expected a text file with the secret") from None
     if not value:
-        raise ValueError(f"{path} is empty - a file with the secret is meant")
+        raise ValueError(f"{path} is empty: expected a file with the secret")
     if len(content) > _LARGEST_SECRET:
-        raise ValueError(f"{path} is too large - a file with nothing but the secret is meant")
+        raise ValueError(f"{path} is too large: expected a file with nothing but the secret")
     return value
 
 
 _READERS: Final[dict[str, Callable[[str, LoadContext], str]]] = {"env": _from_env, "file": _from_file}
 
 
-def _absolute(name: str, around: LoadContext) -> Path:
-    """Relative names are relative to the configuration file; `~` is the home."""
+def _absolute(name: str, context: LoadContext) -> Path:
+    """Resolve a path relative to the configuration file; `~` is the home directory."""
     if not name or not name.isprintable():
-        raise ValueError("not the name of a file - a path is meant")
+        raise ValueError("expected the path of a file")
     try:
-        return around.folder / Path(name).expanduser()
+        return context.folder / Path(name).expanduser()
     except RuntimeError:
-        raise ValueError("~ stands for no home here - an absolute path is meant") from None
+        raise ValueError("~ has no home directory here: expected an absolute path") from None
 
 
 def _secret(value: object, info: ValidationInfo) -> Secret:
@@ -108,14 +109,14 @@ def _sealing_key(value: object, info: ValidationInfo) -> Secret:
     except ValueError:
         size = 0
     if size != _KEY_BYTES:
-        raise ValueError("not a key - 32 bytes in base64 are meant: `openssl rand -base64 32` makes one")
+        raise ValueError("expected 32 bytes in base64: `openssl rand -base64 32` makes such a key")
     return secret
 
 
 def _public(value: object, info: ValidationInfo) -> str:
     text = _referred(value, info)
     if not text or not text.isprintable():
-        raise ValueError("empty or unprintable - a plain text is meant")
+        raise ValueError("empty or unprintable: expected a printable string")
     return text
 
 
@@ -124,7 +125,7 @@ def _egress(value: object, info: ValidationInfo) -> Egress:
 
 
 def _existing_file(value: object, info: ValidationInfo) -> Path:
-    path = value if isinstance(value, Path) else _absolute(text_of(value), surroundings(info))
+    path = value if isinstance(value, Path) else _absolute(text_of(value), load_context(info))
     try:
         is_file = path.is_file()
     except OSError:  # a name too long
@@ -140,12 +141,12 @@ def _state_dir(value: object, info: ValidationInfo) -> Path:
     """None: $STATE_DIRECTORY, else $XDG_STATE_HOME/token-proxy, else ~/.local/state/token-proxy."""
     if isinstance(value, Path):
         return value
-    around = surroundings(info)
+    context = load_context(info)
     if value is not None:
-        return _absolute(text_of(value), around)
-    if given := around.environ.get("STATE_DIRECTORY"):
-        return Path(given.split(":", maxsplit=1)[0])  # systemd separates several by colons
-    return _absolute(around.environ.get("XDG_STATE_HOME") or "~/.local/state", around) / "token-proxy"
+        return _absolute(text_of(value), context)
+    if given := context.environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":", maxsplit=1)[0])  # systemd separates several with colons
+    return _absolute(context.environ.get("XDG_STATE_HOME") or "~/.local/state", context) / "token-proxy"
 
 
 _STRING: Final[dict[str, Any]] = {"type": "string"}

@@ -32,10 +32,10 @@ from proxy.config.values import (
 
 
 class UpstreamTLS(Table):
-    """For the upstream."""
+    """TLS to the upstream."""
 
     ca: ExistingFile | None = Field(None, description="Trust this authority instead of the system's.")
-    cert: ExistingFile | None = Field(None, description="Our own certificate chain, PEM.")
+    cert: ExistingFile | None = Field(None, description="The client certificate chain, PEM.")
     key: ExistingFile | None = Field(
         None, description="The certificate's private key, PEM.", validate_default=True
     )
@@ -52,16 +52,16 @@ class UpstreamTLS(Table):
 
 
 class AccountHeader(Table):
-    """The account is named by the caller, in a field of each request."""
+    """The caller names the account in a header field of each request."""
 
     header: FieldName = Field(description='The field\'s name, e.g. "Token-Proxy-Account".')
 
 
 def _known_kind(value: object) -> object:
     if isinstance(value, dict) and "caller" in value:
-        raise ValueError('caller is not in this version of token-proxy - a name or { header = "…" } is meant')
+        raise ValueError('caller is not in this version of token-proxy: expected a name or { header = "…" }')
     if not isinstance(value, str | dict | AccountHeader):
-        raise ValueError('not an account - a name or { header = "…" } is meant')  # noqa: TRY004 (for pydantic)
+        raise ValueError('expected an account: a name or { header = "…" }')  # noqa: TRY004 (for pydantic)
     return value
 
 
@@ -73,7 +73,7 @@ AccountValue = Annotated[
 
 
 def default_name(route: Mapping[str, Any]) -> str:
-    """From the path or the host, or the listener's port; "root" for the path /."""
+    """A name made from the path, the host or the listener's port; "root" for the path /."""
     place = next(
         (str(route[key]) for key in ("path", "host") if str(route.get(key) or "/") != "/"),
         str(route.get("listen") or "").rpartition(":")[2],
@@ -83,33 +83,37 @@ def default_name(route: Mapping[str, Any]) -> str:
 
 
 class Route(Table):
-    """Which requests go where, with which token."""
+    """Which requests go to which upstream, with which token."""
 
     name: Name = Field(
         "", description="The value of the `route` label. Default: made from path, host or listener."
     )
-    path: PathPrefix | None = Field(None, description="A prefix, on segment borders.")
-    host: HostName | None = Field(None, description="The name that the caller uses for this proxy.")
+    path: PathPrefix | None = Field(None, description="A path prefix; matches whole segments.")
+    host: HostName | None = Field(None, description="The host name by which callers address this route.")
     listen: LocalAddress | None = Field(
         None,
-        description="A listener of its own: everything there is this route's.",
+        description="A listener of its own; every request there belongs to this route.",
         validate_default=True,
     )
     plaintext: StrictBool = Field(
         default=False, description="Allow http to an upstream that is not on this machine."
     )
     upstream: UpstreamValue = Field(description='"https://host/base" or "unix:/path.sock:/base".')
-    credential: Name = Field(description="Whose token to attach.")
-    account: AccountValue = Field("default", description="An account, or where the caller names it.")
+    credential: Name = Field(description="The credential whose token is attached.")
+    account: AccountValue = Field(
+        "default", description="The account's name, or the header field that names it."
+    )
     strip_path: StrictBool = Field(
         default=True, description="Send /crm/x as upstream/x rather than upstream/crm/x."
     )
     websocket: StrictBool = Field(
-        default=False, description="Permit upgrades to WebSocket; else an Upgrade field is ignored."
+        default=False, description="Allow upgrades to WebSocket; otherwise the Upgrade field is ignored."
     )
-    tls: UpstreamTLS | None = Field(None, description="For the upstream. Default: the system's trust store.")
+    tls: UpstreamTLS | None = Field(
+        None, description="TLS to the upstream. Default: the system's trust store."
+    )
     proxy: EgressProxy | None = Field(
-        None, description="The network's HTTP proxy through which to reach the upstream, by CONNECT."
+        None, description="An egress proxy through which to reach the upstream, by CONNECT."
     )
 
     @model_validator(mode="before")
@@ -122,16 +126,20 @@ class Route(Table):
     def _has_one_place(cls, value: Address | None, info: ValidationInfo) -> Address | None:
         places = [info.data[key] for key in ("path", "host") if key in info.data]
         if value is not None and any(places):
-            raise ValueError("everything on a listener is its route's - leave path and host out, or listen")
+            raise ValueError(
+                "a route's own listener takes every request there - leave out path and host, or listen"
+            )
         if value is None and len(places) == 2 and not any(places):
             raise MissingKey("path is missing - or host, or listen")
         return value
 
     @field_validator("upstream")
     @classmethod
-    def _keeps_the_token_private(cls, value: Upstream, info: ValidationInfo) -> Upstream:
+    def _is_safe_for_tokens(cls, value: Upstream, info: ValidationInfo) -> Upstream:
         if value.scheme == "http" and not value.is_local and info.data.get("plaintext") is False:
-            raise ValueError("http would show the token to the network - https is meant, or plaintext = true")
+            raise ValueError(
+                "http would expose the token to the network: expected https, or plaintext = true"
+            )
         return value
 
     @field_validator("tls")

@@ -1,4 +1,4 @@
-"""The JSON Schema of the file, for editors: `token-proxy schema > config.schema.json`."""
+"""The JSON Schema of the configuration file, for editors: `token-proxy schema`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from proxy.config.model import Config
 
-NULL: Final = {"type": "null"}  # TOML has none: a key is there or it isn't
+NULL: Final = {"type": "null"}  # TOML has no null
 
 
 def schema() -> dict[str, Any]:
@@ -15,7 +15,7 @@ def schema() -> dict[str, Any]:
 
 
 def _plain(node: Any) -> Any:
-    """Without null, the defaults that stand for "not given", and titles that repeat the key."""
+    """Drop null, defaults that stand for "not given", and titles that repeat the key."""
     if isinstance(node, list):
         return [_plain(each) for each in node if each != NULL]
     if not isinstance(node, dict):
@@ -29,5 +29,5 @@ def _plain(node: Any) -> Any:
 
 def _is_noise(key: str, value: object) -> bool:
     if key == "title":
-        return isinstance(value, str)  # a key of ours may be called that; then it is a table
+        return isinstance(value, str)  # a table is a key named "title"
     return key == "default" and value in (None, "", {}, [])

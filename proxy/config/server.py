@@ -18,18 +18,20 @@ class ListenerTLS(Table):
 
     cert: ExistingFile = Field(description="The certificate chain, PEM.")
     key: ExistingFile = Field(description="Its private key, PEM.")
-    client_ca: ExistingFile | None = Field(
-        None, description="Ask callers for a certificate of this authority."
-    )
+    client_ca: ExistingFile | None = Field(None, description="Require client certificates of this authority.")
 
 
 def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str | Address) else value
+    if isinstance(value, str | Address):
+        return [value]
+    if not isinstance(value, list | tuple):
+        raise ValueError('expected "host:port", "[::1]:port", "unix:/path", or a list of these')  # noqa: TRY004 (for pydantic)
+    return value
 
 
 def _one_or_more(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
-    if not addresses:  # not min_length: pydantic counts only what is valid, and would complain twice
-        raise ValueError("an empty list - at least one address is meant")
+    if not addresses:  # not min_length: pydantic counts valid items only, and would report two faults
+        raise ValueError("an empty list: expected at least one address")
     return addresses
 
 
@@ -46,7 +48,7 @@ class Server(Table):
     )
     admin: LocalAddress = Field(
         "127.0.0.1:8081",
-        description="The status page, logins, metrics and health.",
+        description="The admin listener: status page, logins, metrics and health.",
         validate_default=True,
     )
     public_url: Origin | None = Field(
@@ -55,10 +57,10 @@ class Server(Table):
         "Default: the address of `admin`.",
         validate_default=True,
     )
-    allowed_hosts: tuple[HostName, ...] = Field((), description="More names that a Host field may carry.")
+    allowed_hosts: tuple[HostName, ...] = Field((), description="Further names accepted in the Host field.")
     state_dir: StateDirectory = Field(
         None,
-        description="Where the store lives. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/token-proxy, "
+        description="Directory of the store. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/token-proxy, "
         "else ~/.local/state/token-proxy.",
         validate_default=True,
     )
@@ -67,37 +69,37 @@ class Server(Table):
 
     @field_validator("public_url")
     @classmethod
-    def _a_socket_has_no_url(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _has_a_default(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None and "admin" in info.data and info.data["admin"].is_unix:
-            raise MissingKey("public_url is missing - a browser can't reach a unix socket by itself")
+            raise MissingKey("public_url is missing - a browser can't connect to a unix socket")
         return value
 
 
 class StoreConfig(Table):
-    """Where tokens are kept."""
+    """Where tokens are stored."""
 
     url: StoreUrl = Field(
         "sqlite:tokens.db",
         description='"sqlite:NAME" (relative to state_dir), "postgresql://…", "redis://…" or "rediss://…" to '
-        'share it between hosts, or "memory:" to lose all at the end.',
+        'share it between hosts, or "memory:", which is lost at the end of the process.',
     )
     key: SealingKey | None = Field(
         None,
-        description="32 bytes, base64, that seal the tokens. "
-        "Default: state_dir/store.key, made on first start; a shared store must be given one.",
+        description="The key that encrypts the tokens: 32 bytes in base64. "
+        "Default: state_dir/store.key, created on first start; required for a shared store.",
         validate_default=True,
     )
 
     @field_validator("key")
     @classmethod
-    def _is_the_same_on_every_host(cls, value: Secret | None, info: ValidationInfo) -> Secret | None:
+    def _is_given_for_a_shared_store(cls, value: Secret | None, info: ValidationInfo) -> Secret | None:
         if value is None and str(info.data.get("url", "")).partition(":")[0] in SHARED_STORES:
-            raise MissingKey("key is missing - a store that hosts share is sealed with one they share too")
+            raise MissingKey("key is missing - a store shared by several hosts needs a key they share")
         return value
 
 
 class Log(Table):
-    """What is written to stderr."""
+    """The log, written to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Requests are logged at info."

@@ -1,4 +1,4 @@
-"""The file: its text, what it holds, and a fault at a place in it."""
+"""The configuration file: its text, the parsed TOML, and faults at a position in it."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from proxy.config.redact import Span, masks_of_broken, masks_of_toml, shown_line
 from proxy.errors import ConfigError, Fault
 
 _TOML_PLACE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
-# What tomllib says, and what was probably meant; the first that fits
-_MEANT: Final = (
-    ("Invalid value", 'a text in "quotes", a number, true or false is meant'),
-    ("Illegal character", "a quote at the end of the text is meant"),
-    ("Unterminated string", "a quote at the end of the text is meant"),
-    ('Expected "\'"', "a quote at the end of the text is meant"),
-    ("Unclosed array", "a bracket ] at the end of the list is meant"),
-    ("Unclosed inline table", "a brace } at the end of the table is meant"),
-    ("Cannot overwrite", "each key once is meant"),
-    ("Cannot declare", "each table once is meant"),
-    ("Expected '='", "key = value is meant"),
-    ("Expected newline", "one key = value in each line is meant"),
+# How tomllib's message starts, and a remedy; the first match counts
+_REMEDIES: Final = (
+    ("Invalid value", 'expected a string in "quotes", a number, true or false'),
+    ("Illegal character", "expected a closing quote"),
+    ("Unterminated string", "expected a closing quote"),
+    ('Expected "\'"', "expected a closing quote"),
+    ("Unclosed array", "expected a closing bracket ]"),
+    ("Unclosed inline table", "expected a closing brace }"),
+    ("Cannot overwrite", "expected each key only once"),
+    ("Cannot declare", "expected each table only once"),
+    ("Expected '='", "expected key = value"),
+    ("Expected newline", "expected one key = value per line"),
     ("", "see https://toml.io"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that is TOML."""
+    """A file of valid TOML."""
 
     text: str
     data: dict[str, Any]
@@ -48,19 +48,19 @@ class Source:
         except tomllib.TOMLDecodeError as error:
             fault = _syntax_fault(text, str(error))
         except RecursionError:
-            fault = Fault(1, 1, "nested too deeply - a table or two are meant")
-        except ValueError:  # from int(): Python reads no number of thousands of digits
-            fault = Fault(1, 1, "not TOML that can be read: a number is too long - fewer digits are meant")
+            fault = Fault(1, 1, "nested too deeply - use fewer levels")
+        except ValueError:  # from int(): Python limits the number of digits
+            fault = Fault(1, 1, "a number is too long - use fewer digits")
         raise ConfigError(str(path), [fault])
 
     def faults(self, complaints: Collection[tuple[int, str]], unknown: Collection[KeyPath]) -> list[Fault]:
-        """One for each complaint (an offset and a sentence); `unknown` are keys that should not be there."""
+        """A fault for each complaint (an offset and a sentence). `unknown`: paths of unknown keys."""
         masks = masks_of_toml(self.text, self.positions, unknown)
         return [_fault(self.text, offset, sentence, masks) for offset, sentence in complaints]
 
 
 def _read(path: Path) -> str:
-    """The text, with LF for CRLF as TOML allows both. Raises ConfigError."""
+    """The text, with CRLF turned into LF. Raises ConfigError."""
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -74,16 +74,16 @@ def _read(path: Path) -> str:
     else:
         if not text.startswith("\ufeff"):
             return text.replace("\r\n", "\n")
-        fault = Fault(1, 1, "begins with a byte order mark - save the file without")
+        fault = Fault(1, 1, "starts with a byte order mark - save the file without it")
     raise ConfigError(str(path), [fault])
 
 
 def _syntax_fault(text: str, message: str) -> Fault:
-    """tomllib tells the place only in its message (as attributes from Python 3.14 on)."""
+    """The fault for tomllib's message, which holds the position (attributes exist from Python 3.14 on)."""
     place = _TOML_PLACE.fullmatch(message)
     said = place[1] if place else message
-    meant = next(meant for beginning, meant in _MEANT if said.startswith(beginning))
-    sentence = f"not TOML: {said[:1].lower()}{said[1:]} - {meant}"
+    remedy = next(remedy for start, remedy in _REMEDIES if said.startswith(start))
+    sentence = f"not TOML: {said[:1].lower()}{said[1:]} - {remedy}"
     offset = len(text.rstrip())
     if place is not None and place[2] is not None:
         offset = sum(len(line) + 1 for line in text.split("\n")[: int(place[2]) - 1]) + int(place[3]) - 1

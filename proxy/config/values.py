@@ -1,7 +1,7 @@
-"""The types of the configuration's values: what TOML holds -> what the program uses. Pure.
+"""Types of the configuration's values: validate TOML values and convert them. Pure.
 
-Every fault is a ValueError whose message says what is wrong, then what was meant. None ever holds the
-value itself: it may be a secret in the wrong place.
+Every fault is a ValueError whose message states what was expected. None contains the value itself, which
+may be a secret in the wrong place.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from proxy.config.address import (
 )
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-SHARED_STORES: Final = ("postgresql", "redis", "rediss")  # schemes of store.url that several hosts may share
+SHARED_STORES: Final = ("postgresql", "redis", "rediss")  # schemes of stores that several hosts can share
 ACCOUNT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
-_PATH: Final = re.compile(r"/|(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)+")  # no ";": it begins a parameter
+_PATH: Final = re.compile(r"/|(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)+")  # no ";", which starts a parameter
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.1
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 
 
 def text_of(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError('not a text - "…" is meant')  # noqa: TRY004 (pydantic collects ValueErrors)
+        raise ValueError('expected a string: "…"')  # noqa: TRY004 (pydantic collects ValueErrors)
     return value
 
 
@@ -39,8 +39,8 @@ def _address(value: object) -> Address:
     address = value if isinstance(value, Address) else read_address(text_of(value))
     if not address.is_local:
         raise ValueError(
-            "anybody on the network could use the tokens - this version does not know its callers yet: "
-            "a loopback address or a unix socket is meant"
+            "anyone on the network could use the tokens, as this version can't authenticate callers: "
+            "expected a loopback address or a unix socket"
         )
     return address
 
@@ -50,25 +50,25 @@ def _upstream(value: object) -> Upstream:
 
 
 def _safe_url(value: object) -> str:
-    """https, on loopback http too (RFC 6749 sections 3.1 and 3.2)."""
+    """An https URL, or http on loopback (RFC 6749 sections 3.1 and 3.2)."""
     text = text_of(value)
     parts = read_url(text)
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        raise ValueError("http would show secrets to the network - https is meant (http on loopback only)")
+        raise ValueError("http would expose secrets to the network: expected https (http on loopback only)")
     return text
 
 
 def _without_query(url: str) -> str:
     if "?" in url:
-        raise ValueError("this URL has no query - https://host/path is meant")  # RFC 8414 section 2
+        raise ValueError("no query allowed in this URL: expected https://host/path")  # RFC 8414 section 2
     return url
 
 
 def _origin(url: str) -> str:
-    """Scheme, host and port; the slash at the end is not kept."""
+    """Scheme, host and port, without a trailing slash."""
     url = _without_query(url).removesuffix("/")
     if url.count("/") > 2:
-        raise ValueError("the admin listener has an origin of its own - https://host without a path is meant")
+        raise ValueError("the admin listener needs its own origin: expected https://host without a path")
     return url
 
 
@@ -78,9 +78,7 @@ def _store_url(value: object) -> str:
     if scheme in SHARED_STORES and text.isprintable() and rest.startswith("//"):
         return text
     if not text.isprintable() or (scheme, bool(rest)) not in {("sqlite", True), ("memory", False)}:
-        raise ValueError(
-            "not a store - sqlite:NAME, postgresql://…, redis://…, rediss://… or memory: is meant"
-        )
+        raise ValueError("expected a store: sqlite:NAME, postgresql://…, redis://…, rediss://… or memory:")
     return text
 
 
@@ -97,7 +95,7 @@ def _matching(pattern: re.Pattern[str], complaint: str) -> PlainValidator:
 def _path(value: object) -> str:
     text = text_of(value)
     if not _PATH.fullmatch(text) or any(segment in {".", ".."} for segment in text.split("/")):
-        raise ValueError("not a path prefix - /name or /name/name is meant, without a slash at the end")
+        raise ValueError("expected a path prefix: /name or /name/name, without a slash at the end")
     return text
 
 
@@ -105,7 +103,7 @@ def _host(value: object) -> str:
     text = text_of(value)
     host = read_host(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
     if not host:
-        raise ValueError("not a host - a name or an IP address is meant, without a port")
+        raise ValueError("expected a host name or an IP address, without a port")
     return host
 
 
@@ -119,13 +117,11 @@ Issuer = Annotated[Endpoint, AfterValidator(_without_query)]
 Origin = Annotated[Endpoint, AfterValidator(_origin)]
 PathPrefix = Annotated[str, PlainValidator(_path), _Text]
 HostName = Annotated[str, PlainValidator(_host), _Text]
-Name = Annotated[
-    str, _matching(NAME, "not a name - a-z, 0-9, _ and - are meant, 63 characters at most"), _Text
-]
+Name = Annotated[str, _matching(NAME, "expected a name of at most 63 characters: a-z, 0-9, _ and -"), _Text]
 AccountName = Annotated[
-    str, _matching(ACCOUNT_NAME, "not an account's name - letters, digits and . _ @ + - are meant"), _Text
+    str, _matching(ACCOUNT_NAME, "expected an account name: letters, digits and . _ @ + -"), _Text
 ]
 FieldName = Annotated[
-    str, _matching(_FIELD_NAME, "not the name of a header field - letters are meant"), _Text
+    str, _matching(_FIELD_NAME, "expected the name of a header field, like Token-Proxy-Account"), _Text
 ]
-Scope = Annotated[str, _matching(_SCOPE, "not a scope - one word for each is meant"), _Text]
+Scope = Annotated[str, _matching(_SCOPE, 'expected one scope per item: ["api", "offline_access"]'), _Text]

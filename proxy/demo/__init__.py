@@ -1,21 +1,21 @@
-"""An authorization server and an API to test against, and `token-proxy demo`, which shows them.
+"""An authorization server and an API for tests, and `token-proxy demo`.
 
-The server behaves as RFC 6749 and RFC 9700 ask (refresh tokens rotate, reuse ends the login), until it is
-told not to; and it keeps a journal of what it saw, did and gave. In an async test, in the same process:
+The server follows RFC 6749 and RFC 9700 (refresh tokens rotate, reuse revokes the login) until a fault is
+scripted, and keeps a journal of its requests, actions and tokens. In an async test, in the same process:
 
     import aiohttp
     from proxy.demo import AuthorizationServer, Client, faults, fingerprint, running
 
-    async def test_a_lost_answer_is_got_again():
+    async def test_a_lost_response_is_repeated():
         server = AuthorizationServer(clients=[Client("app", auth_method="none")], grace=30)
         async with running(server.application()) as issuer:
             tokens = server.issue("app", "alice")                  # as from a login
-            server.script(faults.NAMED["drop-after-commit"])       # befalls the next token request
+            server.script(faults.NAMED["drop-after-commit"])       # applies to the next token request
             new = await refresh_twice(issuer, tokens["refresh_token"])
 
         lost, again = server.token_requests
-        assert (lost.outcome, lost.status) == ("granted", None)    # None: the client got no answer
-        assert again.outcome == "repeated"                         # it came within the grace of 30 seconds
+        assert (lost.outcome, lost.status) == ("granted", None)    # None: the client got no response
+        assert again.outcome == "repeated"                         # within the grace of 30 seconds
         assert server.families_revoked == 0
         record = server.token_record(fingerprint(new["access_token"]))
         assert (record.subject, record.generation) == ("alice", 2)
@@ -26,19 +26,19 @@ told not to; and it keeps a journal of what it saw, did and gave. In an async te
             try:
                 await http.post(f"{issuer}/token", data=form)
             except aiohttp.ServerDisconnectedError:
-                async with http.post(f"{issuer}/token", data=form) as answer:
-                    return await answer.json()
+                async with http.post(f"{issuer}/token", data=form) as response:
+                    return await response.json()
 
-Where to look:
+Contents:
 
-    AuthorizationServer   the server: its ways, its faults, its journal
-    Client                who may ask it for tokens
-    running               serves an application (the server's, the API's) while a block lasts
-    api_application       an API that wants the server's tokens
-    faults, Fault         what can go wrong: by name, or made up of parts
+    AuthorizationServer   the server: its settings, faults and journal
+    Client                a client registered at it
+    running               serves an application (of the server or the API) for the length of a block
+    api_application       an API that requires the server's tokens
+    faults, Fault         faults by name, or composed of parts
     journal               TokenRequest, ApiRequest, Revocation, TokenRecord; fingerprint
-    started, RemoteServer the same in a process of its own (`python -m proxy.demo`), for tests without
-                          asyncio; `proxy.demo.control` has the HTTP side of it, for other languages
+    started, RemoteServer the same in a separate process (`python -m proxy.demo`), for tests without
+                          asyncio; `proxy.demo.control` has its HTTP interface, for other languages
 
 docs/testing.md is the longer guide.
 """

@@ -1,6 +1,6 @@
-"""python -m proxy.demo: the authorization server and the API in a process of their own, for tests.
+"""python -m proxy.demo: the authorization server and the API in a separate process, for tests.
 
-Once they listen, one line of JSON on stdout tells where; SIGTERM and SIGINT end them.
+Once they listen, it prints their addresses as one line of JSON; SIGTERM and SIGINT stop it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _GRANTS = ("authorization_code", "refresh_token", "client_credentials")
 async def serve(
     server: AuthorizationServer, port: int, api_port: int, control_port: int, *, until_eof: bool
 ) -> None:
-    """Until a signal, or until stdin ends."""
+    """Serve until a signal, or until the end of stdin."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if until_eof:
-        loop.add_reader(sys.stdin.fileno(), _stop_at_the_end, sys.stdin.fileno(), stop)
+        loop.add_reader(sys.stdin.fileno(), _stop_at_eof, sys.stdin.fileno(), stop)
     async with AsyncExitStack() as stack:
         issuer = await stack.enter_async_context(running(server.application(), port=port))
         api = await stack.enter_async_context(running(api_application(server), port=api_port))
@@ -45,7 +45,7 @@ async def serve(
         await stop.wait()
 
 
-def _stop_at_the_end(of: int, stop: asyncio.Event) -> None:
+def _stop_at_eof(of: int, stop: asyncio.Event) -> None:
     if not os.read(of, 4096):
         stop.set()
 
@@ -66,43 +66,47 @@ _port = click.IntRange(0, 65535)
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110},
     epilog="\n\n".join(f"\b\n{paragraph}" for paragraph in (control.__doc__ or "").split("\n\n")),
 )
-@click.option("--port", type=_port, default=0, help="Where it listens; 0: any free port.")
-@click.option("--api-port", type=_port, default=0, help="Where the API listens that wants its tokens.")
-@click.option("--control", "control_port", type=_port, default=0, help="Where it is controlled.")
+@click.option("--port", type=_port, default=0, help="Port of the server; 0: any free port.")
+@click.option("--api-port", type=_port, default=0, help="Port of the API.")
+@click.option("--control", "control_port", type=_port, default=0, help="Port of the control interface.")
 @click.option(
     "--client",
     "clients",
     multiple=True,
     default=("demo:secret",),
     metavar="ID:SECRET",
-    help="Who may ask for tokens. ID alone: a public one.",
+    help="A client; without SECRET a public one.",
 )
 @click.option(
     "--client-auth",
     type=click.Choice(["client_secret_basic", "client_secret_post"]),
     default="client_secret_basic",
-    help="How clients with a secret show it.",
+    help="How clients with a secret authenticate.",
 )
 @click.option(
     "--redirect-uri",
     "redirect_uris",
     multiple=True,
     metavar="URI",
-    help="Where a browser may be sent back to, for all of them.",
+    help="A redirect URI, for all clients.",
 )
-@click.option("--user", "users", multiple=True, default=("alice",), metavar="NAME", help="Who may log in.")
+@click.option(
+    "--user", "users", multiple=True, default=("alice",), metavar="NAME", help="A user who may log in."
+)
 @click.option(
     "--grace",
     type=click.FloatRange(0),
     default=0.0,
     metavar="SECONDS",
-    help="How long a spent refresh token gets its answer again.",
+    help="How long a spent refresh token still works.",
 )
-@click.option("--lifetime", type=click.IntRange(1), default=60, metavar="SECONDS", help="Of access tokens.")
-@click.option("--rotation/--no-rotation", default=True, help="Whether a refresh token works once.")
-@click.option("--until-eof", is_flag=True, help="End when stdin does: with who started it.")
 @click.option(
-    "--limit", type=click.IntRange(1), metavar="N", help="How many events and tokens to keep. Default: all."
+    "--lifetime", type=click.IntRange(1), default=60, metavar="SECONDS", help="Lifetime of access tokens."
+)
+@click.option("--rotation/--no-rotation", default=True, help="Whether refresh tokens rotate.")
+@click.option("--until-eof", is_flag=True, help="Stop at the end of stdin, i.e. with the parent process.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="Number of events and tokens to keep. Default: all."
 )
 def main(
     port: int,
@@ -118,9 +122,9 @@ def main(
     until_eof: bool,
     limit: int | None,
 ) -> None:
-    """An authorization server to test against, on 127.0.0.1.
+    """An authorization server for tests, on 127.0.0.1.
 
-    A line of JSON tells where it, its API and its control listen.
+    Prints the addresses of the server, its API and its control interface as a line of JSON.
     """
     server = AuthorizationServer(
         clients=_clients(clients, client_auth, redirect_uris),

@@ -1,4 +1,4 @@
-"""An API that answers only to good access tokens (RFC 6750), whatever the method and path."""
+"""An API that requires a valid access token (RFC 6750), for any method and path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REALM: Final = "demo"
 
 
 def api_application(server: AuthorizationServer) -> web.Application:
-    """An API that wants the tokens of `server` and notes each request in its journal. It tells no token."""
+    """An API that requires tokens of `server` and records each request in its journal."""
 
     async def serve(request: web.Request) -> web.Response:
         token = _bearer_token(request)
@@ -62,7 +62,7 @@ async def _count(request: web.Request) -> int:
 
 
 def _unauthorized(error: str | None = None) -> web.Response:
-    """Section 3.1: a request without a token is told no error code."""
+    """A 401; without an error code for a request without a token (RFC 6750 section 3.1)."""
     challenge = f'Bearer realm="{REALM}"' + (f', error="{error}"' if error else "")
     body = {"error": error or "a bearer token is required"}
     return web.json_response(body, status=401, headers={"WWW-Authenticate": challenge})

@@ -1,4 +1,4 @@
-"""An authorization server in the process: for the demo, and as the other side in tests.
+"""An in-process authorization server, for the demo and for tests.
 
     server = AuthorizationServer(clients=[Client("cli", "secret", redirect_uris=("http://127.0.0.1/cb",))])
     async with running(server.application()) as issuer:
@@ -6,8 +6,8 @@
         ...
         assert server.families_revoked == 0
 
-It knows the grants authorization_code (PKCE with S256, always), refresh_token and client_credentials,
-revocation (RFC 7009), metadata (RFC 8414) and `iss` (RFC 9207). All state is in memory and outlives a
+It supports the grants authorization_code (always with PKCE, S256), refresh_token and client_credentials,
+revocation (RFC 7009), metadata (RFC 8414) and `iss` (RFC 9207). All state is in memory and survives a
 restart of the application.
 """
 
@@ -56,10 +56,10 @@ class AuthorizationServer:
         limit: int | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Times are seconds. Without `issuer` it is the address that the application is served at.
+        """Times are in seconds. `issuer` defaults to the address at which the application is served.
 
-        `limit`: how many events the journal keeps, and how many tokens are known before those that are
-        dead are forgotten; None keeps all, as a test wants it.
+        `grace`: how long a spent refresh token gets its successor again. `limit`: the number of events in
+        the journal, and of tokens above which expired, spent and revoked ones are evicted; None keeps all.
         """
         self.issuer = issuer
         self.clock = clock or SystemClock()
@@ -79,7 +79,7 @@ class AuthorizationServer:
         logging.getLogger("authlib.oauth2").setLevel(logging.INFO)  # its debug lines show whole tokens
 
     def application(self) -> web.Application:
-        """A new application over the same state; a restart is a second one."""
+        """A new application with the same state; a second one simulates a restart."""
         app = web.Application()
         app.on_startup.append(self._started)
         app.router.add_get("/.well-known/oauth-authorization-server", self._metadata)
@@ -99,11 +99,11 @@ class AuthorizationServer:
         after: float = 0.0,
         lasting: float = math.inf,
     ) -> None:
-        """What happens to the next token requests: each fault befalls `times` of them, in this order.
+        """Script faults for the next token requests: each applies to `times` of them, in this order.
 
-        `times=None` is until further notice, which is `server.faults.clear()`. A fault may be for requests
-        of one client, subject or grant only, and stand from so many seconds after now for so many seconds.
-        Requests that no fault is for are served well.
+        With `times=None` it applies until `server.faults.clear()`. A fault can be limited to requests of one
+        client, subject or grant, and to `lasting` seconds, starting `after` seconds from now. Requests
+        without a matching fault are served normally.
         """
         now = self.clock.boot()
         for fault in faults:
@@ -120,12 +120,12 @@ class AuthorizationServer:
             )
 
     def issue(self, client_id: str, subject: str) -> TokenAnswer:
-        """Tokens as from a login, without the login."""
+        """Issue tokens as after a login. Raises KeyError for an unknown client."""
         return self._protocol.issue(client_id, subject)
 
     @property
     def access_token_lifetime(self) -> int:
-        """Seconds; of the tokens given from now on."""
+        """Seconds; applies to tokens issued from now on."""
         return self._ledger.lifetime
 
     @access_token_lifetime.setter
@@ -134,7 +134,7 @@ class AuthorizationServer:
 
     @property
     def grace(self) -> float:
-        """Seconds for which a spent refresh token gets its successor again, those already spent too."""
+        """Seconds for which a spent refresh token gets its successor again; applies to all tokens."""
         return self._ledger.grace
 
     @grace.setter
@@ -143,7 +143,7 @@ class AuthorizationServer:
 
     @property
     def rotation(self) -> bool:
-        """Whether a refresh spends the refresh token and gives a new one; else it gives none."""
+        """Whether a refresh replaces the refresh token; otherwise the response has none."""
         return self._ledger.rotation
 
     @rotation.setter
@@ -152,7 +152,7 @@ class AuthorizationServer:
 
     @property
     def faults(self) -> Script:
-        """Those that are still to come."""
+        """The scripted faults that still apply."""
         return self._token_endpoint.script
 
     @property
@@ -161,42 +161,42 @@ class AuthorizationServer:
 
     @property
     def api_requests(self) -> list[ApiRequest]:
-        """What the API saw, if it serves this server's tokens (`proxy.demo.api`)."""
+        """The requests to the API of this server (`proxy.demo.api`)."""
         return self.journal.all(ApiRequest)
 
     @property
     def revocations(self) -> list[Revocation]:
-        """Of families. An access token that was revoked alone has it in its record."""
+        """Revocations of families. That of a single access token is in its record."""
         return self.journal.all(Revocation)
 
     @property
     def families_revoked(self) -> int:
-        """By reuse of a refresh token or code, by a client or by this object's methods."""
+        """The number of families revoked by reuse, by a client or by this object's methods."""
         return self._ledger.families_revoked
 
     def token_record(self, of: str) -> TokenRecord | None:
-        """What became of the access or refresh token whose fingerprint is `of`; None: it is unknown."""
+        """The record of the token with the fingerprint `of`; None if it is unknown."""
         token = self._ledger.find_fingerprint(of)
         return token.record() if token else None
 
     def token_records(self) -> list[TokenRecord]:
-        """Of all tokens that were ever issued, but for those forgotten by `limit`."""
+        """The records of all tokens ever issued, except those evicted due to `limit`."""
         return list(self._ledger.records())
 
     def judge(self, access_token: str, now: float) -> tuple[Verdict, TokenRecord | None]:
-        """What it is worth, and all about it if it is known. `now` is the boot clock's time: the present."""
+        """The verdict on an access token, and its record if it is known. `now`: boot clock."""
         token = self._ledger.find(access_token)
         if token is None or token.kind != "access_token":
             return "unknown", None
         return token.verdict(now), token.record()
 
     def active(self, access_token: str) -> str | None:
-        """Whose token it is; None when it is not, or no longer, good."""
+        """The subject of a valid access token; None otherwise."""
         verdict, record = self.judge(access_token, self.clock.boot())
         return record.subject if record and verdict == "good" else None
 
     def expires_in(self, access_token: str) -> float:
-        """Seconds left of a token that this server has issued, negative once it has expired."""
+        """Seconds until a token expires, negative afterwards. Raises KeyError for an unknown token."""
         now = self.clock.boot()
         _, record = self.judge(access_token, now)
         if record is None or record.expires_at is None:
@@ -204,12 +204,12 @@ class AuthorizationServer:
         return record.expires_at - now
 
     def revoke(self, token: str) -> None:
-        """As the revocation endpoint does: an access token alone, a refresh token with its family."""
+        """Revoke like the revocation endpoint: an access token alone, a refresh token with its family."""
         if (found := self._ledger.find(token)) is not None:
             self._ledger.revoke(found, "server")
 
     def revoke_family(self, token: str, *, after: float = 0.0) -> None:
-        """End all tokens of the login that gave `token`, of either kind, so many seconds from now."""
+        """Revoke all tokens of the login from which `token` came, `after` seconds from now."""
         if (found := self._ledger.find(token)) is not None:
             self._ledger.revoke_family(found.family, "server", after=after)
 
@@ -237,7 +237,7 @@ class AuthorizationServer:
     async def _ask(self, request: web.Request) -> web.Response:
         asked = self._protocol.ask(self._read(request, request.query.items()))
         if isinstance(asked, Answer):
-            return _for_a_person(asked)
+            return _for_browser(asked)
         page = login_page(asked.client_id, asked.scopes, self._users)
         return web.Response(text=page, headers=HEADERS)
 
@@ -245,7 +245,7 @@ class AuthorizationServer:
         user = dict(await read_form(request)).get("user")
         if user is not None and user not in self._users:
             return web.Response(status=400, text=refusal_page("There is no such user."), headers=HEADERS)
-        return _for_a_person(self._protocol.decide(self._read(request, request.query.items()), user))
+        return _for_browser(self._protocol.decide(self._read(request, request.query.items()), user))
 
     async def _revoke(self, request: web.Request) -> web.Response:
         return response(self._protocol.revocation(self._read(request, await read_form(request))))
@@ -254,8 +254,8 @@ class AuthorizationServer:
         return ReadRequest(request.method, f"{self.issuer}{request.path_qs}", request.headers, pairs)
 
 
-def _for_a_person(answer: Answer) -> web.Response:
-    """A redirect as it is; an error that may not go back to the client becomes a page."""
+def _for_browser(answer: Answer) -> web.Response:
+    """A redirect unchanged; an error that must not go back to the client as a page."""
     if isinstance(answer.body, str):
         return response(answer)
     reason = answer.body.get("error_description") or answer.body["error"]

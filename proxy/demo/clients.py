@@ -1,4 +1,4 @@
-"""Who may ask this authorization server for tokens (RFC 7591 names the members)."""
+"""Clients of the demo's authorization server (members as in RFC 7591)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A registered client. The methods are those of Authlib's `ClientMixin`."""
+    """A registered client, with the methods of Authlib's `ClientMixin`."""
 
     client_id: str
     client_secret: str = field(default="", repr=False)  # "": a public client
@@ -24,7 +24,7 @@ class Client:
         return self.redirect_uris[0] if len(self.redirect_uris) == 1 else None
 
     def get_allowed_scope(self, scope: str | None) -> str | None:
-        """All scopes when none is named; None when one is named that this client may not have."""
+        """The requested scopes, or all; None if the client may not have one of them."""
         wanted = scope.split() if scope else self.scopes
         return " ".join(wanted) if set(wanted) <= set(self.scopes) else None
 

@@ -1,20 +1,20 @@
-"""Control of an authorization server from another process: scripts its faults, reads its journal.
+"""HTTP interface to control an authorization server from another process.
 
     POST   /faults         {"faults": ["outage", {"wait_after": 5}], "times": 1, "client_id": …, "subject": …,
-                            "grant_type": …, "after": 0, "lasting": …}; all but "faults" may be left out;
-                            "times": null is until further notice
-    DELETE /faults         no more of them
-    GET    /faults/named   the names, each with a sentence
-    GET    /events?after=N the journal: one JSON object a line, numbered; only those after number N
-    GET    /tokens         what became of each token: one JSON object a line
+                            "grant_type": …, "after": 0, "lasting": …}; only "faults" is required;
+                            "times": null means until deleted
+    DELETE /faults         remove all faults
+    GET    /faults/named   the named faults, with descriptions
+    GET    /events?after=N the journal after event number N: one numbered JSON object per line
+    GET    /tokens         the record of each token: one JSON object per line
     GET    /settings       grace, access_token_lifetime (seconds), rotation, families_revoked
-    PATCH  /settings       some of the first three
-    POST   /issue          {"client_id": …, "subject": …}: tokens as from a login
-    POST   /revoke         {"token": …}: as RFC 7009 has it
-    POST   /revoke-family  {"token": …, "after": 0}: all that came of its login, so many seconds from now
+    PATCH  /settings       change some of the first three
+    POST   /issue          {"client_id": …, "subject": …}: issue tokens as after a login
+    POST   /revoke         {"token": …}: revoke as in RFC 7009
+    POST   /revoke-family  {"token": …, "after": 0}: revoke all tokens of its login, in `after` seconds
 
-Bodies are JSON and say so, which a foreign web page can't without asking. It hands out tokens to whoever
-asks: for tests, on loopback.
+Bodies must have the media type application/json, which a foreign web page can't send without a preflight.
+Anyone who can connect gets tokens: for tests on loopback only.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Refused(Exception):
-    """What was asked can't be done; the message says why."""
+    """The request can't be fulfilled; the message has the reason."""
 
 
 class Control:
@@ -114,7 +114,7 @@ class Control:
     async def _events(self, request: web.Request) -> web.Response:
         after = request.query.get("after", "0")
         if not (after.isascii() and after.isdigit()):
-            raise _Refused("after: the number of the last event that you have")
+            raise _Refused("after: expected the number of the last event received")
         events = self._server.journal.after(int(after))
         first = self._server.journal.noted - len(events) + 1
         return _lines({"number": number, **to_json(event)} for number, event in enumerate(events, first))

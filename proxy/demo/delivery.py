@@ -1,4 +1,4 @@
-"""How an answer gets to the client, or does not."""
+"""Send a response as a fault requires: complete, slow, cut off or not at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from aiohttp import web
 
 from proxy.demo.faults import Answer, Body, Fault
 
-_BYTE_EVERY: Final = 1.0  # seconds, of a slow body
-_PIECE: Final = b" " * 16384  # of an endless body: white space, which JSON allows before a value
-_PIECE_EVERY: Final = 0.01  # seconds: some 1.5 MB a second, so that a careless client dies slowly
+_BYTE_EVERY: Final = 1.0  # seconds; pace of a slow body
+_PIECE: Final = b" " * 16384  # chunk of an endless body: white space, which JSON allows before a value
+_PIECE_EVERY: Final = 0.01  # seconds; about 1.5 MB a second, so that a client without a limit fails slowly
 
 _Send = Callable[[web.Request, web.Response, Fault], Awaitable[web.StreamResponse]]
 
@@ -25,10 +25,10 @@ _Send = Callable[[web.Request, web.Response, Fault], Awaitable[web.StreamRespons
 async def deliver(
     request: web.Request, answer: Answer | None, fault: Fault, wall_clock: float
 ) -> web.StreamResponse:
-    """Send `answer` as `fault` has it; None: end the connection without one."""
+    """Send `answer` as `fault` requires; None: close the connection without a response."""
     if answer is None:
         _end_connection(request, reset=fault.reset)
-        return web.Response()  # aiohttp wants one; there is nobody left to get it
+        return web.Response()  # required by aiohttp, but never sent
     try:
         return await _BODIES[fault.body](request, response(answer, wall_clock), fault)
     except ConnectionResetError:
@@ -96,5 +96,5 @@ def _end_connection(request: web.Request, *, reset: bool) -> None:
         transport.close()
         return
     sock = transport.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close(2) then resets
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # then close(2) resets
     transport.abort()

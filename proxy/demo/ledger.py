@@ -1,9 +1,9 @@
-"""What the authorization server remembers, in memory: logins, and the tokens that came of them.
+"""The authorization server's memory: logins and their tokens.
 
-A family is all that came of one login. With rotation a refresh token is used once: it is spent when its
-successor is saved. A spent one that comes again within the grace gets the same successor, because the
-answer may have been lost; outside it, two parties hold the same token, so the family is revoked
-(RFC 9700, section 4.14.2), access tokens included.
+A family is all tokens of one login. With rotation a refresh token works once: it is spent when its
+successor is saved. If it is presented again within the grace, it gets the same successor, as the response
+may have been lost; later, two parties hold the same token, so the family is revoked (RFC 9700 section
+4.14.2), access tokens included.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ from proxy.clock import Clock
 from proxy.demo.clients import Client
 from proxy.demo.journal import Journal, Reason, Revocation, TokenRecord, Verdict, fingerprint
 
-CODE_LIFETIME: Final = 60.0  # seconds; RFC 6749 section 4.1.2 asks for at most 600
-_SWEPT_PER_TOKEN: Final = (
-    2  # looked at for each that is added: more than one, so that the dead do not pile up
-)
+CODE_LIFETIME: Final = 60.0  # seconds; RFC 6749 section 4.1.2 recommends at most 600
+_SWEPT_PER_TOKEN: Final = 2  # checked for eviction per added token; above 1, so that dead tokens go in time
 
-Kind = Literal["access_token", "refresh_token"]  # as RFC 7009 section 2.1 names them
+Kind = Literal["access_token", "refresh_token"]  # names as in RFC 7009 section 2.1
 TokenAnswer = dict[str, Any]  # RFC 6749 section 5.1
 
 
@@ -35,8 +33,8 @@ class Family:
     client_id: str
     subject: str
     scope: str
-    generation: int = 0  # of its newest tokens
-    revoked_at: float | None = None  # may be yet to come
+    generation: int = 0  # of the newest tokens
+    revoked_at: float | None = None  # may be in the future
 
     def revoked(self, now: float) -> bool:
         return self.revoked_at is not None and self.revoked_at <= now
@@ -44,7 +42,7 @@ class Family:
 
 @dataclass(slots=True, eq=False)
 class Issued:
-    """What came of a login. The methods are those that Authlib asks of codes and tokens."""
+    """A code or token of a login, with the methods that Authlib requires of them."""
 
     family: Family
 
@@ -57,7 +55,7 @@ class Issued:
 
 @dataclass(slots=True, eq=False)
 class Code(Issued):
-    redirect_uri: str | None  # as the authorization request gave it
+    redirect_uri: str | None  # as in the authorization request
     code_challenge: str
     expires_at: float = 0.0
     used: bool = False
@@ -74,12 +72,12 @@ class Token(Issued):
     generation: int
     issued_at: float
     expires_at: float = math.inf
-    revoked_at: float | None = None  # alone, without its family
+    revoked_at: float | None = None  # individually, without its family
     spent_at: float | None = None
-    answer: TokenAnswer = field(default_factory=dict, repr=False)  # what it was exchanged for
+    answer: TokenAnswer = field(default_factory=dict, repr=False)  # the response for which it was exchanged
 
     def verdict(self, now: float) -> Verdict:
-        """What it is worth as an access token."""
+        """The verdict on it as an access token."""
         if self.revoked_at is not None or self.family.revoked(now):
             return "revoked"
         return "good" if now < self.expires_at else "expired"
@@ -109,10 +107,10 @@ def new_refresh_token(**_context: Any) -> str:
 
 
 class Ledger:
-    """Times are those of the boot clock: this server's tokens end with the process.
+    """Times are of the boot clock, as this server's tokens end with the process.
 
-    With a `limit`, the dead are forgotten while more tokens than that are known. A refresh token that was
-    spent so long ago is then merely unknown: its reuse is refused, but revokes nothing.
+    Above `limit` tokens, expired, spent and revoked ones are evicted. An evicted refresh token is unknown:
+    its reuse is refused, but revokes nothing.
     """
 
     def __init__(
@@ -150,7 +148,7 @@ class Ledger:
         return self._codes.get(value)
 
     def redeem(self, value: str, client_id: str) -> Code | None:
-        """The code, if it may be exchanged. A second use revokes what the first gave (RFC 6749 4.1.2)."""
+        """The code, if it is valid. A second use revokes the tokens of the first (RFC 6749 section 4.1.2)."""
         code = self._codes.get(value)
         if code is None or code.family.client_id != client_id:
             return None
@@ -160,7 +158,7 @@ class Ledger:
         return code if self._clock.boot() < code.expires_at else None
 
     def present(self, value: str, client_id: str) -> Token | None:
-        """The refresh token, if it is to be answered. Reuse outside the grace revokes its family."""
+        """The refresh token, if it may be exchanged. Reuse after the grace revokes its family."""
         token = self.find(value)
         if token is None or token.kind != "refresh_token" or token.family.client_id != client_id:
             return None
@@ -173,7 +171,7 @@ class Ledger:
         return token
 
     def save(self, answer: TokenAnswer, family: Family, exchanged: Token | None = None) -> None:
-        """The commit: the new tokens come to life and the one they were exchanged for is spent."""
+        """The commit: the new tokens become valid, and the exchanged refresh token is spent."""
         family.generation += 1
         self._add_access(answer["access_token"], family, family.generation)
         if "refresh_token" not in answer:
@@ -184,9 +182,9 @@ class Ledger:
             exchanged.answer = answer
 
     def repeat(self, spent: Token) -> TokenAnswer:
-        """The answer once more, with a new access token if that one is no longer good for a second.
+        """The same response again, with a new access token if the old one is valid for less than a second.
 
-        It tells whole seconds (RFC 6749 section 5.1), and none that the token does not have.
+        `expires_in` is in whole seconds (RFC 6749 section 5.1), rounded down.
         """
         now = self._clock.boot()
         given = self.find(spent.answer["access_token"])
@@ -209,10 +207,10 @@ class Ledger:
         self._tokens[token.fingerprint] = token
         for _ in range(_SWEPT_PER_TOKEN):
             if len(self._tokens) > self._limit:
-                self._forget_or_keep(next(iter(self._tokens.values())))
+                self._evict_or_keep(next(iter(self._tokens.values())))
         return token
 
-    def _forget_or_keep(self, oldest: Token) -> None:
+    def _evict_or_keep(self, oldest: Token) -> None:
         if self._dead(oldest):
             del self._tokens[oldest.fingerprint]
         else:
@@ -233,7 +231,7 @@ class Ledger:
         return (token.record() for token in self._tokens.values())
 
     def revoke(self, token: Token, reason: Reason) -> None:
-        """RFC 7009 section 2.1: with a refresh token goes all that came of the same login."""
+        """Revoke an access token alone, a refresh token with its family (RFC 7009 section 2.1)."""
         if token.kind == "refresh_token":
             self.revoke_family(token.family, reason)
         elif token.revoked_at is None:
@@ -245,7 +243,7 @@ class Ledger:
         return self._revoked + sum(family.revoked(now) for family in self._to_be_revoked)
 
     def revoke_family(self, family: Family, reason: Reason, *, after: float = 0.0) -> None:
-        """`after` so many seconds. The first of several ends counts."""
+        """Revoke in `after` seconds. Of several revocations the earliest counts."""
         now = self._clock.boot()
         if family.revoked_at is not None and family.revoked_at <= now + after:
             return

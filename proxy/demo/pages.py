@@ -1,4 +1,4 @@
-"""The two pages a person may see at the authorization server. No scripts, nothing from elsewhere."""
+"""The login page and the error page of the authorization server. No scripts, no external resources."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ small {{ display: block; margin-top: 1.5rem; opacity: .7; }}
 <main>
 <h1>{title}</h1>
 {content}
-<small>The authorization server embedded in token-proxy, for demonstrations and tests: it asks no
-password.</small>
+<small>The authorization server embedded in token-proxy, for demonstrations and tests: it asks for
+no password.</small>
 </main>
 </body>
 </html>
@@ -63,7 +63,7 @@ def login_page(client_id: str, scopes: Iterable[str], users: Iterable[str]) -> s
 
 
 def refusal_page(reason: str) -> str:
-    return _page("This login can't go on", f"<p>{escape(reason)}</p>")
+    return _page("Login failed", f"<p>{escape(reason)}</p>")
 
 
 def _page(title: str, content: str) -> str:

@@ -1,9 +1,9 @@
 # mypy: allow-untyped-calls
-"""Authlib's server side, fitted to our clients and ledger.
+"""Authlib's server side, connected to the demo's clients and ledger.
 
-Authlib decides what is a good request and how a bad one is refused; what is here says where things are
-kept, and is stricter where the RFCs of today are: PKCE with S256 always, a refresh token is answered
-once. Authlib ships no types, so nothing else calls it, and this module's calls are not checked.
+Authlib validates requests and composes errors; this module connects its storage, and is stricter where
+current RFCs are: always PKCE with S256, and refresh tokens that work once. Authlib ships no types, so no
+other module calls it, and the calls in this one are not type-checked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GRANT_TYPES: Final = ["authorization_code", "refresh_token", "client_credentials
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What a person is asked."""
+    """The content of the login page."""
 
     client_id: str
     scopes: tuple[str, ...]
@@ -57,26 +57,26 @@ class Protocol(rfc6749.AuthorizationServer):
         self.register_endpoint(_RevocationEndpoint)
 
     def ask(self, request: ReadRequest) -> Consent | Answer:
-        """What to ask the person; or the answer to a request that can't be granted."""
+        """The consent to ask for, or the response to an invalid request."""
         grant = self._grant_to_consent_to(request)
         if isinstance(grant, Answer):
             return grant
         return Consent(grant.client.client_id, tuple(grant.request.scope.split()))
 
     def decide(self, request: ReadRequest, subject: str | None) -> Answer:
-        """The way back to the client, with a code; None: the person has said no."""
+        """The redirect to the client, with a code. `subject` None: the user has refused."""
         grant = self._grant_to_consent_to(request)
         if isinstance(grant, Answer):
             return grant
         return self._answer(self.create_authorization_response(request, grant_user=subject, grant=grant))
 
     def _grant_to_consent_to(self, request: ReadRequest) -> Any:
-        """Authlib's grant, or the answer to a request that can't be granted."""
+        """Authlib's grant, or the response to an invalid request."""
         try:
             return self.get_consent_grant(request)
         except OAuth2Error as error:
             return self._answer(self.handle_error_response(request, error))
-        except ValueError:  # Authlib repeats the response_type in its message, and then refuses that
+        except ValueError:  # Authlib puts the response_type into its message, and then rejects its characters
             refusal = InvalidRequestError("A parameter holds characters that it must not.")
             return self._answer(self.handle_error_response(request, refusal))
 
@@ -87,7 +87,7 @@ class Protocol(rfc6749.AuthorizationServer):
         return self._answer(self.create_endpoint_response("revocation", request))
 
     def issue(self, client_id: str, subject: str) -> TokenAnswer:
-        """Tokens as a login gives them."""
+        """Issue tokens as after a login."""
         client = self._clients[client_id]
         answer: TokenAnswer = self.generate_token("authorization_code", client, user=subject)
         self.ledger.save(answer, self.ledger.new_family(client_id, subject, answer["scope"]))
@@ -98,7 +98,7 @@ class Protocol(rfc6749.AuthorizationServer):
         assert isinstance(made, Answer)
         return made
 
-    # What Authlib asks of an integration:
+    # The methods that Authlib requires:
 
     def create_oauth2_request(self, request: ReadRequest) -> ReadRequest:
         return request
@@ -128,12 +128,12 @@ class Protocol(rfc6749.AuthorizationServer):
         self, status: int, body: str | dict[str, Any], headers: Iterable[tuple[str, str]]
     ) -> Answer:
         fields = dict(headers)
-        if "Location" in fields:  # RFC 9207: the client learns who sent it back
+        if "Location" in fields:  # RFC 9207: tells the client the issuer
             fields["Location"] = add_params_to_uri(fields["Location"], [("iss", self.issuer)])
         return Answer(status, body, fields)
 
     def send_signal(self, name: str, *args: Any, **kwargs: Any) -> None:
-        """Nobody listens."""
+        """Signals are not used."""
 
 
 def _authenticate_basic(query_client: Callable[[str], Client | None], request: ReadRequest) -> Client | None:
@@ -158,7 +158,7 @@ class _AuthorizationCodeGrant(grants.AuthorizationCodeGrant):
 
     @staticmethod
     def validate_authorization_redirect_uri(request: Any, client: Client) -> str:
-        """Authlib's repeats the URI in its message, which fails on a URI with odd characters."""
+        """Authlib's own repeats the URI in its message, and fails for one with invalid characters."""
         uri = request.payload.redirect_uri or client.get_default_redirect_uri()
         if uri is None or not client.check_redirect_uri(uri):
             raise InvalidRequestError("The redirect_uri is not one of this client's.")
@@ -184,7 +184,7 @@ class _RefreshTokenGrant(grants.RefreshTokenGrant):
     request: ReadRequest
     server: Protocol
     TOKEN_ENDPOINT_AUTH_METHODS = AUTH_METHODS
-    INCLUDE_NEW_REFRESH_TOKEN = True  # Protocol.save_token takes it away again where none is given
+    INCLUDE_NEW_REFRESH_TOKEN = True  # Protocol.save_token removes it again if none is to be issued
 
     def authenticate_refresh_token(self, refresh_token: str) -> Token | None:
         return self.server.ledger.present(refresh_token, self.request.client.client_id)
@@ -194,13 +194,13 @@ class _RefreshTokenGrant(grants.RefreshTokenGrant):
 
     def create_token_response(self) -> tuple[int, TokenAnswer, list[tuple[str, str]]]:
         presented: Token = self.request.refresh_token
-        if presented.spent_at is not None:  # within the grace, or it were not here
+        if presented.spent_at is not None:  # within the grace, otherwise `present` had refused it
             return 200, self.server.ledger.repeat(presented), self.TOKEN_RESPONSE_HEADER
         made: tuple[int, TokenAnswer, list[tuple[str, str]]] = super().create_token_response()
         return made
 
     def revoke_old_credential(self, refresh_token: Token) -> None:
-        """Saving the new one has spent it."""
+        """Nothing to do: saving the new one has spent it."""
 
 
 class _ClientCredentialsGrant(grants.ClientCredentialsGrant):

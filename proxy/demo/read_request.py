@@ -1,5 +1,5 @@
 # mypy: allow-untyped-calls
-"""Requests as Authlib wants them: read to their end, because Authlib does not wait."""
+"""Requests in the form that Authlib requires: read completely, as Authlib is not async."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Parameters(OAuth2Payload):
 
 
 class ReadRequest(OAuth2Request):
-    """`uri` must be https or loopback, else Authlib refuses the request as insecure; so make it from the
-    issuer, not from the Host field that came.
+    """A request for Authlib. Build `uri` from the issuer, not from the Host field: Authlib refuses one that
+    is neither https nor loopback.
     """
 
-    # Authlib fills these in as it goes:
+    # Set by Authlib:
     payload: Any
     client: Any
     user: Any
@@ -51,7 +51,7 @@ class ReadRequest(OAuth2Request):
         pairs: Iterable[tuple[str, str]],
         renewal: Renewal | None = None,
     ) -> None:
-        """`renewal`: as a fault has it."""
+        """`renewal`: as required by a fault, or None."""
         super().__init__(method, uri, headers=headers)
         self.payload = Parameters(pairs)
         self.renewal = renewal
@@ -63,22 +63,22 @@ class ReadRequest(OAuth2Request):
 
 
 async def read_form(request: web.Request) -> list[tuple[str, str]]:
-    """The parameters posted. One without a value counts as left out (RFC 6749 section 3.2)."""
+    """The posted parameters, without those that have no value (RFC 6749 section 3.2)."""
     if request.content_type != "application/x-www-form-urlencoded":
         return []
     return parse_qsl((await request.read()).decode("utf-8", "replace"))
 
 
 def basic_credentials(headers: Mapping[str, str]) -> tuple[str, str]:
-    """Client id and secret, or two empty strings. RFC 6749 section 2.3.1: both are form-encoded.
+    """Client id and secret, form-decoded (RFC 6749 section 2.3.1); two empty strings if there are none.
 
-    Authlib has this too, but takes a "+" for a plus and fails on bytes that are not UTF-8.
+    Authlib's own function does not decode "+" and fails for bytes that are not UTF-8.
     """
     scheme, _, value = headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return "", ""
     try:
         client_id, _, secret = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except ValueError:  # no base64, or what it holds is no UTF-8
+    except ValueError:  # not base64, or not UTF-8
         return "", ""
     return unquote_plus(client_id), unquote_plus(secret)

@@ -1,4 +1,4 @@
-"""The authorization server in a process of its own, started and controlled from a test.
+"""Start and control the authorization server in a separate process, from a test.
 
     with started("--grace", "5", "--lifetime", "60") as server:
         tokens = server.issue("demo", "alice")
@@ -6,7 +6,7 @@
         ...
         assert server.families_revoked == 0
 
-Calls block; each takes about a millisecond. Whoever must not be blocked calls them in a thread.
+Calls block for about a millisecond; code that must not block calls them in a thread.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from proxy.demo.journal import (
     from_json,
 )
 
-_TO_START: Final = 30.0  # seconds; a busy machine is no failure
-_TO_ANSWER: Final = 30.0  # seconds; as above
+_TO_START: Final = 30.0  # seconds; long, so that a busy machine is no failure
+_TO_RESPOND: Final = 30.0  # seconds; as above
 _TO_STOP: Final = 5.0  # seconds
 
 
 class ControlRefused(Exception):
-    """The server did not do what it was asked; the message is its own."""
+    """The server refused the call; the message is its own."""
 
 
 class RemoteServer:
-    """What `AuthorizationServer` has, from another process. Times are of the boot clock, which they share."""
+    """Like `AuthorizationServer`, but in another process. Times are of the boot clock, which they share."""
 
     def __init__(self, ready: Mapping[str, Any]) -> None:
-        """`ready` is what `python -m proxy.demo` has said when it was."""
+        """`ready` is the line that `python -m proxy.demo` prints, parsed."""
         self.issuer: str = ready["issuer"]
         self.api: str = ready["api"]
         self.control: str = ready["control"]
@@ -63,9 +63,9 @@ class RemoteServer:
         after: float = 0.0,
         lasting: float = math.inf,
     ) -> None:
-        """As `AuthorizationServer.script`; a name stands for the fault. Waits are seconds only."""
+        """Like `AuthorizationServer.script`; accepts names of faults. Waits must be numbers (seconds)."""
         asked: dict[str, Any] = {
-            "faults": [_told(fault) for fault in faults],
+            "faults": [_as_json(fault) for fault in faults],
             "times": times,
             "client_id": client_id,
             "subject": subject,
@@ -80,7 +80,7 @@ class RemoteServer:
         self._call("DELETE", "/faults")
 
     def issue(self, client_id: str, subject: str) -> dict[str, Any]:
-        """Tokens as from a login, without the login (RFC 6749 section 5.1)."""
+        """Issue tokens as after a login; the response of RFC 6749 section 5.1."""
         answer: dict[str, Any] = json.loads(
             self._call("POST", "/issue", {"client_id": client_id, "subject": subject})
         )
@@ -93,17 +93,17 @@ class RemoteServer:
         self._call("POST", "/revoke-family", {"token": token, "after": after})
 
     def settings(self, **changes: float | bool) -> dict[str, Any]:
-        """grace, access_token_lifetime, rotation, after these changes; and families_revoked."""
+        """Change settings; return grace, access_token_lifetime, rotation and families_revoked."""
         method = "PATCH" if changes else "GET"
-        told: dict[str, Any] = json.loads(self._call(method, "/settings", changes or None))
-        return told
+        settings: dict[str, Any] = json.loads(self._call(method, "/settings", changes or None))
+        return settings
 
     @property
     def families_revoked(self) -> int:
         return int(self.settings()["families_revoked"])
 
     def events(self, after: int = 0) -> list[Event]:
-        """All but the first `after`."""
+        """The events after event number `after`."""
         return [from_json(line) for line in self._lines(f"/events?after={after}")]
 
     @property
@@ -128,7 +128,7 @@ class RemoteServer:
         return [json.loads(line) for line in self._call("GET", path).splitlines()]
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> str:
-        connection = HTTPConnection(urlsplit(self.control).netloc, timeout=_TO_ANSWER)
+        connection = HTTPConnection(urlsplit(self.control).netloc, timeout=_TO_RESPOND)
         try:
             headers = {} if body is None else {"Content-Type": "application/json"}
             connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -141,8 +141,8 @@ class RemoteServer:
         return text
 
 
-def _told(fault: str | Fault) -> str | dict[str, Any]:
-    """A fault as the control takes it. Raises TypeError for a wait that is no number of seconds."""
+def _as_json(fault: str | Fault) -> str | dict[str, Any]:
+    """A fault as JSON. Raises TypeError for a wait that is not a number of seconds."""
     if isinstance(fault, str):
         return fault
     if callable(fault.wait_before) or callable(fault.wait_after):
@@ -154,7 +154,7 @@ def _told(fault: str | Fault) -> str | dict[str, Any]:
 def started(*options: str) -> Iterator[RemoteServer]:
     """Run `python -m proxy.demo` with these options for as long as the block lasts."""
     command = [sys.executable, "-m", "proxy.demo", "--until-eof", *options]
-    # It ends with us, however we end: the pipe to it does.
+    # --until-eof: it stops with this process, even if that is killed.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 (ours)
         try:
             yield RemoteServer(json.loads(_first_line(process)))
@@ -171,5 +171,5 @@ def _first_line(process: subprocess.Popen[bytes]) -> bytes:
     readable, _, _ = select.select([process.stdout], [], [], _TO_START)
     line = process.stdout.readline() if readable else b""
     if not line:
-        raise RuntimeError("python -m proxy.demo did not start; what it has printed says why")
+        raise RuntimeError("python -m proxy.demo did not start; see its output")
     return line

@@ -1,12 +1,11 @@
-"""Which fault befalls which token request: rules, and how a person writes one.
+"""Rules that assign faults to token requests, and their notation on the command line.
 
-The first rule that fits a request acts on it, and has one time less. `drop-after-commit:1` is a rule in
-short; the grammar is
+The first rule that matches a request applies to it and is used up by one. The notation of a rule is
 
     NAME[:TIMES][@FROM[-TO]]
 
-that is, a name of `faults.NAMED`; how many requests it befalls (all, if that is left out); from which
-second to which it stands.
+with a name of `faults.NAMED`, the number of requests it applies to (default: all) and the seconds from and
+until which it applies, e.g. `drop-after-commit:1`.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ PASS: Final = Fault()
 @dataclass(slots=True, kw_only=True)
 class Rule:
     fault: Fault
-    times: int | None = 1  # that it will still act; None: until further notice
-    client_id: str | None = None  # None: whichever
+    times: int | None = 1  # remaining; None: unlimited
+    client_id: str | None = None  # None: any
     subject: str | None = None
     grant_type: str | None = None
     starts_at: float = -math.inf  # boot clock
     ends_at: float = math.inf
 
-    def fits(self, *, client_id: str, subject: str | None, grant_type: str, now: float) -> bool:
+    def matches(self, *, client_id: str, subject: str | None, grant_type: str, now: float) -> bool:
         return (
             self.starts_at <= now < self.ends_at
             and self.client_id in (None, client_id)
@@ -46,7 +45,7 @@ class Rule:
 
 
 class Script:
-    """Rules, in the order in which they were given; those that have done their work are gone."""
+    """The rules in the order given, without those that are used up."""
 
     def __init__(self) -> None:
         self._rules: deque[Rule] = deque()
@@ -64,11 +63,11 @@ class Script:
         return iter(self._rules)
 
     def next(self, *, client_id: str, subject: str | None, grant_type: str, now: float) -> Fault:
-        """The fault for this request; it counts."""
+        """The fault for this request; uses up one of its rule's times."""
         while self._rules and self._rules[0].ends_at <= now:
             self._rules.popleft()
         for position, rule in enumerate(self._rules):
-            if rule.fits(client_id=client_id, subject=subject, grant_type=grant_type, now=now):
+            if rule.matches(client_id=client_id, subject=subject, grant_type=grant_type, now=now):
                 if rule.times is not None:
                     rule.times -= 1
                 if rule.times == 0:
@@ -79,7 +78,7 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A rule as a person writes it. Seconds count from when it is given to the server."""
+    """A rule as written on the command line. Seconds count from its start at the server."""
 
     fault: Fault
     times: int | None = None
@@ -95,13 +94,15 @@ class Order:
 
 
 def parse_order(text: str) -> Order:
-    """Raises ValueError with a sentence that says what would be right."""
+    """Parse NAME[:TIMES][@FROM[-TO]]. Raises ValueError with the expected form."""
     found = _ORDER.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text!r} is no NAME[:TIMES][@FROM[-TO]], as in outage, html:1 or outage@30-90")
+        raise ValueError(
+            f"{text!r}: expected NAME[:TIMES][@FROM[-TO]], such as outage, html:1 or outage@30-90"
+        )
     start, end = int(found["start"] or 0), int(found["end"]) if found["end"] else math.inf
     if end <= start:
-        raise ValueError(f"{text!r} ends before it begins")
+        raise ValueError(f"{text!r} ends before it starts")
     return Order(
         fault=named(found["name"]),
         times=int(found["times"]) if found["times"] else None,
@@ -111,5 +112,5 @@ def parse_order(text: str) -> Order:
 
 
 def parse_orders(text: str) -> list[Order]:
-    """Several, with commas between. Raises ValueError as `parse_order` does."""
+    """Parse several, separated by commas. Raises ValueError like `parse_order`."""
     return [parse_order(part.strip()) for part in text.split(",")]

@@ -1,4 +1,4 @@
-"""Serve an application for as long as a block lasts: the demo's servers, and those of tests."""
+"""Serve an application for the length of a block: for the demo's servers, and those of tests."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from aiohttp import web
 
 from proxy import listen
 
-BASE_URL: Final = web.AppKey("base_url", str)  # set before the application's startup signal
+BASE_URL: Final = web.AppKey("base_url", str)  # set before the startup signal of the application
 
-_BACKLOG: Final = 4096  # connections at once; the kernel drops what does not fit, for a second or more
-_STOP_AFTER: Final = 0.2  # seconds for requests in flight; a scripted delay may be longer than anyone waits
+_BACKLOG: Final = 4096  # pending connections; the kernel drops more for a second or longer
+_STOP_AFTER: Final = 0.2  # seconds for requests in flight, as a scripted delay may be long
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def running(
     *,
     ssl_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
-    """Yield the address of the server, without a slash at its end. Port 0: any free one.
+    """Yield the server's URL, without a trailing slash. Port 0: any free one.
 
     The access log is off: a request's target may hold an authorization code.
     """

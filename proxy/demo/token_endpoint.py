@@ -1,4 +1,4 @@
-"""The token endpoint: the fault whose turn it is, the server's work, and a note of both."""
+"""The token endpoint: applies the next fault, processes the request and records both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 
 from proxy.clock import Clock
 from proxy.demo.delivery import deliver
-from proxy.demo.faults import Answer, Fault, suffer
+from proxy.demo.faults import Answer, Fault, apply_fault
 from proxy.demo.journal import Journal, Outcome, TokenRequest, fingerprint
 from proxy.demo.ledger import Issued, Ledger, Token
 from proxy.demo.protocol import Protocol
@@ -19,14 +19,14 @@ from proxy.demo.script import Script
 
 @dataclass(slots=True)
 class _Visit:
-    """What is known of a token request so far."""
+    """The state of a token request."""
 
     arrived_at: float
     grant_type: str
     client_id: str
     presented: str  # the refresh token; "" for none
-    token: Token | None  # the same, if it is known here
-    origin: Issued | None  # that, or the code, or what was given
+    token: Token | None  # the same, if it is known
+    origin: Issued | None  # the token, the code or an issued token
     acted_at: float | None = None
     outcome: Outcome = "nothing_done"
     given: Mapping[str, str] = field(default_factory=dict)
@@ -59,8 +59,8 @@ class TokenEndpoint:
         )
         answer: Answer | None = None
         try:
-            answer = await suffer(fault, lambda: self._act(visit, read, fault))
-        finally:  # a request that is held up when the server stops has lost its connection, too
+            answer = await apply_fault(fault, lambda: self._act(visit, read, fault))
+        finally:  # also for a request that is delayed when the server stops: it loses its connection
             self._note(visit, answer, fault)
         return await deliver(request, answer, fault, self._clock.wall())
 
@@ -77,7 +77,7 @@ class TokenEndpoint:
         )
 
     def _act(self, visit: _Visit, read: ReadRequest, fault: Fault) -> Answer:
-        """The server's own work, all of it at once: nothing comes between its parts."""
+        """Process the request without awaiting: other requests can't interleave."""
         if fault.revoke_family and visit.origin:
             self._ledger.revoke_family(visit.origin.family, "server")
         was_spent = visit.token is not None and visit.token.spent_at is not None
@@ -116,7 +116,7 @@ class TokenEndpoint:
 
 
 def _subject(visit: _Visit) -> str | None:
-    """Whose tokens it is about. A client that asks for itself is its own subject."""
+    """The subject of the tokens; for client_credentials the client itself."""
     if visit.origin is not None:
         return visit.origin.family.subject
     return visit.client_id if visit.grant_type == "client_credentials" else None

@@ -1,8 +1,7 @@
-"""`token-proxy demo`: everything in one process, on this machine only, gone when it ends.
+"""`token-proxy demo`: a complete set-up in one process, on loopback only, with all state temporary.
 
-An authorization server whose access tokens live a minute and whose refresh tokens rotate, an API that
-answers only to its tokens, and the proxy between you and them, with nothing about it faked. What can go
-wrong at an authorization server can be made to (`--fault`).
+An authorization server with access tokens of a minute and rotating refresh tokens, an API that requires its
+tokens, and the real proxy in front of it. Faults of the authorization server can be scripted (`--fault`).
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ upstream = "{api}"
 credential = "machine"
 """
 WELCOME: Final = """
-token-proxy demo: {person} has logged in at the authorization server, you have no token, and yet:
+token-proxy demo: {person} is logged in at the authorization server. Without a token of your own, try:
 
     curl {data}/demo/hello
     curl -d 'a body' {data}/demo/orders
@@ -84,12 +83,12 @@ token-proxy demo: {person} has logged in at the authorization server, you have n
 Ctrl-C stops everything.
 """
 NO_FAULTS: Final = """\
-Everything goes well. To see what happens when it does not, start it with
+No faults are scripted. To see how the proxy handles some, run
 
     token-proxy demo --fault outage@60-150         no refresh for a minute and a half
-    token-proxy demo --fault drop-after-commit:1   an answer is lost, and with it the login
+    token-proxy demo --fault drop-after-commit:1   a response is lost, and with it the login
     token-proxy demo --fault drop-after-commit:1 --grace 30
-    token-proxy demo --list-faults                 all that can go wrong"""
+    token-proxy demo --list-faults                 all faults"""
 JOURNAL_LIMIT: Final = 10_000  # events and tokens: hours of a busy demo, in a few megabytes
 Say = Callable[[str], object]
 
@@ -99,13 +98,13 @@ async def run_demo(
 ) -> int:
     """Run until a signal. Raises LoginFailed, StoreError, CannotListen.
 
-    The orders are for refreshes: logging in always works, so that a person can mend what a fault broke.
+    The orders apply to refreshes only, so that a login always works and can repair what a fault broke.
     """
     stop = asyncio.Event()
     process.stop_on_signals(stop)
     data, admin = free_ports(*PORTS)
-    ways: Any = {"access_token_lifetime": lifetime, "grace": grace, "rotation": rotation}
-    async with embedded(data, admin, limit=JOURNAL_LIMIT, **ways) as (server, config):
+    settings: Any = {"access_token_lifetime": lifetime, "grace": grace, "rotation": rotation}
+    async with embedded(data, admin, limit=JOURNAL_LIMIT, **settings) as (server, config):
         logs.set_up(config.log)
         async with process.serving(config) as state:
             await log_in(state)
@@ -122,34 +121,34 @@ async def run_demo(
                     person=PERSON,
                     data=f"http://127.0.0.1:{data}",
                     admin=config.public_url,
-                    tokens=_tell_ways(lifetime, grace, rotation=rotation),
-                    faults=_tell_orders(orders),
+                    tokens=_describe_settings(lifetime, grace, rotation=rotation),
+                    faults=_describe_orders(orders),
                 )
             )
             await stop.wait()
     return 0
 
 
-def _tell_ways(lifetime: int, grace: float, *, rotation: bool) -> str:
+def _describe_settings(lifetime: int, grace: float, *, rotation: bool) -> str:
     if not rotation:
         return f"Access tokens live for {lifetime} seconds and the refresh token stays"
     again = f", or again within {grace:g} seconds" if grace else ""
     return f"Access tokens live for {lifetime} seconds and every refresh token works once{again}"
 
 
-def _tell_orders(orders: Sequence[Order]) -> str:
+def _describe_orders(orders: Sequence[Order]) -> str:
     if not orders:
         return NO_FAULTS
-    return "Refreshes meet with faults:\n\n" + "\n".join(f"    {order}" for order in orders)
+    return "Faults of refreshes:\n\n" + "\n".join(f"    {order}" for order in orders)
 
 
 @asynccontextmanager
 async def embedded(
     data: int, admin: int, **options: Any
 ) -> AsyncIterator[tuple[AuthorizationServer, Config]]:
-    """The other side (the authorization server takes `options`, the API its tokens), and a configuration.
+    """Run the authorization server (with `options`) and the API; yield the server and a configuration.
 
-    `data` and `admin` are the ports of the proxy's listeners. All files go with the block.
+    `data` and `admin` are the ports of the proxy's listeners. All files are removed after the block.
     """
     secret = secrets.token_urlsafe(24)
     person = Client("demo-app", secret, redirect_uris=(f"http://127.0.0.1:{admin}/callback",))
@@ -164,7 +163,7 @@ async def embedded(
 
 
 async def log_in(state: Services) -> None:
-    """Do in the person's place what a browser would: the login form, then the redirect back to us."""
+    """Log in like a browser: submit the login form, then follow the redirect to the proxy."""
     begun = await state.logins.begin(AccountId("person", "default"), browser="")
     async with aiohttp.ClientSession() as browser:
         async with browser.post(begun.url, data={"user": PERSON}, allow_redirects=False) as answer:
@@ -174,20 +173,19 @@ async def log_in(state: Services) -> None:
                 raise LoginFailed("the demo could not log itself in")
 
 
-QUIET_PORTS: Final = range(15_000, 30_000)  # below those that outgoing connections are given
+QUIET_PORTS: Final = range(15_000, 30_000)  # below the range of outgoing connections
 
 
 def free_ports(*preferred: int) -> list[int]:
-    """Each as preferred if nobody has it, else a free one (0: any)."""
+    """Each port as preferred if it is free (0: any), else another free one."""
     with ExitStack() as stack:
-        sockets = [
-            stack.enter_context(_bound(port)) for port in preferred
-        ]  # all at once: no port comes twice
+        # all are open at the same time, so that no port is returned twice
+        sockets = [stack.enter_context(_bound(port)) for port in preferred]
         return [sock.getsockname()[1] for sock in sockets]
 
 
 def _bound(preferred: int) -> socket.socket:
-    """It listens, too: else SO_REUSEADDR would let another one have the port."""
+    """A listening socket, as SO_REUSEADDR would let another socket bind the port."""
     port = preferred or random.choice(QUIET_PORTS)  # noqa: S311 (any will do)
     while True:
         try:

@@ -1,7 +1,8 @@
-"""Every metric, one list. Labels hold names from the configuration or the store, or a fixed list.
+"""All metrics, except those of requests (request_metrics.py).
 
-What changes with time alone (states, expiry) is read from the tokens when somebody scrapes, by
-`TokenCollector`; what happens is counted where it happens.
+The values of labels are names from the configuration or the store, or from fixed lists. Values that depend
+on the time (states, expiry) are read from the tokens at each scrape, by `TokenCollector`; events are counted
+where they happen.
 """
 
 from __future__ import annotations
@@ -54,35 +55,48 @@ class Metrics:
         self.account_counts: Counts = {}  # all that the store holds; set before a scrape
         self.token_refreshes = self._counter(
             "token_refreshes",
-            "Requests to a token endpoint by what they came to",
+            "Requests to a token endpoint, by outcome and error code.",
             "credential",
             "outcome",
             "error",
         )
         self.token_refresh_duration = self._histogram(
-            "token_refresh_duration_seconds", "How long a token endpoint took", _TOKEN, "credential"
+            "token_refresh_duration_seconds",
+            "Duration of requests to a token endpoint.",
+            _TOKEN,
+            "credential",
         )
         self.token_wait = self._histogram(
-            "token_wait_seconds", "How long a request waited for a token", _TOKEN, "credential"
+            "token_wait_seconds", "Time that a request waited for a token.", _TOKEN, "credential"
         )
-        self.store_writable = self._gauge("store_writable", "1 if the last write to the store worked, else 0")
+        self.store_writable = self._gauge(
+            "store_writable", "1 if the last write to the store succeeded, else 0."
+        )
         self.store_writable.set(1)  # it could be opened
         self.tokens_unsaved = self._gauge(
-            "tokens_unsaved", "Accounts whose new token is not used until it can be saved"
+            "tokens_unsaved", "Accounts with a new token that could not be saved yet and is not used."
         )
         self.requests = RequestMetrics(PREFIX, self.registry)
-        self.requests_in_flight = self._gauge("requests_in_flight", "Requests under way", "route")
+        self.requests_in_flight = self._gauge("requests_in_flight", "Requests being served now.", "route")
         self.upstream_unauthorized = self._counter(
-            "upstream_unauthorized", "Answers 401, and what was done with them", "route", "action"
+            "upstream_unauthorized",
+            "401 responses of the upstream, by action: replayed with a new token, or returned.",
+            "route",
+            "action",
         )
         self.upstream_connections = self._gauge(
-            "upstream_connections", "Connections to an upstream", "route", "state"
+            "upstream_connections", "Open connections to the upstream.", "route", "state"
         )
         self.upstream_errors = self._counter(
-            "upstream_errors", "Exchanges an upstream broke", "route", "error"
+            "upstream_errors",
+            "Exchanges that failed at the upstream: unreachable, TLS, protocol or timeout.",
+            "route",
+            "error",
         )
-        self.refused = self._counter("refused", "Requests answered by the proxy itself", "reason")
-        build = self._gauge("build_info", "What runs here", "version", "python")
+        self.refused = self._counter("refused", "Requests refused by the proxy itself, by reason.", "reason")
+        build = self._gauge(
+            "build_info", "Versions of token-proxy and Python; always 1.", "version", "python"
+        )
         build.labels(version("token-proxy"), platform.python_version()).set(1)
         ProcessCollector(namespace="token_proxy", registry=self.registry)
 
@@ -106,12 +120,24 @@ class Metrics:
 
 
 _GAUGES: Final[tuple[tuple[str, str, str], ...]] = (  # name, help, attribute of TokenHealth
-    ("token_expiry_timestamp_seconds", "When the access token expires", "expires_at"),
-    ("token_issued_timestamp_seconds", "When the access token was issued", "issued_at"),
-    ("token_refresh_due_timestamp_seconds", "When it will be refreshed", "refresh_due_at"),
-    ("token_last_refresh_success_timestamp_seconds", "The last success of this process", "last_success_at"),
-    ("refresh_token_expiry_timestamp_seconds", "When the refresh token expires", "refresh_expires_at"),
-    ("token_refresh_failures_consecutive", "Failed refreshes since the last success", "failures"),
+    ("token_expiry_timestamp_seconds", "Unix time at which the access token expires.", "expires_at"),
+    ("token_issued_timestamp_seconds", "Unix time at which the access token was issued.", "issued_at"),
+    (
+        "token_refresh_due_timestamp_seconds",
+        "Unix time at which the access token will be refreshed.",
+        "refresh_due_at",
+    ),
+    (
+        "token_last_refresh_success_timestamp_seconds",
+        "Unix time of the last successful refresh by this process.",
+        "last_success_at",
+    ),
+    (
+        "refresh_token_expiry_timestamp_seconds",
+        "Unix time at which the refresh token expires.",
+        "refresh_expires_at",
+    ),
+    ("token_refresh_failures_consecutive", "Failed refreshes since the last successful one.", "failures"),
 )
 
 
@@ -142,7 +168,7 @@ class TokenCollector(Collector):
     def _states_of(self, named: list[TokenHealth], many: Counts) -> GaugeMetricFamily:
         family = GaugeMetricFamily(
             PREFIX + "token_state",
-            "1 for the state that the account is in; without an account, how many are in it",
+            "1 for the present state of the account, else 0; with an empty account: accounts in this state.",
             labels=("credential", "account", "state"),
         )
         for state in self._states:

@@ -1,7 +1,7 @@
-"""Requests counted in plain numbers, and shown when somebody scrapes.
+"""The metrics of requests: `requests_total` and `request_duration_seconds`.
 
-The client library's counters take a lock each time: three of them would cost a tenth of the everyday request.
-A route's numbers are changed on the event loop only, where the scrape reads them too.
+Plain numbers, as the client library's counters take a lock each time: three of them would cost a tenth of an
+everyday request. They are changed and scraped on the event loop only.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class RequestMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
-            self._prefix + "requests", "Requests that were routed", labels=("route", "method", "code")
+            self._prefix + "requests", "Requests that matched a route.", labels=("route", "method", "code")
         )
         durations = HistogramMetricFamily(
             self._prefix + "request_duration_seconds",
-            "From the request's head to the answer's end",
+            "Time from the request's header to the end of the response.",
             labels=("route",),
         )
         for route, tally in self._routes.items():

@@ -1,11 +1,11 @@
-"""What a store is. Any store passes the same contract tests (tests/store/test_contract.py).
+"""The interface of a store. Every backend passes the same contract tests (tests/store/test_contract.py).
 
-A record is one account's tokens. What must be found without opening anything (name, generation, state,
-due time, expiry) is in clear; the tokens are in `body`, which `seal.py` encrypts before it comes here.
-A stash is a small value that lives for minutes and can be taken once: a login that was begun.
-A lease says who may refresh an account now; it ends by itself.
+A record holds one account's tokens. The fields that a store must search by (name, generation, state, due
+time, expiry) are in clear; the tokens are in `body`, which seal.py encrypts before a backend sees it.
+A stash is a small value that lives for minutes and can be taken once: a login in progress.
+A lease names the process that may refresh an account now; it expires by itself.
 
-Nothing here knows what a token is.
+A backend treats bodies, intents and stashes as opaque bytes.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ class Record:
     """One account's tokens as stored. Times are Unix seconds."""
 
     key: AccountId
-    generation: int  # 1 at the first login, then one more for each put
+    generation: int  # 1 at the first login, then greater with each put
     state: str  # one of STATES
-    due_at: float | None  # when to refresh ahead of time; None: never by itself
+    due_at: float | None  # when to refresh before expiry; None: only on demand
     expires_at: float | None  # of the access token; None: unknown
-    body: bytes  # sealed below seal.py, plain JSON above it
-    intent: bytes | None = None  # a refresh sent and not yet saved: `intend` sets it, a put clears it
-    used_at: float | None = None  # the last use that was noted; a put keeps the later of the two
+    body: bytes  # encrypted below seal.py, plain JSON above it
+    intent: bytes | None = None  # a refresh sent but not yet saved; set by `intend`, cleared by `put`
+    used_at: float | None = None  # the last recorded use; `put` keeps the later one
 
 
-# "logged_out" is a tombstone; what follows from time is not stored
+# "logged_out" is a tombstone; states that depend on the time are not stored (see Store.counts)
 STATES: Final = frozenset({"valid", "login_required", "logged_out"})
-UNREADABLE: Final = "unreadable"  # in place of a state, where the record is damaged or the key is another
+UNREADABLE: Final = "unreadable"  # instead of a state: the record is damaged or sealed with another key
 
 
 class Due(NamedTuple):
-    """An account that is to be looked at. Times are Unix seconds."""
+    """An account due for a refresh. Times are Unix seconds."""
 
     at: float
     key: AccountId
@@ -53,113 +53,134 @@ class Due(NamedTuple):
 
 
 def must_advance(record: Record, expected: int) -> None:
-    """Every put is of a higher generation, or a late writer could not be told from a new one."""
+    """Raises ValueError unless the generation grows: otherwise a late write would pass for a new one."""
     if record.generation <= expected:
         raise ValueError(f"{record.key}: generation {record.generation} can't follow {expected}")
 
 
 def later(one: float | None, other: float | None) -> float | None:
-    """The later of two times, of which either may be unknown."""
+    """The later of two times; None if both are unknown."""
     return max((time for time in (one, other) if time is not None), default=None)
 
 
 class Store(Protocol):
-    """Every method may raise StoreError; a body that can't be opened raises UnreadableRecord."""
+    """What a backend implements.
+
+    Any method but `changes` may raise StoreError. After an error or a cancellation a write is done either
+    completely or not at all. A damaged record affects no call about others. "Durably" means that a write
+    survives a crash of the process and of the machine, as far as the backend is configured for that.
+    """
 
     async def identity(self) -> str:
-        """8 hex digits, made once for this store: who we are in a Via field."""
+        """8 hex digits, generated when the store is created: the pseudonym in Via fields."""
         ...
 
-    async def get(self, key: AccountId) -> Record | None: ...
+    async def get(self, key: AccountId) -> Record | None:
+        """The record of `key`; None if there is none.
+
+        A damaged one either raises UnreadableRecord or has state UNREADABLE (for which SealedStore raises).
+        """
+        ...
 
     async def put(self, record: Record, *, expected: int) -> None:
-        """Save `record` durably if the store's generation for its key is `expected` (0: no record yet).
+        """Save `record` durably if its key has the generation `expected` (0: no record yet), atomically.
 
-        Raises GenerationConflict otherwise; then nothing has changed. `record.generation` must be greater
+        Clears the intent, keeps the later `used_at`, and notifies `changes`. Raises GenerationConflict, with
+        nothing changed, if the key has another generation; ValueError unless `record.generation` is greater
         than `expected`.
         """
         ...
 
     async def intend(self, key: AccountId, generation: int, intent: bytes) -> None:
-        """Note durably, beside the record of `generation`, that a refresh is about to be sent.
+        """Save durably, beside the record of `generation`, that a refresh is about to be sent.
 
-        Raises GenerationConflict if the record has another generation by now.
+        Leaves the generation as it is and does not notify `changes`. Raises GenerationConflict, with nothing
+        changed, if the key has no record or another generation.
         """
         ...
 
     async def quarantine(self, key: AccountId) -> int:
-        """Move a record that can't be read out of the way, to be kept as it is; `key` has none after that.
+        """Set an unreadable record aside, unchanged and durably; `key` has no record afterwards.
 
-        Returns its generation (0: there was none, or it is damaged). Nobody is told: a put is to follow.
+        Returns its generation; 0 if there was no record or the generation is damaged too. Does not notify
+        `changes`, as a put follows.
         """
         ...
 
     async def due_before(self, credentials: Collection[str], when: float, limit: int) -> list[Due]:
-        """The accounts in state "valid" whose due time is before `when`, the earliest first.
+        """The accounts in state "valid" whose `due_at` is before `when` (Unix seconds), earliest first.
 
-        At most `limit` of each credential: one whose server is down must not hide those of the others.
+        At most `limit` per credential: so one whose server is down does not hide the accounts of others.
         """
         ...
 
     async def postpone(self, key: AccountId, generation: int, due_at: float | None) -> None:
-        """Give the record of `generation` another due time; if it has another generation by now, do nothing.
+        """Set `due_at` of the record of `generation`; no effect if the key has another generation.
 
-        No other user of the store is told: it says when to look, and nothing of the tokens.
+        Does not notify `changes`, as the tokens stay the same. May be lost in a crash.
         """
         ...
 
     async def touch(self, used: Mapping[AccountId, float]) -> None:
-        """Note when accounts were last used (Unix seconds), unless a later use is noted already.
+        """Record when accounts were last used (Unix seconds), unless a later use is recorded.
 
-        Nobody is told, and what has no record is passed over. The note may be lost with the machine.
+        Keys without a record are skipped. Does not notify `changes`. May be lost in a crash.
         """
         ...
 
     async def page(self, after: AccountId | None, limit: int) -> list[Record]:
-        """Records in the order of their keys, those after `after`.
+        """At most `limit` records in the order of their keys, from the first one greater than `after`.
 
-        One that can't be opened has an empty body and state UNREADABLE.
+        An unreadable record has state UNREADABLE and an empty body.
         """
         ...
 
     async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
-        """Per credential, how many accounts are in each state; "valid" is told apart by time:
-        "expired" (expires_at has passed), "stale" (due_at has passed), else "valid".
+        """The number of accounts by credential and state.
+
+        At `now` (Unix seconds) "valid" is split into "expired" (`expires_at` has passed), "stale" (`due_at`
+        has passed) and "valid".
         """
         ...
 
     def changes(self) -> AsyncIterator[AccountId | None]:
-        """The keys put since this was called, each within a second; None: anything may have changed.
+        """The keys put since this call, each within a second; None: any record may have changed.
 
-        It begins with the call, not with the first step of the iterator: call it, then load, and nothing
-        slips between. Own puts may be among the keys. A store that can't be read for a while is waited for,
-        not raised; the iterator ends when the store is closed.
+        The subscription starts with the call, not with the first iteration: subscribe, then load, and no
+        change is missed. Own puts may be included. While the store can't be read the iterator waits, and
+        raises nothing; it ends when the store is closed.
         """
         ...
 
     async def stash(self, name: str, value: bytes, seconds: float) -> None:
-        """Keep `value` under `name` for at most `seconds`."""
+        """Keep `value` under `name` for at most `seconds`, instead of an earlier value."""
         ...
 
     async def take(self, name: str) -> bytes | None:
-        """Return what was stashed and forget it, in one step: of two takers one gets None."""
+        """Return the stashed value and delete it, atomically: of two callers only one gets it.
+
+        None if there is none or it has expired.
+        """
         ...
 
     async def lease(self, name: str, owner: str, seconds: float, *, succeed: str | None = None) -> str | None:
-        """Take the lease `name` for `owner`. Returns None when `owner` has it, else who has it.
+        """Acquire or extend the lease `name` for `owner`, atomically. Returns None, or else the holder.
 
         `succeed` names a holder that is known to be dead: its lease is taken over at once. A store that may
-        have lost leases, or kept their holders from renewing them (it was emptied, restarted, or stood
-        still), gives none that is not released, nor any that it does not know of, for the length of one.
+        have lost leases, or in which their holders could not renew them (it was emptied, restarted or
+        suspended), must for the length of one lease grant only those known to be released; it may exempt
+        `succeed`.
         """
         ...
 
     async def renew(self, name: str, owner: str, seconds: float) -> bool:
-        """Keep the lease, and put it back if the store has lost it. False: another has it by now."""
+        """Extend the lease, or restore one that the store has lost. False: another owner holds it."""
         ...
 
     async def release(self, name: str, owner: str) -> None:
-        """Give the lease back if `owner` still has it."""
+        """End the lease if `owner` holds it; no effect otherwise. May be lost in a crash."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Finish the calls in progress, end the iterators of `changes` and close all connections."""
+        ...

@@ -1,4 +1,4 @@
-"""Files for one user's eyes only, complete from the moment their name exists."""
+"""Create files that only this user can read, and that are complete once they have their name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def make_private_directory(path: Path) -> None:
-    """Make `path` and whatever is missing above it, for this user only. What exists is left as it is."""
+    """Create `path` and missing parents with mode 0700. Existing directories are left unchanged."""
     for directory in reversed((path, *path.parents)):
         if not directory.exists():
             directory.mkdir(mode=0o700, exist_ok=True)
@@ -20,7 +20,7 @@ def make_private_directory(path: Path) -> None:
 
 @contextmanager
 def drafting(directory: Path) -> Iterator[Path]:
-    """Yields an empty file in `directory`, 0600, that is gone after the block, unless it was linked."""
+    """Yield an empty file in `directory`, mode 0600, that is unlinked after the block."""
     descriptor, name = tempfile.mkstemp(prefix=".draft-", dir=directory)
     os.close(descriptor)
     draft = Path(name)
@@ -32,21 +32,21 @@ def drafting(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def creating(path: Path) -> Iterator[Path]:
-    """Yields an empty file, 0600, to be filled; after the block it has the name `path`, durably.
+    """Yield an empty file, mode 0600, to be filled; after the block it has the name `path`, durably.
 
-    If another process was first, its file stays. The block must leave its data on the disk (fsync).
+    If another process was faster, its file stays. The block must sync the data to disk (fsync).
     """
     with drafting(path.parent) as draft:
         yield draft
         with suppress(FileExistsError):
-            os.link(draft, path)  # unlike a rename, this never replaces what is there
+            os.link(draft, path)  # unlike a rename, a link never replaces an existing file
     _sync(path.parent)
 
 
 def keep_beside(draft: Path, path: Path) -> Path:
-    """Give a draft the name `path`, durably; `path`-2 and so on where other content has it.
+    """Give a draft the name `path`, durably; `path`-2 and so on if a file with other content has it.
 
-    Returns its name, which may be that of an earlier file with the same content. Raises OSError.
+    Returns the name, which may be that of an earlier file with the same content. Raises OSError.
     """
     _sync(draft)
     for number in itertools.count(1):

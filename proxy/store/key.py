@@ -1,4 +1,4 @@
-"""The key that seals a store: 32 random bytes, written as base64."""
+"""The key that encrypts a store: 32 random bytes, encoded in base64."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from proxy.store.files import creating, make_private_directory
 
 KEY_BYTES: Final = 32
 _FOR_OTHERS: Final = 0o077
-_LONGEST_FILE: Final = 1024  # bytes; more is not a key
+_LONGEST_FILE: Final = 1024  # bytes; a longer file is no key
 
 
 def decode_key(secret: str) -> bytes:
-    """Raises StoreError."""
+    """Decode a key of the configuration or of a file. Raises StoreError."""
     try:
         key = base64.b64decode(secret.strip(), validate=True)
     except (binascii.Error, ValueError):  # ValueError: not ASCII
@@ -30,7 +30,7 @@ def decode_key(secret: str) -> bytes:
 
 
 def load_or_create_key(path: Path) -> bytes:
-    """Read the key at `path`; the first process of all makes it. Raises StoreError."""
+    """Read the key at `path`; create it first if there is none. Raises StoreError."""
     try:
         if not os.path.lexists(path):
             _create(path)
@@ -60,7 +60,7 @@ def _read(path: Path) -> str:
 
 
 def _open_untrusted(path: str, flags: int) -> int:
-    """No link is followed, no pipe is waited for."""
+    """Open without following a link or waiting for a pipe."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 

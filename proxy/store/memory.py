@@ -1,6 +1,6 @@
-"""A store that forgets everything when the process ends: for tests, the demo, and as the plainest example.
+"""A store in memory, lost when the process ends: for tests, the demo, and as the simplest example.
 
-The "others" whose puts `changes` tells of are the other users of the same object.
+`changes` covers all users of the same object.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class MemoryStore:
         self._quarantine: list[Record] = []
         self._stashed: dict[str, _Stashed] = {}
         self._leases: dict[str, _Lease] = {}
-        self._changed: dict[AccountId, int] = {}  # key -> number of its last put, in the order of the puts
+        self._changed: dict[AccountId, int] = {}  # key -> number of its last put, in order
         self._puts = 0
         self._news = asyncio.Event()  # set, and replaced, by each put and by close
         self._closed = False
@@ -49,7 +49,7 @@ class MemoryStore:
     async def put(self, record: Record, *, expected: int) -> None:
         must_advance(record, expected)
         if self._generation(record.key) != expected:
-            raise GenerationConflict(f"{record.key} was changed by someone else: read it again")
+            raise GenerationConflict(f"{record.key} was changed by another process: read it again")
         held = self._records.get(record.key)
         used_at = later(record.used_at, held.used_at if held else None)
         self._records[record.key] = replace(record, intent=None, used_at=used_at)
@@ -61,7 +61,7 @@ class MemoryStore:
     async def intend(self, key: AccountId, generation: int, intent: bytes) -> None:
         record = self._records.get(key)
         if record is None or record.generation != generation:
-            raise GenerationConflict(f"{key} was changed by someone else: read it again")
+            raise GenerationConflict(f"{key} was changed by another process: read it again")
         self._records[key] = replace(record, intent=intent)
 
     async def quarantine(self, key: AccountId) -> int:

@@ -1,4 +1,4 @@
-"""From `store.url` to a store, sealed."""
+"""Open the store that `store.url` names, wrapped in encryption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REDIS: Final = ("redis", "rediss")
 
 
 async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock) -> SealedStore:
-    """Raises StoreError."""
+    """Open the store at `url`; without `key`, a store on this host gets its own. Raises StoreError."""
     scheme, _, name = url.partition(":")
     if scheme == "memory" and not name:
         return SealedStore(MemoryStore(clock), decode_key(key.reveal()) if key else os.urandom(KEY_BYTES))
@@ -31,15 +31,15 @@ async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock
         secret = decode_key(key.reveal()) if key else await asyncio.to_thread(_own_key, state_dir, path)
         return SealedStore(await SQLiteStore.open(path, clock), secret)
     if scheme in SHARED_STORES:
-        secret = _shared_key(key)  # before a connection is made
+        secret = _shared_key(key)  # before connecting
         return SealedStore(await (_open_redis if scheme in _REDIS else _open_postgres)(url), secret)
     raise StoreError(
-        "store.url is not known here: use sqlite:NAME, postgresql://…, redis://…, rediss://… or memory:"
+        "store.url is of an unknown kind: use sqlite:NAME, postgresql://…, redis://…, rediss://… or memory:"
     )
 
 
 async def weaknesses(url: str) -> list[str]:
-    """What a store that can be opened may lose, as it is set up; a sentence each. Raises StoreError."""
+    """How the store's server, as configured, may lose tokens; a sentence each. Raises StoreError."""
     if url.partition(":")[0] not in _REDIS:
         return []
     from proxy.store.redis import durability  # noqa: PLC0415 (an extra)
@@ -49,7 +49,7 @@ async def weaknesses(url: str) -> list[str]:
 
 def _shared_key(key: Secret | None) -> bytes:
     if key is None:
-        raise StoreError("store.key is missing: a store that hosts share is sealed with one they share too")
+        raise StoreError("store.key is missing: a store shared by several hosts needs a key they share")
     return decode_key(key.reveal())
 
 
@@ -74,10 +74,10 @@ async def _open_redis(url: str) -> Store:
 
 
 def _own_key(state_dir: Path, database: Path) -> bytes:
-    """The key beside the database, made before it. A new key for an old database would open nothing in it."""
+    """The key beside the database; a new one for a new database only, as it could not open an old one."""
     path = state_dir / KEY_FILE
     if os.path.lexists(database) and not os.path.lexists(path):
         raise StoreError(
-            f"{database} is there, but its key {path} is not: put the key back, or move both away"
+            f"{database} exists, but its key {path} does not: restore the key, or move both away"
         )
     return load_or_create_key(path)

@@ -1,9 +1,9 @@
-"""Seals what a store keeps: AES-256-GCM around the bodies, intents and stashes of any store.
+"""Encrypt the bodies, intents and stashes of any store with AES-256-GCM.
 
     blob = version (1) | key id (4) | nonce (12, random for each write) | ciphertext and tag
 
-Sealed along with each value, though not stored with it, is what it is and whose: kind, name, generation.
-A blob that is moved to another record, or an old one put back under a newer number, does not open.
+The kind, name and generation of a value are authenticated with it (associated data), though not stored in
+the blob: one that is copied to another record, or restored under a newer generation, does not open.
 A key may seal 2^32 values before random nonces become a risk (NIST SP 800-38D section 8.3).
 """
 
@@ -27,11 +27,11 @@ _VERSION: Final = b"\x01"
 _KEY_ID_BYTES: Final = 4
 _NONCE_BYTES: Final = 12
 _HEAD_BYTES: Final = len(_VERSION) + _KEY_ID_BYTES
-_SAMPLE: Final = 100  # records, of which one opens unless the key is wrong
+_SAMPLE: Final = 100  # records; if none of them opens, the key is wrong
 
 
 class Sealer:
-    """Seals and opens single values with one key of 32 bytes."""
+    """Encrypts and decrypts single values with a key of 32 bytes."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
@@ -42,11 +42,11 @@ class Sealer:
         return self._head + nonce + self._cipher.encrypt(nonce, plain, _bound(context))
 
     def made(self, blob: bytes) -> bool:
-        """Whether it says that this key sealed it; it need not open."""
+        """Whether the blob carries this key's id; it may be damaged nevertheless."""
         return blob[:_HEAD_BYTES] == self._head
 
     def open(self, blob: bytes, *context: str | int) -> bytes:
-        """Raises InvalidTag for whatever `seal` did not make with this key and this context."""
+        """Decrypt. Raises InvalidTag unless `seal` made the blob with this key and context."""
         rest = blob[_HEAD_BYTES:]
         nonce, sealed = rest[:_NONCE_BYTES], rest[_NONCE_BYTES:]
         if not self.made(blob) or len(nonce) != _NONCE_BYTES:
@@ -55,21 +55,21 @@ class Sealer:
 
 
 def _bound(context: tuple[str | int, ...]) -> bytes:
-    """Each part after its length: no two contexts make the same bytes."""
+    """Each part with its length before it, so that different contexts never give the same bytes."""
     parts = [str(part).encode() for part in context]
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
 class SealedStore:
-    """Any store, with everything secret in it sealed. The names of stashes are hashed.
+    """Any store, with its secrets encrypted. The names of stashes are hashed.
 
-    Each write of any store comes through here: `written` is told whether it arrived.
+    Every write passes through here: `written` is called with whether it succeeded.
     """
 
     def __init__(self, store: Store, key: bytes) -> None:
         self._store = store
         self._sealer = Sealer(key)
-        self.written: Callable[[bool], object] = bool  # which does nothing with it
+        self.written: Callable[[bool], object] = bool  # has no effect
 
     async def identity(self) -> str:
         return await self._store.identity()
@@ -79,7 +79,7 @@ class SealedStore:
         return None if record is None else self._opened(record)
 
     async def put(self, record: Record, *, expected: int) -> None:
-        await self.get(record.key)  # raises for what this key doesn't open: that is never overwritten
+        await self.get(record.key)  # raises for a record that this key can't open: never overwrite it
         body = self._sealer.seal(record.body, "body", *record.key, record.generation)
         await self._writing(self._store.put(replace(record, body=body), expected=expected))
 
@@ -89,13 +89,13 @@ class SealedStore:
         await self._writing(self._store.intend(key, generation, sealed))
 
     async def quarantine(self, key: AccountId) -> int:
-        """Raises UnreadableRecord where this key opens nothing: it is the wrong one, not the record."""
+        """Raises UnreadableRecord if this key opens no record: then the key is wrong, not the record."""
         record = await self._store.get(key)
         is_damaged = record is not None and self._sealer.made(record.body)
         if not is_damaged and all(each.state == UNREADABLE for each in await self.page(None, _SAMPLE)):
             raise UnreadableRecord(
-                f"the tokens of {key} stay where they are, since the key opens nothing in this store: "
-                "give the store the key that it had, or move the store away and log in again"
+                f"the tokens of {key} stay where they are, as the key opens nothing in this store: "
+                "restore the store's own key, or move the store away and log in again"
             )
         return await self._store.quarantine(key)
 
@@ -127,7 +127,7 @@ class SealedStore:
         try:
             return None if blob is None else self._sealer.open(blob, "stash", hidden)
         except InvalidTag:
-            raise UnreadableRecord("a login was begun with another key: begin it again") from None
+            raise UnreadableRecord("the login was started with another key: start it again") from None
 
     async def lease(self, name: str, owner: str, seconds: float, *, succeed: str | None = None) -> str | None:
         leasing = self._store.lease(name, owner, seconds, succeed=succeed)
@@ -143,7 +143,7 @@ class SealedStore:
         await self._store.close()
 
     async def _writing(self, write: Awaitable[T], is_written: Callable[[T], bool] = lambda _: True) -> T:
-        """`is_written` of the result: whether it says so; what changes nothing may work on a full disk."""
+        """Await a write and report its success, unless `is_written(result)` is False: nothing was written."""
         try:
             result = await write
         except (GenerationConflict, UnreadableRecord):
@@ -165,7 +165,7 @@ class SealedStore:
         except InvalidTag:
             raise UnreadableRecord(
                 f"the tokens of {record.key} are damaged or were sealed with another key: "
-                "give the store the key that it had; if it has that, log out, which sets them aside, "
+                "restore the store's own key; if it has that, log out, which sets them aside, "
                 "and log in again"
             ) from None
         return replace(record, body=body, intent=intent)
@@ -178,5 +178,5 @@ class SealedStore:
 
 
 def _hidden(name: str) -> str:
-    """The name of a stash is a secret itself (a login's state), long enough that a plain hash hides it."""
+    """Hash the name of a stash, itself a secret (a login's state), and too long to be guessed."""
     return hashlib.sha256(name.encode()).hexdigest()

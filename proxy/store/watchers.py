@@ -1,4 +1,4 @@
-"""Who is to be told what others put, in stores where one task looks for all of them."""
+"""Distribute the changes that a store's single watch task finds to all iterators of `Store.changes`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from proxy.store.base import AccountId
 
 
 class Watcher(AsyncIterator[AccountId | None]):
-    """One iterator of `Store.changes`. A key that is not yet taken is not told twice."""
+    """One iterator of `Store.changes`. A key is pending only once."""
 
     def __init__(self) -> None:
         self._pending: dict[AccountId | None, None] = {}
@@ -19,7 +19,7 @@ class Watcher(AsyncIterator[AccountId | None]):
 
     def tell(self, keys: Iterable[AccountId | None]) -> None:
         self._pending.update(dict.fromkeys(keys))
-        if None in self._pending:  # which says it all
+        if None in self._pending:  # covers all keys
             self._pending = {None: None}
         if self._pending:
             self._news.set()
@@ -40,7 +40,7 @@ class Watcher(AsyncIterator[AccountId | None]):
 
 
 class Watchers:
-    """All of a store's; one that nobody holds any more is forgotten."""
+    """All watchers of a store, held by weak references."""
 
     def __init__(self) -> None:
         self._all: weakref.WeakSet[Watcher] = weakref.WeakSet()

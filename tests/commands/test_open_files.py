@@ -100,7 +100,7 @@ async def test_callers_beyond_the_limit_of_open_files_are_told_to_come_again(ben
     await until_served(bench)
     server.signal()
     assert await server.end() == 0
-    (told,) = [line for line in server.log if "turned away" in line]
+    (told,) = [line for line in server.log if "refusing connections" in line]
     assert "LimitNOFILE" in told
     assert "limits.connections" in told
     assert "Traceback" not in "".join(server.log)
@@ -120,7 +120,7 @@ async def test_a_flood_beyond_the_limit_neither_spins_nor_ends_the_listener(benc
     await until_served(bench)
     server.signal()
     assert await server.end() == 0
-    assert sum("turned away" in line for line in server.log) == 1
+    assert sum("refusing connections" in line for line in server.log) == 1
     assert "Traceback" not in "".join(server.log)
 
 
@@ -171,7 +171,7 @@ async def test_who_needs_an_upstream_connection_at_the_limit_is_told_so_and_no_u
         await until_served(bench)
         server.signal()
         assert await server.end() == 0
-    assert sum("turned away" in line for line in server.log) == 1
+    assert sum("refusing connections" in line for line in server.log) == 1
 
 
 @pytest.mark.parametrize(
@@ -224,4 +224,4 @@ async def test_a_flood_of_callers_that_never_shake_hands_neither_spins_nor_ends_
             await asyncio.sleep(0.05)
     server.signal()
     assert await server.end() == 0
-    assert sum("turned away" in line for line in server.log) == 1
+    assert sum("refusing connections" in line for line in server.log) == 1

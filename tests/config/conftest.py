@@ -24,7 +24,7 @@ def load_text(tmp_path: Path) -> Load:
 
 @pytest.fixture
 def complaints(load_text: Load) -> Complaints:
-    """What is wrong with a configuration, as "LINE:COLUMN: sentence"."""
+    """The faults of a configuration, as "LINE:COLUMN: sentence"."""
 
     def complaints(text: str | bytes, environ: Mapping[str, str] | None = None) -> list[str]:
         try:

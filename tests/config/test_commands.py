@@ -1,4 +1,4 @@
-"""`token-proxy check` and `token-proxy schema`, as a person meets them."""
+"""`token-proxy check` and `token-proxy schema`: their output and exit codes."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ def test_the_example_has_no_faults_and_no_warnings() -> None:
     assert (done.exit_code, done.stdout, done.stderr) == (DONE, f"{EXAMPLE}: no faults\n", "")
 
 
-def test_the_example_has_no_faults_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_the_example_has_no_faults_in_a_real_process(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "proxy", "check", "-c", "config.example.toml"],
         cwd=REPOSITORY,
@@ -52,15 +52,15 @@ def test_the_example_has_no_faults_in_a_process_of_its_own(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [], "check changes nothing"
 
 
-def test_without_its_variables_the_example_says_which_are_not_set() -> None:
+def test_empty_variables_of_the_example_are_reported() -> None:
     done = run("check", "-c", EXAMPLE, OAUTH_CLIENT_ID="app", OAUTH_CLIENT_SECRET="")
     assert (done.exit_code, done.stdout) == (WRONG_CONFIG, "")
     assert done.stderr.count(
-        "the environment variable OAUTH_CLIENT_SECRET is not set"
+        "the environment variable OAUTH_CLIENT_SECRET is empty"
     ) == EXAMPLE.read_text().count('\nclient_secret = { env = "OAUTH_CLIENT_SECRET" }')
 
 
-def test_a_literal_secret_is_a_warning_that_does_not_tell_it(tmp_path: Path) -> None:
+def test_the_warning_about_a_literal_secret_does_not_show_it(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(EXAMPLE.read_text().replace('{ env = "OAUTH_CLIENT_SECRET" }', '"s3cret"'))
     done = run("check", "-c", path, OAUTH_CLIENT_ID="app")
@@ -69,7 +69,7 @@ def test_a_literal_secret_is_a_warning_that_does_not_tell_it(tmp_path: Path) -> 
     assert "s3cret" not in done.output
 
 
-def test_a_literal_password_of_a_proxy_is_a_warning_that_does_not_tell_it(tmp_path: Path) -> None:
+def test_the_warning_about_a_literal_proxy_password_does_not_show_it(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     text = EXAMPLE.read_text().replace(
         'upstream = "https', 'proxy = "http://me:s3cret@egress"\nupstream = "https'
@@ -77,11 +77,11 @@ def test_a_literal_password_of_a_proxy_is_a_warning_that_does_not_tell_it(tmp_pa
     path.write_text(text)
     done = run("check", "-c", path, OAUTH_CLIENT_ID="app", OAUTH_CLIENT_SECRET="secret")
     assert done.exit_code == DONE
-    assert done.stderr.count("a secret in the file itself") == 2
+    assert done.stderr.count("a secret in the configuration file itself") == 2
     assert "s3cret" not in done.output
 
 
-def test_a_missing_file_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_in_one_line(tmp_path: Path) -> None:
     done = run("check", "-c", tmp_path / "none.toml")
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (WRONG_CONFIG, "", 1)
 

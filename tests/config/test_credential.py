@@ -5,16 +5,16 @@ import pytest
 from .conftest import Complaints, Load
 
 MINIMAL = 'client_id = "app"\nissuer = "https://login.example"\n'
-NOT_URL = "not a URL - https://host/path is meant"
-NOT_REFERENCE = 'not a reference - { env = "NAME" } or { file = "name" } is meant'
-NOT_PROXY = "not a proxy - http://host:port or http://user:password@host:port is meant"
-TLS_TO_PROXY = "the way to the proxy is plain, TLS goes through it - http://host:port is meant"
-OURS = "the program sends this parameter itself - another one is meant"
+NOT_URL = "expected a URL: https://host/path"
+NOT_REFERENCE = 'expected { env = "NAME" }, { file = "name" } or a string'
+NOT_PROXY = "expected an egress proxy: http://host:port or http://user:password@host:port"
+TLS_TO_PROXY = "TLS to the egress proxy itself is not supported: expected http://host:port"
+OURS = "token-proxy sends this parameter itself - leave it out"
 NO_ISSUER = "issuer is missing - or token_endpoint, where there is no discovery"
-NOT_GRANT = '"authorization_code", "refresh_token" or "client_credentials" is meant'
-NOT_AUTH = '"client_secret_basic", "client_secret_post" or "none" is meant'
+NOT_GRANT = 'expected "authorization_code", "refresh_token" or "client_credentials"'
+NOT_AUTH = 'expected "client_secret_basic", "client_secret_post" or "none"'
 WHOLE = [  # the whole table, from line 2
-    ("", ["1:1: client_id is missing - this table needs it", f"1:1: {NO_ISSUER}"]),
+    ("", ["1:1: client_id is missing - this table requires it", f"1:1: {NO_ISSUER}"]),
     ('client_id = "app"', [f"1:1: {NO_ISSUER}"]),
     (
         'client_id = "app"\ntoken_endpoint = "https://a.example"',
@@ -23,7 +23,7 @@ WHOLE = [  # the whole table, from line 2
     ('client_id = "app"\ngrant = "client_credentials"\nclient_auth = "none"', [f"1:1: {NO_ISSUER}"]),
     ('client_id = "app"\nissuer = "login.example"', [f"3:10: {NOT_URL}"]),
 ]
-LINES = [  # added on line 4 to what is enough
+LINES = [  # added on line 4 to a minimal credential
     (
         'issuer2 = "https://login.example"',
         ["4:1: unknown key 'issuer2' - did you mean 'issuer'?"],
@@ -33,15 +33,15 @@ LINES = [  # added on line 4 to what is enough
         'device_authorization_endpoint = "https://login.example"',
         ["4:1: device_authorization_endpoint is not in this version of token-proxy - leave it out"],
     ),
-    ('grant = "device_code"', [f"4:9: device_code is not in this version of token-proxy - {NOT_GRANT}"]),
-    ('grant = "implicit"', [f"4:9: not one of the choices - {NOT_GRANT}"]),
+    ('grant = "device_code"', [f"4:9: device_code is not in this version of token-proxy: {NOT_GRANT}"]),
+    ('grant = "implicit"', [f"4:9: {NOT_GRANT}"]),
     (
         'grant = "refresh_token"',
-        ['1:1: refresh_token is missing - grant = "refresh_token" begins with one'],
+        ['1:1: refresh_token is missing - grant = "refresh_token" starts from one'],
     ),
     (
         'grant = "client_credentials"',
-        ['1:1: client_secret is missing - grant = "client_credentials" wants one, or client_auth = "none"'],
+        ['1:1: client_secret is missing - grant = "client_credentials" needs one, or client_auth = "none"'],
     ),
     (
         'refresh_token = { env = "SEED" }',
@@ -49,7 +49,7 @@ LINES = [  # added on line 4 to what is enough
     ),
     (
         'client_auth = "private_key_jwt"',
-        [f"4:15: private_key_jwt is not in this version of token-proxy - {NOT_AUTH}"],
+        [f"4:15: private_key_jwt is not in this version of token-proxy: {NOT_AUTH}"],
     ),
     (
         'client_auth = "client_secret_post"',
@@ -57,47 +57,47 @@ LINES = [  # added on line 4 to what is enough
     ),
     (
         'client_secret = { env = "SEED" }\nclient_auth = "none"',
-        ["5:15: none sends no secret - another client_auth is meant, or no client_secret"],
+        ["5:15: none sends no secret - choose another client_auth, or leave client_secret out"],
     ),
     (
         'revocation_endpoint = "http://login.example"',
-        ["4:23: http would show secrets to the network - https is meant (http on loopback only)"],
+        ["4:23: http would expose secrets to the network: expected https (http on loopback only)"],
     ),
     ('revocation_endpoint = "https://login.example:x"', [f"4:23: {NOT_URL}"]),
     (
         'revocation_endpoint = "https://me:pw@login.example"',
-        ["4:23: a URL here holds no user or password - https://host/path is meant"],
+        ["4:23: user and password are not allowed in this URL: expected https://host/path"],
     ),
     (
         'revocation_endpoint = "https://login.example#x"',
-        ["4:23: a URL here has no fragment - https://host/path is meant"],
+        ["4:23: a fragment is not allowed in this URL: expected https://host/path"],
     ),
-    ('scopes = "api"', ["4:10: not a list - [ … ] is meant"]),
-    ('scopes = ["api", "two words"]', ["4:18: not a scope - one word for each is meant"]),
-    ('scopes = ["line\\nbreak"]', ["4:11: not a scope - one word for each is meant"]),
+    ('scopes = "api"', ["4:10: expected a list: [ … ]"]),
+    ('scopes = ["api", "two words"]', ['4:18: expected one scope per item: ["api", "offline_access"]']),
+    ('scopes = ["line\\nbreak"]', ['4:11: expected one scope per item: ["api", "offline_access"]']),
     ('authorize_params = { state = "x" }', [f"4:22: {OURS}"]),
     ('token_params.grant_type = "x"', [f"4:14: {OURS}"]),
-    ("token_params = { max_age = 5 }", ['4:28: not a text - "…" is meant']),
-    ("token_params = { resource = ['a', 5] }", ['4:35: not a text - "…" is meant']),
-    ("token_params = 'audience'", ["4:16: not a table - [ … ] on a line of its own, or { … } is meant"]),
-    ("refresh_at = 0.1", ["4:14: too small - more than 0.1 is meant"]),
-    ("refresh_at = 1", ["4:14: too large - at most 0.95 is meant"]),
-    ("refresh_at = nan", ["4:14: not a number that can be used - digits are meant"]),
-    ("refresh_window = 5", ["4:18: too small - more than 5 is meant"]),
-    ("refresh_window = '30'", ["4:18: not a number - digits without quotes are meant"]),
+    ("token_params = { max_age = 5 }", ['4:28: expected a string: "…"']),
+    ("token_params = { resource = ['a', 5] }", ['4:35: expected a string: "…"']),
+    ("token_params = 'audience'", ["4:16: expected a table: [ … ] on a line of its own, or { … }"]),
+    ("refresh_at = 0.1", ["4:14: too small: expected more than 0.1"]),
+    ("refresh_at = 1", ["4:14: too large: expected at most 0.95"]),
+    ("refresh_at = nan", ["4:14: expected a finite number"]),
+    ("refresh_window = 5", ["4:18: too small: expected more than 5"]),
+    ("refresh_window = '30'", ["4:18: expected a number, without quotes"]),
     (
         "refresh_window = 30\nrefresh_at = 0.5",
-        ["4:18: refresh_at says when already - one of the two is meant"],
+        ["4:18: refresh_at is set too: expected only one of the two"],
     ),
     (
         "refresh_window = 600\naccess_token_lifetime = 600",
-        ["4:18: it begins before the token does - less than access_token_lifetime is meant"],
+        ["4:18: longer than the token lives: expected less than access_token_lifetime"],
     ),
-    ("access_token_lifetime = 0", ["4:25: too small - more than 0 is meant"]),
-    ("access_token_lifetime = 900000000", ["4:25: too large - at most 315360000 is meant"]),
+    ("access_token_lifetime = 0", ["4:25: too small: expected more than 0"]),
+    ("access_token_lifetime = 900000000", ["4:25: too large: expected at most 315360000"]),
     (
         "refresh_token_idle = 600\nrefresh_token_lifetime = 60",
-        ["5:26: shorter than refresh_token_idle - at least as long is meant"],
+        ["5:26: shorter than refresh_token_idle: expected at least as long"],
     ),
     (
         'grant = "client_credentials"\nclient_auth = "none"\nrefresh_token_idle = 600',
@@ -107,29 +107,29 @@ LINES = [  # added on line 4 to what is enough
         'grant = "client_credentials"\nclient_auth = "none"\nrefresh_token_lifetime = 600',
         ['6:26: grant = "client_credentials" has no refresh tokens - leave the key out'],
     ),
-    ("keep_alive = 3600", ["4:14: not a switch - true or false is meant"]),
+    ("keep_alive = 3600", ["4:14: expected true or false"]),
     (
         'introspection_endpoint = "http://login.example"',
-        ["4:26: http would show secrets to the network - https is meant (http on loopback only)"],
+        ["4:26: http would expose secrets to the network: expected https (http on loopback only)"],
     ),
-    ("required = 'yes'", ["4:12: not a switch - true or false is meant"]),
-    ('basic_encoding = "utf-8"', ['4:18: not one of the choices - "rfc6749" or "raw" is meant']),
+    ("required = 'yes'", ["4:12: expected true or false"]),
+    ('basic_encoding = "utf-8"', ['4:18: expected "rfc6749" or "raw"']),
     ("client_secret = 5", [f"4:17: {NOT_REFERENCE}"]),
     ('client_secret = { evn = "SEED" }', [f"4:17: {NOT_REFERENCE}"]),
     ('client_secret = { env = "SEED", file = "x" }', [f"4:17: {NOT_REFERENCE}"]),
     ("client_secret = { env = 5 }", [f"4:17: {NOT_REFERENCE}"]),
     (
         'client_secret = { keyring = "x" }',
-        ["4:17: keyring is not in this version of token-proxy - env or file is meant"],
+        ["4:17: keyring is not in this version of token-proxy: expected env or file"],
     ),
     ('proxy = "https://egress:3128"', [f"4:9: {TLS_TO_PROXY}"]),
     ('proxy = "egress:3128"', [f"4:9: {NOT_PROXY}"]),
     (
         'proxy = { env = "NOTHING" }',
-        ["4:9: the environment variable NOTHING is not set - export it before the start"],
+        ["4:9: the environment variable NOTHING is not set - set it before token-proxy starts"],
     ),
     ("proxy = 3128", [f"4:9: {NOT_REFERENCE}"]),
-    ("tls = { }", ["4:7: ca is missing - this table needs it"]),
+    ("tls = { }", ["4:7: ca is missing - this table requires it"]),
     (
         'tls = { ca = "/", proxy = "http://egress:3128" }',
         [
@@ -191,7 +191,7 @@ def test_a_credential_named_like_another_table_has_its_own_keys(complaints: Comp
 @pytest.mark.parametrize(("name", "fits"), NAMES)
 def test_what_a_credential_may_be_called(name: str, fits: bool, complaints: Complaints) -> None:
     found = complaints(f'[credentials."{name}"]\n{MINIMAL}')
-    wrong = "1:14: not a name - a-z, 0-9, _ and - are meant, 63 characters at most"
+    wrong = "1:14: expected a name of at most 63 characters: a-z, 0-9, _ and -"
     assert found == ([] if fits else [wrong])
 
 

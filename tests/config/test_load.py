@@ -1,4 +1,4 @@
-"""Which file is read, what can be wrong with it as a file, and what a report of its faults looks like."""
+"""Finding and reading the file, faults of its syntax, and the report of its faults."""
 
 import os
 from collections.abc import Iterator
@@ -13,29 +13,29 @@ from proxy.errors import ConfigError
 
 from .conftest import Complaints, Load
 
-NO_VALUE = 'a text in "quotes", a number, true or false is meant'
-NO_QUOTE = "a quote at the end of the text is meant"
-NOT_TOML = [  # the place, and what was meant; between them are tomllib's words, which change with Python
+NO_VALUE = 'expected a string in "quotes", a number, true or false'
+NO_QUOTE = "expected a closing quote"
+NOT_TOML = [  # place and remedy; between them is tomllib's message, which depends on the version of Python
     ("listen = \n", "1:10", NO_VALUE),
     ("a = 1\r\nb = \r\n", "2:5", NO_VALUE),
     ("[server]\nlisten = 'x\n", "2:12", NO_QUOTE),
     ('listen = """\nx\n\n', "2:2", NO_QUOTE),
-    ("[server]\nlisten = [\n 'x'\n", "3:5", "a bracket ] at the end of the list is meant"),
-    ("tls = { cert = 'x'\n", "1:19", "a brace } at the end of the table is meant"),
-    ("[server]\n[server]\n", "2:8", "each table once is meant"),
-    ("a = 1\na = 2\n", "2:6", "each key once is meant"),
-    ("a: 1\n", "1:2", "key = value is meant"),
-    ("a = 1 b = 2\n", "1:7", "one key = value in each line is meant"),
+    ("[server]\nlisten = [\n 'x'\n", "3:5", "expected a closing bracket ]"),
+    ("tls = { cert = 'x'\n", "1:19", "expected a closing brace }"),
+    ("[server]\n[server]\n", "2:8", "expected each table only once"),
+    ("a = 1\na = 2\n", "2:6", "expected each key only once"),
+    ("a: 1\n", "1:2", "expected key = value"),
+    ("a = 1 b = 2\n", "1:7", "expected one key = value per line"),
     ("a = '\x00'\n", "1:6", "see https://toml.io"),
 ]
 NOT_TEXT = [
-    (b"\xef\xbb\xbf[server]\n", "1:1: begins with a byte order mark - save the file without"),
+    (b"\xef\xbb\xbf[server]\n", "1:1: starts with a byte order mark - save the file without it"),
     (b"[server]\n# \xc3\xa4 \xff\n", "2:5: not UTF-8 - save the file as UTF-8"),
     ("[server]\n".encode("utf-16"), "1:1: not UTF-8 - save the file as UTF-8"),
-    (b"a = " + b"[" * 5000, "1:1: nested too deeply - a table or two are meant"),
+    (b"a = " + b"[" * 5000, "1:1: nested too deeply - use fewer levels"),
     (
         b"a = " + b"9" * 5000,
-        "1:1: not TOML that can be read: a number is too long - fewer digits are meant",
+        "1:1: a number is too long - use fewer digits",
     ),
 ]
 EVERYTHING_WRONG = """\
@@ -55,19 +55,19 @@ REPORT = """\
 {file}:2:1: unknown key 'lisen' - did you mean 'listen'?
     2 | lisen = ***
       | ^
-{file}:4:1: client_id is missing - this table needs it
+{file}:4:1: client_id is missing - this table requires it
     4 | [credentials.crm]
       | ^
-{file}:5:9: not one of the choices - "authorization_code", "refresh_token" or "client_credentials" is meant
+{file}:5:9: expected "authorization_code", "refresh_token" or "client_credentials"
     5 | grant = "client_credential"
       |         ^
-{file}:6:10: http would show secrets to the network - https is meant (http on loopback only)
+{file}:6:10: http would expose secrets to the network: expected https (http on loopback only)
     6 | issuer = "http://login.example"
       |          ^
-{file}:9:9: not a path prefix - /name or /name/name is meant, without a slash at the end
+{file}:9:9: expected a path prefix: /name or /name/name, without a slash at the end
     9 |  path = "/crm/"
       |         ^
-{file}:10:12: http would show the token to the network - https is meant, or plaintext = true
+{file}:10:12: http would expose the token to the network: expected https, or plaintext = true
    10 | upstream = "http://api.example"
       |            ^
 {file}:11:14: there is no credential 'crn' - did you mean 'crm'?
@@ -81,20 +81,24 @@ def test_every_fault_is_reported_at_once_with_its_line(load_text: Load, tmp_path
     assert str(report.value) == REPORT.format(file=tmp_path / "config.toml")
 
 
-@pytest.mark.parametrize(("text", "place", "meant"), NOT_TOML)
-def test_what_is_no_toml_has_its_place(text: str, place: str, meant: str, complaints: Complaints) -> None:
+@pytest.mark.parametrize(("text", "place", "remedy"), NOT_TOML)
+def test_invalid_toml_is_a_fault_with_its_place(
+    text: str, place: str, remedy: str, complaints: Complaints
+) -> None:
     (complaint,) = complaints(text)
     assert complaint.startswith(f"{place}: not TOML: ")
-    assert complaint.endswith(f" - {meant}")
+    assert complaint.endswith(f" - {remedy}")
 
 
 @pytest.mark.parametrize(("content", "expected"), NOT_TEXT)
-def test_what_is_no_text_has_its_place(content: bytes, expected: str, complaints: Complaints) -> None:
+def test_an_unreadable_text_is_a_fault_with_its_place(
+    content: bytes, expected: str, complaints: Complaints
+) -> None:
     assert complaints(content) == [expected]
 
 
-def test_lines_may_end_as_on_windows(complaints: Complaints) -> None:
-    assert complaints("[log]\r\n\r\nlevel = 1 \r\n")[0].startswith("3:9: not one of the choices")
+def test_crlf_line_ends_are_accepted(complaints: Complaints) -> None:
+    assert complaints("[log]\r\n\r\nlevel = 1 \r\n")[0].startswith("3:9: expected ")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_a_file_that_can_not_be_read_is_one_fault(name: str, reason: str, tmp_pa
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may read every file: be somebody else for a moment, if this is root."""
+    """Drop root's rights for the block, as root can read every file."""
     me = os.geteuid()
     if me == 0:
         os.seteuid(65534)
@@ -134,11 +138,11 @@ def test_the_configuration_knows_its_file(load_text: Load, tmp_path: Path) -> No
     assert load_text("").config.path == tmp_path / "config.toml"
 
 
-def test_a_given_file_is_taken_even_if_it_is_not_there() -> None:
+def test_a_given_file_is_used_even_if_it_does_not_exist() -> None:
     assert find_config(Path("given.toml"), {"TOKEN_PROXY_CONFIG": "other.toml"}) == Path("given.toml")
 
 
-def test_the_first_file_that_exists_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_existing_file_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named, here, system = (tmp_path / name for name in ("named.toml", "here.toml", "system.toml"))
     monkeypatch.setattr(module, "PLACES", (here, system))
     environ = {"TOKEN_PROXY_CONFIG": str(named)}
@@ -147,7 +151,7 @@ def test_the_first_file_that_exists_is_taken(tmp_path: Path, monkeypatch: pytest
         assert find_config(None, environ) == place
 
 
-def test_without_any_file_all_places_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_file_the_fault_names_all_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PLACES", (tmp_path / "a", tmp_path / "b"))
     with pytest.raises(ConfigError) as report:
         find_config(None, {"TOKEN_PROXY_CONFIG": "/none.toml"})

@@ -1,4 +1,4 @@
-"""What the program asks of a configuration that is right."""
+"""Properties of a valid configuration."""
 
 import pytest
 from pydantic import ValidationError
@@ -39,9 +39,7 @@ def test_a_credential_with_a_fixed_account_is_required(
 
 
 @pytest.mark.parametrize(("server", "url", "callback"), PUBLIC_URLS)
-def test_where_a_browser_reaches_the_admin_listener(
-    server: str, url: str, callback: Address | None, load_text: Load
-) -> None:
+def test_the_public_url(server: str, url: str, callback: Address | None, load_text: Load) -> None:
     config = load_text(f"[server]\n{server}").config
     assert config.public_url == url
     assert config.callback_address == callback
@@ -57,7 +55,7 @@ def test_admin_tls_makes_the_public_url_https(load_text: Load) -> None:
     assert config.callback_address == Address("127.0.0.1", 8081)
 
 
-def test_models_can_be_made_by_hand() -> None:
+def test_models_can_be_built_in_code() -> None:
     credential = Credential(
         name="crm", client_id="app", client_secret=Secret("s"), issuer="https://a.example"
     )

@@ -1,4 +1,4 @@
-"""A damaged configuration ends in faults inside the file or in a configuration, and tells no secret."""
+"""A damaged configuration gives faults inside the file or a configuration, and shows no secret."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from proxy.errors import ConfigError, Fault
 EXAMPLE = (Path(__file__).parents[2] / "config.example.toml").read_text()
 ENVIRON = {"OAUTH_CLIENT_ID": "app", "OAUTH_CLIENT_SECRET": "s"}
 SECRET = "Sesame"  # in every secret below
-LITERALS = [  # each secret of the example as a text in the file, in each way that TOML has
+LITERALS = [  # each secret of the example as a literal string, in every notation of TOML
     ('client_secret = { env = "OAUTH_CLIENT_SECRET" }', 'client_secret = "Sesame-1"'),
     ('client_secret = { env = "OAUTH_CLIENT_SECRET" }', "client_secret = '''\nSesame-2\nissuer Sesame'''"),
     ('refresh_token = { file = "mail-refresh-token" }', "refresh_token = 'Sesame-3'"),
@@ -28,7 +28,7 @@ VALUES = [
 ]
 
 Lines = list[str]
-Change = Callable[[Lines, int, int], None]  # lines, one of them, and a number for what it likes
+Change = Callable[[Lines, int, int], None]  # lines, the index of one, and an arbitrary number
 
 
 def everything_set() -> str:
@@ -102,7 +102,7 @@ def damaged(draw: st.DrawFn) -> str:
 
 
 def outcome(content: bytes, folder: Path) -> tuple[str, list[Fault]]:
-    """All that is said about a file, and its faults or warnings. Nothing but ConfigError is let pass."""
+    """The whole report about a file, and its faults or warnings. Only ConfigError is caught."""
     path = folder / "config.toml"
     path.write_bytes(content)
     try:
@@ -122,7 +122,7 @@ def assert_inside(fault: Fault, content: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Has the files that the example names."""
+    """A folder with the files that the example names."""
     folder = tmp_path_factory.mktemp("config")
     for name in re.findall(r'"([\w-]+\.(?:pem|key))"', EXAMPLE):
         (folder / name).touch()
@@ -133,17 +133,17 @@ def test_the_example_with_all_its_keys_is_a_configuration_with_warnings(folder: 
     said, warnings = outcome("\n".join(WHOLE).encode(), folder)
     assert SECRET not in said
     assert len(warnings) == 4
-    assert all("a secret in the file itself" in warning.message for warning in warnings)
+    assert all("a secret in the configuration file itself" in warning.message for warning in warnings)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(damaged())
-def test_a_damaged_file_ends_in_faults_or_in_a_configuration(folder: Path, text: str) -> None:
+def test_a_damaged_file_gives_faults_or_a_configuration(folder: Path, text: str) -> None:
     said, faults = outcome(text.encode(), folder)
     for fault in faults:
         assert_inside(fault, text.encode())
-        assert " - " in fault.message, "what is wrong - what was meant"
-    if not re.search(rf"{SECRET}[\w-]*\s*[=.\]]", text):  # as a key it is no secret any more
+        assert re.search(" - |expected ", fault.message), "a fault names its remedy"
+    if not re.search(rf"{SECRET}[\w-]*\s*[=.\]]", text):  # as a key it is no longer a secret
         assert SECRET not in said
 
 
@@ -151,7 +151,7 @@ def test_a_damaged_file_ends_in_faults_or_in_a_configuration(folder: Path, text:
 @given(at=st.integers(0, len(EXAMPLE.encode())), junk=st.binary(min_size=1, max_size=3))
 @example(at=0, junk=b"\xef\xbb\xbf")
 @example(at=100, junk=b"\xff")
-def test_odd_bytes_end_in_faults_or_in_a_configuration(folder: Path, at: int, junk: bytes) -> None:
+def test_arbitrary_bytes_give_faults_or_a_configuration(folder: Path, at: int, junk: bytes) -> None:
     content = EXAMPLE.encode()
     content = content[:at] + junk + content[at:]
     _, faults = outcome(content, folder)

@@ -1,4 +1,4 @@
-"""Every key and value that tomllib finds has its place in the text."""
+"""Every key and value that tomllib finds has its position."""
 
 import json
 import string
@@ -32,7 +32,7 @@ DOCUMENTS = {  # what each is about -> text; the texts at the places are checked
 
 
 def leaves(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Each value that holds no others, with its path."""
+    """Each scalar value, with its path."""
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     if not isinstance(node, dict | list):
         yield path, node
@@ -62,7 +62,7 @@ def assert_everything_has_its_place(text: str) -> None:
 
 
 def reads_as_key(text: str, key: str) -> bool:
-    """Whether the text begins with the key, in one of the ways to write it."""
+    """Whether the text starts with the key, in any of its notations."""
     line = text.partition("\n")[0]
     ends = (end for end in range(1, len(line) + 1) if line[end : end + 1] in ("", " ", ".", "=", "]"))
     return any(first_key(line[:end]) == key for end in ends)
@@ -82,7 +82,7 @@ def test_every_key_and_value_has_its_place(text: str) -> None:
     assert_everything_has_its_place(text)
 
 
-def test_a_header_stands_for_its_table_and_a_brace_for_an_inline_one() -> None:
+def test_a_table_is_at_its_header_and_an_inline_table_at_its_brace() -> None:
     text = "[a]\nb = { c = 1 }\n[[d]]\n[[d]]\n[e.f]\n"
     found = find_positions(text)
     assert found.of_value(("a",)) == text.index("[a]")
@@ -91,7 +91,7 @@ def test_a_header_stands_for_its_table_and_a_brace_for_an_inline_one() -> None:
     assert found.of_value(("e",)) == text.index("e.f")
 
 
-def test_what_is_not_there_has_the_place_of_the_table_around_it() -> None:
+def test_a_missing_key_has_the_place_of_its_table() -> None:
     text = "[a]\nb = 1\n"
     found = find_positions(text)
     assert found.of_value(("a", "missing")) == text.index("[a]")

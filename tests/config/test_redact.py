@@ -1,4 +1,4 @@
-"""What of a faulty line is shown."""
+"""How a faulty line is shown."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from proxy.errors import ConfigError
 from .conftest import Load
 
 SECRET = "hunter2"
-SHOWN = [  # text, the fault's line as it is shown
+SHOWN = [  # text, the line shown with the fault
     ('[credentials.crm]\nclient_secrt = "hunter2" # x', "client_secrt = *** # x"),
     ("[credentials.crm]\npassword = 'hunter2'", "password = ***"),
     (
@@ -57,18 +57,18 @@ def sources(load_text: Load, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("text", "shown"), SHOWN)
-def test_a_line_is_shown_without_what_may_be_a_secret(text: str, shown: str, load_text: Load) -> None:
+def test_possible_secrets_in_a_line_are_masked(text: str, shown: str, load_text: Load) -> None:
     assert shown in sources(load_text, text)
 
 
 @pytest.mark.parametrize(("text", "shown"), BROKEN)
-def test_a_line_that_is_no_toml_is_shown_as_far_as_it_is_harmless(
+def test_a_line_of_invalid_toml_is_shown_without_possible_secrets(
     text: str, shown: str, load_text: Load
 ) -> None:
     (source,) = sources(load_text, text)
     assert source.rstrip() == shown.rstrip()
 
 
-def test_a_line_can_not_play_tricks_on_the_terminal(load_text: Load) -> None:
+def test_control_characters_of_a_line_do_not_reach_the_terminal(load_text: Load) -> None:
     (source,) = sources(load_text, "listen = \x1b[31m'x'\n")
     assert "\x1b" not in source

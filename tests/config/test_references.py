@@ -18,24 +18,24 @@ FILES = [  # content, the secret
     (" sécret".encode(), " sécret"),
 ]
 BAD_FILES = [
-    (b"", "{file} is empty - a file with the secret is meant"),
-    (b"\n", "{file} is empty - a file with the secret is meant"),
-    (b"\xff\xfe", "{file} is not UTF-8 - a text file with the secret is meant"),
-    (b"x" * 65537, "{file} is too large - a file with nothing but the secret is meant"),
+    (b"", "{file} is empty: expected a file with the secret"),
+    (b"\n", "{file} is empty: expected a file with the secret"),
+    (b"\xff\xfe", "{file} is not UTF-8: expected a text file with the secret"),
+    (b"x" * 65537, "{file} is too large: expected a file with nothing but the secret"),
 ]
 BAD_REFERENCES = [
-    ('{ env = "UNSET" }', "the environment variable UNSET is not set - export it before the start"),
-    ('{ env = "EMPTY" }', "the environment variable EMPTY is not set - export it before the start"),
-    ('{ env = "ODD" }', "the environment variable ODD is not UTF-8 - a text is meant"),
-    ('{ file = "" }', "not the name of a file - a path is meant"),
-    ('{ file = "a\\u0000b" }', "not the name of a file - a path is meant"),
-    ('{ file = "~nobody-of-that-name/x" }', "~ stands for no home here - an absolute path is meant"),
+    ('{ env = "UNSET" }', "the environment variable UNSET is not set - set it before token-proxy starts"),
+    ('{ env = "EMPTY" }', "the environment variable EMPTY is empty - set it before token-proxy starts"),
+    ('{ env = "ODD" }', "the environment variable ODD is not UTF-8: expected UTF-8 text"),
+    ('{ file = "" }', "expected the path of a file"),
+    ('{ file = "a\\u0000b" }', "expected the path of a file"),
+    ('{ file = "~nobody-of-that-name/x" }', "~ has no home directory here: expected an absolute path"),
 ]
-LITERAL = 'a secret in the file itself - { env = "NAME" } or { file = "name" } is meant'
+LITERAL = 'a secret in the configuration file itself - use { env = "NAME" } or { file = "name" }'
 
 
 @pytest.mark.parametrize(("content", "secret"), FILES)
-def test_a_secret_from_a_file_loses_one_newline(
+def test_one_newline_is_stripped_from_a_secret_file(
     content: bytes, secret: str, load_text: Load, tmp_path: Path
 ) -> None:
     (tmp_path / "secret").write_bytes(content)
@@ -44,7 +44,7 @@ def test_a_secret_from_a_file_loses_one_newline(
 
 
 @pytest.mark.parametrize(("content", "expected"), BAD_FILES)
-def test_a_file_that_holds_no_secret(
+def test_a_file_without_a_secret(
     content: bytes, expected: str, complaints: Complaints, tmp_path: Path
 ) -> None:
     (tmp_path / "secret").write_bytes(content)
@@ -52,19 +52,19 @@ def test_a_file_that_holds_no_secret(
     assert found == ["4:17: " + expected.format(file=tmp_path / "secret")]
 
 
-def test_a_file_that_is_not_there(complaints: Complaints, tmp_path: Path) -> None:
-    reason = "can't be read: no such file or directory - a file with the secret is meant"
+def test_a_missing_file(complaints: Complaints, tmp_path: Path) -> None:
+    reason = "can't be read (no such file or directory): expected a file with the secret"
     found = complaints(CREDENTIAL + 'client_secret = { file = "none" }')
     assert found == [f"4:17: {tmp_path}/none {reason}"]
 
 
 @pytest.mark.parametrize(("reference", "expected"), BAD_REFERENCES)
-def test_a_reference_that_leads_nowhere(reference: str, expected: str, complaints: Complaints) -> None:
+def test_a_broken_reference(reference: str, expected: str, complaints: Complaints) -> None:
     environ = {"EMPTY": "", "ODD": "a\udcff"}
     assert complaints(CREDENTIAL + f"client_secret = {reference}", environ) == [f"4:17: {expected}"]
 
 
-def test_a_client_id_may_be_referred_to_as_well(load_text: Load) -> None:
+def test_a_client_id_may_be_a_reference(load_text: Load) -> None:
     text = '[credentials.crm]\nclient_id = { env = "ID" }\nissuer = "https://login.example"'
     assert load_text(text, {"ID": "app"}).config.credentials["crm"].client_id == "app"
 
@@ -76,7 +76,7 @@ def test_a_client_id_is_printable(value: str, complaints: Complaints) -> None:
     assert complaint.startswith("3:13: ")
 
 
-def test_a_literal_secret_is_taken_with_a_warning(load_text: Load) -> None:
+def test_a_literal_secret_is_accepted_with_a_warning(load_text: Load) -> None:
     key = "A" * 43 + "="
     text = f'{CREDENTIAL}client_secret = "s3cret"\nstore.key = "{key}"'.replace("store.key", "[store]\nkey")
     loaded = load_text(text)

@@ -1,4 +1,4 @@
-"""[[routes]], by themselves and among each other: each fault, with its line and column."""
+"""[[routes]], alone and in pairs: each fault, with its line and column."""
 
 import pytest
 
@@ -13,22 +13,22 @@ grant = "client_credentials" }
 """
 TARGET = 'upstream = "https://api.example"\ncredential = "crm"\n'
 NETWORK = (
-    "anybody on the network could use the tokens - this version does not know its callers yet: "
-    "a loopback address or a unix socket is meant"
+    "anyone on the network could use the tokens, as this version can't authenticate callers: "
+    "expected a loopback address or a unix socket"
 )
 NO_PLACE = "path is missing - or host, or listen"
-NOT_PATH = "not a path prefix - /name or /name/name is meant, without a slash at the end"
-NOT_ACCOUNT = 'not an account - a name or { header = "…" } is meant'
-PLAIN_HTTP = "http would show the token to the network - https is meant, or plaintext = true"
-NOT_PROXY = "not a proxy - http://host:port or http://user:password@host:port is meant"
-TOGETHER = "everything on a listener is its route's - leave path and host out, or listen"
+NOT_PATH = "expected a path prefix: /name or /name/name, without a slash at the end"
+NOT_ACCOUNT = 'expected an account: a name or { header = "…" }'
+PLAIN_HTTP = "http would expose the token to the network: expected https, or plaintext = true"
+NOT_PROXY = "expected an egress proxy: http://host:port or http://user:password@host:port"
+TOGETHER = "a route's own listener takes every request there - leave out path and host, or listen"
 WHOLE = [  # the whole route, from line 4
     (
         "",
         [
-            "3:1: credential is missing - this table needs it",
+            "3:1: credential is missing - this table requires it",
             f"3:1: {NO_PLACE}",
-            "3:1: upstream is missing - this table needs it",
+            "3:1: upstream is missing - this table requires it",
         ],
     ),
     (TARGET, [f"3:1: {NO_PLACE}"]),
@@ -41,34 +41,34 @@ WHOLE = [  # the whole route, from line 4
             f"4:8: {NOT_PATH}",
             f"5:12: {PLAIN_HTTP}",
             "6:14: there is no credential 'cmr' - did you mean 'crm'?",
-            "7:14: not a switch - true or false is meant",
+            "7:14: expected true or false",
         ],
     ),
     (
         'path = "/x"\nupstream = "https://api.example"\ncredential = "zzz"',
-        ["6:14: there is no credential 'zzz' - [credentials.NAME] is meant"],
+        ["6:14: there is no credential 'zzz' - define it as [credentials.NAME]"],
     ),
     (
         'path = "/x"\nupstream = "https://api.example"\ncredential = "bot"\naccount = "alice"',
         ['7:11: grant = "client_credentials" has the account "default" only - leave account out'],
     ),
 ]
-LINES = [  # added on line 7 to what is enough
-    ("websocket = 1", ["7:13: not a switch - true or false is meant"]),
+LINES = [  # added on line 7 to a minimal route
+    ("websocket = 1", ["7:13: expected true or false"]),
     ("forwarded = true", ["7:1: forwarded is not in this version of token-proxy - leave it out"]),
     ("paht = '/y'", ["7:1: unknown key 'paht' - did you mean 'path'?"]),
-    ('name = "CRM"', ["7:8: not a name - a-z, 0-9, _ and - are meant, 63 characters at most"]),
-    ('host = "a.example:80"', ["7:8: not a host - a name or an IP address is meant, without a port"]),
-    ('account = "a b"', ["7:11: not an account's name - letters, digits and . _ @ + - are meant"]),
+    ('name = "CRM"', ["7:8: expected a name of at most 63 characters: a-z, 0-9, _ and -"]),
+    ('host = "a.example:80"', ["7:8: expected a host name or an IP address, without a port"]),
+    ('account = "a b"', ["7:11: expected an account name: letters, digits and . _ @ + -"]),
     ("account = 5", [f"7:11: {NOT_ACCOUNT}"]),
-    ("account = { }", ["7:11: header is missing - this table needs it"]),
+    ("account = { }", ["7:11: header is missing - this table requires it"]),
     (
         "account = { caller = true }",
-        ['7:11: caller is not in this version of token-proxy - a name or { header = "…" } is meant'],
+        ['7:11: caller is not in this version of token-proxy: expected a name or { header = "…" }'],
     ),
     (
         'account = { header = "a b" }',
-        ["7:22: not the name of a header field - letters are meant"],
+        ["7:22: expected the name of a header field, like Token-Proxy-Account"],
     ),
     (
         'account = { header = "X", hedaer = "Y" }',
@@ -85,7 +85,7 @@ LINES = [  # added on line 7 to what is enough
     ),
     (
         'tls.server_name = "a b"',
-        ["7:19: not a host - a name or an IP address is meant, without a port"],
+        ["7:19: expected a host name or an IP address, without a port"],
     ),
 ]
 PATHS = [
@@ -107,7 +107,7 @@ PATHS = [
     ("/cr m", False),
     ("/ünï", False),
 ]
-UPSTREAMS = [  # upstream, plaintext, whether it may be
+UPSTREAMS = [  # upstream, plaintext, whether it is valid
     ("https://api.example", "false", True),
     ("http://127.0.0.1:8000", "false", True),
     ("http://[::1]", "false", True),
@@ -115,7 +115,7 @@ UPSTREAMS = [  # upstream, plaintext, whether it may be
     ("http://api.example", "false", False),
     ("http://api.example", "true", True),
 ]
-NAMES = [  # place, the name made from it
+NAMES = [  # place, default name
     ('path = "/crm"', "crm"),
     ('path = "/CRM/v2.0"', "crm-v2-0"),
     ('path = "/"', "root"),
@@ -128,48 +128,48 @@ NAMES = [  # place, the name made from it
     ('listen = "unix:/run/crm.sock"', "run-crm-sock"),
     ('path = "/crm"\nname = "other"', "other"),
 ]
-PAIRS = [  # two routes, and what is said of the second, which begins on line 11
+PAIRS = [  # two routes, and the faults of the second, which starts on line 11
     ('path = "/a"', 'path = "/b"', []),
     ('path = "/a"', 'path = "/a"\nhost = "b"\nname = "b"', []),
     (
         'path = "/a"',
         'path = "/a"\nname = "b"',
-        ["12:8: route 'a' has this place already - one of its own is meant"],
+        ["12:8: route 'a' already has this host and path - choose others"],
     ),
     (
         'host = "a.example"',
         'host = "A.Example"\nname = "b"',
-        ["12:8: route 'a-example' has this place already - one of its own is meant"],
+        ["12:8: route 'a-example' already has this host and path - choose others"],
     ),
     (
         'path = "/a-b"',
         'path = "/a/b"',
-        ["11:1: a second route is named 'a-b' - a name of its own is meant"],
+        ["11:1: another route is already named 'a-b' - choose a different name"],
     ),
     (
         'path = "/a"\nname = "x"',
         'path = "/b"\nname = "x"',
-        ["13:8: a second route is named 'x' - a name of its own is meant"],
+        ["13:8: another route is already named 'x' - choose a different name"],
     ),
     (
         'host = "a.example"\nname = "x"',
         'host = "A.example"\npath = "/"',
-        ["13:8: route 'x' has this place already - one of its own is meant"],
+        ["13:8: route 'x' already has this host and path - choose others"],
     ),
     (
         'listen = "127.0.0.1:9001"',
         'listen = "127.0.0.1:9001"\nname = "x"',
-        ["12:10: 127.0.0.1:9001 is taken by another listener - one of its own is meant"],
+        ["12:10: 127.0.0.1:9001 is already used by another listener - choose another address"],
     ),
     (
         'path = "/a"',
         'listen = "127.0.0.1:8080"',
-        ["12:10: 127.0.0.1:8080 is taken by another listener - one of its own is meant"],
+        ["12:10: 127.0.0.1:8080 is already used by another listener - choose another address"],
     ),
     (
         'path = "/a"',
         'listen = "127.0.0.1:8081"',
-        ["12:10: 127.0.0.1:8081 is taken by another listener - one of its own is meant"],
+        ["12:10: 127.0.0.1:8081 is already used by another listener - choose another address"],
     ),
     ('listen = "127.0.0.1:0"\nname = "a"', 'listen = "127.0.0.1:0"\nname = "b"', []),
 ]
@@ -195,7 +195,7 @@ def test_a_fault_of_a_route(line: str, expected: list[str], complaints: Complain
 
 
 @pytest.mark.parametrize(("path", "fits"), PATHS)
-def test_what_may_be_a_path_prefix(path: str, fits: bool, complaints: Complaints) -> None:
+def test_valid_path_prefixes(path: str, fits: bool, complaints: Complaints) -> None:
     assert complaints(route(f'path = "{path}"\n{TARGET}'), {"S": "s"}) == (
         [] if fits else [f"4:8: {NOT_PATH}"]
     )
@@ -215,19 +215,19 @@ def test_tls_is_for_https_only(complaints: Complaints) -> None:
 
 
 @pytest.mark.parametrize("upstream", ["http://127.0.0.1", "unix:/run/api.sock"])
-def test_no_proxy_leads_to_this_machine(upstream: str, complaints: Complaints) -> None:
+def test_no_egress_proxy_for_an_upstream_on_this_machine(upstream: str, complaints: Complaints) -> None:
     lines = f'path = "/x"\nupstream = "{upstream}"\ncredential = "crm"\nproxy = "http://egress:3128"'
     assert complaints(route(lines), {"S": "s"}) == ["7:9: this upstream is on this machine - leave proxy out"]
 
 
 @pytest.mark.parametrize(("place", "name"), NAMES)
-def test_a_route_without_a_name_gets_one_from_its_place(place: str, name: str, load_text: Load) -> None:
+def test_a_route_without_a_name_gets_a_default(place: str, name: str, load_text: Load) -> None:
     assert only_route(load_text, place).name == name
 
 
 @pytest.mark.parametrize(("first", "second", "expected"), PAIRS)
 def test_two_routes(first: str, second: str, expected: list[str], complaints: Complaints) -> None:
-    """The second route begins on line 11, however long the first one is."""
+    """The second route starts on line 11, whatever the length of the first."""
     text = f"{CREDENTIALS}[[routes]]\n{TARGET}{first}"
     text += "\n" * (10 - text.count("\n"))
     assert complaints(f"{text}[[routes]]\n{second}\n{TARGET}", {"S": "s"}) == expected
@@ -242,5 +242,5 @@ def test_an_account_is_a_name_or_named_by_a_header(load_text: Load) -> None:
 
 def test_one_table_instead_of_several(complaints: Complaints) -> None:
     assert complaints('[routes]\npath = "/x"') == [
-        "1:1: one table, but there may be many - [[routes]] with two brackets is meant"
+        "1:1: a single table: expected [[routes]] with two brackets, one for each route"
     ]

@@ -1,4 +1,4 @@
-"""The JSON Schema, and that the example shows all of it and nothing else."""
+"""The JSON Schema, and the example: it shows every key of the schema and no other."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ SCHEMA = schema()
 
 @pytest.fixture(scope="module")
 def whole_example() -> str:
-    """The example with its commented settings: lines that begin with # and no space."""
+    """The example with its commented settings: lines that start with # and no space."""
     return re.sub(r"^#(?=[\w\[])", "", EXAMPLE.read_text(), flags=re.MULTILINE)
 
 
@@ -27,7 +27,7 @@ def resolved(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def keys_of_schema(node: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Dotted; * stands for a name. Tables whose keys are the user's end there, as references do."""
+    """Dotted paths; * stands for a name. Tables with free keys are not entered, nor are references."""
     node = resolved(node)
     for choice in (*node.get("oneOf", ()), node.get("items", {})):
         if "$ref" in choice:
@@ -62,7 +62,7 @@ def test_the_example_shows_every_key_and_no_other(whole_example: str) -> None:
     assert set(keys_of_toml(tomllib.loads(whole_example))) == set(keys_of_schema(SCHEMA))
 
 
-def test_the_example_is_valid_as_it_stands() -> None:
+def test_the_example_is_valid_unchanged() -> None:
     loaded = load(EXAMPLE, ENVIRON)
     assert loaded.warnings == []
     assert loaded.config.credentials["crm"].grant == "authorization_code"
@@ -80,7 +80,7 @@ def test_the_example_is_valid_with_all_its_settings(whole_example: str, tmp_path
     assert loaded.config.server.tls is not None
 
 
-def test_what_the_example_calls_a_default_is_one() -> None:
+def test_defaults_named_in_the_example_are_right() -> None:
     stated = re.compile(r"^(\w+) = (.*?)\s+# default\b", re.MULTILINE)
     defaults = {
         key: node["default"] for part in nodes(SCHEMA) for key, node in part.items() if has_default(node)
@@ -111,7 +111,7 @@ def test_the_first_line_names_the_schema() -> None:
     assert EXAMPLE.read_text().startswith("#:schema config.schema.json\n")
 
 
-def test_a_secret_is_a_text_or_a_reference() -> None:
+def test_a_secret_is_a_string_or_a_reference() -> None:
     secret = SCHEMA["$defs"]["Credential"]["properties"]["client_secret"]
     text, *references = secret["oneOf"]
     assert text == {"type": "string"}
@@ -119,7 +119,7 @@ def test_a_secret_is_a_text_or_a_reference() -> None:
     assert "default" not in secret
 
 
-def test_the_schema_knows_no_null_and_only_what_may_be_in_the_file() -> None:
+def test_the_schema_has_no_null_and_only_keys_of_the_file() -> None:
     assert {"type": "null"} not in list(nodes(SCHEMA))
     assert "path" not in SCHEMA["properties"]
     assert "name" not in SCHEMA["$defs"]["Credential"]["properties"]

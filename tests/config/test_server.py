@@ -9,55 +9,55 @@ from proxy.config.address import Address
 from .conftest import Complaints, Load
 
 NETWORK = (
-    "anybody on the network could use the tokens - this version does not know its callers yet: "
-    "a loopback address or a unix socket is meant"
+    "anyone on the network could use the tokens, as this version can't authenticate callers: "
+    "expected a loopback address or a unix socket"
 )
-NOT_ADDRESS = "not an address - host:port, [::1]:port or unix:/path is meant"
-NOT_STORE = "not a store - sqlite:NAME, postgresql://…, redis://…, rediss://… or memory: is meant"
-NO_KEY = "key is missing - a store that hosts share is sealed with one they share too"
-NOT_NUMBER = "not a number - digits without quotes are meant"
-NOT_USABLE = "not a number that can be used - digits are meant"
-NOT_WHOLE = "not a whole number - digits without quotes are meant"
-NOT_TEXT = 'not a text - "…" is meant'
-NOT_TABLE = "not a table - [ … ] on a line of its own, or { … } is meant"
+NOT_ADDRESS = "expected an address: host:port, [::1]:port or unix:/path"
+NOT_STORE = "expected a store: sqlite:NAME, postgresql://…, redis://…, rediss://… or memory:"
+NO_KEY = "key is missing - a store shared by several hosts needs a key they share"
+NOT_NUMBER = "expected a number, without quotes"
+NOT_USABLE = "expected a finite number"
+NOT_WHOLE = "expected a whole number, without quotes"
+NOT_TEXT = 'expected a string: "…"'
+NOT_TABLE = "expected a table: [ … ] on a line of its own, or { … }"
 SERVER = [
     ('listen = "0.0.0.0:8080"', [f"2:10: {NETWORK}"]),
     ('listen = ["127.0.0.1:1", "[::]:2"]', [f"2:26: {NETWORK}"]),
     ('listen = "8080"', [f"2:10: {NOT_ADDRESS}"]),
-    ("listen = 8080", ["2:10: not a list - [ … ] is meant"]),
+    ("listen = 8080", ['2:10: expected "host:port", "[::1]:port", "unix:/path", or a list of these']),
     ("listen = [8080]", [f"2:11: {NOT_TEXT}"]),
-    ("listen = []", ["2:10: an empty list - at least one address is meant"]),
+    ("listen = []", ["2:10: an empty list: expected at least one address"]),
     ('admin = "10.0.0.1:8081"', [f"2:9: {NETWORK}"]),
     (
         'admin = "unix:/run/admin.sock"',
-        ["1:1: public_url is missing - a browser can't reach a unix socket by itself"],
+        ["1:1: public_url is missing - a browser can't connect to a unix socket"],
     ),
     (
         f'admin = "unix:/{"a" * 107}"\npublic_url = "https://proxy.example"',
-        ["2:9: the system takes no such long path - at most 107 bytes are meant"],
+        ["2:9: the socket's path is too long: expected at most 107 bytes"],
     ),
     (
         'public_url = "http://proxy.example"',
-        ["2:14: http would show secrets to the network - https is meant (http on loopback only)"],
+        ["2:14: http would expose secrets to the network: expected https (http on loopback only)"],
     ),
     (
         'public_url = "https://proxy.example/sub"',
-        ["2:14: the admin listener has an origin of its own - https://host without a path is meant"],
+        ["2:14: the admin listener needs its own origin: expected https://host without a path"],
     ),
     (
         'public_url = "https://proxy.example/?x"',
-        ["2:14: this URL has no query - https://host/path is meant"],
+        ["2:14: no query allowed in this URL: expected https://host/path"],
     ),
     (
         'allowed_hosts = ["a.example", "b.example:80"]',
-        ["2:31: not a host - a name or an IP address is meant, without a port"],
+        ["2:31: expected a host name or an IP address, without a port"],
     ),
     ("state_dir = 1", [f"2:13: {NOT_TEXT}"]),
-    ('state_dir = ""', ["2:13: not the name of a file - a path is meant"]),
+    ('state_dir = ""', ["2:13: expected the path of a file"]),
     ("tls = true", [f"2:7: {NOT_TABLE}"]),
     (
         "tls = { }",
-        ["2:7: cert is missing - this table needs it", "2:7: key is missing - this table needs it"],
+        ["2:7: cert is missing - this table requires it", "2:7: key is missing - this table requires it"],
     ),
 ]
 OTHERS = [
@@ -70,12 +70,12 @@ OTHERS = [
     ('[store]\nurl = "memory:x"', [f"2:7: {NOT_STORE}"]),
     (
         '[store]\nkey = "c2hvcnQ="',
-        ["2:7: not a key - 32 bytes in base64 are meant: `openssl rand -base64 32` makes one"],
+        ["2:7: expected 32 bytes in base64: `openssl rand -base64 32` makes such a key"],
     ),
     ('[store]\nkey = ""', ["2:7: an empty secret - give one, or leave the key out"]),
-    ("[limits]\nidle = 0", ["2:8: too small - more than 0 is meant"]),
-    ("[limits]\nidle = -1.5", ["2:8: too small - more than 0 is meant"]),
-    ("[limits]\nidle = 86401", ["2:8: too large - at most 86400 is meant"]),
+    ("[limits]\nidle = 0", ["2:8: too small: expected more than 0"]),
+    ("[limits]\nidle = -1.5", ["2:8: too small: expected more than 0"]),
+    ("[limits]\nidle = 86401", ["2:8: too large: expected at most 86400"]),
     ("[limits]\nidle = nan", [f"2:8: {NOT_USABLE}"]),
     ("[limits]\nidle = inf", [f"2:8: {NOT_USABLE}"]),
     ("[limits]\nidle = '75'", [f"2:8: {NOT_NUMBER}"]),
@@ -83,16 +83,16 @@ OTHERS = [
     ("[limits]\nidle = 07:32:00", [f"2:8: {NOT_NUMBER}"]),
     ("[limits]\nfields = 1.5", [f"2:10: {NOT_WHOLE}"]),
     ("[limits]\nfields = true", [f"2:10: {NOT_WHOLE}"]),
-    ("[limits]\nfields = 9999999999999999999999", ["2:10: too large - at most 2147483647 is meant"]),
+    ("[limits]\nfields = 9999999999999999999999", ["2:10: too large: expected at most 2147483647"]),
     (
         "[limits]\nheader_size = 100\nfield_size = 101",
-        ["2:15: a header can't be smaller than one of its fields - at least field_size is meant"],
+        ["2:15: smaller than a single field: expected at least field_size"],
     ),
     (
         '[log]\nlevel = "inof"',
-        ['2:9: not one of the choices - "debug", "info", "warning" or "error" is meant'],
+        ['2:9: expected "debug", "info", "warning" or "error"'],
     ),
-    ("[log]\nformat = 1", ['2:10: not one of the choices - "auto", "text" or "json" is meant']),
+    ("[log]\nformat = 1", ['2:10: expected "auto", "text" or "json"']),
     ("[log]\nlevle = 'info'", ["2:1: unknown key 'levle' - did you mean 'level'?"]),
     ("[log]\ncolour = 'red'", ["2:1: unknown key 'colour' - known here: level, format"]),
     ("[lgo]\nlevel = 'info'", ["1:2: unknown key 'lgo' - did you mean 'log'?"]),
@@ -122,7 +122,7 @@ def test_a_fault_of_the_other_tables(text: str, expected: list[str], complaints:
     assert complaints(text) == expected
 
 
-def test_a_missing_tls_file_is_told_with_its_whole_path(complaints: Complaints, tmp_path: Path) -> None:
+def test_a_missing_tls_file_is_reported_with_its_full_path(complaints: Complaints, tmp_path: Path) -> None:
     (tmp_path / "key.pem").touch()
     assert complaints('[server]\nadmin_tls = { cert = "none.pem", key = "key.pem" }') == [
         f"2:22: there is no file {tmp_path}/none.pem - check the name"
@@ -159,7 +159,7 @@ def test_the_state_directory_without_a_setting(
     assert load_text("", environ).config.server.state_dir == Path(expected)
 
 
-def test_a_relative_state_directory_is_beside_the_file(load_text: Load, tmp_path: Path) -> None:
+def test_a_relative_state_directory_is_relative_to_the_file(load_text: Load, tmp_path: Path) -> None:
     assert load_text('server.state_dir = "state"').config.server.state_dir == tmp_path / "state"
 
 

@@ -1,4 +1,4 @@
-"""An authorization server on a free port, and a client that behaves as RFC 6749 says."""
+"""Fixtures: an authorization server on a free port, and a client that follows RFC 6749."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class HandClock:
 
 
 class World:
-    """The server, and what a browser and the client `web` do with it."""
+    """The server, with the actions of a browser and of the client `web`."""
 
     def __init__(self, server: AuthorizationServer, http: aiohttp.ClientSession, clock: HandClock) -> None:
         self.server = server
@@ -75,7 +75,7 @@ class World:
         return dict(parse_qsl(location.query, strict_parsing=True))
 
     async def token(self, **form: str) -> tuple[int, dict[str, Any]]:
-        """What the token endpoint answers to the client `web`."""
+        """The token endpoint's response to the client `web`."""
         headers = {"Authorization": basic("web", "s3cret")}
         async with self.http.post("/token", data=form, headers=headers) as answer:
             return answer.status, await answer.json()
@@ -95,14 +95,14 @@ class World:
 
 
 def basic(client_id: str, secret: str) -> str:
-    """RFC 6749 section 2.3.1."""
+    """Basic credentials, form-encoded (RFC 6749 section 2.3.1)."""
     pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
     return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
 @pytest.fixture
 def a_world() -> Callable[..., AbstractAsyncContextManager[World]]:
-    """Make a world with the server's options given."""
+    """Create a world with the given options of the server."""
 
     @asynccontextmanager
     async def make(clients: tuple[Client, ...] = CLIENTS, **options: Any) -> AsyncIterator[World]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class House:
-    """The API, and a server that has given alice a token that is good for 41.7 seconds more."""
+    """The API, and a server that has issued alice a token with 41.7 seconds left."""
 
     def __init__(self, server: AuthorizationServer, http: aiohttp.ClientSession) -> None:
         self.server = server
@@ -39,7 +39,7 @@ async def house(a_world: Any) -> AsyncIterator[House]:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
 @pytest.mark.parametrize("path", ["/", "/a/b", "/a%2Fb"])
-async def test_it_greets_whose_token_it_is(house: House, method: str, path: str) -> None:
+async def test_it_greets_the_subject_of_the_token(house: House, method: str, path: str) -> None:
     async with house.http.request(method, path, headers=house.good, data=b"12345") as answer:
         assert answer.status == 200
         assert await answer.json() == {
@@ -78,7 +78,7 @@ async def test_without_a_good_token_it_is_401(house: House, headers: dict[str, s
         assert "wrong" not in await answer.text()
 
 
-async def test_the_journal_tells_whose_token_came_and_why_it_was_not_good(house: House) -> None:
+async def test_the_journal_has_the_subject_and_the_verdict(house: House) -> None:
     server, access_token = house.server, house.tokens["access_token"]
 
     async def come(headers: dict[str, str]) -> ApiRequest:

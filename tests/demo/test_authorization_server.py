@@ -28,7 +28,7 @@ async def test_a_login_gives_tokens_that_are_alices(world: Any) -> None:
     assert world.server.active(tokens["refresh_token"]) is None
 
 
-async def test_the_answer_with_tokens_is_not_to_be_cached(world: Any) -> None:
+async def test_the_token_response_is_not_cacheable(world: Any) -> None:
     form = {"grant_type": "refresh_token", "refresh_token": (await world.log_in())["refresh_token"]}
     auth = {"Authorization": "Basic " + base64.b64encode(b"web:s3cret").decode()}
     async with world.http.post("/token", data=form, headers=auth) as answer:
@@ -41,7 +41,7 @@ async def test_without_a_scope_the_client_gets_all_it_may_have(world: Any) -> No
     assert tokens["scope"] == "api mail"
 
 
-async def test_a_code_works_once_and_its_second_use_ends_what_the_first_gave(world: Any) -> None:
+async def test_a_code_works_once_and_its_second_use_revokes_the_tokens_of_the_first(world: Any) -> None:
     code = (await world.click("alice"))["code"]
     _, tokens = await world.exchange(code)
     assert (await world.exchange(code))[1]["error"] == "invalid_grant"
@@ -64,7 +64,7 @@ async def test_a_wrong_verifier_is_refused(world: Any, verifier: str, error: str
     assert (status, answer["error"]) == (400, error)
 
 
-SENT_BACK = [  # what is wrong with the authorization request, and the error that the client gets
+SENT_BACK = [  # a change of the authorization request, and the error that the client gets
     ({"code_challenge": None}, "invalid_request"),
     ({"code_challenge_method": None}, "invalid_request"),
     ({"code_challenge_method": "plain"}, "invalid_request"),
@@ -94,7 +94,7 @@ NOT_SENT_BACK = [
 
 
 @pytest.mark.parametrize("change", NOT_SENT_BACK)
-async def test_who_might_be_an_impostor_gets_no_redirect(world: Any, change: dict[str, str | None]) -> None:
+async def test_an_unverified_client_gets_no_redirect(world: Any, change: dict[str, str | None]) -> None:
     query = world.authorize_query(**change)
     async with world.http.get("/authorize", params=query, allow_redirects=False) as answer:
         assert answer.status == 400
@@ -105,7 +105,7 @@ async def test_who_might_be_an_impostor_gets_no_redirect(world: Any, change: dic
         assert answer.status == 400
 
 
-async def test_refusing_tells_the_client_so(world: Any) -> None:
+async def test_the_client_learns_of_a_refusal(world: Any) -> None:
     back = await world.click("")
     assert back["error"] == "access_denied"
     assert back["state"] == "xyz"
@@ -159,7 +159,7 @@ async def test_within_the_grace_a_spent_refresh_token_gets_the_same_pair(a_world
         assert world.server.families_revoked == 1
 
 
-async def test_a_grace_longer_than_the_access_token_never_gives_a_dead_one(a_world: Any) -> None:
+async def test_a_repetition_never_returns_an_expired_access_token(a_world: Any) -> None:
     async with a_world(grace=600) as world:
         first = await world.log_in()
         _, second = await world.refresh(first["refresh_token"])
@@ -243,7 +243,7 @@ REFUSED_CLIENTS = [
 
 
 @pytest.mark.parametrize(("headers", "form"), REFUSED_CLIENTS)
-async def test_a_client_that_is_not_recognised_is_refused(
+async def test_an_unauthenticated_client_is_refused(
     world: Any, headers: dict[str, str], form: dict[str, str]
 ) -> None:
     form = {"grant_type": "client_credentials", **form}
@@ -269,7 +269,7 @@ async def test_a_public_client_has_no_client_credentials_grant(a_world: Any) -> 
         ({"grant_type": "refresh_token", "refresh_token": "never issued"}, "invalid_grant"),
     ],
 )
-async def test_a_token_request_that_cannot_be_served_says_why(
+async def test_an_invalid_token_request_gets_the_right_error(
     world: Any, form: dict[str, str], error: str
 ) -> None:
     status, answer = await world.token(**form)
@@ -285,7 +285,7 @@ async def test_the_token_endpoint_takes_forms_only(world: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "alive_after"), [("refresh_token", None), ("access_token", "alice")])
 async def test_revocation(world: Any, kind: str, alive_after: str | None) -> None:
-    """A refresh token goes with all that came of its login, an access token alone (RFC 7009)."""
+    """An access token is revoked alone, a refresh token with its family (RFC 7009)."""
     first = await world.log_in()
     _, second = await world.refresh(first["refresh_token"])
     auth = {"Authorization": "Basic " + base64.b64encode(b"web:s3cret").decode()}
@@ -312,7 +312,7 @@ async def test_an_unknown_token_counts_as_revoked(world: Any) -> None:
         assert answer.status == 200
 
 
-async def test_the_metadata_is_valid_and_tells_the_endpoints(world: Any) -> None:
+async def test_the_metadata_is_valid_and_has_the_endpoints(world: Any) -> None:
     async with world.http.get("/.well-known/oauth-authorization-server") as answer:
         metadata = rfc8414.AuthorizationServerMetadata(await answer.json())
     metadata.validate(metadata_classes=[rfc9207.AuthorizationServerMetadata])
@@ -349,7 +349,7 @@ async def test_the_operator_can_revoke_a_token_or_its_family(world: Any) -> None
     assert world.server.families_revoked == 1
 
 
-async def test_a_login_can_be_given_an_end_in_time(world: Any) -> None:
+async def test_a_revocation_can_be_scheduled(world: Any) -> None:
     tokens = world.server.issue("web", "bob")
     world.server.revoke_family(tokens["access_token"], after=30)
     (decided,) = world.server.revocations
@@ -364,7 +364,7 @@ async def test_a_login_can_be_given_an_end_in_time(world: Any) -> None:
     assert world.server.families_revoked == 1
 
 
-async def test_a_login_that_ends_before_its_time_has_ended_once(world: Any) -> None:
+async def test_a_login_revoked_before_its_scheduled_revocation_counts_once(world: Any) -> None:
     tokens = world.server.issue("web", "bob")
     world.server.revoke_family(tokens["access_token"], after=30)
     world.clock.now += 10
@@ -409,7 +409,7 @@ async def test_a_restart_keeps_the_tokens() -> None:
             assert answer.status == 200
 
 
-async def test_an_issuer_that_is_given_stays() -> None:
+async def test_a_given_issuer_is_kept() -> None:
     app = AuthorizationServer(clients=[], issuer="https://login.example").application()
     path = "/.well-known/oauth-authorization-server"
     async with running(app) as url, aiohttp.ClientSession(url) as http, http.get(path) as answer:

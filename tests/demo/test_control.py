@@ -20,7 +20,7 @@ async def control(world: Any) -> AsyncIterator[aiohttp.ClientSession]:
         yield http
 
 
-REFUSED = [  # path, body, what the sentence names
+REFUSED = [  # path, body, a part of the message
     ("/faults", {"faults": ["nope"]}, "no fault 'nope'"),
     ("/faults", {"faults": [{"drop_befor": True}]}, "drop_befor"),
     ("/faults", {"faults": [{"answer": {"status": 200, "bodi": ""}}]}, "bodi"),
@@ -34,7 +34,7 @@ REFUSED = [  # path, body, what the sentence names
 
 
 @pytest.mark.parametrize(("path", "body", "named"), REFUSED)
-async def test_what_is_asked_wrongly_is_refused_with_a_sentence(
+async def test_an_invalid_call_is_refused_with_a_reason(
     control: aiohttp.ClientSession, world: Any, path: str, body: Any, named: str
 ) -> None:
     async with control.post(path, json=body) as answer:
@@ -43,7 +43,7 @@ async def test_what_is_asked_wrongly_is_refused_with_a_sentence(
     assert len(world.server.faults) == 0
 
 
-async def test_a_form_as_a_foreign_page_could_send_it_is_refused(control: aiohttp.ClientSession) -> None:
+async def test_a_form_that_a_foreign_page_could_send_is_refused(control: aiohttp.ClientSession) -> None:
     async with control.post("/faults", data='{"faults": ["slow"]}') as answer:
         assert answer.status == 415
 
@@ -64,7 +64,7 @@ async def test_events_are_numbered_so_that_a_reader_can_go_on(
         assert answer.status == 400
 
 
-async def test_the_named_faults_are_listed_with_a_sentence_each(control: aiohttp.ClientSession) -> None:
+async def test_the_named_faults_are_listed_with_descriptions(control: aiohttp.ClientSession) -> None:
     async with control.get("/faults/named") as answer:
         listed = await answer.json()
     assert list(listed) == list(NAMED)

@@ -1,4 +1,4 @@
-"""What a client sees on the wire: the socket is ours, so that no library hides the end."""
+"""Responses on the wire, read from a raw socket, as a library would hide how they end."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def refresh_on_a_socket(
 @pytest.mark.parametrize(
     ("fault", "outcome"), [("drop-before", "nothing_done"), ("drop-after-commit", "granted")]
 )
-async def test_a_drop_ends_the_connection_in_good_order(
+async def test_a_drop_closes_the_connection_in_order(
     world: Any, refresh_on_a_socket: Any, fault: str, outcome: str
 ) -> None:
     assert await (await refresh_on_a_socket(NAMED[fault])).read() == b""
@@ -58,7 +58,7 @@ async def test_a_drop_ends_the_connection_in_good_order(
 @pytest.mark.parametrize(
     ("fault", "outcome"), [("reset-before", "nothing_done"), ("reset-after-commit", "granted")]
 )
-async def test_a_reset_ends_it_in_disorder(
+async def test_a_reset_resets_the_connection(
     world: Any, refresh_on_a_socket: Any, fault: str, outcome: str
 ) -> None:
     with pytest.raises(ConnectionResetError):
@@ -75,7 +75,7 @@ def content_length(head: str) -> int:
     return int(value)
 
 
-async def test_half_an_answer_tells_its_whole_length(world: Any, refresh_on_a_socket: Any) -> None:
+async def test_half_a_response_states_its_full_length(world: Any, refresh_on_a_socket: Any) -> None:
     reader = await refresh_on_a_socket(NAMED["half-answer"])
     head = await read_head(reader)
     assert "application/json" in head
@@ -84,13 +84,13 @@ async def test_half_an_answer_tells_its_whole_length(world: Any, refresh_on_a_so
     assert [request.outcome for request in world.server.token_requests] == ["granted"]
 
 
-async def test_half_an_answer_may_end_in_a_reset(refresh_on_a_socket: Any) -> None:
+async def test_half_a_response_may_end_in_a_reset(refresh_on_a_socket: Any) -> None:
     reader = await refresh_on_a_socket(Fault(body="half", reset=True))
     with pytest.raises(ConnectionResetError):
         await reader.read()
 
 
-async def test_a_slow_answer_comes_byte_by_byte_and_whole(
+async def test_a_slow_response_arrives_byte_by_byte_and_complete(
     refresh_on_a_socket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = await refresh_on_a_socket(NAMED["slow-body"])
@@ -102,7 +102,7 @@ async def test_a_slow_answer_comes_byte_by_byte_and_whole(
     assert "access_token" in json.loads(body)
 
 
-async def test_an_endless_answer_goes_on_and_on(refresh_on_a_socket: Any) -> None:
+async def test_an_endless_response_goes_on(refresh_on_a_socket: Any) -> None:
     reader = await refresh_on_a_socket(NAMED["endless-body"])
     assert "chunked" in await read_head(reader)
     for _ in range(10):
@@ -110,7 +110,7 @@ async def test_an_endless_answer_goes_on_and_on(refresh_on_a_socket: Any) -> Non
 
 
 @pytest.mark.parametrize("fault", ["half-answer", "slow-body", "endless-body", "slow"])
-async def test_a_client_that_goes_away_leaves_no_trace_of_trouble(
+async def test_a_client_that_disconnects_causes_no_error(
     world: Any, refresh_on_a_socket: Any, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     before = asyncio.all_tasks()
@@ -122,7 +122,7 @@ async def test_a_client_that_goes_away_leaves_no_trace_of_trouble(
     assert caplog.text == ""
 
 
-async def test_a_fault_of_delivery_befalls_an_answer_of_its_own_too(refresh_on_a_socket: Any) -> None:
+async def test_a_fault_of_delivery_applies_to_its_own_response_too(refresh_on_a_socket: Any) -> None:
     reader = await refresh_on_a_socket(Fault(answer=NAMED["outage"].answer, body="half"))
     assert "503" in await read_head(reader)
     assert (await reader.read()).startswith(b"<h1>")

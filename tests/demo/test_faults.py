@@ -11,7 +11,7 @@ import pytest
 from proxy.demo.faults import NAMED, Fault, delay, expires_in, named, status
 from proxy.demo.journal import fingerprint
 
-INSTEAD = [  # a fault; the answer's status, a piece of its body, a field of its header
+INSTEAD = [  # a fault; the response's status, a part of its body, a header field
     (NAMED["too-many-requests"], 429, "slow_down", ("Retry-After", "7")),
     (NAMED["outage"], 503, "<h1>", ("Content-Type", "text/html")),
     (NAMED["html"], 200, "robot", ("Content-Type", "text/html")),
@@ -22,7 +22,7 @@ INSTEAD = [  # a fault; the answer's status, a piece of its body, a field of its
     (NAMED["redirect"], 307, "", ("Location", "/token")),
     (status(418, "tea", headers={"X": "y"}, content_type="text/plain"), 418, "tea", ("X", "y")),
 ]
-CLAIMS = [  # a fault; what the answer says of the lifetime
+CLAIMS = [  # a fault; the lifetime stated in the response
     (NAMED["no-expires-in"], None),
     (NAMED["short-expires-in"], 1),
     (NAMED["odd-expires-in"], "59.5"),
@@ -34,7 +34,7 @@ CLAIMS = [  # a fault; what the answer says of the lifetime
 
 
 @pytest.mark.parametrize(("fault", "code", "piece", "field"), INSTEAD)
-async def test_an_answer_instead_of_the_servers_commits_nothing(
+async def test_a_scripted_response_commits_nothing(
     world: Any, fault: Fault, code: int, piece: str, field: tuple[str, str]
 ) -> None:
     tokens = world.server.issue("cli", "alice")
@@ -77,7 +77,7 @@ async def test_a_connection_dropped_after_the_commit_has_spent_the_token(world: 
     assert world.server.families_revoked == 1
 
 
-async def test_a_pause_can_be_asked_for_by_a_date(world: Any) -> None:
+async def test_retry_after_may_be_a_date(world: Any) -> None:
     world.clock.now = time.time()
     world.server.script(NAMED["too-many-requests-date"])
     async with world.http.post("/token", data={"client_id": "cli"}) as answer:
@@ -86,7 +86,7 @@ async def test_a_pause_can_be_asked_for_by_a_date(world: Any) -> None:
     assert 7 <= date.timestamp() - world.clock.now < 8
 
 
-async def test_a_client_that_follows_a_redirect_betrays_itself(world: Any) -> None:
+async def test_a_client_that_follows_a_redirect_is_in_the_journal(world: Any) -> None:
     token = (await world.log_in())["refresh_token"]
     world.server.script(NAMED["redirect"])
     assert (await world.refresh(token))[0] == 200
@@ -94,7 +94,7 @@ async def test_a_client_that_follows_a_redirect_betrays_itself(world: Any) -> No
 
 
 @pytest.mark.parametrize(("fault", "name"), [("refresh-in", "refresh_in"), ("refresh-expires-in",) * 2])
-async def test_other_lifetimes_are_claimed_beside_it(world: Any, fault: str, name: str) -> None:
+async def test_other_stated_lifetimes(world: Any, fault: str, name: str) -> None:
     token = (await world.log_in())["refresh_token"]
     world.server.script(NAMED[fault])
     _, answer = await world.refresh(token)
@@ -102,7 +102,7 @@ async def test_other_lifetimes_are_claimed_beside_it(world: Any, fault: str, nam
     assert answer["expires_in"] == 60
 
 
-async def test_a_server_may_repeat_the_refresh_token_or_give_none(world: Any) -> None:
+async def test_a_server_may_return_the_same_refresh_token_or_none(world: Any) -> None:
     token = (await world.log_in())["refresh_token"]
     world.server.script(NAMED["same-refresh-token"], NAMED["no-refresh-token"])
     _, same = await world.refresh(token)
@@ -116,7 +116,7 @@ async def test_a_server_may_repeat_the_refresh_token_or_give_none(world: Any) ->
     assert world.server.token_record(fingerprint(rotated["access_token"])).generation == 4
 
 
-async def test_a_login_may_give_no_refresh_token_but_never_repeats_one(world: Any) -> None:
+async def test_a_login_may_return_no_refresh_token_but_never_an_old_one(world: Any) -> None:
     world.server.script(NAMED["no-refresh-token"], NAMED["same-refresh-token"])
     assert "refresh_token" not in await world.log_in()
     assert "refresh_token" in await world.log_in()
@@ -131,7 +131,7 @@ async def test_a_server_without_rotation_can_rotate_once(a_world: Any) -> None:
         assert (await world.refresh(token))[0] == 400
 
 
-async def test_the_server_may_end_a_login_by_its_own_decision(world: Any) -> None:
+async def test_the_server_may_revoke_a_login(world: Any) -> None:
     tokens = await world.log_in()
     world.server.script(NAMED["revoke-family"])
     status, answer = await world.refresh(tokens["refresh_token"])
@@ -141,7 +141,7 @@ async def test_the_server_may_end_a_login_by_its_own_decision(world: Any) -> Non
     assert [revocation.reason for revocation in world.server.revocations] == ["server"]
 
 
-async def test_a_grace_saves_who_lost_the_answer(a_world: Any) -> None:
+async def test_a_grace_saves_a_client_that_lost_the_response(a_world: Any) -> None:
     async with a_world(grace=30) as world:
         token = (await world.log_in())["refresh_token"]
         world.server.script(NAMED["drop-after-commit"])
@@ -169,12 +169,12 @@ async def test_a_test_can_hold_a_request_on_either_side_of_the_commit(world: Any
     assert not committed.is_set()
     go_on.set()
     await committed.wait()
-    assert (await world.refresh(token))[1]["error"] == "invalid_grant"  # it is spent already
+    assert (await world.refresh(token))[1]["error"] == "invalid_grant"  # already spent
     answer_now.set()
     assert (await held)[0] == 200
 
 
-async def test_a_client_that_hangs_up_does_not_stop_the_commit(world: Any) -> None:
+async def test_a_disconnecting_client_does_not_stop_the_commit(world: Any) -> None:
     token = (await world.log_in())["refresh_token"]
     arrived, go_on, committed = (asyncio.Event() for _ in range(3))
 
@@ -195,7 +195,7 @@ async def test_a_client_that_hangs_up_does_not_stop_the_commit(world: Any) -> No
     assert (await world.refresh(token))[1]["error"] == "invalid_grant"
 
 
-async def test_a_request_that_is_held_does_not_hold_up_the_servers_stop(a_world: Any) -> None:
+async def test_a_delayed_request_does_not_delay_the_stop_of_the_server(a_world: Any) -> None:
     async with a_world() as world:
         arrived = asyncio.Event()
 
@@ -210,7 +210,7 @@ async def test_a_request_that_is_held_does_not_hold_up_the_servers_stop(a_world:
         await held
 
 
-async def test_faults_are_for_one_request_each_and_an_empty_one_lets_it_pass(world: Any) -> None:
+async def test_faults_apply_to_one_request_each_and_an_empty_one_does_nothing(world: Any) -> None:
     token = (await world.log_in())["refresh_token"]
     world.server.script(delay(0.01), Fault(), NAMED["invalid-grant"])
     for _ in range(2):
@@ -227,13 +227,13 @@ async def test_an_error_of_the_servers_own_is_not_changed(world: Any) -> None:
     assert "expires_in" not in answer
 
 
-def test_a_name_that_is_wrong_is_told_with_those_that_are_right() -> None:
+def test_the_error_about_an_unknown_name_lists_the_known_ones() -> None:
     assert named("outage") is NAMED["outage"]
     with pytest.raises(ValueError, match=r"no fault 'outrage'; there are: slow, .*outage"):
         named("outrage")
 
 
-def test_every_named_fault_bears_its_name_and_a_sentence() -> None:
+def test_every_named_fault_has_its_name_and_a_description() -> None:
     assert [fault.name for fault in NAMED.values()] == list(NAMED)
     assert all(fault.about for fault in NAMED.values())
     assert len({repr(fault) for fault in NAMED.values()}) == len(NAMED)

@@ -29,7 +29,7 @@ from .conftest import HandClock
 ROBOT = {"Authorization": aiohttp.encode_basic_auth("robot", "s3cret")}
 
 
-async def test_a_login_and_a_refresh_are_told_with_all_that_they_gave(world: Any) -> None:
+async def test_a_login_and_a_refresh_are_recorded_with_their_tokens(world: Any) -> None:
     first = await world.log_in()
     world.clock.now += 5
     _, second = await world.refresh(first["refresh_token"])
@@ -67,7 +67,7 @@ async def test_a_login_and_a_refresh_are_told_with_all_that_they_gave(world: Any
     ]
 
 
-async def test_it_tells_a_repetition_from_a_reuse_and_that_from_a_refusal(a_world: Any) -> None:
+async def test_repetition_reuse_and_refusal_are_different_outcomes(a_world: Any) -> None:
     async with a_world(grace=30) as world:
         token = (await world.log_in())["refresh_token"]
         for seconds in (0, 29, 1, 0):
@@ -90,7 +90,7 @@ async def test_it_tells_a_repetition_from_a_reuse_and_that_from_a_refusal(a_worl
         ]
 
 
-async def test_a_code_that_comes_twice_is_a_reuse_too(world: Any) -> None:
+async def test_a_code_used_twice_is_a_reuse_too(world: Any) -> None:
     code = (await world.click("alice"))["code"]
     for _ in range(2):
         await world.exchange(code)
@@ -107,7 +107,7 @@ async def test_a_code_that_comes_twice_is_a_reuse_too(world: Any) -> None:
         ("no-expires-in", "granted", 200),
     ],
 )
-async def test_what_was_told_and_what_was_done_are_two_things(
+async def test_the_response_and_the_action_are_recorded_separately(
     world: Any, fault: str, outcome: str, status: int | None
 ) -> None:
     form = {
@@ -126,7 +126,7 @@ async def test_what_was_told_and_what_was_done_are_two_things(
     assert (request.acted_at is not None) == (outcome == "granted") == bool(request.issued_access_token)
 
 
-async def test_a_client_that_asks_for_itself_is_its_own_subject(world: Any) -> None:
+async def test_the_subject_of_client_credentials_is_the_client(world: Any) -> None:
     world.server.script(NAMED["outage"], subject="robot")
     form = {"grant_type": "client_credentials"}
     for expected in (503, 200):
@@ -136,7 +136,7 @@ async def test_a_client_that_asks_for_itself_is_its_own_subject(world: Any) -> N
     assert [request.family for request in world.server.token_requests] == [None, 1]
 
 
-async def test_the_times_of_arrival_commit_and_answer_are_told_apart(world: Any) -> None:
+async def test_arrival_commit_and_response_have_their_own_times(world: Any) -> None:
     token = (await world.log_in())["refresh_token"]
 
     async def a_second() -> None:
@@ -148,13 +148,13 @@ async def test_the_times_of_arrival_commit_and_answer_are_told_apart(world: Any)
     assert (request.arrived_at, request.acted_at, request.answered_at) == (1000.0, 1001.0, 1002.0)
 
 
-async def test_who_has_an_answer_finds_it_noted(world: Any) -> None:
+async def test_a_request_is_recorded_before_its_response(world: Any) -> None:
     for number in range(1, 20):
         await world.refresh("never issued")
         assert len(world.server.token_requests) == number
 
 
-async def test_a_request_that_the_servers_stop_cuts_off_is_noted_as_dropped(world: Any) -> None:
+async def test_a_request_cut_off_by_the_stop_is_recorded_as_dropped(world: Any) -> None:
     server = world.server
     arrived = asyncio.Event()
 
@@ -179,7 +179,7 @@ async def test_a_request_that_the_servers_stop_cuts_off_is_noted_as_dropped(worl
     assert (request.outcome, request.status) == ("granted", None)
 
 
-async def test_a_tokens_record_tells_where_it_came_from_and_when_it_was_good(world: Any) -> None:
+async def test_the_record_of_a_token_has_its_origin_and_validity(world: Any) -> None:
     first = await world.log_in()
     world.clock.now += 5
     _, second = await world.refresh(first["refresh_token"])
@@ -211,7 +211,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=8))
-def test_a_token_was_good_by_its_record_whenever_it_was_judged_good(story: list[tuple[str, float]]) -> None:
+def test_good_at_agrees_with_the_verdicts(story: list[tuple[str, float]]) -> None:
     clock = HandClock()
     server = AuthorizationServer(clients=[Client("web")], clock=clock)
     token = server.issue("web", "alice")["access_token"]
@@ -232,7 +232,7 @@ def test_a_token_was_good_by_its_record_whenever_it_was_judged_good(story: list[
         assert record.good_at(time) == last_of_its_time
 
 
-async def test_an_access_token_that_is_revoked_alone_or_expires_says_so(world: Any) -> None:
+async def test_the_record_of_a_revoked_or_expired_access_token(world: Any) -> None:
     tokens = world.server.issue("web", "alice")
     of = fingerprint(tokens["access_token"])
     assert not world.server.token_record(of).good_at(1060)
@@ -243,7 +243,7 @@ async def test_an_access_token_that_is_revoked_alone_or_expires_says_so(world: A
     assert world.server.token_record(fingerprint(tokens["refresh_token"])).revoked_at is None
 
 
-async def test_no_event_holds_a_token(world: Any) -> None:
+async def test_no_event_contains_a_token(world: Any) -> None:
     tokens = await world.log_in()
     _, more = await world.refresh(tokens["refresh_token"])
     told = repr(world.server.journal.after(0)) + repr(world.server.token_records())
@@ -252,7 +252,7 @@ async def test_no_event_holds_a_token(world: Any) -> None:
         assert answer["refresh_token"] not in told
 
 
-async def test_with_a_limit_it_keeps_the_newest_and_tokens_that_live(a_world: Any) -> None:
+async def test_with_a_limit_it_keeps_the_newest_events_and_live_tokens(a_world: Any) -> None:
     async with a_world(limit=10) as world:
         unused = world.server.issue("web", "bob")
         token = (await world.log_in())["refresh_token"]
@@ -273,11 +273,13 @@ events = st.one_of(st.builds(TokenRequest, fault=st.just("")), st.builds(ApiRequ
 
 @given(events)
 def test_an_event_survives_json(event: Event) -> None:
-    assert repr(from_json(json.loads(json.dumps(to_json(event))))) == repr(event)  # a NaN equals nothing
+    assert repr(from_json(json.loads(json.dumps(to_json(event))))) == repr(
+        event
+    )  # by repr, as NaN differs from itself
 
 
 @given(st.lists(st.builds(Revocation), max_size=20), st.none() | st.integers(0, 10), st.integers(0, 25))
-def test_a_reader_gets_what_it_has_not_read(noted: list[Revocation], limit: int | None, read: int) -> None:
+def test_after_returns_the_unread_events(noted: list[Revocation], limit: int | None, read: int) -> None:
     journal = Journal(limit)
     for event in noted:
         journal.note(event)

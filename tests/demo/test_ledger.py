@@ -29,10 +29,10 @@ uses = st.lists(
 
 
 @given(uses=uses, grace=st.sampled_from([0, GRACE]))
-def test_a_family_lives_until_a_spent_token_comes_outside_the_grace(
+def test_a_family_lives_until_a_spent_token_is_presented_after_the_grace(
     uses: list[tuple[int, float]], grace: int
 ) -> None:
-    """Each use presents any token of the family so far, some seconds after the use before."""
+    """Each use presents some token of the family, some seconds after the previous use."""
     clock = HandClock()
     ledger = Ledger(clock, Journal(), lifetime=60, rotation=True, grace=grace)
     family = ledger.new_family("web", "alice", "api")

@@ -1,4 +1,4 @@
-"""What is public, and the guides: their code runs as it stands."""
+"""The public interface and the guides, whose code is run unchanged."""
 
 from __future__ import annotations
 
@@ -24,23 +24,21 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", 
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    path = (
-        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `python` is the one that runs this
-    )
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `python` is this interpreter
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": path}
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
 
 
-def test_what_is_public_is_named_and_there() -> None:
+def test_all_public_names_exist() -> None:
     assert sorted(proxy.demo.__all__) == proxy.demo.__all__
     for name in proxy.demo.__all__:
         assert hasattr(proxy.demo, name)
 
 
 @pytest.mark.parametrize("name", proxy.demo.__all__)
-def test_what_is_public_has_all_its_types(name: str) -> None:
+def test_all_public_names_are_typed(name: str) -> None:
     public = getattr(proxy.demo, name)
     for function in [public, *vars(public).values()] if inspect.isclass(public) else [public]:
         if inspect.isfunction(function) and not function.__name__.startswith("_"):
@@ -53,14 +51,14 @@ def test_what_is_public_has_all_its_types(name: str) -> None:
             assert inspect.signature(function).return_annotation is not inspect.Signature.empty
 
 
-def test_to_import_it_brings_no_configuration() -> None:
+def test_importing_it_does_not_import_the_configuration() -> None:
     seen = run([sys.executable, "-c", "import sys, proxy.demo; print('pydantic' in sys.modules)"], REPOSITORY)
     assert (seen.stdout, seen.stderr) == ("False\n", "")
 
 
 def test_the_example_of_the_package_works(tmp_path: Path) -> None:
     _, _, after = (proxy.demo.__doc__ or "").partition("in the same process:\n")
-    example, _, _ = after.partition("\nWhere to look:")
+    example, _, _ = after.partition("\nContents:")
     (tmp_path / "test_example.py").write_text(textwrap.dedent(example))
     (tmp_path / "pytest.ini").write_text(INI)
     done = run(PYTEST, tmp_path)
@@ -84,15 +82,15 @@ def test_the_guides_python_runs(tmp_path: Path, code: str) -> None:
 
 
 @pytest.mark.parametrize("code", [code for kind, code in BLOCKS if kind == "sh"])
-def test_the_guides_shell_says_what_it_claims(tmp_path: Path, code: str) -> None:
+def test_the_guides_shell_prints_what_it_claims(tmp_path: Path, code: str) -> None:
     if shutil.which("curl") is None:
         pytest.fail("curl is not installed", pytrace=False)
     for written, free in zip(("9400", "9401"), free_ports(0, 0), strict=True):
         code = code.replace(written, str(free))
     done = run(["bash", "-eu", "-c", code], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    answer, event, settings = done.stdout.splitlines()
-    assert answer == "no answer"
+    response, event, settings = done.stdout.splitlines()
+    assert response == "no response"
     assert event.startswith('{"number": 1, "event": "token_request",')
     assert '"outcome": "granted"' in event
     assert '"status": null' in event

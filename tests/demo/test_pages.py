@@ -10,7 +10,7 @@ from proxy.demo.pages import login_page, refusal_page
 
 
 class Reader(HTMLParser):
-    """What a browser makes of a page: its text, its buttons' values, the names of its elements."""
+    """A parsed page: its text, the values of its buttons, the names of its elements."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Reader(HTMLParser):
         self.texts.append(data)
 
 
-async def test_the_login_page_tells_who_asks_for_what_and_offers_each_user(world: Any) -> None:
+async def test_the_login_page_has_the_client_its_scopes_and_each_user(world: Any) -> None:
     async with world.http.get("/authorize", params=world.authorize_query(scope="api mail")) as answer:
         assert answer.status == 200
         assert answer.content_type == "text/html"

@@ -1,4 +1,4 @@
-"""The server as another process: `python -m proxy.demo`, and what a test does with it."""
+"""The server in a separate process: `python -m proxy.demo` and its interface for tests."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def call_api(server: RemoteServer, access_token: str) -> int:
     return requests.get(f"{server.api}/orders", headers=headers, timeout=10).status_code
 
 
-def test_its_tokens_are_good_at_its_api_and_its_journal_tells_all(server: RemoteServer) -> None:
+def test_its_tokens_work_at_its_api_and_its_journal_is_complete(server: RemoteServer) -> None:
     before = len(server.events())
     first = server.issue("web", "alice")
     began = SystemClock().boot()
@@ -64,7 +64,7 @@ def test_its_tokens_are_good_at_its_api_and_its_journal_tells_all(server: Remote
     assert (record.family, record.generation) == (used.family, 2)
 
 
-def test_faults_are_scripted_by_name_or_as_data_and_for_whom(server: RemoteServer) -> None:
+def test_faults_are_scripted_by_name_or_as_data_and_with_filters(server: RemoteServer) -> None:
     alice, bob = (server.issue("web", subject)["refresh_token"] for subject in ("alice", "bob"))
     server.script("outage", times=None, subject="bob")
     server.script(status(418), Fault(change={"expires_in": "soon"}))
@@ -75,11 +75,11 @@ def test_faults_are_scripted_by_name_or_as_data_and_for_whom(server: RemoteServe
     assert [request.fault for request in server.token_requests[-5:]] == ["outage", "", "outage", "", ""]
 
 
-def test_every_named_fault_can_be_told_as_data(server: RemoteServer) -> None:
+def test_every_named_fault_can_be_sent_as_data(server: RemoteServer) -> None:
     server.script(*NAMED.values())
 
 
-def test_a_wait_that_is_no_number_cannot_be_told() -> None:
+def test_a_wait_that_is_no_number_cannot_be_sent() -> None:
     async def wait() -> None:
         pass
 
@@ -88,7 +88,7 @@ def test_a_wait_that_is_no_number_cannot_be_told() -> None:
         nobody.script(Fault(wait_after=wait))
 
 
-def test_a_fault_may_stand_for_a_time(server: RemoteServer) -> None:
+def test_a_fault_may_apply_for_a_time(server: RemoteServer) -> None:
     token = server.issue("web", "alice")["refresh_token"]
     server.script("outage", times=None, after=1000)
     server.script("html", times=None, lasting=0.3)
@@ -131,7 +131,7 @@ def test_a_public_client_shows_no_secret(server: RemoteServer) -> None:
     assert requests.post(f"{server.issuer}/token", data=form, timeout=10).status_code == 200
 
 
-def test_what_it_cannot_do_it_says(server: RemoteServer) -> None:
+def test_a_refused_call_has_a_reason(server: RemoteServer) -> None:
     with pytest.raises(ControlRefused, match=r"no fault 'outrage'.*outage"):
         server.script("outrage")
     with pytest.raises(ControlRefused, match="client_id"):
@@ -147,14 +147,14 @@ def test_after_the_block_the_process_is_gone() -> None:
         call_api(server, "x")
 
 
-def test_one_that_does_not_start_is_told_of(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_start_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError, match="did not start"), started("--lifetime", "0"):
         pass
     assert "--lifetime" in capfd.readouterr().err
 
 
-def test_it_ends_with_who_started_it() -> None:
-    """However that ended: the kernel closes its end of the pipe."""
+def test_it_stops_with_its_parent() -> None:
+    """Even if that was killed: the kernel closes its end of the pipe."""
     command = [sys.executable, "-m", "proxy.demo", "--until-eof"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

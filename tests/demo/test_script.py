@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from proxy.demo.faults import NAMED, Fault
 from proxy.demo.script import PASS, Order, Rule, Script, parse_order, parse_orders
 
-RIGHT = [  # what a person writes; times, from which second, for how many
+RIGHT = [  # notation; times, first second, duration
     ("outage", (None, 0, math.inf)),
     ("outage:1", (1, 0, math.inf)),
     ("outage:999999", (999_999, 0, math.inf)),
@@ -19,7 +19,7 @@ RIGHT = [  # what a person writes; times, from which second, for how many
     ("outage@0-1", (None, 0, 1)),
     ("outage:2@30-90", (2, 30, 60)),
 ]
-WRONG = [  # and what the sentence names
+WRONG = [  # and a part of the message
     ("", "NAME"),
     ("outrage", "outrage"),
     ("Outage", "NAME"),
@@ -28,26 +28,26 @@ WRONG = [  # and what the sentence names
     ("outage:1:2", "outage:1:2"),
     ("outage@", "outage@"),
     ("outage@1.5", "outage@1.5"),
-    ("outage@9-3", "ends before it begins"),
-    ("outage@9-9", "ends before it begins"),
+    ("outage@9-3", "ends before it starts"),
+    ("outage@9-9", "ends before it starts"),
     ("outage@9:1", "outage@9:1"),
     ("outage html", "NAME"),
     ("outage:٣", "NAME"),
 ]
 
 
-@pytest.mark.parametrize(("text", "meant"), RIGHT)
-def test_an_order_is_read(text: str, meant: tuple[int | None, float, float]) -> None:
-    assert parse_order(text) == Order(NAMED["outage"], *meant)
+@pytest.mark.parametrize(("text", "expected"), RIGHT)
+def test_an_order_is_parsed(text: str, expected: tuple[int | None, float, float]) -> None:
+    assert parse_order(text) == Order(NAMED["outage"], *expected)
 
 
 @pytest.mark.parametrize(("text", "named"), WRONG)
-def test_what_is_no_order_is_refused_with_a_sentence(text: str, named: str) -> None:
+def test_an_invalid_order_is_refused_with_a_reason(text: str, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         parse_order(text)
 
 
-def test_several_stand_with_commas_between() -> None:
+def test_several_orders_are_separated_by_commas() -> None:
     assert [order.fault.name for order in parse_orders("html:1, slow,outage@30")] == [
         "html",
         "slow",
@@ -60,17 +60,17 @@ def test_several_stand_with_commas_between() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("html", "html: 200 with a page"),
-        ("html:1", "html: 200 with a page (once)"),
-        ("html:2@30-90", "html: 200 with a page (2 times from second 30 until second 90)"),
+        ("html", "html: 200 with an HTML page"),
+        ("html:1", "html: 200 with an HTML page (once)"),
+        ("html:2@30-90", "html: 200 with an HTML page (2 times from second 30 until second 90)"),
     ],
 )
-def test_an_order_is_told_in_words(text: str, told: str) -> None:
+def test_the_description_of_an_order(text: str, told: str) -> None:
     assert str(parse_order(text)) == told
 
 
 @given(st.text(alphabet="outage:@-0123456789html, "))
-def test_reading_fails_with_nothing_but_a_sentence(text: str) -> None:
+def test_parsing_raises_nothing_but_value_error(text: str) -> None:
     try:
         parse_orders(text)
     except ValueError as error:
@@ -85,7 +85,7 @@ def ask(script: Script, now: float = 0.0, **asked: Any) -> str:
     return script.next(**request, now=now).name
 
 
-def test_rules_act_in_their_order_and_are_gone_when_they_have() -> None:
+def test_rules_apply_in_order_and_are_removed_when_used_up() -> None:
     script = Script()
     script.add(Rule(fault=FAULTS[0], times=2))
     script.add(Rule(fault=FAULTS[1]))
@@ -93,7 +93,7 @@ def test_rules_act_in_their_order_and_are_gone_when_they_have() -> None:
     assert len(script) == 0
 
 
-def test_a_rule_until_further_notice_stands_until_it_is_cleared() -> None:
+def test_an_unlimited_rule_applies_until_it_is_cleared() -> None:
     script = Script()
     script.add(Rule(fault=FAULTS[0], times=None))
     assert {ask(script) for _ in range(100)} == {"a"}
@@ -101,7 +101,7 @@ def test_a_rule_until_further_notice_stands_until_it_is_cleared() -> None:
     assert ask(script) == ""
 
 
-def test_a_rule_for_somebody_lets_the_others_pass() -> None:
+def test_a_filtered_rule_lets_other_requests_pass() -> None:
     script = Script()
     script.add(Rule(fault=FAULTS[0], subject="bob"))
     script.add(Rule(fault=FAULTS[1], client_id="cli"))
@@ -113,7 +113,7 @@ def test_a_rule_for_somebody_lets_the_others_pass() -> None:
     assert len(script) == 0
 
 
-def test_a_rule_for_a_time_stands_only_then() -> None:
+def test_a_timed_rule_applies_only_then() -> None:
     script = Script()
     script.add(Rule(fault=FAULTS[0], times=None, starts_at=10, ends_at=20))
     assert [ask(script, now) for now in (9.9, 10, 19.9, 20)] == ["", "a", "a", ""]
@@ -134,7 +134,7 @@ rules = st.builds(
 
 
 @given(st.lists(rules, max_size=5), st.lists(st.tuples(st.sampled_from(["alice", "bob"]), st.integers(0, 2))))
-def test_the_first_rule_that_fits_acts_and_none_more_often_than_told(
+def test_the_first_matching_rule_applies_at_most_its_times(
     given_rules: list[Rule], requests: list[tuple[str, int]]
 ) -> None:
     script = Script()

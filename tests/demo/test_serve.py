@@ -25,7 +25,7 @@ async def test_the_application_knows_its_address_before_it_starts() -> None:
         assert seen == [url]
 
 
-async def test_after_the_block_nobody_listens() -> None:
+async def test_after_the_block_the_port_is_closed() -> None:
     async with running(web.Application()) as url:
         pass
     async with aiohttp.ClientSession() as http:
@@ -40,7 +40,7 @@ async def test_a_taken_port_is_an_error() -> None:
                 pass
 
 
-async def test_a_herd_that_comes_at_once_is_let_in() -> None:
+async def test_many_connections_at_once_are_accepted() -> None:
     async with running(web.Application()) as url:
         address = ("127.0.0.1", urlsplit(url).port or 0)
         with ExitStack() as stack:  # nobody accepts meanwhile: this test has the event loop

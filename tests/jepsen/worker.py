@@ -1,8 +1,8 @@
 """One process of the run: `python -m tests.jepsen.worker SABOTAGE CONFIG NAME HISTORY API ACCOUNT…`.
 
-The token side of a server, whole, as state.py puts it together, but with every step noted. Its callers take a
-token for each account again and again and use it at once. Orders come on stdin, a JSON object a line;
-at its end the process stops in good order, as `token-proxy run` does.
+The complete token side of a server, as built by services.py, with every step recorded. Its callers repeatedly
+get a token for each account and use it at once. Orders arrive on stdin, one JSON object per line; at its end
+the process shuts down in order, as `token-proxy run` does.
 """
 
 from __future__ import annotations

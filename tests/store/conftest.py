@@ -1,4 +1,4 @@
-"""Every kind of store, each with a second user of the same store, and a clock that is moved by hand."""
+"""Fixtures: every kind of store with a second user, and a clock that is moved by hand."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Pair:
 
     store: Store
     other: Store
-    pass_time: Callable[[float], Awaitable[None]]  # by so many seconds, on the clock that the store goes by
+    pass_time: Callable[[float], Awaitable[None]]  # in seconds, on the clock of the store
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def record() -> Callable[..., Record]:
-    """A record of crm/ann in generation 1, except for what is given."""
+    """A record of crm/ann in generation 1, with the given fields changed."""
 
     def make(account: str = "ann", generation: int = 1, **rest: object) -> Record:
         key = AccountId(str(rest.pop("credential", "crm")), account)
@@ -103,7 +103,7 @@ async def postgres_pair(request: pytest.FixtureRequest, clock: HandClock) -> Asy
     store, other = [await PostgresStore.open(url) for _ in range(2)]
 
     async def pass_time(seconds: float) -> None:
-        """What the server's clock has seen is so much longer ago, for it and for who looks at it."""
+        """Make all times on the server, and those seen by its watchers, older by `seconds`."""
         back = timedelta(seconds=seconds)
         server.execute("UPDATE token_proxy.leases SET renewed_at = renewed_at - %s", back, url=url)
         server.execute("UPDATE token_proxy.stash SET expires_at = expires_at - %s", back, url=url)
@@ -117,7 +117,7 @@ async def postgres_pair(request: pytest.FixtureRequest, clock: HandClock) -> Asy
 
 @pytest.fixture
 def redis_url(redis_server: Redis) -> str:
-    """Of an empty server."""
+    """A store on an empty server."""
     return redis_server.url
 
 
@@ -125,14 +125,14 @@ def redis_url(redis_server: Redis) -> str:
 async def redis_pair(request: pytest.FixtureRequest, clock: HandClock) -> AsyncIterator[Pair]:
     server = request.getfixturevalue("redis_server")
     store, other = [await RedisStore.open(server.url) for _ in range(2)]
-    await age(server, 60)  # it is no longer as new as one that was just emptied
+    await age(server, 60)  # older than one that was just emptied
     yield Pair(store, other, partial(age, server))
     await store.close()
     await other.close()
 
 
 async def age(server: Redis, seconds: float) -> None:
-    """As if all that the server has stored were older by so much."""
+    """Make everything stored on the server older by `seconds`."""
     server.ask("HINCRBY", META, "lost", -round(1000 * seconds))
     leases = server.ask("HGETALL", "{token-proxy}:leases")
     for name, lease in leases.items():

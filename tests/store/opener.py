@@ -1,4 +1,4 @@
-"""A process that opens a store's file, and upgrades it where that is due: `opener.py PATH`."""
+"""A process that opens a store's file, and upgrades it if necessary: `opener.py PATH`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store's file by its tables, past the store."""
+"""Raw access to a store's file with SQLite."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from pathlib import Path
 
 
 def raw(path: Path) -> closing[sqlite3.Connection]:
-    """Another program that has the same file open."""
+    """A connection like that of another program, closed after the block."""
     return closing(sqlite3.connect(path, isolation_level=None))

@@ -1,4 +1,4 @@
-"""What every store promises (proxy/store/base.py)."""
+"""The contract of every store (proxy/store/base.py)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MakeRecord = Callable[..., Record]
 # -- identity
 
 
-async def test_the_identity_is_8_hex_digits_and_the_same_for_every_user_of_the_store(pair: Any) -> None:
+async def test_the_identity_is_8_hex_digits_and_the_same_for_every_user(pair: Any) -> None:
     identity = await pair.store.identity()
     assert len(identity) == 8
     assert set(identity) <= set(string.hexdigits.lower())
@@ -32,7 +32,7 @@ async def test_the_identity_is_8_hex_digits_and_the_same_for_every_user_of_the_s
 # -- get, put and intend
 
 
-async def test_what_was_put_is_got_by_every_user(pair: Any, record: MakeRecord) -> None:
+async def test_every_user_gets_a_put_record(pair: Any, record: MakeRecord) -> None:
     saved = record(state="login_required", due_at=12.5, expires_at=99.0, body=b"\x00\xff body")
     await pair.store.put(saved, expected=0)
     assert await pair.store.get(ANN) == await pair.other.get(ANN) == saved
@@ -45,14 +45,12 @@ async def test_a_put_with_another_expected_generation_changes_nothing(
 ) -> None:
     held = record(generation=2, body=b"held")
     await store.put(held, expected=0)
-    with pytest.raises(GenerationConflict, match=r"^crm/ann was changed by someone else"):
+    with pytest.raises(GenerationConflict, match=r"^crm/ann was changed by another process"):
         await store.put(record(generation=4, body=b"late"), expected=expected)
     assert await store.get(ANN) == held
 
 
-async def test_a_put_that_expects_a_record_where_there_is_none_is_a_conflict(
-    store: Store, record: MakeRecord
-) -> None:
+async def test_a_put_that_expects_a_missing_record_is_a_conflict(store: Store, record: MakeRecord) -> None:
     with pytest.raises(GenerationConflict):
         await store.put(record(generation=2), expected=1)
     assert await store.get(ANN) is None
@@ -63,7 +61,7 @@ async def test_a_put_must_raise_the_generation(store: Store, record: MakeRecord)
         await store.put(record(generation=1), expected=1)
 
 
-async def test_of_many_puts_at_once_that_expect_the_same_generation_one_succeeds(
+async def test_of_concurrent_puts_that_expect_one_generation_one_succeeds(
     pair: Any, record: MakeRecord
 ) -> None:
     puts = [
@@ -97,7 +95,7 @@ async def test_an_intent_for_another_generation_is_a_conflict(
     assert await store.get(ANN) == held
 
 
-async def test_a_record_in_quarantine_is_out_of_the_way_for_every_user(pair: Any, record: MakeRecord) -> None:
+async def test_a_record_in_quarantine_is_gone_for_every_user(pair: Any, record: MakeRecord) -> None:
     await pair.store.put(record(generation=7, due_at=10.0, body=b"damaged"), expected=0)
     await pair.store.put(record("bob", body=b"of bob"), expected=0)
     assert await pair.store.quarantine(ANN) == 7
@@ -134,9 +132,7 @@ async def test_due_before_gives_valid_accounts_the_earliest_first(store: Store, 
     assert await store.due_before(["crm"], 10.0, 2) == []
 
 
-async def test_due_before_gives_so_many_of_each_credential_that_is_asked_for(
-    store: Store, record: MakeRecord
-) -> None:
+async def test_due_before_limits_each_of_the_given_credentials(store: Store, record: MakeRecord) -> None:
     for credential in ("crm", "erp", "old"):
         for number in range(3):
             saved = record(f"a{number}", credential=credential, due_at=10.0 * number + len(credential))
@@ -151,9 +147,7 @@ async def test_due_before_gives_so_many_of_each_credential_that_is_asked_for(
     assert await store.due_before([], 100.0, 2) == []
 
 
-async def test_a_postponed_record_is_due_later_or_never_and_otherwise_the_same(
-    store: Store, record: MakeRecord
-) -> None:
+async def test_postpone_changes_nothing_but_the_due_time(store: Store, record: MakeRecord) -> None:
     saved = record(due_at=10.0, expires_at=20.0, body=b"kept")
     await store.put(saved, expected=0)
     await store.intend(ANN, 1, b"sent")
@@ -173,7 +167,7 @@ async def test_a_record_of_another_generation_is_not_postponed(store: Store, rec
     assert await store.get(NOBODY) is None
 
 
-async def test_a_touch_notes_the_latest_use(pair: Any, record: MakeRecord) -> None:
+async def test_touch_records_the_latest_use(pair: Any, record: MakeRecord) -> None:
     bob = AccountId("crm", "bob")
     for account in ("ann", "bob"):
         await pair.store.put(record(account, due_at=10.0), expected=0)
@@ -195,7 +189,7 @@ async def test_a_put_keeps_the_later_of_two_uses(store: Store, record: MakeRecor
         assert await store.get(ANN) == record(generation=generation, used_at=kept)
 
 
-async def test_nobody_is_told_of_a_touch_or_of_another_due_time(pair: Any, record: MakeRecord) -> None:
+async def test_touch_and_postpone_are_no_changes(pair: Any, record: MakeRecord) -> None:
     await pair.store.put(record("ann", due_at=10.0), expected=0)
     changes = pair.other.changes()
     await pair.store.touch({ANN: NOW})
@@ -207,7 +201,7 @@ async def test_nobody_is_told_of_a_touch_or_of_another_due_time(pair: Any, recor
         while not told or told[-1] != AccountId("crm", "cid"):
             told.append(await anext(changes))
     assert told[-2:] == [AccountId("crm", "bob"), AccountId("crm", "cid")]
-    assert told.count(ANN) <= 1  # of the put before the call, if at all
+    assert told.count(ANN) <= 1  # at most that of the put before the call
 
 
 async def test_pages_go_through_all_records_in_the_order_of_their_keys(
@@ -224,7 +218,7 @@ async def test_pages_go_through_all_records_in_the_order_of_their_keys(
     assert [record.body.decode() for page in pages for record in page] == [account for _, account in names]
 
 
-async def test_counts_tell_valid_accounts_apart_by_time(store: Store, record: MakeRecord) -> None:
+async def test_counts_split_valid_accounts_by_time(store: Store, record: MakeRecord) -> None:
     for number, (credential, state, due_at, expires_at) in enumerate(
         [
             ("crm", "valid", NOW + 1, NOW + 2),
@@ -248,7 +242,7 @@ async def test_counts_tell_valid_accounts_apart_by_time(store: Store, record: Ma
 # -- changes
 
 
-async def test_a_put_is_told_to_the_other_users_within_a_second(pair: Any, record: MakeRecord) -> None:
+async def test_a_put_is_delivered_to_the_other_users_within_a_second(pair: Any, record: MakeRecord) -> None:
     changes = pair.other.changes()
     await pair.store.put(record("ann"), expected=0)
     async with asyncio.timeout(1):
@@ -259,14 +253,14 @@ async def test_a_put_is_told_to_the_other_users_within_a_second(pair: Any, recor
         assert [await anext(changes), await anext(changes)] == [AccountId("crm", "bob"), ANN]
 
 
-async def test_each_watcher_is_told_of_whatever_was_put_since_its_call(pair: Any, record: MakeRecord) -> None:
+async def test_each_watcher_gets_all_puts_since_its_call(pair: Any, record: MakeRecord) -> None:
     await pair.store.put(record("bob"), expected=0)
     watchers = [pair.store.changes(), pair.other.changes()]
     await pair.store.put(record("ann"), expected=0)
     for watcher in watchers:
         async with asyncio.timeout(1):
             while await anext(watcher) != ANN:
-                pass  # a watcher may be told more than is new
+                pass  # a watcher may get more than the new keys
 
 
 async def test_changes_end_when_the_store_is_closed(pair: Any) -> None:
@@ -288,7 +282,7 @@ async def test_a_stash_can_be_taken_by_any_user_once(pair: Any) -> None:
     assert await pair.store.take("login:y") is None
 
 
-async def test_of_50_takers_at_once_one_gets_the_stash(pair: Any) -> None:
+async def test_of_50_concurrent_takers_one_gets_the_stash(pair: Any) -> None:
     await pair.store.stash("login:x", b"once", 600)
     takers = [user.take("login:x") for _ in range(25) for user in (pair.store, pair.other)]
     taken = await asyncio.gather(*takers)
@@ -318,7 +312,7 @@ async def test_a_lease_has_one_holder_until_it_is_released(pair: Any) -> None:
     assert await pair.other.lease("refresh:crm/ann", "you", 3) is None
 
 
-async def test_a_lease_is_not_released_by_another_than_its_holder(store: Store) -> None:
+async def test_only_its_holder_can_release_a_lease(store: Store) -> None:
     await store.lease("x", "me", 3)
     await store.release("x", "you")
     assert await store.lease("x", "you", 3) == "me"
@@ -336,7 +330,7 @@ async def test_a_lease_ends_by_itself_unless_its_holder_renews_it(pair: Any) -> 
     assert await pair.store.lease("x", "me", 3) == "you"
 
 
-async def test_a_renewal_takes_back_what_ended_and_nobody_took(pair: Any) -> None:
+async def test_a_renewal_restores_an_expired_lease_that_nobody_took(pair: Any) -> None:
     await pair.store.lease("x", "me", 3)
     await pair.pass_time(4)
     assert await pair.store.renew("x", "me", 3)
@@ -345,20 +339,20 @@ async def test_a_renewal_takes_back_what_ended_and_nobody_took(pair: Any) -> Non
     assert await pair.store.renew("x", "me", 3)
 
 
-async def test_a_lease_does_not_follow_the_jumps_of_the_wall_clock(store: Store, clock: Any) -> None:
+async def test_a_lease_does_not_depend_on_the_wall_clock(store: Store, clock: Any) -> None:
     await store.lease("x", "me", 3)
     clock.wall_now += 1e6
     assert await store.lease("x", "you", 3) == "me"
 
 
-async def test_only_the_named_dead_holder_is_succeeded(store: Store) -> None:
+async def test_only_the_lease_of_the_named_dead_holder_is_taken_over(store: Store) -> None:
     await store.lease("x", "me", 3)
     assert await store.lease("x", "you", 3, succeed="someone else") == "me"
     assert await store.lease("x", "you", 3, succeed="me") is None
     assert await store.lease("x", "third", 3, succeed="me") == "you"
 
 
-async def test_of_many_that_want_a_lease_at_once_one_has_it(pair: Any) -> None:
+async def test_of_concurrent_requests_for_a_lease_one_gets_it(pair: Any) -> None:
     wants = [
         user.lease("x", f"owner-{number}", 3) for number in range(10) for user in (pair.store, pair.other)
     ]

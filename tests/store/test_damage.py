@@ -1,4 +1,4 @@
-"""Damaged bytes: told, never written over, and no harm to anybody else's tokens."""
+"""Damaged bytes are reported and never overwritten, and affect no other account's tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def opened(path: Path, clock: Any) -> SealedStore:
 
 @pytest.fixture
 async def path(tmp_path: Path, clock: Any, record: MakeRecord) -> Path:
-    """A store with the tokens of ann (a refresh of hers is open), bob and cid."""
+    """A store with the tokens of ann (with an open intent), bob and cid."""
     path = tmp_path / "tokens.db"
     store = await opened(path, clock)
     for name in ("ann", "bob", "cid"):
@@ -42,7 +42,7 @@ async def path(tmp_path: Path, clock: Any, record: MakeRecord) -> Path:
 
 
 def row_of_ann(path: Path) -> tuple[Any, ...]:
-    """As it lies there, past every check."""
+    """The stored row, without any check."""
     with raw(path) as db:
         db.text_factory = bytes
         (row,) = db.execute("SELECT * FROM tokens WHERE rowid = 1")
@@ -73,7 +73,7 @@ async def refuses_ann_and_serves_bob(store: SealedStore, record: MakeRecord, gen
 
 
 @pytest.mark.parametrize("column", ["body", "intent"])
-async def test_each_flipped_byte_of_what_is_sealed_is_refused_and_left(
+async def test_each_flipped_byte_of_a_sealed_value_is_refused_and_left_unchanged(
     path: Path, clock: Any, record: MakeRecord, column: str
 ) -> None:
     store = await opened(path, clock)
@@ -93,7 +93,7 @@ STATES = [flipped(b"valid", at, mask) for at in range(5) for mask in (0x01, 0x20
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_a_state_that_no_record_has_is_refused_and_left(
+async def test_an_invalid_state_is_refused_and_left_unchanged(
     path: Path, clock: Any, record: MakeRecord, state: bytes
 ) -> None:
     with raw(path) as db:
@@ -108,7 +108,7 @@ async def test_a_state_that_no_record_has_is_refused_and_left(
 
 
 @pytest.mark.parametrize("generation", [0, 2, 3, 257, -1, 2**62])
-async def test_another_generation_is_refused_and_left(
+async def test_a_changed_generation_is_refused_and_left_unchanged(
     path: Path, clock: Any, record: MakeRecord, generation: int
 ) -> None:
     with raw(path) as db:
@@ -119,7 +119,7 @@ async def test_another_generation_is_refused_and_left(
 
 
 @pytest.mark.parametrize("name", [b"aon", b"\xffnn"])
-async def test_tokens_under_another_name_are_nobodys(
+async def test_tokens_moved_to_another_name_do_not_open(
     path: Path, clock: Any, record: MakeRecord, name: bytes
 ) -> None:
     with raw(path) as db:
@@ -136,9 +136,7 @@ async def test_tokens_under_another_name_are_nobodys(
     assert row_of_ann(path) == before
 
 
-async def test_a_number_of_a_put_that_never_was_is_told_to_nobody_and_keeps_no_change_from_anybody(
-    path: Path, clock: Any, record: MakeRecord
-) -> None:
+async def test_a_damaged_number_of_a_put_hides_no_change(path: Path, clock: Any, record: MakeRecord) -> None:
     with raw(path) as db:
         db.execute("UPDATE tokens SET changed = 1 << 40 WHERE account = 'ann'")
     store, other = await opened(path, clock), await opened(path, clock)
@@ -151,7 +149,7 @@ async def test_a_number_of_a_put_that_never_was_is_told_to_nobody_and_keeps_no_c
     await other.close()
 
 
-async def test_an_older_state_that_is_put_back_is_told_as_a_change_of_anything(
+async def test_a_restored_older_copy_is_a_change_of_all_records(
     path: Path, clock: Any, record: MakeRecord
 ) -> None:
     store = await opened(path, clock)
@@ -179,10 +177,10 @@ async def test_a_store_without_its_counter_says_what_to_do(
     await store.close()
 
 
-# -- the way out
+# -- quarantine
 
 
-async def test_a_damaged_record_is_kept_in_quarantine_and_makes_room(
+async def test_a_damaged_record_is_kept_in_quarantine_and_can_be_replaced(
     path: Path, clock: Any, record: MakeRecord
 ) -> None:
     with raw(path) as db:
@@ -206,7 +204,7 @@ async def test_a_damaged_record_is_kept_in_quarantine_and_makes_room(
 async def test_a_wrong_key_moves_nothing_into_quarantine(path: Path, clock: Any) -> None:
     before = row_of_ann(path)
     stranger = SealedStore(await SQLiteStore.open(path, clock), bytes(32))
-    with pytest.raises(UnreadableRecord, match="stay where they are, since the key opens nothing"):
+    with pytest.raises(UnreadableRecord, match="stay where they are, as the key opens nothing"):
         await stranger.quarantine(ANN)
     await stranger.close()
     assert row_of_ann(path) == before
@@ -216,7 +214,7 @@ async def test_a_wrong_key_moves_nothing_into_quarantine(path: Path, clock: Any)
 
 
 class Layout:
-    """Where things lie in the file (sqlite.org/fileformat.html)."""
+    """Positions in the file (sqlite.org/fileformat.html)."""
 
     def __init__(self, path: Path) -> None:
         self.content = path.read_bytes()
@@ -231,7 +229,7 @@ class Layout:
         self.payload_of_ann = range(start + 3, start + 3 + length)  # size, rowid, payload
 
     def used_of_table(self) -> list[int]:
-        """The bytes of the table's page that hold something, and a few of those that don't."""
+        """The used bytes of the table's page, and a few unused ones."""
         page = self.content[self.table : self.table + PAGE]
         cells = int.from_bytes(page[5:7], "big")
         return [self.table + at for at in range(PAGE) if at < 16 or at >= cells or at % 97 == 0]
@@ -240,7 +238,7 @@ class Layout:
 async def outcome(
     path: Path, clock: Any, record: MakeRecord, before: dict[AccountId, Record]
 ) -> Counter[str]:
-    """What becomes of each account when this file is used. Fails if anything is wrong, but never refused."""
+    """The outcome for each account with this file: its right tokens or an error; anything else fails."""
     try:
         store = await opened(path, clock)
     except StoreError:
@@ -278,7 +276,7 @@ async def all_records(path: Path, clock: Any) -> dict[AccountId, Record]:
     return found
 
 
-async def test_no_flipped_byte_of_the_table_gives_wrong_tokens_or_hides_anothers(
+async def test_no_flipped_byte_of_the_table_gives_wrong_tokens_or_hides_other_accounts(
     path: Path, tmp_path: Path, clock: Any, record: MakeRecord
 ) -> None:
     layout = Layout(path)
@@ -312,7 +310,7 @@ async def test_no_flipped_byte_of_any_page_gives_wrong_tokens(
     assert seen["bob saved"] > 100
 
 
-async def test_a_file_cut_anywhere_is_refused_or_gives_what_is_left(
+async def test_a_truncated_file_is_refused_or_gives_the_rest(
     path: Path, tmp_path: Path, clock: Any, record: MakeRecord
 ) -> None:
     content, cut = Layout(path).content, tmp_path / "cut.db"
@@ -324,7 +322,7 @@ async def test_a_file_cut_anywhere_is_refused_or_gives_what_is_left(
             assert cut.read_bytes() == content[:length]
 
 
-def test_a_start_with_a_damaged_file_is_refused_with_what_to_do_and_changes_nothing(
+def test_a_damaged_file_is_refused_with_a_remedy_and_left_unchanged(
     path: Path, tmp_path: Path, clock: Any
 ) -> None:
     content, damaged = path.read_bytes(), tmp_path / "damaged.db"

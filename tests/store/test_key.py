@@ -1,4 +1,4 @@
-"""The key file is made once, for one user, and refused when it can't be trusted."""
+"""The key file is created once, for one user, and refused when it can't be trusted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write(path: Path, text: str, mode: int = 0o600) -> None:
     path.chmod(mode)
 
 
-def test_the_key_is_made_once_and_read_ever_after(tmp_path: Path) -> None:
+def test_the_key_is_created_once_and_then_read(tmp_path: Path) -> None:
     path = tmp_path / "state" / "store.key"
     key = load_or_create_key(path)
     assert len(key) == 32
@@ -38,7 +38,7 @@ def test_only_its_owner_can_read_it_whatever_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
 
-def test_all_that_make_it_at_once_have_the_same_key(tmp_path: Path) -> None:
+def test_concurrent_creation_gives_one_key(tmp_path: Path) -> None:
     path, start = tmp_path / "store.key", Barrier(8)
 
     def make(_: int) -> bytes:

@@ -40,7 +40,7 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in directory.iterdir()}
 
 
-async def test_a_store_without_a_key_makes_its_own_beside_it(
+async def test_a_store_without_a_key_creates_one_beside_it(
     tmp_path: Path, clock: Any, record: MakeRecord
 ) -> None:
     directory = tmp_path / "state"
@@ -59,7 +59,7 @@ async def test_no_secret_is_in_clear_in_any_file(tmp_path: Path, clock: Any, rec
         await store.stash(f"login:{MARKER.decode()}", MARKER, 600)
         files = contents(tmp_path)
     assert set(files) == {"tokens.db", "tokens.db-wal", "tokens.db-shm", "store.key"}
-    assert b"ann" in files["tokens.db-wal"]  # the record is there, and its name may be read
+    assert b"ann" in files["tokens.db-wal"]  # the record is there, and its name is in clear
     assert not [name for name, content in files.items() if MARKER in content]
 
 
@@ -78,7 +78,7 @@ async def test_a_lost_key_file_is_not_replaced_by_a_new_one(tmp_path: Path, cloc
     async with opened(tmp_path, clock):
         pass
     (tmp_path / "store.key").unlink()
-    with pytest.raises(StoreError, match=r"tokens\.db is there, but its key .*store\.key is not"):
+    with pytest.raises(StoreError, match=r"tokens\.db exists, but its key .*store\.key does not"):
         await open_store("sqlite:tokens.db", tmp_path, None, clock)
     assert set(contents(tmp_path)) == {"tokens.db"}
 
@@ -95,10 +95,10 @@ async def test_a_memory_store_needs_nothing_and_leaves_nothing(
 @pytest.mark.parametrize(
     "url", ["", "sqlite", "sqlite:", "memory:x", "mysql://user:hunter2@host/db", "tokens.db"]
 )
-async def test_a_url_that_is_not_known_is_refused_without_repeating_it(
-    tmp_path: Path, clock: Any, url: str
-) -> None:
-    with pytest.raises(StoreError, match=r"^store\.url is not known here: use sqlite:NAME, postgresql://…, "):
+async def test_an_unknown_url_is_refused_without_repeating_it(tmp_path: Path, clock: Any, url: str) -> None:
+    with pytest.raises(
+        StoreError, match=r"^store\.url is of an unknown kind: use sqlite:NAME, postgresql://…, "
+    ):
         await open_store(url, tmp_path, None, clock)
 
 
@@ -108,10 +108,10 @@ async def test_a_key_that_is_not_32_bytes_is_refused_without_repeating_it(tmp_pa
     assert "hunter2" not in str(error.value)
 
 
-# -- stores that hosts share
+# -- stores shared by hosts
 
 
-async def test_a_store_in_redis_is_sealed_with_the_key_that_is_given(
+async def test_a_store_in_redis_is_sealed_with_the_given_key(
     tmp_path: Path, clock: Any, record: MakeRecord, redis_server: Redis
 ) -> None:
     async with opened(tmp_path, clock, url=redis_server.url, key=secret(1)) as store:
@@ -127,7 +127,7 @@ async def test_a_store_in_redis_is_sealed_with_the_key_that_is_given(
             await store.get(ANN)
 
 
-async def test_a_store_that_hosts_share_must_be_given_a_key(
+async def test_a_store_shared_by_hosts_requires_a_key(
     tmp_path: Path, clock: Any, redis_server: Redis
 ) -> None:
     with pytest.raises(StoreError, match=r"^store\.key is missing"):
@@ -147,6 +147,6 @@ except StoreError as error:
 """
 
 
-def test_what_is_not_installed_is_named() -> None:
+def test_a_missing_client_library_is_named() -> None:
     said = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True).stdout
     assert said == "store.url names Redis, whose client is not installed: pip install 'token-proxy[redis]'\n"

@@ -1,4 +1,4 @@
-"""Several processes, some of which die: no update is lost, and what was said to be saved is there."""
+"""Several processes, some killed: no update is lost, and every confirmed put is there."""
 
 from __future__ import annotations
 
@@ -42,15 +42,17 @@ async def held(url: str) -> Record:
     return record
 
 
-async def test_processes_that_count_against_each_other_lose_no_update(url: str) -> None:
-    writers = [start(url, "count", str(TIMES)) for _ in range(WRITERS)]  # all at once on a store to be made
+async def test_competing_processes_lose_no_update(url: str) -> None:
+    writers = [
+        start(url, "count", str(TIMES)) for _ in range(WRITERS)
+    ]  # all at once, before the store exists
     for each in writers:
         each.communicate()
     record = await held(url)
     assert (record.generation, record.body) == (WRITERS * TIMES, str(WRITERS * TIMES).encode())
 
 
-async def test_a_killed_writer_leaves_what_it_said_to_have_saved_or_the_next(url: str) -> None:
+async def test_a_killed_writer_leaves_its_last_confirmed_put_or_the_next(url: str) -> None:
     saved = 0
     for round_ in range(8):
         killed = start(url, "fill", "100000000")
@@ -58,7 +60,7 @@ async def test_a_killed_writer_leaves_what_it_said_to_have_saved_or_the_next(url
         for _ in range(1 + 37 * round_ % 11):
             saved = int(killed.stdout.readline())
         killed.kill()
-        rest = killed.communicate()[0].split("\n")[:-1]  # what it said before it died
+        rest = killed.communicate()[0].split("\n")[:-1]  # its output before the kill
         saved = int(rest[-1]) if rest else saved
         record = await held(url)
         assert record.generation in {saved, saved + 1}
@@ -66,7 +68,7 @@ async def test_a_killed_writer_leaves_what_it_said_to_have_saved_or_the_next(url
         assert len(record.body.split()) == 1 + record.generation % 5000
 
 
-async def test_a_writer_that_may_write_no_more_says_so_and_keeps_the_old_record(tmp_path: Path) -> None:
+async def test_a_writer_at_its_size_limit_gets_an_error_and_the_old_record_stays(tmp_path: Path) -> None:
     url = f"sqlite:{tmp_path}/tokens.db"
     stopped = start(url, "fill", "200000", stderr=subprocess.PIPE)
     told, complaint = stopped.communicate()

@@ -1,4 +1,4 @@
-"""What is sealed opens with the same key, in the same place, unchanged, and not otherwise."""
+"""A sealed value opens only with its key, in its place and unchanged."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_value_opens_in_no_other_context(context: tuple[Any, ...], other: tupl
         Sealer(SECRET).open(blob, *other)
 
 
-def test_no_changed_bit_no_cut_and_no_addition_goes_unnoticed() -> None:
+def test_every_changed_bit_truncation_and_addition_is_detected() -> None:
     blob = Sealer(SECRET).seal(MARKER, "body", "crm", "ann", 1)
     flipped = [
         blob[:at] + bytes([blob[at] ^ 1 << bit]) + blob[at + 1 :]
@@ -75,7 +75,7 @@ def test_the_same_value_is_never_sealed_to_the_same_bytes() -> None:
 # -- records
 
 
-async def test_no_secret_reaches_the_store_behind(
+async def test_no_secret_reaches_the_inner_store(
     inner: MemoryStore, sealed: SealedStore, record: MakeRecord
 ) -> None:
     await sealed.put(record(body=MARKER), expected=0)
@@ -105,7 +105,7 @@ async def test_a_record_with_a_damaged_value_is_refused_by_its_name(
     assert await inner.get(ANN) == damaged
 
 
-async def test_another_key_opens_nothing_and_overwrites_nothing(
+async def test_another_key_opens_and_overwrites_nothing(
     inner: MemoryStore, sealed: SealedStore, record: MakeRecord
 ) -> None:
     await sealed.put(record(body=MARKER), expected=0)
@@ -116,7 +116,7 @@ async def test_another_key_opens_nothing_and_overwrites_nothing(
         await stranger.get(ANN)
     with pytest.raises(UnreadableRecord):
         await stranger.put(record(generation=2), expected=1)
-    with pytest.raises(UnreadableRecord, match="begin it again"):
+    with pytest.raises(UnreadableRecord, match="start it again"):
         await stranger.take("login:x")
     assert await inner.get(ANN) == before
 
@@ -155,7 +155,7 @@ async def test_an_intent_does_not_pass_for_a_body(
         await sealed.get(ANN)
 
 
-async def test_a_page_marks_the_record_that_does_not_open_and_gives_the_others(
+async def test_a_page_marks_an_unreadable_record_and_returns_the_others(
     inner: MemoryStore, sealed: SealedStore, record: MakeRecord
 ) -> None:
     await sealed.put(record("ann", body=b"of ann", expires_at=5.0), expected=0)

@@ -1,4 +1,4 @@
-"""Each watcher is told everything since it began, and nothing twice that it has not yet taken."""
+"""Each watcher gets every change since it was added, and a pending one only once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from proxy.store.watchers import Watchers
 ANN, BOB = AccountId("crm", "ann"), AccountId("crm", "bob")
 
 
-async def test_every_watcher_is_told_in_the_order_of_the_news() -> None:
+async def test_every_watcher_gets_the_keys_in_order() -> None:
     watchers = Watchers()
     early = watchers.add()
     watchers.tell([BOB])
@@ -20,7 +20,7 @@ async def test_every_watcher_is_told_in_the_order_of_the_news() -> None:
     assert [await anext(late)] == [ANN]
 
 
-async def test_that_anything_may_have_changed_says_it_all() -> None:
+async def test_none_replaces_all_pending_keys() -> None:
     watchers = Watchers()
     watcher = watchers.add()
     for keys in ([ANN], [None], [BOB]):
@@ -29,13 +29,13 @@ async def test_that_anything_may_have_changed_says_it_all() -> None:
     assert [key async for key in watcher] == [None]
 
 
-async def test_who_comes_after_the_end_has_nothing_to_wait_for() -> None:
+async def test_a_watcher_added_after_the_end_is_ended() -> None:
     watchers = Watchers()
     watchers.end()
     assert [key async for key in watchers.add()] == []
 
 
-async def test_what_is_not_yet_taken_is_told_once() -> None:
+async def test_a_pending_key_is_delivered_once() -> None:
     watchers = Watchers()
     watcher = watchers.add()
     for _ in range(1000):
@@ -44,7 +44,7 @@ async def test_what_is_not_yet_taken_is_told_once() -> None:
     assert [key async for key in watcher] == [ANN, BOB]
 
 
-async def test_who_waits_is_woken_by_news_and_by_the_end() -> None:
+async def test_a_waiting_watcher_wakes_for_keys_and_for_the_end() -> None:
     watchers = Watchers()
     watcher = watchers.add()
     for wake, expected in ((lambda: watchers.tell([ANN]), ANN), (watchers.end, "the end")):
@@ -54,7 +54,7 @@ async def test_who_waits_is_woken_by_news_and_by_the_end() -> None:
         assert await waiting == expected
 
 
-def test_a_watcher_that_nobody_holds_is_forgotten() -> None:
+def test_an_unreferenced_watcher_is_collected() -> None:
     watchers = Watchers()
     watchers.add()
     assert not list(watchers._all)

@@ -1,7 +1,7 @@
 """A process that writes to a store: `writer.py URL count TIMES` or `writer.py URL fill LARGEST`.
 
-count: raise the number in the record TIMES times, against whoever else does. fill: put larger and larger
-records until the store refuses, saying each generation once it is saved; no file may exceed LARGEST bytes.
+count: increment the number in the record TIMES times, competing with others. fill: put larger and larger
+records until the store refuses, printing each generation once it is saved; no file may exceed LARGEST bytes.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Connections to PostgreSQL: how they are opened, what they are asked and what their errors mean.
+"""Connections to PostgreSQL: opening, queries, pooling, and what their errors mean.
 
 A call is one message to the server (PostgreSQL's simple query protocol), and all statements of a message
-are one transaction: there is none half open, nothing to roll back, nothing kept in a session, and so
-nothing that a pgbouncer in transaction mode would lose. A call runs in a task of its own: a caller that is
-cancelled leaves it done or not begun, and the connection in order.
+are one transaction: so no transaction stays open, and no session state is needed that a pgbouncer in
+transaction mode would lose. A call runs in its own task: if its caller is cancelled, it is either done or
+not started, and the connection stays usable.
 
-psycopg_pool is not used: after an outage it tries again at growing intervals, up to minutes, and its
-callers learn that they waited in vain, not why. Here who needs a connection makes one, and is told.
+psycopg_pool is not used: after an outage it reconnects at growing intervals, up to minutes, and its callers
+get a timeout without the cause. Here a caller that needs a connection opens one and gets its error.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ Rows = list[tuple[Any, ...]]
 Values = Sequence[Any] | Mapping[str, Any]
 
 LIMIT: Final = 5.0  # seconds for a call; a request that waits for its token has 15
-CONNECTIONS: Final = 4  # for calls; a server has 100 by default, for all who use it
-IDLE: Final = 60.0  # seconds until a connection that is not needed is closed
-_MULTIPLE_HOSTS: Final = {"target_session_attrs": "read-write"}  # of several, the one that is the primary
+CONNECTIONS: Final = 4  # for calls; a server allows 100 in all by default
+IDLE: Final = 60.0  # seconds until an unused connection is closed
+_MULTIPLE_HOSTS: Final = {"target_session_attrs": "read-write"}  # choose the primary among several hosts
 _DEFAULTS: Final = {
     "connect_timeout": str(int(LIMIT)),
     "fallback_application_name": "token-proxy",
@@ -41,15 +41,15 @@ _DEFAULTS: Final = {
 }
 
 _REMEDIES: Final = {  # by SQLSTATE, else by its class; postgresql.org/docs/current/errcodes-appendix.html
-    "08": "the connection was lost: see that the server runs, and a pooler before it",
+    "08": "the connection was lost: check that the server runs, and a pooler before it",
     "25006": "it is read-only: name the primary server, not a standby",
-    "3F000": "its schema is gone: restart the proxy, which makes it again",
-    "40": "too many wrote at once: try again",
+    "3F000": "its schema is missing: restart the proxy, which creates it",
+    "40": "too many concurrent writes: try again",
     "42501": "this user lacks a right: let it own the store's schema, or grant it all on the tables there",
-    "42P01": "its tables are gone: restart the proxy, which makes them again",
+    "42P01": "its tables are missing: restart the proxy, which creates them",
     "53100": "the server's disk is full: free some space there",
     "53": "the server lacks resources: see its log",
-    "57014": "the server was too slow: see what keeps it busy or holds a lock on the store's tables",
+    "57014": "the server was too slow: check its load, and locks on the store's tables",
     "57": "the server is shutting down or starting: wait for it",
     "58": "the server's disk failed: see its log",
     "XX": "the server found damage: see its log",
@@ -57,41 +57,43 @@ _REMEDIES: Final = {  # by SQLSTATE, else by its class; postgresql.org/docs/curr
 
 
 class Server(NamedTuple):
-    """Where the store is. Not to be shown: `conninfo` may hold a password."""
+    """The server of the store. Never log it: `conninfo` may hold a password."""
 
     conninfo: str
     password: str
-    name: str  # for people
+    name: str  # for messages
 
     def error(self, reason: str) -> StoreError:
         return StoreError(f"token store {self.name}: {reason}")
 
     def unanswered(self) -> StoreError:
-        return self.error(f"the server does not answer within {LIMIT:.0f} seconds: see how it is")
+        return self.error(
+            f"no response from the server within {LIMIT:.0f} seconds: check its load and the network"
+        )
 
     def unreachable(self, error: psycopg.Error | UnicodeError) -> StoreError:
-        """Where no connection is made libpq has no code to judge by, only words, which say what it is."""
+        """An error of connecting. libpq gives no code for these, only its message."""
         if isinstance(error, psycopg.errors.ConnectionTimeout):
             return self.unanswered()
-        words = str(error).partition("\n")[0].strip()  # what follows is advice, or one line for each host
+        words = str(error).partition("\n")[0].strip()  # the rest is advice, or a line for each host
         if self.password:
             words = words.replace(self.password, MASK)
-        return self.error(f"{words}: see that the server runs, and the host, user, password and database")
+        return self.error(f"{words}: check that the server runs, and the host, user, password and database")
 
     def failed(self, error: psycopg.Error) -> StoreError:
-        """What a call came to, judged by its SQLSTATE. There is none where the connection was lost."""
+        """The error of a call, by its SQLSTATE; there is none where the connection was lost."""
         state = error.sqlstate
         if state is None:
-            return self.error(f"the connection was lost ({type(error).__name__}): see that the server runs")
-        remedy = _REMEDIES.get(state) or _REMEDIES.get(state[:2]) or "look the code up and see its log"
+            return self.error(f"the connection was lost ({type(error).__name__}): check that the server runs")
+        remedy = _REMEDIES.get(state) or _REMEDIES.get(state[:2]) or "see the code, and the server's log"
         return self.error(f"{remedy} (SQLSTATE {state})")
 
 
 def read_url(url: str) -> Server:
-    """Raises StoreError, which holds nothing of the URL: a password may be anywhere in one that is wrong."""
+    """Parse the URL. Raises StoreError without any part of it: in a wrong URL a password may be anywhere."""
     wrong = StoreError(
-        "store.url can't be read: postgresql://user@host:port/database is meant, "
-        "and a password with other characters than letters and digits is percent-encoded"
+        "store.url is invalid: expected postgresql://user:password@host:port/database, "
+        "with the password percent-encoded unless it has only letters and digits"
     )
     try:
         given = {name: str(value) for name, value in conninfo_to_dict(url).items()}
@@ -99,7 +101,7 @@ def read_url(url: str) -> Server:
         raise wrong from None
     host, port, database = (given.get(name, "") for name in ("host", "port", "dbname"))
     if "@" in host + database or (port and not port.replace(",", "").isdigit()):
-        raise wrong  # part of a password was taken for them
+        raise wrong  # part of a password ended up there
     more = _MULTIPLE_HOSTS if "," in host else {}
     conninfo = make_conninfo(**{**_DEFAULTS, **more, **given})
     name = f"postgresql://{host}{':' if port else ''}{port}/{database}"
@@ -107,7 +109,7 @@ def read_url(url: str) -> Server:
 
 
 class Link:
-    """One connection. Its calls must not be cancelled; `cut` ends them."""
+    """One connection. Do not cancel its calls; `cut` ends them."""
 
     def __init__(self, server: Server, connection: AsyncConnection[Any]) -> None:
         self._server = server
@@ -117,13 +119,13 @@ class Link:
 
     @classmethod
     async def open(cls, server: Server) -> Self:
-        """Raises StoreError."""
+        """Connect. Raises StoreError."""
         try:
             connection = await AsyncConnection.connect(
                 server.conninfo, autocommit=True, cursor_factory=AsyncClientCursor, prepare_threshold=None
             )
-        except (psycopg.Error, UnicodeError) as error:  # the second from a name that can't be one of a host
-            raise server.unreachable(error) from None  # which has its words, without the password
+        except (psycopg.Error, UnicodeError) as error:  # UnicodeError: from an invalid host name
+            raise server.unreachable(error) from None  # has the message, without the password
         return cls(server, connection)
 
     @property
@@ -131,7 +133,7 @@ class Link:
         return self._connection.info.server_version
 
     async def ask(self, query: bytes, values: Values = (), *, limit: float = LIMIT) -> Rows:
-        """Run the statements of `query`; the rows of the last one. Raises StoreError."""
+        """Run `query` within `limit` seconds; return the rows of its last statement. Raises StoreError."""
         timer = asyncio.get_running_loop().call_later(limit, self.cut)
         try:
             cursor = await self._connection.execute(query, values)
@@ -143,7 +145,7 @@ class Link:
             timer.cancel()
 
     async def wait_for_news(self, seconds: float) -> None:
-        """Until something is notified, at most so long. Raises StoreError."""
+        """Wait for a notification, at most `seconds`. Raises StoreError."""
         try:
             async for _ in self._connection.notifies(timeout=seconds, stop_after=1):
                 pass
@@ -151,7 +153,7 @@ class Link:
             raise self._server.failed(error) from error
 
     def is_quiet(self) -> bool:
-        """Nothing has come unasked: a server that ends a connection says so, and that is still unread."""
+        """Whether nothing is unread: a server that closes a connection sends a message first."""
         if self._connection.closed:
             return False
         poll = select.poll()
@@ -159,7 +161,7 @@ class Link:
         return not poll.poll(0)
 
     def cut(self) -> None:
-        """End whatever it waits for: psycopg sees the end of the stream. To cancel would ask the server."""
+        """Shut the socket down, which ends the call at once; cancelling would wait for the server."""
         self._is_cut = True
         with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._connection.fileno())) as end:
             end.shutdown(socket.SHUT_RDWR)
@@ -169,17 +171,17 @@ class Link:
 
 
 class Pool:
-    """At most CONNECTIONS, made when they are needed, and let go when they are not."""
+    """At most CONNECTIONS, opened on demand and closed after IDLE seconds without use."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._idle: list[Link] = []  # the last used at the end
+        self._idle: list[Link] = []  # most recently used last
         self._free = asyncio.Semaphore(CONNECTIONS)
         self._calls: set[asyncio.Task[Rows | StoreError]] = set()
         self._closed = False
 
     async def ask(self, query: bytes, values: Values) -> Rows:
-        """The rows of the last statement, within LIMIT. Raises StoreError: then it is done or not."""
+        """The rows of the last statement, within LIMIT. After a StoreError, the query may have run or not."""
         try:
             async with asyncio.timeout(LIMIT):
                 await self._free.acquire()
@@ -194,10 +196,10 @@ class Pool:
         return outcome
 
     async def _serve(self, query: bytes, values: Values) -> Rows | StoreError:
-        """Frees the place that its caller took. An error is returned: it may be that nobody waits for it."""
+        """Run a query and release the slot of its caller. Returns errors, as the caller may have gone."""
         try:
             if self._closed:
-                return self._server.error("it is closed: start the proxy again")
+                return self._server.error("it is closed: restart the proxy")
             link = await self._take()
             try:
                 rows = await link.ask(query, values)
@@ -227,7 +229,7 @@ class Pool:
             await self._idle.pop(0).close()
 
     async def close(self) -> None:
-        """What was asked before is still done."""
+        """Complete the pending calls, then close."""
         self._closed = True
         if self._calls:
             await asyncio.wait(self._calls)

@@ -1,7 +1,7 @@
-"""The tables of PostgresStore: how they are made, and brought up to date.
+"""The tables of PostgresStore: how they are created and migrated.
 
-Whoever is first makes them; an advisory lock makes the others wait for that. Before tables that hold tokens
-are changed they are copied, to `tokens_before_VERSION`.
+The first process creates them, while an advisory lock makes the others wait. Before a migration the table
+of tokens is copied to `tokens_before_VERSION`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from proxy.store.postgres.link import Link, Rows, Server, Values
 
 _VERSION_1: Final = sql.SQL("""
 CREATE TABLE {schema}.tokens (
-  credential text COLLATE "C" NOT NULL,  -- the order of pages is Python's
+  credential text COLLATE "C" NOT NULL,  -- pages have the order of Python
   account    text COLLATE "C" NOT NULL,
   generation bigint NOT NULL,
   state      text NOT NULL,
@@ -32,7 +32,7 @@ CREATE TABLE {schema}.tokens (
 CREATE INDEX tokens_due ON {schema}.tokens (credential, due_at, account) WHERE state = 'valid';
 CREATE INDEX tokens_changed ON {schema}.tokens (changed);
 CREATE INDEX tokens_counted ON {schema}.tokens (credential, state, due_at, expires_at);
-CREATE TABLE {schema}.quarantine (  -- records that could not be read, as they were
+CREATE TABLE {schema}.quarantine (  -- unreadable records, unchanged
   moved_at   timestamptz NOT NULL,
   credential text NOT NULL,
   account    text NOT NULL,
@@ -62,32 +62,34 @@ CREATE TABLE {schema}.meta (
 );
 INSERT INTO {schema}.meta VALUES (0, {identity});
 """)
-MIGRATIONS: Final = (_VERSION_1,)  # each makes the next version of the one before it
+MIGRATIONS: Final = (_VERSION_1,)  # each migrates the previous version to the next
 
 _OLDEST_SERVER: Final = 130000  # xid8, pg_snapshot
-_LONGEST_WORK: Final = 120.0  # seconds to make, copy or migrate the tables, or to wait for who does
-_SCHEMA: Final = "token_proxy"  # where the URL's options name no search_path
+_LONGEST_WORK: Final = (
+    120.0  # seconds to create, copy or migrate the tables, or to wait for another process to
+)
+_SCHEMA: Final = "token_proxy"  # unless the URL's options set a search_path
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 _log = logging.getLogger("proxy.store")
 
 
 async def prepare(link: Link, server: Server, migrations: tuple[sql.SQL, ...] = MIGRATIONS) -> str:
-    """Make the tables or bring them up to date; the name of their schema. Raises StoreError."""
+    """Create or migrate the tables; return the name of their schema. Raises StoreError."""
     schema = await _check(link, server)
     version = await _version(link, schema)
     if version < len(migrations):
         await _migrate(link, schema, migrations)
     if version > len(migrations):
         raise server.error(
-            f"a newer version of this program made it (schema {version}, this one knows {len(migrations)}): "
-            "use that version, or name another database"
+            f"it was made by a newer version of token-proxy (schema {version}; this one knows "
+            f"{len(migrations)}): use that version, or name another database"
         )
     return schema
 
 
 async def _check(link: Link, server: Server) -> str:
-    """The schema's name, if the server is fit for a store."""
+    """Check that the server is suitable; return the name of the schema. Raises StoreError."""
     if link.server_version < _OLDEST_SERVER:
         raise server.error("PostgreSQL 13 or later is needed: upgrade the server, or name another")
     ((standby, fsync, path),) = await link.ask(
@@ -97,17 +99,15 @@ async def _check(link: Link, server: Server) -> str:
     if standby:
         raise server.error("it is a standby, which can't be written: name the primary server")
     if fsync == "off":
-        _log.warning("token store %s: fsync is off: a crash of its machine may lose tokens", server.name)
+        _log.warning("token store %s: fsync is off, so a crash of its machine may lose tokens", server.name)
     schema = str(path or _SCHEMA).partition(",")[0].strip()
     if not _NAME.fullmatch(schema):
-        raise server.error(
-            "search_path in its options is not the name of a schema: give one, in small letters"
-        )
+        raise server.error("search_path in its options is not a valid schema name: use one in lower case")
     return schema
 
 
 async def _version(link: Link, schema: str) -> int:
-    """0: there is nothing yet."""
+    """The version of the tables; 0 if there are none."""
     ((meta,),) = await link.ask(b"SELECT to_regclass(%s) IS NOT NULL", (f"{schema}.meta",))
     if not meta:
         return 0
@@ -118,9 +118,9 @@ async def _version(link: Link, schema: str) -> int:
 async def _migrate(link: Link, schema: str, migrations: tuple[sql.SQL, ...]) -> None:
     await link.ask(b"BEGIN ISOLATION LEVEL READ COMMITTED")
     await _ask(link, _LOCK, schema, name=sql.Literal(schema))
-    version = await _version(link, schema)  # again: whoever waited for the lock may find it done
+    version = await _version(link, schema)  # again: another process may have migrated meanwhile
     if 0 < version < len(migrations):
-        _log.warning("token store: its tables are brought from version %d to %d", version, len(migrations))
+        _log.warning("token store: migrating its tables from version %d to %d", version, len(migrations))
         copy = sql.SQL("CREATE TABLE {schema}.{copy} AS TABLE {schema}.tokens")
         await _ask(link, copy, schema, copy=sql.Identifier(f"tokens_before_{len(migrations)}"))
     for number, migration in enumerate(migrations[version:], start=version + 1):
@@ -132,7 +132,7 @@ async def _migrate(link: Link, schema: str, migrations: tuple[sql.SQL, ...]) -> 
 _LOCK: Final = sql.SQL("""
 SET LOCAL synchronous_commit TO on;
 SELECT pg_advisory_xact_lock(hashtextextended('token-proxy ' || {name}, 0));
-DO $$ BEGIN  -- not IF NOT EXISTS, which asks for the right to create even where there is nothing to do
+DO $$ BEGIN  -- not IF NOT EXISTS, which needs the right to create even if the schema exists
   IF to_regnamespace({name}) IS NULL THEN CREATE SCHEMA {schema}; END IF;
 END $$;
 """)

@@ -1,7 +1,7 @@
-"""Every message that the PostgreSQL store sends: its statements are one transaction (postgres_link.py).
+"""The messages of PostgresStore; the statements of a message are one transaction (link.py).
 
-What a server, database or role has set otherwise must not change what they mean, so each message sets what
-it relies on, for itself. `{schema}` is filled in when a store is opened.
+Settings of a server, database or role must not change their meaning: so each message sets what it relies
+on. `{schema}` is filled in when a store is opened. (The tables are created in schema.py.)
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final, LiteralString, NamedTuple
 from psycopg import sql
 
 _READ: Final = (
-    "SET LOCAL statement_timeout TO 4000; "  # ms: before Link.ask gives up, and with a code
-    "SET LOCAL extra_float_digits TO 1; "  # or times would be rounded
+    "SET LOCAL statement_timeout TO 4000; "  # ms; shorter than LIMIT in link.py, so that the error has a code
+    "SET LOCAL extra_float_digits TO 1; "  # otherwise times are rounded
 )
 _WRITE: Final = _READ + "SET LOCAL transaction_isolation TO 'read committed'; "
 _DURABLE: Final = _WRITE + "SET LOCAL synchronous_commit TO on; "
@@ -83,7 +83,7 @@ POSTPONE: Final = Statement(
     WHERE credential = %s AND account = %s AND generation = %s""",
     _SOON,
 )
-# Locked in the order of their keys: no two that touch the same accounts wait for each other in a circle.
+# Rows are locked in the order of their keys, so that two processes touching the same accounts never deadlock.
 TOUCH: Final = Statement(
     """WITH used AS (SELECT * FROM unnest(%s::text[], %s::text[], %s::float8[]) AS used (c, a, at)),
       locked AS MATERIALIZED (
@@ -102,7 +102,7 @@ COUNTS: Final = Statement(
     FROM {schema}.tokens GROUP BY credential, state_now""",
 )
 
-# -- changes: what was put by transactions that the last look (a pg_snapshot) could not see yet
+# -- changes: puts by transactions that the snapshot of the last look (a pg_snapshot) did not show yet
 
 LISTEN: Final = Statement("LISTEN {schema}")
 LOOK: Final = Statement(
@@ -111,7 +111,7 @@ LOOK: Final = Statement(
     FROM (VALUES (true)) AS one LEFT JOIN {schema}.tokens
       ON changed >= pg_snapshot_xmin(%(seen)s::pg_snapshot)
       AND NOT pg_visible_in_snapshot(changed, %(seen)s::pg_snapshot)
-      AND pg_visible_in_snapshot(changed, pg_current_snapshot())  -- a restored dump holds another server's
+      AND pg_visible_in_snapshot(changed, pg_current_snapshot())  -- a restored dump has ids of another server
     ORDER BY changed""",
 )
 
@@ -128,8 +128,8 @@ STASH: Final = Statement(
 TAKE: Final = Statement(
     "DELETE FROM {schema}.stash WHERE name = %s RETURNING value, expires_at > clock_timestamp()", _DURABLE
 )
-# First it is read whether the lease may be had: a waiting process asks often, and to lock a row is to write.
-# "Ended" says also one from the future: the server's clock was set back.
+# First reads whether the lease is available: a waiting process asks often, and locking a row is a write.
+# A lease from the future has ended too: the server's clock was set back.
 _MAY_HAVE: Final = """(held.owner IN (%(owner)s, %(succeed)s) OR (
       extract(epoch FROM clock_timestamp()) BETWEEN %(after)s AND %(before)s
       AND clock_timestamp() NOT BETWEEN held.renewed_at
@@ -148,6 +148,6 @@ RELEASE: Final = Statement("DELETE FROM {schema}.leases WHERE name = %s AND owne
 
 @cache
 def rendered(statement: Statement, schema: str) -> bytes:
-    """The message for the store whose tables are in `schema`; its values are still to be filled in."""
+    """The message for the tables in `schema`, with placeholders for its values."""
     names = {"schema": sql.Identifier(schema), "channel": sql.Literal(schema), "may_have": sql.SQL(_MAY_HAVE)}
     return sql.SQL(statement.settings + statement.sql).format(**names).as_bytes(None)

@@ -1,16 +1,16 @@
-"""The store of many hosts: a PostgreSQL database, shared by all processes that open it.
+"""A store for several hosts: a PostgreSQL database, shared by all processes that open it.
 
-Each call is one message, which is one transaction (postgres_link.py, postgres_statements.py). A put or an
-intent is on the server's disk when the call returns, and on that of a synchronous standby if there is one,
-whatever `synchronous_commit` is set to. Only what may be lost with the server (a use, another due time, a
-renewal, a release) is not waited for. With an asynchronous standby a failover may lose the last puts: that
-is the server's to promise.
+Each call is one message and one transaction (link.py, statements.py). A put or an intent is on the server's
+disk when the call returns, and on that of a synchronous standby if there is one, whatever
+`synchronous_commit` is set to. Only writes that may be lost in a crash (a use, a due time, a renewal, a
+release) are not synced. With an asynchronous standby a failover may lose the last puts: only the server can
+prevent that.
 
-A lease is a row, as durable as a put: none is lost in a restart. When an ended one may be taken over says
-postgres_watch.py. Times are the server's clock's, except those that callers give.
+A lease is a row, as durable as a put, and survives a restart. watch.py decides when an expired one may be
+taken over. Times are those of the server's clock, except those given by callers.
 
-TLS, several hosts, ~/.pgpass and whatever else libpq knows are given as it wants them, in the URL or in its
-environment variables. The tables are in the schema `token_proxy`, or in the one that the URL's options name:
+TLS, several hosts, ~/.pgpass and other features of libpq are configured in the URL or by its environment
+variables. The tables are in the schema `token_proxy`, unless the URL's options name another:
 `?options=-csearch_path%3Dother`.
 """
 
@@ -27,11 +27,11 @@ from proxy.store.postgres.schema import prepare
 from proxy.store.postgres.statements import Statement, rendered
 from proxy.store.postgres.watch import Watch
 
-_NEVER: Final = (1.0, 0.0)  # a window that is closed
+_NEVER: Final = (1.0, 0.0)  # an empty window
 
 
 class PostgresStore:
-    """Made by `open`."""
+    """Create it with `open`."""
 
     def __init__(self, pool: Pool, watch: Watch, schema: str) -> None:
         self._pool = pool
@@ -40,7 +40,7 @@ class PostgresStore:
 
     @classmethod
     async def open(cls, url: str) -> Self:
-        """Open the store; whoever is first makes its tables. Raises StoreError."""
+        """Open the store, and create its tables if there are none. Raises StoreError."""
         server = read_url(url)
         link = await Link.open(server)
         try:
@@ -142,7 +142,7 @@ class PostgresStore:
             "before": before,
         }
         while not (rows := await self._ask(statement, values)):
-            pass  # its holder gave it back between the two statements
+            pass  # the holder released it between the two statements
         ((holder,),) = rows
         return None if holder == owner else str(holder)
 
@@ -162,4 +162,4 @@ def _record(credential: str, account: str, *rest: Any) -> Record:
 
 
 def _conflict(key: AccountId) -> GenerationConflict:
-    return GenerationConflict(f"{key} was changed by someone else: read it again")
+    return GenerationConflict(f"{key} was changed by another process: read it again")

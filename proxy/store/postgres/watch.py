@@ -1,18 +1,16 @@
-"""Looks at a PostgreSQL store all the time, on a connection of its own.
+"""Polls a PostgreSQL store on a connection of its own: for puts, and for the health of the server.
 
-It learns two things: what others have put, and that the server is there for everybody.
+Puts: the table is queried four times a second, and at once after a notification (LISTEN). Each record holds
+the id of the transaction that put it; each query ("look") also returns the server's snapshot. A put that the
+previous snapshot does not show is new, however late its transaction became visible: no commit is missed
+between two looks. Through a pgbouncer in transaction mode no notifications arrive; polling is enough.
 
-What was put is asked for four times a second, and at once when the server notifies of a put (LISTEN). Each
-record holds the id of the transaction that put it, each look the server's snapshot; what the snapshot of
-the last look does not show is new. No commit slips between two looks, however late it became visible.
-Through a pgbouncer in transaction mode no notice arrives, and the four looks a second must do.
-
-That the server is there matters for leases: one that has ended may be taken over only if its holder could
-have renewed it. So a lease is taken over after its full length without a gap between two looks, by the
-server's clock; and the statement that takes it must run soon after the last look, or it takes nothing.
-Each look after a restart, a lost connection, a server that stood still or a clock that was set begins the
-time anew. Of all who wait for a lease, this holds back only those who could not know better: its holder
-renews it, what was released can be had at once, and so can the lease of a holder that is known to be dead.
+Health of the server: an expired lease may be taken over only if its holder had the chance to renew it. So
+it takes the full length of a lease without a gap between looks, by the server's clock, and the statement
+that takes the lease over must run soon after the last look. A restart, a lost connection, a suspended
+server and a changed clock each start that time anew. This only delays the takeover of leases whose holder
+may be alive: a holder can always renew, and leases that were released, or whose holder is known to be dead,
+are available at once.
 """
 
 from __future__ import annotations
@@ -33,17 +31,17 @@ from proxy.store.postgres.link import Link, Server
 from proxy.store.watchers import Watchers
 
 LOOK_EVERY: Final = 0.25  # seconds
-_BREATH: Final = 0.02  # seconds; puts that come together are looked at together
-_LONGEST_GAP: Final = 1.0  # seconds; a holder renews once a second: no two of its renewals fall into one gap
-_LONGEST_PAUSE: Final = 1.0  # seconds between two attempts while the server is away
-_GRACE: Final = 1.0  # seconds that a look has to end when the store is closed
+_BREATH: Final = 0.02  # seconds; collects puts that arrive together into one look
+_LONGEST_GAP: Final = 1.0  # seconds; a holder renews once a second, so a gap hides at most one renewal
+_LONGEST_PAUSE: Final = 1.0  # seconds between attempts to reconnect
+_GRACE: Final = 1.0  # seconds for a look to finish when the store is closed
 
 _log = logging.getLogger("proxy.store")
 
 
 @dataclass
 class Steadiness:
-    """Since when the server has answered without a gap, by its own clock (Unix seconds)."""
+    """How long the server has responded without a gap, by its own clock (Unix seconds)."""
 
     since: float = inf
     last: float = -inf
@@ -54,12 +52,12 @@ class Steadiness:
         self.last = at
 
     def window(self, seconds: float) -> tuple[float, float]:
-        """When a lease of so many seconds may be taken over, if it has ended."""
+        """From when until when an expired lease of `seconds` may be taken over."""
         return self.since + seconds, self.last + _LONGEST_GAP
 
 
 class Watch:
-    """Made by `start`."""
+    """Create it with `start`."""
 
     def __init__(self, server: Server, link: Link, schema: str) -> None:
         self.steady = Steadiness()
@@ -67,14 +65,16 @@ class Watch:
         self._link: Link | None = link
         self._schema = schema
         self._seen: str | None = None  # the snapshot of the last look
-        self._server_started: float | None = None  # Unix seconds; None: a new connection, anything may be new
+        self._server_started: float | None = (
+            None  # Unix seconds; None after connecting: any record may have changed
+        )
         self._watchers = Watchers()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(cls, server: Server, link: Link, schema: str) -> Self:
-        """Returns after the first look. Raises StoreError; the link is the caller's until then."""
+        """Return after the first look. Raises StoreError; then the link still belongs to the caller."""
         watch = cls(server, link, schema)
         await watch._begin(link)
         watch._task = tasks.spawn(watch._run(), "watch PostgreSQL")
@@ -141,5 +141,5 @@ class Watch:
             self._link.cut()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=_GRACE)
-        await tasks.cancel(self._task)  # it was connecting
+        await tasks.cancel(self._task)  # in case it is still connecting
         await self._disconnect()

@@ -1,21 +1,21 @@
--- All that the Redis store does. A call is one operation, which is atomic, and goes by the server's clock.
+-- The operations of RedisStore. A call runs one operation, atomically, by the server's clock.
 --
---   KEYS[1] {token-proxy}:meta  hash: version of all this, identity, changed (number of the last put);
---                               run, era, pulse and lost, for which see `wake`
---   …:record:KEY  hash: one record; a time that is not known is an empty string
---   …:keys        sorted set of all KEYs, by themselves: KEY is credential, NUL, account
---   …:due:NAME    sorted set of a credential's KEYs in state "valid" that have a due time, by that
+--   KEYS[1] {token-proxy}:meta  hash: version of this layout, identity, changed (number of the last put);
+--                               run, era, pulse and lost (see `wake`)
+--   …:record:KEY  hash: one record; an unknown time is an empty string
+--   …:keys        sorted set of all KEYs in lexical order; KEY is credential, NUL, account
+--   …:due:NAME    sorted set of a credential's KEYs in state "valid" with a due time, by that time
 --   …:changed     sorted set of all KEYs, by the number of their last put
---   …:quarantine:TIME:KEY  hash: a record that could not be read and was moved out of the way
+--   …:quarantine:TIME:KEY  hash: an unreadable record that was set aside
 --   …:leases      hash: name -> "ENDS LENGTH OWNER", both in ms
 --   …:stash:NAME  string that expires
---   …:news        channel: something was put
+--   …:news        channel: notifications of puts
 --
--- ARGV: the operation, then its arguments. Arguments are checked before anything is written; and a put
--- begins with a write that is refused while memory or disk is full, so that it is done as a whole or not.
+-- ARGV: the operation, then its arguments. Arguments are checked before the first write, and a put starts
+-- with a write that is refused while memory or disk is full, so that it is done completely or not at all.
 
-local VERSION = '1'  -- whoever raises it keeps a copy of each record that is migrated: …:backup:1:KEY
-local STANDSTILL = 1500  -- ms without a pulse, which every user of the store gives twice a second
+local VERSION = '1'  -- a migration must keep a copy of each record: …:backup:1:KEY
+local STANDSTILL = 1500  -- ms without a pulse; every user of the store sends two a second
 local HOME = string.match(KEYS[1], '^{.*}:')
 local META, ALL = KEYS[1], HOME .. 'keys'
 local CHANGED, LEASES, NEWS = HOME .. 'changed', HOME .. 'leases', HOME .. 'news'
@@ -78,7 +78,7 @@ function operations.put(key, expected, generation, state, due_at, expires_at, bo
   if (held or '0') ~= expected then
     return 0
   end
-  redis.pcall('PUBLISH', NEWS, '')  -- told once this is done; who may not publish is found out by looking
+  redis.pcall('PUBLISH', NEWS, '')  -- sent after this script; pcall, as polling makes up for a missing right
   local changed = call('HINCRBY', META, 'changed', 1)
   call('HSET', record(key), 'generation', generation, 'state', state, 'due_at', due_at,
     'expires_at', expires_at, 'body', body, 'used_at', later(used_at, held_use or ''))
@@ -130,7 +130,7 @@ function operations.quarantine(key)
   return generation or '0'
 end
 
--- Of each credential so many.
+-- At most `limit` accounts of each credential.
 function operations.due(before, limit, ...)
   local due = {}
   for _, credential in ipairs({...}) do
@@ -141,7 +141,7 @@ function operations.due(before, limit, ...)
       if used_at then
         due[#due + 1] = {found[i + 1], found[i], used_at}
       else
-        call('ZREM', index, found[i])  -- the server threw the record away
+        call('ZREM', index, found[i])  -- the server has evicted the record
       end
     end
   end
@@ -156,10 +156,10 @@ function operations.page(after, limit)
   return page
 end
 
--- How many are in each state among the next so many; and the last key of these, if there may be more.
+-- Counts the states of the next `limit` records; also returns the last key of these, if there may be more.
 function operations.counts(now, after, limit)
   now = number(now)
-  local keys, counts, told = keys_after(after, limit), {}, {}
+  local keys, counts, rows = keys_after(after, limit), {}, {}
   for _, key in ipairs(keys) do
     local state, due_at, expires_at = unpack(call('HMGET', record(key), 'state', 'due_at', 'expires_at'))
     if state == 'valid' and expires_at ~= '' and number(expires_at) <= now then
@@ -173,9 +173,9 @@ function operations.counts(now, after, limit)
     end
   end
   for kind, count in pairs(counts) do
-    told[#told + 1] = {kind, count}
+    rows[#rows + 1] = {kind, count}
   end
-  return {#keys == number(limit) and keys[#keys] or '', told}
+  return {#keys == number(limit) and keys[#keys] or '', rows}
 end
 
 -- Stashes ---------------------------------------------------------------------------------------------
@@ -213,10 +213,10 @@ local function all_leases()
   return leases
 end
 
--- Finds out what befell the server since the last pulse. If it was emptied or restarted, or is another one,
--- leases may be lost: an era begins, and with it quiet time. If it stood still, or its clock was set, it has
--- all its leases, but their holders had no chance to renew them: each begins anew. Quiet time stood still, too.
--- Returns the time and when leases were lost.
+-- Detects an interruption since the last pulse. If the server was emptied or restarted, or is another one,
+-- leases may be lost: a new era starts with a quiet time. If it was suspended, or its clock was set, it has
+-- all its leases, but their holders could not renew them: each starts again, and a quiet time is prolonged.
+-- Returns the time, and the time when leases were lost.
 local function wake()
   local time = call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -227,7 +227,7 @@ local function wake()
     call('HSET', META, 'run', run, 'lost', lost, 'era', string.format('%s %.0f', run, lost))
     for _, lease in ipairs(all_leases()) do
       if lease.owner == '' then
-        call('HDEL', LEASES, lease.name)  -- who took it after its release may be lost
+        call('HDEL', LEASES, lease.name)  -- a later holder may be lost
       end
     end
   elseif math.abs(now - number(pulse)) > STANDSTILL then
@@ -245,7 +245,7 @@ local function wake()
   return now, number(lost)
 end
 
--- In quiet time, one length from the loss of leases, nobody gets what is not known to be released.
+-- In quiet time (one length of a lease after a loss) only leases known to be released are granted.
 function operations.lease(name, owner, length, succeed)
   length = number(length)
   local now, lost = wake()
@@ -265,7 +265,7 @@ function operations.lease(name, owner, length, succeed)
   return false
 end
 
--- In quiet time, whoever renews first has it: the other whom the server remembers may be of long ago.
+-- In quiet time the first renewal wins: the holder that the server remembers may be an old one.
 function operations.renew(name, owner, length)
   length = number(length)
   local now, lost = wake()
@@ -280,7 +280,7 @@ function operations.renew(name, owner, length)
   return 1
 end
 
--- In quiet time it is kept, without an owner, so that it is known to be released.
+-- In quiet time the lease is kept without an owner, which marks it as released.
 function operations.release(name, owner)
   local now, lost = wake()
   local held = read_lease(name)
@@ -293,16 +293,16 @@ function operations.release(name, owner)
   end
 end
 
--- Looking ---------------------------------------------------------------------------------------------
+-- Changes ---------------------------------------------------------------------------------------------
 
--- What was put after number `seen`; with it a pulse. A store that was emptied is given the identity that its
--- users remember; of several, that which has been there before (`era`) counts.
+-- Returns the puts after number `seen`, and sends a pulse. An emptied store gets the identity that its users
+-- remember; if they differ, that of a user that knows an earlier `era`.
 function operations.look(identity, era, seen, limit)
   number(seen)
   local now, lost = wake()
   for _, lease in ipairs(all_leases()) do
     if lease.ends <= now and now - lost >= lease.length then
-      call('HDEL', LEASES, lease.name)  -- its holder has died
+      call('HDEL', LEASES, lease.name)  -- its holder is dead
     end
   end
   local stored, changed, here = unpack(call('HMGET', META, 'identity', 'changed', 'era'))

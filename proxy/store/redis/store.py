@@ -1,14 +1,14 @@
-"""A store for replicas: a Redis server, shared by all processes on all machines that can reach it.
+"""A store for several hosts: a Redis server, shared by all processes that can reach it.
 
-Whatever is done is one operation of store.lua, atomic and by the server's clock. A caller that is cancelled
-or whose call fails leaves it done or not done; generations make a repetition harmless.
+Each call is one operation of store.lua, atomic and by the server's clock. After a failed or cancelled call
+the operation may have been executed or not; generations make repeating it harmless.
 
-Redis keeps what it is set up to keep (redis_durability.py). It may be emptied, restarted from an older copy,
-or replaced by a replica that had not got the last writes, and nothing here waits for replicas (WAIT would
-narrow that gap, not close it). Then `changes` says that anything may have changed, and who holds tokens puts
-back what is missing (tokens/records.py); and no lease is given to newcomers for the length of one, in which
-every holder that lives has renewed its own. That includes the first use of a new store, which can't be told
-from one that was just emptied: the very first refresh waits for the length of a lease.
+Redis is as durable as it is configured to be (durability.py). It may be emptied, restarted from an older
+copy, or replaced by a replica that lacks the last writes; no write waits for replicas, as WAIT would narrow
+that gap, but not close it. Then `changes` yields None, and processes that hold tokens in memory restore the
+missing ones (tokens/saved/); and for the length of one lease no new lease is granted, so that each live
+holder can renew its own. That includes the first use of a new store, which looks like one that was just
+emptied: the very first refresh waits for the length of a lease.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from proxy.store.base import AccountId, Due, Record, must_advance
 from proxy.store.redis.link import Link
 from proxy.store.watchers import Watchers
 
-LOOK_EVERY: Final = 0.5  # seconds between two looks; a third of what store.lua calls a standstill
-_COLLECT: Final = 0.02  # seconds; of many puts at once one look is told
-_LISTEN_AGAIN: Final = 5.0  # seconds; the looks see everything, too
-_AT_ONCE: Final = 1000  # records in one operation, while which the server does nothing else: some ms
+LOOK_EVERY: Final = 0.5  # seconds between polls; a third of STANDSTILL in store.lua
+_COLLECT: Final = 0.02  # seconds; collects puts that arrive together into one poll
+_LISTEN_AGAIN: Final = 5.0  # seconds; polling finds all changes meanwhile
+_AT_ONCE: Final = 1000  # records per operation, which blocks the server for some ms
 
 _log = logging.getLogger("proxy.store")
 
 
 class RedisStore:
-    """Made by `open`."""
+    """Create it with `open`."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._identity = secrets.token_hex(4)  # unless the store has one
+        self._identity = secrets.token_hex(4)  # used if the store has none yet
         self._era = b""
-        self._seen = 0  # the number of the last put that watchers were told of
+        self._seen = 0  # number of the last put that watchers were notified of
         self._news = asyncio.Event()
         self._watchers = Watchers()
         self._tasks: list[asyncio.Task[None]] = []
@@ -148,7 +148,7 @@ class RedisStore:
         await self._link.close()
 
     async def _keep_looking(self) -> None:
-        """Also while nobody watches: each look tells the store's other users that the server is awake."""
+        """Poll, even without watchers: each look is also a pulse, by which store.lua detects a standstill."""
         unreadable = False
         while True:
             await self._pause()
@@ -161,7 +161,7 @@ class RedisStore:
                 unreadable = True
 
     async def _pause(self) -> None:
-        """Until something is put, at most LOOK_EVERY."""
+        """Wait for a notification, at most LOOK_EVERY."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_EVERY):
                 await self._news.wait()
@@ -169,7 +169,7 @@ class RedisStore:
         self._news.clear()
 
     async def _look(self) -> None:
-        """Tell the watchers what was put since the last look."""
+        """Notify the watchers of puts since the last look."""
         more = True
         while more:
             identity, era, last, news = await self._link.run(
@@ -178,7 +178,7 @@ class RedisStore:
             self._identity = identity.decode()
             members, numbers = news[::2], news[1::2]
             more = len(members) == _AT_ONCE
-            if era != self._era or int(last) < self._seen:  # the store lost something, or may have
+            if era != self._era or int(last) < self._seen:  # the store lost records, or may have
                 self._era, self._seen = era, int(last)
                 self._watchers.tell([None])
                 return
@@ -186,7 +186,7 @@ class RedisStore:
             self._watchers.tell(map(_key, members))
 
     async def _listen(self) -> None:
-        """Have a look at once when something is put."""
+        """Trigger a look as soon as a put is announced."""
         while True:
             try:
                 await self._link.listen(self._news.set)
@@ -196,11 +196,11 @@ class RedisStore:
 
 def _check(key: AccountId, done: int) -> None:
     if not done:
-        raise GenerationConflict(f"{key} was changed by someone else: read it again")
+        raise GenerationConflict(f"{key} was changed by another process: read it again")
 
 
 def _member(key: AccountId) -> str:
-    """A NUL sorts before whatever a name may hold: members are in the order of keys."""
+    """Encode a key so that members sort like keys: NUL sorts before all characters of names."""
     return "\0".join(key)
 
 
@@ -210,7 +210,7 @@ def _key(member: bytes) -> AccountId:
 
 
 def _record(key: AccountId, fields: Sequence[bytes | None]) -> Record:
-    """Raises UnreadableRecord for what no operation of ours has written."""
+    """Decode a record. Raises UnreadableRecord for values that none of our operations wrote."""
     generation, state, due_at, expires_at, body, intent, used_at = fields
     try:
         if generation is None or state is None or body is None:
@@ -226,7 +226,7 @@ def _record(key: AccountId, fields: Sequence[bytes | None]) -> Record:
             _time(used_at),
         )
     except ValueError:
-        raise UnreadableRecord(f"the record of {key} is damaged: put a backup in its place") from None
+        raise UnreadableRecord(f"the record of {key} is damaged: restore a backup") from None
 
 
 def _listed(key: AccountId, fields: Sequence[bytes | None]) -> Record:

@@ -1,9 +1,10 @@
-"""What `redis://` and `rediss://` URLs say, read strictly: what is not understood may be half of a password.
+"""Parse `redis://` and `rediss://` URLs, strictly: an unexpected part may be half of a password.
 
     redis[s]://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE][?OPTION=VALUE&…]
 
-A server's certificate is always verified. The options, all for rediss: ssl_ca_certs and ssl_ca_path (a file
-and a directory of the authorities to trust, instead of the system's), ssl_certfile and ssl_keyfile (ours).
+The server's certificate is always verified. Options, for rediss only: ssl_ca_certs and ssl_ca_path (a file
+and a directory of authorities to trust instead of the system's), ssl_certfile and ssl_keyfile (the client's
+certificate and key).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from proxy.secret import Secret
 
 _PORT: Final = 6379
 _OPTIONS: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-_MEANT: Final = "redis://USER:PASSWORD@HOST:PORT/DATABASE is meant, with a password's odd characters as %XX"
+_EXPECTED: Final = "expected redis://USER:PASSWORD@HOST:PORT/DATABASE, with the password percent-encoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,16 @@ class Address:
 
 
 def read_url(url: str) -> Address:
-    """Slow for rediss: reads the trust store. Raises StoreError, which never repeats the URL."""
+    """Blocks for rediss, to load the trust store. Raises StoreError without any part of the URL."""
     try:
         parts = urlsplit(url)
         port = parts.port or _PORT
         options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError:
-        raise StoreError(f"store.url can't be read: {_MEANT}") from None
+        raise StoreError(f"store.url is invalid: {_EXPECTED}") from None
     database = parts.path.removeprefix("/") or "0"
     if not parts.hostname or not database.isdecimal() or parts.fragment:
-        raise StoreError(f"store.url can't be read: {_MEANT}")
+        raise StoreError(f"store.url is invalid: {_EXPECTED}")
     return Address(
         unquote(parts.hostname),
         port,
@@ -59,9 +60,7 @@ def read_url(url: str) -> Address:
 
 def _tls(parts: SplitResult, options: dict[str, str]) -> ssl.SSLContext | None:
     if not options.keys() <= set(_OPTIONS) or (options and parts.scheme != "rediss"):
-        raise StoreError(
-            f"store.url has an option that is not known here: use {', '.join(_OPTIONS)}, for rediss"
-        )
+        raise StoreError(f"store.url has an unknown option: use {', '.join(_OPTIONS)}, for rediss")
     if parts.scheme != "rediss":
         return None
     try:
@@ -70,7 +69,7 @@ def _tls(parts: SplitResult, options: dict[str, str]) -> ssl.SSLContext | None:
         )
         if "ssl_certfile" in options:
             context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
-    except OSError as error:  # of which SSLError is one
+    except OSError as error:  # includes SSLError
         raise StoreError("store.url names TLS files that can't be used: check its ssl_ options") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9325 section 3.1.1
     return context

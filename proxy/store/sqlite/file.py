@@ -1,12 +1,12 @@
-"""The file behind SQLiteStore: where it may lie, how it is made and opened, whether it keeps its name.
+"""The file of SQLiteStore: where it may be, how it is created and opened, whether it was replaced.
 
-A new file is made under another name and linked into place when it is complete, so that no process ever
-sees half a schema and none must wait for the switch to WAL, which SQLite does not queue for.
+A new file is created under another name and linked into place when it is complete: so no process ever sees
+half a schema, and none has to wait for the switch to WAL, during which SQLite fails instead of queueing.
 
-A file that is moved, deleted or replaced while processes have it open (a backup put back under them) is the
-one way to lose tokens for ever: what they write goes where nobody looks, or into a log that the new file's
-users take for theirs. So each call asks whether the name still leads to the open file. Where it does not,
-nothing is read or written any more, and all that the open file holds is saved once, under another name.
+Moving, deleting or replacing the file while processes have it open (restoring a backup under them) would
+lose tokens for good: their writes would go to a file without a name, or into a log that users of the new
+file take for theirs. So each call checks that the name still leads to the open file. If it does not,
+nothing is read or written any more, and the content of the open file is saved once, under another name.
 """
 
 from __future__ import annotations
@@ -37,56 +37,58 @@ from proxy.store.sqlite.schema import (
 )
 from proxy.store.sqlite.statements import DamagedRowError, text
 
-BUSY_TIMEOUT: Final = 5.0  # seconds that a statement waits for another process's transaction
+BUSY_TIMEOUT: Final = 5.0  # seconds to wait for another process's transaction
 _OLDEST_SQLITE: Final = (3, 37)  # STRICT tables
 _FOR_OTHERS: Final = 0o077
-_RESCUE_AGAIN: Final = 10.0  # seconds between two tries to copy a file that lost its name: it may be large
+_RESCUE_AGAIN: Final = 10.0  # seconds between attempts to copy a replaced file, which may be large
 
 _log = logging.getLogger("proxy.store")
 
 
 @dataclass
 class OpenDatabase:
-    """A store's file, open. For one thread."""
+    """The open file of a store. Not thread-safe."""
 
     path: Path
     connection: sqlite3.Connection
     inode: tuple[int, int]
-    rescued: Path | None = None  # what the file held when its name was found to lead elsewhere
-    rescue_at: float = 0.0  # monotonic seconds; not before
+    rescued: Path | None = None  # where the content was saved after the file was replaced
+    rescue_at: float = 0.0  # earliest next attempt, monotonic seconds
 
     def check_in_place(self) -> None:
-        """Raises StoreError if the name leads to another file by now, or to none."""
+        """Raises StoreError if the name no longer leads to the open file."""
         if _inode(self.path) == self.inode:
             self.rescued = None
             return
         if self.rescued is None and time.monotonic() >= self.rescue_at:
             self._rescue()
         remedy = (
-            f"all that it held is kept in {self.rescued}: stop every process that uses it, put the file that "
-            "is to count in its place, and start again"
+            f"its content was saved as {self.rescued}: stop every process that uses the store, put the right "
+            "file in its place, and start again"
             if self.rescued
-            else "what it held could not be copied: put it back, or make room for that, before a stop"
+            else "its content could not be copied: put it back, or free disk space, before stopping"
         )
-        raise StoreError(
-            f"token store {self.path}: it was moved, deleted or replaced while it is in use; {remedy}"
-        )
+        raise StoreError(f"token store {self.path}: it was moved, deleted or replaced while in use; {remedy}")
 
     def _rescue(self) -> None:
         try:
             self.rescued = copy_beside(self.connection, self.path.with_name(f"{self.path.name}.rescued"))
         except (*FAILURES, OSError) as error:
             self.rescue_at = time.monotonic() + _RESCUE_AGAIN
-            _log.critical("what it held could not be kept: %s", store_error(self.path, error))
+            _log.critical(
+                "the content of a replaced file could not be saved: %s", store_error(self.path, error)
+            )
         else:
-            _log.critical("token store %s: it was replaced; its content is in %s", self.path, self.rescued)
+            _log.critical(
+                "token store %s: it was replaced; its content was saved as %s", self.path, self.rescued
+            )
 
     def close(self) -> None:
-        self.connection.close()  # which lets a log alone that may be another file's by now
+        self.connection.close()  # leaves a log alone that may belong to another file now
 
 
 def open_database(path: Path) -> OpenDatabase:
-    """Open the store's file, made first if there is none. A file that is not ours stays as it is.
+    """Open the store's file; create it first if there is none. Another program's file stays unchanged.
 
     Raises StoreError.
     """
@@ -108,14 +110,14 @@ def _check_place(path: Path) -> None:
     verdict = mounts.judge(mount.kind) if mount else "local"
     if verdict == "network":
         raise StoreError(
-            f"token store {path}: it would lie on a network file system ({mount}), where the memory that "
-            "SQLite's processes share and their locks don't work, and tokens are lost: put server.state_dir "
-            "on a disk of this host, or, for several hosts, set store.url to a postgresql:// address"
+            f"token store {path}: it would be on a network file system ({mount}), where SQLite's shared "
+            "memory and locks don't work and tokens get lost: put server.state_dir on a disk of this host, "
+            "or, for several hosts, set store.url to a postgresql:// address"
         )
     if verdict == "suspicious":
         _log.warning(
-            "token store %s: it lies on %s, which may not be a disk of this host: processes of two hosts "
-            "must never use it at once (for that, set store.url to a postgresql:// address)",
+            "token store %s: it is on %s, which may not be a disk of this host: processes of two hosts "
+            "must never use it at the same time (for that, set store.url to a postgresql:// address)",
             *(path, mount),
         )
 
@@ -125,7 +127,7 @@ def _create(path: Path) -> None:
     with creating(path) as draft, closing(sqlite3.connect(draft, isolation_level=None)) as connection:
         connection.executescript(SCHEMA)
         connection.execute("INSERT INTO meta VALUES (?, 0)", (secrets.token_hex(4),))
-        # last, since what a log still holds would stay behind, unsaid, if `close` failed to write it back
+        # last: a log would stay behind silently if `close` failed to write it back
         connection.execute("PRAGMA journal_mode = WAL")
 
 
@@ -141,7 +143,7 @@ def _connect(path: Path) -> OpenDatabase:
     while True:
         before = _inode(path)
         connection = _connection(path)
-        if before is not None and before == _inode(path):  # nobody replaced it meanwhile
+        if before is not None and before == _inode(path):  # it was not replaced meanwhile
             return OpenDatabase(path, connection, before)
         connection.close()
 
@@ -153,7 +155,7 @@ def _connection(path: Path) -> sqlite3.Connection:
     try:
         _check_version(connection, path)
         _make_private(path)
-        connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
+        connection.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
         if version_of(connection) < VERSION:
             _upgrade(connection, path)
     except BaseException:
@@ -169,9 +171,9 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"token store {path}: it belongs to another program: name another file")
     if version > VERSION:
         raise StoreError(
-            f"token store {path}: a newer version of this program made it (schema {version}, this one knows "
-            f"{VERSION}): use that version, put the backup that it made ({path.name}.v{VERSION}-backup) in "
-            "its place, or name another file"
+            f"token store {path}: it was made by a newer version of token-proxy (schema {version}; this one "
+            f"knows {VERSION}): use that version, restore its backup ({path.name}.v{VERSION}-backup), or "
+            "name another file"
         )
     if version != VERSION and version not in UPGRADES:
         raise store_error(path, DamagedRowError())
@@ -182,16 +184,16 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
         upgrade(connection, path)
     except (*FAILURES, OSError) as error:
         why = store_error(path, error)
-        raise StoreError(f"{why}; it could not be backed up and upgraded: nothing in it is lost") from error
+        raise StoreError(f"{why}; backup and upgrade failed, and nothing is lost") from error
 
 
 def _make_private(path: Path) -> None:
-    """For a file that was restored or copied with wider rights; SQLite gives -wal and -shm the same.
+    """Remove the rights of others, e.g. from a restored file; SQLite gives -wal and -shm the same rights.
 
-    By name: a file that is opened and closed here would lose the locks that SQLite holds on it for other
-    connections of this process (POSIX).
+    By name: to open and close a file here would drop the locks that SQLite holds on it for other connections
+    of this process (POSIX).
     """
     for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-        with suppress(FileNotFoundError):  # the last two come and go
+        with suppress(FileNotFoundError):  # -wal and -shm come and go
             if stat.S_IMODE(file.stat().st_mode) & _FOR_OTHERS:
                 file.chmod(0o600)

@@ -1,9 +1,9 @@
-"""Where a file lies: on a disk of this host, or on another host's. Pure, but for `mount_of`.
+"""Detect whether a file is on a disk of this host or on a network file system. Pure, except `mount_of`.
 
-SQLite's log is read by way of an index in memory that all processes share (mmap of FILE-shm), and guarded
-by locks of the kernel. Two hosts share no memory, and network file systems keep locks by halves or not at
-all: a store there seems to work and loses tokens one day (sqlite.org/wal.html, "all processes ... on the
-same host"; sqlite.org/howtocorrupt.html section 2.1).
+SQLite's processes find pages of the log by an index in shared memory (mmap of FILE-shm), guarded by locks
+of the kernel. Two hosts share no memory, and network file systems support locks partly or not at all: a
+store there seems to work and loses tokens one day (sqlite.org/wal.html, "all processes ... on the same
+host"; sqlite.org/howtocorrupt.html section 2.1).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-MOUNTINFO: Final = Path("/proc/self/mountinfo")  # proc_pid_mountinfo(5); only Linux has it
+MOUNTINFO: Final = Path("/proc/self/mountinfo")  # proc_pid_mountinfo(5); Linux only
 
 _NETWORK: Final = re.compile(
     r"""nfs4? | cifs | smb3 | smbfs | ncpfs | afs | coda | ceph | lustre | gpfs | beegfs | panfs | pvfs2
@@ -23,9 +23,9 @@ _NETWORK: Final = re.compile(
     re.VERBOSE,
 )
 _SUSPICIOUS: Final = re.compile(
-    r"""9p | virtiofs | vboxsf | prl_fs | fakeowner  # folders that a guest shares with its host
-    | gfs2 | ocfs2                                # disks of several hosts at once
-    | fuse | fuse\.(?! (fuse-overlayfs | mergerfs | gocryptfs | encfs | bindfs)$ ).*  # but for local ones""",
+    r"""9p | virtiofs | vboxsf | prl_fs | fakeowner  # folders shared by a guest and its host
+    | gfs2 | ocfs2                                # disks shared by several hosts
+    | fuse | fuse\.(?! (fuse-overlayfs | mergerfs | gocryptfs | encfs | bindfs)$ ).*  # all but local ones""",
     re.VERBOSE,
 )
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")  # space, tab, newline and backslash, in octal
@@ -35,7 +35,7 @@ Verdict = Literal["local", "suspicious", "network"]
 
 
 class Mount(NamedTuple):
-    """A file system and where it is mounted."""
+    """A file system's type and mount point."""
 
     kind: str
     point: str
@@ -45,18 +45,18 @@ class Mount(NamedTuple):
 
 
 def judge(kind: str) -> Verdict:
-    """What the name of a file system says. What nobody has heard of is taken to be local."""
+    """Classify a type of file system. Unknown types count as local."""
     if _NETWORK.fullmatch(kind):
         return "network"
     return "suspicious" if _SUSPICIOUS.fullmatch(kind) else "local"
 
 
 def find(mountinfo: str, path: str, device: tuple[int, int]) -> Mount | None:
-    """The mount that holds the absolute `path`, whose status says `device` (major, minor).
+    """The mount that holds the absolute `path`, a file on `device` (major, minor, as in its status).
 
-    Of those above the path that are of this device the deepest counts, and of those at one point the last,
-    which hides the others. Some file systems (btrfs) give their files a device that no mount has: then the
-    path alone decides.
+    Among the mounts of this device above the path the deepest counts; among those at the same mount point
+    the last, which hides the others. On some file systems (btrfs) files have a device that no mount has:
+    then only the path counts.
     """
     above = [(of, mount) for of, mount in _mounts(mountinfo) if _is_below(path, mount.point)]
     same = [(of, mount) for of, mount in above if of == device]
@@ -65,14 +65,14 @@ def find(mountinfo: str, path: str, device: tuple[int, int]) -> Mount | None:
 
 
 def mount_of(path: Path) -> Mount | None:
-    """The mount that holds `path`, or will where it is not there yet. None: it can't be told here."""
+    """The mount that holds `path`, which need not exist yet. None if it can't be determined."""
     try:
         real = path.resolve()
         while not real.exists():
             real = real.parent
         device = real.stat().st_dev
         text = MOUNTINFO.read_text(errors="surrogateescape")
-    except (OSError, RuntimeError):  # the second: links that lead in a circle
+    except (OSError, RuntimeError):  # RuntimeError: a cycle of links
         return None
     return find(text, str(real), (os.major(device), os.minor(device)))
 

@@ -1,11 +1,11 @@
-"""The tables of the SQLite store, by version, and the way from one version to the next.
+"""The tables of the SQLite store, by version, and the upgrades from one version to the next.
 
-A file of an older version is upgraded by whoever opens it first. The state before is kept beside it, made
-under the same lock, so that it holds all that was ever saved; then one transaction makes the change: who
-dies in between leaves the old version or the new one.
+A file of an older version is upgraded by the first process that opens it. It first makes a backup beside
+the file, under the same lock, so that the backup is complete; then it upgrades in one transaction, so that
+a crash leaves either the old version or the new one.
 
-Processes of the version before may have the file open meanwhile, and go on with their own statements. So
-an upgrade adds, and takes nothing away that those statements name.
+Processes of the previous version may have the file open meanwhile, and keep using their own statements. So
+an upgrade only adds, and removes nothing that those statements refer to.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Final
 from proxy.store.files import drafting, keep_beside
 
 VERSION: Final = 2
-APPLICATION_ID: Final = 0x546F6B50  # "TokP": tells our file from another program's
-_OTHERS_UPGRADE: Final = 60_000  # ms to wait for another process that copies and upgrades a large file
+APPLICATION_ID: Final = 0x546F6B50  # "TokP": distinguishes our file from another program's
+_OTHERS_UPGRADE: Final = 60_000  # ms to wait for another process to copy and upgrade a large file
 
 _QUARANTINE: Final = """CREATE TABLE quarantine (
   moved_at REAL NOT NULL,       -- Unix seconds
-  credential, account, generation, state, due_at, expires_at, body, intent, used_at  -- as they were found
+  credential, account, generation, state, due_at, expires_at, body, intent, used_at  -- unchanged
 )"""
-# all that `due_before` asks for: it must not stumble over a damaged row of the table
+# covers `due_before`, which therefore never reads a damaged row of the table
 _DUE_INDEX: Final = """CREATE INDEX tokens_due ON tokens (credential, due_at, account, state, used_at)
 WHERE state = 'valid'"""
 
@@ -41,7 +41,7 @@ CREATE TABLE tokens (
   expires_at REAL,
   body       BLOB NOT NULL,
   intent     BLOB,
-  changed    INTEGER NOT NULL,  -- meta.changed at the last put: a watcher asks for higher numbers
+  changed    INTEGER NOT NULL,  -- meta.changed at the last put: watchers query higher numbers
   used_at    REAL,
   PRIMARY KEY (credential, account)
 ) STRICT;
@@ -58,7 +58,7 @@ CREATE INDEX stash_expiry ON stash (expires_at);
 CREATE TABLE leases (
   name    TEXT PRIMARY KEY,
   owner   TEXT NOT NULL,
-  until   REAL NOT NULL,        -- on the boot clock of boot_id: another boot's leases are void
+  until   REAL NOT NULL,        -- on the boot clock of boot_id: leases of other boots are void
   boot_id TEXT NOT NULL
 ) STRICT;
 CREATE TABLE meta (
@@ -70,7 +70,7 @@ PRAGMA user_version = {VERSION};
 COMMIT;
 """
 
-UPGRADES: Final = {  # version -> what makes it the next one
+UPGRADES: Final = {  # version -> statements that upgrade it to the next
     1: (
         "ALTER TABLE tokens ADD COLUMN used_at REAL",
         "DROP INDEX tokens_due",
@@ -88,7 +88,7 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 
 def upgrade(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the file's version ours, unless another process was first. Raises sqlite3.Error, OSError."""
+    """Upgrade the file to VERSION unless another process was faster. Raises sqlite3.Error, OSError."""
     ((patience,),) = connection.execute("PRAGMA busy_timeout").fetchall()
     connection.execute(f"PRAGMA busy_timeout = {_OTHERS_UPGRADE}")
     with connection:  # commits, or rolls back
@@ -103,26 +103,26 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA busy_timeout = {patience}")
     if found < VERSION:
         _log.warning(
-            "token store %s: upgraded from schema %d to %d. To go back to the program before: stop every "
-            "process, put %s in its place and remove %s-wal and %s-shm; accounts that were refreshed "
-            "meanwhile may have to log in again",
+            "token store %s: upgraded from schema %d to %d. To go back to the previous version: stop "
+            "every process, put %s in its place and remove %s-wal and %s-shm; accounts refreshed since then "
+            "may need a new login",
             *(path, found, VERSION, backup, path.name, path.name),
         )
 
 
 def _back_up(path: Path, version: int) -> Path:
-    """By a connection of its own: SQLite copies nothing for one that is about to write."""
+    """Uses a separate connection, as SQLite makes no backup on one with a write transaction."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         return copy_beside(connection, path.with_name(f"{path.name}.v{version}-backup"))
 
 
 def copy_beside(connection: sqlite3.Connection, name: Path) -> Path:
-    """Copy the whole database to `name`, or to a name with a number where another copy has that.
+    """Copy the whole database to `name`, with a number appended if another copy has that name.
 
-    The copy is complete and on the disk when this returns its name. Raises sqlite3.Error, OSError.
+    The copy is complete and on disk when this returns its name. Raises sqlite3.Error, OSError.
     """
     with drafting(name.parent) as draft:
         with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
-            copy.execute("PRAGMA journal_mode = OFF")  # nobody but us sees the draft: nothing to roll back
+            copy.execute("PRAGMA journal_mode = OFF")  # a private draft needs no rollback
             connection.backup(copy)
         return keep_beside(draft, name)

@@ -1,4 +1,4 @@
-"""Every statement that the SQLite store runs, and what its answer is made of."""
+"""The statements of SQLiteStore, with the types of their result columns. (Schema: schema.py.)"""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Rows = list[tuple[Any, ...]]
 
 
 class DamagedRowError(Exception):
-    """A row holds what no statement of ours has written."""
+    """A row holds a value that none of our statements has written."""
 
 
 class Statement(NamedTuple):
-    """SQL, and the types of the columns of its answer: in a damaged file they may be others."""
+    """SQL, and the expected types of its result columns, which may differ in a damaged file."""
 
     sql: str
     types: tuple[type | UnionType, ...] = ()
@@ -32,7 +32,7 @@ PAGE: Final = Statement(
     WHERE (credential, account) > (?, ?) ORDER BY credential, account LIMIT ?""",
     _RECORD,
 )
-KEYS: Final = Statement(  # from the index alone: it tells what there is where the table is damaged
+KEYS: Final = Statement(  # from the index alone, which lists the records even where the table is damaged
     """SELECT credential, account FROM tokens
     WHERE (credential, account) > (?, ?) ORDER BY credential, account LIMIT ?""",
     (str, str),
@@ -96,7 +96,7 @@ RELEASE: Final = Statement("DELETE FROM leases WHERE name = ? AND owner = ?")
 
 
 def text(raw: bytes) -> str | bytes:
-    """A value of type TEXT; bytes, which no column of ours is to hold as text, where it is damaged."""
+    """Decode a TEXT value; a damaged one stays bytes, which fails the check of types (see is_sound)."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -108,7 +108,7 @@ def is_sound(statement: Statement, row: tuple[Any, ...]) -> bool:
 
 
 def execute(db: sqlite3.Connection, statement: Statement, values: Values = ()) -> Rows:
-    """Raises sqlite3.Error, and DamagedRowError for the whole answer if one row is damaged."""
+    """Run a statement. Raises sqlite3.Error, and DamagedRowError if any row is damaged."""
     rows: Rows = db.execute(statement.sql, values).fetchall()
     if not all(is_sound(statement, row) for row in rows):
         raise DamagedRowError
@@ -116,13 +116,13 @@ def execute(db: sqlite3.Connection, statement: Statement, values: Values = ()) -
 
 
 def sound_rows(db: sqlite3.Connection, statement: Statement, values: Values = ()) -> Rows:
-    """As `execute`, without the rows that are damaged."""
+    """Like `execute`, but skips damaged rows."""
     rows: Rows = db.execute(statement.sql, values).fetchall()
     return [row for row in rows if is_sound(statement, row)]
 
 
 def only(db: sqlite3.Connection, statement: Statement) -> Any:
-    """The one value of the one row that `meta` has. Raises as `execute`."""
+    """The single value of the single row of `meta`. Raises like `execute`."""
     rows = execute(db, statement)
     if len(rows) != 1:
         raise DamagedRowError

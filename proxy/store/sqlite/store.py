@@ -1,10 +1,10 @@
-"""The store of one host: a SQLite file, shared by all processes that open it.
+"""A store for one host: a SQLite file, shared by all processes that open it.
 
-SQLite blocks, so each store has one connection in one thread of its own, which runs the calls one after
-the other. A call is one transaction: a caller that is cancelled while it waits leaves it done or not begun.
+SQLite blocks, so each store has one connection in its own thread, which runs the calls one by one. A call
+is one transaction: if its caller is cancelled, it is either done completely or not at all.
 
-A damaged row is shown as unreadable and hinders nobody else; what none of our statements wrote is never
-overwritten. A file that was replaced while it is in use is neither read nor written (sqlite_file.py).
+A damaged row is reported as unreadable and affects no other; it is never overwritten. A file that was
+replaced while in use is neither read nor written (file.py).
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from proxy.store.sqlite.statements import Rows, Statement, Values, execute, is_s
 
 T = TypeVar("T")
 
-LOOK_EVERY: Final = 0.25  # seconds between two looks for what others have put
+LOOK_EVERY: Final = 0.25  # seconds between checks for puts by other processes
 _CHANGES_AT_ONCE: Final = 1000
 
 _log = logging.getLogger("proxy.store")
 
 
 class SQLiteStore:
-    """Made by `open`."""
+    """Create it with `open`."""
 
     def __init__(self, file: OpenDatabase, clock: Clock, thread: ThreadPoolExecutor) -> None:
         self._path = file.path
         self._file = file
         self._clock = clock
         self._thread = thread
-        self._seen = 0  # the last put that any watcher of this store was told of
-        self._failed_at = float("-inf")  # boot clock; when the disk or the file last refused something
+        self._seen = 0  # number of the last put that a watcher has seen
+        self._failed_at = float("-inf")  # boot clock; time of the last error of the disk or the file
         self._closed = False
 
     @classmethod
     async def open(cls, path: Path, clock: Clock) -> Self:
-        """Open the store's file, made first if there is none. Raises StoreError."""
+        """Open the store's file; create it first if there is none. Raises StoreError."""
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         try:
             file = await asyncio.get_running_loop().run_in_executor(thread, open_database, path)
@@ -74,7 +74,7 @@ class SQLiteStore:
         def put(db: sqlite3.Connection) -> None:
             held = execute(db, statements.GENERATION, record.key)
             if (held[0][0] if held else 0) != expected:
-                raise GenerationConflict(f"{record.key} was changed by someone else: read it again")
+                raise GenerationConflict(f"{record.key} was changed by another process: read it again")
             changed: int = only(db, statements.COUNT_PUT)
             columns = (record.generation, record.state, record.due_at, record.expires_at, record.body)
             execute(db, statements.PUT, (*record.key, *columns, record.used_at, changed))
@@ -83,7 +83,7 @@ class SQLiteStore:
 
     async def intend(self, key: AccountId, generation: int, intent: bytes) -> None:
         if not await self._query(statements.INTEND, (intent, *key, generation)):
-            raise GenerationConflict(f"{key} was changed by someone else: read it again")
+            raise GenerationConflict(f"{key} was changed by another process: read it again")
 
     async def quarantine(self, key: AccountId) -> int:
         now = self._clock.wall()
@@ -142,7 +142,7 @@ class SQLiteStore:
                 continue
             unreadable = False
             self._seen = max(self._seen, last) if last >= seen else last
-            for key in [None] if last < seen else keys:  # None: an older state of the store was put back
+            for key in [None] if last < seen else keys:  # None: an older copy of the file was restored
                 yield key
             seen = last
             await asyncio.sleep(LOOK_EVERY)
@@ -166,8 +166,8 @@ class SQLiteStore:
         clock = self._clock
 
         def lease(db: sqlite3.Connection) -> str | None:
-            now = clock.boot()  # here, since the transaction may have waited for its turn
-            # a holder that could not renew, since nothing could be written, has its turn before a newcomer
+            now = clock.boot()  # here, as the transaction may have waited for a lock
+            # after write errors, a holder that could not renew has the first chance
             ended = now if now >= self._failed_at + seconds else float("-inf")
             for (holder,) in execute(db, statements.HOLDER, (name, clock.boot_id, ended)):
                 if holder not in {owner, succeed}:
@@ -188,33 +188,33 @@ class SQLiteStore:
             return
         self._closed = True
         closing = asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
-        self._thread.shutdown(wait=False)  # what was asked before is still done
+        self._thread.shutdown(wait=False)  # pending calls are completed
         await closing
 
     async def _query(self, statement: Statement, values: Values = ()) -> Rows:
-        """One statement, which is a transaction by itself."""
+        """Run one statement, which is a transaction by itself."""
         return await self._run(lambda db: execute(db, statement, values))
 
     async def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Several statements, all or none."""
+        """Run several statements in one transaction."""
 
         def transaction(db: sqlite3.Connection) -> T:
             with db:  # commits, or rolls back
-                db.execute("BEGIN IMMEDIATE")  # a lock to write from the start: no other writer in between
+                db.execute("BEGIN IMMEDIATE")  # take the write lock at once: no other writer in between
                 return work(db)
 
         return await self._run(transaction)
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._closed:
-            raise StoreError(f"token store {self._path}: it is closed: start the proxy again")
+            raise StoreError(f"token store {self._path}: it is closed: restart the proxy")
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
 
     def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             self._file.check_in_place()
             result = work(self._file.connection)
-            self._file.check_in_place()  # else it was written to a file that nobody will find again
+            self._file.check_in_place()  # otherwise the write went to a file without a name
         except (*FAILURES, OSError) as error:
             self._failed_at = self._clock.boot()
             raise store_error(self._path, error) from error
@@ -252,7 +252,7 @@ def _record_of_many(db: sqlite3.Connection, key: AccountId) -> Record:
 
 
 def _news_after(seen: int) -> Callable[[sqlite3.Connection], tuple[int, list[AccountId]]]:
-    """The number of the last put (of the last that fits into one look), and the keys put after `seen`."""
+    """A query for the keys put after `seen`, at most _CHANGES_AT_ONCE, and the number of the last put."""
 
     def look(db: sqlite3.Connection) -> tuple[int, list[AccountId]]:
         last: int = only(db, statements.LAST_PUT)

@@ -1,4 +1,4 @@
-"""What a store in PostgreSQL promises beyond the contract: a failing server costs errors, never a token."""
+"""PostgresStore beyond the contract: a failing server causes errors, but never loses a token."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.store import writer
 
 ANN, BOB = AccountId("crm", "ann"), AccountId("crm", "bob")
 LEASE = 2.0  # seconds
-RENEW_EVERY = 0.6  # seconds, a third of it as in proxy/tokens/lease.py
+RENEW_EVERY = 0.6  # seconds, a third of it, as in proxy/tokens/refresh/lease.py
 MakeRecord = Callable[..., Record]
 
 
@@ -85,7 +85,7 @@ async def until_it_answers(store: PostgresStore) -> None:
 # -- the tables
 
 
-async def test_all_that_open_an_empty_database_at_once_share_one_store(postgres_url: str) -> None:
+async def test_processes_that_open_an_empty_database_at_once_share_one_store(postgres_url: str) -> None:
     stores = await asyncio.gather(*(PostgresStore.open(postgres_url) for _ in range(12)))
     identities = {await store.identity() for store in stores}
     for store in stores:
@@ -93,19 +93,19 @@ async def test_all_that_open_an_empty_database_at_once_share_one_store(postgres_
     assert len(identities) == 1
 
 
-async def test_tables_of_a_newer_version_are_refused_and_left_as_they_are(
+async def test_tables_of_a_newer_version_are_refused_and_left_unchanged(
     postgres: Postgres, postgres_url: str
 ) -> None:
     async with opened(postgres_url):
         postgres.execute("UPDATE token_proxy.meta SET version = 7", url=postgres_url)
     with pytest.raises(
-        StoreError, match=r"a newer version .* \(schema 7, this one knows 1\): use that version"
+        StoreError, match=r"a newer version .* \(schema 7; this one knows 1\): use that version"
     ):
         await PostgresStore.open(postgres_url)
     assert postgres.execute("SELECT version FROM token_proxy.meta", url=postgres_url) == [(7,)]
 
 
-async def test_a_migration_is_done_once_and_keeps_a_copy_of_what_was_there(
+async def test_a_migration_runs_once_and_keeps_a_copy(
     postgres: Postgres, postgres_url: str, store: PostgresStore, record: MakeRecord
 ) -> None:
     await store.put(record(body=b"old"), expected=0)
@@ -158,7 +158,7 @@ NUMBERS = dict.fromkeys(["generation", "due_at", "expires_at", "used_at", "expec
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-async def test_no_question_reads_all_records(
+async def test_no_query_reads_all_records(
     postgres: Postgres, postgres_url: str, store: PostgresStore, question: str
 ) -> None:
     postgres.execute(
@@ -175,11 +175,11 @@ async def test_no_question_reads_all_records(
     assert "Seq Scan on tokens" not in plan
 
 
-# -- what others have put
+# -- puts by other processes
 
 
 @pytest.mark.parametrize("notified", [True, False], ids=["notified", "as through a pgbouncer"])
-async def test_another_process_s_put_is_told_within_a_second(
+async def test_a_put_of_another_process_is_delivered_within_a_second(
     postgres: Postgres, postgres_url: str, store: PostgresStore, notified: bool
 ) -> None:
     if not notified:
@@ -196,7 +196,7 @@ async def test_another_process_s_put_is_told_within_a_second(
     assert told_at - put_at.timestamp() < 1
 
 
-async def test_a_put_that_becomes_visible_late_is_told_nevertheless(
+async def test_a_put_that_becomes_visible_late_is_delivered(
     postgres_url: str, store: PostgresStore, record: MakeRecord
 ) -> None:
     changes = store.changes()
@@ -209,7 +209,7 @@ async def test_a_put_that_becomes_visible_late_is_told_nevertheless(
         await asyncio.sleep(0.6)  # two looks
         other.commit()
         async with asyncio.timeout(1):
-            assert await anext(changes) == ANN  # and bob is not told again
+            assert await anext(changes) == ANN  # and bob is not delivered again
 
 
 async def test_changes_go_on_when_the_connection_is_lost(
@@ -224,7 +224,7 @@ async def test_changes_go_on_when_the_connection_is_lost(
         await until_told(changes, BOB)
 
 
-async def test_changes_never_raise_while_the_server_is_away_and_one_line_says_so(
+async def test_changes_wait_while_the_server_is_down_and_log_it_once(
     postgres: Postgres, store: PostgresStore, record: MakeRecord, caplog: pytest.LogCaptureFixture
 ) -> None:
     changes = store.changes()
@@ -244,7 +244,7 @@ async def test_changes_never_raise_while_the_server_is_away_and_one_line_says_so
     await until_told(changes, ANN)
 
 
-# -- a server that is restarted, killed, or stands still
+# -- a server that is restarted, killed or suspended
 
 
 async def disconnect_all(postgres: Postgres, url: str) -> None:
@@ -261,13 +261,13 @@ async def test_idle_connections_that_the_server_has_ended_are_not_used(
 
 
 async def keep_putting(store: PostgresStore, key: AccountId, saved: dict[AccountId, int]) -> None:
-    """Put one generation after the other, whatever happens; note in `saved` the last that is there."""
+    """Put one generation after the other, despite errors; record the last one in `saved`."""
     while True:
         record = Record(key, saved[key] + 1, "valid", None, None, b"")
         try:
             await store.put(record, expected=saved[key])
         except GenerationConflict:
-            pass  # the answer was lost, but not the put
+            pass  # the response was lost, but not the put
         except StoreError:
             await asyncio.sleep(0.01)
             continue
@@ -275,7 +275,7 @@ async def keep_putting(store: PostgresStore, key: AccountId, saved: dict[Account
 
 
 @pytest.mark.parametrize("how", ["fast", "immediate", "kill"])
-async def test_what_was_said_to_be_saved_survives_restarts_in_the_middle_of_calls(
+async def test_confirmed_puts_survive_restarts_in_the_middle_of_calls(
     postgres: Postgres, postgres_url: str, how: str
 ) -> None:
     postgres.execute(f"ALTER DATABASE {postgres_url.rpartition('/')[2]} SET synchronous_commit TO off")
@@ -301,7 +301,7 @@ async def test_what_was_said_to_be_saved_survives_restarts_in_the_middle_of_call
 
 
 async def renewing(store: PostgresStore) -> None:
-    """What a holder does, whose calls may fail."""
+    """A holder that renews its lease, and whose calls may fail."""
     while True:
         await asyncio.sleep(RENEW_EVERY)
         try:
@@ -311,7 +311,7 @@ async def renewing(store: PostgresStore) -> None:
 
 
 async def waiting(store: PostgresStore) -> str:
-    """What a newcomer does: ask, and ask again. Returns when it has the lease."""
+    """A newcomer that asks until it has the lease."""
     while True:
         try:
             if not await store.lease("x", "newcomer", LEASE):
@@ -344,7 +344,7 @@ TROUBLES = [stand_still, be_away, be_restarted]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-async def test_a_holder_that_lives_keeps_its_lease_through(
+async def test_a_live_holder_keeps_its_lease_through(
     postgres: Postgres, postgres_url: str, trouble: Callable[..., Any]
 ) -> None:
     async with opened(postgres_url, 3) as (one, *others):
@@ -360,7 +360,7 @@ async def test_a_holder_that_lives_keeps_its_lease_through(
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-async def test_a_lease_whose_holder_is_gone_is_had_a_lease_length_after(
+async def test_the_lease_of_a_dead_holder_is_granted_one_length_after(
     postgres: Postgres, postgres_url: str, trouble: Callable[..., Any]
 ) -> None:
     async with opened(postgres_url, 2) as (one, other):
@@ -371,7 +371,7 @@ async def test_a_lease_whose_holder_is_gone_is_had_a_lease_length_after(
             assert await newcomer == "newcomer"
 
 
-async def test_who_comes_first_after_nobody_was_there_waits_for_what_was_not_released(
+async def test_the_first_user_after_a_pause_waits_for_leases_that_were_not_released(
     postgres_url: str,
 ) -> None:
     async with opened(postgres_url) as (store,):
@@ -385,7 +385,7 @@ async def test_who_comes_first_after_nobody_was_there_waits_for_what_was_not_rel
         assert await store.lease("x", "newcomer", LEASE, succeed="holder") is None
 
 
-async def test_a_server_that_stands_still_is_an_error_and_then_none(
+async def test_a_suspended_server_is_an_error_until_it_resumes(
     postgres: Postgres, postgres_url: str, record: MakeRecord
 ) -> None:
     async with opened(postgres_url, 2) as (store, unused):
@@ -398,13 +398,13 @@ async def test_a_server_that_stands_still_is_an_error_and_then_none(
         postgres.resume()
         assert took < 2 * LIMIT
         assert {str(outcome).partition(": ")[2] for outcome in outcomes} == {
-            "the server does not answer within 5 seconds: see how it is"
+            "no response from the server within 5 seconds: check its load and the network"
         }
         await until_it_answers(store)
         assert await store.get(ANN) == record("ann")
 
 
-async def test_a_store_is_closed_at_once_though_its_server_stands_still(
+async def test_a_store_closes_at_once_despite_a_suspended_server(
     postgres: Postgres, postgres_url: str
 ) -> None:
     store = await PostgresStore.open(postgres_url)
@@ -423,7 +423,7 @@ async def test_a_store_is_closed_at_once_though_its_server_stands_still(
 # -- callers that are cancelled
 
 
-async def test_a_cancelled_put_is_done_or_not_begun(
+async def test_a_cancelled_put_is_complete_or_not_started(
     postgres_url: str, store: PostgresStore, record: MakeRecord
 ) -> None:
     await store.put(record("ann"), expected=0)
@@ -442,7 +442,7 @@ async def test_a_cancelled_put_is_done_or_not_begun(
     ]
 
 
-async def test_a_thousand_cancelled_calls_cost_no_connection(
+async def test_a_thousand_cancelled_calls_leak_no_connection(
     postgres: Postgres, postgres_url: str, store: PostgresStore, record: MakeRecord
 ) -> None:
     await store.put(record(), expected=0)
@@ -467,7 +467,7 @@ async def test_a_thousand_cancelled_calls_cost_no_connection(
     assert connections <= CONNECTIONS + 1 + 1  # the store's, its watch's, this one
 
 
-async def test_who_waits_for_a_connection_when_the_store_is_closed_is_told(
+async def test_a_call_waiting_for_a_connection_fails_when_the_store_is_closed(
     postgres: Postgres, postgres_url: str, record: MakeRecord
 ) -> None:
     store = await PostgresStore.open(postgres_url)
@@ -483,7 +483,9 @@ async def test_who_waits_for_a_connection_when_the_store_is_closed_is_told(
 # -- what libpq can do
 
 
-async def test_the_password_may_stand_elsewhere(postgres_url: str, tmp_path: Path, monkeypatch: Any) -> None:
+async def test_the_password_may_come_from_elsewhere(
+    postgres_url: str, tmp_path: Path, monkeypatch: Any
+) -> None:
     url = postgres_url.replace(f":{PASSWORD}@", "@")
     with pytest.raises(StoreError, match="no password supplied"):
         await PostgresStore.open(url)
@@ -497,7 +499,7 @@ async def test_the_password_may_stand_elsewhere(postgres_url: str, tmp_path: Pat
         pass
 
 
-async def test_tls_is_as_the_url_wants_it(
+async def test_tls_as_the_url_configures_it(
     postgres: Postgres, postgres_url: str, tmp_path: Path, record: MakeRecord
 ) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
@@ -516,7 +518,7 @@ async def test_tls_is_as_the_url_wants_it(
             await PostgresStore.open(f"{url}stranger.pem")
 
 
-# -- what is wrong, and what to do about it
+# -- error messages with remedies
 
 
 def with_password(url: str) -> str:
@@ -535,7 +537,7 @@ WRONG: dict[str, tuple[Callable[[str], str], str]] = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-async def test_a_server_that_can_not_be_used_is_told_without_the_password_if_it_is_the(
+async def test_an_unusable_server_is_reported_without_the_password_for_a_wrong(
     postgres_url: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     change, words = WRONG[kind]
@@ -543,7 +545,9 @@ async def test_a_server_that_can_not_be_used_is_told_without_the_password_if_it_
         await PostgresStore.open(change(postgres_url))
     told = "".join(traceback.format_exception(error.value)) + caplog.text
     assert str(error.value).startswith("token store postgresql://")
-    assert str(error.value).endswith(": see that the server runs, and the host, user, password and database")
+    assert str(error.value).endswith(
+        ": check that the server runs, and the host, user, password and database"
+    )
     assert words == "***" or error.match(words)
     assert "hunter2" not in told
     assert "wr0ng" not in told
@@ -558,8 +562,10 @@ async def test_a_server_that_can_not_be_used_is_told_without_the_password_if_it_
         "u:hunter2%zz@h/db",
     ],
 )
-async def test_a_url_that_is_wrong_is_not_repeated(rest: str) -> None:
-    with pytest.raises(StoreError, match=r"^store\.url can't be read: .* is percent-encoded$") as error:
+async def test_an_invalid_url_is_not_repeated(rest: str) -> None:
+    with pytest.raises(
+        StoreError, match=r"^store\.url is invalid: expected postgresql:.* letters and digits$"
+    ) as error:
         await PostgresStore.open(f"postgresql://{rest}")
     assert "hunter2" not in "".join(traceback.format_exception(error.value))
 
@@ -569,13 +575,13 @@ CODES = {
     "53200": "the server lacks resources: see its log (SQLSTATE 53200)",
     "58030": "the server's disk failed: see its log (SQLSTATE 58030)",
     "XX001": "the server found damage: see its log (SQLSTATE XX001)",
-    "40P01": "too many wrote at once: try again (SQLSTATE 40P01)",
-    "22012": "look the code up and see its log (SQLSTATE 22012)",
+    "40P01": "too many concurrent writes: try again (SQLSTATE 40P01)",
+    "22012": "see the code, and the server's log (SQLSTATE 22012)",
 }
 
 
 @pytest.mark.parametrize("code", CODES)
-async def test_what_the_server_reports_is_told_and_the_old_record_stays(
+async def test_an_error_of_the_server_is_reported_and_the_old_record_stays(
     postgres: Postgres, postgres_url: str, store: PostgresStore, record: MakeRecord, code: str
 ) -> None:
     await store.put(record(), expected=0)
@@ -592,7 +598,7 @@ async def test_what_the_server_reports_is_told_and_the_old_record_stays(
     assert await store.get(ANN) == record()
 
 
-async def test_a_right_that_is_lacking_is_told(postgres: Postgres, postgres_url: str) -> None:
+async def test_a_missing_right_is_reported(postgres: Postgres, postgres_url: str) -> None:
     async with opened(postgres_url):
         postgres.execute(f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'", url=postgres_url)
     try:
@@ -602,7 +608,7 @@ async def test_a_right_that_is_lacking_is_told(postgres: Postgres, postgres_url:
         postgres.execute("DROP ROLE reader")
 
 
-async def test_a_user_who_may_do_nothing_but_own_the_schema_has_a_store(
+async def test_owning_the_schema_is_enough_for_a_store(
     postgres: Postgres, postgres_url: str, record: MakeRecord
 ) -> None:
     database = postgres_url.rpartition("/")[2]
@@ -619,7 +625,7 @@ async def test_a_user_who_may_do_nothing_but_own_the_schema_has_a_store(
         postgres.execute("DROP ROLE owner")
 
 
-async def test_a_database_that_is_read_only_is_told(
+async def test_a_read_only_database_is_reported(
     postgres: Postgres, postgres_url: str, record: MakeRecord
 ) -> None:
     async with opened(postgres_url):
@@ -646,18 +652,20 @@ async def test_a_standby_is_refused(tmp_path_factory: Any, postgres: Postgres, p
         postgres.start()
 
 
-async def test_a_lock_that_another_program_keeps_is_told(
+async def test_a_lock_of_another_program_is_reported(
     postgres_url: str, store: PostgresStore, record: MakeRecord
 ) -> None:
     with (
         holding(postgres_url, "LOCK TABLE token_proxy.tokens"),
-        pytest.raises(StoreError, match=r"the server was too slow: .* holds a lock .* \(SQLSTATE 57014\)"),
+        pytest.raises(
+            StoreError, match=r"the server was too slow: check its load, and locks .* \(SQLSTATE 57014\)"
+        ),
     ):
         await store.put(record(), expected=0)
     await store.put(record(), expected=0)
 
 
-async def test_what_a_database_has_set_otherwise_changes_nothing(
+async def test_settings_of_the_database_change_nothing(
     postgres: Postgres, postgres_url: str, record: MakeRecord
 ) -> None:
     database = postgres_url.rpartition("/")[2]
@@ -678,7 +686,7 @@ async def test_what_a_database_has_set_otherwise_changes_nothing(
         assert await stores[0].get(ANN) == saved
 
 
-async def test_a_record_sealed_with_another_key_is_told_and_not_overwritten(
+async def test_a_record_sealed_with_another_key_is_reported_and_not_overwritten(
     postgres: Postgres, postgres_url: str, tmp_path: Path, record: MakeRecord
 ) -> None:
     def key(letter: str) -> Secret:
@@ -721,6 +729,6 @@ def test_it_works_on_the_event_loop_of_the_command(postgres_url: str, record: Ma
         runner.run(use())
 
 
-def test_only_who_opens_it_imports_its_client() -> None:
+def test_the_client_is_imported_only_on_open() -> None:
     code = "import sys, proxy.store.open; sys.exit('psycopg' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""When a lease may be taken over, decided without a server."""
+"""The time when a lease may be taken over, as a pure decision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOKS = [100.0, 100.25, 100.5, 101.4]  # by the server's clock
     [
         ([], 100.0),
         ([(102.4, True)], 100.0),
-        ([(102.41, True)], 102.41),  # it stood still, or its clock was set
+        ([(102.41, True)], 102.41),  # it was suspended, or its clock was set
         ([(102.41, True), (102.6, True)], 102.41),
         ([(101.3, True)], 101.3),  # its clock was set back
         ([(101.5, False)], 101.5),  # it was restarted, or the connection was lost

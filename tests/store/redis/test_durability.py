@@ -1,4 +1,4 @@
-"""A server that may lose tokens is warned of."""
+"""Warnings about a server that may lose tokens."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from proxy.store.open import weaknesses
 from tests.servers.redis import Redis
 
-WORDS = {  # settings, and what is said of them
+WORDS = {  # settings, and the warnings
     "durable": ({}, []),
-    "nothing saved": ({"appendonly": "no"}, ["it loses the latest tokens when it ends: set appendonly yes"]),
+    "nothing saved": ({"appendonly": "no"}, ["it loses the latest tokens when it stops: set appendonly yes"]),
     "saved each second": ({"appendfsync": "everysec"}, ["when its machine fails: set appendfsync always"]),
     "throws away": ({"maxmemory-policy": "allkeys-lru"}, ["set maxmemory-policy noeviction"]),
     "both": ({"appendonly": "no", "maxmemory-policy": "volatile-lru"}, ["appendonly yes", "noeviction"]),
@@ -19,7 +19,7 @@ WORDS = {  # settings, and what is said of them
 
 
 @pytest.mark.parametrize("case", WORDS)
-async def test_what_a_server_may_lose_is_said(redis_server: Redis, case: str) -> None:
+async def test_unsafe_settings_are_reported(redis_server: Redis, case: str) -> None:
     settings, words = WORDS[case]
     usual = {name: redis_server.ask("CONFIG GET", name)[name] for name in settings}
     for name, value in settings.items():
@@ -35,13 +35,13 @@ async def test_what_a_server_may_lose_is_said(redis_server: Redis, case: str) ->
         assert word in sentence
 
 
-async def test_a_server_that_does_not_tell_is_said_to_be_in_doubt(tmp_path: Path) -> None:
+async def test_hidden_settings_are_reported(tmp_path: Path) -> None:
     with Redis(tmp_path) as server:
         server.ask("ACL", "SETUSER", "me", "on", ">hunter2", "~*", "&*", "+@all", "-config")
         (said,) = await weaknesses(server.url.replace("//", "//me:hunter2@"))
-    assert "it does not tell how it is set up (CONFIG GET)" in said
+    assert "it does not show its settings (CONFIG GET)" in said
     assert "hunter2" not in said
 
 
-async def test_other_stores_have_none_to_tell() -> None:
+async def test_other_stores_have_no_warnings() -> None:
     assert await weaknesses("sqlite:tokens.db") == []

@@ -1,4 +1,4 @@
-"""What a store in Redis promises beyond the contract: it gets over whatever befalls its server."""
+"""RedisStore beyond the contract: it recovers from every interruption of its server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Open = Callable[[Redis], Awaitable[RedisStore]]
 
 @pytest.fixture
 async def open_store() -> AsyncIterator[Open]:
-    """Each call is another user of the store."""
+    """Opens one more user of the store with each call."""
     stores = []
 
     async def open_(server: Redis) -> RedisStore:
@@ -50,14 +50,14 @@ async def redis(redis_server: Redis, open_store: Open) -> RedisStore:
 
 
 async def restart(server: Redis) -> None:
-    """As after a crash; and its clients see that their connections have ended."""
+    """Empty the server and end its clients' connections, as after a crash."""
     server.kill()
     server.start()
     await asyncio.sleep(0.01)
 
 
 async def until(done: Callable[[], Awaitable[Any]], seconds: float) -> Any:
-    """Ask again and again; what it says at last."""
+    """Repeat the question until it succeeds; its result."""
     async with asyncio.timeout(seconds):
         while not (answer := await done()):
             await asyncio.sleep(0.02)
@@ -69,11 +69,11 @@ async def told(changes: AsyncIterator[AccountId | None], wanted: AccountId | Non
         pass
 
 
-# -- leases, whatever befalls the server
+# -- leases and interruptions of the server
 
 
-async def test_a_new_store_gives_no_lease_for_the_length_of_one(redis: RedisStore) -> None:
-    """It can't be told from one that was emptied a moment ago, while another process refreshes."""
+async def test_a_new_store_grants_no_lease_for_the_length_of_one(redis: RedisStore) -> None:
+    """It looks like one that was just emptied while another process refreshes."""
     assert await redis.lease("x", "me", LENGTH) == "quiet"
     started = time.monotonic()
     await until(lambda: _is_given(redis, "x", "me"), 2 * LENGTH)
@@ -103,7 +103,7 @@ async def test_a_holder_keeps_its_lease_when_the_store_is_emptied(
     assert await newcomer.lease("x", "newcomer", LENGTH) is None
 
 
-async def test_what_is_released_in_quiet_time_is_given_at_once(redis: RedisStore) -> None:
+async def test_a_lease_released_in_quiet_time_is_granted_at_once(redis: RedisStore) -> None:
     assert await redis.renew("x", "holder", LENGTH)
     assert await redis.lease("x", "newcomer", LENGTH, succeed="holder") == "holder"
     await redis.release("x", "holder")
@@ -127,14 +127,14 @@ async def test_a_holder_keeps_its_lease_when_the_server_is_killed_and_comes_back
     await age(server, LENGTH - 0.2)
     assert await newcomer.lease("x", "newcomer", LENGTH) == "holder"
     started = time.monotonic()
-    await until(lambda: _is_given(newcomer, "x", "newcomer"), LENGTH)  # the holder has died
+    await until(lambda: _is_given(newcomer, "x", "newcomer"), LENGTH)  # the holder is dead
     assert time.monotonic() - started < LENGTH
 
 
-async def test_who_renews_first_after_a_restart_has_it_whoever_the_server_remembers(
+async def test_the_first_renewal_after_a_restart_wins_over_the_remembered_holder(
     start_redis: Start, open_store: Open
 ) -> None:
-    """The release by the one and the lease of the other may be what was lost."""
+    """The release of the remembered holder and the lease of the other may be lost."""
     server = start_redis()
     one, other = await open_store(server), await open_store(server)
     await age(server, 60)
@@ -144,10 +144,10 @@ async def test_who_renews_first_after_a_restart_has_it_whoever_the_server_rememb
     assert not await one.renew("x", "one", LENGTH)
 
 
-async def test_a_release_before_a_restart_counts_for_nothing_after_it(
+async def test_a_release_before_a_restart_does_not_count_after_it(
     start_redis: Start, open_store: Open
 ) -> None:
-    """Who took the lease after it may be lost."""
+    """A later holder of the lease may be lost."""
     server = start_redis()
     store = await open_store(server)
     await store.renew("x", "holder", LENGTH)
@@ -156,7 +156,7 @@ async def test_a_release_before_a_restart_counts_for_nothing_after_it(
     assert await store.lease("x", "newcomer", LENGTH) == "quiet"
 
 
-async def test_a_lease_does_not_end_while_the_server_stands_still(
+async def test_a_lease_does_not_end_while_the_server_is_suspended(
     start_redis: Start, open_store: Open
 ) -> None:
     server = start_redis()
@@ -170,11 +170,11 @@ async def test_a_lease_does_not_end_while_the_server_stands_still(
     assert await wants == "holder"
     assert await holder.renew("x", "holder", LENGTH)
     assert await newcomer.lease("x", "newcomer", LENGTH) == "holder"
-    assert await newcomer.lease("y", "newcomer", LENGTH) is None  # nothing was lost, so that one is free
-    await until(lambda: _is_given(newcomer, "x", "newcomer"), 2 * LENGTH)  # the holder has died
+    assert await newcomer.lease("y", "newcomer", LENGTH) is None  # nothing was lost, so this one is free
+    await until(lambda: _is_given(newcomer, "x", "newcomer"), 2 * LENGTH)  # the holder is dead
 
 
-async def test_quiet_time_does_not_pass_while_the_server_stands_still(
+async def test_quiet_time_does_not_pass_while_the_server_is_suspended(
     start_redis: Start, open_store: Open
 ) -> None:
     server = start_redis()
@@ -187,7 +187,7 @@ async def test_quiet_time_does_not_pass_while_the_server_stands_still(
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-async def test_a_server_whose_clock_is_set_gives_no_lease_away_and_keeps_none_for_ever(
+async def test_a_changed_server_clock_neither_frees_a_lease_nor_keeps_it_for_ever(
     redis_server: Redis, open_store: Open, hours: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_store, "LOOK_EVERY", 60.0)  # nothing is swept
@@ -204,9 +204,7 @@ async def test_a_server_whose_clock_is_set_gives_no_lease_away_and_keeps_none_fo
     await until(lambda: _is_given(store, "x", "newcomer"), 2 * LENGTH)
 
 
-async def test_a_store_that_nobody_used_for_long_gives_leases_at_once(
-    redis_server: Redis, open_store: Open
-) -> None:
+async def test_a_store_unused_for_long_grants_leases_at_once(redis_server: Redis, open_store: Open) -> None:
     before = await open_store(redis_server)
     await age(redis_server, 60)
     await before.close()
@@ -216,7 +214,7 @@ async def test_a_store_that_nobody_used_for_long_gives_leases_at_once(
     assert await store.lease("x", "me", LENGTH) is None
 
 
-async def test_leases_of_the_dead_are_swept(redis: RedisStore, redis_server: Redis) -> None:
+async def test_leases_of_dead_holders_are_swept(redis: RedisStore, redis_server: Redis) -> None:
     await age(redis_server, 60)
     await redis.lease("x", "dead", LENGTH)
     await age(redis_server, 2 * LENGTH)
@@ -227,10 +225,10 @@ async def _has_no_leases(server: Redis) -> bool:
     return not server.ask("EXISTS", "{token-proxy}:leases")
 
 
-# -- records and changes, whatever befalls the server
+# -- records, changes and interruptions of the server
 
 
-async def test_a_put_that_was_done_is_there_after_a_kill(
+async def test_a_completed_put_survives_a_kill(
     start_redis: Start, open_store: Open, record: MakeRecord
 ) -> None:
     server = start_redis()
@@ -244,7 +242,7 @@ async def test_a_put_that_was_done_is_there_after_a_kill(
 
 
 @pytest.mark.parametrize("what", ["flush", "restart", "put back"])
-async def test_watchers_are_told_that_anything_may_have_changed(
+async def test_watchers_get_none_if_records_may_be_lost(
     start_redis: Start, open_store: Open, record: MakeRecord, what: str
 ) -> None:
     server = start_redis(appendonly="no", save="3600 1")
@@ -267,7 +265,7 @@ async def test_watchers_are_told_that_anything_may_have_changed(
         await told(changes, None)
 
 
-async def test_changes_are_waited_for_while_the_server_is_away(
+async def test_changes_wait_while_the_server_is_down(
     start_redis: Start, open_store: Open, record: MakeRecord, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start_redis()
@@ -285,7 +283,7 @@ async def test_changes_are_waited_for_while_the_server_is_away(
     assert "changes by other processes can't be seen now" in caplog.text
 
 
-async def test_a_put_is_told_without_waiting_for_the_next_look(
+async def test_a_put_is_delivered_before_the_next_poll(
     redis_server: Redis, open_store: Open, record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_store, "LOOK_EVERY", 60.0)
@@ -301,7 +299,9 @@ async def _has_listeners(server: Redis, count: int) -> bool:
     return server.ask("PUBSUB", "NUMSUB", "{token-proxy}:news")[1] == count
 
 
-async def test_the_puts_of_another_process_are_told_within_a_second(redis_url: str, open_store: Open) -> None:
+async def test_puts_of_another_process_are_delivered_within_a_second(
+    redis_url: str, open_store: Open
+) -> None:
     store = await writer.opened(redis_url)
     changes = store.changes()
     with start_writer(redis_url, "fill", "100000000") as process:
@@ -314,7 +314,7 @@ async def test_the_puts_of_another_process_are_told_within_a_second(redis_url: s
     await store.close()
 
 
-async def test_a_put_is_told_within_a_second_where_nobody_may_publish(
+async def test_a_put_is_delivered_within_a_second_without_the_right_to_publish(
     start_redis: Start, record: MakeRecord
 ) -> None:
     server = start_redis()
@@ -329,7 +329,7 @@ async def test_a_put_is_told_within_a_second_where_nobody_may_publish(
     await other.close()
 
 
-async def test_the_identity_survives_that_the_store_is_emptied(redis_server: Redis, open_store: Open) -> None:
+async def test_the_identity_survives_when_the_store_is_emptied(redis_server: Redis, open_store: Open) -> None:
     store = await open_store(redis_server)
     identity = await store.identity()
     redis_server.flush()
@@ -351,7 +351,7 @@ async def test_times_are_kept_to_the_last_bit(redis: RedisStore, record: MakeRec
     assert await redis.due_before(["crm"], 2e9, 10) == [Due(1_800_000_000.1234567, ANN, 1e-300)]
 
 
-async def test_many_records_are_gone_through_in_parts(
+async def test_many_records_are_processed_in_parts(
     redis: RedisStore, record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_store, "_AT_ONCE", 3)
@@ -369,7 +369,7 @@ async def test_many_records_are_gone_through_in_parts(
 @pytest.mark.parametrize(
     ("field", "damage"), [("generation", "x"), ("due_at", "soon"), ("state", b"\xff"), ("body", None)]
 )
-async def test_a_damaged_record_is_told_of_and_left_as_it_is(
+async def test_a_damaged_record_is_reported_and_left_unchanged(
     redis: RedisStore, redis_server: Redis, record: MakeRecord, field: str, damage: Any
 ) -> None:
     store = SealedStore(redis, SECRET)
@@ -379,7 +379,7 @@ async def test_a_damaged_record_is_told_of_and_left_as_it_is(
     if damage is not None:
         redis_server.ask("HSET", RECORD, field, damage)
     before = redis_server.ask("HGETALL", RECORD)
-    with pytest.raises(UnreadableRecord, match="crm/ann is damaged: put a backup in its place"):
+    with pytest.raises(UnreadableRecord, match="crm/ann is damaged: restore a backup"):
         await store.get(ANN)
     with pytest.raises(UnreadableRecord):
         await store.put(record(generation=2), expected=1)
@@ -390,7 +390,7 @@ async def test_a_damaged_record_is_told_of_and_left_as_it_is(
     assert redis_server.ask("HGETALL", RECORD) == before
 
 
-async def test_a_record_under_another_key_is_told_of_and_left_as_it_is(
+async def test_a_record_under_another_key_is_reported_and_left_unchanged(
     redis: RedisStore, redis_server: Redis, record: MakeRecord
 ) -> None:
     await SealedStore(redis, SECRET).put(record(), expected=0)
@@ -401,13 +401,13 @@ async def test_a_record_under_another_key_is_told_of_and_left_as_it_is(
         stranger.put(record(generation=2), expected=1),
         stranger.intend(ANN, 1, b"sent"),
     ):
-        with pytest.raises(UnreadableRecord, match="give the store the key that it had"):
+        with pytest.raises(UnreadableRecord, match="restore the store's own key"):
             await attempt
     assert [one.state for one in await stranger.page(None, 10)] == ["unreadable"]
     assert redis_server.ask("HGETALL", RECORD) == before
 
 
-async def test_a_record_that_the_server_threw_away_is_not_there(
+async def test_an_evicted_record_is_missing(
     redis: RedisStore, redis_server: Redis, record: MakeRecord
 ) -> None:
     await redis.put(record(due_at=1.0), expected=0)
@@ -419,12 +419,14 @@ async def test_a_record_that_the_server_threw_away_is_not_there(
     await redis.put(record(), expected=0)
 
 
-async def test_a_store_of_a_newer_version_is_refused_also_when_it_becomes_one(
+async def test_a_store_of_a_newer_version_is_refused_even_if_upgraded_later(
     redis: RedisStore, redis_server: Redis, record: MakeRecord
 ) -> None:
     redis_server.ask("HSET", META, "version", "2")
     for attempt in (RedisStore.open(redis_server.url), redis.get(ANN), redis.put(record(), expected=0)):
-        with pytest.raises(StoreError, match="a newer version of this program made it: use that version"):
+        with pytest.raises(
+            StoreError, match="it was made by a newer version of token-proxy: use that version"
+        ):
             await attempt
     assert not redis_server.ask("EXISTS", RECORD)
     redis_server.ask("HSET", META, "version", "1")

@@ -1,4 +1,4 @@
-"""A URL is read strictly, and never repeated: it may hold a password."""
+"""URLs are parsed strictly and never repeated in errors, as they may hold a password."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proxy.store.redis.url import read_url
 PASSWORD = "hunter2"
 
 
-def test_a_url_says_who_and_where() -> None:
+def test_the_parts_of_a_url() -> None:
     address = read_url(f"redis://us%40er:{PASSWORD}%2F%3A@[::1]/3")
     assert (address.host, address.port, address.database) == ("::1", 6379, 3)
     assert (address.username, address.password, address.tls) == ("us@er", Secret(f"{PASSWORD}/:"), None)
@@ -48,7 +48,7 @@ def test_rediss_verifies_the_server() -> None:
         f"rediss://user:{PASSWORD}@host?ssl_certfile=/no/such/file",
     ],
 )
-def test_what_is_not_understood_is_refused_without_repeating_it(url: str) -> None:
+def test_an_invalid_url_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(StoreError, match=r"^store\.url ") as error:
         read_url(url)
     assert PASSWORD not in str(error.value)

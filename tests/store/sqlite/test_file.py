@@ -1,4 +1,4 @@
-"""Where a store's file may lie."""
+"""File systems on which a store's file may be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proxy.store.sqlite.file import open_database
 
 @pytest.fixture
 def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is on nfs4, as far as the system says, and one on a FUSE file system."""
+    """A folder on nfs4 and one on FUSE, according to a fake mountinfo."""
     for name in ("nfs", "fuse"):
         (tmp_path / name).mkdir()
     (tmp_path / "mountinfo").write_text(
@@ -25,7 +25,7 @@ def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_network_file_system_is_refused_before_anything_is_made_there(mounted: Path) -> None:
+def test_a_network_file_system_is_refused_before_a_file_is_created(mounted: Path) -> None:
     path = mounted / "nfs" / "state" / "tokens.db"
     with pytest.raises(StoreError) as refused:
         open_database(path)
@@ -41,12 +41,14 @@ def test_a_file_that_was_moved_to_a_network_file_system_is_refused(mounted: Path
         open_database(moved)
 
 
-def test_what_may_be_local_is_used_with_a_warning(mounted: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_suspicious_file_system_is_used_with_a_warning(
+    mounted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     open_database(mounted / "fuse" / "tokens.db").close()
     (message,) = caplog.messages
-    assert f"it lies on fuse.somebody at {mounted}/fuse, which may not be a disk of this host" in message
+    assert f"it is on fuse.somebody at {mounted}/fuse, which may not be a disk of this host" in message
 
 
-def test_a_disk_of_this_host_is_used_without_a_word(mounted: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_local_disk_is_used_without_a_warning(mounted: Path, caplog: pytest.LogCaptureFixture) -> None:
     open_database(mounted / "tokens.db").close()
     assert caplog.messages == []

@@ -1,4 +1,4 @@
-"""From /proc/self/mountinfo to where a file lies: lines as real hosts have them."""
+"""Find a file's mount in /proc/self/mountinfo, with lines of real hosts."""
 
 from __future__ import annotations
 
@@ -61,34 +61,32 @@ VERDICTS = {
 
 
 @pytest.mark.parametrize("case", FOUND)
-def test_a_path_is_on_the_mount_that_it_is_on(case: str) -> None:
+def test_the_mount_of_a_path(case: str) -> None:
     mountinfo, path, device, found = FOUND[case]
     assert str(find(mountinfo, path, device)) == found
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
-def test_a_file_system_is_judged_by_its_name(verdict: str) -> None:
+def test_the_verdict_on_a_type_of_file_system(verdict: str) -> None:
     assert {judge(kind) for kind in VERDICTS[verdict].split()} == {verdict}
 
 
 @pytest.mark.parametrize("text", ["", "nonsense\n\n28 1 254:1 / /", "1 2 x:y / / rw - ext4 /dev/x rw"])
-def test_what_is_not_understood_gives_no_verdict(text: str) -> None:
+def test_unknown_text_gives_no_mount(text: str) -> None:
     assert find(text, "/x", (1, 1)) is None
 
 
-def test_a_file_of_this_host_is_found_where_it_will_be(tmp_path: Path) -> None:
+def test_the_mount_of_a_file_that_does_not_exist_yet(tmp_path: Path) -> None:
     mount = mount_of(tmp_path / "not" / "there" / "yet")
     assert mount is None or tmp_path.is_relative_to(mount.point)
 
 
-def test_where_the_system_does_not_tell_there_is_no_verdict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_mountinfo_there_is_no_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "not there")
     assert mount_of(tmp_path) is None
 
 
-def test_a_link_is_judged_by_where_it_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mount_of_a_link_is_that_of_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there")
     (tmp_path / "mountinfo").write_text(f"28 1 999:1 / {tmp_path}/there rw - nfs4 filer:/x rw\n")

@@ -1,4 +1,4 @@
-"""A file of the version before is upgraded by who opens it first, and what it held is still there."""
+"""A file of the previous version is upgraded on open, with all its content."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def content(path: Path) -> list[tuple[Any, ...]]:
 
 
 def schema(path: Path) -> set[tuple[str, ...]]:
-    """Tables with their columns, and indexes with theirs, whatever the order in which they were made."""
+    """Tables and indexes with their columns, in any order of creation."""
     with raw(path) as db:
         tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         indexes = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'index'").fetchall()
@@ -82,12 +82,10 @@ def open_in_process(path: Path, *before: str) -> subprocess.CompletedProcess[str
     )
 
 
-# -- what is there afterwards
+# -- the content afterwards
 
 
-async def test_every_record_intent_lease_and_login_of_the_version_before_is_there(
-    old: Path, clock: Any
-) -> None:
+async def test_records_intents_leases_and_logins_survive_the_upgrade(old: Path, clock: Any) -> None:
     before = content(old)
     store = SealedStore(await SQLiteStore.open(old, clock), SECRET)
     records = await store.page(None, 10)
@@ -108,7 +106,7 @@ async def test_an_upgraded_file_has_the_tables_of_a_new_one(old: Path, tmp_path:
     assert schema(old) == schema(tmp_path / "new.db")
 
 
-def test_the_state_before_is_kept_beside_it_for_its_owner_alone(
+def test_a_backup_that_only_the_owner_can_read_is_beside_the_file(
     old: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = content(old)
@@ -122,7 +120,7 @@ def test_the_state_before_is_kept_beside_it_for_its_owner_alone(
     assert len(caplog.messages) == 1
 
 
-def test_the_backup_holds_what_is_still_in_the_log_of_an_open_file(old: Path) -> None:
+def test_the_backup_includes_the_log_of_an_open_file(old: Path) -> None:
     with raw(old) as older:
         older.execute("UPDATE tokens SET generation = 8 WHERE account = 'bob'")
         before = content(old)
@@ -130,7 +128,7 @@ def test_the_backup_holds_what_is_still_in_the_log_of_an_open_file(old: Path) ->
     assert content(backup_of(old)) == before
 
 
-def test_a_backup_of_before_is_never_replaced(old: Path) -> None:
+def test_an_earlier_backup_is_never_replaced(old: Path) -> None:
     shutil.copyfile(old, first := backup_of(old))
     with raw(old) as older:
         older.execute("UPDATE tokens SET generation = 8 WHERE account = 'bob'")
@@ -140,17 +138,17 @@ def test_a_backup_of_before_is_never_replaced(old: Path) -> None:
     assert content(old.with_name("tokens.db.v1-backup-2")) == second_content
 
 
-def test_a_backup_put_back_is_upgraded_again_and_kept_once(old: Path, tmp_path: Path) -> None:
+def test_a_restored_backup_is_upgraded_again_and_kept_once(old: Path, tmp_path: Path) -> None:
     for _ in range(3):
         open_database(old).close()
         shutil.copyfile(backup_of(old), old)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["tokens.db", "tokens.db.v1-backup"]
 
 
-# -- together with others
+# -- several processes
 
 
-def test_a_process_of_the_version_before_goes_on_with_the_upgraded_file(old: Path) -> None:
+def test_a_process_of_the_previous_version_keeps_using_the_upgraded_file(old: Path) -> None:
     with raw(old) as older:
         older.execute("SELECT count(*) FROM tokens").fetchall()
         open_database(old).close()
@@ -162,7 +160,7 @@ def test_a_process_of_the_version_before_goes_on_with_the_upgraded_file(old: Pat
         assert newer.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_of_many_that_open_it_at_once_one_upgrades_it(old: Path, tmp_path: Path) -> None:
+def test_concurrent_opens_upgrade_once(old: Path, tmp_path: Path) -> None:
     before = content(old)
     openers = [
         subprocess.Popen(
@@ -184,7 +182,7 @@ def test_of_many_that_open_it_at_once_one_upgrades_it(old: Path, tmp_path: Path)
 
 
 def writes(old: Path, strace: str) -> Iterator[tuple[str, int]]:
-    """Each call of an upgrade that changes something on the disk: its name, and the how-manieth it is."""
+    """The system calls of an upgrade that change the disk: name and number of each."""
     traced, log = old.with_name("traced.db"), old.with_name("trace")
     shutil.copyfile(old, traced)
     done = open_in_process(traced, strace, "-f", "-o", str(log), "-e", f"trace={','.join(WRITING)}")
@@ -194,9 +192,7 @@ def writes(old: Path, strace: str) -> Iterator[tuple[str, int]]:
         yield from ((name, number) for number in range(1, count + 1))
 
 
-def test_killed_at_any_write_it_leaves_the_old_version_or_the_new_with_all_in_it(
-    old: Path, tmp_path: Path
-) -> None:
+def test_a_kill_at_any_write_leaves_the_old_or_the_new_version_complete(old: Path, tmp_path: Path) -> None:
     strace, before = program("strace", "strace"), content(old)
     points = list(writes(old, strace))
     versions = Counter[int]()
@@ -219,7 +215,7 @@ def test_killed_at_any_write_it_leaves_the_old_version_or_the_new_with_all_in_it
     assert versions[2] >= 3
 
 
-FAULTS = [  # the first writes are of the memory that processes share, then comes the backup
+FAULTS = [  # the first writes go to shared memory, then comes the backup
     ("pwrite64", "ENOSPC", 1, "the disk failed or is full: check it, its quota"),
     ("pwrite64", "ENOSPC", 10, "the disk is full: free some space on it"),
     ("pwrite64", "ENOSPC", 20, "the disk is full: free some space on it"),
@@ -232,7 +228,7 @@ FAULTS = [  # the first writes are of the memory that processes share, then come
 
 
 @pytest.mark.parametrize(("call", "error", "number", "sentence"), FAULTS)
-def test_where_the_disk_takes_no_more_the_old_file_stays_and_it_is_told(
+def test_a_disk_error_is_reported_and_the_old_file_stays(
     old: Path, call: str, error: str, number: int, sentence: str
 ) -> None:
     before = content(old)
@@ -247,7 +243,7 @@ def test_where_the_disk_takes_no_more_the_old_file_stays_and_it_is_told(
 
 
 @pytest.mark.parametrize("number", [0, -1])
-def test_a_version_that_never_was_is_damage(old: Path, number: int) -> None:
+def test_an_unknown_old_version_is_damage(old: Path, number: int) -> None:
     with raw(old) as db:
         db.execute(f"PRAGMA user_version = {number}")
     with pytest.raises(StoreError, match="it is damaged"):
@@ -255,11 +251,11 @@ def test_a_version_that_never_was_is_damage(old: Path, number: int) -> None:
     assert version(old) == number
 
 
-def test_a_file_that_says_it_is_older_than_its_tables_is_left_as_it_is(old: Path) -> None:
+def test_a_file_with_a_wrong_old_version_is_left_unchanged(old: Path) -> None:
     open_database(old).close()
     with raw(old) as db:
         db.execute("PRAGMA user_version = 1")
     before = old.read_bytes()
-    with pytest.raises(StoreError, match="its tables are not as this program makes them; it is damaged"):
+    with pytest.raises(StoreError, match="its tables are not those of this program; it is damaged"):
         open_database(old)
     assert old.read_bytes() == before

@@ -1,4 +1,4 @@
-"""What a store in a file promises beyond the contract: nothing half done, nothing for others to read."""
+"""SQLiteStore beyond the contract: no partial write, and files that only their owner can read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def names(directory: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("umask")
-async def test_all_its_files_are_its_owners_alone_whatever_the_umask(
+async def test_only_the_owner_can_read_its_files_whatever_the_umask(
     tmp_path: Path, clock: Any, record: MakeRecord
 ) -> None:
     path = tmp_path / "new" / "state" / "tokens.db"
@@ -50,7 +50,7 @@ async def test_a_file_restored_with_wider_rights_is_closed_to_others(sqlite: SQL
     assert sqlite._path.stat().st_mode & 0o777 == 0o600
 
 
-async def test_all_that_create_it_at_once_share_one_store(tmp_path: Path, clock: Any) -> None:
+async def test_concurrent_creation_gives_one_store(tmp_path: Path, clock: Any) -> None:
     opening = [SQLiteStore.open(tmp_path / "tokens.db", clock) for _ in range(8)]
     stores = await asyncio.gather(*opening)
     identities = {await store.identity() for store in stores}
@@ -94,14 +94,17 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (lambda path: path.write_text("not a database" * 100), "it is not a token store"),
     "empty": (lambda path: path.touch(), "it belongs to another program"),
     "another program's": (foreign, "it belongs to another program"),
-    "a newer version's": (newer, "a newer version of this program made it (schema 3, this one knows 2)"),
+    "a newer version's": (
+        newer,
+        "it was made by a newer version of token-proxy (schema 3; this one knows 2)",
+    ),
     "a symbolic link": (linked, "it is a symbolic link"),
     "a directory": (lambda path: path.mkdir(), "it can't be opened"),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_a_file_is_refused_and_left_as_it_is_if_it_is(tmp_path: Path, kind: str) -> None:
+def test_a_file_is_refused_and_left_unchanged_if_it_is(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "tokens.db"
     prepare, sentence = REFUSED[kind]
     prepare(path)
@@ -112,7 +115,7 @@ def test_a_file_is_refused_and_left_as_it_is_if_it_is(tmp_path: Path, kind: str)
     assert (path.read_bytes() if path.is_file() else b"") == before
 
 
-def test_a_directory_that_can_not_be_made_is_named(tmp_path: Path) -> None:
+def test_a_directory_that_can_not_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"file/tokens\.db: Not a directory: "):
         asyncio.run(_create(tmp_path / "file" / "tokens.db"))
@@ -121,7 +124,9 @@ def test_a_directory_that_can_not_be_made_is_named(tmp_path: Path) -> None:
 # -- failures while it is open
 
 
-async def test_a_full_disk_is_told_and_the_old_record_stays(sqlite: SQLiteStore, record: MakeRecord) -> None:
+async def test_a_full_disk_is_reported_and_the_old_record_stays(
+    sqlite: SQLiteStore, record: MakeRecord
+) -> None:
     await sqlite.put(record(body=b"old"), expected=0)
     ((pages,),) = await sqlite._query(Statement("PRAGMA page_count"))
     await sqlite._query(Statement(f"PRAGMA max_page_count = {pages}"))
@@ -132,16 +137,16 @@ async def test_a_full_disk_is_told_and_the_old_record_stays(sqlite: SQLiteStore,
     await sqlite.put(record(generation=2, body=bytes(100_000)), expected=1)
 
 
-async def test_a_lock_that_another_program_keeps_is_told(sqlite: SQLiteStore, record: MakeRecord) -> None:
+async def test_a_lock_of_another_program_is_reported(sqlite: SQLiteStore, record: MakeRecord) -> None:
     await sqlite._query(Statement("PRAGMA busy_timeout = 1"))
     with raw(sqlite._path) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match="another program keeps it locked: close that program"):
+        with pytest.raises(StoreError, match="another program holds a lock on it: close that program"):
             await sqlite.put(record(), expected=0)
     await sqlite.put(record(), expected=0)
 
 
-async def test_a_store_that_may_not_be_written_is_told(sqlite: SQLiteStore, record: MakeRecord) -> None:
+async def test_a_read_only_store_is_reported(sqlite: SQLiteStore, record: MakeRecord) -> None:
     await sqlite._query(Statement("PRAGMA query_only = ON"))
     with pytest.raises(StoreError, match="it can't be written: let this user write to it"):
         await sqlite.put(record(), expected=0)
@@ -154,7 +159,7 @@ async def test_a_closed_store_says_so(sqlite: SQLiteStore) -> None:
         await sqlite.get(ANN)
 
 
-async def test_a_cancelled_put_is_done_or_not_begun(sqlite: SQLiteStore, record: MakeRecord) -> None:
+async def test_a_cancelled_put_is_complete_or_not_started(sqlite: SQLiteStore, record: MakeRecord) -> None:
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
     await sqlite._run(lambda db: db.set_trace_callback(lambda _: loop.call_soon_threadsafe(begun.set)))
     with raw(sqlite._path) as other:
@@ -169,7 +174,7 @@ async def test_a_cancelled_put_is_done_or_not_begun(sqlite: SQLiteStore, record:
     assert await sqlite.page(None, 10) == [record("running")]
 
 
-async def test_changes_are_waited_for_while_the_store_can_not_be_read(
+async def test_changes_wait_while_the_store_can_not_be_read(
     sqlite: SQLiteStore, record: MakeRecord, caplog: pytest.LogCaptureFixture
 ) -> None:
     changes = sqlite.changes()
@@ -188,9 +193,7 @@ async def test_changes_are_waited_for_while_the_store_can_not_be_read(
 # -- leases, stashes, indexes
 
 
-async def test_a_holder_that_could_not_renew_on_a_full_disk_has_its_turn_before_a_newcomer(
-    sqlite: SQLiteStore, clock: Any
-) -> None:
+async def test_after_a_full_disk_the_holder_renews_before_a_newcomer(sqlite: SQLiteStore, clock: Any) -> None:
     other = await SQLiteStore.open(sqlite._path, clock)
     await sqlite.lease("x", "holder", 3)
     clock.boot_now += 60
@@ -232,14 +235,14 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-async def test_no_question_reads_all_records(sqlite: SQLiteStore, question: str) -> None:
+async def test_no_query_reads_all_records(sqlite: SQLiteStore, question: str) -> None:
     statement, values = QUESTIONS[question]
     plan = [row[3] for row in await sqlite._query(Statement(f"EXPLAIN QUERY PLAN {statement.sql}"), values)]
     assert "INDEX" in plan[0]
     assert plan[0].startswith("SEARCH") or "COVERING" in plan[0]
 
 
-# -- a file that is moved, deleted or replaced while it is in use
+# -- a file that is moved, deleted or replaced while in use
 
 
 def rescued(path: Path) -> Path:
@@ -269,7 +272,7 @@ WAYS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_nothing_is_written_to_a_file_that_lost_its_name_and_all_that_it_held_is_kept(
+async def test_nothing_is_written_to_a_replaced_file_and_its_content_is_saved(
     sqlite: SQLiteStore, clock: Any, record: MakeRecord, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
     await sqlite.put(record(), expected=0)
@@ -277,14 +280,14 @@ async def test_nothing_is_written_to_a_file_that_lost_its_name_and_all_that_it_h
     for _ in range(3):
         with pytest.raises(StoreError) as refused:
             await sqlite.put(record(generation=2), expected=1)
-        assert "it was moved, deleted or replaced while it is in use" in str(refused.value)
-        assert f"all that it held is kept in {rescued(sqlite._path)}" in str(refused.value)
+        assert "it was moved, deleted or replaced while in use" in str(refused.value)
+        assert f"its content was saved as {rescued(sqlite._path)}" in str(refused.value)
     assert len(caplog.messages) == 1
     assert rescued(sqlite._path).stat().st_mode & 0o777 == 0o600
     assert await generation_in(rescued(sqlite._path), clock) == 1
 
 
-async def test_a_write_that_the_replacement_overtakes_counts_as_not_done_and_is_kept(
+async def test_a_write_during_the_replacement_is_an_error_and_is_saved(
     sqlite: SQLiteStore, clock: Any, record: MakeRecord
 ) -> None:
     await sqlite.put(record(), expected=0)
@@ -309,7 +312,7 @@ async def test_a_file_that_comes_back_is_used_again(sqlite: SQLiteStore, record:
     assert await sqlite.get(ANN) == record(generation=2)
 
 
-async def test_what_the_new_file_has_in_its_log_is_left_when_the_old_one_is_closed(
+async def test_closing_the_old_file_leaves_the_log_of_the_new_one(
     tmp_path: Path, clock: Any, record: MakeRecord
 ) -> None:
     path = tmp_path / "tokens.db"
@@ -328,19 +331,19 @@ async def test_what_the_new_file_has_in_its_log_is_left_when_the_old_one_is_clos
     assert await generation_in(path, clock) == 6
 
 
-async def test_what_can_not_be_kept_is_told_and_tried_again_later(
+async def test_a_failed_rescue_is_reported_and_retried(
     sqlite: SQLiteStore, record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await sqlite.put(record(), expected=0)
     directory = sqlite._path.parent
     directory.rename(gone := directory.with_name("gone"))
-    with pytest.raises(StoreError, match="could not be copied: put it back, or make room"):
+    with pytest.raises(StoreError, match="could not be copied: put it back, or free"):
         await sqlite.get(ANN)
     directory.mkdir()
     with pytest.raises(StoreError, match="could not be copied"):
         await sqlite.get(ANN)
     sqlite._file.rescue_at = 0.0
-    with pytest.raises(StoreError, match=r"kept in .*tokens\.db\.rescued"):
+    with pytest.raises(StoreError, match=r"saved as .*tokens\.db\.rescued"):
         await sqlite.get(ANN)
     assert gone.exists()
 

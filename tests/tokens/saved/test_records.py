@@ -308,7 +308,7 @@ async def test_a_record_that_the_key_does_not_open_is_never_overwritten(clock, s
     clock.advance(HOUR)
     async with make_side(server=server, store=wrong_key) as side, side.kept_fresh():
         for _ in range(10):
-            with pytest.raises(TokenUnavailable, match="another key: give the store the key that it had"):
+            with pytest.raises(TokenUnavailable, match="another key: restore the store's own key"):
                 await side.tokens.get(side.account())
         assert side.account().state() == "misconfigured"
         with pytest.raises(UnreadableRecord):
