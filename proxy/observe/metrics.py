@@ -23,6 +23,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from proxy.observe.process_metrics import ProcessMetrics
 from proxy.observe.request_metrics import RequestMetrics
 
 PREFIX: Final = "token_proxy_"
@@ -84,6 +85,7 @@ class Metrics:
         self.refused = self._counter("refused", "Requests answered by the proxy itself", "reason")
         build = self._gauge("build_info", "What runs here", "version", "python")
         build.labels(version("token-proxy"), platform.python_version()).set(1)
+        ProcessMetrics(PREFIX, self.registry)
         ProcessCollector(namespace="token_proxy", registry=self.registry)
 
     def show_tokens(
