@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from proxy.name_lookup import resolver
 from proxy.relay import problems
 from proxy.relay.dial import dial
 from proxy.relay.problems import Refusal
@@ -30,10 +31,10 @@ async def names(monkeypatch):
     """What the system's resolver says from now on: a list of (address, port)."""
     says = []
 
-    async def getaddrinfo(_host, _port, **_):
+    async def addresses(_host, _port):
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in says]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(resolver, "addresses", addresses)
     return says
 
 
