@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import http_parser, web
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:  # the demo's servers have no configuration, and are imported 
     from proxy.config.model import ListenerTLS
 
 BACKLOG: Final = 1024  # connections the kernel holds for us while we are busy
+HANDSHAKE: Final = 20.0  # seconds, as for a header
+SHUTDOWN: Final = (
+    30.0  # seconds for a slow reader to take the end of a response, and to close its side of TLS
+)
 _TURNS: Final = 3  # of asyncio's loop, from accept() through a task to connection_made()
 
 
@@ -38,15 +42,20 @@ def check_parser() -> None:
         )
 
 
-async def listen(runner: web.BaseRunner, address: Address, tls: ListenerTLS | None) -> web.BaseSite:
-    """Start a site of `runner` at `address`. Raises CannotListen."""
+async def listen(
+    runner: web.BaseRunner, address: Address, tls: ListenerTLS | None, *, handshake: float = HANDSHAKE
+) -> web.BaseSite:
+    """Start a site of `runner` at `address`. Raises CannotListen.
+
+    A TLS handshake may take `handshake` seconds: until it is done, no other limit knows of the connection.
+    """
     context = _tls_context(address, tls) if tls else None
     try:
         site: web.BaseSite
         if address.is_unix:
-            site = _UnixSite(runner, Path(address.path), context)
+            site = _UnixSite(runner, Path(address.path), context, handshake)
         else:
-            site = web.TCPSite(runner, address.host, address.port, ssl_context=context, backlog=BACKLOG)
+            site = _TCPSite(runner, address, context, handshake)
         await site.start()
     except OSError as error:
         raise CannotListen(f"can't listen on {address}: {_reason(error)}") from error
@@ -105,12 +114,42 @@ def _tls_context(address: Address, tls: ListenerTLS) -> ssl.SSLContext:
     return context
 
 
+def _tls_options(context: ssl.SSLContext | None, handshake: float) -> dict[str, Any]:
+    """What aiohttp's sites don't pass on to `create_server`."""
+    times = {"ssl_handshake_timeout": handshake, "ssl_shutdown_timeout": SHUTDOWN}
+    return {"ssl": context, "backlog": BACKLOG, **(times if context else {})}
+
+
+class _TCPSite(web.TCPSite):
+    def __init__(
+        self, runner: web.BaseRunner, address: Address, context: ssl.SSLContext | None, handshake: float
+    ) -> None:
+        self._options = _tls_options(context, handshake)
+        super().__init__(runner, address.host, address.port, ssl_context=context)
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        server, loop = self._runner.server, asyncio.get_running_loop()
+        assert server is not None
+        self._server = await loop.create_server(server, self._host, self._port, **self._options)
+        self._bound_port = self._server.sockets[0].getsockname()[1]
+
+
 class _UnixSite(web.SockSite):
     """A unix socket that only its owner can reach, and that leaves no file behind."""
 
-    def __init__(self, runner: web.BaseRunner, path: Path, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, runner: web.BaseRunner, path: Path, context: ssl.SSLContext | None, handshake: float
+    ) -> None:
         self._path = path
-        super().__init__(runner, _unix_socket(path), ssl_context=context, backlog=BACKLOG)
+        self._options = _tls_options(context, handshake)
+        super().__init__(runner, _unix_socket(path), ssl_context=context)
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        server, loop = self._runner.server, asyncio.get_running_loop()
+        assert server is not None
+        self._server = await loop.create_server(server, sock=self._sock, **self._options)
 
     async def stop(self) -> None:
         self._path.unlink(missing_ok=True)  # before the end: what comes after may be a successor's

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 import trustme
+import uvloop
 from aiohttp import web
 
 from proxy.config.address import Address
@@ -192,3 +193,38 @@ async def test_files_that_are_no_certificate_and_key_are_named_by_the_listener(
     tls["key"].write_bytes({"empty": b"", "encrypted": encrypted, "other": other}[damage])
     with pytest.raises(CannotListen, match=r"can't listen on 127\.0\.0\.1:0: its TLS files can't be used"):
         await listen(runner, ANY, given(tls, "cert", "key"))
+
+
+@pytest.mark.parametrize(
+    "factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+@pytest.mark.parametrize(
+    "said", [b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n"], ids=["nothing", "half", "http"]
+)
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_caller_that_never_shakes_hands_is_closed_in_time(tls, authority, tmp_path, factory, said, kind):
+    async def serve():
+        app = web.Application()
+        app.router.add_get("/", hello)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        address = ANY if kind == "tcp" else Address("", 0, str(tmp_path / "tls.sock"))
+        site = await listen(runner, address, given(tls, "cert", "key"), handshake=0.5)
+        reader, writer = await connect(bound_address(site, address))
+        writer.write(said)
+        async with asyncio.timeout(10):
+            with suppress(ConnectionResetError):
+                assert not (await reader.read()).startswith(b"HTTP/")
+        writer.close()
+        if kind == "tcp":
+            assert await greeting(site, authority) == "hello"
+        await close(runner)
+
+    with asyncio.Runner(loop_factory=factory) as loop:
+        loop.run(serve())
+
+
+async def connect(address):
+    if address.is_unix:
+        return await asyncio.open_unix_connection(address.path)
+    return await asyncio.open_connection(address.host, address.port)
