@@ -149,7 +149,8 @@ class _UnixSite(web.SockSite):
         await web.BaseSite.start(self)
         server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None
-        self._server = await loop.create_server(server, sock=self._sock, **self._options)
+        # not create_server, as SockSite does: uvloop takes its socket for TCP, and closes no connection in time
+        self._server = await loop.create_unix_server(server, sock=self._sock, **self._options)
 
     async def stop(self) -> None:
         self._path.unlink(missing_ok=True)  # before the end: what comes after may be a successor's

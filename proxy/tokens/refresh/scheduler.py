@@ -145,11 +145,10 @@ class RefreshScheduler:
         """Tell the store which accounts were used. Raises StoreError."""
         every = min(NOTE_EVERY, self._idle_after / 4)
         wall_at_boot = self._clock.wall() - self._clock.boot()
-        used = [account for account in self._accounts.recent() if account.used_at > account.noted_at + every]
-        if used:
-            await self._store.touch({account.key: wall_at_boot + account.used_at for account in used})
-        for account in used:
-            account.noted_at = account.used_at
+        uses = self._accounts.used_since_noted(every)
+        if uses:
+            await self._store.touch({key: wall_at_boot + used_at for key, used_at in uses.items()})
+        self._accounts.noted(uses)
 
     def _is_idle(self, account: Account, used_at: float | None) -> bool:
         """Whether nobody has used the account for long: then it is refreshed only when somebody does."""
