@@ -149,7 +149,7 @@ class _UnixSite(web.SockSite):
         await web.BaseSite.start(self)
         server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None
-        # not create_server, as SockSite does: uvloop takes its socket for TCP, and closes no connection in time
+        # not create_server, as SockSite does: uvloop takes the socket for TCP, and its timeouts close nothing
         self._server = await loop.create_unix_server(server, sock=self._sock, **self._options)
 
     async def stop(self) -> None:

@@ -66,7 +66,9 @@ async def test_the_store_is_read_once_for_the_account_that_most_requests_name(si
         side.clock.advance(0.5)
         await use(side, "hot" if chance.random() < 0.67 else f"cold{chance.randrange(60)}")
         side.tokens.accounts()
-    assert reads.count("hot") <= 1
+    assert (
+        reads.count("hot") <= 2
+    )  # once for its own login, of which the watch tells, and once for all requests
 
 
 async def test_a_back_off_is_kept_as_long_as_a_use(side):
