@@ -2,7 +2,7 @@
 
 Accounts that the configuration names stay. Of the others, if the store has a record of them, those used last
 stay: memory must not grow with the store, nor with the names that callers make up. When there are more than
-KEPT, the DROPPED that were used longest ago go. Of a credential with few accounts all have a place at the
+KEPT, those that were used longest ago go. Of a credential with few accounts all have a place at the
 start, to be shown by name.
 """
 
@@ -25,7 +25,9 @@ from proxy.tokens.refresh.throttle import ServerThrottle
 from proxy.tokens.saved import records
 
 KEPT: Final = 2048  # accounts; some 3 KiB each, and in all a tenth of what a process needs anyway
-DROPPED: Final = KEPT // 8  # at once: to sort them is a millisecond, and requests must not each wait for it
+DROPPED: Final = (
+    8  # one in so many goes at once: to sort them all takes a millisecond, too long for each request
+)
 KNOWN_AT_START: Final = 1000  # accounts loaded to be shown by name
 _LAST: Final = "\x7f"  # after every account's name
 STORE_PAUSE: Final = 5  # seconds told to a caller whose token can't be read from the store
@@ -109,7 +111,7 @@ class Accounts:
                 self._drop_idle()
 
     def _drop_idle(self) -> None:
-        for place in sorted(self._recent.values(), key=_last_use)[:DROPPED]:
+        for place in sorted(self._recent.values(), key=_last_use)[: max(1, KEPT // DROPPED)]:
             account = place.account
             del self._recent[account.key]
             if account.used_at > account.noted_at:

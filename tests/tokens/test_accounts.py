@@ -11,7 +11,6 @@ from proxy.tokens import accounts as module
 @pytest.fixture(autouse=True)
 def few_places(monkeypatch):
     monkeypatch.setattr(module, "KEPT", 8)
-    monkeypatch.setattr(module, "DROPPED", 2)
     monkeypatch.setattr(module, "KNOWN_AT_START", 0)
 
 
@@ -78,7 +77,7 @@ async def test_a_back_off_is_kept_as_long_as_a_use(side):
         side.clock.advance(1)
     await side.log_in("failed")
     assert "failed" in kept(side)
-    assert kept(side).isdisjoint({"old0", "old1"})
+    assert kept(side).isdisjoint({"old0"})
 
 
 async def test_the_store_is_told_of_every_account_that_was_used(side):
