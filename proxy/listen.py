@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import ssl
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,9 +24,8 @@ if TYPE_CHECKING:  # the demo's servers have no configuration, and are imported 
 
 BACKLOG: Final = 1024  # connections the kernel holds for us while we are busy
 HANDSHAKE: Final = 20.0  # seconds, as for a header
-SHUTDOWN: Final = (
-    30.0  # seconds for a slow reader to take the end of a response, and to close its side of TLS
-)
+SHUTDOWN: Final = 30.0  # seconds for a slow reader to take the end of a response and close its side of TLS
+LOCK_WAIT: Final = 2.0  # seconds; bind() takes a millisecond, and another program may keep the folder locked
 _TURNS: Final = 3  # of asyncio's loop, from accept() through a task to connection_made()
 
 
@@ -158,18 +160,48 @@ class _UnixSite(web.SockSite):
 
 
 def _unix_socket(path: Path) -> socket.socket:
-    _remove_if_dead(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)  # 0600 from the first moment on
     try:
-        sock.bind(str(path))
-        sock.listen(BACKLOG)  # at once: until it listens, another process would take it for dead
+        with _one_at_a_time(path.parent):
+            _remove_if_dead(path)
+            sock.bind(str(path))
+            sock.listen(BACKLOG)  # at once: until it listens, another process would take it for dead
     except OSError:
         sock.close()
         raise
     finally:
         os.umask(before)
     return sock
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Of two processes that find one dead socket, the second must not remove the first one's new socket.
+
+    Best effort: where the folder can't be locked within LOCK_WAIT, it goes on without.
+    """
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # bind() will say what is wrong, or it can be written but not read
+        yield
+        return
+    try:
+        _lock(lock)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int) -> None:
+    end = time.monotonic() + LOCK_WAIT
+    while time.monotonic() < end:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _remove_if_dead(path: Path) -> None:

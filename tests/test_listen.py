@@ -1,16 +1,23 @@
 """Listeners: where they are, who may reach them, and what is said when they can't be had."""
 
 import asyncio
+import errno
+import fcntl
+import os
 import socket
 import ssl
 import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import trustme
 import uvloop
 from aiohttp import web
 
+from proxy import listen as listen_module
 from proxy.config.address import Address
 from proxy.config.model import ListenerTLS
 from proxy.listen import CannotListen, bound_address, close, listen
@@ -133,6 +140,37 @@ async def test_a_file_that_is_no_socket_is_left_alone(runner, tmp_path):
     with pytest.raises(CannotListen, match="address already in use"):
         await listen(runner, Address("", 0, str(path)), None)
     assert path.read_text() == "precious"
+
+
+def test_of_two_processes_that_find_one_dead_socket_one_gets_the_address(tmp_path, monkeypatch):
+    path = tmp_path / "proxy.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    unlink = Path.unlink
+
+    def unlink_late(self, *, missing_ok=False):
+        time.sleep(0.1)  # the other one has looked, too, by now
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_late)
+    with ThreadPoolExecutor(2) as threads:
+        tries = [threads.submit(listen_module._unix_socket, path) for _ in range(2)]
+    (winner,) = [each.result() for each in tries if each.exception() is None]
+    (loser,) = [each.exception() for each in tries if each.exception() is not None]
+    assert loser.errno == errno.EADDRINUSE
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(str(path))
+        winner.settimeout(5)
+        winner.accept()[0].close()
+    winner.close()
+
+
+def test_a_folder_that_another_program_keeps_locked_is_used_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(listen_module, "LOCK_WAIT", 0.1)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    listen_module._unix_socket(tmp_path / "proxy.sock").close()
+    os.close(folder)
 
 
 # -- TLS
