@@ -9,7 +9,9 @@ import threading
 import pytest
 import trustme
 
+from proxy.config.model import Limits
 from proxy.errors import AuthorizationServerError
+from proxy.oauth.fetch import Fetcher
 from tests.fakes.egress import egress_proxy
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -99,6 +101,13 @@ async def test_a_proxy_that_says_nothing_takes_no_longer_than_a_server(fetcher, 
 
 
 @pytest.fixture
+async def patient():
+    """A fetcher with far more time for the whole than for its connection."""
+    async with Fetcher(Limits(authorization_server_connect=0.2, authorization_server_total=60)) as made:
+        yield made
+
+
+@pytest.fixture
 def slow_name(monkeypatch):
     """The system's resolver says nothing of this name."""
     let = threading.Event()
@@ -114,17 +123,17 @@ def slow_name(monkeypatch):
     let.set()
 
 
-async def test_a_name_that_hangs_fails_in_time_and_is_told_apart(fetcher, credential, puppet, slow_name):
+async def test_a_name_that_hangs_fails_in_time_and_is_told_apart(patient, credential, puppet, slow_name):
     url = f"https://{slow_name}/token"
     client = client_of(credential, url)
-    calls = [fetcher.fetch(client, "POST", url, {}, "a=b") for _ in range(20)]
+    calls = [patient.fetch(client, "POST", url, {}, "a=b") for _ in range(20)]
     for outcome in await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30):
         assert isinstance(outcome, AuthorizationServerError)
         assert (outcome.outcome, outcome.error, outcome.reached) == ("transient", "dns", False)
     named = puppet.url.replace("127.0.0.1", "localhost")
     puppet.says("/x", {})
     reply = await asyncio.wait_for(
-        fetcher.fetch(client_of(credential, named), "GET", f"{named}/x", {}, None), 30
+        patient.fetch(client_of(credential, named), "GET", f"{named}/x", {}, None), 30
     )
     assert reply.status == 200
 
@@ -135,11 +144,11 @@ async def test_a_name_that_nobody_knows_is_told_apart(fetcher, credential):
         await fetcher.fetch(client_of(credential, url), "GET", url, {}, None)
 
 
-async def test_an_egress_proxy_by_a_name_that_hangs_fails_in_time(fetcher, credential, slow_name):
+async def test_an_egress_proxy_by_a_name_that_hangs_fails_in_time(patient, credential, slow_name):
     url = "https://login.example/token"
     client = client_of(credential, url, proxy=f"http://{slow_name}:3128")
     with pytest.raises(AuthorizationServerError) as failed:
-        await asyncio.wait_for(fetcher.fetch(client, "GET", url, {}, None), 30)
+        await asyncio.wait_for(patient.fetch(client, "GET", url, {}, None), 30)
     assert failed.value.reached is False
 
 
