@@ -51,10 +51,13 @@ def forever(name: str, step: Callable[[], Awaitable[object]]) -> asyncio.Task[No
 
     `step` makes its own pauses. `name` is a metric label: a fixed text, never with an account.
     """
-    return spawn(_repeat(Guard(name), step), name)
+    internal_errors[name] += 0  # the series exists from the start
+    return spawn(repeat(name, step), name)
 
 
-async def _repeat(guard: Guard, step: Callable[[], Awaitable[object]]) -> None:
+async def repeat(name: str, step: Callable[[], Awaitable[object]]) -> None:
+    """As `forever`, in the calling task."""
+    guard = Guard(name)
     while True:
         try:
             await step()
@@ -81,7 +84,7 @@ class Guard:
     def __init__(self, name: str) -> None:
         self._name = name
         self._pause = FIRST_PAUSE
-        internal_errors[name] += 0  # the series exists from the start
+        internal_errors[name] += 0
 
     def failed(self, error: BaseException) -> float:
         """Report `error`. Returns the seconds to pause before the next turn."""

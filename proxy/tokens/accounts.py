@@ -28,6 +28,7 @@ KEPT: Final = 2048  # accounts; some 3 KiB each, and in all a tenth of what a pr
 DROPPED: Final = (
     8  # one in so many goes at once: to sort them all takes a millisecond, too long for each request
 )
+UNNOTED: Final = 50_000  # uses that wait to be noted; so many only where the store can't be written for long
 KNOWN_AT_START: Final = 1000  # accounts loaded to be shown by name
 _LAST: Final = "\x7f"  # after every account's name
 STORE_PAUSE: Final = 5  # seconds told to a caller whose token can't be read from the store
@@ -114,7 +115,7 @@ class Accounts:
         for place in sorted(self._recent.values(), key=_last_use)[: max(1, KEPT // DROPPED)]:
             account = place.account
             del self._recent[account.key]
-            if account.used_at > account.noted_at:
+            if account.used_at > account.noted_at and len(self._unnoted) < UNNOTED:
                 self._unnoted[account.key] = account.used_at
 
     async def load(self, account: Account) -> None:

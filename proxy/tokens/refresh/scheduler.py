@@ -56,28 +56,25 @@ class RefreshScheduler:
         self._store = store
         self._clock = clock
         self._idle_after = idle_after
+        self._wall_at_boot = self._note_at = NEVER  # set when it runs
         self._odd_until: dict[AccountId, float] = {}  # boot clock
 
     async def run(self) -> None:
         """Run for ever."""
-        clock = self._clock
-        wall_at_boot = clock.wall() - clock.boot()
-        note_at = clock.boot() + NOTE_AFTER
-        guard = tasks.Guard(TASK)
-        while True:
-            wait = LOOK_AGAIN
-            try:
-                wait = await self.look(max(clock.wall(), wall_at_boot + clock.boot()))
-                if clock.boot() >= note_at:
-                    note_at = clock.boot() + NOTE_AFTER
-                    await self.note_uses()
-            except StoreError as error:
-                _log.error("the store can't be asked what is due: %s", error)
-            except Exception as error:  # noqa: BLE001 (if this loop ended, tokens would expire)
-                wait = guard.failed(error)
-            else:
-                guard.worked()
-            await asyncio.sleep(max(AT_LEAST, wait))
+        self._wall_at_boot = self._clock.wall() - self._clock.boot()
+        self._note_at = self._clock.boot() + NOTE_AFTER
+        await tasks.repeat(TASK, self._turn)
+
+    async def _turn(self) -> None:
+        clock, wait = self._clock, LOOK_AGAIN
+        try:
+            wait = await self.look(max(clock.wall(), self._wall_at_boot + clock.boot()))
+            if clock.boot() >= self._note_at:
+                self._note_at = clock.boot() + NOTE_AFTER
+                await self.note_uses()
+        except StoreError as error:
+            _log.error("the store can't be asked what is due: %s", error)
+        await asyncio.sleep(max(AT_LEAST, wait))
 
     async def look(self, now: float) -> float:
         """Start what is due at `now` (Unix seconds). Returns in how many seconds to look again.
