@@ -68,7 +68,7 @@ async def test_redis_looks_on(redis_url, record, monkeypatch):
 async def test_redis_listens_on(redis_url, record, monkeypatch):
     monkeypatch.setattr(redis_module, "LOOK_EVERY", 60)
     once = Once(redis_module.Link.listen)
-    monkeypatch.setattr(redis_module.Link, "listen", lambda link, heard: once(link, heard))
+    monkeypatch.setattr(redis_module.Link, "listen", lambda link, heard: once(link, heard))  # noqa: PLW0108 (bound as a method)
     before = tasks.internal_errors["listen to the store"]
     store, other = [await RedisStore.open(redis_url) for _ in range(2)]
     await asyncio.wait_for(once.failed.wait(), PATIENCE)
