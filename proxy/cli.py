@@ -20,6 +20,7 @@ from proxy.errors import ConfigError, LoginRequired, ProxyError
 from proxy.observe import logs
 
 if TYPE_CHECKING:
+    from proxy.config.load import Loaded
     from proxy.config.model import Config
     from proxy.demo.script import Order
 
@@ -95,13 +96,16 @@ config_ignored = _config_option(expose_value=False, hidden=True)  # accepted, bu
 account_option = click.option("--account", default="default", show_default=True, help="Name of the account.")
 
 
-def _load(given: Path | None) -> Config:
+def _read(given: Path | None) -> Loaded:
     from proxy.config.load import find_config, load
 
-    path = find_config(given)
-    loaded = load(path)
+    return load(find_config(given))
+
+
+def _load(given: Path | None) -> Config:
+    loaded = _read(given)
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning.render(str(path))}", err=True)
+        click.echo(f"warning: {warning.render(str(loaded.config.path))}", err=True)
     return loaded.config
 
 
@@ -119,11 +123,13 @@ def run(config: Path | None) -> int:
 
     Requests in flight are completed first; a second SIGTERM stops at once.
     """
-    loaded = _load(config)
+    loaded = _read(config)
     from proxy.commands.run import run_server
 
-    logs.set_up(loaded.log)
-    return _run(run_server(loaded))
+    logs.set_up(loaded.config.log)
+    with logs.own_thread(loaded.config.log):
+        logs.warn(loaded.warnings, str(loaded.config.path))
+        return _run(run_server(loaded.config))
 
 
 FAULT_EXAMPLES: Final = """\b

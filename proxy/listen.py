@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import ssl
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import http_parser, web
 
@@ -20,6 +23,9 @@ if TYPE_CHECKING:  # the demo's servers, which other projects import in tests, n
     from proxy.config.model import ListenerTLS
 
 BACKLOG: Final = 1024  # connections that the kernel queues while the process is busy
+HANDSHAKE: Final = 20.0  # seconds, as for a header
+SHUTDOWN: Final = 30.0  # seconds for a slow reader to receive the end of a response and close TLS
+LOCK_WAIT: Final = 2.0  # seconds; bind() takes a millisecond, and another program may keep the folder locked
 _TURNS: Final = 3  # of the event loop, from accept() through a task to connection_made()
 
 
@@ -38,15 +44,20 @@ def check_parser() -> None:
         )
 
 
-async def listen(runner: web.BaseRunner, address: Address, tls: ListenerTLS | None) -> web.BaseSite:
-    """Start a site of `runner` at `address`. Raises CannotListen."""
+async def listen(
+    runner: web.BaseRunner, address: Address, tls: ListenerTLS | None, *, handshake: float = HANDSHAKE
+) -> web.BaseSite:
+    """Start a site of `runner` at `address`. Raises CannotListen.
+
+    A TLS handshake may take `handshake` seconds: until it is done, no other limit knows of the connection.
+    """
     context = _tls_context(address, tls) if tls else None
     try:
         site: web.BaseSite
         if address.is_unix:
-            site = _UnixSite(runner, Path(address.path), context)
+            site = _UnixSite(runner, Path(address.path), context, handshake)
         else:
-            site = web.TCPSite(runner, address.host, address.port, ssl_context=context, backlog=BACKLOG)
+            site = _TCPSite(runner, address, context, handshake)
         await site.start()
     except OSError as error:
         raise CannotListen(f"can't listen on {address}: {_reason(error)}") from error
@@ -106,12 +117,43 @@ def _tls_context(address: Address, tls: ListenerTLS) -> ssl.SSLContext:
     return context
 
 
+def _tls_options(context: ssl.SSLContext | None, handshake: float) -> dict[str, Any]:
+    """What aiohttp's sites don't pass on to `create_server`."""
+    times = {"ssl_handshake_timeout": handshake, "ssl_shutdown_timeout": SHUTDOWN}
+    return {"ssl": context, "backlog": BACKLOG, **(times if context else {})}
+
+
+class _TCPSite(web.TCPSite):
+    def __init__(
+        self, runner: web.BaseRunner, address: Address, context: ssl.SSLContext | None, handshake: float
+    ) -> None:
+        self._options = _tls_options(context, handshake)
+        super().__init__(runner, address.host, address.port, ssl_context=context)
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        server, loop = self._runner.server, asyncio.get_running_loop()
+        assert server is not None
+        self._server = await loop.create_server(server, self._host, self._port, **self._options)
+        self._bound_port = self._server.sockets[0].getsockname()[1]
+
+
 class _UnixSite(web.SockSite):
     """A unix socket that only its owner can connect to, and whose file is removed at the end."""
 
-    def __init__(self, runner: web.BaseRunner, path: Path, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, runner: web.BaseRunner, path: Path, context: ssl.SSLContext | None, handshake: float
+    ) -> None:
         self._path = path
-        super().__init__(runner, _unix_socket(path), ssl_context=context, backlog=BACKLOG)
+        self._options = _tls_options(context, handshake)
+        super().__init__(runner, _unix_socket(path), ssl_context=context)
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        server, loop = self._runner.server, asyncio.get_running_loop()
+        assert server is not None
+        # not create_server, as SockSite does: uvloop takes the socket for TCP, and its timeouts close nothing
+        self._server = await loop.create_unix_server(server, sock=self._sock, **self._options)
 
     async def stop(self) -> None:
         self._path.unlink(missing_ok=True)  # first, as a file at this path may later belong to a successor
@@ -119,18 +161,48 @@ class _UnixSite(web.SockSite):
 
 
 def _unix_socket(path: Path) -> socket.socket:
-    _remove_if_dead(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)  # mode 0600 from the start
     try:
-        sock.bind(str(path))
-        sock.listen(BACKLOG)  # at once: another process takes a socket that does not listen for dead
+        with _one_at_a_time(path.parent):
+            _remove_if_dead(path)
+            sock.bind(str(path))
+            sock.listen(BACKLOG)  # at once: another process takes a socket that does not listen for dead
     except OSError:
         sock.close()
         raise
     finally:
         os.umask(before)
     return sock
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Of two processes that find one dead socket, the second must not remove the first one's new socket.
+
+    Best effort: where the folder can't be locked within LOCK_WAIT, it goes on without.
+    """
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # bind() will say what is wrong, or it can be written but not read
+        yield
+        return
+    try:
+        _lock(lock)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int) -> None:
+    end = time.monotonic() + LOCK_WAIT
+    while time.monotonic() < end:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _remove_if_dead(path: Path) -> None:

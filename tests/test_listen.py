@@ -1,15 +1,23 @@
 """Listeners: where they are, who may reach them, and what is said when they can't be had."""
 
 import asyncio
+import errno
+import fcntl
+import os
 import socket
 import ssl
 import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import trustme
+import uvloop
 from aiohttp import web
 
+from proxy import listen as listen_module
 from proxy.config.address import Address
 from proxy.config.model import ListenerTLS
 from proxy.listen import CannotListen, bound_address, close, listen
@@ -134,6 +142,37 @@ async def test_a_file_that_is_no_socket_is_left_alone(runner, tmp_path):
     assert path.read_text() == "precious"
 
 
+def test_of_two_processes_that_find_one_dead_socket_one_gets_the_address(tmp_path, monkeypatch):
+    path = tmp_path / "proxy.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    unlink = Path.unlink
+
+    def unlink_late(self, *, missing_ok=False):
+        time.sleep(0.1)  # the other one has looked, too, by now
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_late)
+    with ThreadPoolExecutor(2) as threads:
+        tries = [threads.submit(listen_module._unix_socket, path) for _ in range(2)]
+    (winner,) = [each.result() for each in tries if each.exception() is None]
+    (loser,) = [each.exception() for each in tries if each.exception() is not None]
+    assert loser.errno == errno.EADDRINUSE
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(str(path))
+        winner.settimeout(5)
+        winner.accept()[0].close()
+    winner.close()
+
+
+def test_a_folder_that_another_program_keeps_locked_is_used_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(listen_module, "LOCK_WAIT", 0.1)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    listen_module._unix_socket(tmp_path / "proxy.sock").close()
+    os.close(folder)
+
+
 # -- TLS
 
 
@@ -192,3 +231,38 @@ async def test_files_that_are_no_certificate_and_key_are_named_by_the_listener(
     tls["key"].write_bytes({"empty": b"", "encrypted": encrypted, "other": other}[damage])
     with pytest.raises(CannotListen, match=r"can't listen on 127\.0\.0\.1:0: its TLS files can't be used"):
         await listen(runner, ANY, given(tls, "cert", "key"))
+
+
+@pytest.mark.parametrize(
+    "factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+@pytest.mark.parametrize(
+    "said", [b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n"], ids=["nothing", "half", "http"]
+)
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_caller_that_never_shakes_hands_is_closed_in_time(tls, authority, tmp_path, factory, said, kind):
+    async def serve():
+        app = web.Application()
+        app.router.add_get("/", hello)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        address = ANY if kind == "tcp" else Address("", 0, str(tmp_path / "tls.sock"))
+        site = await listen(runner, address, given(tls, "cert", "key"), handshake=0.5)
+        reader, writer = await connect(bound_address(site, address))
+        writer.write(said)
+        async with asyncio.timeout(10):
+            with suppress(ConnectionResetError):
+                assert not (await reader.read()).startswith(b"HTTP/")
+        writer.close()
+        if kind == "tcp":
+            assert await greeting(site, authority) == "hello"
+        await close(runner)
+
+    with asyncio.Runner(loop_factory=factory) as loop:
+        loop.run(serve())
+
+
+async def connect(address):
+    if address.is_unix:
+        return await asyncio.open_unix_connection(address.path)
+    return await asyncio.open_connection(address.host, address.port)

@@ -4,9 +4,11 @@ import asyncio
 import base64
 import logging
 import socket
+from contextlib import suppress
 
 import aiohttp
 import pytest
+import trustme
 
 from proxy import process
 from proxy.config.load import load
@@ -158,3 +160,21 @@ async def test_routes_with_the_same_tls_share_one_trust_store(tmp_path):
     (tmp_path / "config.toml").write_text(text)
     contexts = await process._tls_contexts(load(tmp_path / "config.toml").config)
     assert list(contexts) == [None]
+
+
+@pytest.mark.parametrize("listener", ["tls", "admin_tls"])
+async def test_a_caller_that_never_shakes_hands_is_closed_after_the_time_for_a_header(
+    config, tmp_path, listener
+):
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    both = tmp_path / "both.pem"
+    certificate.private_key_and_cert_chain_pem.write_to_path(both)
+    tls = f'[server]\n{listener} = {{ cert = "{both}", key = "{both}" }}\n'
+    config = changed(config, "[server]\n", tls, more="\n[limits]\nheader_time = 0.5\n")
+    address = config.server.listen[0] if listener == "tls" else config.server.admin
+    async with process.serving(config):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        async with asyncio.timeout(10):
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        writer.close()

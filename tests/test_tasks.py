@@ -2,6 +2,8 @@ import asyncio
 import gc
 import logging
 
+import pytest
+
 from proxy import tasks
 
 
@@ -54,3 +56,80 @@ async def test_cancel_waits_for_the_end_and_logs_nothing(caplog):
     assert ended == [True, True]
     await tasks.cancel(first, None)
     assert caplog.records == []
+
+
+# -- loops that must not end
+
+
+@pytest.fixture
+def no_pause(monkeypatch):
+    monkeypatch.setattr(tasks, "FIRST_PAUSE", 0.0)
+
+
+class Odd(Exception):
+    """Nobody expects it."""
+
+
+@pytest.mark.parametrize("error", [Odd("odd"), asyncio.CancelledError()])
+async def test_an_odd_exception_is_logged_and_counted_and_the_loop_goes_on(caplog, no_pause, error):
+    turns, done = [], asyncio.Event()
+
+    async def step():
+        turns.append(len(turns))
+        if len(turns) == 1:
+            raise error
+        done.set()
+        await asyncio.sleep(0)
+
+    before = tasks.internal_errors["count turns"]
+    loop = tasks.forever("count turns", step)
+    assert "count turns" in tasks.internal_errors
+    await asyncio.wait_for(done.wait(), 5)
+    await tasks.cancel(loop)
+    assert loop.cancelled()
+    assert tasks.internal_errors["count turns"] == before + 1
+    (record,) = caplog.records
+    assert (record.levelno, record.exc_info[0]) == (logging.ERROR, type(error))
+    assert "count turns" in record.getMessage()
+
+
+async def test_a_loop_that_is_cancelled_in_its_pause_or_its_step_ends():
+    async def fails():
+        raise Odd
+
+    async def waits():
+        await asyncio.Event().wait()
+
+    for step in (fails, waits):
+        loop = tasks.forever("end", step)
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            await tasks.cancel(loop)
+        assert loop.cancelled()
+
+
+async def test_a_step_that_has_finished_ends_the_loop(caplog):
+    async def step():
+        raise tasks.Finished
+
+    await asyncio.wait_for(tasks.forever("finish", step), 5)
+    assert caplog.records == []
+
+
+def test_the_pause_doubles_to_its_longest_and_is_short_again_after_a_success():
+    guard = tasks.Guard("pause")
+    pauses = [guard.failed(Odd()) for _ in range(12)]
+    assert pauses[:3] == [tasks.FIRST_PAUSE, 2 * tasks.FIRST_PAUSE, 4 * tasks.FIRST_PAUSE]
+    assert pauses[-1] == tasks.LONGEST_PAUSE
+    guard.worked()
+    assert guard.failed(Odd()) == tasks.FIRST_PAUSE
+
+
+async def test_a_failed_task_is_counted_without_its_name():
+    async def work():
+        raise Odd
+
+    before = tasks.internal_errors[tasks.OTHER]
+    await asyncio.wait([tasks.spawn(work(), "refresh crm/alice")])
+    assert tasks.internal_errors[tasks.OTHER] == before + 1
+    assert "refresh crm/alice" not in tasks.internal_errors

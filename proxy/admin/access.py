@@ -6,12 +6,12 @@ the page set. The cookie is Lax, for the callback of a login is a navigation fro
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
-import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Counter
 
+from proxy import tasks
 from proxy.admin import pages
 from proxy.config.address import DEFAULT_PORTS
 from proxy.hosts import Hosts
@@ -26,6 +27,9 @@ from proxy.relay.problems import HOST_REFUSED
 
 BROWSER_COOKIE: Final = "token_proxy_browser"  # tells one browser from another; worth nothing elsewhere
 STALE_FORM: Final = "This form is not from here, or from before a restart. Load the page again"
+FORM_TIME: Final = (
+    20.0  # seconds, as for a header; any user of this machine may begin a form and send no more
+)
 _BROWSER: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 random bytes
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _KEY: Final = secrets.token_bytes(32)  # of this process: a page from before a restart must be loaded anew
@@ -43,8 +47,6 @@ _HEADERS: Final = {
 # Browsers hold a form's redirects to form-action too, and a login's leads who knows where.
 LOGIN_HEADERS: Final = {"Content-Security-Policy": _POLICY}
 
-_log = logging.getLogger("proxy.admin")
-
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
     """A signal handler: nothing is cached, framed, sniffed, or allowed to run scripts; errors neither."""
@@ -60,8 +62,8 @@ async def no_surprises(request: web.Request, handler: Handler) -> web.StreamResp
         return await handler(request)
     except (web.HTTPException, ConnectionError):
         raise
-    except Exception:  # noqa: BLE001 (whatever it is, the caller gets a page and the log the place)
-        _log.exception("an admin page failed")
+    except Exception as error:  # noqa: BLE001 (whatever it is, the caller gets a page and the log the place)
+        tasks.report("admin page", error, "an admin page failed")
         page = pages.message("This is a bug", "The server's log says where.")
         return web.Response(status=500, text=page, content_type="text/html")
 
@@ -129,12 +131,21 @@ async def check_post(request: web.Request, public_url: str) -> None:
     browser = browser_of(request)
     own = {origin_of(public_url), f"{request.scheme}://{request.host}"}
     if browser and request.headers.get("Origin") in own:
-        given = (await request.post()).get("csrf")
+        given = (await _form(request)).get("csrf")
         if isinstance(given, str):
             expected = csrf_token(browser, salt=given[:32])
             if hmac.compare_digest(given.encode(), expected.encode()):
                 return
     raise web.HTTPForbidden(text=pages.message("That did not work", STALE_FORM), content_type="text/html")
+
+
+async def _form(request: web.Request) -> Mapping[str, object]:
+    """Raises HTTPRequestTimeout."""
+    try:
+        async with asyncio.timeout(FORM_TIME):
+            return await request.post()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text="the form did not arrive in time\n") from None
 
 
 def origin_of(url: str) -> str:

@@ -9,6 +9,7 @@ another account (RFC 9112 section 9.2), and one that it closes just then would l
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from typing import Any, Final, Self
 
 import aiohttp
 import aiohttp.abc
+from aiohttp.abc import AbstractResolver, ResolveResult
 from cachetools import LRUCache
 
 from proxy.config.address import Egress
 from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
+from proxy.name_lookup import AddressInfo, resolver
 from proxy.oauth.token_response import MAX_ANSWER
 
 # Which word a failed call gets in logs and metrics, and whether it may have reached the server; the first
@@ -67,6 +70,46 @@ class _Payload(aiohttp.BytesPayload):
             self.stopped_by = error
             raise
         await super().write_with_length(writer, content_length)
+
+
+class _Resolver(AbstractResolver):
+    """Look-ups as for upstreams; a name server that says nothing counts as a failed look-up in time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Raises OSError."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                found = await resolver.addresses(host, port)
+        except TimeoutError:
+            raise socket.gaierror(socket.EAI_AGAIN, "the name server says nothing") from None
+        return [
+            _resolved(host, info)
+            for info in found
+            if info[0] == family or (family == socket.AF_UNSPEC and info[0] in _IP)
+        ]
+
+    async def close(self) -> None: ...
+
+
+_IP: Final = (socket.AF_INET, socket.AF_INET6)
+
+
+def _resolved(host: str, info: AddressInfo) -> ResolveResult:
+    numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+    address, port = socket.getnameinfo(info[4], numeric)  # an IPv6 address with its scope
+    return ResolveResult(
+        hostname=host,
+        host=address,
+        port=int(port),
+        family=info[0],
+        proto=info[2],
+        flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+    )
 
 
 class Fetcher:
@@ -142,7 +185,12 @@ class Fetcher:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
-                connector=aiohttp.TCPConnector(limit=0, force_close=True),
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    force_close=True,
+                    resolver=_Resolver(self._limits.authorization_server_connect),
+                    use_dns_cache=False,
+                ),
                 timeout=aiohttp.ClientTimeout(
                     total=self._limits.authorization_server_total,
                     sock_connect=self._limits.authorization_server_connect,

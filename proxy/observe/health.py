@@ -1,7 +1,7 @@
 """The health of every account, as /api/status, /readyz, /metrics, the page and the `status` command show it.
 
 Memory knows best: it has met failures that no record tells of. It does not know all accounts where there
-are very many; for those the store is asked, a page at a time.
+are very many; for those the store is asked, a page at a time, each record once. Nothing is written.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from proxy.observe.metrics import Counts
 from proxy.observe.status import Status, can_serve, entry
 from proxy.services import Services
 from proxy.store.base import AccountId, Record
-from proxy.tokens.account import NOTHING, Account
+from proxy.tokens.account import Account
 from proxy.tokens.lifetime import TokenState
 from proxy.tokens.refresh.throttle import ServerThrottle
-from proxy.tokens.saved.records import read
+from proxy.tokens.saved.records import view
 
 PAGE: Final = 500  # records behind one answer of /api/status
 
@@ -62,13 +62,14 @@ class Health:
         records = await self._records(after)
         last = records[-1].key if len(records) == PAGE else None
         known = self._known()
-        stored = {record.key for record in records if record.key.credential in self._config.credentials}
+        stored = {each.key: each for each in records if each.key.credential in self._config.credentials}
         here = {
             key
             for key in self._named | known.keys()
             if (after is None or key > after) and (last is None or key <= last)
         }
-        accounts = [known.get(key) or await self._look_at(key) for key in sorted(here | stored)]
+        shown = sorted(here | stored.keys())
+        accounts = [known.get(key) or self._stored(key, stored.get(key)) for key in shown]
         counts = await self.counts()
         return {
             "version": 1,
@@ -105,21 +106,15 @@ class Health:
         except StoreError:
             return []  # what is in memory is served on, and shown
 
-    async def _look_at(self, key: AccountId) -> Account:
-        """An account that memory does not hold, and that is not to stay there."""
+    def _stored(self, key: AccountId, record: Record | None) -> Account:
+        """An account that memory does not hold, as its record shows it. It does not stay in memory."""
         credential = self._config.credentials[key.credential]
-        account = Account(
-            key,
-            credential,
-            self._clock,
-            ServerThrottle(self._clock, self._config.limits.authorization_server_rate),
-        )
+        throttle = ServerThrottle(self._clock, self._config.limits.authorization_server_rate)
+        account = Account(key, credential, self._clock, throttle)
         try:
-            account.take(await read(self._store, self._clock, credential, key, NOTHING))
+            account.take(view(record, key, credential, self._clock))
         except UnreadableRecord:
             account.unreadable = True
-        except StoreError:
-            return account  # as if there were nothing: what there is can't be known now
         return account
 
 

@@ -1,8 +1,10 @@
-"""Log lines on stderr: JSON for machines, plain words on a terminal.
+"""Log lines on stderr: JSON for machines, plain text on a terminal.
 
-Requests have a way of their own (`RequestLog`): building a logging record costs more than relaying the
-request. Their lines are gathered and written a few times a second. No line holds a query string, a field
-value or a token: what is logged are names from the configuration, numbers, and our own sentences.
+Request lines bypass `logging` (`RequestLog`): building a logging record costs more than relaying the
+request. They are collected and written a few times a second. No line holds a query string, a field value or
+a token: what is logged are names from the configuration, numbers, and our own sentences.
+
+A server writes from a thread of its own (`own_thread`): a reader of stderr that stalls must not stop it.
 """
 
 from __future__ import annotations
@@ -13,10 +15,14 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.errors import ProxyError
+from proxy import tasks
+from proxy.errors import Fault, ProxyError
+from proxy.observe.log_writer import PIPE_BUF, LogWriter
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,6 +34,53 @@ NOTICE: Final = "notice"  # the event of a line that tells of no event: somethin
 FLUSH_AT: Final = 64  # lines; more are written at once, fewer at the next sweep of the relay
 
 _log = logging.getLogger("proxy.loop")
+_config_log = logging.getLogger("proxy.config")
+_writer: LogWriter | None = None  # of this process, as stderr is
+
+
+def write(text: str) -> None:
+    """Write whole lines to stderr. What stderr does not take is lost: the proxy goes on without it."""
+    if _writer is not None:
+        _writer.write(text)
+    elif sys.stderr is not None:
+        with suppress(OSError, ValueError):  # closed, its reader is gone, or its disk is full
+            sys.stderr.write(text)
+
+
+def lines_dropped() -> int:
+    """How many lines stderr did not take."""
+    return _writer.dropped if _writer is not None else 0
+
+
+@contextmanager
+def own_thread(log: Log) -> Iterator[None]:
+    """Within the block, no line waits for a reader of stderr; its end waits DRAIN_TIME at most."""
+    global _writer  # noqa: PLW0603 (one stderr, one writer)
+    try:
+        fd = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # it is closed, or no file
+        yield
+        return
+    refusal = _json_dropped if wants_json(log) else _text_dropped
+    writer = _writer = LogWriter(fd, lambda count: refusal(time.time(), count))
+    hook, sys.unraisablehook = sys.unraisablehook, _on_unraisable
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        if writer.close():
+            _writer = None  # else stderr still stalls, and a direct write would hang
+
+
+def warn(faults: Iterable[Fault], filename: str) -> None:
+    """What the configuration may be warned about, a line each: where, and what; not the line of the file."""
+    for fault in faults:
+        _config_log.warning("%s", replace(fault, source="").render(filename))
+
+
+def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """As `on_loop_exception`, for an exception in a destructor. Python would write it to stderr itself."""
+    _log.error("in a destructor", exc_info=unraisable.exc_value)
 
 
 def failure_text(error: BaseException) -> str:
@@ -60,7 +113,21 @@ class JsonFormatter(_Formatter):
         line |= {name: getattr(record, name) for name in EVENT_FIELDS if hasattr(record, name)}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        text = json.dumps(line)
+        excess = len(text) + 1 - PIPE_BUF  # a longer line may be mixed with another process's
+        if excess > 0 and record.exc_info:
+            line["error"] = _without_middle(line["error"], excess)
+            text = json.dumps(line)
+        return text
+
+
+def _without_middle(text: str, excess: int) -> str:
+    """`text` shortened by `excess` characters or more: a traceback says most at its two ends."""
+    kept = max(0, len(text) - excess - len(_CUT))
+    return text[: kept // 2] + _CUT + text[len(text) - (kept - kept // 2) :]
+
+
+_CUT: Final = "\n[...]\n"
 
 
 class TextFormatter(_Formatter):
@@ -76,6 +143,20 @@ class CommandFormatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: ARG002, N802 (the signature that logging calls)
         return ""
+
+
+class _Handler(logging.Handler):
+    """To stderr, by `write`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception as error:  # noqa: BLE001 (arguments that do not fit their message: no reason to fail)
+            tasks.internal_errors["log"] += 1
+            record.msg, record.args = "this line can't be formatted: %s", (type(error).__name__,)
+            record.exc_info = None
+            text = self.format(record)
+        write(text + "\n")
 
 
 def wants_json(log: Log) -> bool:
@@ -97,7 +178,7 @@ def set_up_command(*, debug: bool) -> None:
 
 def _send(formatter: logging.Formatter, level: str, logins: str = "NOTSET") -> None:
     """Everything goes to stderr; libraries say little, for what they say may hold what was sent."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler()
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -116,6 +197,7 @@ def on_loop_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any])
     """For `loop.set_exception_handler`. The message of a failed callback shows what it was given."""
     error = context.get("exception")
     said = context["message"] if error is None else "a callback failed"
+    tasks.internal_errors["callback"] += 1
     _log.error("in the event loop: %s", said, exc_info=error)
 
 
@@ -125,13 +207,13 @@ class RequestLog:
     `enabled` is false above level info, and then requests cost nothing.
     """
 
-    def __init__(self, log: Log, write: Callable[[str], object] | None = None) -> None:
+    def __init__(self, log: Log, output: Callable[[str], object] = write) -> None:
         self.enabled = log.level in {"debug", "info"}
         self._tells_refusals = log.level != "error"
         self._line, self._refusal = (
             (_json_line, _json_refusal) if wants_json(log) else (_text_line, _text_refusal)
         )
-        self._write = write or sys.stderr.write
+        self._write = output
         self._lines: list[str] = []
         self._refused: Counter[str] = Counter()
 
@@ -167,10 +249,7 @@ class RequestLog:
             return
         text = "".join(self._lines)
         self._lines.clear()
-        try:
-            self._write(text)
-        except (OSError, ValueError):
-            return  # nobody reads stderr any more, or its disk is full: requests go on
+        self._write(text)
 
 
 Line = tuple[str, str, str, str, int, float, int, int, str]
@@ -181,6 +260,8 @@ _JSON: Final = (
 _JSON_REFUSAL: Final = '{"ts":%.3f,"level":"warning","event":"refused","reason":"%s","count":%d}\n'
 _TEXT: Final = "%s INFO    request %s %s/%s %s %d in %.1f ms, %d bytes in, %d out %s\n"
 _TEXT_REFUSAL: Final = "%s WARNING refused %s, %d times\n"
+_JSON_DROPPED: Final = '{"ts":%.3f,"level":"warning","event":"log_lines_dropped","count":%d}\n'
+_TEXT_DROPPED: Final = "%s WARNING %d log lines were dropped: stderr did not take them\n"
 
 
 def _json_line(now: float, line: Line) -> str:
@@ -197,6 +278,14 @@ def _json_refusal(now: float, reason: str, count: int) -> str:
 
 def _text_refusal(now: float, reason: str, count: int) -> str:
     return _TEXT_REFUSAL % (_time_of_day(now), reason, count)
+
+
+def _json_dropped(now: float, count: int) -> str:
+    return _JSON_DROPPED % (now, count)
+
+
+def _text_dropped(now: float, count: int) -> str:
+    return _TEXT_DROPPED % (_time_of_day(now), count)
 
 
 def _time_of_day(now: float) -> str:

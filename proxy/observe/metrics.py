@@ -24,6 +24,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from proxy.observe.process_metrics import ProcessMetrics
 from proxy.observe.request_metrics import RequestMetrics
 
 PREFIX: Final = "token_proxy_"
@@ -98,6 +99,7 @@ class Metrics:
             "build_info", "Versions of token-proxy and Python; always 1.", "version", "python"
         )
         build.labels(version("token-proxy"), platform.python_version()).set(1)
+        ProcessMetrics(PREFIX, self.registry)
         ProcessCollector(namespace="token_proxy", registry=self.registry)
 
     def show_tokens(

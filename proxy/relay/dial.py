@@ -14,6 +14,7 @@ import aiohappyeyeballs
 from proxy import fd_limits
 from proxy.config.address import Address
 from proxy.config.model import Route, UpstreamTLS
+from proxy.name_lookup import is_loopback_name, resolver
 from proxy.relay import problems
 from proxy.relay.problems import Refusal
 from proxy.relay.tunnel import NoTunnel, open_tunnel
@@ -78,10 +79,12 @@ def _connect_unix(path: str) -> socket.socket:
 
 
 async def _connect_tcp(address: Address) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    addresses = await resolver.addresses(address.host, address.port)
+    # Of a loopback name, ::1 is tried only where 127.0.0.1 refuses: on it another user of this machine may
+    # listen, and must not get a token because the upstream is busy.
+    delay = None if is_loopback_name(address.host) else NEXT_ADDRESS_AFTER
     sock = await aiohappyeyeballs.start_connection(
-        addresses, happy_eyeballs_delay=NEXT_ADDRESS_AFTER, interleave=1, loop=loop
+        addresses, happy_eyeballs_delay=delay, interleave=1, loop=asyncio.get_running_loop()
     )
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock

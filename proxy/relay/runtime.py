@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections import OrderedDict
 from typing import Final
-
-from cachetools import LRUCache
 
 from proxy.config.model import Limits, Route
 from proxy.config.values import ACCOUNT_NAME
@@ -21,15 +20,6 @@ from proxy.tokens.account import Account
 from proxy.tokens.manager import TokenManager
 
 POOLS: Final = 4096  # accounts of one route whose connections are kept
-
-
-class _Pools(LRUCache[str, Pool]):
-    """Pools by account; the one that was used longest ago gives way."""
-
-    def popitem(self) -> tuple[str, Pool]:
-        name, pool = super().popitem()
-        pool.retire()
-        return name, pool
 
 
 class RouteRuntime:
@@ -50,7 +40,7 @@ class RouteRuntime:
         self._tokens = tokens
         self._metrics = metrics
         self._pool_size = limits.pool
-        self._pools = _Pools(maxsize=POOLS)
+        self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
         self.fixed: Account | None = None  # whose token everybody's requests get
         self.fixed_pool: Pool | None = None  # on which they go
         self._header = b""
@@ -87,6 +77,10 @@ class RouteRuntime:
         pool = self._pools.get(name)
         if pool is None:
             pool = self._pools[name] = Pool(self._pool_size)
+            if len(self._pools) > POOLS:
+                self._pools.popitem(last=False)[1].retire()
+        else:
+            self._pools.move_to_end(name)
         return pool
 
     def _each_pool(self) -> list[Pool]:

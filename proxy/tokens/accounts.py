@@ -1,20 +1,19 @@
 """Which accounts this process knows: one object for a name, for as long as anybody holds it.
 
-Accounts that the configuration names stay. Others have a place among those used last, if the store has a
-record of them: memory must not grow with the store, nor with the names that callers make up. Of a credential
-with few accounts all have one, to be shown by name.
+Accounts that the configuration names stay. Of the others, if the store has a record of them, those used last
+stay: memory must not grow with the store, nor with the names that callers make up. When there are more than
+KEPT, those that were used longest ago go. Of a credential with few accounts all have a place at the
+start, to be shown by name.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
-
-from cachetools import LRUCache
 
 from proxy.clock import Clock
 from proxy.config.model import Config
@@ -26,12 +25,26 @@ from proxy.tokens.refresh.throttle import ServerThrottle
 from proxy.tokens.saved import records
 
 KEPT: Final = 2048  # accounts; some 3 KiB each, and in all a tenth of what a process needs anyway
+DROPPED: Final = (
+    8  # one in so many goes at once: to sort them all takes a millisecond, too long for each request
+)
+UNNOTED: Final = 50_000  # uses that wait to be noted; so many only where the store can't be written for long
 KNOWN_AT_START: Final = 1000  # accounts loaded to be shown by name
 _LAST: Final = "\x7f"  # after every account's name
 STORE_PAUSE: Final = 5  # seconds told to a caller whose token can't be read from the store
 _DEFAULT: Final = "default"  # the account of a credential that has only one
 
 _log = logging.getLogger("proxy.tokens")
+
+
+class _Place(NamedTuple):
+    account: Account
+    kept_at: float  # boot clock
+
+
+def _last_use(place: _Place) -> float:
+    """A request counts, and so does what gave it its place: a back-off that is forgotten begins again."""
+    return max(place.account.used_at, place.kept_at)
 
 
 class Accounts:
@@ -45,7 +58,8 @@ class Accounts:
         self._crowded: set[str] = set()  # credentials with more accounts than are shown by name
         self._shown: Counter[str] = Counter()
         self._store_failed = False  # so that an outage is one line in the log, not one for each request
-        self._recent: LRUCache[AccountId, Account] = LRUCache(maxsize=KEPT)
+        self._recent: dict[AccountId, _Place] = {}
+        self._unnoted: dict[AccountId, float] = {}  # uses (boot clock) of accounts that had to go
         self.fixed: dict[AccountId, Account] = {key: self.get(key) for key in _named_in(config)}
 
     def get(self, key: AccountId) -> Account:
@@ -62,11 +76,25 @@ class Accounts:
         return self._all.get(key)
 
     def known(self) -> list[Account]:
-        return [*self.fixed.values(), *self._recent.values()]
+        return [*self.fixed.values(), *(place.account for place in self._recent.values())]
 
-    def recent(self) -> list[Account]:
-        """Those that the configuration does not name."""
-        return list(self._recent.values())
+    def used_since_noted(self, every: float) -> dict[AccountId, float]:
+        """Accounts that the configuration does not name -> their last use (boot clock), where it is more than
+        `every` seconds after the one that the store was told of.
+        """
+        return self._unnoted | {
+            key: place.account.used_at
+            for key, place in self._recent.items()
+            if place.account.used_at > place.account.noted_at + every
+        }
+
+    def noted(self, uses: Mapping[AccountId, float]) -> None:
+        """The store was told of these uses."""
+        for key, used_at in uses.items():
+            if self._unnoted.get(key) == used_at:
+                del self._unnoted[key]
+            if key in self._recent:
+                self._recent[key].account.noted_at = used_at
 
     def in_memory(self) -> list[Account]:
         """Every one that anybody here holds, also those that a request has found without tokens."""
@@ -75,13 +103,20 @@ class Accounts:
     def take(self, account: Account, held: StoredToken) -> None:
         """Serve what the store holds from now on."""
         account.take(held)
-        if account.key in self._recent:
-            self.keep(account)
 
     def keep(self, account: Account) -> None:
-        """Give it a place among those seen last, if there is anything of it to keep."""
+        """Give it a place among those used last, if there is anything of it to keep."""
         if account.key not in self.fixed and (account.held.generation or account.unreadable):
-            self._recent[account.key] = account
+            self._recent[account.key] = _Place(account, self._clock.boot())
+            if len(self._recent) > KEPT:
+                self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        for place in sorted(self._recent.values(), key=_last_use)[: max(1, KEPT // DROPPED)]:
+            account = place.account
+            del self._recent[account.key]
+            if account.used_at > account.noted_at and len(self._unnoted) < UNNOTED:
+                self._unnoted[account.key] = account.used_at
 
     async def load(self, account: Account) -> None:
         """Take over what the store holds. Raises TokenUnavailable."""

@@ -7,9 +7,8 @@ write is seen within a second (`_watch`).
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -32,7 +31,8 @@ from proxy.tokens.saved import codec, records
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: it may not be the token's fault
 REMIND_EVERY: Final = 60.0  # seconds between two looks for refresh tokens that end
-_log = logging.getLogger("proxy.tokens")
+WATCH: Final = "watch the store"  # in internal_errors_total, as the next
+REMIND: Final = "remind of refresh tokens that end"
 
 
 class AnotherPerson(ProxyError):
@@ -62,6 +62,7 @@ class TokenManager:
         )
         self._patience = config.limits.token_wait
         self._waiting = {name: metrics.token_wait.labels(name) for name in config.credentials}
+        self._changes: AsyncIterator[AccountId | None] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._reminder: asyncio.Task[None] | None = None
 
@@ -69,35 +70,46 @@ class TokenManager:
 
     async def start(self) -> None:
         """Load what is stored and follow what others change. Raises StoreError."""
-        changes = self._store.changes()  # before loading: what is put meanwhile must not slip by
+        self._changes = self._store.changes()  # before loading: what is put meanwhile must not slip by
         await self._accounts.load_known()
-        self._watcher = tasks.spawn(self._watch(changes), "watch the store")
-        self._reminder = tasks.spawn(self._remind(), "tell of refresh tokens that end")
+        self._watcher = tasks.forever(WATCH, self._watch)
+        self._reminder = tasks.forever(REMIND, self._remind)
 
     async def close(self, grace: float) -> None:
         """Stop; flights get `grace` seconds to save what they have been given."""
         await tasks.cancel(self._watcher, self._reminder)
         await self._single_flight.close(grace)
 
-    async def _watch(self, changes: AsyncIterator[AccountId | None]) -> None:
+    async def _watch(self) -> None:
+        """Follow what others put, until the store is closed. Raises Finished."""
+        changes, self._changes = self._changes, None
+        if changes is None:  # the last iterator has failed: what it would have told is not known
+            changes = self._store.changes()
+            await self._follow(None)
         async for key in changes:
-            try:
-                await self._follow(key)
-            except Exception:  # noqa: BLE001 (what nobody thought of must not end this: nothing new would be seen)
-                _log.exception("an error in following the store: report it")
+            await self._follow(key)
+        raise tasks.Finished
 
     async def _follow(self, key: AccountId | None) -> None:
-        if key is None:
+        if key is None:  # anything may have changed
             for account in self._accounts.in_memory():
-                await self._accounts.load_quietly(account)
+                await self._read(account.key, self._accounts.load_quietly(account))
         elif key.credential in self._config.credentials:
-            await self._accounts.follow(key)
+            await self._read(key, self._accounts.follow(key))
+
+    async def _read(self, key: AccountId, reading: Coroutine[object, object, None]) -> None:
+        try:
+            await reading
+        except Exception as error:  # noqa: BLE001 (other accounts' changes must be seen all the same)
+            tasks.report(WATCH, error, f"unexpected error in reading {key}: report it")
 
     async def _remind(self) -> None:
-        while True:
-            for account in self.accounts():
+        for account in self.accounts():
+            try:
                 log_warnings.remind(account, self._clock.wall())
-            await asyncio.sleep(REMIND_EVERY)
+            except Exception as error:  # noqa: BLE001 (the others must be told of)
+                tasks.report(REMIND, error, f"unexpected error in looking at {account.key}: report it")
+        await asyncio.sleep(REMIND_EVERY)
 
     # -- what a request asks
 

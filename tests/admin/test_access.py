@@ -1,7 +1,11 @@
 """Who gets in: by Host, by Origin, by the token that only a page of ours can know."""
 
+import asyncio
+from urllib.parse import urlsplit
+
 import pytest
 
+from proxy.admin import access
 from proxy.admin.access import origin_of
 
 PATHS = ("/", "/login/person", "/callback", "/api/status", "/metrics", "/healthz", "/readyz", "/nothing")
@@ -152,6 +156,22 @@ async def test_each_page_has_a_token_of_its_own_and_all_of_them_count(world):
 async def test_a_form_is_small(world):
     form = {"csrf": await world.browser.csrf(), "more": "x" * 20_000}
     assert (await world.browser.post("/refresh/person", form)).status == 413
+
+
+async def test_a_form_that_does_not_arrive_is_not_waited_for_for_ever(world, monkeypatch):
+    monkeypatch.setattr(access, "FORM_TIME", 0.1)
+    host, port = urlsplit(world.admin).hostname, urlsplit(world.admin).port
+    page = await world.browser.get("/login/person")
+    head = (
+        f"POST /login/person HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: {world.admin}\r\n"
+        f"Cookie: token_proxy_browser={page.cookies['token_proxy_browser'].value}\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ncsrf="
+    )
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(head.encode())
+    answer = await asyncio.wait_for(reader.readline(), 10)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    writer.close()
 
 
 async def test_the_cookie_is_for_us_alone_and_kept(world):

@@ -1,14 +1,16 @@
 """/readyz and /api/status: what is said of the tokens, and when."""
 
 import json
+from collections import Counter
 
 import pytest
 
 from proxy.demo import faults
-from proxy.errors import StoreError, UnreadableRecord
+from proxy.errors import StoreError
 from proxy.observe import health as health_module
 from proxy.observe.status import NO_REFRESH_TOKEN, NOT_ASKED, OTHER_CLIENT, UNREADABLE
 from proxy.store.base import AccountId, Record
+from proxy.tokens.saved import records
 
 KEYS = {
     "credential": str,
@@ -223,13 +225,59 @@ async def test_a_record_that_can_not_be_read_is_told_apart_and_asks_for_no_login
     await house.give(name="anna")
     house.state.tokens._accounts._recent.pop(AccountId("person", "anna"))
 
-    async def get(*_):
-        raise UnreadableRecord("sealed with another key")
+    inner = house.state.store.page
 
-    monkeypatch.setattr(house.state.store, "get", get)
+    async def page(after, limit):
+        return [
+            Record(each.key, 0, "unreadable", None, None, b"") if each.key.account == "anna" else each
+            for each in await inner(after, limit)
+        ]
+
+    monkeypatch.setattr(house.state.store, "page", page)
     entry = await house.entry(name="anna")
     assert (entry["state"], entry["reason"], entry["login_url"]) == ("misconfigured", UNREADABLE, None)
     assert (await house.entry())["state"] == "valid"
+
+
+WRITES = {"put", "intend", "quarantine", "postpone", "touch", "stash", "take"}
+
+
+async def test_a_page_reads_each_account_once_and_writes_nothing(house, monkeypatch):
+    for number in range(40):
+        await house.give(name=f"user{number}")
+    house.state.tokens._accounts._recent.clear()  # as with very many accounts
+    calls = Counter()
+
+    def counted(name, inner):
+        async def call(*args, **kwargs):
+            calls[name] += 1
+            return await inner(*args, **kwargs)
+
+        return call
+
+    store = house.state.store
+    for name in {"get", "page", "counts", *WRITES}:
+        monkeypatch.setattr(store, name, counted(name, getattr(store, name)))
+    status = await house.health.status()
+    assert sum(entry["state"] == "valid" for entry in status["tokens"]) == 40
+    assert calls == {"page": 1, "counts": 1}
+
+
+async def test_a_seed_that_is_not_planted_yet_is_shown_as_what_it_will_be(a_house):
+    """The command `status` where no server runs; the next start plants it."""
+
+    def seeded(text):
+        return text.replace(
+            'grant = "authorization_code"', 'grant = "refresh_token"\nrefresh_token = "seed"', 1
+        )
+
+    async with a_house(seeded) as house:
+        key = AccountId("person", "default")
+        record = await house.state.store.get(key)
+        shown = records.view(None, key, house.state.config.credentials["person"], house.clock)
+        assert (shown.state, shown.generation) == ("valid", 1)
+        assert shown.token.refresh_token.reveal() == "seed"
+        assert await house.state.store.get(key) == record
 
 
 async def test_while_the_store_fails_what_is_in_memory_is_shown(house, monkeypatch):

@@ -75,7 +75,9 @@ async def metrics(bench):
 
     async with aiohttp.ClientSession() as session, session.get(f"{bench.admin}/metrics") as answer:
         text = await answer.text()
-    return [line for line in text.splitlines() if "refused_total{" in line or "errors_total{" in line]
+    return [
+        line for line in text.splitlines() if "refused_total{" in line or "upstream_errors_total{" in line
+    ]
 
 
 async def test_callers_beyond_the_limit_of_open_files_are_told_to_come_again(bench):

@@ -148,3 +148,20 @@ async def test_a_fault_in_the_configuration_starts_nothing(bench):
     server = await bench.start("run", "-c", str(bench.path))
     assert await server.end() == USAGE
     assert server.log[0].startswith(f"{bench.path}:1:")
+
+
+async def test_a_secret_in_the_configuration_is_warned_about_in_a_line_of_the_log(bench):
+    text = bench.path.read_text()
+    state = bench.config.server.state_dir
+    literal = text.replace(f'client_secret = {{ file = "{state}/secret" }}', 'client_secret = "literal"')
+    assert literal != text
+    bench.path.write_text(literal)
+    server = await bench.run()
+    server.signal()
+    assert await server.end() == DONE
+    told = [json.loads(line) for line in server.log]
+    warned = [
+        line for line in told if line["level"] == "warning" and line["message"].startswith(str(bench.path))
+    ]
+    assert len(warned) == 2
+    assert "literal" not in "".join(line["message"].replace("a literal", "") for line in warned)

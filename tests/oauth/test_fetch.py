@@ -2,12 +2,16 @@
 
 import asyncio
 import base64
+import socket
 import ssl
+import threading
 
 import pytest
 import trustme
 
+from proxy.config.model import Limits
 from proxy.errors import AuthorizationServerError
+from proxy.oauth.fetch import Fetcher
 from tests.fakes.egress import egress_proxy
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -91,3 +95,70 @@ async def test_a_proxy_that_says_nothing_takes_no_longer_than_a_server(fetcher, 
         await fetcher.fetch(client, "GET", url, {}, None)
     assert failed.value.error == "timeout"
     await fetcher.close()
+
+
+# -- names
+
+
+@pytest.fixture
+async def patient():
+    """A fetcher with far more time for the whole than for its connection."""
+    async with Fetcher(Limits(authorization_server_connect=0.2, authorization_server_total=60)) as made:
+        yield made
+
+
+@pytest.fixture
+def slow_name(monkeypatch):
+    """The system's resolver says nothing of this name."""
+    let = threading.Event()
+    known = socket.getaddrinfo
+
+    def getaddrinfo(host, port, *args, **kwargs):
+        if host == "slow.example" and not kwargs.get("flags"):
+            assert let.wait(30)
+        return known(host, port, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield "slow.example"
+    let.set()
+
+
+async def test_a_name_that_hangs_fails_in_time_and_is_told_apart(patient, credential, puppet, slow_name):
+    url = f"https://{slow_name}/token"
+    client = client_of(credential, url)
+    calls = [patient.fetch(client, "POST", url, {}, "a=b") for _ in range(20)]
+    for outcome in await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 30):
+        assert isinstance(outcome, AuthorizationServerError)
+        assert (outcome.outcome, outcome.error, outcome.reached) == ("transient", "dns", False)
+    named = puppet.url.replace("127.0.0.1", "localhost")
+    puppet.says("/x", {})
+    reply = await asyncio.wait_for(
+        patient.fetch(client_of(credential, named), "GET", f"{named}/x", {}, None), 30
+    )
+    assert reply.status == 200
+
+
+async def test_a_name_that_nobody_knows_is_told_apart(fetcher, credential):
+    url = "https://no-such-host.invalid/token"
+    with pytest.raises(AuthorizationServerError, match="dns"):
+        await fetcher.fetch(client_of(credential, url), "GET", url, {}, None)
+
+
+async def test_an_egress_proxy_by_a_name_that_hangs_fails_in_time(patient, credential, slow_name):
+    url = "https://login.example/token"
+    client = client_of(credential, url, proxy=f"http://{slow_name}:3128")
+    with pytest.raises(AuthorizationServerError) as failed:
+        await asyncio.wait_for(patient.fetch(client, "GET", url, {}, None), 30)
+    assert failed.value.reached is False
+
+
+async def test_a_server_on_the_other_loopback_address_is_reached_by_name(fetcher, credential):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ANSWER)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "::1", 0) as server:
+        url = f"http://localhost:{server.sockets[0].getsockname()[1]}/x"
+        reply = await fetcher.fetch(client_of(credential, url), "GET", url, {}, None)
+    assert reply.body == b"ok"

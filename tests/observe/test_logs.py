@@ -1,6 +1,7 @@
 """Log lines: what each says, and what none may say."""
 
 import asyncio
+import errno
 import io
 import json
 import logging
@@ -10,8 +11,9 @@ import sys
 import pytest
 
 from proxy.config.model import Log
-from proxy.errors import StoreError
+from proxy.errors import Fault, StoreError
 from proxy.observe import logs
+from proxy.observe.log_writer import PIPE_BUF
 from proxy.observe.logs import RequestLog
 
 SECRET = "s3cret-of-somebody"
@@ -249,13 +251,84 @@ def test_at_level_error_refusals_are_not_told():
     assert chunks == []
 
 
-@pytest.mark.parametrize(
-    "error", [BrokenPipeError(), OSError(28, "No space left"), ValueError("closed file")]
-)
-def test_a_log_that_nobody_reads_fails_no_request(error):
-    def write(_text):
-        raise error
+class Broken(io.StringIO):
+    """A stderr that takes nothing."""
 
-    log = RequestLog(Log(), write)
+    def write(self, _text):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BrokenPipeError(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "gone"), ValueError("closed file")],
+)
+def test_a_stderr_that_takes_nothing_fails_no_request(stderr, error):
+    stderr(Broken).error = error
+    logs.set_up(Log())
+    logging.getLogger("proxy").warning("x")
+    log = RequestLog(Log())
     log.add(*REQUEST)
     log.flush()
+
+
+def test_a_stderr_that_was_closed_before_the_start_fails_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    logs.set_up(Log(format="json"))
+    with logs.own_thread(Log(format="json")):
+        logging.getLogger("proxy").warning("x")
+        log = RequestLog(Log(format="json"))
+        log.add(*REQUEST)
+        log.flush()
+
+
+def test_a_record_that_can_not_be_formatted_is_a_line_that_says_so(stderr):
+    stream = stderr()
+    logs.set_up(Log())
+    logging.getLogger("proxy").warning("%d", SECRET)
+    (line,) = lines(stream)
+    assert line["message"] == "this line can't be formatted: TypeError"
+    assert SECRET not in stream.getvalue()
+
+
+@pytest.mark.parametrize("depth", [5, 60, 900])
+def test_a_traceback_leaves_its_line_within_one_atomic_write(stderr, depth):
+    def fall(left):
+        if left:
+            fall(left - 1)
+        raise ZeroDivisionError
+
+    stream = stderr()
+    logs.set_up(Log())
+    try:
+        fall(depth)
+    except ZeroDivisionError:
+        logging.getLogger("proxy").exception("it failed")
+    (line,) = lines(stream)
+    assert len(stream.getvalue()) <= PIPE_BUF
+    assert "ZeroDivisionError" in line["error"]
+    assert "in fall" in line["error"]
+
+
+def test_what_the_configuration_is_warned_about_is_a_line_of_the_log_each(stderr):
+    stream = stderr()
+    logs.set_up(Log())
+    logs.warn([Fault(3, 7, "a secret in the file", "key = '***'"), Fault(4, 1, "another")], "c.toml")
+    assert [(line["level"], line["message"]) for line in lines(stream)] == [
+        ("warning", "c.toml:3:7: a secret in the file"),
+        ("warning", "c.toml:4:1: another"),
+    ]
+
+
+class Falls:
+    def __del__(self):
+        raise ValueError(SECRET)
+
+
+def test_an_exception_in_a_destructor_is_a_line_of_the_log_without_its_text(capfd):
+    logs.set_up(Log(format="json"))
+    with logs.own_thread(Log(format="json")):
+        Falls()
+    (line,) = map(json.loads, capfd.readouterr().err.splitlines())
+    assert line["message"] == "in a destructor"
+    assert "ValueError" in line["error"]
+    assert SECRET not in line["error"]

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy import tasks
 from proxy.observe.metrics import Metrics, TokenHealth
 from proxy.tokens.lifetime import STATES
 
@@ -30,6 +31,8 @@ CONTRACT = {  # without the prefix; what this version builds
     "upstream_errors_total": {"route", "error"},
     "refused_total": {"reason"},
     "build_info": {"version", "python"},
+    "internal_errors_total": {"task"},
+    "log_lines_dropped_total": set(),
 }
 PROCESS = {
     "cpu_seconds_total",
@@ -104,6 +107,8 @@ def test_before_anything_happens_the_store_is_well_and_there_are_no_zeros_of_nam
     metrics.show_tokens(list, STATES, 100)
     found = {name: values for name, values in series(metrics).items() if not name.startswith("process_")}
     assert found.pop("build_info")
+    assert ({"task": "other"}, tasks.internal_errors["other"]) in found.pop("internal_errors_total")
+    assert found.pop("log_lines_dropped_total") == [({}, 0.0)]
     assert found == {"store_writable": [({}, 1.0)], "tokens_unsaved": [({}, 0.0)]}
 
 

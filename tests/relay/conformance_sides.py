@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+from proxy.name_lookup import resolver
 
 from .conformance_strict import Malformed, read_answer, read_request
 from .conftest import proxying
@@ -191,39 +192,34 @@ class Side:
             assert (runtime.in_flight, runtime.pool(self.proxy.account).active) == (0, 0)
 
 
-class AtOnce(ThreadPoolExecutor):
-    """No thread is needed to look up 127.0.0.1, and switching to one takes longer than all else here.
+@contextmanager
+def dialled_hosts():
+    """The hosts that were looked up: the proxy dials what it looks up, and nothing else."""
+    hosts = set()
+    look_up = resolver.addresses
 
-    `hosts` are those that were looked up: the proxy dials what it looks up, and nothing else.
-    """
+    async def addresses(host, port):
+        hosts.add(host)
+        return await look_up(host, port)
 
-    def __init__(self):
-        super().__init__()
-        self.hosts = set()
-
-    def submit(self, function, /, *args, **kwargs):
-        done = Future()
-        if function is socket.getaddrinfo:
-            self.hosts.add(args[0])
-        try:
-            done.set_result(function(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 (as an executor does)
-            done.set_exception(error)
-        return done
+    resolver.addresses = addresses
+    try:
+        yield hosts
+    finally:
+        del resolver.addresses
 
 
 @asynccontextmanager
 async def conforming(folder):
-    at_once = AtOnce()
-    asyncio.get_running_loop().set_default_executor(at_once)
     upstream = Strict()
     async with AsyncExitStack() as stack:
+        dialled = stack.enter_context(dialled_hosts())
         server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
         stack.callback(server.close)
         upstream.port = server.sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{upstream.port}/base"
         proxy = await stack.enter_async_context(proxying(folder, url, route=ROUTES.format(url=url)))
         await proxy.adopt(TOKEN)
-        yield Side(proxy, upstream, at_once.hosts)
+        yield Side(proxy, upstream, dialled)
         for writer in list(upstream.writers):
             writer.close()

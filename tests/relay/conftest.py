@@ -96,8 +96,8 @@ class Upstream:
 
 
 @asynccontextmanager
-async def serving(upstream, ssl_context=None):
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, ssl=ssl_context)
+async def serving(upstream, ssl_context=None, *, host="127.0.0.1", port=0):
+    server = await asyncio.start_server(upstream.serve, host, port, ssl=ssl_context)
     upstream.port = server.sockets[0].getsockname()[1]
     try:
         yield upstream

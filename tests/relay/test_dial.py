@@ -3,9 +3,11 @@
 import asyncio
 import resource
 import socket
+import threading
 
 import pytest
 
+from proxy.name_lookup import resolver
 from proxy.relay import problems
 from proxy.relay.dial import dial
 from proxy.relay.problems import Refusal
@@ -30,10 +32,10 @@ async def names(monkeypatch):
     """What the system's resolver says from now on: a list of (address, port)."""
     says = []
 
-    async def getaddrinfo(_host, _port, **_):
+    async def addresses(_host, _port):
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in says]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(resolver, "addresses", addresses)
     return says
 
 
@@ -85,3 +87,63 @@ async def test_a_name_that_nobody_knows_is_a_502(make_proxy):
     async with make_proxy("https://no-such-host.invalid") as proxy:
         assert (await proxy.get()).startswith(b"HTTP/1.1 502 ")
         assert proxy.sample("upstream_errors_total", route="up", error="upstream-unreachable") == 1
+
+
+# -- names that hang
+
+
+@pytest.fixture
+def hanging(monkeypatch):
+    """The system's resolver says nothing of slow*.example, and knows nothing else."""
+    let = threading.Event()
+    known = socket.getaddrinfo
+
+    def getaddrinfo(host, port, *args, **kwargs):
+        if host.startswith("slow") and not kwargs.get("flags"):
+            assert let.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return known(host, port, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield
+    let.set()
+
+
+async def test_names_that_hang_leave_other_routes_and_refreshes_alone(make_proxy, upstream, hanging, kit):
+    slow = "".join(
+        f'[[routes]]\npath = "/slow{n}"\nupstream = "https://slow{n}.example"\ncredential = "cred"\n'
+        for n in range(8)
+    )
+    upstream.script = [
+        kit.OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+    ] * 5  # each needs a connection
+    url = f"http://127.0.0.1:{upstream.port}"
+    async with make_proxy(url, route=slow, limits="connect = 1.0") as proxy:
+        hung = [asyncio.create_task(proxy.get(f"/slow{number % 8}/x".encode())) for number in range(40)]
+        await asyncio.sleep(0.1)
+        for _ in range(5):
+            assert (await asyncio.wait_for(proxy.get(), 10)).startswith(b"HTTP/1.1 200 ")
+        for answer in await asyncio.wait_for(asyncio.gather(*hung), 30):
+            assert answer.startswith(b"HTTP/1.1 504 ")
+
+
+# -- loopback names
+
+
+async def test_a_squatter_on_the_other_loopback_address_gets_no_token_while_the_upstream_lives(
+    make_proxy, upstream, kit
+):
+    """The hosts file may put ::1 first; the upstream listens on 127.0.0.1 only."""
+    async with kit.serving(kit.Upstream(), host="::1", port=upstream.port) as squatter:
+        async with make_proxy(f"http://localhost:{upstream.port}") as proxy:
+            for _ in range(3):
+                assert (await proxy.get()).startswith(b"HTTP/1.1 200 ")
+        assert squatter.requests == 0
+
+
+async def test_an_upstream_on_the_other_loopback_address_alone_is_reached(make_proxy, kit):
+    async with (
+        kit.serving(kit.Upstream(), host="::1") as upstream,
+        make_proxy(f"http://localhost:{upstream.port}") as proxy,
+    ):
+        assert (await proxy.get()).startswith(b"HTTP/1.1 200 ")

@@ -225,8 +225,8 @@ class Pool:
         now = asyncio.get_running_loop().time()
         link.used_at = now
         self._idle.append(link)
-        while self._idle[0].used_at < now - IDLE:
-            await self._idle.pop(0).close()
+        while self._idle and self._idle[0].used_at < now - IDLE:
+            await self._idle.pop(0).close()  # meanwhile others may take all that are left
 
     async def close(self) -> None:
         """Complete the pending calls, then close."""

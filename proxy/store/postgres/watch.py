@@ -63,6 +63,7 @@ class Watch:
         self.steady = Steadiness()
         self._server = server
         self._link: Link | None = link
+        self._pause = LOOK_EVERY
         self._schema = schema
         self._seen: str | None = None  # the snapshot of the last look
         self._server_started: float | None = (
@@ -77,27 +78,31 @@ class Watch:
         """Return after the first look. Raises StoreError; then the link still belongs to the caller."""
         watch = cls(server, link, schema)
         await watch._begin(link)
-        watch._task = tasks.spawn(watch._run(), "watch PostgreSQL")
+        watch._task = tasks.forever("watch PostgreSQL", watch._turn)
         return watch
 
     def follow(self) -> AsyncIterator[AccountId | None]:
         return self._watchers.add()
 
-    async def _run(self) -> None:
-        pause = LOOK_EVERY
-        while not self._stopping.is_set():
-            try:
-                link = self._link or await self._connect()
-                await link.wait_for_news(LOOK_EVERY)
-                await asyncio.sleep(_BREATH)
-                await self._look(link)
-                pause = LOOK_EVERY
-            except StoreError as error:
-                if self._link is not None and not self._stopping.is_set():
-                    _log.error("changes by other processes can't be seen now: %s", error)
-                await self._disconnect()
-                await self._rest(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+    async def _turn(self) -> None:
+        """Wait for news and look at them, connecting first where need be. Raises Finished."""
+        if self._stopping.is_set():
+            raise tasks.Finished
+        try:
+            link = self._link or await self._connect()
+            await link.wait_for_news(LOOK_EVERY)
+            await asyncio.sleep(_BREATH)
+            await self._look(link)
+            self._pause = LOOK_EVERY
+        except StoreError as error:
+            if self._link is not None and not self._stopping.is_set():
+                _log.error("changes by other processes can't be seen now: %s", error)
+            await self._disconnect()
+            await self._rest(self._pause)
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        except Exception:
+            await self._disconnect()  # in an unknown state; a new connection says that anything may be new
+            raise
 
     async def _connect(self) -> Link:
         link = await Link.open(self._server)

@@ -44,6 +44,7 @@ class RedisStore:
         self._identity = secrets.token_hex(4)  # used if the store has none yet
         self._era = b""
         self._seen = 0  # number of the last put that watchers were notified of
+        self._unreadable = False  # so that an outage is one line in the log
         self._news = asyncio.Event()
         self._watchers = Watchers()
         self._tasks: list[asyncio.Task[None]] = []
@@ -58,8 +59,8 @@ class RedisStore:
             await store.close()
             raise
         store._tasks = [
-            tasks.spawn(store._keep_looking(), "look into the store"),
-            tasks.spawn(store._listen(), "listen to the store"),
+            tasks.forever("look into the store", store._keep_looking),
+            tasks.forever("listen to the store", store._listen),
         ]
         return store
 
@@ -149,16 +150,14 @@ class RedisStore:
 
     async def _keep_looking(self) -> None:
         """Poll, even without watchers: each look is also a pulse, by which store.lua detects a standstill."""
-        unreadable = False
-        while True:
-            await self._pause()
-            try:
-                await self._look()
-                unreadable = False
-            except StoreError as error:
-                if not unreadable:
-                    _log.error("changes by other processes can't be seen now: %s", error)
-                unreadable = True
+        await self._pause()
+        try:
+            await self._look()
+            self._unreadable = False
+        except StoreError as error:
+            if not self._unreadable:
+                _log.error("changes by other processes can't be seen now: %s", error)
+            self._unreadable = True
 
     async def _pause(self) -> None:
         """Wait for a notification, at most LOOK_EVERY."""
@@ -182,16 +181,15 @@ class RedisStore:
                 self._era, self._seen = era, int(last)
                 self._watchers.tell([None])
                 return
+            self._watchers.tell([_key(member) for member in members])
             self._seen = int(numbers[-1]) if numbers else self._seen
-            self._watchers.tell(map(_key, members))
 
     async def _listen(self) -> None:
         """Trigger a look as soon as a put is announced."""
-        while True:
-            try:
-                await self._link.listen(self._news.set)
-            except StoreError:
-                await asyncio.sleep(_LISTEN_AGAIN)
+        try:
+            await self._link.listen(self._news.set)
+        except StoreError:
+            await asyncio.sleep(_LISTEN_AGAIN)
 
 
 def _check(key: AccountId, done: int) -> None:

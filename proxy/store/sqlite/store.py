@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+from proxy import tasks
 from proxy.clock import Clock
 from proxy.errors import GenerationConflict, StoreError
 from proxy.store.base import UNREADABLE, AccountId, Due, Record, must_advance
@@ -131,6 +132,7 @@ class SQLiteStore:
 
     async def _changes_after(self, seen: int) -> AsyncIterator[AccountId | None]:
         unreadable = False
+        guard = tasks.Guard("watch SQLite")
         while not self._closed:
             try:
                 last, keys = await self._run(_news_after(seen))
@@ -140,6 +142,10 @@ class SQLiteStore:
                 unreadable = True
                 await asyncio.sleep(LOOK_EVERY)
                 continue
+            except Exception as error:  # noqa: BLE001 (a generator that raises is over: no change would be seen)
+                await asyncio.sleep(guard.failed(error))
+                continue
+            guard.worked()
             unreadable = False
             self._seen = max(self._seen, last) if last >= seen else last
             for key in [None] if last < seen else keys:  # None: an older copy of the file was restored

@@ -16,6 +16,7 @@ import secrets
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -66,7 +67,7 @@ async def held(store: Store, name: str, process: str, clock: Clock) -> AsyncIter
     owner = f"{process}/{secrets.token_hex(4)}"
     lease = Lease(clock)
     await _take(store, name, owner, lease, clock)
-    renewing = tasks.spawn(_renew(store, name, owner, lease, clock), f"renew {name}")
+    renewing = tasks.forever("renew a lease", partial(_renew, store, name, owner, lease, clock))
     try:
         yield lease
     finally:
@@ -88,16 +89,18 @@ async def _take(store: Store, name: str, owner: str, lease: Lease, clock: Clock)
 
 
 async def _renew(store: Store, name: str, owner: str, lease: Lease, clock: Clock) -> None:
-    pause = RENEW_EVERY
-    while True:
-        await asyncio.sleep(pause)
+    await asyncio.sleep(RENEW_EVERY)
+    renewed = False
+    while not renewed:
         asked_at = clock.boot()
         try:
             if await store.renew(name, owner, LIFETIME):
                 lease.renewed(asked_at)
-            pause = RENEW_EVERY
+            renewed = True
         except StoreError:
-            pause = ASK_AGAIN  # who waits for the lease asks as often; the save says what is wrong
+            await asyncio.sleep(
+                ASK_AGAIN
+            )  # as often as others ask for the lease; the save says what is wrong
 
 
 async def _release(store: Store, name: str, owner: str) -> None:

@@ -14,11 +14,12 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from proxy import tasks
 from proxy.clock import Clock
 from proxy.errors import StoreError
 from proxy.store.base import AccountId, Due, Store
 from proxy.tokens import lifetime
-from proxy.tokens.account import Account
+from proxy.tokens.account import NEVER, Account
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.refresh.throttle import CROWD
 
@@ -27,7 +28,10 @@ AT_LEAST: Final = 0.2  # seconds between two looks
 BATCH: Final = 2 * CROWD  # accounts of a credential in one look: some are under way, others may begin
 NOTE_AFTER: Final = 60.0  # seconds between two looks at which accounts were used
 NOTE_EVERY: Final = 3600.0  # seconds between two notes of an account's use; less if it is idle sooner
+LOOK_AT_ODD_AGAIN: Final = 10.0  # seconds; an error that nobody expected is logged each time
 LOOK_AT_USELESS_AGAIN: Final = 3600.0  # seconds; the configuration may fit a stored token again
+
+TASK: Final = "keep tokens fresh"  # in internal_errors_total
 
 _log = logging.getLogger("proxy.tokens")
 
@@ -52,24 +56,25 @@ class RefreshScheduler:
         self._store = store
         self._clock = clock
         self._idle_after = idle_after
+        self._wall_at_boot = self._note_at = NEVER  # set when it runs
+        self._odd_until: dict[AccountId, float] = {}  # boot clock
 
     async def run(self) -> None:
         """Run for ever."""
-        clock = self._clock
-        wall_at_boot = clock.wall() - clock.boot()
-        note_at = clock.boot() + NOTE_AFTER
-        while True:
-            wait = LOOK_AGAIN
-            try:
-                wait = await self.look(max(clock.wall(), wall_at_boot + clock.boot()))
-                if clock.boot() >= note_at:
-                    note_at = clock.boot() + NOTE_AFTER
-                    await self.note_uses()
-            except StoreError as error:
-                _log.error("the store can't be asked what is due: %s", error)
-            except Exception:  # noqa: BLE001 (what nobody thought of must not end this: tokens would expire)
-                _log.exception("an error in keeping tokens fresh: report it")
-            await asyncio.sleep(max(AT_LEAST, wait))
+        self._wall_at_boot = self._clock.wall() - self._clock.boot()
+        self._note_at = self._clock.boot() + NOTE_AFTER
+        await tasks.repeat(TASK, self._turn)
+
+    async def _turn(self) -> None:
+        clock, wait = self._clock, LOOK_AGAIN
+        try:
+            wait = await self.look(max(clock.wall(), self._wall_at_boot + clock.boot()))
+            if clock.boot() >= self._note_at:
+                self._note_at = clock.boot() + NOTE_AFTER
+                await self.note_uses()
+        except StoreError as error:
+            _log.error("the store can't be asked what is due: %s", error)
+        await asyncio.sleep(max(AT_LEAST, wait))
 
     async def look(self, now: float) -> float:
         """Start what is due at `now` (Unix seconds). Returns in how many seconds to look again.
@@ -77,16 +82,30 @@ class RefreshScheduler:
         Raises StoreError.
         """
         for account in self._restless():
-            await self.refresh_if_due(Due(now, account.key, None))
+            await self._judge(Due(now, account.key, None))
         waits = [LOOK_AGAIN]
         open_ = [name for name, throttle in self._accounts.throttles.items() if throttle.has_room]
         for due in await self._store.due_before(open_, now + LOOK_AGAIN, BATCH):
-            wait = await self.refresh_if_due(due)
+            wait = await self._judge(due)
             if wait >= LOOK_AGAIN:
                 await self._postpone(due.key, wait)
             elif wait > 0:
                 waits.append(wait)
         return min(waits)
+
+    async def _judge(self, due: Due) -> float:
+        """As `refresh_if_due`; an account that fails in an unexpected way must not hide those behind it."""
+        if self._clock.boot() < self._odd_until.get(due.key, NEVER):
+            return LOOK_AT_ODD_AGAIN
+        self._odd_until.pop(due.key, None)
+        try:
+            return await self.refresh_if_due(due)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 (as above)
+            tasks.report(TASK, error, f"unexpected error in looking at {due.key}: report it")
+            self._odd_until[due.key] = self._clock.boot() + LOOK_AT_ODD_AGAIN
+            return LOOK_AT_ODD_AGAIN
 
     async def refresh_if_due(self, due: Due) -> float:
         """Start a refresh that is due. Returns in how many seconds to look again; infinity: not by itself."""
@@ -123,11 +142,10 @@ class RefreshScheduler:
         """Tell the store which accounts were used. Raises StoreError."""
         every = min(NOTE_EVERY, self._idle_after / 4)
         wall_at_boot = self._clock.wall() - self._clock.boot()
-        used = [account for account in self._accounts.recent() if account.used_at > account.noted_at + every]
-        if used:
-            await self._store.touch({account.key: wall_at_boot + account.used_at for account in used})
-        for account in used:
-            account.noted_at = account.used_at
+        uses = self._accounts.used_since_noted(every)
+        if uses:
+            await self._store.touch({key: wall_at_boot + used_at for key, used_at in uses.items()})
+        self._accounts.noted(uses)
 
     def _is_idle(self, account: Account, used_at: float | None) -> bool:
         """Whether nobody has used the account for long: then it is refreshed only when somebody does."""

@@ -64,6 +64,9 @@ class SingleFlight:
         except StoreError as error:
             _log.error("%s can't be refreshed: %s", account.key, error)
             self._failed(account, AuthorizationServerError("transient", "store"))
+        except Exception as error:  # noqa: BLE001 (without a back-off it would be tried each second)
+            tasks.report("refresh", error, f"unexpected error in refreshing {account.key}: report it")
+            self._failed(account, AuthorizationServerError("transient", "internal"))
         else:
             self._landed(account, known, held)
         finally:

@@ -55,6 +55,15 @@ async def read(
             continue  # another process was first
 
 
+def view(record: Record | None, key: AccountId, credential: Credential, clock: Clock) -> StoredToken:
+    """What `read` would return to a process that knows nothing, unwritten. Raises UnreadableRecord."""
+    token = codec.decode(record.body) if record else None
+    seeded = _seeded(key, record, token, credential, clock)
+    if seeded is not None:
+        return held(seeded, credential)
+    return _held(record, token, credential)
+
+
 def held(record: Record, credential: Credential) -> StoredToken:
     """What a record that was read with many others holds. Raises UnreadableRecord."""
     return _held(record, codec.decode(record.body), credential)
