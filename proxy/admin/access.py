@@ -22,9 +22,9 @@ from prometheus_client import Counter
 from proxy.admin import pages
 from proxy.config.address import DEFAULT_PORTS
 from proxy.hosts import Hosts
+from proxy.http.cookies import BROWSER_COOKIE
 from proxy.relay.problems import HOST_REFUSED
 
-BROWSER_COOKIE: Final = "token_proxy_browser"  # tells one browser from another; worth nothing elsewhere
 STALE_FORM: Final = "This form is not from here, or from before a restart. Load the page again"
 _BROWSER: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 random bytes
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")

@@ -38,7 +38,6 @@ NOT_YET: Final = frozenset(  # keys and values of the contract that later versio
         "callers",
         "device_authorization_endpoint",
         "device_code",
-        "forwarded",
         "jwt_bearer",
         "password",
         "private_key_jwt",

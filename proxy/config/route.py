@@ -107,6 +107,9 @@ class Route(Table):
     websocket: StrictBool = Field(
         default=False, description="Permit upgrades to WebSocket; else an Upgrade field is ignored."
     )
+    forwarded: StrictBool = Field(
+        default=False, description="Send X-Forwarded-For, -Proto and -Host of the caller to the upstream."
+    )
     tls: UpstreamTLS | None = Field(None, description="For the upstream. Default: the system's trust store.")
     proxy: EgressProxy | None = Field(
         None, description="The network's HTTP proxy through which to reach the upstream, by CONNECT."

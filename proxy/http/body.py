@@ -18,8 +18,15 @@ MAX_LINE: Final = 1024  # bytes of a chunk's size and extension; extensions have
 MAX_TRAILERS: Final = 16 * 1024  # bytes in all
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_SIZE: Final = re.compile(  # RFC 9112 section 7.1.1, without its "bad" whitespace; 15 digits: 2^60 is enough
+_SIZE: Final = re.compile(  # RFC 9112 section 7.1.1, without its "bad" white space; 15 digits: 2^60 is enough
     rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
+)
+_BWS: Final = rb"[ \t]*+"
+# In responses white space is read, as the RFC wants (and Apache 1.3 pads sizes with it), and leading zeros. In
+# requests both are refused: two readers that differ on them are how requests are smuggled.
+RESPONSE_SIZE: Final = re.compile(
+    rb"0*([0-9A-Fa-f]{1,15})%b(?:;%b%b%b(?:=%b(?:%b|%b)%b)?)*"
+    % (_BWS, _BWS, _TOKEN, _BWS, _BWS, _TOKEN, _QUOTED, _BWS)
 )
 _CRLF: Final = b"\r\n"
 
@@ -88,14 +95,18 @@ class UntilClose:
 class Chunked:
     """A chunked body. `trailers` holds the fields behind its last chunk, a block of fields.py.
 
-    `nominated` are the names that its message's head says are for one hop alone.
+    `nominated` are the names that its message's head says are for one hop alone; `size_line` is what a
+    chunk's size line may be, with the size as its first group: a request's, or RESPONSE_SIZE.
     """
 
-    __slots__ = ("_pending", "_remaining", "_step", "done", "nominated", "trailers")
+    __slots__ = ("_pending", "_remaining", "_size_line", "_step", "done", "nominated", "trailers")
     chunked = True
 
-    def __init__(self, nominated: frozenset[bytes] = frozenset()) -> None:
+    def __init__(
+        self, nominated: frozenset[bytes] = frozenset(), size_line: re.Pattern[bytes] = _SIZE
+    ) -> None:
         self.nominated = nominated
+        self._size_line = size_line
         self.done = False
         self.trailers = b""
         self._pending = b""  # the beginning of a line, or of the trailers
@@ -126,7 +137,7 @@ class Chunked:
                 raise MalformedBody("a chunk's size line is too long")
             _refuse_early(data, position)
             return -1
-        size = _SIZE.fullmatch(data, position, end)
+        size = self._size_line.fullmatch(data, position, end)
         if size is None:
             raise MalformedBody("a chunk's size is not a number")
         self._remaining = int(size[1], 16)

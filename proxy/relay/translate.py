@@ -1,0 +1,101 @@
+"""What of a message depends on its request's place: links, cookies, forwarding fields.
+
+It is called for messages that have any of them only; the everyday request has none. The rules are in
+http/mapping.py, http/cookies.py and http/rewrite.py: here they get what they need of the running process.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from proxy.hosts import is_localhost
+from proxy.http import headers, rewrite
+from proxy.http.malformed import MalformedRequest
+from proxy.http.mapping import Mapping
+from proxy.http.message import RequestHead, ResponseHead
+from proxy.relay import problems
+from proxy.relay.context import RelayContext
+from proxy.relay.interfaces import Downstream
+from proxy.relay.runtime import RouteRuntime
+
+_log = logging.getLogger("proxy.relay")
+
+
+def request(
+    context: RelayContext, runtime: RouteRuntime, request: RequestHead, path: bytes, caller: Downstream
+) -> None:
+    """Make the request's fields read for the upstream. `path`: as the caller sent it. Raises Refusal (400)."""
+    if request.fields.has_links:
+        mapping = _mapping(context, runtime, request, path, caller)
+        try:
+            request.forwarded_fields = rewrite.request_fields(request.forwarded_fields, mapping)
+        except MalformedRequest as error:
+            raise problems.of_malformed(error) from error
+    if runtime.forwarded:
+        request.forwarded_fields += _forwarded(request, caller)
+
+
+def _forwarded(request: RequestHead, caller: Downstream) -> bytes:
+    """The caller as we see it; what it said of itself in these fields has been cut (headers.py)."""
+    lines = [b"\r\nX-Forwarded-Proto: " + (b"https" if caller.is_tls else b"http")]
+    if caller.peer_address:
+        lines.insert(0, b"\r\nX-Forwarded-For: " + caller.peer_address.encode("ascii"))
+    if request.authority:
+        lines.append(b"\r\nX-Forwarded-Host: " + request.authority.encode("latin-1"))
+    return b"".join(lines)
+
+
+def response(
+    context: RelayContext,
+    runtime: RouteRuntime,
+    request: RequestHead,
+    path: bytes,
+    caller: Downstream,
+    head: ResponseHead,
+) -> ResponseHead:
+    """The head as it reads for the caller. `path`: of the request, as the caller sent it."""
+    fields = head.forwarded_fields
+    if not is_localhost(_host(context, request, caller)):
+        fields = headers.of_response_elsewhere(head.block)
+    if head.has_links:
+        fields, dropped = rewrite.response_fields(fields, _mapping(context, runtime, request, path, caller))
+        if dropped:
+            name = runtime.route.name
+            extra = {"event": "link_dropped", "route": name}
+            _log.warning("a link of route %s led to a listener of this proxy, or to no host: dropped", name, extra=extra)
+    return replace(head, forwarded_fields=fields) if fields is not head.forwarded_fields else head
+
+
+def _host(context: RelayContext, request: RequestHead, caller: Downstream) -> str:
+    """The host that the caller used for us; "localhost" on a unix socket."""
+    local_address = caller.local_address
+    host = local_address if request.authority is None else context.hosts.read(request.authority, local_address)
+    return host or "localhost"
+
+
+def _mapping(
+    context: RelayContext, runtime: RouteRuntime, request: RequestHead, path: bytes, caller: Downstream
+) -> Mapping:
+    host, authority = _host(context, request, caller), request.authority or ""
+    scheme = "https" if caller.is_tls else "http"
+    port = authority.rpartition("]")[2].rpartition(":")[2] if ":" in authority.rpartition("]")[2] else ""
+    ports = context.ports | {int(port or ("443" if caller.is_tls else "80"))} if authority else context.ports
+    has_listener = runtime.route.listen is not None
+
+    def is_route(place: bytes) -> bool:
+        return has_listener or context.table.match(host, place) is runtime
+
+    def is_own(named: bytes, at: int) -> bool:
+        return at in ports and context.hosts.leads_here(named.decode("latin-1"), caller.local_address)
+
+    return Mapping(
+        upstream=runtime.route.upstream,
+        prefix=runtime.prefix,
+        strip=runtime.strip,
+        path=path,
+        origin=f"{scheme}://{authority}".encode("latin-1") if authority else b"",
+        secure=caller.is_tls,
+        is_route=is_route,
+        is_own=is_own,
+    )
