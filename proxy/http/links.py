@@ -24,9 +24,10 @@ _NOT_IN_PATH: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^" + _SAFE + rb"%]")
 _NOT_BEHIND_IT: Final = re.compile(rb"[^" + _SAFE + rb"%?#\[\]]")  # in query and fragment; a lone % stays there
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PATH_CHARACTERS: Final = _UNRESERVED | frozenset(b"!$&'()*+,;=:@")
-# A relative reference that no two readers resolve differently; a colon in its first segment could be a scheme's.
+# A relative reference that no two readers resolve differently: a colon in its first segment could be a scheme's,
+# and curl resolves one without a path to the directory.
 _PLAIN_RELATIVE: Final = re.compile(
-    rb"(?:/(?!/)[%b%%]*|[A-Za-z0-9._~!$&'()*+,;=@%%-]+(?:/[%b%%]*)?)?(?:[?#].*)?" % (_SAFE, _SAFE)
+    rb"(?:/(?!/)[%b%%]*|[A-Za-z0-9._~!$&'()*+,;=@%%-]+(?:/[%b%%]*)?)(?:[?#].*)?" % (_SAFE, _SAFE)
 )
 _PLAIN_ABSOLUTE: Final = re.compile(rb"[A-Za-z]+://[^/\\?#]+[/?#].*|[A-Za-z]+://[^/\\?#]+")
 _ODD: Final = re.compile(rb"[^\x21-\x7e]|[\"<>\\^`{|}]")  # bytes that no URL has

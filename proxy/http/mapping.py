@@ -50,6 +50,8 @@ class Mapping(NamedTuple):
     def to_caller(self, reference: bytes) -> bytes | None:
         """A link of a response as the caller gets it; None: it must not be followed, and is dropped."""
         reference = reference.strip(b" \t")
+        if not reference:
+            return reference  # no link: clients ignore it
         scheme, authority = self.upstream.scheme.encode("ascii"), self.upstream.authority.encode("ascii")
         try:
             url = links.resolve(reference, scheme, authority, self.target)
@@ -108,6 +110,8 @@ class Mapping(NamedTuple):
             return self._upstream_path(reference) if reference.startswith(b"/") else reference
         try:
             url = links.resolve(reference, b"", b"", b"/")
+            if not found[1]:
+                raise Unreadable
         except Unreadable as error:
             raise MalformedRequest("Destination and If must name a host") from error
         assert url is not None

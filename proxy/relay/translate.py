@@ -7,8 +7,11 @@ http/mapping.py, http/cookies.py and http/rewrite.py: here they get what they ne
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
+from typing import Final
 
+from proxy.config.address import DEFAULT_PORTS
 from proxy.hosts import is_localhost
 from proxy.http import headers, rewrite
 from proxy.http.malformed import MalformedRequest
@@ -18,6 +21,8 @@ from proxy.relay import problems
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
 from proxy.relay.runtime import RouteRuntime
+
+_PORT: Final = re.compile(r":([0-9]{1,5})\Z")
 
 _log = logging.getLogger("proxy.relay")
 
@@ -56,7 +61,7 @@ def response(
 ) -> ResponseHead:
     """The head as it reads for the caller. `path`: of the request, as the caller sent it."""
     fields = head.forwarded_fields
-    if not is_localhost(_host(context, request, caller)):
+    if not is_localhost(_host(context, request, caller) or "localhost"):
         fields = headers.of_response_elsewhere(head.block)
     if head.has_links:
         fields, dropped = rewrite.response_fields(fields, _mapping(context, runtime, request, path, caller))
@@ -68,10 +73,10 @@ def response(
 
 
 def _host(context: RelayContext, request: RequestHead, caller: Downstream) -> str:
-    """The host that the caller used for us; "localhost" on a unix socket."""
-    local_address = caller.local_address
-    host = local_address if request.authority is None else context.hosts.read(request.authority, local_address)
-    return host or "localhost"
+    """The host that the caller used for us, as admission.py has read it; empty on a unix socket."""
+    if request.authority is None:
+        return caller.local_address
+    return context.hosts.read(request.authority, caller.local_address) or ""
 
 
 def _mapping(
@@ -79,15 +84,15 @@ def _mapping(
 ) -> Mapping:
     host, authority = _host(context, request, caller), request.authority or ""
     scheme = "https" if caller.is_tls else "http"
-    port = authority.rpartition("]")[2].rpartition(":")[2] if ":" in authority.rpartition("]")[2] else ""
-    ports = context.ports | {int(port or ("443" if caller.is_tls else "80"))} if authority else context.ports
+    named_port = _PORT.search(authority)  # another one than ours where a tunnel or container leads here
+    port = int(named_port[1]) if named_port else DEFAULT_PORTS[scheme]
     has_listener = runtime.route.listen is not None
 
     def is_route(place: bytes) -> bool:
         return has_listener or context.table.match(host, place) is runtime
 
     def is_own(named: bytes, at: int) -> bool:
-        return at in ports and context.hosts.leads_here(named.decode("latin-1"), caller.local_address)
+        return (at == port or at in context.ports) and context.hosts.leads_here(named.decode("latin-1"), caller.local_address)
 
     return Mapping(
         upstream=runtime.route.upstream,
