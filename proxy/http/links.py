@@ -17,11 +17,15 @@ _EDGES: Final = bytes(range(0x21))  # controls and the space: browsers strip the
 _SCHEME: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _REFERENCE: Final = re.compile(rb"([^?#]*)([^#]*)(.*)", re.DOTALL)  # path, query, fragment
 _HOST_PORT: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::([0-9]{0,5}))?")
-_HOST: Final = re.compile(rb"\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=-]+")  # RFC 3986, section 3.2.2, in lower case
+_HOST: Final = re.compile(
+    rb"\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=-]+"
+)  # RFC 3986, section 3.2.2, in lower case
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _SAFE: Final = rb"A-Za-z0-9._~!$&'()*+,;=:@/\-"  # of a path, unencoded (RFC 3986 section 3.3)
 _NOT_IN_PATH: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^" + _SAFE + rb"%]")
-_NOT_BEHIND_IT: Final = re.compile(rb"[^" + _SAFE + rb"%?#\[\]]")  # in query and fragment; a lone % stays there
+_NOT_BEHIND_IT: Final = re.compile(
+    rb"[^" + _SAFE + rb"%?#\[\]]"
+)  # in query and fragment; a lone % stays there
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PATH_CHARACTERS: Final = _UNRESERVED | frozenset(b"!$&'()*+,;=:@")
 # A relative reference that no two readers resolve differently: a colon in its first segment could be a scheme's,

@@ -68,7 +68,11 @@ def response(
         if dropped:
             name = runtime.route.name
             extra = {"event": "link_dropped", "route": name}
-            _log.warning("a link of route %s led to a listener of this proxy, or to no host: dropped", name, extra=extra)
+            _log.warning(
+                "a link of route %s led to a listener of this proxy, or to no host: dropped",
+                name,
+                extra=extra,
+            )
     return replace(head, forwarded_fields=fields) if fields is not head.forwarded_fields else head
 
 
@@ -92,7 +96,9 @@ def _mapping(
         return has_listener or context.table.match(host, place) is runtime
 
     def is_own(named: bytes, at: int) -> bool:
-        return (at == port or at in context.ports) and context.hosts.leads_here(named.decode("latin-1"), caller.local_address)
+        return (at == port or at in context.ports) and context.hosts.leads_here(
+            named.decode("latin-1"), caller.local_address
+        )
 
     return Mapping(
         upstream=runtime.route.upstream,

@@ -55,7 +55,7 @@ WHOLE = [  # the whole route, from line 4
 ]
 LINES = [  # added on line 7 to what is enough
     ("websocket = 1", ["7:13: not a switch - true or false is meant"]),
-    ("forwarded = true", ["7:1: forwarded is not in this version of token-proxy - leave it out"]),
+    ("forwarded = 1", ["7:13: not a switch - true or false is meant"]),
     ("paht = '/y'", ["7:1: unknown key 'paht' - did you mean 'path'?"]),
     ('name = "CRM"', ["7:8: not a name - a-z, 0-9, _ and - are meant, 63 characters at most"]),
     ('host = "a.example:80"', ["7:8: not a host - a name or an IP address is meant, without a port"]),

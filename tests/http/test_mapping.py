@@ -191,7 +191,13 @@ SEGMENTS = [b"a", b"b", b"a b", b"..", b"crm"]
 PREFIXES = st.sampled_from([b"", b"/a", b"/b", b"/a/b", b"/a/b/c", b"/b/a", b"/A", b"/a.b"])
 BASES = st.sampled_from(["", "", "/v2", "/a", "/a/b", "/b", "/v2/a%7Eb"])
 UPSTREAM_HOSTS = st.sampled_from(
-    ["https://api.example", "http://127.0.0.1:3000", "http://localhost", "http://localhost:8082", "unix:/run/a.sock:"]
+    [
+        "https://api.example",
+        "http://127.0.0.1:3000",
+        "http://localhost",
+        "http://localhost:8082",
+        "unix:/run/a.sock:",
+    ]
 )
 
 
@@ -204,7 +210,9 @@ def layouts(draw):
         prefix = b"" if port else draw(PREFIXES)
         name = "" if port else draw(st.sampled_from(["", "", "localhost", "crm.internal"]))
         upstream = read_upstream(host + base)
-        places.setdefault((port, name, prefix), Place(str(number), prefix, name, port, upstream, draw(st.booleans())))
+        places.setdefault(
+            (port, name, prefix), Place(str(number), prefix, name, port, upstream, draw(st.booleans()))
+        )
     table = RouteTable(place for place in places.values() if not place.port)
     for place in places.values():
         place.table = table
@@ -214,17 +222,80 @@ def layouts(draw):
 PARTS = st.sampled_from(
     [
         *(b"/", b"/", b"/", b"//", b"\\", b"a", b"b", b"c", b"v2", b"..", b".", b"../", b"/../", b"../../b/"),
-        *(b"%2e", b"%2E%2e", b".%2e/", b"%61", b"%62", b"%2f", b"%5c", b"%25", b"%", b"%zz", b"%00", b";", b"..;"),
-        *(b"?", b"#", b"?x=/../b", b":", b"@", b" ", b"\t", b"\x01", b"\xc3\xa9", b"\x85", b'"', b"<", b"|", b"~"),
-        *(b"http:", b"https:", b"HTTP://", b"ws:", b"wss://", b"ftp://", b"x:", b"mailto:", b"http:/", b"http:///"),
-        *(b"localhost", b"LOCALHOST", b"127.0.0.1", b"127.1", b"2130706433", b"0x7f.0.0.1", b"[::1]", b"0177.0.0.1"),
+        *(
+            b"%2e",
+            b"%2E%2e",
+            b".%2e/",
+            b"%61",
+            b"%62",
+            b"%2f",
+            b"%5c",
+            b"%25",
+            b"%",
+            b"%zz",
+            b"%00",
+            b";",
+            b"..;",
+        ),
+        *(
+            b"?",
+            b"#",
+            b"?x=/../b",
+            b":",
+            b"@",
+            b" ",
+            b"\t",
+            b"\x01",
+            b"\xc3\xa9",
+            b"\x85",
+            b'"',
+            b"<",
+            b"|",
+            b"~",
+        ),
+        *(
+            b"http:",
+            b"https:",
+            b"HTTP://",
+            b"ws:",
+            b"wss://",
+            b"ftp://",
+            b"x:",
+            b"mailto:",
+            b"http:/",
+            b"http:///",
+        ),
+        *(
+            b"localhost",
+            b"LOCALHOST",
+            b"127.0.0.1",
+            b"127.1",
+            b"2130706433",
+            b"0x7f.0.0.1",
+            b"[::1]",
+            b"0177.0.0.1",
+        ),
         *(b":8080", b":8081", b":9001", b":9000", b":3000", b":80", b":443", b":", b":08080", b"api.example"),
-        *(b"//localhost:8080/b/x", b"//crm.internal:8080/a", b"[::ffff:127.0.0.1]", b"localhost.", b"u:p@", b"evil.example"),
-        *(b"http://localhost:8080", b"http://127.0.0.1:9001/", b"https://api.example", b"http://127.0.0.1:3000"),
+        *(
+            b"//localhost:8080/b/x",
+            b"//crm.internal:8080/a",
+            b"[::ffff:127.0.0.1]",
+            b"localhost.",
+            b"u:p@",
+            b"evil.example",
+        ),
+        *(
+            b"http://localhost:8080",
+            b"http://127.0.0.1:9001/",
+            b"https://api.example",
+            b"http://127.0.0.1:3000",
+        ),
     ]
 )
 REFERENCES = st.lists(PARTS, max_size=7).map(b"".join)
-PATHS = st.sampled_from([b"", b"/", b"/x", b"/x/y", b"/x/y/", b"?q", b"/a", b"/b/x?q=/../", b"/%41/b", b"//a", b"/a;b"])
+PATHS = st.sampled_from(
+    [b"", b"/", b"/x", b"/x/y", b"/x/y/", b"?q", b"/a", b"/b/x?q=/../", b"/%41/b", b"//a", b"/a;b"]
+)
 
 
 def by_urllib(base, reference):
@@ -356,9 +427,9 @@ def test_no_caller_that_follows_a_link_leaves_its_route(data):
         assert arrives(layout, url) in {place, None}, (follow.__name__, said, got, url)
 
 
-INSIDE = st.lists(st.sampled_from([b"x", b"y", b"b", b"a", b"~u", b"a%20b", b"c;d=1", b"@v"]), max_size=4).map(
-    lambda parts: b"".join(b"/" + part for part in parts)
-)
+INSIDE = st.lists(
+    st.sampled_from([b"x", b"y", b"b", b"a", b"~u", b"a%20b", b"c;d=1", b"@v"]), max_size=4
+).map(lambda parts: b"".join(b"/" + part for part in parts))
 
 
 @settings(max_examples=300 * TIMES, deadline=None)
@@ -371,7 +442,9 @@ def test_an_honest_link_comes_back_to_its_route_and_to_the_right_path(data):
     assume(place.has(host, seen))
     upstream_seen = upstream_path(mapped_by.base, place.prefix, seen, strip=place.strip)
     start = f"{place.upstream.scheme}://{place.upstream.authority}".encode()
-    said = data.draw(st.sampled_from([upstream_seen, start + upstream_seen, start.partition(b":")[2] + upstream_seen]))
+    said = data.draw(
+        st.sampled_from([upstream_seen, start + upstream_seen, start.partition(b":")[2] + upstream_seen])
+    )
     assume(not said.startswith(b"///"))
     got = mapped_by.to_caller(said)
     assert got is not None
@@ -389,7 +462,9 @@ def test_an_honest_link_comes_back_to_its_route_and_to_the_right_path(data):
 def test_a_destination_never_names_another_route_of_ours_to_an_upstream(data):
     layout = data.draw(layouts())
     place, host, path, origin = data.draw(requests_in(layout))
-    said = data.draw(st.one_of(REFERENCES, REFERENCES.map(lambda tail: origin.encode() + place.prefix + b"/" + tail)))
+    said = data.draw(
+        st.one_of(REFERENCES, REFERENCES.map(lambda tail: origin.encode() + place.prefix + b"/" + tail))
+    )
     try:
         sent = mapping_of(place, host, path, origin, layout).to_upstream(said.strip())
     except MalformedRequest:
