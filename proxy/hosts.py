@@ -27,8 +27,8 @@ class Hosts:
     def leads_here(self, host: str, local_address: str) -> bool:
         """Whether a URL with this host may reach us by an allowed name, however the host is written.
 
-        URL parsers and resolvers take many spellings of an address (`127.1`, `0x7f000001`, `[::ffff:127.0.0.1]`)
-        and put the usual one in the Host field.
+        URL parsers and resolvers take many spellings of an address (`127.1`, `0x7f000001`,
+        `[::ffff:127.0.0.1]`) and put the usual one in the Host field.
         """
         name = host.strip("[]").rstrip(".").lower()
         return any(

@@ -18,12 +18,12 @@ MAX_LINE: Final = 1024  # bytes of a chunk's size and extension; extensions have
 MAX_TRAILERS: Final = 16 * 1024  # bytes in all
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_SIZE: Final = re.compile(  # RFC 9112 section 7.1.1, without its "bad" white space; 15 digits: 2^60 is enough
+_SIZE: Final = re.compile(  # RFC 9112 section 7.1.1, but for "bad" white space; 15 digits: 2^60 is enough
     rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
 )
 _BWS: Final = rb"[ \t]*+"
-# In responses white space is read, as the RFC wants (and Apache 1.3 pads sizes with it), and leading zeros. In
-# requests both are refused: two readers that differ on them are how requests are smuggled.
+# In responses white space is read, as the RFC wants (and Apache 1.3 pads sizes with it), and leading zeros.
+# In requests both are refused: two readers that differ on them are how requests are smuggled.
 RESPONSE_SIZE: Final = re.compile(
     rb"0*([0-9A-Fa-f]{1,15})%b(?:;%b%b%b(?:=%b(?:%b|%b)%b)?)*"
     % (_BWS, _BWS, _TOKEN, _BWS, _BWS, _TOKEN, _QUOTED, _BWS)

@@ -28,8 +28,8 @@ _NOT_BEHIND_IT: Final = re.compile(
 )  # in query and fragment; a lone % stays there
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PATH_CHARACTERS: Final = _UNRESERVED | frozenset(b"!$&'()*+,;=:@")
-# A relative reference that no two readers resolve differently: a colon in its first segment could be a scheme's,
-# and curl resolves one without a path to the directory.
+# A relative reference that no two readers resolve differently: a colon in its first segment could be a
+# scheme's, and curl resolves one without a path to the directory.
 _PLAIN_RELATIVE: Final = re.compile(
     rb"(?:/(?!/)[%b%%]*|[A-Za-z0-9._~!$&'()*+,;=@%%-]+(?:/[%b%%]*)?)(?:[?#].*)?" % (_SAFE, _SAFE)
 )

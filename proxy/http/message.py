@@ -216,7 +216,7 @@ def _keeps_alive(options: Options, *, http10: bool) -> bool:
 
 
 def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
-    """Read the head of an answer to `method`. Raises MalformedAnswer."""
+    """Read the head of a response to `method`. Raises MalformedResponse."""
     judge = _judge_response if len(data) <= LONGEST else _judge_response.__wrapped__
     return judge(data, method == b"HEAD", limits)
 
@@ -228,20 +228,15 @@ def _accepted(data: bytes) -> bytes:
     MalformedResponse.
     """
     try:
-        _parse_response(data)
+        httptools.HttpResponseParser(_SILENT).feed_data(data)
+    except httptools.HttpParserUpgrade:
+        return data  # it stops at the head's end
     except httptools.HttpParserError as error:
         repaired = _BEFORE_COLON.sub(rb"\1", data)
         if repaired == data:
             raise MalformedResponse("its head is malformed") from error
         return _accepted(repaired)
     return data
-
-
-def _parse_response(data: bytes) -> None:
-    try:
-        httptools.HttpResponseParser(_SILENT).feed_data(data)
-    except httptools.HttpParserUpgrade:
-        pass  # it stops at the head's end
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -30,7 +30,7 @@ _log = logging.getLogger("proxy.relay")
 def request(
     context: RelayContext, runtime: RouteRuntime, request: RequestHead, path: bytes, caller: Downstream
 ) -> None:
-    """Make the request's fields read for the upstream. `path`: as the caller sent it. Raises Refusal (400)."""
+    """Rewrite the request's fields for the upstream. `path`: as the caller sent it. Raises Refusal (400)."""
     if request.fields.has_links:
         mapping = _mapping(context, runtime, request, path, caller)
         try:

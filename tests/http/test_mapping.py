@@ -364,7 +364,7 @@ SAME_AS_LOOPBACK = {"127.1", "2130706433", "0x7f.0.0.1", "0177.0.0.1", "127.0.0.
 
 
 def arrives(layout, url):
-    """The route that a request to this URL belongs to: by the proxy's own rules. None: not ours, or refused."""
+    """The route of a request to this URL, by the proxy's own rules. None: not ours, or refused."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "ws": 80, "https": 443, "wss": 443}.get(parts.scheme, 0)

@@ -37,8 +37,8 @@ RESPONSES = [  # field line, what the caller gets, whether a link was dropped
     (b'Link: <x>; rel="next", <y>; rel=last', b'Link: <x>; rel="next", <y>; rel=last', False),
     (
         b"Link: <https://api.example/v2/x?a=1,2>; rel=\"next\" , </v2/y>;rel=last;title*=UTF-8''a,</z>",
-        b"Link: <http://localhost:8080/crm/x?a=1,2>; rel=\"next\" , </crm/y>;rel=last;title*=UTF-8''a,"
-        b"<https://api.example/z>",
+        b"Link: <http://localhost:8080/crm/x?a=1,2>; rel=\"next\" , </crm/y>;rel=last;title*=UTF-8''a,%b"
+        % b"<https://api.example/z>",
         False,
     ),
     (b'Link: </v2/x>; title="a, b; \\"c\\""; rel=x', b'Link: </crm/x>; title="a, b; \\"c\\""; rel=x', False),

@@ -168,7 +168,7 @@ def _with_body(
 def read_chunks(
     data: bytes, *, plain: bool = False, response: bool = False
 ) -> tuple[bytes, list[bytes], bytes]:
-    """RFC 9112 section 7.1: (payload, trailer lines, what lies behind). `response`: "bad" white space is read."""
+    """RFC 9112 section 7.1: (payload, trailer lines, what lies behind). `response`: with white space."""
     payload = b""
     while True:
         line, end, data = data.partition(CRLF)
