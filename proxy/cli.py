@@ -94,12 +94,12 @@ config_ignored = _config_option(expose_value=False, hidden=True)  # every comman
 account_option = click.option("--account", default="default", show_default=True, help="Which account.")
 
 
-def _load(given: Path | None) -> Config:
+def _load(given: Path | None, *, advice: bool = False) -> Config:
     from proxy.config.load import find_config, load
 
     path = find_config(given)
     loaded = load(path)
-    for warning in loaded.warnings:
+    for warning in [*loaded.warnings, *(loaded.advice if advice else ())]:
         click.echo(f"warning: {warning.render(str(path))}", err=True)
     return loaded.config
 
@@ -209,7 +209,7 @@ def check(config: Path | None) -> int:
 
     Exit code 2 if there is one.
     """
-    click.echo(f"{_load(config).path}: no faults")
+    click.echo(f"{_load(config, advice=True).path}: no faults")
     return DONE
 
 

@@ -374,7 +374,7 @@ def arrives(layout, url):
     host = "127.0.0.1" if host in SAME_AS_LOOPBACK else host
     if HOSTS.read(f"[{host}]" if ":" in host else host, "127.0.0.1") is None:
         return None
-    own = next((place for place in layout if place.port == port), None)
+    own = next((place for place in layout if place.port and place.port == port), None)
     if own is None and port != SHARED:
         return None
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

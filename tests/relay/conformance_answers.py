@@ -136,7 +136,12 @@ HSTS = b"Strict-Transport-Security: max-age=63072000"
 LINKS = [  # A6
     cut("A6", "what is said of a whole host", HSTS, b'Clear-Site-Data: "*"', b"X: 1", left=[b"X: 1"]),
     passes("A6", "a link elsewhere", b"Location: https://evil.example/up/x", status=b"302 Found"),
-    passes("A6", "a link elsewhere without a scheme", b"Location: //evil.example/base/x", status=b"307 Go"),
+    Row(
+        "A6",
+        "a link elsewhere without a scheme",
+        answer(b"Location: //evil.example/base/x", LENGTH, status=b"307 Go", body=b"ok"),
+        Whole(answer(b"Location: http://evil.example/base/x", LENGTH, status=b"307 Go", body=b"ok")),
+    ),
     passes("A6", "a link with a user", b"Location: http://@HOST@@evil.example/base", status=b"301 Go"),
     Row(
         "A6",

@@ -163,8 +163,9 @@ def _check_cookie(value: bytes, read: bytes, prefix: bytes) -> None:
     pair, *attributes = value.split(b";")
     read_pair, *read_attributes = read.split(b";")
     assert read_pair.strip(b" \t") == pair.strip(b" \t")
-    names = [attribute.partition(b"=")[0].strip().lower() for attribute in attributes]
-    read_names = [attribute.partition(b"=")[0].strip().lower() for attribute in read_attributes]
+    spaces = b" \t\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0"  # of Latin-1, as Python's jar strips them
+    names = [attribute.partition(b"=")[0].strip(spaces).lower() for attribute in attributes]
+    read_names = [attribute.partition(b"=")[0].strip(spaces).lower() for attribute in read_attributes]
     left_out = {b"domain", b"secure", b"path"}
     assert [name for name in read_names if name != b"path"] == [
         name for name in names if name not in left_out

@@ -29,7 +29,10 @@ def expected_request(came: list[bytes]) -> list[bytes]:
 
 
 def expected_answer(came: list[bytes]) -> list[bytes]:
-    """What of an upstream's lines goes to the caller."""
+    """What of an upstream's lines goes to the caller, without white space before their colons."""
+    came = [
+        b":".join((name.rstrip(b" \t"), value)) for name, _, value in (line.partition(b":") for line in came)
+    ]
     hop = nominated(came)
     cut = HOP | OF_THE_HOST | hop
     return [line for line in came if _name(line) not in cut and not _twin(line, OF_ANSWER)]
