@@ -20,7 +20,7 @@ ONE_HOST: Final = frozenset({"127.0.0.1", "::1"})  # to callers that say localho
 
 
 class _Place(NamedTuple):
-    index: int
+    number: int
     name: str
     listener: str  # the host of a listener of its own
     host: str
@@ -42,11 +42,11 @@ def check_cookies(data: Mapping[str, Any]) -> Iterator[Complaint]:
         apart = f'such as 127.0.0.2 or host = "{place.name}.localhost"'
         if place.listener:
             sentence = f"it shares cookies with route {other.name!r}, for ports don't separate them"
-            yield Complaint(("routes", place.index, "listen"), f"{sentence} - use another host, {apart}")
+            yield Complaint(("routes", place.number, "listen"), f"{sentence} - use another host, {apart}")
         else:
             sentence = f"it gets the cookies of route {other.name!r}, whose path encloses this one"
             key = "path" if place.path else "host"
-            yield Complaint(("routes", place.index, key), f"{sentence} - use another host, {apart}")
+            yield Complaint(("routes", place.number, key), f"{sentence} - use another host, {apart}")
 
 
 def _places(data: Mapping[str, Any]) -> Iterator[_Place]:
@@ -81,7 +81,7 @@ def _differ(one: Upstream, other: Upstream) -> bool:
 def _beside(place: _Place, places: list[_Place], shared: set[str]) -> _Place | None:
     """Another route on the host of this one's listener, before it in the file or on a shared listener."""
     for other in places:
-        is_listener = other.listener == place.listener and other.index < place.index
+        is_listener = other.listener == place.listener and other.number < place.number
         is_shared = not other.listener and place.listener in shared and other.host in {"", place.listener}
         if (is_listener or is_shared) and _differ(place.upstream, other.upstream):
             return other

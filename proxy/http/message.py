@@ -20,7 +20,7 @@ from typing import Final
 import httptools
 
 from proxy.http import cookies, fields, headers
-from proxy.http.body import RESPONSE_SIZE, Body, Chunked, Length, UntilClose
+from proxy.http.body import Body, Chunked, Length, UntilClose
 from proxy.http.fields import Index
 from proxy.http.headers import Options
 from proxy.http.malformed import MalformedRequest, MalformedResponse
@@ -43,7 +43,6 @@ IDEMPOTENT: Final = frozenset(  # RFC 9110 section 9.2.2; the reading ones of We
 # stays with the fields: it decides with them.
 _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([\x21-\x7e]+) HTTP/1\.(?=[01]\r\n)")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
-_BEFORE_COLON: Final = re.compile(rb"(\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]+(?=:)")
 MOST_DIGITS: Final = 18  # of a length: leading zeros pass llhttp, and int() raises at 4300 of them
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")  # RFC 9110 section 5.6.2
 # RFC 9110 section 7.2. Who may be called by which name is not decided here, nor whether an address is one.
@@ -232,7 +231,7 @@ def _accepted(data: bytes) -> bytes:
     except httptools.HttpParserUpgrade:
         return data  # it stops at the head's end
     except httptools.HttpParserError as error:
-        repaired = _BEFORE_COLON.sub(rb"\1", data)
+        repaired = fields.close_up(data)
         if repaired == data:
             raise MalformedResponse("its head is malformed") from error
         return _accepted(repaired)
@@ -286,7 +285,7 @@ def _response_framing(index: Index, options: Options, *, http10: bool) -> Framin
     if encodings is not None:
         if http10 or lengths or len(encodings) > 1 or encodings[0].lower() != b"chunked":
             raise MalformedResponse("its Transfer-Encoding is not just chunked")
-        return partial(Chunked, options.nominated, RESPONSE_SIZE)
+        return partial(Chunked, options.nominated, of_response=True)
     if lengths is None:
         return UntilClose
     if not _is_one_number(lengths):

@@ -88,15 +88,15 @@ def _mapping(
 ) -> Mapping:
     host, authority = _host(context, request, caller), request.authority or ""
     scheme = "https" if caller.is_tls else "http"
-    named_port = _PORT.search(authority)  # another one than ours where a tunnel or container leads here
-    port = int(named_port[1]) if named_port else DEFAULT_PORTS[scheme]
+    named_port = _PORT.search(authority)  # another one than ours where a tunnel or a TLS proxy leads here
+    own = {int(named_port[1])} if named_port else set(DEFAULT_PORTS.values())
     has_listener = runtime.route.listen is not None
 
     def is_route(place: bytes) -> bool:
         return has_listener or context.table.match(host, place) is runtime
 
     def is_own(named: bytes, at: int) -> bool:
-        return (at == port or at in context.ports) and context.hosts.leads_here(
+        return (at in own or at in context.ports) and context.hosts.leads_here(
             named.decode("latin-1"), caller.local_address
         )
 
@@ -105,7 +105,7 @@ def _mapping(
         prefix=runtime.prefix,
         strip=runtime.strip,
         path=path,
-        origin=f"{scheme}://{authority}".encode("latin-1") if authority else b"",
+        origin=f"{scheme}://{authority.removesuffix(':')}".encode("latin-1") if authority else b"",
         secure=caller.is_tls,
         is_route=is_route,
         is_own=is_own,

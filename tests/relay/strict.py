@@ -192,7 +192,7 @@ def read_chunks(
     lines, end, rest = data.partition(CRLF + CRLF)
     if not end:
         raise Incomplete
-    trailers = lines.split(CRLF)
+    trailers = [_closed_up(line) if response else line for line in lines.split(CRLF)]
     _check_lines(trailers)
     return payload, trailers, rest
 
