@@ -94,6 +94,7 @@ class RequestHead:
     forwarded_fields: bytes
     body: Body | None
     authority: str | None  # that of an absolute-form target counts instead (RFC 9112 section 3.2.2)
+    path: bytes = b""  # of the target, with its query; admission.py reads it
 
     @property
     def wants_websocket(self) -> bool:

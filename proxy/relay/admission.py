@@ -36,6 +36,7 @@ def admit(
     if request.method in REFUSED_METHODS:
         raise Refusal(problems.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
     path, absolute = _target(request)
+    request.path = path
     if absolute is not None:
         request.authority = absolute.decode("latin-1")
     authority = request.authority

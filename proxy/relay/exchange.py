@@ -46,7 +46,6 @@ class Exchange:
     _attachment: Attachment  # the token that was attached, once it is sent
     _upstream: Upstream | None = None
     _work: asyncio.Task[None] | None = None
-    _asked = b""  # the path, as the caller sent it
     _path = b""  # upstream
     upgrades = False  # it asks for WebSocket, and the route permits it
     _second = False  # the request is being sent again
@@ -84,9 +83,8 @@ class Exchange:
             self._runtime, self._routed = runtime, True
             runtime.in_flight += 1
             account = self._account = runtime.fixed or runtime.named(request)
-            self._asked = path
             if runtime.forwarded or request.fields.has_links:
-                translate.request(context, runtime, request, path, self._caller)
+                translate.to_upstream(context, runtime, request, self._caller)
             self.upgrades = runtime.websocket and request.wants_websocket
         except Refusal as refusal:
             self._refuse(refusal)
@@ -166,9 +164,7 @@ class Exchange:
     def _translated(self, head: ResponseHead) -> ResponseHead:
         if not head.needs_rewrite:
             return head
-        return translate.response(
-            self._context, self._runtime, self._request, self._asked, self._caller, head
-        )
+        return translate.to_caller(self._context, self._runtime, self._request, self._caller, head)
 
     def interim(self, head: ResponseHead) -> None:
         self.moved = True

@@ -27,12 +27,12 @@ _PORT: Final = re.compile(r":([0-9]{1,5})\Z")
 _log = logging.getLogger("proxy.relay")
 
 
-def request(
-    context: RelayContext, runtime: RouteRuntime, request: RequestHead, path: bytes, caller: Downstream
+def to_upstream(
+    context: RelayContext, runtime: RouteRuntime, request: RequestHead, caller: Downstream
 ) -> None:
-    """Rewrite the request's fields for the upstream. `path`: as the caller sent it. Raises Refusal (400)."""
+    """Rewrite the request's fields for the upstream. Raises Refusal (400)."""
     if request.fields.has_links:
-        mapping = _mapping(context, runtime, request, path, caller)
+        mapping = _mapping(context, runtime, request, caller)
         try:
             request.forwarded_fields = rewrite.request_fields(request.forwarded_fields, mapping)
         except MalformedRequest as error:
@@ -51,20 +51,19 @@ def _forwarded(request: RequestHead, caller: Downstream) -> bytes:
     return b"".join(lines)
 
 
-def response(
+def to_caller(
     context: RelayContext,
     runtime: RouteRuntime,
     request: RequestHead,
-    path: bytes,
     caller: Downstream,
     head: ResponseHead,
 ) -> ResponseHead:
-    """The head as it reads for the caller. `path`: of the request, as the caller sent it."""
+    """The head as it reads for the caller."""
     fields = head.forwarded_fields
     if not is_localhost(_host(context, request, caller) or "localhost"):
         fields = headers.of_response_elsewhere(head.block)
     if head.has_links:
-        fields, dropped = rewrite.response_fields(fields, _mapping(context, runtime, request, path, caller))
+        fields, dropped = rewrite.response_fields(fields, _mapping(context, runtime, request, caller))
         if dropped:
             name = runtime.route.name
             extra = {"event": "link_dropped", "route": name}
@@ -84,7 +83,7 @@ def _host(context: RelayContext, request: RequestHead, caller: Downstream) -> st
 
 
 def _mapping(
-    context: RelayContext, runtime: RouteRuntime, request: RequestHead, path: bytes, caller: Downstream
+    context: RelayContext, runtime: RouteRuntime, request: RequestHead, caller: Downstream
 ) -> Mapping:
     host, authority = _host(context, request, caller), request.authority or ""
     scheme = "https" if caller.is_tls else "http"
@@ -104,7 +103,7 @@ def _mapping(
         upstream=runtime.route.upstream,
         prefix=runtime.prefix,
         strip=runtime.strip,
-        path=path,
+        path=request.path,
         origin=f"{scheme}://{authority.removesuffix(':')}".encode("latin-1") if authority else b"",
         secure=caller.is_tls,
         is_route=is_route,
