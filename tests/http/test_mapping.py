@@ -43,6 +43,7 @@ KEPT = mapping("https://api.example/v2", b"/crm", strip=False)
 SOCKET = mapping("unix:/run/api.sock:/v2", b"/crm")
 NAMELESS = WHOLE._replace(origin=b"")
 NESTED = API._replace(is_route=lambda place: place.startswith(b"/crm") and not place.startswith(b"/crm/b"))
+NESTED_ODDLY = API._replace(is_route=lambda place: place.startswith(b"/crm") and b"/@b" not in place)
 TO_CALLER = [  # mapping, what the upstream says, what the caller gets; None: dropped
     (API, b"https://api.example/v2/x?q=1#f", b"http://localhost:8080/crm/x?q=1#f"),
     (API, b"https://API.Example:443/v2/x", b"http://localhost:8080/crm/x"),
@@ -100,6 +101,7 @@ TO_CALLER = [  # mapping, what the upstream says, what the caller gets; None: dr
     (NESTED, b"/v2/b/x", b"https://api.example/v2/b/x"),
     (NESTED, b"/v2/%62/x", b"https://api.example/v2/b/x"),
     (NESTED, b"/v2/b;x", b"https://api.example/v2/b;x"),
+    (NESTED_ODDLY, b"/v2/%40b/x", b"https://api.example/v2/%40b/x"),  # yarl decodes it
     (BARE, b"x", b"x"),
     (BARE._replace(path=b"/crm"), b"x", b"/crm/x"),
     (BARE, b"/crm/x", b"/crm/crm/x"),
