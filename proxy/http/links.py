@@ -15,6 +15,8 @@ PORTS: Final = {b"http": 80, b"https": 443, b"ws": 80, b"wss": 443}
 PLAIN: Final = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}  # what WebSocket uses
 _EDGES: Final = bytes(range(0x21))  # controls and the space: browsers strip them
 _SCHEME: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
+# curl takes longer words for a relative path, and older ones want the slash.
+SURELY_A_SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]{0,14}:/")
 _REFERENCE: Final = re.compile(rb"([^?#]*)([^#]*)(.*)", re.DOTALL)  # path, query, fragment
 _HOST_PORT: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::([0-9]{0,5}))?")
 _HOST: Final = re.compile(
@@ -165,6 +167,6 @@ def _path_of(reference: bytes) -> bytes:
 
 
 def may_climb(reference: bytes) -> bool:
-    """Whether a URL of another scheme leads up a path for a reader that takes it for a relative reference."""
-    lowered = unquote_to_bytes(reference)
-    return b".." in lowered or b"\\" in lowered or b"/." in lowered
+    """Whether there is anything in it that leads up a path."""
+    decoded_text = unquote_to_bytes(reference)
+    return b".." in decoded_text or b"\\" in decoded_text or b"/." in decoded_text

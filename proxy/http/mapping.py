@@ -58,7 +58,7 @@ class Mapping(NamedTuple):
         except Unreadable:
             return None
         if url is None:
-            return None if links.may_climb(reference) else reference
+            return reference if self._is_elsewhere(reference) else None
         if self._is_upstream(url):
             path = self._caller_path(url.path)
             if path is not None:
@@ -69,6 +69,17 @@ class Mapping(NamedTuple):
             return None
         return reference if not url.relative and links.is_plain_absolute(reference) else bytes(url)
 
+    def _is_elsewhere(self, reference: bytes) -> bool:
+        """Whether a URL of another scheme leads to no other route, even where its scheme is not known."""
+        if links.SURELY_A_SCHEME.match(reference):
+            return True
+        seen = links.resolve(b"./" + reference, b"http", b"caller", self.path)
+        return seen is not None and self._is_mine(seen.path)
+
+    def _is_mine(self, path: bytes) -> bool:
+        """Whether a caller's path belongs to this route: as it is, and as some clients write it."""
+        return self.is_route(path) and self.is_route(links.decoded(path))
+
     def _is_upstream(self, url: Url) -> bool:
         upstream = self.upstream
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
@@ -76,14 +87,14 @@ class Mapping(NamedTuple):
         return (PLAIN[url.scheme], url.host, url.port) == place and not url.user
 
     def _caller_path(self, path: bytes) -> bytes | None:
-        """None: outside the route, as it is or as some clients write it."""
+        """None: outside the route."""
         base = links.normalise(self.base) if self.base else b""
         if not is_prefix(base, path):
             return None
         mapped = (self.prefix if self.strip else b"") + path[len(base) :]
         if not mapped.startswith(b"/"):
             mapped = b"/" + mapped
-        return mapped if self.is_route(mapped) and self.is_route(links.decoded(mapped)) else None
+        return mapped if self._is_mine(mapped) else None
 
     def _written_for_caller(self, reference: bytes, url: Url, path: bytes) -> bytes:
         """As it came where the caller resolves it to the same place; else with as much as it had itself."""
@@ -125,6 +136,6 @@ class Mapping(NamedTuple):
 
     def _upstream_path(self, path: bytes) -> bytes:
         read_target(path)
-        if path.startswith(b"//") or not (self.is_route(path) and self.is_route(links.decoded(path))):
+        if path.startswith(b"//") or not self._is_mine(path):
             raise MalformedRequest(ELSEWHERE)
         return upstream_path(self.base, self.prefix, path, strip=self.strip)

@@ -97,7 +97,11 @@ TO_CALLER = [  # mapping, what the upstream says, what the caller gets; None: dr
     (API, b"ws://u:p@localhost:8080/b", None),
     (API, b"http://localhost:8082/b/x", b"http://localhost:8082/b/x"),
     (API, b"mailto:a@api.example", b"mailto:a@api.example"),
-    (API, b"myapp:/../../b", None),
+    (API, b"myapp:/../../b", b"myapp:/../../b"),
+    (API, b"myapp:x/../../../b", None),
+    (API, b"x" * 41 + b":/../../../b", None),
+    (API, b"x" * 41 + b"://b", b"x" * 41 + b"://b"),
+    (API._replace(path=b"/crm"), b"x" * 41 + b"://b", None),  # to curl it is relative to /
     (NESTED, b"/v2/b/x", b"https://api.example/v2/b/x"),
     (NESTED, b"/v2/%62/x", b"https://api.example/v2/b/x"),
     (NESTED, b"/v2/b;x", b"https://api.example/v2/b;x"),
@@ -294,7 +298,56 @@ PARTS = st.sampled_from(
         ),
     ]
 )
-REFERENCES = st.lists(PARTS, max_size=7).map(b"".join)
+ANYTHING = st.lists(PARTS, max_size=7).map(b"".join)
+CLIMBING = st.builds(  # out of the route in some disguise, and into another one
+    lambda start, climbs, to: start + b"".join(climbs) + to,
+    st.sampled_from(
+        [b"", b"/", b"x/", b"/v2/", b"/a/", b"\\", b"https:", b"http:", b"http:/", b"//@/", b"x:"]
+    ),
+    st.lists(
+        st.sampled_from(
+            [
+                b"../",
+                b"../",
+                b"%2e%2e/",
+                b".%2E/",
+                b"..\\",
+                b".\t./",
+                b"..%2f",
+                b"..;/",
+                b"%2e./",
+                b"./",
+                b"/",
+            ]
+        ),
+        max_size=5,
+    ),
+    st.sampled_from([b"b/x", b"a/b", b"a/b/c?x", b"%62/x", b"a/%62/x", b"b", b"", b"b\\x", b"v2/a/../b"]),
+)
+OUR_HOSTS = st.sampled_from(
+    [
+        *(b"localhost", b"LocalHost", b"127.0.0.1", b"127.1", b"2130706433", b"0x7f.0.0.1", b"0177.0.0.1"),
+        *(
+            b"l%6fcalhost",
+            b"crm.internal",
+            b"u:p@localhost",
+            b"a@b@localhost",
+            b"[::1]",
+            b"localhost\t",
+            b"api.example",
+        ),
+    ]
+)
+ABSOLUTE = st.builds(
+    lambda *parts: b"".join(parts),
+    st.sampled_from(
+        [b"http://", b"HTTP://", b"//", b"\\\\", b"http:/", b"ws://", b"/\\", b"http:\\\\", b" http://"]
+    ),
+    OUR_HOSTS,
+    st.sampled_from([b":8080", b":08080", b":9000", b":9001", b":8081", b"", b":3000", b":\t8080"]),
+    st.one_of(CLIMBING, st.just(b"/b/x")),
+)
+REFERENCES = st.one_of(ANYTHING, CLIMBING, CLIMBING, ABSOLUTE)
 PATHS = st.sampled_from(
     [b"", b"/", b"/x", b"/x/y", b"/x/y/", b"?q", b"/a", b"/b/x?q=/../", b"/%41/b", b"//a", b"/a;b"]
 )
