@@ -5,8 +5,8 @@ has no bare CR or LF, no folded line and no space before a colon, so that its li
 CRLF, and pass on as they came. What llhttp lets through and a proxy must not (RFC 9112 sections 2, 3.2, 6.1)
 is refused here. A head is given whole: where it ends, no byte of a body has been looked at.
 
-One app's requests differ little, and so do their answers: what fields come to is worked out once and kept for
-the last blocks that came. That is most of what an everyday request would cost.
+One app's requests differ little, and so do their responses: what fields amount to is worked out once and
+kept for the last blocks that came. That is most of what an everyday request would cost.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _HOST: Final = re.compile(
 _SILENT: Final = object()  # llhttp tells what it reads to nobody: its verdict is all that is wanted
 UPGRADE: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
-_ENDS: Final = {  # of an answer's head, by how we frame it: chunked, close
+_ENDS: Final = {  # of a response's head, by how we frame it: chunked, close
     (False, False): END,
     (True, False): CHUNKED + END,
     (False, True): b"\r\nConnection: close" + END,
@@ -109,7 +109,7 @@ class RequestHead:
 
 @dataclass(slots=True)
 class ResponseHead:
-    """The head of an answer; shared by all answers that have the same, and never changed."""
+    """The head of a response; shared by all that have the same, and never changed."""
 
     status: int
     status_line: bytes  # from the status code on, as it came
@@ -211,7 +211,7 @@ def _is_one_number(lengths: list[bytes]) -> bool:
 
 
 def _keeps_alive(options: Options, *, http10: bool) -> bool:
-    """RFC 9112 section 9.3. A caller of HTTP/1.0 gets one answer a connection."""
+    """RFC 9112 section 9.3. A caller of HTTP/1.0 gets one response a connection."""
     return not http10 and not options.close
 
 
@@ -311,7 +311,7 @@ def to_upstream(
 
 
 def to_caller(response: ResponseHead, *, chunked: bool, close: bool) -> bytes:
-    """The head of the answer as the caller gets it; `chunked` and `close` are how we frame it."""
+    """The head of the response as the caller gets it; `chunked` and `close` are how we frame it."""
     return b"HTTP/1.1 " + response.status_line + response.forwarded_fields + _ENDS[chunked, close]
 
 
