@@ -348,6 +348,38 @@ ABSOLUTE = st.builds(
     st.one_of(CLIMBING, st.just(b"/b/x")),
 )
 REFERENCES = st.one_of(ANYTHING, CLIMBING, CLIMBING, ABSOLUTE)
+UPWARDS = [b"../", b"%2e%2e/", b".%2E/", b"..\\", b"..\t/", b"%2e./", b"./../"]
+
+
+@st.composite
+def steering(draw, layout, place, path):
+    """What a hostile upstream would say: the way to another route of the layout, in some disguise."""
+    to = draw(st.sampled_from(layout))
+    prefix = to.prefix.lstrip(b"/")
+    if draw(st.booleans()):
+        prefix = b"".join(b"%%%02x" % byte if byte != 0x2F else b"/" for byte in prefix)
+    aim = prefix + b"/steal" if prefix else b"steal"
+    up = draw(st.sampled_from(UPWARDS))
+    match draw(st.sampled_from(["relative", "path", "url", "below"])):
+        case "relative":
+            return up * (path.partition(b"?")[0].count(b"/") - draw(st.integers(0, 1))) + aim
+        case "path":
+            base = place.upstream.base.encode()
+            return base + b"/" + up * draw(st.integers(0, base.count(b"/") + 1)) + aim
+        case "below":  # where one route lies within another
+            home = place.upstream.base.encode() + (b"" if place.strip else place.prefix)
+            return home + b"/" + (aim[len(place.prefix.lstrip(b"/")) :].lstrip(b"/") or b"x")
+    host, port = draw(OUR_HOSTS), b"%d" % (to.port or SHARED)
+    return (
+        draw(st.sampled_from([b"http://", b"//", b"\\/", b"http:/", b"HTTP:\\"]))
+        + host
+        + b":"
+        + port
+        + b"/"
+        + aim
+    )
+
+
 PATHS = st.sampled_from(
     [b"", b"/", b"/x", b"/x/y", b"/x/y/", b"?q", b"/a", b"/b/x?q=/../", b"/%41/b", b"//a", b"/a;b"]
 )
@@ -470,7 +502,7 @@ def mapping_of(place, host, path, origin, layout):
 def test_no_caller_that_follows_a_link_leaves_its_route(data):
     layout = data.draw(layouts())
     place, host, path, origin = data.draw(requests_in(layout))
-    said = data.draw(REFERENCES)
+    said = data.draw(st.one_of(REFERENCES, steering(layout, place, path), steering(layout, place, path)))
     known = data.draw(st.sampled_from([origin, origin, ""]))  # unknown: HTTP/1.0 without a Host
     got = mapping_of(place, host, path, known, layout).to_caller(said)
     if got is None:
