@@ -77,7 +77,14 @@ class Mapping(NamedTuple):
         return seen is not None and self._is_mine(seen.path)
 
     def _is_mine(self, path: bytes) -> bool:
-        """Whether a caller's path belongs to this route: as it is, and as some clients write it."""
+        """Whether a caller's path belongs to this route, as it is and as some clients write it.
+
+        What this proxy refuses as a target does not: Python's urljoin, for one, takes `..;` for dots.
+        """
+        try:
+            read_target(path)
+        except MalformedRequest:
+            return False
         return self.is_route(path) and self.is_route(links.decoded(path))
 
     def _is_upstream(self, url: Url) -> bool:

@@ -106,6 +106,9 @@ TO_CALLER = [  # mapping, what the upstream says, what the caller gets; None: dr
     (NESTED, b"/v2/%62/x", b"https://api.example/v2/b/x"),
     (NESTED, b"/v2/b;x", b"https://api.example/v2/b;x"),
     (NESTED_ODDLY, b"/v2/%40b/x", b"https://api.example/v2/%40b/x"),  # yarl decodes it
+    (API, b"..;", b"https://api.example/v2/a/..;"),  # urljoin takes it for dots; as a target it is refused
+    (API, b"/v2/a%5Cb", b"https://api.example/v2/a%5Cb"),
+    (API, b"/v2/%252e%252e/b", b"https://api.example/v2/%252e%252e/b"),
     (BARE, b"x", b"x"),
     (BARE._replace(path=b"/crm"), b"x", b"/crm/x"),
     (BARE, b"/crm/x", b"/crm/crm/x"),
