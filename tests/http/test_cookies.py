@@ -195,6 +195,8 @@ def test_no_jar_sends_a_routes_cookie_to_a_route_beside_it(prefix, base, strip, 
     for jar in (StandardJar(), PythonJar()):
         jar.take(path.decode(), value)
         for other in PREFIXES:
+            if other not in {prefix, b""} and jar.sent_to((other + b"/x").decode()):
+                assert jar.sent_to((prefix + b"/zz").decode()), "planted for a route within"
             if not is_prefix(prefix, other):  # what nests is warned about: no path separates it
                 for below in (b"", b"/", b"/x", b"/x/y"):
                     assert jar.sent_to((other + below or b"/").decode()) == [], (value, other)
