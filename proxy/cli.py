@@ -102,9 +102,9 @@ def _read(given: Path | None) -> Loaded:
     return load(find_config(given))
 
 
-def _load(given: Path | None) -> Config:
+def _load(given: Path | None, *, advice: bool = False) -> Config:
     loaded = _read(given)
-    for warning in loaded.warnings:
+    for warning in [*loaded.warnings, *(loaded.advice if advice else ())]:
         click.echo(f"warning: {warning.render(str(loaded.config.path))}", err=True)
     return loaded.config
 
@@ -216,7 +216,7 @@ def check(config: Path | None) -> int:
 
     Exit code 2 if there are any.
     """
-    click.echo(f"{_load(config).path}: no faults")
+    click.echo(f"{_load(config, advice=True).path}: no faults")
     return DONE
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Iterable
 from typing import Final
 
@@ -23,6 +24,18 @@ class Hosts:
         self._names = LOOPBACK_NAMES | {name.strip("[]").lower() for name in names}
         self._known: dict[str, str] = {}  # a cache of accepted values, as most callers send the same
 
+    def leads_here(self, host: str, local_address: str) -> bool:
+        """Whether a URL with this host may reach us by an allowed name, however the host is written.
+
+        URL parsers and resolvers take many spellings of an address (`127.1`, `0x7f000001`,
+        `[::ffff:127.0.0.1]`) and put the usual one in the Host field.
+        """
+        name = host.strip("[]").rstrip(".").lower()
+        return any(
+            self.read(f"[{each}]" if ":" in each else each, local_address) is not None
+            for each in {name, _usual(name)}
+        )
+
     def read(self, value: str, local_address: str) -> str | None:
         """The host in a Host field (lower case, no port, no brackets); None if it is not accepted."""
         known = self._known.get(value)
@@ -37,6 +50,29 @@ class Hosts:
                 self._known[value] = host
             return host
         return host if local_address and _same_address(host, local_address) else None
+
+
+def _usual(host: str) -> str:
+    """An address in its usual spelling; a name as it is."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        try:
+            return socket.inet_ntoa(socket.inet_aton(host))  # all that the C library takes for an address
+        except OSError:
+            return host
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def is_localhost(host: str) -> bool:
+    """Whether a host (as `Hosts.read` returns it) is this machine's loopback by name or address."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _same_address(host: str, local_address: str) -> bool:

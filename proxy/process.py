@@ -58,13 +58,10 @@ async def serving(config: Config) -> AsyncIterator[Services]:
         stack.push_async_callback(relay.close)
         await state.tokens.start()
         health = Health(state)
-        handshake = config.limits.header_time
-        await _start(
-            stack,
-            (_admin_runner(state, hosts, health), config.server.admin, config.server.admin_tls),
-            handshake,
-        )
-        sites = [await _start(stack, place, handshake) for place in _data_listeners(config, relay)]
+        admin = _admin_runner(state, hosts, health), config.server.admin, config.server.admin_tls
+        handshake, ports = config.limits.header_time, relay.context.ports
+        await _start(stack, admin, handshake, ports)
+        sites = [await _start(stack, place, handshake, ports) for place in _data_listeners(config, relay)]
         relay.start()
         scheduler = tasks.spawn(state.tokens.scheduler.run(), "keep tokens fresh")
         stack.push_async_callback(tasks.cancel, scheduler)
@@ -147,12 +144,16 @@ def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
             yield web.ServerRunner(Listener(relay, runtime)), runtime.route.listen, config.server.tls
 
 
-async def _start(stack: AsyncExitStack, place: Place, handshake: float) -> web.BaseSite:
+async def _start(stack: AsyncExitStack, place: Place, handshake: float, ports: set[int]) -> web.BaseSite:
+    """Listen there, and add the port to `ports`."""
     runner, address, tls = place
     await runner.setup()
     stack.push_async_callback(close, runner)
     site = await listen(runner, address, tls, handshake=handshake)
-    where = str(bound_address(site, address))
+    bound = bound_address(site, address)
+    if not bound.is_unix:
+        ports.add(bound.port)
+    where = str(bound)
     _log.info("listening on %s", where, extra={"event": "listen", "listen": where})
     return site
 

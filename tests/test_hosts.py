@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.hosts import REMEMBERED, Hosts
+from proxy.hosts import REMEMBERED, Hosts, is_localhost
 
 READ = [  # value of the Host field, the host; None: not accepted
     ("localhost", "localhost"),
@@ -48,3 +48,42 @@ def test_the_cache_is_bounded_when_a_caller_varies_the_port():
     for port in range(REMEMBERED + 50):
         assert hosts.read(f"localhost:{port}", "") == "localhost"
     assert len(hosts._known) == REMEMBERED
+
+
+LEADS_HERE = [
+    *(
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "127.0.0.1",
+        "[::1]",
+        "crm.internal",
+        "Crm.Internal.",
+        "10.0.0.7",
+    ),
+    *("127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0x7f.1", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]"),
+    *("[::ffff:a00:7]", "10.7"),
+]
+LEADS_ELSEWHERE = [
+    "evil.example",
+    "crm.internal.evil.example",
+    "127.0.0.2",
+    "10.0.0.8",
+    "[::2]",
+    "",
+    "xlocalhost",
+    "1",
+]
+
+
+def test_a_url_leads_here_however_its_host_is_written():
+    hosts = Hosts(["crm.internal"])
+    assert [host for host in LEADS_HERE if not hosts.leads_here(host, "10.0.0.7")] == []
+    assert [host for host in LEADS_ELSEWHERE if hosts.leads_here(host, "10.0.0.7")] == []
+
+
+def test_what_is_localhost():
+    assert all(map(is_localhost, ("localhost", "crm.localhost", "127.0.0.1", "127.8.9.1", "::1")))
+    assert not any(
+        map(is_localhost, ("", "crm.internal", "localhost.example", "10.0.0.7", "::2", "xlocalhost"))
+    )

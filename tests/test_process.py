@@ -75,6 +75,28 @@ async def test_a_route_may_have_a_listener_of_its_own(config):
     assert (status, answer["hello"], answer["path"]) == (200, "demo-machine", "/base/x")
 
 
+async def test_links_to_any_of_its_listeners_are_dropped(config):
+    own, second, foreign = free_ports(0, 0, 0)
+    places = [config.server.listen[0].port, config.server.admin.port, own, second, foreign]
+    links = ", ".join(f"<http://localhost:{port}/b>; rel=x{port}" for port in places)
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nLink: {links}\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    upstream = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    more = [OWN_LISTENER.format(listen=f"127.0.0.1:{port}", upstream=upstream) for port in (own, second)]
+    async with (
+        server,
+        process.serving(changed(config, more="".join(more))),
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{own}/x") as response,
+    ):
+        assert response.headers["Link"] == f"<http://localhost:{foreign}/b>; rel=x{foreign}"
+
+
 async def test_listeners_may_be_unix_sockets_and_leave_no_files(config):
     folder = config.path.parent
     data, admin, server = folder / "data.sock", folder / "admin.sock", config.server

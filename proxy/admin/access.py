@@ -23,9 +23,9 @@ from proxy import tasks
 from proxy.admin import pages
 from proxy.config.address import DEFAULT_PORTS
 from proxy.hosts import Hosts
+from proxy.http.cookies import BROWSER_COOKIE
 from proxy.relay.problems import HOST_REFUSED
 
-BROWSER_COOKIE: Final = "token_proxy_browser"  # tells one browser from another; worth nothing elsewhere
 STALE_FORM: Final = "This form is not from here, or from before a restart. Load the page again"
 FORM_TIME: Final = (
     20.0  # seconds, as for a header; any user of this machine may begin a form and send no more

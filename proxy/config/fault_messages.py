@@ -38,7 +38,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "callers",
         "device_authorization_endpoint",
         "device_code",
-        "forwarded",
         "jwt_bearer",
         "password",
         "private_key_jwt",

@@ -19,6 +19,7 @@ from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.model import Config
 from proxy.config.references import LoadContext
 from proxy.config.schema import schema
+from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
 from proxy.errors import ConfigError, Fault
 
@@ -31,6 +32,7 @@ PLACES: Final = (Path("config.toml"), Path("/etc/token-proxy/config.toml"))
 class Loaded:
     config: Config
     warnings: list[Fault]
+    advice: list[Fault]  # what `check` says beside: it works, but may surprise
 
 
 def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -57,7 +59,8 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     if config is None or found:
         raise ConfigError(str(path), _faults(source, found))
     warnings = _faults(source, check_secrets(source.data))
-    return Loaded(config.model_copy(update={"path": path}), warnings)
+    advice = _faults(source, check_cookies(source.data))
+    return Loaded(config.model_copy(update={"path": path}), warnings, advice)
 
 
 def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None, list[Complaint]]:

@@ -109,6 +109,9 @@ class Route(Table):
     websocket: StrictBool = Field(
         default=False, description="Allow upgrades to WebSocket; otherwise the Upgrade field is ignored."
     )
+    forwarded: StrictBool = Field(
+        default=False, description="Send X-Forwarded-For, -Proto and -Host of the caller to the upstream."
+    )
     tls: UpstreamTLS | None = Field(
         None, description="TLS to the upstream. Default: the system's trust store."
     )

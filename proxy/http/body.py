@@ -12,14 +12,22 @@ from typing import Final, Protocol
 
 import httptools
 
+from proxy.http.fields import close_up
 from proxy.http.malformed import MalformedBody
 
 MAX_LINE: Final = 1024  # bytes of a chunk's size and extension; extensions have no use anywhere
 MAX_TRAILERS: Final = 16 * 1024  # bytes in all
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_SIZE: Final = re.compile(  # RFC 9112 section 7.1.1, without its "bad" whitespace; 15 digits: 2^60 is enough
+_SIZE: Final = re.compile(  # RFC 9112 section 7.1.1, but for "bad" white space; 15 digits: 2^60 is enough
     rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
+)
+_BWS: Final = rb"[ \t]*+"
+# In responses white space is read, as the RFC wants (and Apache 1.3 pads sizes with it), and leading zeros.
+# In requests both are refused: two readers that differ on them are how requests are smuggled.
+_RESPONSE_SIZE: Final = re.compile(
+    rb"0*([0-9A-Fa-f]{1,15})%b(?:;%b%b%b(?:=%b(?:%b|%b)%b)?)*"
+    % (_BWS, _BWS, _TOKEN, _BWS, _BWS, _TOKEN, _QUOTED, _BWS)
 )
 _CRLF: Final = b"\r\n"
 
@@ -88,14 +96,16 @@ class UntilClose:
 class Chunked:
     """A chunked body. `trailers` holds the fields behind its last chunk, a block of fields.py.
 
-    `nominated` are the names that its message's head says are for one hop alone.
+    `nominated` are the names that its message's head says are for one hop alone. `of_response`: what RFC 9112
+    wants read of a response (white space in size lines, and before colons) is read, not refused.
     """
 
-    __slots__ = ("_pending", "_remaining", "_step", "done", "nominated", "trailers")
+    __slots__ = ("_of_response", "_pending", "_remaining", "_step", "done", "nominated", "trailers")
     chunked = True
 
-    def __init__(self, nominated: frozenset[bytes] = frozenset()) -> None:
+    def __init__(self, nominated: frozenset[bytes] = frozenset(), *, of_response: bool = False) -> None:
         self.nominated = nominated
+        self._of_response = of_response
         self.done = False
         self.trailers = b""
         self._pending = b""  # the beginning of a line, or of the trailers
@@ -126,7 +136,7 @@ class Chunked:
                 raise MalformedBody("a chunk's size line is too long")
             _refuse_early(data, position)
             return -1
-        size = _SIZE.fullmatch(data, position, end)
+        size = (_RESPONSE_SIZE if self._of_response else _SIZE).fullmatch(data, position, end)
         if size is None:
             raise MalformedBody("a chunk's size is not a number")
         self._remaining = int(size[1], 16)
@@ -162,7 +172,8 @@ class Chunked:
             if len(data) - position >= MAX_TRAILERS:
                 raise MalformedBody("the trailers are too long")
             return -1
-        self.trailers = _read_trailers(data[position : end + 4])
+        block = _CRLF + data[position:end]
+        self.trailers = _checked(close_up(block) if self._of_response else block)
         self.done = True
         return end + 4
 
@@ -173,13 +184,13 @@ def _refuse_early(data: bytes, position: int) -> None:
         raise MalformedBody("a chunk's size is not a number")
 
 
-def _read_trailers(lines: bytes) -> bytes:
-    """Field lines up to an empty line, judged by llhttp as if they were a request's. Raises MalformedBody."""
+def _checked(block: bytes) -> bytes:
+    """Trailers, judged by llhttp as if they were a request's fields. Raises MalformedBody."""
     try:
-        httptools.HttpRequestParser(object()).feed_data(b"GET / HTTP/1.1\r\n" + lines)
+        httptools.HttpRequestParser(object()).feed_data(b"GET / HTTP/1.1" + block + _CRLF + _CRLF)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
         raise MalformedBody("the trailers are malformed") from error
-    return b"\r\n" + lines[:-4]
+    return block
 
 
 def encode_chunk(payload: bytes) -> bytes:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Final
+
+_BEFORE_COLON: Final = re.compile(rb"(\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]+(?=:)")
 
 Index = dict[bytes, list[bytes]]  # name in lower case -> values, in the order they came; never changed
 
@@ -62,6 +65,11 @@ def without(names: frozenset[bytes], block: bytes) -> bytes:
         return block
     # no pattern is made of a caller's names: thousands of them, or long rows of hyphens, would take minutes
     return b"\r\n".join(line for line in block.split(b"\r\n") if plain(line.partition(b":")[0]) not in names)
+
+
+def close_up(block: bytes) -> bytes:
+    """The block without white space between names and colons (RFC 9112 section 5.1)."""
+    return _BEFORE_COLON.sub(rb"\1", block)
 
 
 def plain(name: bytes) -> bytes:

@@ -33,7 +33,6 @@ REPLACED: Final = frozenset(
     }
 )
 FORWARDED: Final = b"x-forwarded-"  # all of them
-NOT_IN_TRAILERS: Final = frozenset({b"content-length", b"trailer", b"via"})  # RFC 9110 section 6.5.1
 NEVER_NOMINATED: Final = HOP_BY_HOP | {  # those are cut in any case
     b"content-length",  # framing is not a caller's to take away
     b"close",
@@ -51,12 +50,19 @@ NEEDS_CHECKS: Final = (
     b"sec-fetch-site",
     b"sec-fetch-mode",
 )
-REWRITTEN: Final = (b"location", b"content-location", b"set-cookie")
+REQUEST_LINKS: Final = (b"destination", b"if")
+REWRITTEN: Final = (b"location", b"content-location", b"link", b"refresh", b"set-cookie", b"set-cookie2")
+# What an upstream says of its whole host, which here is everything on this machine's localhost.
+SITE_WIDE: Final = frozenset({b"strict-transport-security", b"clear-site-data"})
+NOT_IN_TRAILERS: Final = frozenset(  # RFC 9110 section 6.5.1; and what is rewritten in heads only
+    {b"content-length", b"trailer", b"via", b"cookie", *REQUEST_LINKS, *REWRITTEN, *SITE_WIDE}
+)
 
 _REQUEST: Final = Rules(
-    read=(b"host", *FRAMING, *NEEDS_CHECKS), cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED
+    read=(b"host", *FRAMING, *NEEDS_CHECKS, *REQUEST_LINKS), cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED
 )
-_ANSWER: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP)
+_RESPONSE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | SITE_WIDE)
+_RESPONSE_ELSEWHERE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP)
 _TRAILERS: Final = Rules(read=(), cut=HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, cut_prefix=FORWARDED)
 _MAX_FORWARDS: Final = re.compile(rb"\r\n(?i:max-forwards):[^\r\n]*")
 
@@ -77,8 +83,16 @@ def of_request(block: bytes) -> tuple[Index, bytes, Options]:
 
 
 def of_response(block: bytes) -> tuple[Index, bytes, Options]:
-    """What an answer's fields say, what of them passes, and what Connection says."""
-    return _judge(_ANSWER, block)
+    """What a response's fields say, what of them passes, and what Connection says.
+
+    It goes to a caller on localhost; for others see `of_response_elsewhere`.
+    """
+    return _judge(_RESPONSE, block)
+
+
+def of_response_elsewhere(block: bytes) -> bytes:
+    """What passes to a caller who knows this proxy by a name of its own: SITE_WIDE too."""
+    return _judge(_RESPONSE_ELSEWHERE, block)[1]
 
 
 def _judge(rules: Rules, block: bytes) -> tuple[Index, bytes, Options]:

@@ -5,8 +5,8 @@ has no bare CR or LF, no folded line and no space before a colon, so that its li
 CRLF, and pass on as they came. What llhttp lets through and a proxy must not (RFC 9112 sections 2, 3.2, 6.1)
 is refused here. A head is given whole: where it ends, no byte of a body has been looked at.
 
-One app's requests differ little, and so do their answers: what fields come to is worked out once and kept for
-the last blocks that came. That is most of what an everyday request would cost.
+One app's requests differ little, and so do their responses: what fields amount to is worked out once and
+kept for the last blocks that came. That is most of what an everyday request would cost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 
 import httptools
 
-from proxy.http import fields, headers
+from proxy.http import cookies, fields, headers
 from proxy.http.body import Body, Chunked, Length, UntilClose
 from proxy.http.fields import Index
 from proxy.http.headers import Options
@@ -42,7 +42,7 @@ IDEMPOTENT: Final = frozenset(  # RFC 9110 section 9.2.2; the reading ones of We
 # Targets as llhttp's strict mode has them: no control, space or byte beyond ASCII. The version's last digit
 # stays with the fields: it decides with them.
 _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([\x21-\x7e]+) HTTP/1\.(?=[01]\r\n)")
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
 MOST_DIGITS: Final = 18  # of a length: leading zeros pass llhttp, and int() raises at 4300 of them
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")  # RFC 9110 section 5.6.2
 # RFC 9110 section 7.2. Who may be called by which name is not decided here, nor whether an address is one.
@@ -52,7 +52,7 @@ _HOST: Final = re.compile(
 _SILENT: Final = object()  # llhttp tells what it reads to nobody: its verdict is all that is wanted
 UPGRADE: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
-_ENDS: Final = {  # of an answer's head, by how we frame it: chunked, close
+_ENDS: Final = {  # of a response's head, by how we frame it: chunked, close
     (False, False): END,
     (True, False): CHUNKED + END,
     (False, True): b"\r\nConnection: close" + END,
@@ -83,6 +83,7 @@ class RequestFields:
     http10: bool
     authority: str | None  # the value of Host
     needs_checks: bool  # there is more to judge the request by than its method, target and Host
+    has_links: bool  # it has links, which rewrite.py maps
 
 
 @dataclass(slots=True)
@@ -93,6 +94,7 @@ class RequestHead:
     forwarded_fields: bytes
     body: Body | None
     authority: str | None  # that of an absolute-form target counts instead (RFC 9112 section 3.2.2)
+    path: bytes = b""  # of the target, with its query; admission.py reads it
 
     @property
     def wants_websocket(self) -> bool:
@@ -107,7 +109,7 @@ class RequestHead:
 
 @dataclass(slots=True)
 class ResponseHead:
-    """The head of an answer; shared by all answers that have the same, and never changed."""
+    """The head of a response; shared by all that have the same, and never changed."""
 
     status: int
     status_line: bytes  # from the status code on, as it came
@@ -116,7 +118,9 @@ class ResponseHead:
     framing: Framing | None
     chunked: bool
     keep_alive: bool
-    needs_rewrite: bool  # it has links or cookies, which rewrite.py turns
+    block: bytes  # the fields as they came
+    needs_rewrite: bool  # what goes to the caller depends on the request: links, cookies, SITE_WIDE fields
+    has_links: bool  # it has links or cookies, which rewrite.py maps
 
 
 def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
@@ -158,13 +162,14 @@ def _judge_request(version_and_fields: bytes, limits: HeadLimits) -> RequestFiel
     _check_host(hosts, http10=http10)
     return RequestFields(
         block=block,
-        forwarded_fields=forwarded_fields,
+        forwarded_fields=cookies.without_admin(forwarded_fields),
         index=index,
         framing=_request_framing(index, options, http10=http10),
         keep_alive=_keeps_alive(options, http10=http10),
         http10=http10,
         authority=hosts[0].decode("latin-1") if hosts else None,
         needs_checks=not index.keys().isdisjoint(headers.NEEDS_CHECKS),
+        has_links=not index.keys().isdisjoint(headers.REQUEST_LINKS),
     )
 
 
@@ -206,24 +211,37 @@ def _is_one_number(lengths: list[bytes]) -> bool:
 
 
 def _keeps_alive(options: Options, *, http10: bool) -> bool:
-    """RFC 9112 section 9.3. A caller of HTTP/1.0 gets one answer a connection."""
+    """RFC 9112 section 9.3. A caller of HTTP/1.0 gets one response a connection."""
     return not http10 and not options.close
 
 
 def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
-    """Read the head of an answer to `method`. Raises MalformedAnswer."""
+    """Read the head of a response to `method`. Raises MalformedResponse."""
     judge = _judge_response if len(data) <= LONGEST else _judge_response.__wrapped__
     return judge(data, method == b"HEAD", limits)
 
 
-@lru_cache(maxsize=REMEMBERED)
-def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseHead:
+def _accepted(data: bytes) -> bytes:
+    """The head that llhttp accepts: this one, or it without white space before colons.
+
+    A proxy removes that from responses (RFC 9112 section 5.1); in requests it is refused. Raises
+    MalformedResponse.
+    """
     try:
         httptools.HttpResponseParser(_SILENT).feed_data(data)
     except httptools.HttpParserUpgrade:
-        pass
+        return data  # it stops at the head's end
     except httptools.HttpParserError as error:
-        raise MalformedResponse("its head is malformed") from error
+        repaired = fields.close_up(data)
+        if repaired == data:
+            raise MalformedResponse("its head is malformed") from error
+        return _accepted(repaired)
+    return data
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseHead:
+    data = _accepted(data)
     line = _STATUS_LINE.match(data)
     if line is None:
         raise MalformedResponse("its head is malformed")
@@ -236,6 +254,7 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
     keep_alive = framing is not UntilClose and _keeps_alive(options, http10=http10)
     if status < 200 or status == 204:
         keep_alive = _announces_nothing(announced()) and keep_alive
+    has_links = not index.keys().isdisjoint(headers.REWRITTEN)
     return ResponseHead(
         status=status,
         status_line=line[2] if len(line[2]) > 3 else line[2] + b" ",  # RFC 9112 section 4 wants the space
@@ -244,7 +263,9 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
         framing=framing,
         chunked=framing is not None and b"transfer-encoding" in index,
         keep_alive=keep_alive,
-        needs_rewrite=not index.keys().isdisjoint(headers.REWRITTEN),
+        block=block,
+        needs_rewrite=has_links or not index.keys().isdisjoint(headers.SITE_WIDE),
+        has_links=has_links,
     )
 
 
@@ -265,7 +286,7 @@ def _response_framing(index: Index, options: Options, *, http10: bool) -> Framin
     if encodings is not None:
         if http10 or lengths or len(encodings) > 1 or encodings[0].lower() != b"chunked":
             raise MalformedResponse("its Transfer-Encoding is not just chunked")
-        return partial(Chunked, options.nominated)
+        return partial(Chunked, options.nominated, of_response=True)
     if lengths is None:
         return UntilClose
     if not _is_one_number(lengths):
@@ -290,7 +311,7 @@ def to_upstream(
 
 
 def to_caller(response: ResponseHead, *, chunked: bool, close: bool) -> bytes:
-    """The head of the answer as the caller gets it; `chunked` and `close` are how we frame it."""
+    """The head of the response as the caller gets it; `chunked` and `close` are how we frame it."""
     return b"HTTP/1.1 " + response.status_line + response.forwarded_fields + _ENDS[chunked, close]
 
 

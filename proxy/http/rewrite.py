@@ -1,90 +1,128 @@
-"""Links and cookies of an answer, as they must read for who calls through a base URL. Pure.
+"""The fields that hold links and cookies, rewritten with a Mapping. Pure.
 
-An app that follows `Location: https://api.example/v2/x` would leave the proxy, and its token behind. What
-points into the route's upstream is turned to the base URL that the caller used; what points anywhere else
-passes as it came, and the token never goes there.
+A field whose link must not be followed is dropped, of Link (RFC 8288) only that member.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Final
 
-from proxy.config.address import DEFAULT_PORTS, Upstream
-from proxy.routes import is_prefix
+from proxy.http import cookies, links
+from proxy.http.mapping import Mapping
 
-_LINES: Final = re.compile(rb"(\r\n(?i:(location|content-location)|set-cookie):[ \t]*)([^\r\n]*)")
-_AUTHORITY_TO_SOMEBODY: Final = re.compile(rb"/[/\\]")  # RFC 3986 section 4.2; a backslash to browsers
-_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
+_RESPONSE_LINES: Final = re.compile(
+    rb"(\r\n(?i:(location|content-location)|(link)|(refresh)|(set-cookie)|set-cookie2):[ \t]*)([^\r\n]*)"
+)
+_REQUEST_LINES: Final = re.compile(rb"(\r\n(?i:(destination)|if):[ \t]*)([^\r\n]*)")
+# A member of Link with its comma: target, parameters. Nothing here can be read in two ways, or backtracks.
+_MEMBER: Final = re.compile(rb'([ \t]*<)([^<>]*)(>(?:[^",<>]++|"(?:[^"\\]++|\\.)*+")*+)(,|\Z)')
+_EMPTY_MEMBER: Final = re.compile(rb"[ \t]*(?:,|\Z)")
+_HIDDEN: Final = re.compile(rb",[ \t]*<([^<>]*)")
+# HTML's "shared declarative refresh steps": seconds, then perhaps a URL, in quotes or not.
+_SECONDS: Final = re.compile(rb"[ \t]*[0-9.]+[ \t]*[;,]?[ \t]*")
+_REFRESH: Final = re.compile(
+    rb"([ \t]*[0-9.]+(?:[ \t]*[;,][ \t]*|[ \t]+))(?:[uU][rR][lL][ \t]*=[ \t]*)?(?:\"([^\"]*)|'([^']*)|(.*))"
+)
+# Of If (RFC 4918 section 10.4): a list of conditions, whose <…> are state tokens; a tag, which is a URL.
+_CONDITIONS: Final = re.compile(rb'[ \t]*\((?:<[^<>]*>|\[(?:"[^"]*"|[^\]"])*\]|[^()<\[])*\)[ \t]*')
+_TAG: Final = re.compile(rb"([ \t]*<)([^<>]*)(>)")
 
 
-class Mapping(NamedTuple):
-    """From the upstream's places to the caller's."""
-
-    upstream: Upstream
-    prefix: bytes  # what stands before a path for the caller, instead of the upstream's base
-    origin: bytes  # scheme and authority that the caller used: b"http://localhost:8080"
-    secure: bool  # the caller came by TLS
-
-
-def rewrite(block: bytes, mapping: Mapping) -> bytes:
-    """The field lines with their links and cookies turned round."""
+def response_fields(block: bytes, mapping: Mapping) -> tuple[bytes, bool]:
+    """The fields of a response for its caller, and whether a link was dropped."""
+    scope = mapping.cookies()
+    dropped = False
 
     def line(found: re.Match[bytes]) -> bytes:
-        value = _location(found[3], mapping) if found[2] else _cookie(found[3], mapping)
-        return found[1] + value
+        nonlocal dropped
+        value = found[6]
+        if found[5]:
+            cookie = cookies.limit(value, scope)
+            return b"" if cookie is None else found[1] + cookie
+        if found[2]:
+            kept, lost = _whole(value, mapping)
+        elif found[3]:
+            kept, lost = _members(value, mapping)
+        elif found[4]:
+            kept, lost = _refresh(value, mapping)
+        else:
+            return b""  # Set-Cookie2 (RFC 2965) is history, but some jars still take it
+        dropped = dropped or lost
+        return b"" if kept is None else found[1] + kept
 
-    return _LINES.sub(line, block)
+    return _RESPONSE_LINES.sub(line, block), dropped
 
 
-def _location(value: bytes, mapping: Mapping) -> bytes:
-    """RFC 9110 section 10.2.2: an absolute URL, or a reference relative to the request's."""
-    if _CONTROL.search(value):
-        return value  # urlsplit drops tabs, and so would read another URL than stands there
-    try:
-        parts = urlsplit(value.decode("ascii"))
-        port = parts.port
-    except ValueError:
-        return value
-    if not parts.scheme and not parts.netloc:
-        path = _turned(value, mapping) if value.startswith(b"/") else None
-        if path is None:
+Rewritten = tuple[bytes | None, bool]  # the value, None for no field any more; whether a link was dropped
+
+
+def _whole(value: bytes, mapping: Mapping) -> Rewritten:
+    link = mapping.to_caller(value)
+    return link, link is None
+
+
+def _members(value: bytes, mapping: Mapping) -> Rewritten:
+    """RFC 8288 section 3. What is no list of links is dropped: lenient readers find links in it."""
+    kept: list[bytes] = []
+    at, lost = 0, False
+    while at < len(value):
+        found = _MEMBER.match(value, at)
+        if found is None:
+            empty = _EMPTY_MEMBER.match(value, at)
+            if empty is None:
+                return None, True
+            at = empty.end()
+            continue
+        at = found.end()
+        target = mapping.to_caller(found[2]) if _hides_no_link(found[3], mapping) else None
+        if target is None:
+            lost = True
+        else:
+            kept.append(found[1] + target + found[3])
+    return b",".join(kept).lstrip(b" \t") if kept else None, lost
+
+
+def _hides_no_link(parameters: bytes, mapping: Mapping) -> bool:
+    """Readers that know no quotes: some begin a link at every `, <`, some end its target at the last `>`."""
+    if b">" in parameters[1:] and links.may_climb(parameters):
+        return False
+    return all(mapping.to_caller(hidden) == hidden for hidden in _HIDDEN.findall(parameters))
+
+
+def _refresh(value: bytes, mapping: Mapping) -> Rewritten:
+    if _SECONDS.fullmatch(value):
+        return value, False
+    found = _REFRESH.match(value)
+    if found is None:
+        return None, True
+    said = next((part for part in (found[2], found[3], found[4]) if part is not None), b"")
+    link = mapping.to_caller(said)
+    if link is None:
+        return None, True
+    return (value if link == said else found[1] + b"url=" + link), False
+
+
+def request_fields(block: bytes, mapping: Mapping) -> bytes:
+    """The fields of a request for the upstream. Raises MalformedRequest."""
+
+    def line(found: re.Match[bytes]) -> bytes:
+        value = found[3].rstrip(b" \t")
+        return found[1] + (mapping.to_upstream(value) if found[2] else _tags(value, mapping.to_upstream))
+
+    return _REQUEST_LINES.sub(line, block)
+
+
+def _tags(value: bytes, to_upstream: Callable[[bytes], bytes]) -> bytes:
+    """What is malformed passes as it came: the upstream refuses it."""
+    parts: list[bytes] = []
+    at = 0
+    while at < len(value):
+        tag = _TAG.match(value, at)
+        found = tag or _CONDITIONS.match(value, at)
+        if found is None:
             return value
-        return mapping.origin + path if _AUTHORITY_TO_SOMEBODY.match(path) else path
-    upstream, scheme = mapping.upstream, parts.scheme or mapping.upstream.scheme
-    if (scheme, parts.hostname) != (upstream.scheme, upstream.host.lower()) or parts.username is not None:
-        return value
-    if (port or DEFAULT_PORTS[scheme]) != upstream.port:
-        return value
-    path = _turned(value[value.index(b"//") + 2 + len(parts.netloc) :] or b"/", mapping)
-    return value if path is None else mapping.origin + path
-
-
-def _turned(path: bytes, mapping: Mapping) -> bytes | None:
-    """The caller's path for one of the upstream's; None if it lies outside the route."""
-    base = mapping.upstream.base.encode("ascii")
-    if not is_prefix(base, path.partition(b"#")[0]):
-        return None
-    needs_rewrite = mapping.prefix + path[len(base) :]
-    return needs_rewrite if needs_rewrite.startswith(b"/") else b"/" + needs_rewrite
-
-
-def _cookie(value: bytes, mapping: Mapping) -> bytes:
-    """RFC 6265 section 4.1: name and value stay, attributes that would keep it from coming back don't."""
-    pair, *attributes = value.split(b";")
-    kept = (_attribute(attribute, mapping) for attribute in attributes)
-    return b";".join((pair, *(attribute for attribute in kept if attribute is not None)))
-
-
-def _attribute(attribute: bytes, mapping: Mapping) -> bytes | None:
-    name, _, value = (part.strip() for part in attribute.partition(b"="))
-    match name.lower():
-        case b"domain":
-            return None  # for the proxy's own host, then
-        case b"secure":
-            return attribute if mapping.secure else None  # else no program would send it back over http
-        case b"path" if value.startswith(b"/"):
-            return b" Path=" + (_turned(value, mapping) or mapping.prefix or b"/")
-        case _:
-            return attribute
+        parts.append(tag[1] + to_upstream(tag[2]) + tag[3] if tag else found[0])
+        at = found.end()
+    return b"".join(parts)

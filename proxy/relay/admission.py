@@ -36,6 +36,7 @@ def admit(
     if request.method in REFUSED_METHODS:
         raise Refusal(problems.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
     path, absolute = _target(request)
+    request.path = path
     if absolute is not None:
         request.authority = absolute.decode("latin-1")
     authority = request.authority
@@ -111,6 +112,11 @@ def check_expectation(request: RequestHead) -> None:
 
 
 def check_upgrade(request: RequestHead, *, permitted: bool) -> None:
-    """Bytes behind a request for WebSocket are its own, so that no body can be told from them."""
-    if permitted and request.wants_websocket and request.body is not None:
+    """Bytes behind a request for WebSocket are its own: no body can be told from them.
+
+    A length of 0 is no body (RFC 9112 section 6.3); Java's client sends it.
+    """
+    if not permitted or not request.wants_websocket or request.body is None:
+        return
+    if any(value.strip(b"0") for value in request.fields.index.get(b"content-length", [b"chunked"])):
         raise Refusal(problems.BAD_REQUEST, "a request for WebSocket has no body")

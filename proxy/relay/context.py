@@ -29,6 +29,7 @@ class RelayContext:
     via: bytes  # our own name in a Via field
     public_url: str
     draining: bool = False
+    ports: set[int] = field(default_factory=set)  # of all our listeners, the admin pages' too
     waiting: int = 0  # requests that wait for a token
     descriptors: Descriptors = field(default_factory=Descriptors)
 

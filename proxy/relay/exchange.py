@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import replace
 from time import perf_counter
 from typing import Final
 
@@ -24,9 +23,8 @@ from proxy import tasks
 from proxy.http import headers, message
 from proxy.http.body import Body, Chunked, UntilClose, encode_chunk
 from proxy.http.message import IDEMPOTENT, RequestHead, ResponseHead
-from proxy.http.rewrite import rewrite
 from proxy.http.target import upstream_path
-from proxy.relay import admission, obtain, problems
+from proxy.relay import admission, obtain, problems, translate
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
 from proxy.relay.problems import AboutUs, Case, Refusal
@@ -85,6 +83,8 @@ class Exchange:
             self._runtime, self._routed = runtime, True
             runtime.in_flight += 1
             account = self._account = runtime.fixed or runtime.named(request)
+            if runtime.forwarded or request.fields.has_links:
+                translate.to_upstream(context, runtime, request, self._caller)
             self.upgrades = runtime.websocket and request.wants_websocket
         except Refusal as refusal:
             self._refuse(refusal)
@@ -161,15 +161,21 @@ class Exchange:
 
     # -- the answer comes in
 
+    def _translated(self, head: ResponseHead) -> ResponseHead:
+        if not head.needs_rewrite:
+            return head
+        return translate.to_caller(self._context, self._runtime, self._request, self._caller, head)
+
     def interim(self, head: ResponseHead) -> None:
         self.moved = True
         if not self._request.fields.http10:
+            head = self._translated(head)
             self._caller.write(message.to_caller(head, chunked=False, close=False))
 
     def switched(self, head: ResponseHead) -> None:
         self.answered = self._closes = True
         self._status = head.status
-        self._head = message.switched(head)
+        self._head = message.switched(self._translated(head))
         self._upload = Upload(UntilClose(), 0)
         self._upload.begin()
         self._caller.hand_over()
@@ -192,9 +198,7 @@ class Exchange:
         return True
 
     def _relay_head(self, head: ResponseHead) -> None:
-        if head.needs_rewrite:
-            mapping = self._runtime.mapping(self._request, self._caller)
-            head = replace(head, forwarded_fields=rewrite(head.forwarded_fields, mapping))
+        head = self._translated(head)
         old = self._request.fields.http10
         self._chunked = head.chunked and not old
         # what is neither counted nor chunked ends with the connection

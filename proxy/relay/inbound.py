@@ -139,6 +139,12 @@ class Inbound(asyncio.Protocol):
 
     # -- what the exchange asks of its caller
 
+    @property
+    def peer_address(self) -> str:
+        """The caller's IP address; empty on a unix socket."""
+        name = self._transport.get_extra_info("peername")
+        return name[0] if isinstance(name, tuple) else ""
+
     def read_on(self, *, wanted: bool) -> None:
         """Read further from the caller, or don't."""
         if wanted != self._reading and not self._transport.is_closing():

@@ -21,6 +21,11 @@ class Downstream(Protocol):
     is_tls: bool
     write: Callable[[bytes], None]
 
+    @property
+    def peer_address(self) -> str:
+        """The caller's IP address; empty on a unix socket."""
+        ...
+
     def read_on(self, *, wanted: bool) -> None: ...
 
     def keep(self, data: bytes) -> None: ...

@@ -10,10 +10,8 @@ from proxy.config.model import Limits, Route
 from proxy.config.values import ACCOUNT_NAME
 from proxy.http import fields
 from proxy.http.message import RequestHead
-from proxy.http.rewrite import Mapping
 from proxy.observe.metrics import Metrics
 from proxy.relay import problems
-from proxy.relay.interfaces import Downstream
 from proxy.relay.problems import Refusal
 from proxy.relay.upstream import Pool
 from proxy.tokens.account import Account
@@ -35,6 +33,7 @@ class RouteRuntime:
         self.strip = route.strip_path
         self.authority = route.upstream.authority.encode("ascii")
         self.websocket = route.websocket
+        self.forwarded = route.forwarded
         self.tls = tls
         self.in_flight = 0
         self._tokens = tokens
@@ -60,13 +59,15 @@ class RouteRuntime:
         )
 
     def named(self, request: RequestHead) -> Account:
-        """Whose token the request asks for. Raises Refusal (400)."""
+        """The account that the request names; the field goes no further. Raises Refusal (400)."""
         values = fields.values(request.fields.block, self._header)
         name = values[0].decode("latin-1") if len(values) == 1 else ""
         if not ACCOUNT_NAME.fullmatch(name):
             raise Refusal(
                 problems.ACCOUNT_INVALID, f"the field {self._header.decode()} must name one account"
             )
+        names = frozenset((fields.plain(self._header),))
+        request.forwarded_fields = fields.without(names, request.forwarded_fields)
         return self._tokens.account(self.route.credential, name)
 
     def pool(self, account: Account) -> Pool:
@@ -85,13 +86,6 @@ class RouteRuntime:
 
     def _each_pool(self) -> list[Pool]:
         return [self.fixed_pool] if self.fixed_pool else list(self._pools.values())
-
-    def mapping(self, request: RequestHead, caller: Downstream) -> Mapping:
-        """How links and cookies of the upstream read for who sent this request."""
-        prefix = self.prefix if self.strip else b""
-        authority = request.authority or caller.local_address
-        origin = ("https://" if caller.is_tls else "http://") + authority
-        return Mapping(self.route.upstream, prefix, origin.encode("latin-1"), caller.is_tls)
 
     def close_idle(self, before: float) -> None:
         """Close connections that have been idle since `before` (loop time)."""

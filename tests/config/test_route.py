@@ -55,7 +55,7 @@ WHOLE = [  # the whole route, from line 4
 ]
 LINES = [  # added on line 7 to a minimal route
     ("websocket = 1", ["7:13: expected true or false"]),
-    ("forwarded = true", ["7:1: forwarded is not in this version of token-proxy - leave it out"]),
+    ("forwarded = 1", ["7:13: expected true or false"]),
     ("paht = '/y'", ["7:1: unknown key 'paht' - did you mean 'path'?"]),
     ('name = "CRM"', ["7:8: expected a name of at most 63 characters: a-z, 0-9, _ and -"]),
     ('host = "a.example:80"', ["7:8: expected a host name or an IP address, without a port"]),

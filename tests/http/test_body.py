@@ -40,6 +40,32 @@ BAD = [
 ]
 
 
+GOOD_IN_RESPONSES = [  # white space, as the RFC wants it read, and leading zeros
+    b"5  \r\nhello\r\n0 \t\r\n\r\n",
+    b"5 ; a = b\r\nhello\r\n0\r\n\r\n",
+    b'5\t;a ;b= "c;d" ; e\r\nhello\r\n0;x \r\n\r\n',
+    b"0000000000000005\r\nhello\r\n00000000000000000000\r\n\r\n",
+]
+ONLY_IN_REQUESTS = {b"5 \r\nhello\r\n", b"0\r\nX : 1\r\n\r\n"}
+BAD_IN_RESPONSES = [
+    *(
+        b" 5\r\nhello\r\n",
+        b"5 5\r\nhello",
+        b"5 ;\r\nhello",
+        b"5; a b\r\nhello",
+        b"5;a=\r\nhello",
+        b"5\x0b\r\nhello",
+    ),
+    *(
+        b"0" * 1100 + b"5\r\nhello",
+        b"1" + b"0" * 15 + b"\r\n",
+        b"5\n\r\nhello",
+        b"\t\r\n",
+        b"5" + b" " * 1100 + b"\r\nhello",
+    ),
+]
+
+
 def read_in_pieces(body, pieces):
     payload = b""
     for number, piece in enumerate(pieces):
@@ -69,6 +95,30 @@ def test_a_broken_chunk_is_refused_however_it_arrives(wire):
         Chunked().feed(wire)
     with pytest.raises(MalformedBody):
         read_in_pieces(Chunked(), [bytes([byte]) for byte in wire])
+
+
+@pytest.mark.parametrize("wire", GOOD_IN_RESPONSES)
+def test_white_space_and_zeros_in_chunk_sizes_are_read_in_responses_only(wire):
+    for pieces in ([wire + BEHIND], [bytes([byte]) for byte in wire + BEHIND]):
+        body = Chunked(of_response=True)
+        assert read_in_pieces(body, pieces) == (b"hello", BEHIND)
+        with pytest.raises(MalformedBody):
+            read_in_pieces(Chunked(), pieces)
+
+
+def test_white_space_before_a_trailers_colon_is_removed_in_responses_only():
+    wire = b"0\r\nX : 1\r\nY\t: 2 : 3\r\n\r\n"
+    body = Chunked(of_response=True)
+    assert body.feed(wire + BEHIND) == (b"", BEHIND)
+    assert body.trailers == b"\r\nX: 1\r\nY: 2 : 3"
+    with pytest.raises(MalformedBody):
+        Chunked().feed(wire)
+
+
+@pytest.mark.parametrize("wire", [wire for wire in BAD if wire not in ONLY_IN_REQUESTS] + BAD_IN_RESPONSES)
+def test_a_broken_chunk_is_refused_in_responses_too(wire):
+    with pytest.raises(MalformedBody):
+        Chunked(of_response=True).feed(wire)
 
 
 def test_a_length_is_counted_and_what_follows_is_left():

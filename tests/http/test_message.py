@@ -111,6 +111,11 @@ def test_names_and_values_stay_as_they_came_and_in_order():
     assert read.fields.block == b"\r\nHost: a\r\nX-B: 1\r\nx-a:  two \r\nX-B: \xff"
 
 
+def test_white_space_before_a_colon_is_removed_from_a_response():
+    read = read_response(response(b"X-A \t: 1 : 2", b"B: c : d", b"Content-Length: 0"), b"GET", LIMITS)
+    assert read.forwarded_fields == b"\r\nX-A: 1 : 2\r\nB: c : d\r\nContent-Length: 0"
+
+
 class Llhttp:
     """The fields as llhttp reads them."""
 
@@ -171,6 +176,8 @@ ANSWERS = {  # name -> head, method, body type, keeps alive
     "103": (response(b"Link: </a>", line=b"HTTP/1.1 103 Early Hints"), b"GET", None, True),
     "closing": (response(b"Content-Length: 5", b"Connection: close"), b"GET", Length, False),
     "HTTP/1.0": (response(b"Content-Length: 5", line=b"HTTP/1.0 200 OK"), b"GET", Length, False),
+    "status 999": (response(b"Content-Length: 5", line=b"HTTP/1.1 999 Request denied"), b"GET", Length, True),
+    "space before a colon": (response(b"Content-Length \t: 5", b"X-A : 1"), b"GET", Length, True),
     "no reason": (response(b"Content-Length: 5", line=b"HTTP/1.1 200 "), b"GET", Length, True),
 }
 
@@ -186,7 +193,14 @@ def test_an_answer_is_framed_as_the_rfc_says(name):
 MALFORMED = {
     "two framings": response(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
     "two lengths": response(b"Content-Length: 5", b"Content-Length: 6"),
-    "space before colon": response(b"Content-Length : 5"),
+    "space in a name": response(b"X A: 5"),
+    "space before a colon, and another length": response(b"Content-Length : 5", b"Content-Length: 6"),
+    "space before a colon, and another framing": response(
+        b"Content-Length: 5", b"Transfer-Encoding : chunked"
+    ),
+    "space before a colon, and no name": response(b" : 5"),
+    "status 099": response(line=b"HTTP/1.1 099 OK"),
+    "status 1000": response(line=b"HTTP/1.1 1000 OK"),
     "other coding": response(b"Transfer-Encoding: gzip"),
     "identity": response(b"Transfer-Encoding: identity"),
     "chunked in HTTP/1.0": response(b"Transfer-Encoding: chunked", line=b"HTTP/1.0 200 OK"),

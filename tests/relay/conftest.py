@@ -145,20 +145,20 @@ class Proxy:
     async def get(self, path=b"/up/x", *lines):
         return await self.ask(request(b"GET", path, *lines, b"Connection: close"))
 
-    async def adopt(self, access_token, account="default", **fields):
+    async def adopt(self, access_token, account="default", credential="cred", **fields):
         """Give the account a token by hand."""
-        clock, credential = self.state.clock, self.state.config.credentials["cred"]
+        clock, server = self.state.clock, self.state.config.credentials[credential]
         token = Token(
             access_token=Secret(access_token),
             refresh_token=None,
-            server=credential.token_endpoint,
-            client_id=credential.client_id,
+            server=server.token_endpoint,
+            client_id=server.client_id,
             issued_at=clock.wall(),
             issued_boot=clock.boot(),
             boot_id=clock.boot_id,
             **{"lifetime": 3600.0, **fields},
         )
-        await self.tokens.adopt(AccountId("cred", account), token)
+        await self.tokens.adopt(AccountId(credential, account), token)
 
     def sample(self, name, **labels):
         return self.state.metrics.registry.get_sample_value(f"token_proxy_{name}", labels) or 0
@@ -218,6 +218,7 @@ async def proxying(tmp_path, upstream_url, *, route="", limits="", grant="client
         stack.push_async_callback(listen.close, runner)
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
+        relay.context.ports.add(site.port)
         relay.start()
         yield Proxy(state, relay, site.port, server)
 

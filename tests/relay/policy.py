@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+LINKS = {b"location", b"content-location", b"link", b"refresh", b"set-cookie", b"set-cookie2"}
 HOP = {
     *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"),
     *(b"http2-settings", b"proxy-authenticate", b"proxy-authorization"),
@@ -11,7 +12,9 @@ FRAMING = {b"content-length", b"trailer", b"via"}  # no trailer may say these
 OF_REQUEST = {  # what says something here must not say it in another spelling
     *(b"content-length", b"expect", b"via", b"max-forwards", b"origin", b"sec-fetch-site", b"sec-fetch-mode"),
 }
-OF_ANSWER = {b"content-length", b"location", b"content-location", b"set-cookie"}
+OF_REQUEST |= {b"destination", b"if"}
+OF_ANSWER = {b"content-length"} | LINKS
+OF_THE_HOST = {b"strict-transport-security", b"clear-site-data"}  # whatever else is on localhost
 NOT_A_FIELD = {b"close", b"content-length", b""}  # Connection may say them without taking anything away
 
 
@@ -26,14 +29,18 @@ def expected_request(came: list[bytes]) -> list[bytes]:
 
 
 def expected_answer(came: list[bytes]) -> list[bytes]:
-    """What of an upstream's lines goes to the caller."""
+    """What of an upstream's lines goes to the caller, without white space before their colons."""
+    came = [
+        b":".join((name.rstrip(b" \t"), value)) for name, _, value in (line.partition(b":") for line in came)
+    ]
     hop = nominated(came)
-    return [line for line in came if _name(line) not in HOP | hop and not _twin(line, OF_ANSWER)]
+    cut = HOP | OF_THE_HOST | hop
+    return [line for line in came if _name(line) not in cut and not _twin(line, OF_ANSWER)]
 
 
 def expected_trailers(head: list[bytes], came: list[bytes]) -> list[bytes]:
     """What passes of the lines behind a body; `head` are those before it."""
-    cut = HOP | FRAMING | nominated(head)
+    cut = HOP | FRAMING | LINKS | OF_THE_HOST | {b"cookie", b"destination", b"if"} | nominated(head)
     return [line for line in came if not _ours(line) and _name(line) not in cut]
 
 

@@ -83,11 +83,11 @@ def read_answer(
 
     `forgiving`: no body where none can be, whatever the fields say (RFC 9112 section 6.3, the first rule).
     """
-    line, lines, rest = _head(data)
+    line, lines, rest = _head(data, response=True)
     parts = (*line.split(b" ", 2), b"")[:3]
     demand(len(parts) == 3, "status line")
     version, status, reason = parts
-    demand(len(status) == 3 and DIGITS.issuperset(status) and b"100" <= status <= b"599", "status")
+    demand(len(status) == 3 and DIGITS.issuperset(status) and b"100" <= status <= b"999", "status")
     demand(VALUE.issuperset(reason), "reason")
     _check_version(version)
     message = Message(parts, lines)
@@ -101,13 +101,20 @@ def read_answer(
     return _with_body(message, data, rest, otherwise=None, plain=plain)
 
 
-def _head(data: bytes) -> tuple[bytes, list[bytes], bytes]:
+def _head(data: bytes, *, response: bool = False) -> tuple[bytes, list[bytes], bytes]:
+    """In a response, white space before a colon is taken away (RFC 9112 section 5.1)."""
     head, end, rest = data.partition(CRLF + CRLF)
     if not end:
         raise Incomplete
     line, *lines = head.split(CRLF)
+    lines = [_closed_up(field_line) for field_line in lines] if response else lines
     _check_lines(lines)
     return line, lines, rest
+
+
+def _closed_up(line: bytes) -> bytes:
+    name, colon, value = line.partition(b":")
+    return name.rstrip(b" \t") + colon + value
 
 
 def _check_version(version: bytes) -> None:
@@ -148,7 +155,7 @@ def _with_body(
     if length is None:
         message.body, message.until_close, rest = rest, True, b""
     elif length == "chunked":
-        message.body, message.trailers, rest = read_chunks(rest, plain=plain)
+        message.body, message.trailers, rest = read_chunks(rest, plain=plain, response=otherwise is None)
     else:
         assert isinstance(length, int)
         if len(rest) < length:
@@ -158,14 +165,17 @@ def _with_body(
     return message, rest
 
 
-def read_chunks(data: bytes, *, plain: bool = False) -> tuple[bytes, list[bytes], bytes]:
-    """RFC 9112 section 7.1: (payload, trailer lines, what lies behind)."""
+def read_chunks(
+    data: bytes, *, plain: bool = False, response: bool = False
+) -> tuple[bytes, list[bytes], bytes]:
+    """RFC 9112 section 7.1: (payload, trailer lines, what lies behind). `response`: with white space."""
     payload = b""
     while True:
         line, end, data = data.partition(CRLF)
         if not end:
             raise Incomplete
         digits, semicolon, extension = line.partition(b";")
+        digits = digits.rstrip(b" \t") if response else digits
         demand(not plain or (not semicolon and len(digits) <= 15), "plain chunk size")
         demand(digits and HEX.issuperset(digits), "chunk size")
         demand(CONTROL_IN_EXTENSION.isdisjoint(extension), "chunk extension")
@@ -182,7 +192,7 @@ def read_chunks(data: bytes, *, plain: bool = False) -> tuple[bytes, list[bytes]
     lines, end, rest = data.partition(CRLF + CRLF)
     if not end:
         raise Incomplete
-    trailers = lines.split(CRLF)
+    trailers = [_closed_up(line) if response else line for line in lines.split(CRLF)]
     _check_lines(trailers)
     return payload, trailers, rest
 

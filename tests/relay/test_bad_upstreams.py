@@ -308,7 +308,7 @@ def unchunked(answer):
 
 
 async def test_a_thousand_interim_answers_pass(proxy, upstream, kit):
-    interim = b"".join(b"HTTP/1.1 103 Early Hints\r\nLink: </%d>\r\n\r\n" % number for number in range(1000))
+    interim = b"".join(b"HTTP/1.1 103 Early Hints\r\nLink: <%d>\r\n\r\n" % number for number in range(1000))
     upstream.script = [interim + kit.OK]
     answer = await proxy.get()
     assert answer.startswith(interim)

@@ -386,6 +386,41 @@ async def test_an_upgrade_with_a_body_is_refused(make_proxy, upstream, kit):
     assert upstream.requests == 0
 
 
+JAVA = (  # what java.net.http of JDK 17 sends
+    b"GET /up/ws HTTP/1.1\r\nConnection: Upgrade\r\nContent-Length: 0\r\nHost: localhost\r\n"
+    b"Upgrade: websocket\r\nUser-Agent: Java-http-client/17.0.15\r\n"
+    b"Sec-WebSocket-Key: 8lfbvSH+eXcna3pxggdPNA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("length", [b"0", b"000"])
+@pytest.mark.parametrize("early", [b"", b"\x81\x80abcd"])
+async def test_a_length_of_zero_is_no_body(make_proxy, upstream, length, early):
+    async def switch(connection):
+        connection.writer.write(SWITCHED)
+        while len(connection.behind) < len(early):
+            connection.behind += await connection.reader.read(65536)
+        connection.writer.write(b"seen " + connection.behind)
+        connection.writer.close()
+
+    upstream.script = [switch]
+    async with make_proxy(f"http://127.0.0.1:{upstream.port}", route="websocket = true") as proxy:
+        answer = await proxy.ask(JAVA.replace(b"Length: 0", b"Length: " + length) + early)
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert rest == b"seen " + early
+
+
+@pytest.mark.parametrize(
+    "body", [(b"Content-Length: 2", b"ab"), (b"Transfer-Encoding: chunked", b"0\r\n\r\n")]
+)
+async def test_a_whole_body_before_the_upgrade_is_judged_is_refused_too(make_proxy, upstream, kit, body):
+    async with make_proxy(f"http://127.0.0.1:{upstream.port}", route="websocket = true") as proxy:
+        answer = await proxy.ask(kit.request(b"GET", b"/up", *UPGRADE, body[0], body=body[1]))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert upstream.requests == 0
+
+
 IGNORED = [  # upgrades that are not WebSocket on a route that permits it: their fields go, the request stays
     [b"Connection: Upgrade", b"Upgrade: h2c"],
     [b"Connection: Upgrade", b"Upgrade: websocket, h2c"],

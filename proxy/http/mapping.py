@@ -1,0 +1,148 @@
+"""How one request's places upstream and its caller's places correspond. Pure.
+
+A link is resolved within the upstream's URI of the request. What lies within the route is mapped to the
+caller's place for it, everything else keeps the upstream's or its own absolute URL: following it never leads
+from one route into another (a caller would carry a body, and get another token attached).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from proxy.config.address import Upstream
+from proxy.http import links
+from proxy.http.cookies import CookieScope
+from proxy.http.links import PLAIN, Unreadable, Url
+from proxy.http.malformed import MalformedRequest
+from proxy.http.target import read_target, upstream_path
+from proxy.routes import is_prefix
+
+ELSEWHERE: Final = "Destination and If must stay within the route of their request"
+_ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#\\]*)(.*)")
+
+
+class Mapping(NamedTuple):
+    """One route, as one request sees it."""
+
+    upstream: Upstream
+    prefix: bytes  # the route's path for callers; empty for all paths
+    strip: bool  # the prefix gives way to the upstream's base, instead of following it
+    path: bytes  # the request's path and query, as the caller sent it
+    origin: bytes  # scheme and authority that the caller used, b"http://localhost:8080"; empty if unknown
+    secure: bool  # the caller came by TLS
+    is_route: Callable[[bytes], bool]  # whether a path on the caller's listener belongs to this route
+    is_own: Callable[[bytes, int], bool]  # whether a host and port lead to a listener of ours
+
+    @property
+    def base(self) -> bytes:
+        return self.upstream.base.encode("ascii")
+
+    @property
+    def target(self) -> bytes:
+        return upstream_path(self.base, self.prefix, self.path, strip=self.strip)
+
+    def cookies(self) -> CookieScope:
+        home = self.base if self.strip else self.base + self.prefix
+        return CookieScope(home, self.prefix, self.path.partition(b"?")[0], self.secure, self.is_route)
+
+    def to_caller(self, reference: bytes) -> bytes | None:
+        """A link of a response as the caller gets it; None: it must not be followed, and is dropped."""
+        reference = reference.strip(b" \t")
+        if not reference:
+            return reference  # no link: clients ignore it
+        scheme, authority = self.upstream.scheme.encode("ascii"), self.upstream.authority.encode("ascii")
+        try:
+            url = links.resolve(reference, scheme, authority, self.target)
+        except Unreadable:
+            return None
+        if url is None:
+            return reference if self._is_elsewhere(reference) else None
+        if self._is_upstream(url):
+            path = self._caller_path(url.path)
+            if path is not None:
+                return self._written_for_caller(reference, url, path)
+            if self.upstream.unix_path:
+                return None  # no caller can reach the upstream itself: its host and port are somebody else's
+        if self.is_own(url.host, url.port):
+            return None
+        return reference if not url.relative and links.is_plain_absolute(reference) else bytes(url)
+
+    def _is_elsewhere(self, reference: bytes) -> bool:
+        """Whether a URL of another scheme leads to no other route, even where its scheme is not known."""
+        if links.SURELY_A_SCHEME.match(reference):
+            return True
+        seen = links.resolve(b"./" + reference, b"http", b"caller", self.path)
+        return seen is not None and self._is_mine(seen.path)
+
+    def _is_mine(self, path: bytes) -> bool:
+        """Whether a caller's path belongs to this route, as it is and as some clients write it.
+
+        What this proxy refuses as a target does not: Python's urljoin, for one, takes `..;` for dots.
+        """
+        try:
+            read_target(path)
+        except MalformedRequest:
+            return False
+        return self.is_route(path) and self.is_route(links.decoded(path))
+
+    def _is_upstream(self, url: Url) -> bool:
+        upstream = self.upstream
+        host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+        place = upstream.scheme.encode("ascii"), host.lower().encode("ascii"), upstream.port
+        return (PLAIN[url.scheme], url.host, url.port) == place and not url.user
+
+    def _caller_path(self, path: bytes) -> bytes | None:
+        """None: outside the route."""
+        base = links.normalise(self.base) if self.base else b""
+        if not is_prefix(base, path):
+            return None
+        mapped = (self.prefix if self.strip else b"") + path[len(base) :]
+        if not mapped.startswith(b"/"):
+            mapped = b"/" + mapped
+        return mapped if self._is_mine(mapped) else None
+
+    def _written_for_caller(self, reference: bytes, url: Url, path: bytes) -> bytes:
+        """As it came where the caller resolves it to the same place; else with as much as it had itself."""
+        if url.relative and links.is_plain_relative(reference):
+            seen = links.resolve(reference, url.scheme, b"caller", self.path)
+            if seen is not None and seen.path == path:
+                return reference
+        behind = links.encoded(url.query + url.fragment)
+        if not self.origin:  # "//" would begin an authority
+            return (b"/." if path.startswith(b"//") else b"") + path + behind
+        if url.relative and not path.startswith(b"//"):
+            return path + behind
+        origin = self.origin if url.scheme.startswith(b"http") else b"ws" + self.origin.removeprefix(b"http")
+        return origin + path + behind
+
+    def to_upstream(self, reference: bytes) -> bytes:
+        """A link of a request: an absolute URI or an absolute path (RFC 4918 section 8.3).
+
+        One of another server passes as it came, for the upstream to judge. One that leads elsewhere on this
+        proxy is refused: the upstream has no business with it. Raises MalformedRequest.
+        """
+        found = _ABSOLUTE.fullmatch(reference)
+        if found is None:
+            return self._upstream_path(reference) if reference.startswith(b"/") else reference
+        try:
+            url = links.resolve(reference, b"", b"", b"/")
+            if not found[1]:
+                raise Unreadable
+        except Unreadable as error:
+            raise MalformedRequest("Destination and If must name a host") from error
+        assert url is not None
+        if found[1].lower() != self.origin.partition(b"//")[2].lower():
+            if self.is_own(url.host, url.port):
+                raise MalformedRequest(ELSEWHERE)
+            return reference
+        path = found[2] if found[2].startswith(b"/") else b"/" + found[2]
+        place = f"{self.upstream.scheme}://{self.upstream.authority}".encode("ascii")
+        return place + self._upstream_path(path)
+
+    def _upstream_path(self, path: bytes) -> bytes:
+        read_target(path)
+        if path.startswith(b"//") or not self._is_mine(path):
+            raise MalformedRequest(ELSEWHERE)
+        return upstream_path(self.base, self.prefix, path, strip=self.strip)
