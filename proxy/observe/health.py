@@ -115,7 +115,7 @@ class Health:
             ServerThrottle(self._clock, self._config.limits.authorization_server_rate),
         )
         try:
-            account.take(await read(self._store, self._clock, credential, key, NOTHING))
+            account.apply(await read(self._store, self._clock, credential, key, NOTHING))
         except UnreadableRecord:
             account.unreadable = True
         except StoreError:

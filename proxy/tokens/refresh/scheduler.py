@@ -76,17 +76,23 @@ class RefreshScheduler:
 
         Raises StoreError.
         """
-        for account in self._restless():
-            await self.refresh_if_due(Due(now, account.key, None))
         waits = [LOOK_AGAIN]
-        open_ = [name for name, throttle in self._accounts.throttles.items() if throttle.has_room]
-        for due in await self._store.due_before(open_, now + LOOK_AGAIN, BATCH):
+        with_room = [name for name, throttle in self._accounts.throttles.items() if throttle.has_room()]
+        indexed = await self._store.due_before(with_room, now + LOOK_AGAIN, BATCH)
+        restless = [Due(now, account.key, None) for account in self._restless()]
+        for due in sorted([*restless, *indexed], key=self._failures):  # those without trouble first
             wait = await self.refresh_if_due(due)
+            if due not in indexed:
+                continue
             if wait >= LOOK_AGAIN:
                 await self._postpone(due.key, wait)
             elif wait > 0:
                 waits.append(wait)
         return min(waits)
+
+    def _failures(self, due: Due) -> int:
+        account = self._accounts.find(due.key)
+        return account.failures if account else 0
 
     async def refresh_if_due(self, due: Due) -> float:
         """Start a refresh that is due. Returns in how many seconds to look again; infinity: not by itself."""
@@ -97,15 +103,27 @@ class RefreshScheduler:
             return 0.0  # what the store has can't be read, or the store fails
         if not account.can_refresh:
             return LOOK_AT_USELESS_AGAIN
+        if account.flight is not None:
+            return 0.0
         account.look_at_the_clock()
         until_due = account.fresh_until - self._clock.boot()
-        if until_due > 0 and not account.in_doubt:
+        if until_due > 0 and not await self._must_retry(account, due):
             return until_due
         if self._is_idle(account, due.used_at) and (wait := self._kept_alive_in(account)) > 0:
             return wait
-        if account.throttle.has_room:
+        if account.throttle.has_room(troubled=account.candidate.is_troubled):
             self._refresh_behind(account)
         return max(0.0, account.waits_until - self._clock.boot())
+
+    async def _must_retry(self, account: Account, due: Due) -> bool:
+        """Whether a refresh is wanted though the token is fresh: one was sent, or was refused.
+
+        Where the index names an earlier time than we know, another process has sent one, and may have died.
+        """
+        known = account.held.due_at
+        if not account.must_retry and (known is None or due.at < known):
+            await self._accounts.load_quietly(account)
+        return account.must_retry
 
     def _kept_alive_in(self, account: Account) -> float:
         """In how many seconds an account that nobody uses must be refreshed all the same; infinity: never."""
@@ -131,7 +149,7 @@ class RefreshScheduler:
 
     def _is_idle(self, account: Account, used_at: float | None) -> bool:
         """Whether nobody has used the account for long: then it is refreshed only when somebody does."""
-        if account.key in self._accounts.fixed or account.in_doubt or used_at is None:
+        if account.key in self._accounts.fixed or account.must_retry or used_at is None:
             return False
         here = self._clock.boot() - account.used_at
         return min(here, self._clock.wall() - used_at) > self._idle_after
@@ -145,7 +163,7 @@ class RefreshScheduler:
         return [
             account
             for account in self._accounts.known()
-            if account.in_doubt
+            if account.must_retry
             or (account.behind and not account.unreadable)
             or (now >= account.fresh_until and self._is_wanted(account))
         ]
