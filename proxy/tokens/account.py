@@ -247,7 +247,7 @@ class Account:
     @property
     def waits_until(self) -> float:
         """No refresh before (boot clock): the account's own pause, its server's, and what that allows."""
-        return max(self.hold_until, self.closed_until, self.throttle.waits_until)
+        return max(self.hold_until, self.closed_until, self.throttle.waits_until(self.candidate))
 
     @property
     def is_misconfigured(self) -> bool:

@@ -40,11 +40,27 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Pauses:
+    """How many probes have failed in a row: of all accounts, and of those without trouble of their own."""
+
+    of_all: int = 1
+    of_fresh: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Open:
-    """The server is down: nothing is sent before `until` (boot clock), then one probe."""
+    """The server is down: nothing is sent before `until` (boot clock), then one probe.
+
+    An account without trouble of its own may be the probe from `fresh_until` on, which is the earlier: the
+    failures of others don't make its pause longer.
+    """
 
     until: float
-    pauses: int  # so far, in a row
+    fresh_until: float
+    pauses: Pauses
+
+    def pause_ends(self, candidate: Candidate) -> float:
+        return self.until if candidate.is_troubled else self.fresh_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +68,7 @@ class HalfOpen:
     """`probe` is asking whether the server is up again; all others wait for its result."""
 
     probe: AccountId
-    pauses: int
+    pauses: Pauses
 
 
 State: TypeAlias = Closed | Open | HalfOpen
@@ -105,16 +121,18 @@ def next_state(state: State, event: Event) -> State:
             return Closed()
         case Closed(), ServerDown():
             return _after_failure(state, event)
-        case Open(until), ServerDown():  # sent before it opened
-            return replace(state, until=max(until, event.at + (event.error.retry_after or 0.0)))
+        case Open(until, fresh_until), ServerDown():  # sent before it opened
+            asked_for = event.at + (event.error.retry_after or 0.0)
+            return replace(state, until=max(until, asked_for), fresh_until=max(fresh_until, asked_for))
         case HalfOpen(probe, pauses), ServerDown() if probe == event.candidate.key:
-            return _opened(pauses + _is_witness(event), event)
-        case Open(_, pauses), ProbeStarts(key):
+            of_fresh = pauses.of_fresh + _is_witness(event)
+            return _opened(Pauses(pauses.of_all + 1, of_fresh), event)
+        case Open(_, _, pauses), ProbeStarts(key):
             return HalfOpen(key, pauses)
         case HalfOpen(probe, pauses), TurnEnds(key, at) if probe == key:
-            return Open(at, pauses)
-        case Open(_, pauses), TryNow(at):
-            return Open(at, pauses)
+            return Open(at, at, pauses)
+        case Open(_, _, pauses), TryNow(at):
+            return Open(at, at, pauses)
     return state
 
 
@@ -123,7 +141,7 @@ def _after_failure(state: Closed, event: ServerDown) -> State:
         return state
     witnesses = state.witnesses | {event.candidate.key}
     is_certain = not event.error.reached or event.error.retry_after is not None
-    return _opened(1, event) if is_certain or len(witnesses) >= WITNESSES else Closed(witnesses)
+    return _opened(Pauses(), event) if is_certain or len(witnesses) >= WITNESSES else Closed(witnesses)
 
 
 def _is_witness(event: ServerDown) -> bool:
@@ -134,6 +152,8 @@ def _is_witness(event: ServerDown) -> bool:
     return not event.error.reached or not event.candidate.is_troubled
 
 
-def _opened(pauses: int, event: ServerDown) -> Open:
-    pause = backoff.backoff(pauses, event.chance)
-    return Open(event.at + max(pause, event.error.retry_after or 0.0), pauses)
+def _opened(pauses: Pauses, event: ServerDown) -> Open:
+    asked_for = event.error.retry_after or 0.0
+    until = event.at + max(backoff.backoff(pauses.of_all, event.chance), asked_for)
+    fresh_until = event.at + max(backoff.backoff(pauses.of_fresh, event.chance), asked_for)
+    return Open(until, fresh_until, pauses)

@@ -77,7 +77,7 @@ class RefreshScheduler:
         Raises StoreError.
         """
         waits = [LOOK_AGAIN]
-        with_room = [name for name, throttle in self._accounts.throttles.items() if throttle.has_room()]
+        with_room = [name for name, throttle in self._accounts.throttles.items() if not throttle.is_quiet]
         indexed = await self._store.due_before(with_room, now + LOOK_AGAIN, BATCH)
         restless = [Due(now, account.key, None) for account in self._restless()]
         for due in sorted([*restless, *indexed], key=self._failures):  # those without trouble first
@@ -111,7 +111,7 @@ class RefreshScheduler:
             return until_due
         if self._is_idle(account, due.used_at) and (wait := self._kept_alive_in(account)) > 0:
             return wait
-        if account.throttle.has_room(troubled=account.candidate.is_troubled):
+        if account.throttle.has_room(account.candidate):
             self._refresh_behind(account)
         return max(0.0, account.waits_until - self._clock.boot())
 

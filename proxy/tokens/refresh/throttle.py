@@ -63,6 +63,7 @@ class ServerThrottle:
         }  # by is_troubled, as the next two: refreshes begun and not ended ...
         self._under_way = {False: 0, True: 0}  # ... that have their turn ...
         self._lines: dict[bool, deque[asyncio.Future[None]]] = {False: deque(), True: deque()}  # ... or wait
+        self._called = 0  # of those in line: they have not looked yet whether it is their turn
         self._best: Candidate | None = None  # the first choice for the next probe ...
         self._best_asked_at = float("-inf")  # ... and when it last asked (boot clock)
 
@@ -70,24 +71,33 @@ class ServerThrottle:
     def is_closed(self) -> bool:
         return isinstance(self.state, Closed)
 
-    @property
-    def waits_until(self) -> float:
+    def waits_until(self, candidate: Candidate) -> float:
         """No refresh before (boot clock)."""
-        return self.state.until if isinstance(self.state, Open) else float("-inf")
+        return self.state.pause_ends(candidate) if isinstance(self.state, Open) else float("-inf")
 
     @property
     def crowd(self) -> int:
         """Refreshes that have begun and not ended, waiting for their turn or having it."""
         return sum(self._crowd.values())
 
-    def has_room(self, *, troubled: bool = False) -> bool:
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody may send now but a probe that is under way."""
+        state = self.state
+        return isinstance(state, HalfOpen) or (
+            isinstance(state, Open) and self._clock.boot() < state.fresh_until
+        )
+
+    def has_room(self, candidate: Candidate) -> bool:
         """Whether a refresh that nobody waits for may join."""
-        is_probing = isinstance(self.state, HalfOpen) or self._clock.boot() < self.waits_until
-        return not is_probing and self._crowd[troubled] < CROWD
+        return not self.is_quiet and self._crowd[candidate.is_troubled] < CROWD
 
     def admits(self, candidate: Candidate) -> bool:
-        """Whether it may ask for a turn now; noted as interest in being the next probe where it may not."""
-        return not isinstance(self.state, Open) or self._is_chosen(candidate, self.state)
+        """Whether it may ask for a turn now; noted as interest in being the next probe."""
+        if not isinstance(self.state, Open):
+            return True
+        self._is_first_choice(candidate)
+        return self._clock.boot() >= self.state.pause_ends(candidate)
 
     def join(self, candidate: Candidate) -> None:
         """Its refresh has begun; `leave` is to follow."""
@@ -145,13 +155,13 @@ class ServerThrottle:
         self.on(ProbeStarts(candidate.key))
         return True
 
-    def _is_chosen(self, candidate: Candidate, state: Open) -> bool:
-        """Whether it is the best of those that have lately asked to be the probe, and it is time for one."""
+    def _is_first_choice(self, candidate: Candidate) -> bool:
+        """Whether it is the best of those that have lately asked to be the probe; noted for the next one."""
         now, best = self._clock.boot(), self._best
         is_gone = best is None or now - self._best_asked_at > INTEREST
         if best is None or is_gone or best.key == candidate.key or candidate < best:
             self._best, self._best_asked_at = candidate, now
-            return now >= state.until
+            return True
         return False
 
     def _is_full(self, troubled: bool) -> bool:
@@ -164,11 +174,12 @@ class ServerThrottle:
         is_next = not line
         while True:
             if isinstance(self.state, Open):
-                if not self._is_chosen(candidate, self.state):
+                if self._clock.boot() < self.state.pause_ends(candidate):
                     raise HeldBack("the authorization server is down: it is asked again shortly")
-                self.on(ProbeStarts(candidate.key))
-                break
-            if isinstance(self.state, HalfOpen) or not is_next or self._is_waiting(candidate):
+                if self._is_first_choice(candidate):
+                    self.on(ProbeStarts(candidate.key))
+                    break
+            if not isinstance(self.state, Closed) or not is_next or self._is_waiting(candidate):
                 await self._wait(line, in_front=is_next)
                 is_next = True
                 continue
@@ -192,35 +203,48 @@ class ServerThrottle:
         self._pacing = False
 
     async def _wait(self, line: deque[asyncio.Future[None]], *, in_front: bool) -> None:
-        """Wait to be called; in front of the line where it had been called before."""
+        """Wait to be called, or a while; in front of the line where it had been there before.
+
+        None is called where the first choice for a probe no longer wants to be it: so all look again.
+        """
         call: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if in_front:
             line.appendleft(call)
         else:
             line.append(call)
         try:
-            await call
+            await asyncio.wait((call,), timeout=INTEREST)
         except asyncio.CancelledError:
-            if call in line:
-                line.remove(call)
+            self._leave_line(line, call)
             self._wake()  # it may have been this one's turn
             raise
+        self._leave_line(line, call)
+
+    def _leave_line(self, line: deque[asyncio.Future[None]], call: asyncio.Future[None]) -> None:
+        if call.done():
+            self._called -= 1
+        else:
+            line.remove(call)
 
     def _wake(self) -> None:
         """Call who may enter: all where the throttle is open, for they are held back; else the next one.
 
         Whoever enters calls the next. Accounts without trouble go first.
         """
-        is_open = isinstance(self.state, Open)
-        if isinstance(self.state, HalfOpen) or (self._pacing and not is_open):
-            return
-        for troubled, line in self._lines.items():
-            while line and (is_open or not self._is_full(troubled)):
-                call = line.popleft()
-                if not call.done():
-                    call.set_result(None)
-                    if not is_open:
+        match self.state:
+            case Open():
+                for line in self._lines.values():
+                    while line:
+                        self._call(line)
+            case Closed() if not self._pacing and not self._called:
+                for troubled, line in self._lines.items():
+                    if line and not self._is_full(troubled):
+                        self._call(line)
                         return
+
+    def _call(self, line: deque[asyncio.Future[None]]) -> None:
+        line.popleft().set_result(None)
+        self._called += 1
 
 
 @dataclass(frozen=True, slots=True)
