@@ -108,9 +108,7 @@ async def test_a_token_that_neither_the_upstream_nor_its_server_takes_is_not_usa
     assert side.tokens.ready(account) is None
     with pytest.raises(LoginRequired):
         await side.tokens.get(account)
-    async with make_side(
-        server=side.server, store=side.store
-    ) as command:  # or a command
+    async with make_side(server=side.server, store=side.store) as command:  # or a command
         assert (command.account().state(), command.account().is_usable) == ("login_required", False)
         with pytest.raises(LoginRequired):
             await command.tokens.get(command.account())

@@ -18,7 +18,7 @@ from proxy.clock import Clock
 from proxy.errors import StoreError
 from proxy.store.base import AccountId, Due, Store
 from proxy.tokens import lifetime
-from proxy.tokens.account import Account
+from proxy.tokens.account import NEVER, Account
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.refresh.throttle import CROWD
 
@@ -85,7 +85,7 @@ class RefreshScheduler:
             if due not in indexed:
                 continue
             if wait >= LOOK_AGAIN:
-                await self._postpone(due.key, wait)
+                await self._put_off(due.key, wait)
             elif wait > 0:
                 waits.append(wait)
         return min(waits)
@@ -107,7 +107,7 @@ class RefreshScheduler:
             return 0.0
         account.look_at_the_clock()
         until_due = account.fresh_until - self._clock.boot()
-        if until_due > 0 and not await self._must_retry(account, due):
+        if until_due > 0 and not account.must_retry:
             return until_due
         if self._is_idle(account, due.used_at) and (wait := self._kept_alive_in(account)) > 0:
             return wait
@@ -115,27 +115,30 @@ class RefreshScheduler:
             self._refresh_behind(account)
         return max(0.0, account.waits_until - self._clock.boot())
 
-    async def _must_retry(self, account: Account, due: Due) -> bool:
-        """Whether a refresh is wanted though the token is fresh: one was sent, or was refused.
-
-        Where the index names an earlier time than we know, another process has sent one, and may have died.
-        """
-        known = account.held.due_at
-        if not account.must_retry and (known is None or due.at < known):
-            await self._accounts.load_quietly(account)
-        return account.must_retry
-
     def _kept_alive_in(self, account: Account) -> float:
         """In how many seconds an account that nobody uses must be refreshed all the same; infinity: never."""
         token = account.held.token
         at = lifetime.keep_alive_at(token, account.credential) if token else None
         return float("inf") if at is None else at - self._clock.wall()
 
-    async def _postpone(self, key: AccountId, seconds: float) -> None:
-        """Have the account looked at again in so many seconds. Raises StoreError."""
+    async def _put_off(self, key: AccountId, seconds: float) -> None:
+        """Have the account looked at again in so many seconds, or now if it has changed. Raises StoreError.
+
+        The index may have named it because another process has sent its refresh token; and that one may have
+        died since. Nobody is told of an intent but by the index, so the record is read again.
+        """
         account = self._accounts.get(key)
+        known = account.held
+        await self._accounts.load_quietly(account)
+        held = account.held
+        if held.generation != known.generation:
+            return
+        if held.in_doubt and held.in_doubt_by != known.in_doubt_by:
+            account.hold_until = NEVER
+            self._refresh_behind(account)
+            return
         due_at = None if math.isinf(seconds) else self._clock.wall() + seconds
-        await self._store.postpone(key, account.held.generation, due_at)
+        await self._store.postpone(key, held.generation, due_at)
 
     async def note_uses(self) -> None:
         """Tell the store which accounts were used. Raises StoreError."""
