@@ -223,10 +223,7 @@ class Account:
         """Whether a request to the token endpoint could help, without a person."""
         if not self.needs_login:
             return True
-        token, refused = self.held.token, self.refusal
-        if self.held.state != "login_required" or token is None or token.refresh_token is None:
-            return False
-        return refused is not None and refusal.is_tried(refused, self._clock.wall())
+        return self.held.state == "login_required" and refusal.may_heal(self.refusal, self._clock.wall())
 
     @property
     def may_start(self) -> bool:

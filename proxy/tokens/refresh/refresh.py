@@ -88,7 +88,7 @@ class Refresh:
             except GenerationConflict:
                 continue  # somebody logged in or out meanwhile: what they wrote counts
             except LeaseLost:
-                _log.warning("%s: this process stood still while it refreshed: it begins again", self.key)
+                _log.warning("%s: the process was suspended during the refresh: it is begun again", self.key)
 
     async def _read(self) -> StoredToken:
         return await records.read(
@@ -109,7 +109,7 @@ class Refresh:
         try:
             token = await self._send(form, held, mine)
         except AuthorizationServerError as error:
-            if not refusal.is_refused(error, held.token):
+            if not self._is_refused(held, error):
                 raise
             return await self._refused(held, error)
         if held.token is not None and differ(held.token.principal, token.principal):
@@ -133,8 +133,10 @@ class Refresh:
         token = held.token
         if token is None or token.refresh_token is None:
             return None
-        is_tried = token.refusal is not None and refusal.is_tried(token.refusal, self.context.clock.wall())
-        if held.state != "valid" and not is_tried:
+        may_heal = held.state == "login_required" and refusal.may_heal(
+            token.refusal, self.context.clock.wall()
+        )
+        if held.state != "valid" and not may_heal:
             return None
         return grants.refresh_token(token.refresh_token)
 
@@ -170,7 +172,7 @@ class Refresh:
                 token = await self.context.servers.token(self.credential, form, before_send=mine.check)
             except AuthorizationServerError as error:
                 self.turn.failed(error)
-                is_refused = refusal.is_refused(error, held.token)
+                is_refused = self._is_refused(held, error)
                 outcome = self._outcome(held, error) if is_refused else error.outcome
                 self._attempted(outcome, error.error, started)
                 is_final = is_refused or error.outcome != "transient" or error.retry_after is not None
@@ -244,6 +246,11 @@ class Refresh:
         refused = StoredToken(held.generation + 1, state, token, due_at)
         return await records.put(self.context.store, self.key, refused, expected=held.generation)
 
+    def _is_refused(self, held: StoredToken, error: AuthorizationServerError) -> bool:
+        if self.credential.grant == "client_credentials":  # nothing was to be refreshed
+            return error.outcome == "login_required"
+        return refusal.is_refused(error, held.token)
+
     def _known_refusal(self, held: StoredToken, error: AuthorizationServerError) -> Refusal:
         return refusal.follow(
             held.token.refusal if held.token else None,
@@ -275,10 +282,10 @@ class Refresh:
 
     def _must_note_rejection(self, held: StoredToken) -> bool:
         """Whether this flight is only to tell other processes that the access token is of no use."""
-        is_final = (
-            held.state == "login_required" and held.token is not None and held.token.refusal is not None
-        )
-        return is_final and self._is_rejected(held) and not (held.token and held.token.rejected)
+        token = held.token
+        if held.state != "login_required" or token is None or token.refusal is None or token.rejected:
+            return False
+        return self._is_rejected(held)
 
     async def _set_aside(self, held: StoredToken, old: Token, new: Token) -> StoredToken:
         """A refresh brought somebody else's tokens (OpenID Connect Core 1.0 section 12.2 forbids it).
@@ -293,6 +300,7 @@ class Refresh:
             refresh_token=successor.refresh_token,
             refresh_expires_at=successor.refresh_expires_at,
             ancestors=successor.ancestors,
+            refusal=None,
         )
         _log.error("a refresh of %s brought the tokens of another person: they are not used", self.key)
         return await self._save(StoredToken(held.generation + 1, "login_required", kept, due_at=None), held)

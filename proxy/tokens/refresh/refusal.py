@@ -64,15 +64,15 @@ def _is_enough(is_dead: bool, count: int, seconds: float, in_doubt: bool) -> boo
     return count >= REFUSALS and seconds >= REFUSED_FOR
 
 
-def is_tried(refusal: Refusal, now: float) -> bool:
-    """Whether the refresh token is still sent at all. `now` is in Unix seconds."""
-    if refusal.decided_at is None:
-        return True
-    return not refusal.is_dead and now < refusal.decided_at + HEALS_FOR
+def may_heal(refusal: Refusal | None, now: float) -> bool:
+    """Whether the refresh token is still sent though a person must log in. `now` is in Unix seconds."""
+    if refusal is None or refusal.decided_at is None or refusal.is_dead:
+        return False
+    return now < refusal.decided_at + HEALS_FOR
 
 
 def next_try_in(refusal: Refusal, now: float, chance: float) -> float:
-    """Seconds until it is sent again, if it `is_tried`. `now` is in Unix seconds, `chance` in [0, 1)."""
+    """Seconds until the next try, if there is one. `now` is in Unix seconds, `chance` in [0, 1)."""
     if refusal.decided_at is not None:
         pause, after = HOURLY, refusal.last
     elif refusal.is_dead:

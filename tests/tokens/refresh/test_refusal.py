@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 
 from proxy.demo import faults
 from proxy.errors import AuthorizationServerError, LoginRequired, Misconfigured, TokenUnavailable
-from proxy.oauth.token import Refusal
+from proxy.oauth.token import Principal, Refusal
 from proxy.store.base import AccountId
 from proxy.tokens.refresh import refusal
 from proxy.tokens.saved import codec
 from tests.fakes.clock import FakeClock
+from tests.fakes.id_tokens import logs_in
 from tests.tokens.made import token
 
 HOUR = 3600
@@ -261,6 +263,32 @@ async def test_a_client_that_never_succeeded_is_misconfigured_or_tried_again(mak
         with pytest.raises(Misconfigured):
             await side.tokens.get(side.account())
         assert (await side.stored()).state == "valid"
+
+
+async def test_a_machine_that_is_refused_in_other_words_is_tried_again(make_side):
+    async with make_side(grant="client_credentials") as side:
+        await side.tokens.get(side.account())
+        side.clock.advance(HOUR)
+        refuse(side, INACTIVE_USER)
+        for _ in range(5):
+            with pytest.raises(TokenUnavailable):
+                await side.tokens.get(side.account())
+            side.clock.advance(31)
+        assert (side.account().state(), len(side.server.token_requests)) == ("expired", 1 + 3 + 4)
+
+
+async def test_another_persons_tokens_are_never_sent_whatever_was_refused_before(side):
+    account = await side.log_in()
+    first = codec.decode((await side.stored()).body)
+    owned = replace(first, principal=Principal(side.server.issuer, "alice", ""))
+    await side.tokens.adopt(account.key, owned)
+    side.clock.advance(STALE)
+    side.server.script(INACTIVE_USER, logs_in(side.server.issuer, "web", "bob"))
+    await refreshed(side, account)
+    assert account.refusal is not None
+    await pass_(side, account, 2 * DAY, step=600)
+    assert len(side.refreshes) == 2
+    assert ((await side.stored()).state, account.state()) == ("login_required", "login_required")
 
 
 async def test_two_accounts_refused_alike_are_the_clients_fault_until_one_succeeds(side):

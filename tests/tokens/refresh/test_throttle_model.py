@@ -177,10 +177,10 @@ class Throttled(RuleBasedStateMachine):
         self.server.down, self.up_since = None, self.clock.boot()
         self.time_passes(int(RECOVERY) + 1)
 
-    async def _second(self) -> None:
+    async def _second(self, *, asking: bool = True) -> None:
         """A request to each account, and a look of the scheduler, as in life."""
         self.clock.advance(1)
-        asked = [asyncio.create_task(self._request(account)) for account in self.accounts]
+        asked = [asyncio.create_task(self._request(account)) for account in self.accounts if asking]
         look = asyncio.create_task(self.tokens.scheduler.look(self.clock.wall()))
         for _ in range(TURNS):
             await asyncio.sleep(0)
@@ -219,3 +219,27 @@ Throttled.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestThrottled = Throttled.TestCase
+
+
+@pytest.mark.parametrize("trouble", ["unknown error", "access_denied", "its own 500", "its own timeout"])
+@pytest.mark.parametrize(("bad", "good"), [(2, 3), (6, 30)])
+def test_requests_of_healthy_accounts_do_not_fail_for_those_that_are_refused(
+    trouble: str, bad: int, good: int
+):
+    """Tokens of a minute, ten minutes, a request to each healthy account every five seconds."""
+    machine = Throttled()
+    machine.begin(other_first=True)
+    try:
+        names = [f"well{number}" for number in range(good)]
+        refused = [f"bad{number}" for number in range(bad)]
+        for name in (*refused, *names):
+            machine.a_person_logs_in(name)
+        machine.accounts = [machine.tokens.account("crm", name) for name in names]
+        machine.server.troubles.update(dict.fromkeys(refused, TROUBLES[trouble]))
+        unserved = 0
+        for second in range(600):
+            machine.run(machine._second(asking=second % 5 == 0))
+            unserved += sum(not account.is_usable for account in machine.accounts)
+        assert unserved == 0
+    finally:
+        machine.teardown()
