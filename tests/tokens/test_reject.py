@@ -8,7 +8,7 @@ import pytest
 
 from proxy.demo import faults
 from proxy.demo.faults import Fault
-from proxy.errors import LoginRequired
+from proxy.errors import LoginRequired, TokenUnavailable
 from proxy.tokens.manager import REJECT_PAUSE
 
 HOUR = 3600
@@ -198,3 +198,21 @@ async def test_a_replacement_that_nobody_wants_leaves_nothing_behind(side):
     rejected = side.tokens.ready(account)
     await side.tokens.refresh_now(account)
     side.tokens.reject(account, rejected)  # known at once, and dropped: a coroutine would complain
+
+
+async def test_a_401_here_and_a_refusal_there_are_put_together(make_side, side):
+    account = await side.log_in()
+    async with make_side(server=side.server, store=side.store) as other:
+        assert other.account().state() == "valid"
+        side.server.script(*[faults.NAMED["invalid-grant"]] * 2)
+        with pytest.raises(TokenUnavailable):
+            await side.tokens.refresh_now(account)
+        side.clock.advance(31)
+        with pytest.raises(LoginRequired):
+            await side.tokens.refresh_now(account)
+        assert account.is_usable
+        theirs = other.account()
+        await other.until(lambda: theirs.state() == "login_required")
+        assert other.tokens.reject(theirs, other.tokens.ready(theirs)) is None
+        await side.until(lambda: not account.is_usable)
+        assert side.tokens.ready(account) is None

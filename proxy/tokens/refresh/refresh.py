@@ -96,10 +96,10 @@ class Refresh:
         )
 
     async def _refresh(self, held: StoredToken, mine: Lease) -> StoredToken:
-        if self._is_done(held):
-            return held
         if self._must_note_rejection(held):
             return await self._note_rejection(held)
+        if self._is_done(held):
+            return held
         form = self._form(held)
         if form is None:
             return held
