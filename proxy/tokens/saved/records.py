@@ -166,7 +166,7 @@ def _record(key: AccountId, new: StoredToken, used_at: float | None = None) -> R
 
 
 def successor(new: Token, old: Token, refused: Token | None = None) -> Token:
-    """What follows `old` (life.heir), with those that it comes after, and whose it is."""
+    """What follows `old` (lifetime.successor), with those that it comes after, and whose it is."""
     made = lifetime.successor(new, old, refused)
     is_same = made.refresh_token == old.refresh_token
     ancestors = old.ancestors if is_same else (*old.ancestors, fingerprint(old.refresh_token))
