@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 
 class ProxyError(Exception):
@@ -67,6 +67,29 @@ class UnreadableRecord(StoreError):
 
 
 Outcome = Literal["transient", "misconfigured", "login_required"]
+About = Literal["server", "client", "account"]
+
+NO_RESPONSE: Final = frozenset(  # the names in oauth/fetch.py of calls that brought no response
+    {
+        "tls",
+        "egress_proxy",
+        "dns",
+        "unreachable",
+        "connect_timeout",
+        "timeout",
+        "connection_lost",
+    }
+)
+TRY_LATER: Final = frozenset({408, 425, 429})  # RFC 9110 15.5.9, RFC 8470 5.2, RFC 6585 4
+CLIENT_ERRORS: Final = frozenset(  # RFC 6749 section 5.2: of the client, whatever refresh token it sends
+    {
+        "invalid_client",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_scope",
+        "incorrect_client_credentials",  # GitHub's invalid_client
+    }
+)
 
 
 class AuthorizationServerError(ProxyError):
@@ -74,19 +97,50 @@ class AuthorizationServerError(ProxyError):
 
     `outcome`: "transient" (the same request may succeed later; whether the server acted is unknown),
     "misconfigured" (it refuses this client or this request) or "login_required" (it refuses this refresh
-    token or code for good). `error`: a code of an RFC or of a fixed list, usable as a metric label.
-    `retry_after`: seconds, if the server requested a pause. `reached`: False if the request certainly did
-    not reach the server, which then holds for all accounts.
+    token or code). `error`: a code of an RFC or of a fixed list, usable as a metric label. `retry_after`:
+    seconds, if the server requested a pause. `reached`: False if the request was certainly not sent.
+    `status`: the response's; None if there was none, or if its body decided. `refusal`: the server understood
+    the request and refused it in words of its own (400, 401 or 403, no Retry-After, no HTML, not an error of
+    the client); if that persists, the refresh token is dead.
     """
 
     def __init__(
-        self, outcome: Outcome, error: str, *, retry_after: float | None = None, reached: bool = True
+        self,
+        outcome: Outcome,
+        error: str,
+        *,
+        retry_after: float | None = None,
+        reached: bool = True,
+        status: int | None = None,
+        refusal: bool = False,
     ) -> None:
         super().__init__(f"the authorization server's response: {error}")
         self.outcome: Outcome = outcome
         self.error = error
         self.retry_after = retry_after
         self.reached = reached
+        self.status = status
+        self.refusal = refusal
+
+    @property
+    def about(self) -> About:
+        """What the error is true of.
+
+        "server": no response, 5xx, 429, a Retry-After. Everything else proves that the server is up, and
+        concerns the client ("client": CLIENT_ERRORS) or one account.
+        """
+        if self.retry_after is not None or self.error in NO_RESPONSE or self._is_outage:
+            return "server"
+        return "client" if self.error in CLIENT_ERRORS else "account"
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server may have acted on the request and its response is lost."""
+        return self.reached and self.error in NO_RESPONSE
+
+    @property
+    def _is_outage(self) -> bool:
+        return self.status is not None and (self.status >= 500 or self.status in TRY_LATER)
 
 
 class TokenError(ProxyError):

@@ -25,6 +25,17 @@ def differ(one: Principal | None, other: Principal | None) -> bool:
     return one is not None and other is not None and one[:2] != other[:2]
 
 
+class Refusal(NamedTuple):
+    """That the authorization server has refused to refresh a token, and how often. Times are Unix seconds."""
+
+    error: str  # an RFC code or one of a fixed list
+    is_dead: bool  # it named the refresh token: invalid_grant, or another server's code for that
+    since: float  # the first refusal of this kind
+    last: float
+    times: int
+    decided_at: float | None = None  # when it was taken for final: a person must log in
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """What one answer of a token endpoint came to. Never changed, only replaced.
@@ -54,6 +65,8 @@ class Token:
     seed: str = ""  # hash of the configured refresh token that it descends from
     ancestors: tuple[str, ...] = ()  # hashes of the refresh tokens before it, the last ones: see records.py
     principal: Principal | None = field(default=None, repr=False)  # who logged in, if an id_token told
+    refusal: Refusal | None = None  # of its refresh; a refresh that succeeds gives a token without one
+    rejected: bool = False  # an upstream has answered 401 to the access token
 
     @property
     def issued_by_server(self) -> float:

@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from proxy.errors import AuthorizationServerError, Outcome
+from proxy.errors import CLIENT_ERRORS, TRY_LATER, AuthorizationServerError, Outcome
 from proxy.oauth import expires_in
 from proxy.secret import Secret
 
@@ -48,8 +48,9 @@ ERRORS: Final[dict[str, Outcome]] = {
     "invalid_refresh_token": "login_required",  # Slack, as the next, with status 200
     "token_revoked": "login_required",
 }
+_BUSY: Final = frozenset({"server_error", "slow_down", "temporarily_unavailable"})
 _STATUSES: Final = frozenset(HTTPStatus)
-TRY_LATER: Final = frozenset({408, 425, 429})  # RFC 9110 15.5.9, RFC 8470 5.2, RFC 6585 4
+_REFUSED: Final = frozenset({400, 401, 403})  # the server has understood the request and refuses it
 REFRESH_LIFETIME_NAMES: Final = (  # no RFC names it; these do
     "refresh_expires_in",  # Keycloak
     "refresh_token_expires_in",  # GitHub, Microsoft B2C, Xero
@@ -75,22 +76,50 @@ def parse(status: int, headers: Mapping[str, str], body: bytes, *, now: float = 
     """Read an answer whole. `headers` is case-insensitive; `now` (Unix seconds) serves dates in it."""
     pause = retry_after(headers, now)
     if status >= 500 or status in TRY_LATER:
-        raise AuthorizationServerError("transient", http_error(status), retry_after=pause)
+        raise AuthorizationServerError("transient", http_error(status), retry_after=pause, status=status)
     if 300 <= status < 400:
         raise AuthorizationServerError("misconfigured", "redirect")
     try:
         fields = _fields(headers, body)
     except AuthorizationServerError:
         if status != 200:  # then the status says more than the body's fault does
-            raise AuthorizationServerError("transient", http_error(status), retry_after=pause) from None
+            raise AuthorizationServerError(
+                "transient",
+                http_error(status),
+                retry_after=pause,
+                status=status,
+                refusal=pause is None and is_refusal(status, headers, body),
+            ) from None
         raise
     if error := fields.get("error"):
         code = error if isinstance(error, str) and error in ERRORS else "other"
-        raise AuthorizationServerError(ERRORS.get(code, "transient"), code, retry_after=pause)
+        raise AuthorizationServerError(
+            ERRORS.get(code, "transient"),
+            code,
+            retry_after=pause,
+            status=status,
+            refusal=pause is None and is_refusal(status, headers, body, code),
+        )
     if status != 200:
-        raise AuthorizationServerError("transient", http_error(status), retry_after=pause)
+        raise AuthorizationServerError(
+            "transient",
+            http_error(status),
+            retry_after=pause,
+            status=status,
+            refusal=pause is None and is_refusal(status, headers, body),
+        )
     server_now = expires_in.server_time(headers)
     return _granted(fields, now if server_now is None else server_now)
+
+
+def is_refusal(status: int, headers: Mapping[str, str], body: bytes, code: str = "") -> bool:
+    """Whether the server itself refuses the request, for a reason that is not the client's or an outage.
+
+    HTML comes from something in front of it: a firewall, a captive portal, a maintenance page.
+    """
+    is_html = "html" in headers.get("Content-Type", "").lower() or body.lstrip()[:1] == b"<"
+    is_other = code in CLIENT_ERRORS or code in _BUSY
+    return status in _REFUSED and not is_other and not (is_html and body)
 
 
 def http_error(status: int) -> str:

@@ -29,6 +29,13 @@ from proxy.observe.request_metrics import RequestMetrics
 
 PREFIX: Final = "token_proxy_"
 _TOKEN: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
+TOKEN_WAIT: Final = (
+    *_TOKEN,
+    30,
+    60,
+    120,
+    300,
+)  # a wait to its limit (15 s) ends just above 15
 Counts = Mapping[str, Mapping[str, int]]  # credential -> state -> accounts
 
 
@@ -68,7 +75,7 @@ class Metrics:
             "credential",
         )
         self.token_wait = self._histogram(
-            "token_wait_seconds", "Time that a request waited for a token.", _TOKEN, "credential"
+            "token_wait_seconds", "Time that a request waited for a token.", TOKEN_WAIT, "credential"
         )
         self.store_writable = self._gauge(
             "store_writable", "1 if the last write to the store succeeded, else 0."

@@ -95,7 +95,7 @@ def can_serve(account: Account) -> bool:
 def _wants_login(account: Account) -> bool:
     if account.credential.grant != "authorization_code" or account.unreadable:
         return False
-    return account.state() == "login_required" or not (account.can_refresh or account.is_usable)
+    return account.held.state == "login_required" or not (account.can_refresh or account.is_usable)
 
 
 def _reason(account: Account) -> str | None:

@@ -1,24 +1,34 @@
 """One account's token in memory: what a request reads, and what is known of its health.
 
-Everything here is plain data and time; who refreshes and saves is manager.py.
+Plain data and time: no I/O. Its refreshes are started by refresh/single_flight.py,
+sent and saved by refresh/refresh.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import random
 from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
-from proxy.errors import AuthorizationServerError, LoginRequired, Misconfigured, TokenError, TokenUnavailable
-from proxy.oauth.token import Token
+from proxy.errors import (
+    AuthorizationServerError,
+    LoginRequired,
+    Misconfigured,
+    Outcome,
+    TokenError,
+    TokenUnavailable,
+)
+from proxy.oauth.token import Refusal, Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.tokens import lifetime
 from proxy.tokens.lifetime import TokenState
-from proxy.tokens.refresh import backoff
+from proxy.tokens.refresh import backoff, refusal
+from proxy.tokens.refresh.breaker import Candidate
 from proxy.tokens.refresh.throttle import ServerThrottle
 
 NEVER: Final = float("-inf")
@@ -38,7 +48,7 @@ class Attachment:
         self.authorization = b"Bearer " + token.access_token.reveal().encode("ascii")
 
     def __repr__(self) -> str:
-        return "Served(***)"
+        return "Attachment(***)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +89,7 @@ class Account:
         self.attachment: Attachment | None = None
         self.fresh_until = NEVER  # boot clock, as the next five
         self.usable_until = NEVER
-        self.hold_until = NEVER  # no refresh before this: it failed a moment ago ...
-        self.failed_at = NEVER  # ... then
+        self.hold_until = NEVER  # no refresh before this: it failed, or was refused
         self.closed_until = NEVER  # nor before this: the server would refuse it (refresh_window)
         self.used_at = NEVER  # boot clock: the last request
         self.noted_at = NEVER  # boot clock: the last use that the store was told of
@@ -94,20 +103,42 @@ class Account:
         self._clock = clock
         self._begun = float("inf")  # boot clock; when the token was issued, as far as that is known
 
-    def take(self, held: StoredToken) -> None:
-        """Serve what the store holds from now on. What is older than what is known changes nothing."""
+    def apply(self, held: StoredToken) -> None:
+        """Serve what the store holds. A record older than the one that is known changes nothing."""
         self.behind = self.unreadable = False
         if held.generation < self.held.generation:
             return
         if _access(held) != _access(self.held):
             self.attachment = Attachment(held.token) if held.token and _access(held) else None
+        elif self.is_rejected and held.token is not None:
+            held = replace(held, token=replace(held.token, rejected=True))
         if _issue(held) != _issue(self.held):
             self._begun = float("inf")
-        if held.generation != self.held.generation:
+        is_new = held.generation != self.held.generation
+        if is_new:
             self.failures, self.failure, self.hold_until, self.in_doubt = 0, None, NEVER, False
         self.in_doubt = self.in_doubt or held.in_doubt
         self.held = held
         self.look_at_the_clock()
+        if is_new and held.token is not None:
+            self.throttle.refusals.note(self.key, held.token)
+            self._apply_refusal()
+
+    def _apply_refusal(self) -> None:
+        """Wait for the next try that the record's refusal leaves; never past the access token's end."""
+        refused = self.refusal
+        if refused is None:
+            return
+        self.failures = refused.times
+        outcome: Outcome = "transient" if refused.decided_at is None else "login_required"
+        self.failure = AuthorizationServerError(outcome, refused.error)
+        if refused.decided_at is None and not self.is_usable:
+            return  # there is no time to wait
+        now = self._clock.boot()
+        chance = random.random()  # noqa: S311 (spreads load, hides nothing)
+        self.hold_until = now + refusal.next_try_in(refused, self._clock.wall(), chance)
+        if refused.decided_at is None:
+            self.hold_until = min(self.hold_until, self.usable_until)
 
     def look_at_the_clock(self) -> None:
         """Judge the token's age anew: of one that another boot got, the clocks may say more by now."""
@@ -115,27 +146,46 @@ class Account:
         token = self.held.token
         if token is None:
             return
+        if token.rejected and token.refusal is not None:
+            return  # neither the upstream takes it, nor does its server give another
         window = lifetime.window(token, self.held.due_at, self._clock, known=self._begun)
         self.fresh_until, self.usable_until, self._begun = window.due, window.expired, window.begun
         if math.isfinite(window.begun):
             self.closed_until = window.begun + lifetime.closed_for(token, self.credential)
 
-    def refused(self) -> None:
+    def learn_from_401(self) -> None:
         """An upstream has refused the current token: its age may tell how long such tokens live."""
         if self.held.token is not None:
             age = self._clock.boot() - self._begun
             self.held = replace(self.held, token=lifetime.learned_from_401(self.held.token, age))
+
+    def reject(self) -> bool:
+        """An upstream has answered 401 to the current token. Returns whether the store should know.
+
+        The token serves on while nothing is known of its refresh: the upstream may be mistaken. Where its
+        server refuses to refresh it, too, it is not usable any more, and there is no use in waiting.
+        """
+        token = self.held.token
+        if token is None or token.rejected:
+            return False
+        self.held = replace(self.held, token=replace(token, rejected=True))
+        if token.refusal is None:
+            return False
+        self.look_at_the_clock()
+        if token.refusal.decided_at is None:
+            self.hold_until = NEVER
+            return False
+        return True
 
     def failed(self, error: AuthorizationServerError, attempts: int = 1) -> None:
         """Remember a failure and hold the next refresh back for a while."""
         self.failures += attempts
         self.failure = error
         self.in_doubt = True
-        self.failed_at = self._clock.boot()
-        self.hold_until = self.failed_at + backoff.pause_after(error, self.failures)
+        self.hold_until = self._clock.boot() + backoff.pause_after(error, self.failures)
 
     def state(self) -> TokenState:
-        if self.unreadable or self._is_misconfigured:
+        if self.unreadable or self.is_misconfigured:
             return "misconfigured"
         if self.held.state == "login_required":
             return "login_required"
@@ -151,40 +201,66 @@ class Account:
         return self._clock.boot() < self.usable_until
 
     @property
+    def refusal(self) -> Refusal | None:
+        """What the authorization server said when it refused the last refresh; None: it has not."""
+        return self.held.token.refusal if self.held.token else None
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether an upstream has answered 401 to the current access token."""
+        return self.held.token is not None and self.held.token.rejected
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether only a login (or a new refresh_token in the configuration) is sure to bring new tokens."""
+        if self.credential.grant == "client_credentials":
+            return False
+        token = self.held.token
+        return self.held.state != "valid" or token is None or token.refresh_token is None
+
+    @property
     def can_refresh(self) -> bool:
         """Whether a request to the token endpoint could help, without a person."""
-        if self.credential.grant == "client_credentials":
+        if not self.needs_login:
             return True
-        token = self.held.token
-        return self.held.state == "valid" and token is not None and token.refresh_token is not None
+        return self.held.state == "login_required" and refusal.may_heal(self.refusal, self._clock.wall())
 
     @property
     def may_start(self) -> bool:
-        """Whether a refresh would be of use and is not held back."""
-        return self.can_refresh and self._clock.boot() >= self.waits_until
+        """Whether a refresh would be of use and is not held back. The throttle notes that it is wanted."""
+        is_time = self._clock.boot() >= max(self.hold_until, self.closed_until)
+        return self.can_refresh and is_time and self.throttle.admits(self.candidate)
+
+    @property
+    def candidate(self) -> Candidate:
+        """The account as its throttle sees it."""
+        return Candidate(self.failures, self.fresh_until, self.key)
+
+    @property
+    def must_retry(self) -> bool:
+        """Whether a refresh is wanted again, whatever the token's age."""
+        return self.in_doubt or (self.refusal is not None and self.can_refresh)
 
     @property
     def waits_until(self) -> float:
         """No refresh before (boot clock): the account's own pause, its server's, and what that allows."""
-        shut_until = self.throttle.hold_until if self.throttle.is_shut else NEVER
-        return max(self._held_until, self.closed_until, shut_until)
+        return max(self.hold_until, self.closed_until, self.throttle.waits_until(self.candidate))
 
     @property
-    def _held_until(self) -> float:
-        """The account's own pause, which is over when its server was down and has come back."""
-        is_over = self.throttle.recovered_at >= self.failed_at and not self._is_misconfigured
-        return NEVER if is_over else self.hold_until
-
-    @property
-    def _is_misconfigured(self) -> bool:
-        return self.failure is not None and self.failure.outcome == "misconfigured"
+    def is_misconfigured(self) -> bool:
+        """Whether its server refuses the client: it says so, or two accounts are refused alike."""
+        if self.failure is not None and self.failure.outcome == "misconfigured":
+            return True
+        refused = self.refusal
+        if self.held.state != "login_required" or refused is None:
+            return False
+        return self.throttle.refusals.is_of_client(self.key, refused)
 
     def why_not(self) -> TokenError:
         """The reason that there is no token now, in words for who gets the answer."""
-        if not self.can_refresh:
+        if self.needs_login and not self.is_misconfigured:
             return LoginRequired(f"{self.key} has no tokens that work: {_NEEDS[self.credential.grant]}")
-        failure = self.failure or self.throttle.failure
-        if failure is not None and failure.outcome == "misconfigured":
+        if self.is_misconfigured:
             return Misconfigured(
                 f"the authorization server refuses the client of credential {self.key.credential!r}: "
                 "check its client_id, client_secret, scopes and endpoints"

@@ -100,9 +100,9 @@ class Accounts:
         """Every one that anybody here holds, also those that a request has found without tokens."""
         return list(self._all.values())
 
-    def take(self, account: Account, held: StoredToken) -> None:
+    def apply(self, account: Account, held: StoredToken) -> None:
         """Serve what the store holds from now on."""
-        account.take(held)
+        account.apply(held)
 
     def keep(self, account: Account) -> None:
         """Give it a place among those used last, if there is anything of it to keep."""
@@ -135,7 +135,7 @@ class Accounts:
             self._store_failed = True
             raise TokenUnavailable("the token store can't be read now", retry_after=STORE_PAUSE) from error
         self._store_failed = False
-        self.take(account, held)
+        self.apply(account, held)
 
     async def load_known(self) -> None:
         """Load the accounts of the configuration, and those to be shown by name. Raises StoreError."""
@@ -185,7 +185,7 @@ class Accounts:
         except UnreadableRecord:
             await self.load_quietly(account)  # which says why
         else:
-            self.take(account, held)
+            self.apply(account, held)
         self.keep(account)
 
     async def load_quietly(self, account: Account) -> None:

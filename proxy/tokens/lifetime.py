@@ -163,7 +163,7 @@ def successor(new: Token, old: Token, refused: Token | None = None) -> Token:
     """What a refresh gave, with what it takes over from the token before. Both are of one account.
 
     An answer without a refresh token leaves the old one in force (RFC 6749 section 6), one without a scope
-    the old scope. `refused` is the old one as `taught` left it in this process.
+    the old scope. `refused` is the old one as `learned_from_401` left it in this process.
     """
     if refused is not None and refused.access_token == old.access_token:
         old = refused

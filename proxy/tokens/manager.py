@@ -1,7 +1,7 @@
 """The tokens of this process: `ready`, `get`, `reject`, `adopt`, `forget`.
 
-One flight per account here (refreshes.py), one lease across processes (flight.py). What other processes
-write is seen within a second (`_watch`).
+One refresh per account here (refresh/single_flight.py), one lease across processes (refresh/lease.py).
+What other processes write is seen within a second (`_watch`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from proxy.tokens import lifetime, log_warnings
 from proxy.tokens.account import NEVER, Account, Attachment, StoredToken
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.refresh import lease
+from proxy.tokens.refresh.introspection import with_lifetime
 from proxy.tokens.refresh.refresh import RefreshContext
 from proxy.tokens.refresh.scheduler import RefreshScheduler
 from proxy.tokens.refresh.single_flight import SingleFlight
@@ -165,12 +166,16 @@ class TokenManager:
         current = self.ready(account)
         if current is not None and current is not rejected:
             return _done(current)
+        is_news = rejected is account.attachment and account.reject()
         if account.flight is None:
             now = self._clock.boot()
+            if is_news:
+                self._single_flight.start(account)  # to tell the store: nobody waits for it
+                return None
             if now < account.rejected_at + REJECT_PAUSE or not account.may_start:
                 return None
             account.rejected_at = now
-            account.refused()
+            account.learn_from_401()
             self._single_flight.start(account)
         return tasks.spawn(self._replacement(account, rejected), f"replace {account.key}")
 
@@ -194,7 +199,7 @@ class TokenManager:
         await self._single_flight.wait(account, self._patience)
         if joined and account.held.generation == before and account.failure is None:
             await self._single_flight.wait(account, self._patience)
-        if account.held.generation == before or not account.can_refresh:
+        if account.held.generation == before or account.failure is not None:
             raise account.why_not()
 
     async def adopt(self, key: AccountId, token: Token, *, instead_of: Principal | None = None) -> None:
@@ -219,8 +224,8 @@ class TokenManager:
                 continue
             account.throttle.succeeded()
             log_warnings.narrowed(key, account.credential, token, None)
-            held = await records.dated(self._store, self._servers, account.credential, key, held)
-            self._accounts.take(account, held)
+            held = await with_lifetime(self._store, self._servers, account.credential, key, held)
+            self._accounts.apply(account, held)
             self._accounts.keep(account)
             return
 
@@ -239,7 +244,7 @@ class TokenManager:
                 continue
             if tombstone is None:
                 return None
-            self._accounts.take(account, StoredToken(tombstone.generation, tombstone.state, None, None))
+            self._accounts.apply(account, StoredToken(tombstone.generation, tombstone.state, None, None))
             return token if token and records.is_bound(token, account.credential) else None
 
     async def _bury(self, account: Account) -> tuple[Record | None, Token | None]:

@@ -61,7 +61,9 @@ async def test_the_status_page_shows_each_account_and_what_can_be_done(world):
     assert "2 accounts, ready" in html
     assert buttons == [("refresh", "person"), ("logout", "person")]
 
-    world.server.script(faults.NAMED["invalid-grant"])
+    account = world.state.tokens.account("person", "default")
+    world.server.script(*[faults.NAMED["invalid-grant"]] * 2)
+    assert account.reject() is False  # with a token that an upstream has refused there is no second try
     await world.browser.press("/refresh/person", page="/")
     html, buttons = await shown(world)
     assert "login required" in html

@@ -85,9 +85,7 @@ async def test_a_refused_refresh_token_needs_a_login(bench):
     bench.server.script(faults.NAMED["invalid-grant"])
     async with bench.serving() as state:
         account = state.tokens.account("person", "default")
-        state.tokens.refresh_behind(account)
-        while account.flight is not None:
-            await account.flight
+        await state.tokens.reject(account, state.tokens.ready(account))
     code, (_, _, person) = await shown(bench)
     assert (code, person[2:4]) == (LOGIN_NEEDED, ["login", "required"])
 

@@ -7,7 +7,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import tasks
-from proxy.observe.metrics import Metrics, TokenHealth
+from proxy.config.limits import Limits
+from proxy.observe.metrics import TOKEN_WAIT, Metrics, TokenHealth
 from proxy.tokens.lifetime import STATES
 
 CONTRACT = {  # without the prefix; what this version builds
@@ -142,3 +143,7 @@ def test_each_credential_has_a_limit_of_its_own(metrics):
     metrics.show_tokens(lambda: known, STATES, 2)
     metrics.account_counts = {"crm": {"valid": 3}, "hr": {"valid": 1}}
     assert states(metrics) == {("", "valid"): 3, ("default", "valid"): 1}
+
+
+def test_a_request_that_waits_for_a_token_to_the_limit_is_within_the_buckets():
+    assert Limits().token_wait < TOKEN_WAIT[-1]

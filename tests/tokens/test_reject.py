@@ -8,6 +8,7 @@ import pytest
 
 from proxy.demo import faults
 from proxy.demo.faults import Fault
+from proxy.errors import LoginRequired, TokenUnavailable
 from proxy.tokens.manager import REJECT_PAUSE
 
 HOUR = 3600
@@ -85,18 +86,100 @@ async def test_in_the_pause_after_a_failure_nobody_is_asked(side):
     assert side.is_good(await side.tokens.reject(account, rejected))
 
 
-@pytest.mark.parametrize("lost", ["login_required", "logged_out"])
-async def test_where_only_a_person_can_help_the_401_passes(side, lost):
+async def test_after_a_logout_the_401_passes(side):
     account = await side.log_in()
     rejected = side.tokens.ready(account)
-    if lost == "logged_out":
-        await side.tokens.forget(account.key)
-    else:
-        side.server.script(faults.NAMED["invalid-grant"])
-        assert await side.tokens.reject(account, rejected) is None
-        side.clock.advance(REJECT_PAUSE)
+    await side.tokens.forget(account.key)
     assert side.tokens.reject(account, rejected) is None
-    assert len(side.refreshes) <= 1
+    assert side.refreshes == []
+
+
+REFUSED = {"revoked": faults.NAMED["invalid-grant"], "in other words": faults.status(400)}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+async def test_a_token_that_neither_the_upstream_nor_its_server_takes_is_not_usable(make_side, side, words):
+    """A person has revoked it at the server: an hour of bare 401s would tell nobody."""
+    account = await side.log_in()
+    rejected = side.tokens.ready(account)
+    side.server.script(*[REFUSED[words]] * 9)
+    assert await side.tokens.reject(account, rejected) is None  # this one passes
+    assert (account.state(), account.is_usable) == ("login_required", False)
+    assert side.tokens.ready(account) is None
+    with pytest.raises(LoginRequired):
+        await side.tokens.get(account)
+    async with make_side(server=side.server, store=side.store) as command:  # or a command
+        assert (command.account().state(), command.account().is_usable) == ("login_required", False)
+        with pytest.raises(LoginRequired):
+            await command.tokens.get(command.account())
+    assert len(side.refreshes) == 1
+
+
+async def test_a_401_after_the_refusal_ends_it_for_all_processes(make_side, side):
+    account = await side.log_in()
+    served = side.tokens.ready(account)
+    side.clock.advance(STALE)
+    side.server.script(*[faults.NAMED["invalid-grant"]] * 2)
+    for _ in range(2):
+        assert side.tokens.ready(account) is served
+        await side.landed(account)
+        side.clock.advance(60)
+    assert (account.state(), account.is_usable) == ("login_required", True)
+    async with make_side(server=side.server, store=side.store) as other:
+        assert other.account().is_usable
+        assert side.tokens.reject(account, served) is None
+        assert not account.is_usable
+        await side.landed(account)
+        await other.until(lambda: not other.account().is_usable)
+    assert len(side.refreshes) == 2
+
+
+async def test_a_401_between_two_refusals_leaves_no_time_to_wait(side):
+    account = await side.log_in()
+    served = side.tokens.ready(account)
+    side.clock.advance(STALE)
+    side.server.script(*[faults.NAMED["invalid-grant"]] * 2)
+    side.tokens.ready(account)
+    await side.landed(account)
+    assert (account.state(), account.is_usable) == ("stale", True)
+    assert await side.tokens.reject(account, served) is None
+    assert (account.state(), account.is_usable) == ("login_required", False)
+
+
+async def test_a_401_while_a_refresh_is_refused_counts_too(side):
+    account = await side.log_in()
+    served = side.tokens.ready(account)
+    side.clock.advance(STALE)
+    answer = asyncio.Event()
+    refused = faults.NAMED["invalid-grant"].answer
+    side.server.script(Fault(wait_before=answer.wait, answer=refused), Fault(answer=refused))
+    side.tokens.ready(account)
+    await side.until(lambda: not side.server.faults or len(side.server.faults) == 1)
+    replacing = side.tokens.reject(account, served)
+    answer.set()
+    assert await replacing is None
+    assert not account.is_usable
+    with pytest.raises(LoginRequired):
+        await side.tokens.get(account)
+
+
+async def test_while_the_server_is_merely_unreachable_the_token_serves_on(side):
+    account = await side.log_in()
+    served = side.tokens.ready(account)
+    side.server.script(*[faults.NAMED["outage"]] * 3)
+    assert await side.tokens.reject(account, served) is None
+    assert side.tokens.ready(account) is served
+
+
+async def test_a_new_token_forgets_that_the_old_one_was_refused(side):
+    account = await side.log_in()
+    assert await side.tokens.reject(account, side.tokens.ready(account))
+    assert not account.is_rejected
+    side.clock.advance(STALE)
+    side.server.script(faults.NAMED["invalid-grant"])
+    served = side.tokens.ready(account)
+    await side.landed(account)
+    assert side.tokens.ready(account) is served
 
 
 async def test_who_does_not_wait_for_the_replacement_leaves_the_refresh_flying(side):
@@ -115,3 +198,21 @@ async def test_a_replacement_that_nobody_wants_leaves_nothing_behind(side):
     rejected = side.tokens.ready(account)
     await side.tokens.refresh_now(account)
     side.tokens.reject(account, rejected)  # known at once, and dropped: a coroutine would complain
+
+
+async def test_a_401_here_and_a_refusal_there_are_put_together(make_side, side):
+    account = await side.log_in()
+    async with make_side(server=side.server, store=side.store) as other:
+        assert other.account().state() == "valid"
+        side.server.script(*[faults.NAMED["invalid-grant"]] * 2)
+        with pytest.raises(TokenUnavailable):
+            await side.tokens.refresh_now(account)
+        side.clock.advance(31)
+        with pytest.raises(LoginRequired):
+            await side.tokens.refresh_now(account)
+        assert account.is_usable
+        theirs = other.account()
+        await other.until(lambda: theirs.state() == "login_required")
+        assert other.tokens.reject(theirs, other.tokens.ready(theirs)) is None
+        await side.until(lambda: not account.is_usable)
+        assert side.tokens.ready(account) is None

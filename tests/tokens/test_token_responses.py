@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from aiohttp import web
 
@@ -15,6 +17,19 @@ client_id = "web"
 token_endpoint = "{url}/token"
 authorization_endpoint = "{url}/authorize"
 """
+REFUSALS = {  # of the refresh token, or in words that may mean that
+    *(
+        row.name
+        for row in ROWS
+        if not isinstance(row.comes_to, Given) and row.comes_to[0] == "login_required"
+    ),
+    "403 with JSON and no error",
+    "401 with an empty body",
+    "invalid_request",
+    "invalid_target",
+    "an error that nobody knows",
+    "an error that is an object",
+}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -41,11 +56,12 @@ async def test_the_store_holds_what_it_held_or_exactly_the_new_token(make_side, 
             assert token.lifetime == given.lifetime
             assert side.tokens.ready(account).authorization == b"Bearer " + given.access_token.encode()
             return
-        assert token == old
+        assert replace(token, refusal=None) == old
         assert side.tokens.ready(account) is served  # to its end
         outcome, error = row.comes_to
-        if outcome == "login_required":
-            assert (stored.generation, stored.state) == (2, "login_required")
+        if row.name in REFUSALS:  # one is not the end
+            assert (stored.generation, stored.state, token.refusal.error) == (2, "valid", error)
+            assert (token.refusal.is_dead, token.refusal.times) == (outcome == "login_required", 1)
             return
         assert (stored.generation, stored.state, stored.due_at) == (1, "valid", record.due_at)
         assert (account.last_refresh.outcome, account.last_refresh.error) == (outcome, error)

@@ -26,6 +26,9 @@ from proxy.errors import ProxyError, StoreError
 from proxy.store.base import Store
 
 LIFETIME: Final = 3.0  # seconds; long enough for a busy machine, short enough to wait out a dead neighbour
+SHORTEST_GRACE: Final = (
+    5.0  # seconds; servers that repeat the response to a spent refresh token do so for longer
+)
 RENEW_EVERY: Final = 1.0  # seconds
 ASK_AGAIN: Final = 0.05  # seconds, while another has it
 LAST_MOMENT: Final = 0.5  # seconds before its end: the way to the server takes a while, too
@@ -41,6 +44,7 @@ class Lease:
     """A lease that is held, for as long as this process can know it by itself."""
 
     def __init__(self, clock: Clock) -> None:
+        self.was_awaited = False  # another had it, and it ended before our eyes
         self._clock = clock
         self._taken_at = float("-inf")  # boot clock: the last time that it was surely ours
 
@@ -83,6 +87,7 @@ async def _take(store: Store, name: str, owner: str, lease: Lease, clock: Clock)
         if holder is None:
             lease.taken(asked_at)
             return
+        lease.was_awaited = True
         succeed = holder if is_dead(holder, owner) else None
         if succeed is None:
             await asyncio.sleep(ASK_AGAIN)

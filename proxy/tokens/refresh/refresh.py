@@ -25,19 +25,20 @@ from proxy.errors import AuthorizationServerError, GenerationConflict, StoreErro
 from proxy.oauth import grants
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Form
-from proxy.oauth.token import Token, differ
+from proxy.oauth.token import Refusal, Token, differ
 from proxy.store.base import AccountId, Store
 from proxy.tokens import lifetime, log_warnings
 from proxy.tokens.account import StoredToken
 from proxy.tokens.login.revoke import revoke
-from proxy.tokens.refresh import backoff, lease
+from proxy.tokens.refresh import backoff, lease, refusal
+from proxy.tokens.refresh.introspection import with_lifetime
 from proxy.tokens.refresh.lease import Lease, LeaseLost
-from proxy.tokens.refresh.throttle import ServerThrottle
+from proxy.tokens.refresh.throttle import Turn
 from proxy.tokens.saved import records
 
 SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than an answer that waits to be saved
 SAVE_AGAIN_LAST: Final = 0.5  # seconds
-TIME_TO_SAVE: Final = 1.0  # seconds; two tries of who waits to save. With a lease still below a grace of 5 s
+TIME_TO_SAVE: Final = 1.0  # seconds; two tries to save. With lease.LIFETIME it is below lease.SHORTEST_GRACE
 
 LOST: Final = (
     "the new token of %s could not be saved before the end and is lost: the next start asks again with the "
@@ -68,7 +69,7 @@ class Refresh:
     credential: Credential
     key: AccountId
     known: StoredToken
-    throttle: ServerThrottle
+    turn: Turn
     attempts: int  # at most, while the server gives no clear answer
     tried: int = 0
 
@@ -87,7 +88,7 @@ class Refresh:
             except GenerationConflict:
                 continue  # somebody logged in or out meanwhile: what they wrote counts
             except LeaseLost:
-                _log.warning("%s: this process stood still while it refreshed: it begins again", self.key)
+                _log.warning("%s: the process was suspended during the refresh: it is begun again", self.key)
 
     async def _read(self) -> StoredToken:
         return await records.read(
@@ -95,73 +96,96 @@ class Refresh:
         )
 
     async def _refresh(self, held: StoredToken, mine: Lease) -> StoredToken:
-        if held.generation > self.known.generation and self._is_served(held):
+        if self._must_note_rejection(held):
+            return await self._note_rejection(held)
+        if self._is_done(held):
             return held
         form = self._form(held)
         if form is None:
             return held
         if form["grant_type"] == "refresh_token":
-            await self._let_sender_save(held)
+            await self._let_sender_save(held, mine)
             await self._intend(held)
         try:
-            token = await self._send(form, mine)
+            token = await self._send(form, held, mine)
         except AuthorizationServerError as error:
-            if error.outcome != "login_required":
+            if not self._is_refused(held, error):
                 raise
-            return await self._give_up(held, error)
+            return await self._refused(held, error)
         if held.token is not None and differ(held.token.principal, token.principal):
             return await self._set_aside(held, held.token, token)
         successor = records.successor(token, held.token, self.known.token) if held.token else token
         log_warnings.narrowed(self.key, self.credential, successor, held.token)
         new = StoredToken(held.generation + 1, "valid", successor, records.due_at(self.credential, successor))
         saved = await self._save(new, held)
-        return await records.dated(self.context.store, self.context.servers, self.credential, self.key, saved)
+        return await with_lifetime(self.context.store, self.context.servers, self.credential, self.key, saved)
+
+    def _is_done(self, held: StoredToken) -> bool:
+        """Whether another process was first: it has a token that serves, or was refused just now."""
+        if held.generation <= self.known.generation or held.token is None:
+            return False
+        return self._is_usable(held) or held.token.refusal is not None
 
     def _form(self, held: StoredToken) -> Form | None:
         """What to send; None where only a person can help."""
         if self.credential.grant == "client_credentials":
             return grants.client_credentials(self.credential.scopes)
-        if held.state != "valid" or held.token is None or held.token.refresh_token is None:
+        token = held.token
+        if token is None or token.refresh_token is None:
             return None
-        return grants.refresh_token(held.token.refresh_token)
+        may_heal = held.state == "login_required" and refusal.may_heal(
+            token.refusal, self.context.clock.wall()
+        )
+        if held.state != "valid" and not may_heal:
+            return None
+        return grants.refresh_token(token.refresh_token)
 
-    async def _let_sender_save(self, held: StoredToken) -> None:
-        """Another process has sent this token, and may live and have the answer: the store was away, say,
+    async def _let_sender_save(self, held: StoredToken, mine: Lease) -> None:
+        """Another process has sent this token, and may live and have the response: the store was away, say,
         and both of us see it again now. Raises GenerationConflict once it has saved, StoreError.
+
+        A process whose lease we have seen end has given it back, or is cut off: it has nothing to save here.
         """
         me = self.context.process
-        if held.in_doubt and held.in_doubt_by != me and not lease.is_dead(held.in_doubt_by, me):
+        may_live = held.in_doubt_by != me and not lease.is_dead(held.in_doubt_by, me)
+        if held.in_doubt and may_live and not mine.was_awaited:
             await asyncio.sleep(TIME_TO_SAVE)
             if (await self._read()).generation != held.generation:
                 raise GenerationConflict(f"{self.key}: its sender has saved the answer")
 
     async def _intend(self, held: StoredToken) -> None:
-        """From here on the refresh is in doubt, until something is saved. Raises StoreError."""
-        store, now = self.context.store, self.context.clock.wall()
-        if held.due_at is None or held.due_at > now:  # who comes after us must find it by the index
-            await store.postpone(self.key, held.generation, now)
-        await store.intend(self.key, held.generation, self._note(held))
+        """From here on the refresh is in doubt, until something is saved. Raises StoreError.
 
-    async def _send(self, form: Form, mine: Lease) -> Token:
-        """Ask for a token; a lost answer is asked for again. Raises LeaseLost: then nothing was sent."""
+        If this process dies, others find the intent by the index of due times: so the intent comes first.
+        """
+        store, now = self.context.store, self.context.clock.wall()
+        await store.intend(self.key, held.generation, self._note(held))
+        if held.due_at is None or held.due_at > now:
+            await store.postpone(self.key, held.generation, now)
+
+    async def _send(self, form: Form, held: StoredToken, mine: Lease) -> Token:
+        """Ask for a token; a lost response is asked for again. Raises LeaseLost: then nothing was sent."""
         while True:
             self.tried += 1
             started = time.perf_counter()
             try:
                 token = await self.context.servers.token(self.credential, form, before_send=mine.check)
             except AuthorizationServerError as error:
-                seconds = time.perf_counter() - started
-                self.context.attempted(self.credential, error.outcome, error.error, seconds)
-                if error.outcome == "login_required":
-                    raise
-                self.throttle.failed(self.key, error)
-                is_final = error.outcome != "transient" or error.retry_after is not None
-                if is_final or self.tried >= self.attempts or not self.throttle.may_repeat(error):
+                self.turn.failed(error)
+                is_refused = self._is_refused(held, error)
+                outcome = self._outcome(held, error) if is_refused else error.outcome
+                self._attempted(outcome, error.error, started)
+                is_final = is_refused or error.outcome != "transient" or error.retry_after is not None
+                if is_final or self.tried >= self.attempts or not self.turn.may_repeat(error):
                     raise
                 await asyncio.sleep(backoff.backoff(self.tried))
             else:
-                self.context.attempted(self.credential, "success", "", time.perf_counter() - started)
+                self.turn.succeeded()
+                self._attempted("success", "", started)
                 return token
+
+    def _attempted(self, outcome: str, error: str, started: float) -> None:
+        self.context.attempted(self.credential, outcome, error, time.perf_counter() - started)
 
     async def _save(self, new: StoredToken, old: StoredToken) -> StoredToken:
         """Make the new token the account's own, durably. Raises GenerationConflict, UnreadableRecord.
@@ -203,20 +227,65 @@ class Refresh:
                 new = replace(new, generation=records.above(record, new, old.token))
                 expected = record.generation if record else 0
 
-    async def _give_up(self, held: StoredToken, error: AuthorizationServerError) -> StoredToken:
-        """The refresh token is refused for good. Say so in the store.
+    async def _refused(self, held: StoredToken, error: AuthorizationServerError) -> StoredToken:
+        """The server refuses to refresh the token: say so in the store, for all processes.
 
         Raises GenerationConflict if someone has logged in or refreshed meanwhile. Nothing is deleted: the
         record keeps its tokens, and the access token serves to its end.
         """
         if held.token is None or self.credential.grant == "client_credentials":
             raise AuthorizationServerError("misconfigured", error.error)
-        refused = replace(
-            held, generation=held.generation + 1, state="login_required", due_at=None, in_doubt=False
+        known = self._known_refusal(held, error)
+        token = replace(held.token, refusal=known, rejected=self._is_rejected(held))
+        now, due_at = self.context.clock.wall(), None
+        if known.decided_at is None:
+            due_at = now if held.due_at is None else min(held.due_at, now)
+        elif held.state != "login_required":
+            _log.warning("%s: the authorization server refuses its refresh token", self.key)
+        state = "valid" if known.decided_at is None else "login_required"
+        refused = StoredToken(held.generation + 1, state, token, due_at)
+        return await records.put(self.context.store, self.key, refused, expected=held.generation)
+
+    def _is_refused(self, held: StoredToken, error: AuthorizationServerError) -> bool:
+        if self.credential.grant == "client_credentials":  # nothing was to be refreshed
+            return error.outcome == "login_required"
+        return refusal.is_refused(error, held.token)
+
+    def _known_refusal(self, held: StoredToken, error: AuthorizationServerError) -> Refusal:
+        return refusal.follow(
+            held.token.refusal if held.token else None,
+            error,
+            now=self.context.clock.wall(),
+            usable=self._is_usable(held) and not self._is_rejected(held),
+            in_doubt=held.in_doubt or self.tried > 1,
         )
-        await records.put(self.context.store, self.key, refused, expected=held.generation)
-        _log.warning("%s: the authorization server refuses its refresh token", self.key)
-        return refused
+
+    def _outcome(self, held: StoredToken, error: AuthorizationServerError) -> str:
+        """For the metrics: a refusal that is not final is one more try."""
+        return "transient" if self._known_refusal(held, error).decided_at is None else "login_required"
+
+    def _is_rejected(self, held: StoredToken) -> bool:
+        """Whether an upstream has refused this access token: in another process, or in this one."""
+        token, known = held.token, self.known.token
+        if token is None:
+            return False
+        is_ours = known is not None and known.rejected and known.access_token == token.access_token
+        return token.rejected or is_ours
+
+    async def _note_rejection(self, held: StoredToken) -> StoredToken:
+        """Raises StoreError."""
+        assert held.token is not None
+        noted = replace(
+            held, generation=held.generation + 1, token=replace(held.token, rejected=True), in_doubt=False
+        )
+        return await records.put(self.context.store, self.key, noted, expected=held.generation)
+
+    def _must_note_rejection(self, held: StoredToken) -> bool:
+        """Whether this flight is only to tell other processes that the access token is of no use."""
+        token = held.token
+        if held.state != "login_required" or token is None or token.refusal is None or token.rejected:
+            return False
+        return self._is_rejected(held)
 
     async def _set_aside(self, held: StoredToken, old: Token, new: Token) -> StoredToken:
         """A refresh brought somebody else's tokens (OpenID Connect Core 1.0 section 12.2 forbids it).
@@ -231,15 +300,15 @@ class Refresh:
             refresh_token=successor.refresh_token,
             refresh_expires_at=successor.refresh_expires_at,
             ancestors=successor.ancestors,
+            refusal=None,
         )
         _log.error("a refresh of %s brought the tokens of another person: they are not used", self.key)
         return await self._save(StoredToken(held.generation + 1, "login_required", kept, due_at=None), held)
 
-    def _is_served(self, held: StoredToken) -> bool:
-        if held.token is None:
-            return False
+    def _is_usable(self, held: StoredToken) -> bool:
+        clock = self.context.clock
         return (
-            self.context.clock.boot() < lifetime.window(held.token, held.due_at, self.context.clock).expired
+            held.token is not None and clock.boot() < lifetime.window(held.token, held.due_at, clock).expired
         )
 
     def _note(self, held: StoredToken) -> bytes:

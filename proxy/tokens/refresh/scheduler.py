@@ -81,14 +81,16 @@ class RefreshScheduler:
 
         Raises StoreError.
         """
-        for account in self._restless():
-            await self._judge(Due(now, account.key, None))
         waits = [LOOK_AGAIN]
-        open_ = [name for name, throttle in self._accounts.throttles.items() if throttle.has_room]
-        for due in await self._store.due_before(open_, now + LOOK_AGAIN, BATCH):
+        with_room = [name for name, throttle in self._accounts.throttles.items() if not throttle.is_quiet]
+        indexed = await self._store.due_before(with_room, now + LOOK_AGAIN, BATCH)
+        restless = [Due(now, account.key, None) for account in self._restless()]
+        for due in sorted([*restless, *indexed], key=self._failures):  # those without trouble first
             wait = await self._judge(due)
+            if due not in indexed:
+                continue
             if wait >= LOOK_AGAIN:
-                await self._postpone(due.key, wait)
+                await self._put_off(due.key, wait)
             elif wait > 0:
                 waits.append(wait)
         return min(waits)
@@ -107,6 +109,10 @@ class RefreshScheduler:
             self._odd_until[due.key] = self._clock.boot() + LOOK_AT_ODD_AGAIN
             return LOOK_AT_ODD_AGAIN
 
+    def _failures(self, due: Due) -> int:
+        account = self._accounts.find(due.key)
+        return account.failures if account else 0
+
     async def refresh_if_due(self, due: Due) -> float:
         """Start a refresh that is due. Returns in how many seconds to look again; infinity: not by itself."""
         account = self._accounts.get(due.key)
@@ -116,13 +122,15 @@ class RefreshScheduler:
             return 0.0  # what the store has can't be read, or the store fails
         if not account.can_refresh:
             return LOOK_AT_USELESS_AGAIN
+        if account.flight is not None:
+            return 0.0
         account.look_at_the_clock()
         until_due = account.fresh_until - self._clock.boot()
-        if until_due > 0 and not account.in_doubt:
+        if until_due > 0 and not account.must_retry:
             return until_due
         if self._is_idle(account, due.used_at) and (wait := self._kept_alive_in(account)) > 0:
             return wait
-        if account.throttle.has_room:
+        if account.throttle.has_room(account.candidate):
             self._refresh_behind(account)
         return max(0.0, account.waits_until - self._clock.boot())
 
@@ -132,11 +140,24 @@ class RefreshScheduler:
         at = lifetime.keep_alive_at(token, account.credential) if token else None
         return float("inf") if at is None else at - self._clock.wall()
 
-    async def _postpone(self, key: AccountId, seconds: float) -> None:
-        """Have the account looked at again in so many seconds. Raises StoreError."""
+    async def _put_off(self, key: AccountId, seconds: float) -> None:
+        """Have the account looked at again in so many seconds, or now if it has changed. Raises StoreError.
+
+        The index may have named it because another process has sent its refresh token; and that one may have
+        died since. Nobody is told of an intent but by the index, so the record is read again.
+        """
         account = self._accounts.get(key)
+        known = account.held
+        await self._accounts.load_quietly(account)
+        held = account.held
+        if held.generation != known.generation:
+            return
+        if held.in_doubt and held.in_doubt_by != known.in_doubt_by:
+            account.hold_until = NEVER
+            self._refresh_behind(account)
+            return
         due_at = None if math.isinf(seconds) else self._clock.wall() + seconds
-        await self._store.postpone(key, account.held.generation, due_at)
+        await self._store.postpone(key, held.generation, due_at)
 
     async def note_uses(self) -> None:
         """Tell the store which accounts were used. Raises StoreError."""
@@ -149,7 +170,7 @@ class RefreshScheduler:
 
     def _is_idle(self, account: Account, used_at: float | None) -> bool:
         """Whether nobody has used the account for long: then it is refreshed only when somebody does."""
-        if account.key in self._accounts.fixed or account.in_doubt or used_at is None:
+        if account.key in self._accounts.fixed or account.must_retry or used_at is None:
             return False
         here = self._clock.boot() - account.used_at
         return min(here, self._clock.wall() - used_at) > self._idle_after
@@ -163,7 +184,7 @@ class RefreshScheduler:
         return [
             account
             for account in self._accounts.known()
-            if account.in_doubt
+            if account.must_retry
             or (account.behind and not account.unreadable)
             or (now >= account.fresh_until and self._is_wanted(account))
         ]

@@ -12,8 +12,10 @@ from typing import Final
 from proxy import tasks
 from proxy.clock import Clock
 from proxy.errors import AuthorizationServerError, StoreError
+from proxy.oauth.token import Refusal
 from proxy.tokens.account import Account, LastRefresh, StoredToken
 from proxy.tokens.accounts import Accounts
+from proxy.tokens.refresh.breaker import Candidate
 from proxy.tokens.refresh.refresh import Refresh, RefreshContext
 from proxy.tokens.refresh.throttle import HeldBack
 
@@ -34,8 +36,9 @@ class SingleFlight:
     def start(self, account: Account) -> asyncio.Task[None]:
         """The account's flight; a new one if there is none."""
         if account.flight is None:
-            account.flight = tasks.spawn(self._run(account), f"refresh {account.key}")
-            account.throttle.crowd += 1
+            candidate = account.candidate
+            account.throttle.join(candidate)
+            account.flight = tasks.spawn(self._run(account, candidate), f"refresh {account.key}")
             self._flights.add(account.flight)
             account.flight.add_done_callback(self._flights.discard)
         return account.flight
@@ -50,17 +53,21 @@ class SingleFlight:
             await asyncio.wait(self._flights, timeout=grace)
         await tasks.cancel(*self._flights)
 
-    async def _run(self, account: Account) -> None:
-        known = account.held
-        attempts = 1 if account.failures or account.throttle.failure else ATTEMPTS
-        flight = Refresh(self._context, account.credential, account.key, known, account.throttle, attempts)
+    async def _run(self, account: Account, candidate: Candidate) -> None:
+        known, throttle = account.held, account.throttle
+        attempts = ATTEMPTS if throttle.is_closed and not account.failures else 1
+        tried = 0
         try:
-            async with account.throttle.turn():
-                held = await flight.run()
+            async with throttle.turn(candidate) as turn:
+                refresh = Refresh(self._context, account.credential, account.key, known, turn, attempts)
+                try:
+                    held = await refresh.run()
+                finally:
+                    tried = refresh.tried
         except HeldBack:
             return  # not its failure: it was not sent
         except AuthorizationServerError as error:
-            self._failed(account, error, flight.tried)
+            self._failed(account, error, tried)
         except StoreError as error:
             _log.error("%s can't be refreshed: %s", account.key, error)
             self._failed(account, AuthorizationServerError("transient", "store"))
@@ -70,22 +77,39 @@ class SingleFlight:
         else:
             self._landed(account, known, held)
         finally:
-            account.throttle.crowd -= 1
+            throttle.leave(candidate)
             account.flight = None
 
     def _landed(self, account: Account, known: StoredToken, held: StoredToken) -> None:
-        self._accounts.take(account, held)
+        self._accounts.apply(account, held)
         if held.generation == known.generation:
             return  # nothing could be done
-        account.throttle.succeeded()
+        refused = account.refusal
+        if refused is not None and refused.last != _last_refusal(known):
+            self._refused(account, refused)
+            return
         if held.state != "valid":
             return
+        account.throttle.succeeded()
         if not account.is_usable:  # it lives shorter than it takes to come: no use asking without a pause
             self._failed(account, AuthorizationServerError("transient", "expires_in"))
             return
         account.last_success_at = self._clock.wall()
         account.last_refresh = LastRefresh(account.last_success_at, "success", "")
         _log.info("refreshed %s, generation %d", account.key, held.generation, extra=_event(account))
+
+    def _refused(self, account: Account, refused: Refusal) -> None:
+        self._accounts.keep(account)  # who forgets the pause begins again at once
+        outcome = "transient" if refused.decided_at is None else "login_required"
+        account.last_refresh = LastRefresh(refused.last, outcome, refused.error)
+        if account.can_refresh:
+            _log.warning(
+                "refresh of %s was refused: %s; next try in %.0f s",
+                account.key,
+                refused.error,
+                max(0.0, account.hold_until - self._clock.boot()),
+                extra=_event(account),
+            )
 
     def _failed(self, account: Account, error: AuthorizationServerError, attempts: int = 1) -> None:
         account.failed(error, attempts)
@@ -99,6 +123,10 @@ class SingleFlight:
             account.hold_until - self._clock.boot(),
             extra=_event(account),
         )
+
+
+def _last_refusal(held: StoredToken) -> float | None:
+    return held.token.refusal.last if held.token and held.token.refusal else None
 
 
 def _event(account: Account) -> dict[str, str]:

@@ -1,115 +1,196 @@
-"""What all accounts of one client at one authorization server share: its turns, its budget, its outages.
+"""What all accounts of one client at one authorization server share: turns, a rate, and a circuit breaker.
 
-Each account waits by itself between its refreshes (account.py). That is enough for a few accounts; the
-thousands that one client may have would still come to thousands of requests. So they take turns, at a pace.
-When one has failed and none has succeeded since, they go one by one. When several have, or the server can't
-be reached, or asked this client for a pause, it counts as down: one may try, with growing pauses between,
-until one succeeds.
+Each account has its own back-off besides (account.py), which no success of another account ends.
+
+The breaker's probe is the account that has failed least since its last success: where some accounts are
+refused for reasons of their own, they must not decide for all others whether the server is up. For the same
+reason they have half of the turns at most, and an account that had failed before is no witness against the
+server.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from proxy.clock import Clock
 from proxy.errors import AuthorizationServerError, ProxyError
-from proxy.store.base import AccountId
-from proxy.tokens.refresh import backoff
+from proxy.tokens.refresh.breaker import (
+    Candidate,
+    Closed,
+    Event,
+    HalfOpen,
+    Open,
+    ProbeStarts,
+    ServerDown,
+    ServerUp,
+    State,
+    TryNow,
+    TurnEnds,
+    next_state,
+)
+from proxy.tokens.refresh.refusal import ClientRefusals
 
 AT_ONCE: Final = 8  # refreshes: a herd of accounts must not look like an attack
-CROWD: Final = 25  # refreshes ahead of time that wait for their turn; a request must not stand behind more
-ACCOUNTS: Final = 2  # that must fail: one may have a trouble of its own, which is not to hold up others
+AT_ONCE_TROUBLED: Final = AT_ONCE // 2  # of accounts that failed last time: each may last until its timeout
+CROWD: Final = 25  # refreshes ahead of time that wait for a turn: a request never queues behind more
+INTEREST: Final = (
+    3.0  # seconds; an account that still wants a refresh asks each second (scheduler.LOOK_AGAIN)
+)
 
 
 class HeldBack(ProxyError):
-    """The authorization server counts as down, and it is not yet time to try again."""
+    """The throttle is open, or another account is the better probe."""
 
 
 class ServerThrottle:
     def __init__(self, clock: Clock, rate: float) -> None:
         """`rate`: refreshes in a second, at most."""
-        self.failure: AuthorizationServerError | None = None  # the last one, while the server counts as down
-        self.hold_until = float("-inf")  # boot clock, as the next
-        self.recovered_at = float("-inf")  # the last time that the server came back
-        self.crowd = 0  # refreshes that have begun and not ended, waiting for their turn or having it
+        self.state: State = Closed()
+        self.refusals = ClientRefusals()
         self._clock = clock
-        self._pause = 1 / rate
+        self._interval = 1 / rate
         self._next_at = 0.0  # event loop's clock: when the next may go
-        self._failing: set[AccountId] = set()
-        self._pauses = 0
-        self._under_way = 0
         self._pacing = False  # one waits until `_next_at`, and all others behind it
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._crowd = {
+            False: 0,
+            True: 0,
+        }  # by is_troubled, as the next two: refreshes begun and not ended ...
+        self._under_way = {False: 0, True: 0}  # ... that have their turn ...
+        self._lines: dict[bool, deque[asyncio.Future[None]]] = {False: deque(), True: deque()}  # ... or wait
+        self._called = 0  # of those in line: they have not looked yet whether it is their turn
+        self._best: Candidate | None = None  # the first choice for the next probe ...
+        self._best_asked_at = float("-inf")  # ... and when it last asked (boot clock)
 
     @property
-    def is_shut(self) -> bool:
-        return self.failure is not None and self._clock.boot() < self.hold_until
+    def is_closed(self) -> bool:
+        return isinstance(self.state, Closed)
+
+    def waits_until(self, candidate: Candidate) -> float:
+        """No refresh before (boot clock)."""
+        return self.state.pause_ends(candidate) if isinstance(self.state, Open) else float("-inf")
 
     @property
-    def has_room(self) -> bool:
+    def crowd(self) -> int:
+        """Refreshes that have begun and not ended, waiting for their turn or having it."""
+        return sum(self._crowd.values())
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody may send now but a probe that is under way."""
+        state = self.state
+        return isinstance(state, HalfOpen) or (
+            isinstance(state, Open) and self._clock.boot() < state.fresh_until
+        )
+
+    def has_room(self, candidate: Candidate) -> bool:
         """Whether a refresh that nobody waits for may join."""
-        return not self.is_shut and self.crowd < CROWD
+        return not self.is_quiet and self._crowd[candidate.is_troubled] < CROWD
+
+    def admits(self, candidate: Candidate) -> bool:
+        """Whether it may ask for a turn now; noted as interest in being the next probe."""
+        if not isinstance(self.state, Open):
+            return True
+        self._is_first_choice(candidate)
+        return self._clock.boot() >= self.state.pause_ends(candidate)
+
+    def join(self, candidate: Candidate) -> None:
+        """Its refresh has begun; `leave` is to follow."""
+        self._crowd[candidate.is_troubled] += 1
+
+    def leave(self, candidate: Candidate) -> None:
+        self._crowd[candidate.is_troubled] -= 1
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def turn(self, candidate: Candidate) -> AsyncIterator[Turn]:
         """Wait for a turn, and have it for the length of the block. Raises HeldBack."""
-        await self._enter()
+        await self._enter(candidate)
+        self._under_way[candidate.is_troubled] += 1
+        self._wake()
         try:
-            yield
+            yield Turn(self, candidate)
         finally:
-            self._under_way -= 1
+            self._under_way[candidate.is_troubled] -= 1
+            self.on(TurnEnds(candidate.key, self._clock.boot()))
             self._wake()
 
     def try_now(self) -> None:
-        """Somebody has mended something: let one try before its time."""
-        self.hold_until = float("-inf")
-        self._wake()
+        """A person has mended something: whoever asks next may try, before the pause is over."""
+        self._best = None
+        self.on(TryNow(self._clock.boot()))
 
     def succeeded(self) -> None:
-        if self.failure is not None:
-            self.recovered_at = self._clock.boot()
-        self._failing.clear()
-        self.failure, self._pauses = None, 0
-        self._wake()
+        self.on(ServerUp())
 
-    def failed(self, key: AccountId, error: AuthorizationServerError) -> None:
-        if len(self._failing) < ACCOUNTS:
-            self._failing.add(key)
-        if len(self._failing) < ACCOUNTS and error.reached and error.retry_after is None:
-            return
-        now = self._clock.boot()
-        if self.failure is None or now >= self.hold_until:  # else it was under way with others that failed
-            self._pauses += 1
-            self.hold_until = now + backoff.pause_after(error, self._pauses)
-        self.failure = error
-        self._wake()
+    def failed(self, candidate: Candidate, error: AuthorizationServerError) -> None:
+        """A request of `candidate` failed. Only an error about the server counts against it."""
+        if error.about == "server":
+            self.on(ServerDown(candidate, error, self._clock.boot(), random.random()))  # noqa: S311 (spreads load, hides nothing)
+        else:
+            self.on(ServerUp())
 
-    def may_repeat(self, error: AuthorizationServerError) -> bool:
-        """Whether who has a turn may ask again at once: the answer may be lost, or nobody else is there."""
-        return error.reached or self._under_way == 1
+    def on(self, event: Event) -> None:
+        """The only place that changes the state."""
+        before, self.state = self.state, next_state(self.state, event)
+        if self.state is not before:
+            if type(self.state) is not type(before):
+                self._best = None
+            self._wake()
 
-    @property
-    def _most(self) -> int:
-        return 1 if self._failing else AT_ONCE
+    def may_repeat(self, candidate: Candidate, error: AuthorizationServerError) -> bool:
+        """Whether a request that has just failed may be sent again within the same turn.
 
-    async def _enter(self) -> None:
-        loop = asyncio.get_running_loop()
+        A lost response may: the server has perhaps spent the refresh token, and repeats its response for some
+        seconds only (RFC 9700 section 4.14.2). So may the only refresh under way: it is the probe then.
+        """
+        if self.is_closed:
+            return True
+        if not error.is_lost and sum(self._under_way.values()) > 1:
+            return False
+        self.on(ProbeStarts(candidate.key))
+        return True
+
+    def _is_first_choice(self, candidate: Candidate) -> bool:
+        """Whether it is the best of those that have lately asked to be the probe; noted for the next one."""
+        now, best = self._clock.boot(), self._best
+        is_gone = best is None or now - self._best_asked_at > INTEREST
+        if best is None or is_gone or best.key == candidate.key or candidate < best:
+            self._best, self._best_asked_at = candidate, now
+            return True
+        return False
+
+    def _is_full(self, troubled: bool) -> bool:
+        total = sum(self._under_way.values())
+        return total >= AT_ONCE or (troubled and self._under_way[True] >= AT_ONCE_TROUBLED)
+
+    async def _enter(self, candidate: Candidate) -> None:
+        """Return when it may send. A probe waits for nobody."""
+        loop, line = asyncio.get_running_loop(), self._lines[candidate.is_troubled]
+        is_next = not line
         while True:
-            while not self.is_shut and (self._pacing or self._under_way >= self._most):
-                await self._wait()
-            if self.is_shut:
-                raise HeldBack("the authorization server is down: it is asked again shortly")
+            if isinstance(self.state, Open):
+                if self._clock.boot() < self.state.pause_ends(candidate):
+                    raise HeldBack("the authorization server is down: it is asked again shortly")
+                if self._is_first_choice(candidate):
+                    self.on(ProbeStarts(candidate.key))
+                    break
+            if not isinstance(self.state, Closed) or not is_next or self._is_waiting(candidate):
+                await self._wait(line, in_front=is_next)
+                is_next = True
+                continue
             pause = self._next_at - loop.time()
             if pause <= 0:
                 break
             await self._keep_pace(pause)  # and look again: another may have failed meanwhile
-        self._next_at = loop.time() + self._pause
-        self._under_way += 1
-        self._wake()
+        self._next_at = loop.time() + self._interval
+
+    def _is_waiting(self, candidate: Candidate) -> bool:
+        return self._pacing or self._is_full(candidate.is_troubled)
 
     async def _keep_pace(self, seconds: float) -> None:
         self._pacing = True
@@ -121,19 +202,63 @@ class ServerThrottle:
             raise
         self._pacing = False
 
-    async def _wait(self) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+    async def _wait(self, line: deque[asyncio.Future[None]], *, in_front: bool) -> None:
+        """Wait to be called, or a while; in front of the line where it had been there before.
+
+        None is called where the first choice for a probe no longer wants to be it: so all look again.
+        """
+        call: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if in_front:
+            line.appendleft(call)
+        else:
+            line.append(call)
         try:
-            await turn
+            await asyncio.wait((call,), timeout=INTEREST)
         except asyncio.CancelledError:
+            self._leave_line(line, call)
             self._wake()  # it may have been this one's turn
             raise
+        self._leave_line(line, call)
+
+    def _leave_line(self, line: deque[asyncio.Future[None]], call: asyncio.Future[None]) -> None:
+        if call.done():
+            self._called -= 1
+        else:
+            line.remove(call)
 
     def _wake(self) -> None:
-        wanted = len(self._waiting) if self.is_shut else self._most - self._under_way
-        while self._waiting and wanted > 0:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                wanted -= 1
+        """Call who may enter: all where the throttle is open, for they are held back; else the next one.
+
+        Whoever enters calls the next. Accounts without trouble go first.
+        """
+        match self.state:
+            case Open():
+                for line in self._lines.values():
+                    while line:
+                        self._call(line)
+            case Closed() if not self._pacing and not self._called:
+                for troubled, line in self._lines.items():
+                    if line and not self._is_full(troubled):
+                        self._call(line)
+                        return
+
+    def _call(self, line: deque[asyncio.Future[None]]) -> None:
+        line.popleft().set_result(None)
+        self._called += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A refresh that may send, as its throttle sees it."""
+
+    throttle: ServerThrottle
+    candidate: Candidate
+
+    def succeeded(self) -> None:
+        self.throttle.succeeded()
+
+    def failed(self, error: AuthorizationServerError) -> None:
+        self.throttle.failed(self.candidate, error)
+
+    def may_repeat(self, error: AuthorizationServerError) -> bool:
+        return self.throttle.may_repeat(self.candidate, error)

@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from proxy.errors import UnreadableRecord
-from proxy.oauth.token import Principal, Token
+from proxy.oauth.token import Principal, Refusal, Token
 from proxy.secret import Secret
 
 _SECRETS = ("access_token", "refresh_token")
@@ -30,6 +30,8 @@ _ADDED: dict[str, Any] = {  # later; and what they are in an older record
     "login_at": None,
     "observed_lifetimes": (),
     "since_last_401": 0,
+    "refusal": None,
+    "rejected": False,
 }
 _STORED_AS: Final = {"observed_lifetimes": "ages", "since_last_401": "unrefused"}  # the names in the record
 
@@ -51,6 +53,7 @@ def decode(body: bytes) -> Token:
         known |= {name: fields.get(_STORED_AS.get(name, name), default) for name, default in _ADDED.items()}
         known["ancestors"] = tuple(known["ancestors"])
         known["principal"] = None if known["principal"] is None else Principal(*known["principal"])
+        known["refusal"] = None if known["refusal"] is None else Refusal(*known["refusal"])
         known["observed_lifetimes"] = tuple(known["observed_lifetimes"])
         known |= {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
         return Token(**known)

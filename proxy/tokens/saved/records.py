@@ -11,7 +11,6 @@ token names those that it came after: what is among them is older, whatever its 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import logging
@@ -21,8 +20,8 @@ from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
-from proxy.errors import AuthorizationServerError, GenerationConflict, StoreError
-from proxy.oauth.endpoint import AuthorizationServers, server_of
+from proxy.errors import GenerationConflict
+from proxy.oauth.endpoint import server_of
 from proxy.oauth.token import Principal, Token, differ
 from proxy.secret import Secret
 from proxy.store.base import UNREADABLE, AccountId, Record, Store
@@ -32,7 +31,6 @@ from proxy.tokens.saved import codec
 
 ANCESTORS: Final = 16  # refresh tokens that a token names; a process further behind has long ended
 PAGE: Final = 100  # records opened at once, where all are looked at; requests wait some ms meanwhile
-INTROSPECTION_WAIT: Final = 3.0  # seconds; requests wait for it, and can do without what it tells
 
 _log = logging.getLogger("proxy.tokens")
 
@@ -78,29 +76,6 @@ async def put(
     """
     await store.put(_record(key, new, used_at), expected=expected)
     return new
-
-
-async def dated(
-    store: Store, servers: AuthorizationServers, credential: Credential, key: AccountId, new: StoredToken
-) -> StoredToken:
-    """Ask how long a token lives that was just saved, where nothing has told it, and save that too.
-
-    Only now: a new refresh token waits for nothing before it is saved. Whatever goes wrong changes nothing.
-    """
-    token = new.token
-    if token is None or token.access_token is None or token.lifetime is not None:
-        return new
-    try:
-        async with asyncio.timeout(INTROSPECTION_WAIT):
-            lifetime = await servers.introspected_lifetime(credential, token.access_token)
-        if lifetime is None:
-            return new
-        token = replace(token, lifetime=lifetime)
-        known = StoredToken(new.generation + 1, new.state, token, due_at(credential, token))
-        return await put(store, key, known, expected=new.generation)
-    except (AuthorizationServerError, StoreError, TimeoutError) as error:
-        _log.info("how long the token of %s lives is not known: introspection failed (%s)", key, error)
-        return new
 
 
 def is_bound(token: Token, credential: Credential) -> bool:
@@ -200,7 +175,7 @@ def _record(key: AccountId, new: StoredToken, used_at: float | None = None) -> R
 
 
 def successor(new: Token, old: Token, refused: Token | None = None) -> Token:
-    """What follows `old` (life.heir), with those that it comes after, and whose it is."""
+    """What follows `old` (lifetime.successor), with those that it comes after, and whose it is."""
     made = lifetime.successor(new, old, refused)
     is_same = made.refresh_token == old.refresh_token
     ancestors = old.ancestors if is_same else (*old.ancestors, fingerprint(old.refresh_token))

@@ -244,6 +244,7 @@ async def test_a_failed_login_leaves_the_tokens_that_there_were(side):
 
 async def test_a_login_withdraws_a_demand_for_one(side):
     account = await side.log_in("ann")
+    side.clock.advance(3600)
     side.server.script(faults.NAMED["invalid-grant"])
     side.tokens._single_flight.start(account)
     await side.landed(account)

@@ -157,20 +157,22 @@ async def test_a_refused_refresh_token_is_final_for_all_times_and_the_access_tok
     served = side.tokens.ready(account)
     side.clock.advance(STALE)
     side.server.revoke_family((await token_of(side)).refresh_token.reveal())
-    assert side.tokens.ready(account) is served
-    await side.landed(account)
+    for _ in range(2):  # one might be a mistake (test_refusal.py)
+        assert side.tokens.ready(account) is served
+        await side.landed(account)
+        side.clock.advance(60)
     assert account.state() == "login_required"
     assert side.tokens.ready(account) is served
     async with make_side(server=side.server, store=side.store) as restarted:
         assert restarted.account().state() == "login_required"
         assert restarted.tokens.ready(restarted.account()).authorization == served.authorization
-        side.clock.advance(HOUR - STALE)
+        side.clock.advance(HOUR - STALE - 120)
         for one in (side, restarted):
             with pytest.raises(LoginRequired):
                 await one.tokens.get(one.account())
             with pytest.raises(LoginRequired):
                 await one.tokens.refresh_now(one.account())
-    assert len(side.refreshes) == 1
+    assert len(side.refreshes) == 2
     await side.log_in()
     assert side.is_good(await side.tokens.get(account))
     assert account.state() == "valid"
@@ -250,7 +252,10 @@ async def test_a_refresh_by_hand_is_one_though_it_joins_a_flight_that_had_nothin
 
 async def test_a_refresh_by_hand_that_finds_the_token_refused_says_so(side):
     account = await side.log_in()
-    side.server.script(faults.NAMED["invalid-grant"])
+    side.server.script(*[faults.NAMED["invalid-grant"]] * 2)
+    with pytest.raises(TokenUnavailable):  # one might be a mistake
+        await side.tokens.refresh_now(account)
+    side.clock.advance(31)
     with pytest.raises(LoginRequired):
         await side.tokens.refresh_now(account)
 
@@ -524,9 +529,15 @@ async def test_a_refresh_in_doubt_is_found_by_the_index_though_the_token_is_fres
 async def test_every_attempt_is_counted_by_what_it_came_to(side):
     account = await side.log_in()
     side.server.script(
-        faults.NAMED["drop-before"], faults.NAMED["outage"], Fault(), faults.NAMED["invalid-grant"]
+        faults.NAMED["drop-before"],
+        faults.NAMED["outage"],
+        Fault(),
+        *[faults.NAMED["invalid-grant"]] * 2,
     )
     await side.tokens.refresh_now(account)
+    with pytest.raises(TokenUnavailable):
+        await side.tokens.refresh_now(account)
+    side.clock.advance(HOUR)
     with pytest.raises(LoginRequired):
         await side.tokens.refresh_now(account)
     family = next(
@@ -541,6 +552,7 @@ async def test_every_attempt_is_counted_by_what_it_came_to(side):
         ("transient", "connection_lost"): 1,
         ("transient", "http_503"): 1,
         ("success", ""): 1,
+        ("transient", "invalid_grant"): 1,
         ("login_required", "invalid_grant"): 1,
     }
 

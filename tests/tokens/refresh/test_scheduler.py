@@ -14,7 +14,7 @@ from proxy.errors import AuthorizationServerError
 from proxy.store.base import AccountId
 from proxy.tokens import accounts
 from proxy.tokens.refresh import scheduler, throttle
-from proxy.tokens.refresh.throttle import ACCOUNTS
+from proxy.tokens.refresh.breaker import WITNESSES, Candidate
 from proxy.tokens.saved import codec
 from tests.tokens.conftest import CREDENTIALS
 
@@ -332,9 +332,9 @@ async def test_a_server_that_is_down_is_left_alone_and_then_gets_through_its_acc
         await side.log_in(f"user{number}")
     account = side.account("user19")
     side.clock.advance(STALE)
-    for number in range(ACCOUNTS):
+    for number in range(WITNESSES):
         account.throttle.failed(
-            AccountId("crm", f"user{number}"), AuthorizationServerError("transient", "dns")
+            Candidate(0, 0.0, AccountId("crm", f"user{number}")), AuthorizationServerError("transient", "dns")
         )
     async with side.kept_fresh():
         await asyncio.sleep(5 * LOOKS)

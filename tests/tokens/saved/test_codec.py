@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import UnreadableRecord
-from proxy.oauth.token import Principal, Token
+from proxy.oauth.token import Principal, Refusal, Token
 from proxy.secret import Secret
 from proxy.tokens.saved import codec
 from proxy.tokens.saved.codec import decode, encode
@@ -95,6 +96,16 @@ def test_what_an_older_version_wrote_is_read():
     for name in codec._ADDED:
         del written[codec._STORED_AS.get(name, name)]
     assert decode(json.dumps(written).encode()) == token
+
+
+def test_a_refusal_and_a_401_survive_a_restart():
+    said = Refusal("invalid_request", False, 1_800_000_000.5, 1_800_000_300.5, 2)
+    token = Token(
+        Secret("A"), Secret("R"), "https://x.example", "web", 1.0, 2.0, "b", refusal=said, rejected=True
+    )
+    assert decode(encode(token)) == token
+    decided = said._replace(decided_at=1_800_000_600.5)
+    assert decode(encode(replace(token, refusal=decided))).refusal == decided
 
 
 def test_who_logged_in_is_in_no_repr():

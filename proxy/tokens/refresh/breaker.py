@@ -1,0 +1,159 @@
+"""The circuit breaker of a client at its authorization server: the states, and what follows from what. Pure.
+
+    Closed ──the server fails──► Open ──its pause is over──► HalfOpen ──the server responds──► Closed
+                                   ▲                            │
+                                   └───it fails: a longer pause─┘
+
+Only what is true of the server opens it: no response, 5xx, 429, a Retry-After. Any other response, an OAuth
+error included, proves that the server is up and closes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, TypeAlias
+
+from proxy.errors import AuthorizationServerError
+from proxy.store.base import AccountId
+from proxy.tokens.refresh import backoff
+
+WITNESSES: Final = 2  # accounts that must fail: the trouble of one may be its own
+
+
+class Candidate(NamedTuple):
+    """An account that wants a turn. The least is the first choice for a probe."""
+
+    failures: int  # of its own since its last success
+    since: float  # boot clock: when its refresh was due
+    key: AccountId
+
+    @property
+    def is_troubled(self) -> bool:
+        return self.failures > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The server is taken to be up. `witnesses` have failed since it last proved so."""
+
+    witnesses: frozenset[AccountId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """How many probes have failed in a row: of all accounts, and of those without trouble of their own."""
+
+    of_all: int = 1
+    of_fresh: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """The server is down: nothing is sent before `until` (boot clock), then one probe.
+
+    An account without trouble of its own may be the probe from `fresh_until` on, which is the earlier: the
+    failures of others don't make its pause longer.
+    """
+
+    until: float
+    fresh_until: float
+    pauses: Pauses
+
+    def pause_ends(self, candidate: Candidate) -> float:
+        return self.until if candidate.is_troubled else self.fresh_until
+
+
+@dataclass(frozen=True, slots=True)
+class HalfOpen:
+    """`probe` is asking whether the server is up again; all others wait for its result."""
+
+    probe: AccountId
+    pauses: Pauses
+
+
+State: TypeAlias = Closed | Open | HalfOpen
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUp:
+    """A response other than 5xx and 429, from whichever request."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerDown:
+    """A request failed with an error about the server."""
+
+    candidate: Candidate  # as it was when it began
+    error: AuthorizationServerError
+    at: float  # boot clock
+    chance: float = 0.5  # uniform in [0, 1): spreads the pauses
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeStarts:
+    key: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnds:
+    """If it was the probe's, it told nothing of the server: another may probe at once."""
+
+    key: AccountId
+    at: float  # boot clock
+
+
+@dataclass(frozen=True, slots=True)
+class TryNow:
+    """A person has mended something: the pause is over."""
+
+    at: float  # boot clock
+
+
+Event: TypeAlias = ServerUp | ServerDown | ProbeStarts | TurnEnds | TryNow
+
+
+def next_state(state: State, event: Event) -> State:
+    """The state after an event; the same object where nothing changes. Pure."""
+    match state, event:
+        case Closed(witnesses), ServerUp():
+            return Closed() if witnesses else state
+        case _, ServerUp():
+            return Closed()
+        case Closed(), ServerDown():
+            return _after_failure(state, event)
+        case Open(until, fresh_until), ServerDown():  # sent before it opened
+            asked_for = event.at + (event.error.retry_after or 0.0)
+            return replace(state, until=max(until, asked_for), fresh_until=max(fresh_until, asked_for))
+        case HalfOpen(probe, pauses), ServerDown() if probe == event.candidate.key:
+            of_fresh = pauses.of_fresh + _is_witness(event)
+            return _opened(Pauses(pauses.of_all + 1, of_fresh), event)
+        case Open(_, _, pauses), ProbeStarts(key):
+            return HalfOpen(key, pauses)
+        case HalfOpen(probe, pauses), TurnEnds(key, at) if probe == key:
+            return Open(at, at, pauses)
+        case Open(_, _, pauses), TryNow(at):
+            return Open(at, at, pauses)
+    return state
+
+
+def _after_failure(state: Closed, event: ServerDown) -> State:
+    if not _is_witness(event):
+        return state
+    witnesses = state.witnesses | {event.candidate.key}
+    is_certain = not event.error.reached or event.error.retry_after is not None
+    return _opened(Pauses(), event) if is_certain or len(witnesses) >= WITNESSES else Closed(witnesses)
+
+
+def _is_witness(event: ServerDown) -> bool:
+    """Whether the failure tells of the server: an account that fails each time may have a trouble of its own.
+
+    A request that did not even reach the server tells of the way there, whoever sent it.
+    """
+    return not event.error.reached or not event.candidate.is_troubled
+
+
+def _opened(pauses: Pauses, event: ServerDown) -> Open:
+    asked_for = event.error.retry_after or 0.0
+    until = event.at + max(backoff.backoff(pauses.of_all, event.chance), asked_for)
+    fresh_until = event.at + max(backoff.backoff(pauses.of_fresh, event.chance), asked_for)
+    return Open(until, fresh_until, pauses)

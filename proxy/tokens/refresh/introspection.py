@@ -1,0 +1,42 @@
+"""How long a token lives, asked of the server that gave it and did not say (RFC 7662)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Final
+
+from proxy.config.model import Credential
+from proxy.errors import AuthorizationServerError, StoreError
+from proxy.oauth.endpoint import AuthorizationServers
+from proxy.store.base import AccountId, Store
+from proxy.tokens.account import StoredToken
+from proxy.tokens.saved import records
+
+INTROSPECTION_WAIT: Final = 3.0  # seconds; requests wait for it, and can do without its result
+
+_log = logging.getLogger("proxy.tokens")
+
+
+async def with_lifetime(
+    store: Store, servers: AuthorizationServers, credential: Credential, key: AccountId, saved: StoredToken
+) -> StoredToken:
+    """The token that was just saved, with its lifetime, which is saved too; as it was where nothing tells it.
+
+    Asked after saving: a new refresh token waits for nothing before it is saved.
+    """
+    token = saved.token
+    if token is None or token.access_token is None or token.lifetime is not None:
+        return saved
+    try:
+        async with asyncio.timeout(INTROSPECTION_WAIT):
+            lifetime = await servers.introspected_lifetime(credential, token.access_token)
+        if lifetime is None:
+            return saved
+        token = replace(token, lifetime=lifetime)
+        known = StoredToken(saved.generation + 1, saved.state, token, records.due_at(credential, token))
+        return await records.put(store, key, known, expected=saved.generation)
+    except (AuthorizationServerError, StoreError, TimeoutError) as error:
+        _log.info("how long the token of %s lives is not known: introspection failed (%s)", key, error)
+        return saved

@@ -1,0 +1,255 @@
+"""For any mixture of healthy and troubled accounts of one client: no healthy one waits for a troubled one.
+
+The real manager, scheduler and throttle, against an authorization server in memory, on a clock that is moved
+by hand. Hypothesis makes up which accounts are in trouble and how, and when the server is down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from proxy.errors import AuthorizationServerError
+from proxy.oauth.token import Token
+from proxy.observe.metrics import Metrics
+from proxy.secret import Secret
+from proxy.store.base import AccountId
+from proxy.store.memory import MemoryStore
+from proxy.store.seal import SealedStore
+from proxy.tokens.account import Account
+from proxy.tokens.manager import TokenManager
+from proxy.tokens.refresh import backoff, single_flight
+from tests.fakes.clock import FakeClock
+from tests.tokens.conftest import SEAL, write_config
+
+TIMES = int(os.environ.get("TIMES", "1"))  # how many times the everyday number of examples
+LIFETIME = 60.0  # seconds; refreshed from the 43rd on, expired at the 57th
+RECOVERY = backoff.BACKOFF_LAST + 5  # seconds after which all healthy accounts must be fresh again
+TURNS = 60  # of the event loop in a second: enough for all that does not wait
+CREDENTIAL = 'client_id = "web"\ntoken_endpoint = "http://127.0.0.1:1/t"\nauthorization_endpoint = "http://127.0.0.1:1/a"'
+
+HEALTHY = [f"good{number}" for number in range(4)]
+OTHERS = [f"other{number}" for number in range(6)]
+
+
+def refused(error: str, outcome: Any = "transient", status: int = 400) -> AuthorizationServerError:
+    return AuthorizationServerError(outcome, error, status=status, refusal=True)
+
+
+TROUBLES = {
+    "unknown error": refused("other"),
+    "empty": refused("http_400"),
+    "access_denied": refused("access_denied", "misconfigured", 403),
+    "invalid_grant": AuthorizationServerError("login_required", "invalid_grant", status=400),
+    "invalid_client": AuthorizationServerError("misconfigured", "invalid_client", status=401),
+    "page": AuthorizationServerError("transient", "not_json"),
+    "its own 500": AuthorizationServerError("transient", "http_500", status=500),
+    "its own timeout": AuthorizationServerError("transient", "timeout"),
+}
+OUTAGES = {
+    "unreachable": AuthorizationServerError("transient", "unreachable", reached=False),
+    "timeout": AuthorizationServerError("transient", "timeout"),
+    "503": AuthorizationServerError("transient", "http_503", status=503),
+    "429 with a pause": AuthorizationServerError("transient", "http_429", status=429, retry_after=7.0),
+}
+
+
+class Server:
+    """An authorization server that does not rotate; it is asked as `oauth.endpoint` asks."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.troubles: dict[str, AuthorizationServerError] = {}
+        self.down: AuthorizationServerError | None = None
+        self.sent: list[float] = []  # boot clock
+        self.inside = self.most_inside = 0
+
+    async def token(self, _credential: Any, form: Any, before_send: Any = None) -> Token:
+        name = form["refresh_token"].removeprefix("RT-")
+        before_send()
+        self.sent.append(self.clock.boot())
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.inside -= 1
+        error = self.down or self.troubles.get(name)
+        if error is not None:
+            raise AuthorizationServerError(**vars(error))
+        return self.issue(name)
+
+    def issue(self, name: str) -> Token:
+        return Token(
+            access_token=Secret(f"AT-{len(self.sent)}"),
+            refresh_token=Secret(f"RT-{name}"),
+            server="http://127.0.0.1:1/t",
+            client_id="web",
+            issued_at=self.clock.wall(),
+            issued_boot=self.clock.boot(),
+            boot_id=self.clock.boot_id,
+            lifetime=LIFETIME,
+        )
+
+
+class Throttled(RuleBasedStateMachine):
+    @initialize(other_first=st.booleans())
+    def begin(self, other_first: bool) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(single_flight, "ATTEMPTS", 1)  # nobody sleeps here
+        logging.disable(logging.CRITICAL)
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        folder = Path(self.stack.enter_context(TemporaryDirectory()))
+        config = write_config(folder, "", credential=CREDENTIAL)
+        limits = config.limits.model_copy(update={"authorization_server_rate": 1e6, "token_wait": 0.01})
+        self.clock = FakeClock()
+        self.server = Server(self.clock)
+        self.up_since = self.clock.boot() - RECOVERY
+        store = SealedStore(MemoryStore(self.clock), SEAL)
+        self.runner.run(self._open(config.model_copy(update={"limits": limits}), store))
+        names = [*OTHERS, *HEALTHY] if other_first else [*HEALTHY, *OTHERS]
+        for name in names:
+            self.a_person_logs_in(name)
+        self.accounts: list[Account] = [self.tokens.account("crm", name) for name in names]
+
+    async def _open(self, config: Any, store: Any) -> None:
+        self.tokens = TokenManager(config, store, self.server, self.clock, Metrics())
+        await self.tokens.start()
+
+    def teardown(self) -> None:
+        if hasattr(self, "runner"):
+            self.run(self.tokens.close(0))
+            self.runner.run(self.stack.aclose())
+            self.runner.close()
+            logging.disable(logging.NOTSET)
+            self.patch.undo()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(asyncio.wait_for(work, 20))
+
+    # -- what happens
+
+    @rule(name=st.sampled_from(OTHERS), trouble=st.sampled_from(sorted(TROUBLES)))
+    def an_account_gets_into_trouble(self, name: str, trouble: str) -> None:
+        self.server.troubles[name] = TROUBLES[trouble]
+
+    @rule(trouble=st.sampled_from(sorted(TROUBLES)))
+    def all_of_them_do(self, trouble: str) -> None:
+        self.server.troubles.update(dict.fromkeys(OTHERS, TROUBLES[trouble]))
+
+    @rule(name=st.sampled_from(OTHERS))
+    def a_person_logs_in(self, name: str) -> None:
+        self.server.troubles.pop(name, None)
+        self.run(self.tokens.adopt(AccountId("crm", name), self.server.issue(name)))
+
+    @rule(name=st.sampled_from(OTHERS))
+    def a_person_presses_refresh(self, name: str) -> None:
+        async def press() -> None:
+            await asyncio.gather(
+                self.tokens.refresh_now(self.tokens.account("crm", name)), return_exceptions=True
+            )
+
+        self.run(press())
+
+    @rule(seconds=st.sampled_from([1, 5, 50, 100]))
+    def time_passes(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.run(self._second())
+            if self.server.down is None and self.clock.boot() - self.up_since >= RECOVERY:
+                self._all_healthy_serve()
+
+    @rule(kind=st.sampled_from(sorted(OUTAGES)), seconds=st.sampled_from([3, 30, 200]))
+    def the_server_is_down(self, kind: str, seconds: int) -> None:
+        self.server.down = OUTAGES[kind]
+        self._let_all_notice()
+        began, self.server.most_inside = self.clock.boot(), 0
+        self.time_passes(seconds)
+        self._is_left_alone(began)
+        self.server.down, self.up_since = None, self.clock.boot()
+        self.time_passes(int(RECOVERY) + 1)
+
+    async def _second(self, *, asking: bool = True) -> None:
+        """A request to each account, and a look of the scheduler, as in life."""
+        self.clock.advance(1)
+        asked = [asyncio.create_task(self._request(account)) for account in self.accounts if asking]
+        look = asyncio.create_task(self.tokens.scheduler.look(self.clock.wall()))
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        await asyncio.gather(look, *asked, return_exceptions=True)
+
+    async def _request(self, account: Account) -> None:
+        if self.tokens.ready(account) is None:
+            await self.tokens.get(account)
+
+    def _let_all_notice(self) -> None:
+        """Until the first have failed: till then it is not known to be down."""
+        for _ in range(int(LIFETIME)):
+            if not self.tokens.account("crm", "good0").throttle.is_closed:
+                return
+            self.run(self._second())
+
+    # -- what must hold
+
+    def _all_healthy_serve(self) -> None:
+        for name in HEALTHY:
+            assert self.tokens.account("crm", name).is_usable, f"{name} waits for {self.server.troubles}"
+
+    def _is_left_alone(self, began: float) -> None:
+        assert self.server.most_inside <= 1, "more than one probe at a time"
+        sent = [at for at in self.server.sent if at > began]
+        now = self.clock.boot()
+        if now - began >= 150:
+            late = [at for at in sent if at > now - 60]
+            assert len(late) <= 60 / (backoff.BACKOFF_LAST / 2) + 1, "the pauses don't grow"
+
+
+Throttled.TestCase.settings = settings(
+    deadline=None,
+    max_examples=15 * TIMES,
+    stateful_step_count=15,
+    suppress_health_check=list(HealthCheck),
+)
+TestThrottled = Throttled.TestCase
+
+
+MIXTURES = [  # trouble, accounts that have it, accounts that don't
+    ("unknown error", 2, 3),
+    ("access_denied", 2, 3),
+    ("its own 500", 2, 3),
+    ("its own timeout", 2, 3),
+    ("unknown error", 6, 30),
+]
+
+
+@pytest.mark.parametrize(("trouble", "bad", "good"), MIXTURES)
+def test_requests_of_healthy_accounts_do_not_fail_for_those_that_are_refused(
+    trouble: str, bad: int, good: int
+):
+    """Tokens of a minute, five minutes, a request to each healthy account every five seconds."""
+    machine = Throttled()
+    machine.begin(other_first=True)
+    try:
+        names = [f"well{number}" for number in range(good)]
+        refused = [f"bad{number}" for number in range(bad)]
+        for name in (*refused, *names):
+            machine.a_person_logs_in(name)
+        machine.accounts = [machine.tokens.account("crm", name) for name in names]
+        machine.server.troubles.update(dict.fromkeys(refused, TROUBLES[trouble]))
+        unserved = 0
+        for second in range(300):
+            machine.run(machine._second(asking=second % 5 == 0))
+            unserved += sum(not account.is_usable for account in machine.accounts)
+        assert unserved == 0
+    finally:
+        machine.teardown()
