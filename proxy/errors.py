@@ -78,16 +78,25 @@ class AuthorizationServerError(ProxyError):
     this refresh token or code, for good). `error` is an RFC code or one of a fixed list, fit for a metric
     label. `retry_after` is in seconds, where the server asked for a pause. `reached` is False where it is
     sure that the request did not get there: what is true of the way to the server is true for all accounts.
+    `hint` names the key of the credential that may be the reason of a refusal: "basic_encoding",
+    "client_auth", or "".
     """
 
     def __init__(
-        self, outcome: Outcome, error: str, *, retry_after: float | None = None, reached: bool = True
+        self,
+        outcome: Outcome,
+        error: str,
+        *,
+        retry_after: float | None = None,
+        reached: bool = True,
+        hint: str = "",
     ) -> None:
-        super().__init__(f"the authorization server's answer: {error}")
+        super().__init__(f"the authorization server's response: {error}")
         self.outcome: Outcome = outcome
         self.error = error
         self.retry_after = retry_after
         self.reached = reached
+        self.hint = hint
 
 
 class TokenError(ProxyError):

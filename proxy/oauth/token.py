@@ -27,7 +27,7 @@ def differ(one: Principal | None, other: Principal | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What one answer of a token endpoint came to. Never changed, only replaced.
+    """What one response of a token endpoint gave. Never changed, only replaced.
 
     `access_token` is None while nothing but a refresh token is known (a seed from the configuration).
     Ages are counted from when the request was *sent*: the server's clock started after that.
@@ -54,6 +54,11 @@ class Token:
     seed: str = ""  # hash of the configured refresh token that it descends from
     ancestors: tuple[str, ...] = ()  # hashes of the refresh tokens before it, the last ones: see records.py
     principal: Principal | None = field(default=None, repr=False)  # who logged in, if an id_token told
+    grant: str = ""  # the grant that gave it; empty: of an earlier version, see oauth/binding.py
+    endpoints: tuple[tuple[str, str], ...] = ()  # those that the configuration gave by hand then, by name
+    token_endpoint: str = ""  # that gave it: it serves on while discovery fails ...
+    auth_method: str = ""  # ... with the client authentication that worked there
+    nonce: str = field(default="", repr=False)  # in the login's id_token (OpenID Connect Core 1.0 12.2)
 
     @property
     def issued_by_server(self) -> float:

@@ -17,11 +17,12 @@ from proxy import tasks
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
 from proxy.errors import GenerationConflict, ProxyError, UnreadableRecord
+from proxy.oauth import binding
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, differ
 from proxy.observe.metrics import Metrics, TokenHealth
 from proxy.store.base import AccountId, Record, Store
-from proxy.tokens import lifetime, log_warnings
+from proxy.tokens import introspection, lifetime, log_warnings
 from proxy.tokens.account import NEVER, Account, Attachment, StoredToken
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.refresh import lease
@@ -207,7 +208,7 @@ class TokenManager:
                 continue
             account.throttle.succeeded()
             log_warnings.narrowed(key, account.credential, token, None)
-            held = await records.dated(self._store, self._servers, account.credential, key, held)
+            held = await introspection.dated(self._store, self._servers, account.credential, key, held)
             self._accounts.take(account, held)
             self._accounts.keep(account)
             return
@@ -228,7 +229,7 @@ class TokenManager:
             if tombstone is None:
                 return None
             self._accounts.take(account, StoredToken(tombstone.generation, tombstone.state, None, None))
-            return token if token and records.is_bound(token, account.credential) else None
+            return token if token and binding.is_bound(token, account.credential) else None
 
     async def _bury(self, account: Account) -> tuple[Record | None, Token | None]:
         """The tombstone that was put, if there was anything, and the tokens under it, if they can be read."""

@@ -23,17 +23,17 @@ from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, GenerationConflict, StoreError, UnreadableRecord
 from proxy.oauth import grants
-from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.endpoint import AuthorizationServers, RefusedToken
 from proxy.oauth.grants import Form
 from proxy.oauth.token import Token, differ
 from proxy.store.base import AccountId, Store
-from proxy.tokens import lifetime, log_warnings
+from proxy.tokens import introspection, lifetime, log_warnings
 from proxy.tokens.account import StoredToken
 from proxy.tokens.login.revoke import revoke
 from proxy.tokens.refresh import backoff, lease
 from proxy.tokens.refresh.lease import Lease, LeaseLost
 from proxy.tokens.refresh.throttle import ServerThrottle
-from proxy.tokens.saved import records
+from proxy.tokens.saved import records, recovery, seeds
 
 SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than an answer that waits to be saved
 SAVE_AGAIN_LAST: Final = 0.5  # seconds
@@ -71,6 +71,7 @@ class Refresh:
     throttle: ServerThrottle
     attempts: int  # at most, while the server gives no clear answer
     tried: int = 0
+    kept: StoredToken | None = None  # saved for its refresh token, although the response was refused
 
     async def run(self) -> StoredToken:
         """Get a token newer than the known one, by whoever is first.
@@ -104,7 +105,10 @@ class Refresh:
             await self._let_sender_save(held)
             await self._intend(held)
         try:
-            token = await self._send(form, mine)
+            token = await self._send(form, mine, held.token)
+        except RefusedToken as error:
+            self.kept = await self._keep(held, error)
+            raise
         except AuthorizationServerError as error:
             if error.outcome != "login_required":
                 raise
@@ -115,7 +119,9 @@ class Refresh:
         log_warnings.narrowed(self.key, self.credential, successor, held.token)
         new = StoredToken(held.generation + 1, "valid", successor, records.due_at(self.credential, successor))
         saved = await self._save(new, held)
-        return await records.dated(self.context.store, self.context.servers, self.credential, self.key, saved)
+        return await introspection.dated(
+            self.context.store, self.context.servers, self.credential, self.key, saved
+        )
 
     def _form(self, held: StoredToken) -> Form | None:
         """What to send; None where only a person can help."""
@@ -142,22 +148,25 @@ class Refresh:
             await store.postpone(self.key, held.generation, now)
         await store.intend(self.key, held.generation, self._note(held))
 
-    async def _send(self, form: Form, mine: Lease) -> Token:
-        """Ask for a token; a lost answer is asked for again. Raises LeaseLost: then nothing was sent."""
+    async def _send(self, form: Form, mine: Lease, before: Token | None) -> Token:
+        """Ask for a token; a lost response is asked for again. Raises LeaseLost: then nothing was sent."""
         while True:
             self.tried += 1
             started = time.perf_counter()
             try:
-                token = await self.context.servers.token(self.credential, form, before_send=mine.check)
+                token = await self.context.servers.token(
+                    self.credential, form, before_send=mine.check, before=before
+                )
             except AuthorizationServerError as error:
                 seconds = time.perf_counter() - started
                 self.context.attempted(self.credential, error.outcome, error.error, seconds)
-                if error.outcome == "login_required":
+                if error.outcome == "login_required" or isinstance(error, RefusedToken):
                     raise
                 self.throttle.failed(self.key, error)
                 is_final = error.outcome != "transient" or error.retry_after is not None
                 if is_final or self.tried >= self.attempts or not self.throttle.may_repeat(error):
                     raise
+                _log.info("%s: the refresh brought no token (%s): sent again", self.key, error.error)
                 await asyncio.sleep(backoff.backoff(self.tried))
             else:
                 self.context.attempted(self.credential, "success", "", time.perf_counter() - started)
@@ -200,8 +209,19 @@ class Refresh:
                 record = await self.context.store.get(self.key)
                 if record is not None and record.state == "logged_out" and new.token is not None:
                     await revoke(self.context.servers, self.credential, self.key, new.token)
-                new = replace(new, generation=records.above(record, new, old.token))
+                new = replace(new, generation=recovery.above(record, new, old.token))
                 expected = record.generation if record else 0
+
+    async def _keep(self, held: StoredToken, refused: RefusedToken) -> StoredToken | None:
+        """The response can't be used but for its refresh token, which is the only one left: save that.
+
+        The access token before serves to its end. Raises GenerationConflict, UnreadableRecord.
+        """
+        if held.token is None:
+            return None
+        kept = records.keeping(refused.token, held.token)
+        _log.warning("%s: the new token is not used (%s), its refresh token is kept", self.key, refused.error)
+        return await self._save(StoredToken(held.generation + 1, "valid", kept, held.due_at), held)
 
     async def _give_up(self, held: StoredToken, error: AuthorizationServerError) -> StoredToken:
         """The refresh token is refused for good. Say so in the store.
@@ -247,7 +267,7 @@ class Refresh:
         note = {
             "sender": self.context.process,
             "generation": held.generation,
-            "token": records.fingerprint(sent),
+            "token": seeds.fingerprint(sent),
             "at": self.context.clock.wall(),
         }
         return json.dumps(note).encode()

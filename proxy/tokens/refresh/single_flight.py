@@ -51,7 +51,7 @@ class SingleFlight:
         await tasks.cancel(*self._flights)
 
     async def _run(self, account: Account) -> None:
-        known = account.held
+        known, failures = account.held, account.failures
         attempts = 1 if account.failures or account.throttle.failure else ATTEMPTS
         flight = Refresh(self._context, account.credential, account.key, known, account.throttle, attempts)
         try:
@@ -60,6 +60,8 @@ class SingleFlight:
         except HeldBack:
             return  # not its failure: it was not sent
         except AuthorizationServerError as error:
+            if flight.kept is not None:
+                self._kept(account, flight.kept, failures)
             self._failed(account, error, flight.tried)
         except StoreError as error:
             _log.error("%s can't be refreshed: %s", account.key, error)
@@ -83,6 +85,12 @@ class SingleFlight:
         account.last_success_at = self._clock.wall()
         account.last_refresh = LastRefresh(account.last_success_at, "success", "")
         _log.info("refreshed %s, generation %d", account.key, held.generation, extra=_event(account))
+
+    def _kept(self, account: Account, held: StoredToken, failures: int) -> None:
+        """The response was refused, but for its refresh token: its server is up."""
+        self._accounts.take(account, held)
+        account.failures = failures
+        account.throttle.succeeded()
 
     def _failed(self, account: Account, error: AuthorizationServerError, attempts: int = 1) -> None:
         account.failed(error, attempts)
