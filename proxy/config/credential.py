@@ -96,7 +96,7 @@ class Credential(Table):
         True,
         description="false for servers that refuse PKCE (RFC 7636): then a stolen code can be used.",
     )
-    token_types: Annotated[tuple[TokenType, ...], Field(min_length=1)] | None = Field(
+    token_types: tuple[TokenType, ...] | None = Field(
         None,
         description='The values of token_type to accept, e.g. ["Bearer", "bot"]. Default: any that needs no '
         "proof of possession, or none.",
@@ -182,6 +182,13 @@ class Credential(Table):
             raise MissingKey(
                 'client_secret is missing - grant = "client_credentials" wants one, or client_auth = "none"'
             )
+        return value
+
+    @field_validator("token_types")
+    @classmethod
+    def _accepts_something(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value == ():
+            raise ValueError("an empty list accepts no token - expected a type, or no token_types")
         return value
 
     @field_validator("refresh_window")

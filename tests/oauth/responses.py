@@ -347,6 +347,22 @@ ROWS = [
         ]
     ),
     Row("expires_in missing", Given(lifetime=None), good(expires_in=None)),
+    *(
+        Row(
+            f"{name} where expires_in is {given}",
+            Given(lifetime=1800.0),
+            good(expires_in=given, **{name: value}),
+            200,
+            {"Date": "Fri, 15 Jan 2027 08:00:00 GMT"},
+        )
+        for given in (None, "", 0)
+        for name, value in [
+            ("expires_at", 1_800_001_800),
+            ("expires_at", 1_800_001_800_000),
+            ("expires_at", "2027-01-15T08:30:00Z"),
+            ("expires_on", "1800001800"),
+        ]
+    ),
     Row("expires_in counts, not expires_at", Given(), good(expires_at=4_000_000_000)),
     Row("members that mean nothing to us", Given(), good(ext_expires_in=7200, refresh_in=1800, not_before=1)),
     *(
