@@ -27,8 +27,8 @@ WHOLE = [  # the whole table, from line 2
             f'client_id = "app"\nissuer = "https://login.example{path}"',
             [
                 (
-                    "3:10: this is the place of its metadata - expected the issuer itself, as `issuer` in that "
-                    "document"
+                    "3:10: this is the place of its metadata - expected the issuer itself, "
+                    "as `issuer` in that document"
                 )
             ],
         )
