@@ -78,8 +78,9 @@ class AuthorizationServerError(ProxyError):
     this refresh token or code, for good). `error` is an RFC code or one of a fixed list, fit for a metric
     label. `retry_after` is in seconds, where the server asked for a pause. `reached` is False where it is
     sure that the request did not get there: what is true of the way to the server is true for all accounts.
-    `hint` names the key of the credential that may be the reason of a refusal: "basic_encoding",
-    "client_auth", or "".
+    `hint` says more by code. With invalid_client it is the key that may be the reason: "basic_encoding" or
+    "client_auth". With issuer_mismatch it is in what the two issuers differ: "slash" (at the end), "loopback"
+    (localhost and 127.0.0.1), or "template" (a name in braces, as Entra's). Else it is "".
     """
 
     def __init__(

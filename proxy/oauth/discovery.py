@@ -7,6 +7,7 @@ blocks only what needs it. A copy serves for an hour, and then for as long as th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,9 @@ _TELLING: Final = (
     "discovery",
     "discovery_not_found",
 )
+
+_TEMPLATE: Final = re.compile(r"\{[^{}]+\}")
+_LOOPBACK: Final = re.compile(r"//(127\.0\.0\.1|\[::1\])(?=[:/]|$)")
 
 _Cache = tuple[str, Path | None, Egress | None]
 
@@ -173,9 +177,22 @@ def read_metadata(reply: Reply, issuer: str) -> Document:
         document = documents.read(reply.headers, reply.body, ("issuer",))
     except UnreadableDocument:
         raise AuthorizationServerError("transient", "discovery_not_json") from None
-    if document.members.get("issuer") != issuer or "issuer" in document.repeated:
-        raise AuthorizationServerError("misconfigured", "issuer_mismatch")
+    found = document.members.get("issuer")
+    if found != issuer or "issuer" in document.repeated:
+        raise AuthorizationServerError("misconfigured", "issuer_mismatch", hint=_difference(found, issuer))
     return document
+
+
+def _difference(found: object, issuer: str) -> str:
+    """In what an issuer differs from ours: a code, since comparing is not echoing."""
+    if not isinstance(found, str):
+        return ""
+    if found.rstrip("/") == issuer.rstrip("/"):
+        return "slash"
+    if _TEMPLATE.search(found):
+        return "template"
+    one, other = (_LOOPBACK.sub("//localhost", each, count=1) for each in (found, issuer))
+    return "loopback" if one == other else ""
 
 
 def is_safe(url: object) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from authlib.oauth2.rfc7009 import prepare_revoke_token_request
@@ -14,9 +13,10 @@ from proxy.clock import Clock
 from proxy.config.credential import ClientAuth
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import client_auth, expires_in, id_token, token_response
+from proxy.oauth import client_auth, documents, expires_in, id_token, token_response
 from proxy.oauth.binding import by_hand, server_of
 from proxy.oauth.discovery import Discovery, Endpoints, is_safe
+from proxy.oauth.documents import UnreadableDocument
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.grants import Form
 from proxy.oauth.oddities import Oddities
@@ -212,10 +212,10 @@ class AuthorizationServers:
         body = urlencode({"token": token.reveal(), "token_type_hint": "access_token"})
         reply = await self._post(credential, endpoint, body, await self._auth_method(credential))
         try:
-            claims: Any = json.loads(reply.body) if reply.status == 200 else None
-        except (ValueError, RecursionError):
-            claims = None
-        if not isinstance(claims, dict) or claims.get("active") is not True:
+            claims = documents.read(reply.headers, reply.body, ("active",)).members
+        except UnreadableDocument:
+            claims = {}
+        if reply.status != 200 or claims.get("active") is not True:
             raise AuthorizationServerError("transient", "introspection")
         now = expires_in.server_time(reply.headers)
         return expires_in.of_claims(claims, self._clock.wall() if now is None else now)

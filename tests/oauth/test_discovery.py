@@ -85,6 +85,28 @@ async def test_a_document_that_speaks_for_another_issuer_is_not_believed(puppet,
     assert await outcome_of(asking) == ("misconfigured", "issuer_mismatch")
 
 
+DIFFERENCES = [  # the issuer in the document, hint
+    ("{}/", "slash"),
+    ("{}//", "slash"),
+    ("{loopback}", "loopback"),
+    ("{}/{{tenantid}}/v2.0", "template"),
+    ("https://else.example", ""),
+    ("{}/t", ""),
+    (None, ""),
+    (7, ""),
+]
+
+
+@pytest.mark.parametrize(("named", "hint"), DIFFERENCES)
+async def test_a_mismatch_says_by_code_in_what_the_issuers_differ(puppet, servers, credential, named, hint):
+    loopback = puppet.url.replace("127.0.0.1", "localhost")
+    name = named.format(puppet.url, loopback=loopback) if isinstance(named, str) else named
+    puppet.says(OAUTH, {**metadata(puppet.url), "issuer": name})
+    with pytest.raises(AuthorizationServerError) as caught:
+        await servers.endpoints(credential(issuer=puppet.url))
+    assert (caught.value.error, caught.value.hint) == ("issuer_mismatch", hint)
+
+
 UNSAFE = [
     "http://login.example/token",
     "http://localhost.evil.example/token",

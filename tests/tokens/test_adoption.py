@@ -272,6 +272,18 @@ async def test_a_refused_login_replaces_no_tokens_that_serve(make_odd_side):
         assert await side.stored() == record
 
 
+async def test_a_refused_login_by_a_command_replaces_no_tokens_that_serve(make_odd_side, make_side):
+    async with make_odd_side(REFUSED["DPoP"][0], grant_type="authorization_code") as side:
+        await side.log_in()
+        record = await side.stored()
+        async with make_side(
+            server=side.server, store=side.store, started=False
+        ) as command:  # has loaded nothing
+            with pytest.raises(LoginFailed):
+                await logged_in(command)
+        assert await side.stored() == record
+
+
 async def test_what_is_refused_carries_the_refresh_token_and_shows_nothing(make_odd_side):
     async with make_odd_side(REFUSED["DPoP"][0]) as side:
         account = await side.log_in()

@@ -204,11 +204,10 @@ class Logins:
         """The access token of a login can't be attached: its refresh token is kept, for a configuration that
         accepts such tokens. Not where the account has tokens that serve: those are worth more.
         """
-        account = self._tokens.account(key.credential, key.account)
-        if account.held.state == "valid":
-            return
         try:
-            await self._tokens.adopt(key, refused.token)
+            record = await self._store.get(key)
+            if record is None or record.state != "valid":
+                await self._tokens.adopt(key, refused.token)
         except (AnotherPerson, StoreError) as error:
             _log.error("%s: the refresh token of a login that was refused is lost: %s", key, error)
 

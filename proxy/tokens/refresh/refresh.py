@@ -245,13 +245,7 @@ class Refresh:
         and never sent but to revoke it; the old access token serves to its end. The account stays the
         first person's: they log in again, or the other one does and is asked.
         """
-        successor = records.successor(new, old)
-        kept = replace(
-            old,
-            refresh_token=successor.refresh_token,
-            refresh_expires_at=successor.refresh_expires_at,
-            ancestors=successor.ancestors,
-        )
+        kept = records.keeping(new, old)
         _log.error("a refresh of %s brought the tokens of another person: they are not used", self.key)
         return await self._save(StoredToken(held.generation + 1, "login_required", kept, due_at=None), held)
 
