@@ -6,17 +6,21 @@ reuse, which revokes the family (RFC 9700 section 4.14.2).
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import logging
 import zlib
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from aiohttp import web
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.faults import Fault
@@ -25,12 +29,17 @@ from proxy.errors import LoginFailed, Misconfigured
 from proxy.oauth import grants
 from proxy.oauth.endpoint import RefusedToken
 from proxy.store.base import AccountId
+from proxy.store.memory import MemoryStore
+from proxy.store.seal import SealedStore
 from proxy.tokens.saved import codec
-from tests.tokens.conftest import CLIENTS, HOUR
+from tests.fakes.clock import FakeClock
+from tests.oauth.odd import FIELDS, odd_responses
+from tests.tokens.conftest import CLIENTS, HOUR, SEAL, process, write_config
 from tests.tokens.login.test_logins import approve
 
 KEY = AccountId("crm", "default")
 CREDENTIAL = 'client_id = "web"\nscopes = ["api"]\n'
+BY_HAND = 'client_id = "web"\ntoken_endpoint = "{url}/token"\nauthorization_endpoint = "{url}/authorize"\n'
 Odd = tuple[int, bytes, dict[str, str]]  # status, body, header fields
 Change = Callable[[dict[str, Any]], Odd]
 
@@ -307,3 +316,35 @@ async def test_each_retry_is_in_the_log(make_side, caplog):
         side.clock.advance(HOUR)
         assert side.is_good(await side.tokens.get(account))
         assert "crm/default: the refresh brought no token (connection_lost): sent again" in caplog.text
+
+
+# -- any of a thousand odd responses
+
+
+async def saved_after(status: int, body: bytes, headers: dict[str, str], folder: Path) -> str:
+    """The refresh token that the store holds after a refresh with this response."""
+
+    async def respond(_request: web.Request) -> web.Response:
+        return web.Response(status=status, body=body, headers=headers)
+
+    app = web.Application()
+    app.router.add_post("/token", respond)
+    clock = FakeClock()
+    store = SealedStore(MemoryStore(clock), SEAL)
+    server = AuthorizationServer(clients=CLIENTS, access_token_lifetime=HOUR, clock=clock)
+    async with running(app) as url:
+        config = write_config(folder, "", credential=BY_HAND.format(url=url))
+        async with process(config, clock, server, store) as side:
+            account = await side.log_in()
+            side.clock.advance(0.9 * HOUR)
+            side.tokens.ready(account)
+            await side.landed(account)
+            return codec.decode((await side.stored()).body).refresh_token.reveal()
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(odd_responses(), st.sampled_from([200, 201, 202, 203, 206, 299]), FIELDS)
+def test_the_refresh_token_of_any_odd_response_is_the_one_that_is_saved(tmp_path, odd, status, headers):
+    token, body = odd
+    assume(token)
+    assert asyncio.run(saved_after(status, body, headers, tmp_path)) == token

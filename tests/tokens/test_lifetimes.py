@@ -14,9 +14,10 @@ from proxy.errors import TokenUnavailable
 from proxy.store.base import AccountId
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
+from proxy.tokens import introspection as proxy_introspection
 from proxy.tokens.manager import REJECT_PAUSE
 from proxy.tokens.refresh import scheduler
-from proxy.tokens.saved import codec, records
+from proxy.tokens.saved import codec
 from tests.tokens.conftest import SEAL
 
 HOUR = 3600
@@ -104,7 +105,7 @@ async def test_introspection_that_fails_costs_nothing_but_its_request(make_side,
 
 
 async def test_introspection_that_hangs_is_not_waited_for_long(make_side, introspection, monkeypatch):
-    monkeypatch.setattr(records, "INTROSPECTION_WAIT", 0.05)
+    monkeypatch.setattr(proxy_introspection, "INTROSPECTION_WAIT", 0.05)
     introspection.wait = 1.0
     async with make_side(credential=introspection.keys) as side:
         account = await side.log_in()
