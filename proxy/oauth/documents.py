@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 MAX_SIZE: Final = 256 * 1024  # bytes, compressed or not; the largest token responses seen are a few KiB
+MAX_FIELDS: Final = 1000  # of a form; token responses have a dozen, and each costs time
 LAYERS: Final = 2  # of compression; a server and a CDN in front of it may each add one
 
 # What can be odd about a document, in words for the log.
@@ -181,14 +182,23 @@ def _form(text: str, sought: tuple[str, ...], content_type: str) -> _Found | Non
     """A form, whatever it is called; by another name than its own it must have what is sought."""
     if not _FORM.fullmatch(text):
         return None
+    encoding = "utf-8" if _is_utf8(text) else "latin-1"
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
-    except UnicodeDecodeError:
-        pairs = parse_qsl(text, keep_blank_values=True, encoding="latin-1")
+        pairs = parse_qsl(text, keep_blank_values=True, encoding=encoding, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        return None
     merged, repeated = _merged(pairs)
     if content_type == _FORM_TYPE:
         return merged, repeated, set()
     return (merged, repeated, {"form"}) if merged.keys() & set(sought) else None
+
+
+def _is_utf8(form: str) -> bool:
+    try:
+        unquote_to_bytes(form).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _merged(pairs: list[tuple[str, Any]]) -> tuple[dict[str, Any], frozenset[str]]:
