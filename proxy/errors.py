@@ -101,7 +101,10 @@ class AuthorizationServerError(ProxyError):
     seconds, if the server requested a pause. `reached`: False if the request was certainly not sent.
     `status`: the response's; None if there was none, or if its body decided. `refusal`: the server understood
     the request and refused it in words of its own (400, 401 or 403, no Retry-After, no HTML, not an error of
-    the client); if that persists, the refresh token is dead.
+    the client); if that persists, the refresh token is dead. `hint`: more, by code. With invalid_client the
+    key that may be the reason: "basic_encoding" or "client_auth". With issuer_mismatch the difference of the
+    two issuers: "slash" (at the end), "loopback" (localhost and 127.0.0.1) or "template" (a name in braces,
+    as Entra's). Else "".
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class AuthorizationServerError(ProxyError):
         reached: bool = True,
         status: int | None = None,
         refusal: bool = False,
+        hint: str = "",
     ) -> None:
         super().__init__(f"the authorization server's response: {error}")
         self.outcome: Outcome = outcome
@@ -121,6 +125,7 @@ class AuthorizationServerError(ProxyError):
         self.reached = reached
         self.status = status
         self.refusal = refusal
+        self.hint = hint
 
     @property
     def about(self) -> About:

@@ -30,7 +30,8 @@ from proxy.listen import CannotListen, close, listen
 from proxy.oauth.authorize import callback_parameters
 from proxy.services import Services, open_services
 from proxy.store.base import AccountId
-from proxy.tokens.login.logins import TIME_TO_LOG_IN, Begun
+from proxy.tokens.login.logins import Begun
+from proxy.tokens.login.takeover import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID
 
 PAGE_GRACE: Final = 2.0  # seconds for the browser to load the last page
 Say = Callable[[str], object]
@@ -98,7 +99,11 @@ async def _first(ends: list[asyncio.Task[str]]) -> str:
         done, _ = await asyncio.wait(ends, timeout=TIME_TO_LOG_IN, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await tasks.cancel(*ends)
-    return done.pop().result() if done else "nobody logged in within ten minutes: run the command again"
+    return (
+        done.pop().result()
+        if done
+        else f"nobody logged in within {TIME_TO_LOG_IN_SAID}: run the command again"
+    )
 
 
 async def _pasted(state: Services, begun: Begun, say: Say, *, listening: bool) -> str:

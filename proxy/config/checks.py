@@ -31,6 +31,16 @@ def check(data: Tables) -> Iterator[Complaint]:
     yield from _check_listeners(_table(data, "server"), routes)
 
 
+def check_pkce(data: Tables) -> Iterator[Complaint]:
+    """Logins without PKCE: for warnings."""
+    for name, credential in _table(data, "credentials").items():
+        if isinstance(credential, dict) and credential.get("pkce") is False:
+            yield Complaint(
+                ("credentials", name, "pkce"),
+                "without PKCE a stolen code can be used - expected only where the server refuses it",
+            )
+
+
 def check_secrets(data: Tables) -> Iterator[Complaint]:
     """Secrets written into the file: allowed, but reported as warnings."""
     places: list[tuple[Path, object]] = [(("store", "key"), _table(data, "store").get("key"))]

@@ -9,7 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config.base import MissingKey, NameOfTable, Table
 from proxy.config.references import EgressProxy, ExistingFile, PublicValue, SecretValue
-from proxy.config.values import Endpoint, Issuer, Scope
+from proxy.config.values import Endpoint, Issuer, Scope, TokenType
 
 Grant = Literal["authorization_code", "refresh_token", "client_credentials"]
 ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
@@ -81,7 +81,8 @@ class Credential(Table):
     client_secret: SecretValue | None = Field(None, description="Its secret, by reference.")
     client_auth: ClientAuth | None = Field(
         None,
-        description="How the client authenticates. Default: client_secret_basic with a secret, else none.",
+        description="How the client authenticates. Default: none without a secret; with one what the "
+        "server's metadata offer, client_secret_basic first.",
         validate_default=True,
     )
     basic_encoding: Literal["rfc6749", "raw"] = Field(
@@ -94,6 +95,15 @@ class Credential(Table):
         validate_default=True,
     )
     scopes: tuple[Scope, ...] = Field((), description="Scopes to request.")
+    pkce: StrictBool = Field(
+        True,
+        description="false for servers that refuse PKCE (RFC 7636): then a stolen code can be used.",
+    )
+    token_types: tuple[TokenType, ...] | None = Field(
+        None,
+        description='The values of token_type to accept, e.g. ["Bearer", "bot"]. Default: any that needs no '
+        "proof of possession, or none.",
+    )
     authorize_params: dict[Annotated[str, _none_of(LOGIN_PARAMETERS)], ParameterValue] = Field(
         {}, description='Extra parameters of the authorization request, e.g. access_type = "offline".'
     )
@@ -140,7 +150,7 @@ class Credential(Table):
 
     @property
     def authentication(self) -> ClientAuth:
-        """How the client authenticates: as given, else by whether it has a secret."""
+        """How the client authenticates: as given, or what its secret suggests; see oauth/client_auth.py."""
         return self.client_auth or ("client_secret_basic" if self.client_secret else "none")
 
     @field_validator("token_endpoint")
@@ -172,6 +182,13 @@ class Credential(Table):
             raise MissingKey(
                 'client_secret is missing - grant = "client_credentials" needs one, or client_auth = "none"'
             )
+        return value
+
+    @field_validator("token_types")
+    @classmethod
+    def _accepts_something(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value == ():
+            raise ValueError("an empty list accepts no token - expected a type, or no token_types")
         return value
 
     @field_validator("refresh_window")

@@ -26,6 +26,7 @@ SHARED_STORES: Final = ("postgresql", "redis", "rediss")  # schemes of stores th
 ACCOUNT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _PATH: Final = re.compile(r"/|(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)+")  # no ";", which starts a parameter
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.1
+_TOKEN_TYPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 A.13: a name, or a URI
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 
 
@@ -61,6 +62,14 @@ def _safe_url(value: object) -> str:
 def _without_query(url: str) -> str:
     if "?" in url:
         raise ValueError("no query allowed in this URL: expected https://host/path")  # RFC 8414 section 2
+    return url
+
+
+def _not_a_document(url: str) -> str:
+    if "/.well-known/" in url:
+        raise ValueError(
+            "this is the address of its metadata: expected the issuer itself, as `issuer` in that document"
+        )
     return url
 
 
@@ -113,7 +122,7 @@ StoreUrl = Annotated[str, PlainValidator(_store_url), _Text]
 LocalAddress = Annotated[Address, PlainValidator(_address), _Text]
 UpstreamValue = Annotated[Upstream, PlainValidator(_upstream), _Text]
 Endpoint = Annotated[str, PlainValidator(_safe_url), _Text]
-Issuer = Annotated[Endpoint, AfterValidator(_without_query)]
+Issuer = Annotated[Endpoint, AfterValidator(_without_query), AfterValidator(_not_a_document)]
 Origin = Annotated[Endpoint, AfterValidator(_origin)]
 PathPrefix = Annotated[str, PlainValidator(_path), _Text]
 HostName = Annotated[str, PlainValidator(_host), _Text]
@@ -125,3 +134,4 @@ FieldName = Annotated[
     str, _matching(_FIELD_NAME, "expected the name of a header field, like Token-Proxy-Account"), _Text
 ]
 Scope = Annotated[str, _matching(_SCOPE, 'expected one scope per item: ["api", "offline_access"]'), _Text]
+TokenType = Annotated[str, _matching(_TOKEN_TYPE, "expected a token type: one word, like Bearer"), _Text]

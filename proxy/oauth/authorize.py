@@ -1,6 +1,7 @@
 """The way through the browser: the authorization request, and what comes back (RFC 6749 section 4.1).
 
-PKCE with S256 always (RFC 7636; RFC 9700 section 2.1.1). Pure, but for the two random values.
+PKCE with S256 (RFC 7636; RFC 9700 section 2.1.1), unless the configuration says that the server refuses it; a
+nonce with the scope openid, which some servers require. Pure, but for the random values.
 """
 
 from __future__ import annotations
@@ -26,10 +27,31 @@ def new_verifier() -> str:
     return secrets.token_urlsafe(48)
 
 
+def nonce_for(credential: Credential) -> str:
+    """What the id_token of this login must carry (OpenID Connect Core 1.0 section 3.1.2.1); empty: nothing.
+
+    One in `authorize_params` is sent as it is, and expected.
+    """
+    given = credential.authorize_params.get("nonce")
+    if given is not None:
+        return given if isinstance(given, str) else ""
+    return secrets.token_urlsafe(32) if "openid" in credential.scopes else ""
+
+
 def authorization_url(
-    credential: Credential, endpoint: str, *, redirect_uri: str, state: str, verifier: str
+    credential: Credential,
+    endpoint: str,
+    *,
+    redirect_uri: str,
+    state: str,
+    verifier: str | None,
+    nonce: str = "",
 ) -> str:
-    """Where the browser is sent."""
+    """Where the browser is sent. Without a `verifier` there is no PKCE."""
+    ours = {"nonce": nonce} if nonce else {}
+    if verifier is not None:
+        ours["code_challenge"] = create_s256_code_challenge(verifier)
+        ours["code_challenge_method"] = "S256"
     url: str = prepare_grant_uri(
         endpoint,
         credential.client_id,
@@ -37,9 +59,7 @@ def authorization_url(
         redirect_uri=redirect_uri,
         scope=" ".join(credential.scopes) or None,
         state=state,
-        code_challenge=create_s256_code_challenge(verifier),
-        code_challenge_method="S256",
-        **credential.authorize_params,
+        **{**ours, **credential.authorize_params},
     )
     return url
 

@@ -1,127 +1,201 @@
 """Where an issuer's endpoints are (RFC 8414, OpenID Connect Discovery 1.0).
 
 What the configuration gives by hand is never overridden. The document must name the issuer that we asked
-(RFC 8414 section 3.3), and its endpoints must be https, on loopback excepted. A copy serves for an hour,
-and then for as long as the server has no better one.
+(RFC 8414 section 3.3), and an endpoint must be https, on loopback excepted, to be used: one that is not
+blocks only what needs it. A copy serves for an hour, and then for as long as the server has no better one.
 """
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from authlib.oauth2.rfc8414 import get_well_known_url
 from cachetools import LRUCache
 
 from proxy.clock import Clock
 from proxy.config.address import Egress, is_loopback, read_url
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
+from proxy.oauth import documents
+from proxy.oauth.binding import ENDPOINTS
+from proxy.oauth.documents import Document, UnreadableDocument
 from proxy.oauth.fetch import Fetcher, Reply
+from proxy.oauth.oddities import Oddities
 
 FRESH_FOR: Final = 3600.0  # seconds; endpoints move rarely, keys are not read from here
-ASK_AGAIN: Final = 60.0  # seconds after a failure, when there is an old copy: each try may take its time
-_ENDPOINTS: Final = ("authorization_endpoint", "token_endpoint", "revocation_endpoint")
-_OPTIONAL: Final = "introspection_endpoint"  # a bad one is passed over: nothing hangs on it
+ASK_AGAIN: Final = (
+    60.0  # seconds after a failure, where there is something to go on with: a try takes its time
+)
+CACHED: Final = 256  # documents; a configuration has a few
+_OAUTH: Final = "oauth-authorization-server"
+_OPENID: Final = "openid-configuration"
+_NOT_THERE: Final = frozenset({404, 405, 410})
+# What a search that found no document is called: the first of these that it has met says most.
+_TELLING: Final = (
+    "issuer_mismatch",
+    "discovery_redirect",
+    "discovery_not_json",
+    "connection_lost",
+    "discovery",
+    "discovery_not_found",
+)
+
+_TEMPLATE: Final = re.compile(r"\{[^{}]+\}")
+_LOOPBACK: Final = re.compile(r"//(127\.0\.0\.1|\[::1\])(?=[:/]|$)")
+
+_Cache = tuple[str, Path | None, Egress | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where to talk to an authorization server."""
+    """Where to talk to an authorization server. An endpoint is None where there is none, or it is unsafe."""
 
     issuer: str | None
-    authorization_endpoint: str | None
-    token_endpoint: str | None
-    revocation_endpoint: str | None
-    introspection_endpoint: str | None
+    authorization_endpoint: str | None = None
+    token_endpoint: str | None = None
+    revocation_endpoint: str | None = None
+    introspection_endpoint: str | None = None
     iss_in_callback: bool = False  # RFC 9207: it always names itself there
+    auth_methods: tuple[str, ...] | None = None  # at the token endpoint (RFC 8414 section 2); None: not told
+    unsafe: frozenset[str] = frozenset()  # names of endpoints that it has, and that must not be used
+
+    def get(self, name: str) -> str | None:
+        """The endpoint, judged now that it is needed. Raises AuthorizationServerError where it is unsafe."""
+        if name in self.unsafe:
+            raise AuthorizationServerError("misconfigured", "unsafe_endpoint")
+        url: str | None = getattr(self, name)
+        return url
 
 
 @dataclass(slots=True)
 class _Copy:
-    document: dict[str, Any]
+    document: Mapping[str, Any]
     good_until: float  # on the boot clock
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: AuthorizationServerError
+    at: float  # on the boot clock
+
+
 class Discovery:
-    def __init__(self, fetcher: Fetcher, clock: Clock) -> None:
+    def __init__(self, fetcher: Fetcher, clock: Clock, oddities: Oddities) -> None:
         self._fetcher = fetcher
         self._clock = clock
-        # by whom we trust and what leads there, too: an answer says nothing to who trusts or asks another
-        self._copies: LRUCache[tuple[str, Path | None, Egress | None], _Copy] = LRUCache(maxsize=256)
+        self._oddities = oddities
+        # by the trusted CA and the egress proxy, too: a response vouches for nothing to those with others
+        self._copies: LRUCache[_Cache, _Copy] = LRUCache(maxsize=CACHED)
+        self._failures: LRUCache[_Cache, _Failure] = LRUCache(maxsize=CACHED)
 
-    async def endpoints(self, credential: Credential) -> Endpoints:
-        """By hand, or discovered. Raises AuthorizationServerError."""
-        by_hand = {name: getattr(credential, name) for name in (*_ENDPOINTS, _OPTIONAL)}
+    async def endpoints(self, credential: Credential, *, is_urgent: bool = True) -> Endpoints:
+        """By hand, or discovered. Raises AuthorizationServerError.
+
+        `is_urgent`: ask although the last try failed less than ASK_AGAIN ago.
+        """
+        given = {name: getattr(credential, name) for name in ENDPOINTS}
         if credential.issuer is None:
-            return Endpoints(None, **by_hand)
-        document = await self._document(credential, credential.issuer)
-        found = {name: by_hand[name] or _endpoint(document, name) for name in _ENDPOINTS}
-        offered = document.get(_OPTIONAL)
-        found[_OPTIONAL] = by_hand[_OPTIONAL] or (offered if _is_safe(offered) else None)
-        says_iss = document.get("authorization_response_iss_parameter_supported") is True
-        return Endpoints(credential.issuer, **found, iss_in_callback=says_iss)
+            return Endpoints(None, **given)
+        document = await self._document(credential, credential.issuer, is_urgent)
+        needed = {name for name in ENDPOINTS if given[name] is None and document.get(name) is not None}
+        unsafe = frozenset(name for name in needed if not is_safe(document[name]))
+        return Endpoints(
+            credential.issuer,
+            **{name: document[name] if name in needed - unsafe else given[name] for name in ENDPOINTS},
+            iss_in_callback=document.get("authorization_response_iss_parameter_supported") is True,
+            auth_methods=_words(document.get("token_endpoint_auth_methods_supported")),
+            unsafe=unsafe,
+        )
 
-    async def _document(self, credential: Credential, issuer: str) -> dict[str, Any]:
+    async def _document(self, credential: Credential, issuer: str, is_urgent: bool) -> Mapping[str, Any]:
         key = (issuer, credential.tls.ca if credential.tls else None, credential.proxy)
-        copy = self._copies.get(key)
-        if copy is not None and self._clock.boot() < copy.good_until:
+        copy, now = self._copies.get(key), self._clock.boot()
+        if copy is not None and now < copy.good_until:
             return copy.document
+        failure = self._failures.get(key)
+        if failure is not None and not is_urgent and now < failure.at + ASK_AGAIN:
+            raise failure.error
         try:
-            document = await self._fetch(credential, issuer)
-        except AuthorizationServerError:
+            found = await self._fetch(credential, issuer)
+        except AuthorizationServerError as error:
+            self._failures[key] = _Failure(error, self._clock.boot())
             if copy is None:
                 raise
             copy.good_until = self._clock.boot() + ASK_AGAIN
             return copy.document
-        self._copies[key] = _Copy(document, self._clock.boot() + FRESH_FOR)
-        return document
+        self._failures.pop(key, None)
+        self._copies[key] = _Copy(found.members, self._clock.boot() + FRESH_FOR)
+        self._oddities.log(credential.name, "discovery document", sorted(found.oddities), documents.ODDITIES)
+        return found.members
 
-    async def _fetch(self, credential: Credential, issuer: str) -> dict[str, Any]:
-        failure = AuthorizationServerError("transient", "discovery")
-        for url in _well_known(issuer):
-            reply = await self._fetcher.fetch(credential, "GET", url, {"Accept": "application/json"}, None)
+    async def _fetch(self, credential: Credential, issuer: str) -> Document:
+        """The first document that speaks for `issuer`. A server that can't be reached is asked no more."""
+        failures: dict[str, AuthorizationServerError] = {}
+        for url in well_known(issuer):
             try:
+                reply = await self._fetcher.fetch(
+                    credential, "GET", url, {"Accept": "application/json"}, None
+                )
                 return read_metadata(reply, issuer)
-            except AuthorizationServerError as error:  # the other document may be the good one
-                failure = error
-        raise failure
+            except AuthorizationServerError as error:  # the next document may be the good one
+                if error.error not in _TELLING:
+                    raise
+                failures[error.error] = error
+        raise next(failures[code] for code in _TELLING if code in failures)
 
 
-def _well_known(issuer: str) -> tuple[str, str]:
-    """RFC 8414 section 3.1 inserts before the path, OpenID appends; servers do either."""
-    base = issuer.rstrip("/")
-    inserted: str = get_well_known_url(base, external=True)
-    return inserted, f"{base}/.well-known/openid-configuration"
+def well_known(issuer: str) -> Iterator[str]:
+    """The places where servers have their metadata, the specified ones first.
+
+    RFC 8414 section 3.1 inserts before the path, OpenID Connect Discovery 1.0 section 4 appends; servers do
+    either with either name. Without a path that is the same.
+    """
+    parts = urlsplit(issuer.rstrip("/"))
+    origin, path = f"{parts.scheme}://{parts.netloc}", parts.path
+    places = [
+        f"{origin}/.well-known/{_OAUTH}{path}",
+        f"{origin}{path}/.well-known/{_OPENID}",
+        f"{origin}{path}/.well-known/{_OAUTH}",
+        f"{origin}/.well-known/{_OPENID}{path}",
+    ]
+    yield from dict.fromkeys(places)
 
 
-def read_metadata(reply: Reply, issuer: str) -> dict[str, Any]:
+def read_metadata(reply: Reply, issuer: str) -> Document:
     """The document, if it is one and speaks for `issuer`. Raises AuthorizationServerError."""
+    if reply.status in _NOT_THERE:
+        raise AuthorizationServerError("transient", "discovery_not_found")
+    if 300 <= reply.status < 400:
+        raise AuthorizationServerError("transient", "discovery_redirect")
     if reply.status != 200:
         raise AuthorizationServerError("transient", "discovery")
     try:
-        document = json.loads(reply.body.decode())
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise AuthorizationServerError("transient", "not_json")
-    if document.get("issuer") != issuer:
-        raise AuthorizationServerError("misconfigured", "issuer_mismatch")
+        document = documents.read(reply.headers, reply.body, ("issuer",))
+    except UnreadableDocument:
+        raise AuthorizationServerError("transient", "discovery_not_json") from None
+    found = document.members.get("issuer")
+    if found != issuer or "issuer" in document.repeated:
+        raise AuthorizationServerError("misconfigured", "issuer_mismatch", hint=_difference(found, issuer))
     return document
 
 
-def _endpoint(document: dict[str, Any], name: str) -> str | None:
-    url = document.get(name)
-    if url is None:
-        return None
-    if not _is_safe(url):
-        raise AuthorizationServerError("misconfigured", "unsafe_endpoint")
-    return str(url)
+def _difference(found: object, issuer: str) -> str:
+    """In what an issuer differs from ours: a code, since comparing is not echoing."""
+    if not isinstance(found, str):
+        return ""
+    if found.rstrip("/") == issuer.rstrip("/"):
+        return "slash"
+    if _TEMPLATE.search(found):
+        return "template"
+    one, other = (_LOOPBACK.sub("//localhost", each, count=1) for each in (found, issuer))
+    return "loopback" if one == other else ""
 
 
-def _is_safe(url: object) -> bool:
+def is_safe(url: object) -> bool:
     """https anywhere, http on loopback only (RFC 6749 sections 3.1 and 3.2): a browser may be sent there."""
     if not isinstance(url, str):
         return False
@@ -130,3 +204,10 @@ def _is_safe(url: object) -> bool:
     except ValueError:
         return False
     return parts.scheme == "https" or is_loopback(parts.hostname or "")
+
+
+def _words(value: object) -> tuple[str, ...] | None:
+    """A list of strings; some servers send one string. None where there is neither."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else None

@@ -1,32 +1,65 @@
-"""The only POST: a form goes to an authorization server, an Answer comes back."""
+"""The only POST: a form goes to an authorization server, a Token comes back."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Final
 from urllib.parse import urlencode
 
 from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 
 from proxy.clock import Clock
+from proxy.config.credential import ClientAuth
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import client_auth, expires_in, id_token, token_response
-from proxy.oauth.discovery import Discovery, Endpoints
+from proxy.oauth import client_auth, documents, expires_in, id_token, token_response
+from proxy.oauth.binding import by_hand, server_of
+from proxy.oauth.discovery import Discovery, Endpoints, is_safe
+from proxy.oauth.documents import UnreadableDocument
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.grants import Form
+from proxy.oauth.oddities import Oddities
 from proxy.oauth.token import Token
+from proxy.oauth.token_response import TokenResponse
 from proxy.secret import Secret
+
+_NO_NONCE: Final = {"no_nonce": "it lacks the nonce that the login was sent with"}
 
 
 class UnprovenToken(AuthorizationServerError):
-    """The answer was good, but not the id_token in it. `token` works, for a person who is not known."""
+    """The response was good, but not the id_token in it. `token` works; whose it is, is not known."""
 
     def __init__(self, error: str, token: Token) -> None:
         super().__init__("misconfigured", error)
         self.token = token
+
+
+class RefusedToken(AuthorizationServerError):
+    """The access token can't be attached, but a refresh token came with it.
+
+    The server has acted: `token`, which has that refresh token and no access token, must be saved before
+    this is raised any further, and the refresh token that was sent must not be sent again.
+    """
+
+    def __init__(self, refusal: AuthorizationServerError, token: Token) -> None:
+        super().__init__(refusal.outcome, refusal.error)
+        self.token = token
+
+
+@dataclass(frozen=True, slots=True)
+class _TokenEndpoint:
+    url: str
+    auth_method: ClientAuth
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """When a request was sent (wall and boot clock), and when its response had come (wall clock)."""
+
+    wall: float
+    boot: float
+    received: float
 
 
 class AuthorizationServers:
@@ -35,68 +68,136 @@ class AuthorizationServers:
     def __init__(self, fetcher: Fetcher, clock: Clock) -> None:
         self._fetcher = fetcher
         self._clock = clock
-        self._discovery = Discovery(fetcher, clock)
+        self._oddities = Oddities()
+        self._discovery = Discovery(fetcher, clock, self._oddities)
 
     async def endpoints(self, credential: Credential) -> Endpoints:
         """Raises AuthorizationServerError if discovery fails."""
         return await self._discovery.endpoints(credential)
 
     async def token(
-        self, credential: Credential, form: Form, before_send: Callable[[], None] | None = None
+        self,
+        credential: Credential,
+        form: Form,
+        before_send: Callable[[], None] | None = None,
+        *,
+        before: Token | None = None,
     ) -> Token:
-        """Ask for a token (RFC 6749 section 3.2). Raises AuthorizationServerError.
+        """Ask for a token (RFC 6749 section 3.2). Raises RefusedToken, AuthorizationServerError.
 
-        `before_send` is called in the last moment: what it raises is raised, and nothing was sent. An
-        id_token that is no good is as none: the answer to a refresh must not be lost for that.
+        `before_send` is called in the last moment: what it raises is raised, and nothing was sent. `before`
+        is the token that this one is to follow. An id_token that is no good counts as none: the response to
+        a refresh must not be lost for that.
         """
         try:
-            return await self.token_of_person(credential, form, before_send)
+            return await self.token_of_person(credential, form, before_send, before=before)
         except UnprovenToken as error:
+            words = {error.error: "it is not believed"}
+            self._oddities.log(credential.name, "id_token", words, words)
             return error.token
 
     async def token_of_person(
-        self, credential: Credential, form: Form, before_send: Callable[[], None] | None = None
+        self,
+        credential: Credential,
+        form: Form,
+        before_send: Callable[[], None] | None = None,
+        *,
+        before: Token | None = None,
+        nonce: str = "",
     ) -> Token:
-        """As `token`, but who it is of must not be in doubt: raises UnprovenToken."""
-        endpoint = credential.token_endpoint or (await self.endpoints(credential)).token_endpoint
-        if endpoint is None:
-            raise AuthorizationServerError("misconfigured", "no_token_endpoint")
+        """As `token`, but whose it is must not be in doubt: raises UnprovenToken.
+
+        `nonce` is what the login was sent with (OpenID Connect Core 1.0 section 3.1.2.1).
+        """
+        endpoint = await self._token_endpoint(credential, before)
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
         body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats its parameter
-        reply = await self._post(credential, endpoint, body, before_send)
-        received_at = sent_at + self._clock.boot() - sent_boot
-        granted = token_response.parse(reply.status, reply.headers, reply.body, now=received_at)
-        skew = None
+        reply = await self._post(credential, endpoint.url, body, endpoint.auth_method, before_send)
+        sent = _Sent(sent_at, sent_boot, sent_at + self._clock.boot() - sent_boot)
+        try:
+            granted = token_response.parse(
+                reply.status, reply.headers, reply.body, now=sent.received, token_types=credential.token_types
+            )
+        except AuthorizationServerError as error:
+            error.hint = client_auth.hint(credential, endpoint.auth_method, error.error)
+            raise
+        self._oddities.log(credential.name, "token response", granted.oddities, token_response.ODDITIES)
+        token = self._made(credential, endpoint, granted, sent, self._heard(credential, reply, sent))
+        if granted.refusal is not None:
+            raise RefusedToken(granted.refusal, token)
+        if granted.id_token is None:
+            return token
+        nonce_before = before.nonce if before else ""
+        identified = self._identified(credential, token, granted.id_token, nonce or nonce_before)
+        if nonce and not identified.nonce:
+            self._oddities.log(credential.name, "id_token", _NO_NONCE, _NO_NONCE)
+        return identified
+
+    async def _token_endpoint(self, credential: Credential, before: Token | None) -> _TokenEndpoint:
+        """By hand, discovered, or where the token before came from while discovery fails."""
+        if credential.token_endpoint is not None:
+            return _TokenEndpoint(credential.token_endpoint, client_auth.method_for(credential))
+        is_known = before is not None and is_safe(before.token_endpoint)
+        try:
+            found = await self._discovery.endpoints(credential, is_urgent=not is_known)
+        except AuthorizationServerError:
+            if before is None or not is_known:
+                raise
+            offered = (before.auth_method,) if before.auth_method else None
+            return _TokenEndpoint(before.token_endpoint, client_auth.method_for(credential, offered))
+        url = found.get("token_endpoint")
+        if url is None:
+            raise AuthorizationServerError("misconfigured", "no_token_endpoint")
+        return _TokenEndpoint(url, client_auth.method_for(credential, found.auth_methods))
+
+    def _heard(self, credential: Credential, reply: Reply, sent: _Sent) -> float | None:
+        """The server's clock skew by its Date, at least; None where it tells no time."""
         date = expires_in.server_time(reply.headers)
-        if date is not None:  # the token is rather too old than too young, whoever judges it
-            skew, most = expires_in.skew(date, sent_at, received_at)
-            self._clock.heard[server_of(credential)] = sent_at + most - sent_boot
-        token = Token(
+        if date is None:
+            return None
+        skew, most = expires_in.skew(date, sent.wall, sent.received)
+        # the token is rather too old than too young, whoever judges it
+        self._clock.heard[server_of(credential)] = sent.wall + most - sent.boot
+        return skew
+
+    def _made(
+        self,
+        credential: Credential,
+        endpoint: _TokenEndpoint,
+        granted: TokenResponse,
+        sent: _Sent,
+        skew: float | None,
+    ) -> Token:
+        return Token(
             access_token=granted.access_token,
             refresh_token=granted.refresh_token,
             server=server_of(credential),
             client_id=credential.client_id,
-            issued_at=sent_at,
-            issued_boot=sent_boot,
+            issued_at=sent.wall,
+            issued_boot=sent.boot,
             boot_id=self._clock.boot_id,
             lifetime=credential.access_token_lifetime or granted.lifetime,
             refresh_in=granted.refresh_in,
             skew=skew,
-            refresh_expires_at=sent_at + granted.refresh_lifetime if granted.refresh_lifetime else None,
+            refresh_expires_at=sent.wall + granted.refresh_lifetime if granted.refresh_lifetime else None,
             scope=granted.scope,
+            grant=credential.grant,
+            endpoints=tuple(by_hand(credential).items()),
+            token_endpoint=endpoint.url,
+            auth_method=endpoint.auth_method,
         )
-        if granted.id_token is None:
-            return token
+
+    def _identified(self, credential: Credential, token: Token, proof: Secret, nonce: str) -> Token:
+        """The token with whose it is. Raises UnprovenToken."""
         try:
             principal = id_token.read(
-                granted.id_token,
-                issuer=credential.issuer,
-                client_id=credential.client_id,
-                now=self._clock.wall(),
+                proof, issuer=credential.issuer, client_id=credential.client_id, now=self._clock.wall()
             )
+            token = replace(token, principal=principal)  # a refresh compares people whatever the nonce is
+            has_nonce = id_token.has_nonce(proof, nonce)
         except id_token.BadIdToken as error:
             raise UnprovenToken(error.error, token) from None
-        return replace(token, principal=principal)
+        return replace(token, nonce=nonce if has_nonce else "")
 
     async def introspected_lifetime(self, credential: Credential, token: Secret) -> float | None:
         """Seconds that an access token still lives by the server's own word (RFC 7662); None: it has none.
@@ -105,16 +206,16 @@ class AuthorizationServers:
         """
         endpoint = credential.introspection_endpoint
         if endpoint is None and credential.issuer is not None:
-            endpoint = (await self.endpoints(credential)).introspection_endpoint
+            endpoint = (await self.endpoints(credential)).introspection_endpoint  # an unsafe one: as none
         if endpoint is None:
             return None
         body = urlencode({"token": token.reveal(), "token_type_hint": "access_token"})
-        reply = await self._post(credential, endpoint, body)
+        reply = await self._post(credential, endpoint, body, await self._auth_method(credential))
         try:
-            claims: Any = json.loads(reply.body) if reply.status == 200 else None
-        except (ValueError, RecursionError):
-            claims = None
-        if not isinstance(claims, dict) or claims.get("active") is not True:
+            claims = documents.read(reply.headers, reply.body, ("active",)).members
+        except UnreadableDocument:
+            claims = {}
+        if reply.status != 200 or claims.get("active") is not True:
             raise AuthorizationServerError("transient", "introspection")
         now = expires_in.server_time(reply.headers)
         return expires_in.of_claims(claims, self._clock.wall() if now is None else now)
@@ -124,26 +225,38 @@ class AuthorizationServers:
 
         Raises AuthorizationServerError.
         """
-        endpoint = credential.revocation_endpoint or (await self.endpoints(credential)).revocation_endpoint
+        endpoint = credential.revocation_endpoint
+        if endpoint is None:
+            endpoint = (await self.endpoints(credential)).get("revocation_endpoint")
         if endpoint is None:
             return False
         body, _ = prepare_revoke_token_request(token.reveal(), hint, "", {})
-        reply = await self._post(credential, endpoint, body)
-        if reply.status != 200:
+        reply = await self._post(credential, endpoint, body, await self._auth_method(credential))
+        if not 200 <= reply.status < 300:
             raise AuthorizationServerError("transient", token_response.http_error(reply.status))
         return True
+
+    async def _auth_method(self, credential: Credential) -> ClientAuth:
+        """For the endpoints beside the token endpoint: as there."""
+        if (
+            credential.client_auth is not None
+            or credential.client_secret is None
+            or credential.issuer is None
+        ):
+            return client_auth.method_for(credential)
+        try:
+            offered = (await self._discovery.endpoints(credential, is_urgent=False)).auth_methods
+        except AuthorizationServerError:
+            offered = None
+        return client_auth.method_for(credential, offered)
 
     async def _post(
         self,
         credential: Credential,
         endpoint: str,
         body: str,
+        method: ClientAuth,
         before_send: Callable[[], None] | None = None,
     ) -> Reply:
-        url, headers, body = client_auth.authenticate(credential, endpoint, body)
+        url, headers, body = client_auth.authenticate(credential, endpoint, body, method)
         return await self._fetcher.fetch(credential, "POST", url, headers, body, before_send)
-
-
-def server_of(credential: Credential) -> str:
-    """What a stored token is bound to (with the client id)."""
-    return credential.issuer or credential.token_endpoint or ""

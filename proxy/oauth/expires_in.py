@@ -39,6 +39,23 @@ def read(value: object, now: float) -> float | None:
     return min((seconds for seconds in readings if seconds is not None), default=None)
 
 
+def until(value: object, now: float) -> float | None:
+    """Seconds left, from what a member like `expires_at` holds: Unix seconds or milliseconds, as a number or
+    a string of digits, or a date (ISO 8601, RFC 9110). None where it makes no sense, or is over.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    except ValueError:
+        date = _date(str(value).strip())
+        return None if date is None else _sane(date - now)
+    left = _sane(number - now)
+    return _sane(number / 1000 - now) if left is None else left
+
+
 def of_claims(claims: Mapping[str, Any], now: float) -> float | None:
     """Seconds left by `exp` (RFC 7519 section 4.1.4, RFC 7662 section 2.2), but never more than from `iat`.
 

@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -25,7 +26,10 @@ from proxy.config.address import Egress
 from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
 from proxy.name_lookup import AddressInfo, resolver
-from proxy.oauth.token_response import MAX_ANSWER
+from proxy.oauth.documents import MAX_SIZE
+
+# Firewalls in front of authorization servers refuse the names of HTTP libraries.
+USER_AGENT: Final = f"token-proxy/{version('token-proxy')}"
 
 # Which word a failed call gets in logs and metrics, and whether it may have reached the server; the first
 # that fits. None of these gave an answer.
@@ -167,7 +171,7 @@ class Fetcher:
             method,
             url,
             data=payload,
-            headers={**headers, "Accept-Encoding": "identity"},
+            headers={**headers, "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
             allow_redirects=False,
             ssl=await self._context(credential) if is_tls else True,
             **(_through(credential.proxy) if is_tls and credential.proxy else {}),
@@ -175,7 +179,7 @@ class Fetcher:
             received = bytearray()
             async for chunk in response.content.iter_any():
                 received += chunk
-                if len(received) > MAX_ANSWER:  # one byte more is enough to know
+                if len(received) > MAX_SIZE:  # one byte more is enough to know
                     break
             return Reply(response.status, response.headers, bytes(received))
 

@@ -26,7 +26,7 @@ _ALSO: Final = {"https://accounts.google.com": "accounts.google.com"}  # Google 
 
 
 class BadIdToken(Exception):
-    """`error` is one of: id_token_malformed, id_token_issuer, id_token_audience, id_token_expired."""
+    """`error` is one of: id_token_malformed, _issuer, _audience, _expired, _nonce."""
 
     def __init__(self, error: str) -> None:
         super().__init__(error)
@@ -50,6 +50,19 @@ def read(id_token: Secret, *, issuer: str | None, client_id: str, now: float) ->
     if not expires > now - LEEWAY:  # NaN, too
         raise BadIdToken("id_token_expired")
     return Principal(issuer or iss, subject, _name(claims))
+
+
+def has_nonce(id_token: Secret, nonce: str) -> bool:
+    """Whether it carries this nonce; false where it carries none, or none is expected (empty).
+
+    Raises BadIdToken where it carries another (section 3.1.3.7, point 11; for a refresh section 12.2).
+    """
+    found = _claims(id_token.reveal()).get("nonce")
+    if found is None or not nonce:
+        return False
+    if found != nonce:
+        raise BadIdToken("id_token_nonce")
+    return True
 
 
 def _claims(id_token: str) -> dict[str, Any]:

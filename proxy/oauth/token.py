@@ -38,7 +38,7 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What one answer of a token endpoint came to. Never changed, only replaced.
+    """What one response of a token endpoint gave. Never changed, only replaced.
 
     `access_token` is None while nothing but a refresh token is known (a seed from the configuration).
     Ages are counted from when the request was *sent*: the server's clock started after that.
@@ -67,6 +67,11 @@ class Token:
     principal: Principal | None = field(default=None, repr=False)  # who logged in, if an id_token told
     refusal: Refusal | None = None  # of its refresh; a refresh that succeeds gives a token without one
     rejected: bool = False  # an upstream has answered 401 to the access token
+    grant: str = ""  # the grant that gave it; empty: of an earlier version, see oauth/binding.py
+    endpoints: tuple[tuple[str, str], ...] = ()  # those that the configuration gave by hand then, by name
+    token_endpoint: str = ""  # that gave it: it serves on while discovery fails ...
+    auth_method: str = ""  # ... with the client authentication that worked there
+    nonce: str = field(default="", repr=False)  # in the login's id_token (OpenID Connect Core 1.0 12.2)
 
     @property
     def issued_by_server(self) -> float:

@@ -1,29 +1,29 @@
-"""A token endpoint's answer: status, header fields, bytes -> Answer, or AuthorizationServerError. Pure.
+"""A token response: status, header fields, bytes -> TokenResponse, or AuthorizationServerError. Pure.
 
-Refused is what a client library is tempted to accept and must not: a 429 whose JSON has no "error", a
-login page with status 200, an access token with a line break in it. Whatever raises here leaves the
-stored token as it was. What is merely odd beside a good access token (an `expires_in` that is no number)
-is set aside instead: after a rotation, refusing the answer would lose the new refresh token.
+A complete 2xx that holds a refresh or access token is adopted, whatever is odd about it: after a rotation,
+refusing the response loses the new refresh token, and sending the old one again ends the login. What was odd
+is listed in `oddities`. What can't be attached (an access token with a line break in it, one that needs a
+proof of possession) is refused in `refusal`, and its refresh token is there all the same.
+
+Refused as a whole is what a client library is tempted to accept and must not: a 429 whose JSON has no
+"error", a login page with status 200. Whatever raises here leaves the stored token as it was.
 
 No error raised here has a cause: a JSONDecodeError carries the whole body, tokens included.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from proxy.errors import CLIENT_ERRORS, TRY_LATER, AuthorizationServerError, Outcome
-from proxy.oauth import expires_in
+from proxy.oauth import documents, expires_in
+from proxy.oauth.documents import Document, UnreadableDocument
 from proxy.secret import Secret
 
-MAX_ANSWER: Final = 256 * 1024  # bytes; the largest tokens seen are a few KiB
 MAX_TOKEN: Final = 32 * 1024  # characters; more does not fit into a header field, here or at an upstream
 MAX_RETRY_AFTER: Final = 300.0  # seconds; a longer pause would hide a server that came back
 
@@ -56,60 +56,91 @@ REFRESH_LIFETIME_NAMES: Final = (  # no RFC names it; these do
     "refresh_token_expires_in",  # GitHub, Microsoft B2C, Xero
     "x_refresh_token_expires_in",  # Intuit
 )
+EXPIRY_NAMES: Final = ("expires_at", "expires_on")  # where expires_in is missing; the second: Microsoft (v1)
+_TOKENS: Final = ("access_token", "refresh_token")
+_BOUND_TYPES: Final = frozenset({"dpop", "pop", "mac"})  # no use without a proof for each request
+_NOT_APPLICABLE: Final = "n_a"  # RFC 8693 section 2.2.1: what was issued is no access token ...
+_ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - ... unless it says so
+_PADDING: Final = " \t\r\n\0"  # around a token it is an accident of a template or a C string
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 A.12, less the space that no header field survives
+
+
+# What can be odd about a token response beside what can be odd about its document, in words for the log.
+ODDITIES: Final[Mapping[str, str]] = {
+    "status": "its status is another 2xx than 200",
+    **documents.ODDITIES,
+    "repeated_token": "a token stands in it twice, and the values differ: the last one counts",
+    "error": "it holds an `error` beside the tokens",
+    "no_token_type": "it has no token_type (RFC 6749 requires one): it is attached as configured",
+    "token_type": "its token_type is not Bearer: it is attached as configured",
+    "token_padding": "white space stands around a token",
+    "no_access_token": "it holds a refresh token and no access token that can be used",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class TokenResponse:
-    """A successful answer (RFC 6749 section 5.1). Lifetimes in seconds, None where unknown."""
+    """A successful response (RFC 6749 section 5.1). Lifetimes in seconds, None where unknown."""
 
-    access_token: Secret
+    access_token: Secret | None  # None: see `refusal`; then there is a refresh token
     refresh_token: Secret | None
     lifetime: float | None
     refresh_in: float | None
     refresh_lifetime: float | None
     scope: str
     id_token: Secret | None = None  # as it came
+    refusal: AuthorizationServerError | None = None  # why there is no access token to attach
+    oddities: tuple[str, ...] = ()  # keys of ODDITIES
 
 
-def parse(status: int, headers: Mapping[str, str], body: bytes, *, now: float = 0.0) -> TokenResponse:
-    """Read an answer whole. `headers` is case-insensitive; `now` (Unix seconds) serves dates in it."""
+def parse(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: float = 0.0,
+    token_types: Collection[str] | None = None,
+) -> TokenResponse:
+    """Read a complete response. `headers` is case-insensitive; `now` (Unix seconds) serves dates in it.
+
+    `token_types` are those accepted, None: any that needs no proof. Raises AuthorizationServerError.
+    """
     pause = retry_after(headers, now)
     if status >= 500 or status in TRY_LATER:
         raise AuthorizationServerError("transient", http_error(status), retry_after=pause, status=status)
     if 300 <= status < 400:
         raise AuthorizationServerError("misconfigured", "redirect")
+    is_success = 200 <= status < 300
     try:
-        fields = _fields(headers, body)
-    except AuthorizationServerError:
-        if status != 200:  # then the status says more than the body's fault does
-            raise AuthorizationServerError(
-                "transient",
-                http_error(status),
-                retry_after=pause,
-                status=status,
-                refusal=pause is None and is_refusal(status, headers, body),
-            ) from None
-        raise
-    if error := fields.get("error"):
-        code = error if isinstance(error, str) and error in ERRORS else "other"
+        document = documents.read(headers, body, (*_TOKENS, "error"))
+    except UnreadableDocument as error:
+        # of another status than 2xx the status says more than the body's fault does
+        code = error.error if is_success else http_error(status)
+        refusal = pause is None and is_refusal(status, headers, body)
         raise AuthorizationServerError(
-            ERRORS.get(code, "transient"),
-            code,
-            retry_after=pause,
-            status=status,
-            refusal=pause is None and is_refusal(status, headers, body, code),
-        )
-    if status != 200:
-        raise AuthorizationServerError(
-            "transient",
-            http_error(status),
-            retry_after=pause,
-            status=status,
-            refusal=pause is None and is_refusal(status, headers, body),
-        )
+            "transient", code, retry_after=pause, status=status, refusal=refusal
+        ) from None
     server_now = expires_in.server_time(headers)
-    return _granted(fields, now if server_now is None else server_now)
+    if is_success:
+        response = _granted(document, status, now if server_now is None else server_now, token_types)
+        if response is not None:
+            return response
+    code = _error_code(document.members, status)
+    raise AuthorizationServerError(
+        ERRORS.get(code, "transient"),
+        code,
+        retry_after=pause,
+        status=status,
+        refusal=pause is None and is_refusal(status, headers, body, code),
+    )
+
+
+def _error_code(members: Mapping[str, Any], status: int) -> str:
+    """The code of a response without tokens."""
+    error = members.get("error")
+    if error or members.get("ok") is False:  # Slack
+        return error if isinstance(error, str) and error in ERRORS else "other"
+    return "no_access_token" if 200 <= status < 300 else http_error(status)
 
 
 def is_refusal(status: int, headers: Mapping[str, str], body: bytes, code: str = "") -> bool:
@@ -127,79 +158,90 @@ def http_error(status: int) -> str:
     return f"http_{status}" if status in _STATUSES else "other"
 
 
-def _granted(fields: dict[str, Any], now: float) -> TokenResponse:
-    access_token = _access_token(fields.get("access_token"))
+def _granted(
+    document: Document, status: int, now: float, token_types: Collection[str] | None
+) -> TokenResponse | None:
+    """None: it holds neither an access token that can be sent nor a refresh token.
+
+    Raises AuthorizationServerError if it holds one that must not be attached, and no refresh token.
+    """
+    members, odd = document.members, set(document.oddities)
+    access_token = _access_token(members.get("access_token"))
+    refresh_token = _refresh_token(members.get("refresh_token"))
+    if access_token is None and refresh_token is None:
+        return None
+    odd |= {"status"} if status != 200 else set()
+    odd |= {"repeated_token"} if document.repeated & {*_TOKENS} else set()
+    odd |= {"error"} if members.get("error") or members.get("ok") is False else set()
+    odd |= {"token_padding"} if any(_is_padded(members.get(name)) for name in _TOKENS) else set()
+    refusal, odd_type = _type_refusal(members, token_types)
     if access_token is None:
-        raise AuthorizationServerError("transient", "no_access_token")
-    token_type = fields.get("token_type")
-    if not isinstance(token_type, str) or token_type.lower() != "bearer":
-        raise AuthorizationServerError("misconfigured", "token_type")
-    told = expires_in.read(fields.get("expires_in"), now)
-    lifetimes = (expires_in.read(fields.get(name), now) for name in REFRESH_LIFETIME_NAMES)
+        odd.add("no_access_token")
+        code = _error_code(members, status)
+        # without an error in it, the next refresh would bring the same
+        outcome = "misconfigured" if code == "no_access_token" else ERRORS.get(code, "transient")
+        refusal = AuthorizationServerError(outcome, code)
+    elif odd_type:
+        odd.add(odd_type)
+    if refusal is not None and refresh_token is None:
+        raise refusal  # there is nothing to keep
+    lifetimes = (expires_in.read(members.get(name), now) for name in REFRESH_LIFETIME_NAMES)
     return TokenResponse(
-        access_token=access_token,
-        refresh_token=_refresh_token(fields.get("refresh_token")),
-        lifetime=told or expires_in.of_jwt(access_token.reveal(), now),
-        refresh_in=expires_in.read(fields.get("refresh_in"), now),
+        access_token=None if refusal else access_token,
+        refresh_token=refresh_token,
+        lifetime=_lifetime(members, access_token, now),
+        refresh_in=expires_in.read(members.get("refresh_in"), now),
         refresh_lifetime=next((seconds for seconds in lifetimes if seconds), None),
-        scope=_scope(fields.get("scope")),
-        id_token=_id_token(fields.get("id_token")),
+        scope=_scope(members.get("scope")),
+        id_token=_id_token(members.get("id_token")),
+        refusal=refusal,
+        oddities=tuple(name for name in ODDITIES if name in odd),
     )
 
 
-def _fields(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    if len(body) > MAX_ANSWER:
-        raise AuthorizationServerError("transient", "too_large")
-    body = _decoded(headers.get("Content-Encoding", ""), body)
-    content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    try:
-        text = body.decode("utf-8-sig")
-        if content_type == "application/x-www-form-urlencoded":  # old GitHub, Facebook
-            return _unique(parse_qsl(text, strict_parsing=True))
-        fields = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise AuthorizationServerError("transient", "not_json") from None
-    if not isinstance(fields, dict):
-        raise AuthorizationServerError("transient", "not_json")
-    return fields
+def _type_refusal(
+    members: Mapping[str, Any], token_types: Collection[str] | None
+) -> tuple[AuthorizationServerError | None, str]:
+    """Why a token of this type must not be attached (RFC 6749 section 7.1), and what is odd about it."""
+    value = members.get("token_type")
+    types = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    named = {each.strip().lower() for each in types if isinstance(each, str) and each.strip()}
+    is_access_token = _NOT_APPLICABLE in named and members.get("issued_token_type") == _ACCESS_TOKEN
+    unusable = _BOUND_TYPES if is_access_token else _BOUND_TYPES | {_NOT_APPLICABLE}
+    if named & unusable:
+        return AuthorizationServerError("misconfigured", "token_type"), ""
+    if token_types is not None and not named & {each.lower() for each in token_types}:
+        return AuthorizationServerError("misconfigured", "token_type"), ""
+    if not named:
+        return None, "no_token_type"
+    expected = {"bearer", *(each.lower() for each in token_types or ())}
+    return None, "" if named <= expected or is_access_token else "token_type"
 
 
-def _decoded(encoding: str, body: bytes) -> bytes:
-    """Undo gzip, which some servers send unasked, without letting it unfold past the limit."""
-    if encoding.lower() not in {"gzip", "x-gzip"}:
-        return body
-    try:
-        plain = zlib.decompressobj(wbits=31).decompress(body, MAX_ANSWER + 1)
-    except zlib.error:
-        raise AuthorizationServerError("transient", "not_json") from None
-    if len(plain) > MAX_ANSWER:
-        raise AuthorizationServerError("transient", "too_large")
-    return plain
+def _lifetime(members: Mapping[str, Any], access_token: Secret | None, now: float) -> float | None:
+    """Seconds, from the first that tells: expires_in, a time of expiry, the token itself if it is a JWT."""
+    told = expires_in.read(members.get("expires_in"), now)
+    if told is not None or access_token is None:
+        return told
+    until = (expires_in.until(members.get(name), now) for name in EXPIRY_NAMES)
+    told = next((seconds for seconds in until if seconds is not None), None)
+    return told or expires_in.of_jwt(access_token.reveal(), now)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a name stands twice")
-    return fields
-
-
-def _no_constant(_name: str) -> None:
-    raise ValueError("NaN and Infinity are not JSON")
+def _is_padded(value: object) -> bool:
+    return isinstance(value, str) and value != value.strip(_PADDING)
 
 
 def _access_token(value: object) -> Secret | None:
     """What can be sent in a header field; else None."""
-    if not isinstance(value, str) or len(value) > MAX_TOKEN or not _VISIBLE.fullmatch(value):
-        return None
-    return Secret(value)
+    text = value.strip(_PADDING) if isinstance(value, str) else ""
+    return Secret(text) if len(text) <= MAX_TOKEN and _VISIBLE.fullmatch(text) else None
 
 
 def _refresh_token(value: object) -> Secret | None:
-    """Whatever the server means to get back: it goes into a form, where all characters have their place."""
-    if not isinstance(value, str) or not value or not _is_text(value):
-        return None
-    return Secret(value)
+    """Whatever the server expects to get back: it goes into a form, where all characters have their place."""
+    text = value.strip(_PADDING) if isinstance(value, str) else ""
+    return Secret(text) if text and _is_text(text) else None
 
 
 def _id_token(value: object) -> Secret | None:

@@ -112,7 +112,7 @@ class Health:
         throttle = ServerThrottle(self._clock, self._config.limits.authorization_server_rate)
         account = Account(key, credential, self._clock, throttle)
         try:
-            account.apply(view(record, key, credential, self._clock))
+            account.apply(view(record, credential, self._clock))
         except UnreadableRecord:
             account.unreadable = True
         return account

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.errors import StoreError, TokenUnavailable, UnreadableRecord
-from proxy.oauth.endpoint import server_of
+from proxy.oauth.binding import server_of
 from proxy.store.base import AccountId, Record, Store
 from proxy.tokens.account import Account, StoredToken
 from proxy.tokens.refresh.throttle import ServerThrottle

@@ -16,6 +16,7 @@ from proxy import tasks
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
 from proxy.errors import GenerationConflict, ProxyError, UnreadableRecord
+from proxy.oauth import binding
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, differ
 from proxy.observe.metrics import Metrics, TokenHealth
@@ -245,7 +246,7 @@ class TokenManager:
             if tombstone is None:
                 return None
             self._accounts.apply(account, StoredToken(tombstone.generation, tombstone.state, None, None))
-            return token if token and records.is_bound(token, account.credential) else None
+            return token if token and binding.is_bound(token, account.credential) else None
 
     async def _bury(self, account: Account) -> tuple[Record | None, Token | None]:
         """The tombstone that was put, if there was anything, and the tokens under it, if they can be read."""

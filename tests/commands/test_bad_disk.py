@@ -19,7 +19,7 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.demo.faults import Fault
 from proxy.demo.wiring import PERSON
-from proxy.oauth.endpoint import server_of
+from proxy.oauth.binding import server_of
 from proxy.oauth.token import Token
 from proxy.secret import Secret
 from proxy.services import open_services

@@ -22,6 +22,18 @@ WHOLE = [  # the whole table, from line 2
     ),
     ('client_id = "app"\ngrant = "client_credentials"\nclient_auth = "none"', [f"1:1: {NO_ISSUER}"]),
     ('client_id = "app"\nissuer = "login.example"', [f"3:10: {NOT_URL}"]),
+    *(
+        (
+            f'client_id = "app"\nissuer = "https://login.example{path}"',
+            [
+                (
+                    "3:10: this is the address of its metadata: expected the issuer itself, "
+                    "as `issuer` in that document"
+                )
+            ],
+        )
+        for path in ("/.well-known/openid-configuration", "/t/.well-known/x", "/.well-known/x/t")
+    ),
 ]
 LINES = [  # added on line 4 to a minimal credential
     (
@@ -33,6 +45,10 @@ LINES = [  # added on line 4 to a minimal credential
         'device_authorization_endpoint = "https://login.example"',
         ["4:1: device_authorization_endpoint is not in this version of token-proxy - leave it out"],
     ),
+    ('pkce = "no"', ["4:8: expected true or false"]),
+    ('token_types = "Bearer"', ["4:15: not a list - [ … ] is meant"]),
+    ("token_types = []", ["4:15: an empty list accepts no token - expected a type, or no token_types"]),
+    ('token_types = ["a b"]', ["4:16: expected a token type: one word, like Bearer"]),
     ('grant = "device_code"', [f"4:9: device_code is not in this version of token-proxy: {NOT_GRANT}"]),
     ('grant = "implicit"', [f"4:9: {NOT_GRANT}"]),
     (
@@ -223,3 +239,17 @@ def test_how_long_tokens_live_is_for_the_server_to_say_where_nothing_is_configur
     crm = found.credentials["crm"]
     assert (crm.access_token_lifetime, crm.refresh_token_lifetime, crm.keep_alive) == (None, None, True)
     assert (crm.refresh_window, crm.refresh_token_idle) == (30, 5184000)
+
+
+def test_a_login_without_pkce_is_warned_about(load_text: Load) -> None:
+    text = f"[credentials.crm]\n{MINIMAL}"
+    assert load_text(text).config.credentials["crm"].pkce
+    assert load_text(text + "pkce = true").warnings == []
+    loaded = load_text(text + "pkce = false")
+    assert not loaded.config.credentials["crm"].pkce
+    (warning,) = loaded.warnings
+    assert (warning.line, warning.column) == (4, 8)
+    assert (
+        warning.message
+        == "without PKCE a stolen code can be used - expected only where the server refuses it"
+    )

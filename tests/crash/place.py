@@ -15,7 +15,7 @@ from proxy.config.model import Config
 from proxy.demo.authorization_server import AuthorizationServer, Client, fingerprint
 from proxy.demo.serve import running
 from proxy.demo.wiring import free_ports
-from proxy.oauth.endpoint import server_of
+from proxy.oauth.binding import server_of
 from proxy.oauth.token import Token
 from proxy.secret import Secret
 from proxy.services import open_services

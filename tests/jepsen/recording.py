@@ -99,7 +99,12 @@ class RecordingServers(AuthorizationServers):
     trap: Trap
 
     async def token(
-        self, credential: Credential, form: Form, before_send: Callable[[], None] | None = None
+        self,
+        credential: Credential,
+        form: Form,
+        before_send: Callable[[], None] | None = None,
+        *,
+        before: Token | None = None,
     ) -> Token:
         old = fingerprint(form.get("refresh_token"))
 
@@ -110,7 +115,7 @@ class RecordingServers(AuthorizationServers):
 
         since = round(now(), 4)
         try:
-            token = await super().token(credential, form, sending)
+            token = await super().token(credential, form, sending, before=before)
         except AuthorizationServerError as error:
             self.trap.note("answered", since=since, refresh=old, outcome=f"{error.outcome} {error.error}")
             raise

@@ -9,7 +9,7 @@ from typing import Any, Final
 from proxy.errors import GenerationConflict
 from proxy.store.base import AccountId, Record, Store
 from proxy.tokens.refresh.lease import Lease
-from proxy.tokens.saved import records
+from proxy.tokens.saved import recovery
 
 
 class _Broken:
@@ -59,7 +59,7 @@ def _send_unguarded(store: Store) -> Store:
 
 
 def _refill_nothing(store: Store) -> Store:
-    records._lost = lambda *_about: None
+    recovery.missing = lambda *_about: None
     return store
 
 

@@ -108,3 +108,36 @@ CALLBACKS = [
 @pytest.mark.parametrize(("pasted", "callback"), CALLBACKS)
 def test_a_pasted_redirect_url(pasted, callback):
     assert authorize.read_callback(authorize.callback_parameters(pasted)) == callback
+
+
+def sent(client: Credential, verifier: str | None, nonce: str) -> dict[str, str]:
+    url = authorize.authorization_url(
+        client, ENDPOINT, redirect_uri=REDIRECT, state="S", verifier=verifier, nonce=nonce
+    )
+    return dict(parse_qsl(urlsplit(url).query, strict_parsing=True))
+
+
+def test_without_pkce_nothing_of_it_is_sent(credential):
+    client = credential(issuer="https://login.example", pkce=False)
+    assert sent(client, None, "").keys() == {"client_id", "redirect_uri", "response_type", "state"}
+
+
+def test_a_nonce_is_sent_with_openid_and_is_another_each_time(credential):
+    client = credential(issuer="https://login.example", scopes=["openid", "api"])
+    nonces = {authorize.nonce_for(client) for _ in range(100)}
+    assert len(nonces) == 100
+    assert all(len(nonce) == 43 for nonce in nonces)  # 256 bits
+    assert sent(client, "v" * 64, "n-1")["nonce"] == "n-1"
+
+
+def test_no_nonce_is_sent_without_openid(credential):
+    for scopes in ((), ("api",), ("openid2",)):
+        client = credential(issuer="https://login.example", scopes=scopes)
+        assert authorize.nonce_for(client) == ""
+        assert "nonce" not in sent(client, "v" * 64, "")
+
+
+def test_a_nonce_of_the_configuration_is_sent_as_it_is_and_expected(credential):
+    client = credential(issuer="https://login.example", scopes=["openid"], authorize_params={"nonce": "x"})
+    assert authorize.nonce_for(client) == "x"
+    assert sent(client, "v" * 64, "x")["nonce"] == "x"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+from importlib.metadata import version
 from urllib.parse import parse_qsl
 
 import pytest
+from aiohttp import web
 
 from proxy.demo.authorization_server import AuthorizationServer, Client
 from proxy.demo.serve import running
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import client_auth, grants
+from proxy.secret import Secret
 
 URL = "https://login.example/token"
 HARD = "p+a%:/ é…"
@@ -90,3 +93,120 @@ def test_without_a_word_about_it_a_secret_is_sent_as_basic_and_no_secret_as_none
         == "client_secret_basic"
     )
     assert credential(token_endpoint=URL, grant="refresh_token", refresh_token="R").authentication == "none"
+
+
+# -- what the metadata offer (RFC 8414 section 2)
+
+OFFERS = [  # token_endpoint_auth_methods_supported, client_auth, what is sent
+    (None, None, "client_secret_basic"),
+    (["client_secret_basic", "client_secret_post"], None, "client_secret_basic"),
+    (["client_secret_post", "client_secret_basic"], None, "client_secret_basic"),
+    (["client_secret_post"], None, "client_secret_post"),
+    ("client_secret_post", None, "client_secret_post"),  # a string where a list is due
+    (["private_key_jwt", "client_secret_post"], None, "client_secret_post"),
+    (["private_key_jwt"], None, "client_secret_basic"),  # neither of ours: perhaps it is not true
+    (["none"], None, "client_secret_basic"),
+    ([], None, "client_secret_basic"),
+    ([7, None], None, "client_secret_basic"),
+    ({"client_secret_post": True}, None, "client_secret_basic"),
+    (
+        ["client_secret_post"],
+        "client_secret_basic",
+        "client_secret_basic",
+    ),  # as configured, whatever is offered
+    (["client_secret_basic"], "client_secret_post", "client_secret_post"),
+]
+
+
+@pytest.mark.parametrize(("offered", "configured", "method"), OFFERS)
+async def test_a_method_that_is_not_configured_is_chosen_by_the_metadata(
+    puppet, servers, credential, offered, configured, method
+):
+    document = {
+        "issuer": puppet.url,
+        "token_endpoint": f"{puppet.url}/token",
+        "revocation_endpoint": f"{puppet.url}/revoke",
+        "introspection_endpoint": f"{puppet.url}/introspect",
+    }
+    if offered is not None:
+        document["token_endpoint_auth_methods_supported"] = offered
+    puppet.says("/.well-known/oauth-authorization-server", document)
+    seen = []
+
+    async def give(request):
+        form = dict(parse_qsl(await request.text()))
+        seen.append("client_secret_post" if "client_secret" in form else "client_secret_basic")
+        assert ("Authorization" in request.headers) is ("client_secret" not in form)
+        return web.json_response({"access_token": "A", "token_type": "Bearer", "active": True, "exp": 4e9})
+
+    for path in ("/token", "/revoke", "/introspect"):
+        puppet.answers[path] = give
+    client = credential(issuer=puppet.url, client_secret="s", client_auth=configured)
+    token = await servers.token(client, grants.refresh_token(Secret("R0")))
+    await servers.revoke(client, Secret("R0"), "refresh_token")
+    await servers.introspected_lifetime(client, Secret("A"))
+    assert seen == [method] * 3
+    assert token.auth_method == method
+
+
+async def test_without_a_secret_there_is_nothing_to_choose(puppet, servers, credential):
+    client = credential(issuer=puppet.url)
+    assert client_auth.method_for(client, ["client_secret_post"]) == "none"
+
+
+HINTS = [  # secret, more keys, error, hint
+    ("plain", {}, "invalid_client", "client_auth"),
+    ("plain", {"client_auth": "client_secret_basic"}, "invalid_client", ""),
+    ("plain", {"client_auth": "client_secret_post"}, "invalid_client", ""),
+    ("p+a", {}, "invalid_client", "basic_encoding"),
+    ("p+a", {"client_auth": "client_secret_basic"}, "invalid_client", "basic_encoding"),
+    ("p+a", {"basic_encoding": "raw"}, "invalid_client", "basic_encoding"),  # this server may decode
+    ("p+a", {"client_auth": "client_secret_post"}, "invalid_client", ""),
+    ("p+a", {"client_id": "a b"}, "invalid_client", "basic_encoding"),
+    ("plain", {"client_id": "https://app.example/"}, "invalid_client", "basic_encoding"),
+    ("p+a", {}, "incorrect_client_credentials", "basic_encoding"),
+    ("p+a", {}, "invalid_grant", ""),
+    ("p+a", {}, "server_error", ""),
+    (None, {}, "invalid_client", ""),
+]
+
+
+@pytest.mark.parametrize(("secret", "more", "error", "hint"), HINTS)
+async def test_a_refusal_of_the_client_hints_at_the_key_that_may_mend_it(
+    puppet, servers, credential, secret, more, error, hint
+):
+    puppet.says("/token", {"error": error}, status=401)
+    keys = {"client_secret": secret} if secret else {}
+    client = credential(
+        token_endpoint=f"{puppet.url}/token", authorization_endpoint=f"{puppet.url}/a", **keys, **more
+    )
+    with pytest.raises(AuthorizationServerError) as caught:
+        await servers.token(client, grants.refresh_token(Secret("R0")))
+    assert (caught.value.error, caught.value.hint) == (error, hint)
+
+
+async def test_our_name_and_version_are_on_every_request(puppet, servers, credential):
+    agents = []
+
+    async def note(request):
+        agents.append(request.headers.getall("User-Agent"))
+        return web.json_response(
+            {
+                "issuer": puppet.url,
+                "access_token": "A",
+                "token_type": "Bearer",
+                **{
+                    f"{name}_endpoint": f"{puppet.url}/{name}"
+                    for name in ("token", "revocation", "introspection")
+                },
+            }
+        )
+
+    for path in ("/.well-known/oauth-authorization-server", "/token", "/revocation", "/introspection"):
+        puppet.answers[path] = note
+    client = credential(issuer=puppet.url)
+    await servers.token(client, grants.refresh_token(Secret("R0")))
+    await servers.revoke(client, Secret("R0"), "refresh_token")
+    with pytest.raises(AuthorizationServerError):
+        await servers.introspected_lifetime(client, Secret("A"))
+    assert agents == [[f"token-proxy/{version('token-proxy')}"]] * 4

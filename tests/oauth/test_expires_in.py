@@ -63,6 +63,44 @@ ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text() |
 NOWS = st.floats(0, 4e9)
 
 
+UNTIL = [  # expires_at, seconds
+    (NOW + 3600, 3600),
+    (str(int(NOW + 3600)), 3600),
+    (f" {NOW + 3600} ", 3600),
+    ((NOW + 3600) * 1000, 3600),
+    (str(int((NOW + 3600) * 1000)), 3600),
+    ("2027-01-15T09:00:00Z", 3600),
+    ("2027-01-15T09:00:00.000+00:00", 3600),
+    ("2027-01-15T09:00:00", 3600),
+    ("Fri, 15 Jan 2027 09:00:00 GMT", 3600),
+    (NOW, None),
+    (NOW - 3600, None),  # over: a time, so it can't be milliseconds of a lifetime
+    ((NOW - 3600) * 1000, None),
+    (3600, None),  # no time of this century
+    (0, None),
+    (-1, None),
+    (True, None),
+    (None, None),
+    ("soon", None),
+    ("nan", None),
+    ("inf", None),
+    (10**400, None),
+    ([NOW + 3600], None),
+    ("9999-12-31T23:59:59-14:00", None),
+]
+
+
+@pytest.mark.parametrize(("value", "seconds"), UNTIL)
+def test_a_time_of_expiry_may_be_told_as(value, seconds):
+    assert expires_in.until(value, NOW) == seconds
+
+
+@given(st.none() | st.booleans() | st.integers() | st.floats() | st.text())
+def test_no_time_of_expiry_makes_it_raise_or_outlast_ten_years(value):
+    seconds = expires_in.until(value, NOW)
+    assert seconds is None or 0 < seconds <= expires_in.MAX_LIFETIME
+
+
 @given(ANYTHING | st.integers(10**8, 10**14), NOWS)
 def test_whatever_is_told_is_a_sane_number_of_seconds_or_nothing(value, now):
     seconds = expires_in.read(value, now)

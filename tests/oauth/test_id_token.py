@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.oauth.id_token import MAX_ID_TOKEN, MAX_NAME, BadIdToken, read
+from proxy.oauth.id_token import MAX_ID_TOKEN, MAX_NAME, BadIdToken, has_nonce, read
 from proxy.oauth.token import Principal, differ
 from proxy.secret import Secret
 from tests.fakes.id_tokens import id_token, part
@@ -181,3 +181,28 @@ def test_nothing_makes_it_raise_anything_else_or_tell_what_can_not_be_shown(text
     assert len(principal.name) <= MAX_NAME + 1
     assert "".join(principal).isprintable()
     json.dumps(principal).encode("ascii")
+
+
+NONCES = [  # in the id_token, expected, whether it has it; None: it is refused
+    ("n-1", "n-1", True),
+    (None, "n-1", False),
+    ("n-1", "", False),
+    (None, "", False),
+    ("n-2", "n-1", None),
+    ("", "n-1", None),
+    ("N-1", "n-1", None),
+    (["n-1"], "n-1", None),
+    (7, "n-1", None),
+    (True, "n-1", None),
+]
+
+
+@pytest.mark.parametrize(("found", "expected", "has_it"), NONCES)
+def test_the_nonce_of_a_login(found, expected, has_it):
+    token = Secret(given_by(nonce=found))
+    if has_it is not None:
+        assert has_nonce(token, expected) is has_it
+        return
+    with pytest.raises(BadIdToken) as caught:
+        has_nonce(token, expected)
+    assert caught.value.error == "id_token_nonce"

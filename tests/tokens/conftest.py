@@ -28,7 +28,8 @@ from proxy.config.model import Config
 from proxy.demo.authorization_server import AuthorizationServer, Client, TokenRequest
 from proxy.demo.serve import running
 from proxy.errors import StoreError
-from proxy.oauth.endpoint import AuthorizationServers, server_of
+from proxy.oauth.binding import bind, server_of
+from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.fetch import Fetcher
 from proxy.oauth.token import Token
 from proxy.observe.metrics import Metrics
@@ -115,7 +116,7 @@ class Side:
 
     def issued(self, client: str = "web") -> Token:
         answer = self.server.issue(client, "alice")
-        return Token(
+        token = Token(
             access_token=Secret(answer["access_token"]),
             refresh_token=Secret(answer["refresh_token"]),
             server=server_of(self.config.credentials["crm"]),
@@ -125,6 +126,7 @@ class Side:
             boot_id=self.clock.boot_id,
             lifetime=float(answer["expires_in"]),
         )
+        return bind(token, self.config.credentials["crm"])
 
     async def until(self, done: Callable[[], object]) -> None:
         """Wait until `done()`, for what no event tells of."""

@@ -1,4 +1,4 @@
-"""Whatever a token endpoint answers to a refresh, no good token is lost to it (table: oauth/answers.py)."""
+"""Whatever responds to a refresh, no good token is lost to it (the table is in oauth/responses.py)."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ async def test_the_store_holds_what_it_held_or_exactly_the_new_token(make_side, 
         token = codec.decode(stored.body)
         if isinstance(row.comes_to, Given):
             given = row.comes_to
+            if given.refusal:
+                assert (stored.generation, stored.state, stored.due_at) == (2, "valid", record.due_at)
+                assert token.refresh_token.reveal() == given.refresh_token
+                assert token.access_token == old.access_token
+                assert side.tokens.ready(account) is served  # to its end
+                assert (account.last_refresh.error, account.failures) == (given.refusal, 1)
+                return
             assert (stored.generation, stored.state) == (2, "valid")
             assert token.access_token.reveal() == given.access_token
             assert token.refresh_token.reveal() == (given.refresh_token or old.refresh_token.reveal())

@@ -1,8 +1,8 @@
 """A login, from the first click to the stored token.
 
-`begin` seals a state and a PKCE verifier in the store; `finish` takes them out again, once, within ten
-minutes, whichever process the callback reaches. Where a page began the login, the callback must come from
-the same browser (its cookie); where a command did, the command is told how it ended (`outcome`).
+`begin` seals a state, a PKCE verifier and a nonce in the store; `finish` takes them out again, once, within
+TIME_TO_LOG_IN, whichever process the callback reaches. Where a page began the login, the callback must come
+from the same browser (its cookie); where a command did, the command is told how it ended (`outcome`).
 
 The code goes only to the server and client that the login was begun for, and the tokens only to its account.
 Where that has another person's tokens, nothing is stored before somebody decides, in the browser that was
@@ -23,17 +23,16 @@ from typing import Any, Final
 from proxy.config.model import Config, Credential
 from proxy.errors import AuthorizationServerError, LoginFailed, StoreError, UnreadableRecord
 from proxy.oauth import authorize, grants
+from proxy.oauth.binding import by_hand, is_bound, server_of
 from proxy.oauth.discovery import Endpoints
-from proxy.oauth.endpoint import AuthorizationServers, UnprovenToken, server_of
+from proxy.oauth.endpoint import AuthorizationServers, RefusedToken, UnprovenToken
 from proxy.oauth.token import Principal, Token
 from proxy.store.base import AccountId, Store
-from proxy.tokens.login import takeover
-from proxy.tokens.login.revoke import revoke
-from proxy.tokens.login.takeover import Takeover
+from proxy.tokens.login import failures, takeover
+from proxy.tokens.login.revoke import has_account, revoke
+from proxy.tokens.login.takeover import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID, Takeover
 from proxy.tokens.manager import AnotherPerson, TokenManager
-from proxy.tokens.saved import records
 
-TIME_TO_LOG_IN: Final = 600.0  # seconds; RFC 9700 wants it short, a second factor takes a while
 CONFIG_CHANGED: Final = "the configuration has changed since this login was begun: begin it again"
 CANCELLED: Final = "the login was cancelled: the account has another person's tokens, and keeps them"
 ASK_AGAIN: Final = 0.25  # seconds, for the command that waits for its outcome
@@ -86,7 +85,7 @@ class Logins:
         Raises LoginFailed, StoreError.
         """
         credential = self._credential(key.credential)
-        endpoint = (await self._endpoints(credential)).authorization_endpoint
+        endpoint = self._authorization_endpoint(credential, await self._endpoints(credential))
         if endpoint is None:
             raise LoginFailed(
                 f"credential {key.credential!r} has no authorization_endpoint: the configuration must name it"
@@ -95,19 +94,27 @@ class Logins:
             await self._tokens.owner(key)
         except UnreadableRecord as error:  # it would not be replaced: say so before the person logs in
             raise LoginFailed(str(error)) from error
-        state, verifier = authorize.new_state(), authorize.new_verifier()
+        state, nonce = authorize.new_state(), authorize.nonce_for(credential)
+        verifier = authorize.new_verifier() if credential.pkce else None
         pending = {
             "credential": key.credential,
             "account": key.account,
             "server": server_of(credential),
             "client_id": credential.client_id,
+            "endpoints": by_hand(credential),
             "verifier": verifier,
+            "nonce": nonce,
             "redirect_uri": self.redirect_uri,
             "browser": _digest(browser),
         }
         await self._store.stash(f"login:{state}", json.dumps(pending).encode(), TIME_TO_LOG_IN)
         url = authorize.authorization_url(
-            credential, endpoint, redirect_uri=self.redirect_uri, state=state, verifier=verifier
+            credential,
+            endpoint,
+            redirect_uri=self.redirect_uri,
+            state=state,
+            verifier=verifier,
+            nonce=nonce,
         )
         return Begun(url, state)
 
@@ -159,29 +166,50 @@ class Logins:
         if pending["browser"] and not hmac.compare_digest(pending["browser"], _digest(browser)):
             raise LoginFailed("this login was begun in another browser: begin it again in this one")
         credential = self._credential(pending["credential"])
-        if (pending["server"], pending["client_id"]) != (server_of(credential), credential.client_id):
+        configured = (server_of(credential), credential.client_id, by_hand(credential))
+        begun_for = (pending["server"], pending["client_id"], pending.get("endpoints", by_hand(credential)))
+        if begun_for != configured:
             raise LoginFailed(CONFIG_CHANGED)
         endpoints = await self._endpoints(credential)
-        _check_issuer(callback, endpoints)
+        failures.check_issuer(callback, endpoints)
         if callback.error:
-            raise LoginFailed(_REFUSALS.get(callback.error, "the authorization server refused the login"))
+            raise LoginFailed(failures.of_redirect(callback.error))
         if not callback.code:
             raise LoginFailed("the redirect carries no code: begin the login again")
         key = AccountId(pending["credential"], pending["account"])
-        token = await self._redeem(key, callback.code, pending["redirect_uri"], pending["verifier"])
+        nonce = pending.get("nonce", "")  # a login that an earlier version began has none
+        token = await self._redeem(
+            key, callback.code, pending["redirect_uri"], pending["verifier"], nonce=nonce
+        )
         return await self._save(key, token, browser, callback.state)
 
-    async def _redeem(self, key: AccountId, code: str, redirect_uri: str, verifier: str | None) -> Token:
+    async def _redeem(
+        self, key: AccountId, code: str, redirect_uri: str, verifier: str | None, *, nonce: str = ""
+    ) -> Token:
         """A code becomes tokens. Raises LoginFailed."""
         credential = self._credential(key.credential)
         try:
             return await self._servers.token_of_person(
-                credential, grants.authorization_code(code, redirect_uri, verifier)
+                credential, grants.authorization_code(code, redirect_uri, verifier), nonce=nonce
             )
+        except RefusedToken as error:
+            await self._keep(key, error)
+            raise LoginFailed(failures.of_response(error)) from error
         except UnprovenToken as error:
-            raise LoginFailed(_BAD_ID_TOKEN[error.error]) from error
+            raise LoginFailed(failures.of_id_token(error)) from error
         except AuthorizationServerError as error:
-            raise LoginFailed(_why(error)) from error
+            raise LoginFailed(failures.of_response(error)) from error
+
+    async def _keep(self, key: AccountId, refused: RefusedToken) -> None:
+        """The access token of a login can't be attached: its refresh token is kept, for a configuration that
+        accepts such tokens. Not where the account has tokens that serve: those are worth more.
+        """
+        try:
+            record = await self._store.get(key)
+            if record is None or record.state != "valid":
+                await self._tokens.adopt(key, refused.token)
+        except (AnotherPerson, StoreError) as error:
+            _log.error("%s: the refresh token of a login that was refused is lost: %s", key, error)
 
     async def _save(
         self, key: AccountId, token: Token, browser: str, state: str, *, instead_of: Principal | None = None
@@ -228,7 +256,7 @@ class Logins:
         At some servers (Google) one revoked token takes all of the same person's with it.
         """
         try:
-            has_others = await records.has_account(self._store, asked.token)
+            has_others = await has_account(self._store, asked.token)
         except StoreError:
             has_others = True  # it may be
         if not has_others:
@@ -253,9 +281,11 @@ class Logins:
         """What this browser was asked. Raises LoginFailed, StoreError."""
         asked = await takeover.take(self._store, ticket)
         if asked is None:
-            raise LoginFailed("there is nothing to decide: it was decided, or is older than ten minutes")
+            raise LoginFailed(
+                f"there is nothing to decide: it was decided, or is older than {TIME_TO_LOG_IN_SAID}"
+            )
         sentence = ""
-        if not records.is_bound(asked.token, self._credential(asked.key.credential)):
+        if not is_bound(asked.token, self._credential(asked.key.credential)):
             sentence = CONFIG_CHANGED
         elif not hmac.compare_digest(asked.browser, _digest(browser)):
             sentence = "another browser was asked that: begin the login again in this one"
@@ -268,7 +298,9 @@ class Logins:
     async def _take(self, state: str) -> dict[str, Any]:
         stashed = await self._store.take(f"login:{state}") if state else None
         if stashed is None:
-            raise LoginFailed("this login is not known here: it was used, or is older than ten minutes")
+            raise LoginFailed(
+                f"this login is not known here: it was used, or is older than {TIME_TO_LOG_IN_SAID}"
+            )
         pending: dict[str, Any] = json.loads(stashed)
         return pending
 
@@ -285,6 +317,12 @@ class Logins:
         except AuthorizationServerError as error:
             raise LoginFailed(f"discovery of {credential.issuer} failed ({error.error})") from error
 
+    def _authorization_endpoint(self, credential: Credential, endpoints: Endpoints) -> str | None:
+        try:
+            return endpoints.get("authorization_endpoint")
+        except AuthorizationServerError as error:
+            raise LoginFailed(f"discovery of {credential.issuer} failed ({error.error})") from error
+
     def _credential(self, name: str) -> Credential:
         credential = self._config.credentials.get(name)
         if credential is None:
@@ -292,46 +330,6 @@ class Logins:
         if credential.grant != "authorization_code":
             raise LoginFailed(f"credential {name!r} has the grant {credential.grant}: nobody logs in to it")
         return credential
-
-
-_REFUSALS: Final = {  # RFC 6749 section 4.1.2.1; the server's own text is never shown
-    "access_denied": "the login was declined",
-    "invalid_scope": "the authorization server does not know one of the scopes: check `scopes`",
-    "unauthorized_client": "this client may not log people in: check its registration",
-    "unsupported_response_type": "this client may not log people in: check its registration",
-    "server_error": "the authorization server failed: try again",
-    "temporarily_unavailable": "the authorization server is not available now: try again later",
-}
-
-
-_BAD_ID_TOKEN: Final = {  # oauth/id_token.py; what came beside it is not kept
-    "id_token_malformed": "the id_token that came with the tokens can't be read: nothing was stored",
-    "id_token_issuer": "the id_token names another issuer than the configuration: check `issuer`",
-    "id_token_audience": "the id_token is for another client than this one: check client_id",
-    "id_token_expired": "the id_token had expired when it came: check the clock of this machine",
-}
-
-
-def _check_issuer(callback: authorize.Callback, endpoints: Endpoints) -> None:
-    """RFC 9207 section 2.4: a code must come from the server that it will be sent to."""
-    if endpoints.issuer is None:
-        return  # nothing to compare with: the endpoints were given by hand
-    if callback.iss is None and not endpoints.iss_in_callback:
-        return
-    if callback.iss != endpoints.issuer:
-        raise LoginFailed("the redirect comes from another authorization server than the login went to")
-
-
-def _why(error: AuthorizationServerError) -> str:
-    if error.error == "invalid_grant":
-        return (
-            "the authorization server refuses the code: it is used up, expired, or from another redirect URI"
-        )
-    if error.outcome == "misconfigured":
-        return (
-            f"the authorization server refuses this client ({error.error}): check client_id and client_secret"
-        )
-    return f"the token endpoint did not answer well ({error.error}): try again"
 
 
 def _digest(value: str) -> str:

@@ -1,6 +1,6 @@
 """A login to an account that has another person's tokens: kept, sealed, until somebody decides.
 
-As a login that was begun, it waits ten minutes, can be taken once, and only in the browser that was asked.
+As a login that was begun, it waits TIME_TO_LOG_IN, can be taken once, and only in the browser that was asked.
 What nobody decides is forgotten; the server is not told then, for nobody is left to tell it.
 """
 
@@ -15,7 +15,10 @@ from proxy.oauth.token import Principal, Token
 from proxy.store.base import AccountId, Store
 from proxy.tokens.saved import codec
 
-TIME_TO_DECIDE: Final = 600.0  # seconds; as long as the login itself may take
+# Seconds for a login, and as many for the decision about it. RFC 9700 recommends a short-lived state; a
+# second factor takes some minutes.
+TIME_TO_LOG_IN: Final = 600.0
+TIME_TO_LOG_IN_SAID: Final = f"{TIME_TO_LOG_IN / 60:.0f} minutes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ async def keep(store: Store, undecided: Takeover) -> None:
         "browser": undecided.browser,
         "state": undecided.state,
     }
-    await store.stash(f"undecided:{undecided.ticket}", json.dumps(document).encode(), TIME_TO_DECIDE)
+    await store.stash(f"undecided:{undecided.ticket}", json.dumps(document).encode(), TIME_TO_LOG_IN)
 
 
 async def take(store: Store, ticket: str) -> Takeover | None:

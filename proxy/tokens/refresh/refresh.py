@@ -23,7 +23,7 @@ from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, GenerationConflict, StoreError, UnreadableRecord
 from proxy.oauth import grants
-from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.endpoint import AuthorizationServers, RefusedToken
 from proxy.oauth.grants import Form
 from proxy.oauth.token import Refusal, Token, differ
 from proxy.store.base import AccountId, Store
@@ -34,7 +34,7 @@ from proxy.tokens.refresh import backoff, lease, refusal
 from proxy.tokens.refresh.introspection import with_lifetime
 from proxy.tokens.refresh.lease import Lease, LeaseLost
 from proxy.tokens.refresh.throttle import Turn
-from proxy.tokens.saved import records
+from proxy.tokens.saved import records, recovery, seeds
 
 SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than an answer that waits to be saved
 SAVE_AGAIN_LAST: Final = 0.5  # seconds
@@ -72,6 +72,7 @@ class Refresh:
     turn: Turn
     attempts: int  # at most, while the server gives no clear answer
     tried: int = 0
+    kept: StoredToken | None = None  # saved for its refresh token, although the response was refused
 
     async def run(self) -> StoredToken:
         """Get a token newer than the known one, by whoever is first.
@@ -108,6 +109,9 @@ class Refresh:
             await self._intend(held)
         try:
             token = await self._send(form, held, mine)
+        except RefusedToken as error:
+            self.kept = await self._keep(held, error)
+            raise
         except AuthorizationServerError as error:
             if not self._is_refused(held, error):
                 raise
@@ -169,15 +173,23 @@ class Refresh:
             self.tried += 1
             started = time.perf_counter()
             try:
-                token = await self.context.servers.token(self.credential, form, before_send=mine.check)
+                token = await self.context.servers.token(
+                    self.credential, form, before_send=mine.check, before=held.token
+                )
             except AuthorizationServerError as error:
                 self.turn.failed(error)
                 is_refused = self._is_refused(held, error)
                 outcome = self._outcome(held, error) if is_refused else error.outcome
                 self._attempted(outcome, error.error, started)
                 is_final = is_refused or error.outcome != "transient" or error.retry_after is not None
-                if is_final or self.tried >= self.attempts or not self.turn.may_repeat(error):
+                if (
+                    isinstance(error, RefusedToken)
+                    or is_final
+                    or self.tried >= self.attempts
+                    or not self.turn.may_repeat(error)
+                ):
                     raise
+                _log.info("%s: the refresh brought no token (%s): sent again", self.key, error.error)
                 await asyncio.sleep(backoff.backoff(self.tried))
             else:
                 self.turn.succeeded()
@@ -224,8 +236,19 @@ class Refresh:
                 record = await self.context.store.get(self.key)
                 if record is not None and record.state == "logged_out" and new.token is not None:
                     await revoke(self.context.servers, self.credential, self.key, new.token)
-                new = replace(new, generation=records.above(record, new, old.token))
+                new = replace(new, generation=recovery.above(record, new, old.token))
                 expected = record.generation if record else 0
+
+    async def _keep(self, held: StoredToken, refused: RefusedToken) -> StoredToken | None:
+        """The response can't be used but for its refresh token, which is the only one left: save that.
+
+        The access token before serves to its end. Raises GenerationConflict, UnreadableRecord.
+        """
+        if held.token is None:
+            return None
+        kept = records.keeping(refused.token, held.token)
+        _log.warning("%s: the new token is not used (%s), its refresh token is kept", self.key, refused.error)
+        return await self._save(StoredToken(held.generation + 1, "valid", kept, held.due_at), held)
 
     async def _refused(self, held: StoredToken, error: AuthorizationServerError) -> StoredToken:
         """The server refuses to refresh the token: say so in the store, for all processes.
@@ -294,14 +317,7 @@ class Refresh:
         and never sent but to revoke it; the old access token serves to its end. The account stays the
         first person's: they log in again, or the other one does and is asked.
         """
-        successor = records.successor(new, old)
-        kept = replace(
-            old,
-            refresh_token=successor.refresh_token,
-            refresh_expires_at=successor.refresh_expires_at,
-            ancestors=successor.ancestors,
-            refusal=None,
-        )
+        kept = records.keeping(new, old)
         _log.error("a refresh of %s brought the tokens of another person: they are not used", self.key)
         return await self._save(StoredToken(held.generation + 1, "login_required", kept, due_at=None), held)
 
@@ -316,7 +332,7 @@ class Refresh:
         note = {
             "sender": self.context.process,
             "generation": held.generation,
-            "token": records.fingerprint(sent),
+            "token": seeds.fingerprint(sent),
             "at": self.context.clock.wall(),
         }
         return json.dumps(note).encode()

@@ -54,20 +54,19 @@ class SingleFlight:
         await tasks.cancel(*self._flights)
 
     async def _run(self, account: Account, candidate: Candidate) -> None:
-        known, throttle = account.held, account.throttle
+        known, failures, throttle = account.held, account.failures, account.throttle
         attempts = ATTEMPTS if throttle.is_closed and not account.failures else 1
-        tried = 0
+        refresh: Refresh | None = None
         try:
             async with throttle.turn(candidate) as turn:
                 refresh = Refresh(self._context, account.credential, account.key, known, turn, attempts)
-                try:
-                    held = await refresh.run()
-                finally:
-                    tried = refresh.tried
+                held = await refresh.run()
         except HeldBack:
             return  # not its failure: it was not sent
         except AuthorizationServerError as error:
-            self._failed(account, error, tried)
+            if refresh is not None and refresh.kept is not None:
+                self._kept(account, refresh.kept, failures)
+            self._failed(account, error, refresh.tried if refresh else 0)
         except StoreError as error:
             _log.error("%s can't be refreshed: %s", account.key, error)
             self._failed(account, AuthorizationServerError("transient", "store"))
@@ -110,6 +109,11 @@ class SingleFlight:
                 max(0.0, account.hold_until - self._clock.boot()),
                 extra=_event(account),
             )
+
+    def _kept(self, account: Account, held: StoredToken, failures: int) -> None:
+        """The response was refused, but for its refresh token: the failures before it still count."""
+        self._accounts.apply(account, held)
+        account.failures = failures
 
     def _failed(self, account: Account, error: AuthorizationServerError, attempts: int = 1) -> None:
         account.failed(error, attempts)

@@ -32,6 +32,11 @@ _ADDED: dict[str, Any] = {  # later; and what they are in an older record
     "since_last_401": 0,
     "refusal": None,
     "rejected": False,
+    "grant": "",
+    "endpoints": (),
+    "token_endpoint": "",
+    "auth_method": "",
+    "nonce": "",
 }
 _STORED_AS: Final = {"observed_lifetimes": "ages", "since_last_401": "unrefused"}  # the names in the record
 
@@ -55,6 +60,7 @@ def decode(body: bytes) -> Token:
         known["principal"] = None if known["principal"] is None else Principal(*known["principal"])
         known["refusal"] = None if known["refusal"] is None else Refusal(*known["refusal"])
         known["observed_lifetimes"] = tuple(known["observed_lifetimes"])
+        known["endpoints"] = tuple((name, url) for name, url in known["endpoints"])
         known |= {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
         return Token(**known)
     except (ValueError, KeyError, TypeError) as error:

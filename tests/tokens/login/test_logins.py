@@ -16,12 +16,13 @@ from proxy.errors import LoginFailed, StoreError
 from proxy.oauth.discovery import Endpoints
 from proxy.store.base import AccountId
 from proxy.tokens.login import logins
-from proxy.tokens.login.logins import TIME_TO_LOG_IN, LoggedIn
+from proxy.tokens.login.logins import LoggedIn
+from proxy.tokens.login.takeover import TIME_TO_LOG_IN
 
 KEY = AccountId("crm", "ann")
 DONE = LoggedIn(KEY, None)  # this server tells nothing of who it was, unless a test makes it
 BROWSER = "the cookie of one browser"
-UNKNOWN = "this login is not known here: it was used, or is older than ten minutes"
+UNKNOWN = "this login is not known here: it was used, or is older than 10 minutes"
 
 
 async def approve(url: str, user: str = "alice") -> dict[str, str]:
@@ -218,9 +219,9 @@ async def test_a_code_from_elsewhere_becomes_tokens(side):
 REFUSALS = [  # what the token endpoint answers, what the person reads
     ("invalid-grant", "the authorization server refuses the code: it is used up, expired, or from another"),
     ("invalid-client", "the authorization server refuses this client (invalid_client): check client_id and"),
-    ("outage", "the token endpoint did not answer well (http_503): try again"),
-    ("html", "the token endpoint did not answer well (not_json): try again"),
-    ("drop-before", "the token endpoint did not answer well (connection_lost): try again"),
+    ("outage", "the token endpoint's response brought no token (http_503): try again"),
+    ("html", "the token endpoint's response brought no token (not_json): try again"),
+    ("drop-before", "the token endpoint's response brought no token (connection_lost): try again"),
 ]
 
 

@@ -15,15 +15,15 @@ from proxy.oauth.token import Principal
 from proxy.store.base import AccountId
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
-from proxy.tokens.login import logins, takeover
+from proxy.tokens.login import logins, revoke, takeover
 from proxy.tokens.login.logins import CANCELLED, CONFIG_CHANGED, Cancelled, LoggedIn
-from proxy.tokens.login.takeover import TIME_TO_DECIDE, Takeover
-from proxy.tokens.saved import codec, records
+from proxy.tokens.login.takeover import TIME_TO_LOG_IN, Takeover
+from proxy.tokens.saved import codec
 from tests.fakes.id_tokens import logs_in
 from tests.tokens.conftest import SEAL
 from tests.tokens.login.test_logins import BROWSER, KEY, approve, refused
 
-NOTHING = "there is nothing to decide: it was decided, or is older than ten minutes"
+NOTHING = "there is nothing to decide: it was decided, or is older than 10 minutes"
 BELONGS = (
     "crm/ann has the tokens of another person than the one who logged in: "
     "to give it to them, first run `token-proxy logout crm --account ann`"
@@ -140,10 +140,10 @@ async def test_a_ticket_that_nobody_has_given(side, ticket):
 
 async def test_ten_minutes_are_enough_to_decide_and_more_is_too_late(side):
     asked = await ask(side)
-    side.clock.advance(TIME_TO_DECIDE - 1)
+    side.clock.advance(TIME_TO_LOG_IN - 1)
     await side.logins.decide(asked.ticket, BROWSER, replace=True)
     asked = await log_in(side, "ann")
-    side.clock.advance(TIME_TO_DECIDE + 1)
+    side.clock.advance(TIME_TO_LOG_IN + 1)
     assert await refused(side.logins.decide(asked.ticket, BROWSER, replace=True)) == NOTHING
     assert await owner(side) == "bob"
 
@@ -315,7 +315,7 @@ async def test_a_code_does_not_either(side):
 
 async def test_what_is_revoked_never_costs_the_person_another_account(side, monkeypatch):
     """At some servers one revoked token takes all of a person's with it."""
-    monkeypatch.setattr(records, "PAGE", 1)
+    monkeypatch.setattr(revoke, "PAGE", 1)
     bobs = AccountId("crm", "zed")
     await log_in(side, "bob", key=bobs)
     asked = await ask(side)
@@ -330,16 +330,16 @@ async def test_what_is_revoked_never_costs_the_person_another_account(side, monk
 async def test_an_account_is_the_persons_by_issuer_subject_and_client(side):
     await log_in(side, "ann")
     mine = await token_of(side)
-    assert await records.has_account(side.store, mine)
+    assert await revoke.has_account(side.store, mine)
     for other in (
         {"principal": person(side, "bob")},
         {"principal": Principal("https://other.example", "ann", "")},
         {"client_id": "other"},
         {"server": "https://other.example"},
     ):
-        assert not await records.has_account(side.store, replace(mine, **other))
+        assert not await revoke.has_account(side.store, replace(mine, **other))
     await side.logins.log_out(KEY)
-    assert not await records.has_account(side.store, mine)
+    assert not await revoke.has_account(side.store, mine)
 
 
 async def test_where_the_store_can_not_say_that_nothing_is_revoked(make_side, faulty_store):

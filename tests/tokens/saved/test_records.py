@@ -1,4 +1,4 @@
-"""Whose tokens a record holds, the refresh token of the configuration, and stores that lose what they had."""
+"""Whose tokens a record holds, and records that can't be read."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from proxy.errors import LoginFailed, LoginRequired, Misconfigured, TokenUnavailable, UnreadableRecord
+from proxy.demo.authorization_server import Client
+from proxy.errors import LoginFailed, LoginRequired, TokenUnavailable, UnreadableRecord
 from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
 from proxy.store.sqlite.store import SQLiteStore
 from proxy.tokens.saved import codec
-from proxy.tokens.saved.records import fingerprint
+from tests.tokens.conftest import CALLBACK
 
 HOUR = 3600
+GRANTS = ("authorization_code", "refresh_token", "client_credentials")
 SEAL = bytes(range(32))  # as the fixture was made with
 STORE_OF_V1 = Path(__file__).parents[2] / "store" / "fixtures" / "v1.db"
 KEY = AccountId("crm", "default")
@@ -67,6 +69,25 @@ async def test_a_token_of_another_server_or_client_is_kept_counts_as_absent_and_
     assert side.is_good(await side.tokens.get(side.account()))  # the configuration is mended
 
 
+async def test_a_token_of_another_grant_is_never_attached(make_side):
+    """A person's token must not serve as the service's, nor the service's as the person's."""
+    clients = (Client("web", "s3cret", redirect_uris=(CALLBACK,), grants=GRANTS),)
+    async with make_side(clients=clients) as side:
+        await side.log_in()
+        persons = side.tokens.ready(side.account())
+        service = f'grant = "client_credentials"\nclient_id = "web"\nissuer = "{side.server.issuer}"'
+        async with make_side(server=side.server, store=side.store, credential=service) as changed:
+            account = changed.account()
+            assert changed.tokens.ready(account) is None
+            services = await changed.tokens.get(account)
+            assert side.server.active(services.authorization.decode().removeprefix("Bearer ")) == "web"
+        async with make_side(server=side.server, store=side.store) as back:
+            with pytest.raises(LoginRequired):
+                await back.tokens.get(back.account())
+        assert [request.grant_type for request in side.server.token_requests] == ["client_credentials"]
+        assert side.server.active(persons.authorization.decode().removeprefix("Bearer ")) == "alice"
+
+
 async def test_the_tokens_of_another_client_are_not_revoked_by_a_logout(make_side, side):
     await side.log_in()
     token = await token_of(side)
@@ -84,194 +105,6 @@ async def test_a_login_replaces_what_another_client_left(make_side, side):
         account = await changed.log_in(client="other")
         assert changed.is_good(changed.tokens.ready(account))
     assert (await side.stored()).generation == 2
-
-
-# -- the refresh token of the configuration
-
-
-@pytest.fixture
-def seeded(make_side, make_server):
-    """`seeded(server, seed, store)`: a process whose configuration gives this refresh token."""
-
-    def make(server, seed, store, **more):
-        return make_side(grant="refresh_token", server=server, seed=seed, store=store, **more)
-
-    return make
-
-
-@pytest.fixture
-async def server(make_server):
-    async with make_server() as made:
-        yield made
-
-
-@pytest.fixture
-def store(clock):
-    return SealedStore(MemoryStore(clock), bytes(32))
-
-
-def new_seed(server) -> str:
-    return server.issue("web", "alice")["refresh_token"]
-
-
-async def test_a_seed_is_used_once_and_then_the_store_wins(server, store, seeded):
-    seed = new_seed(server)
-    for _ in range(3):
-        async with seeded(server, seed, store) as side:
-            assert side.is_good(await side.tokens.get(side.account()))
-            side.clock.advance(HOUR)
-            assert side.is_good(await side.tokens.get(side.account()))
-    assert sent(side)[0] == fingerprint_of(seed)
-    assert len(sent(side)) == len(set(sent(side))) == 4  # after a restart the last access token still serves
-    assert server.families_revoked == 0
-
-
-def fingerprint_of(text: str) -> str:
-    return fingerprint(Secret(text))
-
-
-async def test_a_new_seed_is_adopted_and_the_old_one_back_again_too(server, store, seeded):
-    first, second = new_seed(server), new_seed(server)
-    for seed in (first, second):
-        async with seeded(server, seed, store) as side:
-            await side.tokens.get(side.account())
-    assert sent(side) == [fingerprint_of(first), fingerprint_of(second)]
-
-
-async def test_a_seed_that_is_refused_is_not_tried_again_but_another_is(server, store, seeded):
-    for _ in range(3):
-        async with seeded(server, "worthless", store) as side:
-            with pytest.raises(LoginRequired, match="the configuration must give it a new refresh_token"):
-                await side.tokens.get(side.account())
-    assert len(sent(side)) == 1
-    async with seeded(server, new_seed(server), store) as side:
-        assert side.is_good(await side.tokens.get(side.account()))
-
-
-async def test_after_a_logout_the_same_seed_is_not_adopted_again_but_another_is(server, store, seeded):
-    seed = new_seed(server)
-    async with seeded(server, seed, store) as side:
-        await side.tokens.get(side.account())
-        await side.logins.log_out(KEY)
-        with pytest.raises(LoginRequired):
-            await side.tokens.get(side.account())
-    async with seeded(server, seed, store) as side:
-        with pytest.raises(LoginRequired):
-            await side.tokens.get(side.account())
-        assert (await side.stored()).state == "logged_out"
-    async with seeded(server, new_seed(server), store) as side:
-        assert side.is_good(await side.tokens.get(side.account()))
-
-
-async def test_a_seed_tried_with_a_misspelt_client_is_tried_again_with_the_right_one(server, store, seeded):
-    seed = new_seed(server)
-    wrong = f'grant = "refresh_token"\nclient_id = "wbe"\nrefresh_token = "{seed}"'
-    async with seeded(server, seed, store, credential=wrong) as side:
-        with pytest.raises(Misconfigured):
-            await side.tokens.get(side.account())
-    async with seeded(server, seed, store) as side:
-        assert side.is_good(await side.tokens.get(side.account()))
-
-
-async def test_a_misspelt_client_does_not_cost_the_refresh_token_that_followed_the_seed(
-    server, store, seeded
-):
-    seed = new_seed(server)
-    async with seeded(server, seed, store) as side:
-        await side.tokens.get(side.account())
-    record = await side.stored()
-    wrong = f'grant = "refresh_token"\nclient_id = "wbe"\nrefresh_token = "{seed}"'
-    async with seeded(server, seed, store, credential=wrong) as side:
-        with pytest.raises(LoginRequired):
-            await side.tokens.get(side.account())
-    assert await side.stored() == record
-    async with seeded(server, seed, store) as side:
-        side.clock.advance(HOUR)
-        assert side.is_good(await side.tokens.get(side.account()))
-    assert server.families_revoked == 0
-
-
-async def test_a_seed_is_refreshed_before_anybody_asks(server, store, seeded):
-    async with seeded(server, new_seed(server), store) as side, side.kept_fresh():
-        await side.until(lambda: side.tokens.ready(side.account()))
-
-
-async def test_a_store_that_cannot_take_the_seed_holds_up_nobody(server, faulty_store, seeded):
-    faulty_store.failing = {"put"}
-    async with seeded(server, new_seed(server), faulty_store) as side:
-        with pytest.raises(TokenUnavailable, match="the token store can't be read now"):
-            await side.tokens.get(side.account())
-        faulty_store.failing = set()
-        assert side.is_good(await side.tokens.get(side.account()))
-
-
-# -- a store that was emptied, or put back from a backup
-
-
-async def test_a_store_that_was_emptied_is_filled_again_by_who_still_holds_the_tokens(clock, make_side):
-    inner = MemoryStore(clock)
-    async with make_side(store=SealedStore(inner, bytes(32))) as side:
-        account = await side.log_in()
-        await side.tokens.refresh_now(account)
-        inner._records.clear()
-        side.clock.advance(HOUR)
-        assert side.is_good(await side.tokens.get(account))
-        assert (await side.stored()).generation == 4  # put back as 3
-        assert side.server.families_revoked == 0
-
-
-async def test_an_emptied_store_does_not_bring_the_seed_back_to_life(clock, server, seeded):
-    inner = MemoryStore(clock)
-    seed = new_seed(server)
-    async with seeded(server, seed, SealedStore(inner, bytes(32))) as side:
-        account = side.account()
-        await side.tokens.get(account)
-        inner._records.clear()
-        side.clock.advance(HOUR)
-        assert side.is_good(await side.tokens.get(account))
-    assert server.families_revoked == 0
-
-
-async def test_a_backup_that_is_put_back_does_not_bring_a_spent_refresh_token_back(clock, make_side):
-    inner = MemoryStore(clock)
-    async with make_side(store=SealedStore(inner, bytes(32))) as side:
-        account = await side.log_in()
-        backup = dict(inner._records)
-        for _ in range(3):
-            side.clock.advance(1)
-            await side.tokens.refresh_now(account)
-        inner._records = backup
-        side.clock.advance(HOUR)
-        assert side.is_good(await side.tokens.get(account))
-        assert side.server.families_revoked == 0
-
-
-async def test_a_login_after_the_store_was_emptied_is_not_undone_by_what_others_remember(clock, make_side):
-    inner = MemoryStore(clock)
-    async with make_side(store=SealedStore(inner, bytes(32))) as side:
-        account = await side.log_in()
-        await side.tokens.refresh_now(account)
-        inner._records.clear()
-        side.clock.advance(60)
-        async with make_side(server=side.server, store=side.store, started=False) as command:
-            new = await command.log_in()
-            served = command.tokens.ready(new)
-        side.clock.advance(10)
-        await side.until(lambda: side.tokens.ready(account).authorization == served.authorization)
-
-
-async def test_a_logout_after_a_backup_was_put_back_is_final(clock, make_side):
-    inner = MemoryStore(clock)
-    async with make_side(store=SealedStore(inner, bytes(32))) as side:
-        account = await side.log_in()
-        backup = dict(inner._records)
-        for _ in range(3):
-            await side.tokens.refresh_now(account)
-        inner._records = backup
-        async with make_side(server=side.server, store=side.store, started=False) as command:
-            await command.logins.log_out(KEY)
-        await side.until(lambda: account.state() == "absent")
-        assert (await side.stored()).state == "logged_out"
 
 
 # -- a store of the version before

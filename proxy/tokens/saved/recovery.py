@@ -1,0 +1,70 @@
+"""What follows where a store was emptied, or put back from a backup. Pure, but for the log.
+
+Several processes may fill a store that was emptied, and the first may not know the latest token. Generations
+can't tell then (each counts on from what it knew), nor can clocks (they are of several hosts). So each token
+names those that it came after (`ancestors`): what is among them is older, whatever its number.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from proxy.errors import GenerationConflict
+from proxy.oauth.token import Token
+from proxy.store.base import AccountId, Record
+from proxy.tokens.account import StoredToken
+from proxy.tokens.saved import codec
+from proxy.tokens.saved.seeds import fingerprint
+
+_log = logging.getLogger("proxy.tokens")
+
+
+def missing(
+    key: AccountId, record: Record | None, token: Token | None, known: StoredToken, blank: Token
+) -> Record | StoredToken | None:
+    """What belongs in a store that has lost what this process knows; None: it has lost nothing.
+
+    `token` is that of `record`, `blank` that of a tombstone. Absence alone is never logout, nor its end: a
+    tombstone is put back like a token.
+    """
+    if known.generation == 0 or (known.token is None and known.state != "logged_out"):
+        return None
+    is_older = token is not None and known.token is not None and _comes_before(token, known.token)
+    if record and record.generation >= known.generation and (record.state == "logged_out" or not is_older):
+        return None
+    _log.error("the store has lost the latest tokens of %s: they are put back", key)
+    generation = max(record.generation if record else 0, known.generation) + 1
+    if record and token and not is_older and _counts(record, token, known):
+        return replace(record, generation=generation)
+    if known.token is None:
+        return StoredToken(generation, "logged_out", blank, None)
+    return replace(known, generation=generation)
+
+
+def above(record: Record | None, answered: StoredToken, sent: Token | None) -> int:
+    """The generation under which a response is saved after all, though the store was changed meanwhile.
+
+    It is where the store was emptied, or filled with what was `sent`: the response is what follows. Raises
+    GenerationConflict if somebody has logged in or out, or has a response of their own.
+    """
+    if record is None:
+        return answered.generation
+    stored = codec.decode(record.body)
+    is_before = (
+        sent is not None and sent.refresh_token is not None and stored.refresh_token == sent.refresh_token
+    )
+    if not is_before or record.state == "logged_out":
+        raise GenerationConflict(f"{record.key} was changed by someone else: read it again")
+    return max(answered.generation, record.generation + 1)
+
+
+def _comes_before(token: Token, other: Token) -> bool:
+    return token.refresh_token is not None and fingerprint(token.refresh_token) in other.ancestors
+
+
+def _counts(record: Record, token: Token, known: StoredToken) -> bool:
+    """Whether what was put into an emptied store is later than what is known: a login, or a logout."""
+    if record.state == "logged_out" or known.token is None:
+        return True
+    return token.issued_by_server > known.token.issued_by_server
