@@ -197,7 +197,7 @@ async def main(sabotage: str, config_file: str, name: str, history: str, api: st
         await _start(tokens)
         stack.push_async_callback(tokens.close, config.limits.authorization_server_total)
         recorder.note("started")
-        work = [worker.beat(), tokens.refresher.run()]
+        work = [worker.beat(), tokens.scheduler.run()]
         work += [worker.call_again_and_again(account) for account in accounts]
         stack.push_async_callback(tasks.cancel, *(tasks.spawn(one, name) for one in work))
         worker.say("ready")
