@@ -191,6 +191,27 @@ async def test_the_refresh_token_of_a_response_that_is_refused_is_saved_first(
         assert [request.outcome for request in side.refreshes] == ["granted", "granted"]
 
 
+async def test_an_error_that_may_pass_does_not_send_the_spent_refresh_token_again(make_odd_side):
+    def change(given: dict[str, Any]) -> Odd:
+        return (
+            200,
+            json.dumps({"refresh_token": given["refresh_token"], "error": "server_error"}).encode(),
+            {},
+        )
+
+    async with make_odd_side(change) as side:
+        account = await side.log_in()
+        side.clock.advance(0.9 * HOUR)
+        side.tokens.ready(account)
+        await side.landed(account)
+        assert (account.last_refresh.outcome, account.last_refresh.error) == ("transient", "server_error")
+        assert len(side.refreshes) == 1
+        assert account.throttle.failure is None  # the server is up
+        side.clock.advance(HOUR)
+        assert side.is_good(await side.tokens.get(account))
+        assert side.server.families_revoked == 0
+
+
 async def test_a_server_that_is_refused_each_time_loses_no_family_and_is_not_asked_more_often(make_odd_side):
     async with make_odd_side(REFUSED["DPoP"][0], times=100) as side:
         account = await side.log_in()

@@ -83,10 +83,13 @@ class Old:
     folder: Path
     url: str = ""
     presented: list[str] = field(default_factory=list)
+    refuses: bool = False
 
     async def respond(self, request: web.Request) -> web.Response:
         form = dict(parse_qsl(await request.text()))
         self.presented.append(form.get("refresh_token", form["grant_type"]))
+        if self.refuses:
+            return web.json_response({"error": "invalid_grant"}, status=400)
         return web.json_response({"access_token": f"new-of-{self.presented[-1]}", "token_type": "Bearer"})
 
     def configure(self, replaced: str = "", by: str = "") -> Path:
@@ -148,6 +151,22 @@ async def test_a_refresh_sends_what_was_stored_and_binds_what_it_saves(old):
             assert dict(token.endpoints) == {"token_endpoint": f"{old.url}/token"}
             assert (token.principal is None) is (key.credential != "person")
     assert old.presented == list(REFRESHED.values())  # each once
+
+
+async def test_a_refusal_binds_what_it_saves_too(old):
+    key = AccountId("person", "ann")
+    old.refuses = True
+    async with old.opened() as services:
+        account = services.tokens.account(*key)
+        services.clock.advance(3600)  # nothing is left to serve: the refusal is final
+        with pytest.raises(LoginRequired):
+            await services.tokens.refresh_now(account)
+        token = await token_of(services, key)
+        assert (token.grant, dict(token.endpoints)) == (
+            "authorization_code",
+            {"token_endpoint": f"{old.url}/token"},
+        )
+        assert token.refresh_token.reveal() == "refresh-of-ann"
 
 
 OTHERS = [  # what the configuration says after that
