@@ -19,8 +19,9 @@ Wheels have http/, relay/ and what they call per request compiled (pyproject.tom
 
 Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 
-    errors secret tasks clock hosts fd_limits    know nothing of ours
-    observe/            metrics, request_metrics, logs (as low as these); health, status (above services)
+    errors secret tasks clock hosts fd_limits name_lookup    know nothing of ours. tasks: `forever` for loops
+    observe/            metrics (request_metrics, process_metrics), logs, log_writer: as low as these;
+                        health, status: above services
     config/             the file, every fault with its place
     routes listen       small parts that several packages use
     http/               messages: bytes to values and back; pure
