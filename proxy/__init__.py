@@ -19,8 +19,9 @@ In wheels http/, relay/ and the modules that they call per request are compiled 
 
 Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 
-    errors secret tasks clock hosts fd_limits    import none of the others
-    observe/            metrics, request_metrics, logs (at the bottom too); health, status (above services)
+    errors secret tasks clock hosts fd_limits name_lookup    import none of the others
+    observe/            metrics (request_metrics, process_metrics), logs, log_writer: at the bottom too;
+                        health, status: above services
     config/             the configuration file; every fault with its position
     routes listen       the route table; listeners
     http/               HTTP messages: parse, rewrite, format; pure

@@ -46,7 +46,7 @@ LINES = [  # added on line 4 to a minimal credential
         ["4:1: device_authorization_endpoint is not in this version of token-proxy - leave it out"],
     ),
     ('pkce = "no"', ["4:8: expected true or false"]),
-    ('token_types = "Bearer"', ["4:15: not a list - [ … ] is meant"]),
+    ('token_types = "Bearer"', ["4:15: expected a list: [ … ]"]),
     ("token_types = []", ["4:15: an empty list accepts no token - expected a type, or no token_types"]),
     ('token_types = ["a b"]', ["4:16: expected a token type: one word, like Bearer"]),
     ('grant = "device_code"', [f"4:9: device_code is not in this version of token-proxy: {NOT_GRANT}"]),

@@ -75,7 +75,9 @@ class Server:
         self.sent: list[float] = []  # boot clock
         self.inside = self.most_inside = 0
 
-    async def token(self, _credential: Any, form: Any, before_send: Any = None) -> Token:
+    async def token(
+        self, _credential: Any, form: Any, before_send: Any = None, *, before: Any = None
+    ) -> Token:
         name = form["refresh_token"].removeprefix("RT-")
         before_send()
         self.sent.append(self.clock.boot())
