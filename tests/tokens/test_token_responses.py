@@ -27,6 +27,7 @@ REFUSALS = {  # of the refresh token, or in words that may mean that
     "401 with an empty body",
     "invalid_request",
     "invalid_target",
+    "400 with a token",
     "an error that nobody knows",
     "an error that is an object",
 }

@@ -86,28 +86,31 @@ class RefreshScheduler:
         indexed = await self._store.due_before(with_room, now + LOOK_AGAIN, BATCH)
         restless = [Due(now, account.key, None) for account in self._restless()]
         for due in sorted([*restless, *indexed], key=self._failures):  # those without trouble first
-            wait = await self._judge(due)
-            if due not in indexed:
-                continue
-            if wait >= LOOK_AGAIN:
-                await self._put_off(due.key, wait)
-            elif wait > 0:
+            is_indexed = due in indexed
+            wait = await self._judge(due, is_indexed=is_indexed)
+            if is_indexed and 0 < wait < LOOK_AGAIN:
                 waits.append(wait)
         return min(waits)
 
-    async def _judge(self, due: Due) -> float:
-        """As `refresh_if_due`; an account that fails in an unexpected way must not hide those behind it."""
-        if self._clock.boot() < self._odd_until.get(due.key, NEVER):
-            return LOOK_AT_ODD_AGAIN
-        self._odd_until.pop(due.key, None)
-        try:
-            return await self.refresh_if_due(due)
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001 (as above)
-            tasks.report(TASK, error, f"unexpected error in looking at {due.key}: report it")
-            self._odd_until[due.key] = self._clock.boot() + LOOK_AT_ODD_AGAIN
-            return LOOK_AT_ODD_AGAIN
+    async def _judge(self, due: Due, *, is_indexed: bool) -> float:
+        """As `refresh_if_due`, and put it off in the index. An unexpected error hides no other account."""
+        if self._clock.boot() >= self._odd_until.get(due.key, NEVER):
+            self._odd_until.pop(due.key, None)
+            try:
+                wait = await self.refresh_if_due(due)
+                if is_indexed and wait >= LOOK_AGAIN:
+                    await self._put_off(due.key, wait)
+            except StoreError:
+                raise
+            except Exception as error:  # noqa: BLE001 (whatever it is, it concerns this account alone)
+                tasks.report(TASK, error, f"unexpected error in looking at {due.key}: report it")
+                self._odd_until[due.key] = self._clock.boot() + LOOK_AT_ODD_AGAIN
+            else:
+                return wait
+        if is_indexed:
+            generation = self._accounts.get(due.key).held.generation
+            await self._store.postpone(due.key, generation, self._clock.wall() + LOOK_AT_ODD_AGAIN)
+        return LOOK_AT_ODD_AGAIN
 
     def _failures(self, due: Due) -> int:
         account = self._accounts.find(due.key)
