@@ -22,7 +22,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from proxy.tokens.diagnosis import Diagnosis
 
 
 class ProxyError(Exception):
@@ -91,23 +94,29 @@ class AuthorizationServerError(ProxyError):
 
 
 class TokenError(ProxyError):
-    """There is no token for this account now."""
+    """There is no token for this account now.
 
-    def __init__(self, message: str, *, retry_after: int | None = None) -> None:
+    `retry_after` is in seconds. `diagnosis` says why; None where the store failed before anything was known.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after: int | None = None, diagnosis: Diagnosis | None = None
+    ) -> None:
         super().__init__(message)
-        self.retry_after = retry_after  # seconds
+        self.retry_after = retry_after
+        self.diagnosis = diagnosis
 
 
 class LoginRequired(TokenError):
-    """Only a person can help: log in (again)."""
+    """Only a person can help: log in, or give the configuration a new refresh token."""
 
 
 class TokenUnavailable(TokenError):
-    """The authorization server does not answer well, for now."""
+    """The authorization server or the store gives no token for now."""
 
 
 class Misconfigured(TokenError):
-    """The authorization server refuses this client or its request: a fault in the configuration."""
+    """The authorization server refuses this client or its request, or is not the configured one."""
 
 
 class LoginFailed(ProxyError):

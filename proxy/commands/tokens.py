@@ -53,7 +53,7 @@ async def print_token(config: Config, credential: str, account: str, say: Say) -
         if wanted.flight is not None:  # a refresh is due: some servers end the old token with it
             await asyncio.wait((wanted.flight,), timeout=config.limits.token_wait)
             served = state.tokens.ready(wanted) or served
-    say(served.authorization.decode("ascii").removeprefix("Bearer "))
+    say(served.access_token.reveal())
     return 0
 
 

@@ -43,6 +43,7 @@ class TokenHealth:
     refresh_expires_at: float | None
     last_success_at: float | None
     failures: int
+    login_required: bool  # a person must act
 
 
 class Metrics:
@@ -112,6 +113,7 @@ _GAUGES: Final[tuple[tuple[str, str, str], ...]] = (  # name, help, attribute of
     ("token_last_refresh_success_timestamp_seconds", "The last success of this process", "last_success_at"),
     ("refresh_token_expiry_timestamp_seconds", "When the refresh token expires", "refresh_expires_at"),
     ("token_refresh_failures_consecutive", "Failed refreshes since the last success", "failures"),
+    ("login_required", "1 if a person must act: log in, or give a new refresh token", "login_required"),
 )
 
 
@@ -159,5 +161,5 @@ def _gauge(named: list[TokenHealth], name: str, text: str, attribute: str) -> Ga
     for health in named:
         value = getattr(health, attribute)
         if value is not None:
-            family.add_metric((health.credential, health.account), value)
+            family.add_metric((health.credential, health.account), float(value))
     return family

@@ -98,8 +98,9 @@ def of_token_error(error: TokenError, credential: str, account: str, login_url: 
     """The answer to a request for which there is no token. `login_url` may be empty."""
     extra = {"credential": credential, "account": account}
     if isinstance(error, LoginRequired):
+        can_log_in = login_url and (error.diagnosis is None or error.diagnosis.can_log_in)
         return Refusal(
-            LOGIN_REQUIRED, str(error), extra=extra | ({"login_url": login_url} if login_url else {})
+            LOGIN_REQUIRED, str(error), extra=extra | ({"login_url": login_url} if can_log_in else {})
         )
     if isinstance(error, Misconfigured):
         return Refusal(MISCONFIGURED, str(error), extra=extra)

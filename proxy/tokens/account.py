@@ -12,33 +12,20 @@ from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
-from proxy.errors import AuthorizationServerError, LoginRequired, Misconfigured, TokenError, TokenUnavailable
+from proxy.errors import AuthorizationServerError, TokenError
+from proxy.oauth import grants
 from proxy.oauth.token import Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.tokens import lifetime
+from proxy.tokens.attachment import Attachment
+from proxy.tokens.diagnosis import Diagnosis, Facts, Reason, diagnose
 from proxy.tokens.lifetime import TokenState
 from proxy.tokens.refresh import backoff
 from proxy.tokens.refresh.throttle import ServerThrottle
+from proxy.tokens.scopes import missing_scopes
 
 NEVER: Final = float("-inf")
-_NEEDS: Final = {  # what brings new tokens, by grant
-    "authorization_code": "a person must log in",
-    "refresh_token": "the configuration must give it a new refresh_token",
-}
-
-
-class Attachment:
-    """What is attached to requests; its identity tells one token from the next."""
-
-    __slots__ = ("authorization",)
-
-    def __init__(self, token: Token) -> None:
-        assert token.access_token is not None
-        self.authorization = b"Bearer " + token.access_token.reveal().encode("ascii")
-
-    def __repr__(self) -> str:
-        return "Served(***)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +58,7 @@ class Account:
     ) -> None:
         self.key = key
         self.credential = credential
+        self.grant = grants.of(credential)
         self.throttle = throttle
         self.held = NOTHING
         self.behind = True  # not read yet, or the last reading failed: the store may hold something newer
@@ -88,6 +76,7 @@ class Account:
         self.failures = 0
         self.failure: AuthorizationServerError | None = None
         self.reminded_of = NEVER  # Unix seconds; the end of a refresh token that the log tells of
+        self.login_told: str | None = None  # why a person must log in, as the log has told it last
         self.last_refresh: LastRefresh | None = None
         self.last_success_at: float | None = None
         self.flight: asyncio.Task[None] | None = None
@@ -100,7 +89,8 @@ class Account:
         if held.generation < self.held.generation:
             return
         if _access(held) != _access(self.held):
-            self.attachment = Attachment(held.token) if held.token and _access(held) else None
+            access_token = _access(held)
+            self.attachment = Attachment(access_token) if access_token is not None else None
         if _issue(held) != _issue(self.held):
             self._begun = float("inf")
         if held.generation != self.held.generation:
@@ -153,7 +143,7 @@ class Account:
     @property
     def can_refresh(self) -> bool:
         """Whether a request to the token endpoint could help, without a person."""
-        if self.credential.grant == "client_credentials":
+        if self.grant.renews_itself:
             return True
         token = self.held.token
         return self.held.state == "valid" and token is not None and token.refresh_token is not None
@@ -180,20 +170,59 @@ class Account:
         return self.failure is not None and self.failure.outcome == "misconfigured"
 
     def why_not(self) -> TokenError:
-        """The reason that there is no token now, in words for who gets the answer."""
-        if not self.can_refresh:
-            return LoginRequired(f"{self.key} has no tokens that work: {_NEEDS[self.credential.grant]}")
-        failure = self.failure or self.throttle.failure
-        if failure is not None and failure.outcome == "misconfigured":
-            return Misconfigured(
-                f"the authorization server refuses the client of credential {self.key.credential!r}: "
-                "check its client_id, client_secret, scopes and endpoints"
-            )
+        """The reason that there is no token now."""
         wait = self.waits_until - self._clock.boot()
-        return TokenUnavailable(
-            f"no new token for {self.key} now; the authorization server is asked again shortly",
-            retry_after=max(1, math.ceil(wait)) if wait > 0 else 1,
+        return self.diagnosis().error(retry_after=max(1, math.ceil(wait)) if wait > 0 else 1)
+
+    def diagnosis(self) -> Diagnosis:
+        """All that is told of this account, wherever it is told."""
+        token, now = self.held.token, self._clock.wall()
+        wait = self.waits_until - self._clock.boot()
+        return diagnose(
+            Facts(
+                credential=self.key.credential,
+                account=self.key.account,
+                grant=self.grant,
+                state=self.state(),
+                reason=self._reason(),
+                usable=self.is_usable,
+                now=now,
+                can_refresh=self.can_refresh,
+                failures=self.failures,
+                next_try_at=now + wait if self.can_refresh and wait > 0 else None,
+                ends_at=token.expires_at if token else None,
+                scopes=self.credential.scopes,
+                missing_scopes=missing_scopes(self.credential, token) if token else (),
+            )
         )
+
+    def _reason(self) -> str:
+        """A code of diagnosis.Reason, or that of the last failure."""
+        if self.unreadable:
+            return Reason.UNREADABLE
+        if not self.can_refresh:
+            return self._why_no_refresh()
+        token = self.held.token
+        if self.failure is not None:
+            return self.failure.error
+        if self.throttle.failure is not None and not self.is_usable:
+            return self.throttle.failure.error  # it was not asked: its server is down
+        if token is None or token.access_token is None:
+            return Reason.NOT_ASKED
+        if missing_scopes(self.credential, token):
+            return Reason.SCOPES_NOT_GRANTED
+        return Reason.NONE
+
+    def _why_no_refresh(self) -> Reason:
+        if self.held.state == "login_required":
+            return Reason.REFUSED
+        if self.held.token is not None:
+            return Reason.NO_REFRESH_TOKEN
+        if self.held.state == "logged_out":
+            return Reason.LOGGED_OUT
+        if self.held.generation:
+            return Reason.OTHER_CLIENT
+        return Reason.NOT_READ if self.behind else Reason.NO_LOGIN
 
 
 def _access(held: StoredToken) -> Secret | None:

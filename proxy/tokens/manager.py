@@ -22,8 +22,9 @@ from proxy.oauth.token import Principal, Token, differ
 from proxy.observe.metrics import Metrics, TokenHealth
 from proxy.store.base import AccountId, Record, Store
 from proxy.tokens import lifetime, log_warnings
-from proxy.tokens.account import NEVER, Account, Attachment, StoredToken
+from proxy.tokens.account import NEVER, Account, StoredToken
 from proxy.tokens.accounts import Accounts
+from proxy.tokens.attachment import Attachment
 from proxy.tokens.refresh import lease
 from proxy.tokens.refresh.refresh import RefreshContext
 from proxy.tokens.refresh.scheduler import RefreshScheduler
@@ -32,6 +33,7 @@ from proxy.tokens.saved import codec, records
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: it may not be the token's fault
 REMIND_EVERY: Final = 60.0  # seconds between two looks for refresh tokens that end
+REPORT_EVERY: Final = 1.0  # seconds between two looks for accounts that need a person
 _log = logging.getLogger("proxy.tokens")
 
 
@@ -98,6 +100,26 @@ class TokenManager:
             for account in self.accounts():
                 log_warnings.remind(account, self._clock.wall())
             await asyncio.sleep(REMIND_EVERY)
+
+    async def report_logins(self) -> None:
+        """For a process that serves: log each account whose tokens have ended, so that a person must act.
+
+        It looks for ever: tokens also end by time alone, and by what other processes write.
+        """
+        while True:
+            try:
+                for account in self.accounts():
+                    login_url = f"{self._config.public_url}/login/{account.key}"
+                    log_warnings.login_required(account, login_url)
+            except Exception:  # noqa: BLE001 (one odd account must not silence the others for ever)
+                _log.exception("an error in looking for logins that are due: report it")
+            await asyncio.sleep(REPORT_EVERY)
+
+    async def look_at(self, key: AccountId) -> Account:
+        """The account as the store has it now, or as it was known where the store fails."""
+        account = self._accounts.get(key)
+        await self._accounts.load_quietly(account)
+        return account
 
     # -- what a request asks
 
@@ -275,6 +297,7 @@ def _health(account: Account) -> TokenHealth:
         refresh_expires_at=lifetime.refresh_ends_at(token, account.credential) if token else None,
         last_success_at=account.last_success_at,
         failures=account.failures,
+        login_required=account.diagnosis().needs_person,
     )
 
 

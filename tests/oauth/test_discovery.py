@@ -6,7 +6,8 @@ import pytest
 from aiohttp import web
 
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import discovery, grants
+from proxy.oauth import discovery
+from proxy.oauth.grants.base import refresh_form
 from proxy.secret import Secret
 
 OAUTH = "/.well-known/oauth-authorization-server"
@@ -142,7 +143,7 @@ async def test_what_is_given_by_hand_is_not_overridden_and_needs_no_discovery(pu
     puppet.says(OAUTH, metadata(puppet.url))
     puppet.says("/by-hand", {"access_token": "AT-1", "token_type": "Bearer"})
     client = credential(issuer=puppet.url, token_endpoint=f"{puppet.url}/by-hand")
-    await servers.token(client, grants.refresh_token(Secret("R0")))
+    await servers.token(client, refresh_form((), Secret("R0")))
     assert puppet.hits == ["POST /by-hand"]
     found = await servers.endpoints(client)
     assert found.token_endpoint == f"{puppet.url}/by-hand"

@@ -25,8 +25,10 @@ from proxy.errors import AuthorizationServerError, LoginFailed, StoreError, Unre
 from proxy.oauth import authorize, grants
 from proxy.oauth.discovery import Endpoints
 from proxy.oauth.endpoint import AuthorizationServers, UnprovenToken, server_of
+from proxy.oauth.grants.authorization_code import redemption_form
 from proxy.oauth.token import Principal, Token
 from proxy.store.base import AccountId, Store
+from proxy.tokens.diagnosis import explain_failure
 from proxy.tokens.login import takeover
 from proxy.tokens.login.revoke import revoke
 from proxy.tokens.login.takeover import Takeover
@@ -176,12 +178,12 @@ class Logins:
         credential = self._credential(key.credential)
         try:
             return await self._servers.token_of_person(
-                credential, grants.authorization_code(code, redirect_uri, verifier)
+                credential, redemption_form(code, redirect_uri, verifier)
             )
         except UnprovenToken as error:
             raise LoginFailed(_BAD_ID_TOKEN[error.error]) from error
         except AuthorizationServerError as error:
-            raise LoginFailed(_why(error)) from error
+            raise LoginFailed(_why(credential, error)) from error
 
     async def _save(
         self, key: AccountId, token: Token, browser: str, state: str, *, instead_of: Principal | None = None
@@ -283,14 +285,15 @@ class Logins:
         try:
             return await self._servers.endpoints(credential)
         except AuthorizationServerError as error:
-            raise LoginFailed(f"discovery of {credential.issuer} failed ({error.error})") from error
+            raise LoginFailed(_explained(credential, error)) from error
 
     def _credential(self, name: str) -> Credential:
         credential = self._config.credentials.get(name)
         if credential is None:
             raise LoginFailed(f"there is no credential {name!r} in the configuration")
-        if credential.grant != "authorization_code":
-            raise LoginFailed(f"credential {name!r} has the grant {credential.grant}: nobody logs in to it")
+        grant = grants.of(credential)
+        if not grant.needs_person:
+            raise LoginFailed(f"credential {name!r} has the grant {grant.name}: nobody logs in to it")
         return credential
 
 
@@ -322,16 +325,16 @@ def _check_issuer(callback: authorize.Callback, endpoints: Endpoints) -> None:
         raise LoginFailed("the redirect comes from another authorization server than the login went to")
 
 
-def _why(error: AuthorizationServerError) -> str:
-    if error.error == "invalid_grant":
+def _why(credential: Credential, error: AuthorizationServerError) -> str:
+    if error.outcome == "login_required":
         return (
             "the authorization server refuses the code: it is used up, expired, or from another redirect URI"
         )
-    if error.outcome == "misconfigured":
-        return (
-            f"the authorization server refuses this client ({error.error}): check client_id and client_secret"
-        )
-    return f"the token endpoint did not answer well ({error.error}): try again"
+    return _explained(credential, error)
+
+
+def _explained(credential: Credential, error: AuthorizationServerError) -> str:
+    return explain_failure(error.error, credential.name, grants.of(credential), credential.scopes)
 
 
 def _digest(value: str) -> str:

@@ -100,7 +100,7 @@ class Refresh:
         form = self._form(held)
         if form is None:
             return held
-        if form["grant_type"] == "refresh_token":
+        if not grants.of(self.credential).renews_itself:
             await self._let_sender_save(held)
             await self._intend(held)
         try:
@@ -119,11 +119,8 @@ class Refresh:
 
     def _form(self, held: StoredToken) -> Form | None:
         """What to send; None where only a person can help."""
-        if self.credential.grant == "client_credentials":
-            return grants.client_credentials(self.credential.scopes)
-        if held.state != "valid" or held.token is None or held.token.refresh_token is None:
-            return None
-        return grants.refresh_token(held.token.refresh_token)
+        refresh_token = held.token.refresh_token if held.token and held.state == "valid" else None
+        return grants.of(self.credential).form(self.credential.scopes, refresh_token)
 
     async def _let_sender_save(self, held: StoredToken) -> None:
         """Another process has sent this token, and may live and have the answer: the store was away, say,
@@ -209,13 +206,12 @@ class Refresh:
         Raises GenerationConflict if someone has logged in or refreshed meanwhile. Nothing is deleted: the
         record keeps its tokens, and the access token serves to its end.
         """
-        if held.token is None or self.credential.grant == "client_credentials":
+        if held.token is None or grants.of(self.credential).renews_itself:
             raise AuthorizationServerError("misconfigured", error.error)
         refused = replace(
             held, generation=held.generation + 1, state="login_required", due_at=None, in_doubt=False
         )
         await records.put(self.context.store, self.key, refused, expected=held.generation)
-        _log.warning("%s: the authorization server refuses its refresh token", self.key)
         return refused
 
     async def _set_aside(self, held: StoredToken, old: Token, new: Token) -> StoredToken:

@@ -22,6 +22,7 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, GenerationConflict, StoreError
+from proxy.oauth import grants
 from proxy.oauth.endpoint import AuthorizationServers, server_of
 from proxy.oauth.token import Principal, Token, differ
 from proxy.secret import Secret
@@ -126,7 +127,7 @@ async def has_account(store: Store, token: Token) -> bool:
 
 def due_at(credential: Credential, token: Token) -> float | None:
     """When to refresh ahead of time (Unix seconds); None: nothing could refresh it."""
-    if token.refresh_token is None and credential.grant != "client_credentials":
+    if token.refresh_token is None and not grants.of(credential).renews_itself:
         return None
     chance = random.random()  # noqa: S311 (spreads load, hides nothing)
     return lifetime.due_at(token, credential, chance)
@@ -255,16 +256,15 @@ def _counts(record: Record, token: Token, known: StoredToken) -> bool:
 
 def _nothing(credential: Credential, clock: Clock) -> Token:
     """What a tombstone has for tokens."""
-    seed = credential.refresh_token if credential.grant == "refresh_token" else None
-    return _planted(credential, clock, None, fingerprint(seed))
+    return _planted(credential, clock, None, fingerprint(credential.refresh_token))
 
 
 def _seeded(
     key: AccountId, record: Record | None, token: Token | None, credential: Credential, clock: Clock
 ) -> Record | None:
     """The record that the configured refresh token begins, if it is another than the last one."""
-    seed = credential.refresh_token
-    if credential.grant != "refresh_token" or seed is None:
+    seed = credential.refresh_token  # the configuration accepts one with the grant that begins with it only
+    if seed is None:
         return None
     if record and token and token.seed == fingerprint(seed):
         # tried with another client id, perhaps misspelt, and never used up: starting over loses nothing
