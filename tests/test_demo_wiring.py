@@ -65,7 +65,7 @@ async def test_a_fault_that_was_asked_for_is_told_and_can_be_watched(tmp_path):
                 await asyncio.sleep(0.1)
         assert "demo-machine" in await curl(CURL.findall(said)[2].removeprefix("curl ")), "refreshes only"
     assert process.returncode == 0
-    assert "refuses its refresh token" in process.log
+    assert "refuses the refresh token" in process.log
 
 
 async def test_within_the_grace_a_lost_answer_is_got_again(tmp_path):

@@ -86,7 +86,8 @@ class Discovery:
             try:
                 return read_metadata(reply, issuer)
             except AuthorizationServerError as error:  # the other document may be the good one
-                failure = error
+                if failure.outcome == "transient":  # a document that is not there says less than a wrong one
+                    failure = error
         raise failure
 
 

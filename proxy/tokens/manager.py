@@ -106,14 +106,19 @@ class TokenManager:
 
         It looks for ever: tokens also end by time alone, and by what other processes write.
         """
-        while True:
+        try:
+            while True:
+                self._report_logins()
+                await asyncio.sleep(REPORT_EVERY)
+        finally:
+            self._report_logins()  # what has ended since the last look
+
+    def _report_logins(self) -> None:
+        for account in self.accounts():
             try:
-                for account in self.accounts():
-                    login_url = f"{self._config.public_url}/login/{account.key}"
-                    log_warnings.login_required(account, login_url)
+                log_warnings.login_required(account, f"{self._config.public_url}/login/{account.key}")
             except Exception:  # noqa: BLE001 (one odd account must not silence the others for ever)
-                _log.exception("an error in looking for logins that are due: report it")
-            await asyncio.sleep(REPORT_EVERY)
+                _log.exception("an error in looking for a login that is due: report it")
 
     async def look_at(self, key: AccountId) -> Account:
         """The account as the store has it now, or as it was known where the store fails."""

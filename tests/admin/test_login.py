@@ -233,7 +233,7 @@ async def test_a_refresh_that_fails_says_so(world):
     world.server.script(faults.NAMED["invalid-client"])
     answer = await world.browser.press("/refresh/person", page="/")
     assert answer.status == 503
-    assert "refuses the client" in await answer.text()
+    assert "does not accept this client" in await answer.text()
     assert await is_let_in(world), "the access token is still good"
 
 

@@ -8,11 +8,16 @@ from hypothesis import strategies as st
 
 from proxy.admin import pages
 from proxy.demo import faults
+from proxy.oauth.grants import GRANTS
 from proxy.oauth.token import Principal
 from proxy.store.base import AccountId
+from proxy.tokens.diagnosis import Facts, Reason, diagnose
 
 BUTTONS = re.compile(r'(?:href="http://127.0.0.1:\d+|action=")/(\w+)/(\w+)/default"')
 NOW = 1_000_000.0
+FINE = diagnose(
+    Facts("crm", "default", GRANTS["authorization_code"], "valid", Reason.NONE, usable=True, now=NOW)
+)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,8 @@ async def test_the_status_page_shows_each_account_and_what_can_be_done(world):
     await world.browser.press("/refresh/person", page="/")
     html, buttons = await shown(world)
     assert "login required" in html
-    assert "refuses the refresh token: log in again" in html
+    assert "refuses the refresh token; the access token serves until it ends at" in html
+    assert "run `token-proxy login person`" in html
     assert buttons == [("login", "person"), ("logout", "person")]
 
 
@@ -98,7 +104,7 @@ def test_an_errors_message_becomes_a_sentence():
 @given(st.text(), st.text(min_size=1))
 def test_whatever_a_person_is_called_is_text_and_not_markup(name, subject):
     page, around = (
-        pages.logged_in_page(AccountId("crm", "default"), person, "", "")
+        pages.logged_in_page(AccountId("crm", "default"), person, FINE, "", "")
         for person in (Principal("i", subject, name), Principal("i", "248289761001", ""))
     )
     for mark in "<>":

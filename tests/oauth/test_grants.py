@@ -43,7 +43,7 @@ def test_a_form(form, expected):
     assert form == expected
 
 
-@pytest.mark.parametrize("grant", GRANTS.values(), ids=str)
+@pytest.mark.parametrize("grant", GRANTS.values(), ids=list(GRANTS))
 def test_the_grant_type_is_the_one_in_the_form(grant):
     assert grant.form((), Secret("R"))["grant_type"] == grant.grant_type
 

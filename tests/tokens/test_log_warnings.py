@@ -5,47 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-import pytest
-
 from proxy.demo.faults import Fault
 from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.tokens import log_warnings, manager
 from proxy.tokens.saved import codec
-from tests.fakes.clock import FakeClock
-from tests.tokens.made import credential, token
 
 DAY = 86400
 CREDENTIAL = 'client_id = "web"\nscopes = ["api", "mail", "offline_access"]\n'
-SCOPES = [  # asked for, granted, missing
-    (["api"], "api", []),
-    (["api"], "", []),  # RFC 6749 section 5.1: as asked for
-    (["api", "mail"], "mail api", []),
-    (["api"], "api mail", []),
-    (["api", "mail"], "api", ["mail"]),
-    (["api", "mail", "files"], "api", ["mail", "files"]),
-    (["Api"], "api", ["Api"]),
-    (["api", "mail"], "api,mail", []),  # GitHub, Slack
-    (["api", "offline_access"], "api", []),
-    (["api", "refresh_token"], "api", []),
-    (["email", "openid"], "openid https://www.googleapis.com/auth/userinfo.email", []),
-    (["https://mail.google.com/"], "https://mail.google.com/", []),
-    (["https://graph.microsoft.com/Mail.Read"], "Mail.Read User.Read", []),
-    (["https://graph.microsoft.com/.default"], "Mail.Read", []),
-]
-
-
-@pytest.mark.parametrize(("asked", "granted", "missing"), SCOPES)
-def test_a_scope_is_missing(asked, granted, missing):
-    made = token(FakeClock(), scope=granted)
-    assert log_warnings.missing_scopes(credential(scopes=asked), made) == missing
-
-
-def test_offline_access_is_missing_where_there_is_no_refresh_token():
-    made = replace(token(FakeClock(), scope="api"), refresh_token=None)
-    assert log_warnings.missing_scopes(credential(scopes=["api", "offline_access"]), made) == [
-        "offline_access"
-    ]
 
 
 def warnings(caplog) -> list[str]:
@@ -93,7 +60,8 @@ async def test_the_end_of_a_refresh_token_is_told_of_once_when_it_comes_near(mak
             log_warnings.remind(account, side.clock.wall())
         (sentence,) = warnings(caplog)
         assert sentence == (
-            "crm/default: its refresh token ends at 2027-04-05 08:00+00:00: log in again before then"
+            "crm/default: its refresh token ends at 2027-04-05 08:00+00:00: "
+            "run `token-proxy login crm` before then"
         )
         await side.log_in()
         side.clock.advance(79 * DAY)

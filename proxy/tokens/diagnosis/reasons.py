@@ -18,7 +18,6 @@ class Reason(StrEnum):
     """What is known without asking the authorization server."""
 
     NONE = ""
-    REFRESH_DUE = "refresh_due"
     NOT_ASKED = "not_asked"  # the authorization server was never asked for an access token
     NO_REFRESH_TOKEN = "no_refresh_token"  # noqa: S105 (a code)
     SCOPES_NOT_GRANTED = "scopes_not_granted"
@@ -133,7 +132,7 @@ STORED: Final[Rows] = (
     (("login_required",), tuple(Reason), BY_PERSON, Row(Verdict.LOGIN, _REFUSED, "{mend}")),
     # -- nothing is wrong, or nothing is known yet
     (
-        USABLE,
+        ("valid",),
         (Reason.SCOPES_NOT_GRANTED,),
         EVERYBODY,
         Row(

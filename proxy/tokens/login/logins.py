@@ -285,7 +285,8 @@ class Logins:
         try:
             return await self._servers.endpoints(credential)
         except AuthorizationServerError as error:
-            raise LoginFailed(_explained(credential, error)) from error
+            why = _explained(credential, error)
+            raise LoginFailed(f"discovery of {credential.issuer} failed: {why}") from error
 
     def _credential(self, name: str) -> Credential:
         credential = self._config.credentials.get(name)
