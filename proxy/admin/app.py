@@ -69,7 +69,8 @@ class StatusPages:
 
     async def page(self, request: web.Request) -> web.Response:
         status = await self._health.status(_after(request))
-        return access.form_page(request, self._public_url, partial(pages.status_page, status, self._joinable))
+        render = partial(pages.status_page, status, self._joinable, self._public_url)
+        return access.form_page(request, self._public_url, render)
 
     async def status(self, request: web.Request) -> web.Response:
         return web.json_response(await self._health.status(_after(request)))

@@ -44,9 +44,9 @@ def _page(title: str, body: str, *, refresh: int = 0) -> str:
     return _fill("page.html", title=title, safe={"body": body, "refresh": again, "style": STYLE})
 
 
-def status_page(status: Status, joinable: Collection[str], csrf: str) -> str:
+def status_page(status: Status, joinable: Collection[str], public_url: str, csrf: str) -> str:
     """`joinable`: the credentials whose requests name the account, so that anybody may begin a new one."""
-    rows = "".join(_row(entry, status["now"], csrf) for entry in status["tokens"])
+    rows = "".join(_row(entry, status["now"], public_url, csrf) for entry in status["tokens"])
     rows += "".join(_fill("join_row.html", credential=credential) for credential in joinable)
     total = sum(sum(states.values()) for states in status["counts"].values())
     more = _fill("more.html", after=status["next"]) if status["next"] else ""
@@ -59,11 +59,11 @@ def status_page(status: Status, joinable: Collection[str], csrf: str) -> str:
     return _page("Tokens", body, refresh=REFRESH)
 
 
-def _row(entry: Entry, now: float, csrf: str) -> str:
+def _row(entry: Entry, now: float, public_url: str, csrf: str) -> str:
     where = f"{entry['credential']}/{entry['account']}"
     label = "Refresh" if entry["state"] in {"valid", "stale"} else "Try now"
     forms = {
-        "login": _fill("login_link.html", url=entry["login_url"] or f"/login/{where}"),
+        "login": _fill("login_link.html", url=f"{public_url}/login/{where}"),
         "refresh": _fill("refresh.html", where=where, csrf=csrf, label=label),
         "logout": _fill("logout.html", where=where, csrf=csrf),
     }

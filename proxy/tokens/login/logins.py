@@ -25,7 +25,7 @@ from proxy.errors import AuthorizationServerError, LoginFailed, StoreError, Unre
 from proxy.oauth import authorize, grants
 from proxy.oauth.discovery import Endpoints
 from proxy.oauth.endpoint import AuthorizationServers, UnprovenToken, server_of
-from proxy.oauth.grants.authorization_code import redemption_form
+from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT, redemption_form
 from proxy.oauth.token import Principal, Token
 from proxy.store.base import AccountId, Store
 from proxy.tokens.diagnosis import explain_failure
@@ -294,7 +294,11 @@ class Logins:
             raise LoginFailed(f"there is no credential {name!r} in the configuration")
         grant = grants.of(credential)
         if not grant.needs_person:
-            raise LoginFailed(f"credential {name!r} has the grant {grant.name}: nobody logs in to it")
+            remedy = grant.remedy(name, DEFAULT_ACCOUNT)
+            instead = f"; if it needs new tokens, {remedy}" if remedy else ""
+            raise LoginFailed(
+                f"credential {name!r} has the grant {grant.name}: nobody logs in to it{instead}"
+            )
         return credential
 
 
