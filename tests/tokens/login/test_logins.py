@@ -271,8 +271,8 @@ NOT_TO_BEGIN = [  # credential of the configuration, key, the sentence
         'client_id = "web"\nissuer = "http://127.0.0.1:1"',
         KEY,
         (
-            "discovery of http://127.0.0.1:1 failed: the authorization server can't be reached (unreachable); "
-            "try again"
+            "discovery of http://127.0.0.1:1 failed: the authorization server can't be reached "
+            "(unreachable); try again"
         ),
     ),
 ]
