@@ -81,16 +81,26 @@ class AuthorizationServerError(ProxyError):
     this refresh token or code, for good). `error` is an RFC code or one of a fixed list, fit for a metric
     label. `retry_after` is in seconds, where the server asked for a pause. `reached` is False where it is
     sure that the request did not get there: what is true of the way to the server is true for all accounts.
+    `hint` says more by code. With invalid_client it is the key that may be the reason: "basic_encoding" or
+    "client_auth". With issuer_mismatch it is in what the two issuers differ: "slash" (at the end), "loopback"
+    (localhost and 127.0.0.1), or "template" (a name in braces, as Entra's). Else it is "".
     """
 
     def __init__(
-        self, outcome: Outcome, error: str, *, retry_after: float | None = None, reached: bool = True
+        self,
+        outcome: Outcome,
+        error: str,
+        *,
+        retry_after: float | None = None,
+        reached: bool = True,
+        hint: str = "",
     ) -> None:
-        super().__init__(f"the authorization server's answer: {error}")
+        super().__init__(f"the authorization server's response: {error}")
         self.outcome: Outcome = outcome
         self.error = error
         self.retry_after = retry_after
         self.reached = reached
+        self.hint = hint
 
 
 class TokenError(ProxyError):

@@ -187,6 +187,7 @@ class Account:
                 reason=self._reason(),
                 usable=self.is_usable,
                 now=now,
+                hint=self.failure.hint if self.failure else "",
                 can_refresh=self.can_refresh,
                 failures=self.failures,
                 next_try_at=now + wait if self.can_refresh and wait > 0 else None,
@@ -200,7 +201,7 @@ class Account:
         """A code of diagnosis.Reason, or that of the last failure."""
         if self.unreadable:
             return Reason.UNREADABLE
-        if not self.can_refresh:
+        if not self.grant.renews_itself and (self.held.state == "login_required" or not self.can_refresh):
             return self._why_no_refresh()
         token = self.held.token
         if self.failure is not None:

@@ -48,7 +48,7 @@ def login_required(account: Account, login_url: str) -> None:
 
     Cheap for accounts of which that is not so: it may be called for each of them each second.
     """
-    if account.can_refresh or account.unreadable:
+    if account.grant.renews_itself or (account.held.state == "valid" and account.can_refresh):
         account.login_told = None
         return
     diagnosis = account.diagnosis()

@@ -1,6 +1,7 @@
 """One truth: whatever befalls an account, everything that tells of it says the same."""
 
 import asyncio
+import json
 import re
 from dataclasses import dataclass, field
 
@@ -172,3 +173,15 @@ async def meet(bench, truth, tokens):
         await asyncio.sleep(0.05)
     answer = await bench.get(bench.data + PATHS[truth.name])
     return await answer.json() if answer.status == 503 else {}
+
+
+async def test_a_login_that_ends_is_a_line_of_the_log_with_what_a_person_needs(bench):
+    await no_refresh_token(bench)
+    process = await bench.run()
+    event = json.loads(await process.until('"event": "login_required"'))
+    assert (event["level"], event["credential"], event["account"]) == ("error", "person", "default")
+    assert event["login_url"] == f"{bench.admin}/login/person/default"
+    assert "run `token-proxy login person`" in event["message"]
+    process.signal()
+    assert await process.end() == 0
+    assert process.events().count("login_required") == 1

@@ -14,7 +14,7 @@ from proxy.errors import LoginRequired, Misconfigured, TokenUnavailable
 from proxy.oauth import fetch, token_response
 from proxy.oauth.grants import GRANTS, Renewal
 from proxy.tokens.diagnosis import TABLE, Facts, Reason, Verdict, diagnose, explain_failure
-from proxy.tokens.diagnosis.failures import CAUSES, OTHER, row_of
+from proxy.tokens.diagnosis.failures import CAUSES, HINTS, OTHER, row_of
 from proxy.tokens.diagnosis.reasons import STORED
 from proxy.tokens.lifetime import STATES
 
@@ -107,7 +107,6 @@ def check_verdict(diagnosis, grant):
     assert grant.needs_person or not diagnosis.can_log_in
     if diagnosis.needs_person:
         assert diagnosis.can_log_in == grant.needs_person
-        assert not diagnosis.can_retry
 
 
 WRONG_PLACE = (
@@ -259,3 +258,25 @@ def test_a_time_that_can_not_be_written_is_not_told(at):
 def test_a_time_far_away_has_its_date():
     text = told("valid", "no_refresh_token", "authorization_code", True, ends_at=NOW + 30 * 86400).sentence
     assert text.endswith("at 2026-12-28 08:00 UTC")
+
+
+def test_a_hint_says_more_of_a_code_and_not_something_else():
+    for code, hint in HINTS:
+        plain, hinted = (told("expired", code, "authorization_code", hint=each) for each in ("", hint))
+        assert (hinted.sentence, hinted.verdict) == (plain.sentence, plain.verdict)
+        assert hinted.remedy != plain.remedy
+        assert "{" not in hinted.remedy
+        assert all(word in hinted.text for word in MUST_NAME[code] if word != "slash"), hinted.text
+        explained = explain_failure(code, "crm", GRANTS["authorization_code"], (), hint)
+        assert hinted.remedy.partition("; next try")[0] in explained
+    assert "slash" in told("expired", "issuer_mismatch", "authorization_code", hint="slash").text
+
+
+def test_a_hint_that_nobody_knows_changes_nothing():
+    plain, hinted = (told("expired", "invalid_client", "refresh_token", hint=hint) for hint in ("", "new"))
+    assert plain == hinted
+
+
+def test_a_login_is_offered_where_all_accounts_of_a_client_are_refused_alike():
+    diagnosis = told("misconfigured", "refused_alike", "authorization_code")
+    assert (diagnosis.can_log_in, diagnosis.needs_person, diagnosis.exit_code) == (True, False, 1)

@@ -17,7 +17,7 @@ from typing import Final
 from proxy.errors import LoginRequired, Misconfigured, TokenError, TokenUnavailable
 from proxy.oauth.grants import Grant, Renewal
 from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT
-from proxy.tokens.diagnosis.failures import CAUSES, row_of
+from proxy.tokens.diagnosis.failures import CAUSES, HINTS, row_of
 from proxy.tokens.diagnosis.reasons import STORED, Reason, Row, Verdict
 from proxy.tokens.lifetime import STATES, TokenState
 
@@ -49,6 +49,7 @@ class Facts:
     reason: str
     usable: bool  # there is an access token that can be attached now
     now: float
+    hint: str = ""  # of the last failure: AuthorizationServerError.hint
     can_refresh: bool = False
     failures: int = 0  # requests for a token since the last success
     next_try_at: float | None = None
@@ -106,7 +107,7 @@ def diagnose(facts: Facts) -> Diagnosis:
     """Everything that is told of an account, from the row of the table that fits."""
     grant = facts.grant
     row = TABLE[facts.state, _row_key(facts.reason), grant.renewal]
-    sentence, remedy = row.sentence.format_map(_fields(facts)), row.remedy.format_map(_fields(facts))
+    sentence, remedy = _filled(row, facts)
     is_failure = facts.reason not in _STORED_REASONS
     if is_failure:
         count = f", {facts.failures} failures in a row" if facts.failures > 1 else ""
@@ -114,7 +115,7 @@ def diagnose(facts: Facts) -> Diagnosis:
         remedy = f"{remedy}; {_next_try(facts)}" if remedy else f"nothing to do: {_next_try(facts)}"
     elif facts.usable and row.verdict is Verdict.LOGIN:
         sentence += f"; the access token serves until it ends {_when(facts.ends_at, facts.now)}"
-    helps = row.verdict is Verdict.LOGIN or facts.reason == Reason.NO_REFRESH_TOKEN
+    helps = row.verdict is Verdict.LOGIN or facts.reason in _LOGIN_HELPS
     return Diagnosis(
         key=f"{facts.credential}/{facts.account}",
         reason=facts.reason,
@@ -123,20 +124,29 @@ def diagnose(facts: Facts) -> Diagnosis:
         remedy=remedy,
         usable=facts.usable,
         can_log_in=grant.needs_person and helps,
-        can_retry=facts.can_refresh and row.verdict is not Verdict.LOGIN,
+        can_retry=facts.can_refresh,
     )
 
 
-def explain_failure(code: str, credential: str, grant: Grant, scopes: tuple[str, ...]) -> str:
+def explain_failure(code: str, credential: str, grant: Grant, scopes: tuple[str, ...], hint: str = "") -> str:
     """Why a request to the authorization server failed, and the next step: for a login, without a state."""
     row = CAUSES[row_of(code)]
-    facts = Facts(credential, DEFAULT_ACCOUNT, grant, "absent", code, usable=False, now=0.0, scopes=scopes)
-    sentence, remedy = row.sentence.format_map(_fields(facts)), row.remedy.format_map(_fields(facts))
+    facts = Facts(
+        credential, DEFAULT_ACCOUNT, grant, "absent", code, usable=False, now=0.0, hint=hint, scopes=scopes
+    )
+    sentence, remedy = _filled(row, facts)
     return f"{sentence} ({code}); {remedy or 'try again'}"
 
 
 def _row_key(reason: str) -> str:
     return reason if reason in _STORED_REASONS else row_of(reason)
+
+
+def _filled(row: Row, facts: Facts) -> tuple[str, str]:
+    """Sentence and next step of a row, for these facts."""
+    remedy = HINTS.get((facts.reason, facts.hint), row.remedy)
+    fields = _fields(facts)
+    return row.sentence.format_map(fields), remedy.format_map(fields)
 
 
 def _fields(facts: Facts) -> dict[str, str]:
@@ -186,6 +196,7 @@ def _of_stored(state: TokenState, reason: Reason, renewal: Renewal) -> Row:
     )
 
 
+_LOGIN_HELPS: Final = (Reason.NO_REFRESH_TOKEN, Reason.REFUSED_ALIKE)  # though nobody must
 _STORED_REASONS: Final = frozenset(str(reason) for reason in Reason)
 _REFRESH_TOKEN_REFUSED: Final = frozenset(
     code for code, row in CAUSES.items() if row is CAUSES["invalid_grant"]

@@ -29,6 +29,28 @@ _ISSUER: Final = (
     f"set {_IN_TABLE}issuer to exactly what the server calls itself (mind a slash at its end), or set "
     "token_endpoint and authorization_endpoint by hand"
 )
+_NO_METADATA: Final = Row(
+    _WAITS, "the server has no metadata at the issuer's address", f"if that stays so, {_ISSUER}"
+)
+
+# More by AuthorizationServerError.hint: the next step, in place of the code's own.
+HINTS: Final[Mapping[tuple[str, str], str]] = {
+    ("issuer_mismatch", "slash"): f"they differ in the slash at the end only: correct {_IN_TABLE}issuer",
+    ("issuer_mismatch", "loopback"): (
+        f"they differ in localhost and 127.0.0.1 only: correct {_IN_TABLE}issuer"
+    ),
+    ("issuer_mismatch", "template"): (
+        f"the server's has a name in braces: put the one of your tenant into {_IN_TABLE}issuer"
+    ),
+    ("invalid_client", "basic_encoding"): (
+        "check client_id and client_secret of credentials.{credential}, or set basic_encoding = "
+        '"raw" there; some servers want client_auth = "client_secret_post"'
+    ),
+    ("invalid_client", "client_auth"): (
+        "check client_id and client_secret of credentials.{credential}, or set client_auth = "
+        '"client_secret_post" there; some servers want basic_encoding = "raw"'
+    ),
+}
 
 CAUSES: Final[Mapping[str, Row]] = {
     # -- the client, and what it asks for (RFC 6749 section 5.2)
@@ -79,8 +101,13 @@ CAUSES: Final[Mapping[str, Row]] = {
     "token_revoked": _REFUSED_ONCE,
     # -- where the server is
     "issuer_mismatch": Row(_CONFIG, "the metadata at the issuer's address are another issuer's", _ISSUER),
-    "discovery": Row(
-        _WAITS, "the server has no metadata at the issuer's address", f"if that stays so, {_ISSUER}"
+    "discovery": _NO_METADATA,
+    "discovery_not_found": _NO_METADATA,
+    "discovery_redirect": Row(
+        _WAITS, "the issuer's address redirects to another one", f"if that stays so, {_ISSUER}"
+    ),
+    "discovery_not_json": Row(
+        _WAITS, "what is at the issuer's address is no metadata", f"if that stays so, {_ISSUER}"
     ),
     "no_token_endpoint": Row(
         _CONFIG, "the server's metadata name no token endpoint", f"set {_IN_TABLE}token_endpoint"

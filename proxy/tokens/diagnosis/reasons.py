@@ -25,6 +25,8 @@ class Reason(StrEnum):
     LOGGED_OUT = "logged_out"
     OTHER_CLIENT = "other_client"  # what is stored is of another server or client
     REFUSED = "refused"  # the refresh token, for good
+    REFUSED_OTHERWISE = "refused_otherwise"  # its refresh, again and again and in other words
+    REFUSED_ALIKE = "refused_alike"  # so are other accounts of the client, and none has succeeded since
     UNREADABLE = "unreadable"  # the store's key does not open the record
     NOT_READ = "not_read"  # the store fails
 
@@ -86,6 +88,27 @@ STORED: Final[Rows] = (
     ),
     # -- only a person can help
     (ANY, (Reason.REFUSED,), BY_PERSON, Row(Verdict.LOGIN, _REFUSED, "{mend}")),
+    (
+        ANY,
+        (Reason.REFUSED_OTHERWISE,),
+        BY_PERSON,
+        Row(
+            Verdict.LOGIN,
+            "the authorization server goes on refusing to refresh the token",
+            "{mend}; until then it is tried again each hour for a day",
+        ),
+    ),
+    (
+        ANY,
+        (Reason.REFUSED_ALIKE,),
+        BY_PERSON,
+        Row(
+            Verdict.MISCONFIGURED,
+            "the authorization server refuses to refresh the tokens of all accounts of this client",
+            "check the client at the authorization server, and the table credentials.{credential}; "
+            "if nothing is wrong there, {mend}",
+        ),
+    ),
     (ANY, (Reason.LOGGED_OUT,), (Renewal.LOGIN,), Row(Verdict.LOGIN, "logged out", "{mend}")),
     (
         ANY,

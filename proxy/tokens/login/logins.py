@@ -339,7 +339,7 @@ def _why(credential: Credential, error: AuthorizationServerError) -> str:
 
 
 def _explained(credential: Credential, error: AuthorizationServerError) -> str:
-    return explain_failure(error.error, credential.name, grants.of(credential), credential.scopes)
+    return explain_failure(error.error, credential.name, grants.of(credential), credential.scopes, error.hint)
 
 
 def _digest(value: str) -> str:
