@@ -26,7 +26,8 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     http/               messages: bytes to values and back; pure
     oauth/              requests to an authorization server, and its responses
     store/              sealed records that survive: one file, or shared by many hosts
-    tokens/             the life of a token: refresh/, login/, saved/ (between account and record)
+    tokens/             the life of a token: refresh/, login/, saved/ (between account and record);
+                        diagnosis/: what is told of an account, one table for all that tell it
     relay/              the data path; imports tokens/, never oauth/ or store/
     services            what one configuration needs, put together
     admin/              status page, logins, metrics, health

@@ -285,7 +285,8 @@ def token(credential: str, account: str, config: Path | None) -> int:
 def status(as_json: bool, watch: bool, config: Path | None) -> int:
     """Show the health of every token.
 
-    A running server is asked, else the store. Exit code 3 if a token needs a login.
+    A running server is asked, else the store. Exit code 3 if a person must act for an account, else 1 if one
+    can't serve.
     """
     loaded = _load(config)
     from proxy.commands.status import show_status

@@ -12,7 +12,7 @@
     │   └── Misconfigured       the operator: the authorization server refuses this client
     ├── LoginFailed             a login that did not end in tokens (its sentence is for the person)
     └── Refusal                 our own answer instead of an upstream's: status, ending, sentence
-        (relay/answer.py lists them all)
+        (relay/problems.py lists them all)
 
 A message is one sentence for the person who reads it, and says what to do next. None ever holds a
 secret, nor text that an upstream or an authorization server sent.

@@ -1,7 +1,7 @@
 """The admin listener:
 
 GET  /                              the status page
-GET  /login/{credential}/{account}  explains; POST begins a login (the account may be left out)
+GET  /login/{credential}/{account}  explains; POST begins a login (the account may be left out, or ?account=)
 GET  /callback                      ends it, or asks whether it may; POST decides
 POST /logout/…, POST /refresh/…     as named
 GET  /api/status                    the same as JSON

@@ -84,8 +84,9 @@ def entry(account: Account, config: Config) -> Entry:
 
 def can_serve(account: Account) -> bool:
     """For /readyz: a good token, or a grant that needs nobody and of which nothing bad is known yet."""
-    untried = account.grant.renews_itself and account.diagnosis().verdict is Verdict.UNTRIED
-    return account.is_usable or untried
+    if account.is_usable:
+        return True
+    return account.grant.renews_itself and account.diagnosis().verdict is Verdict.UNTRIED
 
 
 def _actions(account: Account, diagnosis: Diagnosis) -> list[Action]:

@@ -76,7 +76,7 @@ class Account:
         self.failures = 0
         self.failure: AuthorizationServerError | None = None
         self.reminded_of = NEVER  # Unix seconds; the end of a refresh token that the log tells of
-        self.login_told: str | None = None  # why a person must log in, as the log has told it last
+        self.login_told = -1  # the generation of which the log has told that a person must act
         self.last_refresh: LastRefresh | None = None
         self.last_success_at: float | None = None
         self.flight: asyncio.Task[None] | None = None
@@ -173,6 +173,13 @@ class Account:
         """The reason that there is no token now."""
         wait = self.waits_until - self._clock.boot()
         return self.diagnosis().error(retry_after=max(1, math.ceil(wait)) if wait > 0 else 1)
+
+    @property
+    def needs_person(self) -> bool:
+        """As `diagnosis().needs_person`; at little cost where the account is well."""
+        if self.grant.renews_itself or (self.held.state == "valid" and self.can_refresh):
+            return False
+        return self.diagnosis().needs_person
 
     def diagnosis(self) -> Diagnosis:
         """All that is told of this account, wherever it is told."""

@@ -46,18 +46,14 @@ def remind(account: Account, now: float) -> None:
 def login_required(account: Account, login_url: str) -> None:
     """Log, once, that an account's tokens have come to their end and a person must act.
 
-    Cheap for accounts of which that is not so: it may be called for each of them each second.
+    Cheap where that is not so, or has been told: it is called for each account every REPORT_EVERY seconds.
     """
-    if account.grant.renews_itself or (account.held.state == "valid" and account.can_refresh):
-        account.login_told = None
+    if account.login_told == account.held.generation or not account.needs_person:
         return
+    account.login_told = account.held.generation
     diagnosis = account.diagnosis()
-    if not diagnosis.needs_person or diagnosis.reason in _NO_NEWS:
-        account.login_told = None
+    if diagnosis.reason in _NO_NEWS:
         return
-    if account.login_told == diagnosis.reason:
-        return
-    account.login_told = diagnosis.reason
     extra = {
         "event": "login_required",
         "credential": account.key.credential,

@@ -33,7 +33,8 @@ from proxy.tokens.saved import codec, records
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: it may not be the token's fault
 REMIND_EVERY: Final = 60.0  # seconds between two looks for refresh tokens that end
-REPORT_EVERY: Final = 1.0  # seconds between two looks for accounts that need a person
+REPORT_EVERY: Final = 2.0  # seconds between two looks for accounts that need a person
+AT_ONCE: Final = 64  # accounts looked at before requests have their turn again
 _log = logging.getLogger("proxy.tokens")
 
 
@@ -108,13 +109,16 @@ class TokenManager:
         """
         try:
             while True:
-                self._report_logins()
+                accounts = self.accounts()
+                for start in range(0, len(accounts), AT_ONCE):
+                    self._report_logins(accounts[start : start + AT_ONCE])
+                    await asyncio.sleep(0)
                 await asyncio.sleep(REPORT_EVERY)
         finally:
-            self._report_logins()  # what has ended since the last look
+            self._report_logins(self.accounts())  # what has ended since the last look
 
-    def _report_logins(self) -> None:
-        for account in self.accounts():
+    def _report_logins(self, accounts: list[Account]) -> None:
+        for account in accounts:
             try:
                 log_warnings.login_required(account, f"{self._config.public_url}/login/{account.key}")
             except Exception:  # noqa: BLE001 (one odd account must not silence the others for ever)
@@ -302,7 +306,7 @@ def _health(account: Account) -> TokenHealth:
         refresh_expires_at=lifetime.refresh_ends_at(token, account.credential) if token else None,
         last_success_at=account.last_success_at,
         failures=account.failures,
-        login_required=account.diagnosis().needs_person,
+        login_required=account.needs_person,
     )
 
 

@@ -280,3 +280,12 @@ def test_a_hint_that_nobody_knows_changes_nothing():
 def test_a_login_is_offered_where_all_accounts_of_a_client_are_refused_alike():
     diagnosis = told("misconfigured", "refused_alike", "authorization_code")
     assert (diagnosis.can_log_in, diagnosis.needs_person, diagnosis.exit_code) == (True, False, 1)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_while_a_refresh_can_be_tried_nobody_must_act(state):
+    """What Account.needs_person takes for granted, to spare the table for accounts that are well."""
+    quick = [*CAUSES, Reason.NOT_ASKED, Reason.NONE, Reason.SCOPES_NOT_GRANTED, Reason.UNREADABLE]
+    for grant, reason in itertools.product(GRANTS, quick):
+        is_stored = state == "login_required" and reason not in CAUSES  # then the record is not "valid"
+        assert is_stored or not told(state, reason, grant).needs_person

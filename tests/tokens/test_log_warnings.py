@@ -198,5 +198,5 @@ async def test_one_odd_account_does_not_silence_the_others(side, caplog, monkeyp
         tell(account, login_url)
 
     monkeypatch.setattr(log_warnings, "login_required", fail)
-    side.tokens._report_logins()
+    side.tokens._report_logins(side.tokens.accounts())
     assert [event["account"] for event in logins_due(caplog)] == ["default"]
