@@ -156,6 +156,7 @@ def _fields(facts: Facts) -> dict[str, str]:
         "option": "" if facts.account == DEFAULT_ACCOUNT else f" --account {facts.account}",
         "mend": facts.grant.remedy(facts.credential, facts.account),
         "grant_type": facts.grant.grant_type,
+        "next_try": _next_try(facts),
         "ends": _when(facts.ends_at, facts.now),
         "scopes": ", ".join(facts.scopes) or "none are asked for",
         "missing": ", ".join(facts.missing_scopes),

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     REFUSED_ALIKE = "refused_alike"  # so are other accounts of the client, and none has succeeded since
     UNREADABLE = "unreadable"  # the store's key does not open the record
     NOT_READ = "not_read"  # the store fails
+    HELD_BACK = "held_back"  # its server counts as down by what other accounts of the client met
 
 
 class Verdict(Enum):
@@ -84,6 +85,16 @@ STORED: Final[Rows] = (
             Verdict.WAITS,
             "the token store can't be read now",
             "nothing to do if it comes back: it is read again with each request; else see the log",
+        ),
+    ),
+    (
+        ANY,
+        (Reason.HELD_BACK,),
+        EVERYBODY,
+        Row(
+            Verdict.WAITS,
+            "the authorization server fails for other accounts of this client, so it counts as down",
+            "nothing to do: {next_try}",
         ),
     ),
     # -- only a person can help
