@@ -43,6 +43,7 @@ async def logged_in(bench):
 
 
 async def refresh_token_refused(bench):
+    bench.server.script(faults.Fault(change={"expires_in": 1}))
     await bench.log_in()
     bench.server.script(*[faults.NAMED["invalid-grant"]] * 3)
 
@@ -97,8 +98,8 @@ TRUTHS = [
     Truth(
         refresh_token_refused,
         "person",
-        None,
-        0,
+        LOGIN,
+        3,
         3,
         ["login", "logout"],
         "refuses the refresh token",
@@ -166,10 +167,7 @@ async def meet(bench, truth, tokens):
     if truth.befalls is never_asked:
         return {}
     account = tokens.account(truth.name, "default")
-    if truth.befalls is refresh_token_refused:
-        tokens.refresh_behind(account)
-        await asyncio.wait((account.flight,))
-    while truth.befalls is no_refresh_token and account.is_usable:
+    while truth.befalls in (no_refresh_token, refresh_token_refused) and account.is_usable:
         await asyncio.sleep(0.05)
     answer = await bench.get(bench.data + PATHS[truth.name])
     return await answer.json() if answer.status == 503 else {}

@@ -118,13 +118,19 @@ def logins_due(caplog) -> list[dict[str, object]]:
 LOGIN_URL = "http://127.0.0.1:8081/login/crm/default"
 
 
+async def ends_refused(side, account):
+    """Its access token expires, and its refresh token is refused."""
+    side.clock.advance(3600)
+    side.server.script(faults.NAMED["invalid-grant"])
+    side.tokens._single_flight.start(account)
+    await side.landed(account)
+
+
 async def test_a_refused_refresh_token_is_an_event_of_its_own_with_what_a_person_needs(side, caplog):
     account = await side.log_in()
     log_warnings.login_required(account, LOGIN_URL)
     assert logins_due(caplog) == []
-    side.server.script(faults.NAMED["invalid-grant"])
-    side.tokens._single_flight.start(account)
-    await side.landed(account)
+    await ends_refused(side, account)
     for _ in range(3):  # once, however often it is looked at
         log_warnings.login_required(account, LOGIN_URL)
     (event,) = logins_due(caplog)
@@ -134,9 +140,7 @@ async def test_a_refused_refresh_token_is_an_event_of_its_own_with_what_a_person
     assert "run `token-proxy login crm`" in event["message"]
     await side.log_in()
     log_warnings.login_required(account, LOGIN_URL)
-    side.server.script(faults.NAMED["invalid-grant"])
-    side.tokens._single_flight.start(account)
-    await side.landed(account)
+    await ends_refused(side, account)
     log_warnings.login_required(account, LOGIN_URL)
     assert len(logins_due(caplog)) == 2, "the next login dies, too"
 

@@ -1,7 +1,7 @@
 """Why the last request for a token failed, by the code of its AuthorizationServerError: half of the table.
 
 One row a code. What is said of a code is true wherever it comes from: a wrong issuer is never told as a
-wrong secret.
+wrong secret. In the state "misconfigured" the verdict of each is MISCONFIGURED.
 """
 
 from __future__ import annotations
@@ -71,18 +71,19 @@ CAUSES: Final[Mapping[str, Row]] = {
         "the authorization server does not support the grant {grant_type} for this client",
         f"have the client registered for it, or change {_IN_TABLE}grant",
     ),
+    # the next three may be about one refresh token: the client is at fault where the state says so
     "invalid_request": Row(
-        _CONFIG,
+        _WAITS,
         "the authorization server does not understand the request",
         f"check {_IN_TABLE}token_params: a parameter may be missing, such as audience or resource",
     ),
     "invalid_target": Row(
-        _CONFIG,
+        _WAITS,
         "the authorization server does not know the resource or audience that is asked for",
         f"check {_IN_TABLE}token_params",
     ),
     "access_denied": Row(
-        _CONFIG,
+        _WAITS,
         "the authorization server denies this client the tokens",
         "check what the client may do at the authorization server",
     ),
