@@ -27,7 +27,8 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     http/               HTTP messages: parse, rewrite, format; pure
     oauth/              requests to an authorization server, and its responses
     store/              durable encrypted records: in a file, or shared by several hosts
-    tokens/             the lifecycle of a token: refresh/, login/, saved/ (records of accounts)
+    tokens/             the lifecycle of a token: refresh/, login/, saved/ (records of accounts);
+                        diagnosis/ (the table of what is said of an account)
     relay/              the data path; imports tokens/, never oauth/ or store/
     services            the objects that a configuration needs, connected
     admin/              status page, logins, metrics, health

@@ -296,7 +296,8 @@ def token(credential: str, account: str, config: Path | None) -> int:
 def status(as_json: bool, watch: bool, config: Path | None) -> int:
     """Show the state of every token.
 
-    Asks a running server, or else reads the store. Exit code 3 if an account needs a login.
+    A running server is asked, else the store. Exit code 3 if a person must act for an account, else 1 if one
+    can't serve.
     """
     loaded = _load(config)
     from proxy.commands.status import show_status

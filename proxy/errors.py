@@ -21,7 +21,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from proxy.tokens.diagnosis import Diagnosis
 
 
 class ProxyError(Exception):
@@ -149,11 +152,17 @@ class AuthorizationServerError(ProxyError):
 
 
 class TokenError(ProxyError):
-    """There is no token for this account now."""
+    """There is no token for this account now.
 
-    def __init__(self, message: str, *, retry_after: int | None = None) -> None:
+    `retry_after` is in seconds. `diagnosis` says why; None where the store failed before anything was known.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after: int | None = None, diagnosis: Diagnosis | None = None
+    ) -> None:
         super().__init__(message)
-        self.retry_after = retry_after  # seconds
+        self.retry_after = retry_after
+        self.diagnosis = diagnosis
 
 
 class LoginRequired(TokenError):

@@ -65,6 +65,8 @@ async def serving(config: Config) -> AsyncIterator[Services]:
         relay.start()
         scheduler = tasks.spawn(state.tokens.scheduler.run(), "keep tokens fresh")
         stack.push_async_callback(tasks.cancel, scheduler)
+        reporter = tasks.spawn(state.tokens.report_logins(), "tell of logins that are due")
+        stack.push_async_callback(tasks.cancel, reporter)
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
         yield state
         health.draining = True

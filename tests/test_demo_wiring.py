@@ -65,7 +65,7 @@ async def test_a_scripted_fault_is_printed_and_takes_effect(tmp_path):
                 await asyncio.sleep(0.1)
         assert "demo-machine" in await curl(CURL.findall(said)[2].removeprefix("curl ")), "refreshes only"
     assert process.returncode == 0
-    assert "refuses its refresh token" in process.log
+    assert "refuses the refresh token" in process.log
 
 
 async def test_within_the_grace_a_lost_response_is_repeated(tmp_path):

@@ -79,7 +79,7 @@ def only_own_hosts(hosts: Hosts, refused: Counter) -> Middleware:
         names = [*given, *_in_target(request.raw_path)]
         if len(given) != 1 or any(hosts.read(each, local_address) is None for each in names):
             refused.labels(HOST_REFUSED.ending).inc()
-            raise web.HTTPMisdirectedRequest(text="this server does not go by that Host\n")
+            return web.Response(status=HOST_REFUSED.status, text="this server does not go by that Host\n")
         return await handler(request)
 
     return check

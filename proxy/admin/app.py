@@ -1,7 +1,7 @@
 """The admin listener:
 
 GET  /                              the status page
-GET  /login/{credential}/{account}  explains; POST begins a login (the account may be left out)
+GET  /login/{credential}/{account}  explains; POST begins a login (the account may be left out, or ?account=)
 GET  /callback                      ends it, or asks whether it may; POST decides
 POST /logout/…, POST /refresh/…     as named
 GET  /api/status                    the same as JSON
@@ -54,8 +54,8 @@ class StatusPages:
         self._metrics = state.metrics
         self._public_url = state.config.public_url
         self._health = health
-        credentials = state.config.credentials.values()
-        self._machines = {each.name for each in credentials if each.grant == "client_credentials"}
+        routes = state.config.routes
+        self._joinable = sorted({each.credential for each in routes if not isinstance(each.account, str)})
         self._scrape = make_aiohttp_handler(state.metrics.registry)
 
     def routes(self) -> list[web.RouteDef]:
@@ -69,7 +69,8 @@ class StatusPages:
 
     async def page(self, request: web.Request) -> web.Response:
         status = await self._health.status(_after(request))
-        return access.form_page(request, self._public_url, partial(pages.status_page, status, self._machines))
+        render = partial(pages.status_page, status, self._joinable, self._public_url)
+        return access.form_page(request, self._public_url, render)
 
     async def status(self, request: web.Request) -> web.Response:
         return web.json_response(await self._health.status(_after(request)))

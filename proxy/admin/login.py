@@ -45,8 +45,10 @@ class LoginPages:
         ]
 
     async def explain(self, request: web.Request) -> web.Response:
-        account = self._account(request)
-        response = access.form_page(request, self._public_url, partial(pages.login_page, account))
+        if "account" in request.query and "account" not in request.match_info:  # of the status page's form
+            raise web.HTTPSeeOther(f"/login/{self._named(request, request.query['account']).key}")
+        render = partial(pages.login_page, self._account(request), self._home)
+        response = access.form_page(request, self._public_url, render)
         response.headers.update(access.LOGIN_HEADERS)
         return response
 
@@ -86,7 +88,8 @@ class LoginPages:
         if isinstance(end, Takeover):
             render, status = partial(pages.undecided_page, end), 409
         else:
-            render, status = partial(pages.logged_in_page, end.key, end.principal, self._home), 200
+            diagnosis = self._state.tokens.account(*end.key).diagnosis()
+            render, status = partial(pages.logged_in_page, end.key, end.principal, diagnosis, self._home), 200
         return access.form_page(request, self._public_url, render, browser=browser, status=status)
 
     async def logout(self, request: web.Request) -> web.Response:
@@ -106,8 +109,11 @@ class LoginPages:
         return _to_status_page()
 
     def _account(self, request: web.Request) -> Account:
+        return self._named(request, request.match_info.get("account", "default"))
+
+    def _named(self, request: web.Request, name: str) -> Account:
+        """Raises HTTPNotFound."""
         credential = request.match_info["credential"]
-        name = request.match_info.get("account", "default")
         if credential not in self._state.config.credentials or not ACCOUNT_NAME.fullmatch(name):
             page = pages.message("Not found", NO_ACCOUNT, self._home)
             raise web.HTTPNotFound(text=page, content_type="text/html")

@@ -18,6 +18,7 @@ from proxy.oauth.token import Principal
 from proxy.observe.status import Entry, Status
 from proxy.store.base import AccountId
 from proxy.tokens.account import Account
+from proxy.tokens.diagnosis import Diagnosis
 from proxy.tokens.login.takeover import Takeover
 
 DIRECTORY: Final = files("proxy.admin") / "pages"
@@ -43,13 +44,14 @@ def _page(title: str, body: str, *, refresh: int = 0) -> str:
     return _fill("page.html", title=title, safe={"body": body, "refresh": again, "style": STYLE})
 
 
-def status_page(status: Status, machines: Collection[str], csrf: str) -> str:
-    """`machines`: the credentials that nobody logs in to, and so nobody out of."""
-    rows = "".join(_row(entry, status["now"], csrf, machines) for entry in status["tokens"])
+def status_page(status: Status, joinable: Collection[str], public_url: str, csrf: str) -> str:
+    """`joinable`: the credentials whose requests name the account, so that anybody may begin a new one."""
+    rows = "".join(_row(entry, status["now"], public_url, csrf) for entry in status["tokens"])
+    rows += "".join(_fill("join_row.html", credential=credential) for credential in joinable)
     total = sum(sum(states.values()) for states in status["counts"].values())
     more = _fill("more.html", after=status["next"]) if status["next"] else ""
     body = _fill(
-        "status.html" if status["tokens"] else "empty.html",
+        "status.html" if rows else "empty.html",
         ready="ready" if status["ready"] else "not ready",
         count=f"{total} account{'' if total == 1 else 's'}",
         safe={"rows": rows, "more": more},
@@ -57,14 +59,15 @@ def status_page(status: Status, machines: Collection[str], csrf: str) -> str:
     return _page("Tokens", body, refresh=REFRESH)
 
 
-def _row(entry: Entry, now: float, csrf: str, machines: Collection[str]) -> str:
+def _row(entry: Entry, now: float, public_url: str, csrf: str) -> str:
     where = f"{entry['credential']}/{entry['account']}"
-    buttons = _fill("login_link.html", url=entry["login_url"]) if entry["login_url"] else ""
-    has_tokens = entry["generation"] and entry["state"] != "absent"
-    if has_tokens and not entry["login_url"]:
-        buttons += _fill("refresh.html", where=where, csrf=csrf)
-    if has_tokens and entry["credential"] not in machines:
-        buttons += _fill("logout.html", where=where, csrf=csrf)
+    label = "Refresh" if entry["state"] in {"valid", "stale"} else "Try now"
+    forms = {
+        "login": _fill("login_link.html", url=f"{public_url}/login/{where}"),
+        "refresh": _fill("refresh.html", where=where, csrf=csrf, label=label),
+        "logout": _fill("logout.html", where=where, csrf=csrf),
+    }
+    buttons = "".join(forms[action] for action in entry["actions"])
     return _fill(
         "row.html",
         credential=entry["credential"],
@@ -72,6 +75,7 @@ def _row(entry: Entry, now: float, csrf: str, machines: Collection[str]) -> str:
         state=entry["state"],
         state_words=entry["state"].replace("_", " "),
         reason=entry["reason"] or "",
+        remedy=entry["remedy"] or "",
         expires=relative(entry["expires_at"], now),
         due=relative(entry["refresh_due_at"], now),
         routes=", ".join(entry["routes"]),
@@ -79,12 +83,13 @@ def _row(entry: Entry, now: float, csrf: str, machines: Collection[str]) -> str:
     )
 
 
-def login_page(account: Account, csrf: str) -> str:
+def login_page(account: Account, home: str, csrf: str) -> str:
+    """`home`: the address of the status page."""
     credential = account.credential
-    if credential.grant != "authorization_code":
-        return message(
-            "Nobody logs in here", f"The credential {credential.name} gets its tokens without anybody's help."
-        )
+    if not account.grant.needs_person:
+        text = account.diagnosis().text
+        sentence = f"Nobody logs in to {account.key}: its grant is {account.grant.name}."
+        return message("Nobody logs in here", f"{sentence} {_as_sentence(text)}" if text else sentence, home)
     body = _fill(
         "login.html",
         credential=credential.name,
@@ -98,16 +103,25 @@ def login_page(account: Account, csrf: str) -> str:
     return _page("Log in", body)
 
 
-def logged_in_page(key: AccountId, person: Principal | None, home: str, csrf: str) -> str:
-    """`home`: the address of the status page; where there is none, nothing here can log out either."""
-    if person is None:
-        sentence = f"Tokens for {key} are here, and are kept fresh. You can close this page."
-        return message("Logged in", sentence, home)
-    undo = _fill("not_me_command.html", **key._asdict())
-    if home:
-        undo = _fill("not_me.html", where=key, csrf=csrf)
-    parts = {"person": _person(person), "undo": undo, "back": _back(home)}
-    return _page("Logged in", _fill("logged_in.html", where=key, safe=parts))
+def logged_in_page(
+    key: AccountId, person: Principal | None, diagnosis: Diagnosis, home: str, csrf: str
+) -> str:
+    """`home`: the address of the status page; where there is none, nothing here can log out either.
+
+    `diagnosis`: of the account as it is now, for a login may end soon after it was made.
+    """
+    whose = ""
+    if person is not None:
+        undo = _fill("not_me_command.html", **key._asdict())
+        if home:
+            undo = _fill("not_me.html", where=key, csrf=csrf)
+        whose = _fill("whose.html", where=key, safe={"person": _person(person), "undo": undo})
+    parts = {"whose": whose, "back": _back(home), "warning": ""}
+    kept = "They are kept fresh." if home else "They are kept fresh while a token-proxy server runs."
+    if diagnosis.text:
+        kept = ""
+        parts["warning"] = _fill("warning.html", text=_as_sentence(diagnosis.text))
+    return _page("Logged in", _fill("logged_in.html", where=key, kept=kept, safe=parts))
 
 
 def undecided_page(undecided: Takeover, csrf: str) -> str:

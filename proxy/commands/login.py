@@ -79,7 +79,9 @@ async def _done(state: Services, key: AccountId) -> str:
         person = await state.tokens.owner(key)
     except StoreError:  # unlikely, as it has just saved the tokens
         person = None
-    return f"logged in: {key} has tokens" + (f" of {person.shown}" if person else "")
+    done = f"logged in: {key} has tokens" + (f" of {person.shown}" if person else "")
+    text = (await state.tokens.look_at(key)).diagnosis().text
+    return f"{done}\nwarning: {text}" if text else done
 
 
 def _open_in_browser(url: str) -> bool:

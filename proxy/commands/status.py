@@ -12,9 +12,11 @@ import click
 
 from proxy.admin.pages import relative
 from proxy.config.model import Config
+from proxy.oauth.grants.authorization_code import login_command
 from proxy.observe.health import Health
 from proxy.observe.status import Entry, Status
 from proxy.services import open_services
+from proxy.tokens.diagnosis import FAILED, FINE, LOGIN_NEEDED
 
 PATIENCE: Final = 2.0  # seconds for a server on this machine to respond
 EVERY: Final = 2.0  # seconds, with --watch
@@ -24,14 +26,14 @@ Say = Callable[[str], object]
 
 
 async def show_status(config: Config, say: Say, *, as_json: bool, watch: bool) -> int:
-    """Print the status; return 3 if an account needs a login, else 0. Raises StoreError."""
+    """Returns 3 if a person must act for an account, else 1 if one can't serve, else 0. Raises StoreError."""
     while True:
         status = await ask_server(config) or await _ask_store(config)
         say(json.dumps(status, indent=2) if as_json else _table(status))
         if not watch:
             break
         await asyncio.sleep(EVERY)
-    return 3 if any(_needs_login(entry) for entry in status["tokens"]) else 0
+    return max(map(_exit_code, status["tokens"]), default=FINE)
 
 
 async def ask_server(config: Config) -> Status | None:
@@ -55,7 +57,10 @@ async def ask_server(config: Config) -> Status | None:
 def _ours(status: Any, config: Config) -> Status | None:
     """None for another program at this address, or a server with another configuration."""
     ours = isinstance(status, dict) and status.get("version") == 1
-    return cast("Status", status) if ours and set(status["counts"]) == set(config.credentials) else None
+    if not ours or set(status["counts"]) != set(config.credentials):
+        return None
+    known = all(entry.keys() >= Entry.__required_keys__ for entry in status["tokens"])  # not an older server
+    return cast("Status", status) if known else None
 
 
 async def _ask_store(config: Config) -> Status:
@@ -64,14 +69,19 @@ async def _ask_store(config: Config) -> Status:
         return await Health(state).status()
 
 
-def _needs_login(entry: Entry) -> bool:
-    return entry["state"] == "login_required" or entry["login_url"] is not None
+def _exit_code(entry: Entry) -> int:
+    if entry["needs_person"]:
+        return LOGIN_NEEDED
+    return FINE if entry["serves"] else FAILED
 
 
 def _table(status: Status) -> str:
-    if not status["tokens"]:
+    if not status["counts"]:
         return "the configuration has no credentials yet"
     rows = [COLUMNS, *(_row(entry, status["now"]) for entry in status["tokens"])]
+    shown = {entry["credential"] for entry in status["tokens"]}
+    if status["next"] is None:
+        rows += [_without_accounts(name) for name in status["counts"] if name not in shown]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(_line(row, widths) for row in rows)
 
@@ -84,8 +94,14 @@ def _row(entry: Entry, now: float) -> tuple[str, ...]:
         relative(entry["expires_at"], now),
         relative(entry["refresh_due_at"], now),
         ", ".join(entry["routes"]),
-        entry["reason"] or "",
+        "; ".join(part for part in (entry["reason"], entry["remedy"]) if part),
     )
+
+
+def _without_accounts(credential: str) -> tuple[str, ...]:
+    """A credential whose requests name the account, and nobody has logged in yet."""
+    remedy = f"no accounts yet; run `{login_command(credential, 'NAME')}`"
+    return (credential, "-", "absent", relative(None, 0), relative(None, 0), "", remedy)
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:

@@ -55,7 +55,7 @@ async def print_token(config: Config, credential: str, account: str, say: Say) -
         ):  # a refresh is running, with which some servers invalidate the old token
             await asyncio.wait((wanted.flight,), timeout=config.limits.token_wait)
             served = state.tokens.ready(wanted) or served
-    say(served.authorization.decode("ascii").removeprefix("Bearer "))
+    say(served.access_token.reveal())
     return 0
 
 

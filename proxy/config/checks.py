@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from proxy.config.address import Address, read_address
 from proxy.config.fault_messages import Complaint, suggestion
+from proxy.config.grants import REQUIREMENTS
 from proxy.config.model import Credential, Server
 from proxy.config.positions import Path
 from proxy.config.route import default_name
@@ -109,8 +110,8 @@ def _check_credential(seen: _Seen, credentials: Tables) -> Iterator[Complaint]:
         yield Complaint((*seen.path, "credential"), f"there is no credential {name!r} - {remedy}")
         return
     grant = _table(credentials, name).get("grant", Credential.model_fields["grant"].default)
-    has_one_account = grant in ("client_credentials", "refresh_token")  # not a set: `grant` may be unhashable
-    if has_one_account and seen.route.get("account", "default") != "default":
+    known = REQUIREMENTS.get(grant) if isinstance(grant, str) else None
+    if known is not None and not known.has_accounts and seen.route.get("account", "default") != "default":
         yield Complaint(
             (*seen.path, "account"), f'grant = "{grant}" has the account "default" only - leave account out'
         )

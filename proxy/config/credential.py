@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, StrictBool, Tag, Vali
 from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config.base import MissingKey, NameOfTable, Table
+from proxy.config.grants import REQUIREMENTS
 from proxy.config.references import EgressProxy, ExistingFile, PublicValue, SecretValue
 from proxy.config.values import Endpoint, Issuer, Scope, TokenType
 
@@ -163,8 +164,9 @@ class Credential(Table):
     @field_validator("authorization_endpoint")
     @classmethod
     def _has_an_authorization_endpoint(cls, value: str | None, info: ValidationInfo) -> str | None:
-        logs_in = info.data.get("grant") == "authorization_code" and info.data.get("issuer", "") is None
-        if value is None and logs_in and "token_endpoint" in info.data:  # else the issuer is reported
+        grant = REQUIREMENTS.get(info.data.get("grant", ""))
+        by_hand = grant is not None and grant.logs_in and info.data.get("issuer", "") is None
+        if value is None and by_hand and "token_endpoint" in info.data:  # else the issuer is reported
             raise MissingKey("authorization_endpoint is missing - or issuer, where there is discovery")
         return value
 
@@ -178,9 +180,10 @@ class Credential(Table):
             raise ValueError("none sends no secret - choose another client_auth, or leave client_secret out")
         if value not in {None, "none"} and not has_secret:
             raise MissingKey(f'client_secret is missing - client_auth = "{value}" sends one')
-        if value is None and not has_secret and info.data.get("grant") == "client_credentials":
+        name = info.data.get("grant", "")
+        if value is None and not has_secret and name in REQUIREMENTS and REQUIREMENTS[name].needs_secret:
             raise MissingKey(
-                'client_secret is missing - grant = "client_credentials" needs one, or client_auth = "none"'
+                f'client_secret is missing - grant = "{name}" needs one, or client_auth = "none"'
             )
         return value
 
@@ -204,8 +207,9 @@ class Credential(Table):
     @field_validator("refresh_token_idle", "refresh_token_lifetime")
     @classmethod
     def _has_refresh_tokens(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if value is not None and info.data.get("grant") == "client_credentials":
-            raise ValueError('grant = "client_credentials" has no refresh tokens - leave the key out')
+        name = info.data.get("grant", "")
+        if value is not None and name in REQUIREMENTS and not REQUIREMENTS[name].has_refresh_tokens:
+            raise ValueError(f'grant = "{name}" has no refresh tokens - leave the key out')
         return value
 
     @field_validator("refresh_token_lifetime")
@@ -218,9 +222,10 @@ class Credential(Table):
     @field_validator("refresh_token")
     @classmethod
     def _has_a_seed(cls, value: object, info: ValidationInfo) -> object:
-        grant = info.data.get("grant")
-        if grant == "refresh_token" and value is None:
-            raise MissingKey('refresh_token is missing - grant = "refresh_token" starts from one')
-        if grant not in {None, "refresh_token"} and value is not None:
+        name = info.data.get("grant", "")
+        grant = REQUIREMENTS.get(name)
+        if grant is not None and grant.has_seed and value is None:
+            raise MissingKey(f'refresh_token is missing - grant = "{name}" starts from one')
+        if grant is not None and not grant.has_seed and value is not None:
             raise ValueError('only for grant = "refresh_token" - change the grant, or leave the key out')
         return value

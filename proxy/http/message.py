@@ -295,17 +295,20 @@ def _response_framing(index: Index, options: Options, *, http10: bool) -> Framin
 
 
 def to_upstream(
-    request: RequestHead, target: bytes, host: bytes, authorization: bytes, via: bytes, *, upgrade: bool
+    request: RequestHead, target: bytes, host: bytes, attached: bytes, via: bytes, *, upgrade: bool
 ) -> bytes:
-    """The head of the request as the upstream gets it; `upgrade` asks for WebSocket anew."""
-    return b"%b %b HTTP/1.1\r\nHost: %b%b%b%b\r\nAuthorization: %b\r\nVia: 1.1 %b\r\n\r\n" % (
+    """The head of the request as the upstream gets it; `upgrade` asks for WebSocket anew.
+
+    `attached`: fields to add, each preceded by CR LF (tokens/attachment.py).
+    """
+    return b"%b %b HTTP/1.1\r\nHost: %b%b%b%b%b\r\nVia: 1.1 %b\r\n\r\n" % (
         request.method,
         target,
         host,
         request.forwarded_fields,
         CHUNKED if request.body is not None and request.body.chunked else b"",
         UPGRADE if upgrade else b"",
-        authorization,
+        attached,
         via,
     )
 

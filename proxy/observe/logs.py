@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from proxy.config.model import Log
 
-EVENT_FIELDS: Final = ("credential", "account", "route", "reason", "signal", "listen", "version")
+EVENT_FIELDS: Final = ("credential", "account", "login_url", "route", "reason", "signal", "listen", "version")
 NOTICE: Final = "notice"  # the event of a line that tells of no event: something went wrong in passing
 FLUSH_AT: Final = 64  # lines; more are written at once, fewer at the next sweep of the relay
 

@@ -52,6 +52,7 @@ class TokenHealth:
     refresh_expires_at: float | None
     last_success_at: float | None
     failures: int
+    login_required: bool  # a person must act
 
 
 class Metrics:
@@ -147,6 +148,7 @@ _GAUGES: Final[tuple[tuple[str, str, str], ...]] = (  # name, help, attribute of
         "refresh_expires_at",
     ),
     ("token_refresh_failures_consecutive", "Failed refreshes since the last successful one.", "failures"),
+    ("login_required", "1 if a person must act: log in, or give a new refresh token.", "login_required"),
 )
 
 
@@ -194,5 +196,5 @@ def _gauge(named: list[TokenHealth], name: str, text: str, attribute: str) -> Ga
     for health in named:
         value = getattr(health, attribute)
         if value is not None:
-            family.add_metric((health.credential, health.account), value)
+            family.add_metric((health.credential, health.account), float(value))
     return family

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, TypedDict
+from typing import Literal, TypedDict
 
 from proxy.config.model import Config
-from proxy.tokens import lifetime, log_warnings
+from proxy.tokens import lifetime
 from proxy.tokens.account import Account
+from proxy.tokens.diagnosis import Diagnosis, Reason, Verdict
 from proxy.tokens.lifetime import TokenState
 
-REASONS: Final[dict[TokenState, str]] = {  # why an account is not simply valid
-    "stale": "a refresh is due",
-    "expired": "the access token has expired",
-    "login_required": "the authorization server refuses the refresh token: log in again",
-    "misconfigured": "the authorization server refuses this client: check the configuration",
-    "absent": "nobody has logged in yet",
-}
-NO_REFRESH_TOKEN: Final = "the access token has expired, and there is no refresh token: log in again"  # noqa: S105 (a sentence)
-LOGGED_OUT: Final = "logged out"
-OTHER_CLIENT: Final = "what is stored is from another server or client than the configuration names now"
-NOT_ASKED: Final = "not asked for yet"
-NOT_GRANTED: Final = "the server did not grant the scopes"
-UNREADABLE: Final = (
-    "its record can't be read: put the store's key back; if it is there, `token-proxy logout` sets the "
-    "record aside, and a login brings new tokens"
-)
+Action = Literal["login", "refresh", "logout"]
 
 
 class LastRefresh(TypedDict):
@@ -47,7 +33,11 @@ class Entry(TypedDict):
     last_refresh: LastRefresh
     failures: int
     reason: str | None
-    login_url: str | None
+    remedy: str | None  # the next step: a command, a key of the configuration, or that there is nothing to do
+    needs_person: bool  # exactly where `login_required` of the metrics is 1
+    serves: bool  # whether requests are served, as far as is known
+    actions: list[Action]  # what somebody could do, and would help
+    login_url: str | None  # where somebody can log in, and must
     routes: list[str]
 
 
@@ -64,6 +54,8 @@ class Status(TypedDict):
 
 def entry(account: Account, config: Config) -> Entry:
     held, token, last = account.held, account.held.token, account.last_refresh
+    diagnosis = account.diagnosis()
+    login_url = f"{config.public_url}/login/{account.key}"
     shown = token if token is not None and token.access_token is not None else None
     return {
         "credential": account.key.credential,
@@ -80,45 +72,32 @@ def entry(account: Account, config: Config) -> Entry:
             "error": (last.error or None) if last else None,
         },
         "failures": account.failures,
-        "reason": _reason(account),
-        "login_url": f"{config.public_url}/login/{account.key}" if _wants_login(account) else None,
+        "reason": diagnosis.sentence or None,
+        "remedy": diagnosis.remedy or None,
+        "needs_person": diagnosis.needs_person,
+        "serves": diagnosis.serves,
+        "actions": _actions(account, diagnosis),
+        "login_url": login_url if diagnosis.needs_person and diagnosis.can_log_in else None,
         "routes": [route.name for route in config.routes if _uses(route.account, route.credential, account)],
     }
 
 
 def can_serve(account: Account) -> bool:
-    """For /readyz: a good token, or a server that was not yet asked for one and needs nobody for it."""
-    untried = account.failures == 0 and not account.unreadable
-    return account.is_usable or (account.credential.grant == "client_credentials" and untried)
+    """For /readyz: a good token, or a grant that needs nobody and of which nothing bad is known yet."""
+    if account.is_usable:
+        return True
+    return account.grant.renews_itself and account.diagnosis().verdict is Verdict.UNTRIED
 
 
-def _wants_login(account: Account) -> bool:
-    if account.credential.grant != "authorization_code" or account.unreadable:
-        return False
-    return account.held.state == "login_required" or not (account.can_refresh or account.is_usable)
-
-
-def _reason(account: Account) -> str | None:
-    state, held, failure = account.state(), account.held, account.failure
-    if account.unreadable:
-        return UNREADABLE
-    if failure is not None and state in {"stale", "expired", "misconfigured"}:
-        return f"{REASONS[state]} (the last refresh failed: {failure.error})"
-    if state == "expired" and not account.can_refresh:
-        return NO_REFRESH_TOKEN
-    if (
-        state == "valid"
-        and held.token
-        and (missing := log_warnings.missing_scopes(account.credential, held.token))
-    ):
-        return f"{NOT_GRANTED}: {', '.join(missing)}"
-    if state != "absent":
-        return REASONS.get(state)
-    if account.can_refresh:
-        return NOT_ASKED
-    if held.state == "logged_out":
-        return LOGGED_OUT
-    return OTHER_CLIENT if held.generation else REASONS[state]
+def _actions(account: Account, diagnosis: Diagnosis) -> list[Action]:
+    actions: list[Action] = []
+    if diagnosis.can_log_in:
+        actions.append("login")
+    if diagnosis.can_retry and diagnosis.reason != Reason.NOT_ASKED:
+        actions.append("refresh")
+    if account.unreadable or (account.held.token is not None and not account.grant.renews_itself):
+        actions.append("logout")
+    return actions
 
 
 def _uses(wanted: object, credential: str, account: Account) -> bool:

@@ -40,5 +40,4 @@ class RelayContext:
 
     def login_url(self, account: Account) -> str:
         """Where a person logs in to the account; empty where nobody can."""
-        can_log_in = account.credential.grant == "authorization_code"
-        return f"{self.public_url}/login/{account.key}" if can_log_in else ""
+        return f"{self.public_url}/login/{account.key}" if account.grant.needs_person else ""

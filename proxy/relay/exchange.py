@@ -32,7 +32,8 @@ from proxy.relay.runtime import RouteRuntime
 from proxy.relay.timeouts import NOBODY, Wait, waiting_for
 from proxy.relay.upload import NO_UPLOAD, Upload
 from proxy.relay.upstream import Upstream
-from proxy.tokens.account import Account, Attachment
+from proxy.tokens.account import Account
+from proxy.tokens.attachment import Attachment
 
 UNAUTHORIZED: Final = 401
 
@@ -146,7 +147,7 @@ class Exchange:
         """Send what is there of the request; the rest follows as it comes."""
         request = self._request
         self._attachment, self._upstream, self.moved = attachment, upstream, True
-        names = self._runtime.authority, attachment.authorization, self._context.via
+        names = self._runtime.authority, attachment.fields, self._context.via
         head = message.to_upstream(request, self._path, *names, upgrade=self.upgrades)
         if request.body is None:
             upstream.start(self, request.method, head)

@@ -9,7 +9,8 @@ from proxy.relay.dial import dial
 from proxy.relay.problems import Refusal
 from proxy.relay.runtime import RouteRuntime
 from proxy.relay.upstream import Upstream
-from proxy.tokens.account import Account, Attachment
+from proxy.tokens.account import Account
+from proxy.tokens.attachment import Attachment
 
 
 async def token(context: RelayContext, account: Account) -> Attachment:

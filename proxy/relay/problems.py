@@ -97,10 +97,10 @@ ABOUT_US: Final = f"HTTP/1.1 200 OK\r\n{ALLOW}\r\nContent-Length: 0\r\n".encode(
 def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:
     """The answer to a request for which there is no token. `login_url` may be empty."""
     extra = {"credential": credential, "account": account}
+    if login_url and error.diagnosis is not None and error.diagnosis.can_log_in:
+        extra["login_url"] = login_url
     if isinstance(error, LoginRequired):
-        return Refusal(
-            LOGIN_REQUIRED, str(error), extra=extra | ({"login_url": login_url} if login_url else {})
-        )
+        return Refusal(LOGIN_REQUIRED, str(error), extra=extra)
     if isinstance(error, Misconfigured):
         return Refusal(MISCONFIGURED, str(error), extra=extra)
     return Refusal(TOKEN_UNAVAILABLE, str(error), retry_after=error.retry_after or 1, extra=extra)

@@ -14,41 +14,21 @@ from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
-from proxy.errors import (
-    AuthorizationServerError,
-    LoginRequired,
-    Misconfigured,
-    Outcome,
-    TokenError,
-    TokenUnavailable,
-)
+from proxy.errors import AuthorizationServerError, Outcome, TokenError
+from proxy.oauth import grants
 from proxy.oauth.token import Refusal, Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.tokens import lifetime
+from proxy.tokens.attachment import Attachment
+from proxy.tokens.diagnosis import Diagnosis, Facts, Reason, diagnose
 from proxy.tokens.lifetime import TokenState
 from proxy.tokens.refresh import backoff, refusal
 from proxy.tokens.refresh.breaker import Candidate
 from proxy.tokens.refresh.throttle import ServerThrottle
+from proxy.tokens.scopes import missing_scopes
 
 NEVER: Final = float("-inf")
-_NEEDS: Final = {  # what brings new tokens, by grant
-    "authorization_code": "a person must log in",
-    "refresh_token": "the configuration must give it a new refresh_token",
-}
-
-
-class Attachment:
-    """What is attached to requests; its identity tells one token from the next."""
-
-    __slots__ = ("authorization",)
-
-    def __init__(self, token: Token) -> None:
-        assert token.access_token is not None
-        self.authorization = b"Bearer " + token.access_token.reveal().encode("ascii")
-
-    def __repr__(self) -> str:
-        return "Attachment(***)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +61,7 @@ class Account:
     ) -> None:
         self.key = key
         self.credential = credential
+        self.grant = grants.of(credential)
         self.throttle = throttle
         self.held = NOTHING
         self.behind = True  # not read yet, or the last reading failed: the store may hold something newer
@@ -97,6 +78,7 @@ class Account:
         self.failures = 0
         self.failure: AuthorizationServerError | None = None
         self.reminded_of = NEVER  # Unix seconds; the end of a refresh token that the log tells of
+        self.login_told = -1  # the generation of which the log has told that a person must act
         self.last_refresh: LastRefresh | None = None
         self.last_success_at: float | None = None
         self.flight: asyncio.Task[None] | None = None
@@ -109,7 +91,8 @@ class Account:
         if held.generation < self.held.generation:
             return
         if _access(held) != _access(self.held):
-            self.attachment = Attachment(held.token) if held.token and _access(held) else None
+            access_token = _access(held)
+            self.attachment = Attachment(access_token) if access_token is not None else None
         elif self.is_rejected and held.token is not None:
             held = replace(held, token=replace(held.token, rejected=True))
         if _issue(held) != _issue(self.held):
@@ -213,7 +196,7 @@ class Account:
     @property
     def needs_login(self) -> bool:
         """Whether only a login (or a new refresh_token in the configuration) is sure to bring new tokens."""
-        if self.credential.grant == "client_credentials":
+        if self.grant.renews_itself:
             return False
         token = self.held.token
         return self.held.state != "valid" or token is None or token.refresh_token is None
@@ -257,19 +240,70 @@ class Account:
         return self.throttle.refusals.is_of_client(self.key, refused)
 
     def why_not(self) -> TokenError:
-        """The reason that there is no token now, in words for who gets the answer."""
-        if self.needs_login and not self.is_misconfigured:
-            return LoginRequired(f"{self.key} has no tokens that work: {_NEEDS[self.credential.grant]}")
-        if self.is_misconfigured:
-            return Misconfigured(
-                f"the authorization server refuses the client of credential {self.key.credential!r}: "
-                "check its client_id, client_secret, scopes and endpoints"
-            )
+        """The reason that there is no token now."""
         wait = self.waits_until - self._clock.boot()
-        return TokenUnavailable(
-            f"no new token for {self.key} now; the authorization server is asked again shortly",
-            retry_after=max(1, math.ceil(wait)) if wait > 0 else 1,
+        return self.diagnosis().error(retry_after=max(1, math.ceil(wait)) if wait > 0 else 1)
+
+    @property
+    def needs_person(self) -> bool:
+        """As `diagnosis().needs_person`; at little cost where the account is well."""
+        if self.grant.renews_itself or (self.held.state == "valid" and self.can_refresh):
+            return False
+        return self.diagnosis().needs_person
+
+    def diagnosis(self) -> Diagnosis:
+        """All that is told of this account, wherever it is told."""
+        token, now = self.held.token, self._clock.wall()
+        wait = self.waits_until - self._clock.boot()
+        return diagnose(
+            Facts(
+                credential=self.key.credential,
+                account=self.key.account,
+                grant=self.grant,
+                state=self.state(),
+                reason=self._reason(),
+                usable=self.is_usable,
+                now=now,
+                hint=self.failure.hint if self.failure else "",
+                can_refresh=self.can_refresh,
+                failures=self.failures,
+                next_try_at=now + wait if self.can_refresh and wait > 0 else None,
+                ends_at=token.expires_at if token else None,
+                scopes=self.credential.scopes,
+                missing_scopes=missing_scopes(self.credential, token) if token else (),
+            )
         )
+
+    def _reason(self) -> str:
+        """A code of diagnosis.Reason, or that of the last failure."""
+        if self.unreadable:
+            return Reason.UNREADABLE
+        if not self.grant.renews_itself and (self.held.state == "login_required" or not self.can_refresh):
+            return self._why_no_refresh()
+        token = self.held.token
+        if self.failure is not None:
+            return self.failure.error
+        if not self.is_usable and self.throttle.waits_until(self.candidate) > self._clock.boot():
+            return Reason.HELD_BACK
+        if token is None or token.access_token is None:
+            return Reason.NOT_ASKED
+        if missing_scopes(self.credential, token):
+            return Reason.SCOPES_NOT_GRANTED
+        return Reason.NONE
+
+    def _why_no_refresh(self) -> Reason:
+        if self.held.state == "login_required":
+            if self.is_misconfigured:
+                return Reason.REFUSED_ALIKE
+            is_dead = self.refusal is None or self.refusal.is_dead
+            return Reason.REFUSED if is_dead else Reason.REFUSED_OTHERWISE
+        if self.held.token is not None:
+            return Reason.NO_REFRESH_TOKEN
+        if self.held.state == "logged_out":
+            return Reason.LOGGED_OUT
+        if self.held.generation:
+            return Reason.OTHER_CLIENT
+        return Reason.NOT_READ if self.behind else Reason.NO_LOGIN
 
 
 def _access(held: StoredToken) -> Secret | None:

@@ -127,7 +127,7 @@ class Accounts:
                 _log.error("%s: %s", account.key, error)
             account.unreadable = True
             self.keep(account)
-            raise TokenUnavailable(str(error), retry_after=STORE_PAUSE) from error
+            raise account.diagnosis().error(retry_after=STORE_PAUSE) from error
         except StoreError as error:
             account.behind = True
             if not self._store_failed:

@@ -22,8 +22,9 @@ from proxy.oauth.token import Principal, Token, differ
 from proxy.observe.metrics import Metrics, TokenHealth
 from proxy.store.base import AccountId, Record, Store
 from proxy.tokens import lifetime, log_warnings
-from proxy.tokens.account import NEVER, Account, Attachment, StoredToken
+from proxy.tokens.account import NEVER, Account, StoredToken
 from proxy.tokens.accounts import Accounts
+from proxy.tokens.attachment import Attachment
 from proxy.tokens.refresh import lease
 from proxy.tokens.refresh.introspection import with_lifetime
 from proxy.tokens.refresh.refresh import RefreshContext
@@ -35,6 +36,9 @@ REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: i
 REMIND_EVERY: Final = 60.0  # seconds between two looks for refresh tokens that end
 WATCH: Final = "watch the store"  # in internal_errors_total, as the next
 REMIND: Final = "remind of refresh tokens that end"
+REPORT: Final = "report logins that are due"
+REPORT_EVERY: Final = 2.0  # seconds between two looks for accounts that need a person
+AT_ONCE: Final = 64  # accounts looked at before requests have their turn again
 
 
 class AnotherPerson(ProxyError):
@@ -112,6 +116,36 @@ class TokenManager:
             except Exception as error:  # noqa: BLE001 (the others must be told of)
                 tasks.report(REMIND, error, f"unexpected error in looking at {account.key}: report it")
         await asyncio.sleep(REMIND_EVERY)
+
+    async def report_logins(self) -> None:
+        """For a process that serves: log each account whose tokens have ended, so that a person must act.
+
+        Runs for ever: tokens also end by time alone, and by what other processes write.
+        """
+        try:
+            await tasks.repeat(REPORT, self._report_all)
+        finally:
+            self._report_logins(self.accounts())  # those that have ended since the last look
+
+    async def _report_all(self) -> None:
+        accounts = self.accounts()
+        for start in range(0, len(accounts), AT_ONCE):
+            self._report_logins(accounts[start : start + AT_ONCE])
+            await asyncio.sleep(0)
+        await asyncio.sleep(REPORT_EVERY)
+
+    def _report_logins(self, accounts: list[Account]) -> None:
+        for account in accounts:
+            try:
+                log_warnings.login_required(account, f"{self._config.public_url}/login/{account.key}")
+            except Exception as error:  # noqa: BLE001 (one odd account must not silence the others)
+                tasks.report(REPORT, error, f"unexpected error in looking at {account.key}: report it")
+
+    async def look_at(self, key: AccountId) -> Account:
+        """The account as the store has it now, or as it was known where the store fails."""
+        account = self._accounts.get(key)
+        await self._accounts.load_quietly(account)
+        return account
 
     # -- what a request asks
 
@@ -293,6 +327,7 @@ def _health(account: Account) -> TokenHealth:
         refresh_expires_at=lifetime.refresh_ends_at(token, account.credential) if token else None,
         last_success_at=account.last_success_at,
         failures=account.failures,
+        login_required=account.needs_person,
     )
 
 

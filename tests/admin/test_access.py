@@ -7,6 +7,7 @@ import pytest
 
 from proxy.admin import access
 from proxy.admin.access import origin_of
+from proxy.relay.problems import HOST_REFUSED
 
 PATHS = ("/", "/login/person", "/callback", "/api/status", "/metrics", "/healthz", "/readyz", "/nothing")
 OWN_HOSTS = ("127.0.0.1", "127.0.0.1:8081", "localhost", "LOCALHOST:1", "[::1]:8081", "tokens.example")
@@ -44,8 +45,10 @@ async def test_the_admin_listener_answers_to_its_own_names_only(world):
     for host in OWN_HOSTS:
         assert (await world.raw(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n"))[0] == 200, host
     for host in FOREIGN_HOSTS:
-        assert (await world.raw(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n"))[0] == 421, host
-    assert world.state.metrics.refused.labels("host-refused")._value.get() == len(FOREIGN_HOSTS)
+        assert (await world.raw(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n"))[
+            0
+        ] == HOST_REFUSED.status, host
+    assert world.state.metrics.refused.labels(HOST_REFUSED.ending)._value.get() == len(FOREIGN_HOSTS)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -8,7 +8,6 @@ import pytest
 from proxy.demo import faults
 from proxy.errors import StoreError
 from proxy.observe import health as health_module
-from proxy.observe.status import NO_REFRESH_TOKEN, NOT_ASKED, OTHER_CLIENT, UNREADABLE
 from proxy.store.base import AccountId, Record
 from proxy.tokens.saved import records
 
@@ -24,6 +23,10 @@ KEYS = {
     "last_refresh": dict,
     "failures": int,
     "reason": str | None,
+    "remedy": str | None,
+    "needs_person": bool,
+    "serves": bool,
+    "actions": list,
     "login_url": str | None,
     "routes": list,
 }
@@ -126,7 +129,8 @@ async def test_where_nobody_has_logged_in_the_login_page_is_named(house):
 
 async def test_a_machine_that_was_not_asked_for_needs_nobody(house):
     entry = await house.entry("machine")
-    assert (entry["state"], entry["reason"], entry["login_url"]) == ("absent", NOT_ASKED, None)
+    assert (entry["state"], entry["reason"], entry["login_url"]) == ("absent", "not asked for yet", None)
+    assert (entry["needs_person"], entry["serves"], entry["actions"]) == (False, True, [])
 
 
 async def test_a_refresh_that_failed_for_now_is_told_with_its_error(house):
@@ -137,7 +141,11 @@ async def test_a_refresh_that_failed_for_now_is_told_with_its_error(house):
     entry = await house.entry()
     assert (entry["state"], entry["failures"]) == ("stale", 1)
     assert entry["last_refresh"] == {"at": house.clock.now, "outcome": "transient", "error": "http_429"}
-    assert entry["reason"] == "a refresh is due (the last refresh failed: http_429)"
+    assert entry["reason"] == (
+        "a refresh is due, and the last one failed: "
+        "the authorization server asks for fewer requests (http_429)"
+    )
+    assert entry["remedy"].startswith("nothing to do: next try at ")
     assert entry["login_url"] is None
     house.clock.now += 10
     assert (await house.entry())["state"] == "expired"
@@ -170,14 +178,16 @@ async def test_a_refused_client_is_a_fault_of_the_configuration(house):
     await house.refresh()
     entry = await house.entry()
     assert (entry["state"], entry["login_url"]) == ("misconfigured", None)
-    assert "(the last refresh failed: invalid_client)" in entry["reason"]
+    assert entry["reason"] == "the authorization server does not accept this client (invalid_client)"
+    assert "client_secret" in entry["remedy"]
 
 
 async def test_an_expired_token_without_a_refresh_token_asks_for_a_login(house):
     await house.give(refresh_token=False)
     house.clock.now += 60
     entry = await house.entry()
-    assert (entry["login_url"], entry["reason"]) == (LOGIN_URL, NO_REFRESH_TOKEN)
+    assert entry["login_url"] == LOGIN_URL
+    assert entry["reason"] == "the access token has expired, and the server gave no refresh token"
 
 
 async def test_a_token_of_another_client_counts_as_absent(a_house):
@@ -190,7 +200,8 @@ async def test_a_token_of_another_client_counts_as_absent(a_house):
         )
         await house.state.tokens._accounts.load(house.account())
         entry = await house.entry()
-        assert (entry["state"], entry["login_url"], entry["reason"]) == ("absent", LOGIN_URL, OTHER_CLIENT)
+        other_client = "what is stored is from another server or client than the configuration names now"
+        assert (entry["state"], entry["login_url"], entry["reason"]) == ("absent", LOGIN_URL, other_client)
 
 
 async def test_a_credential_that_no_route_uses_is_shown_all_the_same(a_house):
@@ -237,7 +248,13 @@ async def test_a_record_that_can_not_be_read_is_told_apart_and_asks_for_no_login
 
     monkeypatch.setattr(house.state.store, "page", page)
     entry = await house.entry(name="anna")
-    assert (entry["state"], entry["reason"], entry["login_url"]) == ("misconfigured", UNREADABLE, None)
+    assert (entry["state"], entry["login_url"]) == ("misconfigured", None)
+    assert entry["reason"] == "its record in the store can't be read"
+    assert entry["remedy"] == (
+        "put the store's key back; if it is there, run `token-proxy logout person --account anna`, "
+        "which sets the record aside, then run `token-proxy login person --account anna`"
+    )
+    assert "logout" in entry["actions"]
     assert (await house.entry())["state"] == "valid"
 
 

@@ -233,7 +233,7 @@ async def test_a_refresh_that_fails_says_so(world):
     world.server.script(faults.NAMED["invalid-client"])
     answer = await world.browser.press("/refresh/person", page="/")
     assert answer.status == 503
-    assert "refuses the client" in await answer.text()
+    assert "does not accept this client" in await answer.text()
     assert await is_let_in(world), "the access token is still good"
 
 
@@ -420,3 +420,23 @@ async def test_where_the_store_fails_nothing_is_decided(world, monkeypatch):
     assert (await press(world.browser, asked, "replace")).status == 503
     monkeypatch.undo()
     assert await whose(world) == "ann"
+
+
+MAIL = """
+[credentials.mail]
+issuer = "http://127.0.0.1:9"
+grant = "refresh_token"
+client_id = "demo-app"
+client_secret = "demo"
+refresh_token = "seed"
+"""
+
+
+async def test_the_login_page_of_a_configured_refresh_token_says_what_to_change_and_leads_back(a_world):
+    async with a_world(lambda text: text + MAIL) as world:
+        answer = await world.get("/login/mail")
+        html = await answer.text()
+        assert "Nobody logs in to mail/default: its grant is refresh_token." in html
+        assert f'href="{world.config.public_url}/"' in html
+        begun = await world.browser.post("/login/mail", {"csrf": await world.browser.csrf("/login/person")})
+        assert "set credentials.mail.refresh_token to a new refresh token" in await begun.text()

@@ -74,6 +74,7 @@ UNITS = (
     "_writable",
     "_unsaved",
     "_state",
+    "_required",
     "_fds",
 )
 

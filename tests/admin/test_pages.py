@@ -8,11 +8,16 @@ from hypothesis import strategies as st
 
 from proxy.admin import pages
 from proxy.demo import faults
+from proxy.oauth.grants import GRANTS
 from proxy.oauth.token import Principal
 from proxy.store.base import AccountId
+from proxy.tokens.diagnosis import Facts, Reason, diagnose
 
 BUTTONS = re.compile(r'(?:href="http://127.0.0.1:\d+|action=")/(\w+)/(\w+)/default"')
 NOW = 1_000_000.0
+FINE = diagnose(
+    Facts("crm", "default", GRANTS["authorization_code"], "valid", Reason.NONE, usable=True, now=NOW)
+)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +72,8 @@ async def test_the_status_page_shows_each_account_and_what_can_be_done(world):
     await world.browser.press("/refresh/person", page="/")
     html, buttons = await shown(world)
     assert "login required" in html
-    assert "refuses the refresh token: log in again" in html
+    assert "refuses the refresh token" in html
+    assert "run `token-proxy login person`" in html
     assert buttons == [("login", "person"), ("logout", "person")]
 
 
@@ -100,8 +106,54 @@ def test_an_errors_message_becomes_a_sentence():
 @given(st.text(), st.text(min_size=1))
 def test_whatever_a_person_is_called_is_text_and_not_markup(name, subject):
     page, around = (
-        pages.logged_in_page(AccountId("crm", "default"), person, "", "")
+        pages.logged_in_page(AccountId("crm", "default"), person, FINE, "", "")
         for person in (Principal("i", subject, name), Principal("i", "248289761001", ""))
     )
     for mark in "<>":
         assert page.count(mark) == around.count(mark)
+
+
+BY_HEADER = 'credential = "person"\naccount = { header = "X-Remote-User" }'
+
+
+async def test_where_requests_name_the_account_anybody_can_begin_one(a_world):
+    async with a_world(lambda text: text.replace('credential = "person"', BY_HEADER)) as world:
+        html, _ = await shown(world)
+        assert "no credentials yet" not in html
+        assert re.search(r'<form method="get" action="/login/person"><input name="account"', html)
+        for name, location in (("anna", "/login/person/anna"), ("a.b@c+d", "/login/person/a.b@c+d")):
+            answer = await world.browser.get("/login/person", params={"account": name})
+            assert (answer.status, answer.headers["Location"]) == (303, location)
+            assert (await world.get(answer.headers["Location"])).status == 200
+        await world.browser.log_in("/login/person/anna")
+        html, _buttons = await shown(world)
+        assert "anna" in html
+        assert '<input name="account"' in html, "the next one, too"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../x", "a/b", "//evil.example", "a b", "x" * 129, "a\r\nSet-Cookie: x"]
+)
+async def test_what_is_no_accounts_name_leads_nowhere(world, name):
+    answer = await world.browser.get("/login/person", params={"account": name})
+    assert answer.status == 404
+    assert "Location" not in answer.headers
+
+
+async def test_a_machine_that_was_refused_can_be_tried_again_at_once(world):
+    world.server.script(*[faults.NAMED["invalid-client"]] * 3)
+    await world.get(f"{world.data}/machine/x")
+    html, buttons = await shown(world)
+    assert ("refresh", "machine") in buttons
+    assert "<button>Try now</button>" in html
+    world.server.faults.clear()  # somebody has mended it
+    assert (await world.browser.press("/refresh/machine/default", page="/")).status == 303
+    assert (await world.get(f"{world.data}/machine/x")).status == 200
+
+
+async def test_while_a_login_without_refresh_token_lasts_the_page_offers_another(world):
+    world.server.script(faults.Fault(change={"refresh_token": None}))
+    await world.browser.log_in()
+    html, buttons = await shown(world)
+    assert buttons == [("login", "person"), ("logout", "person")]
+    assert "this login ends at" in html

@@ -385,3 +385,47 @@ async def test_nobody_logs_in_to_a_machines_credential(bench):
         failed = await bench.call("login", "machine", *more)
         assert (failed.exit_code, failed.stderr.count("\n")) == (FAILED, 1)
         assert "nobody logs in to it" in failed.stderr
+
+
+NO_REFRESH_TOKEN = faults.Fault(change={"refresh_token": None})
+
+
+async def test_a_login_that_will_end_says_when_and_which_settings_make_it_last(bench, terminal):
+    bench.server.script(NO_REFRESH_TOKEN)
+    at = terminal()
+    page = await (await bench.get(await bench.authorize(await at.url()))).text()
+    assert await at.command == DONE
+    for told in (at.said[-1], page):
+        assert "the server gave no refresh token: this login ends at" in told.replace(
+            "The server", "the server"
+        )
+        assert "offline_access" in told
+    assert "kept fresh" not in page
+    assert at.said[-1].startswith(f"{LOGGED_IN}\nwarning: ")
+
+
+async def test_so_does_a_code_from_elsewhere(bench):
+    bench.server.script(NO_REFRESH_TOKEN)
+    done = await bench.call("login", "person", "--code", await code_for(bench), "--code-verifier", VERIFIER)
+    assert done.exit_code == DONE
+    assert "warning: the server gave no refresh token" in done.stdout
+
+
+async def test_so_does_a_running_server_and_its_status(bench, terminal):
+    async with bench.serving():
+        bench.server.script(NO_REFRESH_TOKEN)
+        at = terminal()
+        page = await (await bench.get(await bench.authorize(await at.url()))).text()
+        assert await at.command == DONE
+        shown = await bench.call("status")
+    assert "kept fresh" not in page
+    assert "offline_access" in page
+    assert "this login ends at" in at.said[-1]
+    assert "this login ends at" in shown.stdout
+    assert shown.exit_code == DONE, "it serves for now"
+
+
+async def test_a_page_of_a_command_promises_no_more_than_a_server_keeps(bench, terminal):
+    at = terminal()
+    page = await (await bench.get(await bench.authorize(await at.url()))).text()
+    assert "kept fresh while a token-proxy server runs" in page

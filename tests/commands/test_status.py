@@ -9,7 +9,7 @@ from proxy.commands import status
 from proxy.demo import faults
 from proxy.demo.serve import running
 
-DONE, LOGIN_NEEDED = 0, 3
+DONE, FAILED, LOGIN_NEEDED = 0, 1, 3
 
 
 async def shown(bench):
@@ -25,6 +25,7 @@ async def test_the_store_tells_where_no_server_runs(bench):
     assert head == ["CREDENTIAL", "ACCOUNT", "STATE", "EXPIRES", "REFRESH", "DUE", "ROUTES"]
     assert machine[:3] == ["machine", "default", "absent"]
     assert person[:3] == ["person", "default", "absent"]
+    assert " ".join(person).endswith("nobody has logged in yet; run `token-proxy login person`")
 
     await bench.log_in()
     code, (_, _, person) = await shown(bench)
@@ -42,7 +43,8 @@ async def test_a_running_server_tells_what_only_it_knows(bench):
             await account.flight
         code, (_, _, person) = await shown(bench)
     assert (code, person[2]) == (DONE, "misconfigured")
-    assert person[-1] == "invalid_client)"
+    assert "(invalid_client);" in person
+    assert "client_secret" in person
 
 
 async def test_json_is_what_the_server_gives(bench):
@@ -116,6 +118,43 @@ async def test_a_server_on_a_unix_socket_is_asked_there(bench):
             await account.flight
         _, (_, machine, _) = await shown(bench)
     assert machine[2] == "misconfigured"
+
+
+BY_HEADER = 'credential = "person"\naccount = { header = "X-Remote-User" }'
+
+
+async def test_a_credential_whose_requests_name_the_account_is_shown_before_there_is_one(bench):
+    bench.edit('credential = "person"', BY_HEADER)
+    code, (_, machine, person) = await shown(bench)
+    assert (code, machine[0]) == (DONE, "machine")
+    assert person[:3] == ["person", "-", "absent"]
+    assert " ".join(person).endswith("no accounts yet; run `token-proxy login person --account NAME`")
+
+
+async def test_what_can_not_serve_for_another_reason_than_a_login_is_exit_code_1(bench):
+    await bench.log_in()
+    async with bench.serving() as state:
+        bench.server.script(*[faults.NAMED["invalid-client"]] * 3)
+        account = state.tokens.account("machine", "default")
+        state.tokens.refresh_behind(account)
+        while account.flight is not None:
+            await account.flight
+        code, (_, machine, _) = await shown(bench)
+    assert (code, machine[2]) == (FAILED, "misconfigured")
+
+
+async def test_a_server_of_another_version_is_not_misread(bench):
+    """Its entries lack what the exit code is made of: the store is asked instead."""
+    entry = {"credential": "person", "account": "default", "state": "valid"}
+    answer = {"version": 1, "counts": {"machine": {}, "person": {}}, "tokens": [entry], "next": None}
+
+    async def old_server(_request):
+        return web.json_response(answer)
+
+    app = web.Application()
+    app.router.add_get("/api/status", old_server)
+    async with running(app, port=bench.config.server.admin.port):
+        assert (await shown(bench))[1][1][0] == "machine"
 
 
 async def test_without_credentials_there_is_nothing_to_show(bench):

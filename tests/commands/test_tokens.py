@@ -48,7 +48,9 @@ async def test_token_prints_what_a_refresh_that_is_due_brings(bench):
 async def test_token_says_that_a_person_must_log_in(bench):
     refused = await bench.call("token", "person")
     assert (refused.exit_code, refused.stdout) == (LOGIN_NEEDED, "")
-    assert refused.stderr == "token-proxy: person/default has no tokens that work: a person must log in\n"
+    assert refused.stderr == (
+        "token-proxy: person/default: nobody has logged in yet; run `token-proxy login person`\n"
+    )
 
 
 @pytest.mark.parametrize("fault", ["too-many-requests", "invalid-client"])
@@ -85,7 +87,10 @@ async def test_logout_sets_a_damaged_record_aside_says_so_and_a_login_follows(be
         db.execute("UPDATE tokens SET body = substr(body, 1, 50) WHERE credential = 'person'")
     refused = await bench.call("token", "person")
     assert refused.exit_code == FAILED
-    assert "log out, which sets them aside, and log in again" in refused.stderr
+    assert (
+        "run `token-proxy logout person`, which sets the record aside, then run `token-proxy login person`"
+        in refused.stderr
+    )
     done = await bench.call("logout", "person")
     assert (done.exit_code, done.stdout) == (DONE, "logged out of person/default\n")
     await bench.log_in()

@@ -173,9 +173,11 @@ def _uploaded(upload: Upload | None, parts: list[bytes]) -> tuple[bytes, bytes |
 
 
 def to_upstream(request: RequestHead, target: bytes) -> bytes:
-    host, authorization, via = (line.partition(b": ")[2] for line in OURS)
-    via = via.removeprefix(b"1.1 ")
-    return message.to_upstream(request, target, host, authorization, via, upgrade=False)
+    host, attached, via = OURS
+    via = via.removeprefix(b"Via: 1.1 ")
+    return message.to_upstream(
+        request, target, host.removeprefix(b"Host: "), b"\r\n" + attached, via, upgrade=False
+    )
 
 
 def _check_request_fields(request: RequestHead, head: bytes, read: strict.Message) -> None:

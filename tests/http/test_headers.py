@@ -17,7 +17,7 @@ def sent_upstream(*lines, method=b"GET"):
         read_request(head, LIMITS),
         b"/base/x",
         b"up.example",
-        b"Bearer ours",
+        b"\r\nAuthorization: Bearer ours",
         b"token-proxy-0a1b2c3d",
         upgrade=False,
     )

@@ -29,7 +29,8 @@ from proxy.oauth.fetch import Fetcher
 from proxy.observe.metrics import Metrics
 from proxy.store.base import AccountId
 from proxy.store.open import open_store
-from proxy.tokens.account import Account, Attachment
+from proxy.tokens.account import Account
+from proxy.tokens.attachment import Attachment
 from proxy.tokens.login.logins import Logins
 from proxy.tokens.manager import TokenManager
 from tests.jepsen.history import Recorder, fingerprint, now
@@ -83,14 +84,14 @@ class Worker:
 
     async def _use(self, account: Account, served: Attachment, since: float) -> str:
         got, generation = now(), account.held.generation
-        headers = {"Authorization": served.authorization.decode()}
+        headers = {"Authorization": f"Bearer {served.access_token.reveal()}"}
         try:
             async with self.web.get(f"{self.api}/{account.key.account}", headers=headers) as answer:
                 status = str(answer.status)
         except (aiohttp.ClientError, TimeoutError):
             status = "no answer"
         about = {"account": account.key.account, "generation": generation, "status": status}
-        token = fingerprint(served.authorization.decode().removeprefix("Bearer "))
+        token = fingerprint(served.access_token.reveal())
         self.recorder.note("request", since=since, got=got, token=token, **about)
         return status
 

@@ -12,7 +12,9 @@ from aiohttp import web
 from proxy.demo.authorization_server import AuthorizationServer, Client
 from proxy.demo.serve import running
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import client_auth, grants
+from proxy.oauth import client_auth
+from proxy.oauth.grants.base import refresh_form
+from proxy.oauth.grants.client_credentials import CLIENT_CREDENTIALS
 from proxy.secret import Secret
 
 URL = "https://login.example/token"
@@ -63,7 +65,7 @@ async def test_a_server_that_knows_the_secret(credential, servers, method, secre
             client_auth=method,
             basic_encoding=encoding,
         )
-        asking = servers.token(client, grants.client_credentials(()))
+        asking = servers.token(client, CLIENT_CREDENTIALS.form((), None))
         if works:
             assert server.active((await asking).access_token.reveal()) == "web"
             return
@@ -142,7 +144,7 @@ async def test_a_method_that_is_not_configured_is_chosen_by_the_metadata(
     for path in ("/token", "/revoke", "/introspect"):
         puppet.answers[path] = give
     client = credential(issuer=puppet.url, client_secret="s", client_auth=configured)
-    token = await servers.token(client, grants.refresh_token(Secret("R0")))
+    token = await servers.token(client, refresh_form((), Secret("R0")))
     await servers.revoke(client, Secret("R0"), "refresh_token")
     await servers.introspected_lifetime(client, Secret("A"))
     assert seen == [method] * 3
@@ -181,7 +183,7 @@ async def test_a_refusal_of_the_client_hints_at_the_key_that_may_mend_it(
         token_endpoint=f"{puppet.url}/token", authorization_endpoint=f"{puppet.url}/a", **keys, **more
     )
     with pytest.raises(AuthorizationServerError) as caught:
-        await servers.token(client, grants.refresh_token(Secret("R0")))
+        await servers.token(client, refresh_form((), Secret("R0")))
     assert (caught.value.error, caught.value.hint) == (error, hint)
 
 
@@ -205,7 +207,7 @@ async def test_our_name_and_version_are_on_every_request(puppet, servers, creden
     for path in ("/.well-known/oauth-authorization-server", "/token", "/revocation", "/introspection"):
         puppet.answers[path] = note
     client = credential(issuer=puppet.url)
-    await servers.token(client, grants.refresh_token(Secret("R0")))
+    await servers.token(client, refresh_form((), Secret("R0")))
     await servers.revoke(client, Secret("R0"), "refresh_token")
     with pytest.raises(AuthorizationServerError):
         await servers.introspected_lifetime(client, Secret("A"))

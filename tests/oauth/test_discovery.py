@@ -10,8 +10,9 @@ import pytest
 from aiohttp import web
 
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import discovery, grants
+from proxy.oauth import discovery
 from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.grants.base import refresh_form
 from proxy.oauth.token import Token
 from proxy.secret import Secret
 
@@ -145,7 +146,7 @@ async def test_an_endpoint_that_is_not_safe_is_never_used_and_blocks_only_what_n
     for other in {"token_endpoint", "authorization_endpoint", "revocation_endpoint"} - {name}:
         assert found.get(other) == metadata(puppet.url)[other]
     if name == "token_endpoint":
-        asking = servers.token(client, grants.refresh_token(Secret("R0")))
+        asking = servers.token(client, refresh_form((), Secret("R0")))
         assert await outcome_of(asking) == ("misconfigured", "unsafe_endpoint")
     by_hand = await servers.endpoints(credential(issuer=puppet.url, **{name: "https://login.example/x"}))
     assert by_hand.get(name) == "https://login.example/x"
@@ -156,7 +157,7 @@ async def test_an_unsafe_revocation_endpoint_blocks_revocation_alone(puppet, ser
     puppet.says(OAUTH, metadata(puppet.url, revocation_endpoint=url))
     puppet.says("/token", {"access_token": "AT-1", "token_type": "Bearer"})
     client = credential(issuer=puppet.url)
-    await servers.token(client, grants.refresh_token(Secret("R0")))
+    await servers.token(client, refresh_form((), Secret("R0")))
     asking = servers.revoke(client, Secret("R0"), "refresh_token")
     assert await outcome_of(asking) == ("misconfigured", "unsafe_endpoint")
 
@@ -194,7 +195,7 @@ async def test_what_is_given_by_hand_is_not_overridden_and_needs_no_discovery(pu
     puppet.says(OAUTH, metadata(puppet.url))
     puppet.says("/by-hand", {"access_token": "AT-1", "token_type": "Bearer"})
     client = credential(issuer=puppet.url, token_endpoint=f"{puppet.url}/by-hand")
-    await servers.token(client, grants.refresh_token(Secret("R0")))
+    await servers.token(client, refresh_form((), Secret("R0")))
     assert puppet.hits == ["POST /by-hand"]
     found = await servers.endpoints(client)
     assert found.token_endpoint == f"{puppet.url}/by-hand"
@@ -368,7 +369,7 @@ async def test_the_endpoint_that_gave_a_token_refreshes_it_while_discovery_fails
 
     puppet.answers["/token"] = give
     client = credential(issuer=puppet.url, client_secret="s")
-    form = grants.refresh_token(Secret("R0"))
+    form = refresh_form((), Secret("R0"))
     token = await AuthorizationServers(fetcher, clock).token(client, form)
     del puppet.answers[OAUTH]
     if away == "mismatch":
@@ -393,5 +394,5 @@ async def test_the_endpoint_that_gave_a_token_refreshes_it_while_discovery_fails
 @pytest.mark.parametrize("url", ["", "http://login.example/token", "nonsense"])
 async def test_an_endpoint_from_before_that_is_not_safe_is_not_used(puppet, servers, credential, url):
     before = Token(None, Secret("R0"), puppet.url, "web", 0.0, 0.0, "b", token_endpoint=url)
-    asking = servers.token(credential(issuer=puppet.url), grants.refresh_token(Secret("R0")), before=before)
+    asking = servers.token(credential(issuer=puppet.url), refresh_form((), Secret("R0")), before=before)
     assert await outcome_of(asking) == ("transient", "discovery_not_found")

@@ -12,12 +12,12 @@ import pytest
 from aiohttp import web
 
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import grants
+from proxy.oauth.grants.base import refresh_form
 from proxy.oauth.token import Principal
 from proxy.secret import Secret
 from tests.fakes.id_tokens import id_token
 
-FORM = grants.refresh_token(Secret("R0"))
+FORM = refresh_form((), Secret("R0"))
 GOOD = {"access_token": "AT-1", "token_type": "Bearer", "expires_in": 60}
 
 

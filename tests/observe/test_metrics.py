@@ -22,6 +22,7 @@ CONTRACT = {  # without the prefix; what this version builds
     "token_refresh_duration_seconds": {"credential"},
     "token_wait_seconds": {"credential"},
     "token_refresh_failures_consecutive": {"credential", "account"},
+    "login_required": {"credential", "account"},
     "store_writable": set(),
     "tokens_unsaved": set(),
     "requests_total": {"route", "method", "code"},
@@ -51,7 +52,15 @@ def health(account="default", state="valid", **more):
         ("issued_at", "expires_at", "refresh_due_at", "refresh_expires_at", "last_success_at"), None
     )
     return TokenHealth(
-        **{"credential": "crm", "account": account, "state": state, "failures": 0, **times, **more}
+        **{
+            "credential": "crm",
+            "account": account,
+            "state": state,
+            "failures": 0,
+            "login_required": False,
+            **times,
+            **more,
+        }
     )
 
 

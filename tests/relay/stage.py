@@ -137,7 +137,7 @@ class Stage:
     async def _ours(self) -> tuple[list[bytes], list[bytes]]:
         attachment = await self.proxy.tokens.get(self.proxy.account)
         via = self.proxy.relay.context.via
-        return [b"Host: " + self.host], [b"Authorization: " + attachment.authorization, b"Via: 1.1 " + via]
+        return [b"Host: " + self.host], [attachment.fields.removeprefix(b"\r\n"), b"Via: 1.1 " + via]
 
     def say(self, pieces: list[bytes], *, eof: bool) -> tuple[bytes, bool]:
         """All that comes back until the connection ends, and whether it ended well."""

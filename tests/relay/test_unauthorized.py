@@ -96,7 +96,7 @@ async def test_a_long_body_gets_its_401_and_the_token_is_refreshed_behind(proxy,
     assert answer.startswith(b"HTTP/1.1 401 ")
     while not proxy.server.token_requests:
         await asyncio.sleep(0.01)
-    while proxy.tokens.ready(proxy.account).authorization == b"Bearer rejected":
+    while proxy.tokens.ready(proxy.account).access_token.reveal() == "rejected":
         await asyncio.sleep(0.01)
     assert upstream.requests == 1
 

@@ -38,7 +38,8 @@ from proxy.store.base import AccountId, Record, Store
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
 from proxy.store.sqlite.store import SQLiteStore
-from proxy.tokens.account import Account, Attachment
+from proxy.tokens.account import Account
+from proxy.tokens.attachment import Attachment
 from proxy.tokens.login.logins import Logins
 from proxy.tokens.manager import TokenManager
 from proxy.tokens.refresh import backoff, refresh
@@ -144,7 +145,7 @@ class Side:
 
     def is_good(self, served: Attachment) -> bool:
         """Whether the server takes this token for one of its own, and not expired or revoked."""
-        return self.server.active(served.authorization.decode().removeprefix("Bearer ")) is not None
+        return self.server.active(served.access_token.reveal()) is not None
 
     async def landed(self, account: Account) -> None:
         """Wait until no refresh of the account is under way."""

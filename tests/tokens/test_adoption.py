@@ -26,8 +26,8 @@ from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.faults import Fault
 from proxy.demo.serve import running
 from proxy.errors import LoginFailed, Misconfigured
-from proxy.oauth import grants
 from proxy.oauth.endpoint import RefusedToken
+from proxy.oauth.grants.base import refresh_form
 from proxy.store.base import AccountId
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
@@ -318,9 +318,7 @@ async def test_what_is_refused_carries_the_refresh_token_and_shows_nothing(make_
     async with make_odd_side(REFUSED["DPoP"][0]) as side:
         account = await side.log_in()
         with pytest.raises(RefusedToken) as caught:
-            await side.servers.token(
-                account.credential, grants.refresh_token(account.held.token.refresh_token)
-            )
+            await side.servers.token(account.credential, refresh_form((), account.held.token.refresh_token))
         assert caught.value.token.access_token is None
         assert caught.value.token.refresh_token is not None
         assert caught.value.token.refresh_token.reveal() not in repr(caught.value)

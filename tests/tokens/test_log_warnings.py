@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 
 import pytest
 
+from proxy.demo import faults
 from proxy.demo.faults import Fault
+from proxy.errors import LoginRequired
 from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.tokens import log_warnings, manager
 from proxy.tokens.saved import codec
-from tests.fakes.clock import FakeClock
-from tests.tokens.made import credential, token
 
 DAY = 86400
 CREDENTIAL = 'client_id = "web"\nscopes = ["api", "mail", "offline_access"]\n'
-SCOPES = [  # asked for, granted, missing
-    (["api"], "api", []),
-    (["api"], "", []),  # RFC 6749 section 5.1: as asked for
-    (["api", "mail"], "mail api", []),
-    (["api"], "api mail", []),
-    (["api", "mail"], "api", ["mail"]),
-    (["api", "mail", "files"], "api", ["mail", "files"]),
-    (["Api"], "api", ["Api"]),
-    (["api", "mail"], "api,mail", []),  # GitHub, Slack
-    (["api", "offline_access"], "api", []),
-    (["api", "refresh_token"], "api", []),
-    (["email", "openid"], "openid https://www.googleapis.com/auth/userinfo.email", []),
-    (["https://mail.google.com/"], "https://mail.google.com/", []),
-    (["https://graph.microsoft.com/Mail.Read"], "Mail.Read User.Read", []),
-    (["https://graph.microsoft.com/.default"], "Mail.Read", []),
-]
-
-
-@pytest.mark.parametrize(("asked", "granted", "missing"), SCOPES)
-def test_a_scope_is_missing(asked, granted, missing):
-    made = token(FakeClock(), scope=granted)
-    assert log_warnings.missing_scopes(credential(scopes=asked), made) == missing
-
-
-def test_offline_access_is_missing_where_there_is_no_refresh_token():
-    made = replace(token(FakeClock(), scope="api"), refresh_token=None)
-    assert log_warnings.missing_scopes(credential(scopes=["api", "offline_access"]), made) == [
-        "offline_access"
-    ]
 
 
 def warnings(caplog) -> list[str]:
@@ -93,7 +65,8 @@ async def test_the_end_of_a_refresh_token_is_told_of_once_when_it_comes_near(mak
             log_warnings.remind(account, side.clock.wall())
         (sentence,) = warnings(caplog)
         assert sentence == (
-            "crm/default: its refresh token ends at 2027-04-05 08:00+00:00: log in again before then"
+            "crm/default: its refresh token ends at 2027-04-05 08:00+00:00: "
+            "run `token-proxy login crm` before then"
         )
         await side.log_in()
         side.clock.advance(79 * DAY)
@@ -136,3 +109,98 @@ async def test_the_first_refresh_token_counts_from_when_the_configuration_brough
             assert (made.login_at, made.refresh_token != Secret(planted)) == (adopted, True)
             (health,) = side.tokens.health()
             assert health.refresh_expires_at == adopted + DAY
+
+
+def logins_due(caplog) -> list[dict[str, object]]:
+    return [vars(record) for record in caplog.records if getattr(record, "event", "") == "login_required"]
+
+
+LOGIN_URL = "http://127.0.0.1:8081/login/crm/default"
+
+
+async def ends_refused(side, account):
+    """Its access token expires, and its refresh token is refused."""
+    side.clock.advance(3600)
+    side.server.script(faults.NAMED["invalid-grant"])
+    side.tokens._single_flight.start(account)
+    await side.landed(account)
+
+
+async def test_a_refused_refresh_token_is_an_event_of_its_own_with_what_a_person_needs(side, caplog):
+    account = await side.log_in()
+    log_warnings.login_required(account, LOGIN_URL)
+    assert logins_due(caplog) == []
+    await ends_refused(side, account)
+    for _ in range(3):  # once, however often it is looked at
+        log_warnings.login_required(account, LOGIN_URL)
+    (event,) = logins_due(caplog)
+    assert event["levelname"] == "ERROR"
+    assert (event["credential"], event["account"], event["login_url"]) == ("crm", "default", LOGIN_URL)
+    assert event["reason"] == "refused"
+    assert "run `token-proxy login crm`" in event["message"]
+    await side.log_in()
+    log_warnings.login_required(account, LOGIN_URL)
+    await ends_refused(side, account)
+    log_warnings.login_required(account, LOGIN_URL)
+    assert len(logins_due(caplog)) == 2, "the next login dies, too"
+
+
+async def test_an_end_that_comes_by_time_alone_is_told_while_nobody_asks(side, caplog, monkeypatch):
+    monkeypatch.setattr(manager, "REPORT_EVERY", 0.01)
+    await side.tokens.adopt(AccountId("crm", "default"), replace(side.issued(), refresh_token=None))
+    reporting = asyncio.create_task(side.tokens.report_logins())
+    await asyncio.sleep(0.05)
+    assert logins_due(caplog) == []
+    side.clock.advance(3600)
+    await side.until(lambda: logins_due(caplog))
+    await asyncio.sleep(0.05)
+    reporting.cancel()
+    (event,) = logins_due(caplog)
+    assert (event["reason"], event["login_url"]) == ("no_refresh_token", LOGIN_URL)
+
+
+async def test_what_has_ended_since_the_last_look_is_told_at_the_end(side, caplog):
+    await side.tokens.adopt(AccountId("crm", "default"), replace(side.issued(), refresh_token=None))
+    reporting = asyncio.create_task(side.tokens.report_logins())
+    await asyncio.sleep(0)
+    side.clock.advance(3600)
+    reporting.cancel()
+    await asyncio.wait([reporting])
+    assert len(logins_due(caplog)) == 1
+
+
+async def test_where_nobody_has_begun_or_somebody_wanted_it_there_is_no_event(side, caplog):
+    account = side.account()
+    await side.tokens.look_at(account.key)
+    log_warnings.login_required(account, LOGIN_URL)
+    await side.log_in()
+    await side.tokens.forget(account.key)
+    log_warnings.login_required(account, LOGIN_URL)
+    assert logins_due(caplog) == []
+
+
+async def test_where_nobody_can_log_in_the_event_names_no_url(make_side, caplog):
+    async with make_side(grant="refresh_token", seed="never-issued") as side:
+        with pytest.raises(LoginRequired):
+            await side.tokens.get(side.account())
+        log_warnings.login_required(side.account(), LOGIN_URL)
+        (event,) = logins_due(caplog)
+        assert "login_url" not in event
+        assert "credentials.crm.refresh_token" in event["message"]
+
+
+async def test_one_odd_account_does_not_silence_the_others(side, caplog, monkeypatch):
+    odd = await side.log_in("ann")
+    other = AccountId("crm", "default")
+    await side.tokens.adopt(other, replace(side.issued(), refresh_token=None))
+    side.clock.advance(3600)
+    tell = log_warnings.login_required
+
+    def fail(account, login_url):
+        if account is odd:
+            raise RuntimeError("nobody thought of that")
+        tell(account, login_url)
+
+    monkeypatch.setattr(log_warnings, "login_required", fail)
+    side.tokens._report_logins(side.tokens.accounts())
+    assert [event["account"] for event in logins_due(caplog)] == ["default"]

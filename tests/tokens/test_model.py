@@ -30,7 +30,8 @@ from proxy.errors import LoginRequired, Misconfigured, StoreError, TokenError
 from proxy.store.base import AccountId, Record, Store
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
-from proxy.tokens.account import Account, Attachment
+from proxy.tokens.account import Account
+from proxy.tokens.attachment import Attachment
 from proxy.tokens.refresh import backoff, lease, refresh
 from proxy.tokens.saved import codec
 from tests.fakes.clock import FakeClock
@@ -318,7 +319,7 @@ class Tokens(RuleBasedStateMachine):
 
     def _is_right(self, side: Side, name: str, outcome: object) -> None:
         if isinstance(outcome, Attachment):
-            token = outcome.authorization.decode().removeprefix("Bearer ")
+            token = outcome.access_token.reveal()
             assert token in self.saved, "a token is served that is not saved"
             verdict, _ = self.server.judge(token, self.server_clock.boot())
             assert verdict in {"good", "revoked"}, "a token is served that has expired"

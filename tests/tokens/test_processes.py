@@ -74,7 +74,7 @@ async def test_one_refresh_for_all_processes_and_nobody_uses_a_refresh_token_twi
         for refreshed in range(1, 4):
             sides[0].clock.advance(HOUR)
             served = await asyncio.gather(*(get(side) for side in sides for _ in range(50)))
-            assert len({one.authorization for one in served}) == 1
+            assert len({one.fields for one in served}) == 1
             assert sides[0].is_good(served[0])
             assert len(sides[0].refreshes) == refreshed
         assert sides[0].server.families_revoked == 0
@@ -93,7 +93,7 @@ async def test_a_process_that_comes_while_another_refreshes_waits_for_it(process
         await asyncio.sleep(3 * lease.ASK_AGAIN)
         assert not two.done()
         throttle.set()
-        assert (await one).authorization == (await two).authorization
+        assert (await one).fields == (await two).fields
         assert len(first.refreshes) == 1
 
 
@@ -101,7 +101,7 @@ async def test_client_credentials_are_asked_for_once_by_all_processes(processes)
     async with processes(3, grant="client_credentials") as sides:
         for asked in (1, 2):
             served = await asyncio.gather(*(get(side) for side in sides for _ in range(20)))
-            assert len({one.authorization for one in served}) == 1
+            assert len({one.fields for one in served}) == 1
             assert len(sides[0].server.token_requests) == asked
             sides[0].clock.advance(HOUR)
 
@@ -197,7 +197,7 @@ async def test_a_process_killed_between_answer_and_save_is_succeeded_at_once(
         started = time.monotonic()
         async with make_side(server=server, store=await open_sqlite()) as side, side.kept_fresh():
             account = side.account()
-            assert side.tokens.ready(account).authorization == old.authorization
+            assert side.tokens.ready(account).fields == old.fields
             await side.until(lambda: account.held.generation == 2)
             assert time.monotonic() - started < lease.LIFETIME / 2
             assert account.state() == ("valid" if grace else "login_required")

@@ -101,7 +101,7 @@ async def test_accounts_refresh_side_by_side(side):
 
 async def test_nobody_has_logged_in(side):
     account = side.account()
-    with pytest.raises(LoginRequired, match="crm/default has no tokens that work: a person must log in"):
+    with pytest.raises(LoginRequired, match="crm/default: nobody has logged in yet; run `token-proxy login"):
         await side.tokens.get(account)
     assert account.state() == "absent"
     assert side.refreshes == []

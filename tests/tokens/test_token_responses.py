@@ -62,7 +62,7 @@ async def test_the_store_holds_what_it_held_or_exactly_the_new_token(make_side, 
             assert token.access_token.reveal() == given.access_token
             assert token.refresh_token.reveal() == (given.refresh_token or old.refresh_token.reveal())
             assert token.lifetime == given.lifetime
-            assert side.tokens.ready(account).authorization == b"Bearer " + given.access_token.encode()
+            assert side.tokens.ready(account).access_token.reveal() == given.access_token
             return
         assert replace(token, refusal=None) == old
         assert side.tokens.ready(account) is served  # to its end

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, LoginFailed
-from proxy.oauth import authorize
+from proxy.oauth import authorize, grants
 from proxy.oauth.discovery import Endpoints
+from proxy.tokens.diagnosis import explain_failure
 
 _REFUSALS: Final = {  # RFC 6749 section 4.1.2.1
     "access_denied": "the login was declined",
@@ -23,15 +25,6 @@ _BAD_ID_TOKEN: Final = {  # oauth/id_token.py; what came beside it is not kept
     "id_token_nonce": "the id_token is of another login than this one: begin the login again",
     "id_token_expired": "the id_token had expired when it came: check the clock of this machine",
 }
-_UNUSABLE: Final = {  # oauth/token_response.py: why an access token can't be attached
-    "token_type": "the authorization server gave a token of a type that is not accepted: check `token_types`",
-    "no_access_token": "the authorization server gave no access token that can be sent in a header field",
-}
-_HINTS: Final = {  # AuthorizationServerError.hint
-    "basic_encoding": 'check client_id and client_secret, or try basic_encoding = "raw"',
-    "client_auth": 'check client_id and client_secret, or try client_auth = "client_secret_post"',
-    "": "check client_id and client_secret",
-}
 
 
 def of_redirect(error: str) -> str:
@@ -43,17 +36,18 @@ def of_id_token(error: AuthorizationServerError) -> str:
     return _BAD_ID_TOKEN[error.error]
 
 
-def of_response(error: AuthorizationServerError) -> str:
+def of_response(credential: Credential, error: AuthorizationServerError) -> str:
     """What a failed request to the token endpoint means."""
-    if error.error in _UNUSABLE:
-        return _UNUSABLE[error.error]
-    if error.error == "invalid_grant":
+    if error.outcome == "login_required":
         return (
             "the authorization server refuses the code: it is used up, expired, or from another redirect URI"
         )
-    if error.outcome == "misconfigured":
-        return f"the authorization server refuses this client ({error.error}): {_HINTS[error.hint]}"
-    return f"the token endpoint's response brought no token ({error.error}): try again"
+    return explained(credential, error)
+
+
+def explained(credential: Credential, error: AuthorizationServerError) -> str:
+    """Any other failed request, in the words of the table (tokens/diagnosis)."""
+    return explain_failure(error.error, credential.name, grants.of(credential), credential.scopes, error.hint)
 
 
 def check_issuer(callback: authorize.Callback, endpoints: Endpoints) -> None:

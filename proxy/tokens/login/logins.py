@@ -26,6 +26,7 @@ from proxy.oauth import authorize, grants
 from proxy.oauth.binding import by_hand, is_bound, server_of
 from proxy.oauth.discovery import Endpoints
 from proxy.oauth.endpoint import AuthorizationServers, RefusedToken, UnprovenToken
+from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT, redemption_form
 from proxy.oauth.token import Principal, Token
 from proxy.store.base import AccountId, Store
 from proxy.tokens.login import failures, takeover
@@ -190,15 +191,15 @@ class Logins:
         credential = self._credential(key.credential)
         try:
             return await self._servers.token_of_person(
-                credential, grants.authorization_code(code, redirect_uri, verifier), nonce=nonce
+                credential, redemption_form(code, redirect_uri, verifier), nonce=nonce
             )
         except RefusedToken as error:
             await self._keep(key, error)
-            raise LoginFailed(failures.of_response(error)) from error
+            raise LoginFailed(failures.of_response(credential, error)) from error
         except UnprovenToken as error:
             raise LoginFailed(failures.of_id_token(error)) from error
         except AuthorizationServerError as error:
-            raise LoginFailed(failures.of_response(error)) from error
+            raise LoginFailed(failures.of_response(credential, error)) from error
 
     async def _keep(self, key: AccountId, refused: RefusedToken) -> None:
         """The access token of a login can't be attached: its refresh token is kept, for a configuration that
@@ -315,20 +316,27 @@ class Logins:
         try:
             return await self._servers.endpoints(credential)
         except AuthorizationServerError as error:
-            raise LoginFailed(f"discovery of {credential.issuer} failed ({error.error})") from error
+            why = failures.explained(credential, error)
+            raise LoginFailed(f"discovery of {credential.issuer} failed: {why}") from error
 
     def _authorization_endpoint(self, credential: Credential, endpoints: Endpoints) -> str | None:
         try:
             return endpoints.get("authorization_endpoint")
         except AuthorizationServerError as error:
-            raise LoginFailed(f"discovery of {credential.issuer} failed ({error.error})") from error
+            why = failures.explained(credential, error)
+            raise LoginFailed(f"discovery of {credential.issuer} failed: {why}") from error
 
     def _credential(self, name: str) -> Credential:
         credential = self._config.credentials.get(name)
         if credential is None:
             raise LoginFailed(f"there is no credential {name!r} in the configuration")
-        if credential.grant != "authorization_code":
-            raise LoginFailed(f"credential {name!r} has the grant {credential.grant}: nobody logs in to it")
+        grant = grants.of(credential)
+        if not grant.needs_person:
+            remedy = grant.remedy(name, DEFAULT_ACCOUNT)
+            instead = f"; if it needs new tokens, {remedy}" if remedy else ""
+            raise LoginFailed(
+                f"credential {name!r} has the grant {grant.name}: nobody logs in to it{instead}"
+            )
         return credential
 
 

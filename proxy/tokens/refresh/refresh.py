@@ -24,7 +24,7 @@ from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, GenerationConflict, StoreError, UnreadableRecord
 from proxy.oauth import grants
 from proxy.oauth.endpoint import AuthorizationServers, RefusedToken
-from proxy.oauth.grants import Form
+from proxy.oauth.grants import Form, Grant
 from proxy.oauth.token import Refusal, Token, differ
 from proxy.store.base import AccountId, Store
 from proxy.tokens import lifetime, log_warnings
@@ -104,7 +104,7 @@ class Refresh:
         form = self._form(held)
         if form is None:
             return held
-        if form["grant_type"] == "refresh_token":
+        if not self._grant.renews_itself:
             await self._let_sender_save(held, mine)
             await self._intend(held)
         try:
@@ -132,17 +132,18 @@ class Refresh:
 
     def _form(self, held: StoredToken) -> Form | None:
         """What to send; None where only a person can help."""
-        if self.credential.grant == "client_credentials":
-            return grants.client_credentials(self.credential.scopes)
         token = held.token
-        if token is None or token.refresh_token is None:
-            return None
-        may_heal = held.state == "login_required" and refusal.may_heal(
-            token.refusal, self.context.clock.wall()
+        may_send = held.state == "valid" or (
+            held.state == "login_required"
+            and token is not None
+            and refusal.may_heal(token.refusal, self.context.clock.wall())
         )
-        if held.state != "valid" and not may_heal:
-            return None
-        return grants.refresh_token(token.refresh_token)
+        refresh_token = token.refresh_token if token and may_send else None
+        return self._grant.form(self.credential.scopes, refresh_token)
+
+    @property
+    def _grant(self) -> Grant:
+        return grants.of(self.credential)
 
     async def _let_sender_save(self, held: StoredToken, mine: Lease) -> None:
         """Another process has sent this token, and may live and have the response: the store was away, say,
@@ -256,21 +257,19 @@ class Refresh:
         Raises GenerationConflict if someone has logged in or refreshed meanwhile. Nothing is deleted: the
         record keeps its tokens, and the access token serves to its end.
         """
-        if held.token is None or self.credential.grant == "client_credentials":
+        if held.token is None or self._grant.renews_itself:
             raise AuthorizationServerError("misconfigured", error.error)
         known = self._known_refusal(held, error)
         token = replace(held.token, refusal=known, rejected=self._is_rejected(held))
         now, due_at = self.context.clock.wall(), None
         if known.decided_at is None:
             due_at = now if held.due_at is None else min(held.due_at, now)
-        elif held.state != "login_required":
-            _log.warning("%s: the authorization server refuses its refresh token", self.key)
         state = "valid" if known.decided_at is None else "login_required"
         refused = StoredToken(held.generation + 1, state, token, due_at)
         return await records.put(self.context.store, self.key, refused, expected=held.generation)
 
     def _is_refused(self, held: StoredToken, error: AuthorizationServerError) -> bool:
-        if self.credential.grant == "client_credentials":  # nothing was to be refreshed
+        if self._grant.renews_itself:  # nothing was to be refreshed
             return error.outcome == "login_required"
         return refusal.is_refused(error, held.token)
 

@@ -16,6 +16,7 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import GenerationConflict
+from proxy.oauth import grants
 from proxy.oauth.binding import bind, is_bound
 from proxy.oauth.token import Principal, Token
 from proxy.store.base import UNREADABLE, AccountId, Record, Store
@@ -83,7 +84,7 @@ def owner(record: Record | None, known: StoredToken, credential: Credential) -> 
 
 def due_at(credential: Credential, token: Token) -> float | None:
     """When to refresh ahead of time (Unix seconds); None: nothing could refresh it."""
-    if token.refresh_token is None and credential.grant != "client_credentials":
+    if token.refresh_token is None and not grants.of(credential).renews_itself:
         return None
     chance = random.random()  # noqa: S311 (spreads load, hides nothing)
     return lifetime.due_at(token, credential, chance)

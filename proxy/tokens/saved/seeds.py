@@ -11,7 +11,9 @@ from dataclasses import replace
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
+from proxy.oauth import grants
 from proxy.oauth.binding import by_hand, is_bound, server_of
+from proxy.oauth.grants import Renewal
 from proxy.oauth.token import Token
 from proxy.secret import Secret
 from proxy.store.base import Record
@@ -26,7 +28,7 @@ def sown(
     `token` is that of `record`.
     """
     seed = credential.refresh_token
-    if credential.grant != "refresh_token" or seed is None:
+    if not _has_seed(credential) or seed is None:
         return None
     if record and token and token.seed == fingerprint(seed):
         # tried with another client id, perhaps misspelt, and never used up: starting over loses nothing
@@ -39,8 +41,12 @@ def sown(
 
 def blank(credential: Credential, clock: Clock) -> Token:
     """The token of a tombstone: none, and which seed was logged out."""
-    seed = credential.refresh_token if credential.grant == "refresh_token" else None
+    seed = credential.refresh_token if _has_seed(credential) else None
     return replace(_token(credential, clock, seed), refresh_token=None)
+
+
+def _has_seed(credential: Credential) -> bool:
+    return grants.of(credential).renewal is Renewal.CONFIGURATION
 
 
 def fingerprint(secret: Secret | None) -> str:

@@ -218,10 +218,13 @@ async def test_a_code_from_elsewhere_becomes_tokens(side):
 
 REFUSALS = [  # what the token endpoint answers, what the person reads
     ("invalid-grant", "the authorization server refuses the code: it is used up, expired, or from another"),
-    ("invalid-client", "the authorization server refuses this client (invalid_client): check client_id and"),
-    ("outage", "the token endpoint's response brought no token (http_503): try again"),
-    ("html", "the token endpoint's response brought no token (not_json): try again"),
-    ("drop-before", "the token endpoint's response brought no token (connection_lost): try again"),
+    (
+        "invalid-client",
+        "the authorization server does not accept this client (invalid_client); check client_id and",
+    ),
+    ("outage", "the authorization server reports a failure of its own (http_503); try again"),
+    ("html", "the authorization server's response is no JSON (not_json); if that stays so, check"),
+    ("drop-before", "the connection to the authorization server broke (connection_lost); try again"),
 ]
 
 
@@ -269,7 +272,10 @@ NOT_TO_BEGIN = [  # credential of the configuration, key, the sentence
     (
         'client_id = "web"\nissuer = "http://127.0.0.1:1"',
         KEY,
-        "discovery of http://127.0.0.1:1 failed (unreachable)",
+        (
+            "discovery of http://127.0.0.1:1 failed: the authorization server can't be reached "
+            "(unreachable); try again"
+        ),
     ),
 ]
 

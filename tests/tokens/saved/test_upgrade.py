@@ -130,7 +130,7 @@ async def test_every_account_serves_and_is_in_its_state(old):
     async with old.opened() as services:
         for key, access_token in SERVED.items():
             served = await services.tokens.get(services.tokens.account(*key))
-            assert served.authorization == b"Bearer " + access_token.encode()
+            assert served.access_token.reveal() == access_token
         assert services.tokens.account("person", "cid").state() == "login_required"
         for name in ("dan", "nobody"):
             with pytest.raises(LoginRequired):

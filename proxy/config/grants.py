@@ -1,0 +1,27 @@
+"""What each grant asks of the configuration, by its name.
+
+What a grant does is in oauth/grants/, which is above this package; tests/oauth/test_grants.py holds the two
+tables together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    logs_in: bool = False  # a person is sent to an authorization_endpoint
+    has_seed: bool = False  # the file gives the first refresh token
+    has_refresh_tokens: bool = True  # else settings of their lifetime mean nothing
+    needs_secret: bool = False  # or client_auth = "none", so that nobody forgets it
+    has_accounts: bool = False  # else only the account "default"
+
+
+REQUIREMENTS: Final[Mapping[str, Requirements]] = {
+    "authorization_code": Requirements(logs_in=True, has_accounts=True),
+    "refresh_token": Requirements(has_seed=True),
+    "client_credentials": Requirements(has_refresh_tokens=False, needs_secret=True),
+}

@@ -1,0 +1,28 @@
+"""The grants, one file each, and the only table of them by name. Pure.
+
+A grant is added with its file here, a row in `GRANTS`, and one in config/grants.py (what it asks of the
+configuration); no other module compares a grant's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from proxy.config.model import Credential
+from proxy.oauth.grants.authorization_code import AUTHORIZATION_CODE
+from proxy.oauth.grants.base import Form, Grant, Renewal
+from proxy.oauth.grants.client_credentials import CLIENT_CREDENTIALS
+from proxy.oauth.grants.refresh_token import REFRESH_TOKEN
+
+GRANTS: Final[Mapping[str, Grant]] = {
+    grant.name: grant for grant in (AUTHORIZATION_CODE, REFRESH_TOKEN, CLIENT_CREDENTIALS)
+}
+
+
+def of(credential: Credential) -> Grant:
+    """The grant of a credential. The configuration accepts no name that has none."""
+    return GRANTS[credential.grant]
+
+
+__all__ = ["GRANTS", "Form", "Grant", "Renewal", "of"]

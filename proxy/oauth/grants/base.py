@@ -1,0 +1,52 @@
+"""What the program must know of a grant, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from proxy.secret import Secret
+
+Form = dict[str, str]
+
+
+class Renewal(Enum):
+    """Where new tokens come from when no refresh can bring them."""
+
+    LOGIN = "a person logs in"
+    CONFIGURATION = "the configuration gives a new refresh token"
+    ITSELF = "each request for a token stands alone: it needs no refresh token"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One way to get tokens.
+
+    `form(scopes, refresh_token)` is what is sent for the next token; None where it needs a refresh token
+    and there is none. `remedy(credential, account)` says what brings new tokens when no request can; empty
+    where that can't happen.
+    """
+
+    name: str  # as in the configuration
+    grant_type: str  # the parameter of that name in `form` (RFC 6749)
+    renewal: Renewal
+    form: Callable[[Sequence[str], Secret | None], Form | None]
+    remedy: Callable[[str, str], str]
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether somebody logs in to get the first tokens."""
+        return self.renewal is Renewal.LOGIN
+
+    @property
+    def renews_itself(self) -> bool:
+        """Whether it gets new tokens without a refresh token."""
+        return self.renewal is Renewal.ITSELF
+
+
+def refresh_form(_scopes: Sequence[str], refresh_token: Secret | None) -> Form | None:
+    """RFC 6749 section 6. No scope: what was granted stays granted, and a refresh can't widen it."""
+    if refresh_token is None:
+        return None
+    return {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}

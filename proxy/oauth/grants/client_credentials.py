@@ -1,0 +1,30 @@
+"""grant = "client_credentials": the client asks for itself, as often as it likes (RFC 6749 section 4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from proxy.oauth.grants.base import Form, Grant, Renewal
+from proxy.secret import Secret
+
+
+def _form(scopes: Sequence[str], _refresh_token: Secret | None) -> Form:
+    """RFC 6749 section 4.4.2."""
+    form = {"grant_type": "client_credentials"}
+    if scopes:
+        form["scope"] = " ".join(scopes)
+    return form
+
+
+def _remedy(_credential: str, _account: str) -> str:
+    return ""  # the next request for a token stands alone
+
+
+CLIENT_CREDENTIALS: Final = Grant(
+    name="client_credentials",
+    grant_type="client_credentials",
+    renewal=Renewal.ITSELF,
+    form=_form,
+    remedy=_remedy,
+)

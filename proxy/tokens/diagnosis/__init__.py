@@ -1,0 +1,217 @@
+"""The table of truth: what is told of an account, to whomever and wherever it is told. Pure.
+
+    (state, reason, grant)  ->  sentence, next step, whether a person must act
+
+Problem documents, exit codes, /api/status, /readyz, the pages, the commands, the metric `login_required` and
+the log event of that name all read it, so that none says what another denies. Reasons are codes: those of
+`Reason` (what is stored), else those of AuthorizationServerError (how the last request for a token failed).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from proxy.errors import LoginRequired, Misconfigured, TokenError, TokenUnavailable
+from proxy.oauth.grants import Grant, Renewal
+from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT
+from proxy.tokens.diagnosis.failures import CAUSES, HINTS, row_of
+from proxy.tokens.diagnosis.reasons import STORED, Reason, Row, Verdict
+from proxy.tokens.lifetime import STATES, TokenState
+
+LOGIN_NEEDED: Final = 3  # exit codes of `status` and `token`
+FAILED: Final = 1
+FINE: Final = 0
+_CHECK: Final = "check the table credentials.{credential} of the configuration"
+_FAR: Final = 20 * 3600.0  # seconds; from then on a time is told with its date
+_LAST: Final = 253_402_300_000.0  # Unix seconds; the end of the year 9999, beyond which none can be written
+
+_BEGINNINGS: Final[dict[TokenState, str]] = {  # of a sentence about a failure
+    "valid": "the last refresh failed: ",
+    "stale": "a refresh is due, and the last one failed: ",
+    "expired": "the access token has expired, and there is no new one: ",
+    "absent": "there is no access token yet: ",
+    "login_required": "there is no new access token: ",
+    "misconfigured": "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of an account. Times in Unix seconds; None where there is none."""
+
+    credential: str
+    account: str
+    grant: Grant
+    state: TokenState
+    reason: str
+    usable: bool  # there is an access token that can be attached now
+    now: float
+    hint: str = ""  # of the last failure: AuthorizationServerError.hint
+    can_refresh: bool = False
+    failures: int = 0  # requests for a token since the last success
+    next_try_at: float | None = None
+    ends_at: float | None = None  # of the access token
+    scopes: tuple[str, ...] = ()
+    missing_scopes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What is told. `sentence` and `remedy` (the next step) are empty where there is nothing to say."""
+
+    key: str
+    reason: str  # a code
+    verdict: Verdict
+    sentence: str
+    remedy: str
+    usable: bool
+    can_log_in: bool  # somebody can log in, and it would help
+    can_retry: bool  # another request for a token could help
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether a person must act: exit code 3, `login_required` 1."""
+        return self.verdict is Verdict.LOGIN
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests are served, as far as is known: False where one would get a 503."""
+        return self.usable or self.verdict in {Verdict.SERVES, Verdict.UNTRIED}
+
+    @property
+    def exit_code(self) -> int:
+        """Of `status`."""
+        if self.needs_person:
+            return LOGIN_NEEDED
+        return FINE if self.serves else FAILED
+
+    @property
+    def text(self) -> str:
+        """Sentence and next step."""
+        return "; ".join(part for part in (self.sentence, self.remedy) if part)
+
+    def error(self, *, retry_after: int) -> TokenError:
+        """For a request that finds no token. `retry_after`: seconds, where it is tried again."""
+        message = f"{self.key}: {self.text}"
+        if self.verdict is Verdict.LOGIN:
+            return LoginRequired(message, diagnosis=self)
+        if self.verdict is Verdict.MISCONFIGURED:
+            return Misconfigured(message, diagnosis=self)
+        return TokenUnavailable(message, retry_after=retry_after, diagnosis=self)
+
+
+def diagnose(facts: Facts) -> Diagnosis:
+    """Everything that is told of an account, from the row of the table that fits."""
+    grant = facts.grant
+    row = TABLE[facts.state, _row_key(facts.reason), grant.renewal]
+    sentence, remedy = _filled(row, facts)
+    is_failure = facts.reason not in _STORED_REASONS
+    if is_failure:
+        count = f", {facts.failures} failures in a row" if facts.failures > 1 else ""
+        sentence += f" ({facts.reason}{count})"
+        remedy = f"{remedy}; {_next_try(facts)}" if remedy else f"nothing to do: {_next_try(facts)}"
+    elif facts.usable and row.verdict is Verdict.LOGIN:
+        sentence += f"; the access token serves until it ends {_when(facts.ends_at, facts.now)}"
+    helps = row.verdict is Verdict.LOGIN or facts.reason in _LOGIN_HELPS
+    return Diagnosis(
+        key=f"{facts.credential}/{facts.account}",
+        reason=facts.reason,
+        verdict=row.verdict,
+        sentence=sentence,
+        remedy=remedy,
+        usable=facts.usable,
+        can_log_in=grant.needs_person and helps,
+        can_retry=facts.can_refresh,
+    )
+
+
+def explain_failure(code: str, credential: str, grant: Grant, scopes: tuple[str, ...], hint: str = "") -> str:
+    """Why a request to the authorization server failed, and the next step: for a login, without a state."""
+    row = CAUSES[row_of(code)]
+    facts = Facts(
+        credential, DEFAULT_ACCOUNT, grant, "absent", code, usable=False, now=0.0, hint=hint, scopes=scopes
+    )
+    sentence, remedy = _filled(row, facts)
+    return f"{sentence} ({code}); {remedy or 'try again'}"
+
+
+def _row_key(reason: str) -> str:
+    return reason if reason in _STORED_REASONS else row_of(reason)
+
+
+def _filled(row: Row, facts: Facts) -> tuple[str, str]:
+    """Sentence and next step of a row, for these facts."""
+    remedy = HINTS.get((facts.reason, facts.hint), row.remedy)
+    fields = _fields(facts)
+    return row.sentence.format_map(fields), remedy.format_map(fields)
+
+
+def _fields(facts: Facts) -> dict[str, str]:
+    """What the formats of rows may name."""
+    return {
+        "credential": facts.credential,
+        "option": "" if facts.account == DEFAULT_ACCOUNT else f" --account {facts.account}",
+        "mend": facts.grant.remedy(facts.credential, facts.account),
+        "grant_type": facts.grant.grant_type,
+        "next_try": _next_try(facts),
+        "ends": _when(facts.ends_at, facts.now),
+        "scopes": ", ".join(facts.scopes) or "none are asked for",
+        "missing": ", ".join(facts.missing_scopes),
+    }
+
+
+def _next_try(facts: Facts) -> str:
+    at = facts.next_try_at
+    if at is None or at <= facts.now:
+        return "next try with the next request"
+    return f"next try {_when(at, facts.now)}"
+
+
+def _when(at: float | None, now: float) -> str:
+    if at is None or not math.isfinite(at) or not 0 <= at < _LAST:
+        return "at a time that the server has not told"
+    time = datetime.fromtimestamp(at, UTC)
+    return f"at {time:%H:%M:%S} UTC" if abs(at - now) < _FAR else f"at {time:%Y-%m-%d %H:%M} UTC"
+
+
+def _of_failure(state: TokenState, code: str, renewal: Renewal) -> Row:
+    """A cause, as it is told in a state. Without refresh tokens, what is refused is the client."""
+    cause = CAUSES[code]
+    is_ours = state == "misconfigured" or (renewal is Renewal.ITSELF and code in _REFRESH_TOKEN_REFUSED)
+    sentence = cause.sentence
+    if renewal is Renewal.ITSELF and code in _REFRESH_TOKEN_REFUSED:
+        sentence = "the authorization server refuses the request of this client"
+    verdict = Verdict.MISCONFIGURED if is_ours else cause.verdict
+    remedy = cause.remedy or (_CHECK if is_ours else "")
+    return Row(verdict, _BEGINNINGS[state] + sentence, remedy)
+
+
+def _of_stored(state: TokenState, reason: Reason, renewal: Renewal) -> Row:
+    return next(
+        row
+        for states, reasons, renewals, row in STORED
+        if state in states and reason in reasons and renewal in renewals
+    )
+
+
+_LOGIN_HELPS: Final = (Reason.NO_REFRESH_TOKEN, Reason.REFUSED_ALIKE)  # though nobody must
+_STORED_REASONS: Final = frozenset(str(reason) for reason in Reason)
+_REFRESH_TOKEN_REFUSED: Final = frozenset(
+    code for code, row in CAUSES.items() if row is CAUSES["invalid_grant"]
+)
+TABLE: Final[dict[tuple[TokenState, str, Renewal], Row]] = {
+    (state, str(reason), renewal): _of_stored(state, reason, renewal)
+    for state in STATES
+    for reason in Reason
+    for renewal in Renewal
+} | {
+    (state, code, renewal): _of_failure(state, code, renewal)
+    for state in STATES
+    for code in CAUSES
+    for renewal in Renewal
+}
+
+__all__ = ["TABLE", "Diagnosis", "Facts", "Reason", "Verdict", "diagnose", "explain_failure"]

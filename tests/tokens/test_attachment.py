@@ -1,0 +1,22 @@
+"""What a token puts on a request."""
+
+from proxy.secret import Secret
+from proxy.tokens.attachment import Attachment
+
+
+def test_its_fields_are_ready_to_be_written():
+    assert Attachment(Secret("abc.def~")).fields == b"\r\nAuthorization: Bearer abc.def~"
+
+
+def test_it_gives_the_token_itself_to_the_command_that_prints_it():
+    assert Attachment(Secret("abc")).access_token == Secret("abc")
+
+
+def test_it_shows_no_token():
+    attachment = Attachment(Secret("abc"))
+    assert "abc" not in repr(attachment)
+    assert "abc" not in f"{attachment}"
+
+
+def test_its_identity_tells_one_token_from_the_next():
+    assert Attachment(Secret("abc")) != Attachment(Secret("abc"))

@@ -1,0 +1,291 @@
+"""The table of truth: each state, reason and grant has its row, and no row says what is not so."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+
+import proxy
+from proxy.errors import LoginRequired, Misconfigured, TokenUnavailable
+from proxy.oauth import fetch, token_response
+from proxy.oauth.grants import GRANTS, Renewal
+from proxy.tokens.diagnosis import TABLE, Facts, Reason, Verdict, diagnose, explain_failure
+from proxy.tokens.diagnosis.failures import CAUSES, HINTS, OTHER, row_of
+from proxy.tokens.diagnosis.reasons import STORED
+from proxy.tokens.lifetime import STATES
+
+NOW = 1_795_852_800.0  # 2026-11-28 08:00 UTC
+REASONS = [*map(str, Reason), *CAUSES]
+
+
+def codes_in_the_source():
+    """Every code with which an AuthorizationServerError is raised."""
+    for path in Path(proxy.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            is_error = (
+                isinstance(node, ast.Call) and getattr(node.func, "id", "") == "AuthorizationServerError"
+            )
+            if is_error and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
+                yield node.args[1].value
+
+
+CODES = sorted(
+    {*codes_in_the_source(), *token_response.ERRORS, *(name for _, name, _ in fetch._FAILURES), OTHER}
+)
+STATUSES = [token_response.http_error(status) for status in HTTPStatus if not 300 <= status < 400]
+
+
+def told(state, reason, grant, usable=False, **more):
+    facts = {"can_refresh": True, "scopes": ("api", "mail"), "missing_scopes": ("mail",), **more}
+    return diagnose(Facts("crm", "alice", GRANTS[grant], state, reason, usable=usable, now=NOW, **facts))
+
+
+def test_each_combination_of_state_reason_and_grant_has_a_row():
+    assert TABLE.keys() == set(itertools.product(STATES, REASONS, Renewal))
+    assert {grant.renewal for grant in GRANTS.values()} == set(Renewal)
+
+
+def test_each_reason_has_a_row_of_its_own():
+    """One that only falls to the rows for a whole state would be told as something else."""
+    own = {reason for _, reasons, _, _ in STORED if len(reasons) < len(Reason) for reason in reasons}
+    assert own == set(Reason) - {Reason.NONE}
+
+
+def test_each_row_about_what_is_stored_counts_for_something():
+    assert {id(row) for *_, row in STORED} <= {id(row) for row in TABLE.values()}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_each_code_that_is_raised_has_a_row_of_its_own(code):
+    assert code in CAUSES
+
+
+@pytest.mark.parametrize("code", STATUSES)
+def test_each_status_has_the_row_of_its_class(code):
+    assert row_of(code) in {"http_2xx", "http_4xx", "http_5xx", "http_429", OTHER}
+    assert (row_of(code) == OTHER) == (code[5] == "1")
+
+
+def test_a_code_that_nobody_knows_is_told_as_such():
+    assert row_of("made_up") == OTHER
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", GRANTS)
+def test_what_is_told_agrees_with_itself(state, name):
+    for reason, usable in itertools.product(REASONS, (False, True)):
+        diagnosis = told(state, reason, name, usable)
+        check_words(diagnosis, GRANTS[name])
+        check_verdict(diagnosis, GRANTS[name])
+
+
+def check_words(diagnosis, grant):
+    text = diagnosis.text.lower()
+    assert "{" not in diagnosis.sentence, text
+    if not grant.needs_person:  # "log in" is said only where somebody can
+        for words in ("token-proxy login", "log in", "logged in"):
+            assert words not in text
+    if "not asked for yet" in text or "not been used yet" in text:  # only where that is so
+        assert diagnosis.reason == Reason.NOT_ASKED
+    if not diagnosis.serves:  # what does not serve says why, and what comes next
+        assert diagnosis.sentence, diagnosis
+        assert diagnosis.remedy, diagnosis
+
+
+def check_verdict(diagnosis, grant):
+    error = diagnosis.error(retry_after=7)
+    assert error.diagnosis is diagnosis
+    assert diagnosis.needs_person == (diagnosis.exit_code == 3) == isinstance(error, LoginRequired)
+    assert isinstance(error, Misconfigured) == (diagnosis.verdict is Verdict.MISCONFIGURED)
+    assert isinstance(error, TokenUnavailable) == (error.retry_after == 7)
+    assert diagnosis.serves == (diagnosis.exit_code == 0) or (diagnosis.serves and diagnosis.needs_person)
+    assert not (grant.renews_itself and diagnosis.needs_person)
+    assert grant.needs_person or not diagnosis.can_log_in
+    if diagnosis.needs_person:
+        assert diagnosis.can_log_in == grant.needs_person
+
+
+WRONG_PLACE = (
+    "issuer_mismatch",
+    "discovery",
+    "no_token_endpoint",
+    "unsafe_endpoint",
+    "redirect",
+    "dns",
+    "tls",
+)
+
+
+@pytest.mark.parametrize("grant", GRANTS)
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("code", [*WRONG_PLACE, "unreachable", "timeout", "store", "http_503", "not_json"])
+def test_what_is_not_the_clients_fault_is_never_told_as_a_wrong_secret(state, code, grant):
+    text = told(state, code, grant).text
+    assert "client_secret" not in text
+    assert "client_id" not in text
+    assert "does not accept this client" not in text
+
+
+MUST_NAME = {
+    "invalid_client": ("client_id", "client_secret", "client_auth", "basic_encoding"),
+    "incorrect_client_credentials": ("client_id", "client_secret", "client_auth", "basic_encoding"),
+    "invalid_scope": ("credentials.crm.scopes", "api, mail"),
+    "unauthorized_client": ("not registered for the grant",),
+    "unsupported_grant_type": ("registered", "grant"),
+    "issuer_mismatch": ("credentials.crm.issuer", "slash"),
+    "discovery": ("credentials.crm.issuer",),
+    "redirect": ("redirects to",),
+    "unreachable": ("can't be reached",),
+    "dns": ("can't be reached",),
+    "tls": ("can't be reached",),
+    "timeout": ("can't be reached",),
+    "connect_timeout": ("can't be reached",),
+    "egress_proxy": ("can't be reached", "credentials.crm.proxy"),
+    "store": ("token store can't be written",),
+}
+
+
+@pytest.mark.parametrize("code", MUST_NAME)
+def test_a_cause_names_what_it_is_about(code):
+    for grant in GRANTS:
+        for state in STATES:
+            text = told(state, code, grant).text
+            assert all(word in text for word in MUST_NAME[code]), text
+            assert f"({code}" in text
+        explained = explain_failure(code, "crm", GRANTS[grant], ("api", "mail"))
+        assert all(word in explained for word in MUST_NAME[code]), explained
+
+
+def test_the_grant_that_is_named_is_the_one_that_was_sent():
+    assert "the grant refresh_token" in told("expired", "unauthorized_client", "authorization_code").text
+    assert "the grant client_credentials" in told("absent", "unauthorized_client", "client_credentials").text
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "grant", "usable", "more", "text"),
+    [
+        ("valid", "", "authorization_code", True, {}, ""),
+        (
+            "absent",
+            "no_login",
+            "authorization_code",
+            False,
+            {},
+            "nobody has logged in yet; run `token-proxy login crm --account alice`",
+        ),
+        (
+            "login_required",
+            "refused",
+            "authorization_code",
+            True,
+            {"ends_at": NOW + 100},
+            (
+                "the authorization server refuses the refresh token; the access token serves until it ends "
+                "at 08:01:40 UTC; run `token-proxy login crm --account alice`"
+            ),
+        ),
+        (
+            "login_required",
+            "refused",
+            "refresh_token",
+            False,
+            {},
+            (
+                "the authorization server refuses the refresh token; set credentials.crm.refresh_token to "
+                "a new refresh token"
+            ),
+        ),
+        (
+            "absent",
+            "unreachable",
+            "client_credentials",
+            False,
+            {"failures": 22, "next_try_at": NOW + 12},
+            (
+                "there is no access token yet: the authorization server can't be reached (unreachable, "
+                "22 failures in a row); nothing to do: next try at 08:00:12 UTC"
+            ),
+        ),
+        (
+            "expired",
+            "http_503",
+            "authorization_code",
+            False,
+            {"failures": 1},
+            (
+                "the access token has expired, and there is no new one: the authorization server reports a "
+                "failure of its own (http_503); nothing to do: next try with the next request"
+            ),
+        ),
+        (
+            "absent",
+            "not_asked",
+            "client_credentials",
+            False,
+            {},
+            "not asked for yet; nothing to do: the next request gets a token",
+        ),
+    ],
+)
+def test_a_few_in_full(state, reason, grant, usable, more, text):
+    assert told(state, reason, grant, usable, **more).text == text
+
+
+def test_a_login_without_a_refresh_token_says_when_it_ends_and_which_settings_bring_one():
+    diagnosis = told("valid", "no_refresh_token", "authorization_code", usable=True, ends_at=NOW + 120)
+    assert diagnosis.sentence == "the server gave no refresh token: this login ends at 08:02:00 UTC"
+    for setting in ("offline_access", 'prompt = "consent"', 'access_type = "offline"'):
+        assert setting in diagnosis.remedy
+    assert diagnosis.can_log_in
+    assert not diagnosis.needs_person
+    assert diagnosis.exit_code == 0
+    ended = told("expired", "no_refresh_token", "authorization_code")
+    assert ended.needs_person
+    assert "offline_access" in ended.remedy
+
+
+@pytest.mark.parametrize("at", [None, float("inf"), float("nan"), -1.0, 1e18])
+def test_a_time_that_can_not_be_written_is_not_told(at):
+    assert (
+        "has not told" in told("valid", "no_refresh_token", "authorization_code", True, ends_at=at).sentence
+    )
+
+
+def test_a_time_far_away_has_its_date():
+    text = told("valid", "no_refresh_token", "authorization_code", True, ends_at=NOW + 30 * 86400).sentence
+    assert text.endswith("at 2026-12-28 08:00 UTC")
+
+
+def test_a_hint_says_more_of_a_code_and_not_something_else():
+    for code, hint in HINTS:
+        plain, hinted = (told("expired", code, "authorization_code", hint=each) for each in ("", hint))
+        assert (hinted.sentence, hinted.verdict) == (plain.sentence, plain.verdict)
+        assert hinted.remedy != plain.remedy
+        assert "{" not in hinted.remedy
+        assert all(word in hinted.text for word in MUST_NAME[code] if word != "slash"), hinted.text
+        explained = explain_failure(code, "crm", GRANTS["authorization_code"], (), hint)
+        assert hinted.remedy.partition("; next try")[0] in explained
+    assert "slash" in told("expired", "issuer_mismatch", "authorization_code", hint="slash").text
+
+
+def test_a_hint_that_nobody_knows_changes_nothing():
+    plain, hinted = (told("expired", "invalid_client", "refresh_token", hint=hint) for hint in ("", "new"))
+    assert plain == hinted
+
+
+def test_a_login_is_offered_where_all_accounts_of_a_client_are_refused_alike():
+    diagnosis = told("misconfigured", "refused_alike", "authorization_code")
+    assert (diagnosis.can_log_in, diagnosis.needs_person, diagnosis.exit_code) == (True, False, 1)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_while_a_refresh_can_be_tried_nobody_must_act(state):
+    """What Account.needs_person takes for granted, to spare the table for accounts that are well."""
+    quick = [*CAUSES, Reason.NOT_ASKED, Reason.NONE, Reason.SCOPES_NOT_GRANTED, Reason.UNREADABLE]
+    for grant, reason in itertools.product(GRANTS, quick):
+        is_stored = state == "login_required" and reason not in CAUSES  # then the record is not "valid"
+        assert is_stored or not told(state, reason, grant).needs_person
