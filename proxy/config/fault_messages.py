@@ -30,6 +30,7 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
     "model_attributes_type": "not a table - [ … ] on a line of its own, or {{ … }} is meant",
     "finite_number": "not a number that can be used - digits are meant",
     "greater_than": "too small - more than {gt:g} is meant",
+    "greater_than_equal": "too small - expected {ge:g} or more",
     "less_than_equal": "too large - at most {le:.10g} is meant",
 }
 NOT_MEANT: Final = "not what can stand here - config.example.toml shows what is meant"

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from proxy.config.base import Table
 
+
+def _a_number(value: float) -> float:
+    if isnan(value):
+        raise ValueError("not a number that can be used - expected digits, or inf")
+    return value
+
+
 # strict: no text that looks like a number
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False, strict=True)]
+# 0: none; inf: for ever
+Pause = Annotated[float, Field(ge=0, strict=True), AfterValidator(_a_number)]
 Count = Annotated[int, Field(gt=0, le=2**31 - 1, strict=True)]  # more is a slip of the keyboard
 Days = Annotated[float, Field(gt=0, le=3650 * 86400.0, allow_inf_nan=False, strict=True)]  # in seconds
 Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, strict=True)]  # in a second
@@ -35,6 +45,11 @@ class Limits(Table):
     first_byte: Seconds = Field(60.0, description="An upstream's thinking time; nginx's default too.")
     body_stall: Seconds = Field(
         300.0, description="No byte of a body for this long ends the request; event streams pause."
+    )
+    half_closed: Pause = Field(
+        2.0,
+        description="A caller that has ended its side is gone after this long without a byte of a response: "
+        "a client that has timed out looks just like that. 0: at once; inf: it is waited for.",
     )
     header_time: Seconds = Field(20.0, description="For a caller's header: who needs more holds us up.")
     idle: Seconds = Field(75.0, description="A caller's connection between requests; nginx's default too.")

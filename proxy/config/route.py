@@ -19,6 +19,7 @@ from pydantic import (
 
 from proxy.config.address import Address, Egress, Upstream
 from proxy.config.base import MissingKey, Table
+from proxy.config.limits import Pause
 from proxy.config.references import EgressProxy, ExistingFile
 from proxy.config.values import (
     AccountName,
@@ -106,6 +107,9 @@ class Route(Table):
     )
     websocket: StrictBool = Field(
         default=False, description="Permit upgrades to WebSocket; else an Upgrade field is ignored."
+    )
+    half_closed: Pause | None = Field(
+        None, description="As in [limits], for callers of this route. Default: that one."
     )
     tls: UpstreamTLS | None = Field(None, description="For the upstream. Default: the system's trust store.")
     proxy: EgressProxy | None = Field(

@@ -26,6 +26,7 @@ from proxy.http.headers import Options
 from proxy.http.malformed import MalformedRequest, MalformedResponse
 
 END: Final = b"\r\n\r\n"
+BARE_LF: Final = re.compile(rb"(?<!\r)\n")  # no head that has one is a message: it is refused before its end
 PART_OF_END: Final = 3  # bytes at the end of a head that goes on, which may be its END's and not its own
 REMEMBERED: Final = 512  # blocks; callers and upstreams send few different ones at a time
 LONGEST: Final = 2048  # bytes of a block that is remembered: a megabyte in all, whatever anybody sends

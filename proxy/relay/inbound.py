@@ -1,22 +1,30 @@
 """A caller's connection: where its messages begin and end, one exchange at a time.
 
-data ──► head complete? ──► Exchange ──► (its body) ──► answer ──► next head, or the end
+data ──► head complete? ──► Exchange ──► (its body) ──► response ──► next head, or the end
             │ no: wait, within limits        pipelined bytes wait in `_buffer`
+
+It feeds the request's body and keeps what lies behind it, frames the response, and decides whether the
+connection goes on. A caller that ends its side (DESIGN 1.5) is noticed by the transport while that reads, and
+by the sweep while it does not.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+import contextlib
+import logging
 import socket
 import string
 import struct
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
+from proxy.http import message
+from proxy.http.body import Body, UntilClose, encode_chunk
+from proxy.http.framing import framed
 from proxy.http.malformed import MalformedBody, MalformedRequest
-from proxy.http.message import END, PART_OF_END, read_request
-from proxy.relay import problems
+from proxy.http.message import BARE_LF, END, PART_OF_END, RequestHead, ResponseHead, read_request
+from proxy.relay import peer, problems
 from proxy.relay.context import RelayContext
 from proxy.relay.exchange import Exchange
 from proxy.relay.problems import Refusal
@@ -28,53 +36,72 @@ LINGER_BYTES: Final = 2**20  # to read in that time; who has more to send is let
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
 MOST_EMPTY_LINES: Final = 2  # before a request; RFC 9112 section 2.2 wants one ignored
 FIRST_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789" + string.ascii_letters.encode())  # of a method
-# No head that has one is a request: who speaks like that hears so at once, and not when its time is over.
-BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 EMPTY: Final = frozenset({b"\r", b"\r\n"})
 NEVER: Final = float("inf")
 
+_log = logging.getLogger("proxy.relay")
+
 
 class ConnectionOwner(Protocol):
-    """Who keeps the connections (server.py)."""
+    """The keeper of all connections (server.py)."""
 
     context: RelayContext
 
-    def opened(self, connection: Inbound) -> None: ...
+    def opened(self, connection: Inbound) -> None:
+        """A connection has been accepted; it may be refused at once."""
+        ...
 
-    def closed(self, connection: Inbound) -> None: ...
+    def closed(self, connection: Inbound) -> None:
+        """A connection is gone."""
+        ...
 
 
 class Inbound(asyncio.Protocol):
     __slots__ = (
+        "_body",
         "_buffer",
+        "_chunked",
+        "_closing",
         "_deadline",
+        "_descriptor",
         "_empty_lines",
         "_eof",
         "_exchange",
+        "_gone_at",
+        "_head",
         "_lingered",
         "_lingering",
         "_patience",
         "_reading",
+        "_request",
         "_runtime",
         "_searched",
         "_server",
         "_transport",
         "_unsent",
+        "_write",
         "is_full",
         "is_tls",
         "local_address",
-        "write",
+        "time",
     )
 
     def __init__(self, server: ConnectionOwner, runtime: RouteRuntime | None) -> None:
         self._server = server
         self._runtime = runtime  # the route that has this listener to itself
         self._transport = cast("asyncio.Transport", None)
-        self.write: Callable[[bytes], None] = _nowhere
+        self._descriptor = -1
+        self._write: Callable[[bytes], None] = _nowhere
+        self.time: Callable[[], float] = asyncio.get_running_loop().time
         self._buffer = bytearray()
         self._searched = 0  # where in the buffer to look for the end of a head
         self._empty_lines = 0
+        self._request = cast("RequestHead", None)  # of the exchange
+        self._body: Body | None = None  # of the request or tunnel, until it is complete
         self._exchange: Exchange | None = None
+        self._head = b""  # of the response, until there is something to send behind it
+        self._chunked = False  # how the response is framed
+        self._closing = False  # the connection ends with the response
         self._reading = True
         self._eof = False
         self._lingering = False
@@ -83,7 +110,8 @@ class Inbound(asyncio.Protocol):
         self.local_address = ""
         self.is_tls = False
         self._patience = server.context.limits.header_time  # seconds, from the next `check` on; 0: as before
-        self._deadline = NEVER  # loop time: for a header, for the next request, or for more of this one
+        self._deadline = NEVER  # loop time: for a header, for the next request, or for the end
+        self._gone_at = NEVER  # loop time: when a caller that has ended its side counts as gone
         self._unsent = 0  # bytes that the caller had not taken when `check` last looked
 
     # -- the transport
@@ -91,75 +119,161 @@ class Inbound(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
-        self.write = self._transport.write
+        self._write = self._transport.write
         self.is_tls = transport.get_extra_info("ssl_object") is not None
         name = transport.get_extra_info("sockname")
         self.local_address = name[0] if isinstance(name, tuple) else ""
+        sock = transport.get_extra_info("socket")
+        self._descriptor = -1 if sock is None else sock.fileno()
         self._server.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        exchange = self._exchange
-        if exchange is None:
-            if self._lingering:
+        try:
+            if self._body is not None:
+                self._feed(self._body, data)
+            elif self._exchange is not None:
+                self._keep(data)
+            elif self._lingering:
                 self._unread(len(data))
             else:
                 self._next(data)
-        elif exchange.wants_body:
-            try:
-                exchange.request_data(data)
-            except MalformedBody:
-                exchange.malformed()
-        else:
-            self.keep(data)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it ends this connection and no other)
+            self.fail(error)
 
     def eof_received(self) -> bool:
-        """A caller that has closed its half still gets its answer (RFC 9112 section 9.6).
-
-        Once chunks are on their way, an end means that nobody reads them: event streams are left like that.
-        """
+        """The caller has ended its side. Returns whether it may still get something (not over TLS)."""
         self._eof = True
         exchange = self._exchange
-        if exchange is None:
-            return END in self._buffer  # the next request waits for its turn
-        return not exchange.wants_body and not exchange.streams
+        try:
+            if exchange is None:
+                return END in self._buffer  # the next request waits for its turn
+            if self._body is None:
+                self._await_end(exchange)
+            elif self._body.end_of_input():  # a tunnel
+                exchange.caller_ended()
+            else:
+                self._leave()
+        except Exception as error:  # noqa: BLE001
+            self.fail(error)
+        return not self.is_tls and not self._transport.is_closing()
 
     def connection_lost(self, _error: Exception | None) -> None:
+        exchange, self._exchange = self._exchange, None
+        self._body = None
         self._server.closed(self)
-        if self._exchange is not None:
-            self._exchange.abort()
-            self._exchange = None
+        try:
+            if exchange is not None:
+                exchange.abandon()
+        except Exception as error:
+            _log.exception("a request whose caller has gone failed unexpectedly", exc_info=error)
 
     def pause_writing(self) -> None:
         self.is_full = True
 
     def resume_writing(self) -> None:
         self.is_full = False
+        try:
+            if self._exchange is not None:
+                self._exchange.caller_drained()
+        except Exception as error:  # noqa: BLE001
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Something has raised what nobody expected: it ends this exchange, or this connection."""
         if self._exchange is not None:
-            self._exchange.caller_drained()
+            self._exchange.fail(error)
+            return
+        _log.error("a connection failed unexpectedly", exc_info=error)
+        self._server.context.metrics.refused.labels(problems.INTERNAL_ERROR.ending).inc()
+        self.abort()
 
     # -- what the exchange asks of its caller
 
     def read_on(self, *, wanted: bool) -> None:
-        """Read further from the caller, or don't."""
         if wanted != self._reading and not self._transport.is_closing():
             self._reading = wanted
             (self._transport.resume_reading if wanted else self._transport.pause_reading)()
 
-    def keep(self, data: bytes) -> None:
-        """Bytes behind the current request: they wait for their turn."""
-        self._buffer += data
-        self.read_on(wanted=len(self._buffer) <= HIGH_WATER)
+    def inform(self, head: ResponseHead) -> None:
+        if not self._request.fields.http10:
+            self._write(message.to_caller(head, chunked=False, close=False))
+            self._relayed()
 
-    def hand_over(self) -> None:
-        """Give the exchange whatever arrived behind the request: it is not a request."""
+    def respond(self, head: ResponseHead) -> None:
+        old = self._request.fields.http10
+        self._chunked = head.chunked and not old
+        # what is neither counted nor chunked ends with the connection
+        until_close = head.framing is UntilClose or (head.chunked and old)
+        self._closing = until_close or self._is_last
+        self._head = message.to_caller(head, chunked=self._chunked, close=self._closing)
+
+    def send(self, payload: bytes) -> None:
+        data = encode_chunk(payload) if self._chunked and payload else payload
+        if self._head:
+            data, self._head = self._head + data, b""
+        if data:
+            self._write(data)
+            if self._gone_at != NEVER:
+                self._relayed()
+
+    def finish(self, payload: bytes, body: Body) -> None:
+        data = framed(body, payload) if self._chunked else payload
+        data, self._head = self._head + data, b""
+        if data:
+            self._write(data)
+        self._done(close=self._closing)
+
+    def switch(self, head: ResponseHead) -> None:
+        self._write(message.switched(head))
+        self._closing, self._chunked = True, False
+        self._gone_at = NEVER
+        self._body = UntilClose()
         kept, self._buffer = bytes(self._buffer), bytearray()
-        if kept and self._exchange is not None:
-            self._exchange.request_data(kept)
+        if kept:
+            self._feed(self._body, kept)
         self.read_on(wanted=True)
+        if self._eof and self._exchange is not None:
+            self._exchange.caller_ended()
 
-    def exchange_done(self, *, close: bool, unread: bool) -> None:
-        """`unread`: a part of the request's body was never read."""
+    def end(self) -> bool:
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            return True
+        return False
+
+    def refuse(self, refusal: Refusal) -> None:
+        close = refusal.case.closes or self._is_last
+        head_only = self._request.method == b"HEAD"
+        self._write(problems.render(refusal, head_only=head_only, close=close))
+        self._done(close=close)
+
+    def about_us(self) -> None:
+        close = self._is_last  # what is left of a body is not a request
+        self._write(problems.ABOUT_US + (b"Connection: close\r\n\r\n" if close else b"\r\n"))
+        self._done(close=close)
+
+    def close(self) -> None:
+        self._body = None
+        self._done(close=True)
+
+    def abort(self) -> None:
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):  # it has been closed
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._transport.abort()
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether the connection must end with the response, whatever that is."""
+        unread = self._body is not None
+        return unread or not self._request.fields.keep_alive or self._server.context.draining
+
+    def _done(self, *, close: bool) -> None:
+        """The exchange is over, and its response is on its way."""
         self._exchange = None
+        unread, self._body = self._body is not None, None
+        self._gone_at = NEVER
         if close or self._server.context.draining or (self._eof and END not in self._buffer):
             self._close(linger=unread)
             return
@@ -169,19 +283,69 @@ class Inbound(asyncio.Protocol):
         if self._buffer:
             asyncio.get_running_loop().call_soon(self._go_on)
 
-    def abort(self) -> None:
-        """Cut the connection by a reset: the caller must not take what it has for the whole answer."""
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self._transport.abort()
+    # -- a caller that has ended its side
+
+    def _await_end(self, exchange: Exchange) -> None:
+        """It has sent a whole request, and may be waiting for the response, or gone."""
+        seconds = exchange.half_closed
+        if seconds:
+            self._gone_at = self.time() + seconds
+        else:
+            self._leave()
+
+    def _relayed(self) -> None:
+        """Something was sent to it: the time begins anew."""
+        if self._gone_at != NEVER and self._exchange is not None:
+            self._gone_at = self.time() + self._exchange.half_closed
+
+    def _leave(self) -> None:
+        """It is gone."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.abandon()
+        self.abort()
+
+    def _look_for_end(self, exchange: Exchange) -> None:
+        """Nothing is read, so that no event tells of an end."""
+        if peer.is_gone(self._descriptor):
+            self._leave()
+        elif (
+            not self._eof
+            and self._gone_at == NEVER
+            and self._body is None
+            and peer.has_ended(self._descriptor)
+        ):
+            self._await_end(exchange)
 
     # -- messages
 
     def _go_on(self) -> None:
-        if self._exchange is None and not self._transport.is_closing() and self._buffer:
-            data, self._buffer = bytes(self._buffer), bytearray()
-            self._next(data)
+        try:
+            if self._exchange is None and not self._transport.is_closing() and self._buffer:
+                data, self._buffer = bytes(self._buffer), bytearray()
+                self._next(data)
+        except Exception as error:  # noqa: BLE001
+            self.fail(error)
+
+    def _keep(self, data: bytes) -> None:
+        """Bytes behind the current request: they wait for their turn."""
+        self._buffer += data
+        self.read_on(wanted=len(self._buffer) <= HIGH_WATER)
+
+    def _feed(self, body: Body, data: bytes) -> None:
+        """More of the request's body, or of a tunnel, and perhaps of what follows it."""
+        exchange = self._exchange
+        assert exchange is not None
+        try:
+            payload, rest = body.feed(data)
+        except MalformedBody:
+            exchange.malformed()
+            return
+        if body.done:
+            self._body = None
+        exchange.request_data(payload)
+        if rest:
+            self._keep(rest)
 
     def _next(self, data: bytes) -> None:
         """`data` begins where a request begins, or goes on with the head in the buffer."""
@@ -195,9 +359,9 @@ class Inbound(asyncio.Protocol):
         end = known.find(END, self._searched)
         most = self._server.context.head_limits.header_size
         if (end < 0 or end > most) and BARE_LF.search(known, self._searched, most):
-            self.refuse(Refusal(problems.BAD_REQUEST, "lines end in CR LF"), known)
+            self.turn_away(Refusal(problems.BAD_REQUEST, "lines end in CR LF"), known)
         elif (len(known) - PART_OF_END if end < 0 else end) > most:
-            self.refuse(Refusal(problems.HEADER_TOO_LARGE, "the request's head is too large"), known)
+            self.turn_away(Refusal(problems.HEADER_TOO_LARGE, "the request's head is too large"), known)
         elif end < 0 and self._eof:
             self._transport.close()
         elif end < 0:
@@ -216,7 +380,7 @@ class Inbound(asyncio.Protocol):
             return
         self._empty_lines += 1
         if not data.startswith(b"\r\n") or self._empty_lines > MOST_EMPTY_LINES:
-            self.refuse(Refusal(problems.BAD_REQUEST, "a request begins with its method"))
+            self.turn_away(Refusal(problems.BAD_REQUEST, "a request begins with its method"))
             return
         self._buffer = bytearray()
         if data != b"\r\n":
@@ -236,27 +400,47 @@ class Inbound(asyncio.Protocol):
         try:
             request = read_request(head, context.head_limits)
         except MalformedRequest as error:
-            self.refuse(problems.of_malformed(error), head)
+            self.turn_away(problems.of_malformed(error), head)
             return
+        self._request = request
         exchange = self._exchange = Exchange(self, context, request)
-        try:
-            exchange.begin(rest, self._runtime)
-        except MalformedBody:
-            exchange.malformed()
-        if self._eof and exchange.wants_body and not exchange.over:
-            self._transport.close()  # the rest of it will never come
+        payload = b""
+        if request.body is not None:
+            try:
+                payload, rest = request.body.feed(rest)
+            except MalformedBody:
+                self._body = request.body
+                exchange.malformed()
+                return
+            self._body = None if request.body.done else request.body
+        if rest:
+            self._buffer += rest
+        exchange.begin(self._runtime, payload)
+        if self._exchange is exchange:
+            if len(self._buffer) > HIGH_WATER:
+                self.read_on(wanted=False)
+            if self._eof:
+                self._ended_before(exchange)
 
-    def refuse(self, refusal: Refusal, head: bytes | bytearray = b"") -> None:
-        """Answer what is not even a request, and read nothing after it. `head`: what there is of it."""
+    def _ended_before(self, exchange: Exchange) -> None:
+        """The caller had ended its side when this request's turn came."""
+        if self._body is None:
+            self._await_end(exchange)
+        else:
+            self._leave()  # the rest of it will never come
+
+    def turn_away(self, refusal: Refusal, head: bytes | bytearray = b"") -> None:
+        """Respond to what is not even a request, and read nothing after it. `head`: what there is of it."""
         self._server.context.count_refused(refusal, routed=False)
         head_only = head.startswith(b"HEAD ")  # RFC 9110 section 9.3.2, even if nothing else is right
-        self._transport.write(problems.render(refusal, head_only=head_only, close=True))
+        self._write(problems.render(refusal, head_only=head_only, close=True))
         self._close(linger=True)
 
     # -- the end
 
     def _close(self, *, linger: bool) -> None:
         if not linger or self._eof or not self._transport.can_write_eof():
+            self._patience = self._server.context.limits.body_stall  # for the caller to take what was sent
             self._transport.close()
             return
         self._lingering = True
@@ -271,22 +455,39 @@ class Inbound(asyncio.Protocol):
             self.read_on(wanted=False)
 
     def check(self, now: float) -> None:
-        """Called every now and then, with the loop's time."""
-        if self._exchange is not None:
-            self._check(self._exchange, now)
-        elif self._patience:
+        """Called by the sweep every now and then, with the loop's time."""
+        unsent = self._transport.get_write_buffer_size()
+        exchange = self._exchange
+        if exchange is None:
+            self._check_alone(now, progress=unsent < self._unsent)
+        else:
+            if unsent < self._unsent:
+                exchange.caller_took()
+                self._relayed()
+            self._check(exchange, now)
+        self._unsent = unsent
+
+    def _check_alone(self, now: float, *, progress: bool) -> None:
+        """Between requests, or on its way to the end."""
+        if self._patience:
             self._deadline, self._patience = now + self._patience, 0.0
         elif now > self._deadline:
-            self._transport.close()
+            if self._transport.is_closing():  # it does not take what it was sent
+                self.abort()
+            else:
+                self._close(linger=False)
+        elif progress and self._transport.is_closing():
+            self._patience = self._server.context.limits.body_stall
 
     def _check(self, exchange: Exchange, now: float) -> None:
-        unsent = self._transport.get_write_buffer_size()
-        if exchange.moved or unsent < self._unsent:
-            exchange.moved = False
-            self._deadline = now + exchange.wait().seconds
-        elif now > self._deadline:
-            exchange.give_up(exchange.wait())
-        self._unsent = unsent
+        if self._eof or not self._reading:
+            self._look_for_end(exchange)
+        if self._exchange is not exchange:
+            return
+        if now > self._gone_at:
+            self._leave()
+        elif now > exchange.deadline:
+            exchange.give_up()
 
     def drain(self) -> None:
         """Answer what is under way, then close; an idle connection closes now."""

@@ -16,7 +16,7 @@ from proxy.observe.metrics import Metrics
 from proxy.relay import problems
 from proxy.relay.interfaces import Downstream
 from proxy.relay.problems import Refusal
-from proxy.relay.upstream import Pool
+from proxy.relay.pool import Pool
 from proxy.tokens.account import Account
 from proxy.tokens.manager import TokenManager
 
@@ -46,6 +46,7 @@ class RouteRuntime:
         self.authority = route.upstream.authority.encode("ascii")
         self.websocket = route.websocket
         self.tls = tls
+        self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
         self._tokens = tokens
         self._metrics = metrics

@@ -5,30 +5,6 @@ import json
 
 import pytest
 
-from proxy.config.model import Limits
-from proxy.relay.problems import ANSWER_TIMEOUT, CALLER_TIMEOUT
-from proxy.relay.timeouts import waiting_for
-
-LIMITS = Limits(first_byte=60.0, body_stall=300.0)
-STATES = [  # answered, arriving, caller is full, upstream is full -> seconds, who is late
-    (False, False, False, False, 60.0, ANSWER_TIMEOUT),
-    (False, False, False, True, 60.0, ANSWER_TIMEOUT),
-    (False, True, False, False, 300.0, CALLER_TIMEOUT),
-    (False, True, False, True, 300.0, ANSWER_TIMEOUT),
-    (True, False, False, False, 300.0, ANSWER_TIMEOUT),
-    (True, False, True, False, 300.0, CALLER_TIMEOUT),
-    (True, True, False, True, 300.0, ANSWER_TIMEOUT),
-    (True, True, True, True, 300.0, CALLER_TIMEOUT),
-]
-
-
-@pytest.mark.parametrize(("answered", "arriving", "caller", "upstream", "seconds", "case"), STATES)
-def test_an_exchange_waits_for_one_side(answered, arriving, caller, upstream, seconds, case):
-    wait = waiting_for(
-        LIMITS, answered=answered, arriving=arriving, caller_is_full=caller, upstream_is_full=upstream
-    )
-    assert (wait.seconds, wait.case) == (seconds, case)
-
 
 @pytest.fixture
 async def impatient(make_proxy, upstream):
