@@ -108,7 +108,7 @@ class Exchange:
             return
         self._path = upstream_path(runtime.base, runtime.prefix, path, strip=runtime.strip)
         attachment = context.tokens.ready(account)
-        upstream = attachment and (runtime.fixed_pool or runtime.pool(account)).take()
+        upstream = attachment and self._idle_connection(account)
         if attachment and upstream:
             self._send(attachment, upstream)
         else:
@@ -164,11 +164,16 @@ class Exchange:
         """Get what is not ready. What is sent again has a token, and wants a new connection. Raises Refusal."""
         if attachment is None:
             attachment = await obtain.token(self._context, account)
-        upstream = None if self._second else self._runtime.pool(account).take()
+        upstream = None if self._second else self._idle_connection(account)
         if upstream is None:
             self._enter(phases.CONNECTING)
             upstream = await obtain.connection(self._context, self._runtime, account)
         self._send(attachment, upstream)
+
+    def _idle_connection(self, account: Account) -> Upstream | None:
+        pool = self._runtime.fixed_pool or self._runtime.pool(account)
+        once = self._upload.arriving or self._upload.fills_spool  # it can't be sent a second time
+        return pool.take_alive() if once else pool.take()
 
     def _send(self, attachment: Attachment, upstream: Upstream) -> None:
         """Send what is there of the request; the rest follows as it comes."""

@@ -36,6 +36,14 @@ class Pool:
         """The connection that was used last: the others may end, unneeded."""
         return self._idle.pop() if self._idle else None
 
+    def take_alive(self) -> Upstream | None:
+        """The same for a request that can't be sent again: no connection that is known to have ended."""
+        while (upstream := self.take()) is not None:
+            upstream.probe()
+            if upstream.is_open:
+                return upstream
+        return None
+
     def give(self, upstream: Upstream) -> None:
         """Keep a connection whose exchange is over, or close it if there are enough."""
         if len(self._idle) >= self._size:

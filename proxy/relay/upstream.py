@@ -187,6 +187,10 @@ class Upstream:
         self._loop.add_reader(self._fd, self._readable)
         self._loop.call_soon(self._readable)  # what was received before the pause makes nothing readable
 
+    @property
+    def is_open(self) -> bool:
+        return self._fd >= 0
+
     def probe(self) -> None:
         """Look whether an idle connection has ended."""
         if self._handler is None:
