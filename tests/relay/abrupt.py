@@ -90,7 +90,9 @@ class AbruptUpstream:
         while True:
             sock, _ = await asyncio.get_running_loop().sock_accept(listening)
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what waits for more is lost by a reset
+            sock.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+            )  # what waits for more is lost by a reset
             self.connections += 1
             self._tasks.add(asyncio.ensure_future(self._converse(Pipe(sock, self.context))))
 

@@ -277,3 +277,42 @@ async def test_an_old_tls_version_is_refused(make_proxy, tmp_path, kit):
     ):
         status, _, body = kit.split(await proxy.get())
     assert (status, json.loads(body)["type"]) == (502, "urn:token-proxy:problem:upstream-tls")
+
+
+@pytest.mark.parametrize("when", ["in use", "idle", "as the proxy stops"])
+async def test_the_end_of_a_tls_connection_is_told(make_proxy, tls_authority, kit, when):
+    """RFC 8446 section 6.1: else the upstream can't tell it from a cut."""
+    context, ca = tls_authority
+    served = kit.Upstream()
+    ends = asyncio.Queue()
+
+    class Noting(kit.Upstream):
+        async def serve(self, reader, writer):
+            try:
+                await super().serve(reader, writer)
+            except ssl.SSLError as error:
+                ends.put_nowait(error)
+            else:
+                ends.put_nowait(None)
+
+        async def _converse(self, connection):
+            await connection.reader.readuntil(b"\r\n\r\n")
+            self.connections_asked = True
+            if when == "in use":
+                connection.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1more")
+            else:
+                connection.writer.write(kit.OK)
+            # raises without close_notify: Python 3.11's streams tell it by an error of the transport
+            ends.put_nowait(await connection.reader.read())
+            connection.writer.close()
+
+    served = Noting()
+    limits = "upstream_idle = 0.2" if when == "idle" else ""
+    async with kit.serving(served, context):
+        route = f'tls = {{ ca = "{ca}" }}'
+        async with make_proxy(f"https://localhost:{served.port}", route=route, limits=limits) as proxy:
+            assert (await proxy.get()).startswith(b"HTTP/1.1 200 ")
+            if when != "as the proxy stops":
+                assert await asyncio.wait_for(ends.get(), 10) == b""
+        if when == "as the proxy stops":
+            assert await asyncio.wait_for(ends.get(), 10) == b""
