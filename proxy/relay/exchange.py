@@ -17,69 +17,40 @@ own, or a connection that is cut.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Coroutine
 from dataclasses import replace
-from time import perf_counter
 from typing import Any, Final
 
 from proxy import tasks
 from proxy.http import message
 from proxy.http.body import Body, UntilClose
-from proxy.http.message import RequestHead, ResponseHead
+from proxy.http.message import ResponseHead
 from proxy.http.rewrite import rewrite
 from proxy.http.target import upstream_path
 from proxy.relay import admission, obtain, phases, problems
-from proxy.relay.accounting import account_for
-from proxy.relay.context import RelayContext
 from proxy.relay.failures import Failure, may_repeat, refusal_of
-from proxy.relay.interfaces import Downstream
+from proxy.relay.lifecycle import Lifecycle
 from proxy.relay.phases import Phase
 from proxy.relay.problems import AboutUs, Refusal
 from proxy.relay.runtime import RouteRuntime
-from proxy.relay.upload import NO_UPLOAD, Upload
+from proxy.relay.upload import Upload
 from proxy.relay.upstream import Upstream
 from proxy.tokens.account import Account, Attachment
 
 UNAUTHORIZED: Final = 401
-CALLER_GONE: Final = 499  # as nginx logs a caller that hung up
 BOTH_WAYS: Final = 2  # of a tunnel
 
-_log = logging.getLogger("proxy.relay")
 
+class Exchange(Lifecycle):
+    """A request and its response."""
 
-class Exchange:
-    """A request and its response. It ends with one call of its caller's connection, unless that has gone."""
-
-    _routed = False  # it has a runtime
-    _runtime: RouteRuntime
-    _account: Account | None = None
     _attachment: Attachment  # the token that was attached, once it is sent
-    _upstream: Upstream | None = None
-    _work: asyncio.Task[None] | None = None
     _path = b""  # upstream
     upgrades = False  # it asks for WebSocket, and the route permits it
     _expecting = False  # the caller has asked for a 100, and waits for it
     _second = False  # the request is being sent again
     _held: ResponseHead | None = None  # a 401, until it is known whether the request is sent again
     _ways = BOTH_WAYS  # of a tunnel that are open
-    _status = 0
-    _bytes_out = 0
-    phase = phases.ADMISSION
-    deadline = 0.0  # loop time
-
-    def __init__(self, caller: Downstream, context: RelayContext, request: RequestHead) -> None:
-        self._caller = caller
-        self._context = context
-        self._request = request
-        self._started = perf_counter()
-        self._upload = NO_UPLOAD if request.body is None else Upload(request.body, context.limits.spool)
-
-    def _enter(self, phase: Phase) -> None:
-        """Begin a phase, or go on with it after some progress: the only place that sets the deadline."""
-        self.phase = phase
-        self.deadline = self._caller.time() + self._context.timeouts[phase.number]
 
     @property
     def half_closed(self) -> float:
@@ -89,7 +60,7 @@ class Exchange:
     # -- the request comes in
 
     def begin(self, own: RouteRuntime | None, payload: bytes) -> None:
-        """`own`: the route that has this listener to itself. `payload`: what has come of the request's body."""
+        """`own`: the route that has this listener to itself. `payload`: what has come of the body."""
         context, request = self._context, self._request
         if request.body is not None:
             self._upload.add(payload)
@@ -161,7 +132,7 @@ class Exchange:
             self.fail(error)
 
     async def _prepare(self, account: Account, attachment: Attachment | None) -> None:
-        """Get what is not ready. What is sent again has a token, and wants a new connection. Raises Refusal."""
+        """Get what is not ready, and send. What is sent again wants a new connection. Raises Refusal."""
         if attachment is None:
             attachment = await obtain.token(self._context, account)
         upstream = None if self._second else self._idle_connection(account)
@@ -318,35 +289,6 @@ class Exchange:
             return
         self._break_off(refusal_of(failure))
 
-    def _break_off(self, refusal: Refusal) -> None:
-        """End it: by a response of our own if none has begun, else the connection is cut."""
-        if not self.phase.begun:
-            self._refuse(refusal)
-            return
-        case = refusal.case
-        if case is not problems.CALLER_TIMEOUT:
-            self._runtime.upstream_error(case.ending)
-        self._finish(case.ending)
-        self._caller.abort()
-
-    def _refuse(self, refusal: Refusal) -> None:
-        """Respond ourselves. What is left of the request's body is not read."""
-        case = refusal.case
-        self._status = case.status
-        self._context.count_refused(refusal, routed=self._routed)
-        if self._routed and case.status in {502, 504}:
-            self._runtime.upstream_error(case.ending)
-        self._finish(case.ending)
-        self._caller.refuse(refusal)
-
-    def malformed(self) -> None:
-        """The body's framing is broken: nothing behind it is read as a request."""
-        if self.phase.begun:
-            self._finish(problems.BAD_REQUEST.ending)
-            self._caller.abort()
-        else:
-            self._refuse(Refusal(problems.BAD_REQUEST, "the request's body is malformed"))
-
     def give_up(self) -> None:
         """The deadline has passed."""
         phase = self.phase
@@ -357,53 +299,3 @@ class Exchange:
         if self._work is not None:
             self._work.cancel()
         self._release()
-
-    def fail(self, error: Exception) -> None:
-        """Something has raised what nobody expected."""
-        _log.error("a request failed unexpectedly", exc_info=error)
-        try:
-            if self.phase.begun:
-                self._context.metrics.refused.labels(problems.INTERNAL_ERROR.ending).inc()
-                self._finish(problems.INTERNAL_ERROR.ending)
-                self._caller.abort()
-            else:
-                self._refuse(Refusal(problems.INTERNAL_ERROR, "this proxy has failed: its log says more"))
-        except Exception as again:
-            _log.exception("nor could it be told", exc_info=again)
-            self._caller.abort()
-
-    def abandon(self) -> None:
-        """The caller has gone: nothing more is wanted of the upstream."""
-        if self.phase is phases.OVER:
-            return
-        if self.phase is not phases.TUNNEL and self.phase is not phases.TUNNEL_FULL:
-            self._status = CALLER_GONE
-        self._finish("caller-gone")
-
-    # -- the end
-
-    def _finish(self, error: str) -> None:
-        """Let go of everything, then count and log."""
-        if self.phase is phases.OVER:
-            return
-        self.phase = phases.OVER
-        self.deadline = phases.NEVER
-        if self._upstream is not None:
-            self._upstream.close()
-            self._upstream = None
-        if self._work is not None and self._work is not asyncio.current_task():
-            self._work.cancel()
-        if not self._routed:
-            return
-        self._runtime.in_flight -= 1
-        account_for(
-            self._context.log,
-            self._runtime,
-            self._account,
-            self._request,
-            started=self._started,
-            status=self._status,
-            received=self._upload.received,
-            sent=self._bytes_out,
-            error=error,
-        )

@@ -1,130 +1,63 @@
 """A caller's connection: where its messages begin and end, one exchange at a time.
 
 data ──► head complete? ──► Exchange ──► (its body) ──► response ──► next head, or the end
-            │ no: wait, within limits        pipelined bytes wait in `_buffer`
+            │ no: wait, within limits        pipelined bytes wait in `_heads`
 
 It feeds the request's body and keeps what lies behind it, frames the response, and decides whether the
-connection goes on. A caller that ends its side (DESIGN 1.5) is noticed by the transport while that reads, and
-by the sweep while it does not.
+connection goes on. A caller that ends its side is noticed by the transport while that reads, and by the sweep
+while it does not.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import socket
-import string
-import struct
-from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import cast
 
 from proxy.http import message
 from proxy.http.body import Body, UntilClose, encode_chunk
 from proxy.http.framing import framed
+from proxy.http.head_reader import HeadReader
 from proxy.http.malformed import MalformedBody, MalformedRequest
-from proxy.http.message import BARE_LF, END, PART_OF_END, RequestHead, ResponseHead, read_request
+from proxy.http.message import END, RequestHead, ResponseHead, read_request
 from proxy.relay import peer, problems
-from proxy.relay.context import RelayContext
+from proxy.relay.connection import HIGH_WATER, NEVER, Connection, ConnectionOwner
 from proxy.relay.exchange import Exchange
 from proxy.relay.problems import Refusal
 from proxy.relay.runtime import RouteRuntime
 
-HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
-LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
-LINGER_BYTES: Final = 2**20  # to read in that time; who has more to send is let wait for the end
-RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
-MOST_EMPTY_LINES: Final = 2  # before a request; RFC 9112 section 2.2 wants one ignored
-FIRST_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789" + string.ascii_letters.encode())  # of a method
-EMPTY: Final = frozenset({b"\r", b"\r\n"})
-NEVER: Final = float("inf")
-
 _log = logging.getLogger("proxy.relay")
 
 
-class ConnectionOwner(Protocol):
-    """The keeper of all connections (server.py)."""
-
-    context: RelayContext
-
-    def opened(self, connection: Inbound) -> None:
-        """A connection has been accepted; it may be refused at once."""
-        ...
-
-    def closed(self, connection: Inbound) -> None:
-        """A connection is gone."""
-        ...
-
-
-class Inbound(asyncio.Protocol):
+class Inbound(Connection):
     __slots__ = (
         "_body",
-        "_buffer",
         "_chunked",
         "_closing",
-        "_deadline",
-        "_descriptor",
-        "_empty_lines",
-        "_eof",
         "_exchange",
         "_gone_at",
         "_head",
-        "_lingered",
-        "_lingering",
-        "_patience",
-        "_reading",
+        "_heads",
         "_request",
         "_runtime",
-        "_searched",
-        "_server",
-        "_transport",
-        "_unsent",
-        "_write",
-        "is_full",
-        "is_tls",
-        "local_address",
-        "time",
     )
 
     def __init__(self, server: ConnectionOwner, runtime: RouteRuntime | None) -> None:
-        self._server = server
+        super().__init__(server)
         self._runtime = runtime  # the route that has this listener to itself
-        self._transport = cast("asyncio.Transport", None)
-        self._descriptor = -1
-        self._write: Callable[[bytes], None] = _nowhere
-        self.time: Callable[[], float] = asyncio.get_running_loop().time
-        self._buffer = bytearray()
-        self._searched = 0  # where in the buffer to look for the end of a head
-        self._empty_lines = 0
+        self._heads = HeadReader()  # with what has come behind the current request
         self._request = cast("RequestHead", None)  # of the exchange
         self._body: Body | None = None  # of the request or tunnel, until it is complete
         self._exchange: Exchange | None = None
         self._head = b""  # of the response, until there is something to send behind it
         self._chunked = False  # how the response is framed
         self._closing = False  # the connection ends with the response
-        self._reading = True
-        self._eof = False
-        self._lingering = False
-        self._lingered = 0  # bytes
-        self.is_full = False
-        self.local_address = ""
-        self.is_tls = False
-        self._patience = server.context.limits.header_time  # seconds, from the next `check` on; 0: as before
-        self._deadline = NEVER  # loop time: for a header, for the next request, or for the end
         self._gone_at = NEVER  # loop time: when a caller that has ended its side counts as gone
-        self._unsent = 0  # bytes that the caller had not taken when `check` last looked
 
     # -- the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=HIGH_WATER)
-        self._write = self._transport.write
-        self.is_tls = transport.get_extra_info("ssl_object") is not None
-        name = transport.get_extra_info("sockname")
-        self.local_address = name[0] if isinstance(name, tuple) else ""
-        sock = transport.get_extra_info("socket")
-        self._descriptor = -1 if sock is None else sock.fileno()
+        self._use(transport)
         self._server.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -146,7 +79,7 @@ class Inbound(asyncio.Protocol):
         exchange = self._exchange
         try:
             if exchange is None:
-                return END in self._buffer  # the next request waits for its turn
+                return END in self._heads.buffer  # the next request waits for its turn
             if self._body is None:
                 self._await_end(exchange)
             elif self._body.end_of_input():  # a tunnel
@@ -164,8 +97,8 @@ class Inbound(asyncio.Protocol):
         try:
             if exchange is not None:
                 exchange.abandon()
-        except Exception as error:
-            _log.exception("a request whose caller has gone failed unexpectedly", exc_info=error)
+        except Exception as error:  # noqa: BLE001
+            _log.error("a request whose caller has gone failed unexpectedly", exc_info=error)
 
     def pause_writing(self) -> None:
         self.is_full = True
@@ -188,11 +121,6 @@ class Inbound(asyncio.Protocol):
         self.abort()
 
     # -- what the exchange asks of its caller
-
-    def read_on(self, *, wanted: bool) -> None:
-        if wanted != self._reading and not self._transport.is_closing():
-            self._reading = wanted
-            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
 
     def inform(self, head: ResponseHead) -> None:
         if not self._request.fields.http10:
@@ -228,18 +156,12 @@ class Inbound(asyncio.Protocol):
         self._closing, self._chunked = True, False
         self._gone_at = NEVER
         self._body = UntilClose()
-        kept, self._buffer = bytes(self._buffer), bytearray()
+        kept = self._heads.take()
         if kept:
             self._feed(self._body, kept)
         self.read_on(wanted=True)
         if self._eof and self._exchange is not None:
             self._exchange.caller_ended()
-
-    def end(self) -> bool:
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-            return True
-        return False
 
     def refuse(self, refusal: Refusal) -> None:
         close = refusal.case.closes or self._is_last
@@ -256,13 +178,6 @@ class Inbound(asyncio.Protocol):
         self._body = None
         self._done(close=True)
 
-    def abort(self) -> None:
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):  # it has been closed
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self._transport.abort()
-
     @property
     def _is_last(self) -> bool:
         """Whether the connection must end with the response, whatever that is."""
@@ -274,13 +189,13 @@ class Inbound(asyncio.Protocol):
         self._exchange = None
         unread, self._body = self._body is not None, None
         self._gone_at = NEVER
-        if close or self._server.context.draining or (self._eof and END not in self._buffer):
+        if close or self._server.context.draining or (self._eof and END not in self._heads.buffer):
             self._close(linger=unread)
             return
         self._patience = self._server.context.limits.idle
         if not self._reading:
             self.read_on(wanted=True)
-        if self._buffer:
+        if self._heads.buffer:
             asyncio.get_running_loop().call_soon(self._go_on)
 
     # -- a caller that has ended its side
@@ -321,16 +236,15 @@ class Inbound(asyncio.Protocol):
 
     def _go_on(self) -> None:
         try:
-            if self._exchange is None and not self._transport.is_closing() and self._buffer:
-                data, self._buffer = bytes(self._buffer), bytearray()
-                self._next(data)
+            if self._exchange is None and not self._transport.is_closing() and self._heads.buffer:
+                self._next(self._heads.take())
         except Exception as error:  # noqa: BLE001
             self.fail(error)
 
     def _keep(self, data: bytes) -> None:
         """Bytes behind the current request: they wait for their turn."""
-        self._buffer += data
-        self.read_on(wanted=len(self._buffer) <= HIGH_WATER)
+        self._heads.buffer += data
+        self.read_on(wanted=len(self._heads.buffer) <= HIGH_WATER)
 
     def _feed(self, body: Body, data: bytes) -> None:
         """More of the request's body, or of a tunnel, and perhaps of what follows it."""
@@ -348,54 +262,22 @@ class Inbound(asyncio.Protocol):
             self._keep(rest)
 
     def _next(self, data: bytes) -> None:
-        """`data` begins where a request begins, or goes on with the head in the buffer."""
-        known: bytes | bytearray = data
-        if self._buffer:
-            self._buffer += data
-            known = self._buffer
-        if known[0] not in FIRST_BYTES:
-            self._skip_empty_line(bytes(known))
+        """`data` begins where a request begins, or goes on with a head."""
+        heads, context = self._heads, self._server.context
+        is_new = not heads.buffer
+        try:
+            found = heads.read(data, context.head_limits.header_size)
+        except MalformedRequest as error:
+            self.turn_away(problems.of_malformed(error), heads.buffer)
             return
-        end = known.find(END, self._searched)
-        most = self._server.context.head_limits.header_size
-        if (end < 0 or end > most) and BARE_LF.search(known, self._searched, most):
-            self.turn_away(Refusal(problems.BAD_REQUEST, "lines end in CR LF"), known)
-        elif (len(known) - PART_OF_END if end < 0 else end) > most:
-            self.turn_away(Refusal(problems.HEADER_TOO_LARGE, "the request's head is too large"), known)
-        elif end < 0 and self._eof:
+        if found is not None:
+            self._begin(*found)
+        elif self._eof:
             self._transport.close()
-        elif end < 0:
-            self._wait_for_head(known)
-        elif end + 4 == len(data) and known is data:  # nothing but a head, as most are: no copy
-            self._begin(data, b"")
-        else:
-            self._begin(bytes(known[: end + 4]), bytes(known[end + 4 :]))
-
-    def _skip_empty_line(self, data: bytes) -> None:
-        if self._eof and data in EMPTY:
-            self._transport.close()
-            return
-        if data == b"\r":
-            self._wait_for_head(data)
-            return
-        self._empty_lines += 1
-        if not data.startswith(b"\r\n") or self._empty_lines > MOST_EMPTY_LINES:
-            self.turn_away(Refusal(problems.BAD_REQUEST, "a request begins with its method"))
-            return
-        self._buffer = bytearray()
-        if data != b"\r\n":
-            self._next(data[2:])
-
-    def _wait_for_head(self, known: bytes | bytearray) -> None:
-        if not self._buffer:
-            self._patience = self._server.context.limits.header_time
-            self._buffer = bytearray(known)
-        self._searched = max(0, len(known) - PART_OF_END)
+        elif is_new and heads.buffer:
+            self._patience = context.limits.header_time
 
     def _begin(self, head: bytes, rest: bytes) -> None:
-        if self._buffer:
-            self._buffer = bytearray()
-        self._searched = self._empty_lines = 0
         context = self._server.context
         try:
             request = read_request(head, context.head_limits)
@@ -414,10 +296,10 @@ class Inbound(asyncio.Protocol):
                 return
             self._body = None if request.body.done else request.body
         if rest:
-            self._buffer += rest
+            self._heads.buffer += rest
         exchange.begin(self._runtime, payload)
         if self._exchange is exchange:
-            if len(self._buffer) > HIGH_WATER:
+            if len(self._heads.buffer) > HIGH_WATER:
                 self.read_on(wanted=False)
             if self._eof:
                 self._ended_before(exchange)
@@ -438,46 +320,18 @@ class Inbound(asyncio.Protocol):
 
     # -- the end
 
-    def _close(self, *, linger: bool) -> None:
-        if not linger or self._eof or not self._transport.can_write_eof():
-            self._patience = self._server.context.limits.body_stall  # for the caller to take what was sent
-            self._transport.close()
-            return
-        self._lingering = True
-        self._buffer = bytearray()
-        self._patience = LINGER
-        self._transport.write_eof()
-        self.read_on(wanted=True)
-
-    def _unread(self, size: int) -> None:
-        self._lingered += size
-        if self._lingered > LINGER_BYTES:
-            self.read_on(wanted=False)
-
     def check(self, now: float) -> None:
         """Called by the sweep every now and then, with the loop's time."""
         unsent = self._transport.get_write_buffer_size()
         exchange = self._exchange
         if exchange is None:
-            self._check_alone(now, progress=unsent < self._unsent)
+            self._check_deadline(now, progress=unsent < self._unsent)
         else:
             if unsent < self._unsent:
                 exchange.caller_took()
                 self._relayed()
             self._check(exchange, now)
         self._unsent = unsent
-
-    def _check_alone(self, now: float, *, progress: bool) -> None:
-        """Between requests, or on its way to the end."""
-        if self._patience:
-            self._deadline, self._patience = now + self._patience, 0.0
-        elif now > self._deadline:
-            if self._transport.is_closing():  # it does not take what it was sent
-                self.abort()
-            else:
-                self._close(linger=False)
-        elif progress and self._transport.is_closing():
-            self._patience = self._server.context.limits.body_stall
 
     def _check(self, exchange: Exchange, now: float) -> None:
         if self._eof or not self._reading:
@@ -493,7 +347,3 @@ class Inbound(asyncio.Protocol):
         """Answer what is under way, then close; an idle connection closes now."""
         if self._exchange is None:
             self._transport.close()
-
-
-def _nowhere(_data: bytes) -> None:
-    """Before there is a connection."""

@@ -54,7 +54,7 @@ class Downstream(Protocol):
         ...
 
     def end(self) -> bool:
-        """In a tunnel: tell the caller that the upstream sends no more. False where only a close can tell it."""
+        """In a tunnel: tell the caller that the upstream sends no more. False where only a close can."""
         ...
 
     def refuse(self, refusal: Refusal) -> None:
@@ -88,7 +88,7 @@ class ResponseHandler(Protocol):
         ...
 
     def response_head(self, head: ResponseHead) -> None:
-        """The final response has begun. `response_data` or `response_end` follows, after a pause if this pauses."""
+        """The final response has begun. Its data or its end follows, after a pause if this pauses."""
         ...
 
     def response_data(self, payload: bytes) -> None:

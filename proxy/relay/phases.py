@@ -3,9 +3,11 @@
 An exchange is in one phase at a time. The peer that is waited for is the one to blame: a caller that stops
 sending its body, or reading its response, is no fault of the upstream's and must not page its operator.
 
-    ADMISSION ─► TOKEN ─► CONNECTING ─► EXPECTING | UPLOADING | BLOCKED ─► WAITING ─► RELAYING ◄─► CALLER_FULL ─► OVER
-         │          ▲________│ retry, or replay ◄──────────────────────────────┤ └► HELD (a 401) ─┘
-         └─ token fresh and connection idle: at once ─►                        └► TUNNEL ◄─► TUNNEL_FULL ─► OVER
+    ADMISSION ─► TOKEN ─► CONNECTING ─► EXPECTING, UPLOADING, BLOCKED ─► WAITING ─► RELAYING ◄─► CALLER_FULL
+        └─ all is ready: at once ───────►     ▲                           │
+                                              ├── HELD: a better token ◄──┤ 401
+                              CONNECTING ◄────┘   or: RELAYING            ├─► TUNNEL ◄─► TUNNEL_FULL
+                                   ▲── retry ◄────────────────────────────┘            each ends in OVER
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ NEVER: Final = float("inf")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Phase:
-    """One row of the table. `case` and `detail` are the problem that the exchange ends with at its timeout."""
+    """One row of the table. `case` and `detail`: the problem that the exchange ends with at its timeout."""
 
     number: int  # its place in `timeouts`
     name: str
@@ -110,7 +112,7 @@ def while_sending(*, arriving: bool, expecting: bool, full: bool) -> Phase:
 
 
 def while_relaying(phase: Phase, *, full: bool) -> Phase:
-    """The phase of a response that is on its way, or of a tunnel. `full`: the caller takes no more for now."""
+    """The phase of a response on its way, or of a tunnel. `full`: the caller takes no more for now."""
     if phase is TUNNEL or phase is TUNNEL_FULL:
         return TUNNEL_FULL if full else TUNNEL
     return CALLER_FULL if full else RELAYING

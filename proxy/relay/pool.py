@@ -1,4 +1,4 @@
-"""The open connections to one route's upstream on which one account's requests go, and the idle ones of them."""
+"""The connections to one route's upstream on which one account's requests go."""
 
 from __future__ import annotations
 

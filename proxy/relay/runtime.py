@@ -15,8 +15,8 @@ from proxy.http.rewrite import Mapping
 from proxy.observe.metrics import Metrics
 from proxy.relay import problems
 from proxy.relay.interfaces import Downstream
-from proxy.relay.problems import Refusal
 from proxy.relay.pool import Pool
+from proxy.relay.problems import Refusal
 from proxy.tokens.account import Account
 from proxy.tokens.manager import TokenManager
 

@@ -86,8 +86,8 @@ class RelayServer:
             await asyncio.sleep(SWEEP_EVERY)
             try:
                 self._look(loop.time())
-            except Exception:
-                _log.exception("a sweep failed unexpectedly")
+            except Exception as error:  # noqa: BLE001 (it must not end)
+                _log.error("a sweep failed unexpectedly", exc_info=error)
 
     def _look(self, now: float) -> None:
         for connection in list(self._connections):

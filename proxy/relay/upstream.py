@@ -18,7 +18,7 @@ from typing import Final
 from proxy.http.body import NO_BODY, Body, UntilClose
 from proxy.http.framing import framed
 from proxy.http.malformed import MalformedBody, MalformedResponse
-from proxy.http.message import BARE_LF, END, PART_OF_END, HeadLimits, ResponseHead, read_response
+from proxy.http.message import END, PART_OF_END, HeadLimits, ResponseHead, check_begun, read_response
 from proxy.relay.failures import Failure
 from proxy.relay.interfaces import ResponseHandler
 from proxy.relay.pool import Pool
@@ -26,13 +26,12 @@ from proxy.relay.wire import Wire, failure_of
 
 HIGH_WATER: Final = 65536  # bytes waiting to be sent, above which the caller is not read
 READS: Final = 8  # of an event's data in one turn of the loop, so that one connection does not hold up others
-PROTOCOL: Final = b"HTTP/1."  # with which each response begins
 
 _log = logging.getLogger("proxy.relay")
 
 
 class Upstream:
-    """An open connection. Between `start` and `response_end` or `upstream_failed` it belongs to one exchange."""
+    """An open connection. From `start` to the response's end, or its failure, it is one exchange's."""
 
     __slots__ = (
         "_body",
@@ -102,7 +101,7 @@ class Upstream:
         self._start(handler, method, head + framed(body, payload))
 
     def send(self, payload: bytes) -> None:
-        """Send more of the request's body, or of a tunnel. With the last of it goes its end, as it is framed."""
+        """Send more of the request's body, or of a tunnel. With the last of it goes its end."""
         data = framed(self._request_body, payload)
         if data:
             self._write(data)
@@ -347,14 +346,3 @@ class Upstream:
             self._wire.sock.close()
         else:
             self._wire.close()
-
-
-def check_begun(data: bytes, searched: int) -> None:
-    """Whether `data` can become a head, of which `searched` bytes are known to be one's. Raises MalformedResponse.
-
-    Who speaks another protocol, or ends lines in a bare LF, would never end a head: it fails at once.
-    """
-    if not data.startswith(PROTOCOL[: len(data)]):
-        raise MalformedResponse("it is not HTTP/1")
-    if BARE_LF.search(data, searched):
-        raise MalformedResponse("its lines end in LF")

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 from proxy import tasks
 from proxy.config.model import Limits, Log
-from proxy.errors import TokenError, TokenUnavailable
+from proxy.errors import TokenUnavailable
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
 from proxy.observe.logs import RequestLog
@@ -54,6 +54,23 @@ class Loop(asyncio.SelectorEventLoop):
         return self.now
 
 
+class Odd(Exception):
+    """What nobody expects, and the machine has brought about."""
+
+
+class Surprises(logging.Handler):
+    """Keeps the exceptions that nobody expected, but for those."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info and record.exc_info[1]
+        if isinstance(error, BaseException) and not isinstance(error, Odd):
+            self.found.append(error)
+
+
 class Attachment:
     def __init__(self, value: bytes) -> None:
         self.authorization = b"Bearer " + value
@@ -72,7 +89,7 @@ class Tokens:
 
     def _check(self) -> None:
         if self.odd:
-            raise RuntimeError("odd")
+            raise Odd
 
     def account(self, credential: str, name: str) -> object:
         return SimpleNamespace(key=AccountId(credential, name), credential=SimpleNamespace(grant="x"))
@@ -108,10 +125,6 @@ class Tokens:
                 future.set_result(outcome)
         self.waiting.clear()
         self.replacing.clear()
-
-
-class Odd(Exception):
-    """What nobody expects."""
 
 
 class FlakyLog(RequestLog):
@@ -266,4 +279,4 @@ def tasks_left() -> set[str]:
     return {task.get_name() for task in tasks._running} - {"sweep deadlines"}
 
 
-__all__ = ["LIMITS", "LONGEST", "Attachment", "Odd", "Setting", "TokenError", "logging", "tasks_left"]
+__all__ = ["LIMITS", "LONGEST", "Attachment", "Odd", "Setting", "Surprises", "tasks_left"]

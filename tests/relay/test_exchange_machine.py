@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from .exchange_machine import LONGEST, Attachment, Odd, Setting, tasks_left
+from .exchange_machine import LONGEST, Attachment, Odd, Setting, Surprises, tasks_left
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 NO = b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno"
@@ -60,7 +60,9 @@ STEP = 10.0  # seconds; a look at each limit is enough, once nothing else happen
 class Exchanges(RuleBasedStateMachine):
     @initialize()
     def begin(self):
-        logging.getLogger("proxy").setLevel(logging.CRITICAL)
+        self.surprises = Surprises()
+        logging.getLogger("proxy").addHandler(self.surprises)
+        logging.getLogger("proxy").propagate = False
         self.setting = Setting()
         self.counter = 0
 
@@ -153,6 +155,11 @@ class Exchanges(RuleBasedStateMachine):
     # -- what holds
 
     @invariant()
+    def nothing_is_raised_that_nobody_expected(self):
+        if hasattr(self, "setting"):
+            assert not self.surprises.found
+
+    @invariant()
     def the_sweep_lives(self):
         if hasattr(self, "setting"):
             assert not self.setting.server._sweeper.done()
@@ -171,7 +178,10 @@ class Exchanges(RuleBasedStateMachine):
             self._all_ends()
         finally:
             self.setting.close()
-            assert not tasks_left()
+            logging.getLogger("proxy").removeHandler(self.surprises)
+            logging.getLogger("proxy").propagate = True
+        assert not tasks_left()
+        assert not self.surprises.found
 
     def _all_ends(self):
         setting = self.setting

@@ -1,4 +1,4 @@
-"""A caller that ends its side: it may be waiting for the response, or be gone (DESIGN 1.5)."""
+"""A caller that ends its side: it may be waiting for the response, or be gone."""
 
 import asyncio
 import socket
