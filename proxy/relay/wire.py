@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from typing import Final
@@ -21,17 +22,15 @@ RECORD: Final = 16 * 1024  # bytes; what one read of TLS can bring (RFC 8446 sec
 _ARRIVED: Final = memoryview(bytearray(7 * (RECORD + 22)))
 
 
-class Renegotiation(OSError):
-    """The upstream wants to renegotiate TLS 1.2.
-
-    It is refused (RFC 9325 section 3.5 permits that; TLS 1.3 has no renegotiation): what an upstream asks
-    for in the middle of a connection, such as a certificate for one path, it can ask for in the handshake.
-    """
+# An upstream that wants to renegotiate TLS 1.2 is refused (RFC 9325 section 3.5 permits that; TLS 1.3 has no
+# renegotiation): what it asks for in the middle of a connection, such as a certificate for one path, it can
+# ask for in the handshake. No kernel says this of a connection that is open.
+RENEGOTIATION: Final = errno.EPROTO
 
 
 def failure_of(error: OSError) -> Failure:
     """What a broken connection means for the exchange on it (RFC 8446 section 6.2)."""
-    if isinstance(error, Renegotiation):
+    if error.errno == RENEGOTIATION:
         return Failure.RENEGOTIATION
     if isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):  # OpenSSL's names
         return Failure.ALERT
@@ -156,7 +155,7 @@ class TLSWire(Wire):
         return b"".join(parts) or None
 
     def _check_not_renegotiating(self) -> None:
-        """Reading has made OpenSSL answer something. Raises Renegotiation.
+        """Reading has made OpenSSL answer something. Raises OSError.
 
         In TLS 1.3 that is an update of keys, which goes out with what is sent next (RFC 8446 section 4.6.3).
         In TLS 1.2 it is the alert no_renegotiation (RFC 5246 section 7.2.2).
@@ -164,7 +163,7 @@ class TLSWire(Wire):
         if self._tls.version() == "TLSv1.2":
             with contextlib.suppress(OSError):
                 self.send(self._outgoing.read())
-            raise Renegotiation("the upstream wants to renegotiate TLS")
+            raise OSError(RENEGOTIATION, "the upstream wants to renegotiate TLS")
 
     def encode(self, data: bytes) -> bytes:
         self._tls.write(data)

@@ -279,40 +279,29 @@ async def test_an_old_tls_version_is_refused(make_proxy, tmp_path, kit):
     assert (status, json.loads(body)["type"]) == (502, "urn:token-proxy:problem:upstream-tls")
 
 
+def serve_until_the_end(listening, context, response):
+    """In a thread: respond to one request, and return how the connection ends for a careful reader."""
+    sock, _ = listening.accept()
+    with context.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False) as tls:
+        tls.recv(65536)
+        tls.sendall(response)
+        try:
+            return tls.recv(65536)
+        except OSError as error:
+            return error
+
+
 @pytest.mark.parametrize("when", ["in use", "idle", "as the proxy stops"])
 async def test_the_end_of_a_tls_connection_is_told(make_proxy, tls_authority, kit, when):
     """RFC 8446 section 6.1: else the upstream can't tell it from a cut."""
     context, ca = tls_authority
-    served = kit.Upstream()
-    ends = asyncio.Queue()
-
-    class Noting(kit.Upstream):
-        async def serve(self, reader, writer):
-            try:
-                await super().serve(reader, writer)
-            except ssl.SSLError as error:
-                ends.put_nowait(error)
-            else:
-                ends.put_nowait(None)
-
-        async def _converse(self, connection):
-            await connection.reader.readuntil(b"\r\n\r\n")
-            self.connections_asked = True
-            if when == "in use":
-                connection.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1more")
-            else:
-                connection.writer.write(kit.OK)
-            # raises without close_notify: Python 3.11's streams tell it by an error of the transport
-            ends.put_nowait(await connection.reader.read())
-            connection.writer.close()
-
-    served = Noting()
     limits = "upstream_idle = 0.2" if when == "idle" else ""
-    async with kit.serving(served, context):
-        route = f'tls = {{ ca = "{ca}" }}'
-        async with make_proxy(f"https://localhost:{served.port}", route=route, limits=limits) as proxy:
+    response = kit.OK + b"more than was asked for" if when == "in use" else kit.OK
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        served = asyncio.ensure_future(asyncio.to_thread(serve_until_the_end, listening, context, response))
+        url = f"https://localhost:{listening.getsockname()[1]}"
+        async with make_proxy(url, route=f'tls = {{ ca = "{ca}" }}', limits=limits) as proxy:
             assert (await proxy.get()).startswith(b"HTTP/1.1 200 ")
             if when != "as the proxy stops":
-                assert await asyncio.wait_for(ends.get(), 10) == b""
-        if when == "as the proxy stops":
-            assert await asyncio.wait_for(ends.get(), 10) == b""
+                assert await asyncio.wait_for(asyncio.shield(served), 10) == b""
+        assert await asyncio.wait_for(served, 10) == b""
