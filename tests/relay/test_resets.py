@@ -98,6 +98,18 @@ def test_a_post_goes_to_no_connection_that_is_known_to_be_dead(run, place):
     assert found == [(200, b"0123456789")] * 6
 
 
+def test_a_dead_connection_does_not_stay_in_the_pool(run, place):
+    async def scenario():
+        context, make = place
+        async with AbruptUpstream(says_and_resets(WHOLE), context).serving() as port, make(port) as proxy:
+            assert await outcome(proxy, get()) == (200, b"0123456789")
+            async with asyncio.timeout(PATIENCE):
+                while proxy.runtime.pool(proxy.account)._open:
+                    await asyncio.sleep(0.05)
+
+    run(scenario())
+
+
 BEGUN = {
     "a counted body": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
     "a chunked body": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
