@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import cast
 
 from proxy.http import message
 from proxy.http.body import Body, UntilClose, encode_chunk
@@ -46,7 +45,7 @@ class Inbound(Connection):
         super().__init__(server)
         self._runtime = runtime  # the route that has this listener to itself
         self._heads = HeadReader()  # with what has come behind the current request
-        self._request = cast("RequestHead", None)  # of the exchange
+        self._request: RequestHead | None = None  # of the exchange
         self._body: Body | None = None  # of the request or tunnel, until it is complete
         self._exchange: Exchange | None = None
         self._head = b""  # of the response, until there is something to send behind it
@@ -123,12 +122,16 @@ class Inbound(Connection):
     # -- what the exchange asks of its caller
 
     def inform(self, head: ResponseHead) -> None:
-        if not self._request.fields.http10:
+        request = self._request
+        assert request is not None
+        if not request.fields.http10:
             self._write(message.to_caller(head, chunked=False, close=False))
             self._relayed()
 
     def respond(self, head: ResponseHead) -> None:
-        old = self._request.fields.http10
+        request = self._request
+        assert request is not None
+        old = request.fields.http10
         self._chunked = head.chunked and not old
         # what is neither counted nor chunked ends with the connection
         until_close = head.framing is UntilClose or (head.chunked and old)
@@ -165,7 +168,8 @@ class Inbound(Connection):
 
     def refuse(self, refusal: Refusal) -> None:
         close = refusal.case.closes or self._is_last
-        head_only = self._request.method == b"HEAD"
+        request = self._request
+        head_only = request is not None and request.method == b"HEAD"
         self._write(problems.render(refusal, head_only=head_only, close=close))
         self._done(close=close)
 
@@ -181,8 +185,10 @@ class Inbound(Connection):
     @property
     def _is_last(self) -> bool:
         """Whether the connection must end with the response, whatever that is."""
+        request = self._request
+        assert request is not None
         unread = self._body is not None
-        return unread or not self._request.fields.keep_alive or self._server.context.draining
+        return unread or not request.fields.keep_alive or self._server.context.draining
 
     def _done(self, *, close: bool) -> None:
         """The exchange is over, and its response is on its way."""
