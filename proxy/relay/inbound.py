@@ -122,16 +122,12 @@ class Inbound(Connection):
     # -- what the exchange asks of its caller
 
     def inform(self, head: ResponseHead) -> None:
-        request = self._request
-        assert request is not None
-        if not request.fields.http10:
+        if not self._asked.fields.http10:
             self._write(message.to_caller(head, chunked=False, close=False))
             self._relayed()
 
     def respond(self, head: ResponseHead) -> None:
-        request = self._request
-        assert request is not None
-        old = request.fields.http10
+        old = self._asked.fields.http10
         self._chunked = head.chunked and not old
         # what is neither counted nor chunked ends with the connection
         until_close = head.framing is UntilClose or (head.chunked and old)
@@ -168,8 +164,7 @@ class Inbound(Connection):
 
     def refuse(self, refusal: Refusal) -> None:
         close = refusal.case.closes or self._is_last
-        request = self._request
-        head_only = request is not None and request.method == b"HEAD"
+        head_only = self._asked.method == b"HEAD"
         self._write(problems.render(refusal, head_only=head_only, close=close))
         self._done(close=close)
 
@@ -183,12 +178,15 @@ class Inbound(Connection):
         self._done(close=True)
 
     @property
+    def _asked(self) -> RequestHead:
+        assert self._request is not None
+        return self._request
+
+    @property
     def _is_last(self) -> bool:
         """Whether the connection must end with the response, whatever that is."""
-        request = self._request
-        assert request is not None
         unread = self._body is not None
-        return unread or not request.fields.keep_alive or self._server.context.draining
+        return unread or not self._asked.fields.keep_alive or self._server.context.draining
 
     def _done(self, *, close: bool) -> None:
         """The exchange is over, and its response is on its way."""
