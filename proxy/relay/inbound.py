@@ -305,15 +305,10 @@ class Inbound(Connection):
         if self._exchange is exchange:
             if len(self._heads.buffer) > HIGH_WATER:
                 self.read_on(wanted=False)
-            if self._eof:
-                self._ended_before(exchange)
-
-    def _ended_before(self, exchange: Exchange) -> None:
-        """The caller had ended its side when this request's turn came."""
-        if self._body is None:
-            self._await_end(exchange)
-        else:
-            self._leave()  # the rest of it will never come
+            if self._eof and self._body is None:
+                self._await_end(exchange)
+            elif self._eof:
+                self._leave()  # the rest of the body will never come
 
     def turn_away(self, refusal: Refusal, head: bytes | bytearray = b"") -> None:
         """Respond to what is not even a request, and read nothing after it. `head`: what there is of it."""
