@@ -30,6 +30,7 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
     "model_attributes_type": "expected a table: [ … ] on a line of its own, or {{ … }}",
     "finite_number": "expected a finite number",
     "greater_than": "too small: expected more than {gt:g}",
+    "greater_than_equal": "too small: expected {ge:g} or more",
     "less_than_equal": "too large: expected at most {le:.10g}",
 }
 NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid ones"

@@ -5,14 +5,24 @@ Limits that nobody needs to change are constants of the modules that they protec
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from proxy.config.base import Table
 
+
+def _a_number(value: float) -> float:
+    if isnan(value):
+        raise ValueError("expected a number, or inf")
+    return value
+
+
 # strict: no string that looks like a number
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False, strict=True)]
+# 0: none; inf: for ever
+Pause = Annotated[float, Field(ge=0, strict=True), AfterValidator(_a_number)]
 Count = Annotated[int, Field(gt=0, le=2**31 - 1, strict=True)]  # more is a typo
 Days = Annotated[float, Field(gt=0, le=3650 * 86400.0, allow_inf_nan=False, strict=True)]  # in seconds
 Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, strict=True)]  # in a second
@@ -45,6 +55,11 @@ class Limits(Table):
     )
     body_stall: Seconds = Field(
         300.0, description="Longest pause within a body; long, as event streams pause."
+    )
+    half_closed: Pause = Field(
+        2.0,
+        description="After this long without a byte of a response, a caller that has ended its side counts as "
+        "gone, as a client that has timed out looks the same. 0: at once; inf: never.",
     )
     header_time: Seconds = Field(
         20.0, description="For a caller's request header; a slower caller would take up a connection."

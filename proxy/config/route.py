@@ -19,6 +19,7 @@ from pydantic import (
 
 from proxy.config.address import Address, Egress, Upstream
 from proxy.config.base import MissingKey, Table
+from proxy.config.limits import Pause
 from proxy.config.references import EgressProxy, ExistingFile
 from proxy.config.values import (
     AccountName,
@@ -111,6 +112,9 @@ class Route(Table):
     )
     forwarded: StrictBool = Field(
         default=False, description="Send X-Forwarded-For, -Proto and -Host of the caller to the upstream."
+    )
+    half_closed: Pause | None = Field(
+        None, description="As in [limits], for callers of this route. Default: that one."
     )
     tls: UpstreamTLS | None = Field(
         None, description="TLS to the upstream. Default: the system's trust store."

@@ -26,6 +26,7 @@ from proxy.http.headers import Options
 from proxy.http.malformed import MalformedRequest, MalformedResponse
 
 END: Final = b"\r\n\r\n"
+BARE_LF: Final = re.compile(rb"(?<!\r)\n")  # no head that has one is a message: it is refused before its end
 PART_OF_END: Final = 3  # bytes at the end of a head that goes on, which may be its END's and not its own
 REMEMBERED: Final = 512  # blocks; callers and upstreams send few different ones at a time
 LONGEST: Final = 2048  # bytes of a block that is remembered: a megabyte in all, whatever anybody sends
@@ -43,6 +44,7 @@ IDEMPOTENT: Final = frozenset(  # RFC 9110 section 9.2.2; the reading ones of We
 # stays with the fields: it decides with them.
 _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([\x21-\x7e]+) HTTP/1\.(?=[01]\r\n)")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
+PROTOCOL: Final = b"HTTP/1."  # with which each response begins
 MOST_DIGITS: Final = 18  # of a length: leading zeros pass llhttp, and int() raises at 4300 of them
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")  # RFC 9110 section 5.6.2
 # RFC 9110 section 7.2. Who may be called by which name is not decided here, nor whether an address is one.
@@ -219,6 +221,17 @@ def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHea
     """Read the head of a response to `method`. Raises MalformedResponse."""
     judge = _judge_response if len(data) <= LONGEST else _judge_response.__wrapped__
     return judge(data, method == b"HEAD", limits)
+
+
+def check_begun(data: bytes, searched: int) -> None:
+    """Whether `data` can become a response's head; `searched` bytes are known to. Raises MalformedResponse.
+
+    An upstream that speaks another protocol, or ends lines in a bare LF, would never end its head.
+    """
+    if not data.startswith(PROTOCOL[: len(data)]):
+        raise MalformedResponse("it is not HTTP/1")
+    if BARE_LF.search(data, searched):
+        raise MalformedResponse("its lines end in LF")
 
 
 def _accepted(data: bytes) -> bytes:

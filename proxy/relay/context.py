@@ -10,6 +10,7 @@ from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
 from proxy.observe.logs import RequestLog
 from proxy.observe.metrics import Metrics
+from proxy.relay import phases
 from proxy.relay.problems import Refusal
 from proxy.relay.runtime import RouteRuntime
 from proxy.routes import RouteTable
@@ -32,6 +33,10 @@ class RelayContext:
     ports: set[int] = field(default_factory=set)  # of all our listeners, the admin pages' too
     waiting: int = 0  # requests that wait for a token
     descriptors: Descriptors = field(default_factory=Descriptors)
+    timeouts: list[float] = field(init=False)  # seconds, by the number of an exchange's phase
+
+    def __post_init__(self) -> None:
+        self.timeouts = phases.timeouts(self.limits)
 
     def count_refused(self, refusal: Refusal, *, routed: bool) -> None:
         self.metrics.refused.labels(refusal.case.ending).inc()

@@ -29,6 +29,7 @@ def tls_context(tls: UpstreamTLS | None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9325 section 3.1.1
     context.hostname_checks_common_name = False  # RFC 9525 section 6.1: names stand in subjectAltName alone
     context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION  # see wire.RENEGOTIATION
     if tls and tls.cert:
         context.load_cert_chain(tls.cert, tls.key)
     return context

@@ -1,304 +1,348 @@
 """A caller's connection: where its messages begin and end, one exchange at a time.
 
-data ──► head complete? ──► Exchange ──► (its body) ──► answer ──► next head, or the end
-            │ no: wait, within limits        pipelined bytes wait in `_buffer`
+data ──► head complete? ──► Exchange ──► (its body) ──► response ──► next head, or the end
+            │ no: wait, within limits        pipelined bytes wait in `_heads`
+
+It feeds the request's body and keeps what lies behind it, frames the response, and decides whether the
+connection goes on. A caller that ends its side is noticed by the transport while that reads, and by the sweep
+while it does not.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-import socket
-import string
-import struct
-from collections.abc import Callable
-from typing import Final, Protocol, cast
+import logging
 
+from proxy.http import message
+from proxy.http.body import Body, UntilClose, encode_chunk
+from proxy.http.framing import framed
+from proxy.http.head_reader import HeadReader
 from proxy.http.malformed import MalformedBody, MalformedRequest
-from proxy.http.message import END, PART_OF_END, read_request
-from proxy.relay import problems
-from proxy.relay.context import RelayContext
+from proxy.http.message import END, RequestHead, ResponseHead, read_request
+from proxy.relay import peer, problems
+from proxy.relay.connection import HIGH_WATER, NEVER, Connection, ConnectionOwner
 from proxy.relay.exchange import Exchange
 from proxy.relay.problems import Refusal
 from proxy.relay.runtime import RouteRuntime
 
-HIGH_WATER: Final = 65536  # bytes of answers that a slow caller has not taken, above which none are read
-LINGER: Final = 2.0  # seconds to go on reading after an answer to an unread body, lest a reset destroys it
-LINGER_BYTES: Final = 2**20  # to read in that time; who has more to send is let wait for the end
-RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
-MOST_EMPTY_LINES: Final = 2  # before a request; RFC 9112 section 2.2 wants one ignored
-FIRST_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789" + string.ascii_letters.encode())  # of a method
-# No head that has one is a request: who speaks like that hears so at once, and not when its time is over.
-BARE_LF: Final = re.compile(rb"(?<!\r)\n")
-EMPTY: Final = frozenset({b"\r", b"\r\n"})
-NEVER: Final = float("inf")
+_log = logging.getLogger("proxy.relay")
 
 
-class ConnectionOwner(Protocol):
-    """Who keeps the connections (server.py)."""
-
-    context: RelayContext
-
-    def opened(self, connection: Inbound) -> None: ...
-
-    def closed(self, connection: Inbound) -> None: ...
-
-
-class Inbound(asyncio.Protocol):
+class Inbound(Connection):
     __slots__ = (
-        "_buffer",
-        "_deadline",
-        "_empty_lines",
-        "_eof",
+        "_body",
+        "_chunked",
+        "_closing",
         "_exchange",
-        "_lingered",
-        "_lingering",
-        "_patience",
-        "_reading",
+        "_gone_at",
+        "_head",
+        "_heads",
+        "_request",
         "_runtime",
-        "_searched",
-        "_server",
-        "_transport",
-        "_unsent",
-        "is_full",
-        "is_tls",
-        "local_address",
-        "write",
     )
 
     def __init__(self, server: ConnectionOwner, runtime: RouteRuntime | None) -> None:
-        self._server = server
+        super().__init__(server)
         self._runtime = runtime  # the route that has this listener to itself
-        self._transport = cast("asyncio.Transport", None)
-        self.write: Callable[[bytes], None] = _nowhere
-        self._buffer = bytearray()
-        self._searched = 0  # where in the buffer to look for the end of a head
-        self._empty_lines = 0
+        self._heads = HeadReader()  # with what has come behind the current request
+        self._request: RequestHead | None = None  # of the exchange
+        self._body: Body | None = None  # of the request or tunnel, until it is complete
         self._exchange: Exchange | None = None
-        self._reading = True
-        self._eof = False
-        self._lingering = False
-        self._lingered = 0  # bytes
-        self.is_full = False
-        self.local_address = ""
-        self.is_tls = False
-        self._patience = server.context.limits.header_time  # seconds, from the next `check` on; 0: as before
-        self._deadline = NEVER  # loop time: for a header, for the next request, or for more of this one
-        self._unsent = 0  # bytes that the caller had not taken when `check` last looked
+        self._head = b""  # of the response, until there is something to send behind it
+        self._chunked = False  # how the response is framed
+        self._closing = False  # the connection ends with the response
+        self._gone_at = NEVER  # loop time: when a caller that has ended its side counts as gone
 
     # -- the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=HIGH_WATER)
-        self.write = self._transport.write
-        self.is_tls = transport.get_extra_info("ssl_object") is not None
-        name = transport.get_extra_info("sockname")
-        self.local_address = name[0] if isinstance(name, tuple) else ""
+        self._use(transport)
         self._server.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        exchange = self._exchange
-        if exchange is None:
-            if self._lingering:
+        try:
+            if self._body is not None:
+                self._feed(self._body, data)
+            elif self._exchange is not None:
+                self._keep(data)
+            elif self._lingering:
                 self._unread(len(data))
             else:
                 self._next(data)
-        elif exchange.wants_body:
-            try:
-                exchange.request_data(data)
-            except MalformedBody:
-                exchange.malformed()
-        else:
-            self.keep(data)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it ends this connection and no other)
+            self.fail(error)
 
     def eof_received(self) -> bool:
-        """A caller that has closed its half still gets its answer (RFC 9112 section 9.6).
-
-        Once chunks are on their way, an end means that nobody reads them: event streams are left like that.
-        """
+        """The caller has ended its side. Returns whether it may still get something (not over TLS)."""
         self._eof = True
         exchange = self._exchange
-        if exchange is None:
-            return END in self._buffer  # the next request waits for its turn
-        return not exchange.wants_body and not exchange.streams
+        try:
+            if exchange is None:
+                return END in self._heads.buffer  # the next request waits for its turn
+            if self._body is None:
+                self._await_end(exchange)
+            elif self._body.end_of_input():  # a tunnel
+                exchange.caller_ended()
+            else:
+                self._leave()
+        except Exception as error:  # noqa: BLE001
+            self.fail(error)
+        return not self.is_tls and not self._transport.is_closing()
 
     def connection_lost(self, _error: Exception | None) -> None:
+        exchange, self._exchange = self._exchange, None
+        self._body = None
         self._server.closed(self)
-        if self._exchange is not None:
-            self._exchange.abort()
-            self._exchange = None
+        try:
+            if exchange is not None:
+                exchange.abandon()
+        except Exception as error:  # noqa: BLE001
+            _log.error("a request whose caller has gone failed unexpectedly", exc_info=error)
 
     def pause_writing(self) -> None:
         self.is_full = True
 
     def resume_writing(self) -> None:
         self.is_full = False
+        try:
+            if self._exchange is not None:
+                self._exchange.caller_drained()
+        except Exception as error:  # noqa: BLE001
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Something has raised what nobody expected: it ends this exchange, or this connection."""
         if self._exchange is not None:
-            self._exchange.caller_drained()
+            self._exchange.fail(error)
+            return
+        _log.error("a connection failed unexpectedly", exc_info=error)
+        self._server.context.metrics.refused.labels(problems.INTERNAL_ERROR.ending).inc()
+        self.abort()
 
     # -- what the exchange asks of its caller
 
-    @property
-    def peer_address(self) -> str:
-        """The caller's IP address; empty on a unix socket."""
-        name = self._transport.get_extra_info("peername")
-        return name[0] if isinstance(name, tuple) else ""
+    def inform(self, head: ResponseHead) -> None:
+        if not self._asked.fields.http10:
+            self._write(message.to_caller(head, chunked=False, close=False))
+            self._relayed()
 
-    def read_on(self, *, wanted: bool) -> None:
-        """Read further from the caller, or don't."""
-        if wanted != self._reading and not self._transport.is_closing():
-            self._reading = wanted
-            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+    def respond(self, head: ResponseHead) -> None:
+        old = self._asked.fields.http10
+        self._chunked = head.chunked and not old
+        # what is neither counted nor chunked ends with the connection
+        until_close = head.framing is UntilClose or (head.chunked and old)
+        self._closing = until_close or self._is_last
+        self._head = message.to_caller(head, chunked=self._chunked, close=self._closing)
 
-    def keep(self, data: bytes) -> None:
-        """Bytes behind the current request: they wait for their turn."""
-        self._buffer += data
-        self.read_on(wanted=len(self._buffer) <= HIGH_WATER)
+    def send(self, payload: bytes) -> None:
+        data = encode_chunk(payload) if self._chunked and payload else payload
+        if self._head:
+            data, self._head = self._head + data, b""
+        if data:
+            self._write(data)
+            if self._gone_at != NEVER:
+                self._relayed()
 
-    def hand_over(self) -> None:
-        """Give the exchange whatever arrived behind the request: it is not a request."""
-        kept, self._buffer = bytes(self._buffer), bytearray()
-        if kept and self._exchange is not None:
-            self._exchange.request_data(kept)
+    def finish(self, payload: bytes, body: Body) -> None:
+        data = framed(body, payload) if self._chunked else payload
+        data, self._head = self._head + data, b""
+        if data:
+            self._write(data)
+        self._done(close=self._closing)
+
+    def switch(self, head: ResponseHead) -> None:
+        self._write(message.switched(head))
+        self._closing, self._chunked = True, False
+        self._gone_at = NEVER
+        self._body = UntilClose()
+        kept = self._heads.take()
+        if kept:
+            self._feed(self._body, kept)
         self.read_on(wanted=True)
+        if self._eof and self._exchange is not None:
+            self._exchange.caller_ended()
 
-    def exchange_done(self, *, close: bool, unread: bool) -> None:
-        """`unread`: a part of the request's body was never read."""
+    def refuse(self, refusal: Refusal) -> None:
+        close = refusal.case.closes or self._is_last
+        head_only = self._asked.method == b"HEAD"
+        self._write(problems.render(refusal, head_only=head_only, close=close))
+        self._done(close=close)
+
+    def about_us(self) -> None:
+        close = self._is_last  # what is left of a body is not a request
+        self._write(problems.ABOUT_US + (b"Connection: close\r\n\r\n" if close else b"\r\n"))
+        self._done(close=close)
+
+    def close(self) -> None:
+        self._body = None
+        self._done(close=True)
+
+    @property
+    def _asked(self) -> RequestHead:
+        assert self._request is not None
+        return self._request
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether the connection must end with the response, whatever that is."""
+        unread = self._body is not None
+        return unread or not self._asked.fields.keep_alive or self._server.context.draining
+
+    def _done(self, *, close: bool) -> None:
+        """The exchange is over, and its response is on its way."""
         self._exchange = None
-        if close or self._server.context.draining or (self._eof and END not in self._buffer):
+        unread, self._body = self._body is not None, None
+        self._gone_at = NEVER
+        if close or self._server.context.draining or (self._eof and END not in self._heads.buffer):
             self._close(linger=unread)
             return
         self._patience = self._server.context.limits.idle
         if not self._reading:
             self.read_on(wanted=True)
-        if self._buffer:
+        if self._heads.buffer:
             asyncio.get_running_loop().call_soon(self._go_on)
 
-    def abort(self) -> None:
-        """Cut the connection by a reset: the caller must not take what it has for the whole answer."""
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        self._transport.abort()
+    # -- a caller that has ended its side
+
+    def _await_end(self, exchange: Exchange) -> None:
+        """It has sent a whole request, and may be waiting for the response, or gone."""
+        seconds = exchange.half_closed
+        if seconds:
+            self._gone_at = self.time() + seconds
+        else:
+            self._leave()
+
+    def _relayed(self) -> None:
+        """Something was sent to it: the time begins anew."""
+        if self._gone_at != NEVER and self._exchange is not None:
+            self._gone_at = self.time() + self._exchange.half_closed
+
+    def _leave(self) -> None:
+        """It is gone."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.abandon()
+        self.abort()
+
+    def _look_for_end(self, exchange: Exchange) -> None:
+        """Nothing is read, so that no event tells of an end."""
+        if peer.is_gone(self._descriptor):
+            self._leave()
+        elif (
+            not self._eof
+            and self._gone_at == NEVER
+            and self._body is None
+            and peer.has_ended(self._descriptor)
+        ):
+            self._await_end(exchange)
 
     # -- messages
 
     def _go_on(self) -> None:
-        if self._exchange is None and not self._transport.is_closing() and self._buffer:
-            data, self._buffer = bytes(self._buffer), bytearray()
-            self._next(data)
+        try:
+            if self._exchange is None and not self._transport.is_closing() and self._heads.buffer:
+                self._next(self._heads.take())
+        except Exception as error:  # noqa: BLE001
+            self.fail(error)
+
+    def _keep(self, data: bytes) -> None:
+        """Bytes behind the current request: they wait for their turn."""
+        self._heads.buffer += data
+        self.read_on(wanted=len(self._heads.buffer) <= HIGH_WATER)
+
+    def _feed(self, body: Body, data: bytes) -> None:
+        """More of the request's body, or of a tunnel, and perhaps of what follows it."""
+        exchange = self._exchange
+        assert exchange is not None
+        try:
+            payload, rest = body.feed(data)
+        except MalformedBody:
+            exchange.malformed()
+            return
+        if body.done:
+            self._body = None
+        exchange.request_data(payload)
+        if rest:
+            self._keep(rest)
 
     def _next(self, data: bytes) -> None:
-        """`data` begins where a request begins, or goes on with the head in the buffer."""
-        known: bytes | bytearray = data
-        if self._buffer:
-            self._buffer += data
-            known = self._buffer
-        if known[0] not in FIRST_BYTES:
-            self._skip_empty_line(bytes(known))
+        """`data` begins where a request begins, or goes on with a head."""
+        heads, context = self._heads, self._server.context
+        is_new = not heads.buffer
+        try:
+            found = heads.read(data, context.head_limits.header_size)
+        except MalformedRequest as error:
+            self.turn_away(problems.of_malformed(error), heads.buffer)
             return
-        end = known.find(END, self._searched)
-        most = self._server.context.head_limits.header_size
-        if (end < 0 or end > most) and BARE_LF.search(known, self._searched, most):
-            self.refuse(Refusal(problems.BAD_REQUEST, "lines end in CR LF"), known)
-        elif (len(known) - PART_OF_END if end < 0 else end) > most:
-            self.refuse(Refusal(problems.HEADER_TOO_LARGE, "the request's head is too large"), known)
-        elif end < 0 and self._eof:
+        if found is not None:
+            self._begin(*found)
+        elif self._eof:
             self._transport.close()
-        elif end < 0:
-            self._wait_for_head(known)
-        elif end + 4 == len(data) and known is data:  # nothing but a head, as most are: no copy
-            self._begin(data, b"")
-        else:
-            self._begin(bytes(known[: end + 4]), bytes(known[end + 4 :]))
-
-    def _skip_empty_line(self, data: bytes) -> None:
-        if self._eof and data in EMPTY:
-            self._transport.close()
-            return
-        if data == b"\r":
-            self._wait_for_head(data)
-            return
-        self._empty_lines += 1
-        if not data.startswith(b"\r\n") or self._empty_lines > MOST_EMPTY_LINES:
-            self.refuse(Refusal(problems.BAD_REQUEST, "a request begins with its method"))
-            return
-        self._buffer = bytearray()
-        if data != b"\r\n":
-            self._next(data[2:])
-
-    def _wait_for_head(self, known: bytes | bytearray) -> None:
-        if not self._buffer:
-            self._patience = self._server.context.limits.header_time
-            self._buffer = bytearray(known)
-        self._searched = max(0, len(known) - PART_OF_END)
+        elif is_new and heads.buffer:
+            self._patience = context.limits.header_time
 
     def _begin(self, head: bytes, rest: bytes) -> None:
-        if self._buffer:
-            self._buffer = bytearray()
-        self._searched = self._empty_lines = 0
         context = self._server.context
         try:
             request = read_request(head, context.head_limits)
         except MalformedRequest as error:
-            self.refuse(problems.of_malformed(error), head)
+            self.turn_away(problems.of_malformed(error), head)
             return
+        self._request = request
         exchange = self._exchange = Exchange(self, context, request)
-        try:
-            exchange.begin(rest, self._runtime)
-        except MalformedBody:
-            exchange.malformed()
-        if self._eof and exchange.wants_body and not exchange.over:
-            self._transport.close()  # the rest of it will never come
+        payload = b""
+        if request.body is not None:
+            try:
+                payload, rest = request.body.feed(rest)
+            except MalformedBody:
+                self._body = request.body
+                exchange.malformed()
+                return
+            self._body = None if request.body.done else request.body
+        if rest:
+            self._heads.buffer += rest
+        exchange.begin(self._runtime, payload)
+        if self._exchange is exchange:
+            if len(self._heads.buffer) > HIGH_WATER:
+                self.read_on(wanted=False)
+            if self._eof and self._body is None:
+                self._await_end(exchange)
+            elif self._eof:
+                self._leave()  # the rest of the body will never come
 
-    def refuse(self, refusal: Refusal, head: bytes | bytearray = b"") -> None:
-        """Answer what is not even a request, and read nothing after it. `head`: what there is of it."""
+    def turn_away(self, refusal: Refusal, head: bytes | bytearray = b"") -> None:
+        """Respond to what is not even a request, and read nothing after it. `head`: what there is of it."""
         self._server.context.count_refused(refusal, routed=False)
         head_only = head.startswith(b"HEAD ")  # RFC 9110 section 9.3.2, even if nothing else is right
-        self._transport.write(problems.render(refusal, head_only=head_only, close=True))
+        self._write(problems.render(refusal, head_only=head_only, close=True))
         self._close(linger=True)
 
     # -- the end
 
-    def _close(self, *, linger: bool) -> None:
-        if not linger or self._eof or not self._transport.can_write_eof():
-            self._transport.close()
-            return
-        self._lingering = True
-        self._buffer = bytearray()
-        self._patience = LINGER
-        self._transport.write_eof()
-        self.read_on(wanted=True)
-
-    def _unread(self, size: int) -> None:
-        self._lingered += size
-        if self._lingered > LINGER_BYTES:
-            self.read_on(wanted=False)
-
     def check(self, now: float) -> None:
-        """Called every now and then, with the loop's time."""
-        if self._exchange is not None:
-            self._check(self._exchange, now)
-        elif self._patience:
-            self._deadline, self._patience = now + self._patience, 0.0
-        elif now > self._deadline:
-            self._transport.close()
+        """Called by the sweep every now and then, with the loop's time."""
+        unsent = self._transport.get_write_buffer_size()
+        exchange = self._exchange
+        if exchange is None:
+            self._check_deadline(now, progress=unsent < self._unsent)
+        else:
+            if unsent < self._unsent:
+                exchange.caller_took()
+                self._relayed()
+            self._check(exchange, now)
+        self._unsent = unsent
 
     def _check(self, exchange: Exchange, now: float) -> None:
-        unsent = self._transport.get_write_buffer_size()
-        if exchange.moved or unsent < self._unsent:
-            exchange.moved = False
-            self._deadline = now + exchange.wait().seconds
-        elif now > self._deadline:
-            exchange.give_up(exchange.wait())
-        self._unsent = unsent
+        if self._eof or not self._reading:
+            self._look_for_end(exchange)
+        if self._exchange is not exchange:
+            return
+        if now > self._gone_at:
+            self._leave()
+        elif now > exchange.deadline:
+            exchange.give_up()
 
     def drain(self) -> None:
         """Answer what is under way, then close; an idle connection closes now."""
         if self._exchange is None:
             self._transport.close()
-
-
-def _nowhere(_data: bytes) -> None:
-    """Before there is a connection."""

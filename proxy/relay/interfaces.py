@@ -1,7 +1,8 @@
-"""Whom an exchange stands between, as each side sees the other.
+"""The two interfaces of an exchange: towards the caller, and towards the upstream.
 
-The connection to the upstream knows its user only as an Asker; the exchange knows the connection that the
-request came on only as a Caller. So neither needs to know how the other is made.
+The connection to the upstream knows the exchange only as a ResponseHandler; the exchange knows the connection
+that the request came on only as a Downstream. Framing belongs to the two connections: an exchange sees heads
+and payloads, and never where a message begins or ends in a stream of bytes.
 """
 
 from __future__ import annotations
@@ -11,68 +12,110 @@ from typing import Protocol
 
 from proxy.http.body import Body
 from proxy.http.message import ResponseHead
+from proxy.relay.failures import Failure
+from proxy.relay.problems import Refusal
 
 
 class Downstream(Protocol):
-    """Where the request came from, and where its answer goes (inbound.py)."""
+    """The connection that the request came on, and that the response goes to (inbound.py).
+
+    It frames what it is given as the caller's version and the response's head demand, and is the only one to
+    decide whether the connection goes on behind the response. After `finish`, `refuse`, `about_us` or `abort`
+    the exchange is over for it: it calls it no more.
+    """
 
     local_address: str
-    is_full: bool
+    is_full: bool  # it holds more of the response than it should: pause the upstream until caller_drained
     is_tls: bool
-    write: Callable[[bytes], None]
+    time: Callable[[], float]  # the loop's, in seconds
 
     @property
     def peer_address(self) -> str:
         """The caller's IP address; empty on a unix socket."""
         ...
 
-    def read_on(self, *, wanted: bool) -> None: ...
-
-    def keep(self, data: bytes) -> None: ...
-
-    def abort(self) -> None: ...
-
-    def hand_over(self) -> None:
-        """Give the exchange whatever arrived behind the request: it is not a request."""
+    def read_on(self, *, wanted: bool) -> None:
+        """Read further from the caller, or stop reading until this is called again."""
         ...
 
-    def exchange_done(self, *, close: bool, unread: bool) -> None: ...
+    def inform(self, head: ResponseHead) -> None:
+        """Pass a 1xx response on; another response follows (RFC 9110 section 15.2)."""
+        ...
+
+    def respond(self, head: ResponseHead) -> None:
+        """Begin the response. Its head is sent with the first `send`, or with `finish`."""
+        ...
+
+    def send(self, payload: bytes) -> None:
+        """Send more of the response's body, which goes on; `payload` may be empty."""
+        ...
+
+    def finish(self, payload: bytes, body: Body) -> None:
+        """Send the last of the response; `body` is the upstream's, and holds its trailers."""
+        ...
+
+    def switch(self, head: ResponseHead) -> None:
+        """Pass a 101 on: whatever arrives from here on, and has arrived behind the request, is a tunnel's."""
+        ...
+
+    def end(self) -> bool:
+        """In a tunnel: tell the caller that the upstream sends no more. False where only a close can."""
+        ...
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Send a response of our own instead of the upstream's. What is left of the request is not read."""
+        ...
+
+    def about_us(self) -> None:
+        """Send the response to an OPTIONS request that asks about this proxy."""
+        ...
+
+    def close(self) -> None:
+        """End the connection once everything has been sent."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection by a reset: the caller must not take what it has for the whole response."""
+        ...
 
 
 class ResponseHandler(Protocol):
-    """Whose request is on the connection; it gets the answer piece by piece."""
+    """The exchange, as the connection to its upstream sees it (upstream.py)."""
 
     upgrades: bool  # it asked for WebSocket
 
-    @property
-    def wants_body(self) -> bool:
-        """Whether the request's body is still arriving from the caller."""
+    def informed(self, head: ResponseHead) -> None:
+        """A 1xx response has come; another one follows."""
         ...
 
     def switched(self, head: ResponseHead) -> None:
-        """A 101: what follows, both ways, is no HTTP."""
+        """A 101 has come: what follows, both ways, is no HTTP."""
         ...
 
-    def interim(self, head: ResponseHead) -> None:
-        """A 1xx answer; another one follows."""
+    def response_head(self, head: ResponseHead) -> None:
+        """The final response has begun. Its data or its end follows, after a pause if this pauses."""
         ...
 
-    def answer_head(self, head: ResponseHead) -> None:
-        """`answer_data` follows, unless this pauses the connection."""
+    def response_data(self, payload: bytes) -> None:
+        """More of the response's body has come, and it goes on; `payload` may be empty."""
         ...
 
-    def answer_data(self, payload: bytes) -> None:
-        """More of the answer, which goes on."""
-        ...
-
-    def answer_end(self, payload: bytes, body: Body) -> None:
-        """The rest of the answer, whose body has ended; the connection has been dealt with."""
+    def response_end(self, payload: bytes, body: Body) -> None:
+        """The rest of the response has come; the connection has been pooled or closed."""
         ...
 
     def upstream_drained(self) -> None:
-        """Some of what was written has left."""
+        """Some of what the upstream had not taken has been sent."""
         ...
 
-    def upstream_failed(self, *, malformed: bool, early: bool, alerted: bool) -> None:
-        """There will be no (further) answer. `early`: not a byte of one arrived. `alerted`: by TLS."""
+    def upstream_ended(self) -> None:
+        """In a tunnel: the upstream sends no more, but still reads."""
+        ...
+
+    def upstream_failed(self, failure: Failure) -> None:
+        """There will be no (further) response; the connection has been closed."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Something has raised what nobody expected; the connection has been closed."""
         ...

@@ -59,6 +59,9 @@ UPSTREAM_PROTOCOL: Final = Case(
 )
 CONNECT_TIMEOUT: Final = Case("upstream-timeout", 504, "connection_timeout", "Upstream too slow to connect")
 ANSWER_TIMEOUT: Final = Case("upstream-timeout", 504, "http_response_timeout", "Upstream too slow to answer")
+INTERNAL_ERROR: Final = Case(
+    "internal-error", 500, "proxy_internal_error", "An unexpected fault of this proxy", closes=True
+)
 
 
 class Refusal(ProxyError):

@@ -12,8 +12,8 @@ from proxy.http import fields
 from proxy.http.message import RequestHead
 from proxy.observe.metrics import Metrics
 from proxy.relay import problems
+from proxy.relay.pool import Pool
 from proxy.relay.problems import Refusal
-from proxy.relay.upstream import Pool
 from proxy.tokens.account import Account
 from proxy.tokens.manager import TokenManager
 
@@ -35,6 +35,7 @@ class RouteRuntime:
         self.websocket = route.websocket
         self.forwarded = route.forwarded
         self.tls = tls
+        self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
         self._tokens = tokens
         self._metrics = metrics

@@ -7,6 +7,7 @@ sweep every half second looks at all deadlines: a timer for each request would c
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from aiohttp import web
@@ -19,6 +20,8 @@ from proxy.relay.problems import Refusal
 from proxy.relay.runtime import RouteRuntime
 
 SWEEP_EVERY: Final = 0.5  # seconds; the limits are in seconds, and half of one late is on time
+
+_log = logging.getLogger("proxy.relay")
 
 
 class RelayServer:
@@ -39,12 +42,12 @@ class RelayServer:
         if not self.context.descriptors.hold_another_caller():
             self._turn_away(connection)
         elif len(self._connections) > self.context.limits.connections:
-            connection.refuse(Refusal(problems.OVERLOADED, "too many connections", retry_after=1))
+            connection.turn_away(Refusal(problems.OVERLOADED, "too many connections", retry_after=1))
 
     def _turn_away(self, connection: Inbound) -> None:
         refusal = Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
         if self.context.descriptors.refuse_another_caller():
-            connection.refuse(refusal)
+            connection.turn_away(refusal)
         else:
             self.context.count_refused(refusal, routed=False)
             connection.abort()
@@ -77,17 +80,32 @@ class RelayServer:
         self.context.log.flush()
 
     async def _sweep(self) -> None:
+        """Whatever a look raises, the next one comes: all deadlines of the process hang on it."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_EVERY)
-            now = loop.time()
-            for connection in list(self._connections):
+            try:
+                self._look(loop.time())
+            except Exception as error:  # noqa: BLE001 (it must not end)
+                _log.error("a sweep failed unexpectedly", exc_info=error)
+
+    def _look(self, now: float) -> None:
+        for connection in list(self._connections):
+            try:
                 connection.check(now)
-            for runtime in self.runtimes:
-                runtime.close_idle(now - self.context.limits.upstream_idle)
-            self.context.log.flush()
-            # callers within their TLS handshake are not ours yet: if they take all files, only this tells
-            self.context.descriptors.hold_another_caller()
+            except Exception as error:  # noqa: BLE001 (whatever it is, it ends this connection and no other)
+                self._abort(connection, error)
+        for runtime in self.runtimes:
+            runtime.close_idle(now - self.context.limits.upstream_idle)
+        self.context.log.flush()
+        # callers within their TLS handshake are not ours yet: if they take all files, only this tells
+        self.context.descriptors.hold_another_caller()
+
+    def _abort(self, connection: Inbound, error: Exception) -> None:
+        """A connection's check has raised what nobody expected."""
+        _log.error("the check of a connection failed unexpectedly", exc_info=error)
+        self.context.metrics.refused.labels(problems.INTERNAL_ERROR.ending).inc()
+        connection.abort()
 
 
 class Listener(web.Server):

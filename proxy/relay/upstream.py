@@ -1,34 +1,47 @@
-"""One connection to an upstream, and the pool of idle ones.
+"""One connection to an upstream: frames the request, and reads where the response begins and ends.
 
 Its wire is on the loop's reader and writer: half of what asyncio's TLS transport costs (see bench/). While a
-connection is idle, whatever arrives on it is an answer that nobody asked for, and closes it (RFC 9112 section
-9.2). It knows where an answer ends and nothing of what is in it.
+connection is idle, whatever arrives on it is a response to no request, and closes it (RFC 9112 section 9.2).
+
+No conclusion waits for a further event. A reset that comes with data is told once: uvloop then calls the
+reader one last time. So an event is read to its end (EAGAIN, an end or an error) unless the response is
+complete before that; such a connection shows that it is dead at the next `send`, or to the pool's probe.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import Final
 
 from proxy.http.body import NO_BODY, Body, UntilClose
+from proxy.http.framing import framed
 from proxy.http.malformed import MalformedBody, MalformedResponse
-from proxy.http.message import END, PART_OF_END, HeadLimits, ResponseHead, read_response
+from proxy.http.message import END, PART_OF_END, HeadLimits, ResponseHead, check_begun, read_response
+from proxy.relay.failures import Failure
 from proxy.relay.interfaces import ResponseHandler
-from proxy.relay.wire import Wire, is_alert
+from proxy.relay.pool import Pool
+from proxy.relay.wire import Wire, failure_of
 
 HIGH_WATER: Final = 65536  # bytes waiting to be sent, above which the caller is not read
+READS: Final = 8  # of an event's data in one turn of the loop, so that one connection does not hold up others
+
+_log = logging.getLogger("proxy.relay")
 
 
 class Upstream:
-    """An open connection. Between `start` and `answer_end` it belongs to one asker."""
+    """An open connection. From `start` to the response's end, or its failure, it is one exchange's."""
 
     __slots__ = (
         "_body",
+        "_broken",
         "_buffer",
+        "_ending",
         "_fd",
         "_handler",
         "_head",
+        "_held",
         "_interims",
         "_limits",
         "_loop",
@@ -37,6 +50,9 @@ class Upstream:
         "_paused",
         "_pool",
         "_queued",
+        "_request_body",
+        "_searched",
+        "_unsent",
         "_wire",
         "idle_since",
         "reused",
@@ -50,30 +66,66 @@ class Upstream:
         self._limits = limits
         self._handler: ResponseHandler | None = None
         self._method = b""
+        self._request_body: Body = NO_BODY
         self._buffer = b""  # received, and not yet read
+        self._searched = 0  # bytes of the buffer in which no head ends
         self._head: ResponseHead | None = None
         self._body: Body = NO_BODY
-        self._interims = 0  # bytes of 1xx answers, together no more than a head
+        self._interims = 0  # bytes of 1xx responses, together no more than a head
         self._out: deque[bytes] = deque()
-        self._queued = 0
+        self._queued = 0  # bytes in it
         self._paused = False
+        self._held = False  # what follows the head is in the buffer, for the time after the pause
+        self._broken = False  # a send has failed: what is there to be read is all that comes
+        self._unsent = False  # the very first send of this request failed
+        self._ending = False  # an end is to be sent behind what is queued
         self.reused = False
-        self.idle_since = 0.0
+        self.idle_since = 0.0  # loop time
         pool.opened(self)
         self._loop.add_reader(self._fd, self._readable)
+        if wire.has_more:
+            self._loop.call_soon(self._readable)
 
     # -- sending
 
-    def start(self, handler: ResponseHandler, method: bytes, data: bytes) -> None:
-        """Send the beginning of a request; its answer goes to `asker`."""
+    def start(self, handler: ResponseHandler, method: bytes, head: bytes) -> None:
+        """Send a request without a body; its response goes to `handler`."""
+        self._request_body = NO_BODY
+        self._start(handler, method, head)
+
+    def start_with_body(
+        self, handler: ResponseHandler, method: bytes, head: bytes, body: Body, payload: bytes
+    ) -> None:
+        """The same with a body, of which `payload` is here; `send` brings the rest."""
+        self._request_body = body
+        self._start(handler, method, head + framed(body, payload))
+
+    def send(self, payload: bytes) -> None:
+        """Send more of the request's body, or of a tunnel. With the last of it goes its end."""
+        data = framed(self._request_body, payload)
+        if data:
+            self._write(data)
+
+    def end(self) -> None:
+        """In a tunnel: send no more."""
+        self._ending = True
+        if not self._out and self._fd >= 0:
+            self._wire.end()
+
+    @property
+    def is_full(self) -> bool:
+        return self._queued > HIGH_WATER
+
+    def _start(self, handler: ResponseHandler, method: bytes, data: bytes) -> None:
         self._handler, self._method = handler, method
         self._head = None
         self._interims = 0
-        self.write(data)
+        self._write(data)
+        self._unsent = self._broken
 
-    def write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         """Send `data`, or keep what the kernel does not take now."""
-        if self._fd < 0:
+        if self._fd < 0 or self._broken:
             return
         try:
             encoded = self._wire.encode(data)
@@ -87,19 +139,21 @@ class Upstream:
             self._out.append(encoded[sent:])
             self._queued += len(encoded) - sent
 
-    @property
-    def is_full(self) -> bool:
-        return self._queued > HIGH_WATER
-
     def _writable(self) -> None:
+        handler = self._handler
         try:
-            self._send_queued()
-        except OSError:
-            self._stop_sending()
-        if not self._out and self._fd >= 0:
-            self._loop.remove_writer(self._fd)
-        if self._handler is not None:
-            self._handler.upstream_drained()
+            try:
+                self._send_queued()
+            except OSError:
+                self._stop_sending()
+            if not self._out and self._fd >= 0:
+                self._loop.remove_writer(self._fd)
+                if self._ending and not self._broken:
+                    self._wire.end()
+            if handler is not None:
+                handler.upstream_drained()
+        except Exception as error:  # noqa: BLE001 (whatever it is, it ends this exchange and no other)
+            self._fail_unexpectedly(handler, error)
 
     def _send_queued(self) -> None:
         while self._out:
@@ -111,14 +165,16 @@ class Upstream:
                 return
 
     def _stop_sending(self) -> None:
-        """The other side takes no more. An answer may still be on its way: what arrives next decides."""
+        """The upstream takes no more. A response may have come all the same: what is there decides."""
+        self._broken = True
         self._out.clear()
         self._queued = 0
+        self._loop.call_soon(self._readable)
 
     # -- receiving
 
     def pause(self) -> None:
-        """Read no more until `resume`: the caller is slow, or an answer is being weighed."""
+        """Read no more until `resume`: the caller is slow, or a 401 is held."""
         if not self._paused and self._fd >= 0:
             self._paused = True
             self._loop.remove_reader(self._fd)
@@ -128,32 +184,48 @@ class Upstream:
             return
         self._paused = False
         self._loop.add_reader(self._fd, self._readable)
-        self._loop.call_soon(self._go_on)
+        self._loop.call_soon(self._readable)  # what was received before the pause makes nothing readable
 
-    def _go_on(self) -> None:
-        """What was received before the pause makes no descriptor readable; nor does an empty body's end."""
-        if not self._paused and self._fd >= 0 and self._handler is not None:
-            self._received(b"")
-            if self._wire.ended:
-                self._end()
+    @property
+    def is_open(self) -> bool:
+        return self._fd >= 0
+
+    def probe(self) -> None:
+        """Look whether an idle connection has ended."""
+        if self._handler is None:
+            self._readable()
 
     def _readable(self) -> None:
+        handler = self._handler
         try:
-            data = self._wire.receive()
-        except OSError as error:
-            self._ended(clean=False, alerted=is_alert(error))
-            return
-        if data:
-            self._received(data)
-            if self._wire.ended:
-                self._end()
-        elif data is not None:
-            self._ended(clean=True)
+            self._read()
+        except Exception as error:  # noqa: BLE001 (whatever it is, it ends this exchange and no other)
+            self._fail_unexpectedly(handler, error)
 
-    def _end(self) -> None:
-        """The end that came with the last bytes: told when those have been taken."""
-        if not self._paused and self._fd >= 0:
-            self._ended(clean=True)
+    def _read(self) -> None:
+        """Take all that has arrived: up to the response's end, or until the kernel has nothing more."""
+        if self._held and not self._paused and self._fd >= 0:
+            self._held = False
+            self._received(b"")
+        for _ in range(READS):
+            if self._paused or self._fd < 0:
+                return
+            try:
+                data = self._wire.receive()
+            except OSError as error:
+                self._ended(failure_of(error))
+                return
+            if data is None:
+                if self._broken:
+                    self._ended(Failure.ENDED)
+                return
+            if not data:
+                self._end_of_input()
+                return
+            self._received(data)
+            if self._handler is None:  # the response is complete
+                return
+        self._loop.call_soon(self._readable)
 
     def _received(self, data: bytes) -> None:
         handler = self._handler
@@ -167,18 +239,21 @@ class Upstream:
             if rest is not None:
                 self._read_body(rest, handler)
         except (MalformedResponse, MalformedBody):
-            self._fail(malformed=True, early=False)
+            self._fail(Failure.MALFORMED)
 
     def _read_heads(self, data: bytes, handler: ResponseHandler) -> bytes | None:
         """Read on to the body; returns what is there of it, or None if there is nothing more to do now."""
         while self._head is None:
-            end = data.find(END)
+            end = data.find(END, self._searched)
             size = len(data) - PART_OF_END if end < 0 else end
             if self._interims + size > self._limits.header_size:
                 raise MalformedResponse("its head is too large")
             if end < 0:
+                check_begun(data, self._searched)
                 self._buffer = data
+                self._searched = max(0, size)
                 return None
+            self._searched = 0
             head = read_response(data[: end + 4], self._method, self._limits)
             data = data[end + 4 :]
             if head.status < 200:
@@ -187,16 +262,16 @@ class Upstream:
             else:
                 self._head = head
                 self._body = head.framing() if head.framing is not None else NO_BODY
-                handler.answer_head(head)
+                handler.response_head(head)
         if self._paused:
-            self._buffer = data
+            self._buffer, self._held = data, True
             return None
-        return data
+        return data if self._fd >= 0 else None
 
     def _informed(self, head: ResponseHead, handler: ResponseHandler) -> None:
-        """A 1xx answer (RFC 9110 section 15.2): another one follows, but for 101."""
+        """A 1xx response (RFC 9110 section 15.2): another one follows, but for 101."""
         if head.status != 101:
-            handler.interim(head)
+            handler.informed(head)
             return
         if not handler.upgrades:
             raise MalformedResponse("it switches protocols unasked")
@@ -207,40 +282,57 @@ class Upstream:
         body = self._body
         payload, rest = body.feed(data)
         if body.done:
-            self._complete(handler, nothing_behind=not rest)
-            handler.answer_end(payload, body)
+            self._complete(nothing_behind=not rest)
+            handler.response_end(payload, body)
         else:
-            handler.answer_data(payload)
+            handler.response_data(payload)
 
-    def _complete(self, handler: ResponseHandler, *, nothing_behind: bool) -> None:
+    def _complete(self, *, nothing_behind: bool) -> None:
         assert self._head is not None
-        sent_whole = (
-            not self._out and not handler.wants_body
-        )  # else the next request would be read as its body
+        # else the next request would be read as the rest of this one, or get no response
+        sent_whole = self._request_body.done and not self._out and not self._broken
         self._handler = None
-        if nothing_behind and sent_whole and self._head.keep_alive:
+        if nothing_behind and sent_whole and self._head.keep_alive and not self._wire.ended:
             self.reused = True
             self.idle_since = self._loop.time()
             self._pool.give(self)
         else:
             self.close()
 
-    def _ended(self, *, clean: bool, alerted: bool = False) -> None:
-        handler = self._handler
-        if handler is None:
-            self.close()
-        elif clean and self._head is not None and self._body.end_of_input():
-            self.close()
-            handler.answer_end(b"", self._body)
-        else:
-            early = self._head is None and not self._buffer and not self._interims
-            self._fail(malformed=False, early=early, alerted=alerted)
+    # -- the end
 
-    def _fail(self, *, malformed: bool, early: bool, alerted: bool = False) -> None:
+    def _end_of_input(self) -> None:
+        """The upstream sends no more, and has said so."""
+        handler, head = self._handler, self._head
+        # behind a send that failed, a reset reads like an end
+        if handler is None or head is None or self._broken or not self._body.end_of_input():
+            self._ended(Failure.ENDED)
+        elif head.status == 101:
+            self._loop.remove_reader(self._fd)
+            handler.upstream_ended()
+        else:
+            self._handler = None
+            self.close()
+            handler.response_end(b"", self._body)
+
+    def _ended(self, failure: Failure) -> None:
+        early = failure is Failure.ENDED and self._head is None and not self._buffer and not self._interims
+        if early:
+            failure = Failure.UNSENT if self._unsent else Failure.EARLY
+        self._fail(failure)
+
+    def _fail(self, failure: Failure) -> None:
         handler, self._handler = self._handler, None
         self.close()
         if handler is not None:
-            handler.upstream_failed(malformed=malformed, early=early, alerted=alerted)
+            handler.upstream_failed(failure)
+
+    def _fail_unexpectedly(self, handler: ResponseHandler | None, error: Exception) -> None:
+        self.close()
+        if handler is not None:
+            handler.fail(error)
+        else:
+            _log.error("an idle connection to an upstream failed unexpectedly", exc_info=error)
 
     def close(self) -> None:
         if self._fd < 0:
@@ -249,56 +341,8 @@ class Upstream:
         self._loop.remove_writer(self._fd)
         self._fd = -1
         self._handler = None
-        self._wire.sock.close()
         self._pool.closed(self)
-
-
-class Pool:
-    """The connections of one route and account: nobody else's answer can arrive on them."""
-
-    __slots__ = ("_idle", "_open", "_size")
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._idle: deque[Upstream] = deque()
-        self._open: set[Upstream] = set()
-
-    @property
-    def idle(self) -> int:
-        return len(self._idle)
-
-    @property
-    def active(self) -> int:
-        return len(self._open) - len(self._idle)
-
-    def take(self) -> Upstream | None:
-        """The connection that was used last: the others may end, unneeded."""
-        return self._idle.pop() if self._idle else None
-
-    def give(self, upstream: Upstream) -> None:
-        if len(self._idle) >= self._size:
-            upstream.close()
-            return
-        self._idle.append(upstream)
-
-    def opened(self, upstream: Upstream) -> None:
-        self._open.add(upstream)
-
-    def closed(self, upstream: Upstream) -> None:
-        self._open.discard(upstream)
-        if upstream in self._idle:
-            self._idle.remove(upstream)
-
-    def retire(self) -> None:
-        """Keep nothing from now on; what is in use ends with its exchange."""
-        self._size = 0
-        self.close_idle(float("inf"))
-
-    def close_idle(self, before: float) -> None:
-        """Close those that have been idle since `before` (loop time)."""
-        while self._idle and self._idle[0].idle_since < before:
-            self._idle[0].close()
-
-    def close(self) -> None:
-        for upstream in list(self._open):
-            upstream.close()
+        if self._out:  # a record may have been sent in part: an end behind it could not be read
+            self._wire.sock.close()
+        else:
+            self._wire.close()

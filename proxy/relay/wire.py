@@ -7,9 +7,13 @@ each in two; and what the kernel did not take is ours to send again, in whatever
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import socket
 import ssl
 from typing import Final
+
+from proxy.relay.failures import Failure
 
 READ_SIZE: Final = 65536  # bytes
 RECORD: Final = 16 * 1024  # bytes; what one read of TLS can bring (RFC 8446 section 5.1)
@@ -18,9 +22,19 @@ RECORD: Final = 16 * 1024  # bytes; what one read of TLS can bring (RFC 8446 sec
 _ARRIVED: Final = memoryview(bytearray(7 * (RECORD + 22)))
 
 
-def is_alert(error: OSError) -> bool:
-    """Whether the other side has said why it ends TLS with us (RFC 8446 section 6.2)."""
-    return isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or "")  # OpenSSL's names
+# An upstream that wants to renegotiate TLS 1.2 is refused (RFC 9325 section 3.5 permits that; TLS 1.3 has no
+# renegotiation): what it asks for in the middle of a connection, such as a certificate for one path, it can
+# ask for in the handshake. No kernel says this of a connection that is open.
+RENEGOTIATION: Final = errno.EPROTO
+
+
+def failure_of(error: OSError) -> Failure:
+    """What a broken connection means for the exchange on it (RFC 8446 section 6.2)."""
+    if error.errno == RENEGOTIATION:
+        return Failure.RENEGOTIATION
+    if isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):  # OpenSSL's names
+        return Failure.ALERT
+    return Failure.ENDED
 
 
 class Wire:
@@ -30,10 +44,15 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.ended = False  # the end came with the bytes before it: no descriptor becomes readable for it
+        self.ended = False  # the upstream has said, before its last bytes were taken, that no more follow
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is there that makes no descriptor readable."""
+        return False
 
     def receive(self) -> bytes | None:
-        """What has arrived; b"" at the end; None if there is nothing after all."""
+        """What has arrived; b"" at the end; None if the kernel has nothing more. Raises OSError."""
         try:
             return self.sock.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
@@ -50,14 +69,23 @@ class Wire:
         except (BlockingIOError, InterruptedError):
             return 0
 
+    def end(self) -> None:
+        """Say that nothing more is sent. Best effort: the upstream may be gone, or read nothing."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.sock.close()
+
 
 class TLSWire(Wire):
     """The same under TLS. An end without close_notify raises: what was cut must not look complete."""
 
-    __slots__ = ("_incoming", "_outgoing", "_tls")
+    __slots__ = ("_error", "_incoming", "_outgoing", "_tls")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_name: str) -> None:
         super().__init__(sock)
+        self._error: OSError | None = None  # that ends what was received, once that has been taken
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
@@ -75,13 +103,28 @@ class TLSWire(Wire):
                 await loop.sock_sendall(self.sock, self._outgoing.read())
                 return
 
+    @property
+    def has_more(self) -> bool:
+        """It came with the handshake."""
+        return self._incoming.pending > 0
+
     def receive(self) -> bytes | None:
-        try:
-            size = self.sock.recv_into(_ARRIVED)
-        except (BlockingIOError, InterruptedError):
-            return None
-        self._take(_ARRIVED[:size])
-        return self._decrypted(at_end=not size)
+        """The same; what carries no data, such as session tickets, is read past. Raises OSError."""
+        if self.ended:
+            return b""
+        if self._error is not None:
+            raise self._error
+        data = self._decrypted(at_end=False) if self._incoming.pending else None
+        while data is None:
+            try:
+                size = self.sock.recv_into(_ARRIVED)
+            except (BlockingIOError, InterruptedError):
+                return None
+            self._take(_ARRIVED[:size])
+            data = self._decrypted(at_end=not size)
+            if self._outgoing.pending:
+                self._check_not_renegotiating()
+        return data
 
     def _take(self, data: bytes | memoryview) -> None:
         if data:
@@ -90,7 +133,7 @@ class TLSWire(Wire):
             self._incoming.write_eof()
 
     def _decrypted(self, *, at_end: bool) -> bytes | None:
-        """All whole records; None for what carries no data, such as session tickets."""
+        """All whole records; None for what carries no data; b"" at a close_notify."""
         parts: list[bytes] = []
         incoming = self._incoming
         while incoming.pending or at_end:
@@ -98,14 +141,45 @@ class TLSWire(Wire):
                 part = self._tls.read(RECORD)
             except ssl.SSLWantReadError:
                 break
+            except ssl.SSLError as error:
+                if not parts:
+                    raise
+                self._error = error  # what came before it is told first
+                break
             if not part:  # close_notify; what came before it is told first
                 self.ended = True
                 return b"".join(parts)
-            if not parts and not incoming.pending:  # a small answer, as most are
+            if not parts and not incoming.pending:  # a small response, as most are
                 return part
             parts.append(part)
         return b"".join(parts) or None
 
+    def _check_not_renegotiating(self) -> None:
+        """Reading has made OpenSSL answer something. Raises OSError.
+
+        In TLS 1.3 that is an update of keys, which goes out with what is sent next (RFC 8446 section 4.6.3).
+        In TLS 1.2 it is the alert no_renegotiation (RFC 5246 section 7.2.2).
+        """
+        if self._tls.version() == "TLSv1.2":
+            with contextlib.suppress(OSError):
+                self.send(self._outgoing.read())
+            raise OSError(RENEGOTIATION, "the upstream wants to renegotiate TLS")
+
     def encode(self, data: bytes) -> bytes:
         self._tls.write(data)
         return self._outgoing.read()
+
+    def end(self) -> None:
+        self._notify()
+        super().end()
+
+    def close(self) -> None:
+        """RFC 8446 section 6.1: an end is told, so that the upstream can tell it from a cut."""
+        self._notify()
+        super().close()
+
+    def _notify(self) -> None:
+        with contextlib.suppress(OSError):  # SSLWantReadError: the upstream's close_notify is not waited for
+            self._tls.unwrap()
+        with contextlib.suppress(OSError):
+            self.send(self._outgoing.read())

@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from proxy.http import message
 from proxy.http.body import Body, Chunked, UntilClose, encode_chunk
+from proxy.http.framing import framed
 from proxy.http.headers import trailers as encode_trailers
 from proxy.http.malformed import MalformedBody, MalformedRequest, MalformedResponse
 from proxy.http.message import END, HeadLimits, RequestHead, ResponseHead
@@ -131,8 +132,7 @@ def one_request(data: bytes) -> None:
 def _relayed(head: bytes, target: bytes, parts: list[bytes]) -> object:
     """What becomes of a request: it is written for the upstream as the exchange does it, and read again."""
     request = message.read_request(head, LIMITS)
-    upload = None if request.body is None else Upload(request.body, SPOOL)
-    begun, behind = _uploaded(upload, parts)
+    begun, behind = _uploaded(request.body, parts)
     sent = to_upstream(request, target) + begun
     if isinstance(behind, str):
         found, end = strict.requests_in(sent)
@@ -146,29 +146,31 @@ def _relayed(head: bytes, target: bytes, parts: list[bytes]) -> object:
     return read.told, behind
 
 
-def _uploaded(upload: Upload | None, parts: list[bytes]) -> tuple[bytes, bytes | str]:
-    """What the exchange writes behind the head, and what it keeps for later, or why that is not known.
+def _uploaded(body: Body | None, parts: list[bytes]) -> tuple[bytes, bytes | str]:
+    """What is written behind the head, and what it keeps for later, or why that is not known.
 
     Sending begins after the second piece, as it does when a token or a connection has to be awaited.
     """
-    if upload is None:
+    if body is None:
         return b"", b"".join(parts)
+    upload = Upload(body, SPOOL)
     sent, behind, begun = b"", b"", False
     for number, part in enumerate(parts):
         if not upload.arriving:
             behind += part
             continue
         try:
-            framed, rest = upload.feed(part)
+            payload, rest = body.feed(part)
         except MalformedBody:
             return sent, "malformed"
         behind += rest
+        upload.add(payload)
         if begun:
-            sent += framed
+            sent += framed(body, payload)
         elif number == 1 or len(parts) == 1:
-            sent, begun = upload.begin(), True
+            sent, begun = framed(body, upload.begin()), True
     if not begun:
-        sent = upload.begin()
+        sent = framed(body, upload.begin())
     return sent, "open" if upload.arriving else behind
 
 

@@ -550,3 +550,32 @@ async def test_a_handshake_that_fails_has_its_own_answer(make_proxy, kit, name):
         assert await told(proxy, kit.Upstream(), asking(kit)) == expected
     server.close()
     await asyncio.wait(ends)
+
+
+# -- it doesn't speak HTTP: that is told at once, though it keeps the connection open
+
+OTHER_PROTOCOLS = {
+    "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "SMTP": b"220 mail ESMTP\r\n",
+    "HTTP/2": b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64\x00\x04\x40\x00\x00\x00\x00\x02",
+    "lines that end in LF": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+    "one line that ends in LF": b"HTTP/1.1 200 OK\r\nContent-Length: 2\n",
+    "another version": b"HTTP/2.0 200 OK\r\n",
+    "a TLS alert": b"\x15\x03\x03\x00\x02\x02\x28",
+}
+
+
+@pytest.mark.parametrize("name", OTHER_PROTOCOLS)
+@pytest.mark.parametrize("pieces", ["at once", "byte by byte"])
+async def test_another_protocol_is_a_502_at_once(proxy, upstream, kit, name, pieces):
+    async def act(connection):
+        data = OTHER_PROTOCOLS[name]
+        if pieces == "at once":
+            connection.writer.write(data)
+        else:
+            await drip(connection, bytes_of(data), pause=0)
+        await stall(connection)
+
+    upstream.script = [act]
+    story = await told(proxy, upstream, asking(kit))
+    assert story == Story((502, "upstream-protocol"), 1, "upstream-protocol", "502")

@@ -15,6 +15,7 @@ ELSEWHERE = {  # limit -> where it is shown
     "first_byte": "test_bad_upstreams.py",
     "body_stall": "test_bad_upstreams.py",
     "upstream_idle": "test_upstream.py",
+    "half_closed": "test_half_closed.py",
     "shutdown": "test_server.py, commands/test_run.py",
     "authorization_server_connect": "oauth/",
     "authorization_server_total": "oauth/",

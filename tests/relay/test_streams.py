@@ -160,7 +160,7 @@ async def test_the_upstream_sees_the_caller_leave_though_it_has_nothing_to_say(p
     await asyncio.wait_for(connection.ended.wait(), PATIENCE)
     assert proxy.runtime.in_flight == 0
     assert proxy.runtime.pool(proxy.account).active == 0
-    assert proxy.sample("requests_total", route="up", method="GET", code="200") == 1
+    assert proxy.sample("requests_total", route="up", method="GET", code="499") == 1
 
 
 async def test_a_stream_may_be_silent_for_longer_than_an_upstream_may_think(make_proxy, upstream, kit):

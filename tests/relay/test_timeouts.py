@@ -2,32 +2,9 @@
 
 import asyncio
 import json
+import socket
 
 import pytest
-
-from proxy.config.model import Limits
-from proxy.relay.problems import ANSWER_TIMEOUT, CALLER_TIMEOUT
-from proxy.relay.timeouts import waiting_for
-
-LIMITS = Limits(first_byte=60.0, body_stall=300.0)
-STATES = [  # answered, arriving, caller is full, upstream is full -> seconds, who is late
-    (False, False, False, False, 60.0, ANSWER_TIMEOUT),
-    (False, False, False, True, 60.0, ANSWER_TIMEOUT),
-    (False, True, False, False, 300.0, CALLER_TIMEOUT),
-    (False, True, False, True, 300.0, ANSWER_TIMEOUT),
-    (True, False, False, False, 300.0, ANSWER_TIMEOUT),
-    (True, False, True, False, 300.0, CALLER_TIMEOUT),
-    (True, True, False, True, 300.0, ANSWER_TIMEOUT),
-    (True, True, True, True, 300.0, CALLER_TIMEOUT),
-]
-
-
-@pytest.mark.parametrize(("answered", "arriving", "caller", "upstream", "seconds", "case"), STATES)
-def test_an_exchange_waits_for_one_side(answered, arriving, caller, upstream, seconds, case):
-    wait = waiting_for(
-        LIMITS, answered=answered, arriving=arriving, caller_is_full=caller, upstream_is_full=upstream
-    )
-    assert (wait.seconds, wait.case) == (seconds, case)
 
 
 @pytest.fixture
@@ -105,3 +82,62 @@ async def wait_for(condition):
     while not (found := condition()):
         await asyncio.sleep(0.01)
     return found
+
+
+async def test_a_silent_upstream_is_blamed_by_a_caller_that_waits_for_a_100(make_proxy, upstream, kit):
+    """The caller rightly sends no body before it (RFC 9110 section 10.1.1)."""
+
+    async def silent(connection):
+        await connection.reader.read()
+
+    class Silent(kit.Upstream):
+        async def _converse(self, connection):
+            await silent(connection)
+
+    limits = "first_byte = 0.5\nbody_stall = 30.0"
+    async with (
+        kit.serving(Silent()) as deaf,
+        make_proxy(f"http://127.0.0.1:{deaf.port}", limits=limits) as proxy,
+    ):
+        lines = [b"Expect: 100-continue", b"Content-Length: 5"]
+        answer = await proxy.ask(kit.request(b"POST", b"/up", *lines))
+        status, _, body = kit.split(answer)
+        assert (status, json.loads(body)["type"]) == (504, "urn:token-proxy:problem:upstream-timeout")
+        assert blamed(proxy) == 1
+
+
+async def test_the_caller_is_waited_for_once_it_has_its_100(make_proxy, kit):
+    class Willing(kit.Upstream):
+        async def _converse(self, connection):
+            await connection.reader.readuntil(b"\r\n\r\n")
+            connection.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await connection.reader.readexactly(5)
+            connection.writer.write(kit.OK)
+            await connection.reader.read()
+
+    limits = "first_byte = 0.5\nbody_stall = 30.0"
+    async with (
+        kit.serving(Willing()) as willing,
+        make_proxy(f"http://127.0.0.1:{willing.port}", limits=limits) as proxy,
+    ):
+        reader, writer = await proxy.connect()
+        writer.write(kit.request(b"POST", b"/up", b"Expect: 100-continue", b"Content-Length: 5"))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await asyncio.sleep(1.6)  # three sweeps
+        writer.write(b"hello")
+        assert await asyncio.wait_for(reader.readexactly(len(kit.OK)), 10) == kit.OK
+        writer.close()
+
+
+async def test_a_response_that_is_not_taken_to_its_end_does_not_keep_the_connection(impatient, upstream, kit):
+    """The exchange is over when the proxy has all of it; what the caller hasn't taken has a limit too."""
+    size = 4_000_000
+    upstream.script = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)]
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", impatient.port))
+    sock.sendall(kit.request(b"GET", b"/up", b"Connection: close"))
+    await wait_for(lambda: upstream.answered)
+    await asyncio.wait_for(wait_for(lambda: not impatient.relay._connections), 10)
+    assert impatient.runtime.in_flight == 0
+    sock.close()

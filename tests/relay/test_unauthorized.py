@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proxy.demo.faults import status
+from proxy.demo.faults import Fault, status
 
 NO = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 2\r\n\r\nno"
 
@@ -109,3 +109,35 @@ async def test_when_no_better_token_is_to_be_had_the_401_passes_whole(proxy, ups
     answer = await proxy.get()
     assert answer == no.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     assert (await proxy.get()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_late_401_is_replayed_too(make_proxy, upstream):
+    """The upstream has had its time when the token is refreshed, which has a limit of its own."""
+
+    async def late(connection):
+        await asyncio.sleep(0.8)
+        connection.writer.write(NO)
+
+    async def slow():
+        await asyncio.sleep(1.5)
+
+    limits = "first_byte = 1.0"
+    async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits=limits) as proxy:
+        await proxy.adopt("rejected")
+        proxy.server.script(Fault(wait_before=slow))
+        upstream.script = [late]
+        assert (await proxy.get()).startswith(b"HTTP/1.1 200 ")
+        assert upstream.requests == 2
+
+
+async def test_a_401_passes_when_the_refresh_outlasts_its_limit(make_proxy, upstream):
+    go_on = asyncio.Event()
+    limits = "token_wait = 0.3\nfirst_byte = 60.0"
+    async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits=limits) as proxy:
+        await proxy.adopt("rejected")
+        proxy.server.script(Fault(wait_before=go_on.wait))
+        upstream.script = [NO]
+        answer = await asyncio.wait_for(proxy.get(), 10)
+        go_on.set()
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert answer.endswith(b"\r\n\r\nno")

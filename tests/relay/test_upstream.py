@@ -277,3 +277,31 @@ async def test_an_old_tls_version_is_refused(make_proxy, tmp_path, kit):
     ):
         status, _, body = kit.split(await proxy.get())
     assert (status, json.loads(body)["type"]) == (502, "urn:token-proxy:problem:upstream-tls")
+
+
+def serve_until_the_end(listening, context, response):
+    """In a thread: respond to one request, and return how the connection ends for a careful reader."""
+    sock, _ = listening.accept()
+    with context.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False) as tls:
+        tls.recv(65536)
+        tls.sendall(response)
+        try:
+            return tls.recv(65536)
+        except OSError as error:
+            return error
+
+
+@pytest.mark.parametrize("when", ["in use", "idle", "as the proxy stops"])
+async def test_the_end_of_a_tls_connection_is_told(make_proxy, tls_authority, kit, when):
+    """RFC 8446 section 6.1: else the upstream can't tell it from a cut."""
+    context, ca = tls_authority
+    limits = "upstream_idle = 0.2" if when == "idle" else ""
+    response = kit.OK + b"more than was asked for" if when == "in use" else kit.OK
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        served = asyncio.ensure_future(asyncio.to_thread(serve_until_the_end, listening, context, response))
+        url = f"https://localhost:{listening.getsockname()[1]}"
+        async with make_proxy(url, route=f'tls = {{ ca = "{ca}" }}', limits=limits) as proxy:
+            assert (await proxy.get()).startswith(b"HTTP/1.1 200 ")
+            if when != "as the proxy stops":
+                assert await asyncio.wait_for(asyncio.shield(served), 10) == b""
+        assert await asyncio.wait_for(served, 10) == b""

@@ -1,0 +1,14 @@
+"""Payloads as they go over the wire, in the framing of their body (RFC 9112 sections 6 and 7). Pure."""
+
+from __future__ import annotations
+
+from proxy.http import headers
+from proxy.http.body import Body, Chunked, encode_chunk
+
+
+def framed(body: Body, payload: bytes) -> bytes:
+    """The next piece of `body`, with its end if all of it has been read; `payload` may be empty."""
+    if not isinstance(body, Chunked):
+        return payload
+    chunk = encode_chunk(payload) if payload else b""
+    return chunk + headers.trailers(body.trailers, body.nominated) if body.done else chunk

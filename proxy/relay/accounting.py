@@ -1,0 +1,31 @@
+"""What is counted and logged of a request once it is over."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from proxy.http.message import RequestHead
+from proxy.observe.logs import RequestLog
+from proxy.relay.runtime import RouteRuntime
+from proxy.tokens.account import Account
+
+
+def account_for(
+    log: RequestLog,
+    runtime: RouteRuntime,
+    account: Account | None,
+    request: RequestHead,
+    *,
+    started: float,
+    status: int,
+    received: int,
+    sent: int,
+    error: str,
+) -> None:
+    """`started`: by `perf_counter`. `received`, `sent`: bytes of the bodies. `error`: an ending, or empty."""
+    seconds = perf_counter() - started
+    runtime.tally.count(request.method, status, seconds)
+    if log.enabled:
+        who = runtime.route.name, runtime.route.credential, account.key.account if account else ""
+        what = request.method.decode("ascii"), status, seconds
+        log.add(*who, *what, received, sent, error)

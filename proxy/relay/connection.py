@@ -1,0 +1,139 @@
+"""A caller's connection as a transport: reading on or not, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from proxy.relay.context import RelayContext
+
+if TYPE_CHECKING:
+    from proxy.relay.inbound import Inbound
+
+HIGH_WATER: Final = 65536  # bytes of responses that a slow caller has not taken, above which none are read
+LINGER: Final = 2.0  # seconds to go on reading behind a response to an unread body, lest a reset destroys it
+LINGER_BYTES: Final = 2**20  # to read in that time; a caller that has more to send is let wait for the end
+RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
+NEVER: Final = float("inf")
+
+
+class ConnectionOwner(Protocol):
+    """The keeper of all connections (server.py)."""
+
+    context: RelayContext
+
+    def opened(self, connection: Inbound) -> None:
+        """A connection has been accepted; it may be refused at once."""
+        ...
+
+    def closed(self, connection: Inbound) -> None:
+        """A connection is gone."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """What `Inbound` is made on: it knows of no message."""
+
+    __slots__ = (
+        "_deadline",
+        "_descriptor",
+        "_eof",
+        "_lingered",
+        "_lingering",
+        "_patience",
+        "_reading",
+        "_server",
+        "_transport",
+        "_unsent",
+        "_write",
+        "is_full",
+        "is_tls",
+        "local_address",
+        "time",
+    )
+
+    def __init__(self, server: ConnectionOwner) -> None:
+        self._server = server
+        self._transport = cast("asyncio.Transport", None)
+        self._descriptor = -1
+        self._write: Callable[[bytes], None] = _nowhere
+        self.time: Callable[[], float] = asyncio.get_running_loop().time
+        self._reading = True
+        self._eof = False  # the caller sends no more, and all that it sent has been read
+        self._lingering = False  # what arrives is read and dropped
+        self._lingered = 0  # bytes
+        self.is_full = False
+        self.local_address = ""
+        self.is_tls = False
+        self._patience = server.context.limits.header_time  # seconds, from the next look on; 0: as before
+        self._deadline = NEVER  # loop time: for a header, for the next request, or for the end
+        self._unsent = 0  # bytes that the caller had not taken at the last look
+
+    def _use(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._write = self._transport.write
+        self.is_tls = transport.get_extra_info("ssl_object") is not None
+        name = transport.get_extra_info("sockname")
+        self.local_address = name[0] if isinstance(name, tuple) else ""
+        sock = transport.get_extra_info("socket")
+        self._descriptor = -1 if sock is None else sock.fileno()
+
+    @property
+    def peer_address(self) -> str:
+        """The caller's IP address; empty on a unix socket."""
+        name = self._transport.get_extra_info("peername")
+        return name[0] if isinstance(name, tuple) else ""
+
+    def read_on(self, *, wanted: bool) -> None:
+        if wanted != self._reading and not self._transport.is_closing():
+            self._reading = wanted
+            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+
+    def end(self) -> bool:
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            return True
+        return False
+
+    def abort(self) -> None:
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):  # it has been closed
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._transport.abort()
+
+    def _close(self, *, linger: bool) -> None:
+        if not linger or self._eof or not self._transport.can_write_eof():
+            self._patience = self._server.context.limits.body_stall  # for the caller to take what was sent
+            self._transport.close()
+            return
+        self._lingering = True
+        self._patience = LINGER
+        self._transport.write_eof()
+        self.read_on(wanted=True)
+
+    def _unread(self, size: int) -> None:
+        self._lingered += size
+        if self._lingered > LINGER_BYTES:
+            self.read_on(wanted=False)
+
+    def _check_deadline(self, now: float, *, progress: bool) -> None:
+        """Between requests, or on its way to the end."""
+        if self._patience:
+            self._deadline, self._patience = now + self._patience, 0.0
+        elif now > self._deadline:
+            if self._transport.is_closing():  # it does not take what it was sent
+                self.abort()
+            else:
+                self._close(linger=False)
+        elif progress and self._transport.is_closing():
+            self._patience = self._server.context.limits.body_stall
+
+
+def _nowhere(_data: bytes) -> None:
+    """Before there is a connection."""

@@ -1,0 +1,132 @@
+"""How long an exchange lives, and how it ends: the part of it that holds what must be let go of."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import perf_counter
+from typing import Final
+
+from proxy.http.message import RequestHead
+from proxy.relay import phases, problems
+from proxy.relay.accounting import account_for
+from proxy.relay.context import RelayContext
+from proxy.relay.interfaces import Downstream
+from proxy.relay.phases import Phase
+from proxy.relay.problems import Refusal
+from proxy.relay.runtime import RouteRuntime
+from proxy.relay.upload import NO_UPLOAD, Upload
+from proxy.relay.upstream import Upstream
+from proxy.tokens.account import Account
+
+CALLER_GONE: Final = 499  # as nginx logs a caller that hung up
+
+_log = logging.getLogger("proxy.relay")
+
+
+class Lifecycle:
+    """The phase of a request, what it holds, and its ends. `exchange.Exchange` is the way between them.
+
+    It ends with one call of its caller's connection, unless that has gone.
+    """
+
+    _routed = False  # it has a runtime
+    _runtime: RouteRuntime
+    _account: Account | None = None
+    _upstream: Upstream | None = None
+    _work: asyncio.Task[None] | None = None
+    _status = 0
+    _bytes_out = 0
+    phase = phases.ADMISSION
+    deadline = 0.0  # loop time
+
+    def __init__(self, caller: Downstream, context: RelayContext, request: RequestHead) -> None:
+        self._caller = caller
+        self._context = context
+        self._request = request
+        self._started = perf_counter()
+        self._upload = NO_UPLOAD if request.body is None else Upload(request.body, context.limits.spool)
+
+    def _enter(self, phase: Phase) -> None:
+        """Begin a phase, or go on with it after some progress: the only place that sets the deadline."""
+        self.phase = phase
+        self.deadline = self._caller.time() + self._context.timeouts[phase.number]
+
+    def _break_off(self, refusal: Refusal) -> None:
+        """End it: by a response of our own if none has begun, else the connection is cut."""
+        if not self.phase.begun:
+            self._refuse(refusal)
+            return
+        case = refusal.case
+        if case is not problems.CALLER_TIMEOUT:
+            self._runtime.upstream_error(case.ending)
+        self._finish(case.ending)
+        self._caller.abort()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Respond ourselves. What is left of the request's body is not read."""
+        case = refusal.case
+        self._status = case.status
+        self._context.count_refused(refusal, routed=self._routed)
+        if self._routed and case.status in {502, 504}:
+            self._runtime.upstream_error(case.ending)
+        self._finish(case.ending)
+        self._caller.refuse(refusal)
+
+    def malformed(self) -> None:
+        """The body's framing is broken: nothing behind it is read as a request."""
+        if self.phase.begun:
+            self._finish(problems.BAD_REQUEST.ending)
+            self._caller.abort()
+        else:
+            self._refuse(Refusal(problems.BAD_REQUEST, "the request's body is malformed"))
+
+    def fail(self, error: Exception) -> None:
+        """Something has raised what nobody expected."""
+        _log.error("a request failed unexpectedly", exc_info=error)
+        try:
+            if self.phase.begun:
+                self._context.metrics.refused.labels(problems.INTERNAL_ERROR.ending).inc()
+                self._finish(problems.INTERNAL_ERROR.ending)
+                self._caller.abort()
+            else:
+                self._refuse(Refusal(problems.INTERNAL_ERROR, "this proxy has failed: its log says more"))
+        except Exception as again:  # noqa: BLE001
+            _log.error("nor could it be told", exc_info=again)
+            self._caller.abort()
+
+    def abandon(self) -> None:
+        """The caller has gone: nothing more is wanted of the upstream."""
+        if self.phase is phases.OVER:
+            return
+        if self.phase is not phases.TUNNEL and self.phase is not phases.TUNNEL_FULL:
+            self._status = CALLER_GONE
+        self._finish("caller-gone")
+
+    # -- the end
+
+    def _finish(self, error: str) -> None:
+        """Let go of everything, then count and log."""
+        if self.phase is phases.OVER:
+            return
+        self.phase = phases.OVER
+        self.deadline = phases.NEVER
+        if self._upstream is not None:
+            self._upstream.close()
+            self._upstream = None
+        if self._work is not None and self._work is not asyncio.current_task():
+            self._work.cancel()
+        if not self._routed:
+            return
+        self._runtime.in_flight -= 1
+        account_for(
+            self._context.log,
+            self._runtime,
+            self._account,
+            self._request,
+            started=self._started,
+            status=self._status,
+            received=self._upload.received,
+            sent=self._bytes_out,
+            error=error,
+        )

@@ -1,0 +1,27 @@
+"""What the other end of a socket has done, found out without reading from it."""
+
+from __future__ import annotations
+
+import select
+from typing import Final
+
+_READ_END: Final = getattr(select, "POLLRDHUP", 0)  # Linux; elsewhere an end behind unread bytes is not seen
+_CUT: Final = select.POLLERR | select.POLLNVAL  # polled for in any case
+
+
+def has_ended(descriptor: int) -> bool:
+    """Whether the peer sends no more, or is gone, even if not all that it sent has been read."""
+    return _look(descriptor) != 0
+
+
+def is_gone(descriptor: int) -> bool:
+    """Whether the connection has been reset."""
+    return _look(descriptor) & _CUT != 0
+
+
+def _look(descriptor: int) -> int:
+    if descriptor < 0:
+        return select.POLLNVAL
+    poll = select.poll()
+    poll.register(descriptor, _READ_END)
+    return next((events for _, events in poll.poll(0)), 0)
