@@ -58,8 +58,8 @@ class Limits(Table):
     )
     half_closed: Pause = Field(
         2.0,
-        description="After this long without a byte of a response, a caller that has ended its side counts as "
-        "gone, as a client that has timed out looks the same. 0: at once; inf: never.",
+        description="After this long without a byte of a response, a caller that has ended its side counts "
+        "as gone, as a client that has timed out looks the same. 0: at once; inf: never.",
     )
     header_time: Seconds = Field(
         20.0, description="For a caller's request header; a slower caller would take up a connection."
