@@ -1,9 +1,11 @@
-# make demo   everything embedded, nothing to set up      make test   what the tests need, and all tests
-# make check  formatting, lint, types, shape               make bench  the peers side by side (needs nginx, wrk;
-#                                                           make bench-peers brings more of them)
-# make fuzz   random messages, for SECONDS an entry         make soak   a thousand event streams for a minute,
-# make jepsen processes stopped and killed, stores away    then five without the authorization server
-#             and emptied, for SECONDS; STORE=redis for one, SEED=7 for one run again
+# make demo      everything embedded, nothing to set up
+# make test      all tests, once as Python and its data path once more compiled; needs Python, make and a C compiler
+# make check     formatting, lint, types, shape, workflows
+# make torture   the long runs of what `make test` only samples; before each release
+# make jepsen    processes stopped and killed, stores away and emptied, for SECONDS; STORE=redis for one, SEED=7 again
+# make fuzz      random messages, for SECONDS an entry
+# make soak      a thousand event streams for a minute, then five minutes without the authorization server
+# make bench     the peers side by side (needs nginx, wrk; `make bench-peers` brings more of them)
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,21 +15,23 @@ COMPILED := .compiled
 
 SECONDS ?= 60
 
-.PHONY: demo test test-compiled wheel check fmt bench bench-peers soak jepsen fuzz lock clean
+# Most tests wait for something most of the time: with two workers a core the cores are busy.
+WORKERS ?= $(shell expr 2 '*' `nproc 2>/dev/null || sysctl -n hw.ncpu`)
+
+.PHONY: demo test test-compiled torture wheel check fmt bench bench-peers soak jepsen fuzz lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/token-proxy demo
 
 test: $(VENV)/.dev $(OIDC)/node_modules
-	@tests/servers/install
-	@$(BIN)/python -m pytest -q $(if $(ARGS),$(ARGS),-n auto --maxprocesses=4)
+	@$(BIN)/python -m pytest -q $(if $(ARGS),$(ARGS),-n $(WORKERS))
 	@test -n "$(ARGS)" || $(MAKE) --no-print-directory test-compiled
 
 # What a wheel has compiled, by the same tests.
 test-compiled: $(COMPILED)/.done
 	@cd $(COMPILED) && ../$(BIN)/python -c "import proxy.relay.exchange as e; assert e.__file__.endswith('.so'), e"
 	@cd $(COMPILED) && ../$(BIN)/python -m pytest -q tests/relay tests/fuzz tests/test_routes.py tests/test_tally.py \
-		tests/e2e/test_callers.py tests/e2e/test_bodies.py -n auto --maxprocesses=4
+		tests/e2e/test_callers.py tests/e2e/test_bodies.py -n $(WORKERS)
 
 wheel: $(COMPILED)/.done
 
@@ -59,7 +63,6 @@ soak: $(VENV)/.dev
 	@test -n "$(ARGS)" || PYTHONPATH=bench $(BIN)/python bench/soak/outage.py
 
 jepsen: $(VENV)/.dev
-	@tests/servers/install
 	@$(BIN)/python -m tests.jepsen.run --seconds $(SECONDS) $(SEED:%=--seed %) $(STORE:%=--store %) $(ARGS)
 
 # Peers that PyPI and npm hold, each in a home of its own; one that cannot be had does not hinder the others.
@@ -110,9 +113,8 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-$(OIDC)/node_modules: $(OIDC)/package-lock.json
-	@command -v npm >/dev/null || { echo "missing: npm (Node.js 20 or later), for tests against oidc-provider"; exit 1; }
-	@npm ci --prefix $(OIDC) --no-audit --no-fund --loglevel=error
+$(OIDC)/node_modules: $(OIDC)/package-lock.json $(VENV)/.dev
+	@$(BIN)/python -m tests.servers.programs npm ci --prefix $(OIDC) --no-audit --no-fund --loglevel=error
 	@touch $@
 
 clean:

@@ -14,7 +14,7 @@ from tests.crash.fate import Fate, calls_of_a_refresh, killed_at
 from tests.crash.place import a_place
 from tests.crash.tracing import Call
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.privileged]
 
 # The server's grace in seconds, and whether the access token has expired: if so, a request brings the next
 # refresh; else nobody asks, and the open intent does.

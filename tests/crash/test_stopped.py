@@ -22,7 +22,7 @@ from tests.crash.herd import herd
 from tests.crash.place import Place, a_place, stored
 from tests.crash.tracing import Call
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.privileged]
 
 SEEN = 1.0  # seconds in which a process sees what another has saved
 

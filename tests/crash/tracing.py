@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.servers.debian import program
+from tests.servers.programs import find
 
 # What a process changes outside of itself, or learns from there; locks go with the process.
 CALLS: Final = (
@@ -70,7 +70,7 @@ async def signalling(pid: int, call: Call, signal: str, into: Path) -> AsyncIter
 
 @asynccontextmanager
 async def _strace(*options: str) -> AsyncIterator[None]:
-    command = (program("strace", "strace"), "-yy", "-s", "0", "-e", f"trace={','.join(CALLS)}", *options)
+    command = (find("strace"), "-yy", "-s", "0", "-e", f"trace={','.join(CALLS)}", *options)
     strace = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     assert strace.stderr is not None
     try:
