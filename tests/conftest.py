@@ -1,4 +1,4 @@
-"""For all tests: the event loop, the tests that need privileges, room for hundreds of connections, the log."""
+"""For all tests: the event loop, groups that are left out, room for hundreds of connections, the log."""
 
 from __future__ import annotations
 

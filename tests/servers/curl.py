@@ -1,4 +1,4 @@
-"""curl on a machine that has none: the library is the same, the options are those that the tests and guides use."""
+"""curl for a machine that has none: its own library, and the options that the tests and guides use."""
 
 from __future__ import annotations
 

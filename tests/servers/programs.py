@@ -97,12 +97,12 @@ def command(name: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """With Node first on PATH, for the scripts that npm starts."""
-    folders = [os.path.dirname(find("node")), os.environ.get("PATH", os.defpath)]
+    folders = [str(Path(find("node")).parent), os.environ.get("PATH", os.defpath)]
     return {**os.environ, "PATH": os.pathsep.join(folders)}
 
 
 def offer_curl() -> None:
-    """For this process and those that it starts: on a machine without curl, one that is made of its library."""
+    """On a machine without curl: one that is made of its library, for this process and its children."""
     if shutil.which("curl") and not os.environ.get(ONLY_WHEELS):
         return
     made = SHIMS / f"curl.{os.getpid()}"

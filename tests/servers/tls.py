@@ -13,7 +13,7 @@ CHUNK: Final = 65536
 
 
 class Front:
-    """Listens on a port of 127.0.0.1 until `close`, in a thread of its own. Clients need a certificate of `ca`."""
+    """Listens on 127.0.0.1 until `close`, in a thread of its own; clients need a certificate of `ca`."""
 
     def __init__(self, port: int, behind: int, certificate: Path, key: Path, ca: Path) -> None:
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(ca))
