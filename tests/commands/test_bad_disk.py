@@ -26,7 +26,7 @@ from proxy.store.sqlite import LOOK_EVERY
 from tests.servers.programs import find
 
 PERSONS = Key("person", "default")
-PATIENCE = 20  # seconds for what takes a few
+PATIENCE = 90  # seconds for what takes a few
 RECOVERY = 6  # seconds until a disk that is well again is noticed and all is as before
 FAULTS = [
     ("pwrite64", "ENOSPC"),

@@ -42,7 +42,7 @@ class WallClock:
 
 async def start(bench, **environment):
     server = await bench.start("run", "-c", str(bench.path), **environment)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             with suppress(aiohttp.ClientConnectionError):
                 await bench.get(bench.data)  # its last listener

@@ -24,7 +24,7 @@ CALLS: Final = (
     *("socket", "connect", "write", "writev", "sendto", "sendmsg"),
     *("read", "readv", "recvfrom", "recvmsg", "shutdown", "close"),
 )
-PATIENCE: Final = 20  # seconds until strace is there, or has ended with the process
+PATIENCE: Final = 90  # seconds until strace is there, or has ended with the process
 _BEGUN: Final = re.compile(r"^(?:(\d+) +)?(\w+)\((.*)$")  # strace names the thread if there are several
 
 

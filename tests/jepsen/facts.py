@@ -84,7 +84,7 @@ class Facts:
         """The requests that cost a family its life."""
         return [event for event in self.by["asked"] if event["outcome"] == "reuse_detected"]
 
-    def place(self, refresh: str | None) -> tuple[float, int]:
+    def position(self, refresh: str | None) -> tuple[float, int]:
         """Later is greater: by login, then by refreshes. Of what the server never gave: before all."""
         token = self.refresh_tokens.get(refresh or "")
         return (self._begun[token.family], token.generation) if token else (-inf, 0)

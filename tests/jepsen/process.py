@@ -18,10 +18,10 @@ READY = 30.0  # seconds until a worker serves, or has ended; a busy machine is n
 
 
 class Process:
-    """A worker's place; after a kill a new process takes it, under the next number."""
+    """A worker by its name; after a kill a new process has it, with the next number."""
 
-    def __init__(self, place: str, command: Sequence[str], folder: Path, recorder: Recorder) -> None:
-        self._place = place
+    def __init__(self, name: str, command: Sequence[str], folder: Path, recorder: Recorder) -> None:
+        self._name = name
         self._command = command
         self._folder = folder
         self._recorder = recorder
@@ -33,7 +33,7 @@ class Process:
 
     @property
     def name(self) -> str:
-        return f"{self._place}{self._lives}"
+        return f"{self._name}{self._lives}"
 
     @property
     def history(self) -> Path:
@@ -63,7 +63,7 @@ class Process:
         self._serves = True
 
     async def revive(self, *accounts: str) -> None:
-        """Another takes its place if it has ended."""
+        """Another is started if it has ended."""
         async with self._reviving:
             if self.has_ended:
                 await self.start(*accounts)

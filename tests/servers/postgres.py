@@ -33,7 +33,7 @@ from tests.e2e.processes import free_port
 from tests.servers.programs import find
 
 USER, PASSWORD = "tester", "hunter2"
-PATIENCE = 60  # seconds for a start, which may have to recover
+PATIENCE = 90  # seconds for a start, which may have to recover
 SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 SETTINGS = {
     "listen_addresses": "127.0.0.1",

@@ -31,7 +31,7 @@ from tests.e2e.processes import free_port
 from tests.servers.programs import find
 from tests.servers.tls import Front
 
-PATIENCE = 30  # seconds for a start, which may have to load
+PATIENCE = 90  # seconds for a start, which may have to load
 SETTINGS = {
     "bind": "127.0.0.1",
     "save": "",

@@ -12,6 +12,7 @@ import pytest
 
 from proxy.errors import GenerationConflict
 from proxy.store.base import Due, Key, Record, Store
+from tests.patience import within
 
 ANN = Key("crm", "ann")
 NOBODY = Key("crm", "nobody")
@@ -202,7 +203,7 @@ async def test_nobody_is_told_of_a_touch_or_of_another_due_time(pair: Any, recor
     await pair.store.put(record("bob"), expected=0)
     await pair.store.put(record("cid"), expected=0)
     told = []
-    async with asyncio.timeout(1):
+    async with within(1):
         while not told or told[-1] != Key("crm", "cid"):
             told.append(await anext(changes))
     assert told[-2:] == [Key("crm", "bob"), Key("crm", "cid")]
@@ -250,11 +251,11 @@ async def test_counts_tell_valid_accounts_apart_by_time(store: Store, record: Ma
 async def test_a_put_is_told_to_the_other_users_within_a_second(pair: Any, record: MakeRecord) -> None:
     changes = pair.other.changes()
     await pair.store.put(record("ann"), expected=0)
-    async with asyncio.timeout(1):
+    async with within(1):
         assert await anext(changes) == ANN
     await pair.store.put(record("bob"), expected=0)
     await pair.store.put(record("ann", generation=2), expected=1)
-    async with asyncio.timeout(1):
+    async with within(1):
         assert [await anext(changes), await anext(changes)] == [Key("crm", "bob"), ANN]
 
 
@@ -263,7 +264,7 @@ async def test_each_watcher_is_told_of_whatever_was_put_since_its_call(pair: Any
     watchers = [pair.store.changes(), pair.other.changes()]
     await pair.store.put(record("ann"), expected=0)
     for watcher in watchers:
-        async with asyncio.timeout(1):
+        async with within(1):
             while await anext(watcher) != ANN:
                 pass  # a watcher may be told more than is new
 
@@ -273,7 +274,7 @@ async def test_changes_end_when_the_store_is_closed(pair: Any) -> None:
     watching = asyncio.create_task(anext(changes, "the end"))
     await asyncio.sleep(0)
     await pair.store.close()
-    async with asyncio.timeout(1):
+    async with within(1):
         assert await watching == "the end"
 
 

@@ -16,6 +16,7 @@ from proxy.errors import StoreError, UnreadableRecord
 from proxy.store.base import UNREADABLE, Key, Record
 from proxy.store.seal import SealedStore
 from proxy.store.sqlite import SQLiteStore
+from tests.patience import within
 from tests.store.raw import raw
 
 SECRET = bytes(range(32))
@@ -143,7 +144,7 @@ async def test_a_number_of_a_put_that_never_was_is_told_to_nobody_and_keeps_no_c
         db.execute("UPDATE tokens SET changed = 1 << 40 WHERE account = 'ann'")
     store, other = await opened(path, clock), await opened(path, clock)
     changes = store.changes()
-    async with asyncio.timeout(2):
+    async with within(2):
         for generation in (1, 2):
             await other.put(record("bob", generation=generation + 1), expected=generation)
             assert await anext(changes) == BOB
@@ -158,7 +159,7 @@ async def test_an_older_state_that_is_put_back_is_told_as_a_change_of_anything(
     changes = store.changes()
     with raw(path) as db:
         db.execute("UPDATE meta SET changed = 1")
-    async with asyncio.timeout(2):
+    async with within(2):
         assert await anext(changes) is None
         await store.put(record("bob", generation=2), expected=1)
         assert await anext(changes) == BOB

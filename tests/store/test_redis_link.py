@@ -21,6 +21,7 @@ from proxy.store.base import Key, Record
 from proxy.store.redis import RedisStore
 from proxy.store.redis_link import Link, store_error
 from tests.e2e.processes import free_port
+from tests.patience import within
 from tests.servers.redis import Redis
 
 PASSWORD = "hunter2"
@@ -233,7 +234,7 @@ async def test_a_server_that_can_not_save_is_told(
     with pytest.raises(exceptions.ResponseError):
         server.ask("SAVE")
     server.ask("BGSAVE")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while server.ask("INFO", "persistence")["rdb_last_bgsave_status"] == "ok":
             await asyncio.sleep(0.05)
     assert "it can't save to its disk: look into its log" in await failure(store.put(record(), expected=0))
@@ -292,7 +293,7 @@ async def test_rediss_works_with_the_authority_that_the_url_names(
     store, other = await RedisStore.open(url), await RedisStore.open(url)
     changes = other.changes()
     await store.put(record(), expected=0)
-    async with asyncio.timeout(1):
+    async with within(1):
         assert await anext(changes) == Key("crm", "ann")
     await store.close()
     await other.close()
