@@ -58,9 +58,12 @@ async def connecting(setup: Setup) -> Call:
 @asynccontextmanager
 async def stopped_connecting(process: forkserver.Child, setup: Setup, connect: Call) -> AsyncIterator[None]:
     """Let the process go; it has stopped by itself when the block begins, in which it must end."""
-    async with tracing.signalling(process.pid, connect, "STOP", setup.folder / "trace"):
+    trace = setup.folder / "trace"
+    async with tracing.signalling(process.pid, connect, "STOP", trace):
         process.tell("go")
-        await stands_still(process)
+        async with asyncio.timeout(forkserver.PATIENCE):
+            while tracing.STOPPED not in trace.read_text():  # its state is "t" at each call that is traced
+                await asyncio.sleep(0.01)
         yield
 
 
@@ -81,7 +84,7 @@ async def stopped_waiting(process: forkserver.Child, setup: Setup, refresh_token
 
 async def stands_still(process: forkserver.Child) -> None:
     async with asyncio.timeout(forkserver.PATIENCE):
-        while tracing.state(process.pid) not in {"T", "t"}:
+        while tracing.state(process.pid) != "T":
             await asyncio.sleep(0.01)
 
 

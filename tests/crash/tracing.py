@@ -25,6 +25,7 @@ CALLS: Final = (
     *("read", "readv", "recvfrom", "recvmsg", "shutdown", "close"),
 )
 PATIENCE: Final = 90  # seconds until strace is there, or has ended with the process
+STOPPED: Final = "--- stopped by SIGSTOP ---"  # in a trace
 _BEGUN: Final = re.compile(r"^(?:(\d+) +)?(\w+)\((.*)$")  # strace names the thread if there are several
 
 
@@ -48,7 +49,7 @@ def threads(pid: int) -> list[int]:
 
 
 def state(pid: int) -> str:
-    """As in proc(5): T and t are those of a process that stands still."""
+    """As in proc(5): T is that of a process that was stopped, t of one that stops for strace."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.jepsen.history import Recorder
+from tests.patience import within
 
 READY = 30.0  # seconds until a worker serves, or has ended; a busy machine is no failure
 
@@ -73,7 +74,7 @@ class Process:
         """Wait for it. Raises TimeoutError."""
         assert self._process is not None
         assert self._process.stdout is not None
-        async with asyncio.timeout(seconds):
+        async with within(seconds):
             said = await self._process.stdout.readline()
         if said.decode() != f"{word}\n":
             raise RuntimeError(f"{self.name} has ended: {self._folder / self.name}.log")
@@ -101,7 +102,7 @@ class Process:
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.close()
-        async with asyncio.timeout(READY):
+        async with within(READY):
             await self._process.wait()
 
     async def kill(self) -> None:
