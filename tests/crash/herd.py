@@ -139,4 +139,8 @@ async def api(active: Callable[[str], str | None]) -> AsyncIterator[Api]:
             server = await stack.enter_async_context(await listening)
             port = server.sockets[0].getsockname()[1]
         made.url = f"http://127.0.0.1:{port}"
-        yield made
+        try:
+            yield made
+        finally:
+            made.hang_up()
+            await asyncio.sleep(0)  # until they are closed

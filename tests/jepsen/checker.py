@@ -151,7 +151,9 @@ def _not_well(facts: Facts, stored: Event, token: Token | None) -> str | None:
             return "is stored with a refresh token that is used up"
         case "login_required" if ended is None:
             return "demands a login, though its refresh token is good"
-        case "login_required" if ended["reason"] == "client" and not facts.flushes:  # which forget a logout
+        case "login_required" if (
+            ended and ended["reason"] == "client" and not facts.flushes
+        ):  # which forget a logout
             return "demands a login, and somebody had logged out"
         case "logged_out" if all(event["account"] != stored["account"] for event in facts.by["logging-out"]):
             return "counts as logged out, and nobody has logged out"

@@ -205,5 +205,4 @@ def overlap(spans: Iterable[Span], start: float, end: float) -> float:
 
 def _token(event: Event) -> Token:
     expires = inf if event["expires"] is None else event["expires"]
-    about = (event[name] for name in ("account", "family", "generation"))
-    return Token(*about, event.at, expires, event["spent"])
+    return Token(event["account"], event["family"], event["generation"], event.at, expires, event["spent"])

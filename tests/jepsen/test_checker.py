@@ -1,11 +1,16 @@
 """The checker finds what is wrong with a history, and nothing wrong with a good one: both written by hand."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from tests.jepsen import checker
 from tests.jepsen.scenario import Scenario
 
-BAD = {}  # rule -> the scenarios that break it, and no other
+BAD: dict[
+    Callable[..., Any], list[Callable[[Scenario], None]]
+] = {}  # rule -> the scenarios that break it, and no other
 
 
 def breaks(rule):
@@ -411,17 +416,19 @@ def a_refused_token_is_sent_again(scenario):
     scenario.ends(6, "1.1", "login_required")
 
 
-TALES = [(rule, scenario) for rule, scenarios in BAD.items() for scenario in scenarios]
+SCENARIOS = [(rule, scenario) for rule, scenarios in BAD.items() for scenario in scenarios]
 
 
-@pytest.mark.parametrize(("rule", "scenario"), TALES, ids=[scenario.__name__ for _, scenario in TALES])
+@pytest.mark.parametrize(
+    ("rule", "scenario"), SCENARIOS, ids=[scenario.__name__ for _, scenario in SCENARIOS]
+)
 def test_the_checker_finds_that(rule, scenario):
-    told = Scenario()
-    scenario(told)
-    assert told.breaks() == {rule.__name__}
+    history = Scenario()
+    scenario(history)
+    assert history.breaks() == {rule.__name__}
 
 
-def test_each_rule_is_broken_by_a_tale():
+def test_each_rule_is_broken_by_a_scenario():
     assert set(BAD) == set(checker.RULES)
 
 
