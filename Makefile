@@ -14,7 +14,7 @@ OIDC := tests/e2e/servers/oidc_provider
 COMPILED := .compiled
 
 SECONDS ?= 60
-FLOOR := 85
+FLOOR := 90
 
 # Most tests wait for something most of the time: with two workers a core the cores are busy.
 WORKERS ?= $(shell expr 2 '*' `nproc 2>/dev/null || sysctl -n hw.ncpu`)
