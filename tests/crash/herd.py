@@ -15,7 +15,7 @@ from typing import Final
 BEARER: Final = re.compile(rb"\r\nauthorization: bearer ([^\r]+)\r\n", re.IGNORECASE)
 LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 REQUEST: Final = "GET /api/x HTTP/1.1\r\nHost: localhost\r\nToken-Proxy-Account: {account}\r\n\r\n"
-PATIENCE: Final = 90  # seconds until the last of a herd has its answer; more than any limit of the proxy's
+PATIENCE: Final = 200  # seconds until the last of a herd has its answer; more than any limit of the proxy's
 AT_ONCE: Final = 100  # connections dialled at once: a listener's queue is not endless
 QUEUE: Final = 4096  # connections that wait to be accepted; most systems permit no more ...
 LISTENERS: Final = 4  # ... and the proxies dial 8000 at once when a herd's token is there

@@ -53,9 +53,10 @@ upstream = "{api}"
 credential = "crm"
 account = {{ header = "Token-Proxy-Account" }}
 """
-# For a process that is stopped in the middle of a call to the authorization server: the stop is no timeout.
+# Where a stop in the middle of a call, or a busy machine, must be no timeout.
 UNHURRIED: Final = """
 [limits]
+token_wait = 100
 authorization_server_connect = 100
 authorization_server_total = 100
 """
