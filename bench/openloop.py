@@ -59,6 +59,8 @@ class Bench:
     def __init__(self, url: str, token: str | None) -> None:
         self.loop = asyncio.get_running_loop()
         parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
         self.address = (parts.hostname, parts.port)
         authorization = f"Authorization: Bearer {token}\r\n" if token else ""
         self.request = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{authorization}\r\n".encode()

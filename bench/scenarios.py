@@ -60,7 +60,8 @@ def loaded(scenario: Scenario, run: Started, seconds: int) -> Sample:
 
 def at_fixed_rate(scenario: Scenario, run: Started, seconds: int) -> Sample:
     command = [sys.executable, str(HERE / "openloop.py"), run.base + scenario.path, str(RATE), str(seconds)]
-    ran = subprocess.run(command + [run.token] * bool(run.token), capture_output=True, text=True, check=False)
+    with_token = [*command, run.token] if run.token else command
+    ran = subprocess.run(with_token, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise MeasureError(f"the generator failed: {ran.stderr.strip().splitlines()[-1:]}")
     figures = json.loads(ran.stdout)

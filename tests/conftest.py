@@ -1,21 +1,75 @@
-"""For all tests: room for both ends of hundreds of connections in this one process, and a log as it was."""
+"""For all tests: the event loop, groups that are left out, room for hundreds of connections, the log."""
 
+from __future__ import annotations
+
+import asyncio
 import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
+import uvloop
 
 from proxy import fd_limits
+from tests.servers import programs
 
 CALLERS = 2000
 LOGGERS = ("root", "proxy", "proxy.logins", "authlib", "aiohttp", "asyncio")  # whose levels logs.py sets
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+MARKED_GROUPS = {  # left out unless -m names them
+    "privileged": "they need root on Linux and strace, and run in CI",
+    "torture": "they take long, and are what `make torture` runs",
+}
 
 
-def pytest_configure():
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop", choices=LOOPS, default="asyncio", help="the event loop of the tests; the server's is uvloop"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
     fd_limits.raise_limit(CALLERS)
+    programs.offer_curl()
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    loop = config.getoption("--loop")
+    return {loop: LOOPS[loop]}
+
+
+def is_left_out(group: str, config: pytest.Config) -> bool:
+    if group in config.getoption("-m"):
+        return False
+    if group == "torture":
+        return True
+    has_all = sys.platform == "linux" and os.geteuid() == 0 and shutil.which("strace") is not None
+    return not has_all and os.environ.get("CI") != "true"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    groups = [group for group in MARKED_GROUPS if is_left_out(group, config)]
+    left_out = [item for item in items if any(item.get_closest_marker(group) for group in groups)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for group, reason in MARKED_GROUPS.items():
+        if group != "torture" and is_left_out(group, config):
+            terminalreporter.write_line(f"left out: the tests marked {group}; {reason}")
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before():
+def logging_as_before() -> Iterator[None]:
     """A command sets up the log of its whole process, which is here that of the tests after it too."""
     root, levels = logging.getLogger(), {name: logging.getLogger(name).level for name in LOGGERS}
     handlers = root.handlers[:]

@@ -17,7 +17,7 @@ from proxy.commands import hardening
 from proxy.config.load import load
 from proxy.demo.wiring import PERSON, embedded, free_ports, log_in
 
-PATIENCE = 15  # seconds until a process has done what it was started for
+PATIENCE = 90  # seconds until a process has done what it was started for
 
 
 @pytest.fixture(autouse=True)

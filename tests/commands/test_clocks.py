@@ -10,7 +10,7 @@ from contextlib import suppress
 import aiohttp
 
 from proxy.demo.wiring import PERSON
-from tests.servers.debian import program
+from tests.servers.programs import find
 
 HOUR = 3600
 LIFETIME = 4  # seconds
@@ -24,7 +24,7 @@ class WallClock:
 
     def __init__(self, folder):
         self._file = folder / "faketime"
-        library = program("libfaketime.so.1", "faketime", "usr/lib/*/faketime/libfaketime.so.1")
+        library = find("libfaketime")
         self.environment = {
             "LD_PRELOAD": library,
             "DONT_FAKE_MONOTONIC": "1",
@@ -42,7 +42,7 @@ class WallClock:
 
 async def start(bench, **environment):
     server = await bench.start("run", "-c", str(bench.path), **environment)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             with suppress(aiohttp.ClientConnectionError):
                 await bench.get(bench.data)  # its last listener

@@ -12,7 +12,7 @@ import pytest
 from proxy.demo.wiring import PERSON
 
 TOKEN_LIFE = 3  # seconds
-PATIENCE = 40  # seconds until a try that was put off has been made
+PATIENCE = 90  # seconds until a try that was put off has been made
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="prlimit(2), /dev/full")
 

@@ -20,6 +20,7 @@ from proxy.services import open_services
 from proxy.store.base import AccountId
 from tests.admin.conftest import Browser
 from tests.fakes.id_tokens import logs_in
+from tests.patience import within
 
 DONE, FAILED, USAGE = 0, 1, 2
 LOGGED_IN = "logged in: person/default has tokens"
@@ -109,7 +110,7 @@ async def test_where_a_server_runs_its_callback_is_used(bench, terminal):
         at.hang_up()
         assert (await bench.get(await bench.authorize(await at.url()))).status == 200
         assert await at.command == DONE
-        async with asyncio.timeout(1):
+        async with within(1):
             while await bench.whose() != "alice":
                 await asyncio.sleep(0.05)
 

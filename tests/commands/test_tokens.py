@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from proxy.demo import faults
+from tests.patience import within
 
 DONE, FAILED, LOGIN_NEEDED = 0, 1, 3
 
@@ -76,7 +77,7 @@ async def test_a_logout_is_honoured_by_a_running_server_within_a_second(bench):
     async with bench.serving():
         assert await bench.whose() == "alice"
         await bench.call("logout", "person")
-        async with asyncio.timeout(1):
+        async with within(1):
             while await bench.whose() is not None:
                 await asyncio.sleep(0.05)
 

@@ -2,12 +2,12 @@
 
 How the pieces fit:
 
-    herd.py: callers  ──►  nursery.py: `token-proxy run`, several processes  ──►  herd.py: an API
+    herd.py: callers  ──►  forkserver.py: `token-proxy run`, several processes  ──►  herd.py: an API
                                 │                    │
-                     the store (`store_url`)    the authorization server, in the test's process: place.py
+                     the store (`store_url`)    the authorization server, in the test's process: setup.py
 
 tracing.py   strace: what a process does from now on, and a signal to it at one of these calls
-fate.py      one refresh that is killed at such a call, and what the next process makes of what was left
+crash_case.py      one refresh that is killed at such a call, and what the next process makes of what was left
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["postgres", "redis_of_worker", "redis_server"]  # fixtures
 
 @pytest.fixture(params=["sqlite", "postgres", "redis"])
 def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A store that all processes share, empty. That of SQLite is in the folder of each place."""
+    """A store that all processes share, empty. That of SQLite is in the folder of each setup."""
     if request.param == "postgres":
         server: Postgres = request.getfixturevalue("postgres")
         yield (url := server.database())

@@ -15,7 +15,7 @@ from typing import Final
 BEARER: Final = re.compile(rb"\r\nauthorization: bearer ([^\r]+)\r\n", re.IGNORECASE)
 LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 REQUEST: Final = "GET /api/x HTTP/1.1\r\nHost: localhost\r\nToken-Proxy-Account: {account}\r\n\r\n"
-PATIENCE: Final = 60  # seconds until the last of a herd has its answer; more than any limit of the proxy's
+PATIENCE: Final = 200  # seconds until the last of a herd has its answer; more than any limit of the proxy's
 AT_ONCE: Final = 100  # connections dialled at once: a listener's queue is not endless
 QUEUE: Final = 4096  # connections that wait to be accepted; most systems permit no more ...
 LISTENERS: Final = 4  # ... and the proxies dial 8000 at once when a herd's token is there
@@ -139,4 +139,8 @@ async def api(active: Callable[[str], str | None]) -> AsyncIterator[Api]:
             server = await stack.enter_async_context(await listening)
             port = server.sockets[0].getsockname()[1]
         made.url = f"http://127.0.0.1:{port}"
-        yield made
+        try:
+            yield made
+        finally:
+            made.hang_up()
+            await asyncio.sleep(0)  # until they are closed

@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from proxy.demo.faults import Fault
-from tests.crash import nursery, tracing
-from tests.crash.fate import calls_of_a_refresh, named
+from tests.crash import forkserver, tracing
+from tests.crash.crash_case import calls_of_a_refresh, named
 from tests.crash.herd import herd
-from tests.crash.place import Place, a_place, stored
+from tests.crash.setup import UNHURRIED, Setup, set_up, stored
 from tests.crash.tracing import Call
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.privileged]
 
 SEEN = 1.0  # seconds in which a process sees what another has saved
 
@@ -48,30 +48,33 @@ ROWS = [
 ]
 
 
-async def connecting(place: Place) -> Call:
+async def connecting(setup: Setup) -> Call:
     """Where a refresh connects to the authorization server."""
-    calls = await calls_of_a_refresh(place, expired=True)
-    to_server = f"sin_port=htons({urlsplit(place.issuer).port})"
+    calls = await calls_of_a_refresh(setup, expired=True)
+    to_server = f"sin_port=htons({urlsplit(setup.issuer).port})"
     return next(one.call for one in calls if one.call.name == "connect" and to_server in one.text)
 
 
 @asynccontextmanager
-async def stopped_connecting(process: nursery.Child, place: Place, connect: Call) -> AsyncIterator[None]:
+async def stopped_connecting(process: forkserver.Child, setup: Setup, connect: Call) -> AsyncIterator[None]:
     """Let the process go; it has stopped by itself when the block begins, in which it must end."""
-    async with tracing.signalling(process.pid, connect, "STOP", place.folder / "trace"):
+    trace = setup.folder / "trace"
+    async with tracing.signalling(process.pid, connect, "STOP", trace):
         process.tell("go")
-        await stands_still(process)
+        async with asyncio.timeout(forkserver.PATIENCE):
+            while tracing.STOPPED not in trace.read_text():  # its state is "t" at each call that is traced
+                await asyncio.sleep(0.01)
         yield
 
 
 @asynccontextmanager
-async def stopped_waiting(process: nursery.Child, place: Place, refresh_token: str) -> AsyncIterator[None]:
+async def stopped_waiting(process: forkserver.Child, setup: Setup, refresh_token: str) -> AsyncIterator[None]:
     """Let the process go, and stop it when the server has done its work and not answered."""
     gate = asyncio.Event()
-    place.server.script(Fault(wait_after=gate.wait))
+    setup.server.script(Fault(wait_after=gate.wait))
     process.tell("go")
-    async with asyncio.timeout(nursery.PATIENCE):
-        while place.is_current(refresh_token):
+    async with asyncio.timeout(forkserver.PATIENCE):
+        while setup.is_current(refresh_token):
             await asyncio.sleep(0.01)
     process.signal(signal.SIGSTOP)
     await stands_still(process)
@@ -79,24 +82,24 @@ async def stopped_waiting(process: nursery.Child, place: Place, refresh_token: s
     yield
 
 
-async def stands_still(process: nursery.Child) -> None:
-    async with asyncio.timeout(nursery.PATIENCE):
-        while tracing.state(process.pid) not in {"T", "t"}:
+async def stands_still(process: forkserver.Child) -> None:
+    async with asyncio.timeout(forkserver.PATIENCE):
+        while tracing.state(process.pid) != "T":
             await asyncio.sleep(0.01)
 
 
-async def came_of(row: Row, connect: Call, place: Place, account: str) -> Row:
-    config = place.configure()
-    (token,) = (await place.plant(config, [account], expired=True)).values()
-    async with nursery.refresher(config, account) as first:
+async def came_of(row: Row, connect: Call, setup: Setup, account: str) -> Row:
+    config = setup.configure(more=UNHURRIED)
+    (token,) = (await setup.plant(config, [account], expired=True)).values()
+    async with forkserver.refresher(config, account) as first:
         stopped = (
-            stopped_connecting(first, place, connect)
+            stopped_connecting(first, setup, connect)
             if row.stopped == "connecting"
-            else stopped_waiting(first, place, token)
+            else stopped_waiting(first, setup, token)
         )
         async with (
             stopped,
-            nursery.serving(config, place.folder / "log"),
+            forkserver.serving(config, setup.folder / "log"),
             herd([config.server.listen[0].port], 1) as (caller,),
         ):
             taken_over = named(await caller.ask(account))
@@ -107,18 +110,18 @@ async def came_of(row: Row, connect: Call, place: Place, account: str) -> Row:
             for _ in range(2):  # with the first it may learn that a token is dead
                 in_the_end = named(await caller.ask(account))
     state, held = await stored(config, account)
-    assert place.is_current(held)
-    requests, revoked = len(place.server.token_requests), place.server.families_revoked
+    assert setup.is_current(held)
+    requests, revoked = len(setup.server.token_requests), setup.server.families_revoked
     return Row(row.stopped, row.grace, requests, taken_over, says, in_the_end, state, revoked)
 
 
 async def test_a_process_that_stood_still_for_longer_than_its_lease_harms_nobody(tmp_path, store_url):
-    async with a_place(tmp_path / "traced", store_url, grace=0) as place:
-        connect = await connecting(place)
+    async with set_up(tmp_path / "traced", store_url, grace=0) as setup:
+        connect = await connecting(setup)
 
     async def tried(row: Row) -> Row:
         name = f"stopped-{row.stopped}-{row.grace}"
-        async with a_place(tmp_path / name, store_url, grace=row.grace) as place:
-            return await came_of(row, connect, place, name)
+        async with set_up(tmp_path / name, store_url, grace=row.grace) as setup:
+            return await came_of(row, connect, setup, name)
 
     assert await asyncio.gather(*map(tried, ROWS)) == ROWS

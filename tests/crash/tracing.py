@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.servers.debian import program
+from tests.servers.programs import find
 
 # What a process changes outside of itself, or learns from there; locks go with the process.
 CALLS: Final = (
@@ -24,7 +24,8 @@ CALLS: Final = (
     *("socket", "connect", "write", "writev", "sendto", "sendmsg"),
     *("read", "readv", "recvfrom", "recvmsg", "shutdown", "close"),
 )
-PATIENCE: Final = 20  # seconds until strace is there, or has ended with the process
+PATIENCE: Final = 90  # seconds until strace is there, or has ended with the process
+STOPPED: Final = "--- stopped by SIGSTOP ---"  # in a trace
 _BEGUN: Final = re.compile(r"^(?:(\d+) +)?(\w+)\((.*)$")  # strace names the thread if there are several
 
 
@@ -48,7 +49,7 @@ def threads(pid: int) -> list[int]:
 
 
 def state(pid: int) -> str:
-    """As in proc(5): T and t are those of a process that stands still."""
+    """As in proc(5): T is that of a process that was stopped, t of one that stops for strace."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
@@ -70,7 +71,7 @@ async def signalling(pid: int, call: Call, signal: str, into: Path) -> AsyncIter
 
 @asynccontextmanager
 async def _strace(*options: str) -> AsyncIterator[None]:
-    command = (program("strace", "strace"), "-yy", "-s", "0", "-e", f"trace={','.join(CALLS)}", *options)
+    command = (find("strace"), "-yy", "-s", "0", "-e", f"trace={','.join(CALLS)}", *options)
     strace = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     assert strace.stderr is not None
     try:

@@ -116,7 +116,7 @@ async def test_a_client_that_disconnects_causes_no_error(
     before = asyncio.all_tasks()
     reader = await refresh_on_a_socket(replace(NAMED[fault], wait_before=0.05))
     reader._transport.abort()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while asyncio.all_tasks() - before or not world.server.token_requests:
             await asyncio.sleep(0.01)
     assert caplog.text == ""

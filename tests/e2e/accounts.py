@@ -1,6 +1,7 @@
 """A store with very many accounts, and what a proxy over it costs: to start, at rest, to find what is due.
 
-The rows are written as the stores write them, but all in one transaction.
+What is asked of the store is counted, not timed: bytes that SQLite reads and steps of its machine, rows that
+PostgreSQL reads. The rows are written as the stores write them, but all in one transaction.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import os
 import sqlite3
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 import psycopg
+import pytest
 
 from proxy.clock import SystemClock
 from proxy.config.model import Config
@@ -31,8 +34,7 @@ from proxy.tokens.saved import codec
 from .memory import resident
 from .processes import wait_until
 
-REST = 3.0  # seconds until a process that has started is at rest
-LOOKS = 300  # at the index
+REST = 2.5  # seconds until a process that has started is at rest, and for which it is watched then: two looks
 CREDENTIAL = "crm"
 COLUMNS = "credential, account, generation, state, due_at, expires_at, body"
 Row = tuple[str, str, int, str, float, float, bytes]
@@ -43,27 +45,29 @@ class Figures:
     start_cpu: float  # seconds of a processor until it is ready
     at_rest: int  # bytes resident
     rest_cpu: float  # seconds of a processor in REST seconds at rest
-    look: float  # seconds for the refresher's question to the store
+    read: int  # from the store, in all: bytes by SQLite, rows by PostgreSQL
+    look: int  # one question of the refresher to the store: steps of SQLite's machine, rows of PostgreSQL
 
 
 def rows(count: int, secret: bytes, server: str, client_id: str) -> Iterator[Row]:
     """Accounts whose tokens are good for hours; nothing is due while somebody measures."""
     sealer, clock = Sealer(secret), SystemClock()
-    now = clock.wall()
+    now, digits = clock.wall(), "#" * 32
+    token = Token(
+        access_token=Secret(f"access-{digits}"),
+        refresh_token=Secret(f"refresh-{digits}"),
+        server=server,
+        client_id=client_id,
+        issued_at=now,
+        issued_boot=clock.boot(),
+        boot_id=clock.boot_id,
+        lifetime=36_000.0,
+    )
+    encoded = codec.encode(token)
     for number in range(count):
         key = AccountId(CREDENTIAL, f"user{number:06}")
-        token = Token(
-            access_token=Secret(f"access-{number:032}"),
-            refresh_token=Secret(f"refresh-{number:032}"),
-            server=server,
-            client_id=client_id,
-            issued_at=now,
-            issued_boot=clock.boot(),
-            boot_id=clock.boot_id,
-            lifetime=36_000.0,
-        )
         due_at = now + 10_000 + number % 10_000
-        body = sealer.seal(codec.encode(token), "body", *key, 1)
+        body = sealer.seal(encoded.replace(digits.encode(), b"%032d" % number), "body", *key, 1)
         yield (*key, 1, "valid", due_at, now + 36_000, body)
 
 
@@ -89,15 +93,47 @@ async def empty_store(config: Config) -> None:
         pass
 
 
-async def time_of_a_look(config: Config) -> float:
-    """The quickest of many: what the others took longer is this machine's business."""
-    times = []
+async def look(config: Config) -> None:
     async with open_services(config) as state:
-        for _ in range(LOOKS):
-            began = time.perf_counter()
-            await state.store.due_before([CREDENTIAL], time.time() + 1, BATCH)
-            times.append(time.perf_counter() - began)
-    return min(times)
+        await state.store.due_before([CREDENTIAL], time.time() + 1, BATCH)
+
+
+@contextmanager
+def sqlite_steps() -> Iterator[Counter[str]]:
+    """Count the instructions that SQLite's virtual machine executes in this process."""
+    steps, connect = Counter[str](), sqlite3.connect
+
+    def connected(*args: Any, **options: Any) -> sqlite3.Connection:
+        db = connect(*args, **options)
+        db.set_progress_handler(lambda: steps.update(["steps"]), 1)
+        return db
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", connected)
+        yield steps
+
+
+def postgres_rows(url: str) -> int:
+    """How many rows of its tables a database has read; each connection tells when it ends."""
+    with psycopg.connect(url, autocommit=True) as db:
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        wait_until(lambda: db.execute(others).fetchone() == (1,), "the other connections to end")
+        read = "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int FROM pg_stat_user_tables"
+        found = db.execute(read).fetchone()
+    assert found
+    return int(found[0])
+
+
+def look_at(config: Config) -> int:
+    """What one look costs, opening the store included."""
+    url = config.store.url
+    if url.startswith("sqlite:"):
+        with sqlite_steps() as steps:
+            asyncio.run(look(config))
+        return steps["steps"]
+    before = postgres_rows(url)
+    asyncio.run(look(config))
+    return postgres_rows(url) - before
 
 
 @contextmanager
@@ -118,19 +154,23 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def bytes_read(pid: int) -> int:
+    """By a process, of files."""
+    return int(Path(f"/proc/{pid}/io").read_text().split()[1])
+
+
 def measure(command: list[str], config: Config, log: Path, environment: dict[str, str]) -> Figures:
+    url = config.store.url
+    is_file = url.startswith("sqlite:")
+    read = 0 if is_file else -postgres_rows(url)
     with running(command, log, environment) as pid:
         start = cpu(pid)
         time.sleep(REST)
         memory, used = resident(pid), cpu(pid)
         time.sleep(REST)
         rest = cpu(pid) - used
-    return Figures(start, memory, rest, asyncio.run(time_of_a_look(config)))
-
-
-def middle(figures: list[Figures]) -> Figures:
-    return Figures(*(median(values) for values in zip(*map(_values, figures), strict=True)))
-
-
-def _values(figures: Figures) -> tuple[float, ...]:
-    return figures.start_cpu, figures.at_rest, figures.rest_cpu, figures.look
+        if is_file:
+            read = bytes_read(pid)
+    if not is_file:
+        read += postgres_rows(url)
+    return Figures(start, memory, rest, read, look_at(config))

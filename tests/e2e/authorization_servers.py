@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import trustme
 
+from tests.servers import programs
+
 from .browser import Person
 from .processes import Service
 
@@ -98,7 +100,7 @@ def start_django_oauth_toolkit(folder: Path, redirect_uris: Sequence[str]) -> Au
 def start_oidc_provider(folder: Path, redirect_uris: Sequence[str]) -> AuthorizationServer:
     install_oidc_provider()
     environment = _environment(redirect_uris, ODD_ASCII_SECRET)
-    service = Service(["node", str(OIDC_PROVIDER / "server.mjs")], folder, environment)
+    service = Service([programs.find("node"), str(OIDC_PROVIDER / "server.mjs")], folder, environment)
     upstream, ca = _start_upstream(folder / "upstream", service)
     return AuthorizationServer(
         "oidc_provider",
@@ -116,7 +118,12 @@ def install_oidc_provider() -> None:
     if (OIDC_PROVIDER / "node_modules").exists():
         return
     done = subprocess.run(
-        ["npm", "ci", "--ignore-scripts"], cwd=OIDC_PROVIDER, capture_output=True, text=True, check=False
+        [*programs.command("npm"), "ci", "--ignore-scripts"],
+        cwd=OIDC_PROVIDER,
+        env=programs.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         pytest.fail(f"npm ci in {OIDC_PROVIDER} failed: {done.stderr}")

@@ -17,7 +17,7 @@ callers/                   callers in their own languages
 
 A test takes `server` (it runs once for each authorization server) or `oidc_provider` (it runs once), and
 `make_proxy`. The servers live as long as the session; `token_requests` tells what happened in this test.
-Needed besides the `test` extra: curl, Node with npm, Java (17 or later).
+The programs that this needs are those of tests/servers/programs.py.
 """
 
 from collections.abc import Callable, Iterator

@@ -17,8 +17,8 @@ from .processes import plain_environment, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "proxy"]
-COMMAND_LIMIT = 30  # seconds
-STOP_LIMIT = 15  # seconds
+COMMAND_LIMIT = 90  # seconds
+STOP_LIMIT = 90  # seconds
 URL_IN_TEXT = re.compile(r"https?://\S+")
 
 CONFIG = """

@@ -3,13 +3,14 @@
 import base64
 import hashlib
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.servers.programs import find
 
 from .authorization_servers import AuthorizationServer, toml
 from .conftest import MakeProxy
@@ -20,10 +21,13 @@ BINARY = ["-H", "Content-Type: application/octet-stream"]
 CURL = ["curl", "-sS", *BINARY, "-w", "%{http_code} %header{content-digest}"]
 # Each takes METHOD URL BODY_FILE ANSWER_FILE and prints the status and the Content-Digest.
 PROGRAMS = {
-    "requests": [sys.executable, str(CALLERS / "caller.py")],
-    "node": ["node", str(CALLERS / "caller.mjs")],
-    "java": ["java", str(CALLERS / "Caller.java")],
+    "requests": lambda: [sys.executable, str(CALLERS / "caller.py")],
+    "node": lambda: [find("node"), str(CALLERS / "caller.mjs")],
+    "java": lambda: [find("java"), "-cp", str(CALLERS), "Caller"],
 }
+# A Java runtime of a wheel has no compiler, so Caller.class stands beside its source, made with
+# `javac --release 11 -g:none Caller.java`; then `sha256sum Caller.java` is written here.
+COMPILED_FROM = "7785c30e25cbbeb4066caaa5e9d0bfb03936da850fcc8b6375e2da8c2463514f"
 BODY = bytes(range(256)) + random.Random(1).randbytes(700_000)  # every byte there is, in many pieces
 LONG_BODY = BODY * 3  # above 1 MB curl asks first whether it may send it: Expect: 100-continue
 
@@ -33,8 +37,6 @@ def call(caller: str, method: str, url: str, body: bytes, folder: Path) -> tuple
     body_file, answer_file = folder / "body", folder / "answer"
     body_file.write_bytes(body)
     command = command_line(caller, method, url, body_file, answer_file)
-    if shutil.which(command[0]) is None:
-        pytest.fail(f"the caller {command[0]} is not installed", pytrace=False)
     done = subprocess.run(
         command, env=plain_environment(folder, {}), capture_output=True, text=True, timeout=60, check=False
     )
@@ -46,7 +48,11 @@ def command_line(caller: str, method: str, url: str, body_file: Path, answer_fil
     if caller == "curl":
         data = ["--data-binary", f"@{body_file}"] if method == "POST" else []
         return [*CURL, *data, "-o", str(answer_file), url]
-    return [*PROGRAMS[caller], method, url, str(body_file), str(answer_file)]
+    return [*PROGRAMS[caller](), method, url, str(body_file), str(answer_file)]
+
+
+def test_the_compiled_caller_is_made_of_its_source() -> None:
+    assert hashlib.sha256((CALLERS / "Caller.java").read_bytes()).hexdigest() == COMPILED_FROM
 
 
 @pytest.mark.parametrize("caller", ["curl", *PROGRAMS])

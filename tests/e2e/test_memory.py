@@ -31,7 +31,7 @@ IDLE = 10_000
 MOST_FOR_A_CALLER = 10 * 1024
 FILES = int((IDLE + 500) / (1 - FOR_UPSTREAMS)) + RESERVE  # that the process needs; 500 are no callers
 AT_ONCE = 500  # callers that connect and ask before the first of them is answered; BACKLOG is 1024
-PATIENCE = 30  # seconds that nothing here should take
+PATIENCE = 90  # seconds that nothing here should take
 IN_KERNEL = (
     256 * 1024
 )  # bytes for each socket of ours: by itself it takes tens of MB, until it is short of them

@@ -13,7 +13,7 @@ pytestmark = reads_memory
 
 SOAK = REPOSITORY / "bench" / "soak"
 SIZE = ["--streams", "50", "--seconds", "2"]
-LIMIT = 60  # seconds
+LIMIT = 90  # seconds
 
 
 def soak(script: str, *options: str) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.jepsen.facts import Facts, Put, Token, overlap
 from tests.jepsen.history import Event, read
-from tests.jepsen.story import story, summary
+from tests.jepsen.timeline import summary, timeline
 
 SEEN_WITHIN = 2.0  # seconds: the one of DESIGN 2.4, and one for a machine that is busy with the run itself
 SPENT_WITHIN = 0.5  # seconds from taking a token to its use, on such a machine
@@ -42,14 +42,14 @@ class Report:
 def check(history: Sequence[Event]) -> Report:
     facts = Facts(history)
     faults = {rule.__name__: found for rule in RULES if (found := list(rule(facts)))}
-    told = [summary(facts, len(list(excused(facts))))]
+    lines = [summary(facts, len(list(excused(facts))))]
     for rule, found in faults.items():
-        told += [f"FAULT: {fault.sentence} ({rule})" for fault in found[:TOLD]]
-        told += [f"FAULT: {len(found) - TOLD} more of {rule}"] * (len(found) > TOLD)
+        lines += [f"FAULT: {fault.sentence} ({rule})" for fault in found[:TOLD]]
+        lines += [f"FAULT: {len(found) - TOLD} more of {rule}"] * (len(found) > TOLD)
     if faults:
         first = min((fault for found in faults.values() for fault in found), key=lambda fault: fault.at)
-        told.append(story(facts, first.at, first.account))
-    return Report(faults, "\n".join(told))
+        lines.append(timeline(facts, first.at, first.account))
+    return Report(faults, "\n".join(lines))
 
 
 # -- 1. what is attached
@@ -126,9 +126,9 @@ def nothing_newer_is_overwritten(facts: Facts) -> Iterator[Fault]:
     for account in facts.accounts:
         newest: dict[tuple[int, float], Put] = {}
         for put in facts.saved[account]:
-            login, generation = facts.place(put.refresh)
+            login, generation = facts.position(put.refresh)
             before = newest.get((put.epoch, login))
-            if before is not None and facts.place(before.refresh) > (login, generation):
+            if before is not None and facts.position(before.refresh) > (login, generation):
                 yield _of_put(put, f"holds an older refresh token than {before.generation}")
             else:
                 newest[put.epoch, login] = put
@@ -151,7 +151,9 @@ def _not_well(facts: Facts, stored: Event, token: Token | None) -> str | None:
             return "is stored with a refresh token that is used up"
         case "login_required" if ended is None:
             return "demands a login, though its refresh token is good"
-        case "login_required" if ended["reason"] == "client" and not facts.flushes:  # which forget a logout
+        case "login_required" if (
+            ended and ended["reason"] == "client" and not facts.flushes
+        ):  # which forget a logout
             return "demands a login, and somebody had logged out"
         case "logged_out" if all(event["account"] != stored["account"] for event in facts.by["logging-out"]):
             return "counts as logged out, and nobody has logged out"
@@ -184,7 +186,7 @@ def nothing_is_gone(facts: Facts) -> Iterator[Fault]:
         for account in facts.accounts:
             held = _held(facts, account, flushed)
             if held and not any(
-                place >= facts.place(held.refresh) for place in _after(facts, account, flushed)
+                position >= facts.position(held.refresh) for position in _after(facts, account, flushed)
             ):
                 who = f"{account}'s generation {held.generation}"
                 yield Fault(f"{who} was held when the store was emptied, and not put back", flushed, account)
@@ -210,13 +212,13 @@ def _lived_on(facts: Facts, process: str, when: float) -> bool:
 
 
 def _after(facts: Facts, account: str, flushed: float) -> Iterator[tuple[float, int]]:
-    """The places of all that was written after that, and of what is left; a logout is above all."""
+    """The positions of all that was written after that, and of what is left; a logout is above all."""
     for put in facts.puts:
         if put.account == account and put.may_count and put.at >= flushed:
-            yield (inf, 0) if put.state == "logged_out" else facts.place(put.refresh)
+            yield (inf, 0) if put.state == "logged_out" else facts.position(put.refresh)
     for stored in facts.by["stored"]:
         if stored["account"] == account:
-            yield facts.place(stored["refresh"])
+            yield facts.position(stored["refresh"])
 
 
 # -- 4. families

@@ -84,7 +84,7 @@ class Facts:
         """The requests that cost a family its life."""
         return [event for event in self.by["asked"] if event["outcome"] == "reuse_detected"]
 
-    def place(self, refresh: str | None) -> tuple[float, int]:
+    def position(self, refresh: str | None) -> tuple[float, int]:
         """Later is greater: by login, then by refreshes. Of what the server never gave: before all."""
         token = self.refresh_tokens.get(refresh or "")
         return (self._begun[token.family], token.generation) if token else (-inf, 0)
@@ -205,5 +205,4 @@ def overlap(spans: Iterable[Span], start: float, end: float) -> float:
 
 def _token(event: Event) -> Token:
     expires = inf if event["expires"] is None else event["expires"]
-    about = (event[name] for name in ("account", "family", "generation"))
-    return Token(*about, event.at, expires, event["spent"])
+    return Token(event["account"], event["family"], event["generation"], event.at, expires, event["spent"])

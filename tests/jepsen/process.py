@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from tests.jepsen.history import Recorder
+from tests.patience import within
 
 READY = 30.0  # seconds until a worker serves, or has ended; a busy machine is no failure
 
 
 class Process:
-    """A worker's place; after a kill a new process takes it, under the next number."""
+    """A worker by its name; after a kill a new process has it, with the next number."""
 
-    def __init__(self, place: str, command: Sequence[str], folder: Path, recorder: Recorder) -> None:
-        self._place = place
+    def __init__(self, name: str, command: Sequence[str], folder: Path, recorder: Recorder) -> None:
+        self._name = name
         self._command = command
         self._folder = folder
         self._recorder = recorder
@@ -33,7 +34,7 @@ class Process:
 
     @property
     def name(self) -> str:
-        return f"{self._place}{self._lives}"
+        return f"{self._name}{self._lives}"
 
     @property
     def history(self) -> Path:
@@ -63,7 +64,7 @@ class Process:
         self._serves = True
 
     async def revive(self, *accounts: str) -> None:
-        """Another takes its place if it has ended."""
+        """Another is started if it has ended."""
         async with self._reviving:
             if self.has_ended:
                 await self.start(*accounts)
@@ -73,7 +74,7 @@ class Process:
         """Wait for it. Raises TimeoutError."""
         assert self._process is not None
         assert self._process.stdout is not None
-        async with asyncio.timeout(seconds):
+        async with within(seconds):
             said = await self._process.stdout.readline()
         if said.decode() != f"{word}\n":
             raise RuntimeError(f"{self.name} has ended: {self._folder / self.name}.log")
@@ -101,7 +102,7 @@ class Process:
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.close()
-        async with asyncio.timeout(READY):
+        async with within(READY):
             await self._process.wait()
 
     async def kill(self) -> None:

@@ -88,7 +88,7 @@ async def _run(one: Run, backend: Backend) -> None:
     server_notes = Recorder(one.folder / "server.history", "server")
     async with serving(server_notes, ACCOUNTS, lifetime=kind.lifetime, grace=kind.grace) as (server, api):
         command = one.sabotage, _config(one.folder, backend.url, server.issuer, api), api
-        workers = {place: Process(place, command, one.folder, notes) for place in WORKERS}
+        workers = {name: Process(name, command, one.folder, notes) for name in WORKERS}
         try:
             await _begin(list(workers.values()))
             nemesis = Nemesis(workers, ACCOUNTS, server, backend, notes)

@@ -12,7 +12,7 @@ def test_a_seed_tells_the_whole_run():
 
 
 def test_each_kind_of_run_does_all_that_is_its_own():
-    done = {kind: set() for kind in range(len(KINDS))}
+    done: dict[int, set[str]] = {kind: set() for kind in range(len(KINDS))}
     for seed in range(100):
         done[seed % len(KINDS)] |= {act.what for act in planned(seed)}
     assert done == {number: set(kind.weights) for number, kind in enumerate(KINDS)}

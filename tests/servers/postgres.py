@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -29,10 +30,10 @@ import pytest
 import trustme
 
 from tests.e2e.processes import free_port
-from tests.servers.debian import program
+from tests.servers.programs import find
 
 USER, PASSWORD = "tester", "hunter2"
-PATIENCE = 60  # seconds for a start, which may have to recover
+PATIENCE = 90  # seconds for a start, which may have to recover
 SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -44,15 +45,22 @@ SETTINGS = {
 
 class Postgres:
     def __init__(self, directory: Path) -> None:
-        self._binaries = Path(program("postgres", "postgresql", "usr/lib/postgresql/*/bin/postgres")).parent
         self._directory = directory
         self._data = directory / "data"
-        self._user = "postgres" if os.geteuid() == 0 else None
+        self._user = unprivileged() if os.geteuid() == 0 else None
+        self._binaries = self._executable(Path(find("postgres")).parent)
         self._numbers = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.url = self._url("postgres")
         self._initialise()
+
+    def _executable(self, binaries: Path) -> Path:
+        """Where the server's user may run them: not in a home folder that is root's alone."""
+        if not self._user or all(folder.stat().st_mode & 0o001 for folder in (binaries, *binaries.parents)):
+            return binaries
+        copy = shutil.copytree(binaries.parent, self._directory / "program", symlinks=True)
+        return copy / binaries.name
 
     def _url(self, database: str) -> str:
         return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
@@ -162,6 +170,14 @@ class Postgres:
     def drop(self, url: str) -> None:
         name = url.rpartition("/")[2]
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def unprivileged() -> str:
+    """A user that may run PostgreSQL, which never runs as root."""
+    try:
+        return pwd.getpwnam("postgres").pw_name
+    except KeyError:
+        return "nobody"
 
 
 @pytest.fixture(scope="session")

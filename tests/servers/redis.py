@@ -18,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,9 +28,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.e2e.processes import free_port
-from tests.servers.debian import program
+from tests.servers.programs import find
+from tests.servers.tls import Front
 
-PATIENCE = 30  # seconds for a start, which may have to load
+PATIENCE = 90  # seconds for a start, which may have to load
 SETTINGS = {
     "bind": "127.0.0.1",
     "save": "",
@@ -41,10 +43,11 @@ SETTINGS = {
 
 class Redis:
     def __init__(self, directory: Path, **settings: object) -> None:
-        self._program = program("redis-server", "redis-server")
+        self._program = find("redis-server")
         self._directory = directory
         self.port = free_port()
         own = {"port": self.port, "dir": directory, "logfile": directory / "redis.log"}
+        self._front = None if speaks_tls(self._program) else _front(self.port, settings)
         settings = {**SETTINGS, **own, **settings}
         self._settings = {name.replace("_", "-"): str(value) for name, value in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
@@ -56,6 +59,8 @@ class Redis:
 
     def __exit__(self, *_exception: object) -> None:
         self.kill()
+        if self._front:
+            self._front.close()
 
     def start(self) -> None:
         assert self._process is None
@@ -112,6 +117,19 @@ class Redis:
         once = Retry(NoBackoff(), 0)
         with redis.Redis("127.0.0.1", self.port, socket_timeout=5, retry=once, **options) as client:
             return client.execute_command(*command)
+
+
+@cache
+def speaks_tls(program: str) -> bool:
+    """Whether it was built with TLS, which is OpenSSL's."""
+    return b"SSL_CTX_" in Path(program).read_bytes()
+
+
+def _front(port: int, settings: dict[str, Any]) -> Front | None:
+    """What serves TLS by the settings, which are taken out; None if they ask for none."""
+    given = [settings.pop(f"tls_{name}", None) for name in ("port", "cert_file", "key_file", "ca_cert_file")]
+    tls_port, certificate, key, ca = given
+    return Front(tls_port, port, certificate, key, ca) if tls_port else None
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 
 from proxy.errors import GenerationConflict
 from proxy.store.base import AccountId, Due, Record, Store
+from tests.patience import within
 
 ANN = AccountId("crm", "ann")
 NOBODY = AccountId("crm", "nobody")
@@ -197,7 +198,7 @@ async def test_touch_and_postpone_are_no_changes(pair: Any, record: MakeRecord) 
     await pair.store.put(record("bob"), expected=0)
     await pair.store.put(record("cid"), expected=0)
     told = []
-    async with asyncio.timeout(1):
+    async with within(1):
         while not told or told[-1] != AccountId("crm", "cid"):
             told.append(await anext(changes))
     assert told[-2:] == [AccountId("crm", "bob"), AccountId("crm", "cid")]
@@ -245,11 +246,11 @@ async def test_counts_split_valid_accounts_by_time(store: Store, record: MakeRec
 async def test_a_put_is_delivered_to_the_other_users_within_a_second(pair: Any, record: MakeRecord) -> None:
     changes = pair.other.changes()
     await pair.store.put(record("ann"), expected=0)
-    async with asyncio.timeout(1):
+    async with within(1):
         assert await anext(changes) == ANN
     await pair.store.put(record("bob"), expected=0)
     await pair.store.put(record("ann", generation=2), expected=1)
-    async with asyncio.timeout(1):
+    async with within(1):
         assert [await anext(changes), await anext(changes)] == [AccountId("crm", "bob"), ANN]
 
 
@@ -258,7 +259,7 @@ async def test_each_watcher_gets_all_puts_since_its_call(pair: Any, record: Make
     watchers = [pair.store.changes(), pair.other.changes()]
     await pair.store.put(record("ann"), expected=0)
     for watcher in watchers:
-        async with asyncio.timeout(1):
+        async with within(1):
             while await anext(watcher) != ANN:
                 pass  # a watcher may get more than the new keys
 
@@ -268,7 +269,7 @@ async def test_changes_end_when_the_store_is_closed(pair: Any) -> None:
     watching = asyncio.create_task(anext(changes, "the end"))
     await asyncio.sleep(0)
     await pair.store.close()
-    async with asyncio.timeout(1):
+    async with within(1):
         assert await watching == "the end"
 
 

@@ -16,6 +16,7 @@ from proxy.errors import StoreError, UnreadableRecord
 from proxy.store.base import UNREADABLE, AccountId, Record
 from proxy.store.seal import SealedStore
 from proxy.store.sqlite.store import SQLiteStore
+from tests.patience import within
 from tests.store.raw import raw
 
 SECRET = bytes(range(32))
@@ -141,7 +142,7 @@ async def test_a_damaged_number_of_a_put_hides_no_change(path: Path, clock: Any,
         db.execute("UPDATE tokens SET changed = 1 << 40 WHERE account = 'ann'")
     store, other = await opened(path, clock), await opened(path, clock)
     changes = store.changes()
-    async with asyncio.timeout(2):
+    async with within(2):
         for generation in (1, 2):
             await other.put(record("bob", generation=generation + 1), expected=generation)
             assert await anext(changes) == BOB
@@ -156,7 +157,7 @@ async def test_a_restored_older_copy_is_a_change_of_all_records(
     changes = store.changes()
     with raw(path) as db:
         db.execute("UPDATE meta SET changed = 1")
-    async with asyncio.timeout(2):
+    async with within(2):
         assert await anext(changes) is None
         await store.put(record("bob", generation=2), expected=1)
         assert await anext(changes) == BOB

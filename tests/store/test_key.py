@@ -83,7 +83,7 @@ def test_a_key_file_is_refused_if_it_is(tmp_path: Path, make: str) -> None:
     assert GOOD not in str(error.value)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.privileged  # only root can give a file away
 def test_a_key_file_of_another_user_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store.key"
     write(path, GOOD)

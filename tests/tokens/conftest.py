@@ -131,7 +131,7 @@ class Side:
 
     async def until(self, done: Callable[[], object]) -> None:
         """Wait until `done()`, for what no event tells of."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not done():
                 await asyncio.sleep(0.005)
 

@@ -1,5 +1,6 @@
-// A Java program that uses the JDK's own client: java Caller.java METHOD URL BODY_FILE ANSWER_FILE; prints status
+// A Java program that uses the JDK's own client: java -cp . Caller METHOD URL BODY_FILE ANSWER_FILE; prints status
 // and digest. By default that client would rather speak HTTP/2 and says so in its first request (Upgrade: h2c).
+// After a change: see COMPILED_FROM in tests/e2e/test_callers.py.
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;

@@ -30,6 +30,7 @@ from proxy.store.postgres import statements
 from proxy.store.postgres.link import CONNECTIONS, LIMIT, Link, read_url
 from proxy.store.postgres.schema import MIGRATIONS, prepare
 from proxy.store.postgres.store import PostgresStore
+from tests.patience import within
 from tests.servers.postgres import PASSWORD, USER, Postgres
 from tests.store import writer
 
@@ -204,12 +205,12 @@ async def test_a_put_that_becomes_visible_late_is_delivered(
         VALUES ('crm', 'ann', 1, 'valid', '')"""
     with holding(postgres_url, slow) as other:
         await store.put(record("bob"), expected=0)
-        async with asyncio.timeout(1):
+        async with within(1):
             assert await anext(changes) == BOB
         await asyncio.sleep(0.6)  # two looks
         other.commit()
-        async with asyncio.timeout(1):
-            assert await anext(changes) == ANN  # and bob is not delivered again
+        async with within(1):
+            assert await anext(changes) == ANN  # and bob is not told again
 
 
 async def test_changes_go_on_when_the_connection_is_lost(
@@ -238,7 +239,7 @@ async def test_changes_wait_while_the_server_is_down_and_log_it_once(
     assert line.startswith(
         "changes by other processes can't be seen now: token store postgresql://127.0.0.1:"
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await watching is None
     await store.put(record(), expected=0)
     await until_told(changes, ANN)
@@ -367,7 +368,7 @@ async def test_the_lease_of_a_dead_holder_is_granted_one_length_after(
         await one.lease("x", "holder", LEASE)
         newcomer = asyncio.create_task(waiting(other))
         await trouble(postgres)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await newcomer == "newcomer"
 
 
@@ -721,7 +722,7 @@ def test_it_works_on_the_event_loop_of_the_command(postgres_url: str, record: Ma
         async with opened(postgres_url, 2) as (store, other):
             changes = other.changes()
             await store.put(record(), expected=0)
-            async with asyncio.timeout(1):
+            async with within(1):
                 assert await anext(changes) == ANN
             assert await other.lease("x", "me", 3) is None
 

@@ -12,10 +12,11 @@ import pytest
 
 from proxy.errors import StoreError, UnreadableRecord
 from proxy.store.base import AccountId, Due, Record
-from proxy.store.redis import store as redis_store
 from proxy.store.redis.link import META
 from proxy.store.redis.store import RedisStore
+from proxy.store.redis.store import store as redis_store
 from proxy.store.seal import SealedStore
+from tests.patience import within
 from tests.servers.redis import Redis
 from tests.store import writer
 from tests.store.conftest import SECRET, age
@@ -261,7 +262,7 @@ async def test_watchers_get_none_if_records_may_be_lost(
         server.ask("SAVE")
         await store.put(record(generation=2), expected=1)
         await restart(server)
-    async with asyncio.timeout(2 * SECOND):
+    async with within(2 * SECOND):
         await told(changes, None)
 
 
@@ -277,7 +278,7 @@ async def test_changes_wait_while_the_server_is_down(
         await asyncio.wait((watching,), timeout=3 * redis_store.LOOK_EVERY)
         server.start()
         await other.put(record(), expected=0)
-        async with asyncio.timeout(SECOND):
+        async with within(SECOND):
             await watching
     assert len(caplog.messages) == 2  # one for each user
     assert "changes by other processes can't be seen now" in caplog.text
@@ -291,7 +292,7 @@ async def test_a_put_is_delivered_before_the_next_poll(
     await until(lambda: _has_listeners(redis_server, 2), 2)
     changes = other.changes()
     await store.put(record(), expected=0)
-    async with asyncio.timeout(SECOND):
+    async with within(SECOND):
         assert await anext(changes) == ANN
 
 
@@ -308,7 +309,7 @@ async def test_puts_of_another_process_are_delivered_within_a_second(
         assert process.stdout is not None
         for _ in range(5):
             await asyncio.to_thread(process.stdout.readline)  # it has put
-            async with asyncio.timeout(SECOND):
+            async with within(SECOND):
                 await told(changes, ANN)
         process.kill()
     await store.close()
@@ -323,7 +324,7 @@ async def test_a_put_is_delivered_within_a_second_without_the_right_to_publish(
     store, other = await RedisStore.open(url), await RedisStore.open(url)
     changes = other.changes()
     await store.put(record(), expected=0)
-    async with asyncio.timeout(SECOND):
+    async with within(SECOND):
         assert await anext(changes) == ANN
     await store.close()
     await other.close()
@@ -334,7 +335,7 @@ async def test_the_identity_survives_when_the_store_is_emptied(redis_server: Red
     identity = await store.identity()
     redis_server.flush()
     newcomer = await open_store(redis_server)  # before or after the other has noticed
-    async with asyncio.timeout(2 * SECOND):
+    async with within(2 * SECOND):
         while await newcomer.identity() != identity:
             await asyncio.sleep(0.02)
     assert await store.identity() == identity
@@ -362,7 +363,7 @@ async def test_many_records_are_processed_in_parts(
     assert await redis.counts(0.0) == {"crm": {"valid": 8}}
     await redis.touch(dict.fromkeys(keys, 5.0))
     assert [one.used_at for one in await redis.page(None, 10)] == [5.0] * 8
-    async with asyncio.timeout(SECOND):
+    async with within(SECOND):
         assert [await anext(changes) for _ in keys] == keys
 
 

@@ -19,7 +19,7 @@ from proxy.store.base import AccountId
 from proxy.store.seal import SealedStore
 from proxy.store.sqlite.file import open_database
 from proxy.store.sqlite.store import SQLiteStore
-from tests.servers.debian import program
+from tests.servers.programs import find
 from tests.store.raw import raw
 
 SECRET = bytes(range(32))
@@ -192,8 +192,11 @@ def writes(old: Path, strace: str) -> Iterator[tuple[str, int]]:
         yield from ((name, number) for number in range(1, count + 1))
 
 
-def test_a_kill_at_any_write_leaves_the_old_or_the_new_version_complete(old: Path, tmp_path: Path) -> None:
-    strace, before = program("strace", "strace"), content(old)
+@pytest.mark.privileged
+def test_killed_at_any_write_it_leaves_the_old_version_or_the_new_with_all_in_it(
+    old: Path, tmp_path: Path
+) -> None:
+    strace, before = find("strace"), content(old)
     points = list(writes(old, strace))
     versions = Counter[int]()
     for name, number in points:
@@ -227,13 +230,14 @@ FAULTS = [  # the first writes go to shared memory, then comes the backup
 ]
 
 
+@pytest.mark.privileged
 @pytest.mark.parametrize(("call", "error", "number", "sentence"), FAULTS)
 def test_a_disk_error_is_reported_and_the_old_file_stays(
     old: Path, call: str, error: str, number: int, sentence: str
 ) -> None:
     before = content(old)
     fault = f"inject={call}:error={error}:when={number}+"
-    refused = open_in_process(old, program("strace", "strace"), "-f", "-o", "/dev/null", "-e", fault)
+    refused = open_in_process(old, find("strace"), "-f", "-o", "/dev/null", "-e", fault)
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"token store {old}: {sentence}")
     assert refused.stderr.count("\n") == 1

@@ -53,25 +53,33 @@ upstream = "{api}"
 credential = "crm"
 account = {{ header = "Token-Proxy-Account" }}
 """
+# Where a stop in the middle of a call, or a busy machine, must be no timeout.
+UNHURRIED: Final = """
+[limits]
+token_wait = 100
+authorization_server_connect = 100
+authorization_server_total = 100
+"""
 
 
 _given: Final[set[int]] = set()  # a port is free until its process listens there, so none is given twice
 
 
 @dataclass
-class Place:
+class Setup:
     folder: Path
     store_url: str
     server: AuthorizationServer
     issuer: str
     api: Api
 
-    def configure(self, name: str = "config") -> Config:
+    def configure(self, name: str = "config", more: str = "") -> Config:
         """A configuration with ports of its own."""
         data, admin = _new_ports()
         path = self.folder / f"{name}.toml"
         path.write_text(
             CONFIG.format(data=data, admin=admin, store=self.store_url, issuer=self.issuer, api=self.api.url)
+            + more
         )
         return load(path).config
 
@@ -118,12 +126,12 @@ async def stored(config: Config, account: str) -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def a_place(folder: Path, store_url: str, *, grace: float) -> AsyncIterator[Place]:
+async def set_up(folder: Path, store_url: str, *, grace: float) -> AsyncIterator[Setup]:
     """`grace`: seconds for which a refresh token that was exchanged gets the same answer again."""
-    _furnish(folder)
+    _write_files(folder)
     server = AuthorizationServer(clients=(CLIENT,), access_token_lifetime=HOUR, grace=grace)
     async with running(server.application()) as issuer, api(server.active) as upstream:
-        yield Place(folder, store_url, server, issuer, upstream)
+        yield Setup(folder, store_url, server, issuer, upstream)
 
 
 def _new_ports() -> list[int]:
@@ -133,7 +141,7 @@ def _new_ports() -> list[int]:
     return ports
 
 
-def _furnish(folder: Path) -> None:
+def _write_files(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "secret").write_text(CLIENT.client_secret)
     (folder / "store.key").write_text(base64.b64encode(bytes(range(32))).decode())

@@ -1,4 +1,4 @@
-"""A history told by hand: what the server gave, what the processes did with it, what befell them.
+"""A history written by hand: what the server issued, what the processes did with it, what was done to them.
 
 Tokens are named by login and refresh: "1.2" is what the first refresh of the first login gave; its refresh
 token is "r1.2", its access token "a1.2". All of it is ann's. Times are seconds.
@@ -16,7 +16,7 @@ ANN = "ann"
 
 
 @dataclass
-class Tale:
+class Scenario:
     """By default a server with a grace of 3 s, whose access tokens live for 10, and the processes a and b."""
 
     grace: float = 3.0
@@ -126,9 +126,9 @@ class Tale:
 
     def breaks(self) -> set[str]:
         """The rules that the checker finds broken."""
-        return set(checker.check(self.told()).faults)
+        return set(checker.check(self.history()).faults)
 
-    def told(self) -> list[Event]:
+    def history(self) -> list[Event]:
         for one in self.events:
             if one.get("kind") == "refresh_token":
                 one.about["spent"] = self.spent.get(one["token"])

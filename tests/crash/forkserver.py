@@ -26,20 +26,20 @@ from proxy.errors import TokenError
 from proxy.services import open_services
 
 PR_SET_PTRACER, ANYONE = 0x59616D61, ctypes.c_ulong(-1)  # prctl(2)
-PATIENCE = 20  # seconds until a process says what it should have said long ago
+PATIENCE = 90  # seconds until a process says what it should have said long ago
 
 # The last two are what Python imports with the first request: in a trace they would come and go.
 _IMPORTED = ("proxy.commands.run", "proxy.commands.private", "encodings.idna", "encodings.utf_8_sig")
-_nursery = multiprocessing.get_context("forkserver")
-_nursery.set_forkserver_preload([__name__, *_IMPORTED])
+_forkserver = multiprocessing.get_context("forkserver")
+_forkserver.set_forkserver_preload([__name__, *_IMPORTED])
 
 
 class Child:
     """A process, and the line to it."""
 
     def __init__(self, target: Callable[..., None], *args: Any) -> None:
-        self._line, its_end = _nursery.Pipe()
-        self._process = _nursery.Process(target=target, args=(*args, its_end), daemon=True)
+        self._line, its_end = _forkserver.Pipe()
+        self._process = _forkserver.Process(target=target, args=(*args, its_end), daemon=True)
         self._process.start()
         its_end.close()
 

@@ -34,7 +34,7 @@ def summary(facts: Facts, excused: int) -> str:
     return ", ".join(f"{name} {value}" for name, value in told.items())
 
 
-def story(facts: Facts, at: float, account: str | None) -> str:
+def timeline(facts: Facts, at: float, account: str | None) -> str:
     """A line for each step that this account took around `at`, and for what the nemesis did."""
     begun = facts.terms.at
     lines = [

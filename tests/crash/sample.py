@@ -1,0 +1,28 @@
+"""Which calls of a traced refresh a short run dies at."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+from tests.crash.tracing import Traced
+
+# What a call reaches, as strace shows it: a file's path, or a port.
+_REACHED: Final = re.compile(r"->[\d.]+:(\d+)\]|htons\((\d+)\)|\d+<(/[^>]*)>|\"(/[^\"]*)\"")
+
+
+def kind(one: Traced) -> tuple[int, str, str]:
+    """A call's thread, its name, and what it reaches; empty for a socket that is not connected yet."""
+    reached = _REACHED.search(one.text)
+    return one.call.thread, one.call.name, next(filter(None, reached.groups())) if reached else ""
+
+
+def sample(calls: Sequence[Traced], number: int, of: int) -> list[Traced]:
+    """One call of each kind: its first in sample 0, its last in sample `of - 1`, and evenly in between."""
+    kinds = defaultdict(list)
+    for one in calls:
+        kinds[kind(one)].append(one)
+    chosen = {found[number * (len(found) - 1) // (of - 1)].call for found in kinds.values()}
+    return [one for one in calls if one.call in chosen]

@@ -1,0 +1,48 @@
+"""The package as installed, away from its source: `python tests/wheel.py [--compiled]`, for cibuildwheel."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.request
+
+COMPILED = (".so", ".pyd")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--compiled", action="store_true", help="fail if the data path is not compiled")
+    options = parser.parse_args()
+    files = [str(file) for file in importlib.metadata.files("token-proxy") or ()]
+    compiled = [file for file in files if file.endswith(COMPILED) and file.startswith("proxy/")]
+    assert "proxy/py.typed" in files, files
+    assert compiled or not options.compiled, "no compiled module"
+    with tempfile.TemporaryDirectory() as folder:
+        demo(folder)
+    print(f"the demo responds; {len(compiled)} compiled modules")
+    return 0
+
+
+def demo(folder: str) -> None:
+    """A request through the embedded demo has a response."""
+    command = [sys.executable, "-m", "proxy", "demo"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                found = re.search(r"curl (http://\S+/demo/hello)", line)
+                if found:
+                    with urllib.request.urlopen(found[1], timeout=60) as response:
+                        assert response.status == 200
+                    return
+            raise AssertionError("the demo ended before it said how to call it")
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
