@@ -19,7 +19,7 @@ from proxy.http.framing import framed
 from proxy.http.head_reader import HeadReader
 from proxy.http.malformed import MalformedBody, MalformedRequest
 from proxy.http.message import END, RequestHead, ResponseHead, read_request
-from proxy.relay import peer, problems
+from proxy.relay import peer, phases, problems
 from proxy.relay.connection import HIGH_WATER, NEVER, Connection, ConnectionOwner
 from proxy.relay.exchange import Exchange
 from proxy.relay.problems import Refusal
@@ -302,7 +302,7 @@ class Inbound(Connection):
         if rest:
             self._heads.buffer += rest
         exchange.begin(self._runtime, payload)
-        if self._exchange is exchange:
+        if exchange.phase is not phases.OVER:
             if len(self._heads.buffer) > HIGH_WATER:
                 self.read_on(wanted=False)
             if self._eof and self._body is None:
