@@ -80,7 +80,8 @@ class Strict:
     async def _answer(self, message, writer):
         pieces, then = self.answers.popleft() if self.answers else ([_ok(message)], "stay")
         for piece in pieces:
-            writer.write(piece)
+            if not writer.is_closing():  # uvloop refuses to write then
+                writer.write(piece)
             await turns()
         if then == "reset":
             await turns(10)  # a reset takes along what has not been read
@@ -186,7 +187,7 @@ class Side:
         assert answer.raw == OK
         (message,) = self.upstream.take()
         assert message.start[1] == b"/base/next"
-        assert self.dialled == {"127.0.0.1"}
+        assert self.dialled <= {"127.0.0.1"}  # asyncio looks an address up, uvloop does not
         for lane in self.proxy.relay.lanes:
             assert (lane.in_flight, lane.pool(self.proxy.account).active) == (0, 0)
 
