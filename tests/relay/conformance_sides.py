@@ -81,7 +81,8 @@ class Strict:
     async def _answer(self, message, writer):
         pieces, then = self.answers.popleft() if self.answers else ([_ok(message)], "stay")
         for piece in pieces:
-            writer.write(piece)
+            if not writer.is_closing():  # uvloop refuses to write then
+                writer.write(piece)
             await turns()
         if then == "reset":
             await turns(10)  # a reset takes along what has not been read
