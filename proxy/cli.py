@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from proxy.errors import ConfigError, LoginRequired, ProxyError
-from proxy.observe import logs
 
 if TYPE_CHECKING:
     from proxy.config.load import Loaded
@@ -72,6 +71,8 @@ def command(function: Callable[..., int]) -> Callable[..., None]:
     @click.option("--debug", is_flag=True, help="Verbose messages, and the traceback of an error.")
     @functools.wraps(function)
     def run(*, debug: bool, **options: Any) -> None:
+        from proxy.observe import logs
+
         logs.set_up_command(debug=debug)
         action = functools.partial(function, **options)
         sys.exit(action() if debug else _outcome(action))
@@ -125,6 +126,7 @@ def run(config: Path | None) -> int:
     """
     loaded = _read(config)
     from proxy.commands.run import run_server
+    from proxy.observe import logs
 
     logs.set_up(loaded.config.log)
     with logs.own_thread(loaded.config.log):

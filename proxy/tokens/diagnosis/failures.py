@@ -90,7 +90,7 @@ CAUSES: Final[Mapping[str, Row]] = {
     "token_type": Row(
         _CONFIG,
         "the authorization server gives tokens of a type that can't be attached",
-        "have the client registered for bearer tokens",
+        f"have the client registered for bearer tokens, or check {_IN_TABLE}token_types",
     ),
     # -- a refresh token, refused where that is not final
     "invalid_grant": _REFUSED_ONCE,
@@ -124,6 +124,7 @@ CAUSES: Final[Mapping[str, Row]] = {
         f"set {_IN_TABLE}issuer or token_endpoint to the address that it redirects to",
     ),
     # -- the way to the server
+    "internal": Row(_WAITS, "this program failed unexpectedly: its log has the cause", "report it"),
     "unreachable": Row(_WAITS, "the authorization server can't be reached"),
     "dns": Row(
         _WAITS,
