@@ -89,9 +89,9 @@ def check_words(diagnosis, grant):
     if not grant.needs_person:  # "log in" is said only where somebody can
         for words in ("token-proxy login", "log in", "logged in"):
             assert words not in text
-    if "not asked for yet" in text or "not been used yet" in text:  # only where that is so
+    if "no token has been requested yet" in text or "not been used yet" in text:  # only if that is true
         assert diagnosis.reason == Reason.NOT_ASKED
-    if not diagnosis.serves:  # what does not serve says why, and what comes next
+    if not diagnosis.serves:  # without a token there is a cause and a next step
         assert diagnosis.sentence, diagnosis
         assert diagnosis.remedy, diagnosis
 
@@ -135,14 +135,14 @@ MUST_NAME = {
     "incorrect_client_credentials": ("client_id", "client_secret", "client_auth", "basic_encoding"),
     "invalid_scope": ("credentials.crm.scopes", "api, mail"),
     "unauthorized_client": ("not registered for the grant",),
-    "unsupported_grant_type": ("registered", "grant"),
+    "unsupported_grant_type": ("register", "grant"),
     "issuer_mismatch": ("credentials.crm.issuer", "slash"),
     "discovery": ("credentials.crm.issuer",),
     "redirect": ("redirects to",),
     "unreachable": ("can't be reached",),
     "dns": ("can't be reached",),
     "tls": ("can't be reached",),
-    "timeout": ("can't be reached",),
+    "timeout": ("does not respond in time",),
     "connect_timeout": ("can't be reached",),
     "egress_proxy": ("can't be reached", "credentials.crm.proxy"),
     "store": ("token store can't be written",),
@@ -184,8 +184,8 @@ def test_the_grant_that_is_named_is_the_one_that_was_sent():
             True,
             {"ends_at": NOW + 100},
             (
-                "the authorization server refuses the refresh token; the access token serves until it ends "
-                "at 08:01:40 UTC; run `token-proxy login crm --account alice`"
+                "the authorization server refuses the refresh token; the access token is used until it "
+                "expires at 08:01:40 UTC; run `token-proxy login crm --account alice`"
             ),
         ),
         (
@@ -217,8 +217,8 @@ def test_the_grant_that_is_named_is_the_one_that_was_sent():
             False,
             {"failures": 1},
             (
-                "the access token has expired, and there is no new one: the authorization server reports a "
-                "failure of its own (http_503); nothing to do: next try with the next request"
+                "the access token has expired, and there is no new one: the authorization server reports an "
+                "internal error (http_503); nothing to do: next try with the next request"
             ),
         ),
         (
@@ -227,7 +227,7 @@ def test_the_grant_that_is_named_is_the_one_that_was_sent():
             "client_credentials",
             False,
             {},
-            "not asked for yet; nothing to do: the next request gets a token",
+            "no token has been requested yet; nothing to do: the next request gets a token",
         ),
     ],
 )
@@ -237,7 +237,7 @@ def test_a_few_in_full(state, reason, grant, usable, more, text):
 
 def test_a_login_without_a_refresh_token_says_when_it_ends_and_which_settings_bring_one():
     diagnosis = told("valid", "no_refresh_token", "authorization_code", usable=True, ends_at=NOW + 120)
-    assert diagnosis.sentence == "the server gave no refresh token: this login ends at 08:02:00 UTC"
+    assert diagnosis.sentence == "the server gave no refresh token: the access token expires at 08:02:00 UTC"
     for setting in ("offline_access", 'prompt = "consent"', 'access_type = "offline"'):
         assert setting in diagnosis.remedy
     assert diagnosis.can_log_in
@@ -249,9 +249,9 @@ def test_a_login_without_a_refresh_token_says_when_it_ends_and_which_settings_br
 
 
 @pytest.mark.parametrize("at", [None, float("inf"), float("nan"), -1.0, 1e18])
-def test_a_time_that_can_not_be_written_is_not_told(at):
+def test_a_time_out_of_range_is_not_shown(at):
     assert (
-        "has not told" in told("valid", "no_refresh_token", "authorization_code", True, ends_at=at).sentence
+        "did not state" in told("valid", "no_refresh_token", "authorization_code", True, ends_at=at).sentence
     )
 
 

@@ -22,7 +22,7 @@ from proxy.tokens.login.takeover import TIME_TO_LOG_IN
 KEY = AccountId("crm", "ann")
 DONE = LoggedIn(KEY, None)  # this server tells nothing of who it was, unless a test makes it
 BROWSER = "the cookie of one browser"
-UNKNOWN = "this login is not known here: it was used, or is older than 10 minutes"
+UNKNOWN = "this login is unknown: it was completed, or is older than 10 minutes; start it again"
 
 
 async def approve(url: str, user: str = "alice") -> dict[str, str]:
@@ -98,7 +98,7 @@ async def test_another_browser_cannot_end_it_and_the_code_is_not_sent(side, brow
     begun = await side.logins.begin(KEY, browser=BROWSER)
     callback = await approve(begun.url)
     sentence = await refused(side.logins.finish(callback, browser))
-    assert sentence == "this login was begun in another browser: begin it again in this one"
+    assert sentence == "this login was started in another browser: start it again in this one"
     assert side.server.token_requests == []
     assert await side.stored("ann") is None
 
@@ -133,7 +133,7 @@ async def test_a_code_of_another_server_is_not_sent(side, iss):
     if iss is not None:
         callback["iss"] = iss.format(issuer=side.server.issuer)
     sentence = await refused(side.logins.finish(callback, BROWSER))
-    assert sentence == "the redirect comes from another authorization server than the login went to"
+    assert sentence == "the redirect comes from another authorization server than the login was sent to"
     assert side.server.token_requests == []
 
 
@@ -201,7 +201,7 @@ async def test_a_code_goes_only_where_the_login_was_begun(make_side, side):
     changed = f'client_id = "other"\nissuer = "{side.server.issuer}"'
     async with make_side(server=side.server, store=side.store, credential=changed) as reloaded:
         sentence = await refused(reloaded.logins.finish(callback, BROWSER))
-    assert sentence == "the configuration has changed since this login was begun: begin it again"
+    assert sentence == "the configuration has changed since this login was started: start it again"
     assert side.server.token_requests == []
 
 
@@ -217,14 +217,14 @@ async def test_a_code_from_elsewhere_becomes_tokens(side):
 
 
 REFUSALS = [  # what the token endpoint answers, what the person reads
-    ("invalid-grant", "the authorization server refuses the code: it is used up, expired, or from another"),
+    ("invalid-grant", "the authorization server refuses the code, as used, expired or from another"),
     (
         "invalid-client",
         "the authorization server does not accept this client (invalid_client); check client_id and",
     ),
-    ("outage", "the authorization server reports a failure of its own (http_503); try again"),
-    ("html", "the authorization server's response is no JSON (not_json); if that stays so, check"),
-    ("drop-before", "the connection to the authorization server broke (connection_lost); try again"),
+    ("outage", "the authorization server reports an internal error (http_503); try again"),
+    ("html", "the authorization server's response is not JSON (not_json); if this persists, check"),
+    ("drop-before", "the connection to the authorization server was lost (connection_lost); try again"),
 ]
 
 
@@ -267,7 +267,7 @@ NOT_TO_BEGIN = [  # credential of the configuration, key, the sentence
     (
         'grant = "client_credentials"\nclient_id = "robot"',
         KEY,
-        "credential 'crm' has the grant client_credentials: nobody logs in to it",
+        "credential 'crm' has the grant client_credentials, which has no login",
     ),
     (
         'client_id = "web"\nissuer = "http://127.0.0.1:1"',

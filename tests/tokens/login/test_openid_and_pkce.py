@@ -101,7 +101,7 @@ async def test_an_id_token_without_the_nonce_is_believed_and_warned_about_once(m
 async def test_an_id_token_of_another_login_is_refused_and_nothing_is_stored(make_openid_side, nonce):
     async with make_openid_side() as side:
         sentence = await refused(log_in(side, nonce))
-        assert sentence == "the id_token is of another login than this one: begin the login again"
+        assert sentence == "the id_token belongs to another login: start the login again"
         assert await side.stored("ann") is None
 
 

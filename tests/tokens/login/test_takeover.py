@@ -23,10 +23,10 @@ from tests.fakes.id_tokens import logs_in
 from tests.tokens.conftest import SEAL
 from tests.tokens.login.test_logins import BROWSER, KEY, approve, refused
 
-NOTHING = "there is nothing to decide: it was decided, or is older than 10 minutes"
+NOTHING = "there is nothing to decide: it was decided, or is older than 10 minutes; log in again"
 BELONGS = (
     "crm/ann has the tokens of another person than the one who logged in: "
-    "to give it to them, first run `token-proxy logout crm --account ann`"
+    "to replace them, first run `token-proxy logout crm --account ann`"
 )
 
 
@@ -124,7 +124,7 @@ async def test_two_decisions_at_once_are_one(side):
 async def test_another_browser_cannot_decide_and_what_it_knew_is_worth_nothing_then(side, browser):
     asked = await ask(side)
     sentence = await refused(side.logins.decide(asked.ticket, browser, replace=True))
-    assert sentence == "another browser was asked that: begin the login again in this one"
+    assert sentence == "another browser was asked to decide: start the login again in this one"
     assert await refused(side.logins.decide(asked.ticket, BROWSER, replace=True)) == NOTHING
     assert not is_alive(side, asked.token)
     assert await owner(side) == "ann"
@@ -270,9 +270,9 @@ async def test_a_record_that_can_not_be_read_is_not_given_away(side):
 
 
 BAD = [  # claims, the sentence
-    ({"iss": "https://evil.example"}, "names another issuer than the configuration: check `issuer`"),
-    ({"aud": "other"}, "is for another client than this one: check client_id"),
-    ({"exp": 1}, "had expired when it came: check the clock of this machine"),
+    ({"iss": "https://evil.example"}, "names another issuer than the configured one: check `issuer`"),
+    ({"aud": "other"}, "is for another client: check client_id"),
+    ({"exp": 1}, "had already expired when it arrived: check the clock of this machine"),
     ({"sub": "x" * 256}, "that came with the tokens can't be read: nothing was stored"),
     ({"more": "x" * 70_000}, "that came with the tokens can't be read: nothing was stored"),
 ]
@@ -358,7 +358,7 @@ ENDS = [  # how it is decided; what the command is told
     (lambda side, asked: side.logins.decide(asked.ticket, "b", replace=False), CANCELLED),
     (
         lambda side, asked: side.logins.decide(asked.ticket, "another", replace=True),
-        "another browser was asked that: begin the login again in this one",
+        "another browser was asked to decide: start the login again in this one",
     ),
 ]
 

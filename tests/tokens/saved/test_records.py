@@ -141,7 +141,7 @@ async def test_a_record_that_the_key_does_not_open_is_never_overwritten(clock, s
     clock.advance(HOUR)
     async with make_side(server=server, store=wrong_key) as side, side.kept_fresh():
         for _ in range(10):
-            with pytest.raises(TokenUnavailable, match="put the store's key back"):
+            with pytest.raises(TokenUnavailable, match="restore the store's key"):
                 await side.tokens.get(side.account())
         assert side.account().state() == "misconfigured"
         with pytest.raises(UnreadableRecord):
