@@ -90,7 +90,7 @@ CAUSES: Final[Mapping[str, Row]] = {
     "token_type": Row(
         _CONFIG,
         "the authorization server issues tokens of a type that can't be attached",
-        "register the client for bearer tokens",
+        f"register the client for bearer tokens, or check {_IN_TABLE}token_types",
     ),
     # -- a refresh token, refused but not finally
     "invalid_grant": _REFUSED_ONCE,

@@ -94,7 +94,7 @@ async def test_an_id_token_without_the_nonce_is_believed_and_warned_about_once(m
             end, _sent = await log_in(side, None)
             assert end.principal.subject == "ann-7"
         (line,) = odd_lines(caplog)
-        assert line.startswith("crm: the id_token of its authorization server is odd: it lacks the nonce")
+        assert line.startswith("crm: unusual id_token from the authorization server: it lacks the nonce")
 
 
 @pytest.mark.parametrize("nonce", ["another", "", 7])
