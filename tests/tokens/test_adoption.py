@@ -334,7 +334,7 @@ async def test_each_retry_is_in_the_log(make_side, caplog):
         side.server.script(Fault(drop_after=True))
         side.clock.advance(HOUR)
         assert side.is_good(await side.tokens.get(account))
-        assert "crm/default: the refresh brought no token (connection_lost): sent again" in caplog.text
+        assert "crm/default: the refresh got no token (connection_lost): retrying" in caplog.text
 
 
 # -- any of a thousand odd responses

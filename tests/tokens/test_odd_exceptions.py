@@ -164,7 +164,7 @@ async def test_a_lease_is_renewed_after_an_odd_exception(odd, monkeypatch, count
     monkeypatch.setattr(lease, "RENEW_EVERY", 0.02)
     clock = FakeClock()
     odd.calls["renew"] = 1
-    async with lease.held(odd, "refresh:crm/ann", "me", clock) as held:
+    async with lease.holding(odd, "refresh:crm/ann", "me", clock) as held:
         clock.advance(lease.LIFETIME - lease.LAST_MOMENT)
         with pytest.raises(lease.LeaseLost):
             held.check()

@@ -125,7 +125,7 @@ class Logins:
         Raises LoginFailed, StoreError.
         """
         callback = authorize.read_callback(parameters)
-        pending = await self._take(callback.state)
+        pending = await self._pending(callback.state)
         key = AccountId(pending["credential"], pending["account"])
         return await self._ended(key, callback.state, self._finish(callback, pending, browser))
 
@@ -194,14 +194,14 @@ class Logins:
                 credential, redemption_form(code, redirect_uri, verifier), nonce=nonce
             )
         except RefusedToken as error:
-            await self._keep(key, error)
+            await self._save_refused(key, error)
             raise LoginFailed(failures.of_response(credential, error)) from error
         except UnprovenToken as error:
             raise LoginFailed(failures.of_id_token(error)) from error
         except AuthorizationServerError as error:
             raise LoginFailed(failures.of_response(credential, error)) from error
 
-    async def _keep(self, key: AccountId, refused: RefusedToken) -> None:
+    async def _save_refused(self, key: AccountId, refused: RefusedToken) -> None:
         """Store the refresh token of a login whose access token can't be attached, for a configuration that
         accepts such tokens. Skipped if the account has working tokens: those are worth more.
         """
@@ -245,7 +245,7 @@ class Logins:
         _log.warning(
             "%s has another person's tokens: the login waits for a decision in the browser", asked.key
         )
-        await takeover.keep(self._store, asked)
+        await takeover.stash(self._store, asked)
         return asked
 
     async def _revoke(self, key: AccountId, token: Token) -> None:
@@ -272,14 +272,14 @@ class Logins:
         try:
             end = await ending
         except LoginFailed as error:
-            await self._tell(state, str(error))
+            await self._report(state, str(error))
             raise
         except StoreError as error:
             _log.error("the login to %s could not be saved: %s", key, error)
-            await self._tell(state, "the tokens could not be saved: see the log, then log in again")
+            await self._report(state, "the tokens could not be saved: see the log, then log in again")
             raise
         if not isinstance(end, Takeover):
-            await self._tell(state, CANCELLED if isinstance(end, Cancelled) else "")
+            await self._report(state, CANCELLED if isinstance(end, Cancelled) else "")
         return end
 
     async def _asked(self, ticket: str, browser: str) -> Takeover:
@@ -297,11 +297,11 @@ class Logins:
             sentence = "another browser was asked to decide: start the login again in this one"
             await self._discard(asked)
         if sentence:
-            await self._tell(asked.state, sentence)
+            await self._report(asked.state, sentence)
             raise LoginFailed(sentence)
         return asked
 
-    async def _take(self, state: str) -> dict[str, Any]:
+    async def _pending(self, state: str) -> dict[str, Any]:
         stashed = await self._store.take(f"login:{state}") if state else None
         if stashed is None:
             raise LoginFailed(
@@ -311,7 +311,7 @@ class Logins:
         pending: dict[str, Any] = json.loads(stashed)
         return pending
 
-    async def _tell(self, state: str, outcome: str) -> None:
+    async def _report(self, state: str, outcome: str) -> None:
         """Report to a command that may be waiting; the login itself is over even if this fails."""
         try:
             await self._store.stash(f"outcome:{state}", outcome.encode(), TIME_TO_LOG_IN)

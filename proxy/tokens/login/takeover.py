@@ -33,8 +33,8 @@ class Takeover:
     ticket: str = field(default_factory=lambda: secrets.token_urlsafe(32))  # the key for `take`
 
 
-async def keep(store: Store, undecided: Takeover) -> None:
-    """Raises StoreError."""
+async def stash(store: Store, undecided: Takeover) -> None:
+    """Store it until it is taken. Raises StoreError."""
     document = {
         "key": undecided.key,
         "owner": undecided.owner,

@@ -406,5 +406,5 @@ async def test_nobody_is_named_in_the_log(side, caplog):
 
 async def test_what_is_kept_is_read_back_whole(side):
     kept = Takeover(KEY, person(side, "ann"), side.issued(), "digest", "state")
-    await takeover.keep(side.store, kept)
+    await takeover.stash(side.store, kept)
     assert await takeover.take(side.store, kept.ticket) == kept

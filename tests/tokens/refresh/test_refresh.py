@@ -316,7 +316,7 @@ async def test_a_refresh_that_brings_another_persons_tokens_is_never_served_and_
                 with pytest.raises(LoginRequired):
                     await one.tokens.get(one.account())
         assert len(side.refreshes) == 2, "it is not sent any more"
-        assert "brought the tokens of another person" in caplog.text
+        assert "returned another person's tokens" in caplog.text
         assert "ann-7" not in caplog.text
         assert "bob-8" not in caplog.text
 

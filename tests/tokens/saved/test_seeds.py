@@ -45,7 +45,7 @@ async def test_a_new_seed_is_adopted_and_the_old_one_back_again_too(server, stor
 async def test_a_seed_that_is_refused_is_not_tried_again_but_another_is(server, store, seeded):
     for _ in range(3):
         async with seeded(server, "worthless", store) as side:
-            with pytest.raises(LoginRequired, match="the configuration must give it a new refresh_token"):
+            with pytest.raises(LoginRequired, match="to a new refresh token"):
                 await side.tokens.get(side.account())
     assert len(sent(side)) == 1
     async with seeded(server, new_seed(server), store) as side:
