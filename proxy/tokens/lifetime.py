@@ -111,8 +111,8 @@ def expired_after(lifetime: float | None) -> float:
 def begun(token: Token, clock: Clock) -> float:
     """When the token was issued, on our boot clock; UNKNOWN_AGE if that seems to be in the future.
 
-    That happens only if our wall clock is wrong. For a server that states the time, one refresh brings what
-    rule 2 needs. For others, the age is 0: it is used for one lifetime too long at most, but two hosts with
+    That happens only if our wall clock is wrong. For a server that states the time, rule 2 applies after one
+    refresh. For others, the age is 0: it is used for one lifetime too long at most, but two hosts with
     different clocks don't refresh each other's tokens in turn.
     """
     now = clock.boot()

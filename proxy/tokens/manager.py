@@ -72,7 +72,7 @@ class TokenManager:
         self._watcher: asyncio.Task[None] | None = None
         self._reminder: asyncio.Task[None] | None = None
 
-    # -- life of the manager
+    # -- start and close
 
     async def start(self) -> None:
         """Load the stored accounts and follow changes by other processes. Raises StoreError."""

@@ -50,7 +50,7 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("before", "now"), SAME)
-def test_what_tells_nothing_of_the_server_changes_nothing(credential, before, now):
+def test_an_error_that_is_not_of_the_server_changes_nothing(credential, before, now):
     assert is_bound(given_to(credential(**before)), credential(**now))
 
 

@@ -87,7 +87,7 @@ async def test_a_public_client_is_known_by_its_id(credential, servers):
         assert server.active(token.access_token.reveal()) == "alice"
 
 
-def test_without_a_word_about_it_a_secret_is_sent_as_basic_and_no_secret_as_none(credential):
+def test_without_metadata_a_secret_is_sent_as_basic_and_no_secret_as_none(credential):
     assert (
         credential(
             token_endpoint=URL, grant="refresh_token", refresh_token="R", client_secret="s"
@@ -174,7 +174,7 @@ HINTS = [  # secret, more keys, error, hint
 
 
 @pytest.mark.parametrize(("secret", "more", "error", "hint"), HINTS)
-async def test_a_refusal_of_the_client_hints_at_the_key_that_may_mend_it(
+async def test_a_refusal_of_the_client_hints_at_the_key_that_may_fix_it(
     puppet, servers, credential, secret, more, error, hint
 ):
     puppet.says("/token", {"error": error}, status=401)

@@ -68,7 +68,7 @@ REPEATED = [  # pairs of JSON, what the name is taken for, whether it is reporte
 
 
 @pytest.mark.parametrize(("pairs", "value", "is_told"), REPEATED)
-def test_of_a_name_that_stands_twice_the_last_value_counts_that_holds_something(pairs, value, is_told):
+def test_the_last_value_of_a_repeated_name_counts_unless_it_is_empty(pairs, value, is_told):
     document = read({}, f"{{{pairs}}}".encode(), SOUGHT)
     assert document.members["a"] == value
     assert ("repeated" in document.oddities) is is_told

@@ -69,7 +69,7 @@ async def test_a_token_is_dated_by_when_it_was_asked_for(puppet, servers, web_cl
     assert (token.server, token.client_id) == (f"{puppet.url}/token", "web")
 
 
-async def test_who_logged_in_is_told_by_an_id_token(puppet, servers, web_client):
+async def test_an_id_token_names_the_person_who_logged_in(puppet, servers, web_client):
     issuer = "https://login.example"  # none is configured: it says it itself
     puppet.says("/token", {**GOOD, "id_token": id_token(issuer, "web", "ann-7", email="ann@example.com")})
     for ask in (servers.token, servers.token_of_person):
@@ -84,9 +84,7 @@ NO_GOOD += [(id_token("https://login.example", "another", "ann-7"), "audience")]
 
 
 @pytest.mark.parametrize(("text", "error"), NO_GOOD)
-async def test_an_id_token_that_is_no_good_costs_no_refresh_and_tells_nothing(
-    puppet, servers, web_client, text, error
-):
+async def test_a_bad_id_token_fails_no_refresh_and_names_nobody(puppet, servers, web_client, text, error):
     puppet.says("/token", {**GOOD, "refresh_token": "R1", "id_token": text})
     token = await servers.token(web_client, FORM)
     assert (token.refresh_token, token.principal) == (Secret("R1"), None)
@@ -121,9 +119,7 @@ SKEWS = [  # seconds that the server's clock is ahead, that its answer takes; wh
 
 
 @pytest.mark.parametrize(("off", "took", "skew"), SKEWS)
-async def test_a_token_tells_how_the_servers_clock_differs(
-    puppet, servers, web_client, clock, off, took, skew
-):
+async def test_a_token_has_the_skew_of_the_servers_clock(puppet, servers, web_client, clock, off, took, skew):
     sent_at, sent_boot = clock.wall(), clock.boot()
     puppet.answers["/token"] = dated(clock, GOOD, off=off, took=took)
     token = await servers.token(web_client, FORM)
@@ -132,9 +128,7 @@ async def test_a_token_tells_how_the_servers_clock_differs(
     assert heard == 0 if skew == 0 else off <= heard <= off + took / 2 + 1
 
 
-async def test_an_answer_without_a_date_of_its_own_tells_nothing_of_clocks(
-    puppet, servers, web_client, clock
-):
+async def test_a_response_without_a_date_of_its_own_gives_no_skew(puppet, servers, web_client, clock):
     puppet.answers["/token"] = dated(clock, GOOD, off=3600, Age="60")
     assert (await servers.token(web_client, FORM)).skew is None
     assert clock.heard == {}
@@ -153,7 +147,7 @@ LIVES = [  # the answer beside its token, keys of the configuration, what the to
 
 
 @pytest.mark.parametrize(("members", "keys", "expected"), LIVES)
-async def test_a_token_lives_as_long_as_what_knows_best_says(
+async def test_the_most_reliable_statement_of_the_lifetime_counts(
     puppet, servers, credential, clock, members, keys, expected
 ):
     client = credential(
@@ -177,7 +171,7 @@ INTROSPECTED = [  # what the endpoint answers, seconds
 
 
 @pytest.mark.parametrize(("status", "document", "expected"), INTROSPECTED)
-async def test_introspection_tells_how_long_a_token_lives(
+async def test_introspection_returns_the_remaining_lifetime(
     puppet, servers, credential, clock, status, document, expected
 ):
     client = credential(
@@ -202,7 +196,7 @@ async def test_introspection_tells_how_long_a_token_lives(
     assert forms == [({"token": "AT-1", "token_type_hint": "access_token"}, "Basic d2ViOnM=")]
 
 
-async def test_what_introspection_says_beyond_json_is_no_answer(puppet, servers, credential):
+async def test_an_introspection_response_that_is_not_json_is_an_error(puppet, servers, credential):
     client = credential(issuer=puppet.url, introspection_endpoint=f"{puppet.url}/introspect")
 
     async def answer(_request):
@@ -213,7 +207,7 @@ async def test_what_introspection_says_beyond_json_is_no_answer(puppet, servers,
     assert await outcome_of(asking) == ("transient", "introspection")
 
 
-async def test_where_there_is_no_introspection_nobody_is_asked(credential, puppet, servers):
+async def test_without_an_introspection_endpoint_no_request_is_sent(credential, puppet, servers):
     client = credential(token_endpoint=f"{puppet.url}/t", authorization_endpoint="https://x.example/")
     assert await servers.introspected_lifetime(client, Secret("AT-1")) is None
     assert puppet.hits == []
@@ -248,7 +242,7 @@ async def test_more_parameters_are_sent_with_every_grant_and_lists_are_repeated(
     ]
 
 
-async def test_what_comes_on_an_idle_connection_is_no_answer_to_the_next_request(servers, credential):
+async def test_bytes_on_an_idle_connection_are_no_response_to_the_next_request(servers, credential):
     """RFC 9112 section 9.2. The next request may be another account's."""
     serving = []
 
@@ -327,7 +321,7 @@ RAW = [  # what a server does with the connection, and what that is called
 
 
 @pytest.mark.parametrize(("said", "error"), RAW)
-async def test_what_is_no_answer_is_transient(credential, servers, said, error):
+async def test_a_missing_or_broken_response_is_transient(credential, servers, said, error):
     async def serve(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(said)
@@ -342,14 +336,14 @@ async def test_what_is_no_answer_is_transient(credential, servers, said, error):
         assert await outcome_of(servers.token(client, FORM)) == ("transient", error)
 
 
-async def test_nobody_there_is_transient(credential, servers, make_puppet):
+async def test_an_unreachable_server_is_transient(credential, servers, make_puppet):
     async with make_puppet() as gone:
         pass
     client = credential(token_endpoint=f"{gone.url}/token", authorization_endpoint="https://x.example/")
     assert await outcome_of(servers.token(client, FORM)) == ("transient", "unreachable")
 
 
-async def test_a_server_that_is_not_who_it_says_is_called_tls(credential, servers, tmp_path):
+async def test_a_server_with_a_wrong_certificate_is_reported_as_tls(credential, servers, tmp_path):
     import ssl
 
     import trustme
@@ -372,7 +366,7 @@ async def test_a_server_that_is_not_who_it_says_is_called_tls(credential, server
         assert await outcome_of(servers.token(client, FORM)) == ("transient", "tls")
 
 
-async def test_a_server_whose_name_stands_in_the_old_place_is_called_tls(credential, servers, tmp_path):
+async def test_a_certificate_with_only_a_common_name_is_reported_as_tls(credential, servers, tmp_path):
     import ssl
 
     from tests.relay.conformance_certificates import authority_of_rsa, for_nobody
@@ -393,7 +387,7 @@ async def test_a_server_whose_name_stands_in_the_old_place_is_called_tls(credent
         assert await outcome_of(servers.token(client, FORM)) == ("transient", "tls")
 
 
-async def test_what_is_stopped_in_the_last_moment_is_not_sent(servers, credential):
+async def test_a_request_stopped_by_before_send_is_not_sent(servers, credential):
     class TooLateError(Exception):
         pass
 

@@ -55,7 +55,7 @@ VALUES = [  # expires_in, seconds
 
 
 @pytest.mark.parametrize(("value", "seconds"), VALUES)
-def test_a_lifetime_may_be_told_as(value, seconds):
+def test_lifetimes_of_all_forms_are_read(value, seconds):
     assert expires_in.read(value, NOW) == seconds
 
 
@@ -91,7 +91,7 @@ UNTIL = [  # expires_at, seconds
 
 
 @pytest.mark.parametrize(("value", "seconds"), UNTIL)
-def test_a_time_of_expiry_may_be_told_as(value, seconds):
+def test_times_of_expiry_of_all_forms_are_read(value, seconds):
     assert expires_in.until(value, NOW) == seconds
 
 
@@ -102,13 +102,13 @@ def test_no_time_of_expiry_makes_it_raise_or_outlast_ten_years(value):
 
 
 @given(ANYTHING | st.integers(10**8, 10**14), NOWS)
-def test_whatever_is_told_is_a_sane_number_of_seconds_or_nothing(value, now):
+def test_any_value_gives_a_sane_number_of_seconds_or_none(value, now):
     seconds = expires_in.read(value, now)
     assert seconds is None or 0 < seconds <= 10 * YEAR
 
 
 @given(st.floats(1, 10 * YEAR), NOWS)
-def test_what_can_be_seconds_is_seconds(value, now):
+def test_a_value_that_can_be_seconds_counts_as_seconds(value, now):
     assert expires_in.read(value, now) == value
 
 
@@ -164,7 +164,7 @@ NO_JWT = [
 
 
 @pytest.mark.parametrize("token", NO_JWT)
-def test_a_token_that_is_no_jwt_tells_nothing(token):
+def test_a_token_that_is_not_a_jwt_has_no_lifetime(token):
     assert expires_in.of_jwt(token, NOW) is None
 
 
@@ -184,7 +184,7 @@ DATES = [
 
 
 @pytest.mark.parametrize(("fields", "seconds"), DATES)
-def test_a_server_tells_its_time_by_date(fields, seconds):
+def test_the_server_time_is_its_date(fields, seconds):
     assert expires_in.server_time(CIMultiDict(fields)) == seconds
 
 

@@ -123,7 +123,7 @@ def slow_name(monkeypatch):
     let.set()
 
 
-async def test_a_name_that_hangs_fails_in_time_and_is_told_apart(patient, credential, puppet, slow_name):
+async def test_a_hanging_name_look_up_fails_in_time_with_its_own_code(patient, credential, puppet, slow_name):
     url = f"https://{slow_name}/token"
     client = client_of(credential, url)
     calls = [patient.fetch(client, "POST", url, {}, "a=b") for _ in range(20)]
@@ -138,7 +138,7 @@ async def test_a_name_that_hangs_fails_in_time_and_is_told_apart(patient, creden
     assert reply.status == 200
 
 
-async def test_a_name_that_nobody_knows_is_told_apart(fetcher, credential):
+async def test_an_unknown_name_has_its_own_code(fetcher, credential):
     url = "https://no-such-host.invalid/token"
     with pytest.raises(AuthorizationServerError, match="dns"):
         await fetcher.fetch(client_of(credential, url), "GET", url, {}, None)

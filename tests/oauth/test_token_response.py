@@ -37,7 +37,7 @@ def comparable(given: Given) -> Given:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_an_answer_comes_to(row: Row):
+def test_each_response_has_its_result(row: Row):
     if isinstance(row.comes_to, Given):
         assert comparable(given_in(parse(row.status, row.fields, row.raw))) == comparable(row.comes_to)
         return
@@ -78,7 +78,7 @@ def test_an_error_that_may_pass_carries_the_pause_that_was_asked_for(status, bod
     assert (caught.value.outcome, caught.value.retry_after) == ("transient", 7.0)
 
 
-def test_no_error_holds_a_part_of_the_answer():
+def test_no_error_contains_a_part_of_the_response():
     for row in ROWS:
         if not isinstance(row.comes_to, Given):
             with pytest.raises(AuthorizationServerError) as caught:
@@ -131,7 +131,7 @@ def test_no_retry_after_makes_it_raise(value):
 
 @settings(deadline=None, max_examples=300)
 @given(odd_responses(), st.integers(200, 299), FIELDS)
-def test_whatever_is_odd_around_a_refresh_token_it_is_the_one_that_is_adopted(odd, status, headers):
+def test_a_refresh_token_is_adopted_from_any_odd_response(odd, status, headers):
     token, body = odd
     assume(token)
     response = parse(status, CIMultiDict(headers), body, now=NOW)

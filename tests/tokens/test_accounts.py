@@ -80,7 +80,7 @@ async def test_a_back_off_is_kept_as_long_as_a_use(side):
     assert kept(side).isdisjoint({"old0"})
 
 
-async def test_the_store_is_told_of_every_account_that_was_used(side):
+async def test_every_use_of_an_account_is_noted_in_the_store(side):
     told = {}
     inner = side.store.touch
 

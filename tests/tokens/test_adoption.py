@@ -284,7 +284,7 @@ async def test_an_odd_response_to_a_login_is_adopted(make_odd_side, name):
         assert side.is_good(await side.tokens.get(side.account()))
 
 
-async def test_the_refresh_token_of_a_refused_login_is_kept_where_there_is_no_other(make_odd_side):
+async def test_the_refresh_token_of_a_refused_login_is_saved_if_there_is_no_other(make_odd_side):
     async with make_odd_side(REFUSED["DPoP"][0], grant_type="authorization_code") as side:
         with pytest.raises(LoginFailed, match=r"a type that can't be attached .*crm\.token_types"):
             await logged_in(side)
@@ -314,7 +314,7 @@ async def test_a_refused_login_by_a_command_replaces_no_tokens_that_serve(make_o
         assert await side.stored() == record
 
 
-async def test_what_is_refused_carries_the_refresh_token_and_shows_nothing(make_odd_side):
+async def test_a_refusal_carries_the_refresh_token_and_shows_nothing(make_odd_side):
     async with make_odd_side(REFUSED["DPoP"][0]) as side:
         account = await side.log_in()
         with pytest.raises(RefusedToken) as caught:

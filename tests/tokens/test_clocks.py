@@ -99,7 +99,7 @@ REBOOTS = [  # minutes used before, seconds off, jump of the clock meanwhile, re
 
 
 @pytest.mark.parametrize(("minutes", "off", "jump", "at_once"), REBOOTS)
-async def test_a_machine_that_reboots_judges_what_it_finds(telling_side, minutes, off, jump, at_once):
+async def test_after_a_reboot_stored_tokens_have_the_right_age(telling_side, minutes, off, jump, at_once):
     await use(telling_side, minutes)
     before = len(telling_side.refreshes)
     telling_side.clock.reboot(off)
@@ -146,7 +146,7 @@ async def test_hosts_with_wrong_clocks_share_tokens_and_refresh_each_once_for_al
         assert server.families_revoked == 0
 
 
-async def test_a_token_is_judged_again_when_its_time_in_the_index_has_come(telling_side):
+async def test_the_window_of_a_token_is_computed_again_at_its_time_in_the_index(telling_side):
     """A machine that comes up with its clock behind, and has it set right a minute later."""
     await use(telling_side, 40)
     telling_side.clock.reboot(off=10 * MINUTE)
@@ -302,7 +302,7 @@ def test_no_expired_token_is_attached_and_no_refresh_is_for_nothing(lifetime, to
 
 
 @given(st.floats(1, 1e7), st.floats(-1, 1), st.floats(0, 3), st.floats(0, 10), st.floats(0, 2))
-def test_who_has_not_heard_the_server_is_right_with_a_right_clock_and_with_the_one_that_the_token_is_from(
+def test_without_a_server_time_the_age_is_right_on_a_host_with_a_right_clock_and_on_the_issuing_one(
     lifetime, writer_off, took, age, fraction
 ):
     writer = Host(FakeClock(1_800_000_000.0 + fraction), 0.0)

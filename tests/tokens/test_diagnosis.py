@@ -55,7 +55,7 @@ def test_each_reason_has_a_row_of_its_own():
     assert own == set(Reason) - {Reason.NONE}
 
 
-def test_each_row_about_what_is_stored_counts_for_something():
+def test_each_row_of_stored_reasons_is_used():
     assert {id(row) for *_, row in STORED} <= {id(row) for row in TABLE.values()}
 
 
@@ -70,13 +70,13 @@ def test_each_status_has_the_row_of_its_class(code):
     assert (row_of(code) == OTHER) == (code[5] == "1")
 
 
-def test_a_code_that_nobody_knows_is_told_as_such():
+def test_an_unknown_code_has_the_row_for_unknown_codes():
     assert row_of("made_up") == OTHER
 
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("name", GRANTS)
-def test_what_is_told_agrees_with_itself(state, name):
+def test_each_diagnosis_is_consistent(state, name):
     for reason, usable in itertools.product(REASONS, (False, True)):
         diagnosis = told(state, reason, name, usable)
         check_words(diagnosis, GRANTS[name])
@@ -123,7 +123,7 @@ WRONG_PLACE = (
 @pytest.mark.parametrize("grant", GRANTS)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("code", [*WRONG_PLACE, "unreachable", "timeout", "store", "http_503", "not_json"])
-def test_what_is_not_the_clients_fault_is_never_told_as_a_wrong_secret(state, code, grant):
+def test_a_fault_of_another_cause_is_never_reported_as_a_wrong_secret(state, code, grant):
     text = told(state, code, grant).text
     assert "client_secret" not in text
     assert "client_id" not in text
@@ -150,7 +150,7 @@ MUST_NAME = {
 
 
 @pytest.mark.parametrize("code", MUST_NAME)
-def test_a_cause_names_what_it_is_about(code):
+def test_a_cause_names_its_subject(code):
     for grant in GRANTS:
         for state in STATES:
             text = told(state, code, grant).text
@@ -272,12 +272,12 @@ def test_a_hint_says_more_of_a_code_and_not_something_else():
     assert "slash" in told("expired", "issuer_mismatch", "authorization_code", hint="slash").text
 
 
-def test_a_hint_that_nobody_knows_changes_nothing():
+def test_an_unknown_hint_changes_nothing():
     plain, hinted = (told("expired", "invalid_client", "refresh_token", hint=hint) for hint in ("", "new"))
     assert plain == hinted
 
 
-def test_a_login_is_offered_where_all_accounts_of_a_client_are_refused_alike():
+def test_a_login_is_offered_if_all_accounts_of_a_client_are_refused_alike():
     diagnosis = told("misconfigured", "refused_alike", "authorization_code")
     assert (diagnosis.can_log_in, diagnosis.needs_person, diagnosis.exit_code) == (True, False, 1)
 

@@ -68,7 +68,7 @@ EVENTS = [  # what happens after half an hour of its hour, and what it is then
 
 
 @pytest.mark.parametrize(("event", "expected"), EVENTS)
-def test_what_happens_to_the_machine(event, expected):
+def test_events_of_the_machine(event, expected):
     clock = FakeClock()
     made = token(clock)
     clock.advance(1800)
@@ -76,7 +76,7 @@ def test_what_happens_to_the_machine(event, expected):
     assert state(clock, made, 2880) == expected
 
 
-def test_a_machine_that_comes_up_in_the_past_gives_a_token_one_more_life_and_not_years():
+def test_a_machine_that_boots_with_a_past_date_uses_a_token_one_lifetime_longer_and_not_years():
     clock = FakeClock()
     made = token(clock)
     clock.reboot()
@@ -145,14 +145,14 @@ def test_it_is_due(lifetime, more, earliest, latest):
 
 
 @given(LIFETIMES, SHARES, CHANCES, st.none() | st.floats(1, 1e9), st.none() | st.floats(5.1, 1e9))
-def test_whatever_is_asked_for_it_is_due_during_its_life(lifetime, share, chance, refresh_in, window):
+def test_a_refresh_is_due_within_the_lifetime_for_all_settings(lifetime, share, chance, refresh_in, window):
     due = lifetimes.due_after(lifetime, share, chance, refresh_in=refresh_in, window=window)
     assert 0 <= due <= (lifetime or 3600)
     if window is not None and lifetime is not None:
         assert due >= lifetime - window, "not before the window opens"
 
 
-def test_a_refresh_is_refused_before_the_window_opens_whoever_asks_for_it():
+def test_no_refresh_before_the_window_opens():
     clock = FakeClock()
     exact = credential(refresh_window=30)
     assert lifetimes.closed_for(token(clock, 600), exact) == 570
@@ -201,7 +201,7 @@ HOURS = [-13 * HOUR, -HOUR, 0.0, HOUR, 13 * HOUR]
 
 @pytest.mark.parametrize("theirs", HOURS)
 @pytest.mark.parametrize("ours", HOURS)
-def test_who_has_heard_the_server_knows_the_age_of_others_tokens_whatever_the_clocks_say(theirs, ours):
+def test_with_a_server_time_the_age_of_others_tokens_is_right_whatever_the_clocks(theirs, ours):
     clock = FakeClock()
     made = elsewhere(clock, theirs)
     clock.heard[made.server] = clock.wall() - clock.boot()
@@ -228,14 +228,14 @@ UNHEARD = [  # how the other host's clock was off, how ours is, whether the toke
 
 
 @pytest.mark.parametrize(("skew", "ours", "is_fresh"), UNHEARD)
-def test_who_has_not_heard_it_takes_a_token_for_the_older_of_two_ages(skew, ours, is_fresh):
+def test_without_a_server_time_the_larger_of_two_ages_counts(skew, ours, is_fresh):
     clock = FakeClock()
     made = elsewhere(clock, skew)
     clock.jump(ours)
     assert state(clock, made, 2880) == ("fresh" if is_fresh else "expired")
 
 
-def test_an_absurd_date_changes_nothing_for_who_has_a_clock_that_goes_on():
+def test_an_absurd_date_changes_nothing_on_a_running_boot_clock():
     clock = FakeClock()
     made = token(clock, skew=-(10**9))
     clock.reboot(off=60)
@@ -299,7 +299,7 @@ TAUGHT = [  # ages at which tokens were refused, what the next one is taken to l
 
 
 @pytest.mark.parametrize(("observed_lifetimes", "lifetime"), TAUGHT)
-def test_the_age_at_which_tokens_are_refused_tells_how_long_they_live(observed_lifetimes, lifetime):
+def test_the_lifetime_is_learned_from_the_age_at_a_401(observed_lifetimes, lifetime):
     made = refused_at(*observed_lifetimes)
     assert lifetimes.due_at(made, credential(), 0.0) == made.issued_at + 0.8 * lifetime
     assert made.lifetime is None, "it is attached until the next 401"
@@ -315,7 +315,7 @@ def test_no_401s_lead_to_more_than_a_refresh_in_three_quarters_of_a_minute(obser
     assert lifetimes.due_at(made, credential(), chance) - made.issued_at >= 43
 
 
-def test_what_was_learned_is_inherited_and_after_twenty_quiet_tokens_a_longer_life_is_tried():
+def test_a_learned_lifetime_is_inherited_and_after_twenty_tokens_without_a_401_a_longer_one_is_tried():
     first, clock = refused_at(1800, 1200), FakeClock()
     heirs = [first]
     for _ in range(42):
@@ -324,7 +324,7 @@ def test_what_was_learned_is_inherited_and_after_twenty_quiet_tokens_a_longer_li
     assert lengths == [1200] * 21 + [1800] * 21 + [3600]
 
 
-def test_what_this_process_has_learned_goes_to_the_heir_and_not_what_it_learned_of_another_token():
+def test_the_successor_inherits_only_what_was_learned_from_its_predecessor():
     old, clock = token(FakeClock(), None), FakeClock()
     refused = lifetimes.learned_from_401(old, 1800)
     assert lifetimes.successor(token(clock, None), old, refused).observed_lifetimes == (1800,)
@@ -381,7 +381,7 @@ def test_a_refresh_token_ends(keys, expected):
     assert ends(**keys) == pytest.approx(expected)
 
 
-def test_who_has_no_refresh_token_has_nothing_to_keep_alive():
+def test_without_a_refresh_token_there_is_nothing_to_keep_alive():
     made = replace(token(FakeClock()), refresh_token=None)
     known = credential(refresh_token_idle=HOUR, refresh_token_lifetime=DAY)
     assert lifetimes.refresh_ends_at(made, known) is None
@@ -412,7 +412,7 @@ RENEWALS = [  # what the first answer says, the second, how long between them; w
 
 
 @pytest.mark.parametrize(("first", "second", "between", "renews"), RENEWALS)
-def test_two_answers_tell_whether_a_refresh_puts_the_end_off(first, second, between, renews):
+def test_two_responses_show_whether_a_refresh_extends_the_end(first, second, between, renews):
     clock = FakeClock()
     old = token(clock, refresh_expires_at=first and clock.wall() + first)
     new = refreshed(old, between, second)
@@ -449,7 +449,7 @@ KNOWN_ENDS = st.none() | st.floats(1, 1e9)
 
 
 @given(KNOWN_ENDS, st.none() | st.booleans(), KNOWN_ENDS, KNOWN_ENDS, st.floats(0, 1e8))
-def test_a_refresh_token_is_kept_alive_before_its_end_and_told_of_a_week_before_at_most(
+def test_a_refresh_token_is_kept_alive_before_its_end_and_warned_of_a_week_before_at_most(
     said, renews, idle, lifetime, since_login
 ):
     clock = FakeClock()

@@ -47,9 +47,7 @@ async def away(clock):
 
 
 @pytest.mark.parametrize("count", [1, 2, 50], ids="{} accounts".format)
-async def test_few_calls_flat_memory_clear_answers_and_a_recovery_without_a_herd(
-    make_side, away, monkeypatch, count
-):
+async def test_few_calls_flat_memory_clear_errors_and_a_gradual_recovery(make_side, away, monkeypatch, count):
     async with make_side(server=away.server) as side:
         monkeypatch.setattr(backoff, "BACKOFF_FIRST", 1.0)
         accounts = [await side.log_in(f"user{number}") for number in range(count)]

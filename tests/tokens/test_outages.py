@@ -22,7 +22,7 @@ def empty(memory):
     memory._leases.clear()
 
 
-async def test_a_store_emptied_between_sending_and_saving_keeps_what_the_server_gave(make_side, clock):
+async def test_a_store_emptied_between_sending_and_saving_gets_the_new_token(make_side, clock):
     memory = MemoryStore(clock)
     async with make_side(store=SealedStore(memory, SEAL), grace=GRACE) as side:
         account = await side.log_in()
@@ -60,7 +60,7 @@ async def test_of_two_that_fill_an_emptied_store_again_the_later_token_wins(make
         assert server.families_revoked == 0
 
 
-async def test_a_store_that_comes_back_is_first_written_by_who_has_the_answer(
+async def test_a_store_that_comes_back_is_first_written_by_the_process_with_the_response(
     make_side, make_server, clock, monkeypatch
 ):
     """The lease has ended meanwhile, the grace, too; who waited for it must not send the old token."""

@@ -75,7 +75,7 @@ async def test_a_refresh_that_fails_passes_the_401_on_and_keeps_the_token(side):
     assert side.tokens.ready(account) is rejected
 
 
-async def test_in_the_pause_after_a_failure_nobody_is_asked(side):
+async def test_no_request_is_sent_in_the_pause_after_a_failure(side):
     account = await side.log_in()
     side.server.script(faults.NAMED["too-many-requests"])
     side.clock.advance(STALE)
@@ -163,7 +163,7 @@ async def test_a_401_while_a_refresh_is_refused_counts_too(side):
         await side.tokens.get(account)
 
 
-async def test_while_the_server_is_merely_unreachable_the_token_serves_on(side):
+async def test_while_the_server_is_only_unreachable_the_token_stays_in_use(side):
     account = await side.log_in()
     served = side.tokens.ready(account)
     side.server.script(*[faults.NAMED["outage"]] * 3)
@@ -182,7 +182,7 @@ async def test_a_new_token_forgets_that_the_old_one_was_refused(side):
     assert side.tokens.ready(account) is served
 
 
-async def test_who_does_not_wait_for_the_replacement_leaves_the_refresh_flying(side):
+async def test_a_caller_that_does_not_wait_for_the_replacement_does_not_end_the_refresh(side):
     account = await side.log_in()
     rejected = side.tokens.ready(account)
     waiting = side.tokens.reject(account, rejected)
@@ -193,7 +193,7 @@ async def test_who_does_not_wait_for_the_replacement_leaves_the_refresh_flying(s
     assert len(side.refreshes) == 1
 
 
-async def test_a_replacement_that_nobody_wants_leaves_nothing_behind(side):
+async def test_an_unused_replacement_leaves_nothing_behind(side):
     account = await side.log_in()
     rejected = side.tokens.ready(account)
     await side.tokens.refresh_now(account)

@@ -20,7 +20,7 @@ STALE = 3000  # seconds after which a token of an hour is stale
 HERD = 500
 
 
-async def test_a_fresh_token_is_served_without_a_refresh(side):
+async def test_a_fresh_token_is_used_without_a_refresh(side):
     account = await side.log_in()
     served = side.tokens.ready(account)
     assert side.is_good(served)
@@ -29,7 +29,7 @@ async def test_a_fresh_token_is_served_without_a_refresh(side):
     assert side.refreshes == []
 
 
-async def test_a_stale_token_is_served_while_one_refresh_runs_behind(side):
+async def test_a_stale_token_is_used_while_one_refresh_runs(side):
     account = await side.log_in()
     old = side.tokens.ready(account)
     side.clock.advance(STALE)
@@ -46,7 +46,7 @@ async def test_a_stale_token_is_served_while_one_refresh_runs_behind(side):
     assert account.state() == "valid"
 
 
-async def test_500_callers_of_an_expired_token_cause_one_refresh_and_all_get_what_it_brings(side):
+async def test_500_callers_of_an_expired_token_cause_one_refresh_and_share_its_token(side):
     account = await side.log_in()
     side.clock.advance(HOUR)
     assert side.tokens.ready(account) is None
@@ -115,7 +115,7 @@ async def test_a_request_before_the_login_does_not_keep_later_ones_from_the_toke
     assert side.is_good(side.tokens.ready(account))
 
 
-async def test_a_name_that_nobody_logged_in_to_takes_no_room(side):
+async def test_an_account_without_a_login_takes_no_memory(side):
     for number in range(1000):
         with pytest.raises(LoginRequired):
             await side.tokens.get(side.account(f"nobody{number}"))
@@ -187,7 +187,7 @@ async def test_a_slow_read_does_not_bring_an_old_token_back(make_side, faulty_st
         assert account.held.generation == 2
 
 
-async def test_what_others_put_while_the_process_starts_does_not_slip_by(make_side, side):
+async def test_changes_of_others_during_the_start_are_not_missed(make_side, side):
     async with make_side(server=side.server, store=FaultyStore(side.store), started=False) as other:
         page = side.store.page
 
@@ -224,7 +224,7 @@ async def test_after_a_gap_also_an_account_without_tokens_is_read_again(make_sid
         assert side.is_good(await other.tokens.get(account))
 
 
-async def test_news_that_could_not_be_read_are_read_later_by_who_wants_the_account(make_side, side):
+async def test_a_change_that_could_not_be_read_is_read_by_the_next_request(make_side, side):
     store = CutOff(side.store)
     async with make_side(server=side.server, store=store) as other:
         account = other.account()
@@ -236,7 +236,7 @@ async def test_news_that_could_not_be_read_are_read_later_by_who_wants_the_accou
         assert side.is_good(await other.tokens.get(account))
 
 
-async def test_news_that_could_not_be_read_are_read_later_though_nobody_asks(make_side, side):
+async def test_a_change_that_could_not_be_read_is_read_later_without_requests(make_side, side):
     store = CutOff(side.store)
     async with make_side(server=side.server, store=store) as other:
         await side.log_in()
@@ -264,7 +264,7 @@ async def test_client_credentials_need_nobody(make_side):
         assert side.is_good(await side.tokens.get(account))  # the configuration still allows it
 
 
-async def test_a_token_whose_life_nobody_told_is_served_until_a_401(side):
+async def test_a_token_of_unknown_lifetime_is_used_until_a_401(side):
     account = await side.log_in()
     side.server.script(faults.NAMED["no-expires-in"])
     await side.tokens.refresh_now(account)
@@ -277,7 +277,7 @@ async def test_a_token_whose_life_nobody_told_is_served_until_a_401(side):
     assert side.tokens.ready(account) is not None
 
 
-async def test_a_token_that_lives_shorter_than_it_takes_to_come_is_not_asked_for_without_a_pause(side):
+async def test_a_token_that_expires_before_it_arrives_is_retried_with_pauses(side):
     account = await side.log_in()
     side.clock.advance(HOUR)
 

@@ -34,7 +34,7 @@ REFUSALS = {  # of the refresh token, or in words that may mean that
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-async def test_the_store_holds_what_it_held_or_exactly_the_new_token(make_side, row: Row):
+async def test_the_store_has_the_old_token_or_exactly_the_new_one(make_side, row: Row):
     async def answer(_request):
         return web.Response(status=row.status, body=row.raw, headers=row.fields)
 

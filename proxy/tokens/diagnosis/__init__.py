@@ -154,7 +154,7 @@ def _fields(facts: Facts) -> dict[str, str]:
     return {
         "credential": facts.credential,
         "option": "" if facts.account == DEFAULT_ACCOUNT else f" --account {facts.account}",
-        "mend": facts.grant.remedy(facts.credential, facts.account),
+        "renew": facts.grant.remedy(facts.credential, facts.account),
         "grant_type": facts.grant.grant_type,
         "next_try": _next_try(facts),
         "ends": _when(facts.ends_at, facts.now),

@@ -1,4 +1,4 @@
-"""Reasons of an account's state that the store tells: the first half of the table.
+"""Reasons of an account's state that are known from the store: the first half of the table.
 
 The other half, why the last token request failed, is failures.py. Rows are tried in order: the first match
 wins. A new reason needs a member of `Reason` and its rows here.
@@ -77,7 +77,7 @@ Rows = tuple[tuple[tuple[TokenState, ...], tuple[Reason, ...], tuple[Renewal, ..
 
 STORED: Final[Rows] = (
     # -- the store
-    (ANY, (Reason.UNREADABLE,), BY_PERSON, Row(Verdict.WAITS, _UNREADABLE, _KEY_BACK + ", then {mend}")),
+    (ANY, (Reason.UNREADABLE,), BY_PERSON, Row(Verdict.WAITS, _UNREADABLE, _KEY_BACK + ", then {renew}")),
     (ANY, (Reason.UNREADABLE,), (Renewal.ITSELF,), Row(Verdict.WAITS, _UNREADABLE, _KEY_BACK)),
     (
         ANY,
@@ -100,7 +100,7 @@ STORED: Final[Rows] = (
         ),
     ),
     # -- a person must act
-    (ANY, (Reason.REFUSED,), BY_PERSON, Row(Verdict.LOGIN, _REFUSED, "{mend}")),
+    (ANY, (Reason.REFUSED,), BY_PERSON, Row(Verdict.LOGIN, _REFUSED, "{renew}")),
     (
         ANY,
         (Reason.REFUSED_OTHERWISE,),
@@ -108,7 +108,7 @@ STORED: Final[Rows] = (
         Row(
             Verdict.LOGIN,
             "the authorization server keeps refusing to refresh the token",
-            "{mend}; until then it is retried hourly for a day",
+            "{renew}; until then it is retried hourly for a day",
         ),
     ),
     (
@@ -119,23 +119,23 @@ STORED: Final[Rows] = (
             Verdict.MISCONFIGURED,
             "the authorization server refuses to refresh the tokens of all accounts of this client",
             "check the client at the authorization server, and the table credentials.{credential}; "
-            "if both are correct, {mend}",
+            "if both are correct, {renew}",
         ),
     ),
-    (ANY, (Reason.LOGGED_OUT,), (Renewal.LOGIN,), Row(Verdict.LOGIN, "logged out", "{mend}")),
+    (ANY, (Reason.LOGGED_OUT,), (Renewal.LOGIN,), Row(Verdict.LOGIN, "logged out", "{renew}")),
     (
         ANY,
         (Reason.LOGGED_OUT,),
         (Renewal.CONFIGURATION,),
-        Row(Verdict.LOGIN, "logged out: the configured refresh token is not used again", "{mend}"),
+        Row(Verdict.LOGIN, "logged out: the configured refresh token is not used again", "{renew}"),
     ),
-    (ANY, (Reason.OTHER_CLIENT,), BY_PERSON, Row(Verdict.LOGIN, _OTHER_CLIENT, "{mend}")),
-    (ANY, (Reason.NO_LOGIN,), (Renewal.LOGIN,), Row(Verdict.LOGIN, "nobody has logged in yet", "{mend}")),
+    (ANY, (Reason.OTHER_CLIENT,), BY_PERSON, Row(Verdict.LOGIN, _OTHER_CLIENT, "{renew}")),
+    (ANY, (Reason.NO_LOGIN,), (Renewal.LOGIN,), Row(Verdict.LOGIN, "nobody has logged in yet", "{renew}")),
     (
         ANY,
         (Reason.NO_LOGIN,),
         (Renewal.CONFIGURATION,),
-        Row(Verdict.LOGIN, "no refresh token is configured", "{mend}"),
+        Row(Verdict.LOGIN, "no refresh token is configured", "{renew}"),
     ),
     (
         USABLE,
@@ -144,7 +144,7 @@ STORED: Final[Rows] = (
         Row(
             Verdict.SERVES,
             "the server gave no refresh token: the access token expires {ends}",
-            "{mend} before then; " + _LASTING,
+            "{renew} before then; " + _LASTING,
         ),
     ),
     (
@@ -152,22 +152,24 @@ STORED: Final[Rows] = (
         (Reason.NO_REFRESH_TOKEN,),
         (Renewal.CONFIGURATION,),
         Row(
-            Verdict.SERVES, "there is no refresh token: the access token expires {ends}", "{mend} before then"
+            Verdict.SERVES,
+            "there is no refresh token: the access token expires {ends}",
+            "{renew} before then",
         ),
     ),
     (
         ANY,
         (Reason.NO_REFRESH_TOKEN,),
         (Renewal.LOGIN,),
-        Row(Verdict.LOGIN, _NO_REFRESH_TOKEN, "{mend}; " + _LASTING),
+        Row(Verdict.LOGIN, _NO_REFRESH_TOKEN, "{renew}; " + _LASTING),
     ),
     (
         ANY,
         (Reason.NO_REFRESH_TOKEN,),
         (Renewal.CONFIGURATION,),
-        Row(Verdict.LOGIN, "the access token has expired, and there is no refresh token", "{mend}"),
+        Row(Verdict.LOGIN, "the access token has expired, and there is no refresh token", "{renew}"),
     ),
-    (("login_required",), tuple(Reason), BY_PERSON, Row(Verdict.LOGIN, _REFUSED, "{mend}")),
+    (("login_required",), tuple(Reason), BY_PERSON, Row(Verdict.LOGIN, _REFUSED, "{renew}")),
     # -- nothing is wrong, or nothing is known yet
     (
         ("valid",),

@@ -19,7 +19,7 @@ from proxy.oauth.token import Refusal, Token
 from proxy.store.base import AccountId
 
 AGAIN_AFTER: Final = 30.0  # seconds; enough for replicas to catch up
-AGAIN_BEFORE: Final = 60.0  # seconds; the access token still has a fifth of its life (refresh_at)
+AGAIN_BEFORE: Final = 60.0  # seconds; the access token still has a fifth of its lifetime (refresh_at)
 REFUSALS: Final = 3  # other than invalid_grant
 REFUSED_FOR: Final = 600.0  # seconds from the first of them to the last
 HOURLY: Final = 3600.0  # seconds

@@ -42,21 +42,21 @@ def missing(
     return replace(known, generation=generation)
 
 
-def above(record: Record | None, answered: StoredToken, sent: Token | None) -> int:
+def above(record: Record | None, new: StoredToken, sent: Token | None) -> int:
     """The generation under which a response is saved although the store was changed meanwhile.
 
     It is saved if the store was emptied, or filled with the token that was `sent`, which it follows. Raises
     GenerationConflict after a login, a logout or the response of another process.
     """
     if record is None:
-        return answered.generation
+        return new.generation
     stored = codec.decode(record.body)
     is_before = (
         sent is not None and sent.refresh_token is not None and stored.refresh_token == sent.refresh_token
     )
     if not is_before or record.state == "logged_out":
         raise GenerationConflict(f"{record.key} was changed by another process: read it again")
-    return max(answered.generation, record.generation + 1)
+    return max(new.generation, record.generation + 1)
 
 
 def _comes_before(token: Token, other: Token) -> bool:

@@ -109,7 +109,7 @@ async def test_a_login_that_a_command_began_may_end_in_any_browser(side):
 
 
 @pytest.mark.parametrize("state", ["", "made-up", "login:x"])
-async def test_a_state_that_nobody_began(side, state):
+async def test_an_unknown_state(side, state):
     assert await refused(side.logins.finish({"code": "C", "state": state}, BROWSER)) == UNKNOWN
     assert await refused(side.logins.finish({"code": "C"}, BROWSER)) == UNKNOWN
     assert side.server.token_requests == []
@@ -195,7 +195,7 @@ async def test_a_login_ends_in_another_process_too(make_side, side):
     await side.until(lambda: side.account("ann").state() == "valid")
 
 
-async def test_a_code_goes_only_where_the_login_was_begun(make_side, side):
+async def test_a_code_is_sent_only_to_the_server_of_its_login(make_side, side):
     begun = await side.logins.begin(KEY, browser=BROWSER)
     callback = await approve(begun.url)
     changed = f'client_id = "other"\nissuer = "{side.server.issuer}"'
@@ -208,7 +208,7 @@ async def test_a_code_goes_only_where_the_login_was_begun(make_side, side):
 # -- a code from elsewhere
 
 
-async def test_a_code_from_elsewhere_becomes_tokens(side):
+async def test_a_code_of_another_program_is_exchanged(side):
     begun = await side.logins.begin(KEY, browser="")
     callback = await approve(begun.url)
     verifier = json.loads(await side.store.take(f"login:{begun.state}"))["verifier"]
@@ -286,7 +286,7 @@ async def test_a_login_that_cannot_begin_says_why(make_side, credential, key, se
         assert await refused(side.logins.begin(key, browser=BROWSER)) == sentence
 
 
-async def test_nobody_is_sent_to_log_in_where_the_tokens_could_not_be_saved(side):
+async def test_a_login_is_refused_before_the_redirect_if_its_tokens_could_not_be_saved(side):
     await side.log_in("ann")
     record = await side.stored("ann")
     await side.store._store.put(replace(record, generation=2, body=b"damaged"), expected=1)
@@ -319,7 +319,7 @@ async def test_a_command_learns_that_the_store_failed(make_side, faulty_store):
         assert "could not be saved" in await asyncio.wait_for(side.logins.outcome(begun.state), 2)
 
 
-async def test_a_login_is_done_though_nobody_can_be_told(make_side, faulty_store):
+async def test_a_login_succeeds_although_its_outcome_cannot_be_reported(make_side, faulty_store):
     async with make_side(store=faulty_store) as side:
         begun = await side.logins.begin(KEY, browser="")
         callback = await approve(begun.url)
@@ -341,7 +341,7 @@ async def test_a_logout_revokes_refresh_and_access_token_and_forgets_them(side):
     assert side.server._protocol.ledger.present(token.refresh_token.reveal(), "web") is None
 
 
-async def test_a_logout_forgets_whatever_the_server_says(make_side, caplog):
+async def test_a_logout_forgets_the_tokens_whatever_the_response(make_side, caplog):
     nobody = "http://127.0.0.1:1"
     endpoints = [f'{name}_endpoint = "{nobody}"' for name in ("token", "authorization", "revocation")]
     async with make_side(credential="\n".join(['client_id = "web"', *endpoints])) as side:

@@ -105,7 +105,7 @@ async def test_the_intent_is_there_when_the_index_leads_to_it(make_side, clock):
         assert calls == ["intend", "postpone"]
 
 
-async def test_a_process_does_not_put_off_what_it_is_refreshing_itself(side, clock):
+async def test_a_process_does_not_postpone_its_own_refresh(side, clock):
     account, answer = await side.log_in(), asyncio.Event()
     side.server.script(Fault(wait_before=answer.wait))
     pressed = asyncio.create_task(side.tokens.refresh_now(account))
@@ -121,7 +121,7 @@ WHY = ["fresh", "idle", "held back"]
 
 
 @pytest.mark.parametrize("why", WHY)
-async def test_whatever_the_living_process_thinks_of_the_account(make_side, clock, why):
+async def test_in_any_state_of_the_account_in_the_living_process(make_side, clock, why):
     memory = SealedStore(MemoryStore(clock), SEAL)
     async with make_side(store=FaultyStore(memory), grace=GRACE) as one:
         await one.log_in("ann")

@@ -112,9 +112,7 @@ async def test_a_renewal_counts_from_when_it_was_asked_for_and_only_if_it_was_gi
             mine.check()
 
 
-async def test_a_renewal_after_the_end_counts_for_nothing_since_another_may_have_come_and_gone(
-    store, monkeypatch
-):
+async def test_a_renewal_after_the_end_is_ignored_since_another_may_have_held_it(store, monkeypatch):
     monkeypatch.setattr(lease, "RENEW_EVERY", 0.001)
     clock = FakeClock()
     async with lease.holding(store, "x", ME, clock) as mine:
@@ -166,7 +164,7 @@ JUDGED = {  # a holder's name, and whether it is certainly dead
 
 @TELLS
 @pytest.mark.parametrize(("holder_name", "dead"), JUDGED.values(), ids=JUDGED)
-def test_only_who_is_certainly_dead_is(holder_name, dead):
+def test_only_a_holder_that_has_certainly_ended_is_dead(holder_name, dead):
     assert lease.is_dead(holder_name, f"{ME}/00000000") is dead
 
 

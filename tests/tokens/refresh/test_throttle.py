@@ -94,7 +94,7 @@ async def test_accounts_without_trouble_wait_for_none_that_has_some(throttle):
     await asyncio.gather(*waiting)
 
 
-async def test_those_that_wait_are_served_in_their_order(throttle):
+async def test_waiting_refreshes_get_their_turns_in_order(throttle):
     order = []
 
     async def one(number):
@@ -119,7 +119,7 @@ async def test_a_waiter_that_is_cancelled_leaves_the_line_to_the_others(throttle
         await probe(throttle, "later", error=None)
 
 
-async def test_who_is_called_and_gives_up_just_then_passes_the_turn_on(throttle, crowd):
+async def test_a_refresh_cancelled_when_it_is_woken_passes_the_turn_on(throttle, crowd):
     async with AsyncExitStack() as others:
         for _ in range(AT_ONCE - 1):
             await others.enter_async_context(throttle.turn(candidate()))
@@ -133,7 +133,7 @@ async def test_who_is_called_and_gives_up_just_then_passes_the_turn_on(throttle,
             await first
 
 
-async def test_refreshes_keep_a_pace_and_the_first_waits_for_nobody(clock):
+async def test_refreshes_keep_the_rate_and_the_first_does_not_wait(clock):
     throttle, loop = ServerThrottle(clock, 100.0), asyncio.get_running_loop()
     times = []
     for _ in range(6):
@@ -174,7 +174,7 @@ OF_ONE_ACCOUNT = [
 
 
 @pytest.mark.parametrize("error", OF_ONE_ACCOUNT, ids=lambda error: error.error)
-async def test_what_is_true_of_an_account_or_the_client_does_not_open_it_and_proves_the_server_up(
+async def test_an_error_of_an_account_or_the_client_does_not_open_it_and_proves_the_server_up(
     throttle, clock: FakeClock, error
 ):
     fail(throttle, 20, error)
@@ -246,7 +246,7 @@ async def test_the_probe_is_the_account_that_failed_least(throttle, clock: FakeC
     assert order == ["good", "later"]
 
 
-async def test_an_account_that_no_longer_wants_to_be_the_probe_holds_up_nobody(
+async def test_an_account_that_no_longer_wants_to_be_the_probe_delays_no_other(
     throttle, clock: FakeClock, monkeypatch
 ):
     monkeypatch.setattr(throttle_module, "INTEREST", 0.1)
@@ -261,7 +261,7 @@ async def test_an_account_that_no_longer_wants_to_be_the_probe_holds_up_nobody(
     assert throttle.is_closed
 
 
-async def test_a_probe_that_tells_nothing_makes_place_for_another(throttle, clock: FakeClock):
+async def test_a_probe_without_a_verdict_makes_room_for_another(throttle, clock: FakeClock):
     fail(throttle)
     clock.advance(1)
     with pytest.raises(asyncio.CancelledError):
@@ -271,7 +271,7 @@ async def test_a_probe_that_tells_nothing_makes_place_for_another(throttle, cloc
     assert throttle.is_closed
 
 
-async def test_those_who_wait_behind_a_probe_share_its_fate(throttle, clock: FakeClock, crowd):
+async def test_refreshes_waiting_behind_a_probe_share_its_result(throttle, clock: FakeClock, crowd):
     fail(throttle)
     clock.advance(1)
     for outcome in ("fails", "works"):
@@ -304,7 +304,7 @@ async def test_pauses_double_up_to_half_a_minute(throttle, clock: FakeClock):
         await probe(throttle, f"fresh{number}")
 
 
-async def test_a_probe_in_trouble_of_its_own_makes_the_pause_longer_only_for_its_like(
+async def test_a_probe_with_failures_of_its_own_extends_the_pause_only_for_such_accounts(
     throttle, clock: FakeClock
 ):
     fail(throttle)
@@ -315,7 +315,7 @@ async def test_a_probe_in_trouble_of_its_own_makes_the_pause_longer_only_for_its
     assert throttle.waits_until(candidate("bad", 10)) - clock.boot() >= LAST / 2
 
 
-async def test_a_pause_that_the_server_asks_of_one_is_kept_by_all(throttle, clock: FakeClock):
+async def test_a_retry_after_sent_to_one_account_is_kept_by_all(throttle, clock: FakeClock):
     fail(throttle, 1, AuthorizationServerError("transient", "http_429", retry_after=60, status=429))
     clock.advance(59)
     assert not throttle.admits(candidate())
@@ -323,7 +323,7 @@ async def test_a_pause_that_the_server_asks_of_one_is_kept_by_all(throttle, cloc
     assert throttle.admits(candidate())
 
 
-async def test_who_mends_something_may_try_at_once(throttle):
+async def test_after_a_correction_the_next_try_is_at_once(throttle):
     fail(throttle)
     throttle.admits(candidate("better"))
     throttle.try_now()
@@ -332,7 +332,7 @@ async def test_who_mends_something_may_try_at_once(throttle):
     assert throttle.is_closed
 
 
-async def test_a_lost_response_is_asked_for_again_in_its_turn_and_one_that_was_not_sent_is_not(throttle):
+async def test_a_lost_response_is_retried_in_the_same_turn_and_an_unsent_request_is_not(throttle):
     lost = AuthorizationServerError("transient", "timeout")
     unsent = AuthorizationServerError("transient", "unreachable", reached=False)
     async with throttle.turn(candidate("one")) as one, throttle.turn(candidate("two")) as two:

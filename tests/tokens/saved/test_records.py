@@ -45,7 +45,7 @@ def sent(side) -> list[str]:
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-async def test_a_token_of_another_server_or_client_is_kept_counts_as_absent_and_is_never_sent(
+async def test_a_token_of_another_server_or_client_stays_stored_counts_as_absent_and_is_never_sent(
     make_side, side, other
 ):
     await side.log_in()
@@ -98,7 +98,7 @@ async def test_the_tokens_of_another_client_are_not_revoked_by_a_logout(make_sid
     assert (await side.stored()).state == "logged_out"
 
 
-async def test_a_login_replaces_what_another_client_left(make_side, side):
+async def test_a_login_replaces_the_tokens_of_another_client(make_side, side):
     await side.log_in()
     credential = OTHERS["another client"].format(issuer=side.server.issuer)
     async with make_side(server=side.server, store=side.store, credential=credential) as changed:
@@ -110,9 +110,7 @@ async def test_a_login_replaces_what_another_client_left(make_side, side):
 # -- a store of the version before
 
 
-async def test_tokens_that_the_version_before_saved_are_served_and_known_in_their_states(
-    tmp_path, clock, make_side
-):
+async def test_tokens_of_an_earlier_version_are_used_and_have_their_states(tmp_path, clock, make_side):
     shutil.copyfile(STORE_OF_V1, tmp_path / "tokens.db")
     store = SealedStore(await SQLiteStore.open(tmp_path / "tokens.db", clock), SEAL)
     credential = 'grant = "authorization_code"\nclient_id = "web"\nissuer = "https://login.example"'
@@ -195,7 +193,7 @@ def damage(tmp_path):
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-async def test_a_damaged_record_keeps_nobody_elses_tokens_from_being_served_refreshed_and_saved(
+async def test_a_damaged_record_does_not_affect_other_accounts(
     server, make_side, open_sqlite, damage, caplog, how
 ):
     async with make_side(server=server, store=await open_sqlite()) as side:
@@ -242,7 +240,7 @@ async def test_a_logout_sets_a_damaged_record_aside_for_everybody_and_a_login_fo
         ]
 
 
-async def test_who_holds_a_newer_generation_than_a_damaged_record_says_forgets_it_at_once(
+async def test_a_process_with_a_newer_generation_than_a_damaged_record_forgets_it_at_once(
     make_side, open_sqlite, damage
 ):
     async with make_side(store=await open_sqlite()) as side:

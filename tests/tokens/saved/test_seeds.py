@@ -100,7 +100,7 @@ async def test_a_seed_is_refreshed_before_anybody_asks(server, store, seeded):
         await side.until(lambda: side.tokens.ready(side.account()))
 
 
-async def test_a_store_that_cannot_take_the_seed_holds_up_nobody(server, faulty_store, seeded):
+async def test_a_store_that_cannot_save_the_seed_delays_no_account(server, faulty_store, seeded):
     faulty_store.failing = {"put"}
     async with seeded(server, new_seed(server), faulty_store) as side:
         with pytest.raises(TokenUnavailable, match="the token store can't be read now"):

@@ -126,7 +126,7 @@ async def token_of(services, key):
     return codec.decode((await services.store.get(key)).body)
 
 
-async def test_every_account_serves_and_is_in_its_state(old):
+async def test_every_account_is_usable_and_in_its_state(old):
     async with old.opened() as services:
         for key, access_token in SERVED.items():
             served = await services.tokens.get(services.tokens.account(*key))
