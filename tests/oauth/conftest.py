@@ -1,4 +1,4 @@
-"""A caller of authorization servers, and a server that answers as it is told."""
+"""A client of authorization servers, and a server with scripted responses."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def servers(fetcher: Fetcher, clock: FakeClock) -> AuthorizationServers:
 
 @dataclass
 class Puppet:
-    """A server that answers each path as `answers` says, and notes who came."""
+    """A server that responds to each path as in `answers`, and records its requests."""
 
     url: str = ""
     answers: dict[str, Handler] = field(default_factory=dict)

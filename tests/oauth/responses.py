@@ -1,4 +1,4 @@
-"""Responses of token endpoints, as servers and what stands before them really give them."""
+"""Real responses of token endpoints, and of the components in front of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REFUSED = ("transient", "misconfigured", "login_required")
 
 @dataclass(frozen=True)
 class Given:
-    """What is taken from a response; the refresh token None: the old one stays."""
+    """The expected tokens of a response; refresh token None: the old one stays."""
 
     access_token: str | None = "AT-1"  # None: it can't be attached, as `refusal` says
     lifetime: float | None = 3600.0
@@ -27,7 +27,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Row:
-    """An answer, and what it comes to: a Given, or outcome and error."""
+    """A response, and its expected result: a Given, or outcome and error."""
 
     name: str
     comes_to: Given | tuple[str, str]
@@ -45,17 +45,17 @@ class Row:
 
 
 def good(**members: Any) -> dict[str, Any]:
-    """A good answer but for these members; None leaves one out."""
+    """A valid response with these members changed; None removes one."""
     return {name: value for name, value in {**GOOD, **members}.items() if value is not None}
 
 
 def spelt(text: str) -> bytes:
-    """A good answer with one more member, spelt out."""
+    """A valid response with one more member, as raw JSON."""
     return (json.dumps(GOOD)[:-1] + f", {text}}}").encode()
 
 
 def kept(refusal: str, odd: str = "") -> Given:
-    """The refresh token is kept, though nothing can be attached."""
+    """The refresh token is saved, although nothing can be attached."""
     return Given(None, refresh_token="RT-1", refusal=refusal, odd=odd)
 
 

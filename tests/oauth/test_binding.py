@@ -1,4 +1,4 @@
-"""What tokens are bound to, and what they survive."""
+"""The binding of tokens, and the changes that it survives."""
 
 from __future__ import annotations
 

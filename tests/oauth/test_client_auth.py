@@ -1,4 +1,4 @@
-"""How a client proves itself, judged by a server that knows its secret."""
+"""Client authentication, checked by a server that knows the secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an issuer's endpoints are, and whose word is taken for it."""
+"""Discovery of an issuer's endpoints, and the documents that are trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes of an authorization server as members; what servers really send is in responses.py."""
+"""Bytes of an authorization server as members; real responses are in responses.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def error_of(body: bytes, headers: dict[str, str] | None = None) -> str:
 
 
 def whole(size: int) -> bytes:
-    """A document of so many bytes."""
+    """A document of this many bytes."""
     return b'{"a": "' + b"x" * (size - 9) + b'"}'
 
 

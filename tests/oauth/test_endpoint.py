@@ -1,4 +1,4 @@
-"""The requests to an authorization server, and what must not come of its answers."""
+"""The requests to an authorization server, and the handling of its responses."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_no_redirect_is_followed(make_puppet, puppet, servers, web_client,
 
 async def test_a_token_is_dated_by_when_it_was_asked_for(puppet, servers, web_client, clock):
     async def slowly(_request):
-        clock.advance(3)  # the answer takes three seconds
+        clock.advance(3)  # the response takes three seconds
         return web.json_response({**GOOD, "refresh_expires_in": 600})
 
     puppet.answers["/token"] = slowly
@@ -96,7 +96,7 @@ async def test_a_bad_id_token_fails_no_refresh_and_names_nobody(puppet, servers,
 
 
 def dated(clock, body, *, off, took=0.0, **fields):
-    """Answers after `took` seconds, by a clock that is `off` seconds ahead of ours."""
+    """Responds after `took` seconds, with a Date that is `off` seconds ahead of our clock."""
 
     async def answer(_request):
         clock.advance(took / 2)
@@ -107,7 +107,7 @@ def dated(clock, body, *, off, took=0.0, **fields):
     return answer
 
 
-SKEWS = [  # seconds that the server's clock is ahead, that its answer takes; what the token says of it
+SKEWS = [  # seconds: the server's clock is ahead, its response takes; the token's skew
     (0, 0, 0.0),
     (0, 8, 0.0),
     (3, 8, 0.0),  # may as well be the way
@@ -135,9 +135,9 @@ async def test_a_response_without_a_date_of_its_own_gives_no_skew(puppet, server
 
 
 JWT = "e30.eyJpYXQiOjE4MDAwMDM2MDAsImV4cCI6MTgwMDAwNDIwMH0.x"  # iat 1800003600, exp ten minutes later
-LIVES = [  # the answer beside its token, keys of the configuration, what the token is taken to live
+LIVES = [  # members of the response, keys of the configuration, expected lifetime
     ({"expires_in": 60}, {}, 60),
-    ({"expires_in": 60}, {"access_token_lifetime": 600}, 600),  # who configured it knows better
+    ({"expires_in": 60}, {"access_token_lifetime": 600}, 600),  # the configuration takes precedence
     ({"expires_in": None}, {"access_token_lifetime": 600}, 600),
     ({"expires_in": 1_800_003_660}, {}, 60),  # a date, by the server's clock
     ({"expires_in": 0, "access_token": JWT}, {}, 600),
@@ -158,7 +158,7 @@ async def test_the_most_reliable_statement_of_the_lifetime_counts(
     assert (token.lifetime, token.refresh_in) == (expected, 30)
 
 
-INTROSPECTED = [  # what the endpoint answers, seconds
+INTROSPECTED = [  # the response of the endpoint, seconds
     (200, {"active": True, "exp": 1_800_000_600}, 600),
     (200, {"active": True}, None),
     (200, {"active": True, "exp": 1_700_000_000}, None),

@@ -1,4 +1,4 @@
-"""How long a token lives, by whatever servers say, and what time they have."""
+"""Token lifetime and server time, from all fields that state them."""
 
 from __future__ import annotations
 

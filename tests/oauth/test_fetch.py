@@ -1,4 +1,4 @@
-"""Calls to an authorization server through the network's HTTP proxy."""
+"""Requests to an authorization server through an egress proxy."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ async def egress():
 
 @pytest.fixture
 async def behind(tmp_path):
-    """A TLS server of a name that only the network's proxy knows: its URL, its CA, what it received."""
+    """A TLS server whose name only the egress proxy can resolve: its URL, its CA, what it received."""
     authority = trustme.CA()
     received = []
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -102,14 +102,14 @@ async def test_a_proxy_that_says_nothing_takes_no_longer_than_a_server(fetcher, 
 
 @pytest.fixture
 async def patient():
-    """A fetcher with far more time for the whole than for its connection."""
+    """A fetcher with a far longer total timeout than its connect timeout."""
     async with Fetcher(Limits(authorization_server_connect=0.2, authorization_server_total=60)) as made:
         yield made
 
 
 @pytest.fixture
 def slow_name(monkeypatch):
-    """The system's resolver says nothing of this name."""
+    """The system's resolver does not respond for this name."""
     let = threading.Event()
     known = socket.getaddrinfo
 

@@ -1,4 +1,4 @@
-"""What each grant sends to the token endpoint, and what is told of it wherever grants differ."""
+"""The form that each grant sends to the token endpoint, and its properties."""
 
 from __future__ import annotations
 

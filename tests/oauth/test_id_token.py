@@ -1,4 +1,4 @@
-"""Who logged in, and the id_tokens that tell nothing."""
+"""The person in an id_token, and invalid id_tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an error response is true of: the server, the client, or one account (DESIGN 2.4)."""
+"""The subject of an error response: the server, the client, or one account (DESIGN 2.4)."""
 
 from __future__ import annotations
 

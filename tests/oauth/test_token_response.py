@@ -1,4 +1,4 @@
-"""What a token endpoint may respond with, and what is made of it (the table is in responses.py)."""
+"""Responses of token endpoints, and their results (the table is in responses.py)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def given_in(response: TokenResponse) -> Given:
 
 
 def comparable(given: Given) -> Given:
-    """What is refused has no lifetime that matters."""
+    """The lifetime of a refused token does not matter."""
     return replace(given, lifetime=None) if given.refusal else given
 
 

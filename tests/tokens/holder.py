@@ -1,4 +1,4 @@
-"""A process that takes a lease and keeps it: `holder.py PATH NAME`. It says so, and waits to be killed."""
+"""A process that holds a lease: `holder.py PATH NAME`. It reports that, and waits to be killed."""
 
 from __future__ import annotations
 

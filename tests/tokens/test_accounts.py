@@ -1,4 +1,4 @@
-"""Which accounts stay in memory: those that are used, not those that came last."""
+"""The accounts that stay in memory: those that are used, not the newest."""
 
 import random
 
@@ -71,7 +71,7 @@ async def test_the_store_is_read_once_for_the_account_that_most_requests_name(si
 
 
 async def test_a_back_off_is_kept_as_long_as_a_use(side):
-    """An account that has just failed and was used by nobody is not the first to go."""
+    """An unused account that has just failed is not the first to be dropped."""
     for number in range(8):
         await side.log_in(f"old{number}")
         side.clock.advance(1)

@@ -1,4 +1,4 @@
-"""Odd responses to the refresh of a rotating server without any grace: none costs the login.
+"""Odd responses to the refresh of a rotating server without grace: none ends the login.
 
 The server has acted when it responds: the refresh token that was sent is spent, and sending it again is
 reuse, which revokes the family (RFC 9700 section 4.14.2).
@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[Change, str]] = {  # what can't be attached; and the co
 
 @pytest.fixture
 def make_odd_side(clock, make_side):
-    """`make_odd_side(change)`: as `make_side`; the next response to a refresh is changed so."""
+    """`make_odd_side(change)`: as `make_side`, with `change` applied to the next response to a refresh."""
 
     @asynccontextmanager
     async def make(change: Change, *, grant_type: str = "refresh_token", times: int = 1, **more: Any):
@@ -341,7 +341,7 @@ async def test_each_retry_is_in_the_log(make_side, caplog):
 
 
 async def saved_after(status: int, body: bytes, headers: dict[str, str], folder: Path) -> str:
-    """The refresh token that the store holds after a refresh with this response."""
+    """The stored refresh token after a refresh with this response."""
 
     async def respond(_request: web.Request) -> web.Response:
         return web.Response(status=status, body=body, headers=headers)

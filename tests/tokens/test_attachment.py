@@ -1,4 +1,4 @@
-"""What a token puts on a request."""
+"""The header fields of a token."""
 
 from proxy.secret import Secret
 from proxy.tokens.attachment import Attachment

@@ -1,4 +1,4 @@
-"""Clocks that jump, machines that sleep and reboot, hosts whose clocks are wrong.
+"""Clocks that jump, machines that suspend and reboot, hosts with wrong clocks.
 
 Whatever they do, no token is attached that its server does not take any more (`server.active`, by the
 server's own clock), and no more refreshes are made than the lifetimes explain.
@@ -31,7 +31,7 @@ SOONEST = 0.72  # of its life: refresh_at less the most of jitter
 
 
 def explained(seconds: float, life_of_one: float = HOUR) -> int:
-    """How many refreshes so much time explains."""
+    """The number of refreshes expected in this time."""
     return math.ceil(seconds / (SOONEST * life_of_one))
 
 
@@ -39,7 +39,7 @@ def explained(seconds: float, life_of_one: float = HOUR) -> int:
 
 
 async def use(side, minutes: int, clocks=()) -> None:
-    """A request a minute, none of which is given a token that is no longer good."""
+    """One request per minute; none gets an expired token."""
     for _ in range(minutes):
         served = await side.tokens.get(side.account())
         assert side.is_good(served), "the server would have answered 401"
@@ -50,7 +50,7 @@ async def use(side, minutes: int, clocks=()) -> None:
 
 @pytest.fixture
 async def telling_side(make_side):
-    """Its token is from a refresh, so that the server has told its time."""
+    """Its token is from a refresh, so that the server's time is known."""
     async with make_side() as side:
         await side.log_in()
         await side.tokens.refresh_now(side.account())
@@ -147,7 +147,7 @@ async def test_hosts_with_wrong_clocks_share_tokens_and_refresh_each_once_for_al
 
 
 async def test_the_window_of_a_token_is_computed_again_at_its_time_in_the_index(telling_side):
-    """A machine that comes up with its clock behind, and has it set right a minute later."""
+    """A machine that boots with its clock behind, and has it corrected a minute later."""
     await use(telling_side, 40)
     telling_side.clock.reboot(off=10 * MINUTE)
     telling_side.clock.jump(-30 * MINUTE)
@@ -194,7 +194,7 @@ class Host:
 
 @dataclass
 class World:
-    """Some hosts that share one token, and the authorization server, whose clock is right."""
+    """Hosts that share one token, and an authorization server with a right clock."""
 
     lifetime: float
     took: float  # seconds that an answer takes
@@ -227,7 +227,7 @@ class World:
         self.refreshes += 1
 
     def request(self, host: Host, chance: float) -> None:
-        """As account.py and manager.py have it, but that a refresh takes only its time."""
+        """As in account.py and manager.py, but a refresh only takes time."""
         if self.token is None:
             self.refresh(host, chance)
         if host.seen is not self.token:
@@ -245,7 +245,7 @@ class World:
             self.refresh(host, chance)
 
     def reboot(self, host: Host, off: float) -> None:
-        """The others' time passes, too."""
+        """The time of the other hosts passes, too."""
         self.boots += 1
         others = [other for other in self.hosts if other is not host]
         host.clock.reboot(off)
@@ -271,7 +271,7 @@ CHANCES = st.floats(0, 1, exclude_max=True)
 
 
 def run(world: World, history, chance: float) -> float:
-    """Returns how many seconds have passed."""
+    """Returns the seconds that have passed."""
     begun = world.now
     for where, (event, amount), requests in history:
         host = world.hosts[where % len(world.hosts)]

@@ -1,4 +1,4 @@
-"""The table of truth: each state, reason and grant has its row, and no row says what is not so."""
+"""The diagnosis table: each state, reason and grant has a row, and each row is true."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REASONS = [*map(str, Reason), *CAUSES]
 
 
 def codes_in_the_source():
-    """Every code with which an AuthorizationServerError is raised."""
+    """Every code that an AuthorizationServerError is raised with."""
     for path in Path(proxy.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             is_error = (
@@ -50,7 +50,7 @@ def test_each_combination_of_state_reason_and_grant_has_a_row():
 
 
 def test_each_reason_has_a_row_of_its_own():
-    """One that only falls to the rows for a whole state would be told as something else."""
+    """A reason that only matches rows for a whole state would be reported as another."""
     own = {reason for _, reasons, _, _ in STORED if len(reasons) < len(Reason) for reason in reasons}
     assert own == set(Reason) - {Reason.NONE}
 
@@ -284,7 +284,7 @@ def test_a_login_is_offered_if_all_accounts_of_a_client_are_refused_alike():
 
 @pytest.mark.parametrize("state", STATES)
 def test_while_a_refresh_can_be_tried_nobody_must_act(state):
-    """What Account.needs_person takes for granted, to spare the table for accounts that are well."""
+    """Account.needs_person assumes this, to skip the table for healthy accounts."""
     quick = [*CAUSES, Reason.NOT_ASKED, Reason.NONE, Reason.SCOPES_NOT_GRANTED, Reason.UNREADABLE]
     for grant, reason in itertools.product(GRANTS, quick):
         is_stored = state == "login_required" and reason not in CAUSES  # then the record is not "valid"

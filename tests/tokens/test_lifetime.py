@@ -1,4 +1,4 @@
-"""When a token is fresh, stale or expired, and when to try again."""
+"""When a token is fresh, stale or expired, and when its refresh token ends."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_backoff_doubles_from_one_second_to_thirty(failures, chance):
 
 
 def elsewhere(clock: FakeClock, skew: float | None, **more: object) -> Token:
-    """As another host got it, a moment ago, whose clock is `-skew` off; the server's is right."""
+    """A new token of another host, whose clock is off by `-skew`; the server's is right."""
     other = FakeClock(wall=clock.wall() - (skew or 0), boot=77.0, boot_id="other host")
     return token(other, skew=skew, **more)
 
@@ -217,7 +217,7 @@ def test_with_a_server_time_the_age_of_others_tokens_is_right_whatever_the_clock
 UNHEARD = [  # how the other host's clock was off, how ours is, whether the token is fresh to us
     (0.0, 0.0, True),
     (HOUR, 0.0, False),  # it was behind, so its token seems old: better too old than too young
-    (-HOUR, 0.0, True),  # it was ahead, and has told by how much
+    (-HOUR, 0.0, True),  # it was ahead, by a known skew
     (HOUR, -HOUR, True),  # ours is behind by as much: the same machine, after a reboot
     (-HOUR, HOUR, False),  # ahead by as much; but then it could also have been set right
     (0.0, -HOUR, False),  # from the future: a clock is wrong, nobody knows which
@@ -338,7 +338,7 @@ DAY = 86400.0
 
 
 def ends(**keys: object) -> dict[str, object]:
-    """What is said of the refresh token of a token issued now, after a login two days ago."""
+    """The times of the refresh token of a token issued now, after a login two days ago."""
     clock = FakeClock()
     now = clock.wall()
     said = keys.pop("said", None)
@@ -399,7 +399,7 @@ def refreshed(old: Token, after: float, says: float | None, *, rotates: bool = T
     return lifetimes.successor(replace(new, refresh_token=Secret("R2") if rotates else None), old)
 
 
-RENEWALS = [  # what the first answer says, the second, how long between them; what that tells
+RENEWALS = [  # the end in the first response, in the second, the time between; refresh_renews
     (DAY, DAY, HOUR, True),
     (DAY, DAY - HOUR, HOUR, False),
     (DAY, DAY - HOUR + 2, HOUR, False),  # rounded

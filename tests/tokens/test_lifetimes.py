@@ -1,4 +1,4 @@
-"""Tokens of which nothing says how long they live, servers that refuse early refreshes, and short lives."""
+"""Tokens of unknown lifetime, servers that refuse early refreshes, and short lifetimes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def token_of(side):
 
 @pytest.fixture
 async def introspection():
-    """An introspection endpoint that says what is in `says` (a status if that is a number), and counts."""
+    """An introspection endpoint that responds with `says` (a status if it is a number), and counts."""
 
     class Endpoint:
         says: dict | int = 200

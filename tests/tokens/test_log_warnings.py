@@ -1,4 +1,4 @@
-"""What a person is told of a token: scopes that were not granted, refresh tokens that end."""
+"""Warnings in the log: scopes that were not granted, refresh tokens that end, logins that are due."""
 
 from __future__ import annotations
 

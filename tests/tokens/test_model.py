@@ -1,4 +1,4 @@
-"""Whatever happens, in whatever order: no refresh token is lost, and no bad access token is served.
+"""For any events in any order: no refresh token is lost, and no invalid access token is used.
 
 Two processes share a store and a server that takes each refresh token once, within its grace. Hypothesis
 makes up what callers, people, the network, clocks, disks and kill -9 do to them. What the server keeps is
@@ -58,7 +58,7 @@ NAME = st.sampled_from(NAMES)
 
 
 class MortalStore:
-    """What one process sees of the store: its disk may be full, and it may die at any call.
+    """The store as one process sees it: its disk may be full, and the process may die at any call.
 
     A dead process does nothing more, and never learns what came of its last call.
     """
@@ -141,20 +141,20 @@ class Tokens(RuleBasedStateMachine):
         return side
 
     async def _settle(self, side: Side) -> None:
-        """As the refresher does once in a second."""
+        """As the scheduler does each second."""
         with contextlib.suppress(StoreError):
             await side.tokens.scheduler.look(self.clock.wall())
         for account in side.tokens.accounts():
             await self._landed(side, account)
 
     async def _landed(self, side: Side, account: Account) -> None:
-        """Wait for the account's refresh; not for one that waits for a disk, or for whose does."""
+        """Wait for the account's refresh, unless it waits for a full disk, or for another that does."""
         if account.flight is not None:
             await asyncio.wait((account.flight,), timeout=self.patience)
 
     @property
     def patience(self) -> float:
-        """A refresh may wait long to be saved, and another process for that one."""
+        """A refresh may wait long for its save, and another process for that refresh."""
         return 0.02 if any(side.store.full for side in self.sides) else 15.0
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:

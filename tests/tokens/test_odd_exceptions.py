@@ -1,4 +1,4 @@
-"""One exception that nobody expects, out of the store or an account: each loop goes on with its work."""
+"""One unexpected exception, from the store or an account: each loop continues."""
 
 import asyncio
 from dataclasses import replace
@@ -16,7 +16,7 @@ from .conftest import HOUR, SEAL
 
 
 class Odd(ValueError):
-    """Nobody expects it."""
+    """An unexpected exception."""
 
 
 class OddStore:

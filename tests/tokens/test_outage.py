@@ -1,4 +1,4 @@
-"""An authorization server that is away for five minutes under load: valid tokens first, then expired ones."""
+"""An authorization server that is down for five minutes under load: first valid tokens, then expired ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VALID_FOR = 145  # seconds of the outage in which the tokens are still good
 
 
 class Away:
-    """A server that can be taken off the network and put back, with all that it remembers."""
+    """A server that can be taken off the network and put back, without losing its state."""
 
     def __init__(self, clock):
         self.server = AuthorizationServer(clients=CLIENTS, access_token_lifetime=HOUR, clock=clock)
@@ -73,7 +73,7 @@ async def test_few_calls_flat_memory_clear_errors_and_a_gradual_recovery(make_si
 
 
 async def a_second(side, accounts) -> Counter:
-    """A second of the clock, with its requests, and one look of the refresher."""
+    """One second with its requests, and one check by the scheduler."""
     outcomes = Counter()
     await side.tokens.scheduler.look(side.clock.wall())
     for number in range(int(1 / STEP)):
@@ -94,7 +94,7 @@ async def request(side, account) -> str:
 
 
 def calls(side) -> int:
-    """Requests that were sent, whatever came of them."""
+    """Requests that were sent, whatever their result."""
     family = next(
         each for each in side.metrics.registry.collect() if each.name == "token_proxy_token_refreshes"
     )

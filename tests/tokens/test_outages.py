@@ -1,4 +1,4 @@
-"""A store that is emptied or away for a while, between a refresh's sending and its saving."""
+"""A store that is emptied or unreachable between the sending and the saving of a refresh."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_of_two_that_fill_an_emptied_store_again_the_later_token_wins(make
 async def test_a_store_that_comes_back_is_first_written_by_the_process_with_the_response(
     make_side, make_server, clock, monkeypatch
 ):
-    """The lease has ended meanwhile, the grace, too; who waited for it must not send the old token."""
+    """Lease and grace have ended meanwhile; a process that waited must not send the old token."""
     monkeypatch.setattr(refresh, "TIME_TO_SAVE", 1.0)
     memory = MemoryStore(clock)
     away = {"get", "put", "intend", "lease", "renew", "release", "postpone"}
@@ -83,7 +83,7 @@ async def test_a_store_that_comes_back_is_first_written_by_the_process_with_the_
         for store in stores:
             store.failing = away
         throttle.set()
-        await holder.until(lambda: stores[0].calls["put"] > 1)  # it has the answer, and can't save it
+        await holder.until(lambda: stores[0].calls["put"] > 1)  # it has the response, and can't save it
         clock.advance(lease.LIFETIME + 1)
         stores[1].failing = set()  # a moment before the holder tries again
         other.tokens.ready(other.account())

@@ -1,4 +1,4 @@
-"""Several processes on one store and one authorization server that takes a refresh token once."""
+"""Several processes with one store and one authorization server that accepts a refresh token once."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ FLIER = Path(__file__).with_name("flier.py")
 
 @pytest.fixture
 def clock():
-    """That of this machine, as real processes see it, but for going on by itself."""
+    """The clock of one machine, shared by its processes; it advances only on request."""
     real = SystemClock()
     return FakeClock(real.wall(), real.boot(), real.boot_id)
 
 
 @pytest.fixture
 def processes(make_side, make_server, open_sqlite):
-    """`async with processes(3, grace=…) as (a, b, c)`: each with a connection of its own."""
+    """`async with processes(3, grace=…) as (a, b, c)`: each with its own connection."""
 
     @asynccontextmanager
     async def make(count, *, grant="authorization_code", **options):
@@ -60,7 +60,7 @@ async def get(side):
 
 
 async def seen(side, done) -> float:
-    """Wait until this process sees it; the seconds that took."""
+    """Wait until this process sees it; returns the seconds."""
     started = time.monotonic()
     await side.until(done)
     return time.monotonic() - started
@@ -148,7 +148,7 @@ async def test_three_processes_never_lose_a_refresh_token_or_use_it_twice(proces
 
 
 async def act(chance: random.Random, side: Side) -> None:
-    """Something that callers, people and the refresher do. None of them ever gets a token that is bad."""
+    """One action of a caller, a person or the scheduler. None of them ever gets an invalid token."""
     action = chance.choice(["get", "get", "get", "refresh", "reject", "log in", "forget"])
     with contextlib.suppress(LoginRequired, TokenUnavailable):
         if action == "log in":
@@ -181,7 +181,7 @@ async def test_a_refusal_to_one_process_is_not_retried_by_another(processes):
 async def test_the_lease_of_a_process_killed_between_response_and_save_is_taken_over_at_once(
     tmp_path, make_side, make_server, open_sqlite, grace
 ):
-    """With grace the server repeats its answer; without, it ends in one clean demand for a login."""
+    """With grace the server repeats its response; without, the state is login_required, once."""
     async with make_server(grace=grace) as server:
         store = await open_sqlite()
         async with make_side(server=server, store=store) as side:

@@ -1,4 +1,4 @@
-"""A Redis that loses what it held: who still holds tokens puts them back."""
+"""A Redis that loses its data: processes that still have the tokens restore them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def clock():
 
 @pytest.fixture
 def processes(make_side, make_server):
-    """`async with processes(2, redis) as (one, other)`: each with connections of its own."""
+    """`async with processes(2, redis) as (one, other)`: each with its own connections."""
 
     @asynccontextmanager
     async def make(count, redis, **options):

@@ -1,4 +1,4 @@
-"""What happens to a token that an upstream answered with 401."""
+"""The effects of an upstream's 401 to a token."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ REFUSED = {"revoked": faults.NAMED["invalid-grant"], "in other words": faults.st
 
 @pytest.mark.parametrize("words", REFUSED)
 async def test_a_token_that_neither_the_upstream_nor_its_server_takes_is_not_usable(make_side, side, words):
-    """A person has revoked it at the server: an hour of bare 401s would tell nobody."""
+    """A person has revoked it at the server: an hour of 401s without a diagnosis would help nobody."""
     account = await side.log_in()
     rejected = side.tokens.ready(account)
     side.server.script(*[REFUSED[words]] * 9)

@@ -1,4 +1,4 @@
-"""What a request gets: a token at once, or after one refresh that all share."""
+"""The token of a request: at once, or after one refresh that all requests share."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ async def test_callers_that_hang_up_do_not_cancel_the_refresh(side):
     account = await side.log_in()
     side.clock.advance(HOUR)
     throttle = asyncio.Event()
-    side.server.script(Fault(wait_after=throttle.wait))  # the rotation has happened, the answer is on its way
+    side.server.script(
+        Fault(wait_after=throttle.wait)
+    )  # the rotation has happened, the response is under way
     callers = [asyncio.create_task(side.tokens.get(account)) for _ in range(50)]
     await side.until(lambda: account.flight is not None)
     for caller in callers:
@@ -202,7 +204,7 @@ async def test_changes_of_others_during_the_start_are_not_missed(make_side, side
 
 
 class CutOff(FaultyStore):
-    """A store that tells its user of nothing until `news.tell`: as a server that was away."""
+    """A store that reports no change until `news.tell`, as after an outage."""
 
     def __init__(self, store):
         super().__init__(store)

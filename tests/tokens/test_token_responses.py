@@ -1,4 +1,4 @@
-"""Whatever responds to a refresh, no good token is lost to it (the table is in oauth/responses.py)."""
+"""No response to a refresh makes a valid token unusable (the table is in oauth/responses.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A login, over HTTP, from the first click to the stored token; and all that must not become one."""
+"""A login over HTTP, from the first click to the stored token, and callbacks that must fail."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from proxy.tokens.login.logins import LoggedIn
 from proxy.tokens.login.takeover import TIME_TO_LOG_IN
 
 KEY = AccountId("crm", "ann")
-DONE = LoggedIn(KEY, None)  # this server tells nothing of who it was, unless a test makes it
+DONE = LoggedIn(KEY, None)  # this server sends no id_token, unless a test makes it
 BROWSER = "the cookie of one browser"
 UNKNOWN = "this login is unknown: it was completed, or is older than 10 minutes; start it again"
 
 
 async def approve(url: str, user: str = "alice") -> dict[str, str]:
-    """What the person does at the authorization server; returns what its redirect brings ("" refuses)."""
+    """What the person does at the authorization server ("" refuses); returns the redirect's parameters."""
     async with (
         aiohttp.ClientSession() as http,
         http.post(url, data={"user": user}, allow_redirects=False) as answer,
@@ -126,7 +126,7 @@ ISSUERS = [  # what the callback says of itself; None: nothing
 
 @pytest.mark.parametrize("iss", ISSUERS)
 async def test_a_code_of_another_server_is_not_sent(side, iss):
-    """RFC 9207 section 2.4; this server promises to name itself."""
+    """RFC 9207 section 2.4; this server promises to send `iss`."""
     begun = await side.logins.begin(KEY, browser=BROWSER)
     callback = await approve(begun.url)
     del callback["iss"]
@@ -216,7 +216,7 @@ async def test_a_code_of_another_program_is_exchanged(side):
     assert side.is_good(await side.tokens.get(side.account("ann")))
 
 
-REFUSALS = [  # what the token endpoint answers, what the person reads
+REFUSALS = [  # the response of the token endpoint, the message to the person
     ("invalid-grant", "the authorization server refuses the code, as used, expired or from another"),
     (
         "invalid-client",

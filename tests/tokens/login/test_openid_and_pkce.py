@@ -1,4 +1,4 @@
-"""PKCE, or none where the server refuses it, and a nonce with openid."""
+"""PKCE, or none if the server refuses it, and a nonce with openid."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_openid_side(make_side):
 
 @pytest.fixture
 async def refuses_pkce():
-    """A token endpoint as LinkedIn's, which refuses what it does not know; yields its URL and the forms."""
+    """A token endpoint like LinkedIn's, which refuses unknown parameters; yields its URL and the forms."""
     forms: list[dict[str, str]] = []
 
     async def token(request):

@@ -35,7 +35,7 @@ def person(side, subject):
 
 
 async def begin(side, subject, *, browser=BROWSER, key=KEY):
-    """A login as far as the callback, which will tell that it was `subject` (None: nobody)."""
+    """A login up to the callback, whose id_token names `subject` (None: no id_token)."""
     begun = await side.logins.begin(key, browser=browser)
     callback = await approve(begun.url)
     told = logs_in(side.server.issuer, "web", subject, email=f"{subject}@example.com")
@@ -49,7 +49,7 @@ async def log_in(side, subject, *, key=KEY, browser=BROWSER):
 
 
 async def ask(side, *, browser=BROWSER):
-    """It is ann's, and bob has logged in."""
+    """The account is ann's, and bob has logged in."""
     assert await log_in(side, "ann") == LoggedIn(KEY, person(side, "ann"))
     asked = await log_in(side, "bob", browser=browser)
     assert isinstance(asked, Takeover)
@@ -63,7 +63,7 @@ async def owner(side, key=KEY):
 
 
 def is_alive(side, token):
-    """Whether the server would still take both of these tokens."""
+    """Whether the server still accepts both of these tokens."""
     refreshes = side.server._protocol.ledger.present(token.refresh_token.reveal(), "web") is not None
     assert refreshes is (side.server.active(token.access_token.reveal()) is not None)
     return refreshes
@@ -314,7 +314,7 @@ async def test_a_code_does_not_either(side):
 
 
 async def test_a_revocation_never_costs_the_person_another_account(side, monkeypatch):
-    """At some servers one revoked token takes all of a person's with it."""
+    """Some servers revoke all tokens of a person together."""
     monkeypatch.setattr(revoke, "PAGE", 1)
     bobs = AccountId("crm", "zed")
     await log_in(side, "bob", key=bobs)
@@ -353,7 +353,7 @@ async def test_where_the_store_can_not_say_that_nothing_is_revoked(make_side, fa
 # -- the command that waits
 
 
-ENDS = [  # how it is decided; what the command is told
+ENDS = [  # the decision; the outcome that the command gets
     (lambda side, asked: side.logins.decide(asked.ticket, "b", replace=True), ""),
     (lambda side, asked: side.logins.decide(asked.ticket, "b", replace=False), CANCELLED),
     (

@@ -1,4 +1,4 @@
-"""The circuit breaker's table of states, for any sequence of events."""
+"""The circuit breaker's transitions, for any sequence of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process has sent a refresh token and dies: another takes its intent up while the server's grace lasts."""
+"""A process dies after it has sent a refresh token: another handles its intent within the server's grace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL = {"get", "put", "intend", "postpone", "lease", "renew", "release", "touch",
 
 @pytest.fixture
 async def two(make_side, clock):
-    """Two processes that share a store and a server; the account has a fresh token, which both know."""
+    """Two processes that share a store and a server; both know the account's fresh token."""
     memory = SealedStore(MemoryStore(clock), SEAL)
     async with make_side(store=FaultyStore(memory), grace=GRACE) as one:
         await one.log_in()
@@ -34,7 +34,7 @@ async def two(make_side, clock):
 
 
 async def die_with_the_response(side, name: str = "default") -> None:
-    """As kill -9 does between sending and saving: nothing is saved, and no lease is given back."""
+    """As kill -9 between sending and saving: nothing is saved, and no lease is released."""
     never = asyncio.Event()
     side.server.script(Fault(wait_after=never.wait))
     pressed = asyncio.create_task(side.tokens.refresh_now(side.account(name)))
@@ -89,7 +89,7 @@ async def test_a_lease_that_ended_before_our_eyes_is_not_waited_for_once_more(tw
 
 
 async def test_the_intent_is_there_when_the_index_leads_to_it(make_side, clock):
-    """Else another process looks in between, finds nothing, and puts the account off."""
+    """Otherwise another process checks in between, finds no intent, and postpones the account."""
     store, calls = FaultyStore(SealedStore(MemoryStore(clock), SEAL)), []
     async with make_side(store=store) as side:
         await side.log_in()

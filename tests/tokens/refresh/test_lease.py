@@ -1,4 +1,4 @@
-"""One holder at a time, among tasks, processes and the dead."""
+"""One holder at a time, among tasks and processes, dead ones included."""
 
 from __future__ import annotations
 

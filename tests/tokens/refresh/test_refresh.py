@@ -1,4 +1,4 @@
-"""One refresh and what becomes of it: the old refresh token or the new one, never none."""
+"""One refresh and its results: the old refresh token or the new one is stored, never none."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def as_told(side, subject, **claims):
 
 
 def comes_for(side, subject, **claims):
-    """The next answer says that it is for this person."""
+    """The next response has an id_token of this person."""
     side.server.script(logs_in(side.server.issuer, "web", subject, **claims))
 
 
@@ -276,7 +276,7 @@ async def test_a_refresh_names_the_person_and_recognises_them_by_a_new_name(side
         comes_for(side, "ann-7", email=email)
         await side.tokens.refresh_now(account)
         assert (await token_of(side)).principal == as_told(side, "ann-7", email=email)
-    await side.tokens.refresh_now(account)  # which tells nothing (OpenID Connect Core section 12.2)
+    await side.tokens.refresh_now(account)  # without an id_token (OpenID Connect Core section 12.2)
     assert (await token_of(side)).principal == as_told(side, "ann-7", email=email)
 
 
@@ -448,7 +448,7 @@ async def test_a_stop_does_not_wait_longer_than_its_grace(side):
 
 
 async def interrupted(side):
-    """A login whose refresh was begun by a process that died: the store has its intent."""
+    """A login whose refresh was started by a process that died: the store has its intent."""
     await side.log_in()
     await side.store.intend(KEY, 1, b"{}")
 
@@ -507,7 +507,7 @@ async def test_a_process_suspended_before_it_sends_does_not_send(make_side, faul
 
 
 async def test_a_refresh_in_doubt_is_found_by_the_index_though_the_token_is_fresh(side):
-    """A process that dies just after this leaves an account that nobody may have in memory."""
+    """A process that dies just after this leaves an account that no process may have in memory."""
     account = await side.log_in()
     reached = asyncio.Event()
 
@@ -521,7 +521,7 @@ async def test_a_refresh_in_doubt_is_found_by_the_index_though_the_token_is_fres
     assert reached.is_set()
 
 
-# -- what is told of it
+# -- health
 
 
 async def test_every_attempt_is_counted_by_its_outcome(side):

@@ -1,4 +1,4 @@
-"""When a refused refresh means that a person must log in, and what is done before and after."""
+"""When a refused refresh is final, so that a person must log in, and the retries before and after."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def refuse(side, fault, times: int = 100) -> None:
 
 
 async def refreshed(side, account) -> None:
-    """One look of the scheduler, and what comes of it."""
+    """One check by the scheduler, and its refresh."""
     await side.tokens.scheduler.look(side.clock.wall())
     await side.landed(account)
 

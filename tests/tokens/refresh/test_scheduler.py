@@ -1,4 +1,4 @@
-"""Refreshing ahead of expiry, with nobody asking, and without looking too often."""
+"""Refreshes ahead of expiry, without requests and without checking too often."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def quick(monkeypatch):
 
 
 async def plant(side, name: str, client: str = "web", due_in: float = -10.0) -> None:
-    """A record whose index says that it is due, put behind the manager's back."""
+    """A record that is due by the index, written without the manager."""
     await side.log_in(name)
     record = await side.stored(name)
     token = replace(codec.decode(record.body), client_id=client)
@@ -96,7 +96,7 @@ async def test_a_wall_clock_set_back_makes_no_refresh_late(side):
 
 @pytest.fixture
 def naps(monkeypatch, clock):
-    """How long the refresher slept between its looks; nobody really sleeps."""
+    """The scheduler's pauses between checks, without real sleep."""
     slept: list[float] = []
 
     async def nap(seconds):

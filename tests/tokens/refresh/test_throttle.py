@@ -1,4 +1,4 @@
-"""Turns, a pace, and one probe at a time to a server that is down."""
+"""Turns, a rate, and one probe at a time to a server that is down."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def throttle(clock) -> ServerThrottle:
 
 @pytest.fixture
 def crowd(throttle):
-    """`await crowd(40)` go through the throttle; how many had their turn at once, at most."""
+    """`await crowd(40)`: 40 refreshes through the throttle; returns the most turns at once."""
 
     async def go(count: int, failures: int = 0) -> int:
         inside = most = 0
@@ -59,7 +59,7 @@ def crowd(throttle):
 
 
 async def probe(throttle, name="probe", failures=0, error: AuthorizationServerError | None = DOWN) -> None:
-    """A whole turn, which ends in `error`."""
+    """A complete turn that ends with `error`."""
     async with throttle.turn(candidate(name, failures)) as turn:
         if error is None:
             turn.succeeded()

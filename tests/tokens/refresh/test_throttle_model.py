@@ -1,4 +1,4 @@
-"""For any mixture of healthy and troubled accounts of one client: no healthy one waits for a troubled one.
+"""For any mixture of healthy and failing accounts of one client: no healthy one waits for a failing one.
 
 The real manager, scheduler and throttle, against an authorization server in memory, on a clock that is moved
 by hand. Hypothesis makes up which accounts are in trouble and how, and when the server is down.
@@ -66,7 +66,7 @@ OUTAGES = {
 
 
 class Server:
-    """An authorization server that does not rotate; it is asked as `oauth.endpoint` asks."""
+    """An authorization server without rotation, with the interface of `oauth.endpoint`."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -182,7 +182,7 @@ class Throttled(RuleBasedStateMachine):
         self.time_passes(int(RECOVERY) + 1)
 
     async def _second(self, *, asking: bool = True) -> None:
-        """A request to each account, and a look of the scheduler, as in life."""
+        """A request to each account, and a check by the scheduler."""
         self.clock.advance(1)
         asked = [asyncio.create_task(self._request(account)) for account in self.accounts if asking]
         look = asyncio.create_task(self.tokens.scheduler.look(self.clock.wall()))
@@ -195,7 +195,7 @@ class Throttled(RuleBasedStateMachine):
             await self.tokens.get(account)
 
     def _let_all_notice(self) -> None:
-        """Until the first have failed: till then it is not known to be down."""
+        """Until the first requests have failed: only then the server is known to be down."""
         for _ in range(int(LIFETIME)):
             if not self.tokens.account("crm", "good0").throttle.is_closed:
                 return
@@ -238,7 +238,7 @@ MIXTURES = [  # trouble, accounts that have it, accounts that don't
 def test_requests_of_healthy_accounts_do_not_fail_for_those_that_are_refused(
     trouble: str, bad: int, good: int
 ):
-    """Tokens of a minute, five minutes, a request to each healthy account every five seconds."""
+    """Lifetimes of a minute; for five minutes, a request to each healthy account every five seconds."""
     machine = Throttled()
     machine.begin(other_first=True)
     try:

@@ -1,4 +1,4 @@
-"""Whose tokens a record holds, and records that can't be read."""
+"""The binding of records to client and grant, and records that can't be read."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_a_token_of_another_server_or_client_stays_stored_counts_as_absent
 
 
 async def test_a_token_of_another_grant_is_never_attached(make_side):
-    """A person's token must not serve as the service's, nor the service's as the person's."""
+    """A person's token must not be used for the service, nor the service's for the person."""
     clients = (Client("web", "s3cret", redirect_uris=(CALLBACK,), grants=GRANTS),)
     async with make_side(clients=clients) as side:
         await side.log_in()

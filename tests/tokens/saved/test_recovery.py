@@ -1,4 +1,4 @@
-"""Stores that were emptied, or put back from a backup."""
+"""Stores that were emptied, or restored from a backup."""
 
 from __future__ import annotations
 

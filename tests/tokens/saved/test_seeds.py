@@ -1,4 +1,4 @@
-"""The refresh token of the configuration: adopted once, then the store counts."""
+"""The configured refresh token: adopted once, then only the store counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store of the version before tokens were bound to grant and endpoints serves on: nobody logs in again."""
+"""A store of the version before tokens were bound to grant and endpoints still works, without new logins."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ REFRESHED = {  # account -> what it presents
 
 @dataclass
 class Old:
-    """The old store in a folder, and a server whose token endpoint notes what is presented."""
+    """The old store in a folder, and a server whose token endpoint records the tokens that it gets."""
 
     folder: Path
     url: str = ""
@@ -101,7 +101,7 @@ class Old:
 
     @asynccontextmanager
     async def opened(self, replaced: str = "", by: str = "") -> AsyncIterator[Services]:
-        """The services of this version, with a piece of the configuration replaced."""
+        """The services of this version, with a part of the configuration replaced."""
         async with open_services(load(self.configure(replaced, by)).config, FakeClock()) as services:
             await services.tokens.start()
             yield services
