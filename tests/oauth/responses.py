@@ -21,7 +21,7 @@ class Given:
     refresh_token: str | None = None
     refresh_lifetime: float | None = None
     scope: str = ""
-    odd: str = ""  # what is logged of it: codes, space separated
+    odd: str = ""  # the logged deviations: codes, space separated
     refusal: str = ""
 
 
@@ -322,7 +322,7 @@ ROWS = [
         WRONG_TYPE,
         good(token_type="N_A", issued_token_type="urn:ietf:params:oauth:token-type:refresh_token"),
     ),
-    # its life
+    # its lifetime
     *(
         Row(
             f"expires_in {text}",
@@ -343,7 +343,7 @@ ROWS = [
             ('"NaN"', None),
             ("1e400", None),
             ("9000000000000000", None),
-            ("604800000", 604800.0),  # in milliseconds, for more than ten years of seconds is nothing
+            ("604800000", 604800.0),  # in milliseconds, since more than ten years is no lifetime
         ]
     ),
     Row("expires_in missing", Given(lifetime=None), good(expires_in=None)),

@@ -20,15 +20,15 @@ def given_to(credential, **fields) -> Token:
     )
 
 
-SAME = [  # the credential that got the token, and what it has become
+SAME = [  # the credential that got the token, and the changed one
     ({"issuer": ISSUER}, {"issuer": ISSUER}),
     (HAND, HAND),
-    (HAND, {**HAND, **MORE}),  # an endpoint more asks nobody to log in again
+    (HAND, {**HAND, **MORE}),  # an added endpoint requires no login
     ({**HAND, **MORE}, HAND),
     ({"issuer": ISSUER}, {"issuer": ISSUER, **MORE}),
     ({"issuer": ISSUER, **MORE}, {"issuer": ISSUER}),
     ({"issuer": ISSUER}, {"issuer": ISSUER, "scopes": ["api"], "client_secret": "s", "pkce": False}),
-    ({"issuer": ISSUER, **HAND}, {"issuer": ISSUER}),  # the issuer vouches for what it names itself
+    ({"issuer": ISSUER, **HAND}, {"issuer": ISSUER}),  # endpoints from the issuer's metadata are trusted
     (
         {"issuer": ISSUER, "grant": "refresh_token", "refresh_token": Secret("a")},
         {"issuer": ISSUER, "grant": "refresh_token", "refresh_token": Secret("b")},

@@ -21,7 +21,7 @@ URL = "https://login.example/token"
 HARD = "p+a%:/ é…"
 FORM = "grant_type=client_credentials"
 
-WAYS = [  # client_auth, basic_encoding, Authorization, what is added to the form
+WAYS = [  # client_auth, basic_encoding, Authorization, members added to the form
     ("client_secret_basic", "rfc6749", "web:p%2Ba%25%3A%2F%20%C3%A9%E2%80%A6", {}),
     ("client_secret_basic", "raw", "web:" + HARD, {}),
     ("client_secret_post", "rfc6749", None, {"client_id": "web", "client_secret": HARD}),
@@ -99,14 +99,14 @@ def test_without_metadata_a_secret_is_sent_as_basic_and_no_secret_as_none(creden
 
 # -- what the metadata offer (RFC 8414 section 2)
 
-OFFERS = [  # token_endpoint_auth_methods_supported, client_auth, what is sent
+OFFERS = [  # token_endpoint_auth_methods_supported, client_auth, the method sent
     (None, None, "client_secret_basic"),
     (["client_secret_basic", "client_secret_post"], None, "client_secret_basic"),
     (["client_secret_post", "client_secret_basic"], None, "client_secret_basic"),
     (["client_secret_post"], None, "client_secret_post"),
-    ("client_secret_post", None, "client_secret_post"),  # a string where a list is due
+    ("client_secret_post", None, "client_secret_post"),  # a string instead of a list
     (["private_key_jwt", "client_secret_post"], None, "client_secret_post"),
-    (["private_key_jwt"], None, "client_secret_basic"),  # neither of ours: perhaps it is not true
+    (["private_key_jwt"], None, "client_secret_basic"),  # neither of ours: the metadata may be wrong
     (["none"], None, "client_secret_basic"),
     ([], None, "client_secret_basic"),
     ([7, None], None, "client_secret_basic"),
@@ -115,7 +115,7 @@ OFFERS = [  # token_endpoint_auth_methods_supported, client_auth, what is sent
         ["client_secret_post"],
         "client_secret_basic",
         "client_secret_basic",
-    ),  # as configured, whatever is offered
+    ),  # as configured, whatever the server offers
     (["client_secret_basic"], "client_secret_post", "client_secret_post"),
 ]
 

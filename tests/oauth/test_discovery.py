@@ -40,7 +40,7 @@ async def outcome_of(asking) -> tuple[str, str]:
 PLACES = [  # path of the issuer, path of the document
     ("", OAUTH),
     ("", OPENID),
-    ("/", OAUTH),  # the slash is a part of the issuer's name
+    ("/", OAUTH),  # the slash is a part of the issuer
     ("/tenant", f"{OAUTH}/tenant"),
     ("/tenant", f"/tenant{OPENID}"),
     ("/tenant/", f"{OAUTH}/tenant"),
@@ -133,7 +133,7 @@ UNSAFE = [
 async def test_an_unsafe_endpoint_is_never_used_and_fails_only_requests_that_need_it(
     puppet, servers, credential, monkeypatch, name, url
 ):
-    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # changes nothing
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # has no effect
     puppet.says(OAUTH, metadata(puppet.url, **{name: url}))
     client = credential(issuer=puppet.url)
     found = await servers.endpoints(client)
@@ -221,7 +221,7 @@ async def test_the_old_copy_is_used_while_the_server_has_no_valid_document(
     clock.advance(HOUR)
     for _ in range(3):
         assert (await servers.endpoints(client)).token_endpoint == f"{puppet.url}/token"
-    assert len(puppet.hits) == 3  # the first, and one at each place: not again for every request
+    assert len(puppet.hits) == 3  # the first, and one at each URL: not again for every request
     clock.advance(discovery.ASK_AGAIN)
     puppet.says(OAUTH, metadata(puppet.url, token_endpoint=f"{puppet.url}/moved"))
     assert (await servers.endpoints(client)).token_endpoint == f"{puppet.url}/moved"
@@ -264,7 +264,7 @@ async def test_without_an_issuer_there_is_nothing_to_discover(servers, credentia
 
 
 HTML = b"<!doctype html><title>Not here</title>"
-SEARCHES = [  # what each of the four places responds with, in their order; what the search is called then
+SEARCHES = [  # responses of the four URLs, in their order; the error of the search
     ([(404, b"")] * 4, ("transient", "discovery_not_found")),
     ([(404, b""), (405, b""), (410, b""), (404, HTML)], ("transient", "discovery_not_found")),
     ([(404, b""), (200, HTML), (404, b""), (404, b"")], ("transient", "discovery_not_json")),
@@ -380,8 +380,8 @@ async def test_the_endpoint_that_gave_a_token_refreshes_it_while_discovery_fails
     before = len(puppet.hits)
     for _ in range(3):
         token = await again.token(client, form, before=token)
-    assert puppet.hits[before:] == ["POST /token"] * 3  # and discovery is not asked each time
-    assert all("client_secret=s" in each for each in forms)  # authenticated as the metadata had it
+    assert puppet.hits[before:] == ["POST /token"] * 3  # and discovery is not tried each time
+    assert all("client_secret=s" in each for each in forms)  # authenticated as in the metadata
     clock.advance(discovery.ASK_AGAIN)
     puppet.says(OAUTH, metadata(puppet.url, token_endpoint=f"{puppet.url}/moved"))
     puppet.says("/moved", {"access_token": "AT-2", "token_type": "Bearer"})

@@ -56,7 +56,7 @@ def test_the_limit_of_a_forms_fields_holds(fields, is_read):
         assert error_of(body, FORM) == "not_json"
 
 
-REPEATED = [  # pairs of JSON, what the name is taken for, whether it is reported
+REPEATED = [  # pairs of JSON, the value of the name, whether it is reported
     ('"a": 1, "a": 2', 2, True),
     ('"a": 1, "a": 1', 1, False),
     ('"a": 1, "a": null', 1, True),

@@ -70,7 +70,7 @@ async def test_a_token_is_dated_by_when_it_was_asked_for(puppet, servers, web_cl
 
 
 async def test_an_id_token_names_the_person_who_logged_in(puppet, servers, web_client):
-    issuer = "https://login.example"  # none is configured: it says it itself
+    issuer = "https://login.example"  # none is configured: that of the id_token counts
     puppet.says("/token", {**GOOD, "id_token": id_token(issuer, "web", "ann-7", email="ann@example.com")})
     for ask in (servers.token, servers.token_of_person):
         assert (await ask(web_client, FORM)).principal == Principal(issuer, "ann-7", "ann@example.com")
@@ -110,7 +110,7 @@ def dated(clock, body, *, off, took=0.0, **fields):
 SKEWS = [  # seconds: the server's clock is ahead, its response takes; the token's skew
     (0, 0, 0.0),
     (0, 8, 0.0),
-    (3, 8, 0.0),  # may as well be the way
+    (3, 8, 0.0),  # may be the network delay
     (3600, 0, 3600.0),
     (3600, 8, 3596.0),  # at least
     (-3600, 8, -3604.0),
@@ -275,7 +275,7 @@ async def test_a_body_that_drips_is_given_up(puppet, servers, web_client):
     async def drip(request):
         response = web.StreamResponse()
         await response.prepare(request)
-        with contextlib.suppress(ConnectionError):  # the client has had enough
+        with contextlib.suppress(ConnectionError):  # the client has stopped reading
             while True:
                 await response.write(b" ")
                 await asyncio.sleep(0.05)
@@ -311,7 +311,7 @@ async def test_a_gzip_bomb_is_not_unfolded(puppet, servers, web_client):
     assert await outcome_of(servers.token(web_client, FORM)) == ("transient", "too_large")
 
 
-RAW = [  # what a server does with the connection, and what that is called
+RAW = [  # a fault of the connection, and its code
     (b"", "connection_lost"),
     (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", "connection_lost"),
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "connection_lost"),

@@ -36,14 +36,14 @@ VALUES = [  # expires_in, seconds
     ("inf", None),
     (float("-inf"), None),
     (10**400, None),
-    # milliseconds: a quarter of an hour could be ten days, eleven years could not be seconds
+    # milliseconds: 900000 could be ten days, eleven years can't be seconds
     (900_000, 900_000),
     (400_000_000, 400_000),
     # dates
     (NOW + 3600, 3600),
     (str(int(NOW + 3600)), 3600),
     ((NOW + 3600) * 1000, 3600),
-    (NOW - 3600, (NOW - 3600) / 1000),  # over, so it can only be milliseconds
+    (NOW - 3600, (NOW - 3600) / 1000),  # in the past as seconds, so it can only be milliseconds
     ("2027-01-15T09:00:00Z", 3600),
     ("2027-01-15T09:00:00", 3600),
     ("2027-01-15T09:00:00+01:00", None),  # now
@@ -74,9 +74,9 @@ UNTIL = [  # expires_at, seconds
     ("2027-01-15T09:00:00", 3600),
     ("Fri, 15 Jan 2027 09:00:00 GMT", 3600),
     (NOW, None),
-    (NOW - 3600, None),  # over: a time, so it can't be milliseconds of a lifetime
+    (NOW - 3600, None),  # in the past: a time, not milliseconds of a lifetime
     ((NOW - 3600) * 1000, None),
-    (3600, None),  # no time of this century
+    (3600, None),  # not a time of this century
     (0, None),
     (-1, None),
     (True, None),
@@ -118,10 +118,10 @@ def test_a_date_is_never_read_as_more_than_it_says(life, now):
         assert expires_in.read(value, now) <= life + 0.01
 
 
-CLAIMS = [  # what a server says of a token, seconds that it still lives
+CLAIMS = [  # claims of a token, its remaining seconds
     ({"exp": NOW + 600}, 600),
     ({"exp": NOW + 600, "iat": NOW}, 600),
-    ({"exp": NOW + 600, "iat": NOW - 3000}, 600),  # handed out again
+    ({"exp": NOW + 600, "iat": NOW - 3000}, 600),  # returned again
     ({"exp": NOW + 600, "iat": NOW + 300}, 300),  # its own clock is ahead of its Date
     ({"exp": NOW + 600, "iat": NOW + 900}, 600),  # an iat that makes no sense
     ({"exp": NOW + 600, "iat": "now"}, 600),
@@ -177,7 +177,7 @@ def test_no_token_makes_it_raise(text, payload):
 DATES = [
     ({"Date": "Fri, 15 Jan 2027 08:00:00 GMT"}, NOW),
     ({"date": "Fri, 15 Jan 2027 08:00:00 GMT"}, NOW),
-    ({"Date": "Fri, 15 Jan 2027 08:00:00 GMT", "Age": "30"}, None),  # out of a cache
+    ({"Date": "Fri, 15 Jan 2027 08:00:00 GMT", "Age": "30"}, None),  # from a cache
     ({"Date": "yesterday"}, None),
     ({}, None),
 ]

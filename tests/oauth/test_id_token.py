@@ -74,7 +74,7 @@ BAD = [  # claims (None: left out), and the error
     ({"sub": "a\nb"}, "id_token_malformed"),
     ({"sub": "\x1b[2J"}, "id_token_malformed"),
     ({"sub": "\ud800"}, "id_token_malformed"),
-    ({"sub": "\u202eevil"}, "id_token_malformed"),  # shown from right to left
+    ({"sub": "\u202eevil"}, "id_token_malformed"),  # a right-to-left mark
     ({"padding": "x" * MAX_ID_TOKEN}, "id_token_malformed"),
 ]
 
@@ -118,7 +118,7 @@ def test_google_has_two_names_and_is_one():
     assert fault_of(given_by(iss="accounts.google.com")) == "id_token_issuer"
 
 
-NAMES = [  # claims, and what is shown to the person
+NAMES = [  # claims, and the name that is shown
     ({"email": "ann@example.com", "preferred_username": "ann"}, "ann@example.com"),
     ({"email": "ann@example.com", "email_verified": True}, "ann@example.com"),
     ({"email": "ann@example.com", "email_verified": False}, ANN.subject),  # anybody can claim it
@@ -183,7 +183,7 @@ def test_it_raises_nothing_else_and_returns_only_printable_names(text):
     json.dumps(principal).encode("ascii")
 
 
-NONCES = [  # in the id_token, expected, whether it has it; None: it is refused
+NONCES = [  # nonce in the id_token, expected nonce, result; None: refused
     ("n-1", "n-1", True),
     (None, "n-1", False),
     ("n-1", "", False),

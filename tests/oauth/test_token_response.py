@@ -52,7 +52,7 @@ RETRY_AFTER = [
     ("0", 0.0),
     ("Fri, 15 Jan 2027 08:00:30 GMT", 30.0),
     ("Fri, 15 Jan 2027 08:00:30", 30.0),
-    ("Fri, 15 Jan 2027 07:59:00 GMT", None),  # that is over
+    ("Fri, 15 Jan 2027 07:59:00 GMT", None),  # in the past
     ("99999", 300.0),
     ("9" * 400, 300.0),
     ("Fri, 15 Jan 2038 08:00:00 GMT", 300.0),

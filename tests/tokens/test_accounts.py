@@ -42,7 +42,7 @@ async def test_an_account_that_is_used_all_the_time_stays_and_idle_ones_go(side)
         await side.log_in(f"idle{number}")
         side.clock.advance(1)
         await use(side, "hot")
-        side.tokens.accounts()  # as the look for what is due does each second
+        side.tokens.accounts()  # as the check for due tokens does each second
     assert "hot" in kept(side)
     assert len(kept(side)) <= module.KEPT
     assert side.account("hot").last_refresh == "memory of the hot one"
@@ -65,9 +65,7 @@ async def test_the_store_is_read_once_for_the_account_that_most_requests_name(si
         side.clock.advance(0.5)
         await use(side, "hot" if chance.random() < 0.67 else f"cold{chance.randrange(60)}")
         side.tokens.accounts()
-    assert (
-        reads.count("hot") <= 2
-    )  # once for its own login, of which the watch tells, and once for all requests
+    assert reads.count("hot") <= 2  # once for its own login, seen by the watch, and once for all requests
 
 
 async def test_a_back_off_is_kept_as_long_as_a_use(side):

@@ -93,7 +93,7 @@ ODD: dict[str, Change] = {
     "a list": body(lambda raw: b"[" + raw + b"]"),
     "data": lambda given: (200, json.dumps({"data": given}).encode(), {}),
 }
-REFUSED: dict[str, tuple[Change, str]] = {  # what can't be attached; and the code
+REFUSED: dict[str, tuple[Change, str]] = {  # a token that can't be attached, and the code
     "DPoP": (members(token_type="DPoP"), "token_type"),
     "mac": (members(token_type="mac"), "token_type"),
     "pop": (members(token_type="PoP"), "token_type"),
@@ -180,7 +180,7 @@ async def test_the_refresh_token_of_a_response_that_is_refused_is_saved_first(
         assert (record.generation, record.state, record.intent) == (2, "valid", None)
         assert kept.access_token == old.access_token
         assert kept.refresh_token not in {old.refresh_token, None}
-        assert side.tokens.ready(account) is served  # to its end
+        assert side.tokens.ready(account) is served  # until it expires
         assert (account.last_refresh.outcome, account.last_refresh.error) == ("misconfigured", code)
         assert account.flight is None  # and not tried again at once
         side.clock.advance(121)
@@ -308,7 +308,7 @@ async def test_a_refused_login_by_a_command_replaces_no_tokens_that_serve(make_o
         record = await side.stored()
         async with make_side(
             server=side.server, store=side.store, started=False
-        ) as command:  # has loaded nothing
+        ) as command:  # it has loaded nothing
             with pytest.raises(LoginFailed):
                 await logged_in(command)
         assert await side.stored() == record

@@ -26,8 +26,8 @@ from tests.tokens.made import token
 
 HOUR = 3600
 MINUTE = 60
-BELIEVED = lifetimes.MAX_SKEW - 10  # seconds that a clock may be off by; Date is a little vague
-SOONEST = 0.72  # of its life: refresh_at less the most of jitter
+BELIEVED = lifetimes.MAX_SKEW - 10  # seconds that a clock may be off by: Date is rounded
+SOONEST = 0.72  # of its lifetime: refresh_at minus the largest jitter
 
 
 def explained(seconds: float, life_of_one: float = HOUR) -> int:
@@ -91,7 +91,7 @@ async def host(stack_of, clock):
 REBOOTS = [  # minutes used before, seconds off, jump of the clock meanwhile, refreshes that follow at once
     (10, 60, 0, 0),
     (10, 2 * HOUR, 0, 1),
-    (10, 60, HOUR, 1),  # too old by the only clock that there is
+    (10, 60, HOUR, 1),  # too old by the only clock
     (10, 60, -HOUR, 1),  # from the future
     (10, 2 * HOUR, HOUR, 1),
     (10, 60, -10 * 365 * 86400, 1),  # no battery: 2016
@@ -188,7 +188,7 @@ async def test_which_of_two_tokens_is_the_later_is_seen_though_one_is_from_a_clo
 class Host:
     clock: FakeClock
     off: float  # seconds that its wall clock is wrong by
-    known: float = math.inf  # when its token was issued, by what it has found out
+    known: float = math.inf  # when its token was issued, as far as known
     seen: Token | None = None
 
 
@@ -197,7 +197,7 @@ class World:
     """Hosts that share one token, and an authorization server with a right clock."""
 
     lifetime: float
-    took: float  # seconds that an answer takes
+    took: float  # seconds that a response takes
     hosts: list[Host]
     now: float = 1_800_000_000.0
     token: Token | None = None
@@ -256,7 +256,7 @@ class World:
         host.seen = None
 
 
-# All in lives of the token. A clock is right, or off by what Date can tell from nothing.
+# All in lifetimes of the token. A clock is right, or off by at least what Date can show.
 OFFS = st.sampled_from([0.0, 0.5, -0.5, 1.0, -1.0, 1000.0, -1000.0]) | st.floats(0.5, 3) | st.floats(-3, -0.5)
 LONG = st.sampled_from([0.1, 0.75, 0.8, 0.96, 1.2, 2.0]) | st.floats(0, 2)
 EVENTS = st.one_of(
@@ -265,7 +265,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("reboot"), LONG),
 )
 HOSTS = st.integers(0, 2)
-# Where something happens, what, and where requests come in afterwards.
+# The host of an event, the event, and the hosts of the requests after it.
 HISTORIES = st.lists(st.tuples(HOSTS, EVENTS, st.lists(HOSTS, max_size=6)), max_size=20)
 CHANCES = st.floats(0, 1, exclude_max=True)
 
@@ -297,7 +297,7 @@ def test_no_expired_token_is_attached_and_no_refresh_is_for_nothing(lifetime, to
     world = World(lifetime, took, hosts)
     seconds = run(world, history, chance)
     assert world.refused == []
-    blur = 4 * (took + 1)  # what Date can't tell, on both sides
+    blur = 4 * (took + 1)  # the rounding of Date, on both sides
     assert world.refreshes <= 1 + len(hosts) + world.boots + seconds / max(SOONEST * lifetime - blur, 1)
 
 
@@ -315,7 +315,7 @@ def test_without_a_server_time_the_age_is_right_on_a_host_with_a_right_clock_and
     for off in (0.0, writer.off):
         reader = FakeClock(world.now + off, 7.0, "another boot")
         window = lifetimes.window(world.token, world.due_at, reader)
-        blur = took + 1 if abs(writer.off) <= took + 1 else 0  # two clocks that may agree are taken to
+        blur = took + 1 if abs(writer.off) <= took + 1 else 0  # two clocks that may agree are assumed to
         assert window.expired - reader.boot() <= world.good_until - world.now + blur
 
 

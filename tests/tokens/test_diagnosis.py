@@ -86,7 +86,7 @@ def test_each_diagnosis_is_consistent(state, name):
 def check_words(diagnosis, grant):
     text = diagnosis.text.lower()
     assert "{" not in diagnosis.sentence, text
-    if not grant.needs_person:  # "log in" is said only where somebody can
+    if not grant.needs_person:  # "log in" only if the grant has a login
         for words in ("token-proxy login", "log in", "logged in"):
             assert words not in text
     if "no token has been requested yet" in text or "not been used yet" in text:  # only if that is true

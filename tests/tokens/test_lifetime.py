@@ -35,14 +35,14 @@ HISTORIES = [  # lifetime, due after, age, state
     (3600, 2880, 3594.9, "stale"),
     (3600, 2880, 3595, "expired"),  # five seconds early
     (60, 48, 56.9, "stale"),
-    (60, 48, 57, "expired"),  # a twentieth of its life early
+    (60, 48, 57, "expired"),  # a twentieth of its lifetime early
     (1, 0.8, 0.79, "fresh"),
     (1, 0.8, 0.9, "stale"),
     (1, 0.8, 0.96, "expired"),
-    (3600, None, 3594, "fresh"),  # nothing can refresh it
+    (3600, None, 3594, "fresh"),  # it can't be refreshed
     (3600, None, 3595, "expired"),
     (None, 2880, 2880, "stale"),
-    (None, 2880, 10**9, "stale"),  # of unknown life: until a 401
+    (None, 2880, 10**9, "stale"),  # of unknown lifetime: until a 401
     (None, None, 10**9, "fresh"),
 ]
 
@@ -55,11 +55,11 @@ def test_a_token_of_this_age_is(lifetime, due_after, age, expected):
     assert state(clock, made, due_after) == expected
 
 
-EVENTS = [  # what happens after half an hour of its hour, and what it is then
+EVENTS = [  # the event after half an hour of its hour, and the state then
     (lambda clock: clock.jump(3600), "fresh"),
     (lambda clock: clock.jump(-3600), "fresh"),
     (lambda clock: clock.jump(86400 * 365), "fresh"),
-    (lambda clock: clock.advance(1200), "stale"),  # twenty minutes asleep count
+    (lambda clock: clock.advance(1200), "stale"),  # twenty minutes of suspension count
     (lambda clock: clock.advance(1800), "expired"),
     (lambda clock: clock.reboot(off=60), "fresh"),
     (lambda clock: clock.reboot(off=1200), "stale"),
@@ -121,12 +121,12 @@ def test_jitter_is_a_tenth_at_most_and_only_ever_early(lifetime, share, chance):
     assert 0.9 * latest - 1e-9 <= due <= latest
 
 
-DUE = [  # lifetime, what else there is, earliest and latest due time after issue
+DUE = [  # lifetime, other values, earliest and latest due time after issue
     (3600, {}, 2592, 2880),
-    (3600, {"refresh_in": 1800}, 1620, 1800),  # the server's wish
+    (3600, {"refresh_in": 1800}, 1620, 1800),  # stated by the server
     (86399, {"refresh_in": 43199}, 38879, 43199),
     (3600, {"refresh_in": 3590}, 2592, 2880),  # but not later than we would
-    (3600, {"refresh_in": 1}, 324, 360),  # nor as early as makes no sense
+    (3600, {"refresh_in": 1}, 324, 360),  # nor absurdly early
     (None, {"refresh_in": 600}, 540, 600),
     (600, {"window": 30}, 573, 576),  # not before the last thirty seconds, by its clock and ours
     (600, {"window": 600}, 60, 120),
@@ -214,16 +214,16 @@ def test_with_a_server_time_the_age_of_others_tokens_is_right_whatever_the_clock
     assert state(clock, made, 2880) == "expired"
 
 
-UNHEARD = [  # how the other host's clock was off, how ours is, whether the token is fresh to us
+UNHEARD = [  # error of the other host's clock, of ours, whether the token counts as fresh here
     (0.0, 0.0, True),
     (HOUR, 0.0, False),  # it was behind, so its token seems old: better too old than too young
     (-HOUR, 0.0, True),  # it was ahead, by a known skew
     (HOUR, -HOUR, True),  # ours is behind by as much: the same machine, after a reboot
-    (-HOUR, HOUR, False),  # ahead by as much; but then it could also have been set right
-    (0.0, -HOUR, False),  # from the future: a clock is wrong, nobody knows which
+    (-HOUR, HOUR, False),  # ahead by as much; but it may also have been corrected
+    (0.0, -HOUR, False),  # from the future: an unknown clock is wrong
     (0.0, HOUR, False),
     (0.0, -4.0, True),  # they differ a little
-    (-100 * HOUR, 0.0, False),  # from the future: such a Date is not believed
+    (-100 * HOUR, 0.0, False),  # from the future: such a Date is ignored
 ]
 
 
@@ -286,13 +286,13 @@ def refused_at(*observed_lifetimes: float, lifetime: float | None = None) -> Tok
     return made
 
 
-TAUGHT = [  # ages at which tokens were refused, what the next one is taken to live
+TAUGHT = [  # ages at a 401, the assumed lifetime of the next token
     ((), 3600),
     ((1800,), 1800),
     ((1800, 1200, 1500), 1200),
     ((90, 1800, 1800, 1800), 1800),  # the last three
     ((3,), 3600),  # not for its age
-    ((1800, 3), 3600),  # then perhaps the one before neither
+    ((1800, 3), 3600),  # then perhaps neither was the one before
     ((1800, 1200, 3), 1800),
     ((86400,), 86400),
 ]
@@ -357,7 +357,7 @@ def ends(**keys: object) -> dict[str, object]:
     return {name: at and (at - now) / DAY for name, at in found.items() if at is not None}
 
 
-ENDS = [  # what is known, and what comes of it, in days from now
+ENDS = [  # known values, and the results in days from now
     ({}, {}),
     ({"said": 60}, {"ends": 60, "keep alive": 48, "near": 53}),
     ({"said": 60, "renews": True}, {"ends": 60, "keep alive": 48, "near": 53}),
@@ -367,7 +367,7 @@ ENDS = [  # what is known, and what comes of it, in days from now
     ({"refresh_token_idle": 8 * DAY, "said": 16}, {"ends": 16, "keep alive": 12.8, "near": 14}),
     ({"refresh_token_lifetime": 365 * DAY}, {"ends": 363, "near": 356}),
     ({"refresh_token_lifetime": 8 * DAY}, {"ends": 6, "near": 5}),
-    ({"refresh_token_lifetime": DAY}, {"ends": -1, "near": -1.125}),  # a server that is kinder than that
+    ({"refresh_token_lifetime": DAY}, {"ends": -1, "near": -1.125}),  # the server accepts it for longer
     (
         {"refresh_token_idle": 8 * DAY, "refresh_token_lifetime": 365 * DAY},
         {"ends": 8, "keep alive": 6.4, "near": 7},
@@ -407,7 +407,7 @@ RENEWALS = [  # the end in the first response, in the second, the time between; 
     (DAY, DAY, 5.0, None),  # too soon to tell
     (DAY, DAY - 5, 5.0, None),
     (None, DAY, HOUR, None),
-    (DAY, None, HOUR, None),  # another refresh token, and nothing is said of it
+    (DAY, None, HOUR, None),  # another refresh token, without a stated end
 ]
 
 

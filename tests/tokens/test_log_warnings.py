@@ -131,7 +131,7 @@ async def test_a_refused_refresh_token_is_an_event_with_the_next_step(side, capl
     log_warnings.login_required(account, LOGIN_URL)
     assert logins_due(caplog) == []
     await ends_refused(side, account)
-    for _ in range(3):  # once, however often it is looked at
+    for _ in range(3):  # once, however often it is checked
         log_warnings.login_required(account, LOGIN_URL)
     (event,) = logins_due(caplog)
     assert event["levelname"] == "ERROR"

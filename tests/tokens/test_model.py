@@ -37,7 +37,7 @@ from proxy.tokens.saved import codec
 from tests.fakes.clock import FakeClock
 from tests.tokens.conftest import CLIENTS, HOUR, SEAL, Side, process, write_config
 
-TIMES = int(os.environ.get("TIMES", "1"))  # how many times the everyday number of examples
+TIMES = int(os.environ.get("TIMES", "1"))  # factor on the usual number of examples
 NAMES = ("default", "ann")
 FAULTS = (
     "drop-before",
@@ -114,8 +114,8 @@ class Tokens(RuleBasedStateMachine):
         self.generations: dict[str, int] = {}
         self.saved: set[str] = set()
         self.logged_in: set[str] = set()
-        self.doubt: dict[str, float] = {}  # since when the server has given more than was saved
-        self.reused = 0  # refresh tokens that came again after the grace
+        self.doubt: dict[str, float] = {}  # since when the server has issued more than was saved
+        self.reused = 0  # refresh tokens sent again after the grace
         self.run(self._open())
         for name in NAMES:
             self.log_in(0, name)

@@ -17,10 +17,10 @@ from proxy.tokens.refresh import backoff
 from tests.tokens.conftest import CLIENTS, HOUR
 
 MINUTES = 5
-RATE = 500  # requests in a second
-STEP = 0.1  # seconds of the clock that is moved by hand
-MOST_CALLS = 25  # to a server that is away
-VALID_FOR = 145  # seconds of the outage in which the tokens are still good
+RATE = 500  # requests per second
+STEP = 0.1  # seconds of the manual clock
+MOST_CALLS = 25  # to a server that is down
+VALID_FOR = 145  # seconds of the outage with tokens still valid
 
 
 class Away:

@@ -50,7 +50,7 @@ async def test_of_two_that_fill_an_emptied_store_again_the_later_token_wins(make
             make_side(server=server, store=SealedStore(memory, SEAL), started=False)
         )
         await ahead.log_in()
-        await behind.tokens._accounts.load(behind.account())  # and hears of nothing since
+        await behind.tokens._accounts.load(behind.account())  # and gets no changes since
         await ahead.tokens.refresh_now(ahead.account())
         empty(memory)
         for side in (behind, ahead, behind):

@@ -103,7 +103,7 @@ async def test_a_token_that_neither_the_upstream_nor_its_server_takes_is_not_usa
     account = await side.log_in()
     rejected = side.tokens.ready(account)
     side.server.script(*[REFUSED[words]] * 9)
-    assert await side.tokens.reject(account, rejected) is None  # this one passes
+    assert await side.tokens.reject(account, rejected) is None  # this one succeeds
     assert (account.state(), account.is_usable) == ("login_required", False)
     assert side.tokens.ready(account) is None
     with pytest.raises(LoginRequired):
@@ -197,7 +197,7 @@ async def test_an_unused_replacement_leaves_nothing_behind(side):
     account = await side.log_in()
     rejected = side.tokens.ready(account)
     await side.tokens.refresh_now(account)
-    side.tokens.reject(account, rejected)  # known at once, and dropped: a coroutine would complain
+    side.tokens.reject(account, rejected)  # known at once, and dropped: a coroutine would warn
 
 
 async def test_a_401_here_and_a_refusal_there_are_put_together(make_side, side):

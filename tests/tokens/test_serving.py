@@ -110,7 +110,7 @@ async def test_nobody_has_logged_in(side):
 
 
 async def test_a_request_before_the_login_does_not_keep_later_ones_from_the_token(side):
-    account = side.account()  # as a route holds it, from the start on
+    account = side.account()  # as a route references it, from the start on
     with pytest.raises(LoginRequired):
         await side.tokens.get(account)
     await side.log_in()
@@ -141,7 +141,7 @@ async def test_memory_does_not_grow_with_the_accounts_in_the_store(make_side, mo
         for number in range(20):
             await side.log_in(f"user{number}")
         gc.collect()
-        assert len(side.tokens.accounts()) == 6  # and the one of the configuration
+        assert len(side.tokens.accounts()) == 6  # and the configured account
         assert side.is_good(await side.tokens.get(side.account("user0")))  # read anew
 
 
@@ -155,7 +155,7 @@ async def test_a_store_that_is_down_at_the_first_request(make_side, faulty_store
                     await other.tokens.get(other.account("ann"))
             assert caught.value.retry_after == 5
             assert str(caught.value) == "the token store can't be read now"
-            assert caplog.text.count("the disk is full") == 1  # said once, not with every request
+            assert caplog.text.count("the disk is full") == 1  # logged once, not with every request
             faulty_store.failing = set()
             assert side.is_good(await other.tokens.get(other.account("ann")))
 
@@ -217,7 +217,7 @@ class CutOff(FaultyStore):
 async def test_after_a_gap_also_an_account_without_tokens_is_read_again(make_side, side):
     store = CutOff(side.store)
     async with make_side(server=side.server, store=store) as other:
-        account = other.account("ann")  # as a long request holds it
+        account = other.account("ann")  # as a long request references it
         with pytest.raises(LoginRequired):
             await other.tokens.get(account)
         await side.log_in("ann")

@@ -17,7 +17,7 @@ client_id = "web"
 token_endpoint = "{url}/token"
 authorization_endpoint = "{url}/authorize"
 """
-REFUSALS = {  # of the refresh token, or in words that may mean that
+REFUSALS = {  # of the refresh token, or perhaps of it
     *(
         row.name
         for row in ROWS
@@ -55,7 +55,7 @@ async def test_the_store_has_the_old_token_or_exactly_the_new_one(make_side, row
                 assert (stored.generation, stored.state, stored.due_at) == (2, "valid", record.due_at)
                 assert token.refresh_token.reveal() == given.refresh_token
                 assert token.access_token == old.access_token
-                assert side.tokens.ready(account) is served  # to its end
+                assert side.tokens.ready(account) is served  # until it expires
                 assert (account.last_refresh.error, account.failures) == (given.refusal, 1)
                 return
             assert (stored.generation, stored.state) == (2, "valid")
@@ -65,7 +65,7 @@ async def test_the_store_has_the_old_token_or_exactly_the_new_one(make_side, row
             assert side.tokens.ready(account).access_token.reveal() == given.access_token
             return
         assert replace(token, refusal=None) == old
-        assert side.tokens.ready(account) is served  # to its end
+        assert side.tokens.ready(account) is served  # until it expires
         outcome, error = row.comes_to
         if row.name in REFUSALS:  # one is not the end
             assert (stored.generation, stored.state, token.refusal.error) == (2, "valid", error)

@@ -115,7 +115,7 @@ async def test_an_unknown_state(side, state):
     assert side.server.token_requests == []
 
 
-ISSUERS = [  # what the callback says of itself; None: nothing
+ISSUERS = [  # `iss` of the callback; None: missing
     "https://evil.example",
     "{issuer}/",
     "{issuer}/tenant",
@@ -174,14 +174,14 @@ async def test_nothing_that_a_redirect_says_is_ever_shown(side, error, caplog):
     callback |= {"state": begun.state, "iss": side.server.issuer}
     sentence = await refused(side.logins.finish(callback, BROWSER))
     assert "script" not in sentence + caplog.text
-    assert side.server.token_requests == []  # though a code came with it
+    assert side.server.token_requests == []  # although it has a code
 
 
 async def test_two_logins_at_once_do_not_mix(side):
     bob = AccountId("crm", "bob")
     first, second = [await side.logins.begin(key, browser=BROWSER) for key in (KEY, bob)]
     mine, his = await approve(first.url), await approve(second.url)
-    with pytest.raises(LoginFailed):  # the codes swapped: PKCE gives it away
+    with pytest.raises(LoginFailed):  # the codes swapped: PKCE detects it
         await side.logins.finish({**mine, "code": his["code"]}, BROWSER)
     assert await side.logins.finish(his, BROWSER) == LoggedIn(bob, None)
     assert side.is_good(await side.tokens.get(side.account("bob")))

@@ -17,7 +17,7 @@ from tests.tokens.conftest import SEAL, FaultyStore
 
 HOUR = 3600
 STALE = 3000
-GRACE = 4.5  # seconds, on the clock that is moved by hand; less than servers grant
+GRACE = 4.5  # seconds, on the manual clock; less than servers' grace
 KEY = AccountId("crm", "default")
 ALL = {"get", "put", "intend", "postpone", "lease", "renew", "release", "touch", "due_before", "page"}
 
@@ -135,7 +135,7 @@ async def test_in_any_state_of_the_account_in_the_living_process(make_side, cloc
             elif why == "held back":
                 account.failed(AuthorizationServerError("misconfigured", "invalid_client"), attempts=2)
                 account.in_doubt = False
-            await other.tokens.scheduler.look(clock.wall())  # it is put off
+            await other.tokens.scheduler.look(clock.wall())  # it is postponed
             assert account.flight is None
             await die_with_the_response(one, "ann")
             clock.advance(lease.LIFETIME)

@@ -133,7 +133,7 @@ async def test_a_store_that_fails_while_it_is_held_does_not_undo_the_work(store)
 
 @TELLS
 async def test_a_killed_process_is_succeeded_at_once(sqlite, holder):
-    holder.kill()  # -9: it gives nothing back
+    holder.kill()  # -9: it releases nothing
     holder.wait()
     before = time.monotonic()
     async with lease.holding(sqlite, "x", ME, CLOCK):

@@ -93,7 +93,7 @@ async def test_an_outage_is_waited_out_with_the_same_refresh_token(side):
 
 
 async def test_pauses_double_and_requests_in_a_pause_cost_nothing(side, monkeypatch):
-    monkeypatch.undo()  # the real pauses: the clock is moved, nobody sleeps
+    monkeypatch.undo()  # the real pauses: the clock is moved, without sleep
     account = await side.log_in()
     side.clock.advance(HOUR)
     pauses = []
@@ -112,7 +112,7 @@ async def test_pauses_double_and_requests_in_a_pause_cost_nothing(side, monkeypa
     assert account.failures == 7
 
 
-RETRY_AFTER = [("7", 7), ("99999", 300), ("junk", 1), ("-1", 1)]  # the field, and how long nobody asks
+RETRY_AFTER = [("7", 7), ("99999", 300), ("junk", 1), ("-1", 1)]  # the field, seconds of the pause
 
 
 @pytest.mark.parametrize(("value", "seconds"), RETRY_AFTER)
@@ -144,7 +144,7 @@ async def test_while_the_server_is_down_the_old_token_is_used_until_it_expires(s
         side.clock.advance(10)
     side.clock.advance(5)
     assert side.tokens.ready(account) is None
-    assert len(side.refreshes) < 59  # it is not asked with each request
+    assert len(side.refreshes) < 59  # the server is not asked with each request
 
 
 # -- trouble that a person must end
@@ -217,7 +217,7 @@ async def test_a_server_that_refuses_the_client_costs_no_token_and_few_requests(
     stored = await side.stored()
     assert (stored.generation, stored.state, stored.body) == (record.generation, "valid", record.body)
     side.clock.advance(120)
-    side.server.faults.clear()  # somebody has mended it
+    side.server.faults.clear()  # the cause is corrected
     assert side.is_good(await side.tokens.get(account))
     assert account.state() == "valid"
 
@@ -238,7 +238,7 @@ async def test_a_manual_refresh_refreshes_even_if_it_joins_one_that_had_nothing_
         name = f"refresh:{account.key}"
         await side.store.lease(name, "somebody", 30)
         side.tokens.ready(account)
-        await asyncio.sleep(2 * lease.ASK_AGAIN)  # a flight waits for the lease
+        await asyncio.sleep(2 * lease.ASK_AGAIN)  # a refresh waits for the lease
         await other.log_in()
         await side.until(lambda: account.held.generation == 2)
         pressed = asyncio.create_task(side.tokens.refresh_now(account))
@@ -368,7 +368,7 @@ async def test_while_a_token_is_unsaved_no_other_process_asks_for_one_not_even_w
         with pytest.raises(TokenUnavailable):
             await other.tokens.get(same)
         await writable(reversed(stores), on=True)
-        side.clock.advance(2)  # and the other may ask at once
+        side.clock.advance(2)  # and the other may refresh at once
         assert other.is_good(await other.tokens.get(same))
         assert side.is_good(await side.tokens.get(account))
         assert (await side.stored()).generation == 2

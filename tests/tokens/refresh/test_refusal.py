@@ -85,7 +85,7 @@ async def test_the_second_is(side):
     await refreshed(side, account)
     await pass_(side, account, 65)
     assert (account.state(), len(side.refreshes)) == ("login_required", 2)
-    assert side.tokens.ready(account) is served  # to its end
+    assert side.tokens.ready(account) is served  # until it expires
     await pass_(side, account, 2 * HOUR, step=60)
     assert len(side.refreshes) == 2  # no more calls
     with pytest.raises(LoginRequired):
@@ -155,7 +155,7 @@ async def test_a_refusal_other_than_invalid_grant_is_final_after_three_in_ten_mi
     assert len(side.refreshes) == 2
     await pass_(side, account, 100)
     assert (account.state(), len(side.refreshes)) == ("login_required", 3)
-    assert side.tokens.ready(account) is served  # to its end
+    assert side.tokens.ready(account) is served  # until it expires
 
 
 @pytest.mark.parametrize("words", OTHER_WORDS)
@@ -299,7 +299,7 @@ async def test_two_accounts_refused_alike_are_the_clients_fault_until_one_succee
         with pytest.raises((LoginRequired, Misconfigured)):
             await side.tokens.get(accounts[number])
         assert accounts[number].state() == state
-        assert accounts[number].needs_login  # the login is offered all the same
+        assert accounts[number].needs_login  # a login is still offered
     assert accounts[0].state() == "misconfigured"
     side.server.faults.clear()
     side.clock.advance(1)

@@ -20,7 +20,7 @@ from tests.tokens.conftest import CREDENTIALS
 
 HOUR = 3600
 STALE = 3000
-LOOKS = 0.02  # seconds between two looks here; a second in life
+LOOKS = 0.02  # seconds between two checks here; a second in production
 
 
 @pytest.fixture
@@ -134,13 +134,13 @@ async def test_accounts_that_cannot_be_refreshed_cause_no_busy_loop(make_side, f
         elif why == "logged out":
             await side.tokens.forget(account.key)
         async with side.kept_fresh():
-            await side.until(lambda: len(naps) >= 5)  # it has seen all that there is, and failed once
+            await side.until(lambda: len(naps) >= 5)  # it has checked every account, and failed once
             await side.landed(account)
             faulty_store.calls.clear()
             naps.clear()
             await side.until(lambda: len(naps) >= 20)
         assert set(naps) == {scheduler.LOOK_AGAIN}
-        assert set(faulty_store.calls) == {"due_before"}  # one query in a second, and nothing else
+        assert set(faulty_store.calls) == {"due_before"}  # one query per second, and nothing else
 
 
 @pytest.mark.usefixtures("quick")
@@ -352,7 +352,7 @@ async def test_a_start_reads_the_accounts_that_are_shown_by_name_and_no_others(m
         await side.store.put(replace(record, key=AccountId("aaa", f"user{number:03}")), expected=0)
     faulty_store._store = side.store
     async with make_side(server=side.server, store=faulty_store) as other:
-        assert len(other.tokens.accounts()) == few + 1  # and the one of the configuration
+        assert len(other.tokens.accounts()) == few + 1  # and the configured account
         assert faulty_store.calls["page"] <= 4
 
 
@@ -361,4 +361,4 @@ async def test_accounts_of_another_process_are_shown_up_to_the_limit(make_side, 
         for number in range(130):
             await side.log_in(f"user{number:03}")
         await other.until(lambda: "crm" in other.tokens._accounts._crowded)
-        assert 90 < len(other.tokens.accounts()) <= 102  # and the one of the configuration
+        assert 90 < len(other.tokens.accounts()) <= 102  # and the configured account

@@ -18,7 +18,7 @@ from proxy.tokens.refresh.throttle import AT_ONCE, AT_ONCE_TROUBLED, HeldBack, S
 from tests.fakes.clock import FakeClock
 
 HOUR = 3600
-QUICK = 1e6  # a rate that keeps nobody waiting
+QUICK = 1e6  # a rate without waiting
 DOWN = AuthorizationServerError("transient", "http_503", status=503)
 LAST = backoff.BACKOFF_LAST
 
@@ -127,7 +127,7 @@ async def test_a_refresh_cancelled_when_it_is_woken_passes_the_turn_on(throttle,
             first, second = (asyncio.create_task(crowd(1)) for _ in range(2))
             for _ in range(3):
                 await asyncio.sleep(0)
-        first.cancel()  # it is called, and has not run yet
+        first.cancel()  # it is woken, and has not run yet
         assert await second == 1
         with pytest.raises(asyncio.CancelledError):
             await first
@@ -239,7 +239,7 @@ async def test_the_probe_is_the_account_that_failed_least(throttle, clock: FakeC
     asking = [candidate("bad", 3), candidate("later", 0, 20.0), candidate("good", 0, 10.0)]
     for _ in range(2):
         outcomes = await asyncio.gather(*map(one, asking), return_exceptions=True)
-        assert sum(isinstance(each, HeldBack) for each in outcomes) == 2  # they share the probe's fate
+        assert sum(isinstance(each, HeldBack) for each in outcomes) == 2  # they share the probe's result
         asking = [each for each in asking if each.key.account not in order]
         asking.append(candidate("good", 1, 10.0))  # it has failed now
         clock.advance(LAST)
@@ -361,12 +361,12 @@ async def test_the_only_refresh_may_repeat_and_is_the_probe(throttle, clock: Fak
 async def test_a_hundred_accounts_of_a_server_that_is_down_cost_few_requests_and_recover_together(
     side, monkeypatch
 ):
-    monkeypatch.undo()  # the pauses of life
+    monkeypatch.undo()  # the real pauses
     names = [f"user{number}" for number in range(100)]
     for name in names:
         await side.log_in(name)
     side.clock.advance(HOUR)
-    throttled = faults.status(503, headers={"Retry-After": "0"})  # no attempts in a row: nobody sleeps here
+    throttled = faults.status(503, headers={"Retry-After": "0"})  # no attempts in a row: no real sleep
     side.server.script(*[throttled] * 10_000)
     for _ in range(5 * 60 // 5):
         for name in names:
@@ -406,7 +406,7 @@ async def test_one_spurious_refusal_of_the_client_is_soon_over(side):
 
 
 async def test_the_back_off_of_one_account_outlives_the_recovery_of_another(side, monkeypatch):
-    monkeypatch.undo()  # the pauses of life
+    monkeypatch.undo()  # the real pauses
     bad, good = await side.log_in("bad"), await side.log_in("good")
     side.clock.advance(HOUR)
     side.server.script(*[faults.status(503, headers={"Retry-After": "200"})])

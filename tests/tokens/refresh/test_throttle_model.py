@@ -33,10 +33,10 @@ from proxy.tokens.refresh import backoff, single_flight
 from tests.fakes.clock import FakeClock
 from tests.tokens.conftest import SEAL, write_config
 
-TIMES = int(os.environ.get("TIMES", "1"))  # how many times the everyday number of examples
+TIMES = int(os.environ.get("TIMES", "1"))  # factor on the usual number of examples
 LIFETIME = 60.0  # seconds; refreshed from the 43rd on, expired at the 57th
 RECOVERY = backoff.BACKOFF_LAST + 5  # seconds after which all healthy accounts must be fresh again
-TURNS = 60  # of the event loop in a second: enough for all that does not wait
+TURNS = 60  # iterations of the event loop per second: enough for all that does not wait
 CREDENTIAL = 'client_id = "web"\ntoken_endpoint = "http://127.0.0.1:1/t"\nauthorization_endpoint = "http://127.0.0.1:1/a"'
 
 HEALTHY = [f"good{number}" for number in range(4)]
@@ -108,7 +108,7 @@ class Throttled(RuleBasedStateMachine):
     @initialize(other_first=st.booleans())
     def begin(self, other_first: bool) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(single_flight, "ATTEMPTS", 1)  # nobody sleeps here
+        self.patch.setattr(single_flight, "ATTEMPTS", 1)  # no real sleep
         logging.disable(logging.CRITICAL)
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
@@ -225,7 +225,7 @@ Throttled.TestCase.settings = settings(
 TestThrottled = Throttled.TestCase
 
 
-MIXTURES = [  # trouble, accounts that have it, accounts that don't
+MIXTURES = [  # failure, accounts with it, accounts without
     ("unknown error", 2, 3),
     ("access_denied", 2, 3),
     ("its own 500", 2, 3),

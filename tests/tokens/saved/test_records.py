@@ -21,10 +21,10 @@ from tests.tokens.conftest import CALLBACK
 
 HOUR = 3600
 GRANTS = ("authorization_code", "refresh_token", "client_credentials")
-SEAL = bytes(range(32))  # as the fixture was made with
+SEAL = bytes(range(32))  # as in the fixture
 STORE_OF_V1 = Path(__file__).parents[2] / "store" / "fixtures" / "v1.db"
 KEY = AccountId("crm", "default")
-OTHERS = {  # what the configuration says now, after a login as `web` at {issuer}
+OTHERS = {  # the configuration now, after a login as `web` at {issuer}
     "another client": 'client_id = "other"\nissuer = "{issuer}"',
     "another server": 'client_id = "web"\nissuer = "http://127.0.0.1:1"',
     "the endpoints by hand": """client_id = "web"
@@ -66,7 +66,7 @@ async def test_a_token_of_another_server_or_client_stays_stored_counts_as_absent
         assert [health.expires_at for health in changed.tokens.health()] == [None]
     assert side.server.token_requests == []
     assert await side.stored() == record
-    assert side.is_good(await side.tokens.get(side.account()))  # the configuration is mended
+    assert side.is_good(await side.tokens.get(side.account()))  # the configuration is corrected
 
 
 async def test_a_token_of_another_grant_is_never_attached(make_side):
@@ -170,7 +170,7 @@ async def test_logging_out_twice_and_of_nothing_is_no_trouble(side):
     assert (await side.stored()).generation == 3
 
 
-DAMAGES = {  # what one flipped byte makes of a row
+DAMAGES = {  # the effect of one flipped byte in a row
     "its body": "body = CAST(substr(body, 1, 60) || x'00' || substr(body, 62) AS BLOB)",
     "its intent": "intent = x'00'",
     "its generation": "generation = 3",

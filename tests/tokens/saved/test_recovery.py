@@ -19,7 +19,7 @@ async def test_an_emptied_store_is_filled_again_by_a_process_that_has_the_tokens
         inner._records.clear()
         side.clock.advance(HOUR)
         assert side.is_good(await side.tokens.get(account))
-        assert (await side.stored()).generation == 4  # put back as 3
+        assert (await side.stored()).generation == 4  # restored as 3
         assert side.server.families_revoked == 0
 
 

@@ -30,7 +30,7 @@ async def test_a_seed_is_used_once_and_then_the_store_wins(server, store, seeded
             side.clock.advance(HOUR)
             assert side.is_good(await side.tokens.get(side.account()))
     assert sent(side)[0] == fingerprint_of(seed)
-    assert len(sent(side)) == len(set(sent(side))) == 4  # after a restart the last access token still serves
+    assert len(sent(side)) == len(set(sent(side))) == 4  # after a restart the last access token is still used
     assert server.families_revoked == 0
 
 

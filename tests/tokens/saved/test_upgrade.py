@@ -61,13 +61,13 @@ client_secret = {{ env = "SEED" }}
 """
 SERVED = {  # account -> its access token after the upgrade
     AccountId("person", "ann"): "access-of-ann",
-    AccountId("person", "bob"): "access-of-bob",  # in doubt: it serves while its refresh is sent again
-    AccountId("person", "cid"): "access-of-cid",  # login_required: it serves to its end
+    AccountId("person", "bob"): "access-of-bob",  # in doubt: it is used while its refresh is sent again
+    AccountId("person", "cid"): "access-of-cid",  # login_required: it is used until it expires
     AccountId("by_hand", "eve"): "access-of-eve",
     AccountId("grown", "default"): "access-after-seed-1",
     AccountId("robot", "default"): "access-after-client_credentials",
 }
-REFRESHED = {  # account -> what it presents
+REFRESHED = {  # account -> the refresh token that it presents
     AccountId("person", "ann"): "refresh-of-ann",
     AccountId("person", "bob"): "refresh-of-bob",
     AccountId("seeded", "default"): "seed-1",
@@ -158,7 +158,7 @@ async def test_a_refusal_binds_what_it_saves_too(old):
     old.refuses = True
     async with old.opened() as services:
         account = services.tokens.account(*key)
-        services.clock.advance(3600)  # nothing is left to serve: the refusal is final
+        services.clock.advance(3600)  # no usable access token is left: the refusal is final
         with pytest.raises(LoginRequired):
             await services.tokens.refresh_now(account)
         token = await token_of(services, key)
@@ -169,7 +169,7 @@ async def test_a_refusal_binds_what_it_saves_too(old):
         assert token.refresh_token.reveal() == "refresh-of-ann"
 
 
-OTHERS = [  # what the configuration says after that
+OTHERS = [  # the configuration after that
     (
         "a grant",
         'issuer = "https://login.example"',
@@ -199,7 +199,7 @@ async def test_once_bound_a_token_goes_to_no_other(old, replaced, by):
             await services.tokens.get(account)
         assert await services.store.get(key) == record
     assert old.presented == ["refresh-of-ann"]
-    async with old.opened() as services:  # the configuration is mended
+    async with old.opened() as services:  # the configuration is corrected
         assert await services.tokens.get(services.tokens.account(*key))
 
 
