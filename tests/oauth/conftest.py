@@ -57,7 +57,7 @@ class Puppet:
     answers: dict[str, Handler] = field(default_factory=dict)
     hits: list[str] = field(default_factory=list)
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def respond(self, request: web.Request) -> web.StreamResponse:
         self.hits.append(f"{request.method} {request.path}")
         handler = self.answers.get(request.path)
         return web.Response(status=404) if handler is None else await handler(request)
@@ -75,7 +75,7 @@ def make_puppet() -> Callable[..., Any]:
     async def make() -> AsyncIterator[Puppet]:
         puppet = Puppet()
         app = web.Application()
-        app.router.add_route("*", "/{path:.*}", puppet.answer)
+        app.router.add_route("*", "/{path:.*}", puppet.respond)
         async with running(app) as puppet.url:
             yield puppet
 

@@ -98,13 +98,13 @@ async def test_a_bad_id_token_fails_no_refresh_and_names_nobody(puppet, servers,
 def dated(clock, body, *, off, took=0.0, **fields):
     """Responds after `took` seconds, with a Date that is `off` seconds ahead of our clock."""
 
-    async def answer(_request):
+    async def respond(_request):
         clock.advance(took / 2)
         date = formatdate(clock.wall() + off, usegmt=True)
         clock.advance(took / 2)
         return web.json_response(body, headers={"Date": date, **fields})
 
-    return answer
+    return respond
 
 
 SKEWS = [  # seconds: the server's clock is ahead, its response takes; the token's skew
@@ -182,12 +182,12 @@ async def test_introspection_returns_the_remaining_lifetime(
     )
     forms = []
 
-    async def answer(request):
+    async def respond(request):
         forms.append((dict(parse_qsl(await request.text())), request.headers["Authorization"]))
         date = formatdate(clock.wall(), usegmt=True)
         return web.json_response(document, status=status, headers={"Date": date})
 
-    puppet.answers["/introspect"] = answer
+    puppet.answers["/introspect"] = respond
     asking = servers.introspected_lifetime(client, Secret("AT-1"))
     if expected == "introspection":
         assert await outcome_of(asking) == ("transient", expected)
@@ -199,10 +199,10 @@ async def test_introspection_returns_the_remaining_lifetime(
 async def test_an_introspection_response_that_is_not_json_is_an_error(puppet, servers, credential):
     client = credential(issuer=puppet.url, introspection_endpoint=f"{puppet.url}/introspect")
 
-    async def answer(_request):
+    async def respond(_request):
         return web.Response(body=b"[" * 100_000)
 
-    puppet.answers["/introspect"] = answer
+    puppet.answers["/introspect"] = respond
     asking = servers.introspected_lifetime(client, Secret("AT-1"))
     assert await outcome_of(asking) == ("transient", "introspection")
 

@@ -108,16 +108,16 @@ BODIES = (
 @example(200, {}, b'{"access_token": "a", "token_type": "bearer", "expires_in": "1_000"}')
 def test_no_bytes_make_it_raise_anything_else(status, headers, body):
     try:
-        answer = parse(status, headers, body)
+        response = parse(status, headers, body)
     except AuthorizationServerError:
         return
     assert 200 <= status < 300
-    if answer.access_token is None:
-        assert answer.refusal
-        assert answer.refresh_token
+    if response.access_token is None:
+        assert response.refusal
+        assert response.refresh_token
     else:
-        answer.access_token.reveal().encode("ascii")
-    assert answer.lifetime is None or answer.lifetime > 0
+        response.access_token.reveal().encode("ascii")
+    assert response.lifetime is None or response.lifetime > 0
 
 
 @given(st.text())

@@ -1,11 +1,11 @@
-"""The token side of a process, whole: its manager on a real store, over HTTP to a real authorization server.
+"""The token side of a process: its manager on a real store, over HTTP to a real authorization server.
 
     async with make_side() as side:            # grant authorization_code, memory store, tokens of an hour
         account = await side.log_in("ann")
         side.clock.advance(HOUR)
         served = await side.tokens.get(account)
 
-The clock is the server's too and stands still; backoff is five hundred times shorter than in life.
+The server shares the clock, which only moves on request; backoff is 500 times shorter than in production.
 """
 
 from __future__ import annotations
@@ -116,16 +116,16 @@ class Side:
         return self.account(name)
 
     def issued(self, client: str = "web") -> Token:
-        answer = self.server.issue(client, "alice")
+        issued = self.server.issue(client, "alice")
         token = Token(
-            access_token=Secret(answer["access_token"]),
-            refresh_token=Secret(answer["refresh_token"]),
+            access_token=Secret(issued["access_token"]),
+            refresh_token=Secret(issued["refresh_token"]),
             server=server_of(self.config.credentials["crm"]),
             client_id=client,
             issued_at=self.clock.wall(),
             issued_boot=self.clock.boot(),
             boot_id=self.clock.boot_id,
-            lifetime=float(answer["expires_in"]),
+            lifetime=float(issued["expires_in"]),
         )
         return bind(token, self.config.credentials["crm"])
 

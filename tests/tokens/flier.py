@@ -1,6 +1,6 @@
 """A process that has the response to a refresh and does not save it: `flier.py CONFIG PATH`.
 
-It says so, and waits to be killed.
+It reports that, and waits to be killed.
 """
 
 from __future__ import annotations

@@ -79,11 +79,11 @@ async def test_a_back_off_is_kept_as_long_as_a_use(side):
 
 
 async def test_every_use_of_an_account_is_noted_in_the_store(side):
-    told = {}
+    noted = {}
     inner = side.store.touch
 
     async def touch(used):
-        told.update(used)
+        noted.update(used)
         await inner(used)
 
     side.store.touch = touch
@@ -91,19 +91,19 @@ async def test_every_use_of_an_account_is_noted_in_the_store(side):
     for name in names:
         await side.log_in(name)
     await side.tokens.scheduler.note_uses()
-    told.clear()
+    noted.clear()
     side.clock.advance(4000)
     for name in names:
         await use(side, name)
         side.clock.advance(0.1)
     await side.tokens.scheduler.note_uses()
-    assert {key.account for key in told} == set(names)
-    told.clear()
+    assert {key.account for key in noted} == set(names)
+    noted.clear()
     await side.tokens.scheduler.note_uses()
-    assert told == {}
+    assert noted == {}
     await use(side, "user30")
     await side.tokens.scheduler.note_uses()
-    assert told == {}  # not again so soon
+    assert noted == {}  # not again so soon
 
 
 async def test_uses_that_could_not_be_noted_are_noted_later(side):
@@ -121,12 +121,12 @@ async def test_uses_that_could_not_be_noted_are_noted_later(side):
     side.store.touch = fail
     with pytest.raises(StoreError):
         await side.tokens.scheduler.note_uses()
-    told = {}
+    noted = {}
 
     async def touch(used):
-        told.update(used)
+        noted.update(used)
         await inner(used)
 
     side.store.touch = touch
     await side.tokens.scheduler.note_uses()
-    assert {AccountId("crm", name) for name in names} == told.keys()
+    assert {AccountId("crm", name) for name in names} == noted.keys()

@@ -1,6 +1,6 @@
 """Odd responses to the refresh of a rotating server without grace: none ends the login.
 
-The server has acted when it responds: the refresh token that was sent is spent, and sending it again is
+When the server responds, it has acted: the refresh token that was sent is spent, and sending it again is
 reuse, which revokes the family (RFC 9700 section 4.14.2).
 """
 

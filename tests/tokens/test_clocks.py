@@ -1,7 +1,7 @@
 """Clocks that jump, machines that suspend and reboot, hosts with wrong clocks.
 
-Whatever they do, no token is attached that its server does not take any more (`server.active`, by the
-server's own clock), and no more refreshes are made than the lifetimes explain.
+In all cases, no token is attached that its server no longer accepts (`server.active`, by the server's own
+clock), and there are no more refreshes than the lifetimes require.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ async def introspection():
         hits = 0
         wait = 0.0
 
-        async def answer(self, _request):
+        async def respond(self, _request):
             self.hits += 1
             await asyncio.sleep(self.wait)
             if isinstance(self.says, int):
@@ -48,7 +48,7 @@ async def introspection():
             return web.json_response(self.says)
 
     endpoint, app = Endpoint(), web.Application()
-    app.router.add_post("/", endpoint.answer)
+    app.router.add_post("/", endpoint.respond)
     async with running(app) as url:
         endpoint.keys = f'client_id = "web"\nintrospection_endpoint = "{url}/"'
         yield endpoint

@@ -1,8 +1,8 @@
 """For any events in any order: no refresh token is lost, and no invalid access token is used.
 
-Two processes share a store and a server that takes each refresh token once, within its grace. Hypothesis
-makes up what callers, people, the network, clocks, disks and kill -9 do to them. What the server keeps is
-the truth that everything is compared with.
+Two processes share a store and a server that accepts each refresh token once, within its grace. Hypothesis
+generates the events: callers, people, the network, clocks, disks and kill -9. Everything is compared with the
+state of the server.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ NAME = st.sampled_from(NAMES)
 class MortalStore:
     """The store as one process sees it: its disk may be full, and the process may die at any call.
 
-    A dead process does nothing more, and never learns what came of its last call.
+    A dead process does nothing more, and never learns the result of its last call.
     """
 
     def __init__(self, store: Store, saved: set[str]) -> None:

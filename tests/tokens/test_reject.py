@@ -150,13 +150,13 @@ async def test_a_401_while_a_refresh_is_refused_counts_too(side):
     account = await side.log_in()
     served = side.tokens.ready(account)
     side.clock.advance(STALE)
-    answer = asyncio.Event()
+    responds = asyncio.Event()
     refused = faults.NAMED["invalid-grant"].answer
-    side.server.script(Fault(wait_before=answer.wait, answer=refused), Fault(answer=refused))
+    side.server.script(Fault(wait_before=responds.wait, answer=refused), Fault(answer=refused))
     side.tokens.ready(account)
     await side.until(lambda: not side.server.faults or len(side.server.faults) == 1)
     replacing = side.tokens.reject(account, served)
-    answer.set()
+    responds.set()
     assert await replacing is None
     assert not account.is_usable
     with pytest.raises(LoginRequired):

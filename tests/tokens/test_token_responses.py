@@ -35,11 +35,11 @@ REFUSALS = {  # of the refresh token, or perhaps of it
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 async def test_the_store_has_the_old_token_or_exactly_the_new_one(make_side, row: Row):
-    async def answer(_request):
+    async def respond(_request):
         return web.Response(status=row.status, body=row.raw, headers=row.fields)
 
     app = web.Application()
-    app.router.add_post("/token", answer)
+    app.router.add_post("/token", respond)
     async with running(app) as url, make_side(credential=CREDENTIAL.format(url=url)) as side:
         account = await side.log_in()
         served, record = side.tokens.ready(account), await side.stored()

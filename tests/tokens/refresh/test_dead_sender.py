@@ -106,14 +106,14 @@ async def test_the_intent_is_there_when_the_index_leads_to_it(make_side, clock):
 
 
 async def test_a_process_does_not_postpone_its_own_refresh(side, clock):
-    account, answer = await side.log_in(), asyncio.Event()
-    side.server.script(Fault(wait_before=answer.wait))
+    account, response = await side.log_in(), asyncio.Event()
+    side.server.script(Fault(wait_before=response.wait))
     pressed = asyncio.create_task(side.tokens.refresh_now(account))
     await side.until(lambda: not side.server.faults)
     for _ in range(3):
         await side.tokens.scheduler.look(clock.wall())
         assert [due.key for due in await side.store.due_before(["crm"], clock.wall() + 1, 9)] == [KEY]
-    answer.set()
+    response.set()
     await pressed
 
 

@@ -1,7 +1,7 @@
 """For any mixture of healthy and failing accounts of one client: no healthy one waits for a failing one.
 
-The real manager, scheduler and throttle, against an authorization server in memory, on a clock that is moved
-by hand. Hypothesis makes up which accounts are in trouble and how, and when the server is down.
+The real manager, scheduler and throttle, against an authorization server in memory, on a manual
+clock. Hypothesis generates the accounts that fail and how, and when the server is down.
 """
 
 from __future__ import annotations
