@@ -27,7 +27,7 @@ from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.oddities import Oddities
 
 FRESH_FOR: Final = 3600.0  # seconds; endpoints change rarely, and no keys are read from it
-ASK_AGAIN: Final = (
+RETRY_AFTER: Final = (
     60.0  # seconds after a failure, if an older copy or token endpoint can be used: a try may take long
 )
 CACHED: Final = 256  # documents; a configuration needs a few
@@ -95,7 +95,7 @@ class Discovery:
     async def endpoints(self, credential: Credential, *, is_urgent: bool = True) -> Endpoints:
         """Configured or discovered endpoints. Raises AuthorizationServerError.
 
-        `is_urgent`: try although the last try failed less than ASK_AGAIN seconds ago.
+        `is_urgent`: try although the last try failed less than RETRY_AFTER seconds ago.
         """
         given = {name: getattr(credential, name) for name in ENDPOINTS}
         if credential.issuer is None:
@@ -117,7 +117,7 @@ class Discovery:
         if copy is not None and now < copy.good_until:
             return copy.document
         failure = self._failures.get(key)
-        if failure is not None and not is_urgent and now < failure.at + ASK_AGAIN:
+        if failure is not None and not is_urgent and now < failure.at + RETRY_AFTER:
             raise failure.error
         try:
             found = await self._fetch(credential, issuer)
@@ -125,7 +125,7 @@ class Discovery:
             self._failures[key] = _Failure(error, self._clock.boot())
             if copy is None:
                 raise
-            copy.good_until = self._clock.boot() + ASK_AGAIN
+            copy.good_until = self._clock.boot() + RETRY_AFTER
             return copy.document
         self._failures.pop(key, None)
         self._copies[key] = _Copy(found.members, self._clock.boot() + FRESH_FOR)

@@ -222,7 +222,7 @@ async def test_the_old_copy_is_used_while_the_server_has_no_valid_document(
     for _ in range(3):
         assert (await servers.endpoints(client)).token_endpoint == f"{puppet.url}/token"
     assert len(puppet.hits) == 3  # the first, and one at each URL: not again for every request
-    clock.advance(discovery.ASK_AGAIN)
+    clock.advance(discovery.RETRY_AFTER)
     puppet.says(OAUTH, metadata(puppet.url, token_endpoint=f"{puppet.url}/moved"))
     assert (await servers.endpoints(client)).token_endpoint == f"{puppet.url}/moved"
 
@@ -382,7 +382,7 @@ async def test_the_endpoint_that_gave_a_token_refreshes_it_while_discovery_fails
         token = await again.token(client, form, before=token)
     assert puppet.hits[before:] == ["POST /token"] * 3  # and discovery is not tried each time
     assert all("client_secret=s" in each for each in forms)  # authenticated as in the metadata
-    clock.advance(discovery.ASK_AGAIN)
+    clock.advance(discovery.RETRY_AFTER)
     puppet.says(OAUTH, metadata(puppet.url, token_endpoint=f"{puppet.url}/moved"))
     puppet.says("/moved", {"access_token": "AT-2", "token_type": "Bearer"})
     moved = await again.token(client, form, before=token)

@@ -104,7 +104,7 @@ class Tokens(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.sides: list[Side] = []
         self.patch.setattr(backoff, "BACKOFF_FIRST", 0.001)
-        self.patch.setattr(lease, "ASK_AGAIN", 0.001)
+        self.patch.setattr(lease, "POLL_EVERY", 0.001)
         self.patch.setattr(refresh, "SAVE_AGAIN", 0.001)
         self.patch.setattr(refresh, "TIME_TO_SAVE", 0.005)
         logging.disable(logging.CRITICAL)

@@ -90,7 +90,7 @@ async def test_a_process_waits_for_a_refresh_of_another(processes):
         one = asyncio.create_task(get(first))
         await first.until(lambda: not first.server.faults)
         two = asyncio.create_task(get(second))
-        await asyncio.sleep(3 * lease.ASK_AGAIN)
+        await asyncio.sleep(3 * lease.POLL_EVERY)
         assert not two.done()
         throttle.set()
         assert (await one).fields == (await two).fields

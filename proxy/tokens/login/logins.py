@@ -36,7 +36,7 @@ from proxy.tokens.manager import AnotherPerson, TokenManager
 
 CONFIG_CHANGED: Final = "the configuration has changed since this login was started: start it again"
 CANCELLED: Final = "the login was cancelled: the account has another person's tokens, and keeps them"
-ASK_AGAIN: Final = 0.25  # seconds between the polls of a command that waits for the outcome
+POLL_EVERY: Final = 0.25  # seconds between the polls of a command that waits for the outcome
 
 _log = logging.getLogger("proxy.logins")
 
@@ -160,7 +160,7 @@ class Logins:
     async def outcome(self, state: str) -> str:
         """Wait for the login of `state` to end. Returns "", or a sentence with the reason of its failure."""
         while (outcome := await self._store.take(f"outcome:{state}")) is None:  # noqa: ASYNC110 (from another process)
-            await asyncio.sleep(ASK_AGAIN)
+            await asyncio.sleep(POLL_EVERY)
         return outcome.decode()
 
     async def _finish(self, callback: authorize.Callback, pending: dict[str, Any], browser: str) -> End:

@@ -29,7 +29,7 @@ SHORTEST_GRACE: Final = (
     5.0  # seconds; servers that repeat the response to a spent refresh token do so for at least this
 )
 RENEW_EVERY: Final = 1.0  # seconds
-ASK_AGAIN: Final = 0.05  # seconds between tries, while another has it
+POLL_EVERY: Final = 0.05  # seconds between tries, while another has it
 LAST_MOMENT: Final = 0.5  # seconds before its end: the request takes time to reach the server
 
 _log = logging.getLogger("proxy.tokens")
@@ -89,7 +89,7 @@ async def _acquire(store: Store, name: str, owner: str, lease: Lease, clock: Clo
         lease.was_awaited = True
         succeed = holder if is_dead(holder, owner) else None
         if succeed is None:
-            await asyncio.sleep(ASK_AGAIN)
+            await asyncio.sleep(POLL_EVERY)
 
 
 async def _renew(store: Store, name: str, owner: str, lease: Lease, clock: Clock) -> None:
@@ -103,7 +103,7 @@ async def _renew(store: Store, name: str, owner: str, lease: Lease, clock: Clock
             renewed = True
         except StoreError:
             await asyncio.sleep(
-                ASK_AGAIN
+                POLL_EVERY
             )  # as often as others try to get the lease; the save reports the error
 
 

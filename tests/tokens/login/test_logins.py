@@ -298,7 +298,7 @@ async def test_a_login_is_refused_before_the_redirect_if_its_tokens_could_not_be
 
 
 async def test_a_command_learns_how_its_login_ended(side, monkeypatch):
-    monkeypatch.setattr(logins, "ASK_AGAIN", 0.005)
+    monkeypatch.setattr(logins, "POLL_EVERY", 0.005)
     for user, outcome in (("alice", ""), ("", "the login was declined")):
         begun = await side.logins.begin(KEY, browser="")
         waiting = asyncio.create_task(side.logins.outcome(begun.state))

@@ -365,7 +365,7 @@ ENDS = [  # the decision; the outcome that the command gets
 
 @pytest.mark.parametrize(("decide", "outcome"), ENDS, ids=["replace", "cancel", "another browser"])
 async def test_a_command_waits_for_the_decision_and_learns_it(side, monkeypatch, decide, outcome):
-    monkeypatch.setattr(logins, "ASK_AGAIN", 0.005)
+    monkeypatch.setattr(logins, "POLL_EVERY", 0.005)
     await log_in(side, "ann")
     begun, callback = await begin(side, "bob", browser="")
     asked = await side.logins.finish(callback, "b")

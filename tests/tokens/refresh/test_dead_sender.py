@@ -54,7 +54,7 @@ async def test_the_refresh_of_a_fresh_token_is_taken_up_within_the_grace(two, cl
         assert clock.boot() - sent_at < GRACE
         clock.advance(0.5)
         await other.tokens.scheduler.look(clock.wall())
-        await asyncio.sleep(3 * lease.ASK_AGAIN)
+        await asyncio.sleep(3 * lease.POLL_EVERY)
     await other.landed(account)
     assert other.is_good(other.tokens.ready(account))
     assert other.tokens.ready(account) is not old
@@ -80,7 +80,7 @@ async def test_a_lease_that_ended_before_our_eyes_is_not_waited_for_once_more(tw
     one, other = two
     await die_with_the_response(one)
     await other.tokens.scheduler.look(clock.wall())
-    await asyncio.sleep(3 * lease.ASK_AGAIN)
+    await asyncio.sleep(3 * lease.POLL_EVERY)
     clock.advance(lease.LIFETIME)
     async with asyncio.timeout(5):
         await other.landed(other.account())

@@ -143,7 +143,7 @@ async def test_a_killed_process_is_succeeded_at_once(sqlite, holder):
 @TELLS
 async def test_a_process_that_lives_is_waited_for(sqlite, holder):
     taking = asyncio.create_task(lease._acquire(sqlite, "x", f"{ME}/1", Lease(CLOCK), CLOCK))
-    await asyncio.sleep(4 * lease.ASK_AGAIN)
+    await asyncio.sleep(4 * lease.POLL_EVERY)
     assert not taking.done()
     holder.kill()
     await asyncio.wait_for(taking, lease.LIFETIME / 2)

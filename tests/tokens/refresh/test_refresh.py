@@ -238,7 +238,7 @@ async def test_a_manual_refresh_refreshes_even_if_it_joins_one_that_had_nothing_
         name = f"refresh:{account.key}"
         await side.store.lease(name, "somebody", 30)
         side.tokens.ready(account)
-        await asyncio.sleep(2 * lease.ASK_AGAIN)  # a refresh waits for the lease
+        await asyncio.sleep(2 * lease.POLL_EVERY)  # a refresh waits for the lease
         await other.log_in()
         await side.until(lambda: account.held.generation == 2)
         pressed = asyncio.create_task(side.tokens.refresh_now(account))
