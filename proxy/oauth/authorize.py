@@ -1,7 +1,7 @@
-"""The way through the browser: the authorization request, and what comes back (RFC 6749 section 4.1).
+"""The authorization request and its redirect back (RFC 6749 section 4.1).
 
-PKCE with S256 (RFC 7636; RFC 9700 section 2.1.1), unless the configuration says that the server refuses it; a
-nonce with the scope openid, which some servers require. Pure, but for the random values.
+PKCE with S256 (RFC 7636; RFC 9700 section 2.1.1), unless the configuration turns it off; a nonce with the
+scope openid, which some servers require. Pure except for the random values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from proxy.config.model import Credential
 
 
 def new_state() -> str:
-    """256 bits: RFC 6749 section 10.12 wants it unguessable."""
+    """256 random bits: RFC 6749 section 10.12 requires it to be unguessable."""
     return secrets.token_urlsafe(32)
 
 
@@ -28,9 +28,9 @@ def new_verifier() -> str:
 
 
 def nonce_for(credential: Credential) -> str:
-    """What the id_token of this login must carry (OpenID Connect Core 1.0 section 3.1.2.1); empty: nothing.
+    """The nonce expected in the id_token of this login (OpenID Connect Core 1.0 section 3.1.2.1), or ""
 
-    One in `authorize_params` is sent as it is, and expected.
+    A nonce in `authorize_params` takes precedence.
     """
     given = credential.authorize_params.get("nonce")
     if given is not None:
@@ -47,7 +47,7 @@ def authorization_url(
     verifier: str | None,
     nonce: str = "",
 ) -> str:
-    """Where the browser is sent. Without a `verifier` there is no PKCE."""
+    """The URL for the browser. No PKCE without a `verifier`."""
     ours = {"nonce": nonce} if nonce else {}
     if verifier is not None:
         ours["code_challenge"] = create_s256_code_challenge(verifier)
@@ -84,7 +84,7 @@ def read_callback(parameters: Mapping[str, str]) -> Callback:
 
 
 def callback_parameters(url: str) -> dict[str, str]:
-    """The query parameters of a redirect URL that a person pasted; of anything else, none."""
+    """The query parameters of a redirect URL that a person pasted; {} for anything else."""
     try:
         query = urlsplit(url.strip()).query
     except ValueError:

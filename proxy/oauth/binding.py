@@ -1,6 +1,6 @@
-"""What tokens are bound to: the grant, the client and the server that gave them. Pure.
+"""The binding of tokens to the grant, the client and the server that issued them. Pure.
 
-They are never sent to another: a token whose credential has changed counts as absent, and stays as it is.
+They are never sent to another: a token whose credential has changed counts as absent, and stays stored.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ ENDPOINTS: Final = (
 
 
 def server_of(credential: Credential) -> str:
-    """The authorization server by one name: its issuer, or its token endpoint where that is by hand."""
+    """The name of the authorization server: its issuer, else its configured token endpoint."""
     return credential.issuer or credential.token_endpoint or ""
 
 
 def by_hand(credential: Credential) -> dict[str, str]:
-    """The endpoints that the configuration gives, by name."""
+    """The endpoints set in the configuration, by name."""
     given = {name: getattr(credential, name) for name in ENDPOINTS}
     return {name: url for name, url in given.items() if url is not None}
 
 
 def bind(token: Token, credential: Credential) -> Token:
-    """Bind a token of an earlier version, which had neither grant nor endpoints, to what is configured."""
+    """Bind a token of an earlier version, saved without grant and endpoints, to the configured ones."""
     if token.grant:
         return token
     return replace(token, grant=credential.grant, endpoints=tuple(by_hand(credential).items()))
 
 
 def is_bound(token: Token, credential: Credential) -> bool:
-    """Whether the token was given by this server, to this client, by this grant.
+    """Whether the token was issued by this server, to this client, by this grant.
 
-    An endpoint by hand that has changed is another server. One that was added or left out is not, so that
-    nobody must log in again for a revocation endpoint - but for a token endpoint: refresh tokens are sent
-    there, so it must be the one that gave this token.
+    A changed endpoint in the configuration means another server. An added or removed one does not, so that a
+    new revocation endpoint requires no login. The token endpoint is the exception: refresh tokens are sent
+    there, so it must be the one that issued this token.
     """
     if (token.server, token.client_id) != (server_of(credential), credential.client_id):
         return False
     if not token.grant:
-        return True  # of an earlier version: adopted as it is
+        return True  # of an earlier version: see `bind`
     given, bound = by_hand(credential), dict(token.endpoints)
     if token.token_endpoint:
         bound.setdefault("token_endpoint", token.token_endpoint)

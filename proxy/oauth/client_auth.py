@@ -1,6 +1,6 @@
-"""How a client authenticates at a token endpoint (RFC 6749 section 2.3.1), on top of Authlib's ClientAuth.
+"""Client authentication at a token endpoint (RFC 6749 section 2.3.1), on top of Authlib's ClientAuth.
 
-Authlib's own client_secret_basic sends id and secret as they are, in latin-1. RFC 6749 requires them to be
+Authlib's own client_secret_basic sends id and secret unencoded, in latin-1. RFC 6749 requires them to be
 form-encoded first, and most servers decode them; a few don't (`basic_encoding = "raw"`).
 """
 
@@ -18,14 +18,14 @@ from proxy.config.model import Credential
 
 Prepared = tuple[str, dict[str, str], str]  # URL, header fields, form body
 
-_WITH_SECRET: Final[tuple[Method, ...]] = ("client_secret_basic", "client_secret_post")  # the preferred first
+_WITH_SECRET: Final[tuple[Method, ...]] = ("client_secret_basic", "client_secret_post")  # by preference
 _REFUSALS: Final = frozenset({"invalid_client", "incorrect_client_credentials"})  # the second: GitHub
 
 
 def method_for(credential: Credential, offered: Collection[str] | None = None) -> Method:
     """The configured method, else the first of ours that the server offers.
 
-    `offered` is token_endpoint_auth_methods_supported; None is client_secret_basic (RFC 8414 section 2).
+    `offered` is token_endpoint_auth_methods_supported; None means client_secret_basic (RFC 8414 section 2).
     """
     if credential.client_auth is not None or credential.client_secret is None or offered is None:
         return credential.authentication
@@ -44,7 +44,7 @@ def authenticate(credential: Credential, url: str, body: str, method: Method | N
 
 
 def hint(credential: Credential, method: Method, error: str) -> str:
-    """The key that may be the reason of a refusal by this error code, beside a wrong id or secret."""
+    """The configuration key that may explain this error, besides a wrong id or secret; "" if none."""
     if error not in _REFUSALS or credential.client_secret is None:
         return ""
     parts = (credential.client_id, credential.client_secret.reveal())
@@ -59,7 +59,7 @@ def _basic(client_id: str, client_secret: str) -> str:
 
 
 def _basic_rfc6749(client: Any, _method: str, uri: str, headers: dict[str, str], body: str) -> Prepared:
-    # %20 for a space, not "+": servers that decode only percent signs get it right too
+    # %20 for a space, not "+": servers that decode only percent-encoding accept it too
     encoded = (quote(part, safe="") for part in (client.client_id, client.client_secret))
     return uri, {**headers, "Authorization": _basic(*encoded)}, body
 

@@ -1,8 +1,8 @@
-"""Where an issuer's endpoints are (RFC 8414, OpenID Connect Discovery 1.0).
+"""Discovery of an issuer's endpoints (RFC 8414, OpenID Connect Discovery 1.0).
 
-What the configuration gives by hand is never overridden. The document must name the issuer that we asked
-(RFC 8414 section 3.3), and an endpoint must be https, on loopback excepted, to be used: one that is not
-blocks only what needs it. A copy serves for an hour, and then for as long as the server has no better one.
+Configured endpoints are never overridden. The document must name the issuer that we asked (RFC 8414 section
+3.3). An endpoint must be https, except on loopback: an unsafe one fails only the requests that need it. A
+copy is used for an hour, and after that until the server returns a valid document again.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from proxy.oauth.documents import Document, UnreadableDocument
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.oddities import Oddities
 
-FRESH_FOR: Final = 3600.0  # seconds; endpoints move rarely, keys are not read from here
-ASK_AGAIN: Final = (
-    60.0  # seconds after a failure, where there is something to go on with: a try takes its time
+FRESH_FOR: Final = 3600.0  # seconds; endpoints change rarely, and no keys are read from it
+RETRY_AFTER: Final = (
+    60.0  # seconds after a failure, if an older copy or token endpoint can be used: a try may take long
 )
-CACHED: Final = 256  # documents; a configuration has a few
+CACHED: Final = 256  # documents; a configuration needs a few
 _OAUTH: Final = "oauth-authorization-server"
 _OPENID: Final = "openid-configuration"
 _NOT_THERE: Final = frozenset({404, 405, 410})
-# What a search that found no document is called: the first of these that it has met says most.
+# The error of a search that found no document is the first of these that occurred, the most specific first.
 _TELLING: Final = (
     "issuer_mismatch",
     "discovery_redirect",
@@ -52,19 +52,19 @@ _Cache = tuple[str, Path | None, Egress | None]
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where to talk to an authorization server. An endpoint is None where there is none, or it is unsafe."""
+    """The endpoints of an authorization server. None: it has none such, or it is unsafe."""
 
     issuer: str | None
     authorization_endpoint: str | None = None
     token_endpoint: str | None = None
     revocation_endpoint: str | None = None
     introspection_endpoint: str | None = None
-    iss_in_callback: bool = False  # RFC 9207: it always names itself there
-    auth_methods: tuple[str, ...] | None = None  # at the token endpoint (RFC 8414 section 2); None: not told
-    unsafe: frozenset[str] = frozenset()  # names of endpoints that it has, and that must not be used
+    iss_in_callback: bool = False  # RFC 9207: it always sends `iss`
+    auth_methods: tuple[str, ...] | None = None  # at the token endpoint (RFC 8414 section 2); None: unknown
+    unsafe: frozenset[str] = frozenset()  # names of its endpoints that must not be used
 
     def get(self, name: str) -> str | None:
-        """The endpoint, judged now that it is needed. Raises AuthorizationServerError where it is unsafe."""
+        """The endpoint, None if it has none. Raises AuthorizationServerError if it is unsafe."""
         if name in self.unsafe:
             raise AuthorizationServerError("misconfigured", "unsafe_endpoint")
         url: str | None = getattr(self, name)
@@ -88,14 +88,14 @@ class Discovery:
         self._fetcher = fetcher
         self._clock = clock
         self._oddities = oddities
-        # by the trusted CA and the egress proxy, too: a response vouches for nothing to those with others
+        # keyed by CA and egress proxy, too: a response is trusted only under the settings it was fetched with
         self._copies: LRUCache[_Cache, _Copy] = LRUCache(maxsize=CACHED)
         self._failures: LRUCache[_Cache, _Failure] = LRUCache(maxsize=CACHED)
 
     async def endpoints(self, credential: Credential, *, is_urgent: bool = True) -> Endpoints:
-        """By hand, or discovered. Raises AuthorizationServerError.
+        """Configured or discovered endpoints. Raises AuthorizationServerError.
 
-        `is_urgent`: ask although the last try failed less than ASK_AGAIN ago.
+        `is_urgent`: try although the last try failed less than RETRY_AFTER seconds ago.
         """
         given = {name: getattr(credential, name) for name in ENDPOINTS}
         if credential.issuer is None:
@@ -117,7 +117,7 @@ class Discovery:
         if copy is not None and now < copy.good_until:
             return copy.document
         failure = self._failures.get(key)
-        if failure is not None and not is_urgent and now < failure.at + ASK_AGAIN:
+        if failure is not None and not is_urgent and now < failure.at + RETRY_AFTER:
             raise failure.error
         try:
             found = await self._fetch(credential, issuer)
@@ -125,7 +125,7 @@ class Discovery:
             self._failures[key] = _Failure(error, self._clock.boot())
             if copy is None:
                 raise
-            copy.good_until = self._clock.boot() + ASK_AGAIN
+            copy.good_until = self._clock.boot() + RETRY_AFTER
             return copy.document
         self._failures.pop(key, None)
         self._copies[key] = _Copy(found.members, self._clock.boot() + FRESH_FOR)
@@ -133,7 +133,7 @@ class Discovery:
         return found.members
 
     async def _fetch(self, credential: Credential, issuer: str) -> Document:
-        """The first document that speaks for `issuer`. A server that can't be reached is asked no more."""
+        """The first document that names `issuer`. Stops at once if the server can't be reached."""
         failures: dict[str, AuthorizationServerError] = {}
         for url in well_known(issuer):
             try:
@@ -149,10 +149,10 @@ class Discovery:
 
 
 def well_known(issuer: str) -> Iterator[str]:
-    """The places where servers have their metadata, the specified ones first.
+    """The URLs where servers publish their metadata, the specified ones first.
 
     RFC 8414 section 3.1 inserts before the path, OpenID Connect Discovery 1.0 section 4 appends; servers do
-    either with either name. Without a path that is the same.
+    either with either name. Without a path both are the same.
     """
     parts = urlsplit(issuer.rstrip("/"))
     origin, path = f"{parts.scheme}://{parts.netloc}", parts.path
@@ -166,7 +166,7 @@ def well_known(issuer: str) -> Iterator[str]:
 
 
 def read_metadata(reply: Reply, issuer: str) -> Document:
-    """The document, if it is one and speaks for `issuer`. Raises AuthorizationServerError."""
+    """Read a metadata document that names `issuer`. Raises AuthorizationServerError."""
     if reply.status in _NOT_THERE:
         raise AuthorizationServerError("transient", "discovery_not_found")
     if 300 <= reply.status < 400:
@@ -184,7 +184,7 @@ def read_metadata(reply: Reply, issuer: str) -> Document:
 
 
 def _difference(found: object, issuer: str) -> str:
-    """In what an issuer differs from ours: a code, since comparing is not echoing."""
+    """How an issuer differs from ours, as a code: the server's text is never shown."""
     if not isinstance(found, str):
         return ""
     if found.rstrip("/") == issuer.rstrip("/"):
@@ -196,7 +196,7 @@ def _difference(found: object, issuer: str) -> str:
 
 
 def is_safe(url: object) -> bool:
-    """https anywhere, http on loopback only (RFC 6749 sections 3.1 and 3.2): a browser may be sent there."""
+    """https anywhere, http on loopback only (RFC 6749 sections 3.1 and 3.2): a browser may open it."""
     if not isinstance(url, str):
         return False
     try:
@@ -207,7 +207,7 @@ def is_safe(url: object) -> bool:
 
 
 def _words(value: object) -> tuple[str, ...] | None:
-    """A list of strings; some servers send one string. None where there is neither."""
+    """A list of strings; some servers send one string. None if it is neither."""
     if isinstance(value, str):
         return (value,)
     return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else None

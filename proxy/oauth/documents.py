@@ -1,8 +1,8 @@
 """The body of a response from an authorization server: bytes -> members by name. Pure.
 
-Every way to write a mapping that can be understood without guessing is read: JSON or a form, in UTF-8 or
-another encoding, compressed or not, whatever the header fields say of it. What was odd is reported by code,
-for the log; a body is never refused for that, because a refused token response is a lost refresh token.
+Every unambiguous way to write a mapping is read: JSON or a form, in UTF-8 or another encoding, compressed or
+not, whatever the header fields say. Deviations are reported by code, for the log; a body is never refused
+for them, because a refused token response is a lost refresh token.
 Limits stay strict: size before and after decompression, depth, and the number of compressed layers.
 """
 
@@ -18,19 +18,19 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 MAX_SIZE: Final = 256 * 1024  # bytes, compressed or not; the largest token responses seen are a few KiB
-MAX_FIELDS: Final = 1000  # of a form; token responses have a dozen, and each costs time
+MAX_FIELDS: Final = 1000  # of a form; token responses have a dozen, and parsing each takes time
 LAYERS: Final = 2  # of compression; a server and a CDN in front of it may each add one
 
-# What can be odd about a document, in words for the log.
+# Deviations of a document, as sentences for the log.
 ODDITIES: Final[Mapping[str, str]] = {
-    "compression": "it is compressed, though we ask for identity, or its Content-Encoding is wrong",
-    "byte_order_mark": "it begins with a byte-order mark",
+    "compression": "it is compressed although we asked for identity, or its Content-Encoding is wrong",
+    "byte_order_mark": "it starts with a byte-order mark",
     "charset": "it is not in UTF-8",
-    "padding": "NUL bytes or the like stand before or after it",
-    "surrounded": "other text stands before or after the JSON",
-    "number": "it holds NaN, Infinity or a number too long to read",
-    "repeated": "a member stands in it twice",
-    "form": "it is a form that is called something else",
+    "padding": "it has NUL bytes or the like before or after it",
+    "surrounded": "it has other text before or after the JSON",
+    "number": "it has NaN, Infinity or a number that is too long",
+    "repeated": "it repeats a member",
+    "form": "it is a form with another Content-Type",
     "nested": 'the members are inside a list or a member "data"',
 }
 
@@ -39,7 +39,7 @@ _ZLIB: Final = b"\x78"
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _FORM: Final = re.compile(r"[\w.\-]+=[^<>{}\r\n\"]*", re.ASCII)
 _WHITE: Final = " \t\r\n"
-_PADDING: Final = _WHITE + "\0\x0b\x0c\x1a\x85\xa0\ufeff"  # what stands around a document and means nothing
+_PADDING: Final = _WHITE + "\0\x0b\x0c\x1a\x85\xa0\ufeff"  # insignificant before and after a document
 
 
 class UnreadableDocument(Exception):
@@ -52,22 +52,22 @@ class UnreadableDocument(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Members by name; of a name that stands twice, the last value that is not empty (see `_merged`)."""
+    """Members by name; a repeated name has its last value that is not empty (see `_merged`)."""
 
     members: Mapping[str, Any]
     oddities: tuple[str, ...] = ()  # keys of ODDITIES
-    repeated: frozenset[str] = frozenset()  # names that stand twice with different values
+    repeated: frozenset[str] = frozenset()  # names repeated with different values
 
 
 class _Members(list[tuple[str, Any]]):
-    """A JSON object as its pairs, so that a repeated name is not lost."""
+    """The pairs of a JSON object, repeated names included."""
 
 
 def read(headers: Mapping[str, str], body: bytes, sought: tuple[str, ...]) -> Document:
     """Read a complete body. `headers` is case-insensitive. Raises UnreadableDocument.
 
-    A mapping counts wherever it stands if it has one of the names `sought`; an object that is all of the
-    body counts without.
+    A mapping inside other text or another object must have one of the names `sought`; an object that is the
+    whole body need not.
     """
     if len(body) > MAX_SIZE:
         raise UnreadableDocument("too_large")
@@ -89,13 +89,13 @@ def read(headers: Mapping[str, str], body: bytes, sought: tuple[str, ...]) -> Do
 
 
 def _decompressed(body: bytes, may_be_raw: bool) -> tuple[bytes, bool]:
-    """Undo gzip and deflate (RFC 1950, or raw as some servers send it) by what the bytes are."""
+    """Undo gzip and deflate (RFC 1950, or raw as some servers send it) by the bytes alone."""
     was_compressed = False
     for _ in range(LAYERS):
         plain = None
         if body.startswith(_GZIP):
             plain = _inflated(body, 31)
-        elif body.startswith(_ZLIB):  # a form may begin with an "x", too: then these are no zlib data
+        elif body.startswith(_ZLIB):  # a form may start with "x", too: it is not zlib data then
             plain = _inflated(body, 15)
         if plain is None and may_be_raw and not was_compressed and body.lstrip()[:1] not in {b"{", b"["}:
             plain = _inflated(body, -15)
@@ -106,7 +106,7 @@ def _decompressed(body: bytes, may_be_raw: bool) -> tuple[bytes, bool]:
 
 
 def _inflated(body: bytes, wbits: int) -> bytes | None:
-    """None: it is not compressed like that. Raises UnreadableDocument before it grows past the limit."""
+    """None if it is not compressed like that. Raises UnreadableDocument at the size limit."""
     try:
         plain = zlib.decompressobj(wbits=wbits).decompress(body, MAX_SIZE + 1)
     except zlib.error:
@@ -117,7 +117,7 @@ def _inflated(body: bytes, wbits: int) -> bytes | None:
 
 
 def _decoded(body: bytes) -> Iterator[tuple[str, set[str]]]:
-    """The text by each encoding that it may be in, the likeliest first (RFC 8259 section 8.1: UTF-8)."""
+    """The text in each possible encoding, the likeliest first (RFC 8259 section 8.1: UTF-8)."""
     detected = json.detect_encoding(body)
     if not detected.startswith("utf-8"):
         with suppress(UnicodeDecodeError):  # a NUL byte before JSON looks like UTF-16
@@ -125,7 +125,7 @@ def _decoded(body: bytes) -> Iterator[tuple[str, set[str]]]:
     try:
         text = body.decode()
     except UnicodeDecodeError:
-        # Tokens and our names are ASCII: for the rest, any encoding that maps each byte will do.
+        # Tokens and the names we read are ASCII: any encoding that maps each byte will do for the rest.
         yield body.removeprefix(b"\xef\xbb\xbf").decode("latin-1"), {"charset"}
         return
     plain = text.removeprefix("\ufeff")
@@ -149,7 +149,7 @@ def _json(text: str, sought: tuple[str, ...]) -> _Found | None:
         odd.add("number")
 
     decoder = json.JSONDecoder(object_pairs_hook=_Members, parse_int=integer, parse_constant=constant)
-    # Only the first brace: behind one that opens something incomplete, an inner object is not what is meant.
+    # Only from the first brace: after a truncated object, an inner one must not be taken for the whole.
     begin = 0 if text.startswith("[") else text.find("{")
     try:
         value, end = decoder.raw_decode(text, begin) if begin >= 0 else (None, 0)
@@ -166,7 +166,7 @@ def _json(text: str, sought: tuple[str, ...]) -> _Found | None:
 
 
 def _unwrapped(value: object, sought: tuple[str, ...]) -> tuple[_Members | None, bool]:
-    """The object meant, and whether it stands in another: some servers send `[{…}]` or `{"data": {…}}`."""
+    """The object, and whether it is nested: some servers send `[{…}]` or `{"data": {…}}`."""
     if isinstance(value, _Members):
         names = {name for name, _ in value}
         inner = next((each for name, each in reversed(value) if name == "data"), None)
@@ -179,7 +179,7 @@ def _unwrapped(value: object, sought: tuple[str, ...]) -> tuple[_Members | None,
 
 
 def _form(text: str, sought: tuple[str, ...], content_type: str) -> _Found | None:
-    """A form, whatever it is called; by another name than its own it must have what is sought."""
+    """A form; with another Content-Type than a form's, it must have one of the names `sought`."""
     if not _FORM.fullmatch(text):
         return None
     encoding = "utf-8" if _is_utf8(text) else "latin-1"
@@ -203,7 +203,7 @@ def _is_utf8(form: str) -> bool:
 
 def _merged(pairs: list[tuple[str, Any]]) -> tuple[dict[str, Any], frozenset[str]]:
     """RFC 8259 section 4 leaves a repeated name open. Nearly every parser takes the last value, so that is
-    what the server's other clients use; but an empty one never hides one that holds something.
+    what the server's other clients use; but an empty value never replaces one that is not empty.
     """
     merged: dict[str, Any] = {}
     repeated = set()

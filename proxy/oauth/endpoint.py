@@ -1,4 +1,4 @@
-"""The only POST: a form goes to an authorization server, a Token comes back."""
+"""Requests to the token, introspection and revocation endpoints of an authorization server."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from proxy.oauth.token import Token
 from proxy.oauth.token_response import TokenResponse
 from proxy.secret import Secret
 
-_NO_NONCE: Final = {"no_nonce": "it lacks the nonce that the login was sent with"}
+_NO_NONCE: Final = {"no_nonce": "it lacks the nonce of the login"}
 
 
 class UnprovenToken(AuthorizationServerError):
-    """The response was good, but not the id_token in it. `token` works; whose it is, is not known."""
+    """The response is valid, except for its id_token. `token` works, but its owner is unknown."""
 
     def __init__(self, error: str, token: Token) -> None:
         super().__init__("misconfigured", error)
@@ -38,8 +38,8 @@ class UnprovenToken(AuthorizationServerError):
 class RefusedToken(AuthorizationServerError):
     """The access token can't be attached, but a refresh token came with it.
 
-    The server has acted: `token`, which has that refresh token and no access token, must be saved before
-    this is raised any further, and the refresh token that was sent must not be sent again.
+    `token` has that refresh token and no access token. It must be saved before this is raised any further:
+    the refresh token that was sent may be spent, and must not be sent again.
     """
 
     def __init__(self, refusal: AuthorizationServerError, token: Token) -> None:
@@ -55,7 +55,7 @@ class _TokenEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """When a request was sent (wall and boot clock), and when its response had come (wall clock)."""
+    """When a request was sent (wall and boot clock), and its response complete (wall clock)."""
 
     wall: float
     boot: float
@@ -63,7 +63,7 @@ class _Sent:
 
 
 class AuthorizationServers:
-    """Talks to the authorization server of any credential."""
+    """Sends requests to the authorization server of any credential."""
 
     def __init__(self, fetcher: Fetcher, clock: Clock) -> None:
         self._fetcher = fetcher
@@ -83,16 +83,16 @@ class AuthorizationServers:
         *,
         before: Token | None = None,
     ) -> Token:
-        """Ask for a token (RFC 6749 section 3.2). Raises RefusedToken, AuthorizationServerError.
+        """Request a token (RFC 6749 section 3.2). Raises RefusedToken, AuthorizationServerError.
 
-        `before_send` is called in the last moment: what it raises is raised, and nothing was sent. `before`
-        is the token that this one is to follow. An id_token that is no good counts as none: the response to
-        a refresh must not be lost for that.
+        `before_send` is called just before the body is sent: what it raises is raised here, and nothing was
+        sent. `before` is the token to be replaced. An invalid id_token counts as none: the response to a
+        refresh must not be lost for that.
         """
         try:
             return await self.token_of_person(credential, form, before_send, before=before)
         except UnprovenToken as error:
-            words = {error.error: "it is not believed"}
+            words = {error.error: "it is invalid and ignored"}
             self._oddities.log(credential.name, "id_token", words, words)
             return error.token
 
@@ -105,13 +105,13 @@ class AuthorizationServers:
         before: Token | None = None,
         nonce: str = "",
     ) -> Token:
-        """As `token`, but whose it is must not be in doubt: raises UnprovenToken.
+        """As `token`, but raises UnprovenToken if the id_token is invalid.
 
-        `nonce` is what the login was sent with (OpenID Connect Core 1.0 section 3.1.2.1).
+        `nonce` is that of the login (OpenID Connect Core 1.0 section 3.1.2.1).
         """
         endpoint = await self._token_endpoint(credential, before)
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
-        body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats its parameter
+        body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats the parameter
         reply = await self._post(credential, endpoint.url, body, endpoint.auth_method, before_send)
         sent = _Sent(sent_at, sent_boot, sent_at + self._clock.boot() - sent_boot)
         try:
@@ -134,7 +134,7 @@ class AuthorizationServers:
         return identified
 
     async def _token_endpoint(self, credential: Credential, before: Token | None) -> _TokenEndpoint:
-        """By hand, discovered, or where the token before came from while discovery fails."""
+        """Configured, discovered, or that of the token `before` while discovery fails."""
         if credential.token_endpoint is not None:
             return _TokenEndpoint(credential.token_endpoint, client_auth.method_for(credential))
         is_known = before is not None and is_safe(before.token_endpoint)
@@ -151,12 +151,12 @@ class AuthorizationServers:
         return _TokenEndpoint(url, client_auth.method_for(credential, found.auth_methods))
 
     def _heard(self, credential: Credential, reply: Reply, sent: _Sent) -> float | None:
-        """The server's clock skew by its Date, at least; None where it tells no time."""
+        """The lower bound of the server's clock skew (seconds) by its Date; None without one."""
         date = expires_in.server_time(reply.headers)
         if date is None:
             return None
         skew, most = expires_in.skew(date, sent.wall, sent.received)
-        # the token is rather too old than too young, whoever judges it
+        # the upper bound: in doubt, a token counts as older than it is
         self._clock.heard[server_of(credential)] = sent.wall + most - sent.boot
         return skew
 
@@ -188,25 +188,25 @@ class AuthorizationServers:
         )
 
     def _identified(self, credential: Credential, token: Token, proof: Secret, nonce: str) -> Token:
-        """The token with whose it is. Raises UnprovenToken."""
+        """The token with its principal. Raises UnprovenToken."""
         try:
             principal = id_token.read(
                 proof, issuer=credential.issuer, client_id=credential.client_id, now=self._clock.wall()
             )
-            token = replace(token, principal=principal)  # a refresh compares people whatever the nonce is
+            token = replace(token, principal=principal)  # a refresh compares it whatever the nonce is
             has_nonce = id_token.has_nonce(proof, nonce)
         except id_token.BadIdToken as error:
             raise UnprovenToken(error.error, token) from None
         return replace(token, nonce=nonce if has_nonce else "")
 
     async def introspected_lifetime(self, credential: Credential, token: Secret) -> float | None:
-        """Seconds that an access token still lives by the server's own word (RFC 7662); None: it has none.
+        """The remaining lifetime in seconds by introspection (RFC 7662); None: the server states none.
 
         Raises AuthorizationServerError.
         """
         endpoint = credential.introspection_endpoint
         if endpoint is None and credential.issuer is not None:
-            endpoint = (await self.endpoints(credential)).introspection_endpoint  # an unsafe one: as none
+            endpoint = (await self.endpoints(credential)).introspection_endpoint  # None if it is unsafe
         if endpoint is None:
             return None
         body = urlencode({"token": token.reveal(), "token_type_hint": "access_token"})
@@ -237,7 +237,7 @@ class AuthorizationServers:
         return True
 
     async def _auth_method(self, credential: Credential) -> ClientAuth:
-        """For the endpoints beside the token endpoint: as there."""
+        """For the other endpoints: the same as at the token endpoint."""
         if (
             credential.client_auth is not None
             or credential.client_secret is None

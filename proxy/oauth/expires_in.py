@@ -1,9 +1,9 @@
-"""How long a token lives, from whatever tells it, and what time its server has. Pure.
+"""Token lifetime and server time, from any response field that states them. Pure.
 
-Servers send a number, a text, milliseconds, a date or nothing. Where several readings of a value make sense,
-the shortest counts: a refresh too early costs a request, a token believed for too long costs 401s. A value
-that is odd, but can be seconds, is taken for seconds: 900000 may be ten days or a quarter of an hour, and
-nobody can tell before the first 401 (`access_token_lifetime` in the configuration is for these servers).
+Servers send a number, a string, milliseconds, a date or nothing. If a value can be read in several ways, the
+shortest lifetime counts: a refresh too early costs a request, a token used for too long costs 401s. An odd
+value that can be seconds counts as seconds: 900000 may be ten days or 15 minutes in milliseconds, which only
+a 401 can tell (`access_token_lifetime` in the configuration is for these servers).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-MAX_LIFETIME: Final = 10 * 365 * 86400.0  # seconds; above it, somebody sent a date or milliseconds
+MAX_LIFETIME: Final = 10 * 365 * 86400.0  # seconds; a larger number is a date or milliseconds
 
 
 def read(value: object, now: float) -> float | None:
-    """Seconds, from what a member like `expires_in` holds; None where it makes no sense.
+    """Seconds from the value of a member like `expires_in`; None if it makes no sense.
 
     `now` is the server's time (Unix seconds), for dates.
     """
@@ -40,8 +40,8 @@ def read(value: object, now: float) -> float | None:
 
 
 def until(value: object, now: float) -> float | None:
-    """Seconds left, from what a member like `expires_at` holds: Unix seconds or milliseconds, as a number or
-    a string of digits, or a date (ISO 8601, RFC 9110). None where it makes no sense, or is over.
+    """Seconds left from the value of a member like `expires_at`: Unix seconds or milliseconds, as a number
+    or a string of digits, or a date (ISO 8601, RFC 9110). None if it makes no sense or is in the past.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -57,9 +57,9 @@ def until(value: object, now: float) -> float | None:
 
 
 def of_claims(claims: Mapping[str, Any], now: float) -> float | None:
-    """Seconds left by `exp` (RFC 7519 section 4.1.4, RFC 7662 section 2.2), but never more than from `iat`.
+    """Seconds left by `exp` (RFC 7519 section 4.1.4, RFC 7662 section 2.2), at most `exp` - `iat`.
 
-    A server may hand out again what it issued a while ago: so `exp` counts from its time `now`.
+    `now` is the server's time: it may return a token that it issued earlier.
     """
     expiry, issued = _number(claims.get("exp")), _number(claims.get("iat"))
     if expiry is None:
@@ -70,9 +70,9 @@ def of_claims(claims: Mapping[str, Any], now: float) -> float | None:
 
 
 def of_jwt(token: str, now: float) -> float | None:
-    """As `of_claims`, of an access token that is a JWT; None for any other.
+    """As `of_claims`, for an access token that is a JWT; None for any other.
 
-    Nobody checks its signature here: it is a hint of when to refresh, and no more is ever made of it.
+    Its signature is not checked: the result only decides when to refresh.
     """
     parts = token.split(".", 3)
     if len(parts) != 3:
@@ -85,24 +85,24 @@ def of_jwt(token: str, now: float) -> float | None:
 
 
 def server_time(headers: Mapping[str, str]) -> float | None:
-    """Unix seconds by an answer's Date (RFC 9110 section 6.6.1); None where it has none of its own."""
-    if "Age" in headers:  # RFC 9111 section 5.1: out of a cache, with the Date of then
+    """Unix seconds by a response's Date (RFC 9110 section 6.6.1); None if it has none of its own."""
+    if "Age" in headers:  # RFC 9111 section 5.1: from a cache, with its original Date
         return None
     return http_date(headers.get("Date", ""))
 
 
 def skew(date: float, sent: float, received: float) -> tuple[float, float]:
-    """How many seconds a server's clock is ahead of ours at least and at most, by the Date of an answer.
+    """The least and the most seconds that a server's clock is ahead of ours, by the Date of a response.
 
-    The Date was written at some moment between `sent` and `received`, and is cut to the second. Clocks that
-    may agree by that are taken to agree.
+    The Date was written between `sent` and `received`, and is truncated to the second. If both clocks may
+    agree, they are assumed to.
     """
     least, most = date - received, date + 1 - sent
     return (0.0, 0.0) if least <= 0 <= most else (least, most)
 
 
 def http_date(text: str) -> float | None:
-    """Unix seconds of a date as fields have it (RFC 9110 section 5.6.7); None where it is none."""
+    """Unix seconds of a date in a header field (RFC 9110 section 5.6.7); None if it is not a date."""
     try:
         return _timestamp(parsedate_to_datetime(text))
     except (ValueError, OverflowError):
@@ -124,7 +124,7 @@ def _number(value: object) -> float | None:
 
 
 def _date(text: str) -> float | None:
-    """Of RFC 9110 or ISO 8601; without a zone it is UTC."""
+    """Unix seconds of a date of RFC 9110 or ISO 8601, in UTC if it has no zone."""
     try:
         date = datetime.fromisoformat(text)
     except ValueError:

@@ -1,9 +1,9 @@
-"""Every call to an authorization server, and the only place in oauth/ that knows aiohttp.
+"""All requests to authorization servers, and the only module in oauth/ that uses aiohttp.
 
-No redirect is followed (a 307 would post the refresh token somewhere else), no cookie kept, no netrc read,
-no proxy used but the configured one, no answer read past its limit or its time, and no connection used twice:
-what a server left on one after its answer would be read as the answer to the next request, that of
-another account (RFC 9112 section 9.2), and one that it closes just then would leave a refresh in doubt.
+No redirect is followed (a 307 would post the refresh token somewhere else), no cookie stored, no netrc read,
+no egress proxy used but the configured one, no response read past its size or time limit, and no connection
+reused: extra bytes after a response would be read as the response to the next request, of another account
+(RFC 9112 section 9.2), and a connection closed by the server at that moment would leave a refresh in doubt.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from proxy.oauth.documents import MAX_SIZE
 # Firewalls in front of authorization servers refuse the names of HTTP libraries.
 USER_AGENT: Final = f"token-proxy/{version('token-proxy')}"
 
-# Which word a failed call gets in logs and metrics, and whether it may have reached the server; the first
-# that fits. None of these gave an answer.
+# The code of a request without a response in logs and metrics, and whether it may have reached the server;
+# the first match counts.
 _FAILURES: Final[tuple[tuple[type[BaseException], str, bool], ...]] = (
     (aiohttp.ClientConnectorCertificateError, "tls", False),
     (aiohttp.ClientSSLError, "tls", False),
@@ -45,7 +45,7 @@ _FAILURES: Final[tuple[tuple[type[BaseException], str, bool], ...]] = (
     (TimeoutError, "timeout", True),
     (aiohttp.ClientError, "connection_lost", True),
     (OSError, "connection_lost", True),
-    (ValueError, "connection_lost", True),  # what aiohttp raises for some malformed answers
+    (ValueError, "connection_lost", True),  # raised by aiohttp for some malformed responses
 )
 
 
@@ -57,7 +57,7 @@ class Reply:
 
 
 class _Payload(aiohttp.BytesPayload):
-    """A body that asks once more before it goes."""
+    """A body that calls `before_send` before it is written."""
 
     def __init__(self, value: bytes, before_send: Callable[[], None] | None) -> None:
         super().__init__(value)
@@ -77,7 +77,7 @@ class _Payload(aiohttp.BytesPayload):
 
 
 class _Resolver(AbstractResolver):
-    """Look-ups as for upstreams; a name server that says nothing counts as a failed look-up in time."""
+    """Look-ups as for upstreams, with a timeout for name servers that do not respond."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -90,7 +90,7 @@ class _Resolver(AbstractResolver):
             async with asyncio.timeout(self._seconds):
                 found = await resolver.addresses(host, port)
         except TimeoutError:
-            raise socket.gaierror(socket.EAI_AGAIN, "the name server says nothing") from None
+            raise socket.gaierror(socket.EAI_AGAIN, "the name server does not respond") from None
         return [
             _resolved(host, info)
             for info in found
@@ -143,10 +143,10 @@ class Fetcher:
         body: str | None,
         before_send: Callable[[], None] | None = None,
     ) -> Reply:
-        """Send one request and read its answer. Raises AuthorizationServerError("transient", …).
+        """Send one request and read its response. Raises AuthorizationServerError("transient", …).
 
-        `before_send` is called when the connection stands, in the last moment before the body is written:
-        what it raises is raised here, and nothing was sent.
+        `before_send` is called on an open connection, just before the body is written: what it raises is
+        raised here, and nothing was sent.
         """
         payload = None if body is None else _Payload(body.encode(), before_send)
         try:
@@ -155,7 +155,7 @@ class Fetcher:
             name, reached = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
         if payload is not None and payload.stopped_by is not None:
             raise payload.stopped_by
-        # out here it has no cause: aiohttp's errors carry the header fields that were sent
+        # raised outside `except`, without a cause: aiohttp's errors carry the request's header fields
         raise AuthorizationServerError("transient", name, reached=reached)
 
     async def _exchange(
@@ -166,7 +166,7 @@ class Fetcher:
         headers: Mapping[str, str],
         payload: aiohttp.Payload | None,
     ) -> Reply:
-        is_tls = url.startswith("https:")  # else on this machine
+        is_tls = url.startswith("https:")  # else on loopback
         async with self._open().request(
             method,
             url,
@@ -179,7 +179,7 @@ class Fetcher:
             received = bytearray()
             async for chunk in response.content.iter_any():
                 received += chunk
-                if len(received) > MAX_SIZE:  # one byte more is enough to know
+                if len(received) > MAX_SIZE:  # more would be read only to be refused
                     break
             return Reply(response.status, response.headers, bytes(received))
 
@@ -214,6 +214,6 @@ class Fetcher:
 
 
 def _through(egress: Egress) -> dict[str, Any]:
-    """What makes aiohttp go through the network's proxy; these fields go there and no further."""
+    """aiohttp's options for the egress proxy; the fields are sent to it only."""
     ours = {"Proxy-Authorization": egress.authorization.reveal()} if egress.authorization else {}
     return {"proxy": f"http://{egress.address}", "proxy_headers": ours}

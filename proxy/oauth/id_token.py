@@ -1,8 +1,8 @@
-"""Who logged in: the claims of an id_token (OpenID Connect Core 1.0 section 2). Pure.
+"""The person who logged in: the claims of an id_token (OpenID Connect Core 1.0 section 2). Pure.
 
 It comes from the token endpoint itself, over TLS, so its signature need not be checked (section 3.1.3.7,
-point 6), and none of its header is read. Who gave it, to whom, and until when, is checked; all that it is
-used for is to tell one person from another, and to show them who they are.
+point 6), and its header is not read. Issuer, audience and expiry are checked. It is only used to tell
+people apart, and to show them their name.
 
 No error raised here holds a part of it, or has a cause that does.
 """
@@ -19,10 +19,10 @@ from proxy.secret import Secret
 MAX_ID_TOKEN: Final = 64 * 1024  # characters; some servers list all of a person's groups in it
 MAX_SUBJECT: Final = 255  # characters (section 2)
 MAX_ISSUER: Final = 1024  # characters; it is a URL
-MAX_NAME: Final = 120  # characters; it is only shown
-LEEWAY: Final = 300.0  # seconds; nothing old can come this way, but clocks differ
-_NAMES: Final = ("email", "preferred_username")  # what a person knows itself by; the first that is there
-_ALSO: Final = {"https://accounts.google.com": "accounts.google.com"}  # Google gives either
+MAX_NAME: Final = 120  # characters; for display only
+LEEWAY: Final = 300.0  # seconds; the token is new, but clocks differ
+_NAMES: Final = ("email", "preferred_username")  # for display; the first that is present
+_ALSO: Final = {"https://accounts.google.com": "accounts.google.com"}  # Google sends either
 
 
 class BadIdToken(Exception):
@@ -34,7 +34,7 @@ class BadIdToken(Exception):
 
 
 def read(id_token: Secret, *, issuer: str | None, client_id: str, now: float) -> Principal:
-    """Whose tokens those beside it are. Raises BadIdToken.
+    """The owner of the tokens of the same response. Raises BadIdToken.
 
     `issuer`: the configured one, None if there is none; `now`: Unix seconds.
     """
@@ -47,15 +47,15 @@ def read(id_token: Secret, *, issuer: str | None, client_id: str, now: float) ->
     audience = claims.get("aud")
     if client_id not in (audience if isinstance(audience, list) else [audience]):
         raise BadIdToken("id_token_audience")
-    if not expires > now - LEEWAY:  # NaN, too
+    if not expires > now - LEEWAY:  # false for NaN, too
         raise BadIdToken("id_token_expired")
     return Principal(issuer or iss, subject, _name(claims))
 
 
 def has_nonce(id_token: Secret, nonce: str) -> bool:
-    """Whether it carries this nonce; false where it carries none, or none is expected (empty).
+    """Whether it has this nonce; False if it has none, or none is expected ("").
 
-    Raises BadIdToken where it carries another (section 3.1.3.7, point 11; for a refresh section 12.2).
+    Raises BadIdToken if it has another (section 3.1.3.7, point 11; for a refresh section 12.2).
     """
     found = _claims(id_token.reveal()).get("nonce")
     if found is None or not nonce:
@@ -79,7 +79,7 @@ def _claims(id_token: str) -> dict[str, Any]:
 
 
 def _is_text(value: object, most: int) -> TypeGuard[str]:
-    """What can be shown, too: no control characters, no half ones."""
+    """Printable: no control characters, no lone surrogates."""
     return isinstance(value, str) and 0 < len(value) <= most and value.isprintable()
 
 
@@ -88,7 +88,7 @@ def _is_time(value: object) -> TypeGuard[float]:
 
 
 def _name(claims: dict[str, Any]) -> str:
-    """Harmless wherever it is shown: it may be whatever the person has typed there."""
+    """The name to show, made printable: it may be anything that the person has entered."""
     unverified = claims.get("email_verified") in (False, "false")
     values = [claims.get(name) for name in _NAMES if not (name == "email" and unverified)]
     name = next((value for value in values if isinstance(value, str) and value), "")

@@ -1,4 +1,4 @@
-"""Says once in the log what is odd about an authorization server's responses: in our words, by code."""
+"""Logs each deviation of an authorization server's responses once: by code, never with its text."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ _log = logging.getLogger("proxy.oauth")
 
 
 class Oddities:
-    """What has been logged by this process; there are few credentials and few codes."""
+    """The deviations logged by this process; few, as there are few credentials and codes."""
 
     def __init__(self) -> None:
         self._logged: set[tuple[str, str, str]] = set()
 
     def log(self, credential: str, subject: str, codes: Iterable[str], words: Mapping[str, str]) -> None:
-        """`subject`: what is odd, as "token response"; `words`: a sentence for each code."""
+        """`subject`: what deviates, such as "token response"; `words`: a sentence for each code."""
         new = [code for code in codes if (credential, subject, code) not in self._logged]
         self._logged.update((credential, subject, code) for code in new)
         if new:
             _log.warning(
-                "%s: the %s of its authorization server is odd: %s",
+                "%s: unusual %s from the authorization server: %s",
                 credential,
                 subject,
                 "; ".join(f"{words[code]} ({code})" for code in new),

@@ -1,12 +1,12 @@
 """A token response: status, header fields, bytes -> TokenResponse, or AuthorizationServerError. Pure.
 
-A complete 2xx that holds a refresh or access token is adopted, whatever is odd about it: after a rotation,
-refusing the response loses the new refresh token, and sending the old one again ends the login. What was odd
-is listed in `oddities`. What can't be attached (an access token with a line break in it, one that needs a
-proof of possession) is refused in `refusal`, and its refresh token is there all the same.
+A complete 2xx with a refresh or access token is adopted, however odd: after a rotation, refusing it would
+lose the new refresh token, and sending the old one again end the login. Deviations are listed in `oddities`.
+An access token that can't be attached (one with a line break, one that needs a proof of possession) is
+reported in `refusal`, and the refresh token is still returned.
 
-Refused as a whole is what a client library is tempted to accept and must not: a 429 whose JSON has no
-"error", a login page with status 200. Whatever raises here leaves the stored token as it was.
+Responses that some client libraries wrongly accept are refused as a whole: a 429 whose JSON has no "error", a
+login page with status 200. An error raised here leaves the stored token unchanged.
 
 No error raised here has a cause: a JSONDecodeError carries the whole body, tokens included.
 """
@@ -24,10 +24,10 @@ from proxy.oauth import documents, expires_in
 from proxy.oauth.documents import Document, UnreadableDocument
 from proxy.secret import Secret
 
-MAX_TOKEN: Final = 32 * 1024  # characters; more does not fit into a header field, here or at an upstream
+MAX_TOKEN: Final = 32 * 1024  # characters; more does not fit into a header field, ours or an upstream's
 MAX_RETRY_AFTER: Final = 300.0  # seconds; a longer pause would hide a server that came back
 
-# What an error code means (RFC 6749 section 5.2 and its extensions; below them, providers' own words).
+# The outcome of each error code (RFC 6749 section 5.2 and its extensions; then providers' own codes).
 ERRORS: Final[dict[str, Outcome]] = {
     "invalid_grant": "login_required",
     "invalid_client": "misconfigured",
@@ -50,31 +50,31 @@ ERRORS: Final[dict[str, Outcome]] = {
 }
 _BUSY: Final = frozenset({"server_error", "slow_down", "temporarily_unavailable"})
 _STATUSES: Final = frozenset(HTTPStatus)
-_REFUSED: Final = frozenset({400, 401, 403})  # the server has understood the request and refuses it
-REFRESH_LIFETIME_NAMES: Final = (  # no RFC names it; these do
+_REFUSED: Final = frozenset({400, 401, 403})  # the server understood the request and refuses it
+REFRESH_LIFETIME_NAMES: Final = (  # not in any RFC
     "refresh_expires_in",  # Keycloak
     "refresh_token_expires_in",  # GitHub, Microsoft B2C, Xero
     "x_refresh_token_expires_in",  # Intuit
 )
-EXPIRY_NAMES: Final = ("expires_at", "expires_on")  # where expires_in is missing; the second: Microsoft (v1)
+EXPIRY_NAMES: Final = ("expires_at", "expires_on")  # if expires_in is missing; the second: Microsoft (v1)
 _TOKENS: Final = ("access_token", "refresh_token")
-_BOUND_TYPES: Final = frozenset({"dpop", "pop", "mac"})  # no use without a proof for each request
+_BOUND_TYPES: Final = frozenset({"dpop", "pop", "mac"})  # useless without a proof for each request
 _NOT_APPLICABLE: Final = "n_a"  # RFC 8693 section 2.2.1: what was issued is no access token ...
 _ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - ... unless it says so
-_PADDING: Final = " \t\r\n\0"  # around a token it is an accident of a template or a C string
-_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 A.12, less the space that no header field survives
+_PADDING: Final = " \t\r\n\0"  # around a token: left by a template or a C string
+_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 A.12 without the space: no header field can carry it
 
 
-# What can be odd about a token response beside what can be odd about its document, in words for the log.
+# Deviations of a token response, those of its document included, as sentences for the log.
 ODDITIES: Final[Mapping[str, str]] = {
-    "status": "its status is another 2xx than 200",
+    "status": "its status is a 2xx other than 200",
     **documents.ODDITIES,
-    "repeated_token": "a token stands in it twice, and the values differ: the last one counts",
-    "error": "it holds an `error` beside the tokens",
+    "repeated_token": "it repeats a token with different values: the last one counts",
+    "error": "it has an `error` besides the tokens",
     "no_token_type": "it has no token_type (RFC 6749 requires one): it is attached as configured",
     "token_type": "its token_type is not Bearer: it is attached as configured",
-    "token_padding": "white space stands around a token",
-    "no_access_token": "it holds a refresh token and no access token that can be used",
+    "token_padding": "a token has white space around it",
+    "no_access_token": "it has a refresh token but no usable access token",
 }
 
 
@@ -88,8 +88,8 @@ class TokenResponse:
     refresh_in: float | None
     refresh_lifetime: float | None
     scope: str
-    id_token: Secret | None = None  # as it came
-    refusal: AuthorizationServerError | None = None  # why there is no access token to attach
+    id_token: Secret | None = None  # as received
+    refusal: AuthorizationServerError | None = None  # why its access token can't be attached
     oddities: tuple[str, ...] = ()  # keys of ODDITIES
 
 
@@ -101,9 +101,9 @@ def parse(
     now: float = 0.0,
     token_types: Collection[str] | None = None,
 ) -> TokenResponse:
-    """Read a complete response. `headers` is case-insensitive; `now` (Unix seconds) serves dates in it.
+    """Read a complete response. `headers` is case-insensitive; `now` (Unix seconds) is for dates in it.
 
-    `token_types` are those accepted, None: any that needs no proof. Raises AuthorizationServerError.
+    `token_types` are those accepted; None: any that needs no proof. Raises AuthorizationServerError.
     """
     pause = retry_after(headers, now)
     if status >= 500 or status in TRY_LATER:
@@ -114,7 +114,7 @@ def parse(
     try:
         document = documents.read(headers, body, (*_TOKENS, "error"))
     except UnreadableDocument as error:
-        # of another status than 2xx the status says more than the body's fault does
+        # without a 2xx, the status says more than the fault in the body
         code = error.error if is_success else http_error(status)
         refusal = pause is None and is_refusal(status, headers, body)
         raise AuthorizationServerError(
@@ -144,9 +144,9 @@ def _error_code(members: Mapping[str, Any], status: int) -> str:
 
 
 def is_refusal(status: int, headers: Mapping[str, str], body: bytes, code: str = "") -> bool:
-    """Whether the server itself refuses the request, for a reason that is not the client's or an outage.
+    """Whether the server itself refuses the request, and neither for its client nor for an outage.
 
-    HTML comes from something in front of it: a firewall, a captive portal, a maintenance page.
+    HTML comes from a component in front of it: a firewall, a captive portal, a maintenance page.
     """
     is_html = "html" in headers.get("Content-Type", "").lower() or body.lstrip()[:1] == b"<"
     is_other = code in CLIENT_ERRORS or code in _BUSY
@@ -154,16 +154,16 @@ def is_refusal(status: int, headers: Mapping[str, str], body: bytes, code: str =
 
 
 def http_error(status: int) -> str:
-    """The name of a status in logs and metrics: one of a fixed list, whatever a server makes up."""
+    """The code of a status in logs and metrics: one of a fixed list, whatever the server sends."""
     return f"http_{status}" if status in _STATUSES else "other"
 
 
 def _granted(
     document: Document, status: int, now: float, token_types: Collection[str] | None
 ) -> TokenResponse | None:
-    """None: it holds neither an access token that can be sent nor a refresh token.
+    """None if it has neither an access token that can be sent nor a refresh token.
 
-    Raises AuthorizationServerError if it holds one that must not be attached, and no refresh token.
+    Raises AuthorizationServerError if it has one that must not be attached, and no refresh token.
     """
     members, odd = document.members, set(document.oddities)
     access_token = _access_token(members.get("access_token"))
@@ -178,13 +178,13 @@ def _granted(
     if access_token is None:
         odd.add("no_access_token")
         code = _error_code(members, status)
-        # without an error in it, the next refresh would bring the same
+        # without an error code, the next refresh would have the same result
         outcome = "misconfigured" if code == "no_access_token" else ERRORS.get(code, "transient")
         refusal = AuthorizationServerError(outcome, code)
     elif odd_type:
         odd.add(odd_type)
     if refusal is not None and refresh_token is None:
-        raise refusal  # there is nothing to keep
+        raise refusal  # there is nothing to save
     lifetimes = (expires_in.read(members.get(name), now) for name in REFRESH_LIFETIME_NAMES)
     return TokenResponse(
         access_token=None if refusal else access_token,
@@ -202,7 +202,7 @@ def _granted(
 def _type_refusal(
     members: Mapping[str, Any], token_types: Collection[str] | None
 ) -> tuple[AuthorizationServerError | None, str]:
-    """Why a token of this type must not be attached (RFC 6749 section 7.1), and what is odd about it."""
+    """Why a token of this type must not be attached (RFC 6749 section 7.1), or its deviation."""
     value = members.get("token_type")
     types = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     named = {each.strip().lower() for each in types if isinstance(each, str) and each.strip()}
@@ -219,13 +219,13 @@ def _type_refusal(
 
 
 def _lifetime(members: Mapping[str, Any], access_token: Secret | None, now: float) -> float | None:
-    """Seconds, from the first that tells: expires_in, a time of expiry, the token itself if it is a JWT."""
-    told = expires_in.read(members.get("expires_in"), now)
-    if told is not None or access_token is None:
-        return told
+    """Seconds, from the first that states it: expires_in, a time of expiry, the token itself if a JWT."""
+    stated = expires_in.read(members.get("expires_in"), now)
+    if stated is not None or access_token is None:
+        return stated
     until = (expires_in.until(members.get(name), now) for name in EXPIRY_NAMES)
-    told = next((seconds for seconds in until if seconds is not None), None)
-    return told or expires_in.of_jwt(access_token.reveal(), now)
+    stated = next((seconds for seconds in until if seconds is not None), None)
+    return stated or expires_in.of_jwt(access_token.reveal(), now)
 
 
 def _is_padded(value: object) -> bool:
@@ -233,24 +233,24 @@ def _is_padded(value: object) -> bool:
 
 
 def _access_token(value: object) -> Secret | None:
-    """What can be sent in a header field; else None."""
+    """A token that can be sent in a header field, else None."""
     text = value.strip(_PADDING) if isinstance(value, str) else ""
     return Secret(text) if len(text) <= MAX_TOKEN and _VISIBLE.fullmatch(text) else None
 
 
 def _refresh_token(value: object) -> Secret | None:
-    """Whatever the server expects to get back: it goes into a form, where all characters have their place."""
+    """Any encodable string: it is sent in a form, which can carry all characters."""
     text = value.strip(_PADDING) if isinstance(value, str) else ""
     return Secret(text) if text and _is_text(text) else None
 
 
 def _id_token(value: object) -> Secret | None:
-    """What is there and is no text is a bad one, not none."""
+    """A value that is not a string is an invalid id_token, not a missing one."""
     return Secret(value if isinstance(value, str) else "") if value else None
 
 
 def _is_text(value: str) -> bool:
-    r"""JSON can spell half a character ("\ud800"), which no encoding of a form can."""
+    r"""JSON can contain a lone surrogate ("\ud800"), which no encoding of a form can."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -268,7 +268,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds to wait by a Retry-After field (RFC 9110 section 10.2.3: seconds or a date), capped."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        seconds = float(value[:9])  # so many digits are over the cap already
+        seconds = float(value[:9])  # nine digits are over the cap already
     else:
         date = expires_in.http_date(value)
         if date is None:

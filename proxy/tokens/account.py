@@ -1,4 +1,4 @@
-"""One account's token in memory: what a request reads, and what is known of its health.
+"""One account's token in memory: what a request reads, and what is known about its health.
 
 Plain data and time: no I/O. Its refreshes are started by refresh/single_flight.py,
 sent and saved by refresh/refresh.py.
@@ -33,14 +33,14 @@ NEVER: Final = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class StoredToken:
-    """A record as read back: `token` is None where it holds none for this server and client."""
+    """A stored record, as read: `token` is None if it has none for this server and client."""
 
     generation: int
     state: str  # as in store.base.Record, or "absent"
     token: Token | None
     due_at: float | None
-    in_doubt: bool = False  # a refresh was sent, and what came of it is not known ...
-    in_doubt_by: str = ""  # ... by this process
+    in_doubt: bool = False  # a refresh was sent, and its result is unknown ...
+    in_doubt_by: str = ""  # ... sent by this process
 
 
 NOTHING: Final = StoredToken(generation=0, state="absent", token=None, due_at=None)
@@ -54,7 +54,7 @@ class LastRefresh:
 
 
 class Account:
-    """The state of one account in this process. `ready()` is all that the everyday request asks."""
+    """The state of one account in this process. Most requests only call TokenManager.ready()."""
 
     def __init__(
         self, key: AccountId, credential: Credential, clock: Clock, throttle: ServerThrottle
@@ -64,29 +64,29 @@ class Account:
         self.grant = grants.of(credential)
         self.throttle = throttle
         self.held = NOTHING
-        self.behind = True  # not read yet, or the last reading failed: the store may hold something newer
-        self.unreadable = False  # the store has a record that its key does not open
-        self.in_doubt = False  # the refresh token must be sent again soon, whatever the token's age
+        self.behind = True  # not read yet, or the last read failed: the store may have something newer
+        self.unreadable = False  # the store has a record that its key does not decrypt
+        self.in_doubt = False  # a refresh must be retried soon, whatever the token's age
         self.attachment: Attachment | None = None
-        self.fresh_until = NEVER  # boot clock, as the next five
-        self.usable_until = NEVER
-        self.hold_until = NEVER  # no refresh before this: it failed, or was refused
-        self.closed_until = NEVER  # nor before this: the server would refuse it (refresh_window)
+        self.fresh_until = NEVER  # boot clock: from then on a refresh is due
+        self.usable_until = NEVER  # boot clock: from then on the token is not attached
+        self.hold_until = NEVER  # boot clock: no refresh before, after a failure or a refusal
+        self.closed_until = NEVER  # boot clock: nor before this, the server would refuse it (refresh_window)
         self.used_at = NEVER  # boot clock: the last request
-        self.noted_at = NEVER  # boot clock: the last use that the store was told of
-        self.rejected_at = NEVER  # the last time that a 401 started a refresh
+        self.noted_at = NEVER  # boot clock: the last use that is noted in the store
+        self.rejected_at = NEVER  # boot clock: the last refresh started by a 401
         self.failures = 0
         self.failure: AuthorizationServerError | None = None
-        self.reminded_of = NEVER  # Unix seconds; the end of a refresh token that the log tells of
-        self.login_told = -1  # the generation of which the log has told that a person must act
+        self.reminded_of = NEVER  # Unix seconds; the refresh token's end that has been logged
+        self.login_told = -1  # the generation for which login_required has been logged
         self.last_refresh: LastRefresh | None = None
         self.last_success_at: float | None = None
         self.flight: asyncio.Task[None] | None = None
         self._clock = clock
-        self._begun = float("inf")  # boot clock; when the token was issued, as far as that is known
+        self._begun = float("inf")  # boot clock; when the token was issued; infinity: unknown
 
     def apply(self, held: StoredToken) -> None:
-        """Serve what the store holds. A record older than the one that is known changes nothing."""
+        """Apply a stored record; older generations are ignored."""
         self.behind = self.unreadable = False
         if held.generation < self.held.generation:
             return
@@ -108,7 +108,7 @@ class Account:
             self._apply_refusal()
 
     def _apply_refusal(self) -> None:
-        """Wait for the next try that the record's refusal leaves; never past the access token's end."""
+        """Hold refreshes back as the record's refusal requires; never past the access token's end."""
         refused = self.refusal
         if refused is None:
             return
@@ -116,7 +116,7 @@ class Account:
         outcome: Outcome = "transient" if refused.decided_at is None else "login_required"
         self.failure = AuthorizationServerError(outcome, refused.error)
         if refused.decided_at is None and not self.is_usable:
-            return  # there is no time to wait
+            return  # no time to wait
         now = self._clock.boot()
         chance = random.random()  # noqa: S311 (spreads load, hides nothing)
         self.hold_until = now + refusal.next_try_in(refused, self._clock.wall(), chance)
@@ -124,29 +124,29 @@ class Account:
             self.hold_until = min(self.hold_until, self.usable_until)
 
     def look_at_the_clock(self) -> None:
-        """Judge the token's age anew: of one that another boot got, the clocks may say more by now."""
+        """Compute the token's window again: the age of a token of another boot may be known better."""
         self.fresh_until = self.usable_until = self.closed_until = NEVER
         token = self.held.token
         if token is None:
             return
         if token.rejected and token.refusal is not None:
-            return  # neither the upstream takes it, nor does its server give another
+            return  # the upstream rejects it, and the server refuses to replace it
         window = lifetime.window(token, self.held.due_at, self._clock, known=self._begun)
         self.fresh_until, self.usable_until, self._begun = window.due, window.expired, window.begun
         if math.isfinite(window.begun):
             self.closed_until = window.begun + lifetime.closed_for(token, self.credential)
 
     def learn_from_401(self) -> None:
-        """An upstream has refused the current token: its age may tell how long such tokens live."""
+        """Learn the lifetime of such tokens from the age of the current one, after a 401 to it."""
         if self.held.token is not None:
             age = self._clock.boot() - self._begun
             self.held = replace(self.held, token=lifetime.learned_from_401(self.held.token, age))
 
     def reject(self) -> bool:
-        """An upstream has answered 401 to the current token. Returns whether the store should know.
+        """Note a 401 to the current token. Returns whether that must be written to the store.
 
-        The token serves on while nothing is known of its refresh: the upstream may be mistaken. Where its
-        server refuses to refresh it, too, it is not usable any more, and there is no use in waiting.
+        The token stays in use until its refresh has a result: the upstream may be wrong. If its refresh
+        was refused already, it is no longer usable, and there is no reason to wait.
         """
         token = self.held.token
         if token is None or token.rejected:
@@ -161,7 +161,7 @@ class Account:
         return True
 
     def failed(self, error: AuthorizationServerError, attempts: int = 1) -> None:
-        """Remember a failure and hold the next refresh back for a while."""
+        """Note a failure and hold the next refresh back (backoff.pause_after)."""
         self.failures += attempts
         self.failure = error
         self.in_doubt = True
@@ -180,12 +180,12 @@ class Account:
 
     @property
     def is_usable(self) -> bool:
-        """Whether there is an access token that can be attached now, whatever the state says."""
+        """Whether an access token can be attached now, whatever the state."""
         return self._clock.boot() < self.usable_until
 
     @property
     def refusal(self) -> Refusal | None:
-        """What the authorization server said when it refused the last refresh; None: it has not."""
+        """The refusal of the last refresh; None if it was not refused."""
         return self.held.token.refusal if self.held.token else None
 
     @property
@@ -195,7 +195,7 @@ class Account:
 
     @property
     def needs_login(self) -> bool:
-        """Whether only a login (or a new refresh_token in the configuration) is sure to bring new tokens."""
+        """Whether new tokens are certain only after a login (or a new refresh_token in the configuration)."""
         if self.grant.renews_itself:
             return False
         token = self.held.token
@@ -210,7 +210,7 @@ class Account:
 
     @property
     def may_start(self) -> bool:
-        """Whether a refresh would be of use and is not held back. The throttle notes that it is wanted."""
+        """Whether a refresh could help and is not held back. Registers its interest with the throttle."""
         is_time = self._clock.boot() >= max(self.hold_until, self.closed_until)
         return self.can_refresh and is_time and self.throttle.admits(self.candidate)
 
@@ -221,17 +221,17 @@ class Account:
 
     @property
     def must_retry(self) -> bool:
-        """Whether a refresh is wanted again, whatever the token's age."""
+        """Whether a refresh must be retried, whatever the token's age."""
         return self.in_doubt or (self.refusal is not None and self.can_refresh)
 
     @property
     def waits_until(self) -> float:
-        """No refresh before (boot clock): the account's own pause, its server's, and what that allows."""
+        """No refresh before this (boot clock), by the account's pause, refresh_window and the throttle."""
         return max(self.hold_until, self.closed_until, self.throttle.waits_until(self.candidate))
 
     @property
     def is_misconfigured(self) -> bool:
-        """Whether its server refuses the client: it says so, or two accounts are refused alike."""
+        """Whether its server refuses the client: by an error code, or as two accounts are refused alike."""
         if self.failure is not None and self.failure.outcome == "misconfigured":
             return True
         refused = self.refusal
@@ -240,19 +240,19 @@ class Account:
         return self.throttle.refusals.is_of_client(self.key, refused)
 
     def why_not(self) -> TokenError:
-        """The reason that there is no token now."""
+        """The error of a request that gets no token now."""
         wait = self.waits_until - self._clock.boot()
         return self.diagnosis().error(retry_after=max(1, math.ceil(wait)) if wait > 0 else 1)
 
     @property
     def needs_person(self) -> bool:
-        """As `diagnosis().needs_person`; at little cost where the account is well."""
+        """As `diagnosis().needs_person`, but cheap for a healthy account."""
         if self.grant.renews_itself or (self.held.state == "valid" and self.can_refresh):
             return False
         return self.diagnosis().needs_person
 
     def diagnosis(self) -> Diagnosis:
-        """All that is told of this account, wherever it is told."""
+        """The diagnosis of this account, for every interface that reports it."""
         token, now = self.held.token, self._clock.wall()
         wait = self.waits_until - self._clock.boot()
         return diagnose(
@@ -275,7 +275,7 @@ class Account:
         )
 
     def _reason(self) -> str:
-        """A code of diagnosis.Reason, or that of the last failure."""
+        """A code of diagnosis.Reason, or the last failure's."""
         if self.unreadable:
             return Reason.UNREADABLE
         if not self.grant.renews_itself and (self.held.state == "login_required" or not self.can_refresh):
@@ -311,5 +311,5 @@ def _access(held: StoredToken) -> Secret | None:
 
 
 def _issue(held: StoredToken) -> tuple[str, float] | None:
-    """Tells answers apart, which may bring one access token twice."""
+    """Identifies a token response: two may have the same access token."""
     return (held.token.boot_id, held.token.issued_boot) if held.token else None

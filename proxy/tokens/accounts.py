@@ -1,9 +1,8 @@
-"""Which accounts this process knows: one object for a name, for as long as anybody holds it.
+"""The accounts that this process knows: one object per name, as long as it is referenced.
 
-Accounts that the configuration names stay. Of the others, if the store has a record of them, those used last
-stay: memory must not grow with the store, nor with the names that callers make up. When there are more than
-KEPT, those that were used longest ago go. Of a credential with few accounts all have a place at the
-start, to be shown by name.
+Accounts named in the configuration stay. Of the others, those with a record stay while recently used: memory
+must not grow with the store, nor with names invented by callers. Beyond KEPT, the least recently used are
+dropped. All accounts of a credential with few of them are loaded at the start, to be shown by name.
 """
 
 from __future__ import annotations
@@ -24,14 +23,12 @@ from proxy.tokens.account import Account, StoredToken
 from proxy.tokens.refresh.throttle import ServerThrottle
 from proxy.tokens.saved import records
 
-KEPT: Final = 2048  # accounts; some 3 KiB each, and in all a tenth of what a process needs anyway
-DROPPED: Final = (
-    8  # one in so many goes at once: to sort them all takes a millisecond, too long for each request
-)
-UNNOTED: Final = 50_000  # uses that wait to be noted; so many only where the store can't be written for long
+KEPT: Final = 2048  # accounts; some 3 KiB each: in all a tenth of the memory of a process
+DROPPED: Final = 8  # one in 8 is dropped at once: sorting them takes a millisecond, too long for each request
+UNNOTED: Final = 50_000  # uses not yet noted; reached only if the store can't be written for long
 KNOWN_AT_START: Final = 1000  # accounts loaded to be shown by name
 _LAST: Final = "\x7f"  # after every account's name
-STORE_PAUSE: Final = 5  # seconds told to a caller whose token can't be read from the store
+STORE_PAUSE: Final = 5  # seconds, as Retry-After, if the token can't be read from the store
 _DEFAULT: Final = "default"  # the account of a credential that has only one
 
 _log = logging.getLogger("proxy.tokens")
@@ -43,7 +40,7 @@ class _Place(NamedTuple):
 
 
 def _last_use(place: _Place) -> float:
-    """A request counts, and so does what gave it its place: a back-off that is forgotten begins again."""
+    """By a request or by its place: dropping an account in back-off would start the back-off again."""
     return max(place.account.used_at, place.kept_at)
 
 
@@ -55,15 +52,15 @@ class Accounts:
         self.throttles = _throttles(config, clock)
         self._all: WeakValueDictionary[AccountId, Account] = WeakValueDictionary()
         self._labels = config.limits.account_labels
-        self._crowded: set[str] = set()  # credentials with more accounts than are shown by name
+        self._crowded: set[str] = set()  # credentials with too many accounts to show by name
         self._shown: Counter[str] = Counter()
-        self._store_failed = False  # so that an outage is one line in the log, not one for each request
+        self._store_failed = False  # so that an outage is logged once, not for each request
         self._recent: dict[AccountId, _Place] = {}
-        self._unnoted: dict[AccountId, float] = {}  # uses (boot clock) of accounts that had to go
+        self._unnoted: dict[AccountId, float] = {}  # uses (boot clock) of dropped accounts
         self.fixed: dict[AccountId, Account] = {key: self.get(key) for key in _named_in(config)}
 
     def get(self, key: AccountId) -> Account:
-        """The account; made, and not yet loaded, when it is new."""
+        """The account; a new one is not loaded yet."""
         account = self._all.get(key)
         if account is None:
             credential = self._credentials[key.credential]
@@ -72,15 +69,15 @@ class Accounts:
         return account
 
     def find(self, key: AccountId) -> Account | None:
-        """The account, if anybody here holds it."""
+        """The account, if this process has it in memory."""
         return self._all.get(key)
 
     def known(self) -> list[Account]:
         return [*self.fixed.values(), *(place.account for place in self._recent.values())]
 
     def used_since_noted(self, every: float) -> dict[AccountId, float]:
-        """Accounts that the configuration does not name -> their last use (boot clock), where it is more than
-        `every` seconds after the one that the store was told of.
+        """The last use (boot clock) of each account that is not in the configuration, if it is more than
+        `every` seconds after the one noted in the store.
         """
         return self._unnoted | {
             key: place.account.used_at
@@ -89,7 +86,7 @@ class Accounts:
         }
 
     def noted(self, uses: Mapping[AccountId, float]) -> None:
-        """The store was told of these uses."""
+        """These uses are noted in the store."""
         for key, used_at in uses.items():
             if self._unnoted.get(key) == used_at:
                 del self._unnoted[key]
@@ -97,15 +94,15 @@ class Accounts:
                 self._recent[key].account.noted_at = used_at
 
     def in_memory(self) -> list[Account]:
-        """Every one that anybody here holds, also those that a request has found without tokens."""
+        """Every account in memory, also those that a request found without tokens."""
         return list(self._all.values())
 
     def apply(self, account: Account, held: StoredToken) -> None:
-        """Serve what the store holds from now on."""
+        """Apply a stored record to the account."""
         account.apply(held)
 
-    def keep(self, account: Account) -> None:
-        """Give it a place among those used last, if there is anything of it to keep."""
+    def remember(self, account: Account) -> None:
+        """Give the account a place among the recently used ones, if it has a record."""
         if account.key not in self.fixed and (account.held.generation or account.unreadable):
             self._recent[account.key] = _Place(account, self._clock.boot())
             if len(self._recent) > KEPT:
@@ -119,14 +116,14 @@ class Accounts:
                 self._unnoted[account.key] = account.used_at
 
     async def load(self, account: Account) -> None:
-        """Take over what the store holds. Raises TokenUnavailable."""
+        """Read the account from the store. Raises TokenUnavailable."""
         try:
             held = await records.read(self._store, self._clock, account.credential, account.key, account.held)
         except UnreadableRecord as error:
             if not account.unreadable:  # once, not with every request
                 _log.error("%s: %s", account.key, error)
             account.unreadable = True
-            self.keep(account)
+            self.remember(account)
             raise account.diagnosis().error(retry_after=STORE_PAUSE) from error
         except StoreError as error:
             account.behind = True
@@ -138,7 +135,7 @@ class Accounts:
         self.apply(account, held)
 
     async def load_known(self) -> None:
-        """Load the accounts of the configuration, and those to be shown by name. Raises StoreError."""
+        """Load the accounts in the configuration, and those shown by name. Raises StoreError."""
         for account in self.fixed.values():
             await self.load_quietly(account)
         after: AccountId | None = None
@@ -149,7 +146,7 @@ class Accounts:
             if len(rest) > self._labels:
                 self._crowded.add(last)
                 after = AccountId(last, _LAST)
-            elif whole and len(page) > self._labels:  # there may be more of the last
+            elif whole and len(page) > self._labels:  # the last may have more
                 after = AccountId(last, "")
             else:
                 whole.append((last, rest))
@@ -158,7 +155,7 @@ class Accounts:
                 await self._show(credential, records_)
 
     async def follow(self, key: AccountId) -> None:
-        """Another process may have changed this account."""
+        """Read an account that another process may have changed."""
         account = self.find(key)
         if account is None:
             if key.credential in self._crowded:
@@ -168,32 +165,32 @@ class Accounts:
             if self._shown[key.credential] > self._labels:
                 self._crowded.add(key.credential)
         await self.load_quietly(account)
-        self.keep(account)
+        self.remember(account)
 
     async def _show(self, credential: str, stored: list[Record]) -> None:
         if credential not in self._credentials:
             return
         self._shown[credential] = len(stored)
         for record in stored:
-            await self._remember(record)
+            await self._load_record(record)
 
-    async def _remember(self, record: Record) -> None:
-        """Take over a record that was read with many others."""
+    async def _load_record(self, record: Record) -> None:
+        """Apply a record that was read with others."""
         account = self.get(record.key)
         try:
-            held = records.held(record, account.credential)
+            held = records.of_record(record, account.credential)
         except UnreadableRecord:
-            await self.load_quietly(account)  # which says why
+            await self.load_quietly(account)  # which logs the reason
         else:
             self.apply(account, held)
-        self.keep(account)
+        self.remember(account)
 
     async def load_quietly(self, account: Account) -> None:
-        """As `load`, where nobody waits for the tokens."""
+        """As `load`, but a failure is only logged."""
         try:
             await self.load(account)
         except TokenUnavailable:
-            return  # logged above; who wants the account tries again, and so does the refresher
+            return  # logged above; the next request and the scheduler try again
 
 
 def _by_credential(page: list[Record]) -> list[tuple[str, list[Record]]]:
@@ -201,7 +198,7 @@ def _by_credential(page: list[Record]) -> list[tuple[str, list[Record]]]:
 
 
 def _throttles(config: Config, clock: Clock) -> dict[str, ServerThrottle]:
-    """One for each client at a server; what two credentials ask for as the same client counts together."""
+    """One for each client at a server: credentials of the same client share it."""
     throttles: dict[tuple[str, str, str], ServerThrottle] = {}
     return {
         name: throttles.setdefault(

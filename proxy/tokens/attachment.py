@@ -1,6 +1,6 @@
-"""What is attached to a request: made once a token, never per request.
+"""The header fields attached to a request: built once per token, never per request.
 
-Another authentication scheme or another field is a change here and nowhere else.
+Another authentication scheme or field is a change in this module only.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ _SCHEME: Final = b"Bearer"  # RFC 6750 section 2.1
 
 
 class Attachment:
-    """The fields that a token puts on a request. Its identity tells one token from the next.
+    """The header fields of a token. Each token has its own object: compare by identity.
 
-    `fields` is ready to be written: each field is preceded by CR LF. `access_token` is the token itself, for
-    the command that prints it.
+    `fields` is ready to be written: each field is preceded by CR LF. `access_token` is for the command that
+    prints it.
     """
 
     __slots__ = ("access_token", "fields")

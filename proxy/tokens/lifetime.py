@@ -1,22 +1,22 @@
-"""When a token is fresh, stale or expired, how long it lasts, and when to try again. Pure.
+"""When a token is fresh, stale or expired, and when its refresh token ends. Pure.
 
 issued ──────────── fresh ─────────── due ── stale ── expired ── expiry
                                        │       │         └ no longer attached
-                                       │       └ attached, while one refresh runs behind
-                                       └ a share of its life, a little earlier by chance (jitter)
+                                       │       └ attached, while a refresh runs in the background
+                                       └ a share of its lifetime, minus a random part (jitter)
 
-Which clock says how old a token is:
+The clock that determines a token's age:
 
-1. A token of this boot: the boot clock, which does not jump and counts the time asleep.
-2. One of another boot, or of another host with the same store, where its server has told the time both to who
-   got it and to us: the server's clock, carried on by our boot clock. It is compared with itself, so that
-   neither a wrong clock of ours or theirs matters, nor one of the server's that is wrong but steady.
-3. Else our wall clock, by which a token is the older of two ages: as if our clock were set like the one that
-   it was issued by (a reboot), and as if ours were right and the other corrected by what the server said
-   (a clock that was set right; another host). One refresh too early at worst, and then rule 2 holds.
+1. A token of this boot: the boot clock, which does not jump and includes suspended time.
+2. A token of another boot, or of another host with the same store, if its server has stated the time both
+   with the token and to us: the server's clock, carried on by our boot clock. It is compared with itself, so
+   that a wrong clock of either host does not matter, nor a constant error of the server's.
+3. Else our wall clock. The token's age is the larger of two: one assumes that our clock agrees with the one
+   that it was issued by (a reboot), the other that ours is right and the other is corrected by the server's
+   time (a corrected clock; another host). At worst one refresh is too early, and then rule 2 applies.
 
-An absurd Date of the server can't do more harm than that: rule 1 never looks at it, rule 2 has it on both
-sides, and rule 3 takes our own clock's word against it (MAX_SKEW).
+An absurd Date of the server can't do more harm than that: rule 1 does not use it, rule 2 has it on both
+sides, and rule 3 limits it (MAX_SKEW).
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from proxy.oauth.token import Token
 TokenState = Literal["valid", "stale", "expired", "login_required", "misconfigured", "absent"]
 STATES: Final[tuple[TokenState, ...]] = get_args(TokenState)
 
-ASSUMED_LIFETIME: Final = 3600.0  # seconds; where nothing says one, refresh as if (most say an hour)
-JITTER: Final = 0.1  # of the time until due: accounts that began together must not stay together
-WINDOW_SLACK: Final = 0.1  # of refresh_window: the server's count began later than ours, by the way there
-EARLIEST: Final = 0.1  # of its life: a server that wants its tokens refreshed sooner is mistaken
-EXPIRY_MARGIN: Final = 5.0  # seconds; the way to the upstream, and clocks that differ a little
-EXPIRY_MARGIN_SHARE: Final = 0.05  # of its life, for short tokens
-MAX_SKEW: Final = 26 * 3600.0  # seconds; the most that a mistaken time zone explains (-12 h for +14 h)
-LEARNED_AT_LEAST: Final = 60.0  # seconds; a token refused sooner was not refused for its age
-LEARNED: Final = 3  # ages kept; one odd 401 is outvoted when it is forgotten
-FORGOTTEN_AFTER: Final = 20  # tokens that were not refused: then a longer life is tried
-KEEP_ALIVE_AT: Final = 0.8  # of an idle refresh token's life: a fifth of it for servers that are down
-NEAR: Final = 1 / 8  # of a refresh token's life, before its end; later than it is kept alive
+ASSUMED_LIFETIME: Final = 3600.0  # seconds; for tokens without a stated lifetime (most servers state an hour)
+JITTER: Final = 0.1  # of the time until due: spreads accounts that started together
+WINDOW_SLACK: Final = 0.1  # of refresh_window: the server's count starts later than ours, by the delay
+EARLIEST: Final = 0.1  # of its lifetime: a refresh_in below that is a server's mistake
+EXPIRY_MARGIN: Final = 5.0  # seconds; the time to reach the upstream, and small clock differences
+EXPIRY_MARGIN_SHARE: Final = 0.05  # of its lifetime, for short ones
+MAX_SKEW: Final = 26 * 3600.0  # seconds; the largest error by a wrong time zone (-12 h for +14 h)
+LEARNED_AT_LEAST: Final = 60.0  # seconds; a 401 to a younger token is not due to its age
+LEARNED: Final = 3  # ages stored; the effect of one odd 401 ends when it is dropped
+FORGOTTEN_AFTER: Final = 20  # tokens without a 401: then a longer lifetime is tried
+KEEP_ALIVE_AT: Final = 0.8  # of a refresh token's idle lifetime: leaves a fifth of it for outages
+NEAR: Final = 1 / 8  # of a refresh token's lifetime, before its end; later than KEEP_ALIVE_AT
 NEAR_AT_MOST: Final = 7 * 86400.0  # seconds; a holiday
-TELLS_APART: Final = 60.0  # seconds between two answers; what less took off may be a rounding
+TELLS_APART: Final = 60.0  # seconds between two responses; a smaller difference may be rounding
 
 UNKNOWN_AGE: Final = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Until when a token is good, on the boot clock, and since when it is there."""
+    """The times of a token on the boot clock: refresh due, expired, issued."""
 
     due: float
     expired: float
-    begun: float = float("inf")  # infinity: nobody can say
+    begun: float = float("inf")  # infinity: unknown
 
 
 # -- the access token
@@ -71,7 +71,7 @@ def due_after(
 ) -> float:
     """Seconds from issue to the refresh ahead of time. `chance` is uniform in [0, 1).
 
-    `refresh_in` is the server's wish (Microsoft's), `window` the last seconds in which alone it refreshes.
+    `refresh_in` is stated by the server (Microsoft). It refreshes only in the last `window` seconds.
     """
     whole = lifetime or ASSUMED_LIFETIME
     if window is not None:
@@ -95,24 +95,25 @@ def due_at(token: Token, credential: Credential, chance: float) -> float:
 
 
 def closed_for(token: Token, credential: Credential) -> float:
-    """Seconds from issue in which the server would refuse to refresh it, whatever the reason."""
+    """Seconds from issue in which the server would refuse a refresh (refresh_window)."""
     if credential.refresh_window is None or token.lifetime is None:
         return 0.0
     return max(0.0, token.lifetime - credential.refresh_window)
 
 
 def expired_after(lifetime: float | None) -> float:
-    """Seconds from issue until it is no longer attached; a token of unknown life is, until a 401."""
+    """Seconds from issue until it is no longer attached; infinity for an unknown lifetime: until a 401."""
     if lifetime is None:
         return float("inf")
     return lifetime - min(EXPIRY_MARGIN, EXPIRY_MARGIN_SHARE * lifetime)
 
 
 def begun(token: Token, clock: Clock) -> float:
-    """When the token was issued, on our boot clock; UNKNOWN_AGE where it seems to come from the future.
+    """When the token was issued, on our boot clock; UNKNOWN_AGE if that seems to be in the future.
 
-    It only seems so where our wall clock is wrong. If the server tells the time, one refresh will bring what
-    judges it; if not, it gets one more life at most, or two hosts would take its successors for old in turn.
+    That happens only if our wall clock is wrong. For a server that states the time, rule 2 applies after one
+    refresh. For others, the age is 0: it is used for one lifetime too long at most, but two hosts with
+    different clocks don't refresh each other's tokens in turn.
     """
     now = clock.boot()
     if token.boot_id == clock.boot_id:
@@ -132,8 +133,8 @@ def begun(token: Token, clock: Clock) -> float:
 def window(token: Token, due_at: float | None, clock: Clock, *, known: float = float("inf")) -> Window:
     """The token's window now. `due_at` (Unix seconds) is the due time that was saved with it.
 
-    `known` is what `begun` said of this token before: the earlier counts, so that no clock that is set back
-    makes an old token young again.
+    `known` is the earlier result of `begun` for this token: the minimum counts, so that a clock that is set
+    back does not make an old token young again.
     """
     if token.access_token is None:
         return Window(due=float("-inf"), expired=float("-inf"))
@@ -141,16 +142,16 @@ def window(token: Token, due_at: float | None, clock: Clock, *, known: float = f
     if issued == UNKNOWN_AGE:
         if due_at is not None:
             return Window(due=float("-inf"), expired=float("-inf"))
-        issued = clock.boot()  # nothing could refresh it: it may as well be tried
+        issued = clock.boot()  # it can't be refreshed: so it is tried
     due = float("inf") if due_at is None else issued + (due_at - token.issued_at)
     expired = issued + expired_after(token.lifetime)
     return Window(due=min(due, expired), expired=expired, begun=issued)
 
 
 def learned_from_401(token: Token, age: float) -> Token:
-    """What a 401 to a token of this age (seconds) tells of how long such tokens live, if nothing else does.
+    """The token with what a 401 at this age (seconds) says about its lifetime, if nothing else does.
 
-    Who is refused in its first minute was refused for something else, and so perhaps was the one before.
+    A 401 in the first minute has another cause, and perhaps so had the one before it.
     """
     if token.lifetime is not None:
         return token
@@ -160,10 +161,10 @@ def learned_from_401(token: Token, age: float) -> Token:
 
 
 def successor(new: Token, old: Token, refused: Token | None = None) -> Token:
-    """What a refresh gave, with what it takes over from the token before. Both are of one account.
+    """The token of a refresh, completed with what it inherits from `old`, of the same account.
 
-    An answer without a refresh token leaves the old one in force (RFC 6749 section 6), one without a scope
-    the old scope. `refused` is the old one as `learned_from_401` left it in this process.
+    A response without a refresh token leaves the old one valid (RFC 6749 section 6), one without a scope the
+    old scope. `refused` is `old` with what `learned_from_401` added in this process.
     """
     if refused is not None and refused.access_token == old.access_token:
         old = refused
@@ -189,7 +190,7 @@ def successor(new: Token, old: Token, refused: Token | None = None) -> Token:
 
 
 def refresh_ends_at(token: Token, credential: Credential) -> float | None:
-    """When the refresh token will be dead if nothing is done (Unix seconds); None: nothing says."""
+    """When the refresh token ends unless something is done (Unix seconds); None: unknown."""
     if token.refresh_token is None:
         return None
     ends = (_idle_end(token, credential), _hard_end(token, credential))
@@ -197,9 +198,9 @@ def refresh_ends_at(token: Token, credential: Credential) -> float | None:
 
 
 def keep_alive_at(token: Token, credential: Credential) -> float | None:
-    """Unix seconds by which an account that nobody uses must be refreshed, or its refresh token dies of it.
+    """When an unused account must be refreshed (Unix seconds), or its refresh token ends by idleness.
 
-    None: nothing is known, it is switched off, or a refresh would put nothing off.
+    None: no idle lifetime is known, `keep_alive` is off, or a refresh would not extend it.
     """
     idle_end = _idle_end(token, credential)
     if not credential.keep_alive or token.refresh_token is None or idle_end is None:
@@ -210,7 +211,7 @@ def keep_alive_at(token: Token, credential: Credential) -> float | None:
 
 
 def near_end_at(token: Token, credential: Credential) -> float | None:
-    """From when on (Unix seconds) a person should know that the refresh token ends; None: never."""
+    """When to warn that the refresh token ends (Unix seconds); None: never."""
     end = refresh_ends_at(token, credential)
     if end is None:
         return None
@@ -219,7 +220,7 @@ def near_end_at(token: Token, credential: Credential) -> float | None:
 
 
 def _idle_end(token: Token, credential: Credential) -> float | None:
-    """The end that a refresh puts off. Until a second answer tells, the server's word is taken for such."""
+    """The end that a refresh extends. A stated end counts as such until a second response shows otherwise."""
     if token.refresh_expires_at is not None:
         return None if token.refresh_renews is False else token.refresh_expires_at
     idle = credential.refresh_token_idle
@@ -227,16 +228,16 @@ def _idle_end(token: Token, credential: Credential) -> float | None:
 
 
 def _hard_end(token: Token, credential: Credential) -> float | None:
-    """The end that only a login puts off."""
-    said = token.refresh_expires_at if token.refresh_renews is False else None
+    """The end that only a login extends."""
+    stated = token.refresh_expires_at if token.refresh_renews is False else None
     lifetime = credential.refresh_token_lifetime
     if lifetime is None or token.login_at is None:
-        return said
-    return min(said or float("inf"), token.login_at + lifetime)
+        return stated
+    return min(stated or float("inf"), token.login_at + lifetime)
 
 
 def _renews(new: Token, old: Token) -> bool | None:
-    """Whether the refresh put the refresh token's end off: what is left of its life is as much as before."""
+    """Whether the refresh extended the refresh token: as much of its lifetime is left as before."""
     if new.refresh_expires_at is None or old.refresh_expires_at is None:
         return None
     lost = (old.refresh_expires_at - old.issued_at) - (new.refresh_expires_at - new.issued_at)

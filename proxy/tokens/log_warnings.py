@@ -1,4 +1,4 @@
-"""What the log tells of a token, once: missing scopes, an end that comes near, a login that is due."""
+"""Warnings that are logged once per token: missing scopes, an end that is near, a login that is due."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from proxy.tokens.diagnosis import Reason
 from proxy.tokens.scopes import missing_scopes
 
 _log = logging.getLogger("proxy.tokens")
-_NO_NEWS = (Reason.NO_LOGIN, Reason.LOGGED_OUT)  # nothing has ended: nobody has begun, or somebody wanted it
+_NO_NEWS = (Reason.NO_LOGIN, Reason.LOGGED_OUT)  # nothing has ended: no login yet, or a wanted logout
 
 
 def narrowed(key: AccountId, credential: Credential, token: Token, before: Token | None) -> None:
-    """Warn of scopes that `token` lacks and `before` did not."""
+    """Warn about scopes that `token` lacks, unless `before` lacked the same."""
     missing = missing_scopes(credential, token)
     if missing and (before is None or missing != missing_scopes(credential, before)):
         _log.warning("%s: the server did not grant the scopes %s", key, ", ".join(missing))
 
 
 def remind(account: Account, now: float) -> None:
-    """Warn, once, that a refresh token comes to its end. `now` is in Unix seconds."""
+    """Warn, once, that a refresh token ends soon. `now` is in Unix seconds."""
     token, credential = account.held.token, account.credential
     if token is None or account.held.state != "valid" or account.grant.renews_itself:
         return
@@ -44,9 +44,9 @@ def remind(account: Account, now: float) -> None:
 
 
 def login_required(account: Account, login_url: str) -> None:
-    """Log, once, that an account's tokens have come to their end and a person must act.
+    """Log, once, that an account's tokens have ended and a person must act.
 
-    Cheap where that is not so, or has been told: it is called for each account every REPORT_EVERY seconds.
+    Cheap if that is false or already logged: it is called for each account every REPORT_EVERY seconds.
     """
     if account.login_told == account.held.generation or not account.needs_person:
         return

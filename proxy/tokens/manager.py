@@ -1,7 +1,7 @@
 """The tokens of this process: `ready`, `get`, `reject`, `adopt`, `forget`.
 
 One refresh per account here (refresh/single_flight.py), one lease across processes (refresh/lease.py).
-What other processes write is seen within a second (`_watch`).
+Changes by other processes are seen within a second (`_watch`).
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from proxy.tokens.refresh.scheduler import RefreshScheduler
 from proxy.tokens.refresh.single_flight import SingleFlight
 from proxy.tokens.saved import codec, records
 
-REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: it may not be the token's fault
-REMIND_EVERY: Final = 60.0  # seconds between two looks for refresh tokens that end
+REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: the token may not be the cause
+REMIND_EVERY: Final = 60.0  # seconds between two checks for refresh tokens that end
 WATCH: Final = "watch the store"  # in internal_errors_total, as the next
 REMIND: Final = "remind of refresh tokens that end"
 REPORT: Final = "report logins that are due"
-REPORT_EVERY: Final = 2.0  # seconds between two looks for accounts that need a person
-AT_ONCE: Final = 64  # accounts looked at before requests have their turn again
+REPORT_EVERY: Final = 2.0  # seconds between two checks for accounts that need a person
+AT_ONCE: Final = 64  # accounts checked before other tasks run again
 
 
 class AnotherPerson(ProxyError):
-    """The account has the tokens of `owner`, and those that were to be saved are somebody else's."""
+    """The account has the tokens of `owner`, and the tokens to save are another person's."""
 
     def __init__(self, owner: Principal) -> None:
         super().__init__("the account has the tokens of another person")
@@ -72,24 +72,24 @@ class TokenManager:
         self._watcher: asyncio.Task[None] | None = None
         self._reminder: asyncio.Task[None] | None = None
 
-    # -- life of the manager
+    # -- start and close
 
     async def start(self) -> None:
-        """Load what is stored and follow what others change. Raises StoreError."""
-        self._changes = self._store.changes()  # before loading: what is put meanwhile must not slip by
+        """Load the stored accounts and follow changes by other processes. Raises StoreError."""
+        self._changes = self._store.changes()  # before loading, so that no change is missed
         await self._accounts.load_known()
         self._watcher = tasks.forever(WATCH, self._watch)
         self._reminder = tasks.forever(REMIND, self._remind)
 
     async def close(self, grace: float) -> None:
-        """Stop; flights get `grace` seconds to save what they have been given."""
+        """Stop; refreshes under way get `grace` seconds to save their tokens."""
         await tasks.cancel(self._watcher, self._reminder)
         await self._single_flight.close(grace)
 
     async def _watch(self) -> None:
-        """Follow what others put, until the store is closed. Raises Finished."""
+        """Follow changes by others, until the store is closed. Raises Finished."""
         changes, self._changes = self._changes, None
-        if changes is None:  # the last iterator has failed: what it would have told is not known
+        if changes is None:  # the last iterator has failed: its changes are unknown
             changes = self._store.changes()
             await self._follow(None)
         async for key in changes:
@@ -106,26 +106,26 @@ class TokenManager:
     async def _read(self, key: AccountId, reading: Coroutine[object, object, None]) -> None:
         try:
             await reading
-        except Exception as error:  # noqa: BLE001 (other accounts' changes must be seen all the same)
+        except Exception as error:  # noqa: BLE001 (changes of other accounts must still be seen)
             tasks.report(WATCH, error, f"unexpected error in reading {key}: report it")
 
     async def _remind(self) -> None:
         for account in self.accounts():
             try:
                 log_warnings.remind(account, self._clock.wall())
-            except Exception as error:  # noqa: BLE001 (the others must be told of)
+            except Exception as error:  # noqa: BLE001 (one odd account must not silence the others)
                 tasks.report(REMIND, error, f"unexpected error in looking at {account.key}: report it")
         await asyncio.sleep(REMIND_EVERY)
 
     async def report_logins(self) -> None:
-        """For a process that serves: log each account whose tokens have ended, so that a person must act.
+        """In a serving process: log each account whose tokens have ended, so that a person must act.
 
-        Runs for ever: tokens also end by time alone, and by what other processes write.
+        Runs for ever: tokens also end by time alone, or by changes of other processes.
         """
         try:
             await tasks.repeat(REPORT, self._report_all)
         finally:
-            self._report_logins(self.accounts())  # those that have ended since the last look
+            self._report_logins(self.accounts())  # those that have ended since the last check
 
     async def _report_all(self) -> None:
         accounts = self.accounts()
@@ -142,19 +142,19 @@ class TokenManager:
                 tasks.report(REPORT, error, f"unexpected error in looking at {account.key}: report it")
 
     async def look_at(self, key: AccountId) -> Account:
-        """The account as the store has it now, or as it was known where the store fails."""
+        """The account as stored now, or as last known if the store fails."""
         account = self._accounts.get(key)
         await self._accounts.load_quietly(account)
         return account
 
-    # -- what a request asks
+    # -- for requests
 
     def account(self, credential: str, name: str) -> Account:
-        """The account's state in this process; made, and not yet loaded, when it is new."""
+        """The account's state in this process; a new one is not loaded yet."""
         return self._accounts.get(AccountId(credential, name))
 
     def ready(self, account: Account) -> Attachment | None:
-        """The token, if it can be attached at once. A stale one is served while a refresh runs behind."""
+        """The token, if it can be attached at once. A stale one is used while a refresh runs behind it."""
         now = account.used_at = self._clock.boot()
         if now < account.fresh_until:
             return account.attachment
@@ -164,12 +164,12 @@ class TokenManager:
         return account.attachment
 
     def refresh_behind(self, account: Account) -> None:
-        """Start a flight that nobody waits for, unless one is under way, held back or of no use."""
+        """Start a refresh in the background, unless one is under way, held back or can't help."""
         if account.flight is None and account.may_start:
             self._single_flight.start(account)
 
     async def get(self, account: Account) -> Attachment:
-        """The token, waited for if need be. Raises TokenError."""
+        """The token; waits for a refresh if necessary. Raises TokenError."""
         started = self._clock.boot()
         try:
             return await self._get(account)
@@ -180,7 +180,7 @@ class TokenManager:
         attachment = self.ready(account)
         if attachment is None and account.behind and account.flight is None:
             await self._accounts.load(account)
-            self._accounts.keep(account)
+            self._accounts.remember(account)
             attachment = self.ready(account)
         if attachment is not None:
             return attachment
@@ -193,10 +193,10 @@ class TokenManager:
         return attachment
 
     def reject(self, account: Account, rejected: Attachment) -> Awaitable[Attachment | None] | None:
-        """An upstream answered 401 to `rejected`. None: pass the answer on. Else: await what to replay with.
+        """Handle a 401 to `rejected`. None: pass the response on. Else await the token for a replay.
 
-        A token that was replaced meanwhile asks for no refresh; the current one for one in 30 seconds, and
-        who comes while a refresh is under way shares what it brings.
+        A 401 to a replaced token starts no refresh; 401s to the current one start one per REJECT_PAUSE, and
+        callers that arrive while a refresh is under way share its result.
         """
         current = self.ready(account)
         if current is not None and current is not rejected:
@@ -205,7 +205,7 @@ class TokenManager:
         if account.flight is None:
             now = self._clock.boot()
             if is_news:
-                self._single_flight.start(account)  # to tell the store: nobody waits for it
+                self._single_flight.start(account)  # only writes it to the store: nothing to wait for
                 return None
             if now < account.rejected_at + REJECT_PAUSE or not account.may_start:
                 return None
@@ -219,10 +219,10 @@ class TokenManager:
         attachment = self.ready(account)
         return None if attachment is rejected else attachment
 
-    # -- what a person or a command does
+    # -- for people and commands
 
     async def refresh_now(self, account: Account) -> None:
-        """Refresh whatever the token's age. Raises TokenError."""
+        """Refresh now, whatever the token's age. Raises TokenError."""
         if account.behind:
             await self._accounts.load(account)
         if not account.can_refresh:
@@ -230,7 +230,7 @@ class TokenManager:
         before = account.held.generation
         account.hold_until = NEVER
         account.throttle.try_now()
-        joined = account.flight is not None  # one that may have begun before the newest token was known
+        joined = account.flight is not None  # it may have started before the newest token was known
         await self._single_flight.wait(account, self._patience)
         if joined and account.held.generation == before and account.failure is None:
             await self._single_flight.wait(account, self._patience)
@@ -238,9 +238,9 @@ class TokenManager:
             raise account.why_not()
 
     async def adopt(self, key: AccountId, token: Token, *, instead_of: Principal | None = None) -> None:
-        """A login gave this token: it replaces what the store holds. Raises StoreError, AnotherPerson.
+        """Store the token of a login in place of the stored one. Raises StoreError, AnotherPerson.
 
-        Another person's tokens it replaces only if they are those of `instead_of`.
+        Tokens of another person are replaced only if that person is `instead_of`.
         """
         account = self._accounts.get(key)
         token = replace(token, login_at=token.issued_at)
@@ -261,16 +261,16 @@ class TokenManager:
             log_warnings.narrowed(key, account.credential, token, None)
             held = await with_lifetime(self._store, self._servers, account.credential, key, held)
             self._accounts.apply(account, held)
-            self._accounts.keep(account)
+            self._accounts.remember(account)
             return
 
     async def owner(self, key: AccountId) -> Principal | None:
-        """Who logged in to the account; None: nobody, or nobody knows who. Raises StoreError."""
+        """The person who logged in to the account; None: nobody, or unknown. Raises StoreError."""
         account = self._accounts.get(key)
         return records.owner(await self._store.get(key), account.held, account.credential)
 
     async def forget(self, key: AccountId) -> Token | None:
-        """Leave a tombstone instead of the tokens, and return them, to be revoked. Raises StoreError."""
+        """Replace the tokens by a tombstone, and return them to be revoked. Raises StoreError."""
         account = self._accounts.get(key)
         while True:
             try:
@@ -283,7 +283,7 @@ class TokenManager:
             return token if token and binding.is_bound(token, account.credential) else None
 
     async def _bury(self, account: Account) -> tuple[Record | None, Token | None]:
-        """The tombstone that was put, if there was anything, and the tokens under it, if they can be read."""
+        """The tombstone, if there were tokens, and those tokens, if they can be read."""
         try:
             record = await self._store.get(account.key)
             token = codec.decode(record.body) if record else None
@@ -299,14 +299,14 @@ class TokenManager:
         await self._store.put(tombstone, expected=record.generation)
         return tombstone, token
 
-    # -- for who shows how the tokens are
+    # -- for status and metrics
 
     def accounts(self) -> list[Account]:
         """Every account known to this process."""
         return self._accounts.known()
 
     def health(self) -> Iterator[TokenHealth]:
-        """How every account known to this process is."""
+        """The health of every account known to this process."""
         return map(_health, self.accounts())
 
     def _attempted(self, credential: Credential, outcome: str, error: str, seconds: float) -> None:
@@ -332,7 +332,7 @@ def _health(account: Account) -> TokenHealth:
 
 
 def _done(attachment: Attachment) -> Awaitable[Attachment]:
-    """Known at once; and nothing is left over where nobody awaits it."""
+    """A result that is known at once. A future, since a coroutine that nobody awaits would warn."""
     future: asyncio.Future[Attachment] = asyncio.get_running_loop().create_future()
     future.set_result(attachment)
     return future

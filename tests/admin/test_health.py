@@ -129,7 +129,11 @@ async def test_where_nobody_has_logged_in_the_login_page_is_named(house):
 
 async def test_a_machine_that_was_not_asked_for_needs_nobody(house):
     entry = await house.entry("machine")
-    assert (entry["state"], entry["reason"], entry["login_url"]) == ("absent", "not asked for yet", None)
+    assert (entry["state"], entry["reason"], entry["login_url"]) == (
+        "absent",
+        "no token has been requested yet",
+        None,
+    )
     assert (entry["needs_person"], entry["serves"], entry["actions"]) == (False, True, [])
 
 
@@ -143,7 +147,7 @@ async def test_a_refresh_that_failed_for_now_is_told_with_its_error(house):
     assert entry["last_refresh"] == {"at": house.clock.now, "outcome": "transient", "error": "http_429"}
     assert entry["reason"] == (
         "a refresh is due, and the last one failed: "
-        "the authorization server asks for fewer requests (http_429)"
+        "the authorization server limits the rate of requests (http_429)"
     )
     assert entry["remedy"].startswith("nothing to do: next try at ")
     assert entry["login_url"] is None
@@ -200,7 +204,7 @@ async def test_a_token_of_another_client_counts_as_absent(a_house):
         )
         await house.state.tokens._accounts.load(house.account())
         entry = await house.entry()
-        other_client = "what is stored is from another server or client than the configuration names now"
+        other_client = "the stored tokens are from another server or client than the configured one"
         assert (entry["state"], entry["login_url"], entry["reason"]) == ("absent", LOGIN_URL, other_client)
 
 
@@ -251,7 +255,7 @@ async def test_a_record_that_can_not_be_read_is_told_apart_and_asks_for_no_login
     assert (entry["state"], entry["login_url"]) == ("misconfigured", None)
     assert entry["reason"] == "its record in the store can't be read"
     assert entry["remedy"] == (
-        "put the store's key back; if it is there, run `token-proxy logout person --account anna`, "
+        "restore the store's key; if it is in place, run `token-proxy logout person --account anna`, "
         "which sets the record aside, then run `token-proxy login person --account anna`"
     )
     assert "logout" in entry["actions"]

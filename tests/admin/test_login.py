@@ -300,7 +300,7 @@ async def test_where_it_is_not_told_who_it_was_the_page_is_as_plain_as_ever(worl
 async def test_a_bad_id_token_fails_the_login_with_a_sentence(world):
     answer = await log_in_as(world, "ann", aud="another-client")
     assert answer.status == 400
-    assert "The id_token is for another client than this one: check client_id." in await words_of(answer)
+    assert "The id_token is for another client: check client_id." in await words_of(answer)
     assert not await is_let_in(world)
 
 

@@ -156,4 +156,4 @@ async def test_while_a_login_without_refresh_token_lasts_the_page_offers_another
     await world.browser.log_in()
     html, buttons = await shown(world)
     assert buttons == [("login", "person"), ("logout", "person")]
-    assert "this login ends at" in html
+    assert "the access token expires at" in html

@@ -205,7 +205,7 @@ async def test_what_was_answered_and_can_not_be_saved_is_held_and_not_served_unt
         assert stored(bench) == (2, 0)
         server.signal()
         assert await server.end() == 0
-    told = [line for line in server.log if "is not used until it can be saved" in line]
+    told = [line for line in server.log if "is not used before it is saved" in line]
     assert len(told) == 1
     assert "Traceback" not in "".join(server.log)
 

@@ -385,7 +385,7 @@ async def test_nobody_logs_in_to_a_machines_credential(bench):
     for more in ((), ("--code", "x")):
         failed = await bench.call("login", "machine", *more)
         assert (failed.exit_code, failed.stderr.count("\n")) == (FAILED, 1)
-        assert "nobody logs in to it" in failed.stderr
+        assert "which has no login" in failed.stderr
 
 
 NO_REFRESH_TOKEN = faults.Fault(change={"refresh_token": None})
@@ -397,7 +397,7 @@ async def test_a_login_that_will_end_says_when_and_which_settings_make_it_last(b
     page = await (await bench.get(await bench.authorize(await at.url()))).text()
     assert await at.command == DONE
     for told in (at.said[-1], page):
-        assert "the server gave no refresh token: this login ends at" in told.replace(
+        assert "the server gave no refresh token: the access token expires at" in told.replace(
             "The server", "the server"
         )
         assert "offline_access" in told
@@ -421,8 +421,8 @@ async def test_so_does_a_running_server_and_its_status(bench, terminal):
         shown = await bench.call("status")
     assert "kept fresh" not in page
     assert "offline_access" in page
-    assert "this login ends at" in at.said[-1]
-    assert "this login ends at" in shown.stdout
+    assert "the access token expires at" in at.said[-1]
+    assert "the access token expires at" in shown.stdout
     assert shown.exit_code == DONE, "it serves for now"
 
 

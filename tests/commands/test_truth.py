@@ -110,7 +110,7 @@ TRUTHS = [
     ),
     Truth(logged_in, "person", None, 0, 0, ["refresh", "logout"]),
     Truth(seed_refused, "mail", LOGIN, 3, 3, ["logout"], "credentials.mail.refresh_token", (LOG_IN, SECRET)),
-    Truth(never_asked, buttons=[], told="not asked for yet"),
+    Truth(never_asked, buttons=[], told="no token has been requested yet"),
     Truth(
         server_unreachable,
         "machine",
@@ -119,9 +119,18 @@ TRUTHS = [
         1,
         ["refresh"],
         "can't be reached",
-        ("not asked for yet", LOG_IN, SECRET),
+        ("no token has been requested yet", LOG_IN, SECRET),
     ),
-    Truth(client_refused, "machine", MISCONFIGURED, 1, 1, ["refresh"], SECRET, (LOG_IN, "not asked for yet")),
+    Truth(
+        client_refused,
+        "machine",
+        MISCONFIGURED,
+        1,
+        1,
+        ["refresh"],
+        SECRET,
+        (LOG_IN, "no token has been requested yet"),
+    ),
     Truth(issuer_is_wrong, "machine", MISCONFIGURED, 1, 1, ["refresh"], "another issuer", (SECRET, LOG_IN)),
 ]
 

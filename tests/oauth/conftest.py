@@ -1,4 +1,4 @@
-"""A caller of authorization servers, and a server that answers as it is told."""
+"""A client of authorization servers, and a server with scripted responses."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def servers(fetcher: Fetcher, clock: FakeClock) -> AuthorizationServers:
 
 @dataclass
 class Puppet:
-    """A server that answers each path as `answers` says, and notes who came."""
+    """A server that responds to each path as in `answers`, and records its requests."""
 
     url: str = ""
     answers: dict[str, Handler] = field(default_factory=dict)
     hits: list[str] = field(default_factory=list)
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def respond(self, request: web.Request) -> web.StreamResponse:
         self.hits.append(f"{request.method} {request.path}")
         handler = self.answers.get(request.path)
         return web.Response(status=404) if handler is None else await handler(request)
@@ -75,7 +75,7 @@ def make_puppet() -> Callable[..., Any]:
     async def make() -> AsyncIterator[Puppet]:
         puppet = Puppet()
         app = web.Application()
-        app.router.add_route("*", "/{path:.*}", puppet.answer)
+        app.router.add_route("*", "/{path:.*}", puppet.respond)
         async with running(app) as puppet.url:
             yield puppet
 

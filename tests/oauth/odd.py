@@ -1,4 +1,4 @@
-"""Odd responses by the thousand: a good refresh token among whatever else can stand around it."""
+"""Generated odd responses: a valid refresh token among anything else."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ REFRESH_TOKENS = st.text(
 
 @st.composite
 def odd_responses(draw):
-    """A refresh token, and a body that holds it among anything else."""
+    """A refresh token, and a body that contains it among anything else."""
     token = draw(REFRESH_TOKENS)
-    pairs = [*draw(FOREIGN).items(), *draw(FOREIGN).items()]  # names that stand twice, too
+    pairs = [*draw(FOREIGN).items(), *draw(FOREIGN).items()]  # repeated names, too
     pairs.insert(draw(st.integers(0, len(pairs))), ("refresh_token", token))
     ascii_only = draw(st.booleans())
     members = [f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=ascii_only)}" for name, value in pairs]

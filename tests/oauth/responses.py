@@ -1,4 +1,4 @@
-"""Responses of token endpoints, as servers and what stands before them really give them."""
+"""Real responses of token endpoints, and of the components in front of them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ REFUSED = ("transient", "misconfigured", "login_required")
 
 @dataclass(frozen=True)
 class Given:
-    """What is taken from a response; the refresh token None: the old one stays."""
+    """The expected tokens of a response; refresh token None: the old one stays."""
 
     access_token: str | None = "AT-1"  # None: it can't be attached, as `refusal` says
     lifetime: float | None = 3600.0
     refresh_token: str | None = None
     refresh_lifetime: float | None = None
     scope: str = ""
-    odd: str = ""  # what is logged of it: codes, space separated
+    odd: str = ""  # the logged deviations: codes, space separated
     refusal: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """An answer, and what it comes to: a Given, or outcome and error."""
+    """A response, and its expected result: a Given, or outcome and error."""
 
     name: str
     comes_to: Given | tuple[str, str]
@@ -45,17 +45,17 @@ class Row:
 
 
 def good(**members: Any) -> dict[str, Any]:
-    """A good answer but for these members; None leaves one out."""
+    """A valid response with these members changed; None removes one."""
     return {name: value for name, value in {**GOOD, **members}.items() if value is not None}
 
 
 def spelt(text: str) -> bytes:
-    """A good answer with one more member, spelt out."""
+    """A valid response with one more member, as raw JSON."""
     return (json.dumps(GOOD)[:-1] + f", {text}}}").encode()
 
 
 def kept(refusal: str, odd: str = "") -> Given:
-    """The refresh token is kept, though nothing can be attached."""
+    """The refresh token is saved, although nothing can be attached."""
     return Given(None, refresh_token="RT-1", refusal=refusal, odd=odd)
 
 
@@ -322,7 +322,7 @@ ROWS = [
         WRONG_TYPE,
         good(token_type="N_A", issued_token_type="urn:ietf:params:oauth:token-type:refresh_token"),
     ),
-    # its life
+    # its lifetime
     *(
         Row(
             f"expires_in {text}",
@@ -343,7 +343,7 @@ ROWS = [
             ('"NaN"', None),
             ("1e400", None),
             ("9000000000000000", None),
-            ("604800000", 604800.0),  # in milliseconds, for more than ten years of seconds is nothing
+            ("604800000", 604800.0),  # in milliseconds, since more than ten years is no lifetime
         ]
     ),
     Row("expires_in missing", Given(lifetime=None), good(expires_in=None)),

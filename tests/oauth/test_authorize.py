@@ -1,4 +1,4 @@
-"""The authorization request, and what a redirect brings back."""
+"""The authorization request and its redirect."""
 
 from __future__ import annotations
 

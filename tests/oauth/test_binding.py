@@ -1,4 +1,4 @@
-"""What tokens are bound to, and what they survive."""
+"""The binding of tokens, and the changes that it survives."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def given_to(credential, **fields) -> Token:
     )
 
 
-SAME = [  # the credential that got the token, and what it has become
+SAME = [  # the credential that got the token, and the changed one
     ({"issuer": ISSUER}, {"issuer": ISSUER}),
     (HAND, HAND),
-    (HAND, {**HAND, **MORE}),  # an endpoint more asks nobody to log in again
+    (HAND, {**HAND, **MORE}),  # an added endpoint requires no login
     ({**HAND, **MORE}, HAND),
     ({"issuer": ISSUER}, {"issuer": ISSUER, **MORE}),
     ({"issuer": ISSUER, **MORE}, {"issuer": ISSUER}),
     ({"issuer": ISSUER}, {"issuer": ISSUER, "scopes": ["api"], "client_secret": "s", "pkce": False}),
-    ({"issuer": ISSUER, **HAND}, {"issuer": ISSUER}),  # the issuer vouches for what it names itself
+    ({"issuer": ISSUER, **HAND}, {"issuer": ISSUER}),  # endpoints from the issuer's metadata are trusted
     (
         {"issuer": ISSUER, "grant": "refresh_token", "refresh_token": Secret("a")},
         {"issuer": ISSUER, "grant": "refresh_token", "refresh_token": Secret("b")},
@@ -50,7 +50,7 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("before", "now"), SAME)
-def test_what_tells_nothing_of_the_server_changes_nothing(credential, before, now):
+def test_an_error_that_is_not_of_the_server_changes_nothing(credential, before, now):
     assert is_bound(given_to(credential(**before)), credential(**now))
 
 

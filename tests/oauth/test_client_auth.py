@@ -1,4 +1,4 @@
-"""How a client proves itself, judged by a server that knows its secret."""
+"""Client authentication, checked by a server that knows the secret."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ URL = "https://login.example/token"
 HARD = "p+a%:/ é…"
 FORM = "grant_type=client_credentials"
 
-WAYS = [  # client_auth, basic_encoding, Authorization, what is added to the form
+WAYS = [  # client_auth, basic_encoding, Authorization, members added to the form
     ("client_secret_basic", "rfc6749", "web:p%2Ba%25%3A%2F%20%C3%A9%E2%80%A6", {}),
     ("client_secret_basic", "raw", "web:" + HARD, {}),
     ("client_secret_post", "rfc6749", None, {"client_id": "web", "client_secret": HARD}),
@@ -87,7 +87,7 @@ async def test_a_public_client_is_known_by_its_id(credential, servers):
         assert server.active(token.access_token.reveal()) == "alice"
 
 
-def test_without_a_word_about_it_a_secret_is_sent_as_basic_and_no_secret_as_none(credential):
+def test_without_metadata_a_secret_is_sent_as_basic_and_no_secret_as_none(credential):
     assert (
         credential(
             token_endpoint=URL, grant="refresh_token", refresh_token="R", client_secret="s"
@@ -99,14 +99,14 @@ def test_without_a_word_about_it_a_secret_is_sent_as_basic_and_no_secret_as_none
 
 # -- what the metadata offer (RFC 8414 section 2)
 
-OFFERS = [  # token_endpoint_auth_methods_supported, client_auth, what is sent
+OFFERS = [  # token_endpoint_auth_methods_supported, client_auth, the method sent
     (None, None, "client_secret_basic"),
     (["client_secret_basic", "client_secret_post"], None, "client_secret_basic"),
     (["client_secret_post", "client_secret_basic"], None, "client_secret_basic"),
     (["client_secret_post"], None, "client_secret_post"),
-    ("client_secret_post", None, "client_secret_post"),  # a string where a list is due
+    ("client_secret_post", None, "client_secret_post"),  # a string instead of a list
     (["private_key_jwt", "client_secret_post"], None, "client_secret_post"),
-    (["private_key_jwt"], None, "client_secret_basic"),  # neither of ours: perhaps it is not true
+    (["private_key_jwt"], None, "client_secret_basic"),  # neither of ours: the metadata may be wrong
     (["none"], None, "client_secret_basic"),
     ([], None, "client_secret_basic"),
     ([7, None], None, "client_secret_basic"),
@@ -115,7 +115,7 @@ OFFERS = [  # token_endpoint_auth_methods_supported, client_auth, what is sent
         ["client_secret_post"],
         "client_secret_basic",
         "client_secret_basic",
-    ),  # as configured, whatever is offered
+    ),  # as configured, whatever the server offers
     (["client_secret_basic"], "client_secret_post", "client_secret_post"),
 ]
 
@@ -174,7 +174,7 @@ HINTS = [  # secret, more keys, error, hint
 
 
 @pytest.mark.parametrize(("secret", "more", "error", "hint"), HINTS)
-async def test_a_refusal_of_the_client_hints_at_the_key_that_may_mend_it(
+async def test_a_refusal_of_the_client_hints_at_the_key_that_may_fix_it(
     puppet, servers, credential, secret, more, error, hint
 ):
     puppet.says("/token", {"error": error}, status=401)

@@ -1,4 +1,4 @@
-"""Where an issuer's endpoints are, and whose word is taken for it."""
+"""Discovery of an issuer's endpoints, and the documents that are trusted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def outcome_of(asking) -> tuple[str, str]:
 PLACES = [  # path of the issuer, path of the document
     ("", OAUTH),
     ("", OPENID),
-    ("/", OAUTH),  # the slash is a part of the issuer's name
+    ("/", OAUTH),  # the slash is a part of the issuer
     ("/tenant", f"{OAUTH}/tenant"),
     ("/tenant", f"/tenant{OPENID}"),
     ("/tenant/", f"{OAUTH}/tenant"),
@@ -66,9 +66,7 @@ async def test_all_four_well_known_places_are_tried(puppet, servers, credential,
 @pytest.mark.parametrize(
     "first", [b"<html>", b"[]", b'{"issuer": "https://else.example"}', b"\xff", b"[" * 200_000]
 )
-async def test_a_first_document_that_is_none_leaves_the_word_to_the_second(
-    puppet, servers, credential, first
-):
+async def test_after_an_unusable_first_document_the_second_counts(puppet, servers, credential, first):
     async def say(_request):
         return web.Response(body=first)
 
@@ -99,7 +97,7 @@ DIFFERENCES = [  # the issuer in the document, hint
 
 
 @pytest.mark.parametrize(("named", "hint"), DIFFERENCES)
-async def test_a_mismatch_says_by_code_in_what_the_issuers_differ(puppet, servers, credential, named, hint):
+async def test_a_mismatch_has_a_hint_how_the_issuers_differ(puppet, servers, credential, named, hint):
     loopback = puppet.url.replace("127.0.0.1", "localhost")
     name = named.format(puppet.url, loopback=loopback) if isinstance(named, str) else named
     puppet.says(OAUTH, {**metadata(puppet.url), "issuer": name})
@@ -132,10 +130,10 @@ UNSAFE = [
 
 @pytest.mark.parametrize("url", UNSAFE)
 @pytest.mark.parametrize("name", ["token_endpoint", "authorization_endpoint"])
-async def test_an_endpoint_that_is_not_safe_is_never_used_and_blocks_only_what_needs_it(
+async def test_an_unsafe_endpoint_is_never_used_and_fails_only_requests_that_need_it(
     puppet, servers, credential, monkeypatch, name, url
 ):
-    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # changes nothing
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # has no effect
     puppet.says(OAUTH, metadata(puppet.url, **{name: url}))
     client = credential(issuer=puppet.url)
     found = await servers.endpoints(client)
@@ -191,7 +189,7 @@ async def test_https_is_safe_and_so_is_this_machine(puppet, servers, credential,
     assert (await servers.endpoints(credential(issuer=puppet.url))).token_endpoint == url
 
 
-async def test_what_is_given_by_hand_is_not_overridden_and_needs_no_discovery(puppet, servers, credential):
+async def test_configured_endpoints_are_not_overridden_and_need_no_discovery(puppet, servers, credential):
     puppet.says(OAUTH, metadata(puppet.url))
     puppet.says("/by-hand", {"access_token": "AT-1", "token_type": "Bearer"})
     client = credential(issuer=puppet.url, token_endpoint=f"{puppet.url}/by-hand")
@@ -213,7 +211,9 @@ async def test_a_document_is_asked_for_once_an_hour(puppet, servers, credential,
     assert len(puppet.hits) == 2
 
 
-async def test_the_old_copy_serves_while_the_server_has_no_better_one(puppet, servers, credential, clock):
+async def test_the_old_copy_is_used_while_the_server_has_no_valid_document(
+    puppet, servers, credential, clock
+):
     puppet.says(OAUTH, metadata(puppet.url))
     client = credential(issuer=puppet.url)
     await servers.endpoints(client)
@@ -221,15 +221,13 @@ async def test_the_old_copy_serves_while_the_server_has_no_better_one(puppet, se
     clock.advance(HOUR)
     for _ in range(3):
         assert (await servers.endpoints(client)).token_endpoint == f"{puppet.url}/token"
-    assert len(puppet.hits) == 3  # the first, and one at each place: not again for every request
-    clock.advance(discovery.ASK_AGAIN)
+    assert len(puppet.hits) == 3  # the first, and one at each URL: not again for every request
+    clock.advance(discovery.RETRY_AFTER)
     puppet.says(OAUTH, metadata(puppet.url, token_endpoint=f"{puppet.url}/moved"))
     assert (await servers.endpoints(client)).token_endpoint == f"{puppet.url}/moved"
 
 
-async def test_what_one_authority_vouches_for_says_nothing_to_who_trusts_another(
-    puppet, servers, credential, tmp_path
-):
+async def test_a_document_trusted_by_one_ca_is_not_used_with_another(puppet, servers, credential, tmp_path):
     puppet.says(OAUTH, metadata(puppet.url))
     await servers.endpoints(credential(issuer=puppet.url))
     (tmp_path / "ca.pem").write_text("")
@@ -266,7 +264,7 @@ async def test_without_an_issuer_there_is_nothing_to_discover(servers, credentia
 
 
 HTML = b"<!doctype html><title>Not here</title>"
-SEARCHES = [  # what each of the four places responds with, in their order; what the search is called then
+SEARCHES = [  # responses of the four URLs, in their order; the error of the search
     ([(404, b"")] * 4, ("transient", "discovery_not_found")),
     ([(404, b""), (405, b""), (410, b""), (404, HTML)], ("transient", "discovery_not_found")),
     ([(404, b""), (200, HTML), (404, b""), (404, b"")], ("transient", "discovery_not_json")),
@@ -277,7 +275,7 @@ SEARCHES = [  # what each of the four places responds with, in their order; what
 
 
 @pytest.mark.parametrize(("responses", "name"), SEARCHES)
-async def test_a_search_that_finds_nothing_is_called_by_what_tells_most(
+async def test_a_search_without_a_document_fails_with_the_most_specific_error(
     puppet, servers, credential, responses, name
 ):
     places = [f"{OAUTH}/t", f"/t{OPENID}", f"/t{OAUTH}", f"{OPENID}/t"]
@@ -307,7 +305,7 @@ async def test_a_server_that_is_not_there_is_asked_once(servers, credential):
     assert await outcome_of(asking) == ("transient", "unreachable")
 
 
-async def test_a_lost_connection_at_one_place_leaves_the_word_to_the_next(puppet, servers, credential):
+async def test_after_a_lost_connection_the_next_url_is_tried(puppet, servers, credential):
     async def drop(request):
         request.transport.close()
         return web.Response()
@@ -382,9 +380,9 @@ async def test_the_endpoint_that_gave_a_token_refreshes_it_while_discovery_fails
     before = len(puppet.hits)
     for _ in range(3):
         token = await again.token(client, form, before=token)
-    assert puppet.hits[before:] == ["POST /token"] * 3  # and discovery is not asked each time
-    assert all("client_secret=s" in each for each in forms)  # authenticated as the metadata had it
-    clock.advance(discovery.ASK_AGAIN)
+    assert puppet.hits[before:] == ["POST /token"] * 3  # and discovery is not tried each time
+    assert all("client_secret=s" in each for each in forms)  # authenticated as in the metadata
+    clock.advance(discovery.RETRY_AFTER)
     puppet.says(OAUTH, metadata(puppet.url, token_endpoint=f"{puppet.url}/moved"))
     puppet.says("/moved", {"access_token": "AT-2", "token_type": "Bearer"})
     moved = await again.token(client, form, before=token)

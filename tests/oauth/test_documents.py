@@ -1,4 +1,4 @@
-"""Bytes of an authorization server as members; what servers really send is in responses.py."""
+"""Bytes of an authorization server as members; real responses are in responses.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def error_of(body: bytes, headers: dict[str, str] | None = None) -> str:
 
 
 def whole(size: int) -> bytes:
-    """A document of so many bytes."""
+    """A document of this many bytes."""
     return b'{"a": "' + b"x" * (size - 9) + b'"}'
 
 
@@ -56,7 +56,7 @@ def test_the_limit_of_a_forms_fields_holds(fields, is_read):
         assert error_of(body, FORM) == "not_json"
 
 
-REPEATED = [  # pairs of JSON, what the name is taken for, whether it is reported
+REPEATED = [  # pairs of JSON, the value of the name, whether it is reported
     ('"a": 1, "a": 2', 2, True),
     ('"a": 1, "a": 1', 1, False),
     ('"a": 1, "a": null', 1, True),
@@ -68,7 +68,7 @@ REPEATED = [  # pairs of JSON, what the name is taken for, whether it is reporte
 
 
 @pytest.mark.parametrize(("pairs", "value", "is_told"), REPEATED)
-def test_of_a_name_that_stands_twice_the_last_value_counts_that_holds_something(pairs, value, is_told):
+def test_the_last_value_of_a_repeated_name_counts_unless_it_is_empty(pairs, value, is_told):
     document = read({}, f"{{{pairs}}}".encode(), SOUGHT)
     assert document.members["a"] == value
     assert ("repeated" in document.oddities) is is_told

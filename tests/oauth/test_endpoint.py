@@ -1,4 +1,4 @@
-"""The requests to an authorization server, and what must not come of its answers."""
+"""The requests to an authorization server, and the handling of its responses."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_no_redirect_is_followed(make_puppet, puppet, servers, web_client,
 
 async def test_a_token_is_dated_by_when_it_was_asked_for(puppet, servers, web_client, clock):
     async def slowly(_request):
-        clock.advance(3)  # the answer takes three seconds
+        clock.advance(3)  # the response takes three seconds
         return web.json_response({**GOOD, "refresh_expires_in": 600})
 
     puppet.answers["/token"] = slowly
@@ -69,8 +69,8 @@ async def test_a_token_is_dated_by_when_it_was_asked_for(puppet, servers, web_cl
     assert (token.server, token.client_id) == (f"{puppet.url}/token", "web")
 
 
-async def test_who_logged_in_is_told_by_an_id_token(puppet, servers, web_client):
-    issuer = "https://login.example"  # none is configured: it says it itself
+async def test_an_id_token_names_the_person_who_logged_in(puppet, servers, web_client):
+    issuer = "https://login.example"  # none is configured: that of the id_token counts
     puppet.says("/token", {**GOOD, "id_token": id_token(issuer, "web", "ann-7", email="ann@example.com")})
     for ask in (servers.token, servers.token_of_person):
         assert (await ask(web_client, FORM)).principal == Principal(issuer, "ann-7", "ann@example.com")
@@ -84,9 +84,7 @@ NO_GOOD += [(id_token("https://login.example", "another", "ann-7"), "audience")]
 
 
 @pytest.mark.parametrize(("text", "error"), NO_GOOD)
-async def test_an_id_token_that_is_no_good_costs_no_refresh_and_tells_nothing(
-    puppet, servers, web_client, text, error
-):
+async def test_a_bad_id_token_fails_no_refresh_and_names_nobody(puppet, servers, web_client, text, error):
     puppet.says("/token", {**GOOD, "refresh_token": "R1", "id_token": text})
     token = await servers.token(web_client, FORM)
     assert (token.refresh_token, token.principal) == (Secret("R1"), None)
@@ -98,21 +96,21 @@ async def test_an_id_token_that_is_no_good_costs_no_refresh_and_tells_nothing(
 
 
 def dated(clock, body, *, off, took=0.0, **fields):
-    """Answers after `took` seconds, by a clock that is `off` seconds ahead of ours."""
+    """Responds after `took` seconds, with a Date that is `off` seconds ahead of our clock."""
 
-    async def answer(_request):
+    async def respond(_request):
         clock.advance(took / 2)
         date = formatdate(clock.wall() + off, usegmt=True)
         clock.advance(took / 2)
         return web.json_response(body, headers={"Date": date, **fields})
 
-    return answer
+    return respond
 
 
-SKEWS = [  # seconds that the server's clock is ahead, that its answer takes; what the token says of it
+SKEWS = [  # seconds: the server's clock is ahead, its response takes; the token's skew
     (0, 0, 0.0),
     (0, 8, 0.0),
-    (3, 8, 0.0),  # may as well be the way
+    (3, 8, 0.0),  # may be the network delay
     (3600, 0, 3600.0),
     (3600, 8, 3596.0),  # at least
     (-3600, 8, -3604.0),
@@ -121,9 +119,7 @@ SKEWS = [  # seconds that the server's clock is ahead, that its answer takes; wh
 
 
 @pytest.mark.parametrize(("off", "took", "skew"), SKEWS)
-async def test_a_token_tells_how_the_servers_clock_differs(
-    puppet, servers, web_client, clock, off, took, skew
-):
+async def test_a_token_has_the_skew_of_the_servers_clock(puppet, servers, web_client, clock, off, took, skew):
     sent_at, sent_boot = clock.wall(), clock.boot()
     puppet.answers["/token"] = dated(clock, GOOD, off=off, took=took)
     token = await servers.token(web_client, FORM)
@@ -132,18 +128,16 @@ async def test_a_token_tells_how_the_servers_clock_differs(
     assert heard == 0 if skew == 0 else off <= heard <= off + took / 2 + 1
 
 
-async def test_an_answer_without_a_date_of_its_own_tells_nothing_of_clocks(
-    puppet, servers, web_client, clock
-):
+async def test_a_response_without_a_date_of_its_own_gives_no_skew(puppet, servers, web_client, clock):
     puppet.answers["/token"] = dated(clock, GOOD, off=3600, Age="60")
     assert (await servers.token(web_client, FORM)).skew is None
     assert clock.heard == {}
 
 
 JWT = "e30.eyJpYXQiOjE4MDAwMDM2MDAsImV4cCI6MTgwMDAwNDIwMH0.x"  # iat 1800003600, exp ten minutes later
-LIVES = [  # the answer beside its token, keys of the configuration, what the token is taken to live
+LIVES = [  # members of the response, keys of the configuration, expected lifetime
     ({"expires_in": 60}, {}, 60),
-    ({"expires_in": 60}, {"access_token_lifetime": 600}, 600),  # who configured it knows better
+    ({"expires_in": 60}, {"access_token_lifetime": 600}, 600),  # the configuration takes precedence
     ({"expires_in": None}, {"access_token_lifetime": 600}, 600),
     ({"expires_in": 1_800_003_660}, {}, 60),  # a date, by the server's clock
     ({"expires_in": 0, "access_token": JWT}, {}, 600),
@@ -153,7 +147,7 @@ LIVES = [  # the answer beside its token, keys of the configuration, what the to
 
 
 @pytest.mark.parametrize(("members", "keys", "expected"), LIVES)
-async def test_a_token_lives_as_long_as_what_knows_best_says(
+async def test_the_most_reliable_statement_of_the_lifetime_counts(
     puppet, servers, credential, clock, members, keys, expected
 ):
     client = credential(
@@ -164,7 +158,7 @@ async def test_a_token_lives_as_long_as_what_knows_best_says(
     assert (token.lifetime, token.refresh_in) == (expected, 30)
 
 
-INTROSPECTED = [  # what the endpoint answers, seconds
+INTROSPECTED = [  # the response of the endpoint, seconds
     (200, {"active": True, "exp": 1_800_000_600}, 600),
     (200, {"active": True}, None),
     (200, {"active": True, "exp": 1_700_000_000}, None),
@@ -177,7 +171,7 @@ INTROSPECTED = [  # what the endpoint answers, seconds
 
 
 @pytest.mark.parametrize(("status", "document", "expected"), INTROSPECTED)
-async def test_introspection_tells_how_long_a_token_lives(
+async def test_introspection_returns_the_remaining_lifetime(
     puppet, servers, credential, clock, status, document, expected
 ):
     client = credential(
@@ -188,12 +182,12 @@ async def test_introspection_tells_how_long_a_token_lives(
     )
     forms = []
 
-    async def answer(request):
+    async def respond(request):
         forms.append((dict(parse_qsl(await request.text())), request.headers["Authorization"]))
         date = formatdate(clock.wall(), usegmt=True)
         return web.json_response(document, status=status, headers={"Date": date})
 
-    puppet.answers["/introspect"] = answer
+    puppet.answers["/introspect"] = respond
     asking = servers.introspected_lifetime(client, Secret("AT-1"))
     if expected == "introspection":
         assert await outcome_of(asking) == ("transient", expected)
@@ -202,18 +196,18 @@ async def test_introspection_tells_how_long_a_token_lives(
     assert forms == [({"token": "AT-1", "token_type_hint": "access_token"}, "Basic d2ViOnM=")]
 
 
-async def test_what_introspection_says_beyond_json_is_no_answer(puppet, servers, credential):
+async def test_an_introspection_response_that_is_not_json_is_an_error(puppet, servers, credential):
     client = credential(issuer=puppet.url, introspection_endpoint=f"{puppet.url}/introspect")
 
-    async def answer(_request):
+    async def respond(_request):
         return web.Response(body=b"[" * 100_000)
 
-    puppet.answers["/introspect"] = answer
+    puppet.answers["/introspect"] = respond
     asking = servers.introspected_lifetime(client, Secret("AT-1"))
     assert await outcome_of(asking) == ("transient", "introspection")
 
 
-async def test_where_there_is_no_introspection_nobody_is_asked(credential, puppet, servers):
+async def test_without_an_introspection_endpoint_no_request_is_sent(credential, puppet, servers):
     client = credential(token_endpoint=f"{puppet.url}/t", authorization_endpoint="https://x.example/")
     assert await servers.introspected_lifetime(client, Secret("AT-1")) is None
     assert puppet.hits == []
@@ -248,7 +242,7 @@ async def test_more_parameters_are_sent_with_every_grant_and_lists_are_repeated(
     ]
 
 
-async def test_what_comes_on_an_idle_connection_is_no_answer_to_the_next_request(servers, credential):
+async def test_bytes_on_an_idle_connection_are_no_response_to_the_next_request(servers, credential):
     """RFC 9112 section 9.2. The next request may be another account's."""
     serving = []
 
@@ -281,7 +275,7 @@ async def test_a_body_that_drips_is_given_up(puppet, servers, web_client):
     async def drip(request):
         response = web.StreamResponse()
         await response.prepare(request)
-        with contextlib.suppress(ConnectionError):  # the client has had enough
+        with contextlib.suppress(ConnectionError):  # the client has stopped reading
             while True:
                 await response.write(b" ")
                 await asyncio.sleep(0.05)
@@ -317,7 +311,7 @@ async def test_a_gzip_bomb_is_not_unfolded(puppet, servers, web_client):
     assert await outcome_of(servers.token(web_client, FORM)) == ("transient", "too_large")
 
 
-RAW = [  # what a server does with the connection, and what that is called
+RAW = [  # a fault of the connection, and its code
     (b"", "connection_lost"),
     (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", "connection_lost"),
     (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "connection_lost"),
@@ -327,7 +321,7 @@ RAW = [  # what a server does with the connection, and what that is called
 
 
 @pytest.mark.parametrize(("said", "error"), RAW)
-async def test_what_is_no_answer_is_transient(credential, servers, said, error):
+async def test_a_missing_or_broken_response_is_transient(credential, servers, said, error):
     async def serve(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(said)
@@ -342,14 +336,14 @@ async def test_what_is_no_answer_is_transient(credential, servers, said, error):
         assert await outcome_of(servers.token(client, FORM)) == ("transient", error)
 
 
-async def test_nobody_there_is_transient(credential, servers, make_puppet):
+async def test_an_unreachable_server_is_transient(credential, servers, make_puppet):
     async with make_puppet() as gone:
         pass
     client = credential(token_endpoint=f"{gone.url}/token", authorization_endpoint="https://x.example/")
     assert await outcome_of(servers.token(client, FORM)) == ("transient", "unreachable")
 
 
-async def test_a_server_that_is_not_who_it_says_is_called_tls(credential, servers, tmp_path):
+async def test_a_server_with_a_wrong_certificate_is_reported_as_tls(credential, servers, tmp_path):
     import ssl
 
     import trustme
@@ -372,7 +366,7 @@ async def test_a_server_that_is_not_who_it_says_is_called_tls(credential, server
         assert await outcome_of(servers.token(client, FORM)) == ("transient", "tls")
 
 
-async def test_a_server_whose_name_stands_in_the_old_place_is_called_tls(credential, servers, tmp_path):
+async def test_a_certificate_with_only_a_common_name_is_reported_as_tls(credential, servers, tmp_path):
     import ssl
 
     from tests.relay.conformance_certificates import authority_of_rsa, for_nobody
@@ -393,7 +387,7 @@ async def test_a_server_whose_name_stands_in_the_old_place_is_called_tls(credent
         assert await outcome_of(servers.token(client, FORM)) == ("transient", "tls")
 
 
-async def test_what_is_stopped_in_the_last_moment_is_not_sent(servers, credential):
+async def test_a_request_stopped_by_before_send_is_not_sent(servers, credential):
     class TooLateError(Exception):
         pass
 

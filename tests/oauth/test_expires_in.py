@@ -1,4 +1,4 @@
-"""How long a token lives, by whatever servers say, and what time they have."""
+"""Token lifetime and server time, from all fields that state them."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ VALUES = [  # expires_in, seconds
     ("inf", None),
     (float("-inf"), None),
     (10**400, None),
-    # milliseconds: a quarter of an hour could be ten days, eleven years could not be seconds
+    # milliseconds: 900000 could be ten days, eleven years can't be seconds
     (900_000, 900_000),
     (400_000_000, 400_000),
     # dates
     (NOW + 3600, 3600),
     (str(int(NOW + 3600)), 3600),
     ((NOW + 3600) * 1000, 3600),
-    (NOW - 3600, (NOW - 3600) / 1000),  # over, so it can only be milliseconds
+    (NOW - 3600, (NOW - 3600) / 1000),  # in the past as seconds, so it can only be milliseconds
     ("2027-01-15T09:00:00Z", 3600),
     ("2027-01-15T09:00:00", 3600),
     ("2027-01-15T09:00:00+01:00", None),  # now
@@ -55,7 +55,7 @@ VALUES = [  # expires_in, seconds
 
 
 @pytest.mark.parametrize(("value", "seconds"), VALUES)
-def test_a_lifetime_may_be_told_as(value, seconds):
+def test_lifetimes_of_all_forms_are_read(value, seconds):
     assert expires_in.read(value, NOW) == seconds
 
 
@@ -74,9 +74,9 @@ UNTIL = [  # expires_at, seconds
     ("2027-01-15T09:00:00", 3600),
     ("Fri, 15 Jan 2027 09:00:00 GMT", 3600),
     (NOW, None),
-    (NOW - 3600, None),  # over: a time, so it can't be milliseconds of a lifetime
+    (NOW - 3600, None),  # in the past: a time, not milliseconds of a lifetime
     ((NOW - 3600) * 1000, None),
-    (3600, None),  # no time of this century
+    (3600, None),  # not a time of this century
     (0, None),
     (-1, None),
     (True, None),
@@ -91,7 +91,7 @@ UNTIL = [  # expires_at, seconds
 
 
 @pytest.mark.parametrize(("value", "seconds"), UNTIL)
-def test_a_time_of_expiry_may_be_told_as(value, seconds):
+def test_times_of_expiry_of_all_forms_are_read(value, seconds):
     assert expires_in.until(value, NOW) == seconds
 
 
@@ -102,13 +102,13 @@ def test_no_time_of_expiry_makes_it_raise_or_outlast_ten_years(value):
 
 
 @given(ANYTHING | st.integers(10**8, 10**14), NOWS)
-def test_whatever_is_told_is_a_sane_number_of_seconds_or_nothing(value, now):
+def test_any_value_gives_a_sane_number_of_seconds_or_none(value, now):
     seconds = expires_in.read(value, now)
     assert seconds is None or 0 < seconds <= 10 * YEAR
 
 
 @given(st.floats(1, 10 * YEAR), NOWS)
-def test_what_can_be_seconds_is_seconds(value, now):
+def test_a_value_that_can_be_seconds_counts_as_seconds(value, now):
     assert expires_in.read(value, now) == value
 
 
@@ -118,10 +118,10 @@ def test_a_date_is_never_read_as_more_than_it_says(life, now):
         assert expires_in.read(value, now) <= life + 0.01
 
 
-CLAIMS = [  # what a server says of a token, seconds that it still lives
+CLAIMS = [  # claims of a token, its remaining seconds
     ({"exp": NOW + 600}, 600),
     ({"exp": NOW + 600, "iat": NOW}, 600),
-    ({"exp": NOW + 600, "iat": NOW - 3000}, 600),  # handed out again
+    ({"exp": NOW + 600, "iat": NOW - 3000}, 600),  # returned again
     ({"exp": NOW + 600, "iat": NOW + 300}, 300),  # its own clock is ahead of its Date
     ({"exp": NOW + 600, "iat": NOW + 900}, 600),  # an iat that makes no sense
     ({"exp": NOW + 600, "iat": "now"}, 600),
@@ -164,7 +164,7 @@ NO_JWT = [
 
 
 @pytest.mark.parametrize("token", NO_JWT)
-def test_a_token_that_is_no_jwt_tells_nothing(token):
+def test_a_token_that_is_not_a_jwt_has_no_lifetime(token):
     assert expires_in.of_jwt(token, NOW) is None
 
 
@@ -177,14 +177,14 @@ def test_no_token_makes_it_raise(text, payload):
 DATES = [
     ({"Date": "Fri, 15 Jan 2027 08:00:00 GMT"}, NOW),
     ({"date": "Fri, 15 Jan 2027 08:00:00 GMT"}, NOW),
-    ({"Date": "Fri, 15 Jan 2027 08:00:00 GMT", "Age": "30"}, None),  # out of a cache
+    ({"Date": "Fri, 15 Jan 2027 08:00:00 GMT", "Age": "30"}, None),  # from a cache
     ({"Date": "yesterday"}, None),
     ({}, None),
 ]
 
 
 @pytest.mark.parametrize(("fields", "seconds"), DATES)
-def test_a_server_tells_its_time_by_date(fields, seconds):
+def test_the_server_time_is_its_date(fields, seconds):
     assert expires_in.server_time(CIMultiDict(fields)) == seconds
 
 

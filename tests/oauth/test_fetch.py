@@ -1,4 +1,4 @@
-"""Calls to an authorization server through the network's HTTP proxy."""
+"""Requests to an authorization server through an egress proxy."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ async def egress():
 
 @pytest.fixture
 async def behind(tmp_path):
-    """A TLS server of a name that only the network's proxy knows: its URL, its CA, what it received."""
+    """A TLS server whose name only the egress proxy can resolve: its URL, its CA, what it received."""
     authority = trustme.CA()
     received = []
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -102,14 +102,14 @@ async def test_a_proxy_that_says_nothing_takes_no_longer_than_a_server(fetcher, 
 
 @pytest.fixture
 async def patient():
-    """A fetcher with far more time for the whole than for its connection."""
+    """A fetcher with a far longer total timeout than its connect timeout."""
     async with Fetcher(Limits(authorization_server_connect=0.2, authorization_server_total=60)) as made:
         yield made
 
 
 @pytest.fixture
 def slow_name(monkeypatch):
-    """The system's resolver says nothing of this name."""
+    """The system's resolver does not respond for this name."""
     let = threading.Event()
     known = socket.getaddrinfo
 
@@ -123,7 +123,7 @@ def slow_name(monkeypatch):
     let.set()
 
 
-async def test_a_name_that_hangs_fails_in_time_and_is_told_apart(patient, credential, puppet, slow_name):
+async def test_a_hanging_name_look_up_fails_in_time_with_its_own_code(patient, credential, puppet, slow_name):
     url = f"https://{slow_name}/token"
     client = client_of(credential, url)
     calls = [patient.fetch(client, "POST", url, {}, "a=b") for _ in range(20)]
@@ -138,7 +138,7 @@ async def test_a_name_that_hangs_fails_in_time_and_is_told_apart(patient, creden
     assert reply.status == 200
 
 
-async def test_a_name_that_nobody_knows_is_told_apart(fetcher, credential):
+async def test_an_unknown_name_has_its_own_code(fetcher, credential):
     url = "https://no-such-host.invalid/token"
     with pytest.raises(AuthorizationServerError, match="dns"):
         await fetcher.fetch(client_of(credential, url), "GET", url, {}, None)

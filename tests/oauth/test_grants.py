@@ -1,4 +1,4 @@
-"""What each grant sends to the token endpoint, and what is told of it wherever grants differ."""
+"""The form that each grant sends to the token endpoint, and its properties."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_the_configuration_asks_for_is_what_the_grant_needs(name):
 
 
 @pytest.mark.parametrize("name", GRANTS)
-def test_a_grant_that_can_come_to_an_end_names_its_remedy(name):
+def test_a_grant_that_can_end_has_a_remedy(name):
     grant = GRANTS[name]
     assert bool(grant.remedy("crm", "alice")) == (not grant.renews_itself)
     assert ("token-proxy login" in grant.remedy("crm", "alice")) == grant.needs_person

@@ -1,4 +1,4 @@
-"""Who logged in, and the id_tokens that tell nothing."""
+"""The person in an id_token, and invalid id_tokens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ GOOD = [  # claims; they are those of ANN
 
 
 @pytest.mark.parametrize("claims", GOOD)
-def test_it_tells_who_logged_in(claims):
+def test_it_names_the_person_who_logged_in(claims):
     assert read_it(given_by(**claims)) == ANN
 
 
@@ -74,7 +74,7 @@ BAD = [  # claims (None: left out), and the error
     ({"sub": "a\nb"}, "id_token_malformed"),
     ({"sub": "\x1b[2J"}, "id_token_malformed"),
     ({"sub": "\ud800"}, "id_token_malformed"),
-    ({"sub": "\u202eevil"}, "id_token_malformed"),  # shown from right to left
+    ({"sub": "\u202eevil"}, "id_token_malformed"),  # a right-to-left mark
     ({"padding": "x" * MAX_ID_TOKEN}, "id_token_malformed"),
 ]
 
@@ -103,11 +103,11 @@ NONE = [
 
 
 @pytest.mark.parametrize("text", NONE)
-def test_what_is_no_id_token_is_refused(text):
+def test_anything_but_an_id_token_is_refused(text):
     assert fault_of(text) == "id_token_malformed"
 
 
-def test_without_a_configured_issuer_it_says_itself_who_gave_it():
+def test_without_a_configured_issuer_its_own_counts():
     assert read_it(given_by(iss="https://any.example"), issuer=None).issuer == "https://any.example"
     assert fault_of(given_by(iss=""), issuer=None) == "id_token_malformed"
 
@@ -118,7 +118,7 @@ def test_google_has_two_names_and_is_one():
     assert fault_of(given_by(iss="accounts.google.com")) == "id_token_issuer"
 
 
-NAMES = [  # claims, and what is shown to the person
+NAMES = [  # claims, and the name that is shown
     ({"email": "ann@example.com", "preferred_username": "ann"}, "ann@example.com"),
     ({"email": "ann@example.com", "email_verified": True}, "ann@example.com"),
     ({"email": "ann@example.com", "email_verified": False}, ANN.subject),  # anybody can claim it
@@ -143,7 +143,7 @@ PEOPLE = st.none() | st.builds(Principal, *[st.sampled_from("ab")] * 3)
 
 
 @given(PEOPLE, PEOPLE)
-def test_two_are_two_by_issuer_and_subject_and_of_who_is_unknown_nothing_is_known(one, other):
+def test_people_differ_by_issuer_and_subject_and_an_unknown_one_differs_from_nobody(one, other):
     assert differ(one, other) == differ(other, one)
     assert not differ(one, one)
     assert differ(one, other) == bool(one and other and (one[0], one[1]) != (other[0], other[1]))
@@ -171,7 +171,7 @@ LIKELY = st.fixed_dictionaries(
     | LIKELY.map(lambda claims: f"x.{part(claims)}.y")
 )
 @example(f"x.{part({'iss': ISSUER, 'aud': 'web', 'exp': NOW, 'sub': 's', 'email_verified': []})}.y")
-def test_nothing_makes_it_raise_anything_else_or_tell_what_can_not_be_shown(text):
+def test_it_raises_nothing_else_and_returns_only_printable_names(text):
     try:
         principal = read_it(text)
     except BadIdToken:
@@ -183,7 +183,7 @@ def test_nothing_makes_it_raise_anything_else_or_tell_what_can_not_be_shown(text
     json.dumps(principal).encode("ascii")
 
 
-NONCES = [  # in the id_token, expected, whether it has it; None: it is refused
+NONCES = [  # nonce in the id_token, expected nonce, result; None: refused
     ("n-1", "n-1", True),
     (None, "n-1", False),
     ("n-1", "", False),

@@ -1,4 +1,4 @@
-"""What an error response is true of: the server, the client, or one account (DESIGN 2.4)."""
+"""The subject of an error response: the server, the client, or one account (DESIGN 2.4)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = [  # status, header fields, body, about, refusal
     (401, {}, {"error": "invalid_request"}, "account", True),
     (403, {}, {"error": "access_denied"}, "account", True),
     (400, {}, b"", "account", True),
-    (403, {"Content-Type": "text/html"}, b"", "account", True),  # an empty page is none
+    (403, {"Content-Type": "text/html"}, b"", "account", True),  # an empty page is not HTML
     (400, {}, {"errors": [{"errorType": "invalid_token"}]}, "account", True),
     (403, {"Content-Type": "text/html"}, HTML, "account", False),
     (403, {"Content-Type": "text/plain"}, HTML, "account", False),

@@ -1,4 +1,4 @@
-"""What a token endpoint may respond with, and what is made of it (the table is in responses.py)."""
+"""Responses of token endpoints, and their results (the table is in responses.py)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def given_in(response: TokenResponse) -> Given:
 
 
 def comparable(given: Given) -> Given:
-    """What is refused has no lifetime that matters."""
+    """The lifetime of a refused token does not matter."""
     return replace(given, lifetime=None) if given.refusal else given
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_an_answer_comes_to(row: Row):
+def test_each_response_has_its_result(row: Row):
     if isinstance(row.comes_to, Given):
         assert comparable(given_in(parse(row.status, row.fields, row.raw))) == comparable(row.comes_to)
         return
@@ -52,7 +52,7 @@ RETRY_AFTER = [
     ("0", 0.0),
     ("Fri, 15 Jan 2027 08:00:30 GMT", 30.0),
     ("Fri, 15 Jan 2027 08:00:30", 30.0),
-    ("Fri, 15 Jan 2027 07:59:00 GMT", None),  # that is over
+    ("Fri, 15 Jan 2027 07:59:00 GMT", None),  # in the past
     ("99999", 300.0),
     ("9" * 400, 300.0),
     ("Fri, 15 Jan 2038 08:00:00 GMT", 300.0),
@@ -78,7 +78,7 @@ def test_an_error_that_may_pass_carries_the_pause_that_was_asked_for(status, bod
     assert (caught.value.outcome, caught.value.retry_after) == ("transient", 7.0)
 
 
-def test_no_error_holds_a_part_of_the_answer():
+def test_no_error_contains_a_part_of_the_response():
     for row in ROWS:
         if not isinstance(row.comes_to, Given):
             with pytest.raises(AuthorizationServerError) as caught:
@@ -108,16 +108,16 @@ BODIES = (
 @example(200, {}, b'{"access_token": "a", "token_type": "bearer", "expires_in": "1_000"}')
 def test_no_bytes_make_it_raise_anything_else(status, headers, body):
     try:
-        answer = parse(status, headers, body)
+        response = parse(status, headers, body)
     except AuthorizationServerError:
         return
     assert 200 <= status < 300
-    if answer.access_token is None:
-        assert answer.refusal
-        assert answer.refresh_token
+    if response.access_token is None:
+        assert response.refusal
+        assert response.refresh_token
     else:
-        answer.access_token.reveal().encode("ascii")
-    assert answer.lifetime is None or answer.lifetime > 0
+        response.access_token.reveal().encode("ascii")
+    assert response.lifetime is None or response.lifetime > 0
 
 
 @given(st.text())
@@ -131,7 +131,7 @@ def test_no_retry_after_makes_it_raise(value):
 
 @settings(deadline=None, max_examples=300)
 @given(odd_responses(), st.integers(200, 299), FIELDS)
-def test_whatever_is_odd_around_a_refresh_token_it_is_the_one_that_is_adopted(odd, status, headers):
+def test_a_refresh_token_is_adopted_from_any_odd_response(odd, status, headers):
     token, body = odd
     assume(token)
     response = parse(status, CIMultiDict(headers), body, now=NOW)

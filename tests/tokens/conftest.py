@@ -1,11 +1,11 @@
-"""The token side of a process, whole: its manager on a real store, over HTTP to a real authorization server.
+"""The token side of a process: its manager on a real store, over HTTP to a real authorization server.
 
     async with make_side() as side:            # grant authorization_code, memory store, tokens of an hour
         account = await side.log_in("ann")
         side.clock.advance(HOUR)
         served = await side.tokens.get(account)
 
-The clock is the server's too and stands still; backoff is five hundred times shorter than in life.
+The server shares the clock, which only moves on request; backoff is 500 times shorter than in production.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class FaultyStore:
 
 @dataclass
 class Side:
-    """What one process has of tokens."""
+    """The token side of one process."""
 
     config: Config
     clock: FakeClock
@@ -111,26 +111,26 @@ class Side:
         return self.tokens.account("crm", name)
 
     async def log_in(self, name: str = "default", *, client: str = "web") -> Account:
-        """Tokens as from a login, saved and served."""
+        """Tokens as from a login, saved and in use."""
         await self.tokens.adopt(AccountId("crm", name), self.issued(client))
         return self.account(name)
 
     def issued(self, client: str = "web") -> Token:
-        answer = self.server.issue(client, "alice")
+        issued = self.server.issue(client, "alice")
         token = Token(
-            access_token=Secret(answer["access_token"]),
-            refresh_token=Secret(answer["refresh_token"]),
+            access_token=Secret(issued["access_token"]),
+            refresh_token=Secret(issued["refresh_token"]),
             server=server_of(self.config.credentials["crm"]),
             client_id=client,
             issued_at=self.clock.wall(),
             issued_boot=self.clock.boot(),
             boot_id=self.clock.boot_id,
-            lifetime=float(answer["expires_in"]),
+            lifetime=float(issued["expires_in"]),
         )
         return bind(token, self.config.credentials["crm"])
 
     async def until(self, done: Callable[[], object]) -> None:
-        """Wait until `done()`, for what no event tells of."""
+        """Wait until `done()`, where no event reports it."""
         async with asyncio.timeout(60):
             while not done():
                 await asyncio.sleep(0.005)
@@ -140,11 +140,11 @@ class Side:
 
     @property
     def refreshes(self) -> list[TokenRequest]:
-        """Requests to refresh that the server has seen to their end."""
+        """Completed refresh requests at the server."""
         return [request for request in self.server.token_requests if request.grant_type == "refresh_token"]
 
     def is_good(self, served: Attachment) -> bool:
-        """Whether the server takes this token for one of its own, and not expired or revoked."""
+        """Whether the server issued this token, and it is neither expired nor revoked."""
         return self.server.active(served.access_token.reveal()) is not None
 
     async def landed(self, account: Account) -> None:
@@ -154,7 +154,7 @@ class Side:
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
-        """Run the refresher for the length of the block."""
+        """Run the scheduler for the duration of the block."""
         task = asyncio.create_task(self.tokens.scheduler.run())
         yield
         task.cancel()
@@ -183,7 +183,7 @@ def write_config(
 async def process(
     config: Config, clock: FakeClock, server: AuthorizationServer, store: Store
 ) -> AsyncIterator[Side]:
-    """As a process of its own: it shares the store and the authorization server with others."""
+    """As another process, which shares the store and the authorization server with others."""
     async with Fetcher(config.limits) as fetcher:
         metrics = Metrics()
         servers = AuthorizationServers(fetcher, clock)
@@ -200,7 +200,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the attempts of one flight real time passes."""
+    """Real time passes between the attempts of one refresh."""
     monkeypatch.setattr(backoff, "BACKOFF_FIRST", 0.002)
     monkeypatch.setattr(refresh, "SAVE_AGAIN", 0.002)
     monkeypatch.setattr(refresh, "TIME_TO_SAVE", 0.05)
@@ -275,7 +275,7 @@ async def side(make_side: Callable[..., Any]) -> AsyncIterator[Side]:
 async def open_sqlite(
     tmp_path: Path, clock: FakeClock
 ) -> AsyncIterator[Callable[[], Awaitable[SealedStore]]]:
-    """Each call opens another connection to one SQLite file, as another process has it."""
+    """Each call opens another connection to one SQLite file, as another process would."""
     async with AsyncExitStack() as stack:
 
         async def open_() -> SealedStore:

@@ -1,6 +1,6 @@
-"""A process that has the answer to a refresh and does not save it: `flier.py CONFIG PATH`.
+"""A process that has the response to a refresh and does not save it: `flier.py CONFIG PATH`.
 
-It says so, and waits to be killed.
+It reports that, and waits to be killed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proxy.tokens.manager import TokenManager
 
 
 class Servers(AuthorizationServers):
-    """Stops for ever when the answer is there."""
+    """Stops for ever when the response has arrived."""
 
     async def token(self, *args: Any, **kwargs: Any) -> Any:
         await super().token(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""A process that takes a lease and keeps it: `holder.py PATH NAME`. It says so, and waits to be killed."""
+"""A process that holds a lease: `holder.py PATH NAME`. It reports that, and waits to be killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from proxy.tokens.refresh import lease
 async def main(path: str, name: str) -> None:
     clock = SystemClock()
     store = await SQLiteStore.open(Path(path), clock)
-    async with lease.held(store, name, lease.this_process(clock.boot_id), clock):
+    async with lease.holding(store, name, lease.this_process(clock.boot_id), clock):
         print("held", flush=True)
         await asyncio.Event().wait()
 

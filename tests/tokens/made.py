@@ -1,4 +1,4 @@
-"""Tokens and credentials made up, without a server."""
+"""Tokens and credentials without a server."""
 
 from __future__ import annotations
 

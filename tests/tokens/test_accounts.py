@@ -1,4 +1,4 @@
-"""Which accounts stay in memory: those that are used, not those that came last."""
+"""The accounts that stay in memory: those that are used, not the newest."""
 
 import random
 
@@ -42,7 +42,7 @@ async def test_an_account_that_is_used_all_the_time_stays_and_idle_ones_go(side)
         await side.log_in(f"idle{number}")
         side.clock.advance(1)
         await use(side, "hot")
-        side.tokens.accounts()  # as the look for what is due does each second
+        side.tokens.accounts()  # as the check for due tokens does each second
     assert "hot" in kept(side)
     assert len(kept(side)) <= module.KEPT
     assert side.account("hot").last_refresh == "memory of the hot one"
@@ -65,13 +65,11 @@ async def test_the_store_is_read_once_for_the_account_that_most_requests_name(si
         side.clock.advance(0.5)
         await use(side, "hot" if chance.random() < 0.67 else f"cold{chance.randrange(60)}")
         side.tokens.accounts()
-    assert (
-        reads.count("hot") <= 2
-    )  # once for its own login, of which the watch tells, and once for all requests
+    assert reads.count("hot") <= 2  # once for its own login, seen by the watch, and once for all requests
 
 
 async def test_a_back_off_is_kept_as_long_as_a_use(side):
-    """An account that has just failed and was used by nobody is not the first to go."""
+    """An unused account that has just failed is not the first to be dropped."""
     for number in range(8):
         await side.log_in(f"old{number}")
         side.clock.advance(1)
@@ -80,12 +78,12 @@ async def test_a_back_off_is_kept_as_long_as_a_use(side):
     assert kept(side).isdisjoint({"old0"})
 
 
-async def test_the_store_is_told_of_every_account_that_was_used(side):
-    told = {}
+async def test_every_use_of_an_account_is_noted_in_the_store(side):
+    noted = {}
     inner = side.store.touch
 
     async def touch(used):
-        told.update(used)
+        noted.update(used)
         await inner(used)
 
     side.store.touch = touch
@@ -93,19 +91,19 @@ async def test_the_store_is_told_of_every_account_that_was_used(side):
     for name in names:
         await side.log_in(name)
     await side.tokens.scheduler.note_uses()
-    told.clear()
+    noted.clear()
     side.clock.advance(4000)
     for name in names:
         await use(side, name)
         side.clock.advance(0.1)
     await side.tokens.scheduler.note_uses()
-    assert {key.account for key in told} == set(names)
-    told.clear()
+    assert {key.account for key in noted} == set(names)
+    noted.clear()
     await side.tokens.scheduler.note_uses()
-    assert told == {}
+    assert noted == {}
     await use(side, "user30")
     await side.tokens.scheduler.note_uses()
-    assert told == {}  # not again so soon
+    assert noted == {}  # not again so soon
 
 
 async def test_uses_that_could_not_be_noted_are_noted_later(side):
@@ -123,12 +121,12 @@ async def test_uses_that_could_not_be_noted_are_noted_later(side):
     side.store.touch = fail
     with pytest.raises(StoreError):
         await side.tokens.scheduler.note_uses()
-    told = {}
+    noted = {}
 
     async def touch(used):
-        told.update(used)
+        noted.update(used)
         await inner(used)
 
     side.store.touch = touch
     await side.tokens.scheduler.note_uses()
-    assert {AccountId("crm", name) for name in names} == told.keys()
+    assert {AccountId("crm", name) for name in names} == noted.keys()

@@ -1,6 +1,6 @@
-"""Odd responses to the refresh of a rotating server without any grace: none costs the login.
+"""Odd responses to the refresh of a rotating server without grace: none ends the login.
 
-The server has acted when it responds: the refresh token that was sent is spent, and sending it again is
+When the server responds, it has acted: the refresh token that was sent is spent, and sending it again is
 reuse, which revokes the family (RFC 9700 section 4.14.2).
 """
 
@@ -93,7 +93,7 @@ ODD: dict[str, Change] = {
     "a list": body(lambda raw: b"[" + raw + b"]"),
     "data": lambda given: (200, json.dumps({"data": given}).encode(), {}),
 }
-REFUSED: dict[str, tuple[Change, str]] = {  # what can't be attached; and the code
+REFUSED: dict[str, tuple[Change, str]] = {  # a token that can't be attached, and the code
     "DPoP": (members(token_type="DPoP"), "token_type"),
     "mac": (members(token_type="mac"), "token_type"),
     "pop": (members(token_type="PoP"), "token_type"),
@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[Change, str]] = {  # what can't be attached; and the co
 
 @pytest.fixture
 def make_odd_side(clock, make_side):
-    """`make_odd_side(change)`: as `make_side`; the next response to a refresh is changed so."""
+    """`make_odd_side(change)`: as `make_side`, with `change` applied to the next response to a refresh."""
 
     @asynccontextmanager
     async def make(change: Change, *, grant_type: str = "refresh_token", times: int = 1, **more: Any):
@@ -180,7 +180,7 @@ async def test_the_refresh_token_of_a_response_that_is_refused_is_saved_first(
         assert (record.generation, record.state, record.intent) == (2, "valid", None)
         assert kept.access_token == old.access_token
         assert kept.refresh_token not in {old.refresh_token, None}
-        assert side.tokens.ready(account) is served  # to its end
+        assert side.tokens.ready(account) is served  # until it expires
         assert (account.last_refresh.outcome, account.last_refresh.error) == ("misconfigured", code)
         assert account.flight is None  # and not tried again at once
         side.clock.advance(121)
@@ -284,9 +284,9 @@ async def test_an_odd_response_to_a_login_is_adopted(make_odd_side, name):
         assert side.is_good(await side.tokens.get(side.account()))
 
 
-async def test_the_refresh_token_of_a_refused_login_is_kept_where_there_is_no_other(make_odd_side):
+async def test_the_refresh_token_of_a_refused_login_is_saved_if_there_is_no_other(make_odd_side):
     async with make_odd_side(REFUSED["DPoP"][0], grant_type="authorization_code") as side:
-        with pytest.raises(LoginFailed, match="gives tokens of a type that can't be attached"):
+        with pytest.raises(LoginFailed, match=r"a type that can't be attached .*crm\.token_types"):
             await logged_in(side)
         kept = codec.decode((await side.stored()).body)
         assert (kept.access_token, (await side.stored()).state) == (None, "valid")
@@ -308,13 +308,13 @@ async def test_a_refused_login_by_a_command_replaces_no_tokens_that_serve(make_o
         record = await side.stored()
         async with make_side(
             server=side.server, store=side.store, started=False
-        ) as command:  # has loaded nothing
+        ) as command:  # it has loaded nothing
             with pytest.raises(LoginFailed):
                 await logged_in(command)
         assert await side.stored() == record
 
 
-async def test_what_is_refused_carries_the_refresh_token_and_shows_nothing(make_odd_side):
+async def test_a_refusal_carries_the_refresh_token_and_shows_nothing(make_odd_side):
     async with make_odd_side(REFUSED["DPoP"][0]) as side:
         account = await side.log_in()
         with pytest.raises(RefusedToken) as caught:
@@ -334,14 +334,14 @@ async def test_each_retry_is_in_the_log(make_side, caplog):
         side.server.script(Fault(drop_after=True))
         side.clock.advance(HOUR)
         assert side.is_good(await side.tokens.get(account))
-        assert "crm/default: the refresh brought no token (connection_lost): sent again" in caplog.text
+        assert "crm/default: the refresh got no token (connection_lost): retrying" in caplog.text
 
 
 # -- any of a thousand odd responses
 
 
 async def saved_after(status: int, body: bytes, headers: dict[str, str], folder: Path) -> str:
-    """The refresh token that the store holds after a refresh with this response."""
+    """The stored refresh token after a refresh with this response."""
 
     async def respond(_request: web.Request) -> web.Response:
         return web.Response(status=status, body=body, headers=headers)

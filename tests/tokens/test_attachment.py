@@ -1,4 +1,4 @@
-"""What a token puts on a request."""
+"""The header fields of a token."""
 
 from proxy.secret import Secret
 from proxy.tokens.attachment import Attachment
@@ -18,5 +18,5 @@ def test_it_shows_no_token():
     assert "abc" not in f"{attachment}"
 
 
-def test_its_identity_tells_one_token_from_the_next():
+def test_each_token_has_its_own_attachment():
     assert Attachment(Secret("abc")) != Attachment(Secret("abc"))

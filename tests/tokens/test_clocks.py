@@ -1,7 +1,7 @@
-"""Clocks that jump, machines that sleep and reboot, hosts whose clocks are wrong.
+"""Clocks that jump, machines that suspend and reboot, hosts with wrong clocks.
 
-Whatever they do, no token is attached that its server does not take any more (`server.active`, by the
-server's own clock), and no more refreshes are made than the lifetimes explain.
+In all cases, no token is attached that its server no longer accepts (`server.active`, by the server's own
+clock), and there are no more refreshes than the lifetimes require.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tests.tokens.made import token
 
 HOUR = 3600
 MINUTE = 60
-BELIEVED = lifetimes.MAX_SKEW - 10  # seconds that a clock may be off by; Date is a little vague
-SOONEST = 0.72  # of its life: refresh_at less the most of jitter
+BELIEVED = lifetimes.MAX_SKEW - 10  # seconds that a clock may be off by: Date is rounded
+SOONEST = 0.72  # of its lifetime: refresh_at minus the largest jitter
 
 
 def explained(seconds: float, life_of_one: float = HOUR) -> int:
-    """How many refreshes so much time explains."""
+    """The number of refreshes expected in this time."""
     return math.ceil(seconds / (SOONEST * life_of_one))
 
 
@@ -39,7 +39,7 @@ def explained(seconds: float, life_of_one: float = HOUR) -> int:
 
 
 async def use(side, minutes: int, clocks=()) -> None:
-    """A request a minute, none of which is given a token that is no longer good."""
+    """One request per minute; none gets an expired token."""
     for _ in range(minutes):
         served = await side.tokens.get(side.account())
         assert side.is_good(served), "the server would have answered 401"
@@ -50,7 +50,7 @@ async def use(side, minutes: int, clocks=()) -> None:
 
 @pytest.fixture
 async def telling_side(make_side):
-    """Its token is from a refresh, so that the server has told its time."""
+    """Its token is from a refresh, so that the server's time is known."""
     async with make_side() as side:
         await side.log_in()
         await side.tokens.refresh_now(side.account())
@@ -91,7 +91,7 @@ async def host(stack_of, clock):
 REBOOTS = [  # minutes used before, seconds off, jump of the clock meanwhile, refreshes that follow at once
     (10, 60, 0, 0),
     (10, 2 * HOUR, 0, 1),
-    (10, 60, HOUR, 1),  # too old by the only clock that there is
+    (10, 60, HOUR, 1),  # too old by the only clock
     (10, 60, -HOUR, 1),  # from the future
     (10, 2 * HOUR, HOUR, 1),
     (10, 60, -10 * 365 * 86400, 1),  # no battery: 2016
@@ -99,7 +99,7 @@ REBOOTS = [  # minutes used before, seconds off, jump of the clock meanwhile, re
 
 
 @pytest.mark.parametrize(("minutes", "off", "jump", "at_once"), REBOOTS)
-async def test_a_machine_that_reboots_judges_what_it_finds(telling_side, minutes, off, jump, at_once):
+async def test_after_a_reboot_stored_tokens_have_the_right_age(telling_side, minutes, off, jump, at_once):
     await use(telling_side, minutes)
     before = len(telling_side.refreshes)
     telling_side.clock.reboot(off)
@@ -146,8 +146,8 @@ async def test_hosts_with_wrong_clocks_share_tokens_and_refresh_each_once_for_al
         assert server.families_revoked == 0
 
 
-async def test_a_token_is_judged_again_when_its_time_in_the_index_has_come(telling_side):
-    """A machine that comes up with its clock behind, and has it set right a minute later."""
+async def test_the_window_of_a_token_is_computed_again_at_its_time_in_the_index(telling_side):
+    """A machine that boots with its clock behind, and has it corrected a minute later."""
     await use(telling_side, 40)
     telling_side.clock.reboot(off=10 * MINUTE)
     telling_side.clock.jump(-30 * MINUTE)
@@ -188,16 +188,16 @@ async def test_which_of_two_tokens_is_the_later_is_seen_though_one_is_from_a_clo
 class Host:
     clock: FakeClock
     off: float  # seconds that its wall clock is wrong by
-    known: float = math.inf  # when its token was issued, by what it has found out
+    known: float = math.inf  # when its token was issued, as far as known
     seen: Token | None = None
 
 
 @dataclass
 class World:
-    """Some hosts that share one token, and the authorization server, whose clock is right."""
+    """Hosts that share one token, and an authorization server with a right clock."""
 
     lifetime: float
-    took: float  # seconds that an answer takes
+    took: float  # seconds that a response takes
     hosts: list[Host]
     now: float = 1_800_000_000.0
     token: Token | None = None
@@ -227,7 +227,7 @@ class World:
         self.refreshes += 1
 
     def request(self, host: Host, chance: float) -> None:
-        """As account.py and manager.py have it, but that a refresh takes only its time."""
+        """As in account.py and manager.py, but a refresh only takes time."""
         if self.token is None:
             self.refresh(host, chance)
         if host.seen is not self.token:
@@ -245,7 +245,7 @@ class World:
             self.refresh(host, chance)
 
     def reboot(self, host: Host, off: float) -> None:
-        """The others' time passes, too."""
+        """The time of the other hosts passes, too."""
         self.boots += 1
         others = [other for other in self.hosts if other is not host]
         host.clock.reboot(off)
@@ -256,7 +256,7 @@ class World:
         host.seen = None
 
 
-# All in lives of the token. A clock is right, or off by what Date can tell from nothing.
+# All in lifetimes of the token. A clock is right, or off by at least what Date can show.
 OFFS = st.sampled_from([0.0, 0.5, -0.5, 1.0, -1.0, 1000.0, -1000.0]) | st.floats(0.5, 3) | st.floats(-3, -0.5)
 LONG = st.sampled_from([0.1, 0.75, 0.8, 0.96, 1.2, 2.0]) | st.floats(0, 2)
 EVENTS = st.one_of(
@@ -265,13 +265,13 @@ EVENTS = st.one_of(
     st.tuples(st.just("reboot"), LONG),
 )
 HOSTS = st.integers(0, 2)
-# Where something happens, what, and where requests come in afterwards.
+# The host of an event, the event, and the hosts of the requests after it.
 HISTORIES = st.lists(st.tuples(HOSTS, EVENTS, st.lists(HOSTS, max_size=6)), max_size=20)
 CHANCES = st.floats(0, 1, exclude_max=True)
 
 
 def run(world: World, history, chance: float) -> float:
-    """Returns how many seconds have passed."""
+    """Returns the seconds that have passed."""
     begun = world.now
     for where, (event, amount), requests in history:
         host = world.hosts[where % len(world.hosts)]
@@ -297,12 +297,12 @@ def test_no_expired_token_is_attached_and_no_refresh_is_for_nothing(lifetime, to
     world = World(lifetime, took, hosts)
     seconds = run(world, history, chance)
     assert world.refused == []
-    blur = 4 * (took + 1)  # what Date can't tell, on both sides
+    blur = 4 * (took + 1)  # the rounding of Date, on both sides
     assert world.refreshes <= 1 + len(hosts) + world.boots + seconds / max(SOONEST * lifetime - blur, 1)
 
 
 @given(st.floats(1, 1e7), st.floats(-1, 1), st.floats(0, 3), st.floats(0, 10), st.floats(0, 2))
-def test_who_has_not_heard_the_server_is_right_with_a_right_clock_and_with_the_one_that_the_token_is_from(
+def test_without_a_server_time_the_age_is_right_on_a_host_with_a_right_clock_and_on_the_issuing_one(
     lifetime, writer_off, took, age, fraction
 ):
     writer = Host(FakeClock(1_800_000_000.0 + fraction), 0.0)
@@ -315,7 +315,7 @@ def test_who_has_not_heard_the_server_is_right_with_a_right_clock_and_with_the_o
     for off in (0.0, writer.off):
         reader = FakeClock(world.now + off, 7.0, "another boot")
         window = lifetimes.window(world.token, world.due_at, reader)
-        blur = took + 1 if abs(writer.off) <= took + 1 else 0  # two clocks that may agree are taken to
+        blur = took + 1 if abs(writer.off) <= took + 1 else 0  # two clocks that may agree are assumed to
         assert window.expired - reader.boot() <= world.good_until - world.now + blur
 
 

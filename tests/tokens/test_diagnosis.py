@@ -1,4 +1,4 @@
-"""The table of truth: each state, reason and grant has its row, and no row says what is not so."""
+"""The diagnosis table: each state, reason and grant has a row, and each row is true."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REASONS = [*map(str, Reason), *CAUSES]
 
 
 def codes_in_the_source():
-    """Every code with which an AuthorizationServerError is raised."""
+    """Every code that an AuthorizationServerError is raised with."""
     for path in Path(proxy.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             is_error = (
@@ -50,12 +50,12 @@ def test_each_combination_of_state_reason_and_grant_has_a_row():
 
 
 def test_each_reason_has_a_row_of_its_own():
-    """One that only falls to the rows for a whole state would be told as something else."""
+    """A reason that only matches rows for a whole state would be reported as another."""
     own = {reason for _, reasons, _, _ in STORED if len(reasons) < len(Reason) for reason in reasons}
     assert own == set(Reason) - {Reason.NONE}
 
 
-def test_each_row_about_what_is_stored_counts_for_something():
+def test_each_row_of_stored_reasons_is_used():
     assert {id(row) for *_, row in STORED} <= {id(row) for row in TABLE.values()}
 
 
@@ -70,13 +70,13 @@ def test_each_status_has_the_row_of_its_class(code):
     assert (row_of(code) == OTHER) == (code[5] == "1")
 
 
-def test_a_code_that_nobody_knows_is_told_as_such():
+def test_an_unknown_code_has_the_row_for_unknown_codes():
     assert row_of("made_up") == OTHER
 
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("name", GRANTS)
-def test_what_is_told_agrees_with_itself(state, name):
+def test_each_diagnosis_is_consistent(state, name):
     for reason, usable in itertools.product(REASONS, (False, True)):
         diagnosis = told(state, reason, name, usable)
         check_words(diagnosis, GRANTS[name])
@@ -86,12 +86,12 @@ def test_what_is_told_agrees_with_itself(state, name):
 def check_words(diagnosis, grant):
     text = diagnosis.text.lower()
     assert "{" not in diagnosis.sentence, text
-    if not grant.needs_person:  # "log in" is said only where somebody can
+    if not grant.needs_person:  # "log in" only if the grant has a login
         for words in ("token-proxy login", "log in", "logged in"):
             assert words not in text
-    if "not asked for yet" in text or "not been used yet" in text:  # only where that is so
+    if "no token has been requested yet" in text or "not been used yet" in text:  # only if that is true
         assert diagnosis.reason == Reason.NOT_ASKED
-    if not diagnosis.serves:  # what does not serve says why, and what comes next
+    if not diagnosis.serves:  # without a token there is a cause and a next step
         assert diagnosis.sentence, diagnosis
         assert diagnosis.remedy, diagnosis
 
@@ -123,7 +123,7 @@ WRONG_PLACE = (
 @pytest.mark.parametrize("grant", GRANTS)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("code", [*WRONG_PLACE, "unreachable", "timeout", "store", "http_503", "not_json"])
-def test_what_is_not_the_clients_fault_is_never_told_as_a_wrong_secret(state, code, grant):
+def test_a_fault_of_another_cause_is_never_reported_as_a_wrong_secret(state, code, grant):
     text = told(state, code, grant).text
     assert "client_secret" not in text
     assert "client_id" not in text
@@ -135,14 +135,14 @@ MUST_NAME = {
     "incorrect_client_credentials": ("client_id", "client_secret", "client_auth", "basic_encoding"),
     "invalid_scope": ("credentials.crm.scopes", "api, mail"),
     "unauthorized_client": ("not registered for the grant",),
-    "unsupported_grant_type": ("registered", "grant"),
+    "unsupported_grant_type": ("register", "grant"),
     "issuer_mismatch": ("credentials.crm.issuer", "slash"),
     "discovery": ("credentials.crm.issuer",),
     "redirect": ("redirects to",),
     "unreachable": ("can't be reached",),
     "dns": ("can't be reached",),
     "tls": ("can't be reached",),
-    "timeout": ("can't be reached",),
+    "timeout": ("does not respond in time",),
     "connect_timeout": ("can't be reached",),
     "egress_proxy": ("can't be reached", "credentials.crm.proxy"),
     "store": ("token store can't be written",),
@@ -150,7 +150,7 @@ MUST_NAME = {
 
 
 @pytest.mark.parametrize("code", MUST_NAME)
-def test_a_cause_names_what_it_is_about(code):
+def test_a_cause_names_its_subject(code):
     for grant in GRANTS:
         for state in STATES:
             text = told(state, code, grant).text
@@ -184,8 +184,8 @@ def test_the_grant_that_is_named_is_the_one_that_was_sent():
             True,
             {"ends_at": NOW + 100},
             (
-                "the authorization server refuses the refresh token; the access token serves until it ends "
-                "at 08:01:40 UTC; run `token-proxy login crm --account alice`"
+                "the authorization server refuses the refresh token; the access token is used until it "
+                "expires at 08:01:40 UTC; run `token-proxy login crm --account alice`"
             ),
         ),
         (
@@ -217,8 +217,8 @@ def test_the_grant_that_is_named_is_the_one_that_was_sent():
             False,
             {"failures": 1},
             (
-                "the access token has expired, and there is no new one: the authorization server reports a "
-                "failure of its own (http_503); nothing to do: next try with the next request"
+                "the access token has expired, and there is no new one: the authorization server reports an "
+                "internal error (http_503); nothing to do: next try with the next request"
             ),
         ),
         (
@@ -227,7 +227,7 @@ def test_the_grant_that_is_named_is_the_one_that_was_sent():
             "client_credentials",
             False,
             {},
-            "not asked for yet; nothing to do: the next request gets a token",
+            "no token has been requested yet; nothing to do: the next request gets a token",
         ),
     ],
 )
@@ -237,7 +237,7 @@ def test_a_few_in_full(state, reason, grant, usable, more, text):
 
 def test_a_login_without_a_refresh_token_says_when_it_ends_and_which_settings_bring_one():
     diagnosis = told("valid", "no_refresh_token", "authorization_code", usable=True, ends_at=NOW + 120)
-    assert diagnosis.sentence == "the server gave no refresh token: this login ends at 08:02:00 UTC"
+    assert diagnosis.sentence == "the server gave no refresh token: the access token expires at 08:02:00 UTC"
     for setting in ("offline_access", 'prompt = "consent"', 'access_type = "offline"'):
         assert setting in diagnosis.remedy
     assert diagnosis.can_log_in
@@ -249,9 +249,9 @@ def test_a_login_without_a_refresh_token_says_when_it_ends_and_which_settings_br
 
 
 @pytest.mark.parametrize("at", [None, float("inf"), float("nan"), -1.0, 1e18])
-def test_a_time_that_can_not_be_written_is_not_told(at):
+def test_a_time_out_of_range_is_not_shown(at):
     assert (
-        "has not told" in told("valid", "no_refresh_token", "authorization_code", True, ends_at=at).sentence
+        "did not state" in told("valid", "no_refresh_token", "authorization_code", True, ends_at=at).sentence
     )
 
 
@@ -272,19 +272,19 @@ def test_a_hint_says_more_of_a_code_and_not_something_else():
     assert "slash" in told("expired", "issuer_mismatch", "authorization_code", hint="slash").text
 
 
-def test_a_hint_that_nobody_knows_changes_nothing():
+def test_an_unknown_hint_changes_nothing():
     plain, hinted = (told("expired", "invalid_client", "refresh_token", hint=hint) for hint in ("", "new"))
     assert plain == hinted
 
 
-def test_a_login_is_offered_where_all_accounts_of_a_client_are_refused_alike():
+def test_a_login_is_offered_if_all_accounts_of_a_client_are_refused_alike():
     diagnosis = told("misconfigured", "refused_alike", "authorization_code")
     assert (diagnosis.can_log_in, diagnosis.needs_person, diagnosis.exit_code) == (True, False, 1)
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_while_a_refresh_can_be_tried_nobody_must_act(state):
-    """What Account.needs_person takes for granted, to spare the table for accounts that are well."""
+    """Account.needs_person assumes this, to skip the table for healthy accounts."""
     quick = [*CAUSES, Reason.NOT_ASKED, Reason.NONE, Reason.SCOPES_NOT_GRANTED, Reason.UNREADABLE]
     for grant, reason in itertools.product(GRANTS, quick):
         is_stored = state == "login_required" and reason not in CAUSES  # then the record is not "valid"

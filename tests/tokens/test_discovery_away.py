@@ -1,4 +1,4 @@
-"""The metadata are away after a restart, the token endpoint is not: refreshes go on."""
+"""Discovery fails after a restart, the token endpoint works: refreshes continue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.tokens.conftest import CLIENTS, HOUR, SEAL
 
 @pytest.fixture
 async def switchable(clock):
-    """A server, and a list that holds something while its metadata are away."""
+    """A server, and a list that is not empty while its metadata is unavailable."""
     server = AuthorizationServer(clients=CLIENTS, access_token_lifetime=HOUR, clock=clock)
     away: list[bool] = []
 

@@ -1,4 +1,4 @@
-"""When a token is fresh, stale or expired, and when to try again."""
+"""When a token is fresh, stale or expired, and when its refresh token ends."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ HISTORIES = [  # lifetime, due after, age, state
     (3600, 2880, 3594.9, "stale"),
     (3600, 2880, 3595, "expired"),  # five seconds early
     (60, 48, 56.9, "stale"),
-    (60, 48, 57, "expired"),  # a twentieth of its life early
+    (60, 48, 57, "expired"),  # a twentieth of its lifetime early
     (1, 0.8, 0.79, "fresh"),
     (1, 0.8, 0.9, "stale"),
     (1, 0.8, 0.96, "expired"),
-    (3600, None, 3594, "fresh"),  # nothing can refresh it
+    (3600, None, 3594, "fresh"),  # it can't be refreshed
     (3600, None, 3595, "expired"),
     (None, 2880, 2880, "stale"),
-    (None, 2880, 10**9, "stale"),  # of unknown life: until a 401
+    (None, 2880, 10**9, "stale"),  # of unknown lifetime: until a 401
     (None, None, 10**9, "fresh"),
 ]
 
@@ -55,11 +55,11 @@ def test_a_token_of_this_age_is(lifetime, due_after, age, expected):
     assert state(clock, made, due_after) == expected
 
 
-EVENTS = [  # what happens after half an hour of its hour, and what it is then
+EVENTS = [  # the event after half an hour of its hour, and the state then
     (lambda clock: clock.jump(3600), "fresh"),
     (lambda clock: clock.jump(-3600), "fresh"),
     (lambda clock: clock.jump(86400 * 365), "fresh"),
-    (lambda clock: clock.advance(1200), "stale"),  # twenty minutes asleep count
+    (lambda clock: clock.advance(1200), "stale"),  # twenty minutes of suspension count
     (lambda clock: clock.advance(1800), "expired"),
     (lambda clock: clock.reboot(off=60), "fresh"),
     (lambda clock: clock.reboot(off=1200), "stale"),
@@ -68,7 +68,7 @@ EVENTS = [  # what happens after half an hour of its hour, and what it is then
 
 
 @pytest.mark.parametrize(("event", "expected"), EVENTS)
-def test_what_happens_to_the_machine(event, expected):
+def test_events_of_the_machine(event, expected):
     clock = FakeClock()
     made = token(clock)
     clock.advance(1800)
@@ -76,7 +76,7 @@ def test_what_happens_to_the_machine(event, expected):
     assert state(clock, made, 2880) == expected
 
 
-def test_a_machine_that_comes_up_in_the_past_gives_a_token_one_more_life_and_not_years():
+def test_a_machine_that_boots_with_a_past_date_uses_a_token_one_lifetime_longer_and_not_years():
     clock = FakeClock()
     made = token(clock)
     clock.reboot()
@@ -121,12 +121,12 @@ def test_jitter_is_a_tenth_at_most_and_only_ever_early(lifetime, share, chance):
     assert 0.9 * latest - 1e-9 <= due <= latest
 
 
-DUE = [  # lifetime, what else there is, earliest and latest due time after issue
+DUE = [  # lifetime, other values, earliest and latest due time after issue
     (3600, {}, 2592, 2880),
-    (3600, {"refresh_in": 1800}, 1620, 1800),  # the server's wish
+    (3600, {"refresh_in": 1800}, 1620, 1800),  # stated by the server
     (86399, {"refresh_in": 43199}, 38879, 43199),
     (3600, {"refresh_in": 3590}, 2592, 2880),  # but not later than we would
-    (3600, {"refresh_in": 1}, 324, 360),  # nor as early as makes no sense
+    (3600, {"refresh_in": 1}, 324, 360),  # nor absurdly early
     (None, {"refresh_in": 600}, 540, 600),
     (600, {"window": 30}, 573, 576),  # not before the last thirty seconds, by its clock and ours
     (600, {"window": 600}, 60, 120),
@@ -145,14 +145,14 @@ def test_it_is_due(lifetime, more, earliest, latest):
 
 
 @given(LIFETIMES, SHARES, CHANCES, st.none() | st.floats(1, 1e9), st.none() | st.floats(5.1, 1e9))
-def test_whatever_is_asked_for_it_is_due_during_its_life(lifetime, share, chance, refresh_in, window):
+def test_a_refresh_is_due_within_the_lifetime_for_all_settings(lifetime, share, chance, refresh_in, window):
     due = lifetimes.due_after(lifetime, share, chance, refresh_in=refresh_in, window=window)
     assert 0 <= due <= (lifetime or 3600)
     if window is not None and lifetime is not None:
         assert due >= lifetime - window, "not before the window opens"
 
 
-def test_a_refresh_is_refused_before_the_window_opens_whoever_asks_for_it():
+def test_no_refresh_before_the_window_opens():
     clock = FakeClock()
     exact = credential(refresh_window=30)
     assert lifetimes.closed_for(token(clock, 600), exact) == 570
@@ -191,7 +191,7 @@ def test_backoff_doubles_from_one_second_to_thirty(failures, chance):
 
 
 def elsewhere(clock: FakeClock, skew: float | None, **more: object) -> Token:
-    """As another host got it, a moment ago, whose clock is `-skew` off; the server's is right."""
+    """A new token of another host, whose clock is off by `-skew`; the server's is right."""
     other = FakeClock(wall=clock.wall() - (skew or 0), boot=77.0, boot_id="other host")
     return token(other, skew=skew, **more)
 
@@ -201,7 +201,7 @@ HOURS = [-13 * HOUR, -HOUR, 0.0, HOUR, 13 * HOUR]
 
 @pytest.mark.parametrize("theirs", HOURS)
 @pytest.mark.parametrize("ours", HOURS)
-def test_who_has_heard_the_server_knows_the_age_of_others_tokens_whatever_the_clocks_say(theirs, ours):
+def test_with_a_server_time_the_age_of_others_tokens_is_right_whatever_the_clocks(theirs, ours):
     clock = FakeClock()
     made = elsewhere(clock, theirs)
     clock.heard[made.server] = clock.wall() - clock.boot()
@@ -214,28 +214,28 @@ def test_who_has_heard_the_server_knows_the_age_of_others_tokens_whatever_the_cl
     assert state(clock, made, 2880) == "expired"
 
 
-UNHEARD = [  # how the other host's clock was off, how ours is, whether the token is fresh to us
+UNHEARD = [  # error of the other host's clock, of ours, whether the token counts as fresh here
     (0.0, 0.0, True),
     (HOUR, 0.0, False),  # it was behind, so its token seems old: better too old than too young
-    (-HOUR, 0.0, True),  # it was ahead, and has told by how much
+    (-HOUR, 0.0, True),  # it was ahead, by a known skew
     (HOUR, -HOUR, True),  # ours is behind by as much: the same machine, after a reboot
-    (-HOUR, HOUR, False),  # ahead by as much; but then it could also have been set right
-    (0.0, -HOUR, False),  # from the future: a clock is wrong, nobody knows which
+    (-HOUR, HOUR, False),  # ahead by as much; but it may also have been corrected
+    (0.0, -HOUR, False),  # from the future: an unknown clock is wrong
     (0.0, HOUR, False),
     (0.0, -4.0, True),  # they differ a little
-    (-100 * HOUR, 0.0, False),  # from the future: such a Date is not believed
+    (-100 * HOUR, 0.0, False),  # from the future: such a Date is ignored
 ]
 
 
 @pytest.mark.parametrize(("skew", "ours", "is_fresh"), UNHEARD)
-def test_who_has_not_heard_it_takes_a_token_for_the_older_of_two_ages(skew, ours, is_fresh):
+def test_without_a_server_time_the_larger_of_two_ages_counts(skew, ours, is_fresh):
     clock = FakeClock()
     made = elsewhere(clock, skew)
     clock.jump(ours)
     assert state(clock, made, 2880) == ("fresh" if is_fresh else "expired")
 
 
-def test_an_absurd_date_changes_nothing_for_who_has_a_clock_that_goes_on():
+def test_an_absurd_date_changes_nothing_on_a_running_boot_clock():
     clock = FakeClock()
     made = token(clock, skew=-(10**9))
     clock.reboot(off=60)
@@ -286,20 +286,20 @@ def refused_at(*observed_lifetimes: float, lifetime: float | None = None) -> Tok
     return made
 
 
-TAUGHT = [  # ages at which tokens were refused, what the next one is taken to live
+TAUGHT = [  # ages at a 401, the assumed lifetime of the next token
     ((), 3600),
     ((1800,), 1800),
     ((1800, 1200, 1500), 1200),
     ((90, 1800, 1800, 1800), 1800),  # the last three
     ((3,), 3600),  # not for its age
-    ((1800, 3), 3600),  # then perhaps the one before neither
+    ((1800, 3), 3600),  # then perhaps neither was the one before
     ((1800, 1200, 3), 1800),
     ((86400,), 86400),
 ]
 
 
 @pytest.mark.parametrize(("observed_lifetimes", "lifetime"), TAUGHT)
-def test_the_age_at_which_tokens_are_refused_tells_how_long_they_live(observed_lifetimes, lifetime):
+def test_the_lifetime_is_learned_from_the_age_at_a_401(observed_lifetimes, lifetime):
     made = refused_at(*observed_lifetimes)
     assert lifetimes.due_at(made, credential(), 0.0) == made.issued_at + 0.8 * lifetime
     assert made.lifetime is None, "it is attached until the next 401"
@@ -315,7 +315,7 @@ def test_no_401s_lead_to_more_than_a_refresh_in_three_quarters_of_a_minute(obser
     assert lifetimes.due_at(made, credential(), chance) - made.issued_at >= 43
 
 
-def test_what_was_learned_is_inherited_and_after_twenty_quiet_tokens_a_longer_life_is_tried():
+def test_a_learned_lifetime_is_inherited_and_after_twenty_tokens_without_a_401_a_longer_one_is_tried():
     first, clock = refused_at(1800, 1200), FakeClock()
     heirs = [first]
     for _ in range(42):
@@ -324,7 +324,7 @@ def test_what_was_learned_is_inherited_and_after_twenty_quiet_tokens_a_longer_li
     assert lengths == [1200] * 21 + [1800] * 21 + [3600]
 
 
-def test_what_this_process_has_learned_goes_to_the_heir_and_not_what_it_learned_of_another_token():
+def test_the_successor_inherits_only_what_was_learned_from_its_predecessor():
     old, clock = token(FakeClock(), None), FakeClock()
     refused = lifetimes.learned_from_401(old, 1800)
     assert lifetimes.successor(token(clock, None), old, refused).observed_lifetimes == (1800,)
@@ -338,7 +338,7 @@ DAY = 86400.0
 
 
 def ends(**keys: object) -> dict[str, object]:
-    """What is said of the refresh token of a token issued now, after a login two days ago."""
+    """The times of the refresh token of a token issued now, after a login two days ago."""
     clock = FakeClock()
     now = clock.wall()
     said = keys.pop("said", None)
@@ -357,7 +357,7 @@ def ends(**keys: object) -> dict[str, object]:
     return {name: at and (at - now) / DAY for name, at in found.items() if at is not None}
 
 
-ENDS = [  # what is known, and what comes of it, in days from now
+ENDS = [  # known values, and the results in days from now
     ({}, {}),
     ({"said": 60}, {"ends": 60, "keep alive": 48, "near": 53}),
     ({"said": 60, "renews": True}, {"ends": 60, "keep alive": 48, "near": 53}),
@@ -367,7 +367,7 @@ ENDS = [  # what is known, and what comes of it, in days from now
     ({"refresh_token_idle": 8 * DAY, "said": 16}, {"ends": 16, "keep alive": 12.8, "near": 14}),
     ({"refresh_token_lifetime": 365 * DAY}, {"ends": 363, "near": 356}),
     ({"refresh_token_lifetime": 8 * DAY}, {"ends": 6, "near": 5}),
-    ({"refresh_token_lifetime": DAY}, {"ends": -1, "near": -1.125}),  # a server that is kinder than that
+    ({"refresh_token_lifetime": DAY}, {"ends": -1, "near": -1.125}),  # the server accepts it for longer
     (
         {"refresh_token_idle": 8 * DAY, "refresh_token_lifetime": 365 * DAY},
         {"ends": 8, "keep alive": 6.4, "near": 7},
@@ -381,7 +381,7 @@ def test_a_refresh_token_ends(keys, expected):
     assert ends(**keys) == pytest.approx(expected)
 
 
-def test_who_has_no_refresh_token_has_nothing_to_keep_alive():
+def test_without_a_refresh_token_there_is_nothing_to_keep_alive():
     made = replace(token(FakeClock()), refresh_token=None)
     known = credential(refresh_token_idle=HOUR, refresh_token_lifetime=DAY)
     assert lifetimes.refresh_ends_at(made, known) is None
@@ -399,7 +399,7 @@ def refreshed(old: Token, after: float, says: float | None, *, rotates: bool = T
     return lifetimes.successor(replace(new, refresh_token=Secret("R2") if rotates else None), old)
 
 
-RENEWALS = [  # what the first answer says, the second, how long between them; what that tells
+RENEWALS = [  # the end in the first response, in the second, the time between; refresh_renews
     (DAY, DAY, HOUR, True),
     (DAY, DAY - HOUR, HOUR, False),
     (DAY, DAY - HOUR + 2, HOUR, False),  # rounded
@@ -407,12 +407,12 @@ RENEWALS = [  # what the first answer says, the second, how long between them; w
     (DAY, DAY, 5.0, None),  # too soon to tell
     (DAY, DAY - 5, 5.0, None),
     (None, DAY, HOUR, None),
-    (DAY, None, HOUR, None),  # another refresh token, and nothing is said of it
+    (DAY, None, HOUR, None),  # another refresh token, without a stated end
 ]
 
 
 @pytest.mark.parametrize(("first", "second", "between", "renews"), RENEWALS)
-def test_two_answers_tell_whether_a_refresh_puts_the_end_off(first, second, between, renews):
+def test_two_responses_show_whether_a_refresh_extends_the_end(first, second, between, renews):
     clock = FakeClock()
     old = token(clock, refresh_expires_at=first and clock.wall() + first)
     new = refreshed(old, between, second)
@@ -449,7 +449,7 @@ KNOWN_ENDS = st.none() | st.floats(1, 1e9)
 
 
 @given(KNOWN_ENDS, st.none() | st.booleans(), KNOWN_ENDS, KNOWN_ENDS, st.floats(0, 1e8))
-def test_a_refresh_token_is_kept_alive_before_its_end_and_told_of_a_week_before_at_most(
+def test_a_refresh_token_is_kept_alive_before_its_end_and_warned_of_a_week_before_at_most(
     said, renews, idle, lifetime, since_login
 ):
     clock = FakeClock()

@@ -1,4 +1,4 @@
-"""Tokens of which nothing says how long they live, servers that refuse early refreshes, and short lives."""
+"""Tokens of unknown lifetime, servers that refuse early refreshes, and short lifetimes."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ async def token_of(side):
 
 @pytest.fixture
 async def introspection():
-    """An introspection endpoint that says what is in `says` (a status if that is a number), and counts."""
+    """An introspection endpoint that responds with `says` (a status if it is a number), and counts."""
 
     class Endpoint:
         says: dict | int = 200
         hits = 0
         wait = 0.0
 
-        async def answer(self, _request):
+        async def respond(self, _request):
             self.hits += 1
             await asyncio.sleep(self.wait)
             if isinstance(self.says, int):
@@ -48,15 +48,13 @@ async def introspection():
             return web.json_response(self.says)
 
     endpoint, app = Endpoint(), web.Application()
-    app.router.add_post("/", endpoint.answer)
+    app.router.add_post("/", endpoint.respond)
     async with running(app) as url:
         endpoint.keys = f'client_id = "web"\nintrospection_endpoint = "{url}/"'
         yield endpoint
 
 
-async def test_a_server_that_says_nothing_is_asked_once_for_each_token_and_the_answer_is_kept(
-    make_side, introspection
-):
+async def test_an_unstated_lifetime_is_introspected_once_per_token_and_saved(make_side, introspection):
     async with make_side(credential=introspection.keys) as side:
         account = await side.log_in()
         assert introspection.hits == 0, "its lifetime is known"
@@ -154,7 +152,7 @@ async def test_the_age_at_a_401_is_learned_and_survives_a_restart(side, make_sid
         assert account.held.due_at - other.clock.wall() <= 480
 
 
-async def test_a_token_of_unknown_life_is_attached_until_a_401_whatever_was_learned(side):
+async def test_a_token_of_unknown_lifetime_is_attached_until_a_401_whatever_was_learned(side):
     account = await side.log_in()
     side.server.script(SILENT)
     await side.tokens.refresh_now(account)
@@ -178,7 +176,7 @@ async def test_an_upstream_that_refuses_everything_teaches_nothing(side):
 # -- a server that hands the same access token out again
 
 
-async def test_the_same_access_token_lives_as_long_as_the_second_answer_says(side):
+async def test_the_second_response_sets_the_lifetime_of_the_same_access_token(side):
     account = await side.log_in()
     served, same = side.tokens.ready(account), (await token_of(side)).access_token.reveal()
     side.clock.advance(3000)
@@ -194,7 +192,7 @@ async def test_the_same_access_token_lives_as_long_as_the_second_answer_says(sid
 EXACT = 'client_id = "web"\nrefresh_window = 30'
 
 
-async def test_nothing_refreshes_before_the_window_opens_and_all_goes_on_in_it(make_side):
+async def test_nothing_refreshes_before_the_window_opens_and_all_works_in_it(make_side):
     async with make_side(credential=EXACT) as side:
         account = await side.log_in()
         for _ in range(3):
@@ -256,7 +254,7 @@ async def test_a_life_shorter_than_the_way_there_ends_in_pauses_and_not_in_a_loo
         assert len(side.refreshes) == 1
 
 
-async def test_a_record_of_the_version_before_is_served_and_refreshed(make_side):
+async def test_a_record_of_an_earlier_version_is_used_and_refreshed(make_side):
     async with make_side() as side:
         token = side.issued()
         old = {

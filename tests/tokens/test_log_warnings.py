@@ -1,4 +1,4 @@
-"""What a person is told of a token: scopes that were not granted, refresh tokens that end."""
+"""Warnings in the log: scopes that were not granted, refresh tokens that end, logins that are due."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_a_refresh_asks_for_no_scope(make_side):
     assert [form.keys() for form in forms] == [{"grant_type", "refresh_token"}]
 
 
-async def test_the_end_of_a_refresh_token_is_told_of_once_when_it_comes_near(make_side, caplog):
+async def test_the_end_of_a_refresh_token_is_logged_once_when_it_is_near(make_side, caplog):
     async with make_side(credential=f'client_id = "web"\nrefresh_token_lifetime = {80 * DAY}') as side:
         account = await side.log_in()
         for days in (0, 72.9, 0.2, 1, 5.8):
@@ -74,7 +74,7 @@ async def test_the_end_of_a_refresh_token_is_told_of_once_when_it_comes_near(mak
         assert len(warnings(caplog)) == 2
 
 
-async def test_it_is_told_of_while_nobody_asks(make_side, caplog, monkeypatch):
+async def test_it_is_logged_without_requests(make_side, caplog, monkeypatch):
     monkeypatch.setattr(manager, "REMIND_EVERY", 0.01)
     async with make_side(credential=f'client_id = "web"\nrefresh_token_idle = {8 * DAY}') as side:
         await side.log_in()
@@ -95,7 +95,7 @@ async def test_a_refresh_puts_an_idle_end_off_and_never_a_hard_one(make_side):
     assert ends == [8, 13, 18, 20]
 
 
-async def test_the_first_refresh_token_counts_from_when_the_configuration_brought_it(make_side):
+async def test_the_age_of_a_seed_counts_from_its_adoption(make_side):
     seed = (
         'grant = "refresh_token"\nclient_id = "web"\nrefresh_token = "{seed}"\nrefresh_token_lifetime = 86400'
     )
@@ -126,12 +126,12 @@ async def ends_refused(side, account):
     await side.landed(account)
 
 
-async def test_a_refused_refresh_token_is_an_event_of_its_own_with_what_a_person_needs(side, caplog):
+async def test_a_refused_refresh_token_is_an_event_with_the_next_step(side, caplog):
     account = await side.log_in()
     log_warnings.login_required(account, LOGIN_URL)
     assert logins_due(caplog) == []
     await ends_refused(side, account)
-    for _ in range(3):  # once, however often it is looked at
+    for _ in range(3):  # once, however often it is checked
         log_warnings.login_required(account, LOGIN_URL)
     (event,) = logins_due(caplog)
     assert event["levelname"] == "ERROR"
@@ -145,7 +145,7 @@ async def test_a_refused_refresh_token_is_an_event_of_its_own_with_what_a_person
     assert len(logins_due(caplog)) == 2, "the next login dies, too"
 
 
-async def test_an_end_that_comes_by_time_alone_is_told_while_nobody_asks(side, caplog, monkeypatch):
+async def test_an_end_by_time_alone_is_logged_without_requests(side, caplog, monkeypatch):
     monkeypatch.setattr(manager, "REPORT_EVERY", 0.01)
     await side.tokens.adopt(AccountId("crm", "default"), replace(side.issued(), refresh_token=None))
     reporting = asyncio.create_task(side.tokens.report_logins())
@@ -159,7 +159,7 @@ async def test_an_end_that_comes_by_time_alone_is_told_while_nobody_asks(side, c
     assert (event["reason"], event["login_url"]) == ("no_refresh_token", LOGIN_URL)
 
 
-async def test_what_has_ended_since_the_last_look_is_told_at_the_end(side, caplog):
+async def test_an_end_since_the_last_check_is_logged_at_shutdown(side, caplog):
     await side.tokens.adopt(AccountId("crm", "default"), replace(side.issued(), refresh_token=None))
     reporting = asyncio.create_task(side.tokens.report_logins())
     await asyncio.sleep(0)
@@ -169,7 +169,7 @@ async def test_what_has_ended_since_the_last_look_is_told_at_the_end(side, caplo
     assert len(logins_due(caplog)) == 1
 
 
-async def test_where_nobody_has_begun_or_somebody_wanted_it_there_is_no_event(side, caplog):
+async def test_without_a_login_or_after_a_logout_there_is_no_event(side, caplog):
     account = side.account()
     await side.tokens.look_at(account.key)
     log_warnings.login_required(account, LOGIN_URL)
@@ -179,7 +179,7 @@ async def test_where_nobody_has_begun_or_somebody_wanted_it_there_is_no_event(si
     assert logins_due(caplog) == []
 
 
-async def test_where_nobody_can_log_in_the_event_names_no_url(make_side, caplog):
+async def test_without_a_login_for_the_grant_the_event_has_no_url(make_side, caplog):
     async with make_side(grant="refresh_token", seed="never-issued") as side:
         with pytest.raises(LoginRequired):
             await side.tokens.get(side.account())

@@ -1,8 +1,8 @@
-"""Whatever happens, in whatever order: no refresh token is lost, and no bad access token is served.
+"""For any events in any order: no refresh token is lost, and no invalid access token is used.
 
-Two processes share a store and a server that takes each refresh token once, within its grace. Hypothesis
-makes up what callers, people, the network, clocks, disks and kill -9 do to them. What the server keeps is
-the truth that everything is compared with.
+Two processes share a store and a server that accepts each refresh token once, within its grace. Hypothesis
+generates the events: callers, people, the network, clocks, disks and kill -9. Everything is compared with the
+state of the server.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from proxy.tokens.saved import codec
 from tests.fakes.clock import FakeClock
 from tests.tokens.conftest import CLIENTS, HOUR, SEAL, Side, process, write_config
 
-TIMES = int(os.environ.get("TIMES", "1"))  # how many times the everyday number of examples
+TIMES = int(os.environ.get("TIMES", "1"))  # factor on the usual number of examples
 NAMES = ("default", "ann")
 FAULTS = (
     "drop-before",
@@ -58,9 +58,9 @@ NAME = st.sampled_from(NAMES)
 
 
 class MortalStore:
-    """What one process sees of the store: its disk may be full, and it may die at any call.
+    """The store as one process sees it: its disk may be full, and the process may die at any call.
 
-    A dead process does nothing more, and never learns what came of its last call.
+    A dead process does nothing more, and never learns the result of its last call.
     """
 
     def __init__(self, store: Store, saved: set[str]) -> None:
@@ -104,7 +104,7 @@ class Tokens(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.sides: list[Side] = []
         self.patch.setattr(backoff, "BACKOFF_FIRST", 0.001)
-        self.patch.setattr(lease, "ASK_AGAIN", 0.001)
+        self.patch.setattr(lease, "POLL_EVERY", 0.001)
         self.patch.setattr(refresh, "SAVE_AGAIN", 0.001)
         self.patch.setattr(refresh, "TIME_TO_SAVE", 0.005)
         logging.disable(logging.CRITICAL)
@@ -114,8 +114,8 @@ class Tokens(RuleBasedStateMachine):
         self.generations: dict[str, int] = {}
         self.saved: set[str] = set()
         self.logged_in: set[str] = set()
-        self.doubt: dict[str, float] = {}  # since when the server has given more than was saved
-        self.reused = 0  # refresh tokens that came again after the grace
+        self.doubt: dict[str, float] = {}  # since when the server has issued more than was saved
+        self.reused = 0  # refresh tokens sent again after the grace
         self.run(self._open())
         for name in NAMES:
             self.log_in(0, name)
@@ -141,20 +141,20 @@ class Tokens(RuleBasedStateMachine):
         return side
 
     async def _settle(self, side: Side) -> None:
-        """As the refresher does once in a second."""
+        """As the scheduler does each second."""
         with contextlib.suppress(StoreError):
             await side.tokens.scheduler.look(self.clock.wall())
         for account in side.tokens.accounts():
             await self._landed(side, account)
 
     async def _landed(self, side: Side, account: Account) -> None:
-        """Wait for the account's refresh; not for one that waits for a disk, or for whose does."""
+        """Wait for the account's refresh, unless it waits for a full disk, or for another that does."""
         if account.flight is not None:
             await asyncio.wait((account.flight,), timeout=self.patience)
 
     @property
     def patience(self) -> float:
-        """A refresh may wait long to be saved, and another process for that one."""
+        """A refresh may wait long for its save, and another process for that refresh."""
         return 0.02 if any(side.store.full for side in self.sides) else 15.0
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""One exception that nobody expects, out of the store or an account: each loop goes on with its work."""
+"""One unexpected exception, from the store or an account: each loop continues."""
 
 import asyncio
 from dataclasses import replace
@@ -16,7 +16,7 @@ from .conftest import HOUR, SEAL
 
 
 class Odd(ValueError):
-    """Nobody expects it."""
+    """An unexpected exception."""
 
 
 class OddStore:
@@ -25,7 +25,7 @@ class OddStore:
     def __init__(self, store):
         self._store = store
         self.calls = {}  # method -> how many more calls fail
-        self.account = None  # whose calls fail always
+        self.account = None  # the account whose calls always fail
 
     def __getattr__(self, name):
         inner = getattr(self._store, name)
@@ -116,11 +116,11 @@ async def test_an_account_that_can_not_be_looked_at_delays_no_others_refresh(mak
         bad, good = await side.log_in("bad"), await side.log_in("good")
         looking = asyncio.create_task(side.tokens.scheduler.run())
         side.clock.advance(HOUR)
-        bad.look_at_the_clock = raises  # it is first in every look
+        bad.look_at_the_clock = raises  # the first call of every check
         for account in (bad, good):
             side.tokens.ready(account)
         await side.until(lambda: good.held.generation == 2)
-        assert counted(scheduler.TASK) == 1  # and it is not looked at again at once
+        assert counted(scheduler.TASK) == 1  # and it is not checked again at once
         assert bad.held.generation == 1
         await tasks.cancel(looking)
 
@@ -164,7 +164,7 @@ async def test_a_lease_is_renewed_after_an_odd_exception(odd, monkeypatch, count
     monkeypatch.setattr(lease, "RENEW_EVERY", 0.02)
     clock = FakeClock()
     odd.calls["renew"] = 1
-    async with lease.held(odd, "refresh:crm/ann", "me", clock) as held:
+    async with lease.holding(odd, "refresh:crm/ann", "me", clock) as held:
         clock.advance(lease.LIFETIME - lease.LAST_MOMENT)
         with pytest.raises(lease.LeaseLost):
             held.check()

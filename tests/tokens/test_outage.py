@@ -1,4 +1,4 @@
-"""An authorization server that is away for five minutes under load: valid tokens first, then expired ones."""
+"""An authorization server that is down for five minutes under load: first valid tokens, then expired ones."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from proxy.tokens.refresh import backoff
 from tests.tokens.conftest import CLIENTS, HOUR
 
 MINUTES = 5
-RATE = 500  # requests in a second
-STEP = 0.1  # seconds of the clock that is moved by hand
-MOST_CALLS = 25  # to a server that is away
-VALID_FOR = 145  # seconds of the outage in which the tokens are still good
+RATE = 500  # requests per second
+STEP = 0.1  # seconds of the manual clock
+MOST_CALLS = 25  # to a server that is down
+VALID_FOR = 145  # seconds of the outage with tokens still valid
 
 
 class Away:
-    """A server that can be taken off the network and put back, with all that it remembers."""
+    """A server that can be taken off the network and put back, without losing its state."""
 
     def __init__(self, clock):
         self.server = AuthorizationServer(clients=CLIENTS, access_token_lifetime=HOUR, clock=clock)
@@ -47,9 +47,7 @@ async def away(clock):
 
 
 @pytest.mark.parametrize("count", [1, 2, 50], ids="{} accounts".format)
-async def test_few_calls_flat_memory_clear_answers_and_a_recovery_without_a_herd(
-    make_side, away, monkeypatch, count
-):
+async def test_few_calls_flat_memory_clear_errors_and_a_gradual_recovery(make_side, away, monkeypatch, count):
     async with make_side(server=away.server) as side:
         monkeypatch.setattr(backoff, "BACKOFF_FIRST", 1.0)
         accounts = [await side.log_in(f"user{number}") for number in range(count)]
@@ -75,7 +73,7 @@ async def test_few_calls_flat_memory_clear_answers_and_a_recovery_without_a_herd
 
 
 async def a_second(side, accounts) -> Counter:
-    """A second of the clock, with its requests, and one look of the refresher."""
+    """One second with its requests, and one check by the scheduler."""
     outcomes = Counter()
     await side.tokens.scheduler.look(side.clock.wall())
     for number in range(int(1 / STEP)):
@@ -96,7 +94,7 @@ async def request(side, account) -> str:
 
 
 def calls(side) -> int:
-    """Requests that were sent, whatever came of them."""
+    """Requests that were sent, whatever their result."""
     family = next(
         each for each in side.metrics.registry.collect() if each.name == "token_proxy_token_refreshes"
     )

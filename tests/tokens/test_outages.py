@@ -1,4 +1,4 @@
-"""A store that is emptied or away for a while, between a refresh's sending and its saving."""
+"""A store that is emptied or unreachable between the sending and the saving of a refresh."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def empty(memory):
     memory._leases.clear()
 
 
-async def test_a_store_emptied_between_sending_and_saving_keeps_what_the_server_gave(make_side, clock):
+async def test_a_store_emptied_between_sending_and_saving_gets_the_new_token(make_side, clock):
     memory = MemoryStore(clock)
     async with make_side(store=SealedStore(memory, SEAL), grace=GRACE) as side:
         account = await side.log_in()
@@ -50,7 +50,7 @@ async def test_of_two_that_fill_an_emptied_store_again_the_later_token_wins(make
             make_side(server=server, store=SealedStore(memory, SEAL), started=False)
         )
         await ahead.log_in()
-        await behind.tokens._accounts.load(behind.account())  # and hears of nothing since
+        await behind.tokens._accounts.load(behind.account())  # and gets no changes since
         await ahead.tokens.refresh_now(ahead.account())
         empty(memory)
         for side in (behind, ahead, behind):
@@ -60,10 +60,10 @@ async def test_of_two_that_fill_an_emptied_store_again_the_later_token_wins(make
         assert server.families_revoked == 0
 
 
-async def test_a_store_that_comes_back_is_first_written_by_who_has_the_answer(
+async def test_a_store_that_comes_back_is_first_written_by_the_process_with_the_response(
     make_side, make_server, clock, monkeypatch
 ):
-    """The lease has ended meanwhile, the grace, too; who waited for it must not send the old token."""
+    """Lease and grace have ended meanwhile; a process that waited must not send the old token."""
     monkeypatch.setattr(refresh, "TIME_TO_SAVE", 1.0)
     memory = MemoryStore(clock)
     away = {"get", "put", "intend", "lease", "renew", "release", "postpone"}
@@ -83,7 +83,7 @@ async def test_a_store_that_comes_back_is_first_written_by_who_has_the_answer(
         for store in stores:
             store.failing = away
         throttle.set()
-        await holder.until(lambda: stores[0].calls["put"] > 1)  # it has the answer, and can't save it
+        await holder.until(lambda: stores[0].calls["put"] > 1)  # it has the response, and can't save it
         clock.advance(lease.LIFETIME + 1)
         stores[1].failing = set()  # a moment before the holder tries again
         other.tokens.ready(other.account())

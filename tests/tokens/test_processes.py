@@ -1,4 +1,4 @@
-"""Several processes on one store and one authorization server that takes a refresh token once."""
+"""Several processes with one store and one authorization server that accepts a refresh token once."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ FLIER = Path(__file__).with_name("flier.py")
 
 @pytest.fixture
 def clock():
-    """That of this machine, as real processes see it, but for going on by itself."""
+    """The clock of one machine, shared by its processes; it advances only on request."""
     real = SystemClock()
     return FakeClock(real.wall(), real.boot(), real.boot_id)
 
 
 @pytest.fixture
 def processes(make_side, make_server, open_sqlite):
-    """`async with processes(3, grace=…) as (a, b, c)`: each with a connection of its own."""
+    """`async with processes(3, grace=…) as (a, b, c)`: each with its own connection."""
 
     @asynccontextmanager
     async def make(count, *, grant="authorization_code", **options):
@@ -60,13 +60,13 @@ async def get(side):
 
 
 async def seen(side, done) -> float:
-    """Wait until this process sees it; the seconds that took."""
+    """Wait until this process sees it; returns the seconds."""
     started = time.monotonic()
     await side.until(done)
     return time.monotonic() - started
 
 
-async def test_one_refresh_for_all_processes_and_nobody_uses_a_refresh_token_twice(processes):
+async def test_one_refresh_for_all_processes_and_no_refresh_token_is_used_twice(processes):
     async with processes(3) as sides:
         await sides[0].log_in()
         for side in sides:
@@ -80,7 +80,7 @@ async def test_one_refresh_for_all_processes_and_nobody_uses_a_refresh_token_twi
         assert sides[0].server.families_revoked == 0
 
 
-async def test_a_process_that_comes_while_another_refreshes_waits_for_it(processes):
+async def test_a_process_waits_for_a_refresh_of_another(processes):
     async with processes(2) as (first, second):
         await first.log_in()
         await second.until(lambda: second.account().state() == "valid")
@@ -90,7 +90,7 @@ async def test_a_process_that_comes_while_another_refreshes_waits_for_it(process
         one = asyncio.create_task(get(first))
         await first.until(lambda: not first.server.faults)
         two = asyncio.create_task(get(second))
-        await asyncio.sleep(3 * lease.ASK_AGAIN)
+        await asyncio.sleep(3 * lease.POLL_EVERY)
         assert not two.done()
         throttle.set()
         assert (await one).fields == (await two).fields
@@ -106,7 +106,7 @@ async def test_client_credentials_are_asked_for_once_by_all_processes(processes)
             sides[0].clock.advance(HOUR)
 
 
-async def test_what_one_process_does_the_others_see_within_a_second(processes):
+async def test_changes_of_one_process_are_seen_by_others_within_a_second(processes):
     async with processes(2) as (one, other):
         account = other.account()
         with pytest.raises(LoginRequired):
@@ -127,7 +127,7 @@ async def test_what_one_process_does_the_others_see_within_a_second(processes):
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_whatever_three_processes_do_no_refresh_token_is_lost_or_used_twice(processes, seed):
+async def test_three_processes_never_lose_a_refresh_token_or_use_it_twice(processes, seed):
     chance = random.Random(seed)
     async with processes(3, grace=30) as sides:
         server, clock = sides[0].server, sides[0].clock
@@ -148,7 +148,7 @@ async def test_whatever_three_processes_do_no_refresh_token_is_lost_or_used_twic
 
 
 async def act(chance: random.Random, side: Side) -> None:
-    """Something that callers, people and the refresher do. None of them ever gets a token that is bad."""
+    """One action of a caller, a person or the scheduler. None of them ever gets an invalid token."""
     action = chance.choice(["get", "get", "get", "refresh", "reject", "log in", "forget"])
     with contextlib.suppress(LoginRequired, TokenUnavailable):
         if action == "log in":
@@ -164,7 +164,7 @@ async def act(chance: random.Random, side: Side) -> None:
                 await better
 
 
-async def test_what_is_refused_to_one_process_no_other_asks_for_again(processes):
+async def test_a_refusal_to_one_process_is_not_retried_by_another(processes):
     async with processes(2) as (one, other):
         await one.log_in()
         token = one.account().held.token.refresh_token.reveal()
@@ -178,10 +178,10 @@ async def test_what_is_refused_to_one_process_no_other_asks_for_again(processes)
 
 
 @pytest.mark.parametrize("grace", [30, 0])
-async def test_a_process_killed_between_answer_and_save_is_succeeded_at_once(
+async def test_the_lease_of_a_process_killed_between_response_and_save_is_taken_over_at_once(
     tmp_path, make_side, make_server, open_sqlite, grace
 ):
-    """With grace the server repeats its answer; without, it ends in one clean demand for a login."""
+    """With grace the server repeats its response; without, the state is login_required, once."""
     async with make_server(grace=grace) as server:
         store = await open_sqlite()
         async with make_side(server=server, store=store) as side:

@@ -1,4 +1,4 @@
-"""A Redis that loses what it held: who still holds tokens puts them back."""
+"""A Redis that loses its data: processes that still have the tokens restore them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def clock():
 
 @pytest.fixture
 def processes(make_side, make_server):
-    """`async with processes(2, redis) as (one, other)`: each with connections of its own."""
+    """`async with processes(2, redis) as (one, other)`: each with its own connections."""
 
     @asynccontextmanager
     async def make(count, redis, **options):
@@ -61,7 +61,7 @@ async def test_an_emptied_store_is_filled_again_within_two_seconds(processes, re
                 await asyncio.sleep(0.05)
 
 
-async def test_after_it_was_emptied_nobody_sends_a_refresh_token_twice(processes, redis_server):
+async def test_after_it_was_emptied_no_refresh_token_is_sent_twice(processes, redis_server):
     async with processes(3, redis_server) as sides:
         one = sides[0]
         await one.log_in()
@@ -77,7 +77,7 @@ async def test_after_it_was_emptied_nobody_sends_a_refresh_token_twice(processes
         assert one.server.families_revoked == 0
 
 
-async def test_what_a_restart_brings_back_of_old_is_replaced(processes, start_redis):
+async def test_old_records_restored_by_a_restart_are_replaced(processes, start_redis):
     """As after a crash that took the latest writes, or from a backup."""
     redis = start_redis(appendonly="no", save="3600 1")
     async with processes(2, redis) as (one, other):

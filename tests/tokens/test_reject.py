@@ -1,4 +1,4 @@
-"""What happens to a token that an upstream answered with 401."""
+"""The effects of an upstream's 401 to a token."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_a_refresh_that_fails_passes_the_401_on_and_keeps_the_token(side):
     assert side.tokens.ready(account) is rejected
 
 
-async def test_in_the_pause_after_a_failure_nobody_is_asked(side):
+async def test_no_request_is_sent_in_the_pause_after_a_failure(side):
     account = await side.log_in()
     side.server.script(faults.NAMED["too-many-requests"])
     side.clock.advance(STALE)
@@ -99,11 +99,11 @@ REFUSED = {"revoked": faults.NAMED["invalid-grant"], "in other words": faults.st
 
 @pytest.mark.parametrize("words", REFUSED)
 async def test_a_token_that_neither_the_upstream_nor_its_server_takes_is_not_usable(make_side, side, words):
-    """A person has revoked it at the server: an hour of bare 401s would tell nobody."""
+    """A person has revoked it at the server: an hour of 401s without a diagnosis would help nobody."""
     account = await side.log_in()
     rejected = side.tokens.ready(account)
     side.server.script(*[REFUSED[words]] * 9)
-    assert await side.tokens.reject(account, rejected) is None  # this one passes
+    assert await side.tokens.reject(account, rejected) is None  # this one succeeds
     assert (account.state(), account.is_usable) == ("login_required", False)
     assert side.tokens.ready(account) is None
     with pytest.raises(LoginRequired):
@@ -150,20 +150,20 @@ async def test_a_401_while_a_refresh_is_refused_counts_too(side):
     account = await side.log_in()
     served = side.tokens.ready(account)
     side.clock.advance(STALE)
-    answer = asyncio.Event()
+    responds = asyncio.Event()
     refused = faults.NAMED["invalid-grant"].answer
-    side.server.script(Fault(wait_before=answer.wait, answer=refused), Fault(answer=refused))
+    side.server.script(Fault(wait_before=responds.wait, answer=refused), Fault(answer=refused))
     side.tokens.ready(account)
     await side.until(lambda: not side.server.faults or len(side.server.faults) == 1)
     replacing = side.tokens.reject(account, served)
-    answer.set()
+    responds.set()
     assert await replacing is None
     assert not account.is_usable
     with pytest.raises(LoginRequired):
         await side.tokens.get(account)
 
 
-async def test_while_the_server_is_merely_unreachable_the_token_serves_on(side):
+async def test_while_the_server_is_only_unreachable_the_token_stays_in_use(side):
     account = await side.log_in()
     served = side.tokens.ready(account)
     side.server.script(*[faults.NAMED["outage"]] * 3)
@@ -182,7 +182,7 @@ async def test_a_new_token_forgets_that_the_old_one_was_refused(side):
     assert side.tokens.ready(account) is served
 
 
-async def test_who_does_not_wait_for_the_replacement_leaves_the_refresh_flying(side):
+async def test_a_caller_that_does_not_wait_for_the_replacement_does_not_end_the_refresh(side):
     account = await side.log_in()
     rejected = side.tokens.ready(account)
     waiting = side.tokens.reject(account, rejected)
@@ -193,11 +193,11 @@ async def test_who_does_not_wait_for_the_replacement_leaves_the_refresh_flying(s
     assert len(side.refreshes) == 1
 
 
-async def test_a_replacement_that_nobody_wants_leaves_nothing_behind(side):
+async def test_an_unused_replacement_leaves_nothing_behind(side):
     account = await side.log_in()
     rejected = side.tokens.ready(account)
     await side.tokens.refresh_now(account)
-    side.tokens.reject(account, rejected)  # known at once, and dropped: a coroutine would complain
+    side.tokens.reject(account, rejected)  # known at once, and dropped: a coroutine would warn
 
 
 async def test_a_401_here_and_a_refusal_there_are_put_together(make_side, side):

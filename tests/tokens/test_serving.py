@@ -1,4 +1,4 @@
-"""What a request gets: a token at once, or after one refresh that all share."""
+"""The token of a request: at once, or after one refresh that all requests share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STALE = 3000  # seconds after which a token of an hour is stale
 HERD = 500
 
 
-async def test_a_fresh_token_is_served_without_a_refresh(side):
+async def test_a_fresh_token_is_used_without_a_refresh(side):
     account = await side.log_in()
     served = side.tokens.ready(account)
     assert side.is_good(served)
@@ -29,7 +29,7 @@ async def test_a_fresh_token_is_served_without_a_refresh(side):
     assert side.refreshes == []
 
 
-async def test_a_stale_token_is_served_while_one_refresh_runs_behind(side):
+async def test_a_stale_token_is_used_while_one_refresh_runs(side):
     account = await side.log_in()
     old = side.tokens.ready(account)
     side.clock.advance(STALE)
@@ -46,7 +46,7 @@ async def test_a_stale_token_is_served_while_one_refresh_runs_behind(side):
     assert account.state() == "valid"
 
 
-async def test_500_callers_of_an_expired_token_cause_one_refresh_and_all_get_what_it_brings(side):
+async def test_500_callers_of_an_expired_token_cause_one_refresh_and_share_its_token(side):
     account = await side.log_in()
     side.clock.advance(HOUR)
     assert side.tokens.ready(account) is None
@@ -61,7 +61,9 @@ async def test_callers_that_hang_up_do_not_cancel_the_refresh(side):
     account = await side.log_in()
     side.clock.advance(HOUR)
     throttle = asyncio.Event()
-    side.server.script(Fault(wait_after=throttle.wait))  # the rotation has happened, the answer is on its way
+    side.server.script(
+        Fault(wait_after=throttle.wait)
+    )  # the rotation has happened, the response is under way
     callers = [asyncio.create_task(side.tokens.get(account)) for _ in range(50)]
     await side.until(lambda: account.flight is not None)
     for caller in callers:
@@ -108,14 +110,14 @@ async def test_nobody_has_logged_in(side):
 
 
 async def test_a_request_before_the_login_does_not_keep_later_ones_from_the_token(side):
-    account = side.account()  # as a route holds it, from the start on
+    account = side.account()  # as a route references it, from the start on
     with pytest.raises(LoginRequired):
         await side.tokens.get(account)
     await side.log_in()
     assert side.is_good(side.tokens.ready(account))
 
 
-async def test_a_name_that_nobody_logged_in_to_takes_no_room(side):
+async def test_an_account_without_a_login_takes_no_memory(side):
     for number in range(1000):
         with pytest.raises(LoginRequired):
             await side.tokens.get(side.account(f"nobody{number}"))
@@ -139,7 +141,7 @@ async def test_memory_does_not_grow_with_the_accounts_in_the_store(make_side, mo
         for number in range(20):
             await side.log_in(f"user{number}")
         gc.collect()
-        assert len(side.tokens.accounts()) == 6  # and the one of the configuration
+        assert len(side.tokens.accounts()) == 6  # and the configured account
         assert side.is_good(await side.tokens.get(side.account("user0")))  # read anew
 
 
@@ -153,7 +155,7 @@ async def test_a_store_that_is_down_at_the_first_request(make_side, faulty_store
                     await other.tokens.get(other.account("ann"))
             assert caught.value.retry_after == 5
             assert str(caught.value) == "the token store can't be read now"
-            assert caplog.text.count("the disk is full") == 1  # said once, not with every request
+            assert caplog.text.count("the disk is full") == 1  # logged once, not with every request
             faulty_store.failing = set()
             assert side.is_good(await other.tokens.get(other.account("ann")))
 
@@ -187,7 +189,7 @@ async def test_a_slow_read_does_not_bring_an_old_token_back(make_side, faulty_st
         assert account.held.generation == 2
 
 
-async def test_what_others_put_while_the_process_starts_does_not_slip_by(make_side, side):
+async def test_changes_of_others_during_the_start_are_not_missed(make_side, side):
     async with make_side(server=side.server, store=FaultyStore(side.store), started=False) as other:
         page = side.store.page
 
@@ -202,7 +204,7 @@ async def test_what_others_put_while_the_process_starts_does_not_slip_by(make_si
 
 
 class CutOff(FaultyStore):
-    """A store that tells its user of nothing until `news.tell`: as a server that was away."""
+    """A store that reports no change until `news.tell`, as after an outage."""
 
     def __init__(self, store):
         super().__init__(store)
@@ -215,7 +217,7 @@ class CutOff(FaultyStore):
 async def test_after_a_gap_also_an_account_without_tokens_is_read_again(make_side, side):
     store = CutOff(side.store)
     async with make_side(server=side.server, store=store) as other:
-        account = other.account("ann")  # as a long request holds it
+        account = other.account("ann")  # as a long request references it
         with pytest.raises(LoginRequired):
             await other.tokens.get(account)
         await side.log_in("ann")
@@ -224,7 +226,7 @@ async def test_after_a_gap_also_an_account_without_tokens_is_read_again(make_sid
         assert side.is_good(await other.tokens.get(account))
 
 
-async def test_news_that_could_not_be_read_are_read_later_by_who_wants_the_account(make_side, side):
+async def test_a_change_that_could_not_be_read_is_read_by_the_next_request(make_side, side):
     store = CutOff(side.store)
     async with make_side(server=side.server, store=store) as other:
         account = other.account()
@@ -236,7 +238,7 @@ async def test_news_that_could_not_be_read_are_read_later_by_who_wants_the_accou
         assert side.is_good(await other.tokens.get(account))
 
 
-async def test_news_that_could_not_be_read_are_read_later_though_nobody_asks(make_side, side):
+async def test_a_change_that_could_not_be_read_is_read_later_without_requests(make_side, side):
     store = CutOff(side.store)
     async with make_side(server=side.server, store=store) as other:
         await side.log_in()
@@ -264,7 +266,7 @@ async def test_client_credentials_need_nobody(make_side):
         assert side.is_good(await side.tokens.get(account))  # the configuration still allows it
 
 
-async def test_a_token_whose_life_nobody_told_is_served_until_a_401(side):
+async def test_a_token_of_unknown_lifetime_is_used_until_a_401(side):
     account = await side.log_in()
     side.server.script(faults.NAMED["no-expires-in"])
     await side.tokens.refresh_now(account)
@@ -277,7 +279,7 @@ async def test_a_token_whose_life_nobody_told_is_served_until_a_401(side):
     assert side.tokens.ready(account) is not None
 
 
-async def test_a_token_that_lives_shorter_than_it_takes_to_come_is_not_asked_for_without_a_pause(side):
+async def test_a_token_that_expires_before_it_arrives_is_retried_with_pauses(side):
     account = await side.log_in()
     side.clock.advance(HOUR)
 

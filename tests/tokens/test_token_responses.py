@@ -1,4 +1,4 @@
-"""Whatever responds to a refresh, no good token is lost to it (the table is in oauth/responses.py)."""
+"""No response to a refresh makes a valid token unusable (the table is in oauth/responses.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ client_id = "web"
 token_endpoint = "{url}/token"
 authorization_endpoint = "{url}/authorize"
 """
-REFUSALS = {  # of the refresh token, or in words that may mean that
+REFUSALS = {  # of the refresh token, or perhaps of it
     *(
         row.name
         for row in ROWS
@@ -34,12 +34,12 @@ REFUSALS = {  # of the refresh token, or in words that may mean that
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-async def test_the_store_holds_what_it_held_or_exactly_the_new_token(make_side, row: Row):
-    async def answer(_request):
+async def test_the_store_has_the_old_token_or_exactly_the_new_one(make_side, row: Row):
+    async def respond(_request):
         return web.Response(status=row.status, body=row.raw, headers=row.fields)
 
     app = web.Application()
-    app.router.add_post("/token", answer)
+    app.router.add_post("/token", respond)
     async with running(app) as url, make_side(credential=CREDENTIAL.format(url=url)) as side:
         account = await side.log_in()
         served, record = side.tokens.ready(account), await side.stored()
@@ -55,7 +55,7 @@ async def test_the_store_holds_what_it_held_or_exactly_the_new_token(make_side, 
                 assert (stored.generation, stored.state, stored.due_at) == (2, "valid", record.due_at)
                 assert token.refresh_token.reveal() == given.refresh_token
                 assert token.access_token == old.access_token
-                assert side.tokens.ready(account) is served  # to its end
+                assert side.tokens.ready(account) is served  # until it expires
                 assert (account.last_refresh.error, account.failures) == (given.refusal, 1)
                 return
             assert (stored.generation, stored.state) == (2, "valid")
@@ -65,7 +65,7 @@ async def test_the_store_holds_what_it_held_or_exactly_the_new_token(make_side, 
             assert side.tokens.ready(account).access_token.reveal() == given.access_token
             return
         assert replace(token, refusal=None) == old
-        assert side.tokens.ready(account) is served  # to its end
+        assert side.tokens.ready(account) is served  # until it expires
         outcome, error = row.comes_to
         if row.name in REFUSALS:  # one is not the end
             assert (stored.generation, stored.state, token.refusal.error) == (2, "valid", error)

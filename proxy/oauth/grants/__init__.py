@@ -1,7 +1,7 @@
 """The grants, one file each, and the only table of them by name. Pure.
 
-A grant is added with its file here, a row in `GRANTS`, and one in config/grants.py (what it asks of the
-configuration); no other module compares a grant's name.
+A new grant needs a file here, an entry in `GRANTS`, and one in config/grants.py (its configuration keys); no
+other module compares a grant's name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GRANTS: Final[Mapping[str, Grant]] = {
 
 
 def of(credential: Credential) -> Grant:
-    """The grant of a credential. The configuration accepts no name that has none."""
+    """The grant of a credential. The configuration accepts only names in `GRANTS`."""
     return GRANTS[credential.grant]
 
 

@@ -1,4 +1,4 @@
-"""grant = "authorization_code": a person logs in, refresh tokens carry on (RFC 6749 section 4.1)."""
+"""grant = "authorization_code": a person logs in, then refresh tokens are used (RFC 6749 section 4.1)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Final
 
 from proxy.oauth.grants.base import Form, Grant, Renewal, refresh_form
 
-DEFAULT_ACCOUNT: Final = "default"  # the one that the command takes where none is named
+DEFAULT_ACCOUNT: Final = "default"  # the account of commands without --account
 
 
 def redemption_form(code: str, redirect_uri: str, code_verifier: str | None) -> Form:
-    """A code for tokens: RFC 6749 section 4.1.3, and RFC 7636 section 4.5 for the verifier."""
+    """Exchange a code for tokens: RFC 6749 section 4.1.3, and RFC 7636 section 4.5 for the verifier."""
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
     if code_verifier:
         form["code_verifier"] = code_verifier
@@ -18,7 +18,7 @@ def redemption_form(code: str, redirect_uri: str, code_verifier: str | None) -> 
 
 
 def login_command(credential: str, account: str) -> str:
-    """The command with which a person logs in."""
+    """The shell command for a login."""
     option = "" if account == DEFAULT_ACCOUNT else f" --account {account}"
     return f"token-proxy login {credential}{option}"
 

@@ -1,4 +1,4 @@
-"""What the program must know of a grant, whichever it is."""
+"""The interface of a grant."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ Form = dict[str, str]
 
 
 class Renewal(Enum):
-    """Where new tokens come from when no refresh can bring them."""
+    """The source of new tokens when a refresh is impossible."""
 
     LOGIN = "a person logs in"
     CONFIGURATION = "the configuration gives a new refresh token"
-    ITSELF = "each request for a token stands alone: it needs no refresh token"
+    ITSELF = "each token request is independent: it needs no refresh token"
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
     """One way to get tokens.
 
-    `form(scopes, refresh_token)` is what is sent for the next token; None where it needs a refresh token
-    and there is none. `remedy(credential, account)` says what brings new tokens when no request can; empty
-    where that can't happen.
+    `form(scopes, refresh_token)` is the form of the next token request; None if it needs a refresh token and
+    there is none. `remedy(credential, account)` tells people how to get new tokens when no request can; ""
+    if that can't happen.
     """
 
     name: str  # as in the configuration
@@ -36,7 +36,7 @@ class Grant:
 
     @property
     def needs_person(self) -> bool:
-        """Whether somebody logs in to get the first tokens."""
+        """Whether the first tokens need a login."""
         return self.renewal is Renewal.LOGIN
 
     @property
@@ -46,7 +46,7 @@ class Grant:
 
 
 def refresh_form(_scopes: Sequence[str], refresh_token: Secret | None) -> Form | None:
-    """RFC 6749 section 6. No scope: what was granted stays granted, and a refresh can't widen it."""
+    """RFC 6749 section 6. Without a scope: the granted scope is kept, and a refresh can't widen it."""
     if refresh_token is None:
         return None
     return {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}

@@ -1,4 +1,4 @@
-"""grant = "client_credentials": the client asks for itself, as often as it likes (RFC 6749 section 4.4)."""
+"""grant = "client_credentials": the client gets tokens for itself, without a login (RFC 6749 section 4.4)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _form(scopes: Sequence[str], _refresh_token: Secret | None) -> Form:
 
 
 def _remedy(_credential: str, _account: str) -> str:
-    return ""  # the next request for a token stands alone
+    return ""  # the next token request is independent
 
 
 CLIENT_CREDENTIALS: Final = Grant(

@@ -1,10 +1,10 @@
-"""The table of truth: what is told of an account, to whomever and wherever it is told. Pure.
+"""The diagnosis table: what every interface reports about an account. Pure.
 
     (state, reason, grant)  ->  sentence, next step, whether a person must act
 
 Problem documents, exit codes, /api/status, /readyz, the pages, the commands, the metric `login_required` and
-the log event of that name all read it, so that none says what another denies. Reasons are codes: those of
-`Reason` (what is stored), else those of AuthorizationServerError (how the last request for a token failed).
+the log event of that name all read it, so that they never contradict each other. Reasons are codes: those of
+`Reason` (what is stored), else those of AuthorizationServerError (why the last token request failed).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ LOGIN_NEEDED: Final = 3  # exit codes of `status` and `token`
 FAILED: Final = 1
 FINE: Final = 0
 _CHECK: Final = "check the table credentials.{credential} of the configuration"
-_FAR: Final = 20 * 3600.0  # seconds; from then on a time is told with its date
-_LAST: Final = 253_402_300_000.0  # Unix seconds; the end of the year 9999, beyond which none can be written
+_FAR: Final = 20 * 3600.0  # seconds; times further away are shown with their date
+_LAST: Final = 253_402_300_000.0  # Unix seconds; the end of the year 9999, the last that datetime represents
 
-_BEGINNINGS: Final[dict[TokenState, str]] = {  # of a sentence about a failure
+_BEGINNINGS: Final[dict[TokenState, str]] = {  # how the sentence about a failure starts
     "valid": "the last refresh failed: ",
     "stale": "a refresh is due, and the last one failed: ",
     "expired": "the access token has expired, and there is no new one: ",
@@ -40,7 +40,7 @@ _BEGINNINGS: Final[dict[TokenState, str]] = {  # of a sentence about a failure
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of an account. Times in Unix seconds; None where there is none."""
+    """What is known about an account. Times are Unix seconds, None if there is none."""
 
     credential: str
     account: str
@@ -51,16 +51,16 @@ class Facts:
     now: float
     hint: str = ""  # of the last failure: AuthorizationServerError.hint
     can_refresh: bool = False
-    failures: int = 0  # requests for a token since the last success
+    failures: int = 0  # failed token requests since the last success
     next_try_at: float | None = None
-    ends_at: float | None = None  # of the access token
+    ends_at: float | None = None  # expiry of the access token
     scopes: tuple[str, ...] = ()
     missing_scopes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What is told. `sentence` and `remedy` (the next step) are empty where there is nothing to say."""
+    """`sentence` (the cause) and `remedy` (the next step) are empty if there is nothing to report."""
 
     key: str
     reason: str  # a code
@@ -68,8 +68,8 @@ class Diagnosis:
     sentence: str
     remedy: str
     usable: bool
-    can_log_in: bool  # somebody can log in, and it would help
-    can_retry: bool  # another request for a token could help
+    can_log_in: bool  # a login is possible and would help
+    can_retry: bool  # another token request could help
 
     @property
     def needs_person(self) -> bool:
@@ -78,12 +78,12 @@ class Diagnosis:
 
     @property
     def serves(self) -> bool:
-        """Whether requests are served, as far as is known: False where one would get a 503."""
+        """Whether requests are served, as far as is known: False if one would get a 503."""
         return self.usable or self.verdict in {Verdict.SERVES, Verdict.UNTRIED}
 
     @property
     def exit_code(self) -> int:
-        """Of `status`."""
+        """The exit code of `status` for this account."""
         if self.needs_person:
             return LOGIN_NEEDED
         return FINE if self.serves else FAILED
@@ -94,7 +94,7 @@ class Diagnosis:
         return "; ".join(part for part in (self.sentence, self.remedy) if part)
 
     def error(self, *, retry_after: int) -> TokenError:
-        """For a request that finds no token. `retry_after`: seconds, where it is tried again."""
+        """The error of a request without a token. `retry_after`: seconds, for TokenUnavailable."""
         message = f"{self.key}: {self.text}"
         if self.verdict is Verdict.LOGIN:
             return LoginRequired(message, diagnosis=self)
@@ -104,7 +104,7 @@ class Diagnosis:
 
 
 def diagnose(facts: Facts) -> Diagnosis:
-    """Everything that is told of an account, from the row of the table that fits."""
+    """The diagnosis of an account, from the matching row of the table."""
     grant = facts.grant
     row = TABLE[facts.state, _row_key(facts.reason), grant.renewal]
     sentence, remedy = _filled(row, facts)
@@ -114,7 +114,7 @@ def diagnose(facts: Facts) -> Diagnosis:
         sentence += f" ({facts.reason}{count})"
         remedy = f"{remedy}; {_next_try(facts)}" if remedy else f"nothing to do: {_next_try(facts)}"
     elif facts.usable and row.verdict is Verdict.LOGIN:
-        sentence += f"; the access token serves until it ends {_when(facts.ends_at, facts.now)}"
+        sentence += f"; the access token is used until it expires {_when(facts.ends_at, facts.now)}"
     helps = row.verdict is Verdict.LOGIN or facts.reason in _LOGIN_HELPS
     return Diagnosis(
         key=f"{facts.credential}/{facts.account}",
@@ -129,7 +129,7 @@ def diagnose(facts: Facts) -> Diagnosis:
 
 
 def explain_failure(code: str, credential: str, grant: Grant, scopes: tuple[str, ...], hint: str = "") -> str:
-    """Why a request to the authorization server failed, and the next step: for a login, without a state."""
+    """Why a request to the authorization server failed during a login, and the next step."""
     row = CAUSES[row_of(code)]
     facts = Facts(
         credential, DEFAULT_ACCOUNT, grant, "absent", code, usable=False, now=0.0, hint=hint, scopes=scopes
@@ -143,22 +143,22 @@ def _row_key(reason: str) -> str:
 
 
 def _filled(row: Row, facts: Facts) -> tuple[str, str]:
-    """Sentence and next step of a row, for these facts."""
+    """Sentence and next step of a row, with the facts filled in."""
     remedy = HINTS.get((facts.reason, facts.hint), row.remedy)
     fields = _fields(facts)
     return row.sentence.format_map(fields), remedy.format_map(fields)
 
 
 def _fields(facts: Facts) -> dict[str, str]:
-    """What the formats of rows may name."""
+    """The fields that the format strings of rows may use."""
     return {
         "credential": facts.credential,
         "option": "" if facts.account == DEFAULT_ACCOUNT else f" --account {facts.account}",
-        "mend": facts.grant.remedy(facts.credential, facts.account),
+        "renew": facts.grant.remedy(facts.credential, facts.account),
         "grant_type": facts.grant.grant_type,
         "next_try": _next_try(facts),
         "ends": _when(facts.ends_at, facts.now),
-        "scopes": ", ".join(facts.scopes) or "none are asked for",
+        "scopes": ", ".join(facts.scopes) or "none requested",
         "missing": ", ".join(facts.missing_scopes),
     }
 
@@ -172,18 +172,18 @@ def _next_try(facts: Facts) -> str:
 
 def _when(at: float | None, now: float) -> str:
     if at is None or not math.isfinite(at) or not 0 <= at < _LAST:
-        return "at a time that the server has not told"
+        return "at a time that the server did not state"
     time = datetime.fromtimestamp(at, UTC)
     return f"at {time:%H:%M:%S} UTC" if abs(at - now) < _FAR else f"at {time:%Y-%m-%d %H:%M} UTC"
 
 
 def _of_failure(state: TokenState, code: str, renewal: Renewal) -> Row:
-    """A cause, as it is told in a state. Without refresh tokens, what is refused is the client."""
+    """The row of a cause in a state. Without refresh tokens, a refusal concerns the client."""
     cause = CAUSES[code]
     is_ours = state == "misconfigured" or (renewal is Renewal.ITSELF and code in _REFRESH_TOKEN_REFUSED)
     sentence = cause.sentence
     if renewal is Renewal.ITSELF and code in _REFRESH_TOKEN_REFUSED:
-        sentence = "the authorization server refuses the request of this client"
+        sentence = "the authorization server refuses this client's requests"
     verdict = Verdict.MISCONFIGURED if is_ours else cause.verdict
     remedy = cause.remedy or (_CHECK if is_ours else "")
     return Row(verdict, _BEGINNINGS[state] + sentence, remedy)
@@ -197,7 +197,7 @@ def _of_stored(state: TokenState, reason: Reason, renewal: Renewal) -> Row:
     )
 
 
-_LOGIN_HELPS: Final = (Reason.NO_REFRESH_TOKEN, Reason.REFUSED_ALIKE)  # though nobody must
+_LOGIN_HELPS: Final = (Reason.NO_REFRESH_TOKEN, Reason.REFUSED_ALIKE)  # though not required
 _STORED_REASONS: Final = frozenset(str(reason) for reason in Reason)
 _REFRESH_TOKEN_REFUSED: Final = frozenset(
     code for code, row in CAUSES.items() if row is CAUSES["invalid_grant"]

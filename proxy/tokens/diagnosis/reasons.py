@@ -1,7 +1,7 @@
-"""Why an account is as it is, by what is stored of it: the first half of the table.
+"""Reasons of an account's state that are known from the store: the first half of the table.
 
-The other half, why the last request for a token failed, is failures.py. Rows are looked through in order:
-the first that fits counts. A new reason is a member of `Reason` and its rows here.
+The other half, why the last token request failed, is failures.py. Rows are tried in order: the first match
+wins. A new reason needs a member of `Reason` and its rows here.
 """
 
 from __future__ import annotations
@@ -15,36 +15,38 @@ from proxy.tokens.lifetime import STATES, TokenState
 
 
 class Reason(StrEnum):
-    """What is known without asking the authorization server."""
+    """What is known without a request to the authorization server."""
 
     NONE = ""
-    NOT_ASKED = "not_asked"  # the authorization server was never asked for an access token
+    NOT_ASKED = "not_asked"  # no access token was ever requested
     NO_REFRESH_TOKEN = "no_refresh_token"  # noqa: S105 (a code)
     SCOPES_NOT_GRANTED = "scopes_not_granted"
     NO_LOGIN = "no_login"
     LOGGED_OUT = "logged_out"
-    OTHER_CLIENT = "other_client"  # what is stored is of another server or client
-    REFUSED = "refused"  # the refresh token, for good
-    REFUSED_OTHERWISE = "refused_otherwise"  # its refresh, again and again and in other words
-    REFUSED_ALIKE = "refused_alike"  # so are other accounts of the client, and none has succeeded since
-    UNREADABLE = "unreadable"  # the store's key does not open the record
-    NOT_READ = "not_read"  # the store fails
-    HELD_BACK = "held_back"  # its server counts as down by what other accounts of the client met
+    OTHER_CLIENT = "other_client"  # the stored tokens are from another server or client
+    REFUSED = "refused"  # the server refuses the refresh token, finally
+    REFUSED_OTHERWISE = (
+        "refused_otherwise"  # the refresh, repeatedly, by codes that do not name the refresh token
+    )
+    REFUSED_ALIKE = "refused_alike"  # as other accounts of the client are, and none has succeeded since
+    UNREADABLE = "unreadable"  # the store's key does not decrypt the record
+    NOT_READ = "not_read"  # the store could not be read
+    HELD_BACK = "held_back"  # other accounts of the client have opened the circuit breaker
 
 
 class Verdict(Enum):
-    """What follows for requests and for people."""
+    """What it means for requests and for people."""
 
     SERVES = "its tokens are attached"
-    UNTRIED = "nothing is known against it: the next request for a token may bring one"
-    WAITS = "no new token for now: it is tried again without anybody's help"
+    UNTRIED = "not tried yet: the next token request may succeed"
+    WAITS = "no new token for now: retried automatically"
     MISCONFIGURED = "the configuration, or the client's registration, must change"
     LOGIN = "a person must act: log in, or give the configuration a new refresh token"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`sentence` and `remedy` are formats; their fields are those of `Facts`, and of `_fields`."""
+    """`sentence` and `remedy` are format strings; diagnosis._fields lists their fields."""
 
     verdict: Verdict
     sentence: str
@@ -53,21 +55,21 @@ class Row:
 
 ANY: Final[tuple[TokenState, ...]] = STATES
 USABLE: Final[tuple[TokenState, ...]] = ("valid", "stale")
-EVERYBODY: Final = tuple(Renewal)
+ANY_GRANT: Final = tuple(Renewal)
 BY_PERSON: Final = (Renewal.LOGIN, Renewal.CONFIGURATION)
 
 _NOTHING_TO_DO: Final = "nothing to do: the next request gets a token"
 _LASTING: Final = (
-    'for a login that lasts, first set in credentials.{credential} the scope "offline_access" and '
+    'to get a refresh token, first set in credentials.{credential} the scope "offline_access" and '
     'authorize_params = {{ prompt = "consent" }} (OpenID providers), or authorize_params = '
     '{{ access_type = "offline", prompt = "consent" }} (Google)'
 )
 _KEY_BACK: Final = (
-    "put the store's key back; if it is there, run `token-proxy logout {credential}{option}`, which sets the "
-    "record aside"
+    "restore the store's key; if it is in place, run `token-proxy logout {credential}{option}`, which sets "
+    "the record aside"
 )
 _UNREADABLE: Final = "its record in the store can't be read"
-_OTHER_CLIENT: Final = "what is stored is from another server or client than the configuration names now"
+_OTHER_CLIENT: Final = "the stored tokens are from another server or client than the configured one"
 _REFUSED: Final = "the authorization server refuses the refresh token"
 _NO_REFRESH_TOKEN: Final = "the access token has expired, and the server gave no refresh token"  # noqa: S105 (a sentence)
 
@@ -75,38 +77,38 @@ Rows = tuple[tuple[tuple[TokenState, ...], tuple[Reason, ...], tuple[Renewal, ..
 
 STORED: Final[Rows] = (
     # -- the store
-    (ANY, (Reason.UNREADABLE,), BY_PERSON, Row(Verdict.WAITS, _UNREADABLE, _KEY_BACK + ", then {mend}")),
+    (ANY, (Reason.UNREADABLE,), BY_PERSON, Row(Verdict.WAITS, _UNREADABLE, _KEY_BACK + ", then {renew}")),
     (ANY, (Reason.UNREADABLE,), (Renewal.ITSELF,), Row(Verdict.WAITS, _UNREADABLE, _KEY_BACK)),
     (
         ANY,
         (Reason.NOT_READ,),
-        EVERYBODY,
+        ANY_GRANT,
         Row(
             Verdict.WAITS,
             "the token store can't be read now",
-            "nothing to do if it comes back: it is read again with each request; else see the log",
+            "it is read again with each request; if it keeps failing, see the log",
         ),
     ),
     (
         ANY,
         (Reason.HELD_BACK,),
-        EVERYBODY,
+        ANY_GRANT,
         Row(
             Verdict.WAITS,
-            "the authorization server fails for other accounts of this client, so it counts as down",
+            "the authorization server counts as down: it fails for other accounts of this client",
             "nothing to do: {next_try}",
         ),
     ),
-    # -- only a person can help
-    (ANY, (Reason.REFUSED,), BY_PERSON, Row(Verdict.LOGIN, _REFUSED, "{mend}")),
+    # -- a person must act
+    (ANY, (Reason.REFUSED,), BY_PERSON, Row(Verdict.LOGIN, _REFUSED, "{renew}")),
     (
         ANY,
         (Reason.REFUSED_OTHERWISE,),
         BY_PERSON,
         Row(
             Verdict.LOGIN,
-            "the authorization server goes on refusing to refresh the token",
-            "{mend}; until then it is tried again each hour for a day",
+            "the authorization server keeps refusing to refresh the token",
+            "{renew}; until then it is retried hourly for a day",
         ),
     ),
     (
@@ -117,23 +119,23 @@ STORED: Final[Rows] = (
             Verdict.MISCONFIGURED,
             "the authorization server refuses to refresh the tokens of all accounts of this client",
             "check the client at the authorization server, and the table credentials.{credential}; "
-            "if nothing is wrong there, {mend}",
+            "if both are correct, {renew}",
         ),
     ),
-    (ANY, (Reason.LOGGED_OUT,), (Renewal.LOGIN,), Row(Verdict.LOGIN, "logged out", "{mend}")),
+    (ANY, (Reason.LOGGED_OUT,), (Renewal.LOGIN,), Row(Verdict.LOGIN, "logged out", "{renew}")),
     (
         ANY,
         (Reason.LOGGED_OUT,),
         (Renewal.CONFIGURATION,),
-        Row(Verdict.LOGIN, "logged out: the configured refresh token is not used again", "{mend}"),
+        Row(Verdict.LOGIN, "logged out: the configured refresh token is not used again", "{renew}"),
     ),
-    (ANY, (Reason.OTHER_CLIENT,), BY_PERSON, Row(Verdict.LOGIN, _OTHER_CLIENT, "{mend}")),
-    (ANY, (Reason.NO_LOGIN,), (Renewal.LOGIN,), Row(Verdict.LOGIN, "nobody has logged in yet", "{mend}")),
+    (ANY, (Reason.OTHER_CLIENT,), BY_PERSON, Row(Verdict.LOGIN, _OTHER_CLIENT, "{renew}")),
+    (ANY, (Reason.NO_LOGIN,), (Renewal.LOGIN,), Row(Verdict.LOGIN, "nobody has logged in yet", "{renew}")),
     (
         ANY,
         (Reason.NO_LOGIN,),
         (Renewal.CONFIGURATION,),
-        Row(Verdict.LOGIN, "there is no refresh token to begin with", "{mend}"),
+        Row(Verdict.LOGIN, "no refresh token is configured", "{renew}"),
     ),
     (
         USABLE,
@@ -141,45 +143,49 @@ STORED: Final[Rows] = (
         (Renewal.LOGIN,),
         Row(
             Verdict.SERVES,
-            "the server gave no refresh token: this login ends {ends}",
-            "{mend} before then; " + _LASTING,
+            "the server gave no refresh token: the access token expires {ends}",
+            "{renew} before then; " + _LASTING,
         ),
     ),
     (
         USABLE,
         (Reason.NO_REFRESH_TOKEN,),
         (Renewal.CONFIGURATION,),
-        Row(Verdict.SERVES, "there is no refresh token: the access token ends {ends}", "{mend} before then"),
+        Row(
+            Verdict.SERVES,
+            "there is no refresh token: the access token expires {ends}",
+            "{renew} before then",
+        ),
     ),
     (
         ANY,
         (Reason.NO_REFRESH_TOKEN,),
         (Renewal.LOGIN,),
-        Row(Verdict.LOGIN, _NO_REFRESH_TOKEN, "{mend}; " + _LASTING),
+        Row(Verdict.LOGIN, _NO_REFRESH_TOKEN, "{renew}; " + _LASTING),
     ),
     (
         ANY,
         (Reason.NO_REFRESH_TOKEN,),
         (Renewal.CONFIGURATION,),
-        Row(Verdict.LOGIN, "the access token has expired, and there is no refresh token", "{mend}"),
+        Row(Verdict.LOGIN, "the access token has expired, and there is no refresh token", "{renew}"),
     ),
-    (("login_required",), tuple(Reason), BY_PERSON, Row(Verdict.LOGIN, _REFUSED, "{mend}")),
+    (("login_required",), tuple(Reason), BY_PERSON, Row(Verdict.LOGIN, _REFUSED, "{renew}")),
     # -- nothing is wrong, or nothing is known yet
     (
         ("valid",),
         (Reason.SCOPES_NOT_GRANTED,),
-        EVERYBODY,
+        ANY_GRANT,
         Row(
             Verdict.SERVES,
             "the server did not grant the scopes: {missing}",
-            "check credentials.{credential}.scopes, and what the server lets this client ask for",
+            "check credentials.{credential}.scopes, and which scopes the server allows this client",
         ),
     ),
     (
         ANY,
         (Reason.NOT_ASKED,),
         (Renewal.ITSELF, Renewal.LOGIN),
-        Row(Verdict.UNTRIED, "not asked for yet", _NOTHING_TO_DO),
+        Row(Verdict.UNTRIED, "no token has been requested yet", _NOTHING_TO_DO),
     ),
     (
         ANY,
@@ -193,29 +199,29 @@ STORED: Final[Rows] = (
         (Renewal.ITSELF,),
         Row(Verdict.UNTRIED, "logged out", _NOTHING_TO_DO),
     ),
-    (("valid",), tuple(Reason), EVERYBODY, Row(Verdict.SERVES, "")),
+    (("valid",), tuple(Reason), ANY_GRANT, Row(Verdict.SERVES, "")),
     (
         ("stale",),
         tuple(Reason),
-        EVERYBODY,
+        ANY_GRANT,
         Row(Verdict.SERVES, "a refresh is due", "nothing to do: it is refreshed with the next request"),
     ),
     (
         ("expired",),
         tuple(Reason),
-        EVERYBODY,
+        ANY_GRANT,
         Row(Verdict.UNTRIED, "the access token has expired", _NOTHING_TO_DO),
     ),
     (
         ("absent", "login_required"),  # stored under another grant of the same client
         tuple(Reason),
-        EVERYBODY,
+        ANY_GRANT,
         Row(Verdict.UNTRIED, "there is no access token", _NOTHING_TO_DO),
     ),
     (
         ("misconfigured",),
         tuple(Reason),
-        EVERYBODY,
+        ANY_GRANT,
         Row(
             Verdict.MISCONFIGURED,
             "the authorization server refuses this client's requests",

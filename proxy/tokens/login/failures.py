@@ -12,18 +12,18 @@ from proxy.tokens.diagnosis import explain_failure
 
 _REFUSALS: Final = {  # RFC 6749 section 4.1.2.1
     "access_denied": "the login was declined",
-    "invalid_scope": "the authorization server does not know one of the scopes: check `scopes`",
-    "unauthorized_client": "this client may not log people in: check its registration",
-    "unsupported_response_type": "this client may not log people in: check its registration",
-    "server_error": "the authorization server failed: try again",
-    "temporarily_unavailable": "the authorization server is not available now: try again later",
+    "invalid_scope": "the authorization server does not know or allow one of the scopes: check `scopes`",
+    "unauthorized_client": "this client is not registered for logins: check its registration",
+    "unsupported_response_type": "this client is not registered for logins: check its registration",
+    "server_error": "the authorization server reports an internal error: try again",
+    "temporarily_unavailable": "the authorization server is temporarily unavailable: try again later",
 }
-_BAD_ID_TOKEN: Final = {  # oauth/id_token.py; what came beside it is not kept
+_BAD_ID_TOKEN: Final = {  # codes of oauth/id_token.py; the tokens that came with it are discarded
     "id_token_malformed": "the id_token that came with the tokens can't be read: nothing was stored",
-    "id_token_issuer": "the id_token names another issuer than the configuration: check `issuer`",
-    "id_token_audience": "the id_token is for another client than this one: check client_id",
-    "id_token_nonce": "the id_token is of another login than this one: begin the login again",
-    "id_token_expired": "the id_token had expired when it came: check the clock of this machine",
+    "id_token_issuer": "the id_token names another issuer than the configured one: check `issuer`",
+    "id_token_audience": "the id_token is for another client: check client_id",
+    "id_token_nonce": "the id_token belongs to another login: start the login again",
+    "id_token_expired": "the id_token had already expired when it arrived: check the clock of this machine",
 }
 
 
@@ -40,21 +40,22 @@ def of_response(credential: Credential, error: AuthorizationServerError) -> str:
     """What a failed request to the token endpoint means."""
     if error.outcome == "login_required":
         return (
-            "the authorization server refuses the code: it is used up, expired, or from another redirect URI"
+            "the authorization server refuses the code, as used, expired or from another redirect URI: "
+            "start the login again"
         )
     return explained(credential, error)
 
 
 def explained(credential: Credential, error: AuthorizationServerError) -> str:
-    """Any other failed request, in the words of the table (tokens/diagnosis)."""
+    """What any other failed request means, from the table of tokens/diagnosis."""
     return explain_failure(error.error, credential.name, grants.of(credential), credential.scopes, error.hint)
 
 
 def check_issuer(callback: authorize.Callback, endpoints: Endpoints) -> None:
     """RFC 9207 section 2.4: a code must come from the server that it will be sent to."""
     if endpoints.issuer is None:
-        return  # nothing to compare with: the endpoints were given by hand
+        return  # nothing to compare with: the endpoints are configured by hand
     if callback.iss is None and not endpoints.iss_in_callback:
         return
     if callback.iss != endpoints.issuer:
-        raise LoginFailed("the redirect comes from another authorization server than the login went to")
+        raise LoginFailed("the redirect comes from another authorization server than the login was sent to")

@@ -1,12 +1,12 @@
 """A login, from the first click to the stored token.
 
-`begin` seals a state, a PKCE verifier and a nonce in the store; `finish` takes them out again, once, within
-TIME_TO_LOG_IN, whichever process the callback reaches. Where a page began the login, the callback must come
-from the same browser (its cookie); where a command did, the command is told how it ended (`outcome`).
+`begin` seals a state, a PKCE verifier and a nonce in the store; `finish` removes them, once, within
+TIME_TO_LOG_IN, in whichever process the callback reaches. If a page began the login, the callback must come
+from the same browser (its cookie); if a command did, the command waits for the result (`outcome`).
 
-The code goes only to the server and client that the login was begun for, and the tokens only to its account.
-Where that has another person's tokens, nothing is stored before somebody decides, in the browser that was
-asked. Where nobody can be asked the login is refused, and its tokens revoked.
+The code is sent only to the server and client of this login, and the tokens are stored only in its account.
+If that has another person's tokens, nothing is stored before somebody decides, in the browser that was
+asked. Without a browser to ask, the login is refused and its tokens are revoked.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from proxy.tokens.login.revoke import has_account, revoke
 from proxy.tokens.login.takeover import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID, Takeover
 from proxy.tokens.manager import AnotherPerson, TokenManager
 
-CONFIG_CHANGED: Final = "the configuration has changed since this login was begun: begin it again"
+CONFIG_CHANGED: Final = "the configuration has changed since this login was started: start it again"
 CANCELLED: Final = "the login was cancelled: the account has another person's tokens, and keeps them"
-ASK_AGAIN: Final = 0.25  # seconds, for the command that waits for its outcome
+POLL_EVERY: Final = 0.25  # seconds between the polls of a command that waits for the outcome
 
 _log = logging.getLogger("proxy.logins")
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A login under way: where to send the browser, and what to remember."""
+    """A login under way: `url` is for the browser, `state` for `outcome`."""
 
     url: str
     state: str
@@ -51,7 +51,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """The account has its tokens. `principal`: whose they are; None if the server did not tell."""
+    """The account has its tokens. `principal`: their owner; None if the server named none."""
 
     key: AccountId
     principal: Principal | None
@@ -59,12 +59,12 @@ class LoggedIn:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The account is as it was."""
+    """The account is unchanged."""
 
     key: AccountId
 
 
-End = LoggedIn | Cancelled | Takeover  # the last is none yet
+End = LoggedIn | Cancelled | Takeover  # Takeover: not ended yet, a decision is needed
 
 
 class Logins:
@@ -89,11 +89,11 @@ class Logins:
         endpoint = self._authorization_endpoint(credential, await self._endpoints(credential))
         if endpoint is None:
             raise LoginFailed(
-                f"credential {key.credential!r} has no authorization_endpoint: the configuration must name it"
+                f"credential {key.credential!r} has no authorization_endpoint: set it in the configuration"
             )
         try:
             await self._tokens.owner(key)
-        except UnreadableRecord as error:  # it would not be replaced: say so before the person logs in
+        except UnreadableRecord as error:  # it would not be replaced: fail before the person logs in
             raise LoginFailed(str(error)) from error
         state, nonce = authorize.new_state(), authorize.nonce_for(credential)
         verifier = authorize.new_verifier() if credential.pkce else None
@@ -120,22 +120,22 @@ class Logins:
         return Begun(url, state)
 
     async def finish(self, parameters: Mapping[str, str], browser: str) -> End:
-        """A callback arrived, with the cookie of `browser`; empty where nobody can be asked (a pasted URL).
+        """Handle a callback with the cookie `browser`; empty if nobody can be asked (a pasted URL).
 
         Raises LoginFailed, StoreError.
         """
         callback = authorize.read_callback(parameters)
-        pending = await self._take(callback.state)
+        pending = await self._pending(callback.state)
         key = AccountId(pending["credential"], pending["account"])
         return await self._ended(key, callback.state, self._finish(callback, pending, browser))
 
     async def exchange(self, key: AccountId, code: str, redirect_uri: str, verifier: str | None) -> None:
-        """A code becomes tokens, and they are stored. Raises LoginFailed, StoreError."""
+        """Redeem a code and store its tokens. Raises LoginFailed, StoreError."""
         token = await self._redeem(key, code, redirect_uri, verifier)
         await self._save(key, token, browser="", state="")
 
     async def decide(self, ticket: str, browser: str, *, replace: bool) -> End:
-        """Whether the account gets the other person's tokens. As `finish`."""
+        """Give the account the other person's tokens, or keep its own. Returns and raises as `finish`."""
         asked = await self._asked(ticket, browser)
         if replace:
             ending = self._save(asked.key, asked.token, browser, asked.state, instead_of=asked.owner)
@@ -146,7 +146,7 @@ class Logins:
     async def log_out(self, key: AccountId) -> None:
         """Forget the tokens, then revoke them (RFC 7009), refresh token first. Raises StoreError.
 
-        What the server says to that changes nothing here.
+        A failed revocation is logged only.
         """
         token = await self._tokens.forget(key)
         _log.info(
@@ -158,14 +158,14 @@ class Logins:
             await self._revoke(key, token)
 
     async def outcome(self, state: str) -> str:
-        """Wait for the login of `state` to end. Returns "" or the sentence that says why it failed."""
-        while (told := await self._store.take(f"outcome:{state}")) is None:  # noqa: ASYNC110 (from another process)
-            await asyncio.sleep(ASK_AGAIN)
-        return told.decode()
+        """Wait for the login of `state` to end. Returns "", or a sentence with the reason of its failure."""
+        while (outcome := await self._store.take(f"outcome:{state}")) is None:  # noqa: ASYNC110 (from another process)
+            await asyncio.sleep(POLL_EVERY)
+        return outcome.decode()
 
     async def _finish(self, callback: authorize.Callback, pending: dict[str, Any], browser: str) -> End:
         if pending["browser"] and not hmac.compare_digest(pending["browser"], _digest(browser)):
-            raise LoginFailed("this login was begun in another browser: begin it again in this one")
+            raise LoginFailed("this login was started in another browser: start it again in this one")
         credential = self._credential(pending["credential"])
         configured = (server_of(credential), credential.client_id, by_hand(credential))
         begun_for = (pending["server"], pending["client_id"], pending.get("endpoints", by_hand(credential)))
@@ -176,9 +176,9 @@ class Logins:
         if callback.error:
             raise LoginFailed(failures.of_redirect(callback.error))
         if not callback.code:
-            raise LoginFailed("the redirect carries no code: begin the login again")
+            raise LoginFailed("the redirect has no code: start the login again")
         key = AccountId(pending["credential"], pending["account"])
-        nonce = pending.get("nonce", "")  # a login that an earlier version began has none
+        nonce = pending.get("nonce", "")  # none if an earlier version began the login
         token = await self._redeem(
             key, callback.code, pending["redirect_uri"], pending["verifier"], nonce=nonce
         )
@@ -187,35 +187,35 @@ class Logins:
     async def _redeem(
         self, key: AccountId, code: str, redirect_uri: str, verifier: str | None, *, nonce: str = ""
     ) -> Token:
-        """A code becomes tokens. Raises LoginFailed."""
+        """Exchange a code for tokens. Raises LoginFailed."""
         credential = self._credential(key.credential)
         try:
             return await self._servers.token_of_person(
                 credential, redemption_form(code, redirect_uri, verifier), nonce=nonce
             )
         except RefusedToken as error:
-            await self._keep(key, error)
+            await self._save_refused(key, error)
             raise LoginFailed(failures.of_response(credential, error)) from error
         except UnprovenToken as error:
             raise LoginFailed(failures.of_id_token(error)) from error
         except AuthorizationServerError as error:
             raise LoginFailed(failures.of_response(credential, error)) from error
 
-    async def _keep(self, key: AccountId, refused: RefusedToken) -> None:
-        """The access token of a login can't be attached: its refresh token is kept, for a configuration that
-        accepts such tokens. Not where the account has tokens that serve: those are worth more.
+    async def _save_refused(self, key: AccountId, refused: RefusedToken) -> None:
+        """Store the refresh token of a login whose access token can't be attached, for a configuration that
+        accepts such tokens. Skipped if the account has working tokens: those are worth more.
         """
         try:
             record = await self._store.get(key)
             if record is None or record.state != "valid":
                 await self._tokens.adopt(key, refused.token)
         except (AnotherPerson, StoreError) as error:
-            _log.error("%s: the refresh token of a login that was refused is lost: %s", key, error)
+            _log.error("%s: the refresh token of a refused login is lost: %s", key, error)
 
     async def _save(
         self, key: AccountId, token: Token, browser: str, state: str, *, instead_of: Principal | None = None
     ) -> End:
-        """The tokens become the account's, unless it is another person's than `instead_of`: who then asks?
+        """Store the tokens in the account, or ask first if it has those of a person other than `instead_of`.
 
         Raises LoginFailed, StoreError.
         """
@@ -224,7 +224,9 @@ class Logins:
         except AnotherPerson as error:
             return await self._ask(Takeover(key, error.owner, token, _digest(browser), state))
         if token.refresh_token is None:
-            _log.warning("%s: the server gave no refresh token; the login ends with the access token", key)
+            _log.warning(
+                "%s: the server gave no refresh token: the login ends when the access token expires", key
+            )
         _log.info(
             "logged in to %s",
             key,
@@ -233,15 +235,17 @@ class Logins:
         return LoggedIn(key, token.principal)
 
     async def _ask(self, asked: Takeover) -> Takeover:
-        """Keep it until it is decided. Raises LoginFailed where nobody can be asked, StoreError."""
+        """Store it until it is decided. Raises LoginFailed if nobody can be asked, StoreError."""
         if not asked.browser:
             await self._discard(asked)
             raise LoginFailed(
-                f"{asked.key} has the tokens of another person than the one who logged in: to give it to "
+                f"{asked.key} has the tokens of another person than the one who logged in: to replace "
                 f"them, first run `token-proxy logout {asked.key.credential} --account {asked.key.account}`"
             )
-        _log.warning("%s has another person's tokens: the login waits until somebody decides", asked.key)
-        await takeover.keep(self._store, asked)
+        _log.warning(
+            "%s has another person's tokens: the login waits for a decision in the browser", asked.key
+        )
+        await takeover.stash(self._store, asked)
         return asked
 
     async def _revoke(self, key: AccountId, token: Token) -> None:
@@ -252,65 +256,67 @@ class Logins:
         return Cancelled(asked.key)
 
     async def _discard(self, asked: Takeover) -> None:
-        """Revoke tokens that no account will have, if that can cost no account its own.
+        """Revoke tokens that no account will use, unless that could invalidate the tokens of an account.
 
-        At some servers (Google) one revoked token takes all of the same person's with it.
+        Some servers (Google) revoke all tokens of the same person together.
         """
         try:
             has_others = await has_account(self._store, asked.token)
         except StoreError:
-            has_others = True  # it may be
+            has_others = True  # possibly
         if not has_others:
             await self._revoke(asked.key, asked.token)
 
     async def _ended(self, key: AccountId, state: str, ending: Awaitable[End]) -> End:
-        """Await the end of a login, and tell who may be waiting for it, too."""
+        """Await the end of a login, and report it to a waiting command."""
         try:
             end = await ending
         except LoginFailed as error:
-            await self._tell(state, str(error))
+            await self._report(state, str(error))
             raise
         except StoreError as error:
             _log.error("the login to %s could not be saved: %s", key, error)
-            await self._tell(state, "the tokens could not be saved: look into the log, then try again")
+            await self._report(state, "the tokens could not be saved: see the log, then log in again")
             raise
         if not isinstance(end, Takeover):
-            await self._tell(state, CANCELLED if isinstance(end, Cancelled) else "")
+            await self._report(state, CANCELLED if isinstance(end, Cancelled) else "")
         return end
 
     async def _asked(self, ticket: str, browser: str) -> Takeover:
-        """What this browser was asked. Raises LoginFailed, StoreError."""
+        """The takeover that this browser was asked about. Raises LoginFailed, StoreError."""
         asked = await takeover.take(self._store, ticket)
         if asked is None:
             raise LoginFailed(
-                f"there is nothing to decide: it was decided, or is older than {TIME_TO_LOG_IN_SAID}"
+                "there is nothing to decide: it was decided, or is older than "
+                f"{TIME_TO_LOG_IN_SAID}; log in again"
             )
         sentence = ""
         if not is_bound(asked.token, self._credential(asked.key.credential)):
             sentence = CONFIG_CHANGED
         elif not hmac.compare_digest(asked.browser, _digest(browser)):
-            sentence = "another browser was asked that: begin the login again in this one"
+            sentence = "another browser was asked to decide: start the login again in this one"
             await self._discard(asked)
         if sentence:
-            await self._tell(asked.state, sentence)
+            await self._report(asked.state, sentence)
             raise LoginFailed(sentence)
         return asked
 
-    async def _take(self, state: str) -> dict[str, Any]:
+    async def _pending(self, state: str) -> dict[str, Any]:
         stashed = await self._store.take(f"login:{state}") if state else None
         if stashed is None:
             raise LoginFailed(
-                f"this login is not known here: it was used, or is older than {TIME_TO_LOG_IN_SAID}"
+                "this login is unknown: it was completed, or is older than "
+                f"{TIME_TO_LOG_IN_SAID}; start it again"
             )
         pending: dict[str, Any] = json.loads(stashed)
         return pending
 
-    async def _tell(self, state: str, outcome: str) -> None:
-        """For a command that may be waiting; the login itself is over, whether or not this works."""
+    async def _report(self, state: str, outcome: str) -> None:
+        """Report to a command that may be waiting; the login itself is over even if this fails."""
         try:
             await self._store.stash(f"outcome:{state}", outcome.encode(), TIME_TO_LOG_IN)
         except StoreError as error:
-            _log.error("who began this login can't be told how it ended: %s", error)
+            _log.error("the outcome of a login can't be reported to its command: %s", error)
 
     async def _endpoints(self, credential: Credential) -> Endpoints:
         try:
@@ -334,9 +340,7 @@ class Logins:
         if not grant.needs_person:
             remedy = grant.remedy(name, DEFAULT_ACCOUNT)
             instead = f"; if it needs new tokens, {remedy}" if remedy else ""
-            raise LoginFailed(
-                f"credential {name!r} has the grant {grant.name}: nobody logs in to it{instead}"
-            )
+            raise LoginFailed(f"credential {name!r} has the grant {grant.name}, which has no login{instead}")
         return credential
 
 

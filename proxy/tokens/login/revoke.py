@@ -1,4 +1,4 @@
-"""Forgotten tokens are revoked (RFC 7009), the refresh token first: all that came of a login ends with it."""
+"""Revoke tokens (RFC 7009), the refresh token first: most servers end the whole login with it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from proxy.oauth.token import Token, differ
 from proxy.store.base import AccountId, Store
 from proxy.tokens.saved import codec
 
-PAGE: Final = 100  # records opened at once, where all are looked at; requests wait some ms meanwhile
+PAGE: Final = 100  # records decrypted in one go; requests wait some ms meanwhile
 
 _log = logging.getLogger("proxy.tokens")
 
 
 async def revoke(servers: AuthorizationServers, credential: Credential, key: AccountId, token: Token) -> None:
-    """What the server says to it changes nothing here: the tokens are forgotten all the same."""
+    """A failure is logged only: the tokens are forgotten in any case."""
     for secret, hint in ((token.refresh_token, "refresh_token"), (token.access_token, "access_token")):
         try:
             if secret is not None:
@@ -30,7 +30,7 @@ async def revoke(servers: AuthorizationServers, credential: Credential, key: Acc
 async def has_account(store: Store, token: Token) -> bool:
     """Whether any account has tokens of the same person, from the same server and client. Raises StoreError.
 
-    It walks through the store: some three seconds where there are 100 000 accounts.
+    It reads the whole store: some three seconds with 100 000 accounts.
     """
     after: AccountId | None = None
     while page := await store.page(after, PAGE):

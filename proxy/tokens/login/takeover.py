@@ -1,7 +1,7 @@
-"""A login to an account that has another person's tokens: kept, sealed, until somebody decides.
+"""A login to an account that has another person's tokens: stored, sealed, until somebody decides.
 
-As a login that was begun, it waits TIME_TO_LOG_IN, can be taken once, and only in the browser that was asked.
-What nobody decides is forgotten; the server is not told then, for nobody is left to tell it.
+Like a login under way, it lasts TIME_TO_LOG_IN and can be decided once, only in the browser that was asked.
+Without a decision it expires in the store, and its tokens are not revoked: no process handles its end.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from proxy.oauth.token import Principal, Token
 from proxy.store.base import AccountId, Store
 from proxy.tokens.saved import codec
 
-# Seconds for a login, and as many for the decision about it. RFC 9700 recommends a short-lived state; a
-# second factor takes some minutes.
+# Seconds for a login, and again for the decision. RFC 9700 recommends a short-lived state; a second factor
+# takes some minutes.
 TIME_TO_LOG_IN: Final = 600.0
 TIME_TO_LOG_IN_SAID: Final = f"{TIME_TO_LOG_IN / 60:.0f} minutes"
 
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """`owner` has the account, `token` is another person's, and the account is as it was."""
+    """The account belongs to `owner` and is unchanged; `token` is another person's."""
 
     key: AccountId
     owner: Principal = field(repr=False)
     token: Token
-    browser: str  # the digest of the cookie of the browser that is asked
-    state: str  # of the login: a command may wait for its end
-    ticket: str = field(default_factory=lambda: secrets.token_urlsafe(32))  # by which it is taken again
+    browser: str  # digest of the cookie of the browser that is asked
+    state: str  # of the login: a command may wait for its outcome
+    ticket: str = field(default_factory=lambda: secrets.token_urlsafe(32))  # the key for `take`
 
 
-async def keep(store: Store, undecided: Takeover) -> None:
-    """Raises StoreError."""
+async def stash(store: Store, undecided: Takeover) -> None:
+    """Store it until it is taken. Raises StoreError."""
     document = {
         "key": undecided.key,
         "owner": undecided.owner,
@@ -46,7 +46,7 @@ async def keep(store: Store, undecided: Takeover) -> None:
 
 
 async def take(store: Store, ticket: str) -> Takeover | None:
-    """Once; None if there is no such ticket. Raises StoreError."""
+    """Remove and return it; None if there is no such ticket. Raises StoreError."""
     kept = await store.take(f"undecided:{ticket}") if ticket else None
     if kept is None:
         return None

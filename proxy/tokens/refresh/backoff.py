@@ -1,4 +1,4 @@
-"""Pauses between attempts to refresh. Pure, but for the random spread."""
+"""Pauses between attempts to refresh. Pure except for the random spread."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from proxy.errors import AuthorizationServerError
 
 BACKOFF_FIRST: Final = 1.0  # seconds
 BACKOFF_LAST: Final = 30.0  # seconds
-STORE_PAUSE: Final = 2.0  # seconds at most; to ask our own disk again costs nobody anything
-MISCONFIGURED_PAUSE: Final = 120.0  # seconds; a person must mend it
-MISCONFIGURED_FIRST: Final = 10.0  # seconds; unless it was a fault of the server's, which is soon over
+STORE_PAUSE: Final = 2.0  # seconds at most; retries on our own store are cheap
+MISCONFIGURED_PAUSE: Final = 120.0  # seconds; a person must correct it
+MISCONFIGURED_FIRST: Final = 10.0  # seconds, after the first failure: it may be a short fault of the server
 
 
 def backoff(failures: int, chance: float | None = None) -> float:
@@ -21,7 +21,7 @@ def backoff(failures: int, chance: float | None = None) -> float:
 
 
 def pause_after(error: AuthorizationServerError, failures: int) -> float:
-    """Seconds until the next try after the `failures`-th failure in a row: ours, or longer if asked for."""
+    """Seconds until the next try after the `failures`-th failure in a row; at least the Retry-After."""
     if error.outcome == "misconfigured":
         pause = MISCONFIGURED_FIRST if failures <= 1 else MISCONFIGURED_PAUSE
     else:

@@ -1,11 +1,11 @@
-"""The circuit breaker of a client at its authorization server: the states, and what follows from what. Pure.
+"""The circuit breaker of a client at its authorization server: states and transitions. Pure.
 
     Closed ──the server fails──► Open ──its pause is over──► HalfOpen ──the server responds──► Closed
                                    ▲                            │
                                    └───it fails: a longer pause─┘
 
-Only what is true of the server opens it: no response, 5xx, 429, a Retry-After. Any other response, an OAuth
-error included, proves that the server is up and closes it.
+Only failures of the server open it: no response, 5xx, 429, a Retry-After. Any other response, an OAuth error
+included, proves that the server is up and closes it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from proxy.errors import AuthorizationServerError
 from proxy.store.base import AccountId
 from proxy.tokens.refresh import backoff
 
-WITNESSES: Final = 2  # accounts that must fail: the trouble of one may be its own
+WITNESSES: Final = 2  # accounts that must fail: one alone may have a problem of its own
 
 
 class Candidate(NamedTuple):
-    """An account that wants a turn. The least is the first choice for a probe."""
+    """An account that wants a turn. The smallest is the first choice for a probe."""
 
-    failures: int  # of its own since its last success
+    failures: int  # of this account since its last success
     since: float  # boot clock: when its refresh was due
     key: AccountId
 
@@ -34,14 +34,14 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The server is taken to be up. `witnesses` have failed since it last proved so."""
+    """The server counts as up. `witnesses` have failed since its last response."""
 
     witnesses: frozenset[AccountId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """How many probes have failed in a row: of all accounts, and of those without trouble of their own."""
+    """How many probes failed in a row: of all accounts, and of accounts without failures of their own."""
 
     of_all: int = 1
     of_fresh: int = 1
@@ -51,8 +51,8 @@ class Pauses:
 class Open:
     """The server is down: nothing is sent before `until` (boot clock), then one probe.
 
-    An account without trouble of its own may be the probe from `fresh_until` on, which is the earlier: the
-    failures of others don't make its pause longer.
+    An account without failures of its own may probe from `fresh_until` on, which is earlier: the failures of
+    other accounts don't extend its pause.
     """
 
     until: float
@@ -65,7 +65,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class HalfOpen:
-    """`probe` is asking whether the server is up again; all others wait for its result."""
+    """`probe` tests whether the server is up again; all others wait for its result."""
 
     probe: AccountId
     pauses: Pauses
@@ -76,14 +76,14 @@ State: TypeAlias = Closed | Open | HalfOpen
 
 @dataclass(frozen=True, slots=True)
 class ServerUp:
-    """A response other than 5xx and 429, from whichever request."""
+    """A response to any request other than 5xx and 429."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerDown:
-    """A request failed with an error about the server."""
+    """A request failed with an error of the server."""
 
-    candidate: Candidate  # as it was when it began
+    candidate: Candidate  # as at the start of the request
     error: AuthorizationServerError
     at: float  # boot clock
     chance: float = 0.5  # uniform in [0, 1): spreads the pauses
@@ -96,7 +96,7 @@ class ProbeStarts:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnds:
-    """If it was the probe's, it told nothing of the server: another may probe at once."""
+    """A probe that ends without a verdict about the server: another may probe at once."""
 
     key: AccountId
     at: float  # boot clock
@@ -104,7 +104,7 @@ class TurnEnds:
 
 @dataclass(frozen=True, slots=True)
 class TryNow:
-    """A person has mended something: the pause is over."""
+    """A person may have corrected the cause: end the pause."""
 
     at: float  # boot clock
 
@@ -121,7 +121,7 @@ def next_state(state: State, event: Event) -> State:
             return Closed()
         case Closed(), ServerDown():
             return _after_failure(state, event)
-        case Open(until, fresh_until), ServerDown():  # sent before it opened
+        case Open(until, fresh_until), ServerDown():  # the request was sent before it opened
             asked_for = event.at + (event.error.retry_after or 0.0)
             return replace(state, until=max(until, asked_for), fresh_until=max(fresh_until, asked_for))
         case HalfOpen(probe, pauses), ServerDown() if probe == event.candidate.key:
@@ -145,9 +145,9 @@ def _after_failure(state: Closed, event: ServerDown) -> State:
 
 
 def _is_witness(event: ServerDown) -> bool:
-    """Whether the failure tells of the server: an account that fails each time may have a trouble of its own.
+    """Whether the failure counts against the server: an account that failed before may itself be the cause.
 
-    A request that did not even reach the server tells of the way there, whoever sent it.
+    A request that did not reach the server counts for any account: the connection is the cause.
     """
     return not event.error.reached or not event.candidate.is_troubled
 

@@ -1,4 +1,4 @@
-"""How long a token lives, asked of the server that gave it and did not say (RFC 7662)."""
+"""The lifetime of a token by introspection (RFC 7662), if its response did not state it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from proxy.store.base import AccountId, Store
 from proxy.tokens.account import StoredToken
 from proxy.tokens.saved import records
 
-INTROSPECTION_WAIT: Final = 3.0  # seconds; requests wait for it, and can do without its result
+INTROSPECTION_WAIT: Final = 3.0  # seconds; requests wait for it, but do not need its result
 
 _log = logging.getLogger("proxy.tokens")
 
@@ -22,9 +22,9 @@ _log = logging.getLogger("proxy.tokens")
 async def with_lifetime(
     store: Store, servers: AuthorizationServers, credential: Credential, key: AccountId, saved: StoredToken
 ) -> StoredToken:
-    """The token that was just saved, with its lifetime, which is saved too; as it was where nothing tells it.
+    """Add the lifetime to a token just saved, and save it again; unchanged if the lifetime is unknown.
 
-    Asked after saving: a new refresh token waits for nothing before it is saved.
+    Introspection follows the save: nothing may delay saving a new refresh token.
     """
     token = saved.token
     if token is None or token.access_token is None or token.lifetime is not None:
@@ -38,5 +38,5 @@ async def with_lifetime(
         known = StoredToken(saved.generation + 1, saved.state, token, records.due_at(credential, token))
         return await records.put(store, key, known, expected=saved.generation)
     except (AuthorizationServerError, StoreError, TimeoutError) as error:
-        _log.info("how long the token of %s lives is not known: introspection failed (%s)", key, error)
+        _log.info("the lifetime of the token of %s is unknown: introspection failed (%s)", key, error)
         return saved

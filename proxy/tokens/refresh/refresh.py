@@ -1,12 +1,12 @@
 """One refresh, from the lease to the saved record.
 
-    lease → read again (someone was first? done) → note the intent → send → save → release → serve
+    lease → read again (done if another was first) → note the intent → send → save → release → use
 
-The intent is durable before anything is sent, and the new token is durable before anyone is served with
-it: whatever dies in between, the store holds the old refresh token or the new one. An intent found open
-means that an earlier refresh may or may not have reached the server; the old token is sent again at once,
-which servers answer within their grace (RFC 9700 section 4.14.2) - or a second later, where its sender may
-live and have an answer to save.
+The intent is durable before anything is sent, and the new token is durable before any request uses it:
+after a crash in between, the store has the old refresh token or the new one. An open intent means that an
+earlier refresh may or may not have reached the server. The old token is then sent again at once, which
+servers accept within a grace period (RFC 9700 section 4.14.2) - or a second later, if its sender may be alive
+and have a response to save.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from proxy.tokens.refresh.lease import Lease, LeaseLost
 from proxy.tokens.refresh.throttle import Turn
 from proxy.tokens.saved import records, recovery, seeds
 
-SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than an answer that waits to be saved
+SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than a response that is not saved yet
 SAVE_AGAIN_LAST: Final = 0.5  # seconds
-TIME_TO_SAVE: Final = 1.0  # seconds; two tries to save. With lease.LIFETIME it is below lease.SHORTEST_GRACE
+TIME_TO_SAVE: Final = 1.0  # seconds; two tries to save. Plus lease.LIFETIME, less than lease.SHORTEST_GRACE
 
 LOST: Final = (
-    "the new token of %s could not be saved before the end and is lost: the next start asks again with the "
-    "old one, which works where the server still takes it, else a person must log in"
+    "the new token of %s could not be saved before the shutdown and is lost: the next start retries with the "
+    "old refresh token; if the server no longer accepts that, a person must log in"
 )
 
 _log = logging.getLogger("proxy.tokens")
@@ -51,45 +51,45 @@ Attempted = Callable[[Credential, str, str, float], None]  # credential, outcome
 
 @dataclass(frozen=True, slots=True)
 class RefreshContext:
-    """What every flight needs."""
+    """The dependencies of every refresh."""
 
     store: Store
     servers: AuthorizationServers
     clock: Clock
-    process: str  # in the names of lease holders
+    process: str  # prefix of lease holders' names
     attempted: Attempted
     unsaved: set[AccountId] = field(default_factory=set)  # accounts whose new token can't be saved now
 
 
 @dataclass(slots=True)
 class Refresh:
-    """One refresh of one account. `known` is what this process held when it began."""
+    """One refresh of one account. `known`: this process's stored token at its start."""
 
     context: RefreshContext
     credential: Credential
     key: AccountId
     known: StoredToken
     turn: Turn
-    attempts: int  # at most, while the server gives no clear answer
+    attempts: int  # at most, while responses are lost
     tried: int = 0
-    kept: StoredToken | None = None  # saved for its refresh token, although the response was refused
+    kept: StoredToken | None = None  # saved for its refresh token, although its access token was refused
 
     async def run(self) -> StoredToken:
-        """Get a token newer than the known one, by whoever is first.
+        """Return a token newer than the known one, refreshed here or by another process.
 
         Raises AuthorizationServerError, StoreError.
         """
         context = self.context
         while True:
             try:
-                async with lease.held(
+                async with lease.holding(
                     context.store, f"refresh:{self.key}", context.process, context.clock
                 ) as mine:
                     return await self._refresh(await self._read(), mine)
             except GenerationConflict:
-                continue  # somebody logged in or out meanwhile: what they wrote counts
+                continue  # a login or logout meanwhile: its record counts
             except LeaseLost:
-                _log.warning("%s: the process was suspended during the refresh: it is begun again", self.key)
+                _log.warning("%s: the process was suspended during the refresh: retrying", self.key)
 
     async def _read(self) -> StoredToken:
         return await records.read(
@@ -110,7 +110,7 @@ class Refresh:
         try:
             token = await self._send(form, held, mine)
         except RefusedToken as error:
-            self.kept = await self._keep(held, error)
+            self.kept = await self._save_refused(held, error)
             raise
         except AuthorizationServerError as error:
             if not self._is_refused(held, error):
@@ -125,13 +125,13 @@ class Refresh:
         return await with_lifetime(self.context.store, self.context.servers, self.credential, self.key, saved)
 
     def _is_done(self, held: StoredToken) -> bool:
-        """Whether another process was first: it has a token that serves, or was refused just now."""
+        """Whether another process was first: it saved a usable token, or a new refusal."""
         if held.generation <= self.known.generation or held.token is None:
             return False
         return self._is_usable(held) or held.token.refusal is not None
 
     def _form(self, held: StoredToken) -> Form | None:
-        """What to send; None where only a person can help."""
+        """The form to send; None if only a person can help."""
         token = held.token
         may_send = held.state == "valid" or (
             held.state == "login_required"
@@ -146,22 +146,22 @@ class Refresh:
         return grants.of(self.credential)
 
     async def _let_sender_save(self, held: StoredToken, mine: Lease) -> None:
-        """Another process has sent this token, and may live and have the response: the store was away, say,
-        and both of us see it again now. Raises GenerationConflict once it has saved, StoreError.
+        """Wait if another process has sent this token and may be about to save the response, as after an
+        outage of the store. Raises GenerationConflict once it has saved, StoreError.
 
-        A process whose lease we have seen end has given it back, or is cut off: it has nothing to save here.
+        Not if we saw its lease end: it has released the lease, or is cut off from the store.
         """
         me = self.context.process
         may_live = held.in_doubt_by != me and not lease.is_dead(held.in_doubt_by, me)
         if held.in_doubt and may_live and not mine.was_awaited:
             await asyncio.sleep(TIME_TO_SAVE)
             if (await self._read()).generation != held.generation:
-                raise GenerationConflict(f"{self.key}: its sender has saved the answer")
+                raise GenerationConflict(f"{self.key}: its sender has saved the response")
 
     async def _intend(self, held: StoredToken) -> None:
-        """From here on the refresh is in doubt, until something is saved. Raises StoreError.
+        """Note in the store that the refresh is in doubt until its result is saved. Raises StoreError.
 
-        If this process dies, others find the intent by the index of due times: so the intent comes first.
+        If this process dies, others find the intent by the index of due times: so it is written first.
         """
         store, now = self.context.store, self.context.clock.wall()
         await store.intend(self.key, held.generation, self._note(held))
@@ -169,7 +169,7 @@ class Refresh:
             await store.postpone(self.key, held.generation, now)
 
     async def _send(self, form: Form, held: StoredToken, mine: Lease) -> Token:
-        """Ask for a token; a lost response is asked for again. Raises LeaseLost: then nothing was sent."""
+        """Request a token; retries after a lost response. Raises LeaseLost if nothing was sent."""
         while True:
             self.tried += 1
             started = time.perf_counter()
@@ -190,7 +190,7 @@ class Refresh:
                     or not self.turn.may_repeat(error)
                 ):
                     raise
-                _log.info("%s: the refresh brought no token (%s): sent again", self.key, error.error)
+                _log.info("%s: the refresh got no token (%s): retrying", self.key, error.error)
                 await asyncio.sleep(backoff.backoff(self.tried))
             else:
                 self.turn.succeeded()
@@ -201,9 +201,9 @@ class Refresh:
         self.context.attempted(self.credential, outcome, error, time.perf_counter() - started)
 
     async def _save(self, new: StoredToken, old: StoredToken) -> StoredToken:
-        """Make the new token the account's own, durably. Raises GenerationConflict, UnreadableRecord.
+        """Save the new token durably. Raises GenerationConflict, UnreadableRecord.
 
-        While the store can't be written, this tries again and again: nothing may be served unsaved.
+        Retries while the store can't be written: a token must not be used unsaved.
         """
         try:
             failures = 0
@@ -215,9 +215,7 @@ class Refresh:
                 except StoreError as error:
                     failures += 1
                     if failures == 1:
-                        _log.error(
-                            "the new token of %s is not used until it can be saved: %s", self.key, error
-                        )
+                        _log.error("the new token of %s is not used before it is saved: %s", self.key, error)
                     self.context.unsaved.add(self.key)
                     await asyncio.sleep(min(SAVE_AGAIN * failures, SAVE_AGAIN_LAST))
         except asyncio.CancelledError:
@@ -228,7 +226,7 @@ class Refresh:
             self.context.unsaved.discard(self.key)
 
     async def _put(self, new: StoredToken, old: StoredToken) -> StoredToken:
-        """Put `new` in the place of `old`, or of what an emptied store was filled with meanwhile."""
+        """Replace `old` by `new`, also in a store that was emptied and filled again meanwhile."""
         expected = old.generation
         while True:
             try:
@@ -240,22 +238,22 @@ class Refresh:
                 new = replace(new, generation=recovery.above(record, new, old.token))
                 expected = record.generation if record else 0
 
-    async def _keep(self, held: StoredToken, refused: RefusedToken) -> StoredToken | None:
-        """The response can't be used but for its refresh token, which is the only one left: save that.
+    async def _save_refused(self, held: StoredToken, refused: RefusedToken) -> StoredToken | None:
+        """Save the refresh token of a response whose access token is refused: it may be the only valid one.
 
-        The access token before serves to its end. Raises GenerationConflict, UnreadableRecord.
+        The old access token is used until it expires. Raises GenerationConflict, UnreadableRecord.
         """
         if held.token is None:
             return None
-        kept = records.keeping(refused.token, held.token)
-        _log.warning("%s: the new token is not used (%s), its refresh token is kept", self.key, refused.error)
+        kept = records.with_refresh_token_of(refused.token, held.token)
+        _log.warning("%s: only the new refresh token is used (%s)", self.key, refused.error)
         return await self._save(StoredToken(held.generation + 1, "valid", kept, held.due_at), held)
 
     async def _refused(self, held: StoredToken, error: AuthorizationServerError) -> StoredToken:
-        """The server refuses to refresh the token: say so in the store, for all processes.
+        """Note the server's refusal to refresh the token in the store, for all processes.
 
-        Raises GenerationConflict if someone has logged in or refreshed meanwhile. Nothing is deleted: the
-        record keeps its tokens, and the access token serves to its end.
+        Raises GenerationConflict after a login or another refresh meanwhile. Nothing is deleted: the record
+        keeps its tokens, and the access token is used until it expires.
         """
         if held.token is None or self._grant.renews_itself:
             raise AuthorizationServerError("misconfigured", error.error)
@@ -269,7 +267,7 @@ class Refresh:
         return await records.put(self.context.store, self.key, refused, expected=held.generation)
 
     def _is_refused(self, held: StoredToken, error: AuthorizationServerError) -> bool:
-        if self._grant.renews_itself:  # nothing was to be refreshed
+        if self._grant.renews_itself:  # there was no refresh token to refuse
             return error.outcome == "login_required"
         return refusal.is_refused(error, held.token)
 
@@ -283,11 +281,11 @@ class Refresh:
         )
 
     def _outcome(self, held: StoredToken, error: AuthorizationServerError) -> str:
-        """For the metrics: a refusal that is not final is one more try."""
+        """The outcome for metrics: "transient" for a refusal that is not final."""
         return "transient" if self._known_refusal(held, error).decided_at is None else "login_required"
 
     def _is_rejected(self, held: StoredToken) -> bool:
-        """Whether an upstream has refused this access token: in another process, or in this one."""
+        """Whether an upstream has answered 401 to this access token, in this or another process."""
         token, known = held.token, self.known.token
         if token is None:
             return False
@@ -295,7 +293,7 @@ class Refresh:
         return token.rejected or is_ours
 
     async def _note_rejection(self, held: StoredToken) -> StoredToken:
-        """Raises StoreError."""
+        """Save that the access token was rejected. Raises StoreError."""
         assert held.token is not None
         noted = replace(
             held, generation=held.generation + 1, token=replace(held.token, rejected=True), in_doubt=False
@@ -303,21 +301,21 @@ class Refresh:
         return await records.put(self.context.store, self.key, noted, expected=held.generation)
 
     def _must_note_rejection(self, held: StoredToken) -> bool:
-        """Whether this flight is only to tell other processes that the access token is of no use."""
+        """Whether this refresh only has to tell other processes that the access token was rejected."""
         token = held.token
         if held.state != "login_required" or token is None or token.refusal is None or token.rejected:
             return False
         return self._is_rejected(held)
 
     async def _set_aside(self, held: StoredToken, old: Token, new: Token) -> StoredToken:
-        """A refresh brought somebody else's tokens (OpenID Connect Core 1.0 section 12.2 forbids it).
+        """A refresh returned another person's tokens, which OpenID Connect Core 1.0 section 12.2 forbids.
 
-        Their access token is never served. Their refresh token is kept, for it may be the only one left,
-        and never sent but to revoke it; the old access token serves to its end. The account stays the
-        first person's: they log in again, or the other one does and is asked.
+        The new access token is never used. The new refresh token, perhaps the only valid one, is saved, but
+        sent only to revoke it; the old access token is used until it expires. The account still belongs to
+        the first person, who must log in again; a login of the other person asks for a decision.
         """
-        kept = records.keeping(new, old)
-        _log.error("a refresh of %s brought the tokens of another person: they are not used", self.key)
+        kept = records.with_refresh_token_of(new, old)
+        _log.error("a refresh of %s returned another person's tokens: they are not used", self.key)
         return await self._save(StoredToken(held.generation + 1, "login_required", kept, due_at=None), held)
 
     def _is_usable(self, held: StoredToken) -> bool:

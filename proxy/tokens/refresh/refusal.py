@@ -1,14 +1,13 @@
-"""A refresh that the authorization server refuses: when that means that a person must log in. Pure.
+"""Refused refreshes, and when a refusal is final, so that a person must log in. Pure.
 
-Servers say it in two ways, and both are sometimes said once by mistake (a replica that lags, say):
+Servers refuse in two ways, and sometimes once by mistake (a lagging replica, for example):
 
-- They name the refresh token (`invalid_grant`): it is sent once more, 30 to 60 s later.
-- They refuse the request in other words (400, 401 or 403): three times over ten minutes. As less is certain
-  then, it is sent hourly for a day even after that, and a success heals the account.
+- They refuse the refresh token (`invalid_grant`): it is sent once more, 30 to 60 s later.
+- They refuse the request otherwise (400, 401 or 403): the refusal is final after three over ten minutes. As
+  that is less certain, retries go on hourly for a day, and a success makes the account valid again.
 
-There is no time for that when the access token is not usable: when it has expired, or an upstream has refused
-it. Then the first refusal is final, as it is where an earlier request is in doubt (the server may have spent
-the refresh token, and has forgotten it).
+If the access token is not usable (expired, or rejected by an upstream), there is no time for retries: the
+first refusal is final, as it is after a request in doubt: the server may have spent the refresh token.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from proxy.errors import AuthorizationServerError
 from proxy.oauth.token import Refusal, Token
 from proxy.store.base import AccountId
 
-AGAIN_AFTER: Final = 30.0  # seconds; replicas have caught up by then
-AGAIN_BEFORE: Final = 60.0  # seconds; the access token still has a fifth of its life (refresh_at)
-REFUSALS: Final = 3  # in other words
+AGAIN_AFTER: Final = 30.0  # seconds; enough for replicas to catch up
+AGAIN_BEFORE: Final = 60.0  # seconds; the access token still has a fifth of its lifetime (refresh_at)
+REFUSALS: Final = 3  # other than invalid_grant
 REFUSED_FOR: Final = 600.0  # seconds from the first of them to the last
 HOURLY: Final = 3600.0  # seconds
-HEALS_FOR: Final = 86400.0  # seconds from the decision; after that only a login helps
-_SPREAD: Final = 0.1  # of a pause: accounts that were refused together are not tried together
+HEALS_FOR: Final = 86400.0  # seconds after it is final; then only a login helps
+_SPREAD: Final = 0.1  # of a pause: spreads the retries of accounts that were refused together
 
 
 def is_refused(error: AuthorizationServerError, token: Token | None) -> bool:
-    """Whether `error` is the server's refusal to refresh `token`, and not of its client.
+    """Whether `error` refuses the refresh of `token`, not the client.
 
-    Only a client that has succeeded before can tell: of one that never did, its configuration is wrong.
+    Without an earlier success of the client, its configuration is the likelier cause.
     """
     if error.outcome == "login_required":
         return True
@@ -46,7 +45,7 @@ def follow(
     usable: bool,
     in_doubt: bool,
 ) -> Refusal:
-    """What is known after one more refusal. `now` is in Unix seconds; `usable`: the access token still is."""
+    """The record of refusals after one more. `now`: Unix seconds; `usable`: the access token can be used."""
     is_dead = error.outcome == "login_required"
     if before is None or before.is_dead != is_dead:
         since, count = now, 1
@@ -65,14 +64,14 @@ def _is_enough(is_dead: bool, count: int, seconds: float, in_doubt: bool) -> boo
 
 
 def may_heal(refusal: Refusal | None, now: float) -> bool:
-    """Whether the refresh token is still sent though a person must log in. `now` is in Unix seconds."""
+    """Whether the refresh token is still sent although a person must log in. `now`: Unix seconds."""
     if refusal is None or refusal.decided_at is None or refusal.is_dead:
         return False
     return now < refusal.decided_at + HEALS_FOR
 
 
 def next_try_in(refusal: Refusal, now: float, chance: float) -> float:
-    """Seconds until the next try, if there is one. `now` is in Unix seconds, `chance` in [0, 1)."""
+    """Seconds until the next try, if any. `now`: Unix seconds; `chance` in [0, 1)."""
     if refusal.decided_at is not None:
         pause, after = HOURLY, refusal.last
     elif refusal.is_dead:
@@ -80,18 +79,20 @@ def next_try_in(refusal: Refusal, now: float, chance: float) -> float:
     else:
         pause = REFUSED_FOR / (REFUSALS - 1) * (1 + _SPREAD * chance)
         after = refusal.last
-    return min(max(0.0, after + pause - now), pause)  # a wall clock that was set back makes it no longer
+    return min(max(0.0, after + pause - now), pause)  # a wall clock that is set back does not extend it
 
 
 class ClientRefusals:
-    """Which accounts of one client are refused in other words: two alike, and it is the client's fault.
+    """Refusals other than invalid_grant, of all accounts of a client: two alike are the client's fault.
 
-    From what the accounts' tokens say: their refusals, and when they were issued (Unix seconds).
+    Based on the refusals and times of issue (Unix seconds) in the accounts' tokens.
     """
 
     def __init__(self) -> None:
         self._succeeded_at = float("-inf")
-        self._latest: dict[str, list[tuple[float, AccountId]]] = {}  # by error: the last two, and since when
+        self._latest: dict[
+            str, list[tuple[float, AccountId]]
+        ] = {}  # by error: the last two accounts, each with its first refusal
 
     def note(self, key: AccountId, token: Token) -> None:
         if token.access_token is not None:

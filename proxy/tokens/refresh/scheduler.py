@@ -1,9 +1,8 @@
-"""Refreshes tokens ahead of their expiry, by the index of due times in the store.
+"""Refreshes tokens before they expire, by the index of due times in the store.
 
-The index is by the wall clock and only says whom to look at; whether a token is due, its account says by
-the boot clock. So a wall clock that jumps makes nobody early, and nobody late. What is found and can't be
-refreshed now is given another time in the index: it must not stand before others, and a process that has
-looked at it need not remember it.
+The index uses the wall clock and only names the accounts to check; whether a token is due is decided by the
+boot clock. So a jump of the wall clock makes no refresh early or late. An account that can't be refreshed now
+gets a later time in the index, so that it does not hide others and need not be remembered.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from proxy.tokens.accounts import Accounts
 from proxy.tokens.refresh.throttle import CROWD
 
 LOOK_AGAIN: Final = 1.0  # seconds; another process may have saved a token that is due sooner
-AT_LEAST: Final = 0.2  # seconds between two looks
-BATCH: Final = 2 * CROWD  # accounts of a credential in one look: some are under way, others may begin
-NOTE_AFTER: Final = 60.0  # seconds between two looks at which accounts were used
-NOTE_EVERY: Final = 3600.0  # seconds between two notes of an account's use; less if it is idle sooner
-LOOK_AT_ODD_AGAIN: Final = 10.0  # seconds; an error that nobody expected is logged each time
-LOOK_AT_USELESS_AGAIN: Final = 3600.0  # seconds; the configuration may fit a stored token again
+AT_LEAST: Final = 0.2  # seconds between two checks
+BATCH: Final = 2 * CROWD  # accounts of a credential per check: some are under way, others may start
+NOTE_AFTER: Final = 60.0  # seconds between two checks for accounts that were used
+NOTE_EVERY: Final = 3600.0  # seconds between two notes of an account's use; less with a short account_idle
+LOOK_AT_ODD_AGAIN: Final = 10.0  # seconds; an unexpected error is logged each time
+LOOK_AT_USELESS_AGAIN: Final = 3600.0  # seconds; the configuration may match a stored token again
 
 TASK: Final = "keep tokens fresh"  # in internal_errors_total
 
@@ -37,9 +36,9 @@ _log = logging.getLogger("proxy.tokens")
 
 
 class RefreshScheduler:
-    """`refresh_behind` starts a refresh that nobody waits for.
+    """`refresh_behind` starts a refresh in the background.
 
-    An account that nobody has used for `idle_after` seconds is refreshed only when somebody does.
+    An account that is unused for `idle_after` seconds is refreshed only at its next use.
     """
 
     def __init__(
@@ -73,11 +72,11 @@ class RefreshScheduler:
                 self._note_at = clock.boot() + NOTE_AFTER
                 await self.note_uses()
         except StoreError as error:
-            _log.error("the store can't be asked what is due: %s", error)
+            _log.error("the store can't be read for refreshes that are due: %s", error)
         await asyncio.sleep(max(AT_LEAST, wait))
 
     async def look(self, now: float) -> float:
-        """Start what is due at `now` (Unix seconds). Returns in how many seconds to look again.
+        """Start the refreshes that are due at `now` (Unix seconds). Returns seconds until the next check.
 
         Raises StoreError.
         """
@@ -85,7 +84,7 @@ class RefreshScheduler:
         with_room = [name for name, throttle in self._accounts.throttles.items() if not throttle.is_quiet]
         indexed = await self._store.due_before(with_room, now + LOOK_AGAIN, BATCH)
         restless = [Due(now, account.key, None) for account in self._restless()]
-        for due in sorted([*restless, *indexed], key=self._failures):  # those without trouble first
+        for due in sorted([*restless, *indexed], key=self._failures):  # those without failures first
             is_indexed = due in indexed
             wait = await self._judge(due, is_indexed=is_indexed)
             if is_indexed and 0 < wait < LOOK_AGAIN:
@@ -93,7 +92,7 @@ class RefreshScheduler:
         return min(waits)
 
     async def _judge(self, due: Due, *, is_indexed: bool) -> float:
-        """As `refresh_if_due`, and put it off in the index. An unexpected error hides no other account."""
+        """As `refresh_if_due`, and postpone it in the index. An unexpected error affects no other account."""
         if self._clock.boot() >= self._odd_until.get(due.key, NEVER):
             self._odd_until.pop(due.key, None)
             try:
@@ -102,7 +101,7 @@ class RefreshScheduler:
                     await self._put_off(due.key, wait)
             except StoreError:
                 raise
-            except Exception as error:  # noqa: BLE001 (whatever it is, it concerns this account alone)
+            except Exception as error:  # noqa: BLE001 (it must not stop the other accounts)
                 tasks.report(TASK, error, f"unexpected error in looking at {due.key}: report it")
                 self._odd_until[due.key] = self._clock.boot() + LOOK_AT_ODD_AGAIN
             else:
@@ -117,12 +116,12 @@ class RefreshScheduler:
         return account.failures if account else 0
 
     async def refresh_if_due(self, due: Due) -> float:
-        """Start a refresh that is due. Returns in how many seconds to look again; infinity: not by itself."""
+        """Start a refresh that is due. Returns seconds until the next check; infinity: only when used."""
         account = self._accounts.get(due.key)
         if account.behind and not account.unreadable:
             await self._accounts.load_quietly(account)
         if account.unreadable or account.behind:
-            return 0.0  # what the store has can't be read, or the store fails
+            return 0.0  # the record or the store can't be read
         if not account.can_refresh:
             return LOOK_AT_USELESS_AGAIN
         if account.flight is not None:
@@ -138,16 +137,16 @@ class RefreshScheduler:
         return max(0.0, account.waits_until - self._clock.boot())
 
     def _kept_alive_in(self, account: Account) -> float:
-        """In how many seconds an account that nobody uses must be refreshed all the same; infinity: never."""
+        """Seconds until an unused account must be refreshed to keep its refresh token; infinity: never."""
         token = account.held.token
         at = lifetime.keep_alive_at(token, account.credential) if token else None
         return float("inf") if at is None else at - self._clock.wall()
 
     async def _put_off(self, key: AccountId, seconds: float) -> None:
-        """Have the account looked at again in so many seconds, or now if it has changed. Raises StoreError.
+        """Check the account again in `seconds`, or now if its record has changed. Raises StoreError.
 
-        The index may have named it because another process has sent its refresh token; and that one may have
-        died since. Nobody is told of an intent but by the index, so the record is read again.
+        Another process may have sent its refresh token, and died since. Only the index tells of such an
+        intent, so the record is read again.
         """
         account = self._accounts.get(key)
         known = account.held
@@ -163,7 +162,7 @@ class RefreshScheduler:
         await self._store.postpone(key, held.generation, due_at)
 
     async def note_uses(self) -> None:
-        """Tell the store which accounts were used. Raises StoreError."""
+        """Note the use of accounts in the store. Raises StoreError."""
         every = min(NOTE_EVERY, self._idle_after / 4)
         wall_at_boot = self._clock.wall() - self._clock.boot()
         uses = self._accounts.used_since_noted(every)
@@ -172,16 +171,16 @@ class RefreshScheduler:
         self._accounts.noted(uses)
 
     def _is_idle(self, account: Account, used_at: float | None) -> bool:
-        """Whether nobody has used the account for long: then it is refreshed only when somebody does."""
+        """Whether the account is unused for `idle_after`: then it is refreshed only at its next use."""
         if account.key in self._accounts.fixed or account.must_retry or used_at is None:
             return False
         here = self._clock.boot() - account.used_at
         return min(here, self._clock.wall() - used_at) > self._idle_after
 
     def _restless(self) -> list[Account]:
-        """Accounts to look after whatever the index says: unread, in doubt, or due by their own clock.
+        """Accounts to check whatever the index says: unread, in doubt, or due by the boot clock.
 
-        The index is by a wall clock: that of another host, or one that was set back before a restart.
+        The index uses a wall clock: of another host, or one that was set back before a restart.
         """
         now = self._clock.boot()
         return [
@@ -193,7 +192,7 @@ class RefreshScheduler:
         ]
 
     def _is_wanted(self, account: Account) -> bool:
-        """Whether somebody here may want its token: it is named by the configuration, or was used."""
+        """Whether this process may need its token: it is in the configuration, or was used."""
         unused_for = self._clock.boot() - account.used_at
         is_used = account.key in self._accounts.fixed or unused_for <= self._idle_after
         return is_used and account.attachment is not None and account.flight is None and account.may_start

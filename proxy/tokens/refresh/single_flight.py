@@ -1,6 +1,6 @@
-"""The refreshes of this process: one flight per account, each a task of its own.
+"""The refreshes of this process: one task per account, shared by all callers.
 
-A caller that hangs up leaves it flying, and who comes while it flies shares what it brings.
+A caller that disconnects does not end it, and callers that arrive meanwhile share its result.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from proxy.tokens.refresh.breaker import Candidate
 from proxy.tokens.refresh.refresh import Refresh, RefreshContext
 from proxy.tokens.refresh.throttle import HeldBack
 
-# Requests of one flight, if the last flight did well: a lost answer is asked for again while servers still
-# give it twice, some seconds for most (RFC 9700 section 4.14.2). After a flight that failed, one each.
+# Requests of one refresh, if the last one succeeded: after a lost response it is retried while servers still
+# repeat theirs, for most some seconds (RFC 9700 section 4.14.2). After a failed refresh, one request each.
 ATTEMPTS: Final = 3
 
 _log = logging.getLogger("proxy.tokens")
@@ -34,7 +34,7 @@ class SingleFlight:
         self._flights: set[asyncio.Task[None]] = set()
 
     def start(self, account: Account) -> asyncio.Task[None]:
-        """The account's flight; a new one if there is none."""
+        """The task that refreshes the account; a new one if there is none."""
         if account.flight is None:
             candidate = account.candidate
             account.throttle.join(candidate)
@@ -44,11 +44,11 @@ class SingleFlight:
         return account.flight
 
     async def wait(self, account: Account, seconds: float) -> None:
-        """Wait for the account's flight, but not longer than that; a new one if there is none."""
+        """Wait at most `seconds` for the account's refresh; start one if there is none."""
         await asyncio.wait((self.start(account),), timeout=seconds)
 
     async def close(self, grace: float) -> None:
-        """Flights get `grace` seconds to save what they have been given."""
+        """Refreshes under way get `grace` seconds to save their tokens."""
         if self._flights:
             await asyncio.wait(self._flights, timeout=grace)
         await tasks.cancel(*self._flights)
@@ -62,7 +62,7 @@ class SingleFlight:
                 refresh = Refresh(self._context, account.credential, account.key, known, turn, attempts)
                 held = await refresh.run()
         except HeldBack:
-            return  # not its failure: it was not sent
+            return  # no failure of the account: nothing was sent
         except AuthorizationServerError as error:
             if refresh is not None and refresh.kept is not None:
                 self._kept(account, refresh.kept, failures)
@@ -70,7 +70,7 @@ class SingleFlight:
         except StoreError as error:
             _log.error("%s can't be refreshed: %s", account.key, error)
             self._failed(account, AuthorizationServerError("transient", "store"))
-        except Exception as error:  # noqa: BLE001 (without a back-off it would be tried each second)
+        except Exception as error:  # noqa: BLE001 (without a back-off it would be retried each second)
             tasks.report("refresh", error, f"unexpected error in refreshing {account.key}: report it")
             self._failed(account, AuthorizationServerError("transient", "internal"))
         else:
@@ -82,7 +82,7 @@ class SingleFlight:
     def _landed(self, account: Account, known: StoredToken, held: StoredToken) -> None:
         self._accounts.apply(account, held)
         if held.generation == known.generation:
-            return  # nothing could be done
+            return  # nothing was done
         refused = account.refusal
         if refused is not None and refused.last != _last_refusal(known):
             self._refused(account, refused)
@@ -90,7 +90,7 @@ class SingleFlight:
         if held.state != "valid":
             return
         account.throttle.succeeded()
-        if not account.is_usable:  # it lives shorter than it takes to come: no use asking without a pause
+        if not account.is_usable:  # it expired before it arrived: without a pause the next would, too
             self._failed(account, AuthorizationServerError("transient", "expires_in"))
             return
         account.last_success_at = self._clock.wall()
@@ -98,7 +98,7 @@ class SingleFlight:
         _log.info("refreshed %s, generation %d", account.key, held.generation, extra=_event(account))
 
     def _refused(self, account: Account, refused: Refusal) -> None:
-        self._accounts.keep(account)  # who forgets the pause begins again at once
+        self._accounts.remember(account)  # a dropped account would be retried without the pause
         outcome = "transient" if refused.decided_at is None else "login_required"
         account.last_refresh = LastRefresh(refused.last, outcome, refused.error)
         if account.can_refresh:
@@ -111,13 +111,13 @@ class SingleFlight:
             )
 
     def _kept(self, account: Account, held: StoredToken, failures: int) -> None:
-        """The response was refused, but for its refresh token: the failures before it still count."""
+        """Apply the refresh token of a refused response: the earlier failures still count."""
         self._accounts.apply(account, held)
         account.failures = failures
 
     def _failed(self, account: Account, error: AuthorizationServerError, attempts: int = 1) -> None:
         account.failed(error, attempts)
-        self._accounts.keep(account)  # who forgets the pause begins again at once
+        self._accounts.remember(account)  # a dropped account would be retried without the pause
         account.last_refresh = LastRefresh(self._clock.wall(), error.outcome, error.error)
         _log.warning(
             "refresh of %s failed: %s (%s); next try in %.0f s",

@@ -1,11 +1,10 @@
-"""What all accounts of one client at one authorization server share: turns, a rate, and a circuit breaker.
+"""Limits shared by all accounts of one client at an authorization server: turns, rate, circuit breaker.
 
-Each account has its own back-off besides (account.py), which no success of another account ends.
+Each account also has its own back-off (account.py), which the success of another account does not end.
 
-The breaker's probe is the account that has failed least since its last success: where some accounts are
-refused for reasons of their own, they must not decide for all others whether the server is up. For the same
-reason they have half of the turns at most, and an account that had failed before is no witness against the
-server.
+The breaker's probe is the account with the fewest failures since its last success: accounts that are refused
+for reasons of their own must not decide for all others whether the server is up. For the same reason they
+get at most half of the turns, and their failures do not count against the server.
 """
 
 from __future__ import annotations
@@ -36,34 +35,31 @@ from proxy.tokens.refresh.breaker import (
 )
 from proxy.tokens.refresh.refusal import ClientRefusals
 
-AT_ONCE: Final = 8  # refreshes: a herd of accounts must not look like an attack
-AT_ONCE_TROUBLED: Final = AT_ONCE // 2  # of accounts that failed last time: each may last until its timeout
-CROWD: Final = 25  # refreshes ahead of time that wait for a turn: a request never queues behind more
+AT_ONCE: Final = 8  # refreshes: many accounts due together must not look like an attack
+AT_ONCE_TROUBLED: Final = AT_ONCE // 2  # of accounts that failed last time: each may take until its timeout
+CROWD: Final = 25  # background refreshes waiting for a turn, at most: a request never queues behind more
 INTEREST: Final = (
-    3.0  # seconds; an account that still wants a refresh asks each second (scheduler.LOOK_AGAIN)
+    3.0  # seconds; an account that still needs a refresh asks each second (scheduler.LOOK_AGAIN)
 )
 
 
 class HeldBack(ProxyError):
-    """The throttle is open, or another account is the better probe."""
+    """The circuit breaker is open, or another account is the better probe."""
 
 
 class ServerThrottle:
     def __init__(self, clock: Clock, rate: float) -> None:
-        """`rate`: refreshes in a second, at most."""
+        """`rate`: refreshes per second, at most."""
         self.state: State = Closed()
         self.refusals = ClientRefusals()
         self._clock = clock
         self._interval = 1 / rate
-        self._next_at = 0.0  # event loop's clock: when the next may go
-        self._pacing = False  # one waits until `_next_at`, and all others behind it
-        self._crowd = {
-            False: 0,
-            True: 0,
-        }  # by is_troubled, as the next two: refreshes begun and not ended ...
-        self._under_way = {False: 0, True: 0}  # ... that have their turn ...
-        self._lines: dict[bool, deque[asyncio.Future[None]]] = {False: deque(), True: deque()}  # ... or wait
-        self._called = 0  # of those in line: they have not looked yet whether it is their turn
+        self._next_at = 0.0  # event loop's clock: when the next may be sent
+        self._pacing = False  # one waits until `_next_at`, the others behind it
+        self._crowd = {False: 0, True: 0}  # refreshes under way, by is_troubled
+        self._under_way = {False: 0, True: 0}  # those with a turn, by is_troubled
+        self._lines: dict[bool, deque[asyncio.Future[None]]] = {False: deque(), True: deque()}
+        self._called = 0  # woken from the line, and not yet run
         self._best: Candidate | None = None  # the first choice for the next probe ...
         self._best_asked_at = float("-inf")  # ... and when it last asked (boot clock)
 
@@ -72,35 +68,35 @@ class ServerThrottle:
         return isinstance(self.state, Closed)
 
     def waits_until(self, candidate: Candidate) -> float:
-        """No refresh before (boot clock)."""
+        """No refresh before this (boot clock)."""
         return self.state.pause_ends(candidate) if isinstance(self.state, Open) else float("-inf")
 
     @property
     def crowd(self) -> int:
-        """Refreshes that have begun and not ended, waiting for their turn or having it."""
+        """Refreshes under way, with a turn or waiting for one."""
         return sum(self._crowd.values())
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nobody may send now but a probe that is under way."""
+        """Whether no refresh may be sent now, except by a probe under way."""
         state = self.state
         return isinstance(state, HalfOpen) or (
             isinstance(state, Open) and self._clock.boot() < state.fresh_until
         )
 
     def has_room(self, candidate: Candidate) -> bool:
-        """Whether a refresh that nobody waits for may join."""
+        """Whether a background refresh may join."""
         return not self.is_quiet and self._crowd[candidate.is_troubled] < CROWD
 
     def admits(self, candidate: Candidate) -> bool:
-        """Whether it may ask for a turn now; noted as interest in being the next probe."""
+        """Whether it may ask for a turn now. Registers it as a candidate for the next probe."""
         if not isinstance(self.state, Open):
             return True
         self._is_first_choice(candidate)
         return self._clock.boot() >= self.state.pause_ends(candidate)
 
     def join(self, candidate: Candidate) -> None:
-        """Its refresh has begun; `leave` is to follow."""
+        """Count a refresh as under way, until `leave`."""
         self._crowd[candidate.is_troubled] += 1
 
     def leave(self, candidate: Candidate) -> None:
@@ -108,7 +104,7 @@ class ServerThrottle:
 
     @asynccontextmanager
     async def turn(self, candidate: Candidate) -> AsyncIterator[Turn]:
-        """Wait for a turn, and have it for the length of the block. Raises HeldBack."""
+        """Wait for a turn, and have it for the duration of the block. Raises HeldBack."""
         await self._enter(candidate)
         self._under_way[candidate.is_troubled] += 1
         self._wake()
@@ -120,7 +116,7 @@ class ServerThrottle:
             self._wake()
 
     def try_now(self) -> None:
-        """A person has mended something: whoever asks next may try, before the pause is over."""
+        """A person may have corrected the cause: the next candidate may try before the pause ends."""
         self._best = None
         self.on(TryNow(self._clock.boot()))
 
@@ -128,7 +124,7 @@ class ServerThrottle:
         self.on(ServerUp())
 
     def failed(self, candidate: Candidate, error: AuthorizationServerError) -> None:
-        """A request of `candidate` failed. Only an error about the server counts against it."""
+        """Note a failed request of `candidate`. Only an error of the server opens the breaker."""
         if error.about == "server":
             self.on(ServerDown(candidate, error, self._clock.boot(), random.random()))  # noqa: S311 (spreads load, hides nothing)
         else:
@@ -145,8 +141,8 @@ class ServerThrottle:
     def may_repeat(self, candidate: Candidate, error: AuthorizationServerError) -> bool:
         """Whether a request that has just failed may be sent again within the same turn.
 
-        A lost response may: the server has perhaps spent the refresh token, and repeats its response for some
-        seconds only (RFC 9700 section 4.14.2). So may the only refresh under way: it is the probe then.
+        It may after a lost response: the server may have spent the refresh token, and repeats its response
+        for some seconds only (RFC 9700 section 4.14.2). So may the only refresh under way: it is the probe.
         """
         if self.is_closed:
             return True
@@ -156,7 +152,7 @@ class ServerThrottle:
         return True
 
     def _is_first_choice(self, candidate: Candidate) -> bool:
-        """Whether it is the best of those that have lately asked to be the probe; noted for the next one."""
+        """Whether it is the best of the recent candidates for the probe. Registers it as one."""
         now, best = self._clock.boot(), self._best
         is_gone = best is None or now - self._best_asked_at > INTEREST
         if best is None or is_gone or best.key == candidate.key or candidate < best:
@@ -169,13 +165,13 @@ class ServerThrottle:
         return total >= AT_ONCE or (troubled and self._under_way[True] >= AT_ONCE_TROUBLED)
 
     async def _enter(self, candidate: Candidate) -> None:
-        """Return when it may send. A probe waits for nobody."""
+        """Return when it may send. A probe does not wait."""
         loop, line = asyncio.get_running_loop(), self._lines[candidate.is_troubled]
         is_next = not line
         while True:
             if isinstance(self.state, Open):
                 if self._clock.boot() < self.state.pause_ends(candidate):
-                    raise HeldBack("the authorization server is down: it is asked again shortly")
+                    raise HeldBack("the authorization server is down: retried shortly")
                 if self._is_first_choice(candidate):
                     self.on(ProbeStarts(candidate.key))
                     break
@@ -186,7 +182,7 @@ class ServerThrottle:
             pause = self._next_at - loop.time()
             if pause <= 0:
                 break
-            await self._keep_pace(pause)  # and look again: another may have failed meanwhile
+            await self._keep_pace(pause)  # then check again: another may have failed meanwhile
         self._next_at = loop.time() + self._interval
 
     def _is_waiting(self, candidate: Candidate) -> bool:
@@ -203,9 +199,9 @@ class ServerThrottle:
         self._pacing = False
 
     async def _wait(self, line: deque[asyncio.Future[None]], *, in_front: bool) -> None:
-        """Wait to be called, or a while; in front of the line where it had been there before.
+        """Wait to be woken, at most INTEREST seconds; in front of the line if it had been there before.
 
-        None is called where the first choice for a probe no longer wants to be it: so all look again.
+        The timeout is for a first choice that no longer wants to probe: then nobody is woken, and all check.
         """
         call: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if in_front:
@@ -216,7 +212,7 @@ class ServerThrottle:
             await asyncio.wait((call,), timeout=INTEREST)
         except asyncio.CancelledError:
             self._leave_line(line, call)
-            self._wake()  # it may have been this one's turn
+            self._wake()  # this one may have been woken
             raise
         self._leave_line(line, call)
 
@@ -227,9 +223,9 @@ class ServerThrottle:
             line.remove(call)
 
     def _wake(self) -> None:
-        """Call who may enter: all where the throttle is open, for they are held back; else the next one.
+        """Wake all in line if the breaker is open, since they are held back; else the next one.
 
-        Whoever enters calls the next. Accounts without trouble go first.
+        Each one that enters wakes the next. Accounts without failures go first.
         """
         match self.state:
             case Open():
@@ -249,7 +245,7 @@ class ServerThrottle:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A refresh that may send, as its throttle sees it."""
+    """The turn of a refresh that may send."""
 
     throttle: ServerThrottle
     candidate: Candidate

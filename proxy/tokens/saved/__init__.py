@@ -1,1 +1,1 @@
-"""Between a stored record and what an account holds: records (rules) and codec (bytes)."""
+"""Conversion between stored records and tokens: records (rules), codec (bytes), seeds and recovery."""

@@ -1,4 +1,4 @@
-"""A token as bytes for the store, and back. What can't be read back is refused, never guessed."""
+"""Conversion of a token to bytes for the store, and back. Unreadable bytes are refused, never guessed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLAIN = (
     "scope",
     "seed",
 )
-_ADDED: dict[str, Any] = {  # later; and what they are in an older record
+_ADDED: dict[str, Any] = {  # added later, with their value for older records
     "ancestors": (),  # since version 2 of the store
     "principal": None,
     "refresh_in": None,
@@ -42,7 +42,7 @@ _STORED_AS: Final = {"observed_lifetimes": "ages", "since_last_401": "unrefused"
 
 
 def encode(token: Token) -> bytes:
-    """JSON with the secrets in clear: only what seals it may be given this."""
+    """JSON with the secrets in plain text: pass it only to code that seals it."""
     fields: dict[str, Any] = {_STORED_AS.get(name, name): getattr(token, name) for name in (*_PLAIN, *_ADDED)}
     for name in _SECRETS:
         secret = getattr(token, name)

@@ -1,8 +1,8 @@
-"""Between the store's records and what an account holds.
+"""Conversion between the store's records and an account's StoredToken.
 
-A record is only ever read for the grant, client and authorization server that gave its tokens: for any other
-it counts as absent, and stays as it is. Two things are written while reading: a seed that is new (seeds.py),
-and what the store has lost and this process still holds (recovery.py).
+A record is used only for the grant, client and authorization server that issued its tokens: for any other it
+counts as absent, and stays stored. Reading writes in two cases: a new seed (seeds.py), and tokens that the
+store has lost and this process still has (recovery.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from proxy.tokens.account import NOTHING, StoredToken
 from proxy.tokens.saved import codec, recovery, seeds
 from proxy.tokens.saved.seeds import fingerprint
 
-ANCESTORS: Final = 16  # refresh tokens that a token names; a process further behind has long ended
+ANCESTORS: Final = 16  # refresh tokens listed in a token; a process that is further behind ended long ago
 
 _log = logging.getLogger("proxy.tokens")
 
@@ -33,14 +33,14 @@ _log = logging.getLogger("proxy.tokens")
 async def read(
     store: Store, clock: Clock, credential: Credential, key: AccountId, known: StoredToken
 ) -> StoredToken:
-    """What the store holds for `key`, for a process that knows `known` by now. Raises StoreError."""
+    """The stored token of `key`, for a process that knows `known` so far. Raises StoreError."""
     while True:
         record = await store.get(key)
         token = codec.decode(record.body) if record else None
         new = recovery.missing(key, record, token, known, seeds.blank(credential, clock))
         new = new or seeds.sown(record, token, credential, clock)
         if new is None:
-            return _held(record, token, credential)
+            return _stored_token(record, token, credential)
         if isinstance(new, StoredToken):
             new = _record(key, new, None if new.state == "logged_out" else clock.wall())
         try:
@@ -50,14 +50,14 @@ async def read(
 
 
 def view(record: Record | None, credential: Credential, clock: Clock) -> StoredToken:
-    """What `read` would return to a process that knows nothing, unwritten. Raises UnreadableRecord."""
+    """As `read` for a process that knows nothing, but without writes. Raises UnreadableRecord."""
     token = codec.decode(record.body) if record else None
-    return seeds.sown(record, token, credential, clock) or _held(record, token, credential)
+    return seeds.sown(record, token, credential, clock) or _stored_token(record, token, credential)
 
 
-def held(record: Record, credential: Credential) -> StoredToken:
-    """What a record that was read with many others holds. Raises UnreadableRecord."""
-    return _held(record, codec.decode(record.body), credential)
+def of_record(record: Record, credential: Credential) -> StoredToken:
+    """The stored token of a record that is read already. Raises UnreadableRecord."""
+    return _stored_token(record, codec.decode(record.body), credential)
 
 
 async def put(
@@ -65,25 +65,25 @@ async def put(
 ) -> StoredToken:
     """Save `new`, which has a token, and return it. Raises StoreError.
 
-    `used_at` (Unix seconds) where somebody is there who wants it.
+    `used_at` (Unix seconds) if it counts as a use of the account.
     """
     await store.put(_record(key, new, used_at), expected=expected)
     return new
 
 
 def owner(record: Record | None, known: StoredToken, credential: Credential) -> Principal | None:
-    """Who logged in to the account, by the record, or by what this process knows if the store has lost it.
+    """The person who logged in to the account, by the record, or by `known` if the store has lost it.
 
-    None: nobody, or nobody knows who. Raises UnreadableRecord.
+    None: nobody, or unknown. Raises UnreadableRecord.
     """
     held = known
     if record is not None and record.generation >= known.generation:
-        held = _held(record, codec.decode(record.body), credential)
+        held = _stored_token(record, codec.decode(record.body), credential)
     return held.token.principal if held.token else None
 
 
 def due_at(credential: Credential, token: Token) -> float | None:
-    """When to refresh ahead of time (Unix seconds); None: nothing could refresh it."""
+    """When to refresh ahead of time (Unix seconds); None: it can't be refreshed."""
     if token.refresh_token is None and not grants.of(credential).renews_itself:
         return None
     chance = random.random()  # noqa: S311 (spreads load, hides nothing)
@@ -91,7 +91,7 @@ def due_at(credential: Credential, token: Token) -> float | None:
 
 
 def tombstone(record: Record, token: Token) -> Record:
-    """What follows `record` when its tokens are forgotten; it still tells which seed was logged out."""
+    """The successor of `record` after a logout; it still names the seed that was logged out."""
     empty = replace(token, access_token=None, refresh_token=None, scope="", principal=None)
     return Record(record.key, record.generation + 1, "logged_out", None, None, codec.encode(empty))
 
@@ -99,7 +99,7 @@ def tombstone(record: Record, token: Token) -> Record:
 async def set_aside(
     store: Store, credential: Credential, key: AccountId, clock: Clock, *, above: int
 ) -> Record:
-    """Make room where a record can't be read: it is kept in quarantine, and a tombstone takes its place.
+    """Move an unreadable record to quarantine, and put a tombstone in its place.
 
     Returns the tombstone, of a generation higher than `above`. Raises StoreError.
     """
@@ -111,7 +111,7 @@ async def set_aside(
     return grave
 
 
-def _held(record: Record | None, token: Token | None, credential: Credential) -> StoredToken:
+def _stored_token(record: Record | None, token: Token | None, credential: Credential) -> StoredToken:
     if record is None or token is None:
         return NOTHING
     if record.state == "logged_out":
@@ -133,7 +133,7 @@ def _sender(intent: bytes) -> str:
 
 
 def successor(new: Token, old: Token, refused: Token | None = None) -> Token:
-    """What follows `old` (lifetime.successor), with those that it comes after, and whose it is."""
+    """The successor of `old` (lifetime.successor), with its ancestors and principal."""
     made = lifetime.successor(new, old, refused)
     is_same = made.refresh_token == old.refresh_token
     ancestors = old.ancestors if is_same else (*old.ancestors, fingerprint(old.refresh_token))
@@ -145,7 +145,7 @@ def successor(new: Token, old: Token, refused: Token | None = None) -> Token:
     )
 
 
-def keeping(new: Token, old: Token) -> Token:
+def with_refresh_token_of(new: Token, old: Token) -> Token:
     """`old` with the refresh token of `new`, whose access token must not be attached."""
     made = successor(new, old)
     return replace(

@@ -1,8 +1,8 @@
-"""What follows where a store was emptied, or put back from a backup. Pure, but for the log.
+"""Recovery of a store that was emptied, or restored from a backup. Pure except for the log.
 
-Several processes may fill a store that was emptied, and the first may not know the latest token. Generations
-can't tell then (each counts on from what it knew), nor can clocks (they are of several hosts). So each token
-names those that it came after (`ancestors`): what is among them is older, whatever its number.
+Several processes may fill an emptied store, and the first may not know the latest token. Generations can't
+decide then (each process counts on from its own), nor can clocks (of several hosts). So each token lists its
+predecessors (`ancestors`): a token among them is older, whatever its generation.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _log = logging.getLogger("proxy.tokens")
 def missing(
     key: AccountId, record: Record | None, token: Token | None, known: StoredToken, blank: Token
 ) -> Record | StoredToken | None:
-    """What belongs in a store that has lost what this process knows; None: it has lost nothing.
+    """The record or token to write to a store that has lost it; None: it has lost nothing.
 
-    `token` is that of `record`, `blank` that of a tombstone. Absence alone is never logout, nor its end: a
-    tombstone is put back like a token.
+    `token` is that of `record`, `blank` that of a tombstone. A missing record is no logout, and does not end
+    one: a tombstone is restored like a token.
     """
     if known.generation == 0 or (known.token is None and known.state != "logged_out"):
         return None
     is_older = token is not None and known.token is not None and _comes_before(token, known.token)
     if record and record.generation >= known.generation and (record.state == "logged_out" or not is_older):
         return None
-    _log.error("the store has lost the latest tokens of %s: they are put back", key)
+    _log.error("the store has lost the latest tokens of %s: they are restored", key)
     generation = max(record.generation if record else 0, known.generation) + 1
     if record and token and not is_older and _counts(record, token, known):
         return replace(record, generation=generation)
@@ -42,21 +42,21 @@ def missing(
     return replace(known, generation=generation)
 
 
-def above(record: Record | None, answered: StoredToken, sent: Token | None) -> int:
-    """The generation under which a response is saved after all, though the store was changed meanwhile.
+def above(record: Record | None, new: StoredToken, sent: Token | None) -> int:
+    """The generation under which a response is saved although the store was changed meanwhile.
 
-    It is where the store was emptied, or filled with what was `sent`: the response is what follows. Raises
-    GenerationConflict if somebody has logged in or out, or has a response of their own.
+    It is saved if the store was emptied, or filled with the token that was `sent`, which it follows. Raises
+    GenerationConflict after a login, a logout or the response of another process.
     """
     if record is None:
-        return answered.generation
+        return new.generation
     stored = codec.decode(record.body)
     is_before = (
         sent is not None and sent.refresh_token is not None and stored.refresh_token == sent.refresh_token
     )
     if not is_before or record.state == "logged_out":
-        raise GenerationConflict(f"{record.key} was changed by someone else: read it again")
-    return max(answered.generation, record.generation + 1)
+        raise GenerationConflict(f"{record.key} was changed by another process: read it again")
+    return max(new.generation, record.generation + 1)
 
 
 def _comes_before(token: Token, other: Token) -> bool:
@@ -64,7 +64,7 @@ def _comes_before(token: Token, other: Token) -> bool:
 
 
 def _counts(record: Record, token: Token, known: StoredToken) -> bool:
-    """Whether what was put into an emptied store is later than what is known: a login, or a logout."""
+    """Whether the record in an emptied store is later than `known`: a login, or a logout."""
     if record.state == "logged_out" or known.token is None:
         return True
     return token.issued_by_server > known.token.issued_by_server

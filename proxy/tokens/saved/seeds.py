@@ -1,7 +1,7 @@
-"""The refresh token of the configuration: where the tokens of grant `refresh_token` begin.
+"""The seed: the configured refresh token, with which the grant `refresh_token` starts.
 
-A seed is adopted when its hash differs from that of the last one; from then on the store counts, also after
-a logout.
+A seed is adopted if its hash differs from that of the last one; from then on only the store counts, even
+after a logout.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from proxy.tokens.account import StoredToken
 def sown(
     record: Record | None, token: Token | None, credential: Credential, clock: Clock
 ) -> StoredToken | None:
-    """What the configured seed begins, if it is another than the last one; else None.
+    """The first token of the configured seed, if it differs from the last seed; else None.
 
     `token` is that of `record`.
     """
@@ -31,7 +31,7 @@ def sown(
     if not _has_seed(credential) or seed is None:
         return None
     if record and token and token.seed == fingerprint(seed):
-        # tried with another client id, perhaps misspelt, and never used up: starting over loses nothing
+        # adopted for another client id, perhaps misspelt, and still unspent: adopting it again loses nothing
         is_unused = record.state != "logged_out" and token.refresh_token == seed
         if not is_unused or is_bound(token, credential):
             return None
@@ -40,7 +40,7 @@ def sown(
 
 
 def blank(credential: Credential, clock: Clock) -> Token:
-    """The token of a tombstone: none, and which seed was logged out."""
+    """The token of a tombstone: no secrets, but the hash of the seed that was logged out."""
     seed = credential.refresh_token if _has_seed(credential) else None
     return replace(_token(credential, clock, seed), refresh_token=None)
 
@@ -50,12 +50,12 @@ def _has_seed(credential: Credential) -> bool:
 
 
 def fingerprint(secret: Secret | None) -> str:
-    """A hash that tells two secrets apart and gives neither away."""
+    """A hash to compare secrets without storing them."""
     return "" if secret is None else hashlib.sha256(secret.reveal().encode()).hexdigest()
 
 
 def _token(credential: Credential, clock: Clock, seed: Secret | None) -> Token:
-    """A token set that no response gave."""
+    """A token set without a response."""
     return Token(
         access_token=None,
         refresh_token=seed,

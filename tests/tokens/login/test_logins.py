@@ -1,4 +1,4 @@
-"""A login, over HTTP, from the first click to the stored token; and all that must not become one."""
+"""A login over HTTP, from the first click to the stored token, and callbacks that must fail."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from proxy.tokens.login.logins import LoggedIn
 from proxy.tokens.login.takeover import TIME_TO_LOG_IN
 
 KEY = AccountId("crm", "ann")
-DONE = LoggedIn(KEY, None)  # this server tells nothing of who it was, unless a test makes it
+DONE = LoggedIn(KEY, None)  # this server sends no id_token, unless a test makes it
 BROWSER = "the cookie of one browser"
-UNKNOWN = "this login is not known here: it was used, or is older than 10 minutes"
+UNKNOWN = "this login is unknown: it was completed, or is older than 10 minutes; start it again"
 
 
 async def approve(url: str, user: str = "alice") -> dict[str, str]:
-    """What the person does at the authorization server; returns what its redirect brings ("" refuses)."""
+    """What the person does at the authorization server ("" refuses); returns the redirect's parameters."""
     async with (
         aiohttp.ClientSession() as http,
         http.post(url, data={"user": user}, allow_redirects=False) as answer,
@@ -98,7 +98,7 @@ async def test_another_browser_cannot_end_it_and_the_code_is_not_sent(side, brow
     begun = await side.logins.begin(KEY, browser=BROWSER)
     callback = await approve(begun.url)
     sentence = await refused(side.logins.finish(callback, browser))
-    assert sentence == "this login was begun in another browser: begin it again in this one"
+    assert sentence == "this login was started in another browser: start it again in this one"
     assert side.server.token_requests == []
     assert await side.stored("ann") is None
 
@@ -109,13 +109,13 @@ async def test_a_login_that_a_command_began_may_end_in_any_browser(side):
 
 
 @pytest.mark.parametrize("state", ["", "made-up", "login:x"])
-async def test_a_state_that_nobody_began(side, state):
+async def test_an_unknown_state(side, state):
     assert await refused(side.logins.finish({"code": "C", "state": state}, BROWSER)) == UNKNOWN
     assert await refused(side.logins.finish({"code": "C"}, BROWSER)) == UNKNOWN
     assert side.server.token_requests == []
 
 
-ISSUERS = [  # what the callback says of itself; None: nothing
+ISSUERS = [  # `iss` of the callback; None: missing
     "https://evil.example",
     "{issuer}/",
     "{issuer}/tenant",
@@ -126,14 +126,14 @@ ISSUERS = [  # what the callback says of itself; None: nothing
 
 @pytest.mark.parametrize("iss", ISSUERS)
 async def test_a_code_of_another_server_is_not_sent(side, iss):
-    """RFC 9207 section 2.4; this server promises to name itself."""
+    """RFC 9207 section 2.4; this server promises to send `iss`."""
     begun = await side.logins.begin(KEY, browser=BROWSER)
     callback = await approve(begun.url)
     del callback["iss"]
     if iss is not None:
         callback["iss"] = iss.format(issuer=side.server.issuer)
     sentence = await refused(side.logins.finish(callback, BROWSER))
-    assert sentence == "the redirect comes from another authorization server than the login went to"
+    assert sentence == "the redirect comes from another authorization server than the login was sent to"
     assert side.server.token_requests == []
 
 
@@ -174,14 +174,14 @@ async def test_nothing_that_a_redirect_says_is_ever_shown(side, error, caplog):
     callback |= {"state": begun.state, "iss": side.server.issuer}
     sentence = await refused(side.logins.finish(callback, BROWSER))
     assert "script" not in sentence + caplog.text
-    assert side.server.token_requests == []  # though a code came with it
+    assert side.server.token_requests == []  # although it has a code
 
 
 async def test_two_logins_at_once_do_not_mix(side):
     bob = AccountId("crm", "bob")
     first, second = [await side.logins.begin(key, browser=BROWSER) for key in (KEY, bob)]
     mine, his = await approve(first.url), await approve(second.url)
-    with pytest.raises(LoginFailed):  # the codes swapped: PKCE gives it away
+    with pytest.raises(LoginFailed):  # the codes swapped: PKCE detects it
         await side.logins.finish({**mine, "code": his["code"]}, BROWSER)
     assert await side.logins.finish(his, BROWSER) == LoggedIn(bob, None)
     assert side.is_good(await side.tokens.get(side.account("bob")))
@@ -195,20 +195,20 @@ async def test_a_login_ends_in_another_process_too(make_side, side):
     await side.until(lambda: side.account("ann").state() == "valid")
 
 
-async def test_a_code_goes_only_where_the_login_was_begun(make_side, side):
+async def test_a_code_is_sent_only_to_the_server_of_its_login(make_side, side):
     begun = await side.logins.begin(KEY, browser=BROWSER)
     callback = await approve(begun.url)
     changed = f'client_id = "other"\nissuer = "{side.server.issuer}"'
     async with make_side(server=side.server, store=side.store, credential=changed) as reloaded:
         sentence = await refused(reloaded.logins.finish(callback, BROWSER))
-    assert sentence == "the configuration has changed since this login was begun: begin it again"
+    assert sentence == "the configuration has changed since this login was started: start it again"
     assert side.server.token_requests == []
 
 
 # -- a code from elsewhere
 
 
-async def test_a_code_from_elsewhere_becomes_tokens(side):
+async def test_a_code_of_another_program_is_exchanged(side):
     begun = await side.logins.begin(KEY, browser="")
     callback = await approve(begun.url)
     verifier = json.loads(await side.store.take(f"login:{begun.state}"))["verifier"]
@@ -216,15 +216,15 @@ async def test_a_code_from_elsewhere_becomes_tokens(side):
     assert side.is_good(await side.tokens.get(side.account("ann")))
 
 
-REFUSALS = [  # what the token endpoint answers, what the person reads
-    ("invalid-grant", "the authorization server refuses the code: it is used up, expired, or from another"),
+REFUSALS = [  # the response of the token endpoint, the message to the person
+    ("invalid-grant", "the authorization server refuses the code, as used, expired or from another"),
     (
         "invalid-client",
         "the authorization server does not accept this client (invalid_client); check client_id and",
     ),
-    ("outage", "the authorization server reports a failure of its own (http_503); try again"),
-    ("html", "the authorization server's response is no JSON (not_json); if that stays so, check"),
-    ("drop-before", "the connection to the authorization server broke (connection_lost); try again"),
+    ("outage", "the authorization server reports an internal error (http_503); try again"),
+    ("html", "the authorization server's response is not JSON (not_json); if this persists, check"),
+    ("drop-before", "the connection to the authorization server was lost (connection_lost); try again"),
 ]
 
 
@@ -267,7 +267,7 @@ NOT_TO_BEGIN = [  # credential of the configuration, key, the sentence
     (
         'grant = "client_credentials"\nclient_id = "robot"',
         KEY,
-        "credential 'crm' has the grant client_credentials: nobody logs in to it",
+        "credential 'crm' has the grant client_credentials, which has no login",
     ),
     (
         'client_id = "web"\nissuer = "http://127.0.0.1:1"',
@@ -286,7 +286,7 @@ async def test_a_login_that_cannot_begin_says_why(make_side, credential, key, se
         assert await refused(side.logins.begin(key, browser=BROWSER)) == sentence
 
 
-async def test_nobody_is_sent_to_log_in_where_the_tokens_could_not_be_saved(side):
+async def test_a_login_is_refused_before_the_redirect_if_its_tokens_could_not_be_saved(side):
     await side.log_in("ann")
     record = await side.stored("ann")
     await side.store._store.put(replace(record, generation=2, body=b"damaged"), expected=1)
@@ -298,7 +298,7 @@ async def test_nobody_is_sent_to_log_in_where_the_tokens_could_not_be_saved(side
 
 
 async def test_a_command_learns_how_its_login_ended(side, monkeypatch):
-    monkeypatch.setattr(logins, "ASK_AGAIN", 0.005)
+    monkeypatch.setattr(logins, "POLL_EVERY", 0.005)
     for user, outcome in (("alice", ""), ("", "the login was declined")):
         begun = await side.logins.begin(KEY, browser="")
         waiting = asyncio.create_task(side.logins.outcome(begun.state))
@@ -319,7 +319,7 @@ async def test_a_command_learns_that_the_store_failed(make_side, faulty_store):
         assert "could not be saved" in await asyncio.wait_for(side.logins.outcome(begun.state), 2)
 
 
-async def test_a_login_is_done_though_nobody_can_be_told(make_side, faulty_store):
+async def test_a_login_succeeds_although_its_outcome_cannot_be_reported(make_side, faulty_store):
     async with make_side(store=faulty_store) as side:
         begun = await side.logins.begin(KEY, browser="")
         callback = await approve(begun.url)
@@ -341,7 +341,7 @@ async def test_a_logout_revokes_refresh_and_access_token_and_forgets_them(side):
     assert side.server._protocol.ledger.present(token.refresh_token.reveal(), "web") is None
 
 
-async def test_a_logout_forgets_whatever_the_server_says(make_side, caplog):
+async def test_a_logout_forgets_the_tokens_whatever_the_response(make_side, caplog):
     nobody = "http://127.0.0.1:1"
     endpoints = [f'{name}_endpoint = "{nobody}"' for name in ("token", "authorization", "revocation")]
     async with make_side(credential="\n".join(['client_id = "web"', *endpoints])) as side:

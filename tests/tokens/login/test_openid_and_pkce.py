@@ -1,4 +1,4 @@
-"""PKCE, or none where the server refuses it, and a nonce with openid."""
+"""PKCE, or none if the server refuses it, and a nonce with openid."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make_openid_side(make_side):
 
 @pytest.fixture
 async def refuses_pkce():
-    """A token endpoint as LinkedIn's, which refuses what it does not know; yields its URL and the forms."""
+    """A token endpoint like LinkedIn's, which refuses unknown parameters; yields its URL and the forms."""
     forms: list[dict[str, str]] = []
 
     async def token(request):
@@ -94,14 +94,14 @@ async def test_an_id_token_without_the_nonce_is_believed_and_warned_about_once(m
             end, _sent = await log_in(side, None)
             assert end.principal.subject == "ann-7"
         (line,) = odd_lines(caplog)
-        assert line.startswith("crm: the id_token of its authorization server is odd: it lacks the nonce")
+        assert line.startswith("crm: unusual id_token from the authorization server: it lacks the nonce")
 
 
 @pytest.mark.parametrize("nonce", ["another", "", 7])
 async def test_an_id_token_of_another_login_is_refused_and_nothing_is_stored(make_openid_side, nonce):
     async with make_openid_side() as side:
         sentence = await refused(log_in(side, nonce))
-        assert sentence == "the id_token is of another login than this one: begin the login again"
+        assert sentence == "the id_token belongs to another login: start the login again"
         assert await side.stored("ann") is None
 
 

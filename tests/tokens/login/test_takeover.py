@@ -23,10 +23,10 @@ from tests.fakes.id_tokens import logs_in
 from tests.tokens.conftest import SEAL
 from tests.tokens.login.test_logins import BROWSER, KEY, approve, refused
 
-NOTHING = "there is nothing to decide: it was decided, or is older than 10 minutes"
+NOTHING = "there is nothing to decide: it was decided, or is older than 10 minutes; log in again"
 BELONGS = (
     "crm/ann has the tokens of another person than the one who logged in: "
-    "to give it to them, first run `token-proxy logout crm --account ann`"
+    "to replace them, first run `token-proxy logout crm --account ann`"
 )
 
 
@@ -35,7 +35,7 @@ def person(side, subject):
 
 
 async def begin(side, subject, *, browser=BROWSER, key=KEY):
-    """A login as far as the callback, which will tell that it was `subject` (None: nobody)."""
+    """A login up to the callback, whose id_token names `subject` (None: no id_token)."""
     begun = await side.logins.begin(key, browser=browser)
     callback = await approve(begun.url)
     told = logs_in(side.server.issuer, "web", subject, email=f"{subject}@example.com")
@@ -49,7 +49,7 @@ async def log_in(side, subject, *, key=KEY, browser=BROWSER):
 
 
 async def ask(side, *, browser=BROWSER):
-    """It is ann's, and bob has logged in."""
+    """The account is ann's, and bob has logged in."""
     assert await log_in(side, "ann") == LoggedIn(KEY, person(side, "ann"))
     asked = await log_in(side, "bob", browser=browser)
     assert isinstance(asked, Takeover)
@@ -63,7 +63,7 @@ async def owner(side, key=KEY):
 
 
 def is_alive(side, token):
-    """Whether the server would still take both of these tokens."""
+    """Whether the server still accepts both of these tokens."""
     refreshes = side.server._protocol.ledger.present(token.refresh_token.reveal(), "web") is not None
     assert refreshes is (side.server.active(token.access_token.reveal()) is not None)
     return refreshes
@@ -83,7 +83,7 @@ async def test_a_second_person_changes_nothing_before_it_is_decided(side):
     assert is_alive(side, asked.token)
 
 
-async def test_the_account_is_given_away_by_who_says_so(side):
+async def test_a_confirmed_takeover_replaces_the_tokens(side):
     asked = await ask(side)
     done = await side.logins.decide(asked.ticket, BROWSER, replace=True)
     assert done == LoggedIn(KEY, person(side, "bob"))
@@ -93,7 +93,7 @@ async def test_the_account_is_given_away_by_who_says_so(side):
     assert isinstance(await log_in(side, "ann"), Takeover), "now it is she who is another"
 
 
-async def test_who_cancels_keeps_what_there_was_and_the_new_tokens_are_revoked(side):
+async def test_a_cancelled_takeover_keeps_the_tokens_and_revokes_the_new_ones(side):
     asked = await ask(side)
     record = await side.stored("ann")
     assert await side.logins.decide(asked.ticket, BROWSER, replace=False) == Cancelled(KEY)
@@ -121,17 +121,17 @@ async def test_two_decisions_at_once_are_one(side):
 
 
 @pytest.mark.parametrize("browser", ["", "another"])
-async def test_another_browser_cannot_decide_and_what_it_knew_is_worth_nothing_then(side, browser):
+async def test_another_browser_cannot_decide_and_the_ticket_is_void_then(side, browser):
     asked = await ask(side)
     sentence = await refused(side.logins.decide(asked.ticket, browser, replace=True))
-    assert sentence == "another browser was asked that: begin the login again in this one"
+    assert sentence == "another browser was asked to decide: start the login again in this one"
     assert await refused(side.logins.decide(asked.ticket, BROWSER, replace=True)) == NOTHING
     assert not is_alive(side, asked.token)
     assert await owner(side) == "ann"
 
 
 @pytest.mark.parametrize("ticket", ["", "made-up", "undecided:x"])
-async def test_a_ticket_that_nobody_has_given(side, ticket):
+async def test_an_unknown_ticket(side, ticket):
     asked = await ask(side)
     for wrong in (ticket, asked.state):
         assert await refused(side.logins.decide(wrong, BROWSER, replace=True)) == NOTHING
@@ -148,7 +148,7 @@ async def test_ten_minutes_are_enough_to_decide_and_more_is_too_late(side):
     assert await owner(side) == "bob"
 
 
-async def test_what_waits_is_sealed_and_shows_nobody(clock, make_side):
+async def test_a_stashed_takeover_is_sealed_and_names_nobody(clock, make_side):
     plain = MemoryStore(clock)
     async with make_side(store=SealedStore(plain, SEAL)) as side:
         asked = await ask(side)
@@ -165,7 +165,7 @@ async def test_it_is_decided_in_another_process_too(make_side, side):
     await side.until(lambda: side.account("ann").held.token.access_token == asked.token.access_token)
 
 
-async def test_it_replaces_only_whom_the_person_was_shown(side):
+async def test_it_replaces_only_the_owner_that_was_shown(side):
     asked, later = await ask(side), await log_in(side, "dora")
     await side.logins.decide(later.ticket, BROWSER, replace=True)
     again = await side.logins.decide(asked.ticket, BROWSER, replace=True)
@@ -175,7 +175,7 @@ async def test_it_replaces_only_whom_the_person_was_shown(side):
     assert await side.logins.decide(again.ticket, BROWSER, replace=True) == LoggedIn(KEY, person(side, "bob"))
 
 
-async def test_after_a_logout_it_is_anybodys_and_nothing_tells_whose_it_was(side):
+async def test_after_a_logout_anybody_may_log_in_and_the_old_owner_is_not_stored(side):
     await log_in(side, "ann")
     await side.logins.log_out(KEY)
     assert await owner(side) is None
@@ -191,7 +191,7 @@ async def test_a_logout_before_the_decision_leaves_nothing_to_ask(side):
     assert done == LoggedIn(KEY, person(side, "bob"))
 
 
-async def test_who_must_log_in_again_still_has_the_account(side):
+async def test_an_owner_who_must_log_in_again_still_has_the_account(side):
     await log_in(side, "ann")
     record = await side.stored("ann")
     await side.store.put(replace(record, generation=2, state="login_required"), expected=1)
@@ -203,7 +203,7 @@ SILENT = [(None, "ann"), ("ann", None), (None, None), ("ann", "ann")]
 
 
 @pytest.mark.parametrize(("first", "second"), SILENT)
-async def test_where_it_is_not_told_who_it_was_nobody_is_asked(side, first, second):
+async def test_without_an_id_token_there_is_no_question(side, first, second):
     for subject in (first, second):
         known = person(side, subject) if subject else None
         assert await log_in(side, subject) == LoggedIn(KEY, known)
@@ -224,7 +224,7 @@ async def test_one_person_may_have_many_accounts_and_the_name_does_not_tell_peop
 
 
 @pytest.mark.parametrize("lost", ["all of it", "the latest"])
-async def test_a_store_that_lost_something_does_not_make_an_account_anybodys(clock, make_side, lost):
+async def test_a_store_that_lost_records_does_not_open_an_account_to_others(clock, make_side, lost):
     plain = MemoryStore(clock)
     async with make_side(store=SealedStore(plain, SEAL), started=False) as side:
         await log_in(side, None)
@@ -236,7 +236,7 @@ async def test_a_store_that_lost_something_does_not_make_an_account_anybodys(clo
         assert isinstance(await log_in(side, "bob"), Takeover)
 
 
-async def test_tokens_of_another_client_are_nobodys(make_side, side):
+async def test_tokens_of_another_client_have_no_owner(make_side, side):
     await log_in(side, "ann")
     changed = f'client_id = "other"\nissuer = "{side.server.issuer}"'
     async with make_side(server=side.server, store=side.store, credential=changed) as other:
@@ -270,9 +270,9 @@ async def test_a_record_that_can_not_be_read_is_not_given_away(side):
 
 
 BAD = [  # claims, the sentence
-    ({"iss": "https://evil.example"}, "names another issuer than the configuration: check `issuer`"),
-    ({"aud": "other"}, "is for another client than this one: check client_id"),
-    ({"exp": 1}, "had expired when it came: check the clock of this machine"),
+    ({"iss": "https://evil.example"}, "names another issuer than the configured one: check `issuer`"),
+    ({"aud": "other"}, "is for another client: check client_id"),
+    ({"exp": 1}, "had already expired when it arrived: check the clock of this machine"),
     ({"sub": "x" * 256}, "that came with the tokens can't be read: nothing was stored"),
     ({"more": "x" * 70_000}, "that came with the tokens can't be read: nothing was stored"),
 ]
@@ -313,8 +313,8 @@ async def test_a_code_does_not_either(side):
     assert side.server.families_revoked == 1
 
 
-async def test_what_is_revoked_never_costs_the_person_another_account(side, monkeypatch):
-    """At some servers one revoked token takes all of a person's with it."""
+async def test_a_revocation_never_costs_the_person_another_account(side, monkeypatch):
+    """Some servers revoke all tokens of a person together."""
     monkeypatch.setattr(revoke, "PAGE", 1)
     bobs = AccountId("crm", "zed")
     await log_in(side, "bob", key=bobs)
@@ -353,19 +353,19 @@ async def test_where_the_store_can_not_say_that_nothing_is_revoked(make_side, fa
 # -- the command that waits
 
 
-ENDS = [  # how it is decided; what the command is told
+ENDS = [  # the decision; the outcome that the command gets
     (lambda side, asked: side.logins.decide(asked.ticket, "b", replace=True), ""),
     (lambda side, asked: side.logins.decide(asked.ticket, "b", replace=False), CANCELLED),
     (
         lambda side, asked: side.logins.decide(asked.ticket, "another", replace=True),
-        "another browser was asked that: begin the login again in this one",
+        "another browser was asked to decide: start the login again in this one",
     ),
 ]
 
 
 @pytest.mark.parametrize(("decide", "outcome"), ENDS, ids=["replace", "cancel", "another browser"])
 async def test_a_command_waits_for_the_decision_and_learns_it(side, monkeypatch, decide, outcome):
-    monkeypatch.setattr(logins, "ASK_AGAIN", 0.005)
+    monkeypatch.setattr(logins, "POLL_EVERY", 0.005)
     await log_in(side, "ann")
     begun, callback = await begin(side, "bob", browser="")
     asked = await side.logins.finish(callback, "b")
@@ -376,7 +376,7 @@ async def test_a_command_waits_for_the_decision_and_learns_it(side, monkeypatch,
     assert await asyncio.wait_for(waiting, 2) == outcome
 
 
-async def test_a_store_that_fails_then_is_told_to_both(make_side, faulty_store, monkeypatch):
+async def test_a_failing_store_is_reported_to_both(make_side, faulty_store, monkeypatch):
     async with make_side(store=faulty_store) as side:
         await log_in(side, "ann")
         begun, callback = await begin(side, "bob", browser="")
@@ -404,7 +404,7 @@ async def test_nobody_is_named_in_the_log(side, caplog):
         assert subject not in caplog.text.replace("crm/ann", "")
 
 
-async def test_what_is_kept_is_read_back_whole(side):
+async def test_a_stashed_takeover_is_read_back_whole(side):
     kept = Takeover(KEY, person(side, "ann"), side.issued(), "digest", "state")
-    await takeover.keep(side.store, kept)
+    await takeover.stash(side.store, kept)
     assert await takeover.take(side.store, kept.ticket) == kept

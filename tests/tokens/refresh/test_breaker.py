@@ -1,4 +1,4 @@
-"""The circuit breaker's table of states, for any sequence of events."""
+"""The circuit breaker's transitions, for any sequence of events."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(EVENTS, max_size=40))
-def test_only_what_is_in_the_table_happens(events):
+def test_only_transitions_of_the_table_happen(events):
     state = Closed()
     for event in events:
         before, state = state, next_state(state, event)
@@ -92,7 +92,7 @@ def test_pauses_grow_to_half_a_minute_and_not_beyond():
     assert lengths[-1] == backoff.BACKOFF_LAST
 
 
-def test_what_was_sent_before_it_opened_changes_nothing_but_a_longer_pause_that_is_asked_for():
+def test_a_failure_sent_before_it_opened_only_extends_the_pause_by_its_retry_after():
     state = Open(10.0, 5.0, Pauses())
     other = Candidate(0, 0.0, KEYS[1])
     assert next_state(state, ServerDown(other, ERRORS[0], 4.0)) == state

@@ -1,4 +1,4 @@
-"""A process has sent a refresh token and dies: another takes its intent up while the server's grace lasts."""
+"""A process dies after it has sent a refresh token: another handles its intent within the server's grace."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.tokens.conftest import SEAL, FaultyStore
 
 HOUR = 3600
 STALE = 3000
-GRACE = 4.5  # seconds, on the clock that is moved by hand; less than servers grant
+GRACE = 4.5  # seconds, on the manual clock; less than servers' grace
 KEY = AccountId("crm", "default")
 ALL = {"get", "put", "intend", "postpone", "lease", "renew", "release", "touch", "due_before", "page"}
 
 
 @pytest.fixture
 async def two(make_side, clock):
-    """Two processes that share a store and a server; the account has a fresh token, which both know."""
+    """Two processes that share a store and a server; both know the account's fresh token."""
     memory = SealedStore(MemoryStore(clock), SEAL)
     async with make_side(store=FaultyStore(memory), grace=GRACE) as one:
         await one.log_in()
@@ -34,7 +34,7 @@ async def two(make_side, clock):
 
 
 async def die_with_the_response(side, name: str = "default") -> None:
-    """As kill -9 does between sending and saving: nothing is saved, and no lease is given back."""
+    """As kill -9 between sending and saving: nothing is saved, and no lease is released."""
     never = asyncio.Event()
     side.server.script(Fault(wait_after=never.wait))
     pressed = asyncio.create_task(side.tokens.refresh_now(side.account(name)))
@@ -54,7 +54,7 @@ async def test_the_refresh_of_a_fresh_token_is_taken_up_within_the_grace(two, cl
         assert clock.boot() - sent_at < GRACE
         clock.advance(0.5)
         await other.tokens.scheduler.look(clock.wall())
-        await asyncio.sleep(3 * lease.ASK_AGAIN)
+        await asyncio.sleep(3 * lease.POLL_EVERY)
     await other.landed(account)
     assert other.is_good(other.tokens.ready(account))
     assert other.tokens.ready(account) is not old
@@ -80,7 +80,7 @@ async def test_a_lease_that_ended_before_our_eyes_is_not_waited_for_once_more(tw
     one, other = two
     await die_with_the_response(one)
     await other.tokens.scheduler.look(clock.wall())
-    await asyncio.sleep(3 * lease.ASK_AGAIN)
+    await asyncio.sleep(3 * lease.POLL_EVERY)
     clock.advance(lease.LIFETIME)
     async with asyncio.timeout(5):
         await other.landed(other.account())
@@ -89,7 +89,7 @@ async def test_a_lease_that_ended_before_our_eyes_is_not_waited_for_once_more(tw
 
 
 async def test_the_intent_is_there_when_the_index_leads_to_it(make_side, clock):
-    """Else another process looks in between, finds nothing, and puts the account off."""
+    """Otherwise another process checks in between, finds no intent, and postpones the account."""
     store, calls = FaultyStore(SealedStore(MemoryStore(clock), SEAL)), []
     async with make_side(store=store) as side:
         await side.log_in()
@@ -105,15 +105,15 @@ async def test_the_intent_is_there_when_the_index_leads_to_it(make_side, clock):
         assert calls == ["intend", "postpone"]
 
 
-async def test_a_process_does_not_put_off_what_it_is_refreshing_itself(side, clock):
-    account, answer = await side.log_in(), asyncio.Event()
-    side.server.script(Fault(wait_before=answer.wait))
+async def test_a_process_does_not_postpone_its_own_refresh(side, clock):
+    account, response = await side.log_in(), asyncio.Event()
+    side.server.script(Fault(wait_before=response.wait))
     pressed = asyncio.create_task(side.tokens.refresh_now(account))
     await side.until(lambda: not side.server.faults)
     for _ in range(3):
         await side.tokens.scheduler.look(clock.wall())
         assert [due.key for due in await side.store.due_before(["crm"], clock.wall() + 1, 9)] == [KEY]
-    answer.set()
+    response.set()
     await pressed
 
 
@@ -121,7 +121,7 @@ WHY = ["fresh", "idle", "held back"]
 
 
 @pytest.mark.parametrize("why", WHY)
-async def test_whatever_the_living_process_thinks_of_the_account(make_side, clock, why):
+async def test_in_any_state_of_the_account_in_the_living_process(make_side, clock, why):
     memory = SealedStore(MemoryStore(clock), SEAL)
     async with make_side(store=FaultyStore(memory), grace=GRACE) as one:
         await one.log_in("ann")
@@ -135,7 +135,7 @@ async def test_whatever_the_living_process_thinks_of_the_account(make_side, cloc
             elif why == "held back":
                 account.failed(AuthorizationServerError("misconfigured", "invalid_client"), attempts=2)
                 account.in_doubt = False
-            await other.tokens.scheduler.look(clock.wall())  # it is put off
+            await other.tokens.scheduler.look(clock.wall())  # it is postponed
             assert account.flight is None
             await die_with_the_response(one, "ann")
             clock.advance(lease.LIFETIME)

@@ -1,4 +1,4 @@
-"""One holder at a time, among tasks, processes and the dead."""
+"""One holder at a time, among tasks and processes, dead ones included."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_two_tasks_of_one_process_never_hold_it_at_once(store):
 
     async def work():
         nonlocal inside, most
-        async with lease.held(store, "x", ME, CLOCK):
+        async with lease.holding(store, "x", ME, CLOCK):
             inside += 1
             most = max(most, inside)
             await asyncio.sleep(0.01)
@@ -65,13 +65,13 @@ async def test_two_tasks_of_one_process_never_hold_it_at_once(store):
 
 
 async def test_other_names_are_other_leases(store):
-    async with lease.held(store, "x", ME, CLOCK), lease.held(store, "y", ME, CLOCK):
+    async with lease.holding(store, "x", ME, CLOCK), lease.holding(store, "y", ME, CLOCK):
         pass
 
 
 async def test_it_is_given_back_when_the_work_fails(store):
     with pytest.raises(ZeroDivisionError):
-        async with lease.held(store, "x", ME, CLOCK):
+        async with lease.holding(store, "x", ME, CLOCK):
             raise ZeroDivisionError
     assert await store.lease("x", "somebody", 1.0) is None
 
@@ -79,7 +79,7 @@ async def test_it_is_given_back_when_the_work_fails(store):
 async def test_it_is_renewed_while_the_work_lasts(store, monkeypatch):
     monkeypatch.setattr(lease, "LIFETIME", 0.2)
     monkeypatch.setattr(lease, "RENEW_EVERY", 0.05)
-    async with lease.held(store, "x", ME, CLOCK):
+    async with lease.holding(store, "x", ME, CLOCK):
         for _ in range(5):
             await asyncio.sleep(0.08)
             assert (await store.lease("x", "somebody", 1.0)).startswith(ME)
@@ -87,7 +87,7 @@ async def test_it_is_renewed_while_the_work_lasts(store, monkeypatch):
 
 async def test_it_is_ours_for_as_long_as_it_was_given_and_not_to_the_last_moment(store):
     clock = FakeClock()
-    async with lease.held(store, "x", ME, clock) as mine:
+    async with lease.holding(store, "x", ME, clock) as mine:
         clock.advance(lease.LIFETIME - lease.LAST_MOMENT - 0.1)
         mine.check()
         clock.advance(0.1)  # the process was stopped, say
@@ -98,7 +98,7 @@ async def test_it_is_ours_for_as_long_as_it_was_given_and_not_to_the_last_moment
 async def test_a_renewal_counts_from_when_it_was_asked_for_and_only_if_it_was_given(store, monkeypatch):
     monkeypatch.setattr(lease, "RENEW_EVERY", 0.001)
     clock = FakeClock()
-    async with lease.held(store, "x", ME, clock) as mine:
+    async with lease.holding(store, "x", ME, clock) as mine:
         clock.advance(lease.LIFETIME - lease.LAST_MOMENT)
         with pytest.raises(LeaseLost):
             mine.check()
@@ -112,12 +112,10 @@ async def test_a_renewal_counts_from_when_it_was_asked_for_and_only_if_it_was_gi
             mine.check()
 
 
-async def test_a_renewal_after_the_end_counts_for_nothing_since_another_may_have_come_and_gone(
-    store, monkeypatch
-):
+async def test_a_renewal_after_the_end_is_ignored_since_another_may_have_held_it(store, monkeypatch):
     monkeypatch.setattr(lease, "RENEW_EVERY", 0.001)
     clock = FakeClock()
-    async with lease.held(store, "x", ME, clock) as mine:
+    async with lease.holding(store, "x", ME, clock) as mine:
         clock.advance(lease.LIFETIME)
         await asyncio.sleep(0.05)
         with pytest.raises(LeaseLost):
@@ -125,7 +123,7 @@ async def test_a_renewal_after_the_end_counts_for_nothing_since_another_may_have
 
 
 async def test_a_store_that_fails_while_it_is_held_does_not_undo_the_work(store):
-    async with lease.held(store, "x", ME, CLOCK):
+    async with lease.holding(store, "x", ME, CLOCK):
 
         async def fail(*_args):
             raise StoreError("the disk is gone")
@@ -135,17 +133,17 @@ async def test_a_store_that_fails_while_it_is_held_does_not_undo_the_work(store)
 
 @TELLS
 async def test_a_killed_process_is_succeeded_at_once(sqlite, holder):
-    holder.kill()  # -9: it gives nothing back
+    holder.kill()  # -9: it releases nothing
     holder.wait()
     before = time.monotonic()
-    async with lease.held(sqlite, "x", ME, CLOCK):
+    async with lease.holding(sqlite, "x", ME, CLOCK):
         assert time.monotonic() - before < lease.LIFETIME / 2
 
 
 @TELLS
 async def test_a_process_that_lives_is_waited_for(sqlite, holder):
-    taking = asyncio.create_task(lease._take(sqlite, "x", f"{ME}/1", Lease(CLOCK), CLOCK))
-    await asyncio.sleep(4 * lease.ASK_AGAIN)
+    taking = asyncio.create_task(lease._acquire(sqlite, "x", f"{ME}/1", Lease(CLOCK), CLOCK))
+    await asyncio.sleep(4 * lease.POLL_EVERY)
     assert not taking.done()
     holder.kill()
     await asyncio.wait_for(taking, lease.LIFETIME / 2)
@@ -166,7 +164,7 @@ JUDGED = {  # a holder's name, and whether it is certainly dead
 
 @TELLS
 @pytest.mark.parametrize(("holder_name", "dead"), JUDGED.values(), ids=JUDGED)
-def test_only_who_is_certainly_dead_is(holder_name, dead):
+def test_only_a_holder_that_has_certainly_ended_is_dead(holder_name, dead):
     assert lease.is_dead(holder_name, f"{ME}/00000000") is dead
 
 

@@ -1,4 +1,4 @@
-"""One refresh and what becomes of it: the old refresh token or the new one, never none."""
+"""One refresh and its results: the old refresh token or the new one is stored, never none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def token_of(side):
     return codec.decode((await side.stored()).body)
 
 
-async def test_the_old_refresh_token_stays_where_the_answer_brings_none(make_side):
+async def test_the_old_refresh_token_stays_if_the_response_has_none(make_side):
     async with make_side(rotation=False) as side:
         account = await side.log_in()
         old = await token_of(side)
@@ -52,7 +52,7 @@ async def test_when_a_refresh_token_expires_is_only_known_of_the_token_that_it_w
 # -- trouble that may pass
 
 
-async def test_a_lost_answer_is_asked_for_again_with_the_same_refresh_token(make_side):
+async def test_after_a_lost_response_the_same_refresh_token_is_sent_again(make_side):
     async with make_side(grace=30) as side:
         account = await side.log_in()
         side.clock.advance(HOUR)
@@ -64,7 +64,7 @@ async def test_a_lost_answer_is_asked_for_again_with_the_same_refresh_token(make
         assert side.server.families_revoked == 0
 
 
-async def test_where_the_server_grants_no_grace_a_lost_answer_ends_in_a_login_and_not_in_a_loop(side):
+async def test_without_grace_a_lost_response_requires_a_login_and_causes_no_loop(side):
     account = await side.log_in()
     side.clock.advance(HOUR)
     side.server.script(faults.NAMED["drop-after-commit"])
@@ -93,7 +93,7 @@ async def test_an_outage_is_waited_out_with_the_same_refresh_token(side):
 
 
 async def test_pauses_double_and_requests_in_a_pause_cost_nothing(side, monkeypatch):
-    monkeypatch.undo()  # the real pauses: the clock is moved, nobody sleeps
+    monkeypatch.undo()  # the real pauses: the clock is moved, without sleep
     account = await side.log_in()
     side.clock.advance(HOUR)
     pauses = []
@@ -112,11 +112,11 @@ async def test_pauses_double_and_requests_in_a_pause_cost_nothing(side, monkeypa
     assert account.failures == 7
 
 
-RETRY_AFTER = [("7", 7), ("99999", 300), ("junk", 1), ("-1", 1)]  # the field, and how long nobody asks
+RETRY_AFTER = [("7", 7), ("99999", 300), ("junk", 1), ("-1", 1)]  # the field, seconds of the pause
 
 
 @pytest.mark.parametrize(("value", "seconds"), RETRY_AFTER)
-async def test_a_server_that_asks_for_a_pause_gets_it_and_callers_are_told(side, value, seconds):
+async def test_a_retry_after_of_the_server_is_kept_and_passed_to_callers(side, value, seconds):
     account = await side.log_in()
     side.clock.advance(HOUR)
     asked_for_a_pause = faults.status(503, headers={"Retry-After": value})
@@ -133,7 +133,7 @@ async def test_a_server_that_asks_for_a_pause_gets_it_and_callers_are_told(side,
     assert side.is_good(await side.tokens.get(account))
 
 
-async def test_while_the_server_is_down_the_old_token_serves_to_its_end(side):
+async def test_while_the_server_is_down_the_old_token_is_used_until_it_expires(side):
     account = await side.log_in()
     served = side.tokens.ready(account)
     side.clock.advance(STALE)
@@ -144,13 +144,13 @@ async def test_while_the_server_is_down_the_old_token_serves_to_its_end(side):
         side.clock.advance(10)
     side.clock.advance(5)
     assert side.tokens.ready(account) is None
-    assert len(side.refreshes) < 59  # it is not asked with each request
+    assert len(side.refreshes) < 59  # the server is not asked with each request
 
 
 # -- trouble that a person must end
 
 
-async def test_a_refused_refresh_token_is_final_for_all_times_and_the_access_token_serves_to_its_end(
+async def test_a_refused_refresh_token_is_final_and_the_access_token_is_used_until_it_expires(
     make_side, side
 ):
     account = await side.log_in()
@@ -178,7 +178,7 @@ async def test_a_refused_refresh_token_is_final_for_all_times_and_the_access_tok
     assert account.state() == "valid"
 
 
-async def test_a_refusal_counts_only_if_nobody_has_written_meanwhile(make_side, side):
+async def test_a_refusal_counts_only_if_the_record_is_unchanged(make_side, side):
     account = await side.log_in()
     side.clock.advance(HOUR)
     throttle, asked = asyncio.Event(), asyncio.Event()
@@ -217,7 +217,7 @@ async def test_a_server_that_refuses_the_client_costs_no_token_and_few_requests(
     stored = await side.stored()
     assert (stored.generation, stored.state, stored.body) == (record.generation, "valid", record.body)
     side.clock.advance(120)
-    side.server.faults.clear()  # somebody has mended it
+    side.server.faults.clear()  # the cause is corrected
     assert side.is_good(await side.tokens.get(account))
     assert account.state() == "valid"
 
@@ -231,14 +231,14 @@ async def test_a_person_who_presses_refresh_does_not_wait_for_the_pause(side):
     assert account.state() == "valid"
 
 
-async def test_a_refresh_by_hand_is_one_though_it_joins_a_flight_that_had_nothing_to_do(make_side, side):
+async def test_a_manual_refresh_refreshes_even_if_it_joins_one_that_had_nothing_to_do(make_side, side):
     account = await side.log_in()
     async with make_side(server=side.server, store=side.store) as other:
         side.clock.advance(STALE)
         name = f"refresh:{account.key}"
         await side.store.lease(name, "somebody", 30)
         side.tokens.ready(account)
-        await asyncio.sleep(2 * lease.ASK_AGAIN)  # a flight waits for the lease
+        await asyncio.sleep(2 * lease.POLL_EVERY)  # a refresh waits for the lease
         await other.log_in()
         await side.until(lambda: account.held.generation == 2)
         pressed = asyncio.create_task(side.tokens.refresh_now(account))
@@ -266,21 +266,21 @@ def as_told(side, subject, **claims):
 
 
 def comes_for(side, subject, **claims):
-    """The next answer says that it is for this person."""
+    """The next response has an id_token of this person."""
     side.server.script(logs_in(side.server.issuer, "web", subject, **claims))
 
 
-async def test_a_refresh_tells_who_logged_in_and_knows_them_by_a_new_name_too(side):
+async def test_a_refresh_names_the_person_and_recognises_them_by_a_new_name(side):
     account = await side.log_in()
     for email in ("ann@example.com", "ann@married.example"):
         comes_for(side, "ann-7", email=email)
         await side.tokens.refresh_now(account)
         assert (await token_of(side)).principal == as_told(side, "ann-7", email=email)
-    await side.tokens.refresh_now(account)  # which tells nothing (OpenID Connect Core section 12.2)
+    await side.tokens.refresh_now(account)  # without an id_token (OpenID Connect Core section 12.2)
     assert (await token_of(side)).principal == as_told(side, "ann-7", email=email)
 
 
-async def test_an_id_token_that_is_no_good_costs_no_refresh_and_changes_nobody(side):
+async def test_a_bad_id_token_fails_no_refresh_and_leaves_the_principal(side):
     account = await side.log_in()
     comes_for(side, "ann-7")
     await side.tokens.refresh_now(account)
@@ -291,7 +291,7 @@ async def test_an_id_token_that_is_no_good_costs_no_refresh_and_changes_nobody(s
 
 
 @pytest.mark.parametrize("rotation", [True, False])
-async def test_a_refresh_that_brings_another_persons_tokens_is_never_served_and_loses_nothing(
+async def test_another_persons_tokens_from_a_refresh_are_never_used_and_nothing_is_lost(
     make_side, caplog, rotation
 ):
     async with make_side(rotation=rotation) as side:
@@ -316,7 +316,7 @@ async def test_a_refresh_that_brings_another_persons_tokens_is_never_served_and_
                 with pytest.raises(LoginRequired):
                     await one.tokens.get(one.account())
         assert len(side.refreshes) == 2, "it is not sent any more"
-        assert "brought the tokens of another person" in caplog.text
+        assert "returned another person's tokens" in caplog.text
         assert "ann-7" not in caplog.text
         assert "bob-8" not in caplog.text
 
@@ -327,7 +327,7 @@ async def test_a_refresh_that_brings_another_persons_tokens_is_never_served_and_
 # -- saving
 
 
-async def test_nothing_is_served_that_is_not_saved(make_side, faulty_store):
+async def test_no_token_is_used_before_it_is_saved(make_side, faulty_store):
     async with make_side(store=faulty_store) as side:
         account = await side.log_in()
         old = side.tokens.ready(account)
@@ -368,7 +368,7 @@ async def test_while_a_token_is_unsaved_no_other_process_asks_for_one_not_even_w
         with pytest.raises(TokenUnavailable):
             await other.tokens.get(same)
         await writable(reversed(stores), on=True)
-        side.clock.advance(2)  # and the other may ask at once
+        side.clock.advance(2)  # and the other may refresh at once
         assert other.is_good(await other.tokens.get(same))
         assert side.is_good(await side.tokens.get(account))
         assert (await side.stored()).generation == 2
@@ -421,7 +421,7 @@ async def test_a_lease_that_cannot_be_given_back_does_not_undo_a_saved_refresh(m
         assert account.failures == 0
 
 
-async def test_a_clean_stop_lets_a_refresh_under_way_save_what_it_gets(make_side, side):
+async def test_a_clean_stop_lets_a_refresh_under_way_save_its_tokens(make_side, side):
     account = await side.log_in()
     side.clock.advance(STALE)
     side.server.script(Fault(wait_after=lambda: asyncio.sleep(0.1)))
@@ -448,7 +448,7 @@ async def test_a_stop_does_not_wait_longer_than_its_grace(side):
 
 
 async def interrupted(side):
-    """A login whose refresh was begun by a process that died: the store has its intent."""
+    """A login whose refresh was started by a process that died: the store has its intent."""
     await side.log_in()
     await side.store.intend(KEY, 1, b"{}")
 
@@ -485,7 +485,7 @@ async def test_a_refresh_in_doubt_is_settled_before_the_first_token_is_due_again
     assert len(side.refreshes) == 4
 
 
-async def test_a_process_that_stands_still_before_it_sends_does_not_send(make_side, faulty_store):
+async def test_a_process_suspended_before_it_sends_does_not_send(make_side, faulty_store):
     async with make_side(store=faulty_store) as side:
         account = await side.log_in()
         async with make_side(store=faulty_store, server=side.server) as other:
@@ -507,7 +507,7 @@ async def test_a_process_that_stands_still_before_it_sends_does_not_send(make_si
 
 
 async def test_a_refresh_in_doubt_is_found_by_the_index_though_the_token_is_fresh(side):
-    """A process that dies just after this leaves an account that nobody may have in memory."""
+    """A process that dies just after this leaves an account that no process may have in memory."""
     account = await side.log_in()
     reached = asyncio.Event()
 
@@ -521,10 +521,10 @@ async def test_a_refresh_in_doubt_is_found_by_the_index_though_the_token_is_fres
     assert reached.is_set()
 
 
-# -- what is told of it
+# -- health
 
 
-async def test_every_attempt_is_counted_by_what_it_came_to(side):
+async def test_every_attempt_is_counted_by_its_outcome(side):
     account = await side.log_in()
     side.server.script(
         faults.NAMED["drop-before"],
@@ -555,7 +555,7 @@ async def test_every_attempt_is_counted_by_what_it_came_to(side):
     }
 
 
-async def test_health_tells_the_times_and_the_failures(side):
+async def test_health_shows_the_times_and_the_failures(side):
     account = await side.log_in()
     issued = side.clock.wall()
     (health,) = side.tokens.health()
@@ -598,7 +598,7 @@ async def test_a_logout_during_a_refresh_wins(side):
         )
 
 
-async def test_a_login_between_reading_and_sending_is_what_is_refreshed(make_side, faulty_store):
+async def test_a_login_between_reading_and_sending_is_the_token_refreshed(make_side, faulty_store):
     async with make_side(store=faulty_store) as side:
         account = await side.log_in()
         side.clock.advance(HOUR)

@@ -1,4 +1,4 @@
-"""When a refused refresh means that a person must log in, and what is done before and after."""
+"""When a refused refresh is final, so that a person must log in, and the retries before and after."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def refuse(side, fault, times: int = 100) -> None:
 
 
 async def refreshed(side, account) -> None:
-    """One look of the scheduler, and what comes of it."""
+    """One check by the scheduler, and its refresh."""
     await side.tokens.scheduler.look(side.clock.wall())
     await side.landed(account)
 
@@ -85,7 +85,7 @@ async def test_the_second_is(side):
     await refreshed(side, account)
     await pass_(side, account, 65)
     assert (account.state(), len(side.refreshes)) == ("login_required", 2)
-    assert side.tokens.ready(account) is served  # to its end
+    assert side.tokens.ready(account) is served  # until it expires
     await pass_(side, account, 2 * HOUR, step=60)
     assert len(side.refreshes) == 2  # no more calls
     with pytest.raises(LoginRequired):
@@ -124,7 +124,7 @@ async def test_where_an_earlier_request_is_in_doubt_the_first_is(side):
     assert (account.state(), len(side.refreshes)) == ("login_required", 1)
 
 
-async def test_what_one_process_was_told_all_know_after_a_restart_too(make_side, side):
+async def test_a_refusal_is_known_to_all_processes_and_after_a_restart(make_side, side):
     account = await side.log_in()
     side.clock.advance(STALE)
     refuse(side, faults.NAMED["invalid-grant"])
@@ -143,7 +143,7 @@ async def test_what_one_process_was_told_all_know_after_a_restart_too(make_side,
 
 
 @pytest.mark.parametrize("words", OTHER_WORDS)
-async def test_a_refusal_in_other_words_is_final_after_three_in_ten_minutes(side, words):
+async def test_a_refusal_other_than_invalid_grant_is_final_after_three_in_ten_minutes(side, words):
     account = await side.log_in()
     served = side.tokens.ready(account)
     side.clock.advance(STALE - 400)
@@ -155,7 +155,7 @@ async def test_a_refusal_in_other_words_is_final_after_three_in_ten_minutes(side
     assert len(side.refreshes) == 2
     await pass_(side, account, 100)
     assert (account.state(), len(side.refreshes)) == ("login_required", 3)
-    assert side.tokens.ready(account) is served  # to its end
+    assert side.tokens.ready(account) is served  # until it expires
 
 
 @pytest.mark.parametrize("words", OTHER_WORDS)
@@ -214,7 +214,7 @@ async def test_processes_share_the_hourly_tries(make_side, side):
         assert len(side.refreshes) <= 1 + 3
 
 
-async def test_one_odd_refusal_with_a_token_that_serves_costs_nothing(side):
+async def test_one_odd_refusal_with_a_usable_token_costs_nothing(side):
     account = await side.log_in()
     side.clock.advance(STALE)
     side.server.script(EMPTY)
@@ -225,7 +225,7 @@ async def test_one_odd_refusal_with_a_token_that_serves_costs_nothing(side):
 
 
 @pytest.mark.parametrize("code", OF_THE_CLIENT)
-async def test_what_is_the_clients_fault_demands_no_login(side, code):
+async def test_a_fault_of_the_client_requires_no_login(side, code):
     account = await side.log_in()
     side.clock.advance(HOUR)
     refuse(side, faults.status(400, {"error": code}))
@@ -245,7 +245,7 @@ NOT_REFUSED = {
 
 
 @pytest.mark.parametrize("kind", NOT_REFUSED)
-async def test_what_does_not_come_from_the_server_itself_or_is_soon_over_demands_none(side, kind):
+async def test_a_refusal_by_a_middlebox_or_a_temporary_one_requires_no_login(side, kind):
     account = await side.log_in()
     side.clock.advance(HOUR)
     refuse(side, NOT_REFUSED[kind])
@@ -265,7 +265,7 @@ async def test_a_client_that_never_succeeded_is_misconfigured_or_tried_again(mak
         assert (await side.stored()).state == "valid"
 
 
-async def test_a_machine_that_is_refused_in_other_words_is_tried_again(make_side):
+async def test_refused_client_credentials_are_retried(make_side):
     async with make_side(grant="client_credentials") as side:
         await side.tokens.get(side.account())
         side.clock.advance(HOUR)
@@ -277,7 +277,7 @@ async def test_a_machine_that_is_refused_in_other_words_is_tried_again(make_side
         assert (side.account().state(), len(side.server.token_requests)) == ("expired", 1 + 3 + 4)
 
 
-async def test_another_persons_tokens_are_never_sent_whatever_was_refused_before(side):
+async def test_another_persons_tokens_are_never_sent_after_any_refusal(side):
     account = await side.log_in()
     first = codec.decode((await side.stored()).body)
     owned = replace(first, principal=Principal(side.server.issuer, "alice", ""))
@@ -299,7 +299,7 @@ async def test_two_accounts_refused_alike_are_the_clients_fault_until_one_succee
         with pytest.raises((LoginRequired, Misconfigured)):
             await side.tokens.get(accounts[number])
         assert accounts[number].state() == state
-        assert accounts[number].needs_login  # the login is offered all the same
+        assert accounts[number].needs_login  # a login is still offered
     assert accounts[0].state() == "misconfigured"
     side.server.faults.clear()
     side.clock.advance(1)
@@ -317,7 +317,7 @@ async def test_that_is_known_after_a_restart(make_side, side):
         assert [restarted.account(name).state() for name in ("ann", "bob")] == ["misconfigured"] * 2
 
 
-async def test_two_accounts_whose_refresh_tokens_are_dead_are_not(side):
+async def test_two_accounts_with_dead_refresh_tokens_are_not_the_clients_fault(side):
     accounts = [await side.log_in(name) for name in ("ann", "bob")]
     side.clock.advance(HOUR)
     refuse(side, faults.NAMED["invalid-grant"])

@@ -1,4 +1,4 @@
-"""Refreshing ahead of expiry, with nobody asking, and without looking too often."""
+"""Refreshes ahead of expiry, without requests and without checking too often."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.tokens.conftest import CREDENTIALS
 
 HOUR = 3600
 STALE = 3000
-LOOKS = 0.02  # seconds between two looks here; a second in life
+LOOKS = 0.02  # seconds between two checks here; a second in production
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def quick(monkeypatch):
 
 
 async def plant(side, name: str, client: str = "web", due_in: float = -10.0) -> None:
-    """A record whose index says that it is due, put behind the manager's back."""
+    """A record that is due by the index, written without the manager."""
     await side.log_in(name)
     record = await side.stored(name)
     token = replace(codec.decode(record.body), client_id=client)
@@ -39,7 +39,7 @@ async def plant(side, name: str, client: str = "web", due_in: float = -10.0) -> 
 
 
 @pytest.mark.usefixtures("quick")
-async def test_tokens_are_refreshed_when_they_are_due_with_nobody_asking(side):
+async def test_tokens_are_refreshed_when_they_are_due_without_requests(side):
     account = await side.log_in()
     async with side.kept_fresh():
         for generation in range(1, 4):
@@ -76,7 +76,7 @@ async def test_a_failed_refresh_is_tried_again_after_its_pause(side):
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("jump", [HOUR, 365 * 86400])
-async def test_a_wall_clock_set_forward_makes_nobody_early(side, jump):
+async def test_a_wall_clock_set_forward_makes_no_refresh_early(side, jump):
     await side.log_in()
     async with side.kept_fresh():
         side.clock.jump(jump)
@@ -85,7 +85,7 @@ async def test_a_wall_clock_set_forward_makes_nobody_early(side, jump):
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_wall_clock_set_back_makes_nobody_late(side):
+async def test_a_wall_clock_set_back_makes_no_refresh_late(side):
     account = await side.log_in()
     async with side.kept_fresh():
         await asyncio.sleep(0)
@@ -96,7 +96,7 @@ async def test_a_wall_clock_set_back_makes_nobody_late(side):
 
 @pytest.fixture
 def naps(monkeypatch, clock):
-    """How long the refresher slept between its looks; nobody really sleeps."""
+    """The scheduler's pauses between checks, without real sleep."""
     slept: list[float] = []
 
     async def nap(seconds):
@@ -119,7 +119,7 @@ WHY = ["fresh", "on hold", "of another client", "unreadable", "logged out"]
 
 
 @pytest.mark.parametrize("why", WHY)
-async def test_what_cannot_be_refreshed_does_not_make_it_spin(make_side, faulty_store, naps, why):
+async def test_accounts_that_cannot_be_refreshed_cause_no_busy_loop(make_side, faulty_store, naps, why):
     async with make_side(store=faulty_store) as side:
         account = await side.log_in("ann")
         if why == "on hold":
@@ -134,13 +134,13 @@ async def test_what_cannot_be_refreshed_does_not_make_it_spin(make_side, faulty_
         elif why == "logged out":
             await side.tokens.forget(account.key)
         async with side.kept_fresh():
-            await side.until(lambda: len(naps) >= 5)  # it has seen all that there is, and failed once
+            await side.until(lambda: len(naps) >= 5)  # it has checked every account, and failed once
             await side.landed(account)
             faulty_store.calls.clear()
             naps.clear()
             await side.until(lambda: len(naps) >= 20)
         assert set(naps) == {scheduler.LOOK_AGAIN}
-        assert set(faulty_store.calls) == {"due_before"}  # one query in a second, and nothing else
+        assert set(faulty_store.calls) == {"due_before"}  # one query per second, and nothing else
 
 
 @pytest.mark.usefixtures("quick")
@@ -191,7 +191,7 @@ async def test_a_store_that_fails_for_a_while_ends_nothing(make_side, faulty_sto
 
 
 @pytest.mark.usefixtures("quick")
-async def test_an_error_that_nobody_thought_of_ends_nothing_and_is_told(side, monkeypatch, caplog):
+async def test_an_unexpected_error_ends_nothing_and_is_logged(side, monkeypatch, caplog):
     account = await side.log_in()
     side.clock.advance(STALE)
     due_before = side.store.due_before
@@ -243,7 +243,7 @@ WEEK = 7 * DAY
 
 
 @pytest.mark.usefixtures("quick")
-async def test_an_account_that_nobody_uses_is_left_until_somebody_does(side):
+async def test_an_unused_account_is_not_refreshed_until_its_next_use(side):
     account = await side.log_in("ann")
     async with side.kept_fresh():
         for generation in range(2, 5):
@@ -261,7 +261,7 @@ async def test_an_account_that_nobody_uses_is_left_until_somebody_does(side):
 
 
 @pytest.mark.usefixtures("quick")
-async def test_an_account_that_nobody_uses_is_kept_alive_where_its_refresh_token_would_die_of_it(make_side):
+async def test_an_unused_account_is_refreshed_if_its_refresh_token_would_end_by_idleness(make_side):
     async with make_side(
         credential=CREDENTIALS["authorization_code"] + "\nrefresh_token_idle = 2_592_000"
     ) as side:
@@ -276,7 +276,7 @@ async def test_an_account_that_nobody_uses_is_kept_alive_where_its_refresh_token
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_wall_clock_that_is_behind_at_a_restart_makes_nobody_late(make_side, side):
+async def test_a_wall_clock_that_is_behind_at_a_restart_makes_no_refresh_late(make_side, side):
     await side.log_in()
     side.clock.jump(-HOUR)
     side.clock.advance(STALE)
@@ -285,7 +285,7 @@ async def test_a_wall_clock_that_is_behind_at_a_restart_makes_nobody_late(make_s
 
 
 @pytest.mark.usefixtures("quick")
-async def test_accounts_that_the_configuration_names_are_always_kept_fresh(side):
+async def test_accounts_in_the_configuration_are_always_refreshed(side):
     account = await side.log_in()
     async with side.kept_fresh():
         for generation in range(2, 5):
@@ -352,13 +352,13 @@ async def test_a_start_reads_the_accounts_that_are_shown_by_name_and_no_others(m
         await side.store.put(replace(record, key=AccountId("aaa", f"user{number:03}")), expected=0)
     faulty_store._store = side.store
     async with make_side(server=side.server, store=faulty_store) as other:
-        assert len(other.tokens.accounts()) == few + 1  # and the one of the configuration
+        assert len(other.tokens.accounts()) == few + 1  # and the configured account
         assert faulty_store.calls["page"] <= 4
 
 
-async def test_what_is_put_by_another_process_is_shown_up_to_the_limit(make_side, side):
+async def test_accounts_of_another_process_are_shown_up_to_the_limit(make_side, side):
     async with make_side(server=side.server, store=side.store) as other:
         for number in range(130):
             await side.log_in(f"user{number:03}")
         await other.until(lambda: "crm" in other.tokens._accounts._crowded)
-        assert 90 < len(other.tokens.accounts()) <= 102  # and the one of the configuration
+        assert 90 < len(other.tokens.accounts()) <= 102  # and the configured account

@@ -1,4 +1,4 @@
-"""Turns, a pace, and one probe at a time to a server that is down."""
+"""Turns, a rate, and one probe at a time to a server that is down."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from proxy.tokens.refresh.throttle import AT_ONCE, AT_ONCE_TROUBLED, HeldBack, S
 from tests.fakes.clock import FakeClock
 
 HOUR = 3600
-QUICK = 1e6  # a rate that keeps nobody waiting
+QUICK = 1e6  # a rate without waiting
 DOWN = AuthorizationServerError("transient", "http_503", status=503)
 LAST = backoff.BACKOFF_LAST
 
@@ -39,7 +39,7 @@ def throttle(clock) -> ServerThrottle:
 
 @pytest.fixture
 def crowd(throttle):
-    """`await crowd(40)` go through the throttle; how many had their turn at once, at most."""
+    """`await crowd(40)`: 40 refreshes through the throttle; returns the most turns at once."""
 
     async def go(count: int, failures: int = 0) -> int:
         inside = most = 0
@@ -59,7 +59,7 @@ def crowd(throttle):
 
 
 async def probe(throttle, name="probe", failures=0, error: AuthorizationServerError | None = DOWN) -> None:
-    """A whole turn, which ends in `error`."""
+    """A complete turn that ends with `error`."""
     async with throttle.turn(candidate(name, failures)) as turn:
         if error is None:
             turn.succeeded()
@@ -94,7 +94,7 @@ async def test_accounts_without_trouble_wait_for_none_that_has_some(throttle):
     await asyncio.gather(*waiting)
 
 
-async def test_those_that_wait_are_served_in_their_order(throttle):
+async def test_waiting_refreshes_get_their_turns_in_order(throttle):
     order = []
 
     async def one(number):
@@ -119,7 +119,7 @@ async def test_a_waiter_that_is_cancelled_leaves_the_line_to_the_others(throttle
         await probe(throttle, "later", error=None)
 
 
-async def test_who_is_called_and_gives_up_just_then_passes_the_turn_on(throttle, crowd):
+async def test_a_refresh_cancelled_when_it_is_woken_passes_the_turn_on(throttle, crowd):
     async with AsyncExitStack() as others:
         for _ in range(AT_ONCE - 1):
             await others.enter_async_context(throttle.turn(candidate()))
@@ -127,13 +127,13 @@ async def test_who_is_called_and_gives_up_just_then_passes_the_turn_on(throttle,
             first, second = (asyncio.create_task(crowd(1)) for _ in range(2))
             for _ in range(3):
                 await asyncio.sleep(0)
-        first.cancel()  # it is called, and has not run yet
+        first.cancel()  # it is woken, and has not run yet
         assert await second == 1
         with pytest.raises(asyncio.CancelledError):
             await first
 
 
-async def test_refreshes_keep_a_pace_and_the_first_waits_for_nobody(clock):
+async def test_refreshes_keep_the_rate_and_the_first_does_not_wait(clock):
     throttle, loop = ServerThrottle(clock, 100.0), asyncio.get_running_loop()
     times = []
     for _ in range(6):
@@ -174,7 +174,7 @@ OF_ONE_ACCOUNT = [
 
 
 @pytest.mark.parametrize("error", OF_ONE_ACCOUNT, ids=lambda error: error.error)
-async def test_what_is_true_of_an_account_or_the_client_does_not_open_it_and_proves_the_server_up(
+async def test_an_error_of_an_account_or_the_client_does_not_open_it_and_proves_the_server_up(
     throttle, clock: FakeClock, error
 ):
     fail(throttle, 20, error)
@@ -239,14 +239,14 @@ async def test_the_probe_is_the_account_that_failed_least(throttle, clock: FakeC
     asking = [candidate("bad", 3), candidate("later", 0, 20.0), candidate("good", 0, 10.0)]
     for _ in range(2):
         outcomes = await asyncio.gather(*map(one, asking), return_exceptions=True)
-        assert sum(isinstance(each, HeldBack) for each in outcomes) == 2  # they share the probe's fate
+        assert sum(isinstance(each, HeldBack) for each in outcomes) == 2  # they share the probe's result
         asking = [each for each in asking if each.key.account not in order]
         asking.append(candidate("good", 1, 10.0))  # it has failed now
         clock.advance(LAST)
     assert order == ["good", "later"]
 
 
-async def test_an_account_that_no_longer_wants_to_be_the_probe_holds_up_nobody(
+async def test_an_account_that_no_longer_wants_to_be_the_probe_delays_no_other(
     throttle, clock: FakeClock, monkeypatch
 ):
     monkeypatch.setattr(throttle_module, "INTEREST", 0.1)
@@ -261,7 +261,7 @@ async def test_an_account_that_no_longer_wants_to_be_the_probe_holds_up_nobody(
     assert throttle.is_closed
 
 
-async def test_a_probe_that_tells_nothing_makes_place_for_another(throttle, clock: FakeClock):
+async def test_a_probe_without_a_verdict_makes_room_for_another(throttle, clock: FakeClock):
     fail(throttle)
     clock.advance(1)
     with pytest.raises(asyncio.CancelledError):
@@ -271,7 +271,7 @@ async def test_a_probe_that_tells_nothing_makes_place_for_another(throttle, cloc
     assert throttle.is_closed
 
 
-async def test_those_who_wait_behind_a_probe_share_its_fate(throttle, clock: FakeClock, crowd):
+async def test_refreshes_waiting_behind_a_probe_share_its_result(throttle, clock: FakeClock, crowd):
     fail(throttle)
     clock.advance(1)
     for outcome in ("fails", "works"):
@@ -304,7 +304,7 @@ async def test_pauses_double_up_to_half_a_minute(throttle, clock: FakeClock):
         await probe(throttle, f"fresh{number}")
 
 
-async def test_a_probe_in_trouble_of_its_own_makes_the_pause_longer_only_for_its_like(
+async def test_a_probe_with_failures_of_its_own_extends_the_pause_only_for_such_accounts(
     throttle, clock: FakeClock
 ):
     fail(throttle)
@@ -315,7 +315,7 @@ async def test_a_probe_in_trouble_of_its_own_makes_the_pause_longer_only_for_its
     assert throttle.waits_until(candidate("bad", 10)) - clock.boot() >= LAST / 2
 
 
-async def test_a_pause_that_the_server_asks_of_one_is_kept_by_all(throttle, clock: FakeClock):
+async def test_a_retry_after_sent_to_one_account_is_kept_by_all(throttle, clock: FakeClock):
     fail(throttle, 1, AuthorizationServerError("transient", "http_429", retry_after=60, status=429))
     clock.advance(59)
     assert not throttle.admits(candidate())
@@ -323,7 +323,7 @@ async def test_a_pause_that_the_server_asks_of_one_is_kept_by_all(throttle, cloc
     assert throttle.admits(candidate())
 
 
-async def test_who_mends_something_may_try_at_once(throttle):
+async def test_after_a_correction_the_next_try_is_at_once(throttle):
     fail(throttle)
     throttle.admits(candidate("better"))
     throttle.try_now()
@@ -332,7 +332,7 @@ async def test_who_mends_something_may_try_at_once(throttle):
     assert throttle.is_closed
 
 
-async def test_a_lost_response_is_asked_for_again_in_its_turn_and_one_that_was_not_sent_is_not(throttle):
+async def test_a_lost_response_is_retried_in_the_same_turn_and_an_unsent_request_is_not(throttle):
     lost = AuthorizationServerError("transient", "timeout")
     unsent = AuthorizationServerError("transient", "unreachable", reached=False)
     async with throttle.turn(candidate("one")) as one, throttle.turn(candidate("two")) as two:
@@ -361,12 +361,12 @@ async def test_the_only_refresh_may_repeat_and_is_the_probe(throttle, clock: Fak
 async def test_a_hundred_accounts_of_a_server_that_is_down_cost_few_requests_and_recover_together(
     side, monkeypatch
 ):
-    monkeypatch.undo()  # the pauses of life
+    monkeypatch.undo()  # the real pauses
     names = [f"user{number}" for number in range(100)]
     for name in names:
         await side.log_in(name)
     side.clock.advance(HOUR)
-    throttled = faults.status(503, headers={"Retry-After": "0"})  # no attempts in a row: nobody sleeps here
+    throttled = faults.status(503, headers={"Retry-After": "0"})  # no attempts in a row: no real sleep
     side.server.script(*[throttled] * 10_000)
     for _ in range(5 * 60 // 5):
         for name in names:
@@ -406,7 +406,7 @@ async def test_one_spurious_refusal_of_the_client_is_soon_over(side):
 
 
 async def test_the_back_off_of_one_account_outlives_the_recovery_of_another(side, monkeypatch):
-    monkeypatch.undo()  # the pauses of life
+    monkeypatch.undo()  # the real pauses
     bad, good = await side.log_in("bad"), await side.log_in("good")
     side.clock.advance(HOUR)
     side.server.script(*[faults.status(503, headers={"Retry-After": "200"})])

@@ -1,7 +1,7 @@
-"""For any mixture of healthy and troubled accounts of one client: no healthy one waits for a troubled one.
+"""For any mixture of healthy and failing accounts of one client: no healthy one waits for a failing one.
 
-The real manager, scheduler and throttle, against an authorization server in memory, on a clock that is moved
-by hand. Hypothesis makes up which accounts are in trouble and how, and when the server is down.
+The real manager, scheduler and throttle, against an authorization server in memory, on a manual
+clock. Hypothesis generates the accounts that fail and how, and when the server is down.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from proxy.tokens.refresh import backoff, single_flight
 from tests.fakes.clock import FakeClock
 from tests.tokens.conftest import SEAL, write_config
 
-TIMES = int(os.environ.get("TIMES", "1"))  # how many times the everyday number of examples
+TIMES = int(os.environ.get("TIMES", "1"))  # factor on the usual number of examples
 LIFETIME = 60.0  # seconds; refreshed from the 43rd on, expired at the 57th
 RECOVERY = backoff.BACKOFF_LAST + 5  # seconds after which all healthy accounts must be fresh again
-TURNS = 60  # of the event loop in a second: enough for all that does not wait
+TURNS = 60  # iterations of the event loop per second: enough for all that does not wait
 CREDENTIAL = 'client_id = "web"\ntoken_endpoint = "http://127.0.0.1:1/t"\nauthorization_endpoint = "http://127.0.0.1:1/a"'
 
 HEALTHY = [f"good{number}" for number in range(4)]
@@ -66,7 +66,7 @@ OUTAGES = {
 
 
 class Server:
-    """An authorization server that does not rotate; it is asked as `oauth.endpoint` asks."""
+    """An authorization server without rotation, with the interface of `oauth.endpoint`."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -108,7 +108,7 @@ class Throttled(RuleBasedStateMachine):
     @initialize(other_first=st.booleans())
     def begin(self, other_first: bool) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(single_flight, "ATTEMPTS", 1)  # nobody sleeps here
+        self.patch.setattr(single_flight, "ATTEMPTS", 1)  # no real sleep
         logging.disable(logging.CRITICAL)
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
@@ -182,7 +182,7 @@ class Throttled(RuleBasedStateMachine):
         self.time_passes(int(RECOVERY) + 1)
 
     async def _second(self, *, asking: bool = True) -> None:
-        """A request to each account, and a look of the scheduler, as in life."""
+        """A request to each account, and a check by the scheduler."""
         self.clock.advance(1)
         asked = [asyncio.create_task(self._request(account)) for account in self.accounts if asking]
         look = asyncio.create_task(self.tokens.scheduler.look(self.clock.wall()))
@@ -195,7 +195,7 @@ class Throttled(RuleBasedStateMachine):
             await self.tokens.get(account)
 
     def _let_all_notice(self) -> None:
-        """Until the first have failed: till then it is not known to be down."""
+        """Until the first requests have failed: only then the server is known to be down."""
         for _ in range(int(LIFETIME)):
             if not self.tokens.account("crm", "good0").throttle.is_closed:
                 return
@@ -225,7 +225,7 @@ Throttled.TestCase.settings = settings(
 TestThrottled = Throttled.TestCase
 
 
-MIXTURES = [  # trouble, accounts that have it, accounts that don't
+MIXTURES = [  # failure, accounts with it, accounts without
     ("unknown error", 2, 3),
     ("access_denied", 2, 3),
     ("its own 500", 2, 3),
@@ -238,7 +238,7 @@ MIXTURES = [  # trouble, accounts that have it, accounts that don't
 def test_requests_of_healthy_accounts_do_not_fail_for_those_that_are_refused(
     trouble: str, bad: int, good: int
 ):
-    """Tokens of a minute, five minutes, a request to each healthy account every five seconds."""
+    """Lifetimes of a minute; for five minutes, a request to each healthy account every five seconds."""
     machine = Throttled()
     machine.begin(other_first=True)
     try:

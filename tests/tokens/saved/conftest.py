@@ -1,4 +1,4 @@
-"""Processes whose configuration gives a refresh token."""
+"""Processes with a configured refresh token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from proxy.store.seal import SealedStore
 
 @pytest.fixture
 def seeded(make_side, make_server):
-    """`seeded(server, seed, store)`: a process whose configuration gives this refresh token."""
+    """`seeded(server, seed, store)`: a process with this refresh token in its configuration."""
 
     def make(server, seed, store, **more):
         return make_side(grant="refresh_token", server=server, seed=seed, store=store, **more)

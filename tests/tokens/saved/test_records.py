@@ -1,4 +1,4 @@
-"""Whose tokens a record holds, and records that can't be read."""
+"""The binding of records to client and grant, and records that can't be read."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.tokens.conftest import CALLBACK
 
 HOUR = 3600
 GRANTS = ("authorization_code", "refresh_token", "client_credentials")
-SEAL = bytes(range(32))  # as the fixture was made with
+SEAL = bytes(range(32))  # as in the fixture
 STORE_OF_V1 = Path(__file__).parents[2] / "store" / "fixtures" / "v1.db"
 KEY = AccountId("crm", "default")
-OTHERS = {  # what the configuration says now, after a login as `web` at {issuer}
+OTHERS = {  # the configuration now, after a login as `web` at {issuer}
     "another client": 'client_id = "other"\nissuer = "{issuer}"',
     "another server": 'client_id = "web"\nissuer = "http://127.0.0.1:1"',
     "the endpoints by hand": """client_id = "web"
@@ -45,7 +45,7 @@ def sent(side) -> list[str]:
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-async def test_a_token_of_another_server_or_client_is_kept_counts_as_absent_and_is_never_sent(
+async def test_a_token_of_another_server_or_client_stays_stored_counts_as_absent_and_is_never_sent(
     make_side, side, other
 ):
     await side.log_in()
@@ -66,11 +66,11 @@ async def test_a_token_of_another_server_or_client_is_kept_counts_as_absent_and_
         assert [health.expires_at for health in changed.tokens.health()] == [None]
     assert side.server.token_requests == []
     assert await side.stored() == record
-    assert side.is_good(await side.tokens.get(side.account()))  # the configuration is mended
+    assert side.is_good(await side.tokens.get(side.account()))  # the configuration is corrected
 
 
 async def test_a_token_of_another_grant_is_never_attached(make_side):
-    """A person's token must not serve as the service's, nor the service's as the person's."""
+    """A person's token must not be used for the service, nor the service's for the person."""
     clients = (Client("web", "s3cret", redirect_uris=(CALLBACK,), grants=GRANTS),)
     async with make_side(clients=clients) as side:
         await side.log_in()
@@ -98,7 +98,7 @@ async def test_the_tokens_of_another_client_are_not_revoked_by_a_logout(make_sid
     assert (await side.stored()).state == "logged_out"
 
 
-async def test_a_login_replaces_what_another_client_left(make_side, side):
+async def test_a_login_replaces_the_tokens_of_another_client(make_side, side):
     await side.log_in()
     credential = OTHERS["another client"].format(issuer=side.server.issuer)
     async with make_side(server=side.server, store=side.store, credential=credential) as changed:
@@ -110,9 +110,7 @@ async def test_a_login_replaces_what_another_client_left(make_side, side):
 # -- a store of the version before
 
 
-async def test_tokens_that_the_version_before_saved_are_served_and_known_in_their_states(
-    tmp_path, clock, make_side
-):
+async def test_tokens_of_an_earlier_version_are_used_and_have_their_states(tmp_path, clock, make_side):
     shutil.copyfile(STORE_OF_V1, tmp_path / "tokens.db")
     store = SealedStore(await SQLiteStore.open(tmp_path / "tokens.db", clock), SEAL)
     credential = 'grant = "authorization_code"\nclient_id = "web"\nissuer = "https://login.example"'
@@ -141,7 +139,7 @@ async def test_a_record_that_the_key_does_not_open_is_never_overwritten(clock, s
     clock.advance(HOUR)
     async with make_side(server=server, store=wrong_key) as side, side.kept_fresh():
         for _ in range(10):
-            with pytest.raises(TokenUnavailable, match="put the store's key back"):
+            with pytest.raises(TokenUnavailable, match="restore the store's key"):
                 await side.tokens.get(side.account())
         assert side.account().state() == "misconfigured"
         with pytest.raises(UnreadableRecord):
@@ -172,7 +170,7 @@ async def test_logging_out_twice_and_of_nothing_is_no_trouble(side):
     assert (await side.stored()).generation == 3
 
 
-DAMAGES = {  # what one flipped byte makes of a row
+DAMAGES = {  # the effect of one flipped byte in a row
     "its body": "body = CAST(substr(body, 1, 60) || x'00' || substr(body, 62) AS BLOB)",
     "its intent": "intent = x'00'",
     "its generation": "generation = 3",
@@ -195,7 +193,7 @@ def damage(tmp_path):
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-async def test_a_damaged_record_keeps_nobody_elses_tokens_from_being_served_refreshed_and_saved(
+async def test_a_damaged_record_does_not_affect_other_accounts(
     server, make_side, open_sqlite, damage, caplog, how
 ):
     async with make_side(server=server, store=await open_sqlite()) as side:
@@ -242,7 +240,7 @@ async def test_a_logout_sets_a_damaged_record_aside_for_everybody_and_a_login_fo
         ]
 
 
-async def test_who_holds_a_newer_generation_than_a_damaged_record_says_forgets_it_at_once(
+async def test_a_process_with_a_newer_generation_than_a_damaged_record_forgets_it_at_once(
     make_side, open_sqlite, damage
 ):
     async with make_side(store=await open_sqlite()) as side:

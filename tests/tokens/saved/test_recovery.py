@@ -1,4 +1,4 @@
-"""Stores that were emptied, or put back from a backup."""
+"""Stores that were emptied, or restored from a backup."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.tokens.saved.conftest import new_seed
 KEY = AccountId("crm", "default")
 
 
-async def test_a_store_that_was_emptied_is_filled_again_by_who_still_holds_the_tokens(clock, make_side):
+async def test_an_emptied_store_is_filled_again_by_a_process_that_has_the_tokens(clock, make_side):
     inner = MemoryStore(clock)
     async with make_side(store=SealedStore(inner, bytes(32))) as side:
         account = await side.log_in()
@@ -19,7 +19,7 @@ async def test_a_store_that_was_emptied_is_filled_again_by_who_still_holds_the_t
         inner._records.clear()
         side.clock.advance(HOUR)
         assert side.is_good(await side.tokens.get(account))
-        assert (await side.stored()).generation == 4  # put back as 3
+        assert (await side.stored()).generation == 4  # restored as 3
         assert side.server.families_revoked == 0
 
 
@@ -49,7 +49,7 @@ async def test_a_backup_that_is_put_back_does_not_bring_a_spent_refresh_token_ba
         assert side.server.families_revoked == 0
 
 
-async def test_a_login_after_the_store_was_emptied_is_not_undone_by_what_others_remember(clock, make_side):
+async def test_a_login_after_the_store_was_emptied_is_not_undone_by_other_processes(clock, make_side):
     inner = MemoryStore(clock)
     async with make_side(store=SealedStore(inner, bytes(32))) as side:
         account = await side.log_in()

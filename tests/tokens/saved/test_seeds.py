@@ -1,4 +1,4 @@
-"""The refresh token of the configuration: adopted once, then the store counts."""
+"""The configured refresh token: adopted once, then only the store counts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_a_seed_is_used_once_and_then_the_store_wins(server, store, seeded
             side.clock.advance(HOUR)
             assert side.is_good(await side.tokens.get(side.account()))
     assert sent(side)[0] == fingerprint_of(seed)
-    assert len(sent(side)) == len(set(sent(side))) == 4  # after a restart the last access token still serves
+    assert len(sent(side)) == len(set(sent(side))) == 4  # after a restart the last access token is still used
     assert server.families_revoked == 0
 
 
@@ -100,7 +100,7 @@ async def test_a_seed_is_refreshed_before_anybody_asks(server, store, seeded):
         await side.until(lambda: side.tokens.ready(side.account()))
 
 
-async def test_a_store_that_cannot_take_the_seed_holds_up_nobody(server, faulty_store, seeded):
+async def test_a_store_that_cannot_save_the_seed_delays_no_account(server, faulty_store, seeded):
     faulty_store.failing = {"put"}
     async with seeded(server, new_seed(server), faulty_store) as side:
         with pytest.raises(TokenUnavailable, match="the token store can't be read now"):

@@ -1,4 +1,4 @@
-"""A store of the version before tokens were bound to grant and endpoints serves on: nobody logs in again."""
+"""A store of the version before tokens were bound to grant and endpoints still works, without new logins."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ client_secret = {{ env = "SEED" }}
 """
 SERVED = {  # account -> its access token after the upgrade
     AccountId("person", "ann"): "access-of-ann",
-    AccountId("person", "bob"): "access-of-bob",  # in doubt: it serves while its refresh is sent again
-    AccountId("person", "cid"): "access-of-cid",  # login_required: it serves to its end
+    AccountId("person", "bob"): "access-of-bob",  # in doubt: it is used while its refresh is sent again
+    AccountId("person", "cid"): "access-of-cid",  # login_required: it is used until it expires
     AccountId("by_hand", "eve"): "access-of-eve",
     AccountId("grown", "default"): "access-after-seed-1",
     AccountId("robot", "default"): "access-after-client_credentials",
 }
-REFRESHED = {  # account -> what it presents
+REFRESHED = {  # account -> the refresh token that it presents
     AccountId("person", "ann"): "refresh-of-ann",
     AccountId("person", "bob"): "refresh-of-bob",
     AccountId("seeded", "default"): "seed-1",
@@ -78,7 +78,7 @@ REFRESHED = {  # account -> what it presents
 
 @dataclass
 class Old:
-    """The old store in a folder, and a server whose token endpoint notes what is presented."""
+    """The old store in a folder, and a server whose token endpoint records the tokens that it gets."""
 
     folder: Path
     url: str = ""
@@ -101,7 +101,7 @@ class Old:
 
     @asynccontextmanager
     async def opened(self, replaced: str = "", by: str = "") -> AsyncIterator[Services]:
-        """The services of this version, with a piece of the configuration replaced."""
+        """The services of this version, with a part of the configuration replaced."""
         async with open_services(load(self.configure(replaced, by)).config, FakeClock()) as services:
             await services.tokens.start()
             yield services
@@ -126,7 +126,7 @@ async def token_of(services, key):
     return codec.decode((await services.store.get(key)).body)
 
 
-async def test_every_account_serves_and_is_in_its_state(old):
+async def test_every_account_is_usable_and_in_its_state(old):
     async with old.opened() as services:
         for key, access_token in SERVED.items():
             served = await services.tokens.get(services.tokens.account(*key))
@@ -158,7 +158,7 @@ async def test_a_refusal_binds_what_it_saves_too(old):
     old.refuses = True
     async with old.opened() as services:
         account = services.tokens.account(*key)
-        services.clock.advance(3600)  # nothing is left to serve: the refusal is final
+        services.clock.advance(3600)  # no usable access token is left: the refusal is final
         with pytest.raises(LoginRequired):
             await services.tokens.refresh_now(account)
         token = await token_of(services, key)
@@ -169,7 +169,7 @@ async def test_a_refusal_binds_what_it_saves_too(old):
         assert token.refresh_token.reveal() == "refresh-of-ann"
 
 
-OTHERS = [  # what the configuration says after that
+OTHERS = [  # the configuration after that
     (
         "a grant",
         'issuer = "https://login.example"',
@@ -199,7 +199,7 @@ async def test_once_bound_a_token_goes_to_no_other(old, replaced, by):
             await services.tokens.get(account)
         assert await services.store.get(key) == record
     assert old.presented == ["refresh-of-ann"]
-    async with old.opened() as services:  # the configuration is mended
+    async with old.opened() as services:  # the configuration is corrected
         assert await services.tokens.get(services.tokens.account(*key))
 
 
