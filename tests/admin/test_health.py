@@ -293,7 +293,7 @@ async def test_a_seed_that_is_not_planted_yet_is_shown_as_what_it_will_be(a_hous
     async with a_house(seeded) as house:
         key = AccountId("person", "default")
         record = await house.state.store.get(key)
-        shown = records.view(None, key, house.state.config.credentials["person"], house.clock)
+        shown = records.view(None, house.state.config.credentials["person"], house.clock)
         assert (shown.state, shown.generation) == ("valid", 1)
         assert shown.token.refresh_token.reveal() == "seed"
         assert await house.state.store.get(key) == record

@@ -211,7 +211,7 @@ async def test_what_is_no_account_has_no_page(world, path):
 
 
 async def test_nobody_logs_in_to_a_machines_credential(world):
-    assert "Nobody logs in here" in await (await world.get("/login/machine")).text()
+    assert "No login needed" in await (await world.get("/login/machine")).text()
     form = {"csrf": await world.browser.csrf()}
     answer = await world.browser.post("/login/machine", form)
     assert answer.status == 502
@@ -330,7 +330,7 @@ async def test_who_cancels_is_told_that_nothing_has_changed(world):
     await log_in_as(world, "ann")
     done = await press(world.browser, await log_in_as(world, "bob"), "cancel")
     assert done.status == 200
-    assert "Nothing has changed: person/default has the tokens that it had." in await words_of(done)
+    assert "Nothing has changed: person/default keeps its tokens." in await words_of(done)
     assert await whose(world) == "ann"
     assert await is_let_in(world)
     assert world.server.families_revoked == 1
@@ -436,7 +436,7 @@ async def test_the_login_page_of_a_configured_refresh_token_says_what_to_change_
     async with a_world(lambda text: text + MAIL) as world:
         answer = await world.get("/login/mail")
         html = await answer.text()
-        assert "Nobody logs in to mail/default: its grant is refresh_token." in html
+        assert "No login to mail/default is needed: its grant is refresh_token." in html
         assert f'href="{world.config.public_url}/"' in html
         begun = await world.browser.post("/login/mail", {"csrf": await world.browser.csrf("/login/person")})
         assert "set credentials.mail.refresh_token to a new refresh token" in await begun.text()

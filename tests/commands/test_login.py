@@ -153,7 +153,7 @@ async def test_what_is_pasted_wrong_is_asked_for_again(bench, terminal, a_strang
         at.type(wrong)
     at.type(callback)
     assert await at.command == DONE
-    assert sum(line.startswith("That is not the URL of this login") for line in at.said) == 3
+    assert sum(line.startswith("That is not the redirect URL of this login") for line in at.said) == 3
     assert bench.granted() == ["authorization_code"]
 
 
@@ -191,7 +191,7 @@ async def test_without_a_terminal_and_without_a_listener_the_command_gives_up(be
 
 async def test_nobody_waits_for_ever(bench, terminal, monkeypatch):
     monkeypatch.setattr(login, "TIME_TO_LOG_IN", 0.05)
-    with pytest.raises(LoginFailed, match="nobody logged in within"):
+    with pytest.raises(LoginFailed, match="no login within"):
         await terminal().command
 
 
@@ -401,7 +401,7 @@ async def test_a_login_that_will_end_says_when_and_which_settings_make_it_last(b
             "The server", "the server"
         )
         assert "offline_access" in told
-    assert "kept fresh" not in page
+    assert "are refreshed" not in page
     assert at.said[-1].startswith(f"{LOGGED_IN}\nwarning: ")
 
 
@@ -419,7 +419,7 @@ async def test_so_does_a_running_server_and_its_status(bench, terminal):
         page = await (await bench.get(await bench.authorize(await at.url()))).text()
         assert await at.command == DONE
         shown = await bench.call("status")
-    assert "kept fresh" not in page
+    assert "are refreshed" not in page
     assert "offline_access" in page
     assert "this login ends at" in at.said[-1]
     assert "this login ends at" in shown.stdout
@@ -429,4 +429,4 @@ async def test_so_does_a_running_server_and_its_status(bench, terminal):
 async def test_a_page_of_a_command_promises_no_more_than_a_server_keeps(bench, terminal):
     at = terminal()
     page = await (await bench.get(await bench.authorize(await at.url()))).text()
-    assert "kept fresh while a token-proxy server runs" in page
+    assert "are refreshed while a token-proxy server runs" in page

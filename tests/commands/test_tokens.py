@@ -111,7 +111,7 @@ async def test_what_is_not_in_the_configuration_is_named_with_what_is(bench, com
 async def test_what_is_no_accounts_name_is_refused(bench, command, account):
     failed = await bench.call(command, "person", "--account", account)
     assert (failed.exit_code, failed.stdout, failed.stderr.count("\n")) == (FAILED, "", 1)
-    assert "that is no account's name" in failed.stderr
+    assert "that is not an account name" in failed.stderr
 
 
 @pytest.mark.parametrize(
