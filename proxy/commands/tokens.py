@@ -27,7 +27,7 @@ def key_of(config: Config, credential: str, account: str) -> AccountId:
     if credential not in config.credentials:
         known = ", ".join(sorted(config.credentials)) or "none"
         raise UnknownAccount(
-            f"the configuration has no credential {credential!r}: use one of its credentials ({known})"
+            f"the configuration has no credential {credential!r}: its credentials are {known}"
         )
     if not ACCOUNT_NAME.fullmatch(account):
         raise UnknownAccount(
