@@ -103,7 +103,7 @@ async def test_what_is_not_in_the_configuration_is_named_with_what_is(bench, com
     failed = await bench.call(command, "persn")
     assert (failed.exit_code, failed.stdout) == (FAILED, "")
     assert failed.stderr.startswith("token-proxy: the configuration has no credential 'persn': ")
-    assert failed.stderr.endswith("(machine, person)\n")
+    assert failed.stderr.endswith(" are machine, person\n")
 
 
 @pytest.mark.parametrize("command", ["token", "login", "logout"])
