@@ -41,12 +41,12 @@ async def hello(_request):
 
 async def get(reader, writer):
     writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    answer = await reader.read()
+    response = await reader.read()
     writer.close()
-    return answer.decode().rpartition("\r\n")[2]
+    return response.decode().rpartition("\r\n")[2]
 
 
-async def test_a_free_port_is_told(runner):
+async def test_a_free_port_is_reported(runner):
     site = await listen(runner, ANY, None)
     address = bound_address(site, ANY)
     assert address.host == "127.0.0.1"
@@ -54,7 +54,7 @@ async def test_a_free_port_is_told(runner):
 
 
 @pytest.mark.parametrize("turns", range(5))
-async def test_who_is_accepted_at_the_last_moment_is_told_of_the_end(runner, turns):
+async def test_a_connection_accepted_at_the_last_moment_is_closed(runner, turns):
     address = bound_address(site := await listen(runner, ANY, None), ANY)
     with socket.create_connection((address.host, address.port)) as caller:
         caller.setblocking(False)
@@ -89,7 +89,7 @@ def test_an_address_of_version_six_keeps_its_brackets():
         ),
     ],
 )
-async def test_an_address_that_can_not_be_had_is_named_with_the_reason(runner, address, reason):
+async def test_an_unavailable_address_is_named_with_the_reason(runner, address, reason):
     with pytest.raises(CannotListen) as refused:
         await listen(runner, address, None)
     assert str(refused.value) == reason
@@ -124,7 +124,7 @@ async def test_a_socket_file_that_a_killed_process_left_is_replaced(runner, tmp_
     assert await get(*await asyncio.open_unix_connection(path)) == "hello"
 
 
-async def test_a_socket_that_somebody_answers_at_is_left_alone(runner, tmp_path):
+async def test_a_socket_that_is_in_use_is_left_alone(runner, tmp_path):
     path = tmp_path / "proxy.sock"
     with socket.socket(socket.AF_UNIX) as live:
         live.bind(str(path))
@@ -165,7 +165,7 @@ def test_of_two_processes_that_find_one_dead_socket_one_gets_the_address(tmp_pat
     winner.close()
 
 
-def test_a_folder_that_another_program_keeps_locked_is_used_all_the_same(tmp_path, monkeypatch):
+def test_a_folder_locked_by_another_program_is_used_nevertheless(tmp_path, monkeypatch):
     monkeypatch.setattr(listen_module, "LOCK_WAIT", 0.1)
     folder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
@@ -209,7 +209,7 @@ async def test_a_listener_speaks_tls(runner, tls, authority):
     assert await greeting(site, authority) == "hello"
 
 
-async def test_where_callers_need_a_certificate_none_gets_in_without(runner, tls, authority):
+async def test_callers_without_a_required_certificate_are_refused(runner, tls, authority):
     site = await listen(runner, ANY, given(tls, "cert", "key", "client_ca"))
     assert await greeting(site, authority, with_certificate=True) == "hello"
     with suppress(OSError):  # the refusal comes with the handshake, or after it

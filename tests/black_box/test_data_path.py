@@ -75,7 +75,7 @@ NO_RESPONSE = {
 
 
 @pytest.mark.parametrize("form", NO_RESPONSE)
-def test_what_is_no_response_is_a_502_at_once(command, credential, form):
+def test_an_invalid_response_is_a_502_at_once(command, credential, form):
     said, ends = NO_RESPONSE[form]
     done = threading.Event()
 

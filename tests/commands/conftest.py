@@ -124,26 +124,26 @@ class Bench:
 
     async def log_in(self):
         """Get the first tokens, with a server's help."""
-        async with self.serving() as state:
-            await log_in(state)
+        async with self.serving() as services:
+            await log_in(services)
 
     async def authorize(self, url, user=PERSON):
         """Press the authorization server's button: where the browser is sent."""
         async with (
             aiohttp.ClientSession() as browser,
-            browser.post(url, data={"user": user}, allow_redirects=False) as answer,
+            browser.post(url, data={"user": user}, allow_redirects=False) as response,
         ):
-            return answer.headers["Location"]
+            return response.headers["Location"]
 
     async def get(self, url):
-        async with aiohttp.ClientSession() as session, session.get(url) as answer:
-            await answer.read()
-            return answer
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            await response.read()
+            return response
 
     async def whose(self, path="/demo/x"):
         """The subject whose token is attached to a request; None if there is none."""
-        answer = await self.get(self.data + path)
-        return (await answer.json())["hello"] if answer.status == 200 else None
+        response = await self.get(self.data + path)
+        return (await response.json())["hello"] if response.status == 200 else None
 
     def granted(self):
         """The grant types that the authorization server was asked for."""

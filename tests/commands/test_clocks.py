@@ -52,15 +52,15 @@ async def start(bench, **environment):
 
 async def off_by(bench) -> float:
     """How far the server's clock is ahead, as it shows it."""
-    answer = await bench.get(f"{bench.admin}/api/status")
-    return (await answer.json())["now"] - time.time()
+    response = await bench.get(f"{bench.admin}/api/status")
+    return (await response.json())["now"] - time.time()
 
 
 async def use(bench) -> None:
     before, until = refreshes(bench), time.monotonic() + WHILE
     while time.monotonic() < until:
-        answer = await bench.get(f"{bench.data}/demo/x")
-        assert answer.status == 200, await answer.text()
+        response = await bench.get(f"{bench.data}/demo/x")
+        assert response.status == 200, await response.text()
         await asyncio.sleep(BETWEEN)
     assert refreshes(bench) > before
 

@@ -26,24 +26,24 @@ def fill_disk(pid):
 
 async def asked(bench):
     """(status, ending of a problem or "", Retry-After)"""
-    async with aiohttp.ClientSession() as session, session.get(f"{bench.data}/machine/x") as answer:
-        document = json.loads(await answer.read())
+    async with aiohttp.ClientSession() as session, session.get(f"{bench.data}/machine/x") as response:
+        document = json.loads(await response.read())
         ending = document.get("type", "").removeprefix("urn:token-proxy:problem:")
-        return answer.status, ending, answer.headers.get("Retry-After")
+        return response.status, ending, response.headers.get("Retry-After")
 
 
 async def until(bench, status):
-    """Ask until the answer has `status`; all answers, the last one is that."""
-    answers = [await asked(bench)]
+    """Ask until the response has `status`; all responses, the last one is that."""
+    responses = [await asked(bench)]
     async with asyncio.timeout(PATIENCE):
-        while answers[-1][0] != status:
+        while responses[-1][0] != status:
             await asyncio.sleep(0.05)
-            answers.append(await asked(bench))
-    return answers
+            responses.append(await asked(bench))
+    return responses
 
 
 @only_linux
-async def test_a_full_disk_spares_requests_whose_token_is_valid_and_is_told(a_bench):
+async def test_a_full_disk_spares_requests_with_a_valid_token_and_is_reported(a_bench):
     async with a_bench(access_token_lifetime=TOKEN_LIFE) as bench:
         server = await bench.run()
         await until(bench, 200)

@@ -52,9 +52,9 @@ def silent_name_server(tmp_path):
 
 
 async def say_and_close(_request):
-    answer = web.Response(text="ok")
-    answer.force_close()  # so that each request needs a new connection
-    return answer
+    response = web.Response(text="ok")
+    response.force_close()  # so that each request needs a new connection
+    return response
 
 
 @pytest.fixture
@@ -94,11 +94,11 @@ async def up(bench):
                 await asyncio.sleep(0.05)
 
 
-async def test_names_that_hang_stop_no_other_route_no_refresh_and_not_the_end(bench, server):
+async def test_hanging_names_stop_no_other_route_no_refresh_and_not_the_shutdown(bench, server):
     async def keep_trying(path):
         while True:
-            answer = await bench.get(f"{bench.data}{path}/x")
-            assert answer.status == 504
+            response = await bench.get(f"{bench.data}{path}/x")
+            assert response.status == 504
 
     assert (await bench.get(f"{bench.data}/slow1/x")).status == 504
     trying = [asyncio.create_task(keep_trying(path)) for path in ("/slow1", "/slow2") * 4]

@@ -73,14 +73,14 @@ async def metrics(bench):
     """The lines of /metrics that tell of refusals and of upstreams' errors."""
     import aiohttp
 
-    async with aiohttp.ClientSession() as session, session.get(f"{bench.admin}/metrics") as answer:
-        text = await answer.text()
+    async with aiohttp.ClientSession() as session, session.get(f"{bench.admin}/metrics") as response:
+        text = await response.text()
     return [
         line for line in text.splitlines() if "refused_total{" in line or "upstream_errors_total{" in line
     ]
 
 
-async def test_callers_beyond_the_limit_of_open_files_are_told_to_come_again(bench):
+async def test_callers_beyond_the_limit_of_open_files_get_a_503(bench):
     server = await bench.run(files=FILES)
     served, refused = [], 0
     for _ in range(CALLERS):
@@ -127,7 +127,7 @@ async def test_a_flood_beyond_the_limit_neither_spins_nor_ends_the_listener(benc
 
 
 class StoredToken:
-    """An upstream whose answers come when they are let."""
+    """An upstream whose responses come when they are let."""
 
     def __init__(self):
         self.go_on = asyncio.Event()
@@ -142,7 +142,9 @@ class StoredToken:
         return web.json_response({"held": True})
 
 
-async def test_who_needs_an_upstream_connection_at_the_limit_is_told_so_and_no_upstream_is_blamed(bench):
+async def test_at_the_limit_requests_for_an_upstream_connection_get_a_503_and_no_upstream_error_is_counted(
+    bench,
+):
     held = StoredToken()
     async with running(held.application()) as url:
         bench.path.write_text(bench.path.read_text() + HELD_ROUTE.format(url=url))
@@ -158,10 +160,10 @@ async def test_who_needs_an_upstream_connection_at_the_limit_is_told_so_and_no_u
             await asyncio.sleep(0.02)
         assert (await bench.get(f"{bench.admin}/healthz")).status == 200
         held.go_on.set()
-        answers = await asyncio.gather(*asked)
-        statuses = [status for status, *_ in answers]
+        responses = await asyncio.gather(*asked)
+        statuses = [status for status, *_ in responses]
         assert set(statuses) == {200, 503}
-        assert {document["type"] for status, _, document in answers if status == 503} == {
+        assert {document["type"] for status, _, document in responses if status == 503} == {
             "urn:token-proxy:problem:overloaded"
         }
         refused = statuses.count(503)

@@ -127,10 +127,10 @@ TRUTHS = [
 
 
 @pytest.mark.parametrize("truth", TRUTHS, ids=[truth.befalls.__name__ for truth in TRUTHS])
-async def test_everything_that_tells_of_an_account_says_the_same(bench, truth):
+async def test_all_outputs_agree_on_an_account(bench, truth):
     await truth.befalls(bench)
-    async with bench.serving() as state:
-        problem = await meet(bench, truth, state.tokens)
+    async with bench.serving() as services:
+        problem = await meet(bench, truth, services.tokens)
         status = await (await bench.get(f"{bench.admin}/api/status")).json()
         page = await (await bench.get(f"{bench.admin}/")).text()
         metrics = await (await bench.get(f"{bench.admin}/metrics")).text()
@@ -169,11 +169,11 @@ async def meet(bench, truth, tokens):
     account = tokens.account(truth.name, "default")
     while truth.befalls in (no_refresh_token, refresh_token_refused) and account.is_usable:
         await asyncio.sleep(0.05)
-    answer = await bench.get(bench.data + PATHS[truth.name])
-    return await answer.json() if answer.status == 503 else {}
+    response = await bench.get(bench.data + PATHS[truth.name])
+    return await response.json() if response.status == 503 else {}
 
 
-async def test_a_login_that_ends_is_a_line_of_the_log_with_what_a_person_needs(bench):
+async def test_a_login_that_ends_is_logged_with_its_login_url(bench):
     await no_refresh_token(bench)
     process = await bench.run()
     event = json.loads(await process.until('"event": "login_required"'))

@@ -33,7 +33,7 @@ class CrashCase:
     outcome: str
     again: str  # the same, asked a second time; after a while, if a person must log in
     starting: float  # seconds from the death until the next process listened
-    seconds: float  # from the death until the refresh token was sent again; until the answer, if it was not
+    seconds: float  # from the death until the refresh token was sent again, else until the response
     state: str  # in the store, in the end
     held: str  # fingerprint of the refresh token in the store, in the end
     is_current: bool  # whether the server takes that one for the family's last
@@ -168,7 +168,7 @@ async def _until_current(setup: Setup, config: Config, account: str) -> None:
                 await asyncio.sleep(0.05)
 
 
-def named(answer: str) -> str:
-    if answer == "200 ok":
+def named(response: str) -> str:
+    if response == "200 ok":
         return "recovered"
-    return "login_required" if answer.startswith("503 ") and ":login-required" in answer else answer
+    return "login_required" if response.startswith("503 ") and ":login-required" in response else response

@@ -29,7 +29,7 @@ PR_SET_PTRACER, ANYONE = 0x59616D61, ctypes.c_ulong(-1)  # prctl(2)
 PATIENCE = 90  # seconds until a process says what it should have said long ago
 
 # The last two are what Python imports with the first request: in a trace they would come and go.
-_IMPORTED = ("proxy.commands.run", "proxy.commands.private", "encodings.idna", "encodings.utf_8_sig")
+_IMPORTED = ("proxy.commands.run", "proxy.commands.hardening", "encodings.idna", "encodings.utf_8_sig")
 _forkserver = multiprocessing.get_context("forkserver")
 _forkserver.set_forkserver_preload([__name__, *_IMPORTED])
 
@@ -116,12 +116,12 @@ async def _listens(port: int) -> bool:
 
 def _refresh(config: Path, account: str, line: Connection) -> None:
     async def main() -> None:
-        async with open_services(load(config).config) as state:
-            wanted = state.tokens.account("crm", account)
+        async with open_services(load(config).config) as services:
+            wanted = services.tokens.account("crm", account)
             line.send("ready")
             line.recv()  # all is still: what a trace shows from here on is one refresh
             try:
-                await state.tokens.refresh_now(wanted)
+                await services.tokens.refresh_now(wanted)
             except TokenError as error:
                 line.send(type(error).__name__)
             else:

@@ -15,14 +15,14 @@ from typing import Final
 BEARER: Final = re.compile(rb"\r\nauthorization: bearer ([^\r]+)\r\n", re.IGNORECASE)
 LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 REQUEST: Final = "GET /api/x HTTP/1.1\r\nHost: localhost\r\nToken-Proxy-Account: {account}\r\n\r\n"
-PATIENCE: Final = 200  # seconds until the last of a herd has its answer; more than any limit of the proxy's
+PATIENCE: Final = 200  # seconds until the last of a herd has its response; more than any limit of the proxy's
 AT_ONCE: Final = 100  # connections dialled at once: a listener's queue is not endless
 QUEUE: Final = 4096  # connections that wait to be accepted; most systems permit no more ...
 LISTENERS: Final = 4  # ... and the proxies dial 8000 at once when a herd's token is there
 
 
 class Caller(asyncio.Protocol):
-    """One request at a time on one connection; the answer is its status line and its body."""
+    """One request at a time on one connection; the response is its status line and its body."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -44,9 +44,9 @@ class Caller(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self._say("the connection was lost")
 
-    def _say(self, answer: str) -> None:
+    def _say(self, response: str) -> None:
         if self._answer is not None and not self._answer.done():
-            self._answer.set_result(answer)
+            self._answer.set_result(response)
 
     def ask(self, account: str) -> asyncio.Future[str]:
         assert self._transport is not None
@@ -75,8 +75,8 @@ async def herd(ports: Iterable[int], size: int) -> AsyncIterator[list[Caller]]:
         caller.hang_up()
 
 
-async def answers(asked: Iterable[asyncio.Future[str]]) -> Counter[str]:
-    """How often each answer came."""
+async def responses(asked: Iterable[asyncio.Future[str]]) -> Counter[str]:
+    """How often each response came."""
     async with asyncio.timeout(PATIENCE):
         return Counter(await asyncio.gather(*asked))
 
@@ -122,8 +122,8 @@ class _Served(asyncio.Protocol):
         while b"\r\n\r\n" in self._received:
             head, _, self._received = self._received.partition(b"\r\n\r\n")
             status, body = self._api.judge(head + b"\r\n")
-            answer = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-            self._transport.write(answer.encode())
+            response = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+            self._transport.write(response.encode())
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ ABREAST = 3  # at once: each is mostly one process, and waits now and then
 
 
 @pytest.mark.parametrize(("grace", "expired"), SERVERS)
-async def test_whatever_call_of_a_refresh_is_the_last_the_next_process_recovers(
+async def test_after_a_kill_at_any_call_of_a_refresh_the_next_process_recovers(
     tmp_path, store_url, grace, expired
 ):
     turns = asyncio.Semaphore(ABREAST)

@@ -14,7 +14,7 @@ from proxy import fd_limits
 from proxy.demo import faults
 from proxy.tokens.refresh import lease
 from tests.crash.forkserver import Child, serving
-from tests.crash.herd import Caller, answers, herd
+from tests.crash.herd import Caller, herd, responses
 from tests.crash.setup import UNHURRIED, set_up
 
 pytestmark = pytest.mark.e2e
@@ -28,7 +28,7 @@ SECONDS = 300 + 15 * ROUNDS  # a busy machine is no failure
 
 
 @pytest.mark.timeout(SECONDS)
-async def test_a_herd_in_eight_processes_comes_to_one_refresh(tmp_path, store_url):
+async def test_a_herd_in_eight_processes_causes_one_refresh(tmp_path, store_url):
     fd_limits.raise_limit(PROCESSES * CALLERS + 500)  # this process has both ends
     accounts = [f"herd-{number}" for number in range(ROUNDS)]
     async with set_up(tmp_path, store_url, grace=0) as setup, AsyncExitStack() as stack:
@@ -56,4 +56,4 @@ async def told_at_once(account: str, callers: Sequence[Caller], processes: Seque
     asked = [caller.ask(account) for caller in callers]
     for process in processes:
         process.signal(signal.SIGCONT)
-    return await answers(asked)
+    return await responses(asked)

@@ -28,7 +28,7 @@ SEEN = 1.0  # seconds in which a process sees what another has saved
 
 
 class Row(NamedTuple):
-    stopped: str  # "connecting", and the lease is yet to be checked; "waiting" for the answer
+    stopped: str  # "connecting", and the lease is yet to be checked; "waiting" for the response
     grace: float
     # what is expected:
     requests: int  # to the token endpoint, by both
@@ -42,8 +42,8 @@ class Row(NamedTuple):
 ROWS = [
     Row("connecting", 0, 1, "recovered", "done", "recovered"),
     Row("waiting", 600, 2, "recovered", "done", "recovered"),
-    # Where nobody could save the family: it had been sent, was not yet saved, and there is no grace. The
-    # answer that the first then has would be good at a server that revokes no family: it is saved and tried.
+    # No client could save the family: the token was sent, its successor not yet saved, and there is no grace.
+    # The response that the first has then is valid at a server that revokes no family: it is saved and tried.
     Row("waiting", 0, 3, "login_required", "done", "401 no", "login_required", revoked=1),
 ]
 
@@ -115,7 +115,7 @@ async def came_of(row: Row, connect: Call, setup: Setup, account: str) -> Row:
     return Row(row.stopped, row.grace, requests, taken_over, says, in_the_end, state, revoked)
 
 
-async def test_a_process_that_stood_still_for_longer_than_its_lease_harms_nobody(tmp_path, store_url):
+async def test_a_process_stopped_for_longer_than_its_lease_does_no_harm(tmp_path, store_url):
     async with set_up(tmp_path / "traced", store_url, grace=0) as setup:
         connect = await connecting(setup)
 

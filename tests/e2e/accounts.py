@@ -94,8 +94,8 @@ async def empty_store(config: Config) -> None:
 
 
 async def look(config: Config) -> None:
-    async with open_services(config) as state:
-        await state.store.due_before([CREDENTIAL], time.time() + 1, BATCH)
+    async with open_services(config) as services:
+        await services.store.due_before([CREDENTIAL], time.time() + 1, BATCH)
 
 
 @contextmanager

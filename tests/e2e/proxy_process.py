@@ -94,7 +94,7 @@ class Proxy:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(self._alive, "the proxy to answer /healthz")
+        wait_until(self._alive, "the proxy to respond to /healthz")
 
     def _alive(self) -> bool:
         assert self._server is not None
@@ -102,11 +102,11 @@ class Proxy:
             self._server = None  # nothing is left to stop
             pytest.fail(f"the proxy ended at once: {self.log()}")
         try:
-            answer = requests.get(self.admin("/healthz"), timeout=5)
+            response = requests.get(self.admin("/healthz"), timeout=5)
             socket.create_connection(("127.0.0.1", self.data_port), 5).close()  # this listener is the last
         except (requests.ConnectionError, ConnectionRefusedError):
             return False
-        return answer.status_code == 200 and answer.text.strip() == "ok"
+        return response.status_code == 200 and response.text.strip() == "ok"
 
     def stop(self) -> None:
         if self._server is None:

@@ -56,7 +56,7 @@ def obtain_code(server: AuthorizationServer, redirect_uri: str) -> tuple[str, st
 
 def log_in(server: AuthorizationServer, redirect_uri: str) -> dict[str, Any]:
     code, verifier = obtain_code(server, redirect_uri)
-    answer = ask_token_endpoint(
+    response = ask_token_endpoint(
         server,
         "web",
         WEB_SECRET,
@@ -65,8 +65,8 @@ def log_in(server: AuthorizationServer, redirect_uri: str) -> dict[str, Any]:
         redirect_uri=redirect_uri,
         code_verifier=verifier,
     )
-    assert answer.status_code == 200, answer.text
-    tokens: dict[str, Any] = answer.json()
+    assert response.status_code == 200, response.text
+    tokens: dict[str, Any] = response.json()
     return tokens
 
 

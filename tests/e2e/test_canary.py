@@ -74,7 +74,7 @@ def written_forms(secret: str) -> list[bytes]:
 
 
 def call_with_markers(proxy: Proxy, path: str, search: Search) -> requests.Response:
-    answer = requests.post(
+    response = requests.post(
         f"{proxy.api(path)}?q={CALLER['query']}",
         data=CALLER["body"],
         headers={
@@ -84,8 +84,8 @@ def call_with_markers(proxy: Proxy, path: str, search: Search) -> requests.Respo
         },
         timeout=20,
     )
-    search.saw(f"the answer to {path}", f"{answer.headers}\n{answer.text}")
-    return answer
+    search.saw(f"the response to {path}", f"{response.headers}\n{response.text}")
+    return response
 
 
 def log_in(proxy: Proxy, search: Search) -> None:
@@ -127,8 +127,8 @@ def key_file(proxy: Proxy) -> Path:
 def look_around(proxy: Proxy, search: Search) -> None:
     """As somebody who isn't logged in to anything."""
     for path in ("/", "/readyz", "/metrics", "/api/status", "/healthz", "/login/crm/default"):
-        answer = requests.get(proxy.admin(path), timeout=10)
-        search.saw(path, f"{answer.headers}\n{answer.text}")
+        response = requests.get(proxy.admin(path), timeout=10)
+        search.saw(path, f"{response.headers}\n{response.text}")
     for option in ([], ["--json"]):
         done = proxy.run("status", *option)
         search.saw("status", done.stdout + done.stderr)

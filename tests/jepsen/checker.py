@@ -306,7 +306,7 @@ def nobody_sends_while_another_does(facts: Facts) -> Iterator[Fault]:
             if first["refresh"] != refresh or first.who == second.who or first.at > second.at:
                 continue
             if second.at < _waits_until(facts, first) and _could_renew(facts, first.who, second.at):
-                sentence = f"{second.who} sent {refresh} while {first.who} was waiting for its answer"
+                sentence = f"{second.who} sent {refresh} while {first.who} was waiting for its response"
                 yield Fault(sentence, second.at, facts.account_of(refresh))
 
 

@@ -134,11 +134,11 @@ async def _rest() -> None:
     await asyncio.sleep(checker.SEEN_WITHIN)
 
 
-async def _all(workers: Sequence[Process], answer: str, patience: float, **order: Any) -> None:
+async def _all(workers: Sequence[Process], reply: str, patience: float, **order: Any) -> None:
     for worker in workers:
         worker.order(**order)
     for worker in workers:
-        await worker.says(answer, patience)
+        await worker.says(reply, patience)
 
 
 async def _note_stored(url: str, folder: Path, notes: Recorder) -> None:

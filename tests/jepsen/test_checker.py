@@ -76,7 +76,7 @@ def test_a_family_is_lost_without_fault_when_its_holder_is_stopped_until_the_gra
     assert scenario.breaks() == set()
 
 
-def test_a_family_is_lost_without_fault_when_who_takes_the_lease_next_is_stopped_too():
+def test_a_family_is_lost_without_fault_when_the_next_holder_of_the_lease_is_stopped_too():
     scenario = Scenario(grace=3)
     scenario.logs_in(1, "a", "1.1")
     scenario.sends(9, "a", "1.1")
@@ -111,7 +111,7 @@ def test_a_put_that_never_came_back_may_have_been_saved():
     assert scenario.breaks() == set()
 
 
-def test_who_succeeds_a_dead_holder_sends_at_once():
+def test_the_successor_of_a_dead_holder_sends_at_once():
     scenario = Scenario()
     scenario.logs_in(1, "a", "1.1")
     scenario.sends(5, "a", "1.1")
@@ -432,7 +432,7 @@ def test_each_rule_is_broken_by_a_scenario():
     assert set(BAD) == set(checker.RULES)
 
 
-def test_a_report_tells_what_is_wrong_and_what_led_to_it():
+def test_a_report_has_the_fault_and_the_events_before_it():
     scenario = Scenario()
     a_spent_token_is_sent_again(scenario)
     report = checker.check(scenario.history())

@@ -24,7 +24,7 @@ async def all_at_once(runs):
 
 
 @pytest.mark.parametrize("seed", STORES)
-async def test_nothing_is_lost_whatever_befalls_processes_store_and_server(seed, tmp_path):
+async def test_nothing_is_lost_under_faults_of_processes_store_and_server(seed, tmp_path):
     folders = {store: tmp_path / store for store in STORES[seed % len(KINDS)]}
     for folder in folders.values():
         folder.mkdir()

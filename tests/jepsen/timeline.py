@@ -17,10 +17,10 @@ def summary(facts: Facts, excused: int) -> str:
     """What happened, in numbers: a run in which nothing happened shows nothing."""
     calm = facts.by["calm"][0].at if facts.by["calm"] else facts.end  # then all that runs is killed
     counts = Counter(event.what for event in facts.history if event.at <= calm)
-    answers = Counter(event["status"] for event in facts.by["request"])
+    responses = Counter(event["status"] for event in facts.by["request"])
     told = {
         "requests": counts["request"],
-        "refused": answers["401"],
+        "refused": responses["401"],
         "denied": counts["denied"],
         "refreshes": sum(token.generation > 1 for token in facts.refresh_tokens.values()),
         "repeated": sum(event["outcome"] == "repeated" for event in facts.by["asked"]),

@@ -86,10 +86,10 @@ class Worker:
         got, generation = now(), account.held.generation
         headers = {"Authorization": f"Bearer {served.access_token.reveal()}"}
         try:
-            async with self.web.get(f"{self.api}/{account.key.account}", headers=headers) as answer:
-                status = str(answer.status)
+            async with self.web.get(f"{self.api}/{account.key.account}", headers=headers) as response:
+                status = str(response.status)
         except (aiohttp.ClientError, TimeoutError):
-            status = "no answer"
+            status = "no response"
         about = {"account": account.key.account, "generation": generation, "status": status}
         token = fingerprint(served.access_token.reveal())
         self.recorder.note("request", since=since, got=got, token=token, **about)
@@ -100,8 +100,8 @@ class Worker:
         since, ended = now(), "done"
         try:
             begun = await self.logins.begin(AccountId(CREDENTIAL, name), browser="")
-            async with self.web.post(begun.url, data={"user": name}, allow_redirects=False) as answer:
-                callback = answer.headers["Location"]
+            async with self.web.post(begun.url, data={"user": name}, allow_redirects=False) as response:
+                callback = response.headers["Location"]
             await self.logins.finish(dict(URL(callback).query), "")
         except (LoginFailed, StoreError, aiohttp.ClientError, TimeoutError) as error:
             ended = type(error).__name__
