@@ -1,4 +1,4 @@
-"""Listeners: where they are, who may reach them, and what is said when they can't be had."""
+"""Listeners: addresses, access, and the errors when an address is unavailable."""
 
 import asyncio
 import errno
@@ -63,7 +63,7 @@ async def test_a_connection_accepted_at_the_last_moment_is_closed(runner, turns)
         await close(runner)
         assert site not in runner.sites
         async with asyncio.timeout(60):
-            with suppress(ConnectionResetError):  # the kernel's word, to who was not accepted yet
+            with suppress(ConnectionResetError):  # by the kernel, if it was not accepted yet
                 assert await asyncio.get_running_loop().sock_recv(caller, 1) == b""
 
 

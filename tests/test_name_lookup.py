@@ -1,4 +1,4 @@
-"""Look-ups: what needs none, what they share, and what one that hangs takes from the others."""
+"""Look-ups: names that need none, shared ones, and the effect of hanging ones on others."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ def info_of(address):
 
 
 class Names:
-    """A resolver of the system's kind: names that begin with `slow` hang until they are let."""
+    """As the system's resolver: names that begin with `slow` hang until they are released."""
 
     def __init__(self):
         self.let = threading.Event()

@@ -1,4 +1,4 @@
-"""One process's life, seen from within; as a process it is tested in commands/test_run.py."""
+"""The life of a process, in the process of the tests; as a command it is tested in commands/test_run.py."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""The house: imports go downward only, and nowhere in a circle."""
+"""The layers: imports go downward only, without cycles."""
 
 import ast
 from pathlib import Path

@@ -67,7 +67,7 @@ def no_pause(monkeypatch):
 
 
 class Odd(Exception):
-    """Nobody expects it."""
+    """An unexpected exception."""
 
 
 @pytest.mark.parametrize("error", [Odd("odd"), asyncio.CancelledError()])

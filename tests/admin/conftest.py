@@ -1,4 +1,4 @@
-"""A proxy that serves, with the embedded authorization server and API on its other side; and browsers."""
+"""A running proxy with the embedded authorization server and API, and browsers."""
 
 import asyncio
 import re
@@ -57,7 +57,7 @@ class Browser:
         return await self.post(path, {"csrf": await self.csrf(page or path)})
 
     async def approve(self, authorization_url, user=PERSON):
-        """Press the authorization server's button; where it sends the browser. ("": refuse.)"""
+        """Press the authorization server's button; returns the redirect. `user` "": refuse."""
         async with self._session.post(
             authorization_url, data={"user": user}, allow_redirects=False
         ) as response:
@@ -102,7 +102,7 @@ class World:
         return int(response.split()[1]), response.decode()
 
     def granted(self):
-        """The grant types that the authorization server was asked for."""
+        """The grant types of all token requests."""
         return [request.grant_type for request in self.server.token_requests]
 
     async def close(self):
@@ -146,7 +146,7 @@ class HandClock:
 
 
 class House:
-    """The token side without listeners, on a clock that stands still, and what is said of its health."""
+    """The services without listeners, on a clock that stands still, and their health."""
 
     def __init__(self, server, services, clock):
         self.server = server
@@ -174,7 +174,7 @@ class House:
         await self.services.tokens.adopt(AccountId(credential, name), token)
 
     async def refresh(self, credential="person"):
-        """Ask for a refresh; what comes of it stands in the health."""
+        """Refresh; the outcome is in the health."""
         with suppress(TokenError):
             await self.services.tokens.refresh_now(self.account(credential))
 

@@ -1,4 +1,4 @@
-"""Who gets in: by Host, by Origin, by the token that only a page of ours can know."""
+"""Access by Host, Origin and CSRF token."""
 
 import asyncio
 from urllib.parse import urlsplit

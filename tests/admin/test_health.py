@@ -1,4 +1,4 @@
-"""/readyz and /api/status: what is said of the tokens, and when."""
+"""/readyz and /api/status in all states of the tokens."""
 
 import json
 from collections import Counter
@@ -283,7 +283,7 @@ async def test_a_page_reads_each_account_once_and_writes_nothing(house, monkeypa
 
 
 async def test_a_seed_that_is_not_adopted_yet_is_shown_as_if_it_were(a_house):
-    """The command `status` where no server runs; the next start plants it."""
+    """The command `status` without a server; the next start adopts the seed."""
 
     def seeded(text):
         return text.replace(

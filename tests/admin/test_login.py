@@ -27,7 +27,7 @@ async def is_let_in(world):
 
 
 async def log_in_as(world, subject, browser=None, **claims):
-    """A login whose id_token says that it was `subject`; the last response."""
+    """A login with an id_token of `subject`; the last response."""
     claims = {"email": f"{subject}@example.com", **claims}
     world.server.script(logs_in(world.server.issuer, "demo-app", subject, **claims))
     return await (browser or world.browser).log_in()
@@ -43,7 +43,7 @@ async def press(browser, asked, decision):
 
 
 async def words_of(response):
-    """What a person reads."""
+    """The visible text."""
     return " ".join(html.unescape(TAGS.sub(" ", await response.text())).split())
 
 
@@ -261,7 +261,7 @@ async def test_behind_a_reverse_proxy_the_origin_is_that_of_the_public_url(a_wor
         assert response.status == status
 
 
-# -- who it was
+# -- the user
 
 
 async def test_the_page_after_a_login_shows_the_user_and_can_undo_it(world):
@@ -398,7 +398,7 @@ async def test_an_owner_that_has_changed_meanwhile_is_shown(world):
 
 
 async def test_a_browser_that_was_never_here_is_asked_too(world, query_of):
-    """A command has begun the login; the callback is the first that this browser sees of us."""
+    """A command has begun the login; the callback is the first request of this browser."""
     await log_in_as(world, "ann")
     begun = await world.services.logins.begin(
         world.services.tokens.account("person", "default").key, browser=""

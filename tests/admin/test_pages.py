@@ -23,7 +23,7 @@ FINE = diagnose(
 @pytest.mark.parametrize(
     ("at", "words"),
     [
-        (None, "–"),  # noqa: RUF001 (the en dash that a table shows for nothing)
+        (None, "–"),  # noqa: RUF001 (an en dash for an empty cell)
         (NOW, "in 0 s"),
         (NOW + 59.9, "in 59 s"),
         (NOW + 60, "in 1 min"),
@@ -68,7 +68,7 @@ async def test_the_status_page_shows_each_account_and_what_can_be_done(world):
 
     account = world.services.tokens.account("person", "default")
     world.server.script(*[faults.NAMED["invalid-grant"]] * 2)
-    assert account.reject() is False  # with a token that an upstream has refused there is no second try
+    assert account.reject() is False  # no second try with a token that an upstream has refused
     await world.browser.press("/refresh/person", page="/")
     html, buttons = await shown(world)
     assert "login required" in html
@@ -146,7 +146,7 @@ async def test_a_machine_that_was_refused_can_be_tried_again_at_once(world):
     html, buttons = await shown(world)
     assert ("refresh", "machine") in buttons
     assert "<button>Try now</button>" in html
-    world.server.faults.clear()  # somebody has mended it
+    world.server.faults.clear()  # the configuration at the server was corrected
     assert (await world.browser.press("/refresh/machine/default", page="/")).status == 303
     assert (await world.get(f"{world.data}/machine/x")).status == 200
 

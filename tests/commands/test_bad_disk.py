@@ -27,7 +27,7 @@ from tests.servers.programs import find
 
 PERSONS = AccountId("person", "default")
 PATIENCE = 90  # seconds for what takes a few
-RECOVERY = 6  # seconds until a disk that is well again is noticed and all is as before
+RECOVERY = 6  # seconds until a repaired disk is noticed and all is as before
 FAULTS = [
     ("pwrite64", "ENOSPC"),
     ("pwrite64", "EIO"),
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.privileged  # only root may attach strace to a process 
 
 
 class Disk:
-    """Makes a call of a process fail for the length of a block."""
+    """Makes a system call of a process fail for the length of a block."""
 
     def __init__(self, pid):
         self._pid = pid
@@ -65,7 +65,7 @@ class Disk:
 
 @asynccontextmanager
 async def running(bench, seconds):
-    """A server whose disk can be made to fail, and that has tokens which are said to live so long."""
+    """A server whose disk can be made to fail, with tokens of this lifetime."""
     bench.edit("[log]", "[limits]\nshutdown = 1\ntoken_wait = 0.5\n\n[log]")
     server = await bench.run()
     disk = Disk(server.pid)
@@ -78,7 +78,7 @@ async def running(bench, seconds):
 
 
 async def give_tokens(bench, seconds):
-    """Tokens as from a login, which are said to live so long; the running server takes them over."""
+    """Tokens as from a login, with this lifetime in seconds; the running server adopts them."""
     issued, clock = bench.server.issue("demo-app", PERSON), SystemClock()
     token = Token(
         access_token=Secret(issued["access_token"]),

@@ -1,4 +1,4 @@
-"""A server whose disk takes no more: what needs no disk goes on, and the rest follows when there is room."""
+"""A server with a full disk: requests that need no disk are served, the others once there is room again."""
 
 import asyncio
 import json
@@ -12,13 +12,13 @@ import pytest
 from proxy.demo.wiring import PERSON
 
 TOKEN_LIFE = 3  # seconds
-PATIENCE = 90  # seconds until a try that was put off has been made
+PATIENCE = 90  # seconds until a postponed try has been made
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="prlimit(2), /dev/full")
 
 
 def fill_disk(pid):
-    """No file takes a byte more, as on a full disk; what is a pipe or a socket does."""
+    """Writes to files fail, as on a full disk; those to pipes and sockets succeed."""
     hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
     return lambda: resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
@@ -55,7 +55,7 @@ async def test_a_full_disk_spares_requests_with_a_valid_token_and_is_reported(a_
         assert int(retry_after) >= 1
         assert {status for status, *_ in served[:-1]} == {200}
         make_room()
-        recovering = await until(bench, 200)  # at once, if the try that was put off is due now
+        recovering = await until(bench, 200)  # at once, if the postponed try is due
         assert {ending for _, ending, _ in served[-1:] + recovering} == {"token-unavailable", ""}
         server.signal()
         assert await server.end() == 0

@@ -1,4 +1,4 @@
-"""login: by whichever way the redirect comes back."""
+"""login: all ways in which the redirect can arrive."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ open({note!r}, "w").write("\\n".join(sys.argv[1:]))
 
 
 class Terminal:
-    """What the command says, and what is typed."""
+    """The output of the command, and its input."""
 
     def __init__(self, bench, keyboard, **options):
         self.said = []
@@ -136,7 +136,7 @@ async def test_a_login_that_is_declined_says_so_to_both(bench, terminal):
         await at.command
 
 
-# -- the person pastes it
+# -- the user pastes it
 
 
 async def test_without_a_listener_the_user_pastes_the_callback(bench, terminal, a_stranger):
@@ -195,11 +195,11 @@ async def test_a_login_times_out(bench, terminal, monkeypatch):
         await terminal().command
 
 
-# -- who it was
+# -- the user
 
 
 def told(bench, subject):
-    """The next login is this person's."""
+    """The next login is by this person."""
     email = f"{subject}@example.com"
     bench.server.script(logs_in(bench.server.issuer, "demo-app", subject, email=email))
 
@@ -210,7 +210,7 @@ async def log_in_as(bench, subject):
 
 
 async def has_it(bench):
-    """Whose account it is."""
+    """The subject of the account."""
     async with open_services(bench.config) as services:
         return (await services.tokens.owner(AccountId("person", "default"))).subject
 
@@ -223,7 +223,7 @@ async def browser(bench):
 
 
 async def asked_in(browser, bench, at):
-    """Bob logs in to ann's account; the form of the page that he gets."""
+    """Bob logs in to ann's account; the form of the page that follows."""
     told(bench, "bob")
     page = await browser.get(await bench.authorize(await at.url()))
     assert page.status == 409

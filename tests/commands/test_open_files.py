@@ -41,7 +41,7 @@ async def connected(bench):
 
 
 async def ask(caller, request=REQUEST):
-    """(status, fields, document); status 0 where we were hung up on."""
+    """(status, fields, document); status 0 if the connection was closed."""
     reader, writer = caller
     try:
         writer.write(request)
@@ -70,7 +70,7 @@ async def until_served(bench):
 
 
 async def metrics(bench):
-    """The lines of /metrics that tell of refusals and of upstreams' errors."""
+    """The lines of /metrics about refusals and upstream errors."""
     import aiohttp
 
     async with aiohttp.ClientSession() as session, session.get(f"{bench.admin}/metrics") as response:
@@ -126,8 +126,8 @@ async def test_a_flood_beyond_the_limit_neither_spins_nor_ends_the_listener(benc
     assert "Traceback" not in "".join(server.log)
 
 
-class StoredToken:
-    """An upstream whose responses come when they are let."""
+class HeldUpstream:
+    """An upstream that responds when it is released."""
 
     def __init__(self):
         self.go_on = asyncio.Event()
@@ -145,12 +145,12 @@ class StoredToken:
 async def test_at_the_limit_requests_for_an_upstream_connection_get_a_503_and_no_upstream_error_is_counted(
     bench,
 ):
-    held = StoredToken()
+    held = HeldUpstream()
     async with running(held.application()) as url:
         bench.path.write_text(bench.path.read_text() + HELD_ROUTE.format(url=url))
         server = await bench.run(files=FILES)
         callers = [await connected(bench) for _ in range(FILES // 3)]
-        for caller in callers:  # each is surely accepted before the first takes an upstream connection
+        for caller in callers:  # each is accepted before the first opens an upstream connection
             status, *_ = await ask(caller, REQUEST.replace(b"/machine/", b"/nowhere/"))
             assert status == 404
         asked = [
@@ -200,7 +200,7 @@ async def test_the_soft_limit_is_raised_to_what_all_callers_need(bench, soft, ha
 
 
 async def test_a_flood_of_callers_that_never_shake_hands_neither_spins_nor_ends_the_listener(bench, tmp_path):
-    """Under TLS the event loop alone has them until the handshake ends, and so it is what meets the limit."""
+    """Under TLS only the event loop has them until the handshake ends, so it is what reaches the limit."""
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
     issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))

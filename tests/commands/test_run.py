@@ -21,7 +21,7 @@ credential = "machine"
 
 
 class SlowUpstream:
-    """Answers when it is let."""
+    """Responds when it is released."""
 
     def __init__(self):
         self.asked = asyncio.Event()
@@ -40,7 +40,7 @@ class SlowUpstream:
 
 @pytest.fixture
 async def slow(bench):
-    """A route to an upstream that responses when it is let."""
+    """A route to an upstream that responds when it is released."""
     upstream = SlowUpstream()
     async with running(upstream.application()) as url:
         bench.path.write_text(bench.path.read_text() + SLOW_ROUTE.format(url=url))

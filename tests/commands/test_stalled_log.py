@@ -1,4 +1,4 @@
-"""The real command with a stderr that nobody reads: it serves, and it stops."""
+"""The real command with a stderr that is not read: it serves, and it stops."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ PATIENCE = 30
 
 @pytest.fixture
 def unread():
-    """A pipe: what a process writes into it is read only when the test says so."""
+    """A pipe that is read only when the test says so."""
     reader, writer = os.pipe()
     yield reader, writer
     os.close(reader)

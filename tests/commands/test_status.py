@@ -144,7 +144,7 @@ async def test_an_account_that_can_not_serve_for_another_reason_is_exit_code_1(b
 
 
 async def test_a_server_of_another_version_is_ignored(bench):
-    """Its entries lack what the exit code is made of: the store is asked instead."""
+    """Its entries lack the members for the exit code: the store is read instead."""
     entry = {"credential": "person", "account": "default", "state": "valid"}
     document = {"version": 1, "counts": {"machine": {}, "person": {}}, "tokens": [entry], "next": None}
 

@@ -36,7 +36,7 @@ async def test_token_refreshes_what_has_expired(bench):
 
 
 async def test_token_prints_what_a_refresh_that_is_due_brings(bench):
-    """Some servers end the old token with its successor's birth."""
+    """Some servers invalidate the old token when they issue its successor."""
     bench.edit("credentials.person]", "credentials.person]\nrefresh_at = 0.11")
     bench.server.script(faults.expires_in(3))
     await bench.log_in()

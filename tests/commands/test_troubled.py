@@ -1,4 +1,4 @@
-"""The real command where a server refuses some of its accounts, or a person has ended a login."""
+"""The real command if a server refuses some accounts, or a login was revoked there."""
 
 import asyncio
 from collections import Counter

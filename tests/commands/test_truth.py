@@ -1,4 +1,4 @@
-"""One truth: whatever befalls an account, everything that tells of it says the same."""
+"""All outputs agree on an account, in each of its states."""
 
 import asyncio
 import json
@@ -88,7 +88,7 @@ class Truth:
     status: int = 0
     buttons: list = field(default_factory=list)
     told: str = ""
-    untold: tuple = ()  # said nowhere
+    untold: tuple = ()  # in no output
 
 
 UNAVAILABLE, MISCONFIGURED, LOGIN = "token-unavailable", "credential-misconfigured", "login-required"
@@ -163,7 +163,7 @@ async def test_all_outputs_agree_on_an_account(bench, truth):
 
 
 async def meet(bench, truth, tokens):
-    """Let happen what is to be told of; the problem document of a request, empty if it is served."""
+    """Bring the account into the state; the problem document of a request, empty if it is served."""
     if truth.befalls is never_asked:
         return {}
     account = tokens.account(truth.name, "default")

@@ -1,4 +1,4 @@
-"""Thousands of callers and eight processes find a token expired: one of them refreshes it, once."""
+"""Thousands of callers in eight processes find a token expired: it is refreshed once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 PROCESSES = 8
 CALLERS = 1000  # of each process
 ROUNDS = 3 * int(os.environ.get("TIMES", "1"))  # each with an account of its own
-# Seconds that the token endpoint takes, round by round: in one of them the lease must be renewed.
+# Seconds that the token endpoint takes, by round: in one of them the lease must be renewed.
 ANSWERED_AFTER = (0.02, lease.LIFETIME + 0.5, 0, 0.3, 0, 0.02, 1, 0, 0.3, 0)
 SECONDS = 300 + 15 * ROUNDS  # a busy machine is no failure
 
@@ -50,7 +50,7 @@ async def test_a_herd_in_eight_processes_causes_one_refresh(tmp_path, store_url)
 
 
 async def told_at_once(account: str, callers: Sequence[Caller], processes: Sequence[Child]) -> Counter[str]:
-    """Let all ask while the processes stand still, and then all of these go on."""
+    """Send all requests while the processes are stopped, then resume these."""
     for process in processes:
         process.signal(signal.SIGSTOP)
     asked = [caller.ask(account) for caller in callers]

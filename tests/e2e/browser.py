@@ -1,4 +1,4 @@
-"""A person with a browser, scripted: cookies, redirects and real HTML forms, no JavaScript."""
+"""A scripted browser: cookies, redirects and real HTML forms, no JavaScript."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -41,7 +41,7 @@ class _FormReader(HTMLParser):
 @dataclass(frozen=True)
 class Page:
     url: str
-    status: int = 0  # 0: a redirect led here and the browser was told to stop before it
+    status: int = 0  # 0: the target of a redirect that the browser was told not to follow
     text: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -128,7 +128,7 @@ class Person:
     password: str
 
     def approve(self, browser: Browser, url: str, redirect_uri: str) -> str:
-        """Go where a login begins, log in and consent; return the callback's address without opening it."""
+        """Begin a login, log in and consent; return the callback's URL without opening it."""
         page = browser.open(url, stop_at=redirect_uri)
         for _ in range(MOST_PAGES):
             if page.url.startswith(redirect_uri):

@@ -1,4 +1,4 @@
-"""The product as a person runs it: a config file, the server, the commands."""
+"""The product as users run it: a configuration file, the server, the commands."""
 
 import re
 import socket
@@ -65,7 +65,7 @@ class Proxy:
         return f"{self.public_url}/callback"
 
     def api(self, path: str) -> str:
-        """Where a caller reaches `path` of the upstream."""
+        """The URL of `path` of the upstream for callers."""
         return f"http://127.0.0.1:{self.data_port}/api{path}"
 
     def admin(self, path: str) -> str:
@@ -180,7 +180,7 @@ class Proxy:
             return command.returncode, printed + rest
 
     def login_by_page(self, person: Person, browser: Browser | None = None) -> Page:
-        """Press the button of the page that `login_url` names; the callback arrives at the running server."""
+        """Press the button of the page `login_url`; the callback arrives at the running server."""
         browser = browser or Browser()
         callback = person.approve(browser, f"{self.public_url}/login/crm/default", self.redirect_uri)
         done = browser.open(callback)

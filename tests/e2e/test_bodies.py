@@ -1,4 +1,4 @@
-"""Bodies pass as a stream: their size and the slowness of either side cost no memory, and none is lost."""
+"""Bodies are streamed: neither their size nor a slow side costs memory, and no byte is lost."""
 
 import asyncio
 import base64
@@ -62,7 +62,7 @@ def proxy(oidc_provider: AuthorizationServer, make_proxy: MakeProxy) -> Proxy:
 @reads_memory
 async def test_an_upload_of_200_mb_to_a_slow_upstream_arrives_whole_and_costs_no_memory(proxy: Proxy) -> None:
     async with aiohttp.ClientSession() as callers:
-        await upload(callers, proxy.api("/upload"), 2 * MB)  # what a first request loads once isn't growth
+        await upload(callers, proxy.api("/upload"), 2 * MB)  # a first request allocates once
         with watched_memory(proxy.pid) as memory:
             sent, got = await upload(callers, proxy.api(f"/upload?slow_for={SLOW_FOR}"), SIZE)
     assert got == {"sha256": sent, "size": SIZE}

@@ -1,4 +1,4 @@
-"""Programs that know nothing of OAuth, in four languages, each with the client that people use there."""
+"""Programs without OAuth, in four languages, each with the usual HTTP client there."""
 
 import base64
 import hashlib

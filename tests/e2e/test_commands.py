@@ -1,4 +1,4 @@
-"""Commands beside a running server: one store, one truth, and the exit codes that scripts rely on."""
+"""Commands beside a running server: the same state, and the exit codes that scripts rely on."""
 
 import json
 import re

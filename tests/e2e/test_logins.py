@@ -1,4 +1,4 @@
-"""The first tokens: every way a person can get them, through the servers' own pages."""
+"""The first tokens: all ways to log in, with the servers' own pages."""
 
 import pytest
 import requests

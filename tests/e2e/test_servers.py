@@ -1,4 +1,4 @@
-"""The harness itself, with no proxy: what the other tests take for granted about the servers."""
+"""The harness without a proxy: the behaviour of the servers that the other tests rely on."""
 
 from .authorization_servers import ACCESS_TTL, AuthorizationServer
 from .processes import wait_until

@@ -1,4 +1,4 @@
-"""`make soak`, so short that it can run here: what it looks for must not be there, and it must find it."""
+"""A short `make soak`: it finds no fault, and it finds one that is made."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def test_fifty_streams_lose_nothing() -> None:
     ],
 )
 def test_a_fault_is_found_and_reported(tmp_path, sent: str, fault: str) -> None:
-    """The same with an upstream that sends something else."""
+    """The same with an upstream that sends other bytes."""
     wrong = (SOAK / "upstream.py").read_text().replace("range(count)", sent)
     (tmp_path / "upstream.py").write_text(wrong)
     (tmp_path / "run.py").write_text((SOAK / "run.py").read_text())

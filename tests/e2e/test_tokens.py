@@ -1,4 +1,4 @@
-"""Tokens that live five seconds, and callers that never notice."""
+"""Tokens that live five seconds, without any effect on callers."""
 
 import asyncio
 import hashlib
@@ -16,7 +16,7 @@ from .proxy_process import Proxy
 from .reference import call_upstream, refresh
 
 REQUESTS = 200
-PAUSE = 0.05  # seconds between two requests: together they take some four refreshes
+PAUSE = 0.05  # seconds between two requests: over all of them there are some four refreshes
 HERD = 500
 AT_THE_END = 0.95  # of its life: the refresh that the herd waits for is not sent long before
 EARLIEST_REFRESH = ACCESS_TTL * AT_THE_END * 0.9  # seconds after the last one, with the most of jitter
@@ -24,7 +24,7 @@ LOGIN_REQUIRED = "urn:token-proxy:problem:login-required"
 
 
 def fingerprint(token: str) -> str:
-    """As the upstream tells tokens apart."""
+    """The upstream's identifier of a token."""
     return hashlib.sha256(token.encode()).hexdigest()[:12]
 
 

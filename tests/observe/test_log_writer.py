@@ -142,7 +142,7 @@ def test_a_pipe_that_somebody_made_non_blocking_is_waited_for():
 
 
 def test_the_lines_of_several_processes_are_whole():
-    """As many writers on one pipe as a machine has processes of ours; each line says whose it is."""
+    """Several writers on one pipe; each line names its writer."""
     with pipe() as (reader, end):
         heard = []
         reading = threading.Thread(target=lambda: heard.append(read_to_end(reader)))

@@ -1,4 +1,4 @@
-"""Log lines: what each says, and what none may say."""
+"""Log lines: their content, and what must not be in them."""
 
 import asyncio
 import errno
@@ -252,7 +252,7 @@ def test_at_level_error_refusals_are_not_logged():
 
 
 class Broken(io.StringIO):
-    """A stderr that takes nothing."""
+    """A stderr that can not be written."""
 
     def write(self, _text):
         raise self.error
