@@ -68,7 +68,7 @@ refresh_at = {refresh_at}
 {self.extra}"""
 
     def machine_credential(self, client_auth: str) -> str:
-        """The configuration of a credential without logins. oidc-provider: a client per authentication method."""
+        """The configuration of a credential without logins. oidc-provider needs a client each."""
         post_client = self.name == "oidc_provider" and client_auth == "client_secret_post"
         return f"""
 issuer = {toml(self.issuer)}
