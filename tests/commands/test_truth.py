@@ -81,7 +81,7 @@ async def never_asked(bench):
 
 @dataclass(frozen=True)
 class Truth:
-    befalls: object
+    arrange: object
     name: str = "machine"
     problem: str | None = None  # the ending; None: the request is served
     token: int = 0  # exit codes
@@ -126,9 +126,9 @@ TRUTHS = [
 ]
 
 
-@pytest.mark.parametrize("truth", TRUTHS, ids=[truth.befalls.__name__ for truth in TRUTHS])
+@pytest.mark.parametrize("truth", TRUTHS, ids=[truth.arrange.__name__ for truth in TRUTHS])
 async def test_all_outputs_agree_on_an_account(bench, truth):
-    await truth.befalls(bench)
+    await truth.arrange(bench)
     async with bench.serving() as services:
         problem = await meet(bench, truth, services.tokens)
         status = await (await bench.get(f"{bench.admin}/api/status")).json()
@@ -164,10 +164,10 @@ async def test_all_outputs_agree_on_an_account(bench, truth):
 
 async def meet(bench, truth, tokens):
     """Bring the account into the state; the problem document of a request, empty if it is served."""
-    if truth.befalls is never_asked:
+    if truth.arrange is never_asked:
         return {}
     account = tokens.account(truth.name, "default")
-    while truth.befalls in (no_refresh_token, refresh_token_refused) and account.is_usable:
+    while truth.arrange in (no_refresh_token, refresh_token_refused) and account.is_usable:
         await asyncio.sleep(0.05)
     response = await bench.get(bench.data + PATHS[truth.name])
     return await response.json() if response.status == 503 else {}
