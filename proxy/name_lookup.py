@@ -1,13 +1,13 @@
 """Names of hosts -> addresses, by the system's resolver (hosts file, nsswitch, search domains).
 
-The resolver blocks, for half a minute and more where a name server says nothing. So:
+The resolver blocks, for half a minute or longer if a name server does not respond. So:
 - an address literal or a loopback name needs no look-up;
-- each look-up has a thread of its own, and all that wait for one name share it: a name that hangs occupies
-  one thread, however many wait for it;
-- whoever gives up (a timeout, a cancellation) leaves at once, and the look-up goes on.
+- each look-up has a thread of its own, shared by all callers that wait for the same name: a hanging name
+  occupies one thread, regardless of their number;
+- a timeout or a cancellation of a caller takes effect at once; the look-up goes on.
 
-LOOKUPS names at once are looked up; others wait for their turn, in order, within their own timeouts. Nothing
-is kept once a look-up has ended: a name is looked up again for the next connection (issue 13 caches here).
+At most LOOKUPS names are looked up at once; others wait in order, within the timeouts of their callers.
+Results are not cached: a name is looked up again for the next connection (issue 13 adds a cache here).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Resolver:
     async def addresses(self, host: str, port: int) -> Found:
         """The addresses of `host` for a TCP connection. Raises socket.gaierror.
 
-        A loopback name (RFC 6761 section 6.3) is never asked for: it is 127.0.0.1, then ::1.
+        A loopback name (RFC 6761 section 6.3) is never looked up: it is 127.0.0.1, then ::1.
         """
         found = without_lookup(host, port)
         if found is None:
@@ -52,7 +52,7 @@ class Resolver:
             flight = self._flights.get(host)
             if flight is None:
                 flight = self._flights[host] = Future()
-                flight.set_running_or_notify_cancel()  # one that gives up must not cancel it for the others
+                flight.set_running_or_notify_cancel()  # one caller's cancellation must not end it
                 if self._free:
                     self._start(host)
                 else:
@@ -62,18 +62,18 @@ class Resolver:
     def _start(self, host: str) -> None:
         """With the lock held."""
         self._free -= 1
-        # a daemon: a look-up that hangs must not hold up the end of the process
+        # a daemon: a hanging look-up must not delay the exit of the process
         thread = threading.Thread(target=self._run, args=(host,), name=f"look up {host}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the system gives no more threads
+        except RuntimeError:  # no more threads
             self._free += 1
             self._flights.pop(host).set_exception(socket.gaierror(socket.EAI_MEMORY, "no thread"))
 
     def _run(self, host: str) -> None:
         try:
             found = self._look_up(host)
-        except BaseException as error:  # noqa: BLE001 (whatever it is, it is theirs to hear who wait)
+        except BaseException as error:  # noqa: BLE001 (all errors are for the waiting callers)
             self._landed(host).set_exception(error)
         else:
             self._landed(host).set_result(found)
@@ -89,7 +89,7 @@ class Resolver:
         try:
             return list((self._getaddrinfo or socket.getaddrinfo)(host, None, type=socket.SOCK_STREAM))
         except UnicodeError:  # a label is too long, or empty
-            raise socket.gaierror(socket.EAI_NONAME, "not a host's name") from None
+            raise socket.gaierror(socket.EAI_NONAME, "not a host name") from None
 
 
 def without_lookup(host: str, port: int) -> Found | None:
@@ -112,4 +112,4 @@ def is_loopback_name(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
-resolver: Final = Resolver()  # one for the process, as its threads and the system's resolver are
+resolver: Final = Resolver()  # one per process, like its threads and the system's resolver

@@ -1,7 +1,7 @@
 """One process: listen, serve, drain.
 
 start: store → tokens → admin listener → data listeners → ready
-stop:  not ready → data listeners closed → what is in flight ends → refreshes are saved → the rest
+stop:  not ready → data listeners closed → requests in flight end → refreshes are saved → the rest
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from proxy.store.open import weaknesses
 ADMIN_GRACE: Final = 2.0  # seconds for a page that is being sent when the process ends
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-SAME_SIGNAL: Final = 0.3  # seconds; a supervisor's signal comes twice, to the group and to each process
+SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
 _log = logging.getLogger("proxy.process")
 Place = tuple[web.BaseRunner, Address, ListenerTLS | None]
@@ -50,37 +50,37 @@ async def serving(config: Config) -> AsyncIterator[Services]:
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
     async with AsyncExitStack() as stack:
-        state = await stack.enter_async_context(open_services(config))
+        services = await stack.enter_async_context(open_services(config))
         for sentence in await weaknesses(config.store.url):
             _log.warning("%s", sentence)
         hosts = Hosts(own_names(config))
-        relay = await _relay(state, hosts)
+        relay = await _relay(services, hosts)
         stack.push_async_callback(relay.close)
-        await state.tokens.start()
-        health = Health(state)
-        admin = _admin_runner(state, hosts, health), config.server.admin, config.server.admin_tls
+        await services.tokens.start()
+        health = Health(services)
+        admin = _admin_runner(services, hosts, health), config.server.admin, config.server.admin_tls
         handshake, ports = config.limits.header_time, relay.context.ports
         await _start(stack, admin, handshake, ports)
         sites = [await _start(stack, place, handshake, ports) for place in _data_listeners(config, relay)]
         relay.start()
-        scheduler = tasks.spawn(state.tokens.scheduler.run(), "keep tokens fresh")
+        scheduler = tasks.spawn(services.tokens.scheduler.run(), "keep tokens fresh")
         stack.push_async_callback(tasks.cancel, scheduler)
-        reporter = tasks.spawn(state.tokens.report_logins(), "tell of logins that are due")
+        reporter = tasks.spawn(services.tokens.report_logins(), "report due logins")
         stack.push_async_callback(tasks.cancel, reporter)
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
-        yield state
+        yield services
         health.draining = True
-        await tasks.cancel(scheduler)  # what starts now would not end in time
+        await tasks.cancel(scheduler)  # a refresh that starts now would not end in time
         await stop(*sites)
-        began = state.clock.boot()
+        began = services.clock.boot()
         await relay.drain(config.limits.shutdown)
-        left = config.limits.shutdown - (state.clock.boot() - began)
-        await state.tokens.close(max(left, SAVE_GRACE))
+        left = config.limits.shutdown - (services.clock.boot() - began)
+        await services.tokens.close(max(left, SAVE_GRACE))
     _log.info("stopped", extra={"event": "stop"})
 
 
 def own_names(config: Config) -> Iterator[str]:
-    """The hosts that a Host field may carry, beside loopback."""
+    """The accepted values of Host, besides loopback."""
     yield from config.server.allowed_hosts
     yield config.public_host
     listeners = [*config.server.listen, config.server.admin, *(route.listen for route in config.routes)]
@@ -88,12 +88,12 @@ def own_names(config: Config) -> Iterator[str]:
     yield from (route.host for route in config.routes if route.host)
 
 
-async def _relay(state: Services, hosts: Hosts) -> RelayServer:
-    config, limits = state.config, state.config.limits
+async def _relay(services: Services, hosts: Hosts) -> RelayServer:
+    config, limits = services.config, services.config.limits
     contexts = await _tls_contexts(config)
     runtimes = [
         RouteRuntime(
-            route, limits, state.tokens, state.metrics, contexts[route.tls] if _is_tls(route) else None
+            route, limits, services.tokens, services.metrics, contexts[route.tls] if _is_tls(route) else None
         )
         for route in config.routes
     ]
@@ -102,10 +102,10 @@ async def _relay(state: Services, hosts: Hosts) -> RelayServer:
         head_limits=HeadLimits(limits.header_size, limits.field_size, limits.fields),
         hosts=hosts,
         table=RouteTable(runtime for runtime in runtimes if runtime.route.listen is None),
-        tokens=state.tokens,
-        metrics=state.metrics,
+        tokens=services.tokens,
+        metrics=services.metrics,
         log=logs.RequestLog(config.log),
-        via=b"token-proxy-" + (await state.store.identity()).encode("ascii"),
+        via=b"token-proxy-" + (await services.store.identity()).encode("ascii"),
         public_url=config.public_url,
     )
     return RelayServer(context, runtimes)
@@ -129,11 +129,11 @@ async def _tls_contexts(config: Config) -> dict[UpstreamTLS | None, ssl.SSLConte
     return contexts
 
 
-def _admin_runner(state: Services, hosts: Hosts, health: Health) -> web.AppRunner:
+def _admin_runner(services: Services, hosts: Hosts, health: Health) -> web.AppRunner:
     return web.AppRunner(
-        admin_application(state, hosts, health),
+        admin_application(services, hosts, health),
         access_log=None,  # a target may hold an authorization code
-        keepalive_timeout=state.config.limits.header_time,  # for a header too; aiohttp's default is an hour
+        keepalive_timeout=services.config.limits.header_time,  # for a header too; aiohttp: an hour
         shutdown_timeout=ADMIN_GRACE,
     )
 
@@ -161,7 +161,7 @@ async def _start(stack: AsyncExitStack, place: Place, handshake: float, ports: s
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT end in an orderly way; a second one, later than SAME_SIGNAL, ends at once."""
+    """SIGTERM and SIGINT stop gracefully; a second one, later than SAME_SIGNAL, ends the process at once."""
     loop = asyncio.get_running_loop()
 
     def on_signal(number: signal.Signals) -> None:

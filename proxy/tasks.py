@@ -1,8 +1,8 @@
 """The only place that starts a task: it has a name, is kept alive, and its failure is logged and counted.
 
-A bare `asyncio.create_task` may be collected while it runs and swallows its exception; ruff bans it. Loops
-that the process can't do without are started by `forever`: an exception that nobody expected is logged with
-its traceback, counted (metric `internal_errors_total`), and the loop goes on.
+A bare `asyncio.create_task` may be collected while it runs, and swallows its exception; ruff bans it. Loops
+that the process depends on are started by `forever`: an unexpected exception is logged with its traceback and
+counted (metric `internal_errors_total`), and the loop goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 OTHER: Final = "other"  # the label of a task whose name may hold an account
 FIRST_PAUSE: Final = 0.1  # seconds after a first unexpected exception: changes must be seen within a second
-LONGEST_PAUSE: Final = 10.0  # seconds after many in a row: a traceback every 10 s, and no spinning
+LONGEST_PAUSE: Final = 10.0  # seconds after many in a row: a traceback every 10 s, no busy loop
 
 internal_errors: Final = Counter({OTHER: 0})  # unexpected exceptions of this process, by task
 
@@ -26,7 +26,7 @@ _running: set[asyncio.Task[Any]] = set()
 
 
 class Finished(Exception):
-    """Raised by a step of `forever`: there is nothing left to do."""
+    """Raised by a step of `forever` to end the loop."""
 
 
 def spawn(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -66,7 +66,7 @@ async def repeat(name: str, step: Callable[[], Awaitable[object]]) -> None:
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
-            await asyncio.sleep(guard.failed(error))  # something that the step awaited was cancelled
+            await asyncio.sleep(guard.failed(error))  # an awaitable of the step was cancelled, not this task
         except Exception as error:  # noqa: BLE001 (any other exception would end the loop for good)
             await asyncio.sleep(guard.failed(error))
         else:
@@ -79,7 +79,7 @@ def _is_cancelled() -> bool:
 
 
 class Guard:
-    """The unexpected exceptions of one loop: reported, and followed by a pause that doubles."""
+    """Reports the unexpected exceptions of one loop; the pause after each doubles."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -93,7 +93,7 @@ class Guard:
         return pause
 
     def worked(self) -> None:
-        """A turn has succeeded: the next exception is a first one again."""
+        """A turn has succeeded: reset the pause."""
         self._pause = FIRST_PAUSE
 
 

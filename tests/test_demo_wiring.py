@@ -41,9 +41,9 @@ async def test_the_demo_starts_what_it_prints_works_and_it_leaves_nothing(tmp_pa
     async with demo(tmp_path) as (said, process):
         commands = CURL.findall(said)
         assert len(commands) == 3
-        answers = [await curl(*shlex.split(command)[1:]) for command in commands]
-        assert ['"alice"' in answer for answer in answers] == [True, True, False]
-        assert '"demo-machine"' in answers[2]
+        responses = [await curl(*shlex.split(command)[1:]) for command in commands]
+        assert ['"alice"' in response for response in responses] == [True, True, False]
+        assert '"demo-machine"' in responses[2]
         status_page = re.search(r"(\S+) +status page", said)[1]
         assert "2 accounts, ready" in await curl(status_page)
         assert "token_proxy_build_info" in await curl(f"{status_page}metrics")

@@ -21,7 +21,7 @@ def next_number():
         return probe.fileno()
 
 
-def test_callers_are_refused_first_and_a_reserve_stays():
+def test_callers_are_refused_first_and_a_reserve_remains():
     with files(next_number() + 400), ExitStack() as opened:
         descriptors = Descriptors()
         ends = []  # the number of open files at the first refusal of each of the three

@@ -1,4 +1,4 @@
-"""Listeners: where they are, who may reach them, and what is said when they can't be had."""
+"""Listeners: addresses, access, and the errors when an address is unavailable."""
 
 import asyncio
 import errno
@@ -42,12 +42,12 @@ async def hello(_request):
 
 async def get(reader, writer):
     writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    answer = await reader.read()
+    response = await reader.read()
     writer.close()
-    return answer.decode().rpartition("\r\n")[2]
+    return response.decode().rpartition("\r\n")[2]
 
 
-async def test_a_free_port_is_told(runner):
+async def test_a_free_port_is_reported(runner):
     site = await listen(runner, ANY, None)
     address = bound_address(site, ANY)
     assert address.host == "127.0.0.1"
@@ -55,7 +55,7 @@ async def test_a_free_port_is_told(runner):
 
 
 @pytest.mark.parametrize("turns", range(5))
-async def test_who_is_accepted_at_the_last_moment_is_told_of_the_end(runner, turns):
+async def test_a_connection_accepted_at_the_last_moment_is_closed(runner, turns):
     address = bound_address(site := await listen(runner, ANY, None), ANY)
     with socket.create_connection((address.host, address.port)) as caller:
         caller.setblocking(False)
@@ -64,7 +64,7 @@ async def test_who_is_accepted_at_the_last_moment_is_told_of_the_end(runner, tur
         await close(runner)
         assert site not in runner.sites
         async with asyncio.timeout(60):
-            with suppress(ConnectionResetError):  # the kernel's word, to who was not accepted yet
+            with suppress(ConnectionResetError):  # by the kernel, if it was not accepted yet
                 assert await asyncio.get_running_loop().sock_recv(caller, 1) == b""
 
 
@@ -97,7 +97,7 @@ NOT_OURS = (  # asyncio's own words since 3.13; uvloop, on which the server runs
         ),
     ],
 )
-async def test_an_address_that_can_not_be_had_is_named_with_the_reason(runner, address, reason):
+async def test_an_unavailable_address_is_named_with_the_reason(runner, address, reason):
     with pytest.raises(CannotListen) as refused:
         await listen(runner, address, None)
     assert str(refused.value) == reason
@@ -132,7 +132,7 @@ async def test_a_socket_file_that_a_killed_process_left_is_replaced(runner, tmp_
     assert await get(*await asyncio.open_unix_connection(path)) == "hello"
 
 
-async def test_a_socket_that_somebody_answers_at_is_left_alone(runner, tmp_path):
+async def test_a_socket_that_is_in_use_is_left_alone(runner, tmp_path):
     path = tmp_path / "proxy.sock"
     with socket.socket(socket.AF_UNIX) as live:
         live.bind(str(path))
@@ -173,7 +173,7 @@ def test_of_two_processes_that_find_one_dead_socket_one_gets_the_address(tmp_pat
     winner.close()
 
 
-def test_a_folder_that_another_program_keeps_locked_is_used_all_the_same(tmp_path, monkeypatch):
+def test_a_folder_locked_by_another_program_is_used_nevertheless(tmp_path, monkeypatch):
     monkeypatch.setattr(listen_module, "LOCK_WAIT", 0.1)
     folder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
@@ -217,7 +217,7 @@ async def test_a_listener_speaks_tls(runner, tls, authority):
     assert await greeting(site, authority) == "hello"
 
 
-async def test_where_callers_need_a_certificate_none_gets_in_without(runner, tls, authority):
+async def test_callers_without_a_required_certificate_are_refused(runner, tls, authority):
     site = await listen(runner, ANY, given(tls, "cert", "key", "client_ca"))
     assert await greeting(site, authority, with_certificate=True) == "hello"
     with suppress(OSError):  # the refusal comes with the handshake, or after it

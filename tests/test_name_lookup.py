@@ -1,4 +1,4 @@
-"""Look-ups: what needs none, what they share, and what one that hangs takes from the others."""
+"""Look-ups: names that need none, shared ones, and the effect of hanging ones on others."""
 
 import asyncio
 import socket
@@ -12,12 +12,12 @@ from proxy.name_lookup import Resolver, without_lookup
 PATIENCE = 10
 
 
-def answer(address):
+def info_of(address):
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))]
 
 
 class Names:
-    """A resolver of the system's kind: names that begin with `slow` hang until they are let."""
+    """As the system's resolver: names that begin with `slow` hang until they are released."""
 
     def __init__(self):
         self.let = threading.Event()
@@ -31,7 +31,7 @@ class Names:
             assert self.let.wait(PATIENCE)
         if host not in self.known:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return answer(self.known[host])
+        return info_of(self.known[host])
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def test_a_literal_is_not_looked_up(names, host, family, address):
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "localhost.", "app.localhost"])
-async def test_a_loopback_name_is_loopback_whatever_a_name_server_says(names, host):
+async def test_a_loopback_name_is_not_looked_up(names, host):
     names.known[host] = "198.51.100.1"
     found = await Resolver(names).addresses(host, 80)
     assert [info[4][:2] for info in found] == [("127.0.0.1", 80), ("::1", 80)]
@@ -98,7 +98,7 @@ async def test_all_that_wait_for_a_name_share_one_look_up_and_the_next_has_one_o
     assert names.asked == ["slow.example"] * 2
 
 
-async def test_one_that_gives_up_leaves_at_once_and_the_others_wait_on(names):
+async def test_a_cancelled_caller_leaves_at_once_and_the_others_wait_on(names):
     resolver = Resolver(names)
     names.known["slow.example"] = "203.0.113.1"
     patient = asyncio.create_task(resolver.addresses("slow.example", 1))
@@ -112,7 +112,7 @@ async def test_one_that_gives_up_leaves_at_once_and_the_others_wait_on(names):
     assert names.asked == ["slow.example"]
 
 
-async def test_names_that_hang_hold_up_no_other_name_nor_a_thread_each_for_those_who_wait(names):
+async def test_a_hanging_name_delays_no_other_name_and_takes_one_thread(names):
     resolver = Resolver(names, lookups=4)
     names.known["good.example"] = "203.0.113.2"
     before = threading.active_count()
@@ -148,7 +148,7 @@ async def test_with_no_thread_free_a_name_waits_for_its_turn_within_its_callers_
     assert not resolver._flights
 
 
-async def test_every_one_that_waits_hears_of_a_failure_and_the_next_one_asks_again(names):
+async def test_all_waiting_callers_get_a_failure_and_the_next_one_asks_again(names):
     resolver = Resolver(names)
     names.let.set()
     outcomes = await asyncio.gather(
@@ -160,12 +160,12 @@ async def test_every_one_that_waits_hears_of_a_failure_and_the_next_one_asks_aga
 
 
 @pytest.mark.parametrize("host", ["x" * 64 + ".example", "a..b", ".example"])
-async def test_a_name_that_can_be_none_is_not_known(host):
+async def test_an_invalid_name_is_unknown(host):
     with pytest.raises(socket.gaierror):
         await asyncio.wait_for(Resolver().addresses(host, 1), 60)
 
 
-async def test_an_unexpected_error_is_heard_and_frees_its_thread():
+async def test_an_unexpected_error_is_raised_and_frees_its_thread():
     def odd(*_args, **_kwargs):
         raise ZeroDivisionError
 

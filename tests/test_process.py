@@ -1,4 +1,4 @@
-"""One process's life, seen from within; as a process it is tested in commands/test_run.py."""
+"""The life of a process, in the process of the tests; as a command it is tested in commands/test_run.py."""
 
 import asyncio
 import base64
@@ -45,8 +45,8 @@ def changed(config, old="", new="", more=""):
 
 
 async def fetch(url, **options):
-    async with aiohttp.ClientSession(**options) as session, session.get(url) as answer:
-        return answer.status, await answer.json()
+    async with aiohttp.ClientSession(**options) as session, session.get(url) as response:
+        return response.status, await response.json()
 
 
 def is_free(address):
@@ -56,8 +56,8 @@ def is_free(address):
 
 async def test_it_serves_for_the_length_of_the_block(config):
     data, admin = config.server.listen[0], config.server.admin
-    async with process.serving(config) as state:
-        await log_in(state)
+    async with process.serving(config) as services:
+        await log_in(services)
         assert (await fetch(f"http://{data}/demo/x"))[1]["hello"] == "alice"
         assert (await fetch(f"http://{admin}/readyz"))[0] == 200
     assert is_free(data)
@@ -71,8 +71,8 @@ async def test_a_route_may_have_a_listener_of_its_own(config):
         listen=f"127.0.0.1:{port}", upstream=f"http://{upstream.host}:{upstream.port}/base"
     )
     async with process.serving(changed(config, more=more)):
-        status, answer = await fetch(f"http://127.0.0.1:{port}/x")
-    assert (status, answer["hello"], answer["path"]) == (200, "demo-machine", "/base/x")
+        status, document = await fetch(f"http://127.0.0.1:{port}/x")
+    assert (status, document["hello"], document["path"]) == (200, "demo-machine", "/base/x")
 
 
 async def test_links_to_any_of_its_listeners_are_dropped(config):
@@ -80,12 +80,12 @@ async def test_links_to_any_of_its_listeners_are_dropped(config):
     places = [config.server.listen[0].port, config.server.admin.port, own, second, foreign]
     links = ", ".join(f"<http://localhost:{port}/b>; rel=x{port}" for port in places)
 
-    async def answer(reader, writer):
+    async def respond(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(f"HTTP/1.1 200 OK\r\nLink: {links}\r\nContent-Length: 0\r\n\r\n".encode())
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
     upstream = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     more = [OWN_LISTENER.format(listen=f"127.0.0.1:{port}", upstream=upstream) for port in (own, second)]
     async with (
@@ -156,7 +156,7 @@ async def test_its_own_names_are_those_of_the_configuration(config):
     assert set(process.own_names(config)) == {"one.internal", "two.example", "127.0.0.1", "crm.internal"}
 
 
-async def test_the_life_of_a_process_is_told(config, caplog):
+async def test_the_life_of_a_process_is_logged(config, caplog):
     caplog.set_level(logging.INFO, "proxy")
     await serve(config)
     events = [record.event for record in caplog.records if hasattr(record, "event")]

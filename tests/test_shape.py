@@ -1,4 +1,4 @@
-"""The house: imports go downward only, and nowhere in a circle."""
+"""The layers: imports go downward only, without cycles."""
 
 import ast
 from pathlib import Path
@@ -103,7 +103,7 @@ def test_one_module_calls_authorization_servers():
     assert callers == AIOHTTP_IN_OAUTH
 
 
-def test_every_room_is_on_a_floor():
+def test_every_module_has_a_layer():
     assert {room(name) for name in ALL if room(name)} == set().union(*FLOORS)
 
 

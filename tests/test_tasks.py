@@ -14,7 +14,7 @@ async def test_a_task_has_its_name_and_gives_its_result():
     assert await tasks.spawn(work(), "count sheep") == "count sheep"
 
 
-async def test_a_task_that_nobody_holds_is_kept_until_it_ends():
+async def test_a_task_without_references_is_kept_until_it_ends():
     started, go, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def work():
@@ -67,7 +67,7 @@ def no_pause(monkeypatch):
 
 
 class Odd(Exception):
-    """Nobody expects it."""
+    """An unexpected exception."""
 
 
 @pytest.mark.parametrize("error", [Odd("odd"), asyncio.CancelledError()])

@@ -1,8 +1,8 @@
 """The admin listener:
 
 GET  /                              the status page
-GET  /login/{credential}/{account}  explains; POST begins a login (the account may be left out, or ?account=)
-GET  /callback                      ends it, or asks whether it may; POST decides
+GET  /login/{credential}/{account}  describes the login; POST begins it (account: optional, or ?account=)
+GET  /callback                      ends it, or asks for confirmation; POST confirms or cancels
 POST /logout/…, POST /refresh/…     as named
 GET  /api/status                    the same as JSON
 GET  /metrics, /healthz, /readyz    for machines
@@ -26,37 +26,37 @@ from proxy.store.base import AccountId
 MAX_FORM: Final = 16 * 1024  # bytes; the forms here have a few short fields
 
 
-def admin_application(state: Services, hosts: Hosts, health: Health) -> web.Application:
-    app = _application(state, hosts)
-    app.add_routes(StatusPages(state, health).routes())
-    app.add_routes(LoginPages(state).routes())
+def admin_application(services: Services, hosts: Hosts, health: Health) -> web.Application:
+    app = _application(services, hosts)
+    app.add_routes(StatusPages(services, health).routes())
+    app.add_routes(LoginPages(services).routes())
     return app
 
 
-def callback_application(state: Services, hosts: Hosts) -> web.Application:
-    """The callback alone, for a command that waits for it where no server runs."""
-    app = _application(state, hosts)
-    app.add_routes(LoginPages(state, has_status_page=False).callback_routes())
+def callback_application(services: Services, hosts: Hosts) -> web.Application:
+    """Only the callback, for the command `login` if no server runs."""
+    app = _application(services, hosts)
+    app.add_routes(LoginPages(services, has_status_page=False).callback_routes())
     return app
 
 
-def _application(state: Services, hosts: Hosts) -> web.Application:
-    checks = [access.no_surprises, access.only_own_hosts(hosts, state.metrics.refused)]
+def _application(services: Services, hosts: Hosts) -> web.Application:
+    checks = [access.no_surprises, access.only_own_hosts(hosts, services.metrics.refused)]
     app = web.Application(middlewares=checks, client_max_size=MAX_FORM)
     app.on_response_prepare.append(access.add_headers)
     return app
 
 
 class StatusPages:
-    """What there is to see."""
+    """The status page, the status as JSON, metrics and health."""
 
-    def __init__(self, state: Services, health: Health) -> None:
-        self._metrics = state.metrics
-        self._public_url = state.config.public_url
+    def __init__(self, services: Services, health: Health) -> None:
+        self._metrics = services.metrics
+        self._public_url = services.config.public_url
         self._health = health
-        routes = state.config.routes
+        routes = services.config.routes
         self._joinable = sorted({each.credential for each in routes if not isinstance(each.account, str)})
-        self._scrape = make_aiohttp_handler(state.metrics.registry)
+        self._scrape = make_aiohttp_handler(services.metrics.registry)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -90,6 +90,6 @@ class StatusPages:
 
 
 def _after(request: web.Request) -> AccountId | None:
-    """Where the page before ended: `next` of its status."""
+    """The end of the previous page: `next` of its status."""
     credential, _, account = request.query.get("after", "").partition("/")
     return AccountId(credential, account) if account else None

@@ -1,4 +1,4 @@
-"""Logging in and out on a page. A GET starts nothing; what changes something is a POST from our own page."""
+"""Pages to log in and out. A GET changes nothing; changes need a POST from one of our own pages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from proxy.tokens.account import Account
 from proxy.tokens.login.logins import Cancelled, End
 from proxy.tokens.login.takeover import Takeover
 
-STORE_FAILED: Final = "The token store can't be used now. See the log"
-NO_ACCOUNT: Final = "The configuration has no such credential, or this is no account's name"
+STORE_FAILED: Final = "The token store is not available. See the log"
+NO_ACCOUNT: Final = "The configuration has no such credential, or the account name is invalid"
 
 
 class LoginPages:
-    def __init__(self, state: Services, *, has_status_page: bool = True) -> None:
-        self._state = state
-        self._public_url = state.config.public_url
+    def __init__(self, services: Services, *, has_status_page: bool = True) -> None:
+        self._services = services
+        self._public_url = services.config.public_url
         self._home = f"{self._public_url}/" if has_status_page else ""
 
     def routes(self) -> list[web.RouteDef]:
@@ -38,14 +38,16 @@ class LoginPages:
         return routes
 
     def callback_routes(self) -> list[web.RouteDef]:
-        """All that a login needs that a command has begun."""
+        """Sufficient for a login that a command has begun."""
         return [
-            web.get("/callback", self.callback, allow_head=False),  # a HEAD would use it up
+            web.get("/callback", self.callback, allow_head=False),  # a HEAD would use up the code
             web.post("/callback", self.decide),
         ]
 
     async def explain(self, request: web.Request) -> web.Response:
-        if "account" in request.query and "account" not in request.match_info:  # of the status page's form
+        if (
+            "account" in request.query and "account" not in request.match_info
+        ):  # from the form on the status page
             raise web.HTTPSeeOther(f"/login/{self._named(request, request.query['account']).key}")
         render = partial(pages.login_page, self._account(request), self._home)
         response = access.form_page(request, self._public_url, render)
@@ -56,7 +58,7 @@ class LoginPages:
         await access.check_post(request, self._public_url)
         account = self._account(request)
         try:
-            begun = await self._state.logins.begin(account.key, browser=access.browser_of(request))
+            begun = await self._services.logins.begin(account.key, browser=access.browser_of(request))
         except LoginFailed as error:
             return self._failed(str(error), status=502)
         except StoreError:
@@ -65,14 +67,14 @@ class LoginPages:
 
     async def callback(self, request: web.Request) -> web.Response:
         browser = access.browser_of(request) or access.new_browser()
-        return await self._end(request, browser, self._state.logins.finish(request.query, browser))
+        return await self._end(request, browser, self._services.logins.finish(request.query, browser))
 
     async def decide(self, request: web.Request) -> web.Response:
-        """Whether a login counts for an account that is another person's: only if the form says so."""
+        """Replace the tokens of an account of another person, or cancel, as the form says."""
         await access.check_post(request, self._public_url)
         browser, form = access.browser_of(request), await request.post()
         ticket, replace = str(form.get("ticket", "")), form.get("decision") == "replace"
-        deciding = self._state.logins.decide(ticket, browser, replace=replace)
+        deciding = self._services.logins.decide(ticket, browser, replace=replace)
         return await self._end(request, browser, deciding)
 
     async def _end(self, request: web.Request, browser: str, ending: Awaitable[End]) -> web.Response:
@@ -83,19 +85,19 @@ class LoginPages:
         except StoreError:
             return self._failed(STORE_FAILED, status=503)
         if isinstance(end, Cancelled):
-            sentence = f"Nothing has changed: {end.key} has the tokens that it had."
+            sentence = f"Nothing has changed: {end.key} keeps its tokens."
             return _html(pages.message("Cancelled", sentence, self._home))
         if isinstance(end, Takeover):
             render, status = partial(pages.undecided_page, end), 409
         else:
-            diagnosis = self._state.tokens.account(*end.key).diagnosis()
+            diagnosis = self._services.tokens.account(*end.key).diagnosis()
             render, status = partial(pages.logged_in_page, end.key, end.principal, diagnosis, self._home), 200
         return access.form_page(request, self._public_url, render, browser=browser, status=status)
 
     async def logout(self, request: web.Request) -> web.Response:
         await access.check_post(request, self._public_url)
         try:
-            await self._state.logins.log_out(self._account(request).key)
+            await self._services.logins.log_out(self._account(request).key)
         except StoreError:
             return self._failed(STORE_FAILED, status=503)
         return _to_status_page()
@@ -103,7 +105,7 @@ class LoginPages:
     async def refresh(self, request: web.Request) -> web.Response:
         await access.check_post(request, self._public_url)
         try:
-            await self._state.tokens.refresh_now(self._account(request))
+            await self._services.tokens.refresh_now(self._account(request))
         except TokenError as error:
             return self._failed(str(error), status=503)
         return _to_status_page()
@@ -114,13 +116,13 @@ class LoginPages:
     def _named(self, request: web.Request, name: str) -> Account:
         """Raises HTTPNotFound."""
         credential = request.match_info["credential"]
-        if credential not in self._state.config.credentials or not ACCOUNT_NAME.fullmatch(name):
+        if credential not in self._services.config.credentials or not ACCOUNT_NAME.fullmatch(name):
             page = pages.message("Not found", NO_ACCOUNT, self._home)
             raise web.HTTPNotFound(text=page, content_type="text/html")
-        return self._state.tokens.account(credential, name)
+        return self._services.tokens.account(credential, name)
 
     def _failed(self, sentence: str, *, status: int) -> web.Response:
-        return _html(pages.message("That did not work", sentence, self._home), status)
+        return _html(pages.message("Request failed", sentence, self._home), status)
 
 
 def _html(text: str, status: int = 200) -> web.Response:

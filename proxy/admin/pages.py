@@ -1,6 +1,6 @@
-"""HTML: templates in pages/, filled by `string.Template`; every value is escaped on its way in.
+"""HTML: templates in pages/, filled by `string.Template`; every value is escaped.
 
-A page is whole in itself: its style stands in it, it has no scripts and asks for nothing else.
+Pages are self-contained: the style sheet is inline, there are no scripts and no other resources.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _template(name: str) -> Template:
 
 
 def _fill(name: str, *, safe: dict[str, str] | None = None, **values: object) -> str:
-    """`safe` holds HTML that was made here; all else is escaped."""
+    """`safe` holds HTML made by this module; other values are escaped."""
     escaped = {key: escape(str(value)) for key, value in values.items()}
     return _template(name).substitute(escaped | (safe or {}))
 
@@ -45,7 +45,7 @@ def _page(title: str, body: str, *, refresh: int = 0) -> str:
 
 
 def status_page(status: Status, joinable: Collection[str], public_url: str, csrf: str) -> str:
-    """`joinable`: the credentials whose requests name the account, so that anybody may begin a new one."""
+    """`joinable`: the credentials whose requests name the account, so that new ones may be added."""
     rows = "".join(_row(entry, status["now"], public_url, csrf) for entry in status["tokens"])
     rows += "".join(_fill("join_row.html", credential=credential) for credential in joinable)
     total = sum(sum(states.values()) for states in status["counts"].values())
@@ -88,8 +88,8 @@ def login_page(account: Account, home: str, csrf: str) -> str:
     credential = account.credential
     if not account.grant.needs_person:
         text = account.diagnosis().text
-        sentence = f"Nobody logs in to {account.key}: its grant is {account.grant.name}."
-        return message("Nobody logs in here", f"{sentence} {_as_sentence(text)}" if text else sentence, home)
+        sentence = f"No login to {account.key} is needed: its grant is {account.grant.name}."
+        return message("No login needed", f"{sentence} {_as_sentence(text)}" if text else sentence, home)
     body = _fill(
         "login.html",
         credential=credential.name,
@@ -106,9 +106,9 @@ def login_page(account: Account, home: str, csrf: str) -> str:
 def logged_in_page(
     key: AccountId, person: Principal | None, diagnosis: Diagnosis, home: str, csrf: str
 ) -> str:
-    """`home`: the address of the status page; where there is none, nothing here can log out either.
+    """`home`: the address of the status page; without one, the page has no button to log out either.
 
-    `diagnosis`: of the account as it is now, for a login may end soon after it was made.
+    `diagnosis`: of the account after the login, which may end soon.
     """
     whose = ""
     if person is not None:
@@ -117,7 +117,7 @@ def logged_in_page(
             undo = _fill("not_me.html", where=key, csrf=csrf)
         whose = _fill("whose.html", where=key, safe={"person": _person(person), "undo": undo})
     parts = {"whose": whose, "back": _back(home), "warning": ""}
-    kept = "They are kept fresh." if home else "They are kept fresh while a token-proxy server runs."
+    kept = "They are refreshed in time." if home else "They are refreshed while a token-proxy server runs."
     if diagnosis.text:
         kept = ""
         parts["warning"] = _fill("warning.html", text=_as_sentence(diagnosis.text))
@@ -134,11 +134,11 @@ def undecided_page(undecided: Takeover, csrf: str) -> str:
         csrf=csrf,
         safe={"owner": _person(undecided.owner), "newcomer": _person(newcomer)},
     )
-    return _page("Somebody else's account", body)
+    return _page("Account of another person", body)
 
 
 def _person(person: Principal) -> str:
-    """With the subject: two people may bear the same name."""
+    """With the subject, as two people may have the same name."""
     return _fill("person.html", shown=person.shown, subject=person.subject)
 
 
@@ -147,20 +147,20 @@ def _back(home: str) -> str:
 
 
 def message(title: str, sentence: str, home: str = "") -> str:
-    """`home`: the address of the status page, where there is one to go back to."""
+    """`home`: the address of the status page, if there is one."""
     body = _fill("message.html", title=title, sentence=_as_sentence(sentence), safe={"back": _back(home)})
     return _page(title, body)
 
 
 def _as_sentence(text: str) -> str:
-    """An error's message, which begins small and ends without a point, as a person reads it."""
+    """An error message (lower case, no full stop) as a sentence."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def relative(at: float | None, now: float) -> str:
-    """A time as a person says it: "in 4 min", "12 s ago"."""
+    """A relative time: "in 4 min", "12 s ago"."""
     if at is None:
-        return "–"  # noqa: RUF001 (an en dash is what a table shows for nothing)
+        return "–"  # noqa: RUF001 (an en dash for an empty cell)
     distance = abs(at - now)
     size, unit = next(((size, unit) for size, unit in _UNITS if distance >= size), (1, "s"))
     amount = f"{int(distance // size)} {unit}"

@@ -1,7 +1,7 @@
 """`token-proxy login`: get the first tokens, with several ways to receive the redirect.
 
-A running server receives it; if none runs and public_url is on this machine, the command listens there
-itself. If neither is certain, the person may also paste the redirect URL.
+A running server receives it; if none runs and public_url is on this machine, the command listens there. If
+neither is certain, the user can paste the redirect URL.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ async def exchange_code(
     """Exchange a code. Raises LoginFailed, StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
     check_kept(config)
-    async with open_services(config) as state:
-        await state.logins.exchange(key, code, redirect_uri or state.logins.redirect_uri, verifier)
-        say(await _done(state, key))
+    async with open_services(config) as services:
+        await services.logins.exchange(key, code, redirect_uri or services.logins.redirect_uri, verifier)
+        say(await _done(services, key))
     return 0
 
 
@@ -59,28 +59,30 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
     """Raises LoginFailed, StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
     check_kept(config)
-    async with open_services(config) as state, _callback_listener(state) as listening:
-        begun, redirect_uri = await state.logins.begin(key, browser=""), state.logins.redirect_uri
+    async with open_services(config) as services, _callback_listener(services) as listening:
+        begun, redirect_uri = await services.logins.begin(key, browser=""), services.logins.redirect_uri
         say("Log in here:")
         say(begun.url)
         opened = open_browser and await asyncio.to_thread(_open_in_browser, begun.url)
-        ends = [tasks.spawn(state.logins.outcome(begun.state), "wait for the callback")]
+        ends = [tasks.spawn(services.logins.outcome(begun.state), "wait for the callback")]
         if not (opened and listening):
-            say(f"If nothing happens here after that, paste the URL you were sent to ({redirect_uri}?...):")
-            ends.append(tasks.spawn(_pasted(state, begun, say, listening=listening), "wait for a pasted URL"))
+            say(f"If nothing happens here after that, paste the URL in the browser ({redirect_uri}?...):")
+            ends.append(
+                tasks.spawn(_pasted(services, begun, say, listening=listening), "wait for a pasted URL")
+            )
         if failure := await _first(ends):
             raise LoginFailed(failure)
-        say(await _done(state, key))
+        say(await _done(services, key))
     return 0
 
 
-async def _done(state: Services, key: AccountId) -> str:
+async def _done(services: Services, key: AccountId) -> str:
     try:
-        person = await state.tokens.owner(key)
+        person = await services.tokens.owner(key)
     except StoreError:  # unlikely, as it has just saved the tokens
         person = None
     done = f"logged in: {key} has tokens" + (f" of {person.shown}" if person else "")
-    text = (await state.tokens.look_at(key)).diagnosis().text
+    text = (await services.tokens.look_at(key)).diagnosis().text
     return f"{done}\nwarning: {text}" if text else done
 
 
@@ -101,30 +103,26 @@ async def _first(ends: list[asyncio.Task[str]]) -> str:
         done, _ = await asyncio.wait(ends, timeout=TIME_TO_LOG_IN, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await tasks.cancel(*ends)
-    return (
-        done.pop().result()
-        if done
-        else f"nobody logged in within {TIME_TO_LOG_IN_SAID}: run the command again"
-    )
+    return done.pop().result() if done else f"no login within {TIME_TO_LOG_IN_SAID}: run the command again"
 
 
-async def _pasted(state: Services, begun: Begun, say: Say, *, listening: bool) -> str:
+async def _pasted(services: Services, begun: Begun, say: Say, *, listening: bool) -> str:
     """Wait for the redirect URL on stdin, and finish the login with it."""
     lines = _lines_of_stdin()
     while line := await lines.get():
         parameters = callback_parameters(line)
         if parameters.get("state") == begun.state:
-            return await _finish(state, parameters)
+            return await _finish(services, parameters)
         if line.strip():
-            say("That is not the URL of this login. Paste all of it, from its http to its end:")
-    if listening or await ask_server(state.config):
+            say("That is not the redirect URL of this login. Paste the whole URL:")
+    if listening or await ask_server(services.config):
         await asyncio.Event().wait()  # wait for the callback only
-    return "no redirect URL was pasted, and no server runs to take it: start one, or paste the URL"
+    return "no redirect URL was pasted, and no server runs to receive it: start one, or paste the URL"
 
 
-async def _finish(state: Services, parameters: dict[str, str]) -> str:
+async def _finish(services: Services, parameters: dict[str, str]) -> str:
     try:
-        await state.logins.finish(parameters, browser="")
+        await services.logins.finish(parameters, browser="")
     except LoginFailed as error:
         return str(error)
     return ""
@@ -154,15 +152,15 @@ def _stdin() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def _callback_listener(state: Services) -> AsyncIterator[bool]:
+async def _callback_listener(services: Services) -> AsyncIterator[bool]:
     """Listen at the redirect URI. Yields False if that is impossible, or if a server listens already."""
-    config = state.config
+    config = services.config
     address = config.callback_address
     needs_certificate = config.public_url.startswith("https:") and config.server.admin_tls is None
     if address is None or needs_certificate:
         yield False
         return
-    application = callback_application(state, Hosts([address.host]))
+    application = callback_application(services, Hosts([address.host]))
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=PAGE_GRACE)
     await runner.setup()
     try:

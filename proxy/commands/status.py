@@ -18,7 +18,7 @@ from proxy.observe.status import Entry, Status
 from proxy.services import open_services
 from proxy.tokens.diagnosis import FAILED, FINE, LOGIN_NEEDED
 
-PATIENCE: Final = 2.0  # seconds for a server on this machine to respond
+TIMEOUT: Final = 2.0  # seconds; for a server on this machine
 EVERY: Final = 2.0  # seconds, with --watch
 COLUMNS: Final = ("CREDENTIAL", "ACCOUNT", "STATE", "EXPIRES", "REFRESH DUE", "ROUTES", "")
 COLOURS: Final = {"valid": "green", "stale": "green", "expired": "yellow", "absent": "yellow"}
@@ -42,7 +42,7 @@ async def ask_server(config: Config) -> Status | None:
     scheme = "https" if config.server.admin_tls else "http"
     connector = aiohttp.UnixConnector(address.path) if address.is_unix else None
     url = f"{scheme}://localhost" if address.is_unix else f"{scheme}://{address}"
-    timeout = aiohttp.ClientTimeout(total=PATIENCE)
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     try:
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
@@ -55,18 +55,20 @@ async def ask_server(config: Config) -> Status | None:
 
 
 def _ours(status: Any, config: Config) -> Status | None:
-    """None for another program at this address, or a server with another configuration."""
+    """None if it is another program, or a server with another configuration or of an older version."""
     ours = isinstance(status, dict) and status.get("version") == 1
     if not ours or set(status["counts"]) != set(config.credentials):
         return None
-    known = all(entry.keys() >= Entry.__required_keys__ for entry in status["tokens"])  # not an older server
+    known = all(
+        entry.keys() >= Entry.__required_keys__ for entry in status["tokens"]
+    )  # else an older version
     return cast("Status", status) if known else None
 
 
 async def _ask_store(config: Config) -> Status:
-    async with open_services(config) as state:
-        await state.tokens.start()
-        return await Health(state).status()
+    async with open_services(config) as services:
+        await services.tokens.start()
+        return await Health(services).status()
 
 
 def _exit_code(entry: Entry) -> int:
@@ -99,7 +101,7 @@ def _row(entry: Entry, now: float) -> tuple[str, ...]:
 
 
 def _without_accounts(credential: str) -> tuple[str, ...]:
-    """A credential whose requests name the account, and nobody has logged in yet."""
+    """A credential whose requests name the account, before the first login."""
     remedy = f"no accounts yet; run `{login_command(credential, 'NAME')}`"
     return (credential, "-", "absent", relative(None, 0), relative(None, 0), "", remedy)
 
@@ -107,5 +109,7 @@ def _without_accounts(credential: str) -> tuple[str, ...]:
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
     cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
     if row is not COLUMNS:
-        cells[2] = click.style(cells[2], fg=COLOURS.get(row[2], "red"))  # plain where this is no terminal
+        cells[2] = click.style(
+            cells[2], fg=COLOURS.get(row[2], "red")
+        )  # without colours if not on a terminal
     return "  ".join(cells).rstrip()

@@ -19,7 +19,7 @@ class UnknownAccount(ProxyError):
 
 
 class NothingKept(ProxyError):
-    """The store is in memory, so that the command could change nothing permanently."""
+    """The store is in memory, so that the command has no lasting effect."""
 
 
 def key_of(config: Config, credential: str, account: str) -> AccountId:
@@ -27,11 +27,11 @@ def key_of(config: Config, credential: str, account: str) -> AccountId:
     if credential not in config.credentials:
         known = ", ".join(sorted(config.credentials)) or "none"
         raise UnknownAccount(
-            f"the configuration has no credential {credential!r}: name one of those it has ({known})"
+            f"the configuration has no credential {credential!r}: its credentials are {known}"
         )
     if not ACCOUNT_NAME.fullmatch(account):
         raise UnknownAccount(
-            "that is no account's name: use letters, digits and . _ @ + -, beginning with a letter or digit"
+            "that is not an account name: use letters, digits and . _ @ + -, beginning with a letter or digit"
         )
     return AccountId(credential, account)
 
@@ -47,14 +47,14 @@ def check_kept(config: Config) -> None:
 async def print_token(config: Config, credential: str, account: str, say: Say) -> int:
     """Raises TokenError, StoreError, UnknownAccount."""
     key = key_of(config, credential, account)
-    async with open_services(config) as state:
-        wanted = state.tokens.account(*key)
-        served = await state.tokens.get(wanted)
+    async with open_services(config) as services:
+        wanted = services.tokens.account(*key)
+        served = await services.tokens.get(wanted)
         if (
             wanted.flight is not None
         ):  # a refresh is running, with which some servers invalidate the old token
             await asyncio.wait((wanted.flight,), timeout=config.limits.token_wait)
-            served = state.tokens.ready(wanted) or served
+            served = services.tokens.ready(wanted) or served
     say(served.access_token.reveal())
     return 0
 
@@ -63,7 +63,7 @@ async def log_out(config: Config, credential: str, account: str, say: Say) -> in
     """Raises StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
     check_kept(config)
-    async with open_services(config) as state:
-        await state.logins.log_out(key)
+    async with open_services(config) as services:
+        await services.logins.log_out(key)
     say(f"logged out of {key}")
     return 0

@@ -1,7 +1,7 @@
 """The health of every account, as /api/status, /readyz, /metrics, the page and the `status` command show it.
 
-Memory knows best: it has met failures that no record tells of. It does not know all accounts where there
-are very many; for those the store is asked, a page at a time, each record once. Nothing is written.
+Memory has precedence, as failures are not in the records. If there are very many accounts, it does not hold
+all of them: the others are read from the store, a page at a time, each record once. Nothing is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proxy.tokens.lifetime import TokenState
 from proxy.tokens.refresh.throttle import ServerThrottle
 from proxy.tokens.saved.records import view
 
-PAGE: Final = 500  # records behind one answer of /api/status
+PAGE: Final = 500  # records in one response of /api/status
 
 
 class NotReady(TypedDict):
@@ -33,15 +33,15 @@ class NotReady(TypedDict):
 
 
 class Health:
-    """Reads the tokens; `draining` is set when the process is about to stop."""
+    """Reads the state of the tokens; `draining` is set when the process is about to stop."""
 
-    def __init__(self, state: Services) -> None:
-        self._config = state.config
-        self._clock = state.clock
-        self._store = state.store
-        self._tokens = state.tokens
-        self._named = frozenset(_named(state.config))
-        self._required = sorted(set(_required(state.config)))
+    def __init__(self, services: Services) -> None:
+        self._config = services.config
+        self._clock = services.clock
+        self._store = services.store
+        self._tokens = services.tokens
+        self._named = frozenset(_named(services.config))
+        self._required = sorted(set(_required(services.config)))
         self.draining = False
 
     @property
@@ -49,7 +49,7 @@ class Health:
         return not self.draining and not self.not_ready()
 
     def not_ready(self) -> list[NotReady]:
-        """The required accounts that can't serve."""
+        """The required accounts without a usable token."""
         accounts = [self._tokens.account(*key) for key in self._required]
         return [
             {"credential": account.key.credential, "account": account.key.account, "state": account.state()}
@@ -58,7 +58,7 @@ class Health:
         ]
 
     async def status(self, after: AccountId | None = None) -> Status:
-        """A page of the accounts behind `after`, and the numbers of all."""
+        """A page of the accounts that follow `after`, and the counts of all."""
         records = await self._records(after)
         last = records[-1].key if len(records) == PAGE else None
         known = self._known()
@@ -81,7 +81,7 @@ class Health:
         }
 
     async def counts(self) -> Counts:
-        """How many accounts are in each state: from memory where it knows them all, else from the store."""
+        """The number of accounts in each state: from memory if it holds all of them, else from the store."""
         counts: dict[str, Counter[str]] = {name: Counter() for name in self._config.credentials}
         known = self._known()
         for account in known.values():
@@ -104,10 +104,10 @@ class Health:
         try:
             return await self._store.page(after, PAGE)
         except StoreError:
-            return []  # what is in memory is served on, and shown
+            return []  # accounts in memory are still served and shown
 
     def _stored(self, key: AccountId, record: Record | None) -> Account:
-        """An account that memory does not hold, as its record shows it. It does not stay in memory."""
+        """An account that is not in memory, from its record. It is not kept in memory."""
         credential = self._config.credentials[key.credential]
         throttle = ServerThrottle(self._clock, self._config.limits.authorization_server_rate)
         account = Account(key, credential, self._clock, throttle)
@@ -119,7 +119,7 @@ class Health:
 
 
 def _named(config: Config) -> Iterator[AccountId]:
-    """What the configuration itself names: the accounts of routes, and of credentials that no route uses."""
+    """The accounts named by routes, and `default` of credentials that no route uses."""
     routed = {route.credential for route in config.routes}
     for route in config.routes:
         if isinstance(route.account, str):
@@ -130,7 +130,7 @@ def _named(config: Config) -> Iterator[AccountId]:
 
 
 def _required(config: Config) -> Iterator[AccountId]:
-    """What /readyz waits for: the fixed accounts of a required credential, or `default` if it has none."""
+    """Those of /readyz: the fixed accounts of a required credential, or `default` if it has none."""
     for name in filter(config.required, config.credentials):
         accounts = [route.account for route in config.routes if route.credential == name]
         fixed = {account for account in accounts if isinstance(account, str)}
@@ -139,7 +139,7 @@ def _required(config: Config) -> Iterator[AccountId]:
 
 
 def _as_states(stored: Mapping[str, int]) -> Counter[str]:
-    """The store's words for states -> ours."""
+    """The states of the store, as those of `TokenState`."""
     states: Counter[str] = Counter()
     for state, count in stored.items():
         states["absent" if state in {"logged_out", "unreadable"} else state] += count

@@ -2,8 +2,8 @@
 
     event loop ──► queue (bounded) ──► thread ──► write(2)
 
-A full queue drops what comes, and so does a file that takes nothing (closed pipe, full disk, EIO); the lines
-lost are counted, and one line says how many as soon as lines can be written again.
+Lines are dropped while the queue is full or the file accepts none (closed pipe, full disk, EIO). They are
+counted, and one line reports their number as soon as lines can be written again.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
-QUEUE: Final = 2**20  # characters; some 4000 requests: a reader that stalls for a second loses nothing
-PIPE_BUF: Final = 4096  # bytes; one write of so many is atomic on a pipe that several processes share
-LARGEST_WRITE: Final = 2**16  # bytes, to a file or a terminal, which take any write whole
+QUEUE: Final = 2**20  # characters; some 4000 requests: nothing is lost if a reader stalls for a second
+PIPE_BUF: Final = 4096  # bytes; the largest write that is atomic on a pipe shared by several processes
+LARGEST_WRITE: Final = 2**16  # bytes, to a file or a terminal
 DRAIN_TIME: Final = 1.0  # seconds at the end of the process to write what is queued
 
 
 class LogWriter:
-    """Writes to the file descriptor `fd`. `dropped_line(n)` makes the line that tells of n lost lines."""
+    """Writes to the file descriptor `fd`. `dropped_line(n)` makes the line that reports n lost lines."""
 
     def __init__(self, fd: int, dropped_line: Callable[[int], str]) -> None:
         self._fd = fd
         self._most = _most_at_once(fd)
         self._dropped_line = dropped_line
         self._queue: deque[str] = deque()
-        self._size = 0  # characters in the queue, and in what the thread is writing
+        self._size = 0  # characters in the queue, and being written by the thread
         self._closed = False
         self._changed = threading.Condition()  # reentrant: a destructor may log
-        self._untold = 0  # lines dropped since a line last told of them
+        self._untold = 0  # lines dropped and not yet reported
         self._broken_off = False  # the last write ended within a line
         self.dropped = 0  # lines, in all
-        # a daemon: a write that hangs must not hold up the end of the process
+        # a daemon: a hanging write must not delay the exit of the process
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
 
@@ -67,7 +67,7 @@ class LogWriter:
                 text = "".join(self._queue)
                 self._queue.clear()
                 if not text:
-                    return  # closed, and all is written
+                    return  # closed, and everything is written
             lost = sum(map(self._write_piece, pieces(text.encode("utf-8", "backslashreplace"), self._most)))
             with self._changed:
                 self._size -= len(text)

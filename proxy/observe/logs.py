@@ -1,10 +1,10 @@
 """Log lines on stderr: JSON for machines, plain text on a terminal.
 
 Request lines bypass `logging` (`RequestLog`): building a logging record costs more than relaying the
-request. They are collected and written a few times a second. No line holds a query string, a field value or
-a token: what is logged are names from the configuration, numbers, and our own sentences.
+request. They are collected and written a few times a second. No line has a query string, a field value or
+a token: lines consist of names from the configuration, numbers, and our own sentences.
 
-A server writes from a thread of its own (`own_thread`): a reader of stderr that stalls must not stop it.
+A server writes from a thread of its own (`own_thread`), so that a stalled reader of stderr does not block it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from proxy.config.model import Log
 
 EVENT_FIELDS: Final = ("credential", "account", "login_url", "route", "reason", "signal", "listen", "version")
-NOTICE: Final = "notice"  # the event of a line that tells of no event: something went wrong in passing
+NOTICE: Final = "notice"  # the default event
 FLUSH_AT: Final = 64  # lines; more are written at once, fewer at the next sweep of the relay
 
 _log = logging.getLogger("proxy.loop")
@@ -39,7 +39,7 @@ _writer: LogWriter | None = None  # of this process, as stderr is
 
 
 def write(text: str) -> None:
-    """Write whole lines to stderr. What stderr does not take is lost: the proxy goes on without it."""
+    """Write whole lines to stderr. Those that stderr does not accept are lost: the proxy goes on."""
     if _writer is not None:
         _writer.write(text)
     elif sys.stderr is not None:
@@ -48,17 +48,17 @@ def write(text: str) -> None:
 
 
 def lines_dropped() -> int:
-    """How many lines stderr did not take."""
+    """The number of lines that could not be written to stderr."""
     return _writer.dropped if _writer is not None else 0
 
 
 @contextmanager
 def own_thread(log: Log) -> Iterator[None]:
-    """Within the block, no line waits for a reader of stderr; its end waits DRAIN_TIME at most."""
+    """Within the block, logging never waits for stderr; its end waits for DRAIN_TIME at most."""
     global _writer  # noqa: PLW0603 (one stderr, one writer)
     try:
         fd = sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # it is closed, or no file
+    except (AttributeError, OSError, ValueError):  # closed, or not a file
         yield
         return
     refusal = _json_dropped if wants_json(log) else _text_dropped
@@ -69,24 +69,24 @@ def own_thread(log: Log) -> Iterator[None]:
     finally:
         sys.unraisablehook = hook
         if writer.close():
-            _writer = None  # else stderr still stalls, and a direct write would hang
+            _writer = None  # else stderr stalls, and a direct write would hang
 
 
 def warn(faults: Iterable[Fault], filename: str) -> None:
-    """What the configuration may be warned about, a line each: where, and what; not the line of the file."""
+    """Log warnings about the configuration, a line each, without the quoted line of the file."""
     for fault in faults:
         _config_log.warning("%s", replace(fault, source="").render(filename))
 
 
 def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """As `on_loop_exception`, for an exception in a destructor. Python would write it to stderr itself."""
+    """As `on_loop_exception`, for an exception in a destructor; Python's own hook writes to stderr."""
     _log.error("in a destructor", exc_info=unraisable.exc_value)
 
 
 def failure_text(error: BaseException) -> str:
-    """A traceback in which only our own errors, and the system's, speak.
+    """A traceback with the messages of our own errors and the system's only.
 
-    The text of a library's error may hold what was sent: aiohttp's shows header fields.
+    The message of a library's error may contain what was sent: aiohttp's shows header fields.
     """
     frames = "".join(traceback.format_tb(error.__traceback__))
     said = f": {error}" if isinstance(error, ProxyError | OSError) else ""
@@ -101,7 +101,7 @@ class _Formatter(logging.Formatter):
 
 
 class JsonFormatter(_Formatter):
-    """One object a line: ts, level, event, then what belongs to the event."""
+    """One object per line: ts, level, event, then the fields of the event."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -122,7 +122,7 @@ class JsonFormatter(_Formatter):
 
 
 def _without_middle(text: str, excess: int) -> str:
-    """`text` shortened by `excess` characters or more: a traceback says most at its two ends."""
+    """`text` shortened by `excess` characters or more: the ends of a traceback matter most."""
     kept = max(0, len(text) - excess - len(_CUT))
     return text[: kept // 2] + _CUT + text[len(text) - (kept - kept // 2) :]
 
@@ -136,7 +136,7 @@ class TextFormatter(_Formatter):
 
 
 class CommandFormatter(logging.Formatter):
-    """As cli.py prints errors, without tracebacks: a command's lines are read by who typed it."""
+    """As cli.py prints errors, without tracebacks: for the user of a command."""
 
     def __init__(self) -> None:
         super().__init__("token-proxy: %(message)s")
@@ -151,7 +151,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
-        except Exception as error:  # noqa: BLE001 (arguments that do not fit their message: no reason to fail)
+        except Exception as error:  # noqa: BLE001 (arguments that do not match the format must not raise)
             tasks.internal_errors["log"] += 1
             record.msg, record.args = "this line can't be formatted: %s", (type(error).__name__,)
             record.exc_info = None
@@ -164,12 +164,12 @@ def wants_json(log: Log) -> bool:
 
 
 def set_up(log: Log) -> None:
-    """A server's log, as the configuration wants it."""
+    """The log of a server, as configured."""
     _send(JsonFormatter() if wants_json(log) else TextFormatter(), log.level.upper())
 
 
 def set_up_command(*, debug: bool) -> None:
-    """A command's: its last sentence says how it ended, so a failed refresh is no line of its own."""
+    """The log of a command: its last message has the outcome, so a failed refresh is not logged."""
     if debug:
         _send(TextFormatter(), "DEBUG")
     else:
@@ -177,7 +177,7 @@ def set_up_command(*, debug: bool) -> None:
 
 
 def _send(formatter: logging.Formatter, level: str, logins: str = "NOTSET") -> None:
-    """Everything goes to stderr; libraries say little, for what they say may hold what was sent."""
+    """Everything goes to stderr; libraries log little, as their messages may contain what was sent."""
     handler = _Handler()
     handler.setFormatter(formatter)
     root = logging.getLogger()
@@ -188,13 +188,13 @@ def _send(formatter: logging.Formatter, level: str, logins: str = "NOTSET") -> N
 
 _LIBRARIES: Final = (
     ("authlib", "INFO"),  # its debug lines show whole tokens
-    ("aiohttp", "CRITICAL"),  # theirs repeat what was sent; what goes wrong there reaches us in other ways
+    ("aiohttp", "CRITICAL"),  # its messages repeat what was sent; its errors reach us as exceptions
     ("asyncio", "CRITICAL"),
 )
 
 
 def on_loop_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """For `loop.set_exception_handler`. The message of a failed callback shows what it was given."""
+    """For `loop.set_exception_handler`. The message of a failed callback contains its arguments."""
     error = context.get("exception")
     said = context["message"] if error is None else "a callback failed"
     tasks.internal_errors["callback"] += 1
@@ -202,14 +202,14 @@ def on_loop_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any])
 
 
 class RequestLog:
-    """Writes a line for each request that was routed, and tells of the others by their reason.
+    """Writes a line for each routed request, and counts the others by the reason of their refusal.
 
-    `enabled` is false above level info, and then requests cost nothing.
+    `enabled` is false above level info: requests then cost nothing.
     """
 
     def __init__(self, log: Log, output: Callable[[str], object] = write) -> None:
         self.enabled = log.level in {"debug", "info"}
-        self._tells_refusals = log.level != "error"
+        self._logs_refusals = log.level != "error"
         self._line, self._refusal = (
             (_json_line, _json_refusal) if wants_json(log) else (_text_line, _text_refusal)
         )
@@ -236,8 +236,8 @@ class RequestLog:
             self.flush()
 
     def refused(self, reason: str) -> None:
-        """A request that belongs to no route was refused: one line each flush and reason, however many."""
-        if self._tells_refusals:
+        """A request without a route was refused: one line per flush and reason."""
+        if self._logs_refusals:
             self._refused[reason] += 1
 
     def flush(self) -> None:
@@ -261,7 +261,7 @@ _JSON_REFUSAL: Final = '{"ts":%.3f,"level":"warning","event":"refused","reason":
 _TEXT: Final = "%s INFO    request %s %s/%s %s %d in %.1f ms, %d bytes in, %d out %s\n"
 _TEXT_REFUSAL: Final = "%s WARNING refused %s, %d times\n"
 _JSON_DROPPED: Final = '{"ts":%.3f,"level":"warning","event":"log_lines_dropped","count":%d}\n'
-_TEXT_DROPPED: Final = "%s WARNING %d log lines were dropped: stderr did not take them\n"
+_TEXT_DROPPED: Final = "%s WARNING %d log lines were dropped: they could not be written to stderr\n"
 
 
 def _json_line(now: float, line: Line) -> str:

@@ -35,13 +35,13 @@ TOKEN_WAIT: Final = (
     60,
     120,
     300,
-)  # a wait to its limit (15 s) ends just above 15
+)  # a wait that reaches its limit (15 s) ends just above 15
 Counts = Mapping[str, Mapping[str, int]]  # credential -> state -> accounts
 
 
 @dataclass(frozen=True, slots=True)
 class TokenHealth:
-    """One account as it is shown: times in Unix seconds, None where unknown."""
+    """One account as exported: times in Unix seconds, None if unknown."""
 
     credential: str
     account: str
@@ -59,9 +59,9 @@ class Metrics:
     """The counters and histograms, bound to one registry."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # without this each series is doubled
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # otherwise each series would be doubled
         self.registry = CollectorRegistry()
-        self.account_counts: Counts = {}  # all that the store holds; set before a scrape
+        self.account_counts: Counts = {}  # of all accounts in the store; set before a scrape
         self.token_refreshes = self._counter(
             "token_refreshes",
             "Requests to a token endpoint, by outcome and error code.",
@@ -113,9 +113,9 @@ class Metrics:
     def show_tokens(
         self, read: Callable[[], Iterable[TokenHealth]], states: Iterable[str], limit: int
     ) -> None:
-        """Export the health of the tokens that `read` gives, by name.
+        """Export the health of the accounts that `read` returns, by name.
 
-        A credential with more than `limit` accounts (by `account_counts`) is shown by states alone.
+        A credential with more than `limit` accounts (by `account_counts`) is shown by states only.
         """
         self.registry.register(TokenCollector(read, lambda: self.account_counts, tuple(states), limit))
 
@@ -148,12 +148,12 @@ _GAUGES: Final[tuple[tuple[str, str, str], ...]] = (  # name, help, attribute of
         "refresh_expires_at",
     ),
     ("token_refresh_failures_consecutive", "Failed refreshes since the last successful one.", "failures"),
-    ("login_required", "1 if a person must act: log in, or give a new refresh token.", "login_required"),
+    ("login_required", "1 if a person must act: log in, or provide a new refresh token.", "login_required"),
 )
 
 
 class TokenCollector(Collector):
-    """Turns the tokens' health into samples at each scrape."""
+    """Converts the health of the tokens to samples at each scrape."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class TokenCollector(Collector):
     def _states_of(self, named: list[TokenHealth], many: Counts) -> GaugeMetricFamily:
         family = GaugeMetricFamily(
             PREFIX + "token_state",
-            "1 for the present state of the account, else 0; with an empty account: accounts in this state.",
+            "1 for the current state of the account, else 0; with an empty account: accounts in this state.",
             labels=("credential", "account", "state"),
         )
         for state in self._states:

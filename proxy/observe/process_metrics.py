@@ -1,4 +1,4 @@
-"""Counts of the process as a whole, whatever its configuration: they outlive a reload."""
+"""Counters of the whole process, independent of its configuration: they survive a reload."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ class ProcessMetrics(Collector):
         yield errors
         yield CounterMetricFamily(
             self._prefix + "log_lines_dropped",
-            "Log lines that stderr did not take: its reader stalls, or its disk is full",
+            "Log lines that could not be written to stderr: its reader stalls, or its disk is full",
             value=logs.lines_dropped(),
         )

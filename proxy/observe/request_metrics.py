@@ -1,7 +1,7 @@
 """The metrics of requests: `requests_total` and `request_duration_seconds`.
 
-Plain numbers, as the client library's counters take a lock each time: three of them would cost a tenth of an
-everyday request. They are changed and scraped on the event loop only.
+Plain numbers, as the client library's counters take a lock each time: three of them would cost a tenth of a
+typical request. They are changed and scraped on the event loop only.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH
 class RouteRequests:
     """What has been counted for one route."""
 
-    __slots__ = ("answers", "durations", "seconds")
+    __slots__ = ("durations", "responses", "seconds")
 
     def __init__(self) -> None:
-        self.answers: dict[tuple[bytes, int], int] = {}
+        self.responses: dict[tuple[bytes, int], int] = {}
         self.durations = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
 
     def count(self, method: bytes, status: int, seconds: float) -> None:
-        answer = (method, status)
-        self.answers[answer] = self.answers.get(answer, 0) + 1
+        response = (method, status)
+        self.responses[response] = self.responses.get(response, 0) + 1
         self.durations[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
 
@@ -77,7 +77,7 @@ class RequestMetrics(Collector):
             labels=("route",),
         )
         for route, tally in self._routes.items():
-            for (method, code), count in _by_label(tally.answers):
+            for (method, code), count in _by_label(tally.responses):
                 requests.add_metric((route, method, code), count)
             counts = accumulate(tally.durations)
             bounds = (*(str(float(bound)) for bound in BUCKETS), "+Inf")
@@ -86,10 +86,10 @@ class RequestMetrics(Collector):
         yield durations
 
 
-def _by_label(answers: dict[tuple[bytes, int], int]) -> Iterable[tuple[tuple[str, str], int]]:
-    """Rare methods are counted together: callers must not make series."""
+def _by_label(responses: dict[tuple[bytes, int], int]) -> Iterable[tuple[tuple[str, str], int]]:
+    """Rare methods are counted together: callers must not create series."""
     counts: dict[tuple[str, str], int] = {}
-    for (method, status), count in answers.items():
+    for (method, status), count in responses.items():
         label = (method.decode("ascii") if method in METHODS else "other", str(status))
         counts[label] = counts.get(label, 0) + count
     return counts.items()

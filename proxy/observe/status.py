@@ -1,4 +1,4 @@
-"""/api/status (version 1): what is said of an account. Pure."""
+"""/api/status (version 1): the description of an account. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Entry(TypedDict):
     credential: str
     account: str
     state: TokenState
-    generation: int  # 0: nothing was ever stored
+    generation: int  # 0: no token was ever stored
     issued_at: float | None
     expires_at: float | None
     refresh_due_at: float | None
@@ -36,8 +36,8 @@ class Entry(TypedDict):
     remedy: str | None  # the next step: a command, a key of the configuration, or that there is nothing to do
     needs_person: bool  # exactly where `login_required` of the metrics is 1
     serves: bool  # whether requests are served, as far as is known
-    actions: list[Action]  # what somebody could do, and would help
-    login_url: str | None  # where somebody can log in, and must
+    actions: list[Action]  # that are possible, and would help
+    login_url: str | None  # if a login is required
     routes: list[str]
 
 
@@ -83,7 +83,7 @@ def entry(account: Account, config: Config) -> Entry:
 
 
 def can_serve(account: Account) -> bool:
-    """For /readyz: a good token, or a grant that needs nobody and of which nothing bad is known yet."""
+    """For /readyz: a usable token, or a grant without logins of which no failure is known yet."""
     if account.is_usable:
         return True
     return account.grant.renews_itself and account.diagnosis().verdict is Verdict.UNTRIED

@@ -1,4 +1,4 @@
-"""A proxy that serves, with the embedded authorization server and API on its other side; and browsers."""
+"""A running proxy with the embedded authorization server and API, and browsers."""
 
 import asyncio
 import re
@@ -31,9 +31,9 @@ class Browser:
 
     async def get(self, path, **options):
         url = path if path.startswith("http") else self.url + path
-        async with self._session.get(url, allow_redirects=False, **options) as answer:
-            await answer.read()
-            return answer
+        async with self._session.get(url, allow_redirects=False, **options) as response:
+            await response.read()
+            return response
 
     async def post(self, path, form, *, origin=None, cookie=""):
         """As a page of `origin` would; the proxy's own if none is named, no Origin at all if it is empty."""
@@ -41,9 +41,9 @@ class Browser:
         headers = {name: value for name, value in headers.items() if value}
         async with self._session.post(
             self.url + path, data=form, headers=headers, allow_redirects=False
-        ) as answer:
-            await answer.read()
-            return answer
+        ) as response:
+            await response.read()
+            return response
 
     async def csrf(self, path="/login/person"):
         return self.csrf_in(await (await self.get(path)).text())
@@ -57,14 +57,14 @@ class Browser:
         return await self.post(path, {"csrf": await self.csrf(page or path)})
 
     async def approve(self, authorization_url, user=PERSON):
-        """Press the authorization server's button; where it sends the browser. ("": refuse.)"""
+        """Press the authorization server's button; returns the redirect. `user` "": refuse."""
         async with self._session.post(
             authorization_url, data={"user": user}, allow_redirects=False
-        ) as answer:
-            return answer.headers["Location"]
+        ) as response:
+            return response.headers["Location"]
 
     async def log_in(self, path="/login/person"):
-        """From the page to the end; the last answer."""
+        """From the page to the end; the last response."""
         begun = await self.press(path)
         assert begun.status == 303
         return await self.get(await self.approve(begun.headers["Location"]))
@@ -74,10 +74,10 @@ class Browser:
 
 
 class World:
-    def __init__(self, server, config, state):
+    def __init__(self, server, config, services):
         self.server = server
         self.config = config
-        self.state = state
+        self.services = services
         self.data = f"http://{config.server.listen[0]}"
         self.admin = f"http://{config.server.admin}"
         self.browser = Browser(self.admin)
@@ -94,15 +94,15 @@ class World:
         return await (await self.get(path)).json()
 
     async def raw(self, head):
-        """Send `head` as it is; the status and the whole answer."""
+        """Send `head` as it is; the status and the whole response."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.config.server.admin.port)
         writer.write(head.encode())
-        answer = await reader.readuntil(b"\r\n\r\n")
+        response = await reader.readuntil(b"\r\n\r\n")
         writer.close()
-        return int(answer.split()[1]), answer.decode()
+        return int(response.split()[1]), response.decode()
 
     def granted(self):
-        """The grant types that the authorization server was asked for."""
+        """The grant types of all token requests."""
         return [request.grant_type for request in self.server.token_requests]
 
     async def close(self):
@@ -119,8 +119,8 @@ def a_world():
         async with embedded(*free_ports(0, 0), **options) as (server, plain):
             plain.path.write_text(edit(plain.path.read_text()))
             config = load(plain.path).config
-            async with process.serving(config) as state:
-                world = World(server, config, state)
+            async with process.serving(config) as services:
+                world = World(server, config, services)
                 try:
                     yield world
                 finally:
@@ -146,16 +146,16 @@ class HandClock:
 
 
 class House:
-    """The token side without listeners, on a clock that stands still, and what is said of its health."""
+    """The services without listeners, on a clock that stands still, and their health."""
 
-    def __init__(self, server, state, clock):
+    def __init__(self, server, services, clock):
         self.server = server
-        self.state = state
+        self.services = services
         self.clock = clock
-        self.health = Health(state)
+        self.health = Health(services)
 
     def account(self, credential="person", name="default"):
-        return self.state.tokens.account(credential, name)
+        return self.services.tokens.account(credential, name)
 
     async def give(self, credential="person", name="default", lifetime=60.0, *, refresh_token=True, **more):
         """Store a token set as a login would."""
@@ -164,19 +164,19 @@ class House:
             access_token=Secret(issued["access_token"]),
             refresh_token=Secret(issued["refresh_token"]) if refresh_token else None,
             server=self.server.issuer,
-            client_id=self.state.config.credentials[credential].client_id,
+            client_id=self.services.config.credentials[credential].client_id,
             issued_at=self.clock.now,
             issued_boot=self.clock.now,
             boot_id=self.clock.boot_id,
             lifetime=lifetime,
             **more,
         )
-        await self.state.tokens.adopt(AccountId(credential, name), token)
+        await self.services.tokens.adopt(AccountId(credential, name), token)
 
     async def refresh(self, credential="person"):
-        """Ask for a refresh; what comes of it stands in the health."""
+        """Refresh; the outcome is in the health."""
         with suppress(TokenError):
-            await self.state.tokens.refresh_now(self.account(credential))
+            await self.services.tokens.refresh_now(self.account(credential))
 
     async def entry(self, credential="person", name="default"):
         status = await self.health.status()
@@ -196,9 +196,9 @@ def a_house():
         clock = HandClock()
         async with embedded(8080, 8081, clock=clock) as (server, config):
             config.path.write_text(edit(config.path.read_text()))
-            async with open_services(load(config.path).config, clock) as state:
-                await state.tokens.start()
-                yield House(server, state, clock)
+            async with open_services(load(config.path).config, clock) as services:
+                await services.tokens.start()
+                yield House(server, services, clock)
 
     return make
 

@@ -1,4 +1,4 @@
-"""Who gets in: by Host, by Origin, by the token that only a page of ours can know."""
+"""Access by Host, Origin and CSRF token."""
 
 import asyncio
 from urllib.parse import urlsplit
@@ -41,21 +41,21 @@ async def world(a_world):
         yield made
 
 
-async def test_the_admin_listener_answers_to_its_own_names_only(world):
+async def test_the_admin_listener_accepts_its_own_host_names_only(world):
     for host in OWN_HOSTS:
         assert (await world.raw(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n"))[0] == 200, host
     for host in FOREIGN_HOSTS:
         assert (await world.raw(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n"))[
             0
         ] == HOST_REFUSED.status, host
-    assert world.state.metrics.refused.labels(HOST_REFUSED.ending)._value.get() == len(FOREIGN_HOSTS)
+    assert world.services.metrics.refused.labels(HOST_REFUSED.ending)._value.get() == len(FOREIGN_HOSTS)
 
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_foreign_host_is_refused_on_every_path(world, path):
-    status, answer = await world.raw(f"GET {path} HTTP/1.1\r\nHost: evil.com\r\n\r\n")
+    status, response = await world.raw(f"GET {path} HTTP/1.1\r\nHost: evil.com\r\n\r\n")
     assert status == 421
-    assert "Set-Cookie" not in answer
+    assert "Set-Cookie" not in response
 
 
 @pytest.mark.parametrize(
@@ -91,12 +91,12 @@ async def test_one_host_and_the_target_agrees_with_it(world, head, status):
         ("POST", "/login/person", 403),
     ],
 )
-async def test_every_answer_forbids_scripts_frames_and_caches_and_tells_no_version(
+async def test_every_response_forbids_scripts_frames_and_caching_and_has_no_version(
     world, method, path, status
 ):
-    given, answer = await world.raw(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    given, response = await world.raw(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert given == status
-    fields = dict(line.split(": ", 1) for line in answer.split("\r\n")[1:] if line)
+    fields = dict(line.split(": ", 1) for line in response.split("\r\n")[1:] if line)
     assert fields.items() >= HEADERS.items()
     policy = fields["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
@@ -110,11 +110,11 @@ async def test_a_bug_is_a_plain_page_with_the_same_headers_and_a_log_line_withou
     async def broken(*_):
         raise ValueError("a secret that some library repeats")
 
-    monkeypatch.setattr(world.state.logins, "finish", broken)
-    answer = await world.get("/callback?state=x&code=y")
-    assert answer.status == 500
-    assert "a secret" not in await answer.text()
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    monkeypatch.setattr(world.services.logins, "finish", broken)
+    response = await world.get("/callback?state=x&code=y")
+    assert response.status == 500
+    assert "a secret" not in await response.text()
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
         "an admin page failed"
     ]
@@ -126,8 +126,8 @@ async def test_a_post_from_another_origin_does_nothing(world, action, origin):
     await world.browser.log_in()
     before = world.granted()
     form = {"csrf": await world.browser.csrf()}
-    answer = await world.browser.post(f"/{action}/person", form, origin=origin)
-    assert answer.status == 403
+    response = await world.browser.post(f"/{action}/person", form, origin=origin)
+    assert response.status == 403
     assert world.granted() == before
     assert (await world.json("/api/status"))["counts"]["person"] == {"valid": 1}
 
@@ -161,7 +161,7 @@ async def test_a_form_is_small(world):
     assert (await world.browser.post("/refresh/person", form)).status == 413
 
 
-async def test_a_form_that_does_not_arrive_is_not_waited_for_for_ever(world, monkeypatch):
+async def test_a_form_that_does_not_arrive_times_out(world, monkeypatch):
     monkeypatch.setattr(access, "FORM_TIME", 0.1)
     host, port = urlsplit(world.admin).hostname, urlsplit(world.admin).port
     page = await world.browser.get("/login/person")
@@ -172,8 +172,8 @@ async def test_a_form_that_does_not_arrive_is_not_waited_for_for_ever(world, mon
     )
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(head.encode())
-    answer = await asyncio.wait_for(reader.readline(), 10)
-    assert answer.startswith(b"HTTP/1.1 408 ")
+    response = await asyncio.wait_for(reader.readline(), 10)
+    assert response.startswith(b"HTTP/1.1 408 ")
     writer.close()
 
 
@@ -186,8 +186,8 @@ async def test_the_cookie_is_for_us_alone_and_kept(world):
 
 
 async def test_a_cookie_that_is_not_ours_is_replaced(world):
-    answer = await world.get("/", cookies={"token_proxy_browser": "fixed-by-somebody"})
-    assert "fixed" not in answer.headers["Set-Cookie"]
+    response = await world.get("/", cookies={"token_proxy_browser": "fixed-by-somebody"})
+    assert "fixed" not in response.headers["Set-Cookie"]
 
 
 @pytest.mark.parametrize(

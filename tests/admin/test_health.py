@@ -1,4 +1,4 @@
-"""/readyz and /api/status: what is said of the tokens, and when."""
+"""/readyz and /api/status in all states of the tokens."""
 
 import json
 from collections import Counter
@@ -70,7 +70,7 @@ async def test_status_has_exactly_the_keys_of_the_contract(house):
         assert entry["last_refresh"] == {"at": None, "outcome": None, "error": None}
 
 
-async def test_a_fresh_login_is_valid_and_says_until_when(house):
+async def test_a_fresh_login_is_valid_and_has_its_expiry(house):
     await house.give()
     entry = await house.entry()
     assert (entry["state"], entry["generation"], entry["failures"], entry["routes"]) == (
@@ -99,14 +99,14 @@ async def test_a_scope_that_was_not_granted_is_named_while_the_token_is_good(a_h
         assert (await house.entry())["reason"] == "a refresh is due"
 
 
-async def test_the_end_of_a_refresh_token_is_shown_as_the_server_or_the_configuration_tells_it(a_house):
+async def test_the_end_of_a_refresh_token_is_that_of_the_server_or_the_configuration(a_house):
     async with a_house(lambda text: text.replace("[credentials.person]", IDLE)) as house:
         await house.give()
         assert (await house.entry())["refresh_expires_at"] == house.clock.now + 5184000
         house.server.script(faults.Fault(change={"refresh_expires_in": 600}))
         await house.refresh()
         assert (await house.entry())["refresh_expires_at"] == house.clock.now + 600
-        shown = house.state.metrics.registry.get_sample_value(
+        shown = house.services.metrics.registry.get_sample_value(
             "token_proxy_refresh_token_expiry_timestamp_seconds",
             {"credential": "person", "account": "default"},
         )
@@ -121,13 +121,13 @@ async def test_nothing_shown_is_a_token(house):
     assert held.refresh_token.reveal() not in shown
 
 
-async def test_where_nobody_has_logged_in_the_login_page_is_named(house):
+async def test_before_a_login_the_login_page_is_named(house):
     entry = await house.entry()
     assert (entry["state"], entry["generation"], entry["login_url"]) == ("absent", 0, LOGIN_URL)
     assert entry["reason"] == "nobody has logged in yet"
 
 
-async def test_a_machine_that_was_not_asked_for_needs_nobody(house):
+async def test_client_credentials_need_no_login(house):
     entry = await house.entry("machine")
     assert (entry["state"], entry["reason"], entry["login_url"]) == (
         "absent",
@@ -137,7 +137,7 @@ async def test_a_machine_that_was_not_asked_for_needs_nobody(house):
     assert (entry["needs_person"], entry["serves"], entry["actions"]) == (False, True, [])
 
 
-async def test_a_refresh_that_failed_for_now_is_told_with_its_error(house):
+async def test_a_transient_failure_of_a_refresh_is_shown_with_its_error(house):
     await house.give()
     house.server.script(*[faults.NAMED["too-many-requests"]] * 3)
     house.clock.now += 50
@@ -197,12 +197,12 @@ async def test_an_expired_token_without_a_refresh_token_asks_for_a_login(house):
 async def test_a_token_of_another_client_counts_as_absent(a_house):
     async with a_house() as house:
         await house.give()
-        record = await house.state.store.get(AccountId("person", "default"))
+        record = await house.services.store.get(AccountId("person", "default"))
         body = record.body.replace(b"demo-app", b"app-before")
-        await house.state.store.put(
+        await house.services.store.put(
             Record(record.key, 2, record.state, record.due_at, record.expires_at, body), expected=1
         )
-        await house.state.tokens._accounts.load(house.account())
+        await house.services.tokens._accounts.load(house.account())
         entry = await house.entry()
         other_client = "the stored tokens are from another server or client than the configured one"
         assert (entry["state"], entry["login_url"], entry["reason"]) == ("absent", LOGIN_URL, other_client)
@@ -220,7 +220,7 @@ async def test_accounts_beyond_one_page_are_found_behind_the_cursor(house, monke
     for name in names:
         await house.give(name=name)
     for name in names[4:]:
-        house.state.tokens._accounts._recent.pop(AccountId("person", name))  # as with very many accounts
+        house.services.tokens._accounts._recent.pop(AccountId("person", name))  # as with very many accounts
     seen, after = [], None
     for _ in range(10):
         status = await house.health.status(after)
@@ -234,15 +234,15 @@ async def test_accounts_beyond_one_page_are_found_behind_the_cursor(house, monke
             break
         after = AccountId(*status["next"].split("/"))
     assert seen == [("default", "absent"), *((name, "valid") for name in names)]
-    assert len(house.state.tokens.accounts()) == 6, "looking takes no room"
+    assert len(house.services.tokens.accounts()) == 6, "looking takes no room"
 
 
-async def test_a_record_that_can_not_be_read_is_told_apart_and_asks_for_no_login(house, monkeypatch):
+async def test_an_unreadable_record_is_shown_as_such_and_requires_no_login(house, monkeypatch):
     await house.give()
     await house.give(name="anna")
-    house.state.tokens._accounts._recent.pop(AccountId("person", "anna"))
+    house.services.tokens._accounts._recent.pop(AccountId("person", "anna"))
 
-    inner = house.state.store.page
+    inner = house.services.store.page
 
     async def page(after, limit):
         return [
@@ -250,7 +250,7 @@ async def test_a_record_that_can_not_be_read_is_told_apart_and_asks_for_no_login
             for each in await inner(after, limit)
         ]
 
-    monkeypatch.setattr(house.state.store, "page", page)
+    monkeypatch.setattr(house.services.store, "page", page)
     entry = await house.entry(name="anna")
     assert (entry["state"], entry["login_url"]) == ("misconfigured", None)
     assert entry["reason"] == "its record in the store can't be read"
@@ -268,7 +268,7 @@ WRITES = {"put", "intend", "quarantine", "postpone", "touch", "stash", "take"}
 async def test_a_page_reads_each_account_once_and_writes_nothing(house, monkeypatch):
     for number in range(40):
         await house.give(name=f"user{number}")
-    house.state.tokens._accounts._recent.clear()  # as with very many accounts
+    house.services.tokens._accounts._recent.clear()  # as with very many accounts
     calls = Counter()
 
     def counted(name, inner):
@@ -278,7 +278,7 @@ async def test_a_page_reads_each_account_once_and_writes_nothing(house, monkeypa
 
         return call
 
-    store = house.state.store
+    store = house.services.store
     for name in {"get", "page", "counts", *WRITES}:
         monkeypatch.setattr(store, name, counted(name, getattr(store, name)))
     status = await house.health.status()
@@ -286,8 +286,8 @@ async def test_a_page_reads_each_account_once_and_writes_nothing(house, monkeypa
     assert calls == {"page": 1, "counts": 1}
 
 
-async def test_a_seed_that_is_not_planted_yet_is_shown_as_what_it_will_be(a_house):
-    """The command `status` where no server runs; the next start plants it."""
+async def test_a_seed_that_is_not_adopted_yet_is_shown_as_if_it_were(a_house):
+    """The command `status` without a server; the next start adopts the seed."""
 
     def seeded(text):
         return text.replace(
@@ -296,11 +296,11 @@ async def test_a_seed_that_is_not_planted_yet_is_shown_as_what_it_will_be(a_hous
 
     async with a_house(seeded) as house:
         key = AccountId("person", "default")
-        record = await house.state.store.get(key)
-        shown = records.view(None, house.state.config.credentials["person"], house.clock)
+        record = await house.services.store.get(key)
+        shown = records.view(None, house.services.config.credentials["person"], house.clock)
         assert (shown.state, shown.generation) == ("valid", 1)
         assert shown.token.refresh_token.reveal() == "seed"
-        assert await house.state.store.get(key) == record
+        assert await house.services.store.get(key) == record
 
 
 async def test_while_the_store_fails_what_is_in_memory_is_shown(house, monkeypatch):
@@ -309,8 +309,8 @@ async def test_while_the_store_fails_what_is_in_memory_is_shown(house, monkeypat
     async def broken(*_):
         raise StoreError("the disk is gone")
 
-    monkeypatch.setattr(house.state.store, "page", broken)
-    monkeypatch.setattr(house.state.store, "counts", broken)
+    monkeypatch.setattr(house.services.store, "page", broken)
+    monkeypatch.setattr(house.services.store, "counts", broken)
     status = await house.health.status()
     assert status["ready"]
     assert status["counts"]["person"] == {"valid": 1}
@@ -327,7 +327,7 @@ async def test_while_the_store_fails_what_is_in_memory_is_shown(house, monkeypat
         ("invalid-grant", "stale"),  # one might be a mistake
     ],
 )
-async def test_while_a_token_is_good_nothing_that_befalls_its_refresh_makes_it_unready(house, fault, state):
+async def test_while_a_token_is_valid_no_failure_of_its_refresh_makes_it_unready(house, fault, state):
     await house.give()
     house.server.script(*[faults.NAMED[fault]] * 3)
     await house.refresh()
@@ -337,13 +337,13 @@ async def test_while_a_token_is_good_nothing_that_befalls_its_refresh_makes_it_u
     assert [reason["credential"] for reason in house.health.not_ready()] == ["person"]
 
 
-async def test_until_somebody_logs_in_it_is_not_ready_and_says_why(house):
+async def test_before_a_login_it_is_not_ready_and_names_the_reason(house):
     assert house.health.not_ready() == [{"credential": "person", "account": "default", "state": "absent"}]
     await house.give()
     assert house.health.ready
 
 
-async def test_a_machine_is_ready_until_it_was_asked_for_in_vain(a_house):
+async def test_client_credentials_are_ready_until_a_request_for_a_token_fails(a_house):
     async with a_house(without_person_route) as house:
         assert house.health.ready
         house.server.script(faults.NAMED["invalid-client"])
@@ -383,19 +383,19 @@ async def test_readiness_waits_for_the_fixed_accounts_of_required_credentials(a_
 
 
 async def test_readyz_is_exactly_its_document(world):
-    answer = await world.get("/readyz")
+    response = await world.get("/readyz")
     reasons = [{"credential": "person", "account": "default", "state": "absent"}]
-    assert (answer.status, await answer.json()) == (503, {"ready": False, "reasons": reasons})
+    assert (response.status, await response.json()) == (503, {"ready": False, "reasons": reasons})
     await world.browser.log_in()
-    answer = await world.get("/readyz")
-    assert (answer.status, await answer.json()) == (200, {"ready": True, "reasons": []})
+    response = await world.get("/readyz")
+    assert (response.status, await response.json()) == (200, {"ready": True, "reasons": []})
 
 
-async def test_healthz_says_ok_whatever_befalls(world):
-    answer = await world.get("/healthz")
-    assert (answer.status, await answer.text()) == (200, "ok")
+async def test_healthz_is_always_ok(world):
+    response = await world.get("/healthz")
+    assert (response.status, await response.text()) == (200, "ok")
 
 
-async def test_a_cursor_that_is_none_is_the_beginning(world):
+async def test_an_invalid_cursor_starts_at_the_beginning(world):
     for query in ("", "?after=", "?after=x", "?after=%00/%00"):
         assert (await world.get(f"/api/status{query}")).status == 200

@@ -27,7 +27,7 @@ async def is_let_in(world):
 
 
 async def log_in_as(world, subject, browser=None, **claims):
-    """A login whose id_token says that it was `subject`; the last answer."""
+    """A login with an id_token of `subject`; the last response."""
     claims = {"email": f"{subject}@example.com", **claims}
     world.server.script(logs_in(world.server.issuer, "demo-app", subject, **claims))
     return await (browser or world.browser).log_in()
@@ -42,13 +42,13 @@ async def press(browser, asked, decision):
     return await browser.post("/callback", await form_of(browser, asked, decision))
 
 
-async def words_of(answer):
-    """What a person reads."""
-    return " ".join(html.unescape(TAGS.sub(" ", await answer.text())).split())
+async def words_of(response):
+    """The visible text."""
+    return " ".join(html.unescape(TAGS.sub(" ", await response.text())).split())
 
 
 async def whose(world):
-    return (await world.state.tokens.owner(world.state.tokens.account("person", "default").key)).subject
+    return (await world.services.tokens.owner(world.services.tokens.account("person", "default").key)).subject
 
 
 async def test_a_person_logs_in_by_the_page(world):
@@ -84,10 +84,10 @@ async def test_each_login_has_its_own_state_and_challenge(world, query_of):
 
 
 async def test_a_get_starts_nothing(world):
-    before = await world.state.store.page(None, 10)
+    before = await world.services.store.page(None, 10)
     for path in ("/login/person", "/login/person/other", "/", "/refresh/person", "/logout/person"):
         await world.get(path)
-    assert await world.state.store.page(None, 10) == before
+    assert await world.services.store.page(None, 10) == before
     assert world.granted() == []
 
 
@@ -110,7 +110,7 @@ async def test_a_callback_works_once(world):
     assert await is_let_in(world)
 
 
-async def test_who_only_looks_whether_a_callback_is_there_does_not_use_it_up(world):
+async def test_a_head_request_does_not_use_up_a_callback(world):
     callback = await world.browser.approve((await world.browser.press("/login/person")).headers["Location"])
     target = callback.removeprefix(world.admin)
     assert (await world.raw(f"HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))[0] == 405
@@ -131,9 +131,9 @@ async def test_a_declined_login_says_so_in_our_words(world, query_of):
         (await world.browser.press("/login/person")).headers["Location"], user=""
     )
     assert query_of(callback)["error"] == "access_denied"
-    answer = await world.get(f"{callback}&error_description=%3Cscript%3Ealert(1)%3C/script%3E")
-    shown = await answer.text()
-    assert answer.status == 400
+    response = await world.get(f"{callback}&error_description=%3Cscript%3Ealert(1)%3C/script%3E")
+    shown = await response.text()
+    assert response.status == 400
     assert "The login was declined." in shown
     assert "script" not in shown
 
@@ -151,44 +151,44 @@ async def test_a_declined_login_says_so_in_our_words(world, query_of):
     ],
 )
 async def test_a_callback_of_no_login_is_refused_and_repeats_nothing(world, query):
-    answer = await world.get(f"/callback{query}")
-    assert answer.status == 400
-    assert "script" not in await answer.text()
+    response = await world.get(f"/callback{query}")
+    assert response.status == 400
+    assert "script" not in await response.text()
     assert world.granted() == []
 
 
 async def test_the_redirect_must_come_from_the_server_that_the_login_went_to(world, query_of):
     callback = await world.browser.approve((await world.browser.press("/login/person")).headers["Location"])
     assert query_of(callback)["iss"] == world.server.issuer
-    answer = await world.get(callback.replace("&iss=", "&iss=https%3A%2F%2Fevil.example%2F"))
-    assert answer.status == 400
-    assert "another authorization server" in await answer.text()
+    response = await world.get(callback.replace("&iss=", "&iss=https%3A%2F%2Fevil.example%2F"))
+    assert response.status == 400
+    assert "another authorization server" in await response.text()
     assert world.granted() == []
 
 
 async def test_a_code_that_the_server_refuses_gives_a_reason_and_no_token(world):
     world.server.script(faults.NAMED["invalid-grant"])
-    answer = await world.browser.log_in()
-    assert answer.status == 400
-    assert "refuses the code" in await answer.text()
+    response = await world.browser.log_in()
+    assert response.status == 400
+    assert "refuses the code" in await response.text()
     assert not await is_let_in(world)
 
 
 async def test_where_the_server_can_not_be_asked_the_page_says_so(a_world):
     async with a_world(lambda text: text.replace("issuer =", 'issuer = "http://127.0.0.1:9"\n#', 1)) as world:
-        answer = await world.browser.press("/login/person")
-        assert answer.status == 502
-        assert "discovery of http://127.0.0.1:9 failed" in (await answer.text()).lower()
+        response = await world.browser.press("/login/person")
+        assert response.status == 502
+        assert "discovery of http://127.0.0.1:9 failed" in (await response.text()).lower()
 
 
 async def test_where_the_store_fails_the_page_says_so(world, monkeypatch):
     async def full(*_):
         raise StoreError("disk full")
 
-    monkeypatch.setattr(world.state.store, "stash", full)
-    answer = await world.browser.press("/login/person")
-    assert answer.status == 503
-    assert "token store" in await answer.text()
+    monkeypatch.setattr(world.services.store, "stash", full)
+    response = await world.browser.press("/login/person")
+    assert response.status == 503
+    assert "token store" in await response.text()
 
 
 async def test_each_account_of_a_credential_logs_in_for_itself(a_world):
@@ -201,28 +201,28 @@ async def test_each_account_of_a_credential_logs_in_for_itself(a_world):
 @pytest.mark.parametrize(
     "path", ["/login/nobody", "/login/person/%3Cimg%20onerror%3E", "/login/person/a%2Fb", "/login/person/.a"]
 )
-async def test_what_is_no_account_has_no_page(world, path):
-    answer = await world.get(path)
-    assert answer.status == 404
-    assert "onerror" not in await answer.text()
+async def test_an_invalid_account_has_no_page(world, path):
+    response = await world.get(path)
+    assert response.status == 404
+    assert "onerror" not in await response.text()
     form = {"csrf": await world.browser.csrf()}
     for action in ("login", "refresh", "logout"):
         assert (await world.browser.post(path.replace("login", action), form)).status == 404
 
 
-async def test_nobody_logs_in_to_a_machines_credential(world):
-    assert "Nobody logs in here" in await (await world.get("/login/machine")).text()
+async def test_client_credentials_have_no_login(world):
+    assert "No login needed" in await (await world.get("/login/machine")).text()
     form = {"csrf": await world.browser.csrf()}
-    answer = await world.browser.post("/login/machine", form)
-    assert answer.status == 502
+    response = await world.browser.post("/login/machine", form)
+    assert response.status == 502
     assert world.granted() == []
 
 
 async def test_the_refresh_button_refreshes(world):
     await world.browser.log_in()
     before = (await world.json("/api/status"))["tokens"][1]
-    answer = await world.browser.press("/refresh/person/default", page="/")
-    assert (answer.status, answer.headers["Location"]) == (303, "/")
+    response = await world.browser.press("/refresh/person/default", page="/")
+    assert (response.status, response.headers["Location"]) == (303, "/")
     after = (await world.json("/api/status"))["tokens"][1]
     assert after["generation"] == before["generation"] + 1
     assert world.granted() == ["authorization_code", "refresh_token"]
@@ -231,16 +231,16 @@ async def test_the_refresh_button_refreshes(world):
 async def test_a_refresh_that_fails_says_so(world):
     await world.browser.log_in()
     world.server.script(faults.NAMED["invalid-client"])
-    answer = await world.browser.press("/refresh/person", page="/")
-    assert answer.status == 503
-    assert "does not accept this client" in await answer.text()
+    response = await world.browser.press("/refresh/person", page="/")
+    assert response.status == 503
+    assert "does not accept this client" in await response.text()
     assert await is_let_in(world), "the access token is still good"
 
 
 async def test_the_logout_button_ends_the_tokens_here_and_there(world):
     await world.browser.log_in()
-    answer = await world.browser.press("/logout/person", page="/")
-    assert (answer.status, answer.headers["Location"]) == (303, "/")
+    response = await world.browser.press("/logout/person", page="/")
+    assert (response.status, response.headers["Location"]) == (303, "/")
     assert not await is_let_in(world)
     (_, entry) = (await world.json("/api/status"))["tokens"]
     assert (entry["state"], entry["reason"]) == ("absent", "logged out")
@@ -257,14 +257,14 @@ async def test_behind_a_reverse_proxy_the_origin_is_that_of_the_public_url(a_wor
         assert "Secure" in page.headers["Set-Cookie"]
         cookie = page.headers["Set-Cookie"].partition(";")[0]
         form = {"csrf": world.browser.csrf_in(await page.text())}
-        answer = await world.browser.post("/login/person", form, origin=origin, cookie=cookie)
-        assert answer.status == status
+        response = await world.browser.post("/login/person", form, origin=origin, cookie=cookie)
+        assert response.status == status
 
 
-# -- who it was
+# -- the user
 
 
-async def test_the_page_after_a_login_shows_who_it_was_and_takes_it_back(world):
+async def test_the_page_after_a_login_shows_the_user_and_can_undo_it(world):
     done = await log_in_as(world, "ann")
     assert done.status == 200
     for shown in ("Account person/default", "Logged in as ann@example.com", "subject ann"):
@@ -276,7 +276,7 @@ async def test_the_page_after_a_login_shows_who_it_was_and_takes_it_back(world):
     assert world.server.families_revoked == 1
 
 
-async def test_what_a_server_says_of_a_person_is_text_and_not_markup(world):
+async def test_claims_of_an_id_token_are_escaped(world):
     done = await log_in_as(world, "<script>a</script>", email="<img src=x onerror=alert(1)>\x1b\u202e")
     shown = await done.text()
     assert "<script" not in shown
@@ -284,23 +284,23 @@ async def test_what_a_server_says_of_a_person_is_text_and_not_markup(world):
     assert "&lt;img src=x onerror=alert(1)&gt;\ufffd\ufffd" in shown
 
 
-async def test_nobody_is_shown_to_who_only_looks_around(world):
+async def test_other_browsers_do_not_see_the_user(world):
     await log_in_as(world, "ann-7")
     for path in ("/", "/login/person", "/api/status", "/metrics", "/readyz"):
-        answer = await world.another_browser().get(path)
-        assert "ann-7" not in await answer.text() + str(answer.headers)
+        response = await world.another_browser().get(path)
+        assert "ann-7" not in await response.text() + str(response.headers)
 
 
-async def test_where_it_is_not_told_who_it_was_the_page_is_as_plain_as_ever(world):
+async def test_without_an_id_token_the_page_shows_no_user(world):
     done = await world.browser.log_in()
     assert "Logged in" in await done.text()
     assert "<form" not in await done.text()
 
 
 async def test_a_bad_id_token_fails_the_login_with_a_sentence(world):
-    answer = await log_in_as(world, "ann", aud="another-client")
-    assert answer.status == 400
-    assert "The id_token is for another client: check client_id." in await words_of(answer)
+    response = await log_in_as(world, "ann", aud="another-client")
+    assert response.status == 400
+    assert "The id_token is for another client: check client_id." in await words_of(response)
     assert not await is_let_in(world)
 
 
@@ -326,11 +326,11 @@ async def test_another_person_is_asked_first(world):
     assert await is_let_in(world)
 
 
-async def test_who_cancels_is_told_that_nothing_has_changed(world):
+async def test_a_cancelled_login_changes_nothing_and_says_so(world):
     await log_in_as(world, "ann")
     done = await press(world.browser, await log_in_as(world, "bob"), "cancel")
     assert done.status == 200
-    assert "Nothing has changed: person/default has the tokens that it had." in await words_of(done)
+    assert "Nothing has changed: person/default keeps its tokens." in await words_of(done)
     assert await whose(world) == "ann"
     assert await is_let_in(world)
     assert world.server.families_revoked == 1
@@ -381,12 +381,12 @@ async def test_a_decision_that_comes_too_late_is_refused(world):
     await log_in_as(world, "ann")
     asked = await log_in_as(world, "bob")
     form = await form_of(world.browser, asked, "replace")
-    assert await world.state.store.take(f"undecided:{form['ticket']}"), "as the store does after ten minutes"
+    assert await world.services.store.take(f"undecided:{form['ticket']}"), "as after ten minutes"
     assert (await world.browser.post("/callback", form)).status == 400
     assert await whose(world) == "ann"
 
 
-async def test_who_is_another_by_now_is_shown_too(world):
+async def test_an_owner_that_has_changed_meanwhile_is_shown(world):
     await log_in_as(world, "ann")
     asked, later = await log_in_as(world, "bob"), await log_in_as(world, "dora")
     await press(world.browser, later, "replace")
@@ -398,15 +398,17 @@ async def test_who_is_another_by_now_is_shown_too(world):
 
 
 async def test_a_browser_that_was_never_here_is_asked_too(world, query_of):
-    """A command has begun the login; the callback is the first that this browser sees of us."""
+    """A command has begun the login; the callback is the first request of this browser."""
     await log_in_as(world, "ann")
-    begun = await world.state.logins.begin(world.state.tokens.account("person", "default").key, browser="")
+    begun = await world.services.logins.begin(
+        world.services.tokens.account("person", "default").key, browser=""
+    )
     browser = world.another_browser()
     world.server.script(logs_in(world.server.issuer, "demo-app", "bob"))
     asked = await browser.get(await browser.approve(begun.url))
     assert asked.status == 409
     assert (await press(browser, asked, "replace")).status == 200
-    assert await world.state.logins.outcome(begun.state) == ""
+    assert await world.services.logins.outcome(begun.state) == ""
 
 
 async def test_where_the_store_fails_nothing_is_decided(world, monkeypatch):
@@ -416,7 +418,7 @@ async def test_where_the_store_fails_nothing_is_decided(world, monkeypatch):
     async def full(*_args, **_options):
         raise StoreError("disk full")
 
-    monkeypatch.setattr(world.state.store, "put", full)
+    monkeypatch.setattr(world.services.store, "put", full)
     assert (await press(world.browser, asked, "replace")).status == 503
     monkeypatch.undo()
     assert await whose(world) == "ann"
@@ -434,9 +436,9 @@ refresh_token = "seed"
 
 async def test_the_login_page_of_a_configured_refresh_token_says_what_to_change_and_leads_back(a_world):
     async with a_world(lambda text: text + MAIL) as world:
-        answer = await world.get("/login/mail")
-        html = await answer.text()
-        assert "Nobody logs in to mail/default: its grant is refresh_token." in html
+        response = await world.get("/login/mail")
+        html = await response.text()
+        assert "No login to mail/default is needed: its grant is refresh_token." in html
         assert f'href="{world.config.public_url}/"' in html
         begun = await world.browser.post("/login/mail", {"csrf": await world.browser.csrf("/login/person")})
         assert "set credentials.mail.refresh_token to a new refresh token" in await begun.text()

@@ -6,9 +6,9 @@ from proxy.demo import faults
 
 
 async def scrape(world):
-    answer = await world.get("/metrics")
-    assert answer.headers["Content-Type"].startswith("text/plain; version=")
-    return await answer.text()
+    response = await world.get("/metrics")
+    assert response.headers["Content-Type"].startswith("text/plain; version=")
+    return await response.text()
 
 
 def value(text, name, **labels):
@@ -79,7 +79,7 @@ UNITS = (
 )
 
 
-async def test_the_page_is_as_prometheus_wants_it(world):
+async def test_the_page_is_in_the_format_of_prometheus(world):
     await world.browser.log_in()
     await world.get(f"{world.data}/demo/x")
     families = list(text_string_to_metric_families(await scrape(world)))

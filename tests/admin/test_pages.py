@@ -23,7 +23,7 @@ FINE = diagnose(
 @pytest.mark.parametrize(
     ("at", "words"),
     [
-        (None, "–"),  # noqa: RUF001 (the en dash that a table shows for nothing)
+        (None, "–"),  # noqa: RUF001 (an en dash for an empty cell)
         (NOW, "in 0 s"),
         (NOW + 59.9, "in 59 s"),
         (NOW + 60, "in 1 min"),
@@ -33,19 +33,19 @@ FINE = diagnose(
         (NOW - 61, "1 min ago"),
     ],
 )
-def test_a_time_is_told_as_a_person_says_it(at, words):
+def test_relative_times(at, words):
     assert pages.relative(at, NOW) == words
 
 
 @given(st.text())
-def test_whatever_a_message_says_is_text_and_not_markup(sentence):
+def test_messages_are_escaped(sentence):
     page = pages.message(sentence, sentence)
     around = pages.message("", ".")
     for mark in "<>":
         assert page.count(mark) == around.count(mark)
 
 
-def test_a_page_asks_for_nothing_else_and_runs_nothing():
+def test_a_page_has_no_scripts_and_no_other_resources():
     page = pages.message("Title", "sentence", "http://127.0.0.1:8081/")
     for tag in ("<script", "<link", "<img", "<iframe", " on", "url(", "@import", "style="):
         assert tag not in page.replace("<style>", "")
@@ -66,9 +66,9 @@ async def test_the_status_page_shows_each_account_and_what_can_be_done(world):
     assert "2 accounts, ready" in html
     assert buttons == [("refresh", "person"), ("logout", "person")]
 
-    account = world.state.tokens.account("person", "default")
+    account = world.services.tokens.account("person", "default")
     world.server.script(*[faults.NAMED["invalid-grant"]] * 2)
-    assert account.reject() is False  # with a token that an upstream has refused there is no second try
+    assert account.reject() is False  # no second try with a token that an upstream has refused
     await world.browser.press("/refresh/person", page="/")
     html, buttons = await shown(world)
     assert "login required" in html
@@ -92,7 +92,7 @@ async def test_without_credentials_the_page_says_what_to_write(a_world):
         assert "[credentials.NAME]" in (await shown(world))[0]
 
 
-async def test_a_callback_that_a_command_took_leads_to_no_page_that_is_not_there(world):
+async def test_the_callback_of_a_command_links_to_no_status_page(world):
     done = await world.browser.log_in()
     assert f'href="{world.config.public_url}/"' in await done.text()
     assert "href" not in pages.message("Logged in", "You can close this page.")
@@ -104,7 +104,7 @@ def test_an_errors_message_becomes_a_sentence():
 
 
 @given(st.text(), st.text(min_size=1))
-def test_whatever_a_person_is_called_is_text_and_not_markup(name, subject):
+def test_names_of_people_are_escaped(name, subject):
     page, around = (
         pages.logged_in_page(AccountId("crm", "default"), person, FINE, "", "")
         for person in (Principal("i", subject, name), Principal("i", "248289761001", ""))
@@ -116,15 +116,15 @@ def test_whatever_a_person_is_called_is_text_and_not_markup(name, subject):
 BY_HEADER = 'credential = "person"\naccount = { header = "X-Remote-User" }'
 
 
-async def test_where_requests_name_the_account_anybody_can_begin_one(a_world):
+async def test_where_requests_name_the_account_the_page_can_begin_one(a_world):
     async with a_world(lambda text: text.replace('credential = "person"', BY_HEADER)) as world:
         html, _ = await shown(world)
         assert "no credentials yet" not in html
         assert re.search(r'<form method="get" action="/login/person"><input name="account"', html)
         for name, location in (("anna", "/login/person/anna"), ("a.b@c+d", "/login/person/a.b@c+d")):
-            answer = await world.browser.get("/login/person", params={"account": name})
-            assert (answer.status, answer.headers["Location"]) == (303, location)
-            assert (await world.get(answer.headers["Location"])).status == 200
+            response = await world.browser.get("/login/person", params={"account": name})
+            assert (response.status, response.headers["Location"]) == (303, location)
+            assert (await world.get(response.headers["Location"])).status == 200
         await world.browser.log_in("/login/person/anna")
         html, _buttons = await shown(world)
         assert "anna" in html
@@ -134,10 +134,10 @@ async def test_where_requests_name_the_account_anybody_can_begin_one(a_world):
 @pytest.mark.parametrize(
     "name", ["", "../x", "a/b", "//evil.example", "a b", "x" * 129, "a\r\nSet-Cookie: x"]
 )
-async def test_what_is_no_accounts_name_leads_nowhere(world, name):
-    answer = await world.browser.get("/login/person", params={"account": name})
-    assert answer.status == 404
-    assert "Location" not in answer.headers
+async def test_an_invalid_account_name_is_not_found(world, name):
+    response = await world.browser.get("/login/person", params={"account": name})
+    assert response.status == 404
+    assert "Location" not in response.headers
 
 
 async def test_a_machine_that_was_refused_can_be_tried_again_at_once(world):
@@ -146,7 +146,7 @@ async def test_a_machine_that_was_refused_can_be_tried_again_at_once(world):
     html, buttons = await shown(world)
     assert ("refresh", "machine") in buttons
     assert "<button>Try now</button>" in html
-    world.server.faults.clear()  # somebody has mended it
+    world.server.faults.clear()  # the configuration at the server was corrected
     assert (await world.browser.press("/refresh/machine/default", page="/")).status == 303
     assert (await world.get(f"{world.data}/machine/x")).status == 200
 

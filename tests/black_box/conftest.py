@@ -1,4 +1,4 @@
-"""The real command against raw servers, as a stranger would try it."""
+"""The real command against raw servers, as an external tester would run it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Command:
             self._process = subprocess.Popen(
                 self._argv("run"), env=self._environment(), stderr=log, stdout=log
             )
-        until(lambda: self.get("/healthz", admin=True)[0] == 200, "the proxy answers /healthz")
+        until(lambda: self.get("/healthz", admin=True)[0] == 200, "the proxy responds to /healthz")
 
     def _argv(self, name: str, *more: str) -> list[str]:
         return [sys.executable, "-m", "proxy", name, *more, "-c", str(self.config)]
@@ -81,7 +81,7 @@ class Command:
         )
 
     def get(self, path: str, *, admin: bool = False, timeout: float = 60) -> tuple[int, bytes]:
-        """Status and body; 0 where no connection is had."""
+        """Status and body; (0, b"") if there is no connection."""
         port = self.admin_port if admin else self.port
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=timeout) as got:
@@ -92,7 +92,7 @@ class Command:
             return 0, b""
 
     def problem(self, path: str) -> str:
-        """The ending of the problem document that a request gets; its body where it gets none."""
+        """The ending of the problem document of a response; else its status and body."""
         status, body = self.get(path)
         try:
             return str(json.loads(body)["type"]).rpartition(":")[2]
@@ -136,5 +136,5 @@ client_secret = "secret"
 
 @pytest.fixture
 def credential(tokens: RemoteServer) -> Callable[[str], str]:
-    """The configuration of a credential that needs nobody."""
+    """The configuration of a credential that needs no login."""
     return lambda name: CREDENTIAL.format(name=name, issuer=tokens.issuer)

@@ -75,7 +75,7 @@ NO_RESPONSE = {
 
 
 @pytest.mark.parametrize("form", NO_RESPONSE)
-def test_what_is_no_response_is_a_502_at_once(command, credential, form):
+def test_an_invalid_response_is_a_502_at_once(command, credential, form):
     said, ends = NO_RESPONSE[form]
     done = threading.Event()
 
@@ -136,7 +136,7 @@ def test_a_caller_that_has_gone_is_noticed_and_the_work_upstream_ends(command, c
     ],
 )
 def test_a_redirect_leads_from_one_route_to_no_other(command, credential, location):
-    """A caller that follows it never sends the second route's token, nor the body that was for the first."""
+    """A caller that follows it sends neither the second route's token nor the body for the first."""
     stolen, asked = [], []
 
     def honest(connection):

@@ -1,4 +1,4 @@
-"""What real authorization servers say, and what must never cost a login."""
+"""Odd responses of real authorization servers: none of them may end a login."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ DEAD = {
 
 
 @pytest.mark.parametrize("form", DEAD)
-def test_a_login_that_is_dead_is_called_dead_by_all(command, form):
-    """At the end of the access token at the latest, whatever words the server refuses the refresh with."""
+def test_all_outputs_agree_that_a_dead_login_needs_a_person(command, form):
+    """At the end of the access token at the latest, with any form of refusal."""
     server = RotatingServer(LIFETIME)
     with listening(server) as token_port, listening(api) as upstream:
         command.configure(CONFIG.format(server=token_port, upstream=upstream))
@@ -101,8 +101,8 @@ def test_a_login_that_is_dead_is_called_dead_by_all(command, form):
         assert command.run("status").returncode == 3
 
 
-def test_a_token_that_the_upstream_and_the_server_refuse_is_served_no_more(command):
-    """Revoked at the server with an hour left: one voice says so, instead of an hour of bare 401s."""
+def test_a_token_refused_by_the_upstream_and_the_server_is_no_longer_served(command):
+    """Revoked at the server with an hour left: reported at once, instead of an hour of 401 responses."""
     server = RotatingServer(3600)
     revoked = []
 

@@ -22,7 +22,7 @@ PATIENCE = 90  # seconds until a process has done what it was started for
 
 @pytest.fixture(autouse=True)
 def nothing_changed_in_this_process(monkeypatch):
-    """Commands have a process that keeps to itself, which a test run is not."""
+    """Commands harden their process, which a test run must not do."""
     monkeypatch.setattr(hardening, "keep_to_ourselves", lambda: None)
 
 
@@ -44,7 +44,7 @@ class Process:
         raise AssertionError(f"it ended without {word!r}: {''.join(self.log)}")
 
     async def says(self, word):
-        """As `until`, of stdout: all up to and with that line."""
+        """As `until`, for stdout: everything up to and including that line."""
         said = ""
         async with asyncio.timeout(PATIENCE):
             async for line in self._process.stdout:
@@ -91,7 +91,7 @@ class Bench:
         self.config = load(self.path).config
 
     async def call(self, name, *arguments):
-        """Run a command in this process, in a thread: the other side is served by this loop."""
+        """Run a command in a thread of this process, as this loop serves the other side."""
         return await asyncio.to_thread(
             CliRunner().invoke, main, [name, *arguments, "-c", str(self.path)], catch_exceptions=False
         )
@@ -124,29 +124,29 @@ class Bench:
 
     async def log_in(self):
         """Get the first tokens, with a server's help."""
-        async with self.serving() as state:
-            await log_in(state)
+        async with self.serving() as services:
+            await log_in(services)
 
     async def authorize(self, url, user=PERSON):
-        """Press the authorization server's button: where the browser is sent."""
+        """Press the authorization server's button; returns the redirect."""
         async with (
             aiohttp.ClientSession() as browser,
-            browser.post(url, data={"user": user}, allow_redirects=False) as answer,
+            browser.post(url, data={"user": user}, allow_redirects=False) as response,
         ):
-            return answer.headers["Location"]
+            return response.headers["Location"]
 
     async def get(self, url):
-        async with aiohttp.ClientSession() as session, session.get(url) as answer:
-            await answer.read()
-            return answer
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            await response.read()
+            return response
 
     async def whose(self, path="/demo/x"):
         """The subject whose token is attached to a request; None if there is none."""
-        answer = await self.get(self.data + path)
-        return (await answer.json())["hello"] if answer.status == 200 else None
+        response = await self.get(self.data + path)
+        return (await response.json())["hello"] if response.status == 200 else None
 
     def granted(self):
-        """The grant types that the authorization server was asked for."""
+        """The grant types of all token requests."""
         return [request.grant_type for request in self.server.token_requests]
 
     async def close(self):

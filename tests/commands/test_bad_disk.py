@@ -27,7 +27,7 @@ from tests.servers.programs import find
 
 PERSONS = AccountId("person", "default")
 PATIENCE = 90  # seconds for what takes a few
-RECOVERY = 6  # seconds until a disk that is well again is noticed and all is as before
+RECOVERY = 6  # seconds until a repaired disk is noticed and all is as before
 FAULTS = [
     ("pwrite64", "ENOSPC"),
     ("pwrite64", "EIO"),
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.privileged  # only root may attach strace to a process 
 
 
 class Disk:
-    """Makes a call of a process fail for the length of a block."""
+    """Makes a system call of a process fail for the length of a block."""
 
     def __init__(self, pid):
         self._pid = pid
@@ -65,24 +65,24 @@ class Disk:
 
 @asynccontextmanager
 async def running(bench, seconds):
-    """A server whose disk can be made to fail, and that has tokens which are said to live so long."""
+    """A server whose disk can be made to fail, with tokens of this lifetime."""
     bench.edit("[log]", "[limits]\nshutdown = 1\ntoken_wait = 0.5\n\n[log]")
     server = await bench.run()
     disk = Disk(server.pid)
     await give_tokens(bench, seconds)
     try:
-        await until(lambda: answers_with(bench, 200))
+        await until(lambda: gets_status(bench, 200))
         yield server, disk
     finally:
         await disk.is_well()
 
 
 async def give_tokens(bench, seconds):
-    """Tokens as from a login, which are said to live so long; the running server takes them over."""
-    answer, clock = bench.server.issue("demo-app", PERSON), SystemClock()
+    """Tokens as from a login, with this lifetime in seconds; the running server adopts them."""
+    issued, clock = bench.server.issue("demo-app", PERSON), SystemClock()
     token = Token(
-        access_token=Secret(answer["access_token"]),
-        refresh_token=Secret(answer["refresh_token"]),
+        access_token=Secret(issued["access_token"]),
+        refresh_token=Secret(issued["refresh_token"]),
         server=server_of(bench.config.credentials["person"]),
         client_id="demo-app",
         issued_at=clock.wall(),
@@ -90,8 +90,8 @@ async def give_tokens(bench, seconds):
         boot_id=clock.boot_id,
         lifetime=float(seconds),
     )
-    async with open_services(bench.config) as state:
-        await state.tokens.adopt(PERSONS, token)
+    async with open_services(bench.config) as services:
+        await services.tokens.adopt(PERSONS, token)
 
 
 async def until(done, seconds=PATIENCE):
@@ -100,13 +100,13 @@ async def until(done, seconds=PATIENCE):
             await asyncio.sleep(0.05)
 
 
-async def answer(bench):
+async def ask(bench):
     async with aiohttp.ClientSession() as session, session.get(f"{bench.data}/demo/x") as response:
         return response.status, await response.json(content_type=None)
 
 
-async def answers_with(bench, status):
-    return (await answer(bench))[0] == status
+async def gets_status(bench, status):
+    return (await ask(bench))[0] == status
 
 
 async def metric(bench, name):
@@ -143,13 +143,13 @@ def stored(bench):
 
 
 @pytest.mark.parametrize(("call", "error"), FAULTS)
-async def test_what_could_not_be_saved_is_not_asked_for_and_valid_tokens_are_served(bench, call, error):
+async def test_without_a_saved_intent_no_refresh_is_sent_and_valid_tokens_are_served(bench, call, error):
     async with running(bench, 3) as (_, disk):
         assert await metric(bench, "store_writable") == 1
         await disk.fails(call, error)
 
         async def store_is_said_to_fail():
-            assert (await answer(bench))[0] == 200, "the token is valid"
+            assert (await ask(bench))[0] == 200, "the token is valid"
             return await metric(bench, "store_writable") == 0
 
         await until(store_is_said_to_fail)
@@ -157,7 +157,7 @@ async def test_what_could_not_be_saved_is_not_asked_for_and_valid_tokens_are_ser
         served = []
 
         async def has_expired():
-            served.append(await answer(bench))
+            served.append(await ask(bench))
             return served[-1][0] != 200
 
         await until(has_expired)
@@ -167,7 +167,7 @@ async def test_what_could_not_be_saved_is_not_asked_for_and_valid_tokens_are_ser
         assert await metric(bench, "tokens_unsaved") == 0
 
         await disk.is_well()
-        await until(lambda: answers_with(bench, 200), RECOVERY)
+        await until(lambda: gets_status(bench, 200), RECOVERY)
         await until(lambda: is_one(metric(bench, "store_writable")), RECOVERY)
         assert refreshes(bench) == 1
         assert bench.server.families_revoked == 0
@@ -175,7 +175,7 @@ async def test_what_could_not_be_saved_is_not_asked_for_and_valid_tokens_are_ser
 
 
 @pytest.mark.parametrize(("call", "error"), FAULTS)
-async def test_what_was_answered_and_can_not_be_saved_is_held_and_not_served_until_it_is(bench, call, error):
+async def test_a_token_that_can_not_be_saved_is_held_and_not_served_until_it_is(bench, call, error):
     rotated, go_on = asyncio.Event(), asyncio.Event()
 
     async def hold():
@@ -190,14 +190,14 @@ async def test_what_was_answered_and_can_not_be_saved_is_held_and_not_served_unt
         go_on.set()
         await until(lambda: is_one(metric(bench, "tokens_unsaved")))
         assert await metric(bench, "store_writable") == 0
-        await until(lambda: answers_with(bench, 503))  # the old one has expired; the new one is not served
+        await until(lambda: gets_status(bench, 503))  # the old one has expired; the new one is not served
         await asyncio.sleep(0.7)  # some tries to save it
-        assert await answers_with(bench, 503)
+        assert await gets_status(bench, 503)
         assert refreshes(bench) == 1, "no second one while the first is unsaved"
         assert stored(bench) == (1, 1)
 
         await disk.is_well()
-        await until(lambda: answers_with(bench, 200), RECOVERY)
+        await until(lambda: gets_status(bench, 200), RECOVERY)
         assert await metric(bench, "tokens_unsaved") == 0
         assert await metric(bench, "store_writable") == 1
         assert refreshes(bench) == 1
@@ -238,11 +238,11 @@ async def test_a_stop_with_an_unsaved_token_waits_says_what_is_lost_and_the_next
 
         again = await bench.run()
         if grace:
-            await until(lambda: answers_with(bench, 200), RECOVERY)
+            await until(lambda: gets_status(bench, 200), RECOVERY)
             assert bench.server.families_revoked == 0
         else:
-            await until(lambda: answers_with(bench, 503), RECOVERY)
-            _, problem = await answer(bench)
+            await until(lambda: gets_status(bench, 503), RECOVERY)
+            _, problem = await ask(bench)
             assert problem["type"] == "urn:token-proxy:problem:login-required"
         assert refreshes(bench) == 2
         again.signal()
@@ -281,10 +281,10 @@ async def test_a_really_full_disk_is_survived_and_recovered_from(bench, small_di
     async with running(bench, 3) as (server, _):
         filler = fill(small_disk)
         await until(lambda: is_zero(metric(bench, "store_writable")))
-        await until(lambda: answers_with(bench, 503))
+        await until(lambda: gets_status(bench, 503))
         assert refreshes(bench) == 0
         filler.unlink()
-        await until(lambda: answers_with(bench, 200), RECOVERY)
+        await until(lambda: gets_status(bench, 200), RECOVERY)
         assert refreshes(bench) == 1
         server.signal()
         assert await server.end() == 0
@@ -317,7 +317,7 @@ async def test_a_file_that_is_damaged_under_it_spares_valid_tokens_and_is_told_w
         assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
         assert "put a backup in its place" in refused.stderr
         await asyncio.sleep(3 * LOOK_EVERY)
-        assert await answers_with(bench, 200)
+        assert await gets_status(bench, 200)
         assert await is_ready(bench)
         server.signal()
         assert await server.end() == 0
@@ -342,7 +342,7 @@ async def test_a_backup_put_back_under_it_costs_no_token(bench):
     async with running(bench, 2) as (server, _):
         path.with_name("backup").write_bytes(path.read_bytes())
         path.with_name("backup").rename(path)
-        await until(lambda: answers_with(bench, 503))
+        await until(lambda: gets_status(bench, 503))
         assert refreshes(bench) == 0, "it could not have been saved where anybody finds it"
         assert await metric(bench, "store_writable") == 0
         server.signal()
@@ -355,7 +355,7 @@ async def test_a_backup_put_back_under_it_costs_no_token(bench):
         file.unlink(missing_ok=True)
     rescued.rename(path)
     again = await bench.run()
-    await until(lambda: answers_with(bench, 200), RECOVERY)
+    await until(lambda: gets_status(bench, 200), RECOVERY)
     assert refreshes(bench) == 1
     again.signal()
     assert await again.end() == 0

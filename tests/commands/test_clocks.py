@@ -20,7 +20,7 @@ BETWEEN = 0.1  # seconds between two requests
 
 
 class WallClock:
-    """What the processes that `environment` is given take for the time of day."""
+    """The time of day of the processes that are started with `environment`."""
 
     def __init__(self, folder):
         self._file = folder / "faketime"
@@ -51,16 +51,16 @@ async def start(bench, **environment):
 
 
 async def off_by(bench) -> float:
-    """How far the server's clock is ahead, as it shows it."""
-    answer = await bench.get(f"{bench.admin}/api/status")
-    return (await answer.json())["now"] - time.time()
+    """Seconds by which the server's clock is ahead, by its status."""
+    response = await bench.get(f"{bench.admin}/api/status")
+    return (await response.json())["now"] - time.time()
 
 
 async def use(bench) -> None:
     before, until = refreshes(bench), time.monotonic() + WHILE
     while time.monotonic() < until:
-        answer = await bench.get(f"{bench.data}/demo/x")
-        assert answer.status == 200, await answer.text()
+        response = await bench.get(f"{bench.data}/demo/x")
+        assert response.status == 200, await response.text()
         await asyncio.sleep(BETWEEN)
     assert refreshes(bench) > before
 
@@ -70,7 +70,7 @@ def refreshes(bench) -> int:
 
 
 async def unauthorized(bench) -> list[str]:
-    """The metric lines of 401s that the API has answered."""
+    """The metric lines of 401 responses of the API."""
     text = await (await bench.get(f"{bench.admin}/metrics")).text()
     return [line for line in text.splitlines() if line.startswith("token_proxy_upstream_unauthorized_total{")]
 

@@ -1,4 +1,4 @@
-"""A server whose disk takes no more: what needs no disk goes on, and the rest follows when there is room."""
+"""A server with a full disk: requests that need no disk are served, the others once there is room again."""
 
 import asyncio
 import json
@@ -12,13 +12,13 @@ import pytest
 from proxy.demo.wiring import PERSON
 
 TOKEN_LIFE = 3  # seconds
-PATIENCE = 90  # seconds until a try that was put off has been made
+PATIENCE = 90  # seconds until a postponed try has been made
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="prlimit(2), /dev/full")
 
 
 def fill_disk(pid):
-    """No file takes a byte more, as on a full disk; what is a pipe or a socket does."""
+    """Writes to files fail, as on a full disk; those to pipes and sockets succeed."""
     hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
     return lambda: resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
@@ -26,24 +26,24 @@ def fill_disk(pid):
 
 async def asked(bench):
     """(status, ending of a problem or "", Retry-After)"""
-    async with aiohttp.ClientSession() as session, session.get(f"{bench.data}/machine/x") as answer:
-        document = json.loads(await answer.read())
+    async with aiohttp.ClientSession() as session, session.get(f"{bench.data}/machine/x") as response:
+        document = json.loads(await response.read())
         ending = document.get("type", "").removeprefix("urn:token-proxy:problem:")
-        return answer.status, ending, answer.headers.get("Retry-After")
+        return response.status, ending, response.headers.get("Retry-After")
 
 
 async def until(bench, status):
-    """Ask until the answer has `status`; all answers, the last one is that."""
-    answers = [await asked(bench)]
+    """Ask until the response has `status`; all responses, the last one is that."""
+    responses = [await asked(bench)]
     async with asyncio.timeout(PATIENCE):
-        while answers[-1][0] != status:
+        while responses[-1][0] != status:
             await asyncio.sleep(0.05)
-            answers.append(await asked(bench))
-    return answers
+            responses.append(await asked(bench))
+    return responses
 
 
 @only_linux
-async def test_a_full_disk_spares_requests_whose_token_is_valid_and_is_told(a_bench):
+async def test_a_full_disk_spares_requests_with_a_valid_token_and_is_reported(a_bench):
     async with a_bench(access_token_lifetime=TOKEN_LIFE) as bench:
         server = await bench.run()
         await until(bench, 200)
@@ -55,7 +55,7 @@ async def test_a_full_disk_spares_requests_whose_token_is_valid_and_is_told(a_be
         assert int(retry_after) >= 1
         assert {status for status, *_ in served[:-1]} == {200}
         make_room()
-        recovering = await until(bench, 200)  # at once, if the try that was put off is due now
+        recovering = await until(bench, 200)  # at once, if the postponed try is due
         assert {ending for _, ending, _ in served[-1:] + recovering} == {"token-unavailable", ""}
         server.signal()
         assert await server.end() == 0

@@ -1,4 +1,4 @@
-"""The real command where a name server says nothing: only the routes that need a name suffer."""
+"""The real command with a name server that does not respond: only routes that need a name are affected."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ IN_NAMESPACE = 'mount --make-rprivate / && mount --bind "$1" /etc/resolv.conf &&
 
 @pytest.fixture
 def silent_name_server(tmp_path):
-    """A resolv.conf that names a server of ours, which says nothing."""
+    """A resolv.conf with a name server of ours that does not respond."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("needs root, and util-linux for a mount namespace")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
@@ -52,9 +52,9 @@ def silent_name_server(tmp_path):
 
 
 async def say_and_close(_request):
-    answer = web.Response(text="ok")
-    answer.force_close()  # so that each request needs a new connection
-    return answer
+    response = web.Response(text="ok")
+    response.force_close()  # so that each request needs a new connection
+    return response
 
 
 @pytest.fixture
@@ -94,11 +94,11 @@ async def up(bench):
                 await asyncio.sleep(0.05)
 
 
-async def test_names_that_hang_stop_no_other_route_no_refresh_and_not_the_end(bench, server):
+async def test_hanging_names_stop_no_other_route_no_refresh_and_not_the_shutdown(bench, server):
     async def keep_trying(path):
         while True:
-            answer = await bench.get(f"{bench.data}{path}/x")
-            assert answer.status == 504
+            response = await bench.get(f"{bench.data}{path}/x")
+            assert response.status == 504
 
     assert (await bench.get(f"{bench.data}/slow1/x")).status == 504
     trying = [asyncio.create_task(keep_trying(path)) for path in ("/slow1", "/slow2") * 4]
@@ -113,4 +113,4 @@ async def test_names_that_hang_stop_no_other_route_no_refresh_and_not_the_end(be
         task.cancel()
     await asyncio.wait(trying)
     server.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(server.wait(), PATIENCE) == 0  # though look-ups hang
+    assert await asyncio.wait_for(server.wait(), PATIENCE) == 0  # in spite of hanging look-ups

@@ -15,7 +15,7 @@ print(os.umask(0), resource.getrlimit(resource.RLIMIT_CORE), dumpable)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl(2)")
-async def test_a_process_that_keeps_to_itself_leaves_no_core_and_is_not_to_be_attached_to():
+async def test_a_hardened_process_dumps_no_core_and_cannot_be_attached_to():
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SCRIPT, stdout=asyncio.subprocess.PIPE
     )
@@ -29,7 +29,7 @@ def core_limits(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="proc(5)")
-async def test_a_server_keeps_to_itself(bench):
+async def test_a_server_is_hardened(bench):
     server = await bench.run()
     assert core_limits(server.pid) == ["0", "0"]
     for path in bench.path.parent.iterdir():

@@ -1,4 +1,4 @@
-"""login: by whichever way the redirect comes back."""
+"""login: all ways in which the redirect can arrive."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ open({note!r}, "w").write("\\n".join(sys.argv[1:]))
 
 
 class Terminal:
-    """What the command says, and what is typed."""
+    """The output of the command, and its input."""
 
     def __init__(self, bench, keyboard, **options):
         self.said = []
@@ -136,10 +136,10 @@ async def test_a_login_that_is_declined_says_so_to_both(bench, terminal):
         await at.command
 
 
-# -- the person pastes it
+# -- the user pastes it
 
 
-async def test_where_nobody_takes_the_callback_the_person_pastes_it(bench, terminal, a_stranger):
+async def test_without_a_listener_the_user_pastes_the_callback(bench, terminal, a_stranger):
     at = terminal()
     at.type(await bench.authorize(await at.url()))
     assert await at.command == DONE
@@ -153,7 +153,7 @@ async def test_what_is_pasted_wrong_is_asked_for_again(bench, terminal, a_strang
         at.type(wrong)
     at.type(callback)
     assert await at.command == DONE
-    assert sum(line.startswith("That is not the URL of this login") for line in at.said) == 3
+    assert sum(line.startswith("That is not the redirect URL of this login") for line in at.said) == 3
     assert bench.granted() == ["authorization_code"]
 
 
@@ -174,7 +174,7 @@ async def test_what_is_pasted_is_checked_as_a_callback_is(bench, terminal, a_str
     assert bench.granted() == []
 
 
-async def test_a_code_that_the_server_refuses_is_told(bench, terminal, a_stranger):
+async def test_a_code_that_the_server_refuses_is_reported(bench, terminal, a_stranger):
     bench.server.script(faults.NAMED["invalid-grant"])
     at = terminal()
     at.type(await bench.authorize(await at.url()))
@@ -189,17 +189,17 @@ async def test_without_a_terminal_and_without_a_listener_the_command_gives_up(be
         await at.command
 
 
-async def test_nobody_waits_for_ever(bench, terminal, monkeypatch):
+async def test_a_login_times_out(bench, terminal, monkeypatch):
     monkeypatch.setattr(login, "TIME_TO_LOG_IN", 0.05)
-    with pytest.raises(LoginFailed, match="nobody logged in within"):
+    with pytest.raises(LoginFailed, match="no login within"):
         await terminal().command
 
 
-# -- who it was
+# -- the user
 
 
 def told(bench, subject):
-    """The next login is this person's."""
+    """The next login is by this person."""
     email = f"{subject}@example.com"
     bench.server.script(logs_in(bench.server.issuer, "demo-app", subject, email=email))
 
@@ -210,9 +210,9 @@ async def log_in_as(bench, subject):
 
 
 async def has_it(bench):
-    """Whose account it is."""
-    async with open_services(bench.config) as state:
-        return (await state.tokens.owner(AccountId("person", "default"))).subject
+    """The subject of the account."""
+    async with open_services(bench.config) as services:
+        return (await services.tokens.owner(AccountId("person", "default"))).subject
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ async def browser(bench):
 
 
 async def asked_in(browser, bench, at):
-    """Bob logs in to ann's account; the form of the page that he gets."""
+    """Bob logs in to ann's account; the form of the page that follows."""
     told(bench, "bob")
     page = await browser.get(await bench.authorize(await at.url()))
     assert page.status == 409
@@ -231,7 +231,7 @@ async def asked_in(browser, bench, at):
     return {"csrf": browser.csrf_in(await page.text()), "ticket": ticket}
 
 
-async def test_a_command_says_who_it_was(bench, terminal):
+async def test_a_command_shows_the_user(bench, terminal):
     assert (await log_in_as(bench, "ann")).stdout == f"{LOGGED_IN} of ann@example.com\n"
     at = terminal()
     told(bench, "ann")
@@ -260,7 +260,7 @@ async def test_a_command_waits_while_its_page_asks_whether_another_person_may(
     assert await has_it(bench) == "bob"
 
 
-async def test_a_command_is_told_that_its_login_was_cancelled(bench, terminal, browser):
+async def test_a_command_reports_that_its_login_was_cancelled(bench, terminal, browser):
     await log_in_as(bench, "ann")
     at = terminal()
     form = await asked_in(browser, bench, at)
@@ -271,7 +271,7 @@ async def test_a_command_is_told_that_its_login_was_cancelled(bench, terminal, b
     assert await has_it(bench) == "ann"
 
 
-async def test_a_pasted_url_gives_no_account_away(bench, terminal, a_stranger):
+async def test_a_pasted_url_does_not_replace_another_person(bench, terminal, a_stranger):
     assert (await log_in_as(bench, "ann")).exit_code == DONE
     told(bench, "bob")
     at = terminal()
@@ -281,7 +281,7 @@ async def test_a_pasted_url_gives_no_account_away(bench, terminal, a_stranger):
     assert await has_it(bench) == "ann"
 
 
-async def test_a_code_gives_no_account_away_before_a_logout(bench):
+async def test_a_code_replaces_another_person_only_after_a_logout(bench):
     assert (await log_in_as(bench, "ann")).exit_code == DONE
     failed = await log_in_as(bench, "bob")
     assert (failed.exit_code, failed.stdout, failed.stderr.count("\n")) == (FAILED, "", 1)
@@ -375,13 +375,13 @@ async def test_a_code_that_does_not_fit_is_refused_with_a_sentence(bench, more):
 
 
 @pytest.mark.parametrize("option", ["--redirect-uri", "--code-verifier"])
-async def test_what_goes_with_a_code_wants_one(bench, option):
+async def test_options_of_a_code_require_one(bench, option):
     failed = await bench.call("login", "person", option, "x")
     assert failed.exit_code == USAGE
     assert "go with --code" in failed.stderr
 
 
-async def test_nobody_logs_in_to_a_machines_credential(bench):
+async def test_client_credentials_have_no_login(bench):
     for more in ((), ("--code", "x")):
         failed = await bench.call("login", "machine", *more)
         assert (failed.exit_code, failed.stderr.count("\n")) == (FAILED, 1)
@@ -401,25 +401,25 @@ async def test_a_login_that_will_end_says_when_and_which_settings_make_it_last(b
             "The server", "the server"
         )
         assert "offline_access" in told
-    assert "kept fresh" not in page
+    assert "are refreshed" not in page
     assert at.said[-1].startswith(f"{LOGGED_IN}\nwarning: ")
 
 
-async def test_so_does_a_code_from_elsewhere(bench):
+async def test_a_code_of_a_login_that_will_end_says_so_too(bench):
     bench.server.script(NO_REFRESH_TOKEN)
     done = await bench.call("login", "person", "--code", await code_for(bench), "--code-verifier", VERIFIER)
     assert done.exit_code == DONE
     assert "warning: the server gave no refresh token" in done.stdout
 
 
-async def test_so_does_a_running_server_and_its_status(bench, terminal):
+async def test_a_running_server_and_its_status_say_so_too(bench, terminal):
     async with bench.serving():
         bench.server.script(NO_REFRESH_TOKEN)
         at = terminal()
         page = await (await bench.get(await bench.authorize(await at.url()))).text()
         assert await at.command == DONE
         shown = await bench.call("status")
-    assert "kept fresh" not in page
+    assert "are refreshed" not in page
     assert "offline_access" in page
     assert "the access token expires at" in at.said[-1]
     assert "the access token expires at" in shown.stdout
@@ -429,4 +429,4 @@ async def test_so_does_a_running_server_and_its_status(bench, terminal):
 async def test_a_page_of_a_command_promises_no_more_than_a_server_keeps(bench, terminal):
     at = terminal()
     page = await (await bench.get(await bench.authorize(await at.url()))).text()
-    assert "kept fresh while a token-proxy server runs" in page
+    assert "are refreshed while a token-proxy server runs" in page

@@ -41,7 +41,7 @@ async def connected(bench):
 
 
 async def ask(caller, request=REQUEST):
-    """(status, fields, document); status 0 where we were hung up on."""
+    """(status, fields, document); status 0 if the connection was closed."""
     reader, writer = caller
     try:
         writer.write(request)
@@ -70,17 +70,17 @@ async def until_served(bench):
 
 
 async def metrics(bench):
-    """The lines of /metrics that tell of refusals and of upstreams' errors."""
+    """The lines of /metrics about refusals and upstream errors."""
     import aiohttp
 
-    async with aiohttp.ClientSession() as session, session.get(f"{bench.admin}/metrics") as answer:
-        text = await answer.text()
+    async with aiohttp.ClientSession() as session, session.get(f"{bench.admin}/metrics") as response:
+        text = await response.text()
     return [
         line for line in text.splitlines() if "refused_total{" in line or "upstream_errors_total{" in line
     ]
 
 
-async def test_callers_beyond_the_limit_of_open_files_are_told_to_come_again(bench):
+async def test_callers_beyond_the_limit_of_open_files_get_a_503(bench):
     server = await bench.run(files=FILES)
     served, refused = [], 0
     for _ in range(CALLERS):
@@ -126,8 +126,8 @@ async def test_a_flood_beyond_the_limit_neither_spins_nor_ends_the_listener(benc
     assert "Traceback" not in "".join(server.log)
 
 
-class StoredToken:
-    """An upstream whose answers come when they are let."""
+class HeldUpstream:
+    """An upstream that responds when it is released."""
 
     def __init__(self):
         self.go_on = asyncio.Event()
@@ -142,13 +142,15 @@ class StoredToken:
         return web.json_response({"held": True})
 
 
-async def test_who_needs_an_upstream_connection_at_the_limit_is_told_so_and_no_upstream_is_blamed(bench):
-    held = StoredToken()
+async def test_at_the_limit_requests_for_an_upstream_connection_get_a_503_and_no_upstream_error_is_counted(
+    bench,
+):
+    held = HeldUpstream()
     async with running(held.application()) as url:
         bench.path.write_text(bench.path.read_text() + HELD_ROUTE.format(url=url))
         server = await bench.run(files=FILES)
         callers = [await connected(bench) for _ in range(FILES // 3)]
-        for caller in callers:  # each is surely accepted before the first takes an upstream connection
+        for caller in callers:  # each is accepted before the first opens an upstream connection
             status, *_ = await ask(caller, REQUEST.replace(b"/machine/", b"/nowhere/"))
             assert status == 404
         asked = [
@@ -158,10 +160,10 @@ async def test_who_needs_an_upstream_connection_at_the_limit_is_told_so_and_no_u
             await asyncio.sleep(0.02)
         assert (await bench.get(f"{bench.admin}/healthz")).status == 200
         held.go_on.set()
-        answers = await asyncio.gather(*asked)
-        statuses = [status for status, *_ in answers]
+        responses = await asyncio.gather(*asked)
+        statuses = [status for status, *_ in responses]
         assert set(statuses) == {200, 503}
-        assert {document["type"] for status, _, document in answers if status == 503} == {
+        assert {document["type"] for status, _, document in responses if status == 503} == {
             "urn:token-proxy:problem:overloaded"
         }
         refused = statuses.count(503)
@@ -198,7 +200,7 @@ async def test_the_soft_limit_is_raised_to_what_all_callers_need(bench, soft, ha
 
 
 async def test_a_flood_of_callers_that_never_shake_hands_neither_spins_nor_ends_the_listener(bench, tmp_path):
-    """Under TLS the event loop alone has them until the handshake ends, and so it is what meets the limit."""
+    """Under TLS only the event loop has them until the handshake ends, so it is what reaches the limit."""
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
     issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))

@@ -21,7 +21,7 @@ credential = "machine"
 
 
 class SlowUpstream:
-    """Answers when it is let."""
+    """Responds when it is released."""
 
     def __init__(self):
         self.asked = asyncio.Event()
@@ -40,7 +40,7 @@ class SlowUpstream:
 
 @pytest.fixture
 async def slow(bench):
-    """A route to an upstream that answers when it is let."""
+    """A route to an upstream that responds when it is released."""
     upstream = SlowUpstream()
     async with running(upstream.application()) as url:
         bench.path.write_text(bench.path.read_text() + SLOW_ROUTE.format(url=url))
@@ -73,14 +73,14 @@ async def test_sigterm_ends_in_an_orderly_way(bench, slow):
         await asyncio.open_connection("127.0.0.1", bench.config.server.listen[0].port)
 
     slow.may_answer.set()
-    answer = await request
-    assert (answer.status, await answer.text()) == (200, "at last")
+    response = await request
+    assert (response.status, await response.text()) == (200, "at last")
     assert await server.end() == DONE
     assert set(server.events()) <= EVENTS
     assert server.events()[-1] == "stop"
 
 
-async def test_a_second_sigterm_ends_at_once_but_the_same_one_told_twice_does_not(bench, slow):
+async def test_a_second_sigterm_ends_at_once_but_a_duplicate_does_not(bench, slow):
     server = await bench.run()
     request = asyncio.create_task(bench.get(f"{bench.data}/slow/x"))
     await slow.asked.wait()

@@ -1,4 +1,4 @@
-"""The real command with a stderr that nobody reads: it serves, and it stops."""
+"""The real command with a stderr that is not read: it serves, and it stops."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ PATIENCE = 30
 
 @pytest.fixture
 def unread():
-    """A pipe: what a process writes into it is read only when the test says so."""
+    """A pipe that is read only when the test says so."""
     reader, writer = os.pipe()
     yield reader, writer
     os.close(reader)
@@ -32,8 +32,8 @@ async def started(bench, writer):
     async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
         while True:
             try:
-                async with session.get(f"{bench.data}/demo/x") as answer:
-                    if answer.status == 200:
+                async with session.get(f"{bench.data}/demo/x") as response:
+                    if response.status == 200:
                         return process
             except aiohttp.ClientError:
                 pass
@@ -52,17 +52,17 @@ def read_to_end(fd):
     return data
 
 
-async def test_a_stderr_that_nobody_reads_stops_neither_requests_nor_the_end(bench, unread):
+async def test_a_stderr_that_is_not_read_stops_neither_requests_nor_the_shutdown(bench, unread):
     await bench.log_in()
     reader, writer = unread
     process = await started(bench, writer)
     try:
         async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
             for _ in range(REQUESTS):
-                async with session.get(f"{bench.data}/demo/x") as answer:
-                    assert answer.status == 200
-            async with session.get(f"{bench.admin}/healthz") as answer:
-                assert answer.status == 200
+                async with session.get(f"{bench.data}/demo/x") as response:
+                    assert response.status == 200
+            async with session.get(f"{bench.admin}/healthz") as response:
+                assert response.status == 200
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
     finally:
@@ -72,7 +72,7 @@ async def test_a_stderr_that_nobody_reads_stops_neither_requests_nor_the_end(ben
     assert (await read_lines(reader))[0]["event"]  # whole lines, as far as the pipe took them
 
 
-async def test_a_reader_that_comes_back_is_told_how_many_lines_it_missed(bench, unread):
+async def test_a_reader_that_comes_back_gets_the_number_of_lost_lines(bench, unread):
     """The queue holds some 4000 requests; longer lines fill it sooner."""
     await bench.log_in()
     reader, writer = unread
@@ -82,14 +82,14 @@ async def test_a_reader_that_comes_back_is_told_how_many_lines_it_missed(bench, 
             dropped = 0
             while dropped == 0:
                 for _ in range(500):
-                    async with session.get(f"{bench.data}/demo/x") as answer:
-                        assert answer.status == 200
-                async with session.get(f"{bench.admin}/metrics") as answer:
-                    dropped = metric(await answer.text(), "token_proxy_log_lines_dropped_total")
+                    async with session.get(f"{bench.data}/demo/x") as response:
+                        assert response.status == 200
+                async with session.get(f"{bench.admin}/metrics") as response:
+                    dropped = metric(await response.text(), "token_proxy_log_lines_dropped_total")
             reading = asyncio.create_task(read_lines(reader))
             await asyncio.sleep(0.5)
-            async with session.get(f"{bench.data}/demo/x") as answer:
-                assert answer.status == 200
+            async with session.get(f"{bench.data}/demo/x") as response:
+                assert response.status == 200
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
         lines = await reading

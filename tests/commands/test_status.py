@@ -19,7 +19,7 @@ async def shown(bench):
     return done.exit_code, [line.split() for line in done.stdout.splitlines()]
 
 
-async def test_the_store_tells_where_no_server_runs(bench):
+async def test_without_a_server_the_status_is_read_from_the_store(bench):
     code, (head, machine, person) = await shown(bench)
     assert code == LOGIN_NEEDED
     assert head == ["CREDENTIAL", "ACCOUNT", "STATE", "EXPIRES", "REFRESH", "DUE", "ROUTES"]
@@ -33,12 +33,12 @@ async def test_the_store_tells_where_no_server_runs(bench):
     assert person[:4] == ["person", "default", "valid", "in"]
 
 
-async def test_a_running_server_tells_what_only_it_knows(bench):
+async def test_a_running_server_reports_what_the_store_does_not_have(bench):
     await bench.log_in()
-    async with bench.serving() as state:
+    async with bench.serving() as services:
         bench.server.script(faults.NAMED["invalid-client"])
-        account = state.tokens.account("person", "default")
-        state.tokens.refresh_behind(account)
+        account = services.tokens.account("person", "default")
+        services.tokens.refresh_behind(account)
         while account.flight is not None:
             await account.flight
         code, (_, _, person) = await shown(bench)
@@ -47,7 +47,7 @@ async def test_a_running_server_tells_what_only_it_knows(bench):
     assert "client_secret" in person
 
 
-async def test_json_is_what_the_server_gives(bench):
+async def test_json_is_that_of_the_server(bench):
     async with bench.serving():
         done = await bench.call("status", "--json")
         served = await (await bench.get(f"{bench.admin}/api/status")).json()
@@ -57,7 +57,7 @@ async def test_json_is_what_the_server_gives(bench):
     assert done.exit_code == LOGIN_NEEDED
 
 
-async def test_watch_tells_it_again_and_again(bench, monkeypatch):
+async def test_watch_repeats_the_status(bench, monkeypatch):
     class EnoughError(Exception):
         pass
 
@@ -85,21 +85,21 @@ async def test_json_of_the_store_has_the_same_keys(bench):
 async def test_a_refused_refresh_token_needs_a_login(bench):
     await bench.log_in()
     bench.server.script(faults.NAMED["invalid-grant"])
-    async with bench.serving() as state:
-        account = state.tokens.account("person", "default")
-        await state.tokens.reject(account, state.tokens.ready(account))
+    async with bench.serving() as services:
+        account = services.tokens.account("person", "default")
+        await services.tokens.reject(account, services.tokens.ready(account))
     code, (_, _, person) = await shown(bench)
     assert (code, person[2:4]) == (LOGIN_NEEDED, ["login", "required"])
 
 
-async def test_another_program_on_the_admin_port_is_not_believed(bench):
-    answers = iter(({"version": 1, "counts": {"other": {}}, "tokens": []}, {"version": 2}, ["x"], "x"))
+async def test_another_program_on_the_admin_port_is_ignored(bench):
+    documents = iter(({"version": 1, "counts": {"other": {}}, "tokens": []}, {"version": 2}, ["x"], "x"))
 
-    async def answer(_request):
-        return web.json_response(next(answers))
+    async def respond(_request):
+        return web.json_response(next(documents))
 
     app = web.Application()
-    app.router.add_get("/api/status", answer)
+    app.router.add_get("/api/status", respond)
     async with running(app, port=bench.config.server.admin.port):
         for _ in range(4):
             assert (await shown(bench))[1][1][0] == "machine"
@@ -110,10 +110,10 @@ async def test_a_server_on_a_unix_socket_is_asked_there(bench):
     bench.edit(
         f'admin = "{bench.config.server.admin}"', f'admin = "unix:{path}"\npublic_url = "{bench.admin}"'
     )
-    async with bench.serving() as state:
+    async with bench.serving() as services:
         bench.server.script(faults.NAMED["invalid-client"])
-        account = state.tokens.account("machine", "default")
-        state.tokens.refresh_behind(account)
+        account = services.tokens.account("machine", "default")
+        services.tokens.refresh_behind(account)
         while account.flight is not None:
             await account.flight
         _, (_, machine, _) = await shown(bench)
@@ -131,25 +131,25 @@ async def test_a_credential_whose_requests_name_the_account_is_shown_before_ther
     assert " ".join(person).endswith("no accounts yet; run `token-proxy login person --account NAME`")
 
 
-async def test_what_can_not_serve_for_another_reason_than_a_login_is_exit_code_1(bench):
+async def test_an_account_that_can_not_serve_for_another_reason_is_exit_code_1(bench):
     await bench.log_in()
-    async with bench.serving() as state:
+    async with bench.serving() as services:
         bench.server.script(*[faults.NAMED["invalid-client"]] * 3)
-        account = state.tokens.account("machine", "default")
-        state.tokens.refresh_behind(account)
+        account = services.tokens.account("machine", "default")
+        services.tokens.refresh_behind(account)
         while account.flight is not None:
             await account.flight
         code, (_, machine, _) = await shown(bench)
     assert (code, machine[2]) == (FAILED, "misconfigured")
 
 
-async def test_a_server_of_another_version_is_not_misread(bench):
-    """Its entries lack what the exit code is made of: the store is asked instead."""
+async def test_a_server_of_another_version_is_ignored(bench):
+    """Its entries lack the members for the exit code: the store is read instead."""
     entry = {"credential": "person", "account": "default", "state": "valid"}
-    answer = {"version": 1, "counts": {"machine": {}, "person": {}}, "tokens": [entry], "next": None}
+    document = {"version": 1, "counts": {"machine": {}, "person": {}}, "tokens": [entry], "next": None}
 
     async def old_server(_request):
-        return web.json_response(answer)
+        return web.json_response(document)
 
     app = web.Application()
     app.router.add_get("/api/status", old_server)

@@ -36,7 +36,7 @@ async def test_token_refreshes_what_has_expired(bench):
 
 
 async def test_token_prints_what_a_refresh_that_is_due_brings(bench):
-    """Some servers end the old token with its successor's birth."""
+    """Some servers invalidate the old token when they issue its successor."""
     bench.edit("credentials.person]", "credentials.person]\nrefresh_at = 0.11")
     bench.server.script(faults.expires_in(3))
     await bench.log_in()
@@ -99,25 +99,25 @@ async def test_logout_sets_a_damaged_record_aside_says_so_and_a_login_follows(be
 
 
 @pytest.mark.parametrize("command", ["token", "login", "logout"])
-async def test_what_is_not_in_the_configuration_is_named_with_what_is(bench, command):
+async def test_an_unknown_credential_is_named_with_the_known_ones(bench, command):
     failed = await bench.call(command, "persn")
     assert (failed.exit_code, failed.stdout) == (FAILED, "")
     assert failed.stderr.startswith("token-proxy: the configuration has no credential 'persn': ")
-    assert failed.stderr.endswith("(machine, person)\n")
+    assert failed.stderr.endswith(" are machine, person\n")
 
 
 @pytest.mark.parametrize("command", ["token", "login", "logout"])
 @pytest.mark.parametrize("account", ["", ".hidden", "a/b", "a b", "x" * 129, "\u00e9"])
-async def test_what_is_no_accounts_name_is_refused(bench, command, account):
+async def test_an_invalid_account_name_is_refused(bench, command, account):
     failed = await bench.call(command, "person", "--account", account)
     assert (failed.exit_code, failed.stdout, failed.stderr.count("\n")) == (FAILED, "", 1)
-    assert "that is no account's name" in failed.stderr
+    assert "that is not an account name" in failed.stderr
 
 
 @pytest.mark.parametrize(
     "arguments", [("login", "person"), ("login", "person", "--code", "x"), ("logout", "person")]
 )
-async def test_what_no_other_process_could_see_is_refused(bench, arguments):
+async def test_with_a_store_in_memory_the_command_is_refused(bench, arguments):
     bench.edit("[log]", '[store]\nurl = "memory:"\n\n[log]')
     failed = await bench.call(*arguments)
     assert failed.exit_code == FAILED

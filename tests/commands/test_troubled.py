@@ -1,4 +1,4 @@
-"""The real command where a server refuses some of its accounts, or a person has ended a login."""
+"""The real command if a server refuses some accounts, or a login was revoked there."""
 
 import asyncio
 from collections import Counter
@@ -24,29 +24,29 @@ INACTIVE_USER = faults.status(400, {"error": "inactive_user"})  # Salesforce's, 
 def issued(bench, name: str) -> Token:
     """Tokens as from a login."""
     clock, credential = SystemClock(), bench.config.credentials["person"]
-    answer = bench.server.issue("demo-app", name)
+    issued = bench.server.issue("demo-app", name)
     return Token(
-        access_token=Secret(answer["access_token"]),
-        refresh_token=Secret(answer["refresh_token"]),
+        access_token=Secret(issued["access_token"]),
+        refresh_token=Secret(issued["refresh_token"]),
         server=server_of(credential),
         client_id="demo-app",
         issued_at=clock.wall(),
         issued_boot=clock.boot(),
         boot_id=clock.boot_id,
-        lifetime=float(answer["expires_in"]),
+        lifetime=float(issued["expires_in"]),
     )
 
 
 async def log_in_all(bench, names) -> None:
-    async with open_services(bench.config) as state:
+    async with open_services(bench.config) as services:
         for name in names:
-            await state.tokens.adopt(AccountId("person", name), issued(bench, name))
+            await services.tokens.adopt(AccountId("person", name), issued(bench, name))
 
 
 async def ask(bench, session, name: str) -> int:
-    async with session.get(f"{bench.data}/demo/x", headers={"Token-Proxy-Account": name}) as answer:
-        await answer.read()
-        return answer.status
+    async with session.get(f"{bench.data}/demo/x", headers={"Token-Proxy-Account": name}) as response:
+        await response.read()
+        return response.status
 
 
 async def test_accounts_that_are_refused_cost_no_other_a_request(a_bench):
@@ -66,25 +66,25 @@ async def test_accounts_that_are_refused_cost_no_other_a_request(a_bench):
         assert statuses == {200: ROUNDS * len(HEALTHY)}
 
 
-async def test_a_login_that_was_ended_at_the_server_is_told_with_one_voice(bench):
+async def test_all_outputs_agree_on_a_login_that_was_revoked_at_the_server(bench):
     await bench.log_in()
     await bench.run()
     assert await bench.whose() == "alice"
     token = (await bench.call("token", "person")).stdout.strip()
     async with aiohttp.ClientSession() as session:
-        async with session.get(f"{bench.data}/demo/x") as answer:
-            assert answer.status == 200
+        async with session.get(f"{bench.data}/demo/x") as response:
+            assert response.status == 200
         bench.server.revoke_family(token)
-        async with session.get(f"{bench.data}/demo/x") as answer:
-            assert answer.status == 401  # the upstream's own
-        async with session.get(f"{bench.data}/demo/x") as answer:
-            problem = await answer.json()
-            assert (answer.status, problem["type"]) == (503, "urn:token-proxy:problem:login-required")
+        async with session.get(f"{bench.data}/demo/x") as response:
+            assert response.status == 401  # the upstream's own
+        async with session.get(f"{bench.data}/demo/x") as response:
+            problem = await response.json()
+            assert (response.status, problem["type"]) == (503, "urn:token-proxy:problem:login-required")
             assert problem["login_url"] == f"{bench.config.public_url}/login/person/default"
-        async with session.get(f"{bench.admin}/readyz") as answer:
-            assert answer.status == 503
+        async with session.get(f"{bench.admin}/readyz") as response:
+            assert response.status == 503
             assert {"credential": "person", "account": "default", "state": "login_required"} in (
-                await answer.json()
+                await response.json()
             )["reasons"]
     assert (await bench.call("token", "person")).exit_code == LOGIN_NEEDED
     assert (await bench.call("status")).exit_code == LOGIN_NEEDED

@@ -1,4 +1,4 @@
-"""One truth: whatever befalls an account, everything that tells of it says the same."""
+"""All outputs agree on an account, in each of its states."""
 
 import asyncio
 import json
@@ -81,14 +81,14 @@ async def never_asked(bench):
 
 @dataclass(frozen=True)
 class Truth:
-    befalls: object
+    arrange: object
     name: str = "machine"
     problem: str | None = None  # the ending; None: the request is served
     token: int = 0  # exit codes
     status: int = 0
     buttons: list = field(default_factory=list)
     told: str = ""
-    untold: tuple = ()  # said nowhere
+    untold: tuple = ()  # in no output
 
 
 UNAVAILABLE, MISCONFIGURED, LOGIN = "token-unavailable", "credential-misconfigured", "login-required"
@@ -135,11 +135,11 @@ TRUTHS = [
 ]
 
 
-@pytest.mark.parametrize("truth", TRUTHS, ids=[truth.befalls.__name__ for truth in TRUTHS])
-async def test_everything_that_tells_of_an_account_says_the_same(bench, truth):
-    await truth.befalls(bench)
-    async with bench.serving() as state:
-        problem = await meet(bench, truth, state.tokens)
+@pytest.mark.parametrize("truth", TRUTHS, ids=[truth.arrange.__name__ for truth in TRUTHS])
+async def test_all_outputs_agree_on_an_account(bench, truth):
+    await truth.arrange(bench)
+    async with bench.serving() as services:
+        problem = await meet(bench, truth, services.tokens)
         status = await (await bench.get(f"{bench.admin}/api/status")).json()
         page = await (await bench.get(f"{bench.admin}/")).text()
         metrics = await (await bench.get(f"{bench.admin}/metrics")).text()
@@ -172,17 +172,17 @@ async def test_everything_that_tells_of_an_account_says_the_same(bench, truth):
 
 
 async def meet(bench, truth, tokens):
-    """Let happen what is to be told of; the problem document of a request, empty if it is served."""
-    if truth.befalls is never_asked:
+    """Bring the account into the state; the problem document of a request, empty if it is served."""
+    if truth.arrange is never_asked:
         return {}
     account = tokens.account(truth.name, "default")
-    while truth.befalls in (no_refresh_token, refresh_token_refused) and account.is_usable:
+    while truth.arrange in (no_refresh_token, refresh_token_refused) and account.is_usable:
         await asyncio.sleep(0.05)
-    answer = await bench.get(bench.data + PATHS[truth.name])
-    return await answer.json() if answer.status == 503 else {}
+    response = await bench.get(bench.data + PATHS[truth.name])
+    return await response.json() if response.status == 503 else {}
 
 
-async def test_a_login_that_ends_is_a_line_of_the_log_with_what_a_person_needs(bench):
+async def test_a_login_that_ends_is_logged_with_its_login_url(bench):
     await no_refresh_token(bench)
     process = await bench.run()
     event = json.loads(await process.until('"event": "login_required"'))

@@ -1,4 +1,4 @@
-"""Many ask at once; a process dies, at any point; one stands still for too long: tests of the real thing.
+"""Herds of callers, processes killed at any point, and processes stopped for too long: with real processes.
 
 How the pieces fit:
 
@@ -6,8 +6,8 @@ How the pieces fit:
                                 │                    │
                      the store (`store_url`)    the authorization server, in the test's process: setup.py
 
-tracing.py   strace: what a process does from now on, and a signal to it at one of these calls
-crash_case.py      one refresh that is killed at such a call, and what the next process makes of what was left
+tracing.py     strace: the system calls of a process from now on, and a signal at one of them
+crash_case.py  one refresh that is killed at such a call, and the recovery by the next process
 """
 
 from __future__ import annotations

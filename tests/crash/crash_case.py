@@ -1,4 +1,4 @@
-"""One refresh that is killed at a call, and what the process after it makes of what was left."""
+"""One refresh that is killed at a system call, and the recovery by the next process."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.crash.herd import herd
 from tests.crash.setup import Setup, stored
 from tests.crash.tracing import Call, Traced
 
-LOOPS: Final = 1.3  # seconds in which a refresher that goes on trying would be seen to
+LOOPS: Final = 1.3  # seconds; a process that goes on refreshing would do so within them
 SHORTEST_GRACE: Final = 5  # seconds
-START: Final = 1.0  # seconds until a process listens, on a machine that has the time
+START: Final = 1.0  # seconds until a process listens, on an idle machine
 
 
 @dataclass(frozen=True)
@@ -26,29 +26,29 @@ class CrashCase:
     call: Call
     where: str  # the call as strace saw it; empty: it was not reached, or went elsewhere
     grace: float
-    old: str  # fingerprint of the refresh token that all began with
-    exchanged: bool  # whether the server had given its successor when the process had died
-    before: list[TokenRequest]  # by who was killed
-    after: list[TokenRequest]  # by who came next, until its end
+    old: str  # fingerprint of the first refresh token
+    exchanged: bool  # whether the server had issued its successor when the process died
+    before: list[TokenRequest]  # by the killed process
+    after: list[TokenRequest]  # by the next process, until its end
     outcome: str
-    again: str  # the same, asked a second time; after a while, if a person must log in
+    again: str  # that of a second request; after a while, if a person must log in
     starting: float  # seconds from the death until the next process listened
-    seconds: float  # from the death until the refresh token was sent again; until the answer, if it was not
+    seconds: float  # from the death until the refresh token was sent again, else until the response
     state: str  # in the store, in the end
     held: str  # fingerprint of the refresh token in the store, in the end
-    is_current: bool  # whether the server takes that one for the family's last
+    is_current: bool  # whether that one is the last of its family, for the server
     revoked: int  # families
     code: int  # with which the next process stopped
     log: str
 
     @property
     def saved(self) -> bool:
-        """Whether the store had the successor when the process had died: else the old one was sent again."""
+        """Whether the store had the successor when the process died: else the old one was sent again."""
         return self.exchanged and not self.after
 
     @property
     def due(self) -> str:
-        """Only what the server gave, and nobody has, and will not be given twice, may be lost."""
+        """A login may be lost only if its new token was issued, not saved, and there is no grace."""
         return "login_required" if self.exchanged and not self.saved and not self.grace else "recovered"
 
     def faults(self) -> Iterator[str]:
@@ -61,7 +61,7 @@ class CrashCase:
         if max(len(self.before), len(self.after)) > 1:
             yield f"token requests: {len(self.before)}, then {len(self.after)}"
         if {one.refresh_token for one in self.before + self.after} - {self.old}:
-            yield "another refresh token was sent than the one that was there"
+            yield "another refresh token was sent than the stored one"
         if self.revoked != (self.due == "login_required"):
             yield f"{self.revoked} families revoked"
         if self.due == "recovered" and (self.state != "valid" or not self.is_current):
@@ -82,7 +82,7 @@ async def calls_of_a_refresh(setup: Setup, *, expired: bool) -> list[Traced]:
     """Those that reach the store or the authorization server."""
     config = setup.configure()
     await setup.plant(config, ["first", "traced"], expired=expired)
-    async with forkserver.refresher(config, "first") as process:  # a store that is new may do more, or wait
+    async with forkserver.refresher(config, "first") as process:  # a new store may do more, or wait
         await _refreshed(process)
     async with forkserver.refresher(config, "traced") as process:
         known, trace = tracing.threads(process.pid), setup.folder / "trace"
@@ -111,7 +111,7 @@ async def killed_at(call: Call, setup: Setup, account: str, *, expired: bool) ->
         starting = setup.server.clock.boot() - died_at
         async with herd([config.server.listen[0].port], 1) as (caller,):
             if exchanged and not expired:
-                await _until_current(setup, config, account)  # nobody asks, and yet it is made good
+                await _until_current(setup, config, account)  # it recovers without a request
             outcome = named(await caller.ask(account))
             answered_at = setup.server.clock.boot()
             await asyncio.sleep(LOOPS if outcome == "login_required" else 0)
@@ -142,7 +142,7 @@ async def killed_at(call: Call, setup: Setup, account: str, *, expired: bool) ->
 
 
 async def _kill_a_refresher(call: Call, setup: Setup, config: Config, account: str) -> str:
-    """Where it died, as strace saw it; empty if that is not where the trace had the call."""
+    """The call at which it died, as strace saw it; empty if it is not that of the trace."""
     trace = setup.folder / "trace"
     async with forkserver.refresher(config, account) as process:
         thread = tracing.threads(process.pid)[call.thread]
@@ -161,14 +161,14 @@ async def _kill_a_refresher(call: Call, setup: Setup, config: Config, account: s
 
 
 async def _until_current(setup: Setup, config: Config, account: str) -> None:
-    """Wait until the store has the refresh token that the server holds for the last; for a while."""
+    """Wait, for a while, until the store has the refresh token that is the last for the server."""
     with suppress(TimeoutError):
         async with asyncio.timeout(SHORTEST_GRACE):
             while not setup.is_current((await stored(config, account))[1]):
                 await asyncio.sleep(0.05)
 
 
-def named(answer: str) -> str:
-    if answer == "200 ok":
+def named(response: str) -> str:
+    if response == "200 ok":
         return "recovered"
-    return "login_required" if answer.startswith("503 ") and ":login-required" in answer else answer
+    return "login_required" if response.startswith("503 ") and ":login-required" in response else response

@@ -1,6 +1,6 @@
-"""Processes of the product for the price of a fork: what they import, their parent has imported already.
+"""Processes of the product for the cost of a fork: their parent has imported their modules already.
 
-Each is a process of its own, as if started by a shell; that they come by the hundred is why they come so.
+Each is a process of its own, as if started by a shell; the tests need hundreds of them.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from proxy.errors import TokenError
 from proxy.services import open_services
 
 PR_SET_PTRACER, ANYONE = 0x59616D61, ctypes.c_ulong(-1)  # prctl(2)
-PATIENCE = 90  # seconds until a process says what it should have said long ago
+PATIENCE = 90  # seconds; far more than any message of a process takes
 
-# The last two are what Python imports with the first request: in a trace they would come and go.
-_IMPORTED = ("proxy.commands.run", "proxy.commands.private", "encodings.idna", "encodings.utf_8_sig")
+# The last two are imported with the first request: traces would differ.
+_IMPORTED = ("proxy.commands.run", "proxy.commands.hardening", "encodings.idna", "encodings.utf_8_sig")
 _forkserver = multiprocessing.get_context("forkserver")
 _forkserver.set_forkserver_preload([__name__, *_IMPORTED])
 
 
 class Child:
-    """A process, and the line to it."""
+    """A process, and the pipe to it."""
 
     def __init__(self, target: Callable[..., None], *args: Any) -> None:
         self._line, its_end = _forkserver.Pipe()
@@ -50,7 +50,7 @@ class Child:
         return pid
 
     async def hears(self) -> str | None:
-        """What it says next; None when it has ended."""
+        """Its next message; None when it has ended."""
         if not await asyncio.to_thread(self._line.poll, PATIENCE):
             raise TimeoutError(f"process {self.pid} says nothing")
         try:
@@ -70,8 +70,8 @@ class Child:
     async def end(self) -> int:
         """Wait for its end: its exit code, or a signal's number below zero."""
         await asyncio.to_thread(multiprocessing.connection.wait, [self._process.sentinel], PATIENCE)
-        # Read in the event loop's thread, where each start of another reads it, too: of two threads that
-        # read it at once, multiprocessing tells one that it is 255.
+        # Read in the event loop's thread, as starting another process reads it too: if two threads read it
+        # at once, multiprocessing returns 255 to one of them.
         code = self._process.exitcode
         if code is None:
             self.kill()
@@ -81,8 +81,8 @@ class Child:
 
 @asynccontextmanager
 async def refresher(config: Config, account: str) -> AsyncIterator[Child]:
-    """Told to go, it refreshes as the button on the status page does, says "done", or the name of the error
-    that it came to, and ends. It does not outlive the block.
+    """On "go", it refreshes as the button on the status page does, says "done" or the name of the error, and
+    ends. It does not outlive the block.
     """
     process = Child(_refresh, config.path, account)
     try:
@@ -116,18 +116,18 @@ async def _listens(port: int) -> bool:
 
 def _refresh(config: Path, account: str, line: Connection) -> None:
     async def main() -> None:
-        async with open_services(load(config).config) as state:
-            wanted = state.tokens.account("crm", account)
+        async with open_services(load(config).config) as services:
+            wanted = services.tokens.account("crm", account)
             line.send("ready")
-            line.recv()  # all is still: what a trace shows from here on is one refresh
+            line.recv()  # from here on a trace shows one refresh only
             try:
-                await state.tokens.refresh_now(wanted)
+                await services.tokens.refresh_now(wanted)
             except TokenError as error:
                 line.send(type(error).__name__)
             else:
                 line.send("done")
 
-    ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANYONE, 0, 0, 0)  # where the system lets only parents trace
+    ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANYONE, 0, 0, 0)  # where only parents may trace
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
 

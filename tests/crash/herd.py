@@ -1,6 +1,6 @@
-"""A thousand callers for each process, and an API that can stand them: no more HTTP than the two need.
+"""A thousand callers for each process, and an API for so many: with the least HTTP that they need.
 
-Each caller has a connection of its own, which it keeps.
+Each caller keeps one connection.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Final
 BEARER: Final = re.compile(rb"\r\nauthorization: bearer ([^\r]+)\r\n", re.IGNORECASE)
 LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 REQUEST: Final = "GET /api/x HTTP/1.1\r\nHost: localhost\r\nToken-Proxy-Account: {account}\r\n\r\n"
-PATIENCE: Final = 200  # seconds until the last of a herd has its answer; more than any limit of the proxy's
-AT_ONCE: Final = 100  # connections dialled at once: a listener's queue is not endless
-QUEUE: Final = 4096  # connections that wait to be accepted; most systems permit no more ...
-LISTENERS: Final = 4  # ... and the proxies dial 8000 at once when a herd's token is there
+PATIENCE: Final = 200  # seconds until the last of a herd has its response; more than any limit of the proxy's
+AT_ONCE: Final = 100  # connections dialled at once: a listener's queue is limited
+QUEUE: Final = 4096  # connections that wait to be accepted; most systems allow no more ...
+LISTENERS: Final = 4  # ... and the proxies dial 8000 at once when the new token has arrived
 
 
 class Caller(asyncio.Protocol):
-    """One request at a time on one connection; the answer is its status line and its body."""
+    """One request at a time on one connection; the response is its status line and its body."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -44,9 +44,9 @@ class Caller(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         self._say("the connection was lost")
 
-    def _say(self, answer: str) -> None:
+    def _say(self, response: str) -> None:
         if self._answer is not None and not self._answer.done():
-            self._answer.set_result(answer)
+            self._answer.set_result(response)
 
     def ask(self, account: str) -> asyncio.Future[str]:
         assert self._transport is not None
@@ -75,23 +75,23 @@ async def herd(ports: Iterable[int], size: int) -> AsyncIterator[list[Caller]]:
         caller.hang_up()
 
 
-async def answers(asked: Iterable[asyncio.Future[str]]) -> Counter[str]:
-    """How often each answer came."""
+async def responses(asked: Iterable[asyncio.Future[str]]) -> Counter[str]:
+    """The number of each response."""
     async with asyncio.timeout(PATIENCE):
         return Counter(await asyncio.gather(*asked))
 
 
 class Api:
-    """It keeps its connections, and says "ok" to a good token."""
+    """It keeps its connections, and responds "ok" to a valid token."""
 
     def __init__(self, active: Callable[[str], str | None]) -> None:
         self.url = ""
-        self.tokens: Counter[str] = Counter()  # how often each came since `hang_up`; "": a bad one, or none
+        self.tokens: Counter[str] = Counter()  # uses of each since `hang_up`; "": an invalid one, or none
         self.active = active
         self.connections: set[asyncio.Transport] = set()
 
     def hang_up(self) -> None:
-        """End all connections: each account has some of its own, which its proxies keep for a while."""
+        """Close all connections: the proxies keep some for each account for a while."""
         for connection in self.connections:
             connection.abort()
         self.tokens.clear()
@@ -122,13 +122,13 @@ class _Served(asyncio.Protocol):
         while b"\r\n\r\n" in self._received:
             head, _, self._received = self._received.partition(b"\r\n\r\n")
             status, body = self._api.judge(head + b"\r\n")
-            answer = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-            self._transport.write(answer.encode())
+            response = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+            self._transport.write(response.encode())
 
 
 @asynccontextmanager
 async def api(active: Callable[[str], str | None]) -> AsyncIterator[Api]:
-    """`active` says whose token it is, or None."""
+    """`active` returns the subject of a token, or None."""
     made, port = Api(active), 0
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Which calls of a traced refresh a short run dies at."""
+"""The calls of a traced refresh at which a short run kills the process."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Final
 
 from tests.crash.tracing import Traced
 
-# What a call reaches, as strace shows it: a file's path, or a port.
+# The destination of a call, as strace shows it: the path of a file, or a port.
 _REACHED: Final = re.compile(r"->[\d.]+:(\d+)\]|htons\((\d+)\)|\d+<(/[^>]*)>|\"(/[^\"]*)\"")
 
 
 def kind(one: Traced) -> tuple[int, str, str]:
-    """A call's thread, its name, and what it reaches; empty for a socket that is not connected yet."""
+    """A call's thread, name and destination; empty for a socket that is not connected yet."""
     reached = _REACHED.search(one.text)
     return one.call.thread, one.call.name, next(filter(None, reached.groups())) if reached else ""
 

@@ -1,4 +1,4 @@
-"""A store, an authorization server that takes a refresh token once, an API, and what joins them."""
+"""A store, an authorization server with one-time refresh tokens, an API, and their configuration."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ upstream = "{api}"
 credential = "crm"
 account = {{ header = "Token-Proxy-Account" }}
 """
-# Where a stop in the middle of a call, or a busy machine, must be no timeout.
+# For tests in which a stopped process or a busy machine must not cause a timeout.
 UNHURRIED: Final = """
 [limits]
 token_wait = 100
@@ -84,42 +84,45 @@ class Setup:
         return load(path).config
 
     def is_current(self, refresh_token: str) -> bool:
-        """Whether the server has given no successor for it, told or not."""
+        """Whether the server has issued no successor, received or not."""
         record = self.server.token_record(fingerprint(refresh_token))
         return record is not None and record.spent_at is None
 
     async def plant(self, config: Config, accounts: Iterable[str], *, expired: bool) -> dict[str, str]:
         """Tokens of a login an hour or two ago. Returns each account's refresh token."""
         planted = {}
-        async with open_services(config) as state:
+        async with open_services(config) as services:
             for account in accounts:
-                answer = self.server.issue(CLIENT.client_id, account)
-                planted[account] = answer["refresh_token"]
+                issued = self.server.issue(CLIENT.client_id, account)
+                planted[account] = issued["refresh_token"]
                 age = 2 * HOUR if expired else HOUR / 2
                 token = Token(
-                    access_token=Secret(answer["access_token"]),
-                    refresh_token=Secret(answer["refresh_token"]),
+                    access_token=Secret(issued["access_token"]),
+                    refresh_token=Secret(issued["refresh_token"]),
                     server=server_of(config.credentials["crm"]),
                     client_id=CLIENT.client_id,
-                    issued_at=state.clock.wall() - age,
-                    issued_boot=state.clock.boot() - age,
-                    boot_id=state.clock.boot_id,
+                    issued_at=services.clock.wall() - age,
+                    issued_boot=services.clock.boot() - age,
+                    boot_id=services.clock.boot_id,
                     lifetime=HOUR,
                 )
-                # an expired one is idle: nobody refreshes it ahead of a request
-                due_at = None if expired else state.clock.wall() + HOUR / 4
+                # an expired one is idle: it is not refreshed before a request
+                due_at = None if expired else services.clock.wall() + HOUR / 4
                 await records.put(
-                    state.store, AccountId("crm", account), StoredToken(1, "valid", token, due_at), expected=0
+                    services.store,
+                    AccountId("crm", account),
+                    StoredToken(1, "valid", token, due_at),
+                    expected=0,
                 )
                 if expired:
-                    self.server.revoke(answer["access_token"])  # it has ended there, too
+                    self.server.revoke(issued["access_token"])  # expired at the server, too
         return planted
 
 
 async def stored(config: Config, account: str) -> tuple[str, str]:
-    """The account's state and refresh token, as a process that opens the store now finds them."""
-    async with open_services(config, SystemClock()) as state:
-        record = await state.store.get(AccountId("crm", account))
+    """The account's state and refresh token, as in the store now."""
+    async with open_services(config, SystemClock()) as services:
+        record = await services.store.get(AccountId("crm", account))
     assert record is not None
     token = codec.decode(record.body).refresh_token
     return record.state, token.reveal() if token else ""
@@ -127,7 +130,7 @@ async def stored(config: Config, account: str) -> tuple[str, str]:
 
 @asynccontextmanager
 async def set_up(folder: Path, store_url: str, *, grace: float) -> AsyncIterator[Setup]:
-    """`grace`: seconds for which a refresh token that was exchanged gets the same answer again."""
+    """`grace`: seconds for which a spent refresh token gets the same response again."""
     _write_files(folder)
     server = AuthorizationServer(clients=(CLIENT,), access_token_lifetime=HOUR, grace=grace)
     async with running(server.application()) as issuer, api(server.active) as upstream:

@@ -1,8 +1,8 @@
 """kill -9 at every call of a refresh: the store opens, and the next process recovers.
 
 First one refresh is traced. Then, for the calls that reach the store or the authorization server, a process
-refreshes and is killed there, and `token-proxy run` is started over what it left, and asked. `make torture`
-takes each of these calls; `make test` takes one of each kind, another one with each server.
+refreshes and is killed at the call, and `token-proxy run` is started on the same store and gets a request.
+`make torture` takes each of these calls; `make test` one of each kind, another one with each server.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from tests.crash.tracing import Call
 
 pytestmark = [pytest.mark.e2e, pytest.mark.privileged]
 
-# The server's grace in seconds, and whether the access token has expired: if so, a request brings the next
-# refresh; else nobody asks, and the open intent does.
+# The server's grace in seconds, and whether the access token has expired: if so, a request causes the next
+# refresh, else the open intent does.
 SERVERS = [(0, True), (5, False), (30, True), (600, False)]
-FEWEST = 15  # of all calls, at which a process was really killed
+FEWEST = 15  # calls at which a process was really killed
 EVERY_CALL = "TIMES" in os.environ
-ABREAST = 3  # at once: each is mostly one process, and waits now and then
+ABREAST = 3  # at once: each is mostly one process, and sometimes waits
 
 
 @pytest.mark.parametrize(("grace", "expired"), SERVERS)
-async def test_whatever_call_of_a_refresh_is_the_last_the_next_process_recovers(
+async def test_after_a_kill_at_any_call_of_a_refresh_the_next_process_recovers(
     tmp_path, store_url, grace, expired
 ):
     turns = asyncio.Semaphore(ABREAST)
@@ -48,5 +48,5 @@ async def test_whatever_call_of_a_refresh_is_the_last_the_next_process_recovers(
     assert not any(list(one.faults()) for one in cases), table
     hit = [one for one in cases if one.where]
     assert len(hit) >= (FEWEST if EVERY_CALL else len(calls) // 2), table
-    # before the server had it, when only the server had it, and when the store had it, too
+    # killed before the server acted, after it, and after the new token was saved
     assert {(one.exchanged, one.saved) for one in hit} == {(False, False), (True, False), (True, True)}, table

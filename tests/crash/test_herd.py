@@ -1,4 +1,4 @@
-"""Thousands of callers and eight processes find a token expired: one of them refreshes it, once."""
+"""Thousands of callers in eight processes find a token expired: it is refreshed once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from proxy import fd_limits
 from proxy.demo import faults
 from proxy.tokens.refresh import lease
 from tests.crash.forkserver import Child, serving
-from tests.crash.herd import Caller, answers, herd
+from tests.crash.herd import Caller, herd, responses
 from tests.crash.setup import UNHURRIED, set_up
 
 pytestmark = pytest.mark.e2e
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.e2e
 PROCESSES = 8
 CALLERS = 1000  # of each process
 ROUNDS = 3 * int(os.environ.get("TIMES", "1"))  # each with an account of its own
-# Seconds that the token endpoint takes, round by round: in one of them the lease must be renewed.
+# Seconds that the token endpoint takes, by round: in one of them the lease must be renewed.
 ANSWERED_AFTER = (0.02, lease.LIFETIME + 0.5, 0, 0.3, 0, 0.02, 1, 0, 0.3, 0)
 SECONDS = 300 + 15 * ROUNDS  # a busy machine is no failure
 
 
 @pytest.mark.timeout(SECONDS)
-async def test_a_herd_in_eight_processes_comes_to_one_refresh(tmp_path, store_url):
+async def test_a_herd_in_eight_processes_causes_one_refresh(tmp_path, store_url):
     fd_limits.raise_limit(PROCESSES * CALLERS + 500)  # this process has both ends
     accounts = [f"herd-{number}" for number in range(ROUNDS)]
     async with set_up(tmp_path, store_url, grace=0) as setup, AsyncExitStack() as stack:
@@ -50,10 +50,10 @@ async def test_a_herd_in_eight_processes_comes_to_one_refresh(tmp_path, store_ur
 
 
 async def told_at_once(account: str, callers: Sequence[Caller], processes: Sequence[Child]) -> Counter[str]:
-    """Let all ask while the processes stand still, and then all of these go on."""
+    """Send all requests while the processes are stopped, then resume these."""
     for process in processes:
         process.signal(signal.SIGSTOP)
     asked = [caller.ask(account) for caller in callers]
     for process in processes:
         process.signal(signal.SIGCONT)
-    return await answers(asked)
+    return await responses(asked)

@@ -24,7 +24,7 @@ def traced(rows):
     return [Traced(Call(thread, name, nth), text) for nth, (thread, name, text) in enumerate(rows)]
 
 
-def test_a_call_is_told_by_its_thread_its_name_and_what_it_reaches():
+def test_a_kind_is_a_thread_a_name_and_a_destination():
     assert [kind(Traced(Call(0, "x", 1), text))[2] for text in TEXTS] == [
         "/state/tokens.db-wal",
         "/state/tokens.db",

@@ -1,7 +1,7 @@
-"""A process stands still in the middle of a refresh, for longer than its lease; another takes over.
+"""A process is stopped in the middle of a refresh, for longer than its lease; another takes over.
 
-Nothing is lost but where no client can help it: the refresh token had left the first process, and the server
-grants no grace.
+Nothing is lost unless no client can prevent it: the first process had sent the refresh token, and the server
+has no grace.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from tests.crash.tracing import Call
 
 pytestmark = [pytest.mark.e2e, pytest.mark.privileged]
 
-SEEN = 1.0  # seconds in which a process sees what another has saved
+SEEN = 1.0  # seconds until a process sees what another has saved
 
 
 class Row(NamedTuple):
-    stopped: str  # "connecting", and the lease is yet to be checked; "waiting" for the answer
+    stopped: str  # "connecting", before the check of the lease; "waiting" for the response
     grace: float
     # what is expected:
     requests: int  # to the token endpoint, by both
-    taken_over: str  # what the other process tells its caller, while the first stands still
-    says: str  # the first process, when it has gone on
-    in_the_end: str  # what the other process tells its caller
+    taken_over: str  # response of the other process, while the first is stopped
+    says: str  # the first process, after it was resumed
+    in_the_end: str  # response of the other process
     state: str = "valid"  # in the store
     revoked: int = 0  # families
 
@@ -42,14 +42,14 @@ class Row(NamedTuple):
 ROWS = [
     Row("connecting", 0, 1, "recovered", "done", "recovered"),
     Row("waiting", 600, 2, "recovered", "done", "recovered"),
-    # Where nobody could save the family: it had been sent, was not yet saved, and there is no grace. The
-    # answer that the first then has would be good at a server that revokes no family: it is saved and tried.
+    # No client could save the family: the token was sent, its successor not yet saved, and there is no grace.
+    # The response that the first has then is valid at a server that revokes no family: it is saved and tried.
     Row("waiting", 0, 3, "login_required", "done", "401 no", "login_required", revoked=1),
 ]
 
 
 async def connecting(setup: Setup) -> Call:
-    """Where a refresh connects to the authorization server."""
+    """The call by which a refresh connects to the authorization server."""
     calls = await calls_of_a_refresh(setup, expired=True)
     to_server = f"sin_port=htons({urlsplit(setup.issuer).port})"
     return next(one.call for one in calls if one.call.name == "connect" and to_server in one.text)
@@ -57,7 +57,7 @@ async def connecting(setup: Setup) -> Call:
 
 @asynccontextmanager
 async def stopped_connecting(process: forkserver.Child, setup: Setup, connect: Call) -> AsyncIterator[None]:
-    """Let the process go; it has stopped by itself when the block begins, in which it must end."""
+    """Tell the process to go; it is stopped when the block begins, and must end within it."""
     trace = setup.folder / "trace"
     async with tracing.signalling(process.pid, connect, "STOP", trace):
         process.tell("go")
@@ -69,7 +69,7 @@ async def stopped_connecting(process: forkserver.Child, setup: Setup, connect: C
 
 @asynccontextmanager
 async def stopped_waiting(process: forkserver.Child, setup: Setup, refresh_token: str) -> AsyncIterator[None]:
-    """Let the process go, and stop it when the server has done its work and not answered."""
+    """Tell the process to go, and stop it when the server has acted but not responded."""
     gate = asyncio.Event()
     setup.server.script(Fault(wait_after=gate.wait))
     process.tell("go")
@@ -107,7 +107,7 @@ async def came_of(row: Row, connect: Call, setup: Setup, account: str) -> Row:
             says = str(await first.hears())
             await first.end()
             await asyncio.sleep(SEEN)
-            for _ in range(2):  # with the first it may learn that a token is dead
+            for _ in range(2):  # the first may find that the token is dead
                 in_the_end = named(await caller.ask(account))
     state, held = await stored(config, account)
     assert setup.is_current(held)
@@ -115,7 +115,7 @@ async def came_of(row: Row, connect: Call, setup: Setup, account: str) -> Row:
     return Row(row.stopped, row.grace, requests, taken_over, says, in_the_end, state, revoked)
 
 
-async def test_a_process_that_stood_still_for_longer_than_its_lease_harms_nobody(tmp_path, store_url):
+async def test_a_process_stopped_for_longer_than_its_lease_does_no_harm(tmp_path, store_url):
     async with set_up(tmp_path / "traced", store_url, grace=0) as setup:
         connect = await connecting(setup)
 

@@ -1,9 +1,9 @@
-"""strace: what a process asks of the system from now on, and a signal to it at one of these calls.
+"""strace: the system calls of a process from now on, and a signal to it at one of them.
 
-A call is named as strace counts: the thread (0 is the first), the system's name for it, and how often the
-thread has made it since the trace began ("0 pwrite64 #3"). Who is killed at a call has not made it: to die
-at each call in turn is to die in every state that can be told from outside. Who is stopped at a call stands
-still after it.
+A call is named as strace counts: the thread (0 is the first), the name of the call, and its number in this
+thread since the trace began ("0 pwrite64 #3"). A process that is killed at a call has not made it: being
+killed at each call in turn covers every state that is visible from outside. A process that is stopped at a
+call stops after it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Final, NamedTuple
 
 from tests.servers.programs import find
 
-# What a process changes outside of itself, or learns from there; locks go with the process.
+# Calls with effects outside the process, or results from there; locks end with the process.
 CALLS: Final = (
     *("openat", "pwrite64", "pwritev", "fdatasync", "fsync", "ftruncate", "rename", "linkat", "unlink"),
     *("socket", "connect", "write", "writev", "sendto", "sendmsg"),
     *("read", "readv", "recvfrom", "recvmsg", "shutdown", "close"),
 )
-PATIENCE: Final = 90  # seconds until strace is there, or has ended with the process
+PATIENCE: Final = 90  # seconds until strace has attached, or has ended with the process
 STOPPED: Final = "--- stopped by SIGSTOP ---"  # in a trace
 _BEGUN: Final = re.compile(r"^(?:(\d+) +)?(\w+)\((.*)$")  # strace names the thread if there are several
 
@@ -44,12 +44,12 @@ class Traced(NamedTuple):
 
 
 def threads(pid: int) -> list[int]:
-    """In the order in which they were made."""
+    """In order of creation."""
     return sorted(int(path.name) for path in Path(f"/proc/{pid}/task").iterdir())
 
 
 def state(pid: int) -> str:
-    """As in proc(5): T is that of a process that was stopped, t of one that stops for strace."""
+    """As in proc(5): T for a stopped process, t for one that stops for strace."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
@@ -88,7 +88,7 @@ async def _strace(*options: str) -> AsyncIterator[None]:
 
 
 def calls_in(trace: str, known: list[int]) -> list[Traced]:
-    """Those of the threads `known`, in the order in which they were begun."""
+    """The calls of the threads `known`, in the order of their begin."""
     made: Counter[tuple[int, str]] = Counter()
     calls = []
     for line in trace.splitlines():

@@ -1,4 +1,4 @@
-"""A store with very many accounts, and what a proxy over it costs: to start, at rest, to find what is due.
+"""A store with very many accounts, and the cost of a proxy on it: at start, at rest, to find due accounts.
 
 What is asked of the store is counted, not timed: bytes that SQLite reads and steps of its machine, rows that
 PostgreSQL reads. The rows are written as the stores write them, but all in one transaction.
@@ -34,7 +34,7 @@ from proxy.tokens.saved import codec
 from .memory import resident
 from .processes import wait_until
 
-REST = 2.5  # seconds until a process that has started is at rest, and for which it is watched then: two looks
+REST = 2.5  # seconds until a started process is at rest, and of the measurement then: two looks
 CREDENTIAL = "crm"
 COLUMNS = "credential, account, generation, state, due_at, expires_at, body"
 Row = tuple[str, str, int, str, float, float, bytes]
@@ -50,7 +50,7 @@ class Figures:
 
 
 def rows(count: int, secret: bytes, server: str, client_id: str) -> Iterator[Row]:
-    """Accounts whose tokens are good for hours; nothing is due while somebody measures."""
+    """Accounts whose tokens are valid for hours; none is due during the measurement."""
     sealer, clock = Sealer(secret), SystemClock()
     now, digits = clock.wall(), "#" * 32
     token = Token(
@@ -88,14 +88,14 @@ def fill_postgres(url: str, accounts: Iterator[Row]) -> None:
 
 
 async def empty_store(config: Config) -> None:
-    """Made by whoever opens it first."""
+    """Created by the first to open it."""
     async with open_services(config):
         pass
 
 
 async def look(config: Config) -> None:
-    async with open_services(config) as state:
-        await state.store.due_before([CREDENTIAL], time.time() + 1, BATCH)
+    async with open_services(config) as services:
+        await services.store.due_before([CREDENTIAL], time.time() + 1, BATCH)
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def postgres_rows(url: str) -> int:
 
 
 def look_at(config: Config) -> int:
-    """What one look costs, opening the store included."""
+    """The cost of one look, opening the store included."""
     url = config.store.url
     if url.startswith("sqlite:"):
         with sqlite_steps() as steps:
@@ -149,7 +149,7 @@ def running(command: list[str], log: Path, environment: dict[str, str]) -> Itera
 
 
 def cpu(pid: int) -> float:
-    """Seconds of a processor that a process has used."""
+    """CPU seconds of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

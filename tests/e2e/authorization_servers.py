@@ -1,4 +1,4 @@
-"""The two real authorization servers, each with an API of its own that wants its tokens."""
+"""The two real authorization servers, each with an API of its own that requires its tokens."""
 
 import json
 import subprocess
@@ -21,9 +21,9 @@ UPSTREAM = HERE.parent / "fakes" / "upstream.py"
 OIDC_PROVIDER = HERE / "servers" / "oidc_provider"
 
 ACCESS_TTL = 5  # seconds: a test sees several expiries, and a paused process is still ahead of them
-REFRESH_AT = 0.6  # both servers count in whole seconds: a token may die one second before its time
+REFRESH_AT = 0.6  # both servers count in whole seconds: a token may expire a second early
 ALICE = Person("alice", "wonderland-7")
-BOB = Person("bob", "builder-3")  # oidc-provider alone knows him
+BOB = Person("bob", "builder-3")  # a user of oidc-provider only
 WEB_SECRET = "web-secret-7hJq2"
 # What the wrong encodings of RFC 6749 section 2.3.1 trip over. Only django-oauth-toolkit takes the é:
 # oidc-provider insists on VSCHAR (RFC 6749 appendix A.2).
@@ -36,10 +36,10 @@ class AuthorizationServer:
     name: str
     service: Service
     upstream: Service
-    ca: Path  # who vouches for the upstream
+    ca: Path  # of the upstream
     secret: str  # of the client `m2m`
     scopes: Sequence[str]
-    extra: str = ""  # what the config says about this server only
+    extra: str = ""  # configuration for this server only
 
     @property
     def issuer(self) -> str:
@@ -50,14 +50,14 @@ class AuthorizationServer:
         return str(self.upstream.ready["url"])
 
     def token_requests(self, grant: str) -> list[dict[str, Any]]:
-        """Since the test began: grant, outcome, the secrets sent and got."""
+        """Since the test began: grant, outcome, the secrets sent and received."""
         return [event for event in self.service.events("token") if event["grant"] == grant]
 
     def revoked_families(self) -> list[dict[str, Any]]:
         return self.service.events("family_revoked")
 
     def person_credential(self, refresh_at: float = REFRESH_AT) -> str:
-        """The config of a credential for which a person logs in."""
+        """The configuration of a credential with logins."""
         return f"""
 issuer = {toml(self.issuer)}
 grant = "authorization_code"
@@ -68,7 +68,7 @@ refresh_at = {refresh_at}
 {self.extra}"""
 
     def machine_credential(self, client_auth: str) -> str:
-        """The config of a credential that needs nobody. oidc-provider wants one client for each way."""
+        """The configuration of a credential without logins. oidc-provider needs a client each."""
         post_client = self.name == "oidc_provider" and client_auth == "client_secret_post"
         return f"""
 issuer = {toml(self.issuer)}

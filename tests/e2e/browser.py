@@ -1,4 +1,4 @@
-"""A person with a browser, scripted: cookies, redirects and real HTML forms, no JavaScript."""
+"""A scripted browser: cookies, redirects and real HTML forms, no JavaScript."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -41,7 +41,7 @@ class _FormReader(HTMLParser):
 @dataclass(frozen=True)
 class Page:
     url: str
-    status: int = 0  # 0: a redirect led here and the browser was told to stop before it
+    status: int = 0  # 0: the target of a redirect that the browser was told not to follow
     text: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -61,9 +61,9 @@ class Browser:
         """As if typed in the address bar. `stop_at`: don't follow a redirect to an address that begins so."""
         return self._navigate("GET", url, came_from=None, stop_at=stop_at)
 
-    def submit(self, page: Page, form: Form, stop_at: str | None = None, **answers: str) -> Page:
-        """Fill in `answers` and press the last button: on the pages we meet it is the one that agrees."""
-        filled = form.fields | answers
+    def submit(self, page: Page, form: Form, stop_at: str | None = None, **values: str) -> Page:
+        """Fill in `values` and press the last button: on these pages it is the one that agrees."""
+        filled = form.fields | values
         if form.buttons and form.buttons[-1][0]:
             filled |= [form.buttons[-1]]
         url = urljoin(page.url, form.action)
@@ -80,12 +80,12 @@ class Browser:
     ) -> Page:
         for _ in range(MOST_REDIRECTS):
             headers = _navigation_headers(method, url, came_from)
-            answer = self.session.request(
+            response = self.session.request(
                 method, url, data=form, headers=headers, allow_redirects=False, timeout=20
             )
-            if not answer.is_redirect:
-                return Page(url, answer.status_code, answer.text, dict(answer.headers))
-            came_from, url = url, urljoin(url, answer.headers["Location"])
+            if not response.is_redirect:
+                return Page(url, response.status_code, response.text, dict(response.headers))
+            came_from, url = url, urljoin(url, response.headers["Location"])
             method, form = "GET", None
             if stop_at and url.startswith(stop_at):
                 return Page(url)
@@ -128,7 +128,7 @@ class Person:
     password: str
 
     def approve(self, browser: Browser, url: str, redirect_uri: str) -> str:
-        """Go where a login begins, log in and consent; return the callback's address without opening it."""
+        """Begin a login, log in and consent; return the callback's URL without opening it."""
         page = browser.open(url, stop_at=redirect_uri)
         for _ in range(MOST_PAGES):
             if page.url.startswith(redirect_uri):

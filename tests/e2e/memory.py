@@ -1,4 +1,4 @@
-"""How much memory a process holds, and how far it grew meanwhile."""
+"""The memory of a process, and its growth."""
 
 import threading
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Memory:
 
 
 def resident(pid: int) -> int:
-    """Bytes, of a process and all that it started."""
+    """Bytes, of a process and its descendants."""
     own = 0
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):

@@ -18,7 +18,7 @@ START_LIMIT = 90  # seconds; a busy machine is no failure
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = START_LIMIT) -> Any:
-    """What `condition` returns once it is true; the test fails when that takes longer than `seconds`."""
+    """The result of `condition` once it is true; the test fails if that takes longer than `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         result = condition()
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 def plain_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    """What a program needs to run, without what this machine happens to have set."""
+    """The variables that a program needs, without others of this machine."""
     return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **extra}
 
 
@@ -58,7 +58,7 @@ class Service:
         return next(iter(self._events("ready")), None)
 
     def mark(self) -> None:
-        """From now on `events` tells only what is new."""
+        """From now on `events` has new events only."""
         self._marked = len(self._lines())
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ class Service:
         return [line for line in lines if line.startswith("{") and line.endswith("\n")]
 
     def pause(self) -> None:
-        """Connections are still accepted, by the kernel; nothing is answered."""
+        """The kernel still accepts connections; there are no responses."""
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:

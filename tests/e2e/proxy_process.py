@@ -1,4 +1,4 @@
-"""The product as a person runs it: a config file, the server, the commands."""
+"""The product as users run it: a configuration file, the server, the commands."""
 
 import re
 import socket
@@ -65,7 +65,7 @@ class Proxy:
         return f"{self.public_url}/callback"
 
     def api(self, path: str) -> str:
-        """Where a caller reaches `path` of the upstream."""
+        """The URL of `path` of the upstream for callers."""
         return f"http://127.0.0.1:{self.data_port}/api{path}"
 
     def admin(self, path: str) -> str:
@@ -94,7 +94,7 @@ class Proxy:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(self._alive, "the proxy to answer /healthz")
+        wait_until(self._alive, "the proxy to respond to /healthz")
 
     def _alive(self) -> bool:
         assert self._server is not None
@@ -102,11 +102,11 @@ class Proxy:
             self._server = None  # nothing is left to stop
             pytest.fail(f"the proxy ended at once: {self.log()}")
         try:
-            answer = requests.get(self.admin("/healthz"), timeout=5)
+            response = requests.get(self.admin("/healthz"), timeout=5)
             socket.create_connection(("127.0.0.1", self.data_port), 5).close()  # this listener is the last
         except (requests.ConnectionError, ConnectionRefusedError):
             return False
-        return answer.status_code == 200 and answer.text.strip() == "ok"
+        return response.status_code == 200 and response.text.strip() == "ok"
 
     def stop(self) -> None:
         if self._server is None:
@@ -180,7 +180,7 @@ class Proxy:
             return command.returncode, printed + rest
 
     def login_by_page(self, person: Person, browser: Browser | None = None) -> Page:
-        """Press the button of the page that `login_url` names; the callback arrives at the running server."""
+        """Press the button of the page `login_url`; the callback arrives at the running server."""
         browser = browser or Browser()
         callback = person.approve(browser, f"{self.public_url}/login/crm/default", self.redirect_uri)
         done = browser.open(callback)

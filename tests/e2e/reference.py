@@ -1,4 +1,4 @@
-"""OAuth by hand, to know what the servers do without the product, and to get a code from elsewhere."""
+"""OAuth without the product: the reference behaviour of the servers, and codes from elsewhere."""
 
 import base64
 import hashlib
@@ -33,7 +33,7 @@ def ask_token_endpoint(
 
 
 def obtain_code(server: AuthorizationServer, redirect_uri: str) -> tuple[str, str]:
-    """Log in by the server's own pages; return the code and its PKCE verifier."""
+    """Log in with the server's own pages; return the code and its PKCE verifier."""
     verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(16)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
     query = urlencode(
@@ -56,7 +56,7 @@ def obtain_code(server: AuthorizationServer, redirect_uri: str) -> tuple[str, st
 
 def log_in(server: AuthorizationServer, redirect_uri: str) -> dict[str, Any]:
     code, verifier = obtain_code(server, redirect_uri)
-    answer = ask_token_endpoint(
+    response = ask_token_endpoint(
         server,
         "web",
         WEB_SECRET,
@@ -65,8 +65,8 @@ def log_in(server: AuthorizationServer, redirect_uri: str) -> dict[str, Any]:
         redirect_uri=redirect_uri,
         code_verifier=verifier,
     )
-    assert answer.status_code == 200, answer.text
-    tokens: dict[str, Any] = answer.json()
+    assert response.status_code == 200, response.text
+    tokens: dict[str, Any] = response.json()
     return tokens
 
 

@@ -20,8 +20,8 @@ __all__ = ["postgres"]  # a fixture
 
 FEW, MANY = 100, 100_000
 MOST_GROWTH = 1.1  # of memory
-NOISE = 0.5  # seconds of a processor, beyond twice as many; to touch each account takes more
-MORE_READ = {"sqlite": MB, "postgres": 100}  # bytes, rows: a hundredth of what the accounts are
+NOISE = 0.5  # CPU seconds, beyond twice as many; touching each account takes more
+MORE_READ = {"sqlite": MB, "postgres": 100}  # bytes, rows: a hundredth of those of the accounts
 SECRET = bytes(range(32))
 CONFIG = """
 [server]

@@ -1,4 +1,4 @@
-"""Bodies pass as a stream: their size and the slowness of either side cost no memory, and none is lost."""
+"""Bodies are streamed: neither their size nor a slow side costs memory, and no byte is lost."""
 
 import asyncio
 import base64
@@ -34,22 +34,22 @@ async def upload(callers: aiohttp.ClientSession, url: str, size: int) -> tuple[s
             digest.update(block)
             yield block
 
-    async with callers.post(url, data=body(), headers={"Content-Length": str(size)}) as answer:
-        assert answer.status == 200, await answer.text()
-        return digest.hexdigest(), await answer.json()
+    async with callers.post(url, data=body(), headers={"Content-Length": str(size)}) as response:
+        assert response.status == 200, await response.text()
+        return digest.hexdigest(), await response.json()
 
 
 async def download(callers: aiohttp.ClientSession, url: str, slow_for: float) -> tuple[str, int, str]:
     digest, size = hashlib.sha256(), 0
-    async with callers.get(url) as answer:
-        assert answer.status == 200, await answer.text()
+    async with callers.get(url) as response:
+        assert response.status == 200, await response.text()
         slow_until = time.monotonic() + slow_for
-        async for piece in answer.content.iter_any():
+        async for piece in response.content.iter_any():
             digest.update(piece)
             size += len(piece)
             if time.monotonic() < slow_until:
                 await asyncio.sleep(0.01)
-        return base64.b64encode(digest.digest()).decode(), size, answer.headers["Content-Digest"]
+        return base64.b64encode(digest.digest()).decode(), size, response.headers["Content-Digest"]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def proxy(oidc_provider: AuthorizationServer, make_proxy: MakeProxy) -> Proxy:
 @reads_memory
 async def test_an_upload_of_200_mb_to_a_slow_upstream_arrives_whole_and_costs_no_memory(proxy: Proxy) -> None:
     async with aiohttp.ClientSession() as callers:
-        await upload(callers, proxy.api("/upload"), 2 * MB)  # what a first request loads once isn't growth
+        await upload(callers, proxy.api("/upload"), 2 * MB)  # a first request allocates once
         with watched_memory(proxy.pid) as memory:
             sent, got = await upload(callers, proxy.api(f"/upload?slow_for={SLOW_FOR}"), SIZE)
     assert got == {"sha256": sent, "size": SIZE}
@@ -82,6 +82,6 @@ async def test_a_download_of_200_mb_by_a_slow_caller_arrives_whole_and_costs_no_
 def test_a_request_whose_body_never_came_leaves_nothing_behind_for_the_next_one(proxy: Proxy) -> None:
     with socket.create_connection(("127.0.0.1", proxy.data_port), timeout=20) as caller:
         caller.sendall(HEAD_ALONE)
-        assert caller.recv(65536).startswith(b"HTTP/1.1 405 "), "the upstream answers before the body"
+        assert caller.recv(65536).startswith(b"HTTP/1.1 405 "), "the upstream responds before the body"
     statuses = [requests.get(proxy.api("/whoami"), timeout=20).status_code for _ in range(3)]
     assert statuses == [200, 200, 200]

@@ -1,4 +1,4 @@
-"""Programs that know nothing of OAuth, in four languages, each with the client that people use there."""
+"""Programs without OAuth, in four languages, each with the usual HTTP client there."""
 
 import base64
 import hashlib
@@ -33,8 +33,8 @@ LONG_BODY = BODY * 3  # above 1 MB curl asks first whether it may send it: Expec
 
 
 def call(caller: str, method: str, url: str, body: bytes, folder: Path) -> tuple[str, bytes]:
-    """What the program prints, and the answer's body."""
-    body_file, answer_file = folder / "body", folder / "answer"
+    """What the program prints, and the response's body."""
+    body_file, answer_file = folder / "body", folder / "response"
     body_file.write_bytes(body)
     command = command_line(caller, method, url, body_file, answer_file)
     done = subprocess.run(
@@ -62,25 +62,25 @@ def test_a_real_caller_gets_and_posts_every_byte(
     proxy = make_proxy(oidc_provider, oidc_provider.machine_credential("client_secret_basic"))
     proxy.start()
 
-    printed, answer = call(caller, "GET", proxy.api("/download?size=700000"), b"", tmp_path)
-    digest = base64.b64encode(hashlib.sha256(answer).digest()).decode()
-    assert (printed, len(answer)) == (f"200 sha-256=:{digest}:", 700_000)
+    printed, response = call(caller, "GET", proxy.api("/download?size=700000"), b"", tmp_path)
+    digest = base64.b64encode(hashlib.sha256(response).digest()).decode()
+    assert (printed, len(response)) == (f"200 sha-256=:{digest}:", 700_000)
 
     # A program of its own, so a first request on a fresh connection: there Java adds Upgrade to the POST.
-    printed, answer = call(caller, "POST", proxy.api("/echo"), BODY, tmp_path)
-    assert (printed, answer == BODY) == ("200", True)
+    printed, response = call(caller, "POST", proxy.api("/echo"), BODY, tmp_path)
+    assert (printed, response == BODY) == ("200", True)
 
 
-def test_curl_asks_before_it_sends_a_long_body_and_is_let_on(
+def test_curl_sends_a_long_body_after_a_100_continue(
     oidc_provider: AuthorizationServer, make_proxy: MakeProxy, tmp_path: Path
 ) -> None:
     proxy = make_proxy(oidc_provider, oidc_provider.machine_credential("client_secret_basic"))
     proxy.start()
-    printed, answer = call("curl", "POST", proxy.api("/echo"), LONG_BODY, tmp_path)
-    assert (printed, answer == LONG_BODY) == ("200", True)
+    printed, response = call("curl", "POST", proxy.api("/echo"), LONG_BODY, tmp_path)
+    assert (printed, response == LONG_BODY) == ("200", True)
 
 
-def test_a_caller_may_take_the_proxy_for_a_plain_http_proxy(
+def test_a_caller_may_use_the_proxy_as_a_plain_http_proxy(
     oidc_provider: AuthorizationServer, make_proxy: MakeProxy, tmp_path: Path
 ) -> None:
     """An app whose base URL can't be changed, but is plain http: `http_proxy` and a route of that host do."""

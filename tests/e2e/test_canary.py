@@ -1,4 +1,4 @@
-"""No secret shows anywhere but where it must: a run with everything in it, and then a search."""
+"""No secret appears where it must not: a run with all features, then a search."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from .processes import wait_until
 from .proxy_process import Proxy
 from .reference import refresh
 
-CALLER = {  # what a caller sends is not ours to tell either
+CALLER = {  # nor may anything that a caller sends appear
     "query": "canary-query-5f21",
     "authorization": "canary-authorization-77ab",
     "cookie": "canary-cookie-902c",
@@ -43,7 +43,7 @@ Secrets = dict[str, str]
 
 
 class Search:
-    """What was seen, by where, and what must not be in it, by what it is."""
+    """Outputs by their place, and secrets by their kind."""
 
     def __init__(self) -> None:
         self.secrets: Secrets = {f"caller's {name}": value for name, value in CALLER.items()}
@@ -74,7 +74,7 @@ def written_forms(secret: str) -> list[bytes]:
 
 
 def call_with_markers(proxy: Proxy, path: str, search: Search) -> requests.Response:
-    answer = requests.post(
+    response = requests.post(
         f"{proxy.api(path)}?q={CALLER['query']}",
         data=CALLER["body"],
         headers={
@@ -84,8 +84,8 @@ def call_with_markers(proxy: Proxy, path: str, search: Search) -> requests.Respo
         },
         timeout=20,
     )
-    search.saw(f"the answer to {path}", f"{answer.headers}\n{answer.text}")
-    return answer
+    search.saw(f"the response to {path}", f"{response.headers}\n{response.text}")
+    return response
 
 
 def log_in(proxy: Proxy, search: Search) -> None:
@@ -125,10 +125,10 @@ def key_file(proxy: Proxy) -> Path:
 
 
 def look_around(proxy: Proxy, search: Search) -> None:
-    """As somebody who isn't logged in to anything."""
+    """As a user without a login."""
     for path in ("/", "/readyz", "/metrics", "/api/status", "/healthz", "/login/crm/default"):
-        answer = requests.get(proxy.admin(path), timeout=10)
-        search.saw(path, f"{answer.headers}\n{answer.text}")
+        response = requests.get(proxy.admin(path), timeout=10)
+        search.saw(path, f"{response.headers}\n{response.text}")
     for option in ([], ["--json"]):
         done = proxy.run("status", *option)
         search.saw("status", done.stdout + done.stderr)
@@ -148,7 +148,7 @@ def test_no_secret_is_printed_logged_exported_or_stored_in_clear(
     wait_until(lambda: oidc_provider.token_requests("refresh_token"), "a refresh")
     look_around(proxy, search)
 
-    # Somebody else uses the refresh token: the family is revoked, and the proxy's next refresh is refused.
+    # The refresh token is used elsewhere: the family is revoked, and the proxy's next refresh is refused.
     refresh(oidc_provider, oidc_provider.token_requests("refresh_token")[-1]["got"][1])
     wait_until(lambda: call_with_markers(proxy, "/whoami", search).status_code == 503, "a login to be needed")
     assert oidc_provider.revoked_families()

@@ -1,4 +1,4 @@
-"""Commands beside a running server: one store, one truth, and the exit codes that scripts rely on."""
+"""Commands beside a running server: the same state, and the exit codes that scripts rely on."""
 
 import json
 import re
@@ -30,10 +30,10 @@ def test_a_logout_by_the_command_is_honoured_by_the_server_within_a_second_and_s
 
     assert proxy.run("logout", "crm").returncode == DONE
     wait_until(lambda: status_of(proxy) == 503, "the logout to be honoured", AGREED)
-    answer = requests.get(proxy.api("/whoami"), timeout=20)
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert "Retry-After" not in answer.headers
-    problem = answer.json()
+    response = requests.get(proxy.api("/whoami"), timeout=20)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "Retry-After" not in response.headers
+    problem = response.json()
     assert problem["type"] == "urn:token-proxy:problem:login-required"
     assert problem["login_url"] == f"{proxy.public_url}/login/crm/default"
     assert len(oidc_provider.revoked_families()) == 1, "RFC 7009: the server was told"

@@ -1,4 +1,4 @@
-"""The first tokens: every way a person can get them, through the servers' own pages."""
+"""The first tokens: all ways to log in, with the servers' own pages."""
 
 import pytest
 import requests
@@ -10,9 +10,9 @@ from .proxy_process import Proxy
 
 
 def subject(proxy: Proxy) -> str:
-    answer = requests.get(proxy.api("/whoami"), timeout=20)
-    assert answer.status_code == 200, answer.text
-    return str(answer.json()["subject"])
+    response = requests.get(proxy.api("/whoami"), timeout=20)
+    assert response.status_code == 200, response.text
+    return str(response.json()["subject"])
 
 
 def test_the_login_page_ends_at_the_running_server_that_refused_requests_until_then(
@@ -61,7 +61,7 @@ def test_a_machine_with_an_odd_secret_needs_no_login(
 
 
 @pytest.mark.parametrize(("button", "owner"), [("cancel", "alice"), ("replace", "bob")])
-def test_another_person_is_asked_before_an_account_changes_hands(
+def test_a_login_of_another_person_asks_before_it_replaces_the_tokens(
     button: str, owner: str, oidc_provider: AuthorizationServer, make_proxy: MakeProxy
 ) -> None:
     proxy = make_proxy(oidc_provider)
@@ -86,7 +86,7 @@ def test_another_person_is_asked_before_an_account_changes_hands(
     assert "people.example" not in proxy.log()
 
 
-def test_a_pasted_url_gives_an_account_away_only_after_a_logout(
+def test_a_pasted_url_replaces_another_person_only_after_a_logout(
     oidc_provider: AuthorizationServer, make_proxy: MakeProxy
 ) -> None:
     proxy = make_proxy(oidc_provider, public_url=ELSEWHERE)

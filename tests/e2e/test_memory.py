@@ -1,4 +1,4 @@
-"""What callers cost that stop reading, stop being read, or say nothing: the real process, by its own RSS."""
+"""The memory for callers that stall or are idle: the RSS of the real process."""
 
 import asyncio
 import contextlib
@@ -29,9 +29,9 @@ READ_ON = 4 * MB  # of one body, after all have stalled
 MOST_FOR_A_STREAM = MB
 IDLE = 10_000
 MOST_FOR_A_CALLER = 10 * 1024
-FILES = int((IDLE + 500) / (1 - FOR_UPSTREAMS)) + RESERVE  # that the process needs; 500 are no callers
-AT_ONCE = 500  # callers that connect and ask before the first of them is answered; BACKLOG is 1024
-PATIENCE = 90  # seconds that nothing here should take
+FILES = int((IDLE + 500) / (1 - FOR_UPSTREAMS)) + RESERVE  # that the process needs; 500 are not for callers
+AT_ONCE = 500  # callers that send before the first gets its response; BACKLOG is 1024
+PATIENCE = 90  # seconds; more than anything here takes
 IN_KERNEL = (
     256 * 1024
 )  # bytes for each socket of ours: by itself it takes tens of MB, until it is short of them
@@ -57,7 +57,7 @@ connections = {connections}
 
 
 def blocks() -> Iterator[bytes]:
-    """A body that tells at each point how much came before it."""
+    """A body with its offset at each point."""
     for number in itertools.count():
         yield number.to_bytes(8) + NOISE
 
@@ -67,10 +67,10 @@ def beginning(size: int) -> bytes:
 
 
 class Upstream:
-    """Offers endless bodies; of those that it is sent it reads nothing until it is let."""
+    """Offers endless bodies; it does not read those that it receives until it is released."""
 
     def __init__(self) -> None:
-        self.moved = 0  # bytes that were given away
+        self.moved = 0  # bytes sent
         self.go_on = asyncio.Event()
         self.received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
@@ -155,7 +155,7 @@ async def connect(proxy: Proxy) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 
 
 async def warm(proxy: Proxy, kind: str) -> None:
-    """What a first request loads once isn't growth."""
+    """Memory that a first request allocates once is not growth."""
     for _ in range(20):
         reader, writer = await connect(proxy)
         writer.write(asked("GET", f"/{kind}/", "Connection: close"))
@@ -224,7 +224,7 @@ async def test_a_hundred_uploads_that_nobody_reads_take_less_than_a_megabyte_eac
             writer.transport.abort()
 
 
-# -- callers that say nothing
+# -- idle callers
 
 
 def allow_files(needed: int) -> None:
@@ -241,7 +241,7 @@ def allow_files(needed: int) -> None:
 
 
 def stay(port: int, count: int, request: bytes, opened: ExitStack) -> list[socket.socket]:
-    """So many callers that connect, send `request` if there is one, are answered, and stay.
+    """A number of callers that connect, send `request` if there is one, get the response, and stay.
 
     They come from several addresses: one has ports for some 28 000 connections, and others use them too.
     """
@@ -286,7 +286,7 @@ def open_files(pid: int) -> int:
 
 
 async def until_open(proxy: Proxy, count: int) -> None:
-    """Wait until the process has taken so many callers from the kernel."""
+    """Wait until the process has accepted this number of callers."""
     async with asyncio.timeout(PATIENCE):
         while open_files(proxy.pid) < count:
             await asyncio.sleep(0.05)

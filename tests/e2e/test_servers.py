@@ -1,16 +1,16 @@
-"""The harness itself, with no proxy: what the other tests take for granted about the servers."""
+"""The harness without a proxy: the behaviour of the servers that the other tests rely on."""
 
 from .authorization_servers import ACCESS_TTL, AuthorizationServer
 from .processes import wait_until
 from .reference import ask_token_endpoint, call_upstream, log_in, refresh
 
 
-def test_a_login_by_the_real_pages_gives_a_token_that_the_upstream_takes_until_it_expires(
+def test_a_login_by_the_real_pages_gives_a_token_that_the_upstream_accepts_until_it_expires(
     server: AuthorizationServer, redirect_uris: list[str]
 ) -> None:
     tokens = log_in(server, redirect_uris[0])
-    answer = call_upstream(server, tokens["access_token"])
-    assert (answer.status_code, answer.json()["subject"]) == (200, "alice")
+    response = call_upstream(server, tokens["access_token"])
+    assert (response.status_code, response.json()["subject"]) == (200, "alice")
     assert call_upstream(server, "made-up").status_code == 401
     wait_until(
         lambda: call_upstream(server, tokens["access_token"]).status_code == 401,
@@ -40,7 +40,7 @@ def test_a_refresh_token_rotates_and_its_second_use_revokes_the_family(
 
 
 def test_a_client_with_an_odd_secret_gets_a_token(server: AuthorizationServer) -> None:
-    answer = ask_token_endpoint(server, "m2m", server.secret, grant_type="client_credentials", scope="api")
-    assert answer.status_code == 200, answer.text
-    assert call_upstream(server, answer.json()["access_token"]).json()["subject"] == "m2m"
+    response = ask_token_endpoint(server, "m2m", server.secret, grant_type="client_credentials", scope="api")
+    assert response.status_code == 200, response.text
+    assert call_upstream(server, response.json()["access_token"]).json()["subject"] == "m2m"
     assert ask_token_endpoint(server, "m2m", "wrong", grant_type="client_credentials").status_code == 401

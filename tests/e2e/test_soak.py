@@ -1,4 +1,4 @@
-"""`make soak`, so short that it can run here: what it looks for must not be there, and it must find it."""
+"""A short `make soak`: it finds no fault, and it finds one that is made."""
 
 import os
 import subprocess
@@ -42,8 +42,8 @@ def test_fifty_streams_lose_nothing() -> None:
         ("[0, *range(count)]", "repeated or reordered 50"),
     ],
 )
-def test_a_fault_is_found_and_told(tmp_path, sent: str, fault: str) -> None:
-    """The same with an upstream that sends something else."""
+def test_a_fault_is_found_and_reported(tmp_path, sent: str, fault: str) -> None:
+    """The same with an upstream that sends other bytes."""
     wrong = (SOAK / "upstream.py").read_text().replace("range(count)", sent)
     (tmp_path / "upstream.py").write_text(wrong)
     (tmp_path / "run.py").write_text((SOAK / "run.py").read_text())
@@ -52,7 +52,7 @@ def test_a_fault_is_found_and_told(tmp_path, sent: str, fault: str) -> None:
     assert f"faults: {fault}; direct: {fault}\n" in done.stdout
 
 
-def test_a_server_that_is_away_for_a_few_seconds_is_asked_seldom_and_found_again() -> None:
+def test_a_server_that_is_down_for_a_few_seconds_gets_few_requests_and_recovers() -> None:
     done = soak(str(SOAK / "outage.py"), "--seconds", "8", "--life", "5", "--back", "6")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "'unavailable'" in done.stdout

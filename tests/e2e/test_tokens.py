@@ -1,4 +1,4 @@
-"""Tokens that live five seconds, and callers that never notice."""
+"""Tokens that live five seconds, without any effect on callers."""
 
 import asyncio
 import hashlib
@@ -16,7 +16,7 @@ from .proxy_process import Proxy
 from .reference import call_upstream, refresh
 
 REQUESTS = 200
-PAUSE = 0.05  # seconds between two requests: together they take some four refreshes
+PAUSE = 0.05  # seconds between two requests: over all of them there are some four refreshes
 HERD = 500
 AT_THE_END = 0.95  # of its life: the refresh that the herd waits for is not sent long before
 EARLIEST_REFRESH = ACCESS_TTL * AT_THE_END * 0.9  # seconds after the last one, with the most of jitter
@@ -24,19 +24,19 @@ LOGIN_REQUIRED = "urn:token-proxy:problem:login-required"
 
 
 def fingerprint(token: str) -> str:
-    """As the upstream tells tokens apart."""
+    """The upstream's identifier of a token."""
     return hashlib.sha256(token.encode()).hexdigest()[:12]
 
 
 def call_at_leisure(proxy: Proxy, count: int) -> list[dict[str, Any]]:
-    answers = []
+    responses = []
     with requests.Session() as caller:
         for _ in range(count):
-            answer = caller.get(proxy.api("/whoami"), timeout=20)
-            assert answer.status_code == 200, f"{answer.status_code} {answer.text}\n{proxy.log()}"
-            answers.append(answer.json())
+            response = caller.get(proxy.api("/whoami"), timeout=20)
+            assert response.status_code == 200, f"{response.status_code} {response.text}\n{proxy.log()}"
+            responses.append(response.json())
             time.sleep(PAUSE)
-    return answers
+    return responses
 
 
 def test_200_requests_over_several_expiries_and_a_restart_have_no_failure_and_one_refresh_each(
@@ -45,24 +45,24 @@ def test_200_requests_over_several_expiries_and_a_restart_have_no_failure_and_on
     proxy = make_proxy(server)
     proxy.start()
     proxy.login_by_page(ALICE)
-    answers = call_at_leisure(proxy, REQUESTS // 2)
+    responses = call_at_leisure(proxy, REQUESTS // 2)
     proxy.stop()
     proxy.start()
-    answers += call_at_leisure(proxy, REQUESTS // 2)
+    responses += call_at_leisure(proxy, REQUESTS // 2)
 
     refreshes = server.token_requests("refresh_token")
-    assert {answer["subject"] for answer in answers} == {"alice"}
+    assert {response["subject"] for response in responses} == {"alice"}
     assert [request["outcome"] for request in refreshes] == ["success"] * len(refreshes)
     assert len(refreshes) >= 3
     gaps = [later["at"] - earlier["at"] for earlier, later in pairwise(refreshes)]
     assert min(gaps) > ACCESS_TTL / 3, f"refreshed again too soon: {gaps}"
     issued = [fingerprint(got["got"][0]) for got in server.token_requests("authorization_code") + refreshes]
-    used = {answer["token"] for answer in answers}
+    used = {response["token"] for response in responses}
     assert set(issued[:-1]) <= used <= set(issued), "a refresh was for nothing"
     assert server.revoked_families() == []
 
 
-def test_a_family_that_somebody_else_lost_ends_in_the_401_and_then_in_a_503_that_names_the_login(
+def test_a_family_revoked_elsewhere_results_in_a_401_and_then_in_a_503_with_the_login_url(
     server: AuthorizationServer, make_proxy: MakeProxy
 ) -> None:
     proxy = make_proxy(server)
@@ -106,15 +106,15 @@ async def test_500_requests_that_find_an_expired_token_cause_one_refresh(
     assert statuses == [200] * HERD
     outcomes = [request["outcome"] for request in server.token_requests("refresh_token")]
     assert outcomes == ["success"] * len(outcomes)
-    # the token is as old as its request; on a slow machine it is due again before all have their answers
+    # the token is as old as its request; on a slow machine it is due again before all have their responses
     assert 1 <= len(outcomes) <= 1 + int(lives + 0.4)
     assert server.revoked_families() == []
 
 
 async def status_of(callers: aiohttp.ClientSession, url: str) -> int:
-    async with callers.get(url) as answer:
-        await answer.read()
-        return answer.status
+    async with callers.get(url) as response:
+        await response.read()
+        return response.status
 
 
 def seconds_to_live(proxy: Proxy) -> float:

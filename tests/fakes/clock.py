@@ -23,7 +23,7 @@ class FakeClock:
         self._boot += seconds
 
     def jump(self, seconds: float) -> None:
-        """Somebody sets the wall clock."""
+        """Set the wall clock."""
         self._wall += seconds
 
     def reboot(self, off: float = 10.0) -> None:

@@ -1,4 +1,4 @@
-"""The network's HTTP proxy: answers CONNECT as it is told, and leads to a port of this machine."""
+"""An egress proxy: responds to CONNECT as scripted, and connects to a port of this machine."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class EgressProxy:
-    """Whatever host a CONNECT names, its port is taken to be on this machine, as if a DNS had said so.
+    """The port of each CONNECT is one of this machine, whatever its host, as if DNS resolved it here.
 
     `answers` are said one after the other, and then comes what `then` says: "lead" to the upstream, "hang up"
     or be "silent". `heads` are the requests that came.
@@ -60,4 +60,4 @@ async def egress_proxy():
         proxy.port = server.sockets[0].getsockname()[1]
         yield proxy
         server.close()
-        await asyncio.gather(*proxy.serving)  # who asked has gone by now
+        await asyncio.gather(*proxy.serving)  # its clients have gone by now

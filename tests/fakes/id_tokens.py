@@ -15,12 +15,12 @@ def part(value: object) -> str:
 
 
 def id_token(issuer: str, client_id: str, subject: str, **claims: object) -> str:
-    """Claims that are None are left out. Nobody checks the signature."""
+    """Claims that are None are left out. The signature is not checked."""
     given = {"iss": issuer, "aud": client_id, "sub": subject, "exp": FAR, "iat": 1, **claims}
     body = {name: value for name, value in given.items() if value is not None}
     return f"{part({'alg': 'RS256'})}.{part(body)}.c2lnbmF0dXJl"
 
 
 def logs_in(issuer: str, client_id: str, subject: str, **claims: object) -> Fault:
-    """The next answer of our authorization server tells that it was `subject`."""
+    """The next response of our authorization server has an id_token of `subject`."""
     return Fault(change={"id_token": id_token(issuer, client_id, subject, **claims)})

@@ -1,4 +1,4 @@
-"""An API behind TLS that lets in nobody without a valid bearer token: python upstream.py --help.
+"""An API behind TLS that requires a valid bearer token: python upstream.py --help.
 
 It knows nothing of tokens itself: for each one it asks the authorization server (RFC 7662), so a token that
 expired or was revoked there gets a 401 here. Prints one JSON line when it is ready.
@@ -28,7 +28,7 @@ fingerprint_key = web.RequestKey("fingerprint", str)
 
 
 class Introspector:
-    """Whom a token stands for, by the authorization server's own word."""
+    """The subject of a token, by introspection at the authorization server."""
 
     def __init__(self, endpoint: str, client_id: str, client_secret: str) -> None:
         self._endpoint = endpoint
@@ -41,15 +41,15 @@ class Introspector:
         if verdict is None or time.monotonic() - asked_at > VERDICT_LIFE:
             verdict = asyncio.create_task(self._ask(token))
             self._asked[token] = time.monotonic(), verdict
-        return await asyncio.shield(verdict)  # a caller that leaves takes nobody else's verdict away
+        return await asyncio.shield(verdict)  # the cancellation of one caller must not affect others
 
     async def _ask(self, token: str) -> str | None:
         async with (
             aiohttp.ClientSession() as session,
-            session.post(self._endpoint, data={"token": token}, headers=self._headers) as answer,
+            session.post(self._endpoint, data={"token": token}, headers=self._headers) as response,
         ):
-            answer.raise_for_status()
-            claims: dict[str, Any] = await answer.json()
+            response.raise_for_status()
+            claims: dict[str, Any] = await response.json()
         if not claims["active"]:
             return None
         # A person has `sub` or (django-oauth-toolkit) `username`; a machine is its own client.
@@ -80,7 +80,7 @@ async def whoami(request: web.Request) -> web.Response:
     return web.json_response(
         {
             "subject": request[subject_key],
-            "token": request[fingerprint_key],  # tells tokens apart without showing them
+            "token": request[fingerprint_key],  # identifies tokens without showing them
             "method": request.method,
             "sha256": hashlib.sha256(body).hexdigest(),
         }

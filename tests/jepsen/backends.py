@@ -1,4 +1,4 @@
-"""The stores of a run, each on a real server of its own, and what the nemesis can do to them."""
+"""The stores of a run, each on a real server of its own, and the faults of the nemesis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Step = Callable[[], object]  # it blocks
 
 
 class Backend:
-    """`outages` are the ways to take it away, and what brings it back; `empty` loses all that it holds."""
+    """`outages`: the ways to take it down, each with the way back; `empty` deletes all its data."""
 
     def __init__(
         self, url: str, outages: Mapping[str, tuple[Step, Step]] | None = None, empty: Step | None = None
@@ -30,7 +30,7 @@ class Backend:
 
     async def disturb(self, how: str, seconds: float, recorder: Recorder) -> None:
         if self._one_at_a_time.locked():
-            return  # bringing it back took longer than was planned
+            return  # the previous one took longer than planned
         async with self._one_at_a_time:
             if how == "flush":
                 await self._flush(recorder)

@@ -1,9 +1,9 @@
-"""Was anything lost, used twice, or served that should not be? A history in, what is wrong with it out.
+"""Was anything lost, used twice, or served when it should not be? Takes a history, returns its faults.
 
-Everything here is a pure function of the history, so that it can be judged by histories written by hand
-(test_checker.py). Times are those of the boot clock, which all processes of a machine share. That one process
-sees what another has done within a second counts the seconds that it could use: not those in which the
-nemesis had stopped it, the machine gave it no turn, or the store could not be reached.
+Everything here is a pure function of the history, so that it can be tested with histories written by hand
+(test_checker.py). Times are those of the boot clock, which all processes of a machine share. The second in
+which a process must see the changes of another does not count time in which the nemesis had stopped it, it
+was starved by the machine, or the store was not reachable.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tests.jepsen.facts import Facts, Put, Token, overlap
 from tests.jepsen.history import Event, read
 from tests.jepsen.timeline import summary, timeline
 
-SEEN_WITHIN = 2.0  # seconds: the one of DESIGN 2.4, and one for a machine that is busy with the run itself
+SEEN_WITHIN = 2.0  # seconds: the one of DESIGN 2.4, and one for a machine that is busy with the run
 SPENT_WITHIN = 0.5  # seconds from taking a token to its use, on such a machine
-RENEWED = 1.0  # seconds; a lease may be so old when its holder is stopped
+RENEWED = 1.0  # seconds; the age that a lease may have when its holder is stopped
 CALLS = 15  # to the token endpoint for one account in SPAN: three processes, three attempts, and a reserve
 SPAN = 5.0  # seconds
-TOLD = 3  # faults of a rule: what is wrong once may be wrong in every request
+SHOWN = 3  # faults of a rule: one cause may affect every request
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ def check(history: Sequence[Event]) -> Report:
     faults = {rule.__name__: found for rule in RULES if (found := list(rule(facts)))}
     lines = [summary(facts, len(list(excused(facts))))]
     for rule, found in faults.items():
-        lines += [f"FAULT: {fault.sentence} ({rule})" for fault in found[:TOLD]]
-        lines += [f"FAULT: {len(found) - TOLD} more of {rule}"] * (len(found) > TOLD)
+        lines += [f"FAULT: {fault.sentence} ({rule})" for fault in found[:SHOWN]]
+        lines += [f"FAULT: {len(found) - SHOWN} more of {rule}"] * (len(found) > SHOWN)
     if faults:
         first = min((fault for found in faults.values() for fault in found), key=lambda fault: fault.at)
         lines.append(timeline(facts, first.at, first.account))
@@ -55,18 +55,18 @@ def check(history: Sequence[Event]) -> Report:
 # -- 1. what is attached
 
 
-def only_what_is_saved_is_attached(facts: Facts) -> Iterator[Fault]:
+def only_saved_tokens_are_attached(facts: Facts) -> Iterator[Fault]:
     begun: dict[str, float] = {}
     for put in facts.puts:
         if put.access and put.may_count:
             begun[put.access] = min(begun.get(put.access, inf), put.since)
     for request in facts.by["request"]:
         if request["got"] < begun.get(request["token"], inf):
-            yield _of_request(request, "attached a token that nobody had saved by then")
+            yield _of_request(request, "attached a token that was not saved by then")
 
 
-def what_was_replaced_is_not_attached(facts: Facts) -> Iterator[Fault]:
-    """Nor what was logged out; so nothing is attached after what replaced it was revoked."""
+def replaced_tokens_are_not_attached(facts: Facts) -> Iterator[Fault]:
+    """Nor after a logout; so nothing is attached after the revocation of its successor."""
     for request in facts.by["request"]:
         heir = _heir(facts.saved[request["account"]], request["token"])
         if heir is None:
@@ -78,17 +78,17 @@ def what_was_replaced_is_not_attached(facts: Facts) -> Iterator[Fault]:
 
 
 def _heir(saved: Sequence[Put], token: str) -> Put | None:
-    """What was saved in place of `token`, and then never again the token itself."""
+    """The put that replaced `token` for good."""
     last = max((number for number, put in enumerate(saved) if put.access == token), default=None)
     return saved[last + 1] if last is not None and last + 1 < len(saved) else None
 
 
-def what_is_attached_is_valid(facts: Facts) -> Iterator[Fault]:
-    """But for the time to see a logout, and for a family that was lost, whose tokens serve to their end."""
+def attached_tokens_are_valid(facts: Facts) -> Iterator[Fault]:
+    """Except within the time to see a logout, and in a lost family, whose tokens serve to their end."""
     for request in facts.by["request"]:
         access = facts.access_tokens.get(request["token"])
         if access is None or request["got"] < access.issued:
-            yield _of_request(request, "attached a token that the server never gave")
+            yield _of_request(request, "attached a token that the server never issued")
             continue
         late = facts.undisturbed(request.who, access.expires, request["got"], store=False)
         if late > SPENT_WITHIN:
@@ -108,15 +108,15 @@ def _of_request(request: Event, sentence: str) -> Fault:
 
 
 def generations_only_grow(facts: Facts) -> Iterator[Fault]:
-    """Each put follows one that was there, and none is followed twice; an emptied store begins anew."""
+    """Each put follows an existing one, and none is followed twice; an emptied store begins anew."""
     for account in facts.accounts:
         puts = [put for put in facts.puts if put.account == account and put.may_count]
         for put in facts.saved[account]:
             if put.meets(facts.flushes):
-                continue  # before or after: nobody can tell
+                continue  # before or after: unknown
             same = [one for one in puts if one.epoch == put.epoch and one.since < put.at]
             if put.expected and all(one.generation != put.expected for one in same):
-                yield _of_put(put, f"follows generation {put.expected}, which nobody wrote")
+                yield _of_put(put, f"follows generation {put.expected}, which was never written")
             twins = [one for one in same if one.outcome == "saved" and one.expected == put.expected]
             if twins[0] is not put:
                 yield _of_put(put, f"follows {put.expected}, as one of {twins[0].process} did before")
@@ -134,7 +134,7 @@ def nothing_newer_is_overwritten(facts: Facts) -> Iterator[Fault]:
                 newest[put.epoch, login] = put
 
 
-def what_ends_in_the_store_works(facts: Facts) -> Iterator[Fault]:
+def final_records_are_usable(facts: Facts) -> Iterator[Fault]:
     for stored in facts.by["stored"]:
         token = facts.refresh_tokens.get(stored["refresh"] or "")
         sentence = _not_well(facts, stored, token) if token or stored["state"] == "logged_out" else None
@@ -146,17 +146,17 @@ def _not_well(facts: Facts, stored: Event, token: Token | None) -> str | None:
     ended = facts.ended.get(token.family) if token else None
     match stored["state"]:
         case "valid" if ended:
-            return "is stored with a refresh token that is revoked, and nobody has noticed"
+            return "is stored as valid with a refresh token that is revoked"
         case "valid" if token and token.spent:
-            return "is stored with a refresh token that is used up"
+            return "is stored with a spent refresh token"
         case "login_required" if ended is None:
             return "demands a login, though its refresh token is good"
         case "login_required" if (
             ended and ended["reason"] == "client" and not facts.flushes
-        ):  # which forget a logout
-            return "demands a login, and somebody had logged out"
+        ):  # a flush loses a logout
+            return "demands a login, but was logged out"
         case "logged_out" if all(event["account"] != stored["account"] for event in facts.by["logging-out"]):
-            return "counts as logged out, and nobody has logged out"
+            return "counts as logged out without a logout"
     return None
 
 
@@ -166,10 +166,10 @@ def everything_settles(facts: Facts) -> Iterator[Fault]:
         good = end["ended"] in {"200", "done"}
         if good != (states.get(end["account"]) == "valid"):
             state = states.get(end["account"])
-            sentence = f"{end.who}: {end['account']} came to {end['ended']}, and is stored as {state}"
+            sentence = f"{end.who}: {end['account']} ended with {end['ended']}, and is stored as {state}"
             yield Fault(sentence, end.at, end["account"])
     if not facts.by["proof"]:
-        yield Fault("the run did not come to its end", facts.end, None)
+        yield Fault("the run did not end", facts.end, None)
 
 
 def _of_put(put: Put, sentence: str) -> Fault:
@@ -180,8 +180,8 @@ def _of_put(put: Put, sentence: str) -> Fault:
 # -- 3. an emptied store
 
 
-def nothing_is_gone(facts: Facts) -> Iterator[Fault]:
-    """What a process held when the store was emptied, and could put back, is there again, or its heir."""
+def nothing_is_missing_after_a_flush(facts: Facts) -> Iterator[Fault]:
+    """Records in the memory of a process that could restore them are there again, or their successors."""
     for _, flushed in facts.flushes:
         for account in facts.accounts:
             held = _held(facts, account, flushed)
@@ -193,10 +193,10 @@ def nothing_is_gone(facts: Facts) -> Iterator[Fault]:
 
 
 def _held(facts: Facts, account: str, when: float) -> Put | None:
-    """The newest that certainly was in the memory of a process which had the time to put it back."""
+    """The newest that certainly was in the memory of a process with enough time to restore it."""
     saved = [put for put in facts.saved[account] if put.at <= when]
     if any(put.state == "logged_out" for put in saved[-2:]):
-        return None  # they may, but need not, know of that
+        return None  # the processes may not know of the logout
     able = {event.who for event in facts.by["started"] if _lived_on(facts, event.who, when)}
     used = {
         request["token"]
@@ -212,7 +212,7 @@ def _lived_on(facts: Facts, process: str, when: float) -> bool:
 
 
 def _after(facts: Facts, account: str, flushed: float) -> Iterator[tuple[float, int]]:
-    """The positions of all that was written after that, and of what is left; a logout is above all."""
+    """The positions of all later puts, and of the stored records; a logout is above all."""
     for put in facts.puts:
         if put.account == account and put.may_count and put.at >= flushed:
             yield (inf, 0) if put.state == "logged_out" else facts.position(put.refresh)
@@ -230,16 +230,16 @@ def no_family_is_lost_without_an_excuse(facts: Facts) -> Iterator[Fault]:
         if reuse not in known:
             after = reuse.at - _spent(facts, reuse)
             sentence = (
-                f"refresh token {reuse['refresh']} came again {after:.1f} s after it was used up; "
+                f"refresh token {reuse['refresh']} came again {after:.1f} s after it was spent; "
                 f"family {reuse['family']} is revoked, and no holder had been stopped for that"
             )
             yield Fault(sentence, reuse.at, reuse["account"])
 
 
 def excused(facts: Facts) -> Iterator[Event]:
-    """The reuses that no client can help: a holder was stopped, after it had begun to send and before it had
-    saved, for longer than its lease may have had left; and but for that, and for the stops of those who took
-    the lease after it, the token would have come in time.
+    """The reuses that no client can prevent: a holder was stopped, after it had begun to send and before it
+    had saved, for longer than the rest of its lease; without that, and the stops of later holders of the
+    lease, the token would have arrived in time.
     """
     for reuse in facts.reuses:
         senders = [event for event in facts.by["sending"] if event["refresh"] == reuse["refresh"]]
@@ -272,7 +272,7 @@ def _spent(facts: Facts, reuse: Event) -> float:
 
 
 def _saved_or_given_up(facts: Facts, sending: Event) -> float:
-    """When the flight that `sending` belongs to was over."""
+    """The end of the refresh that `sending` belongs to."""
     successor = facts.successor(facts.refresh_tokens[sending["refresh"]])
     account = facts.account_of(sending["refresh"])
     ends = (
@@ -298,20 +298,20 @@ def calls_are_bounded(facts: Facts) -> Iterator[Fault]:
                 yield Fault(sentence, event.at, account)
 
 
-def nobody_sends_while_another_does(facts: Facts) -> Iterator[Fault]:
-    """Unless who had the lease could not keep it: it was stopped, or the store was away."""
+def one_process_sends_at_a_time(facts: Facts) -> Iterator[Fault]:
+    """Unless the holder of the lease could not keep it: it was stopped, or the store was down."""
     for second in facts.by["sending"]:
         refresh = second["refresh"]
         for first in facts.by["sending"] if refresh else ():
             if first["refresh"] != refresh or first.who == second.who or first.at > second.at:
                 continue
             if second.at < _waits_until(facts, first) and _could_renew(facts, first.who, second.at):
-                sentence = f"{second.who} sent {refresh} while {first.who} was waiting for its answer"
+                sentence = f"{second.who} sent {refresh} while {first.who} was waiting for its response"
                 yield Fault(sentence, second.at, facts.account_of(refresh))
 
 
 def _waits_until(facts: Facts, sending: Event) -> float:
-    """Until the answer is saved, or was none, or who waits is dead."""
+    """Until the response is saved, the request has failed, or the sender is dead."""
     none = (
         event.at
         for event in facts.by["answered"]
@@ -327,7 +327,7 @@ def _could_renew(facts: Facts, process: str, until: float) -> bool:
     return facts.undisturbed(process, start, until) > RENEWED
 
 
-def who_must_log_in_is_not_tried_again(facts: Facts) -> Iterator[Fault]:
+def refused_tokens_are_not_sent_again(facts: Facts) -> Iterator[Fault]:
     for account in facts.accounts:
         for put in facts.saved[account]:
             if put.state != "login_required" or any(end >= put.at for _, end in facts.flushes):
@@ -342,17 +342,17 @@ def who_must_log_in_is_not_tried_again(facts: Facts) -> Iterator[Fault]:
 
 RULES: Sequence[Callable[[Facts], Iterator[Fault]]] = (
     no_family_is_lost_without_an_excuse,
-    only_what_is_saved_is_attached,
-    what_was_replaced_is_not_attached,
-    what_is_attached_is_valid,
+    only_saved_tokens_are_attached,
+    replaced_tokens_are_not_attached,
+    attached_tokens_are_valid,
     generations_only_grow,
     nothing_newer_is_overwritten,
-    what_ends_in_the_store_works,
+    final_records_are_usable,
     everything_settles,
-    nothing_is_gone,
+    nothing_is_missing_after_a_flush,
     calls_are_bounded,
-    nobody_sends_while_another_does,
-    who_must_log_in_is_not_tried_again,
+    one_process_sends_at_a_time,
+    refused_tokens_are_not_sent_again,
 )
 
 

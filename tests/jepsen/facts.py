@@ -1,4 +1,4 @@
-"""A history put in order: which tokens came of which, who saved what, and who was disturbed when."""
+"""A history in order: the descent of tokens, the puts, and the disturbances of each process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from math import inf
 from tests.jepsen.history import Event
 
 Span = tuple[float, float]
-RECOVERY = 2.0  # seconds after the end of an outage until every process may be expected to be connected again
+RECOVERY = 2.0  # seconds after the end of an outage until every process is expected to be connected again
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Put:
     account: str
     process: str
     since: float
-    at: float  # inf: it never came back
-    outcome: str  # saved, conflict, unsaved, or saving for one that never came back
+    at: float  # inf: it never returned
+    outcome: str  # saved, conflict, unsaved, or saving for one that never returned
     epoch: int  # how often the store had been emptied before
     expected: int
     generation: int
@@ -40,7 +40,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """By the server's own account."""
+    """From the journal of the server."""
 
     account: str
     family: int
@@ -60,7 +60,7 @@ class Facts:
         self.end = history[-1].at
         self.flushes: list[Span] = [(event["since"], event.at) for event in self.by["flushed"]]
 
-    # -- what the server gave
+    # -- tokens of the server
 
     @cached_property
     def refresh_tokens(self) -> dict[str, Token]:
@@ -81,11 +81,11 @@ class Facts:
 
     @cached_property
     def reuses(self) -> list[Event]:
-        """The requests that cost a family its life."""
+        """The requests by which a family was lost."""
         return [event for event in self.by["asked"] if event["outcome"] == "reuse_detected"]
 
     def position(self, refresh: str | None) -> tuple[float, int]:
-        """Later is greater: by login, then by refreshes. Of what the server never gave: before all."""
+        """Later is greater: by login, then by refreshes. Before all others if the server never issued it."""
         token = self.refresh_tokens.get(refresh or "")
         return (self._begun[token.family], token.generation) if token else (-inf, 0)
 
@@ -98,7 +98,7 @@ class Facts:
         return token.account if token else None
 
     def successor(self, of: Token) -> str | None:
-        """The refresh token that it was exchanged for."""
+        """The refresh token that replaced it."""
         after = of.family, of.generation + 1
         return next(
             (
@@ -109,11 +109,11 @@ class Facts:
             None,
         )
 
-    # -- what the processes wrote
+    # -- records of the processes
 
     @cached_property
     def puts(self) -> list[Put]:
-        """In the order in which the store took them, as far as that is known."""
+        """In the order in which the store accepted them, as far as known."""
         ends = {
             (event.who, event["account"], event["since"]): event
             for what in ("saved", "conflict", "unsaved")
@@ -137,7 +137,7 @@ class Facts:
 
     @cached_property
     def saved(self) -> dict[str, list[Put]]:
-        """Account -> what was certainly saved, in its order."""
+        """Account -> the puts that were certainly saved, in order."""
         saved = defaultdict(list)
         for put in self.puts:
             if put.outcome == "saved":
@@ -148,7 +148,7 @@ class Facts:
     def accounts(self) -> list[str]:
         return sorted({put.account for put in self.puts})
 
-    # -- who was hindered
+    # -- disturbances
 
     @cached_property
     def pauses(self) -> dict[str, list[Span]]:
@@ -166,7 +166,7 @@ class Facts:
 
     @cached_property
     def lates(self) -> dict[str, list[Span]]:
-        """Process -> when the machine gave it no turn."""
+        """Process -> when it was starved by the machine."""
         spans = defaultdict(list)
         for event in self.by["late"]:
             spans[event.who].append((event["since"], event.at))
@@ -181,12 +181,12 @@ class Facts:
         ]
 
     def undisturbed(self, process: str, start: float, end: float, *, store: bool = True) -> float:
-        """The seconds between that the process could use; `store`: and with the store in reach."""
+        """The seconds in between in which the process ran; `store`: and the store was reachable."""
         hindered = [*self.pauses[process], *self.lates[process], *(self.outages if store else ())]
         return max(0.0, end - start) - overlap(hindered, start, end)
 
     def lives(self, process: str) -> Span:
-        """From when to when it ran."""
+        """The times of its start and end."""
         started = next((event.at for event in self.by["started"] if event.who == process), inf)
         killed = next((event.at for event in self.by["killed"] if event["process"] == process), inf)
         return started, killed

@@ -1,15 +1,15 @@
-"""What happened in a run: events, each with its time on the boot clock, as JSON lines.
+"""The events of a run, each with its time on the boot clock, as JSON lines.
 
-Each process writes a file of its own, a line with one write, so that SIGKILL takes nothing that was noted.
+Each process writes a file of its own, one write per line, so that SIGKILL loses no recorded event.
 
     by a worker     started late | leased renewed released read intended | sending answered abandoned
                     saving, then saved, conflict or unsaved | request denied
                     logged-in logging-out logged-out | end proof
-    by "server"     token asked revoked: its journal, told at the end of the run
+    by "server"     token asked revoked: its journal, written at the end of the run
     by "nemesis"    terms | paused resumed killed | fault store-down store-up flushed | calm stored
 
 `saved` means acknowledged; what was `unsaved` (the store failed) or is only `saving` may have been saved.
-Tokens stand as the first digits of their fingerprints.
+Tokens appear as the first digits of their fingerprints.
 """
 
 from __future__ import annotations

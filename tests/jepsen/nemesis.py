@@ -1,4 +1,4 @@
-"""Does what the schedule says to workers, store and authorization server, and notes it."""
+"""Carries out the schedule on workers, store and authorization server, and records it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCRIPTS: dict[str, Sequence[Fault]] = {
     "drop-after-commit": [faults.NAMED["drop-after-commit"]],
     "drop-before": [faults.NAMED["drop-before"]] * 2,
     "slow": [faults.delay(0.8)],
-    "slow-after-commit": [Fault(name="slow-after-commit", wait_after=1.5)],  # longer than anyone waits
+    "slow-after-commit": [Fault(name="slow-after-commit", wait_after=1.5)],  # longer than any timeout
     "outage": [faults.NAMED["outage"]] * 3,
 }
 
@@ -38,10 +38,10 @@ class Nemesis:
         self._server = server
         self._backend = backend
         self._recorder = recorder
-        self._killing = asyncio.Lock()  # one at a time: somebody must live on to fill an emptied store
+        self._killing = asyncio.Lock()  # one at a time: a worker must survive to refill an emptied store
 
     async def carry_out(self, acts: Sequence[Act]) -> None:
-        """Each at its time, whatever those before it are still at."""
+        """Each at its time, even if earlier ones are not done."""
         started = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
             for act in acts:
@@ -49,7 +49,7 @@ class Nemesis:
                 group.create_task(self._do(act))
 
     async def end(self) -> None:
-        """Everything is well again."""
+        """End all faults."""
         self._server.faults.clear()
         for worker in self._workers.values():
             worker.order(do="trap", step=None, signal=signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""A worker as seen from outside: started, told what to do, stopped, killed."""
+"""A worker as a process: to start, order, stop and kill it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READY = 30.0  # seconds until a worker serves, or has ended; a busy machine is n
 
 
 class Process:
-    """A worker by its name; after a kill a new process has it, with the next number."""
+    """A worker by its name; after a kill a new process takes the name, with the next number."""
 
     def __init__(self, name: str, command: Sequence[str], folder: Path, recorder: Recorder) -> None:
         self._name = name
@@ -64,7 +64,7 @@ class Process:
         self._serves = True
 
     async def revive(self, *accounts: str) -> None:
-        """Another is started if it has ended."""
+        """Start another process if it has ended."""
         async with self._reviving:
             if self.has_ended:
                 await self.start(*accounts)
@@ -98,7 +98,7 @@ class Process:
         self._paused = False
 
     async def retire(self) -> None:
-        """Have it finish what it is at. Raises TimeoutError."""
+        """Let it finish its work. Raises TimeoutError."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -114,7 +114,7 @@ class Process:
         await self._process.wait()
 
     def has_stopped(self) -> bool:
-        """Also by itself, in a trap."""
+        """Also true if a trap has stopped it."""
         assert self._process is not None
         try:
             stat = Path(f"/proc/{self._process.pid}/stat").read_text()

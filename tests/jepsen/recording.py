@@ -1,7 +1,6 @@
-"""The store and the authorization servers of a process, as they are, with every step noted.
+"""The store and the authorization servers of a process, with every step recorded.
 
-A step can be given something to do when it is noted (`Trap`): the nemesis stops or kills a process exactly
-between two steps of a flight.
+A `Trap` can be set at a step: the nemesis stops or kills a process exactly between two steps of a refresh.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from proxy.tokens.refresh.lease import LeaseLost
 from proxy.tokens.saved import codec
 from tests.jepsen.history import Recorder, fingerprint, now
 
-STEPS = ("leased", "intended", "sending", "answered", "saving", "saved")  # of a flight, in their order
+STEPS = ("leased", "intended", "sending", "answered", "saving", "saved")  # of a refresh, in their order
 
 
 class Trap:
@@ -53,7 +52,7 @@ class RecordingStore:
     def changes(self) -> AsyncIterator[AccountId | None]:
         return self._store.changes()
 
-    def __getattr__(self, name: str) -> Any:  # whatever is not noted
+    def __getattr__(self, name: str) -> Any:  # all calls that are not recorded
         return getattr(self._store, name)
 
     async def get(self, key: AccountId) -> Record | None:
@@ -63,7 +62,7 @@ class RecordingStore:
 
     async def put(self, record: Record, *, expected: int) -> None:
         about = {"account": record.key.account, "expected": expected, **of_record(record)}
-        about["since"] = round(now(), 4)  # tells this put from the next try
+        about["since"] = round(now(), 4)  # identifies this put
         self._note("saving", **about)
         try:
             await self._store.put(record, expected=expected)

@@ -34,7 +34,7 @@ from tests.jepsen.server import serving
 
 WORKERS = ("a", "b", "c")
 ACCOUNTS = ("ann", "bob", "cat", "dan")
-SETTLE = 75.0  # seconds; twice the longest pause after failures (life.BACKOFF_LAST)
+SETTLE = 75.0  # seconds; twice the longest pause after failures (backoff.BACKOFF_LAST)
 SEAL = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 CONFIG = """
 [server]
@@ -66,11 +66,11 @@ class Run:
     acts: Sequence[Act]
     folder: Path  # for configuration, histories and logs
     sabotage: str = ""  # one of sabotage.WAYS
-    settles: bool = True  # or is the end not waited for?
+    settles: bool = True  # wait until all accounts have settled
 
 
 def of_seed(seed: int, store: str, seconds: float, folder: Path, sabotage: str = "") -> Run:
-    """`seconds` are the nemesis's."""
+    """`seconds`: the duration of the acts."""
     return Run(store, kind_of(seed), plan(seed, seconds, store, WORKERS, ACCOUNTS), folder, sabotage)
 
 
@@ -94,7 +94,7 @@ async def _run(one: Run, backend: Backend) -> None:
             nemesis = Nemesis(workers, ACCOUNTS, server, backend, notes)
             await nemesis.carry_out(one.acts)
             await nemesis.end()
-            with contextlib.suppress(TimeoutError):  # the checker says that it did not come to its end
+            with contextlib.suppress(TimeoutError):  # the checker reports that it did not end
                 await _settle(list(workers.values())) if one.settles else await _rest()
             await _note_stored(backend.url, one.folder, notes)
         finally:
@@ -130,15 +130,15 @@ async def _settle(workers: Sequence[Process]) -> None:
 
 
 async def _rest() -> None:
-    """Until everybody has seen everything."""
+    """Until all workers have seen all changes."""
     await asyncio.sleep(checker.SEEN_WITHIN)
 
 
-async def _all(workers: Sequence[Process], answer: str, patience: float, **order: Any) -> None:
+async def _all(workers: Sequence[Process], reply: str, patience: float, **order: Any) -> None:
     for worker in workers:
         worker.order(**order)
     for worker in workers:
-        await worker.says(answer, patience)
+        await worker.says(reply, patience)
 
 
 async def _note_stored(url: str, folder: Path, notes: Recorder) -> None:
@@ -151,8 +151,8 @@ async def _note_stored(url: str, folder: Path, notes: Recorder) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", choices=[*STORES, "all"], default="all")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long to go on with new seeds")
-    parser.add_argument("--each", type=float, default=12.0, help="seconds that the nemesis has in a run")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to start runs with new seeds")
+    parser.add_argument("--each", type=float, default=12.0, help="seconds of the nemesis in a run")
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--keep", type=Path, help="a folder for histories and logs")
     parser.add_argument("--sabotage", choices=WAYS, default="", help="break the product first")

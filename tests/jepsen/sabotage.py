@@ -16,12 +16,12 @@ class _Broken:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def __getattr__(self, name: str) -> Any:  # whatever is not broken
+    def __getattr__(self, name: str) -> Any:  # all other calls
         return getattr(self._store, name)
 
 
 class _WithoutLeases(_Broken):
-    """Everybody gets one."""
+    """Every request for a lease is granted."""
 
     async def lease(self, *_about: object, **_succeed: object) -> None:
         return None

@@ -1,7 +1,7 @@
-"""A history written by hand: what the server issued, what the processes did with it, what was done to them.
+"""A history written by hand: tokens that the server issued, acts of the processes, and faults.
 
-Tokens are named by login and refresh: "1.2" is what the first refresh of the first login gave; its refresh
-token is "r1.2", its access token "a1.2". All of it is ann's. Times are seconds.
+Tokens are named by login and refresh: "1.2" is that of the first refresh of the first login; its refresh
+token is "r1.2", its access token "a1.2". The account is always ann. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ANN = "ann"
 
 @dataclass
 class Scenario:
-    """By default a server with a grace of 3 s, whose access tokens live for 10, and the processes a and b."""
+    """By default a server with a grace of 3 s and access tokens of 10 s, and the processes a and b."""
 
     grace: float = 3.0
     life: float = 10.0

@@ -1,9 +1,8 @@
-"""What the nemesis will do: a seed in, a list of acts out. Pure, so that a seed tells the whole run.
+"""The acts of the nemesis, made from a seed. Pure, so that the seed determines the whole run.
 
-Some things no client can survive, because two faults meet: who alone has the answer is killed or stopped, or
-an answer is lost, and meanwhile the store is emptied, or is away so long that nobody can ask again within the
-grace. So each kind of run leaves out what must not meet there, and in the last kind all of it meets, and the
-grace is longer than all of it.
+No client survives some combinations of two faults: the only process with a response is killed or stopped,
+or a response is lost, and meanwhile the store is emptied, or is down for longer than the grace. So each kind
+of run leaves out such combinations; the last kind has all faults, with a grace longer than any of them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ SHORT: Final = (0.1, 0.7)  # seconds of a pause: too short for a request to time
 LONG: Final = (LEASE + 0.2, 3 * LEASE)  # seconds of a pause past the lease
 OUTAGE: Final = (0.3, 3.5)  # seconds without the store
 PACE: Final = 0.3  # seconds between two acts, on average
-TRAP: Final = 2.5  # seconds that a trap, or a fault of the authorization server, waits for its prey
+TRAP: Final = 2.5  # seconds for which a trap, or a fault of the authorization server, is set
 OUTAGES: Final[Mapping[str, Sequence[str]]] = {
     "redis": ("kill", "pause"),
     "postgres": ("fast", "immediate", "pause"),
@@ -34,7 +33,7 @@ PEOPLE: Final = {"login": 2, "logout": 1}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of run: the server's grace in seconds, and how often what is done."""
+    """A kind of run: the server's grace in seconds, and the relative frequency of each act."""
 
     grace: float
     weights: Mapping[str, int]
@@ -63,7 +62,7 @@ class Act:
     what: str
     who: str  # a worker
     account: str
-    how: str = "-"  # a step, a fault or what to do to the store
+    how: str = "-"  # a step, a fault or an act on the store
     seconds: float = SHORT[0]  # that a pause or an outage lasts
 
 
@@ -73,7 +72,7 @@ def kind_of(seed: int) -> Kind:
 
 def plan(seed: int, seconds: float, store: str, workers: Sequence[str], accounts: Sequence[str]) -> list[Act]:
     chance, kind = random.Random(f"{seed} {store}"), kind_of(seed)
-    free = dict.fromkeys(kind.weights, 0.0)  # from when on this may be done again
+    free = dict.fromkeys(kind.weights, 0.0)  # the earliest time of the next act of this kind
     acts: list[Act] = []
     at = 0.0
     while (at := at + chance.expovariate(1 / PACE)) < seconds:
@@ -112,5 +111,5 @@ def _how_long(what: str, chance: random.Random) -> float:
 
 
 def _rest(what: str, kind: Kind, lasts: float) -> float:
-    """Two outages of the store are two; and an answer may be lost again, but not until the grace is over."""
+    """Outages of the store do not overlap, and two lost responses are further apart than the grace allows."""
     return {"store": lasts + SHORT[1], "fault": min(kind.grace / 2 + SHORT[1], 3 * TRAP)}.get(what, 0.0)

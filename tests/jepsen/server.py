@@ -1,4 +1,4 @@
-"""The demo's authorization server and API, and what their journal tells, as events of the history."""
+"""The demo's authorization server and API; their journal becomes events of the history."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLIENT = Client("web", "s3cret", redirect_uris=(CALLBACK,))
 async def serving(
     recorder: Recorder, accounts: Sequence[str], *, lifetime: int, grace: float
 ) -> AsyncIterator[tuple[AuthorizationServer, str]]:
-    """The server, and where its API is. Each account is a user of its own."""
+    """The server and the URL of its API. Each account is a user of its own."""
     server = AuthorizationServer(
         clients=(CLIENT,), users=accounts, access_token_lifetime=lifetime, rotation=True, grace=grace
     )

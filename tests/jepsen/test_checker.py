@@ -1,4 +1,4 @@
-"""The checker finds what is wrong with a history, and nothing wrong with a good one: both written by hand."""
+"""The checker finds the faults of bad histories, and none in good ones: both written by hand."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +22,12 @@ def breaks(rule):
 
 
 def a_day(scenario):
-    """Two processes, a login, two refreshes, and everybody uses what there is."""
+    """Two processes, a login, two refreshes, and requests by both."""
     scenario.logs_in(1, "a", "1.1")
     scenario.attaches(2, "a", "1.1")
     scenario.attaches(2.5, "b", "1.1")
     scenario.refreshes(9, "b", "1.1", "1.2", 2)
-    scenario.attaches(9.5, "a", "1.1")  # it has not heard of the new one
+    scenario.attaches(9.5, "a", "1.1")  # it does not know the new one yet
     scenario.attaches(10.5, "a", "1.2")
     scenario.refreshes(17, "a", "1.2", "1.3", 3)
     scenario.attaches(18, "b", "1.3")
@@ -76,7 +76,7 @@ def test_a_family_is_lost_without_fault_when_its_holder_is_stopped_until_the_gra
     assert scenario.breaks() == set()
 
 
-def test_a_family_is_lost_without_fault_when_who_takes_the_lease_next_is_stopped_too():
+def test_a_family_is_lost_without_fault_when_the_next_holder_of_the_lease_is_stopped_too():
     scenario = Scenario(grace=3)
     scenario.logs_in(1, "a", "1.1")
     scenario.sends(9, "a", "1.1")
@@ -111,7 +111,7 @@ def test_a_put_that_never_came_back_may_have_been_saved():
     assert scenario.breaks() == set()
 
 
-def test_who_succeeds_a_dead_holder_sends_at_once():
+def test_the_successor_of_a_dead_holder_sends_at_once():
     scenario = Scenario()
     scenario.logs_in(1, "a", "1.1")
     scenario.sends(5, "a", "1.1")
@@ -145,7 +145,7 @@ def test_a_logout_is_seen_by_others_a_moment_later():
 # -- bad: attached
 
 
-@breaks(checker.only_what_is_saved_is_attached)
+@breaks(checker.only_saved_tokens_are_attached)
 def a_token_is_served_before_it_is_saved(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.sends(9, "a", "1.1")
@@ -155,7 +155,7 @@ def a_token_is_served_before_it_is_saved(scenario):
     scenario.ends(12, "1.2")
 
 
-@breaks(checker.only_what_is_saved_is_attached)
+@breaks(checker.only_saved_tokens_are_attached)
 def a_token_is_served_though_another_had_been_first(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.sends(8, "b", "1.1")
@@ -166,7 +166,7 @@ def a_token_is_served_though_another_had_been_first(scenario):
     scenario.ends(12, "2.1")
 
 
-@breaks(checker.what_was_replaced_is_not_attached)
+@breaks(checker.replaced_tokens_are_not_attached)
 def a_token_is_attached_long_after_its_successor_was_saved(scenario):
     scenario.life = 60
     scenario.logs_in(1, "a", "1.1")
@@ -175,21 +175,21 @@ def a_token_is_attached_long_after_its_successor_was_saved(scenario):
     scenario.ends(13, "1.2")
 
 
-@breaks(checker.what_was_replaced_is_not_attached)
+@breaks(checker.replaced_tokens_are_not_attached)
 def a_pause_that_came_later_excuses_nothing(scenario):
     a_token_is_attached_long_after_its_successor_was_saved(scenario)
     scenario.stops("b", 12.5, 20)
     scenario.stops("b", 3, 5)
 
 
-@breaks(checker.what_is_attached_is_valid)
+@breaks(checker.attached_tokens_are_valid)
 def a_token_is_attached_after_its_end(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.attaches(12, "a", "1.1")
     scenario.ends(13, "1.1")
 
 
-@breaks(checker.what_is_attached_is_valid)
+@breaks(checker.attached_tokens_are_valid)
 def a_stop_of_the_store_does_not_keep_a_token_alive(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.takes_the_store_away(9, 20)
@@ -197,7 +197,7 @@ def a_stop_of_the_store_does_not_keep_a_token_alive(scenario):
     scenario.ends(23, "1.1")
 
 
-@breaks(checker.what_is_attached_is_valid)
+@breaks(checker.attached_tokens_are_valid)
 def a_token_is_attached_after_it_was_revoked_by_a_logout(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.note(2, "a", "logging-out", account="ann")
@@ -207,7 +207,7 @@ def a_token_is_attached_after_it_was_revoked_by_a_logout(scenario):
     scenario.ends(6, "", "logged_out")
 
 
-@breaks(checker.what_is_attached_is_valid)
+@breaks(checker.attached_tokens_are_valid)
 def a_token_is_attached_that_the_server_never_gave(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.saves(2, "a", "1.7", 2)
@@ -247,7 +247,7 @@ def a_late_writer_overwrites_the_newest(scenario):
     scenario.ends(5, "1.3")
 
 
-@breaks(checker.what_ends_in_the_store_works)
+@breaks(checker.final_records_are_usable)
 def what_is_left_is_used_up(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.sends(2, "a", "1.1")
@@ -255,21 +255,21 @@ def what_is_left_is_used_up(scenario):
     scenario.ends(5, "1.1")
 
 
-@breaks(checker.what_ends_in_the_store_works)
+@breaks(checker.final_records_are_usable)
 def what_is_left_is_revoked(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.note(2, "server", "revoked", account="ann", family=1, reason="client")
     scenario.ends(5, "1.1")
 
 
-@breaks(checker.what_ends_in_the_store_works)
+@breaks(checker.final_records_are_usable)
 def a_login_is_demanded_for_nothing(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.saves(2, "a", "1.1", 2, state="login_required")
     scenario.ends(5, "1.1", "login_required")
 
 
-@breaks(checker.what_ends_in_the_store_works)
+@breaks(checker.final_records_are_usable)
 def a_logout_that_nobody_asked_for(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.saves(2, "a", "", 2, state="logged_out")
@@ -290,14 +290,14 @@ def the_run_breaks_off(scenario):
 # -- bad: an emptied store
 
 
-@breaks(checker.nothing_is_gone)
+@breaks(checker.nothing_is_missing_after_a_flush)
 def nobody_puts_back_what_was_held(scenario):
     a_day(scenario)
     scenario.empties_the_store(18.5)
     scenario.ends(22, "", "absent")
 
 
-@breaks(checker.nothing_is_gone)
+@breaks(checker.nothing_is_missing_after_a_flush)
 def an_older_token_is_put_back(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.refreshes(2, "a", "1.1", "1.2", 2)
@@ -397,7 +397,7 @@ def a_storm(scenario):
     scenario.ends(6, "1.1")
 
 
-@breaks(checker.nobody_sends_while_another_does)
+@breaks(checker.one_process_sends_at_a_time)
 def two_send_at_once(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.sends(5, "a", "1.1")
@@ -407,7 +407,7 @@ def two_send_at_once(scenario):
     scenario.ends(8, "1.2")
 
 
-@breaks(checker.who_must_log_in_is_not_tried_again)
+@breaks(checker.refused_tokens_are_not_sent_again)
 def a_refused_token_is_sent_again(scenario):
     scenario.logs_in(1, "a", "1.1")
     scenario.note(1.5, "server", "revoked", account="ann", family=1, reason="reuse")
@@ -432,10 +432,10 @@ def test_each_rule_is_broken_by_a_scenario():
     assert set(BAD) == set(checker.RULES)
 
 
-def test_a_report_tells_what_is_wrong_and_what_led_to_it():
+def test_a_report_has_the_fault_and_the_events_before_it():
     scenario = Scenario()
     a_spent_token_is_sent_again(scenario)
     report = checker.check(scenario.history())
-    assert "refresh token r1.1 came again 4.0 s after it was used up" in report.text
+    assert "refresh token r1.1 came again 4.0 s after it was spent" in report.text
     assert "families lost 1 (0 excused)" in report.text
     assert "b        sending      refresh=r1.1" in report.text

@@ -1,4 +1,4 @@
-"""Short runs on each store; `make jepsen` has long ones. And the checker notices a product that is broken."""
+"""Short runs on each store; `make jepsen` has long ones. The checker must notice a broken product."""
 
 import asyncio
 import itertools
@@ -8,8 +8,8 @@ import pytest
 from tests.jepsen.run import Run, of_seed, run
 from tests.jepsen.schedule import KINDS, LEASE, LONG, SHORT, Act, Kind
 
-SECONDS = 8  # that the nemesis has
-ATTEMPTS = range(3)  # a starved machine may miss the moment of a fault; a checker that is blind stays so
+SECONDS = 8  # of the nemesis
+ATTEMPTS = range(3)  # a busy machine may miss the moment of a fault; a broken checker always does
 STORES = {  # by the kind of run (schedule.KINDS); SQLite has no server that could go away
     0: ("sqlite", "redis", "postgres"),
     1: ("redis", "postgres"),
@@ -24,7 +24,7 @@ async def all_at_once(runs):
 
 
 @pytest.mark.parametrize("seed", STORES)
-async def test_nothing_is_lost_whatever_befalls_processes_store_and_server(seed, tmp_path):
+async def test_nothing_is_lost_under_faults_of_processes_store_and_server(seed, tmp_path):
     folders = {store: tmp_path / store for store in STORES[seed % len(KINDS)]}
     for folder in folders.values():
         folder.mkdir()
@@ -33,22 +33,25 @@ async def test_nothing_is_lost_whatever_befalls_processes_store_and_server(seed,
         assert not report.faults, f"STORE={store} SEED={seed}\n{report.text}"
 
 
-PAIRS = ("a", "ann"), ("b", "bob")  # who is hindered at which account: two, for a busy machine may miss one
+PAIRS = (
+    ("a", "ann"),
+    ("b", "bob"),
+)  # disturbed workers and accounts; two, as a busy machine may miss one
 
 
 def hindered(what, step, seconds, *again):
-    """A worker at `step` of a refresh, which another is asked for `again`, at these times."""
+    """Disturb a worker at `step` of a refresh, and order another one to refresh at the times `again`."""
     traps = [Act(0, what, who, account, step, seconds) for who, account in PAIRS]
     trapped = [Act(0.1, "refresh", who, account) for who, account in PAIRS]
     others = [Act(at, "refresh", "c", account) for at in again for _, account in PAIRS]
     return traps + trapped + others
 
 
-# What is broken, and by which rule that is noticed, where, and what it takes to see it. Nothing is due by
-# itself: whoever is stopped is stopped in what is told here, and not with the write lock of SQLite in hand.
+# What is broken, the rule that notices it, the store, and the acts that reveal it. No refresh is due by
+# itself: a worker is stopped within these acts only, and never while it has the write lock of SQLite.
 BROKEN = {
     "no-lease": (
-        "nobody_sends_while_another_does",
+        "one_process_sends_at_a_time",
         "sqlite",
         Kind(30, {}, lifetime=60),
         hindered("trap", "sending", LEASE - 0.5, 0.3),
@@ -72,7 +75,7 @@ BROKEN = {
         hindered("trap-kill", "answered", SHORT[0], 3.0),
     ),
     "no-refill": (
-        "nothing_is_gone",
+        "nothing_is_missing_after_a_flush",
         "redis",
         Kind(30, {}, lifetime=60),
         [Act(1, "store", "a", "ann", "flush")],

@@ -6,7 +6,7 @@ def planned(seed, store="redis"):
     return plan(seed, 12, store, WORKERS, ACCOUNTS)
 
 
-def test_a_seed_tells_the_whole_run():
+def test_a_seed_determines_the_whole_run():
     assert planned(7) == planned(7)
     assert planned(7) != planned(7 + len(KINDS))
 
@@ -18,12 +18,12 @@ def test_each_kind_of_run_does_all_that_is_its_own():
     assert done == {number: set(kind.weights) for number, kind in enumerate(KINDS)}
 
 
-def test_a_store_is_emptied_only_in_runs_that_can_bear_it():
+def test_a_store_is_emptied_only_in_runs_that_allow_it():
     emptied = {kind_of(seed).flush for seed in range(100) for act in planned(seed) if act.how == "flush"}
     assert emptied == {True}
 
 
-def test_who_logs_out_logs_in_again():
+def test_each_logout_is_followed_by_a_login():
     for seed in range(100):
         acts = planned(seed)
         for out in (act for act in acts if act.what == "logout"):

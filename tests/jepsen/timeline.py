@@ -1,4 +1,4 @@
-"""The part of a history that a fault is about, for a person to read."""
+"""The part of a history around a fault, in readable form."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from tests.jepsen.facts import Facts
 from tests.jepsen.history import Event
 
 BEFORE, AFTER = 10.0, 1.0  # seconds around the fault
-ON_CHANGE = {"request", "denied", "read"}  # told only when they differ from those before
+ON_CHANGE = {"request", "denied", "read"}  # shown only if they differ from the previous ones
 QUIET = {"late", "terms", "end"}
 
 
 def summary(facts: Facts, excused: int) -> str:
-    """What happened, in numbers: a run in which nothing happened shows nothing."""
-    calm = facts.by["calm"][0].at if facts.by["calm"] else facts.end  # then all that runs is killed
+    """The counts of events: all zeros reveal a run that tested nothing."""
+    calm = facts.by["calm"][0].at if facts.by["calm"] else facts.end  # afterwards all workers are killed
     counts = Counter(event.what for event in facts.history if event.at <= calm)
-    answers = Counter(event["status"] for event in facts.by["request"])
+    responses = Counter(event["status"] for event in facts.by["request"])
     told = {
         "requests": counts["request"],
-        "refused": answers["401"],
+        "refused": responses["401"],
         "denied": counts["denied"],
         "refreshes": sum(token.generation > 1 for token in facts.refresh_tokens.values()),
         "repeated": sum(event["outcome"] == "repeated" for event in facts.by["asked"]),
@@ -35,7 +35,7 @@ def summary(facts: Facts, excused: int) -> str:
 
 
 def timeline(facts: Facts, at: float, account: str | None) -> str:
-    """A line for each step that this account took around `at`, and for what the nemesis did."""
+    """A line for each step of this account around `at`, and for each act of the nemesis."""
     begun = facts.terms.at
     lines = [
         f"{event.at - begun:8.3f}  {event.who:8} {event.what:12} {_about(event)}"
@@ -60,7 +60,7 @@ def _around(facts: Facts, at: float, account: str | None) -> Iterator[Event]:
 
 
 def _owner(facts: Facts, event: Event) -> str | None:
-    """Whose event it is; None: everybody's."""
+    """The account of an event; None if it concerns all."""
     return event.get("account") or facts.account_of(event.get("refresh"))
 
 

@@ -66,7 +66,7 @@ class Worker:
             await asyncio.sleep(THINK)
 
     async def request(self, account: Account) -> str:
-        """As the relay: with the token, and once more if it is refused. Returns what it came to."""
+        """As the relay: with the token, and once more if it is refused. Returns the outcome."""
         since = now()
         try:
             served = self.tokens.ready(account) or await self.tokens.get(account)
@@ -86,10 +86,10 @@ class Worker:
         got, generation = now(), account.held.generation
         headers = {"Authorization": f"Bearer {served.access_token.reveal()}"}
         try:
-            async with self.web.get(f"{self.api}/{account.key.account}", headers=headers) as answer:
-                status = str(answer.status)
+            async with self.web.get(f"{self.api}/{account.key.account}", headers=headers) as response:
+                status = str(response.status)
         except (aiohttp.ClientError, TimeoutError):
-            status = "no answer"
+            status = "no response"
         about = {"account": account.key.account, "generation": generation, "status": status}
         token = fingerprint(served.access_token.reveal())
         self.recorder.note("request", since=since, got=got, token=token, **about)
@@ -100,8 +100,8 @@ class Worker:
         since, ended = now(), "done"
         try:
             begun = await self.logins.begin(AccountId(CREDENTIAL, name), browser="")
-            async with self.web.post(begun.url, data={"user": name}, allow_redirects=False) as answer:
-                callback = answer.headers["Location"]
+            async with self.web.post(begun.url, data={"user": name}, allow_redirects=False) as response:
+                callback = response.headers["Location"]
             await self.logins.finish(dict(URL(callback).query), "")
         except (LoginFailed, StoreError, aiohttp.ClientError, TimeoutError) as error:
             ended = type(error).__name__
@@ -120,7 +120,7 @@ class Worker:
         print(word, flush=True)
 
     async def settle(self, seconds: float) -> None:
-        """Ask for each account until it is served, or only a person can help."""
+        """Request each account until it is served or requires a login."""
         await asyncio.gather(*(self._settle(name, now() + seconds) for name in self.accounts))
         self.say("settled")
 
@@ -132,7 +132,7 @@ class Worker:
         self.recorder.note("end", account=name, ended=ended)
 
     async def prove(self, seconds: float) -> None:
-        """Refresh every account that is not lost: its refresh token must be good."""
+        """Refresh every account that is not lost: its refresh token must be valid."""
         for name in self.accounts:
             until = now() + seconds
             while (ended := await self._refresh(name)) == "TokenUnavailable" and now() < until:
@@ -148,7 +148,7 @@ class Worker:
         return "done"
 
     async def beat(self) -> None:
-        """Note when this process got no turn for a while: not its fault, and no pause of the nemesis."""
+        """Record when this process was starved by the machine, without a pause of the nemesis."""
         before = now()
         while True:
             await asyncio.sleep(BEAT)

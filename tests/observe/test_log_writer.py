@@ -57,7 +57,7 @@ def test_what_was_written_is_there_after_the_close():
         assert writer.dropped == 0
 
 
-def test_a_reader_that_stalls_blocks_no_writer_and_is_told_what_it_missed():
+def test_a_reader_that_stalls_blocks_no_writer_and_gets_the_number_of_lost_lines():
     with pipe() as (reader, end):
         writer = LogWriter(end, told)
         count = 3 * log_writer.QUEUE // len(LINE)
@@ -91,7 +91,7 @@ def test_the_end_waits_a_limited_time_for_a_reader_that_stalls():
 
 
 @pytest.mark.parametrize("mended", [False, True])
-def test_a_file_that_takes_nothing_loses_lines_and_not_the_writer(tmp_path, mended):
+def test_a_file_that_can_not_be_written_loses_lines_but_the_writer_goes_on(tmp_path, mended):
     """A closed pipe; then another file is there, as after a disk was full."""
     with pipe() as (reader, end):
         writer = LogWriter(end, told)
@@ -142,7 +142,7 @@ def test_a_pipe_that_somebody_made_non_blocking_is_waited_for():
 
 
 def test_the_lines_of_several_processes_are_whole():
-    """As many writers on one pipe as a machine has processes of ours; each line says whose it is."""
+    """Several writers on one pipe; each line names its writer."""
     with pipe() as (reader, end):
         heard = []
         reading = threading.Thread(target=lambda: heard.append(read_to_end(reader)))

@@ -1,4 +1,4 @@
-"""Log lines: what each says, and what none may say."""
+"""Log lines: their content, and what must not be in them."""
 
 import asyncio
 import errno
@@ -117,7 +117,7 @@ def failing(error):
 
 
 @pytest.mark.parametrize("set_up", [lambda: logs.set_up(Log()), lambda: logs.set_up(Log(format="text"))])
-def test_a_traceback_tells_where_but_not_what_a_librarys_error_says(stderr, set_up):
+def test_a_traceback_has_no_messages_of_libraries(stderr, set_up):
     stream = stderr()
     set_up()
     logging.getLogger("proxy").error("it failed", exc_info=failing(ValueError(SECRET)))
@@ -126,7 +126,7 @@ def test_a_traceback_tells_where_but_not_what_a_librarys_error_says(stderr, set_
     assert "in failing" in stream.getvalue()
 
 
-def test_our_own_errors_and_the_systems_may_speak_their_causes_not():
+def test_a_traceback_has_messages_of_our_own_errors_and_the_systems_but_not_of_their_causes():
     error = failing(StoreError("the disk is full"))
     error.__cause__ = failing(KeyError(SECRET))
     told = logs.failure_text(error)
@@ -136,7 +136,7 @@ def test_our_own_errors_and_the_systems_may_speak_their_causes_not():
     assert "No such file" in logs.failure_text(failing(FileNotFoundError(2, "No such file or directory")))
 
 
-async def test_what_fails_in_the_loop_is_told_without_the_bytes_it_was_given(stderr):
+async def test_a_failed_callback_is_logged_without_its_arguments(stderr):
     stream = stderr()
     logs.set_up(Log())
     loop = asyncio.get_running_loop()
@@ -186,7 +186,7 @@ def written(log, *requests):
     return "".join(chunks)
 
 
-def test_a_request_is_told_with_the_fields_of_the_contract():
+def test_a_request_is_logged_with_the_fields_of_the_contract():
     line = json.loads(written(Log(format="json"), REQUEST))
     assert line.pop("ts") > 1e9
     assert line == {
@@ -212,7 +212,7 @@ def test_a_request_on_a_terminal_is_a_line_of_words():
 @pytest.mark.parametrize(
     ("level", "enabled"), [("debug", True), ("info", True), ("warning", False), ("error", False)]
 )
-def test_requests_are_told_at_info(level, enabled):
+def test_requests_are_logged_at_level_info(level, enabled):
     assert RequestLog(Log(level=level)).enabled is enabled
 
 
@@ -243,7 +243,7 @@ def test_a_flood_of_refusals_is_a_line_for_each_reason():
     assert len(chunks) == 1
 
 
-def test_at_level_error_refusals_are_not_told():
+def test_at_level_error_refusals_are_not_logged():
     chunks = []
     log = RequestLog(Log(level="error"), chunks.append)
     log.refused("no-route")
@@ -252,7 +252,7 @@ def test_at_level_error_refusals_are_not_told():
 
 
 class Broken(io.StringIO):
-    """A stderr that takes nothing."""
+    """A stderr that can not be written."""
 
     def write(self, _text):
         raise self.error
@@ -262,7 +262,7 @@ class Broken(io.StringIO):
     "error",
     [BrokenPipeError(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "gone"), ValueError("closed file")],
 )
-def test_a_stderr_that_takes_nothing_fails_no_request(stderr, error):
+def test_a_stderr_that_can_not_be_written_fails_no_request(stderr, error):
     stderr(Broken).error = error
     logs.set_up(Log())
     logging.getLogger("proxy").warning("x")
@@ -309,7 +309,7 @@ def test_a_traceback_leaves_its_line_within_one_atomic_write(stderr, depth):
     assert "in fall" in line["error"]
 
 
-def test_what_the_configuration_is_warned_about_is_a_line_of_the_log_each(stderr):
+def test_each_warning_about_the_configuration_is_a_log_line(stderr):
     stream = stderr()
     logs.set_up(Log())
     logs.warn([Fault(3, 7, "a secret in the file", "key = '***'"), Fault(4, 1, "another")], "c.toml")

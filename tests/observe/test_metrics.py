@@ -113,7 +113,7 @@ def test_the_metrics_are_those_of_the_contract(metrics):
     assert {name.removeprefix("process_") for name in found if name.startswith("process_")} <= PROCESS
 
 
-def test_before_anything_happens_the_store_is_well_and_there_are_no_zeros_of_names(metrics):
+def test_at_the_start_the_store_is_writable_and_no_labels_are_made_up(metrics):
     metrics.show_tokens(list, STATES, 100)
     found = {name: values for name, values in series(metrics).items() if not name.startswith("process_")}
     assert found.pop("build_info")

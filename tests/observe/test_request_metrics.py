@@ -38,7 +38,7 @@ def test_durations_are_a_cumulative_histogram(registry):
     assert len(BUCKETS) + 1 == generate_latest(registry).count(b"_bucket{")
 
 
-def test_a_route_nobody_has_used_has_a_histogram_and_no_counter(registry):
+def test_an_unused_route_has_a_histogram_and_no_counter(registry):
     RequestMetrics("p_", registry).of("crm")
     text = generate_latest(registry)
     assert b"p_requests_total{" not in text

@@ -4,7 +4,7 @@
         url = server.database()         # a new, empty database: postgresql://tester:…@127.0.0.1:…/…
         server.stop("immediate")        # its clients lose their connections, as after a crash of the machine
         server.start()                  # at the same address, with what was durable
-        server.pause(); server.resume() # all of its processes stand still, and go on
+        server.pause(); server.resume() # all of its processes stop, and go on
 
 It keeps everything in `directory`, which the tests' unprivileged user must reach: PostgreSQL never runs as
 root. fsync is on, and times are the defaults of PostgreSQL.
@@ -56,7 +56,7 @@ class Postgres:
         self._initialise()
 
     def _executable(self, binaries: Path) -> Path:
-        """Where the server's user may run them: not in a home folder that is root's alone."""
+        """A place from which the server's user may run them: not a home folder of root."""
         if not self._user or all(folder.stat().st_mode & 0o001 for folder in (binaries, *binaries.parents)):
             return binaries
         copy = shutil.copytree(binaries.parent, self._directory / "program", symlinks=True)
@@ -85,7 +85,7 @@ class Postgres:
         self.stop("immediate")
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Returns when it accepts connections."""
         settings = {**SETTINGS, "port": self.port, "unix_socket_directories": self._directory}
         options = [f"--{name}={value}" for name, value in settings.items()]
         with (self._directory / "log").open("ab") as log:
@@ -95,9 +95,9 @@ class Postgres:
                 stdout=log,
                 stderr=log,
             )
-        self._wait_until_it_answers(self._process)
+        self._wait_until_ready(self._process)
 
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + PATIENCE
         while True:
             try:
@@ -108,7 +108,7 @@ class Postgres:
                 time.sleep(0.02)
 
     def stop(self, how: Literal["fast", "immediate"] = "fast") -> None:
-        """fast: transactions are rolled back, and all is written. immediate: as in a crash."""
+        """fast: roll back transactions and write everything. immediate: as in a crash."""
         assert self._process
         self._process.send_signal(SIGNALS[how])
         self._process.wait(PATIENCE)
@@ -120,20 +120,20 @@ class Postgres:
         self._process.wait(PATIENCE)
 
     def pause(self) -> None:
-        """All of its processes stand still: who asks gets no answer."""
+        """Stop all of its processes: clients get no response."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        """The first process before its children, or it would start others in their place."""
+        """First to the parent, or it would replace its children."""
         assert self._process
         if self._process.poll() is None:
             self._process.send_signal(number)
             children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
             for child in children.read_text().split():
-                with suppress(ProcessLookupError):  # it ended by itself
+                with suppress(ProcessLookupError):  # it has ended
                     os.kill(int(child), number)
 
     def execute(self, statement: str, *values: Any, url: str | None = None) -> list[tuple[Any, ...]]:
@@ -144,7 +144,7 @@ class Postgres:
 
     @contextmanager
     def tls(self, certificate: trustme.LeafCert) -> Iterator[None]:
-        """It serves TLS to who asks for it."""
+        """Serve TLS to clients that ask for it."""
         key = self._data / "server.key"
         key.touch(0o600)
         certificate.private_key_pem.write_to_path(key)

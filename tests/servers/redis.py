@@ -113,7 +113,7 @@ class Redis:
         self.ask("FLUSHALL")
 
     def ask(self, *command: object, **options: Any) -> Any:
-        """The answer to one command, on a connection of its own."""
+        """The reply to one command, on a connection of its own."""
         once = Retry(NoBackoff(), 0)
         with redis.Redis("127.0.0.1", self.port, socket_timeout=5, retry=once, **options) as client:
             return client.execute_command(*command)
@@ -140,7 +140,7 @@ def redis_of_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]
 
 @pytest.fixture
 def redis_server(redis_of_worker: Redis) -> Redis:
-    """One for all tests of a worker, emptied before each. Who stops or changes one takes `start_redis`."""
+    """One for all tests of a worker, emptied before each. Tests that stop or change one use `start_redis`."""
     redis_of_worker.flush()
     return redis_of_worker
 

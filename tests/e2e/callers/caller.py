@@ -7,8 +7,8 @@ import requests
 
 method, url, body_file, answer_file = sys.argv[1:]
 body = Path(body_file).read_bytes() if method == "POST" else None
-answer = requests.request(
+response = requests.request(
     method, url, data=body, headers={"Content-Type": "application/octet-stream"}, timeout=30
 )
-Path(answer_file).write_bytes(answer.content)
-print(answer.status_code, answer.headers.get("Content-Digest", ""))
+Path(answer_file).write_bytes(response.content)
+print(response.status_code, response.headers.get("Content-Digest", ""))
