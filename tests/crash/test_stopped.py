@@ -44,7 +44,8 @@ ROWS = [
     Row("waiting", 600, 2, "recovered", "done", "recovered"),
     # No client could save the family: the token was sent, its successor not yet saved, and there is no grace.
     # The response that the first has then is valid at a server that revokes no family: it is saved and tried.
-    Row("waiting", 0, 3, "login_required", "done", "401 no", "login_required", revoked=1),
+    # The upstream refuses it, and so does the server the refresh after that: a login is required.
+    Row("waiting", 0, 3, "login_required", "done", "login_required", "login_required", revoked=1),
 ]
 
 

@@ -17,8 +17,9 @@ from redis import exceptions
 
 from proxy.errors import StoreError
 from proxy.store.base import AccountId, Record
+from proxy.store.redis import link
 from proxy.store.redis.link import Link, store_error
-from proxy.store.redis.store import RedisStore, link
+from proxy.store.redis.store import RedisStore
 from tests.e2e.processes import free_port
 from tests.patience import within
 from tests.servers.redis import Redis

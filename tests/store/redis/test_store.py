@@ -12,9 +12,9 @@ import pytest
 
 from proxy.errors import StoreError, UnreadableRecord
 from proxy.store.base import AccountId, Due, Record
+from proxy.store.redis import store as redis_store
 from proxy.store.redis.link import META
 from proxy.store.redis.store import RedisStore
-from proxy.store.redis.store import store as redis_store
 from proxy.store.seal import SealedStore
 from tests.patience import within
 from tests.servers.redis import Redis
