@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 
 from proxy.config.model import Limits
 from proxy.relay import phases
-from proxy.relay.problems import ANSWER_TIMEOUT, CALLER_TIMEOUT
+from proxy.relay.problems import CALLER_TIMEOUT, RESPONSE_TIMEOUT
 
 LIMITS = Limits(first_byte=60.0, body_stall=300.0, token_wait=15.0, connect=5.0)
 SENDING = [  # arriving, expecting, the upstream is full -> seconds, whose fault it is
-    (False, False, False, 60.0, ANSWER_TIMEOUT),
-    (False, False, True, 60.0, ANSWER_TIMEOUT),
+    (False, False, False, 60.0, RESPONSE_TIMEOUT),
+    (False, False, True, 60.0, RESPONSE_TIMEOUT),
     (True, False, False, 300.0, CALLER_TIMEOUT),
-    (True, True, False, 60.0, ANSWER_TIMEOUT),  # the caller waits for a 100
-    (True, False, True, 300.0, ANSWER_TIMEOUT),
+    (True, True, False, 60.0, RESPONSE_TIMEOUT),  # the caller waits for a 100
+    (True, False, True, 300.0, RESPONSE_TIMEOUT),
 ]
 
 
@@ -27,12 +27,12 @@ def test_a_request_that_is_sent_waits_for_one_side(arriving, expecting, full, se
 
 
 RELAYING = [
-    (phases.RELAYING, False, phases.RELAYING, ANSWER_TIMEOUT),
+    (phases.RELAYING, False, phases.RELAYING, RESPONSE_TIMEOUT),
     (phases.RELAYING, True, phases.CALLER_FULL, CALLER_TIMEOUT),
-    (phases.CALLER_FULL, False, phases.RELAYING, ANSWER_TIMEOUT),
-    (phases.TUNNEL, False, phases.TUNNEL, ANSWER_TIMEOUT),
+    (phases.CALLER_FULL, False, phases.RELAYING, RESPONSE_TIMEOUT),
+    (phases.TUNNEL, False, phases.TUNNEL, RESPONSE_TIMEOUT),
     (phases.TUNNEL, True, phases.TUNNEL_FULL, CALLER_TIMEOUT),
-    (phases.TUNNEL_FULL, False, phases.TUNNEL, ANSWER_TIMEOUT),
+    (phases.TUNNEL_FULL, False, phases.TUNNEL, RESPONSE_TIMEOUT),
 ]
 
 

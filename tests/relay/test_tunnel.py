@@ -79,17 +79,17 @@ async def test_a_tunnel_has_no_body(behind, egress):
         assert (await proxy.get()).endswith(b"ok")
 
 
-NO_TUNNEL = {  # what the proxy says -> the sentence behind "the network's proxy of route 'up'"
+NO_TUNNEL = {  # response of the egress proxy -> the detail after "the egress proxy of route 'up'"
     b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n": (
-        "wants another user or password (407)"
+        "rejects the user or password (407)"
     ),
-    b"HTTP/1.1 403 Forbidden\r\nX: canary\r\n\r\n": "refuses to lead to the upstream (403)",
-    b"HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\n\r\n": "refuses to lead to the upstream (302)",
-    OPEN + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL": "says more than an answer to CONNECT",
+    b"HTTP/1.1 403 Forbidden\r\nX: canary\r\n\r\n": "refuses the tunnel (403)",
+    b"HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\n\r\n": "refuses the tunnel (302)",
+    OPEN + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL": "sends data behind its response to CONNECT",
     b"SSH-2.0-OpenSSH\r\n\r\n": "does not speak HTTP",
-    b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40_000: "gives no answer to CONNECT",
-    b"HTTP/1.1 200 O": "gives no answer to CONNECT",
-    b"": "gives no answer to CONNECT",
+    b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40_000: "sends no response to CONNECT",
+    b"HTTP/1.1 200 O": "sends no response to CONNECT",
+    b"": "sends no response to CONNECT",
 }
 
 
@@ -103,7 +103,7 @@ async def test_without_a_tunnel_the_upstream_is_unreachable_and_nothing_was_sent
         assert proxy.sample("upstream_errors_total", route="up", error=UNREACHABLE.ending) == 1
     problem = json.loads(body)
     assert (status, problem["type"]) == (502, "urn:token-proxy:problem:upstream-unreachable")
-    assert problem["detail"] == f"the network's proxy of route 'up' {NO_TUNNEL[said]}"
+    assert problem["detail"] == f"the egress proxy of route 'up' {NO_TUNNEL[said]}"
     assert upstream.requests == 0
 
 
@@ -111,7 +111,7 @@ async def test_a_proxy_that_is_not_there_is_named(make_proxy, upstream, kit):
     route = 'plaintext = true\nproxy = "http://127.0.0.1:1"'
     async with make_proxy(f"http://api.example:{upstream.port}", route=route) as proxy:
         status, _, body = kit.split(await proxy.get())
-    detail = "the upstream of route 'up' can't be reached through the network's proxy"
+    detail = "the upstream of route 'up' can't be reached through the egress proxy"
     assert (status, json.loads(body)["detail"]) == (502, detail)
 
 
