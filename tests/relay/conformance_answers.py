@@ -1,4 +1,4 @@
-"""What an upstream may answer, and what of it reaches the caller: a row for each example of a requirement."""
+"""Upstream responses, and the bytes that reach the caller: a row for each example of a requirement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ASK_OLD = b"GET /up/x HTTP/1.0\r\nHost: localhost\r\n\r\n"
 
 @dataclass(frozen=True)
 class Whole:
-    """The caller gets exactly these bytes. `keeps`: its connection goes on."""
+    """The caller gets exactly these bytes. `keeps`: its connection stays open."""
 
     reaches: bytes
     keeps: bool = True
@@ -27,7 +27,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class CutOff:
-    """The caller's connection is cut, so that it can take nothing for a whole answer."""
+    """The caller's connection is cut, so that no part looks like a complete response."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ HINTS = answer(b"Link: <a>", status=b"103 Early Hints")
 
 
 def passes(number, name, *lines, status=b"200 OK"):
-    """With a length of two; what comes is what reaches the caller."""
+    """With a length of two; it reaches the caller unchanged."""
     says = answer(*lines, LENGTH, status=status, body=b"ok")
     return Row(number, name, says, Whole(says))
 
@@ -280,12 +280,12 @@ ASKED = request(POST).removesuffix(b"\r\n")
 
 
 def turned_round(row):
-    """What makes a bad request, in an answer."""
+    """The mistakes of a bad request, in a response."""
     assert row.sent.startswith(ASKED)
     return b"HTTP/1.1 200 OK\r\n" + row.sent.removeprefix(ASKED)
 
 
-READ_IN_ANSWERS = {  # RFC 9112 sections 5.1 and 7.1.1: in a response, this white space is read
+READ_IN_ANSWERS = {  # RFC 9112 sections 5.1 and 7.1.1: in a response, this white space is accepted
     *("space before colon", "tab before colon", "space before the colon of a length"),
     *("space before the colon of a coding", "a size before a space", "a size before a tab"),
     *(

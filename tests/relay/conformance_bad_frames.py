@@ -1,6 +1,6 @@
-"""Framing and fields that two readers could read in two ways: the proxy must read them in none.
+"""Ambiguous framing and fields, which two parsers could read differently: the proxy must refuse them.
 
-Behind each of them the suite sends another request, which must not be read as one.
+After each of them the suite sends another request, which must not be read as one.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ CODINGS = [
         ],
         *[
             b" cow",
-            b" chun\xe2\x84\xaaed",  # the sign for Kelvin, which is a k in lower case
+            b" chun\xe2\x84\xaaed",  # the Kelvin sign, whose lower case is k
             b" chunked\xc2\xa0",
             b" chunked chunked",
             b" chunked / chunked",

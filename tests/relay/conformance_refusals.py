@@ -1,6 +1,6 @@
-"""What must not pass: one row for each example of a requirement, and what other proxies were caught with.
+"""Requests to refuse: one row for each example of a requirement, and for known attacks on other proxies.
 
-Broken framing and broken fields stand in conformance_bad_frames.py.
+Broken framing and broken fields are in conformance_bad_frames.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def bad_targets(number, targets, fate):
     ]
 
 
-LLHTTP = [  # stricter than the RFC, which takes a tab behind a value for space
+LLHTTP = [  # stricter than the RFC, which allows a tab after a value
     Row("A7", "a coding before a tab", request(POST, b"Transfer-Encoding: chunked\t", body=BODY), BAD),
 ]
 PLACES = [  # A5, A6
@@ -165,7 +165,7 @@ LINES = [
         "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     }.items()
 ]
-WITHOUT_END = [  # and yet refused at once
+WITHOUT_END = [  # incomplete, but refused at once
     Row("A7", name, sent, BAD)
     for name, sent in {
         "a request with bare LF": b"GET /up/x HTTP/1.1\nHost: localhost\n\n",

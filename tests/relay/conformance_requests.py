@@ -1,6 +1,6 @@
-"""What a caller may send, and what of it arrives: one row for each example of a requirement.
+"""Valid requests, and the bytes that arrive upstream: one row for each example of a requirement.
 
-How messages are framed stands in conformance_frames.py, what must not pass in conformance_refusals.py.
+The framing of messages is in conformance_frames.py, requests to refuse are in conformance_refusals.py.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ AS_THEY_CAME = [  # A12, A21, A23, A24
 ]
 
 
-METHOD_NAMES = (  # what llhttp knows, as an HTTP server
+METHOD_NAMES = (  # those that llhttp knows for HTTP
     b"GET HEAD POST PUT DELETE OPTIONS PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK ACL SEARCH BIND "
     b"REBIND UNBIND REPORT MKACTIVITY CHECKOUT MERGE MKCALENDAR LINK UNLINK PURGE QUERY NOTIFY SUBSCRIBE "
     b"UNSUBSCRIBE M-SEARCH SOURCE"
