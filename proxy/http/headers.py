@@ -18,7 +18,7 @@ HOP_BY_HOP: Final = frozenset(  # RFC 9110 section 7.6.1; both ways, and in trai
         b"keep-alive",
         b"proxy-connection",
         b"te",
-        b"transfer-encoding",  # framing is made anew for the next hop
+        b"transfer-encoding",  # each hop has its own framing
         b"upgrade",
         b"http2-settings",  # RFC 7540 section 3.2.1: part of an h2c upgrade
         b"proxy-authenticate",

@@ -55,7 +55,7 @@ class Downstream(Protocol):
         ...
 
     def switch(self, head: ResponseHead) -> None:
-        """Pass a 101 on: all data behind the request, received already or later, belongs to the tunnel."""
+        """Pass a 101 on: all data after the request, received already or later, belongs to the tunnel."""
         ...
 
     def end(self) -> bool:

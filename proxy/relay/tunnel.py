@@ -40,7 +40,7 @@ async def open_tunnel(sock: socket.socket, egress: Egress, to: Address) -> None:
     if status >= 300:
         raise NoTunnel(f"refuses the tunnel ({status})")
     if received:
-        raise NoTunnel("sends data behind its response to CONNECT")
+        raise NoTunnel("sends data after its response to CONNECT")
 
 
 def _request(egress: Egress, to: Address) -> bytes:

@@ -342,7 +342,7 @@ class Upstream:
         self._fd = -1
         self._handler = None
         self._pool.closed(self)
-        if self._out:  # a record may have been sent in part: an end behind it could not be read
+        if self._out:  # a record may have been sent in part: close_notify after it would be unreadable
             self._wire.sock.close()
         else:
             self._wire.close()

@@ -79,7 +79,7 @@ ACCEPTED = {  # name -> head, body type, keeps alive
     "an empty Host": (request(line=b"GET / HTTP/1.1", host=b"Host:"), None, True),
     "an encoded Host": (request(line=b"GET / HTTP/1.1", host=b"Host: a_b%C3%A9:"), None, True),
     "length": (request(b"Content-Length: 5"), Length, True),
-    "length with space behind": (request(b"Content-Length: 5 \t"), Length, True),
+    "length with trailing space": (request(b"Content-Length: 5 \t"), Length, True),
     "zero length": (request(b"Content-Length: 0"), Length, True),
     "chunked": (request(b"Transfer-Encoding: Chunked"), Chunked, True),
     "closing": (request(b"Connection: close"), None, False),

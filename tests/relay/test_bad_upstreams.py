@@ -141,7 +141,7 @@ def sends(data, then):
 PLACES = {  # where -> what has arrived by then
     "before its head": b"",
     "within its head": HEAD[:20],
-    "behind its head": HEAD,
+    "after its head": HEAD,
     "within a counted body": HEAD + b"hello",
     "within the head of a chunk": CHUNKS + b"A",
     "within a chunk": CHUNKS + b"A\r\nhel",
@@ -241,9 +241,9 @@ async def test_a_slow_upstream_times_out(make_proxy, kit):
 # -- it sends more than was requested
 
 EXTRA = {  # method, what the upstream sends, what the caller gets
-    "two answers at once": (b"GET", HEAD + b"0123456789" + EVIL, (200, b"0123456789")),
+    "two responses at once": (b"GET", HEAD + b"0123456789" + EVIL, (200, b"0123456789")),
     "a body longer than its length": (b"GET", HEAD + b"0123456789ABC", (200, b"0123456789")),
-    "bytes behind the last chunk": (b"GET", CHUNKS + b"0\r\n\r\n" + EVIL, (200, b"5\r\nhello\r\n0\r\n\r\n")),
+    "bytes after the last chunk": (b"GET", CHUNKS + b"0\r\n\r\n" + EVIL, (200, b"5\r\nhello\r\n0\r\n\r\n")),
     "a body to HEAD": (b"HEAD", HEAD + b"0123456789", (200, b"")),
     "a body with 204": (b"GET", b"HTTP/1.1 204 No\r\n\r\nEVIL", (204, b"")),
     "a body with 304": (b"GET", b"HTTP/1.1 304 No\r\nContent-Length: 4\r\n\r\nEVIL", (304, b"")),
@@ -349,14 +349,14 @@ class Interrupting:
 ENOUGH = {
     "resets": (reset, Story((502, "upstream-protocol"), 1, "upstream-protocol", "502")),
     "closes": (close, Story((502, "upstream-protocol"), 1, "upstream-protocol", "502")),
-    "answers and stops reading": (
+    "responds and stops reading": (
         sends(TOO_LARGE, lambda c: c.ended.wait()),
         Story((413, b"big"), 1, "", "413"),
     ),
-    "answers and reads on": (sends(TOO_LARGE, stall), Story((413, b"big"), 1, "", "413")),
-    "answers and closes": (sends(TOO_LARGE, close), Story((413, b"big"), 1, "", "413")),
-    "answers and resets": (sends(TOO_LARGE, reset), Story((413, b"big"), 1, "", "413")),
-    "answers half and resets": (
+    "responds and reads on": (sends(TOO_LARGE, stall), Story((413, b"big"), 1, "", "413")),
+    "responds and closes": (sends(TOO_LARGE, close), Story((413, b"big"), 1, "", "413")),
+    "responds and resets": (sends(TOO_LARGE, reset), Story((413, b"big"), 1, "", "413")),
+    "responds half and resets": (
         sends(HEAD + b"hello", reset),
         Story(CUT, 1, "upstream-protocol", "200"),
     ),

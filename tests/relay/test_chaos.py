@@ -155,7 +155,7 @@ class Checking:
 async def vanish(proxy, kit, number, chance):
     reader, writer = await proxy.connect()
     request = asked(kit, number)
-    point = chance.choice(["within the request", "behind it", "after a while", "within the answer"])
+    point = chance.choice(["within the request", "after it", "after a while", "within the answer"])
     if point == "within the request":
         writer.write(request[: chance.randrange(len(request))])
         await asyncio.sleep(chance.random() * 0.004)

@@ -124,11 +124,11 @@ async def test_a_large_head_may_come_byte_by_byte_both_ways(side):
 
 
 UNASKED = {
-    "another answer": EVIL,
+    "another response": EVIL,
     "a KiB of noise": b"\x00noise" * 171,
     "an empty line": b"\r\n",
     "one byte": b"H",
-    "half an answer": EVIL[:20],
+    "half a response": EVIL[:20],
     "hints": b"HTTP/1.1 103 Early Hints\r\n\r\n",
     "a request for patience": b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
 }

@@ -131,7 +131,7 @@ async def test_a_caller_that_expects_100_is_not_delayed(proxy, kit, name):
 REFUSALS = {
     "417": b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno",
     "401": b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno",
-    "413 behind 100": GO_ON + b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno",
+    "413 after 100": GO_ON + b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno",
 }
 
 

@@ -62,7 +62,7 @@ BROKE_OFF = [
     Row("POST that is reset", b"POST", (RESET,), 1, 502),
     Row("GET twice in vain", b"GET", (GONE, GONE), 2, 502),
     Row("GET twice in vain, then a reset", b"GET", (RESET, RESET, RESET), 2, 502),
-    Row("GET with a byte of an answer", b"GET", (ONE_BYTE,), 1, 502),
+    Row("GET with a byte of a response", b"GET", (ONE_BYTE,), 1, 502),
     Row("GET with hints", b"GET", (HINTS,), 1, 502),
     Row("POST with a body", b"POST", (GONE,), 1, 502, **of_size(5)),
     Row("PATCH with a body", b"PATCH", (GONE,), 1, 502, **of_size(5)),

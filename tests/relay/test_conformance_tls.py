@@ -15,8 +15,8 @@ from .conformance_certificates import issued, with_a_wildcard
 REFUSED = {
     "expired": certificates.expired,
     "not yet valid": certificates.not_yet_valid,
-    "signed by nobody that is known": certificates.of_nobody_known,
-    "signed by a namesake of who is known": certificates.of_a_namesake,
+    "signed by an unknown CA": certificates.of_nobody_known,
+    "signed by a namesake of the known CA": certificates.of_a_namesake,
     "signed by itself": certificates.self_signed,
     "signed by a server": certificates.from_below_a_leaf,
     "for clients": certificates.for_clients,
@@ -27,7 +27,7 @@ REFUSED = {
     "for a longer name": partial(issued, names=("localhost.example",)),
     "for all names": partial(with_a_wildcard, names=("*",)),
     "for a part of all names": partial(with_a_wildcard, names=("local*",)),
-    "for the address behind the name": partial(issued, names=("127.0.0.1",)),
+    "for the address of the name": partial(issued, names=("127.0.0.1",)),
 }
 EXPECTED_REFUSAL = (502, "urn:token-proxy:problem:upstream-tls")
 

@@ -85,7 +85,7 @@ NO_TUNNEL = {  # response of the egress proxy -> the detail after "the egress pr
     ),
     b"HTTP/1.1 403 Forbidden\r\nX: canary\r\n\r\n": "refuses the tunnel (403)",
     b"HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\n\r\n": "refuses the tunnel (302)",
-    OPEN + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL": "sends data behind its response to CONNECT",
+    OPEN + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL": "sends data after its response to CONNECT",
     b"SSH-2.0-OpenSSH\r\n\r\n": "does not speak HTTP",
     b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40_000: "sends no response to CONNECT",
     b"HTTP/1.1 200 O": "sends no response to CONNECT",
