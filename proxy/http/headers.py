@@ -79,7 +79,7 @@ NO_OPTIONS: Final = Options(close=False, nominated=frozenset())
 
 def of_request(block: bytes) -> tuple[Index, bytes, Options]:
     """Returns (a request's fields to read, the block to forward, the Connection options)."""
-    return _judge(_REQUEST, block)
+    return _apply(_REQUEST, block)
 
 
 def of_response(block: bytes) -> tuple[Index, bytes, Options]:
@@ -87,20 +87,20 @@ def of_response(block: bytes) -> tuple[Index, bytes, Options]:
 
     For a caller that uses localhost; for others see `of_response_elsewhere`.
     """
-    return _judge(_RESPONSE, block)
+    return _apply(_RESPONSE, block)
 
 
 def of_response_elsewhere(block: bytes) -> bytes:
     """The block to forward to a caller that uses another name for this proxy: with the SITE_WIDE fields."""
-    return _judge(_RESPONSE_ELSEWHERE, block)[1]
+    return _apply(_RESPONSE_ELSEWHERE, block)[1]
 
 
-def _judge(rules: Rules, block: bytes) -> tuple[Index, bytes, Options]:
+def _apply(rules: Rules, block: bytes) -> tuple[Index, bytes, Options]:
     index, forwarded_fields = rules.apply(block)
-    said = index.get(b"connection")
-    if said is None:
+    values = index.get(b"connection")
+    if values is None:
         return index, forwarded_fields, NO_OPTIONS
-    options = _read_options(said[0] if len(said) == 1 else b",".join(said))
+    options = _read_options(values[0] if len(values) == 1 else b",".join(values))
     return index, without(options.nominated, forwarded_fields), options
 
 

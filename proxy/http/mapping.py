@@ -109,13 +109,13 @@ class Mapping(NamedTuple):
             seen = links.resolve(reference, url.scheme, b"caller", self.path)
             if seen is not None and seen.path == path:
                 return reference
-        behind = links.encoded(url.query + url.fragment)
+        rest = links.encoded(url.query + url.fragment)
         if not self.origin:  # "//" would begin an authority
-            return (b"/." if path.startswith(b"//") else b"") + path + behind
+            return (b"/." if path.startswith(b"//") else b"") + path + rest
         if url.relative and not path.startswith(b"//"):
-            return path + behind
+            return path + rest
         origin = self.origin if url.scheme.startswith(b"http") else b"ws" + self.origin.removeprefix(b"http")
-        return origin + path + behind
+        return origin + path + rest
 
     def to_upstream(self, reference: bytes) -> bytes:
         """A link of a request: an absolute URI or an absolute path (RFC 4918 section 8.3).

@@ -134,8 +134,8 @@ def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
     if method not in METHODS:
         raise _no_request_line(data)
     version_and_fields = data[line.end() : -4]
-    judge = _judge_request if len(version_and_fields) <= LONGEST else _judge_request.__wrapped__
-    known = judge(version_and_fields, limits)
+    parse = _parse_request if len(version_and_fields) <= LONGEST else _parse_request.__wrapped__
+    known = parse(version_and_fields, limits)
     body = known.framing and known.framing()
     return RequestHead(method, target, known, known.forwarded_fields, body, known.authority)
 
@@ -148,7 +148,7 @@ def _no_request_line(data: bytes) -> MalformedRequest:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _judge_request(version_and_fields: bytes, limits: HeadLimits) -> RequestFields:
+def _parse_request(version_and_fields: bytes, limits: HeadLimits) -> RequestFields:
     """Argument: the last digit of the version, then the block of fields. Raises MalformedRequest."""
     try:
         httptools.HttpRequestParser(_NO_CALLBACKS).feed_data(b"GET / HTTP/1." + version_and_fields + END)
@@ -219,8 +219,8 @@ def _keeps_alive(options: Options, *, http10: bool) -> bool:
 
 def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
     """Read the head of a response to `method`. Raises MalformedResponse."""
-    judge = _judge_response if len(data) <= LONGEST else _judge_response.__wrapped__
-    return judge(data, method == b"HEAD", limits)
+    parse = _parse_response if len(data) <= LONGEST else _parse_response.__wrapped__
+    return parse(data, method == b"HEAD", limits)
 
 
 def check_begun(data: bytes, searched: int) -> None:
@@ -253,7 +253,7 @@ def _accepted(data: bytes) -> bytes:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseHead:
+def _parse_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseHead:
     data = _accepted(data)
     line = _STATUS_LINE.match(data)
     if line is None:

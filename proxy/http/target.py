@@ -41,11 +41,11 @@ def read_target(target: bytes) -> Target:
         if target.startswith(b"?"):
             target = b"/" + target
     if _SUSPECT.search(target):
-        _judge(target)
+        _check(target)
     return target, authority
 
 
-def _judge(target: bytes) -> None:
+def _check(target: bytes) -> None:
     if b"#" in target:
         raise MalformedRequest("a request target must not have a fragment")
     path = target.partition(b"?")[0]

@@ -33,7 +33,7 @@ class Pool:
         return len(self._open) - len(self._idle)
 
     def take(self) -> Upstream | None:
-        """The connection used last, so that surplus connections become idle and are closed."""
+        """The most recently used connection: surplus ones stay idle until they are closed."""
         return self._idle.pop() if self._idle else None
 
     def take_alive(self) -> Upstream | None:
