@@ -45,7 +45,7 @@ CUT = [  # name of the field, whether the pattern for x-forwarded-for and te cut
 
 
 @pytest.mark.parametrize(("name", "cut"), CUT)
-def test_a_line_is_cut_by_its_whole_name_or_its_twin(name, cut):
+def test_a_line_is_cut_by_its_full_name_or_a_twin(name, cut):
     rules = Rules(read=[], cut=[b"x-forwarded-for", b"te"])
     block = b"\r\nA: te:\r\n%b: 1\r\nB: 2" % name
     assert rules.apply(block)[1] == (b"\r\nA: te:\r\nB: 2" if cut else block)

@@ -28,7 +28,7 @@ def not_yet_valid(context, authority, folder):
     issued(context, authority, folder, "localhost", not_before=now() + DAY, not_after=now() + 9 * DAY)
 
 
-def of_nobody_known(context, authority, folder):
+def of_an_unknown_ca(context, authority, folder):
     issued(context, CA(), folder, "localhost")
 
 
@@ -64,7 +64,7 @@ def for_clients(context, authority, folder):
     )
 
 
-def for_nobody(context, authority, folder):
+def with_a_common_name(context, authority, folder):
     """Only a common name, as certificates once had, and no subjectAltName."""
     _serve(context, folder, _signed(authority, _builder(_subject(authority))), _KEY)
 

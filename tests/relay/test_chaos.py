@@ -155,7 +155,7 @@ class Checking:
 async def vanish(proxy, kit, number, chance):
     reader, writer = await proxy.connect()
     request = asked(kit, number)
-    point = chance.choice(["within the request", "after it", "after a while", "within the answer"])
+    point = chance.choice(["within the request", "after it", "after a while", "within the response"])
     if point == "within the request":
         writer.write(request[: chance.randrange(len(request))])
         await asyncio.sleep(chance.random() * 0.004)
@@ -163,7 +163,7 @@ async def vanish(proxy, kit, number, chance):
         writer.write(request)
     if point == "after a while":
         await asyncio.sleep(chance.random() * 0.008)
-    if point == "within the answer":
+    if point == "within the response":
         with contextlib.suppress(ConnectionError):
             received = await asyncio.wait_for(reader.read(chance.randint(1, 30_000)), PATIENCE)
             check_part(number, received)

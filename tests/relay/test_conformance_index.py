@@ -81,7 +81,7 @@ SHOWN = {  # the tests of requirements that no row can cover
         "relay/test_limits.py::test_an_upstreams_head_has_the_same_limits",
     ],
     "A22": [
-        "relay/test_limits.py::test_callers_that_drip_their_headers_disturb_nobody_and_are_closed",
+        "relay/test_limits.py::test_callers_that_drip_their_headers_are_closed_without_harm_to_others",
         "relay/test_limits.py::test_a_limit_that_is_reached_has_its_response",
         "relay/test_refusals.py::test_too_many_connections_are_turned_away",
     ],

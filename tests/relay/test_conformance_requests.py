@@ -45,7 +45,7 @@ async def test_a_request_arrives_as_exactly_these_bytes(side, row):
 
 
 @pytest.mark.parametrize("row", PASSING, ids=str)
-async def test_it_arrives_as_the_same_request_wherever_it_is_split(side, row):
+async def test_a_request_arrives_the_same_wherever_it_is_split(side, row):
     sent, expected = side.fill(row.sent), side.fill(row.fate.arrives)
     ways = [*splits(sent), by_pieces(sent)]
     for share in [ways] if row.fate.keeps else [[pieces] for pieces in ways]:
@@ -203,9 +203,9 @@ async def test_an_incomplete_message_is_no_request_wherever_it_is_split(side, ro
 
 CHUNKED = b"Transfer-Encoding: chunked"
 WITHIN = {
-    "a length longer than what comes": ([b"Content-Length: 1000"], b"abc"),
+    "a length longer than its body": ([b"Content-Length: 1000"], b"abc"),
     "the longest length": ([b"Content-Length: 999999999999999999"], b""),
-    "a chunk longer than what comes": ([CHUNKED], b"3\r\nabc\r\n100\r\n"),
+    "a chunk size longer than its data": ([CHUNKED], b"3\r\nabc\r\n100\r\n"),
     "a chunk of 32 bits and more": ([CHUNKED], b"100000003\r\n"),
     "the longest chunk": ([CHUNKED], b"fffffffffffffff\r\n"),
 }

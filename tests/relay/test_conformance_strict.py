@@ -26,7 +26,7 @@ def test_a_message_that_the_proxy_must_refuse_is_invalid(row):
 
 
 @pytest.mark.parametrize("row", [*BAD_HEADS, *BAD_CHUNKS], ids=str)
-def test_it_is_invalid_in_a_response_too(row):
+def test_such_a_message_is_invalid_in_a_response_too(row):
     data = b"HTTP/1.1 200 OK\r\n" + row.sent.partition(b"\r\n")[2]
     if row.name == "trailers too long":
         return

@@ -15,12 +15,12 @@ from .conformance_certificates import issued, with_a_wildcard
 REFUSED = {
     "expired": certificates.expired,
     "not yet valid": certificates.not_yet_valid,
-    "signed by an unknown CA": certificates.of_nobody_known,
+    "signed by an unknown CA": certificates.of_an_unknown_ca,
     "signed by a namesake of the known CA": certificates.of_a_namesake,
     "signed by itself": certificates.self_signed,
     "signed by a server": certificates.from_below_a_leaf,
     "for clients": certificates.for_clients,
-    "with its name in the old place": certificates.for_nobody,
+    "with a common name only": certificates.with_a_common_name,
     "with a short key": certificates.with_a_short_key,
     "signed with SHA-1": certificates.signed_with_sha1,
     "for another name": partial(issued, names=("other.example",)),
@@ -101,7 +101,7 @@ NOT_THE_NAME = {
     "the address, where the route gives a name": (["127.0.0.1"], "api.example"),
     "two steps below a domain": (["*.api.example"], "a.b.api.example"),
     "the domain itself": (["*.api.example"], "api.example"),
-    "a name beside the domain": (["*.api.example"], "x-api.example"),
+    "a name outside the domain": (["*.api.example"], "x-api.example"),
 }
 
 

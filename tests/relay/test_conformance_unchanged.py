@@ -11,10 +11,10 @@ from .conformance_sides import conforming
 BOMB = gzip.compress(bytes(32 * 2**20))  # 32 KiB that decompress to 32 MiB
 LENGTH = b"Content-Length: %d" % len(BOMB)
 HEADS = {
-    "what it is": [b"Content-Encoding: gzip"],
-    "twice what it is": [b"Content-Encoding: gzip, gzip"],
-    "what it is not": [b"Content-Encoding: br"],
-    "nothing": [],
+    "its own coding": [b"Content-Encoding: gzip"],
+    "its own coding, twice": [b"Content-Encoding: gzip, gzip"],
+    "another coding": [b"Content-Encoding: br"],
+    "no coding": [],
 }
 
 

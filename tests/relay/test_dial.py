@@ -99,7 +99,7 @@ def hanging(monkeypatch):
     def getaddrinfo(host, port, *args, **kwargs):
         if host.startswith("slow") and not kwargs.get("flags"):
             assert let.wait(30)
-            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+            raise socket.gaierror(socket.EAI_AGAIN, "no response")
         return known(host, port, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)

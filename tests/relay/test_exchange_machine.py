@@ -155,18 +155,18 @@ class Exchanges(RuleBasedStateMachine):
     # -- the invariants
 
     @invariant()
-    def nothing_is_raised_that_nobody_expected(self):
+    def no_unexpected_exception_is_raised(self):
         if hasattr(self, "setting"):
             assert not self.surprises.found
 
     @invariant()
-    def the_sweep_lives(self):
+    def the_sweep_still_runs(self):
         if hasattr(self, "setting"):
             assert not self.setting.server._sweeper.done()
             assert self.setting.runtime.in_flight >= 0
 
     @invariant()
-    def nobody_gets_more_than_was_asked_for(self):
+    def no_caller_gets_a_surplus_response(self):
         if hasattr(self, "setting"):
             for caller in self.setting.callers:
                 assert len(finals(caller.received)) <= caller.asked

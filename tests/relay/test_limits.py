@@ -239,7 +239,7 @@ BEGINNINGS = [  # what such a caller has sent before it begins to drip
 ]
 
 
-async def test_callers_that_drip_their_headers_disturb_nobody_and_are_closed(make_proxy, upstream, kit):
+async def test_callers_that_drip_their_headers_are_closed_without_harm_to_others(make_proxy, upstream, kit):
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="header_time = 2.0") as proxy:
         slow = [await proxy.connect() for _ in range(SLOW)]
         for number, (_, writer) in enumerate(slow):
@@ -253,7 +253,7 @@ async def test_callers_that_drip_their_headers_disturb_nobody_and_are_closed(mak
             assert problem(kit, await proxy.get()) == (200, "")
             served += len(proxy.relay._connections) > SLOW // 2
             await asyncio.sleep(0.05)
-        assert served, "nobody was served while they were there"
+        assert served, "no request was served while they were connected"
         for answer in await ends:
             assert answer in {b"", kit.OK}
         assert not proxy.relay._connections

@@ -87,7 +87,7 @@ async def asked(place, act, *raws, at_once=False, route=""):
         return outcomes
 
 
-def test_a_whole_response_is_one_and_the_connection_is_not_used_again(run, place):
+def test_a_complete_response_passes_and_the_connection_is_not_reused(run, place):
     found = run(asked(place, says_and_resets(WHOLE), *[get()] * 12))
     assert found == [(200, b"0123456789")] * 12
 
@@ -212,7 +212,7 @@ def test_data_of_several_reads_ends_at_once(tmp_path, loop):
 @pytest.mark.parametrize("framing", ["counted", "chunked", "empty", "until the end"])
 @pytest.mark.parametrize("ending", ["reset", "close"])
 @pytest.mark.parametrize("refresh", ["invalid_grant", "503"])
-def test_a_held_401_passes_whole_though_its_upstream_has_gone_meanwhile(run, place, framing, ending, refresh):
+def test_a_held_401_passes_whole_although_its_upstream_has_gone(run, place, framing, ending, refresh):
     response = {
         "counted": b"HTTP/1.1 401 No\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno",
         "chunked": b"HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n",

@@ -16,11 +16,11 @@ class Odd(RuntimeError):
 
 
 async def odd(*_args, **_named):
-    raise Odd("nobody expects this")
+    raise Odd("unexpected")
 
 
 def at_once(*_args, **_named):
-    raise Odd("nobody expects this")
+    raise Odd("unexpected")
 
 
 def told(kit, answer):
@@ -101,7 +101,7 @@ async def test_one_after_the_head_cuts_the_connection(proxy, upstream, kit):
     writer.close()
 
 
-async def test_one_as_the_caller_leaves_leaves_nothing_behind(proxy, upstream, kit):
+async def test_one_when_the_caller_leaves_leaves_nothing_behind(proxy, upstream, kit):
     upstream.script = [lambda connection: connection.reader.read()]
     _reader, writer = await proxy.connect()
     writer.write(kit.request(b"GET", b"/up"))
@@ -147,7 +147,7 @@ async def test_one_in_a_check_aborts_that_connection_and_the_sweep_goes_on(make_
         writer.close()
 
 
-async def test_one_beside_the_checks_does_not_end_the_sweep_either(make_proxy, upstream, kit, caplog):
+async def test_one_outside_the_checks_does_not_end_the_sweep_either(make_proxy, upstream, kit, caplog):
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="header_time = 0.2") as proxy:
 
         class OddRuntime:
