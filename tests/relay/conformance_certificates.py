@@ -64,7 +64,7 @@ def for_clients(context, authority, folder):
     )
 
 
-def with_a_common_name(context, authority, folder):
+def for_nobody(context, authority, folder):
     """Only a common name, as certificates once had, and no subjectAltName."""
     _serve(context, folder, _signed(authority, _builder(_subject(authority))), _KEY)
 

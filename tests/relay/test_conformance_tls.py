@@ -20,7 +20,7 @@ REFUSED = {
     "signed by itself": certificates.self_signed,
     "signed by a server": certificates.from_below_a_leaf,
     "for clients": certificates.for_clients,
-    "with a common name only": certificates.with_a_common_name,
+    "with a common name only": certificates.for_nobody,
     "with a short key": certificates.with_a_short_key,
     "signed with SHA-1": certificates.signed_with_sha1,
     "for another name": partial(issued, names=("other.example",)),
