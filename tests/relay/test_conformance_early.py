@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 GIGABYTE = 10**9
-ENOUGH = 10 * 10**6  # bytes; more than the buffers on the way hold
+ENOUGH = 10 * 10**6  # bytes; what the buffers on the way hold is less
 PIECE = b"x" * 65536
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -121,7 +121,7 @@ async def test_one_when_the_caller_leaves_leaves_nothing_behind(proxy, upstream,
 
 
 class OddConnection:
-    """A connection whose check raises an unexpected exception."""
+    """Its check raises what nobody expects."""
 
     def __init__(self):
         self.aborted = 0
