@@ -2,6 +2,6 @@
 
 message     heads of requests and responses        body      framing of bodies
 fields      blocks of header fields                target    the request target
-headers     which fields are read, cut, added      rewrite   links and cookies
-malformed   what makes a message unusable
+headers     the fields read, removed and added     rewrite   links and cookies
+malformed   the errors raised for unusable messages
 """

@@ -1,7 +1,7 @@
-"""The bodies of messages: where one ends, and what it carries (RFC 9112 sections 6 and 7). Pure.
+"""The bodies of messages: payload and end (RFC 9112 sections 6 and 7). Pure.
 
-`feed(data)` returns the payload in `data` and whatever lies behind the body's end. llhttp is not used
-here: it does not say where in the data a body ended, and swallows a chunk extension of any length.
+`feed(data)` returns the payload in `data` and the bytes after the body's end. llhttp is not used
+here: it does not report where in the data a body ended, and accepts a chunk extension of any length.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import httptools
 from proxy.http.fields import close_up
 from proxy.http.malformed import MalformedBody
 
-MAX_LINE: Final = 1024  # bytes of a chunk's size and extension; extensions have no use anywhere
+MAX_LINE: Final = 1024  # bytes of a chunk's size and extension; extensions are not used in practice
 MAX_TRAILERS: Final = 16 * 1024  # bytes in all
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_SIZE: Final = re.compile(  # RFC 9112 section 7.1.1, but for "bad" white space; 15 digits: 2^60 is enough
+_SIZE: Final = re.compile(  # RFC 9112 section 7.1.1 without BWS; 15 digits: 2^60 is enough
     rb"([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
 )
 _BWS: Final = rb"[ \t]*+"
-# In responses white space is read, as the RFC wants (and Apache 1.3 pads sizes with it), and leading zeros.
-# In requests both are refused: two readers that differ on them are how requests are smuggled.
+# Responses may have white space there, as the RFC requires (Apache 1.3 pads sizes), and leading zeros.
+# Requests may not: parsers that disagree about either allow request smuggling.
 _RESPONSE_SIZE: Final = re.compile(
     rb"0*([0-9A-Fa-f]{1,15})%b(?:;%b%b%b(?:=%b(?:%b|%b)%b)?)*"
     % (_BWS, _BWS, _TOKEN, _BWS, _BWS, _TOKEN, _QUOTED, _BWS)
@@ -33,17 +33,17 @@ _CRLF: Final = b"\r\n"
 
 
 class Body(Protocol):
-    """`done` is set with the last byte; `chunked` says how it is framed on the wire."""
+    """`done` is set with the last byte; `chunked`: whether it is framed in chunks on the wire."""
 
     done: bool
     chunked: bool
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Returns (payload, what lies behind the end). Raises MalformedBody."""
+        """Returns (payload, bytes after the end). Raises MalformedBody."""
         ...
 
     def end_of_input(self) -> bool:
-        """The connection has ended: is the body complete?"""
+        """The connection has ended. Returns whether the body is complete."""
         ...
 
 
@@ -73,11 +73,11 @@ class Length:
         return self.done
 
 
-NO_BODY: Final = Length(0)  # of all answers without one: there is nothing in it to change
+NO_BODY: Final = Length(0)  # shared by all messages without a body: it never changes
 
 
 class UntilClose:
-    """A body that ends with the connection: an answer of the old kind."""
+    """A close-delimited body, as in HTTP/1.0 responses."""
 
     __slots__ = ("done",)
     chunked = False
@@ -94,10 +94,10 @@ class UntilClose:
 
 
 class Chunked:
-    """A chunked body. `trailers` holds the fields behind its last chunk, a block of fields.py.
+    """A chunked body. `trailers` holds the fields after its last chunk, as a block (fields.py).
 
-    `nominated` are the names that its message's head says are for one hop alone. `of_response`: what RFC 9112
-    wants read of a response (white space in size lines, and before colons) is read, not refused.
+    `nominated`: the field names that the head's Connection options limit to this hop. `of_response`: accept
+    the white space in size lines and before colons that RFC 9112 tells recipients of a response to accept.
     """
 
     __slots__ = ("_of_response", "_pending", "_remaining", "_step", "done", "nominated", "trailers")
@@ -108,8 +108,8 @@ class Chunked:
         self._of_response = of_response
         self.done = False
         self.trailers = b""
-        self._pending = b""  # the beginning of a line, or of the trailers
-        self._remaining = 0  # bytes of the current chunk that are still to come
+        self._pending = b""  # an incomplete line, or incomplete trailers
+        self._remaining = 0  # bytes of the current chunk still to come
         self._step: Callable[[bytes, int, list[bytes]], int] = self._size
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
@@ -127,7 +127,7 @@ class Chunked:
     def end_of_input(self) -> bool:
         return self.done
 
-    # Each step reads at `position` and returns where the next one reads, or -1 for "more data, please".
+    # Each step reads at `position` and returns the position of the next one, or -1 if it needs more data.
 
     def _size(self, data: bytes, position: int, _payload: list[bytes]) -> int:
         end = data.find(_CRLF, position, position + MAX_LINE)
@@ -160,7 +160,7 @@ class Chunked:
             self._step = self._size
             return position + 2
         if not _CRLF.startswith(found):
-            raise MalformedBody("a chunk is longer than it said")
+            raise MalformedBody("a chunk is longer than its size")
         return -1
 
     def _trailer(self, data: bytes, position: int, _payload: list[bytes]) -> int:
@@ -179,13 +179,13 @@ class Chunked:
 
 
 def _refuse_early(data: bytes, position: int) -> None:
-    """A first byte that no size can have is refused at once, not when its line ends."""
+    """Refuse an impossible first byte of a size at once, not at the end of its line. Raises MalformedBody."""
     if position < len(data) and data[position] not in b"0123456789abcdefABCDEF":
         raise MalformedBody("a chunk's size is not a number")
 
 
 def _checked(block: bytes) -> bytes:
-    """Trailers, judged by llhttp as if they were a request's fields. Raises MalformedBody."""
+    """Trailers, checked by llhttp as the fields of a request. Raises MalformedBody."""
     try:
         httptools.HttpRequestParser(object()).feed_data(b"GET / HTTP/1.1" + block + _CRLF + _CRLF)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:

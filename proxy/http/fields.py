@@ -1,8 +1,8 @@
-r"""Header fields as they are kept here: a block of lines, as they came. Pure.
+r"""Header fields, kept as one block of unchanged lines. Pure.
 
-A block is b"\r\nName: value\r\nName: value", each line behind its CRLF. It comes from bytes that llhttp
-has accepted: every line is a name, a colon and a value, and there is no other CR or LF in it. One search
-over the block costs less than looking at each field, and what is not cut out passes byte for byte.
+A block is b"\r\nName: value\r\nName: value", each line preceded by CRLF. Its bytes have been accepted by
+llhttp: every line is a name, a colon and a value, and there is no other CR or LF in it. One search
+over the block costs less than parsing each field, and fields that are not cut pass byte for byte.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from typing import Final
 
 _BEFORE_COLON: Final = re.compile(rb"(\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]+(?=:)")
 
-Index = dict[bytes, list[bytes]]  # name in lower case -> values, in the order they came; never changed
+Index = dict[bytes, list[bytes]]  # name in lower case -> values, in their order; never changed
 
 
 class Rules:
-    """Which fields are read, and which are cut; all others pass unread.
+    """The fields that are read, and those that are cut; all others pass unread.
 
-    A field is read by its name alone, and cut by its name or a twin of that: a hyphen also stands for an
-    underscore, and either may stand before or after, for CGI-like upstreams can't tell `X_Forwarded_For`
-    from `X-Forwarded-For`. For them a twin also says what the field says that is read: it never passes.
+    A field is read under its exact name only, but cut under any twin of it too: underscores for hyphens, or
+    either added at the ends, because CGI-like upstreams can't tell `X_Forwarded_For` from `X-Forwarded-For`.
+    To them the twin of a field that is read means the same: it never passes.
     """
 
     def __init__(
         self, *, read: Iterable[bytes], cut: Iterable[bytes], cut_prefix: bytes | None = None
     ) -> None:
-        """Names in lower case. `cut_prefix` begins names that are cut, whatever follows."""
+        """Names in lower case. Names that begin with `cut_prefix` are cut too."""
         self._cut = frozenset(cut)
         names = [re.escape(name) for name in sorted(self._cut.union(read))]
         more = [re.escape(cut_prefix) + b"[^:]*"] if cut_prefix else []
-        # in blocks of `_spelled`, where upper case and underscores are gone
+        # matches blocks after `_spelled`: lower case, no underscores
         self._lines = re.compile(
             rb"\r\n-*(?:(%b)%b)-*(:)[^\r\n]*" % (b"|".join(names), b"".join(b"|" + m for m in more))
         )
 
     def apply(self, block: bytes) -> tuple[Index, bytes]:
-        """Returns (the fields that were found by name, what is left of the block)."""
+        """Returns (the fields to read, the block without the fields to cut)."""
         index: Index = {}
         kept: list[bytes] = []
         at = 0
@@ -55,15 +55,15 @@ class Rules:
 
 
 def _spelled(block: bytes) -> bytes:
-    """The same length, and one spelling for each name and its twins."""
+    """One spelling for each name and its twins, of the same length."""
     return block.lower().replace(b"_", b"-")
 
 
 def without(names: frozenset[bytes], block: bytes) -> bytes:
-    """The block without the lines that have one of these `plain` names."""
+    """The block without the lines whose `plain` name is among `names`."""
     if not names:
         return block
-    # no pattern is made of a caller's names: thousands of them, or long rows of hyphens, would take minutes
+    # no regular expression: one of a caller's thousands of names, or of many hyphens, would take minutes
     return b"\r\n".join(line for line in block.split(b"\r\n") if plain(line.partition(b":")[0]) not in names)
 
 
@@ -87,6 +87,6 @@ def largest(block: bytes) -> int:
 
 
 def values(block: bytes, name: bytes) -> list[bytes]:
-    """The values of the fields called `name`, in the order they came."""
+    """The values of the fields called `name`, in their order."""
     found: list[bytes] = re.findall(rb"\r\n(?i:%b):([^\r\n]*)" % re.escape(name), block)
     return [value.strip(b" \t") for value in found]

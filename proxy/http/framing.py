@@ -1,4 +1,4 @@
-"""Payloads as they go over the wire, in the framing of their body (RFC 9112 sections 6 and 7). Pure."""
+"""Payloads as sent on the wire, in the framing of their body (RFC 9112 sections 6 and 7). Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from proxy.http.body import Body, Chunked, encode_chunk
 
 
 def framed(body: Body, payload: bytes) -> bytes:
-    """The next piece of `body`, with its end if all of it has been read; `payload` may be empty."""
+    """`payload` (perhaps empty) framed as the next part of `body`, with its end once `body` is done."""
     if not isinstance(body, Chunked):
         return payload
     chunk = encode_chunk(payload) if payload else b""

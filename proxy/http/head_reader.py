@@ -1,4 +1,4 @@
-"""Where the head of a request ends, in bytes that come in any pieces. Pure."""
+"""Finds the end of a request's head in bytes that arrive in any pieces. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 from proxy.http.malformed import MalformedRequest
 from proxy.http.message import BARE_LF, END, PART_OF_END
 
-MOST_EMPTY_LINES: Final = 2  # before a request; RFC 9112 section 2.2 wants one ignored
+MOST_EMPTY_LINES: Final = 2  # ignored before a request; RFC 9112 section 2.2 asks for at least one
 FIRST_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789" + string.ascii_letters.encode())  # of a method
 
 
 class HeadReader:
-    """Reads heads, one after another. `buffer` holds bytes behind the last one, or a part of the next."""
+    """Reads heads, one after another. `buffer` holds bytes after the last one, or a part of the next."""
 
     __slots__ = ("_empty_lines", "_searched", "buffer")
 
@@ -23,14 +23,14 @@ class HeadReader:
         self._empty_lines = 0
 
     def take(self) -> bytes:
-        """All that is in the buffer, which is empty then."""
+        """Empty the buffer, and return its bytes."""
         taken, self.buffer = bytes(self.buffer), bytearray()
         return taken
 
     def read(self, data: bytes, most: int) -> tuple[bytes, bytes] | None:
-        """The head that ends in `data`, which follows the buffer, and what lies behind it; None if none does.
+        """Returns (head, bytes after it) if `data`, which follows the buffer, ends a head; else None.
 
-        `most`: bytes of a head. Raises MalformedRequest; the buffer then holds what there is of the head.
+        `most`: bytes of a head. Raises MalformedRequest; the buffer then holds the part received.
         """
         known: bytes | bytearray = data
         if self.buffer:
@@ -43,7 +43,7 @@ class HeadReader:
         end = known.find(END, self._searched)
         if (end < 0 or end > most) and BARE_LF.search(known, self._searched, most):
             self._keep(known)
-            raise MalformedRequest("lines end in CR LF")
+            raise MalformedRequest("lines must end in CR LF")
         if (len(known) - PART_OF_END if end < 0 else end) > most:
             self._keep(known)
             raise MalformedRequest("the request's head is too large", "too-large")
@@ -52,7 +52,7 @@ class HeadReader:
             self._searched = max(0, len(known) - PART_OF_END)
             return None
         self._searched = self._empty_lines = 0
-        if known is data and end + 4 == len(data):  # nothing but a head, as most are: no copy
+        if known is data and end + 4 == len(data):  # the usual case, a head alone: no copy
             return data, b""
         self.buffer = bytearray()
         return bytes(known[: end + 4]), bytes(known[end + 4 :])
@@ -62,7 +62,7 @@ class HeadReader:
             self.buffer = bytearray(known)
 
     def _without_empty_lines(self, known: bytes) -> bytes:
-        """What follows them; nothing, if no more than a part of one does. Raises MalformedRequest."""
+        """The bytes after the empty lines; none if one is still incomplete. Raises MalformedRequest."""
         self.buffer = bytearray()
         while known and known[0] not in FIRST_BYTES:
             if known == b"\r":
@@ -70,6 +70,6 @@ class HeadReader:
                 return b""
             self._empty_lines += 1
             if not known.startswith(b"\r\n") or self._empty_lines > MOST_EMPTY_LINES:
-                raise MalformedRequest("a request begins with its method")
+                raise MalformedRequest("a request must begin with its method")
             known = known[2:]
         return known

@@ -1,8 +1,8 @@
-"""References in messages, resolved before anything is decided about them. Pure.
+"""URI references in messages, resolved before anything is decided about them. Pure.
 
-RFC 3986 section 5.2, read as the URL parsers of browsers read it where that RFC leaves an input undefined
-(backslashes, tabs, missing slashes): of all readers they are the most lenient. What is written out again is
-in a form that every reader takes for the same place.
+RFC 3986 section 5.2; inputs that the RFC leaves undefined (backslashes, tabs, missing slashes) are read as
+browsers' URL parsers do, the most lenient of all clients. The output has a form that every client resolves to
+the same URL.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from urllib.parse import unquote_to_bytes
 
 PORTS: Final = {b"http": 80, b"https": 443, b"ws": 80, b"wss": 443}
 PLAIN: Final = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}  # what WebSocket uses
-_EDGES: Final = bytes(range(0x21))  # controls and the space: browsers strip them
+_EDGES: Final = bytes(range(0x21))  # controls and space: browsers strip them
 _SCHEME: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
-# curl takes longer words for a relative path, and older ones want the slash.
+# curl takes a longer word for a relative path, and old versions require the slash.
 SURELY_A_SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]{0,14}:/")
 _REFERENCE: Final = re.compile(rb"([^?#]*)([^#]*)(.*)", re.DOTALL)  # path, query, fragment
 _HOST_PORT: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::([0-9]{0,5}))?")
@@ -25,13 +25,13 @@ _HOST: Final = re.compile(
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _SAFE: Final = rb"A-Za-z0-9._~!$&'()*+,;=:@/\-"  # of a path, unencoded (RFC 3986 section 3.3)
 _NOT_IN_PATH: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^" + _SAFE + rb"%]")
-_NOT_BEHIND_IT: Final = re.compile(
+_NOT_IN_QUERY: Final = re.compile(
     rb"[^" + _SAFE + rb"%?#\[\]]"
 )  # in query and fragment; a lone % stays there
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PATH_CHARACTERS: Final = _UNRESERVED | frozenset(b"!$&'()*+,;=:@")
-# A relative reference that no two readers resolve differently: a colon in its first segment could be a
-# scheme's, and curl resolves one without a path to the directory.
+# A relative reference that all clients resolve alike: a colon in its first segment could end a scheme, and
+# curl resolves a reference without a path to the directory.
 _PLAIN_RELATIVE: Final = re.compile(
     rb"(?:/(?!/)[%b%%]*|[A-Za-z0-9._~!$&'()*+,;=@%%-]+(?:/[%b%%]*)?)(?:[?#].*)?" % (_SAFE, _SAFE)
 )
@@ -47,8 +47,8 @@ class Url(NamedTuple):
     host: bytes  # in lower case, an IPv6 address in its brackets
     port: int
     path: bytes  # normalised: begins with "/", no dot segments, nothing encoded needlessly
-    query: bytes  # with its mark, as are the fragments
-    fragment: bytes
+    query: bytes  # with its "?"
+    fragment: bytes  # with its "#"
     relative: bool  # the reference had no authority of its own
 
     def __bytes__(self) -> bytes:
@@ -58,11 +58,11 @@ class Url(NamedTuple):
 
 
 class Unreadable(ValueError):
-    """A reference whose host can't be told for certain."""
+    """A reference whose host is ambiguous or invalid."""
 
 
 def resolve(reference: bytes, scheme: bytes, authority: bytes, target: bytes) -> Url | None:
-    """The URL of a reference within the document scheme://authority target. None: of another scheme.
+    """The URL of a reference in the document scheme://authority target; None if it has another scheme.
 
     Raises Unreadable.
     """
@@ -105,7 +105,7 @@ def _read_authority(authority: bytes, scheme: bytes) -> tuple[bytes, bytes, int]
 
 
 def normalise(path: bytes) -> bytes:
-    """RFC 3986 section 6.2.2: nothing encoded without need, no dot segments; what can't stand is encoded."""
+    """RFC 3986 section 6.2.2: nothing encoded needlessly, no dot segments; invalid bytes are encoded."""
     path = _NOT_IN_PATH.sub(_encode, path)
     if b"%" in path:
         path = _ESCAPE.sub(_decode_unreserved, path)
@@ -133,7 +133,7 @@ def _decode_unreserved(found: re.Match[bytes]) -> bytes:
 
 
 def decoded(path: bytes) -> bytes:
-    """A path as those clients send it that decode whatever may stand unencoded in a segment."""
+    """A path as sent by clients that decode all characters which a segment may contain unencoded."""
     return _ESCAPE.sub(_decode_segment, path) if b"%" in path else path
 
 
@@ -143,11 +143,11 @@ def _decode_segment(found: re.Match[bytes]) -> bytes:
 
 
 def encoded(query_and_fragment: bytes) -> bytes:
-    return _NOT_BEHIND_IT.sub(_encode, query_and_fragment)
+    return _NOT_IN_QUERY.sub(_encode, query_and_fragment)
 
 
 def is_plain_relative(reference: bytes) -> bool:
-    """Whether every reader resolves this relative reference alike, without changing a byte of it."""
+    """Whether all clients resolve this relative reference alike, without changing a byte of it."""
     return (
         _PLAIN_RELATIVE.fullmatch(reference) is not None
         and not _ODD.search(reference)
@@ -156,7 +156,7 @@ def is_plain_relative(reference: bytes) -> bool:
 
 
 def is_plain_absolute(reference: bytes) -> bool:
-    """Whether every reader finds the same host in this absolute URL."""
+    """Whether all clients find the same host in this absolute URL."""
     return _PLAIN_ABSOLUTE.fullmatch(reference) is not None and not _ODD.search(reference)
 
 
@@ -167,6 +167,6 @@ def _path_of(reference: bytes) -> bytes:
 
 
 def may_climb(reference: bytes) -> bool:
-    """Whether there is anything in it that leads up a path."""
+    """Whether any client could resolve part of it to a parent path."""
     decoded_text = unquote_to_bytes(reference)
     return b".." in decoded_text or b"\\" in decoded_text or b"/." in decoded_text

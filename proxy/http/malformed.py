@@ -1,4 +1,4 @@
-"""What makes a message unusable. Each carries a sentence of ours, never text of the message."""
+"""The errors raised for unusable messages. Their text is ours, never text of the message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Kind = Literal["malformed", "too-large", "method-unknown"]
 
 
 class MalformedRequest(ProxyError):
-    """A request can't be relayed. `kind` tells its response: 400, 431 or 501."""
+    """A request can't be relayed. `kind` selects the status of the response: 400, 431 or 501."""
 
     def __init__(self, detail: str, kind: Kind = "malformed") -> None:
         super().__init__(detail)
@@ -23,4 +23,4 @@ class MalformedResponse(ProxyError):
 
 
 class MalformedBody(ProxyError):
-    """The framing is broken: nothing after this point can be trusted."""
+    """The framing of a body is broken: the bytes after this point must not be read."""

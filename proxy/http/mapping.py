@@ -1,8 +1,8 @@
-"""How one request's places upstream and its caller's places correspond. Pure.
+"""Maps URLs between the upstream's view of a request and the caller's. Pure.
 
-A link is resolved within the upstream's URI of the request. What lies within the route is mapped to the
-caller's place for it, everything else keeps the upstream's or its own absolute URL: following it never leads
-from one route into another (a caller would carry a body, and get another token attached).
+A link is resolved against the request's URL at the upstream. A link into the route is mapped to the caller's
+URL for it; any other becomes or stays an absolute URL: following a link never leads from one route into
+another (a caller could send its request's body there, and another token would be attached).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#\\]*)(.*)")
 
 
 class Mapping(NamedTuple):
-    """One route, as one request sees it."""
+    """The URLs of one route in one request."""
 
     upstream: Upstream
     prefix: bytes  # the route's path for callers; empty for all paths
-    strip: bool  # the prefix gives way to the upstream's base, instead of following it
+    strip: bool  # the prefix is replaced by the upstream's base, instead of following it
     path: bytes  # the request's path and query, as the caller sent it
     origin: bytes  # scheme and authority that the caller used, b"http://localhost:8080"; empty if unknown
-    secure: bool  # the caller came by TLS
+    secure: bool  # the caller uses TLS
     is_route: Callable[[bytes], bool]  # whether a path on the caller's listener belongs to this route
     is_own: Callable[[bytes, int], bool]  # whether a host and port lead to a listener of ours
 
@@ -48,7 +48,7 @@ class Mapping(NamedTuple):
         return CookieScope(home, self.prefix, self.path.partition(b"?")[0], self.secure, self.is_route)
 
     def to_caller(self, reference: bytes) -> bytes | None:
-        """A link of a response as the caller gets it; None: it must not be followed, and is dropped."""
+        """A link of a response for the caller; None: it must not be followed, and is dropped."""
         reference = reference.strip(b" \t")
         if not reference:
             return reference  # no link: clients ignore it
@@ -64,22 +64,22 @@ class Mapping(NamedTuple):
             if path is not None:
                 return self._written_for_caller(reference, url, path)
             if self.upstream.unix_path:
-                return None  # no caller can reach the upstream itself: its host and port are somebody else's
+                return None  # callers can't reach it: over TCP, its host and port are another server's
         if self.is_own(url.host, url.port):
             return None
         return reference if not url.relative and links.is_plain_absolute(reference) else bytes(url)
 
     def _is_elsewhere(self, reference: bytes) -> bool:
-        """Whether a URL of another scheme leads to no other route, even where its scheme is not known."""
+        """Whether a URL of another scheme leads to no other route, even for clients that don't know it."""
         if links.SURELY_A_SCHEME.match(reference):
             return True
         seen = links.resolve(b"./" + reference, b"http", b"caller", self.path)
         return seen is not None and self._is_mine(seen.path)
 
     def _is_mine(self, path: bytes) -> bool:
-        """Whether a caller's path belongs to this route, as it is and as some clients write it.
+        """Whether a caller's path belongs to this route, both as it is and as some clients decode it.
 
-        What this proxy refuses as a target does not: Python's urljoin, for one, takes `..;` for dots.
+        A path that is refused as a target does not: Python's urljoin, for one, takes `..;` for dots.
         """
         try:
             read_target(path)
@@ -94,7 +94,7 @@ class Mapping(NamedTuple):
         return (PLAIN[url.scheme], url.host, url.port) == place and not url.user
 
     def _caller_path(self, path: bytes) -> bytes | None:
-        """None: outside the route."""
+        """The caller's path for an upstream path; None: it is outside the route."""
         base = links.normalise(self.base) if self.base else b""
         if not is_prefix(base, path):
             return None
@@ -104,24 +104,24 @@ class Mapping(NamedTuple):
         return mapped if self._is_mine(mapped) else None
 
     def _written_for_caller(self, reference: bytes, url: Url, path: bytes) -> bytes:
-        """As it came where the caller resolves it to the same place; else with as much as it had itself."""
+        """The reference unchanged if the caller resolves it to `path`; else rewritten in the same form."""
         if url.relative and links.is_plain_relative(reference):
             seen = links.resolve(reference, url.scheme, b"caller", self.path)
             if seen is not None and seen.path == path:
                 return reference
-        behind = links.encoded(url.query + url.fragment)
+        rest = links.encoded(url.query + url.fragment)
         if not self.origin:  # "//" would begin an authority
-            return (b"/." if path.startswith(b"//") else b"") + path + behind
+            return (b"/." if path.startswith(b"//") else b"") + path + rest
         if url.relative and not path.startswith(b"//"):
-            return path + behind
+            return path + rest
         origin = self.origin if url.scheme.startswith(b"http") else b"ws" + self.origin.removeprefix(b"http")
-        return origin + path + behind
+        return origin + path + rest
 
     def to_upstream(self, reference: bytes) -> bytes:
         """A link of a request: an absolute URI or an absolute path (RFC 4918 section 8.3).
 
-        One of another server passes as it came, for the upstream to judge. One that leads elsewhere on this
-        proxy is refused: the upstream has no business with it. Raises MalformedRequest.
+        A link to another server passes unchanged, for the upstream to check. A link to another route or
+        listener of this proxy is refused. Raises MalformedRequest.
         """
         found = _ABSOLUTE.fullmatch(reference)
         if found is None:

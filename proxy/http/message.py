@@ -1,12 +1,12 @@
 """The heads of messages: bytes up to the empty line -> RequestHead, ResponseHead -> bytes again. Pure.
 
-The first line is read here. The fields are judged by llhttp (httptools) in its strict mode; what it accepts
-has no bare CR or LF, no folded line and no space before a colon, so that its lines can be told apart at
-CRLF, and pass on as they came. What llhttp lets through and a proxy must not (RFC 9112 sections 2, 3.2, 6.1)
-is refused here. A head is given whole: where it ends, no byte of a body has been looked at.
+The first line is read here. The fields are checked by llhttp (httptools) in its strict mode: a block that it
+accepts has no bare CR or LF, no folded line and no space before a colon, so that it can be split at CRLF and
+forwarded unchanged. What llhttp accepts and a proxy must not (RFC 9112 sections 2, 3.2, 6.1) is refused here.
+A head is passed whole: when its end is searched for, no byte of a body has been parsed.
 
-One app's requests differ little, and so do their responses: what fields amount to is worked out once and
-kept for the last blocks that came. That is most of what an everyday request would cost.
+One app's requests differ little, and so do their responses: the result is cached for the most recent blocks.
+Computing it would be most of the cost of an everyday request.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from proxy.http.headers import Options
 from proxy.http.malformed import MalformedRequest, MalformedResponse
 
 END: Final = b"\r\n\r\n"
-BARE_LF: Final = re.compile(rb"(?<!\r)\n")  # no head that has one is a message: it is refused before its end
-PART_OF_END: Final = 3  # bytes at the end of a head that goes on, which may be its END's and not its own
+BARE_LF: Final = re.compile(rb"(?<!\r)\n")  # never valid in a head, so refused before the head is complete
+PART_OF_END: Final = 3  # most bytes at the end of an incomplete head that can be the beginning of END
 REMEMBERED: Final = 512  # blocks; callers and upstreams send few different ones at a time
-LONGEST: Final = 2048  # bytes of a block that is remembered: a megabyte in all, whatever anybody sends
+LONGEST: Final = 2048  # bytes of a block that is cached: a megabyte in all, whatever anyone sends
 NO_BODY_STATUSES: Final = frozenset({204, 304})  # RFC 9110 section 6.4.1, with HEAD and 1xx
-METHODS: Final = frozenset(  # what llhttp knows for HTTP
+METHODS: Final = frozenset(  # the methods that llhttp knows for HTTP
     b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH "  # RFC 9110 section 9.3, RFC 5789
     b"PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK ACL SEARCH BIND REBIND UNBIND "  # WebDAV and its kin
     b"REPORT MKACTIVITY CHECKOUT MERGE MKCALENDAR "  # versions and calendars
     b"LINK UNLINK PURGE QUERY NOTIFY SUBSCRIBE UNSUBSCRIBE M-SEARCH SOURCE".split()  # caches, UPnP, Icecast
 )
-IDEMPOTENT: Final = frozenset(  # RFC 9110 section 9.2.2; the reading ones of WebDAV; QUERY
+IDEMPOTENT: Final = frozenset(  # RFC 9110 section 9.2.2; the safe ones of WebDAV; QUERY
     {b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PROPFIND", b"REPORT", b"SEARCH", b"QUERY"}
 )
-# Targets as llhttp's strict mode has them: no control, space or byte beyond ASCII. The version's last digit
-# stays with the fields: it decides with them.
+# Targets as in llhttp's strict mode: no control character, space or non-ASCII byte. The version's last digit
+# stays with the fields: both determine the result that is cached.
 _REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([\x21-\x7e]+) HTTP/1\.(?=[01]\r\n)")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) (([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?)\r\n")
-PROTOCOL: Final = b"HTTP/1."  # with which each response begins
+PROTOCOL: Final = b"HTTP/1."  # the beginning of each response
 MOST_DIGITS: Final = 18  # of a length: leading zeros pass llhttp, and int() raises at 4300 of them
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")  # RFC 9110 section 5.6.2
-# RFC 9110 section 7.2. Who may be called by which name is not decided here, nor whether an address is one.
+# RFC 9110 section 7.2. Syntax only: allowed names and valid addresses are checked elsewhere (hosts.py).
 _HOST: Final = re.compile(
     rb"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 )
-_SILENT: Final = object()  # llhttp tells what it reads to nobody: its verdict is all that is wanted
+_NO_CALLBACKS: Final = object()  # only llhttp's verdict matters
 UPGRADE: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
 _ENDS: Final = {  # of a response's head, by how we frame it: chunked, close
@@ -75,16 +75,16 @@ class HeadLimits:
 
 @dataclass(slots=True)
 class RequestFields:
-    """What the fields of a request come to; shared by all requests that carry the same, and never changed."""
+    """The parsed fields of a request; shared by all requests with the same block, and never changed."""
 
     block: bytes  # as they came, see fields.py
-    forwarded_fields: bytes  # what of it goes upstream
+    forwarded_fields: bytes  # the part of it that goes upstream
     index: Index
     framing: Framing | None
     keep_alive: bool
     http10: bool
     authority: str | None  # the value of Host
-    needs_checks: bool  # there is more to judge the request by than its method, target and Host
+    needs_checks: bool  # it has fields that admission.py checks, besides Host
     has_links: bool  # it has links, which rewrite.py maps
 
 
@@ -95,12 +95,12 @@ class RequestHead:
     fields: RequestFields
     forwarded_fields: bytes
     body: Body | None
-    authority: str | None  # that of an absolute-form target counts instead (RFC 9112 section 3.2.2)
-    path: bytes = b""  # of the target, with its query; admission.py reads it
+    authority: str | None  # Host, or that of an absolute-form target (RFC 9112 section 3.2.2)
+    path: bytes = b""  # of the target, with its query; set by admission.py
 
     @property
     def wants_websocket(self) -> bool:
-        """RFC 6455 section 4.1: GET, and nothing but websocket asked for."""
+        """RFC 6455 section 4.1: GET, and no other protocol in Upgrade."""
         values = self.fields.index.get(b"upgrade", [])
         return (
             self.method == b"GET"
@@ -111,7 +111,7 @@ class RequestHead:
 
 @dataclass(slots=True)
 class ResponseHead:
-    """The head of a response; shared by all that have the same, and never changed."""
+    """The head of a response; shared by all responses with the same head, and never changed."""
 
     status: int
     status_line: bytes  # from the status code on, as it came
@@ -121,7 +121,7 @@ class ResponseHead:
     chunked: bool
     keep_alive: bool
     block: bytes  # the fields as they came
-    needs_rewrite: bool  # what goes to the caller depends on the request: links, cookies, SITE_WIDE fields
+    needs_rewrite: bool  # the caller's head depends on the request: links, cookies, SITE_WIDE fields
     has_links: bool  # it has links or cookies, which rewrite.py maps
 
 
@@ -134,8 +134,8 @@ def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
     if method not in METHODS:
         raise _no_request_line(data)
     version_and_fields = data[line.end() : -4]
-    judge = _judge_request if len(version_and_fields) <= LONGEST else _judge_request.__wrapped__
-    known = judge(version_and_fields, limits)
+    parse = _parse_request if len(version_and_fields) <= LONGEST else _parse_request.__wrapped__
+    known = parse(version_and_fields, limits)
     body = known.framing and known.framing()
     return RequestHead(method, target, known, known.forwarded_fields, body, known.authority)
 
@@ -143,17 +143,17 @@ def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
 def _no_request_line(data: bytes) -> MalformedRequest:
     method = _METHOD.match(data)
     if method is not None and method[0].strip() not in METHODS:
-        return MalformedRequest("this method is not known here", "method-unknown")
+        return MalformedRequest("this method is unknown", "method-unknown")
     return MalformedRequest("the request line must be: METHOD target HTTP/1.1")
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _judge_request(version_and_fields: bytes, limits: HeadLimits) -> RequestFields:
-    """`versioned` is the last digit of the version with the fields behind it. Raises MalformedRequest."""
+def _parse_request(version_and_fields: bytes, limits: HeadLimits) -> RequestFields:
+    """Argument: the last digit of the version, then the block of fields. Raises MalformedRequest."""
     try:
-        httptools.HttpRequestParser(_SILENT).feed_data(b"GET / HTTP/1." + version_and_fields + END)
+        httptools.HttpRequestParser(_NO_CALLBACKS).feed_data(b"GET / HTTP/1." + version_and_fields + END)
     except httptools.HttpParserUpgrade:
-        pass  # it stops at the head's end for any Upgrade; there is nothing behind it here
+        pass  # it stops at the head's end for any Upgrade; there is nothing after it here
     except httptools.HttpParserError as error:
         raise MalformedRequest("the request's head is malformed") from error
     http10, block = version_and_fields[:1] == b"0", version_and_fields[1:]
@@ -182,7 +182,7 @@ def _exceeds(block: bytes, limits: HeadLimits) -> bool:
 
 
 def _check_host(hosts: list[bytes] | None, *, http10: bool) -> None:
-    """RFC 9112 section 3.2: exactly one that is well-formed, but HTTP/1.0 may leave it out."""
+    """RFC 9112 section 3.2: exactly one that is well-formed; HTTP/1.0 may omit it."""
     if hosts is None:
         if http10:
             return
@@ -198,7 +198,7 @@ def _request_framing(index: Index, options: Options, *, http10: bool) -> Framing
     encodings = index.get(b"transfer-encoding")
     if encodings is not None:
         if http10 or len(encodings) > 1 or encodings[0].lower() != b"chunked":
-            raise MalformedRequest("Transfer-Encoding must be just: chunked")
+            raise MalformedRequest("Transfer-Encoding must be chunked alone")
         return partial(Chunked, options.nominated)
     lengths = index.get(b"content-length")
     if lengths is None:
@@ -213,20 +213,20 @@ def _is_one_number(lengths: list[bytes]) -> bool:
 
 
 def _keeps_alive(options: Options, *, http10: bool) -> bool:
-    """RFC 9112 section 9.3. A caller of HTTP/1.0 gets one response a connection."""
+    """RFC 9112 section 9.3. A connection over HTTP/1.0 carries one response."""
     return not http10 and not options.close
 
 
 def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHead:
     """Read the head of a response to `method`. Raises MalformedResponse."""
-    judge = _judge_response if len(data) <= LONGEST else _judge_response.__wrapped__
-    return judge(data, method == b"HEAD", limits)
+    parse = _parse_response if len(data) <= LONGEST else _parse_response.__wrapped__
+    return parse(data, method == b"HEAD", limits)
 
 
 def check_begun(data: bytes, searched: int) -> None:
-    """Whether `data` can become a response's head; `searched` bytes are known to. Raises MalformedResponse.
+    """Check that `data` can begin a response's head; `searched` bytes are checked. Raises MalformedResponse.
 
-    An upstream that speaks another protocol, or ends lines in a bare LF, would never end its head.
+    An upstream that speaks another protocol, or ends lines with a bare LF, would never end its head.
     """
     if not data.startswith(PROTOCOL[: len(data)]):
         raise MalformedResponse("it is not HTTP/1")
@@ -235,13 +235,13 @@ def check_begun(data: bytes, searched: int) -> None:
 
 
 def _accepted(data: bytes) -> bytes:
-    """The head that llhttp accepts: this one, or it without white space before colons.
+    """`data` if llhttp accepts it, perhaps after removing white space before colons.
 
-    A proxy removes that from responses (RFC 9112 section 5.1); in requests it is refused. Raises
+    A proxy removes that from responses (RFC 9112 section 5.1) and refuses it in requests. Raises
     MalformedResponse.
     """
     try:
-        httptools.HttpResponseParser(_SILENT).feed_data(data)
+        httptools.HttpResponseParser(_NO_CALLBACKS).feed_data(data)
     except httptools.HttpParserUpgrade:
         return data  # it stops at the head's end
     except httptools.HttpParserError as error:
@@ -253,7 +253,7 @@ def _accepted(data: bytes) -> bytes:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseHead:
+def _parse_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseHead:
     data = _accepted(data)
     line = _STATUS_LINE.match(data)
     if line is None:
@@ -262,7 +262,7 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
     if _exceeds(block, limits):
         raise MalformedResponse("its head is too large")
     index, forwarded_fields, options = headers.of_response(block)
-    announced = _response_framing(index, options, http10=http10)  # judged even where no body comes
+    announced = _response_framing(index, options, http10=http10)  # checked even if there is no body
     framing = None if to_head or status < 200 or status in NO_BODY_STATUSES else announced
     keep_alive = framing is not UntilClose and _keeps_alive(options, http10=http10)
     if status < 200 or status == 204:
@@ -270,7 +270,7 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
     has_links = not index.keys().isdisjoint(headers.REWRITTEN)
     return ResponseHead(
         status=status,
-        status_line=line[2] if len(line[2]) > 3 else line[2] + b" ",  # RFC 9112 section 4 wants the space
+        status_line=line[2] if len(line[2]) > 3 else line[2] + b" ",  # the space: RFC 9112 section 4
         forwarded_fields=forwarded_fields,
         index=index,
         framing=framing,
@@ -283,22 +283,22 @@ def _judge_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
 
 
 def _announces_nothing(body: Body) -> bool:
-    """RFC 9110 section 8.6, RFC 9112 section 6.1: a 1xx or 204 has no length, no coding.
+    """RFC 9110 section 8.6, RFC 9112 section 6.1: a 1xx or 204 has no length and no coding.
 
-    An empty body does no harm, but its last chunk may come late: that connection is not used again.
-    Raises MalformedAnswer.
+    An empty chunked body is harmless, but its last chunk may come late: the connection is not reused.
+    Raises MalformedResponse.
     """
     if isinstance(body, Length) and not body.done:
-        raise MalformedResponse("it announces a body that it can't have")
+        raise MalformedResponse("it announces a body, which its status forbids")
     return not body.chunked
 
 
 def _response_framing(index: Index, options: Options, *, http10: bool) -> Framing:
-    """RFC 9112 section 6.3: chunked, counted, or until the connection ends."""
+    """RFC 9112 section 6.3: chunked, of a known length, or until the connection ends."""
     lengths, encodings = index.get(b"content-length"), index.get(b"transfer-encoding")
     if encodings is not None:
         if http10 or lengths or len(encodings) > 1 or encodings[0].lower() != b"chunked":
-            raise MalformedResponse("its Transfer-Encoding is not just chunked")
+            raise MalformedResponse("its Transfer-Encoding is not chunked alone")
         return partial(Chunked, options.nominated, of_response=True)
     if lengths is None:
         return UntilClose
@@ -310,7 +310,7 @@ def _response_framing(index: Index, options: Options, *, http10: bool) -> Framin
 def to_upstream(
     request: RequestHead, target: bytes, host: bytes, attached: bytes, via: bytes, *, upgrade: bool
 ) -> bytes:
-    """The head of the request as the upstream gets it; `upgrade` asks for WebSocket anew.
+    """The head of the request for the upstream; `upgrade`: ask for WebSocket.
 
     `attached`: fields to add, each preceded by CR LF (tokens/attachment.py).
     """
@@ -327,10 +327,10 @@ def to_upstream(
 
 
 def to_caller(response: ResponseHead, *, chunked: bool, close: bool) -> bytes:
-    """The head of the response as the caller gets it; `chunked` and `close` are how we frame it."""
+    """The head of the response for the caller; `chunked` and `close`: our framing."""
     return b"HTTP/1.1 " + response.status_line + response.forwarded_fields + _ENDS[chunked, close]
 
 
 def switched(response: ResponseHead) -> bytes:
-    """The head of a 101: the connection is WebSocket from here on."""
+    """The head of a 101 for the caller: the connection is WebSocket after it."""
     return b"HTTP/1.1 " + response.status_line + response.forwarded_fields + UPGRADE + END

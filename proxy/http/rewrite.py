@@ -1,6 +1,6 @@
-"""The fields that hold links and cookies, rewritten with a Mapping. Pure.
+"""Rewrites the fields that hold links and cookies, with a Mapping. Pure.
 
-A field whose link must not be followed is dropped, of Link (RFC 8288) only that member.
+A field whose link must not be followed is dropped; in Link (RFC 8288), only that member.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _RESPONSE_LINES: Final = re.compile(
     rb"(\r\n(?i:(location|content-location)|(link)|(refresh)|(set-cookie)|set-cookie2):[ \t]*)([^\r\n]*)"
 )
 _REQUEST_LINES: Final = re.compile(rb"(\r\n(?i:(destination)|if):[ \t]*)([^\r\n]*)")
-# A member of Link with its comma: target, parameters. Nothing here can be read in two ways, or backtracks.
+# A member of Link with its comma: target, parameters. The pattern is unambiguous and does not backtrack.
 _MEMBER: Final = re.compile(rb'([ \t]*<)([^<>]*)(>(?:[^",<>]++|"(?:[^"\\]++|\\.)*+")*+)(,|\Z)')
 _EMPTY_MEMBER: Final = re.compile(rb"[ \t]*(?:,|\Z)")
 _HIDDEN: Final = re.compile(rb",[ \t]*<([^<>]*)")
-# HTML's "shared declarative refresh steps": seconds, then perhaps a URL, in quotes or not.
+# HTML's "shared declarative refresh steps": seconds, then perhaps a URL, quoted or not.
 _SECONDS: Final = re.compile(rb"[ \t]*[0-9.]+[ \t]*[;,]?[ \t]*")
 _REFRESH: Final = re.compile(
     rb"([ \t]*[0-9.]+(?:[ \t]*[;,][ \t]*|[ \t]+))(?:[uU][rR][lL][ \t]*=[ \t]*)?(?:\"([^\"]*)|'([^']*)|(.*))"
 )
-# Of If (RFC 4918 section 10.4): a list of conditions, whose <…> are state tokens; a tag, which is a URL.
+# Parts of If (RFC 4918 section 10.4): a list of conditions, with state tokens in <…>; a tag, which is a URL.
 _CONDITIONS: Final = re.compile(rb'[ \t]*\((?:<[^<>]*>|\[(?:"[^"]*"|[^\]"])*\]|[^()<\[])*\)[ \t]*')
 _TAG: Final = re.compile(rb"([ \t]*<)([^<>]*)(>)")
 
@@ -48,14 +48,14 @@ def response_fields(block: bytes, mapping: Mapping) -> tuple[bytes, bool]:
         elif found[4]:
             kept, lost = _refresh(value, mapping)
         else:
-            return b""  # Set-Cookie2 (RFC 2965) is history, but some jars still take it
+            return b""  # Set-Cookie2 (RFC 2965) is obsolete, but some jars still read it
         dropped = dropped or lost
         return b"" if kept is None else found[1] + kept
 
     return _RESPONSE_LINES.sub(line, block), dropped
 
 
-Rewritten = tuple[bytes | None, bool]  # the value, None for no field any more; whether a link was dropped
+Rewritten = tuple[bytes | None, bool]  # the value, None to drop the field; whether a link was dropped
 
 
 def _whole(value: bytes, mapping: Mapping) -> Rewritten:
@@ -64,7 +64,7 @@ def _whole(value: bytes, mapping: Mapping) -> Rewritten:
 
 
 def _members(value: bytes, mapping: Mapping) -> Rewritten:
-    """RFC 8288 section 3. What is no list of links is dropped: lenient readers find links in it."""
+    """RFC 8288 section 3. A malformed list is dropped whole: lenient parsers could find links in it."""
     kept: list[bytes] = []
     at, lost = 0, False
     while at < len(value):
@@ -85,7 +85,7 @@ def _members(value: bytes, mapping: Mapping) -> Rewritten:
 
 
 def _hides_no_link(parameters: bytes, mapping: Mapping) -> bool:
-    """Readers that know no quotes: some begin a link at every `, <`, some end its target at the last `>`."""
+    """For parsers that ignore quotes: some begin a link at every `, <`, some end a target at the last `>`."""
     if b">" in parameters[1:] and links.may_climb(parameters):
         return False
     return all(mapping.to_caller(hidden) == hidden for hidden in _HIDDEN.findall(parameters))
@@ -97,11 +97,11 @@ def _refresh(value: bytes, mapping: Mapping) -> Rewritten:
     found = _REFRESH.match(value)
     if found is None:
         return None, True
-    said = next((part for part in (found[2], found[3], found[4]) if part is not None), b"")
-    link = mapping.to_caller(said)
+    url = next((part for part in (found[2], found[3], found[4]) if part is not None), b"")
+    link = mapping.to_caller(url)
     if link is None:
         return None, True
-    return (value if link == said else found[1] + b"url=" + link), False
+    return (value if link == url else found[1] + b"url=" + link), False
 
 
 def request_fields(block: bytes, mapping: Mapping) -> bytes:
@@ -115,7 +115,7 @@ def request_fields(block: bytes, mapping: Mapping) -> bytes:
 
 
 def _tags(value: bytes, to_upstream: Callable[[bytes], bytes]) -> bytes:
-    """What is malformed passes as it came: the upstream refuses it."""
+    """If with its tags mapped; a malformed value passes unchanged, for the upstream to refuse."""
     parts: list[bytes] = []
     at = 0
     while at < len(value):

@@ -1,7 +1,7 @@
 """A request's target -> the authority and path that decide everything after. Pure.
 
-Routing and the upstream path come from the same bytes: what is judged here is what is sent. A path that
-could mean another one to somebody behind us is refused, not repaired.
+Routing and the upstream path use the same bytes: the path checked here is the path sent. A path that an
+upstream could read as a different one is refused, not repaired.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from urllib.parse import unquote_to_bytes
 
 from proxy.http.malformed import MalformedRequest
 
-DECODINGS: Final = 8  # nobody honest encodes a path this often
+DECODINGS: Final = 8  # no legitimate path is encoded more often
 SLASH: Final = 0x2F
 _SUSPECT: Final = re.compile(rb"/\.|[%\\#]")  # without any of these a path can be read in one way only
-# A dot segment to anybody: parameters may follow it; "?" and "#", once decoded, end a path for who reads it
+# A dot segment to any parser: parameters may follow it; "?" and "#", once decoded, end a path that is parsed
 # as a URL again; browsers' URL parsers drop tabs and line breaks, Windows drops spaces.
 _DOTS: Final = re.compile(rb"(?:\A|/)[\x00-\x20]*\.[\x00-\x20]*(?:\.[\x00-\x20]*)?(?:[/;?#]|\Z)")
-# ASCII in more bytes than it needs, which careless decoders of UTF-8 take all the same (RFC 3629 section 10).
+# ASCII in more bytes than it needs, which careless UTF-8 decoders accept (RFC 3629 section 10).
 _OVERLONG: Final = re.compile(rb"(?:[\xc0\xc1]|\xe0[\x80\x81]|\xf0\x80[\x80\x81])[\x80-\xbf]")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 
 
 # The path with its query, beginning with "/", or "*"; and the authority of an absolute-form target, which
-# then counts instead of Host.
+# replaces Host.
 Target = tuple[bytes, bytes | None]
 
 
@@ -41,17 +41,17 @@ def read_target(target: bytes) -> Target:
         if target.startswith(b"?"):
             target = b"/" + target
     if _SUSPECT.search(target):
-        _judge(target)
+        _check(target)
     return target, authority
 
 
-def _judge(target: bytes) -> None:
+def _check(target: bytes) -> None:
     if b"#" in target:
-        raise MalformedRequest("a request target has no fragment")
+        raise MalformedRequest("a request target must not have a fragment")
     path = target.partition(b"?")[0]
     for _ in range(DECODINGS):
         if not _is_safe(path):
-            raise MalformedRequest("the path has a segment that could lead out of its route")
+            raise MalformedRequest("the path has a segment that could lead outside its route")
         decoded = unquote_to_bytes(path)
         if decoded == path:
             return
@@ -65,12 +65,12 @@ def _is_safe(path: bytes) -> bool:
 
 
 def _shortest(overlong: re.Match[bytes]) -> bytes:
-    """The seven bits that stand in the last two bytes."""
+    """The ASCII character: the seven bits in the last two bytes."""
     lead, last = overlong[0][-2:]
     return bytes([(lead & 1) << 6 | last & 0x3F])
 
 
 def upstream_path(base: bytes, prefix: bytes, path: bytes, *, strip: bool) -> bytes:
-    """Where `path` is upstream: the bytes after the prefix, unchanged, behind the base."""
+    """The upstream's path for `path`: the base, then `path` unchanged (without its prefix if `strip`)."""
     mapped = base + (path[len(prefix) :] if strip else path)
     return mapped if mapped[:1] == b"/" else b"/" + mapped

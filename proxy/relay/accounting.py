@@ -1,4 +1,4 @@
-"""What is counted and logged of a request once it is over."""
+"""The metrics and the log line of a completed request."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def account_for(
     sent: int,
     error: str,
 ) -> None:
-    """`started`: by `perf_counter`. `received`, `sent`: bytes of the bodies. `error`: an ending, or empty."""
+    """`started`: from `perf_counter`. `received`, `sent`: body bytes. `error`: a `Case.ending`, or empty."""
     seconds = perf_counter() - started
     runtime.tally.count(request.method, status, seconds)
     if log.enabled:
-        who = runtime.route.name, runtime.route.credential, account.key.account if account else ""
-        what = request.method.decode("ascii"), status, seconds
-        log.add(*who, *what, received, sent, error)
+        names = runtime.route.name, runtime.route.credential, account.key.account if account else ""
+        outcome = request.method.decode("ascii"), status, seconds
+        log.add(*names, *outcome, received, sent, error)

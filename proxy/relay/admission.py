@@ -1,8 +1,8 @@
 """Whether a request may be relayed at all: the refusals of the contract, in its order.
 
-A proxy on loopback is within reach of every web page in the person's browser. Two rules keep pages out:
-the Host must be one of ours (a page's name made to point at 127.0.0.1 is not), and nothing that a browser
-marks as coming from a page passes (Fetch Metadata, Origin).
+A proxy on loopback can be reached by every web page in the user's browser. Two rules keep pages out: the Host
+must be one of ours (DNS rebinding points a page's own name at 127.0.0.1), and a request that the browser
+marks as coming from a page is refused (Fetch Metadata, Origin).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def admit(
 ) -> tuple[RouteRuntime, bytes]:
     """The route of a request, and its path. `own`: the route that has this listener to itself.
 
-    Raises Refusal, by the first rule of the contract that the request breaks; AboutUs.
+    Raises Refusal for the first rule of the contract that the request breaks; AboutUs.
     """
     if request.method in REFUSED_METHODS:
         raise Refusal(problems.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
@@ -42,7 +42,7 @@ def admit(
     authority = request.authority
     host = local_address if authority is None else context.hosts.read(authority, local_address)
     if host is None:
-        raise Refusal(problems.HOST_REFUSED, "this proxy does not go by that Host; see server.allowed_hosts")
+        raise Refusal(problems.HOST_REFUSED, "this Host is not allowed; see server.allowed_hosts")
     if request.fields.needs_checks:
         check_not_from_page(request, authority)
         check_no_loop(request, context.via)
@@ -51,7 +51,7 @@ def admit(
         check_asterisk(request)
     runtime = own or context.table.match(host, path)
     if runtime is None:
-        raise Refusal(problems.NO_ROUTE, "no route of the configuration has this path or host")
+        raise Refusal(problems.NO_ROUTE, "no configured route matches this host and path")
     if request.fields.needs_checks:
         check_expectation(request)
         check_upgrade(request, permitted=runtime.websocket)
@@ -66,7 +66,7 @@ def _target(request: RequestHead) -> Target:
 
 
 def check_not_from_page(request: RequestHead, authority: str | None) -> None:
-    """`authority` is the one that the request names: a page of that origin would be our own."""
+    """`authority`: that of the request; a page of the same origin would be one of ours."""
     index = request.fields.index
     own = {f"{scheme}://{authority}".encode("latin-1") for scheme in ("http", "https")}
     from_page = (
@@ -76,12 +76,12 @@ def check_not_from_page(request: RequestHead, authority: str | None) -> None:
     )
     if from_page:
         raise Refusal(
-            problems.BROWSER_REFUSED, "this request comes from a web page; only programs may call here"
+            problems.BROWSER_REFUSED, "this request comes from a web page; only programs may call this proxy"
         )
 
 
 def check_no_loop(request: RequestHead, via: bytes) -> None:
-    """RFC 9110 section 7.6.3. `via` is our own name there."""
+    """RFC 9110 section 7.6.3. `via`: our own name in a Via field."""
     if any(via in value for value in request.fields.index.get(b"via", ())):
         raise Refusal(problems.LOOP, "the route's upstream leads back to this proxy: check its URL")
 
@@ -100,23 +100,23 @@ def check_hops(request: RequestHead) -> None:
 
 
 def check_asterisk(request: RequestHead) -> None:
-    """RFC 9112 section 3.2.4: the server as a whole, and only for OPTIONS. Raises AboutUs, Refusal."""
+    """RFC 9112 section 3.2.4: asterisk-form is for OPTIONS only. Raises AboutUs, Refusal."""
     if request.method == b"OPTIONS":
         raise AboutUs
-    raise Refusal(problems.BAD_REQUEST, "the target * is for OPTIONS only")
+    raise Refusal(problems.BAD_REQUEST, "the request target * is for OPTIONS only")
 
 
 def check_expectation(request: RequestHead) -> None:
     if any(value.lower() != b"100-continue" for value in request.fields.index.get(b"expect", ())):
-        raise Refusal(problems.EXPECTATION_FAILED, "the only expectation there is is 100-continue")
+        raise Refusal(problems.EXPECTATION_FAILED, "the only expectation supported is 100-continue")
 
 
 def check_upgrade(request: RequestHead, *, permitted: bool) -> None:
-    """Bytes behind a request for WebSocket are its own: no body can be told from them.
+    """Bytes after a request for WebSocket belong to the tunnel: a body could not be told from them.
 
     A length of 0 is no body (RFC 9112 section 6.3); Java's client sends it.
     """
     if not permitted or not request.wants_websocket or request.body is None:
         return
     if any(value.strip(b"0") for value in request.fields.index.get(b"content-length", [b"chunked"])):
-        raise Refusal(problems.BAD_REQUEST, "a request for WebSocket has no body")
+        raise Refusal(problems.BAD_REQUEST, "a request for WebSocket must not have a body")

@@ -1,4 +1,4 @@
-"""A caller's connection as a transport: reading on or not, and how it ends."""
+"""A caller's connection as a transport: flow control, deadlines, closing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from proxy.relay.context import RelayContext
 if TYPE_CHECKING:
     from proxy.relay.inbound import Inbound
 
-HIGH_WATER: Final = 65536  # bytes of responses that a slow caller has not taken, above which none are read
-LINGER: Final = 2.0  # seconds to go on reading behind a response to an unread body, lest a reset destroys it
-LINGER_BYTES: Final = 2**20  # to read in that time; a caller that has more to send is let wait for the end
-RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of no time: the kernel says RST instead of FIN
+HIGH_WATER: Final = 65536  # unsent bytes of a response above which the upstream is not read
+LINGER: Final = 2.0  # seconds to read on after a response to an unread body, which a reset could destroy
+LINGER_BYTES: Final = 2**20  # most bytes to read in that time; above that, reading pauses until it is over
+RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with zero timeout: the kernel sends RST instead of FIN
 NEVER: Final = float("inf")
 
 
 class ConnectionOwner(Protocol):
-    """The keeper of all connections (server.py)."""
+    """The owner of all connections (server.py)."""
 
     context: RelayContext
 
@@ -31,12 +31,12 @@ class ConnectionOwner(Protocol):
         ...
 
     def closed(self, connection: Inbound) -> None:
-        """A connection is gone."""
+        """A connection has been lost."""
         ...
 
 
 class Connection(asyncio.Protocol):
-    """What `Inbound` is made on: it knows of no message."""
+    """The base of `Inbound`, without any knowledge of HTTP."""
 
     __slots__ = (
         "_deadline",
@@ -63,15 +63,15 @@ class Connection(asyncio.Protocol):
         self._write: Callable[[bytes], None] = _nowhere
         self.time: Callable[[], float] = asyncio.get_running_loop().time
         self._reading = True
-        self._eof = False  # the caller sends no more, and all that it sent has been read
-        self._lingering = False  # what arrives is read and dropped
+        self._eof = False  # the caller has ended its side, and all its data has been read
+        self._lingering = False  # incoming data is read and discarded
         self._lingered = 0  # bytes
         self.is_full = False
         self.local_address = ""
         self.is_tls = False
-        self._patience = server.context.limits.header_time  # seconds, from the next look on; 0: as before
-        self._deadline = NEVER  # loop time: for a header, for the next request, or for the end
-        self._unsent = 0  # bytes that the caller had not taken at the last look
+        self._patience = server.context.limits.header_time  # seconds, from the next check on; 0: unchanged
+        self._deadline = NEVER  # loop time: for a header, for the next request, or for closing
+        self._unsent = 0  # bytes in the write buffer at the last check
 
     def _use(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
 
     def _close(self, *, linger: bool) -> None:
         if not linger or self._eof or not self._transport.can_write_eof():
-            self._patience = self._server.context.limits.body_stall  # for the caller to take what was sent
+            self._patience = self._server.context.limits.body_stall  # for the caller to read the rest
             self._transport.close()
             return
         self._lingering = True
@@ -123,11 +123,11 @@ class Connection(asyncio.Protocol):
             self.read_on(wanted=False)
 
     def _check_deadline(self, now: float, *, progress: bool) -> None:
-        """Between requests, or on its way to the end."""
+        """Between requests, or while closing."""
         if self._patience:
             self._deadline, self._patience = now + self._patience, 0.0
         elif now > self._deadline:
-            if self._transport.is_closing():  # it does not take what it was sent
+            if self._transport.is_closing():  # the caller does not read
                 self.abort()
             else:
                 self._close(linger=False)
@@ -136,4 +136,4 @@ class Connection(asyncio.Protocol):
 
 
 def _nowhere(_data: bytes) -> None:
-    """Before there is a connection."""
+    """`_write` before there is a connection."""

@@ -1,4 +1,4 @@
-"""What all connections share: the rules, the routes, the tokens, the log. Swapped whole on a reload."""
+"""The state that all connections share: limits, routes, tokens, log. Replaced as a whole on a reload."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RelayContext:
     public_url: str
     draining: bool = False
     ports: set[int] = field(default_factory=set)  # of all our listeners, the admin pages' too
-    waiting: int = 0  # requests that wait for a token
+    waiting: int = 0  # requests that are waiting for a token
     descriptors: Descriptors = field(default_factory=Descriptors)
     timeouts: list[float] = field(init=False)  # seconds, by the number of an exchange's phase
 
@@ -40,9 +40,9 @@ class RelayContext:
 
     def count_refused(self, refusal: Refusal, *, routed: bool) -> None:
         self.metrics.refused.labels(refusal.case.ending).inc()
-        if not routed:  # else the line of the request tells it
+        if not routed:  # else the request's own log line has it
             self.log.refused(refusal.case.ending)
 
     def login_url(self, account: Account) -> str:
-        """Where a person logs in to the account; empty where nobody can."""
+        """The URL of the account's login; empty if its grant needs none."""
         return f"{self.public_url}/login/{account.key}" if account.grant.needs_person else ""

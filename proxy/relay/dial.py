@@ -1,4 +1,4 @@
-"""A new connection to an upstream: resolve, connect (where told so through the network's proxy), TLS."""
+"""A new connection to an upstream: resolve, connect (through the egress proxy, if one is configured), TLS."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ NEXT_ADDRESS_AFTER: Final = 0.25  # seconds; RFC 8305 section 5
 
 
 def tls_context(tls: UpstreamTLS | None) -> ssl.SSLContext:
-    """How to check an upstream's certificate. Slow, and large: reads the trust store. Raises OSError."""
+    """The TLS settings towards an upstream. Slow, and large: reads the trust store. Raises OSError."""
     context = ssl.create_default_context(cafile=tls.ca if tls else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9325 section 3.1.1
-    context.hostname_checks_common_name = False  # RFC 9525 section 6.1: names stand in subjectAltName alone
+    context.hostname_checks_common_name = False  # RFC 9525 section 6.1: only subjectAltName counts
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION  # see wire.RENEGOTIATION
     if tls and tls.cert:
@@ -50,11 +50,11 @@ async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> 
             problems.UPSTREAM_TLS, f"TLS with the upstream of route {route.name!r} failed"
         ) from error
     except NoTunnel as error:
-        raise Refusal(problems.UNREACHABLE, f"the network's proxy of route {route.name!r} {error}") from error
+        raise Refusal(problems.UNREACHABLE, f"the egress proxy of route {route.name!r} {error}") from error
     except OSError as error:
         if error.errno in fd_limits.USED_UP:
             raise Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1) from error
-        how = " through the network's proxy" if route.proxy else ""
+        how = " through the egress proxy" if route.proxy else ""
         detail = f"the upstream of route {route.name!r} can't be reached{how}"
         raise Refusal(problems.UNREACHABLE, detail) from error
 
@@ -75,14 +75,14 @@ def _connect_unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)
     with _closed_on_failure(sock):
-        sock.connect(path)  # at once, or not: EAGAIN says that its queue is full
+        sock.connect(path)  # immediate; EAGAIN: the listener's queue is full
     return sock
 
 
 async def _connect_tcp(address: Address) -> socket.socket:
     addresses = await resolver.addresses(address.host, address.port)
-    # Of a loopback name, ::1 is tried only where 127.0.0.1 refuses: on it another user of this machine may
-    # listen, and must not get a token because the upstream is busy.
+    # For a loopback name, ::1 is tried only if 127.0.0.1 refuses: another user of this machine may listen
+    # there, and must not get a token because the upstream is busy.
     delay = None if is_loopback_name(address.host) else NEXT_ADDRESS_AFTER
     sock = await aiohappyeyeballs.start_connection(
         addresses, happy_eyeballs_delay=delay, interleave=1, loop=asyncio.get_running_loop()

@@ -1,18 +1,18 @@
-"""One request's story, from its head to the last byte of its response. Its phases are in phases.py.
+"""One request, from its head to the last byte of its response. Its phases are in phases.py.
 
     begin ──ready──────────────► send ──► response's head ──► body ──► end
       └─ prepare: await a token,  ▲ │            │ 401, and a better token may be had
          dial an upstream ────────┘ └─ failed    └─ replay: await the token, dial, send again
 
-What is ready is used at once: with a fresh token and an idle connection nothing is awaited and no task is
-made. What isn't is awaited in one coroutine that ends in the same `_send`.
+With a fresh token and an idle connection nothing is awaited and no task is made. If either is missing, one
+coroutine awaits it and ends in the same `_send`.
 
-The request's body is kept while it fits the spool, so that it can be sent again; it is sent again at most
-once, for one of two reasons: a 401 to a token that can be replaced, or a connection that turned out closed
-before a byte of a response (only where RFC 9110 section 9.2.2 allows).
+The request's body is kept while it fits the spool, so that the request can be sent again; at most once, for
+one of two reasons: a 401 to a token that can be replaced, or a reused connection that was closed before the
+first byte of a response (only where RFC 9110 section 9.2.2 allows).
 
-Whatever raises what nobody expected, in a callback or in the coroutine, ends in `fail`: one response of our
-own, or a connection that is cut.
+An unexpected exception, in a callback or in the coroutine, ends in `fail`: one response of our own, or a
+reset of the caller's connection.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ BOTH_WAYS: Final = 2  # of a tunnel
 class Exchange(Lifecycle):
     """A request and its response."""
 
-    _attachment: Attachment  # the token that was attached, once it is sent
+    _attachment: Attachment  # the fields that carry the token, once the request is sent
     _path = b""  # upstream
     upgrades = False  # it asks for WebSocket, and the route permits it
-    _expecting = False  # the caller has asked for a 100, and waits for it
+    _expecting = False  # the caller is waiting for a 100
     _second = False  # the request is being sent again
     _held: ResponseHead | None = None  # a 401, until it is known whether the request is sent again
     _ways = BOTH_WAYS  # of a tunnel that are open
 
     @property
     def half_closed(self) -> float:
-        """Seconds without a byte of a response after which a caller that has ended its side is gone."""
+        """Seconds without a byte of a response after which a caller that ended its side counts as gone."""
         return self._runtime.half_closed if self._routed else self._context.limits.half_closed
 
     # -- the request comes in
 
     def begin(self, own: RouteRuntime | None, payload: bytes) -> None:
-        """`own`: the route that has this listener to itself. `payload`: what has come of the body."""
+        """`own`: the route that has this listener to itself. `payload`: the body received so far."""
         context, request = self._context, self._request
         if request.body is not None:
             self._upload.add(payload)
@@ -98,7 +98,7 @@ class Exchange(Lifecycle):
         self._regulate()
 
     def _uploaded(self) -> None:
-        """Some of the request has come, or left: the phase begins anew, or another one does."""
+        """Some of the request has been received or sent: its phase is extended, or changes."""
         phase = self.phase
         if phase.sends:
             self._enter(self._while_sending())
@@ -114,7 +114,7 @@ class Exchange(Lifecycle):
         )
 
     def _regulate(self) -> None:
-        """Read no more from the caller than the upstream takes, or the spool holds until there is one."""
+        """Read from the caller only while the upstream takes more, or, before there is one, the spool."""
         full = self._upload.fills_spool if self._upstream is None else self._upstream.is_full
         self._caller.read_on(wanted=not full)
 
@@ -133,7 +133,7 @@ class Exchange(Lifecycle):
             self.fail(error)
 
     async def _prepare(self, account: Account, attachment: Attachment | None) -> None:
-        """Get what is not ready, and send. What is sent again wants a new connection. Raises Refusal."""
+        """Get what is missing, then send; a request is sent again on a new connection. Raises Refusal."""
         if attachment is None:
             attachment = await obtain.token(self._context, account)
         upstream = None if self._second else self._idle_connection(account)
@@ -148,7 +148,7 @@ class Exchange(Lifecycle):
         return pool.take_alive() if once else pool.take()
 
     def _send(self, attachment: Attachment, upstream: Upstream) -> None:
-        """Send what is there of the request; the rest follows as it comes."""
+        """Send the request as far as it has come; the rest follows as it comes."""
         request = self._request
         self._attachment, self._upstream = attachment, upstream
         names = self._runtime.authority, attachment.fields, self._context.via
@@ -207,13 +207,13 @@ class Exchange(Lifecycle):
         self._caller.respond(self._translated(head))
 
     def _translated(self, head: ResponseHead) -> ResponseHead:
-        """With its links and cookies as the caller must see them."""
+        """The head with its links and cookies rewritten for the caller."""
         if not head.needs_rewrite:
             return head
         return translate.to_caller(self._context, self._runtime, self._request, self._caller, head)
 
     def response_data(self, payload: bytes) -> None:
-        """What is at hand of the response; at first with its head."""
+        """More of the response's body; its first part goes out with the head."""
         self._bytes_out += len(payload)
         caller = self._caller
         caller.send(payload)
@@ -228,12 +228,12 @@ class Exchange(Lifecycle):
         self._caller.finish(payload, body)
 
     def caller_took(self) -> None:
-        """The caller reads what it was sent, however slowly."""
+        """The caller has read some of the response: that is progress."""
         if self.phase is phases.CALLER_FULL or self.phase is phases.TUNNEL_FULL:
             self._enter(self.phase)
 
     def caller_drained(self) -> None:
-        """The caller takes more again."""
+        """The buffer towards the caller has room again."""
         if self.phase.begun and self._upstream is not None:
             self._enter(phases.while_relaying(self.phase, full=False))
             self._upstream.resume()
@@ -260,7 +260,7 @@ class Exchange(Lifecycle):
         self._relay_head(head)
         self._upstream.resume()
 
-    # -- a tunnel's ends: each is passed on, and the second is the tunnel's
+    # -- the end of each direction of a tunnel: it is passed on; after the second the tunnel is over
 
     def caller_ended(self) -> None:
         if self._upstream is not None:
@@ -280,7 +280,7 @@ class Exchange(Lifecycle):
         self._finish("")
         self._caller.close()
 
-    # -- things go wrong
+    # -- failures
 
     def upstream_failed(self, failure: Failure) -> None:
         upstream, self._upstream = self._upstream, None

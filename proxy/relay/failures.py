@@ -1,4 +1,4 @@
-"""How an upstream can fail a request, and what becomes of the request then. Pure."""
+"""The ways an upstream can fail a request, and the response or retry that follows. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from proxy.relay.problems import Refusal
 class Failure(Enum):
     """Why there will be no (further) response."""
 
-    UNSENT = "not a byte of the request could be sent"
-    EARLY = "the connection ended before a byte of a response"
+    UNSENT = "no byte of the request could be sent"
+    EARLY = "the connection ended before the first byte of a response"
     ENDED = "the connection ended within a response"
     MALFORMED = "the response is malformed"
     ALERT = "the upstream ended TLS with an alert"
@@ -27,7 +27,7 @@ _FAILURES: Final = {
     Failure.EARLY: (problems.UPSTREAM_PROTOCOL, _ENDED),
     Failure.ENDED: (problems.UPSTREAM_PROTOCOL, _ENDED),
     Failure.MALFORMED: (problems.UPSTREAM_PROTOCOL, "the upstream's response is malformed"),
-    # in TLS 1.3 a certificate of ours is asked for, and missed, behind the handshake
+    # in TLS 1.3 the upstream rejects a missing client certificate only after our side of the handshake
     Failure.ALERT: (problems.UPSTREAM_TLS, "the upstream refused TLS: it may want a certificate"),
     Failure.RENEGOTIATION: (
         problems.UPSTREAM_TLS,
@@ -37,14 +37,14 @@ _FAILURES: Final = {
 
 
 def refusal_of(failure: Failure) -> Refusal:
-    """The response to a request that an upstream has failed."""
+    """The response to a request whose upstream has failed."""
     return Refusal(*_FAILURES[failure])
 
 
 def may_repeat(failure: Failure, method: bytes) -> bool:
-    """Whether a request may be sent again that was sent on a connection that had been idle.
+    """Whether a request that was sent on a reused connection may be sent again.
 
-    The upstream may have closed it before the request came (RFC 9110 section 9.2.2). A request of which
-    nothing could be sent has done nothing, whatever its method.
+    The upstream may have closed it before the request arrived (RFC 9110 section 9.2.2). A request of which
+    nothing was sent has had no effect, whatever its method.
     """
     return failure is Failure.UNSENT or (failure is Failure.EARLY and method in IDEMPOTENT)

@@ -3,9 +3,8 @@
 data ──► head complete? ──► Exchange ──► (its body) ──► response ──► next head, or the end
             │ no: wait, within limits        pipelined bytes wait in `_heads`
 
-It feeds the request's body and keeps what lies behind it, frames the response, and decides whether the
-connection goes on. A caller that ends its side is noticed by the transport while that reads, and by the sweep
-while it does not.
+It feeds the request's body and keeps the bytes after it, frames the response, and decides whether the
+connection stays open. If a caller ends its side, the transport notices while it reads, else the sweep.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ class Inbound(Connection):
     def __init__(self, server: ConnectionOwner, runtime: RouteRuntime | None) -> None:
         super().__init__(server)
         self._runtime = runtime  # the route that has this listener to itself
-        self._heads = HeadReader()  # with what has come behind the current request
+        self._heads = HeadReader()  # also holds the bytes received after the current request
         self._request: RequestHead | None = None  # of the exchange
         self._body: Body | None = None  # of the request or tunnel, until it is complete
         self._exchange: Exchange | None = None
-        self._head = b""  # of the response, until there is something to send behind it
+        self._head = b""  # of the response, until it is sent with the first payload
         self._chunked = False  # how the response is framed
         self._closing = False  # the connection ends with the response
         self._gone_at = NEVER  # loop time: when a caller that has ended its side counts as gone
@@ -73,7 +72,7 @@ class Inbound(Connection):
             self.fail(error)
 
     def eof_received(self) -> bool:
-        """The caller has ended its side. Returns whether it may still get something (not over TLS)."""
+        """The caller has ended its side. Returns whether it may still get a response (not over TLS)."""
         self._eof = True
         exchange = self._exchange
         try:
@@ -111,7 +110,7 @@ class Inbound(Connection):
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
-        """Something has raised what nobody expected: it ends this exchange, or this connection."""
+        """An unexpected exception ends this exchange, or this connection."""
         if self._exchange is not None:
             self._exchange.fail(error)
             return
@@ -119,7 +118,7 @@ class Inbound(Connection):
         self._server.context.metrics.refused.labels(problems.INTERNAL_ERROR.ending).inc()
         self.abort()
 
-    # -- what the exchange asks of its caller
+    # -- Downstream, for the exchange
 
     def inform(self, head: ResponseHead) -> None:
         if not self._asked.fields.http10:
@@ -129,7 +128,7 @@ class Inbound(Connection):
     def respond(self, head: ResponseHead) -> None:
         old = self._asked.fields.http10
         self._chunked = head.chunked and not old
-        # what is neither counted nor chunked ends with the connection
+        # a body without a length or chunks ends with the connection
         until_close = head.framing is UntilClose or (head.chunked and old)
         self._closing = until_close or self._is_last
         self._head = message.to_caller(head, chunked=self._chunked, close=self._closing)
@@ -169,7 +168,7 @@ class Inbound(Connection):
         self._done(close=close)
 
     def about_us(self) -> None:
-        close = self._is_last  # what is left of a body is not a request
+        close = self._is_last  # the rest of a body must not be read as a request
         self._write(problems.ABOUT_US + (b"Connection: close\r\n\r\n" if close else b"\r\n"))
         self._done(close=close)
 
@@ -184,7 +183,7 @@ class Inbound(Connection):
 
     @property
     def _is_last(self) -> bool:
-        """Whether the connection must end with the response, whatever that is."""
+        """Whether the connection must end with the response, whatever its framing."""
         unread = self._body is not None
         return unread or not self._asked.fields.keep_alive or self._server.context.draining
 
@@ -205,7 +204,7 @@ class Inbound(Connection):
     # -- a caller that has ended its side
 
     def _await_end(self, exchange: Exchange) -> None:
-        """It has sent a whole request, and may be waiting for the response, or gone."""
+        """The caller has sent a whole request: it may be waiting for the response, or gone."""
         seconds = exchange.half_closed
         if seconds:
             self._gone_at = self.time() + seconds
@@ -213,19 +212,19 @@ class Inbound(Connection):
             self._leave()
 
     def _relayed(self) -> None:
-        """Something was sent to it: the time begins anew."""
+        """Some of the response was sent: start the half-closed timeout again."""
         if self._gone_at != NEVER and self._exchange is not None:
             self._gone_at = self.time() + self._exchange.half_closed
 
     def _leave(self) -> None:
-        """It is gone."""
+        """The caller is gone."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
         self.abort()
 
     def _look_for_end(self, exchange: Exchange) -> None:
-        """Nothing is read, so that no event tells of an end."""
+        """Check whether the caller has gone or ended its side: while nothing is read, no event reports it."""
         if peer.is_gone(self._descriptor):
             self._leave()
         elif (
@@ -246,12 +245,12 @@ class Inbound(Connection):
             self.fail(error)
 
     def _keep(self, data: bytes) -> None:
-        """Bytes behind the current request: they wait for their turn."""
+        """Keep bytes received after the current request for the next one."""
         self._heads.buffer += data
         self.read_on(wanted=len(self._heads.buffer) <= HIGH_WATER)
 
     def _feed(self, body: Body, data: bytes) -> None:
-        """More of the request's body, or of a tunnel, and perhaps of what follows it."""
+        """Pass on more of the request's body, or of a tunnel; keep any bytes after it."""
         exchange = self._exchange
         assert exchange is not None
         try:
@@ -266,7 +265,7 @@ class Inbound(Connection):
             self._keep(rest)
 
     def _next(self, data: bytes) -> None:
-        """`data` begins where a request begins, or goes on with a head."""
+        """`data` is the beginning of a request, or continues its head."""
         heads, context = self._heads, self._server.context
         is_new = not heads.buffer
         try:
@@ -311,16 +310,16 @@ class Inbound(Connection):
                 self._leave()  # the rest of the body will never come
 
     def turn_away(self, refusal: Refusal, head: bytes | bytearray = b"") -> None:
-        """Respond to what is not even a request, and read nothing after it. `head`: what there is of it."""
+        """Refuse without an exchange, then close. `head`: the part of the request's head received, if any."""
         self._server.context.count_refused(refusal, routed=False)
-        head_only = head.startswith(b"HEAD ")  # RFC 9110 section 9.3.2, even if nothing else is right
+        head_only = head.startswith(b"HEAD ")  # RFC 9110 section 9.3.2, even for a malformed head
         self._write(problems.render(refusal, head_only=head_only, close=True))
         self._close(linger=True)
 
     # -- the end
 
     def check(self, now: float) -> None:
-        """Called by the sweep every now and then, with the loop's time."""
+        """Check all deadlines; called by each sweep with the loop's time, in seconds."""
         unsent = self._transport.get_write_buffer_size()
         exchange = self._exchange
         if exchange is None:
@@ -343,6 +342,6 @@ class Inbound(Connection):
             exchange.give_up()
 
     def drain(self) -> None:
-        """Answer what is under way, then close; an idle connection closes now."""
+        """Let the exchange end, then close; an idle connection closes now."""
         if self._exchange is None:
             self._transport.close()

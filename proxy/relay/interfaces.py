@@ -19,13 +19,13 @@ from proxy.relay.problems import Refusal
 class Downstream(Protocol):
     """The connection that the request came on, and that the response goes to (inbound.py).
 
-    It frames what it is given as the caller's version and the response's head demand, and is the only one to
-    decide whether the connection goes on behind the response. After `finish`, `refuse`, `about_us` or `abort`
-    the exchange is over for it: it calls it no more.
+    It frames the response as the caller's HTTP version and the response's head require, and it alone decides
+    whether the connection stays open after the response. After `finish`, `refuse`, `about_us` or `abort`
+    the exchange is over: it is not called again.
     """
 
     local_address: str
-    is_full: bool  # it holds more of the response than it should: pause the upstream until caller_drained
+    is_full: bool  # its write buffer is full: pause the upstream until caller_drained
     is_tls: bool
     time: Callable[[], float]  # the loop's, in seconds
 
@@ -35,7 +35,7 @@ class Downstream(Protocol):
         ...
 
     def read_on(self, *, wanted: bool) -> None:
-        """Read further from the caller, or stop reading until this is called again."""
+        """Resume or pause reading from the caller."""
         ...
 
     def inform(self, head: ResponseHead) -> None:
@@ -47,7 +47,7 @@ class Downstream(Protocol):
         ...
 
     def send(self, payload: bytes) -> None:
-        """Send more of the response's body, which goes on; `payload` may be empty."""
+        """Send more of the response's body, but not its end; `payload` may be empty."""
         ...
 
     def finish(self, payload: bytes, body: Body) -> None:
@@ -55,15 +55,15 @@ class Downstream(Protocol):
         ...
 
     def switch(self, head: ResponseHead) -> None:
-        """Pass a 101 on: whatever arrives from here on, and has arrived behind the request, is a tunnel's."""
+        """Pass a 101 on: all data after the request, received already or later, belongs to the tunnel."""
         ...
 
     def end(self) -> bool:
-        """In a tunnel: tell the caller that the upstream sends no more. False where only a close can."""
+        """In a tunnel: end our side of the caller's connection. False if it can only be closed whole."""
         ...
 
     def refuse(self, refusal: Refusal) -> None:
-        """Send a response of our own instead of the upstream's. What is left of the request is not read."""
+        """Send a response of our own instead of the upstream's. The rest of the request is not read."""
         ...
 
     def about_us(self) -> None:
@@ -75,29 +75,29 @@ class Downstream(Protocol):
         ...
 
     def abort(self) -> None:
-        """Cut the connection by a reset: the caller must not take what it has for the whole response."""
+        """Reset the connection: the caller must not take a partial response for a complete one."""
         ...
 
 
 class ResponseHandler(Protocol):
     """The exchange, as the connection to its upstream sees it (upstream.py)."""
 
-    upgrades: bool  # it asked for WebSocket
+    upgrades: bool  # the request asked for WebSocket
 
     def informed(self, head: ResponseHead) -> None:
         """A 1xx response has come; another one follows."""
         ...
 
     def switched(self, head: ResponseHead) -> None:
-        """A 101 has come: what follows, both ways, is no HTTP."""
+        """A 101 has come: what follows, in both directions, is not HTTP."""
         ...
 
     def response_head(self, head: ResponseHead) -> None:
-        """The final response has begun. Its data or its end follows, after a pause if this pauses."""
+        """The final response has begun. Its data or end follows; after `resume`, if this paused it."""
         ...
 
     def response_data(self, payload: bytes) -> None:
-        """More of the response's body has come, and it goes on; `payload` may be empty."""
+        """More of the response's body has come, but not its end; `payload` may be empty."""
         ...
 
     def response_end(self, payload: bytes, body: Body) -> None:
@@ -105,7 +105,7 @@ class ResponseHandler(Protocol):
         ...
 
     def upstream_drained(self) -> None:
-        """Some of what the upstream had not taken has been sent."""
+        """Some of the queued data has been sent to the upstream."""
         ...
 
     def upstream_ended(self) -> None:
@@ -117,5 +117,5 @@ class ResponseHandler(Protocol):
         ...
 
     def fail(self, error: Exception) -> None:
-        """Something has raised what nobody expected; the connection has been closed."""
+        """An unexpected exception was raised; the connection has been closed."""
         ...

@@ -1,4 +1,4 @@
-"""How long an exchange lives, and how it ends: the part of it that holds what must be let go of."""
+"""The phases, deadline and endings of an exchange: the part of it that owns what must be released."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from proxy.relay.upload import NO_UPLOAD, Upload
 from proxy.relay.upstream import Upstream
 from proxy.tokens.account import Account
 
-CALLER_GONE: Final = 499  # as nginx logs a caller that hung up
+CALLER_GONE: Final = 499  # the status that nginx logs when the caller has closed its connection
 
 _log = logging.getLogger("proxy.relay")
 
 
 class Lifecycle:
-    """The phase of a request, what it holds, and its ends. `exchange.Exchange` is the way between them.
+    """The phase of an exchange, its resources and its endings. `exchange.Exchange` adds the steps between.
 
-    It ends with one call of its caller's connection, unless that has gone.
+    An exchange ends with one call of the caller's connection, unless that has been lost.
     """
 
     _routed = False  # it has a runtime
@@ -48,12 +48,12 @@ class Lifecycle:
         self._upload = NO_UPLOAD if request.body is None else Upload(request.body, context.limits.spool)
 
     def _enter(self, phase: Phase) -> None:
-        """Begin a phase, or go on with it after some progress: the only place that sets the deadline."""
+        """Begin a phase, or extend it after some progress: the only place that sets the deadline."""
         self.phase = phase
         self.deadline = self._caller.time() + self._context.timeouts[phase.number]
 
     def _break_off(self, refusal: Refusal) -> None:
-        """End it: by a response of our own if none has begun, else the connection is cut."""
+        """End the exchange: by a response of our own if none has begun, else by a reset."""
         if not self.phase.begun:
             self._refuse(refusal)
             return
@@ -64,7 +64,7 @@ class Lifecycle:
         self._caller.abort()
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Respond ourselves. What is left of the request's body is not read."""
+        """End the exchange by a response of our own. The rest of the request's body is not read."""
         case = refusal.case
         self._status = case.status
         self._context.count_refused(refusal, routed=self._routed)
@@ -74,7 +74,7 @@ class Lifecycle:
         self._caller.refuse(refusal)
 
     def malformed(self) -> None:
-        """The body's framing is broken: nothing behind it is read as a request."""
+        """The framing of the request's body is broken: nothing after it is read as a request."""
         if self.phase.begun:
             self._finish(problems.BAD_REQUEST.ending)
             self._caller.abort()
@@ -82,7 +82,7 @@ class Lifecycle:
             self._refuse(Refusal(problems.BAD_REQUEST, "the request's body is malformed"))
 
     def fail(self, error: Exception) -> None:
-        """Something has raised what nobody expected."""
+        """End the exchange after an unexpected exception."""
         _log.error("a request failed unexpectedly", exc_info=error)
         try:
             if self.phase.begun:
@@ -90,13 +90,13 @@ class Lifecycle:
                 self._finish(problems.INTERNAL_ERROR.ending)
                 self._caller.abort()
             else:
-                self._refuse(Refusal(problems.INTERNAL_ERROR, "this proxy has failed: its log says more"))
+                self._refuse(Refusal(problems.INTERNAL_ERROR, "an unexpected error; see the proxy's log"))
         except Exception as again:  # noqa: BLE001
-            _log.error("nor could it be told", exc_info=again)
+            _log.error("responding to a failed request failed too", exc_info=again)
             self._caller.abort()
 
     def abandon(self) -> None:
-        """The caller has gone: nothing more is wanted of the upstream."""
+        """The caller has gone: end the exchange without a response."""
         if self.phase is phases.OVER:
             return
         if self.phase is not phases.TUNNEL and self.phase is not phases.TUNNEL_FULL:
@@ -106,7 +106,7 @@ class Lifecycle:
     # -- the end
 
     def _finish(self, error: str) -> None:
-        """Let go of everything, then count and log."""
+        """Release everything, then count and log."""
         if self.phase is phases.OVER:
             return
         self.phase = phases.OVER

@@ -1,4 +1,4 @@
-"""What a request needs and does not find ready: a token, a connection. Both end in a Refusal if not in it."""
+"""A token or a connection for a request that found none ready. Both functions raise Refusal on failure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from proxy.tokens.attachment import Attachment
 
 
 async def token(context: RelayContext, account: Account) -> Attachment:
-    """The account's token, waited for with all others who want it. Raises Refusal (503)."""
+    """The account's token; all requests that wait for it share one refresh. Raises Refusal (503)."""
     attachment = context.tokens.ready(account)
     if attachment is not None:
         return attachment
     if context.waiting >= context.limits.waiting:
-        raise Refusal(problems.OVERLOADED, "too many requests wait for a token", retry_after=1)
+        raise Refusal(problems.OVERLOADED, "too many requests are waiting for a token", retry_after=1)
     context.waiting += 1
     try:
         return await context.tokens.get(account)
@@ -30,7 +30,7 @@ async def token(context: RelayContext, account: Account) -> Attachment:
 
 
 async def connection(context: RelayContext, runtime: RouteRuntime, account: Account) -> Upstream:
-    """A new connection on which only this account's requests go. Raises Refusal (502, 503, 504)."""
+    """A new connection for this account's requests only. Raises Refusal (502, 503, 504)."""
     if not context.descriptors.hold_another_upstream():
         raise Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
     wire = await dial(runtime.route, runtime.tls, context.limits.connect)

@@ -1,16 +1,16 @@
-"""What the other end of a socket has done, found out without reading from it."""
+"""Whether the peer of a socket has ended its side or reset it, found out without reading."""
 
 from __future__ import annotations
 
 import select
 from typing import Final
 
-_READ_END: Final = getattr(select, "POLLRDHUP", 0)  # Linux; elsewhere an end behind unread bytes is not seen
-_CUT: Final = select.POLLERR | select.POLLNVAL  # polled for in any case
+_READ_END: Final = getattr(select, "POLLRDHUP", 0)  # Linux; elsewhere an end after unread bytes is not seen
+_CUT: Final = select.POLLERR | select.POLLNVAL  # always reported by poll
 
 
 def has_ended(descriptor: int) -> bool:
-    """Whether the peer sends no more, or is gone, even if not all that it sent has been read."""
+    """Whether the peer has ended its side, or is gone, even if some of its data is unread."""
     return _look(descriptor) != 0
 
 

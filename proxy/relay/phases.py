@@ -1,7 +1,7 @@
-"""The phases of an exchange: the peer it waits for, the timeout, and what becomes of it at the timeout. Pure.
+"""The phases of an exchange: the peer it waits for, the timeout, and the problem that a timeout causes. Pure.
 
-An exchange is in one phase at a time. The peer that is waited for is the one to blame: a caller that stops
-sending its body, or reading its response, is no fault of the upstream's and must not page its operator.
+An exchange is in one phase at a time. A timeout is blamed on the peer it waits for: a caller that stops
+sending its body, or reading its response, is not the upstream's fault and must not page its operator.
 
     ADMISSION ─► TOKEN ─► CONNECTING ─► EXPECTING, UPLOADING, BLOCKED ─► WAITING ─► RELAYING ◄─► CALLER_FULL
         └─ all is ready: at once ───────►     ▲                           │
@@ -19,36 +19,36 @@ from proxy.config.model import Limits
 from proxy.relay import problems
 from proxy.relay.problems import Case
 
-OVERDUE: Final = 1.0  # seconds that the owner of a limit has to end a phase before the sweep does
+OVERDUE: Final = 1.0  # seconds past a limit after which the sweep ends a phase whose owner has not
 NEVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Phase:
-    """One row of the table. `case` and `detail`: the problem that the exchange ends with at its timeout."""
+    """One row of the table. `case` and `detail`: the problem response at its timeout."""
 
     number: int  # its place in `timeouts`
     name: str
-    peer: str  # that is waited for
+    peer: str  # the one it waits for
     limit: str  # the name of the limit in [limits]; empty: none
-    slack: float  # seconds beyond the limit, where somebody else ends the phase in time
+    slack: float  # seconds beyond the limit, if something other than the sweep enforces it
     case: Case
     detail: str
-    sends: bool = False  # the request is on its way, and nothing of a final response has been taken
+    sends: bool = False  # the request is on its way, and no final response has begun
     begun: bool = False  # the final response's head has been passed to the caller
 
 
-_SLOW: Final = "the upstream did not answer in time"
+_SLOW: Final = "the upstream did not respond in time"
 _STOPPED: Final = "the request's body stopped arriving"
 _NOT_READ: Final = "the caller does not read the response"
 
-# Nothing is awaited: a sweep that finds an exchange here has found a fault of ours.
-ADMISSION: Final = Phase(0, "admission", "us", "", 0.0, problems.INTERNAL_ERROR, "the request was forgotten")
-# TokenManager.get ends it.
+# Nothing is awaited: a sweep that finds an exchange here has found a bug of ours.
+ADMISSION: Final = Phase(0, "admission", "us", "", 0.0, problems.INTERNAL_ERROR, "the request was abandoned")
+# TokenManager.get enforces the limit.
 TOKEN: Final = Phase(
-    1, "token", "tokens", "token_wait", OVERDUE, problems.TOKEN_UNAVAILABLE, "no token came in time"
+    1, "token", "tokens", "token_wait", OVERDUE, problems.TOKEN_UNAVAILABLE, "no token was available in time"
 )
-# dial() ends it.
+# dial() enforces the limit.
 CONNECTING: Final = Phase(
     2,
     "connecting",
@@ -60,28 +60,28 @@ CONNECTING: Final = Phase(
 )
 # The caller waits for a 100 (RFC 9110 section 10.1.1), which is the upstream's to send.
 EXPECTING: Final = Phase(
-    3, "expecting", "upstream", "first_byte", 0.0, problems.ANSWER_TIMEOUT, _SLOW, sends=True
+    3, "expecting", "upstream", "first_byte", 0.0, problems.RESPONSE_TIMEOUT, _SLOW, sends=True
 )
 UPLOADING: Final = Phase(
     4, "uploading", "caller", "body_stall", 0.0, problems.CALLER_TIMEOUT, _STOPPED, sends=True
 )
-# More of the request is here than the upstream takes.
+# The upstream takes the request more slowly than the caller sends it.
 BLOCKED: Final = Phase(
-    5, "blocked", "upstream", "body_stall", 0.0, problems.ANSWER_TIMEOUT, _SLOW, sends=True
+    5, "blocked", "upstream", "body_stall", 0.0, problems.RESPONSE_TIMEOUT, _SLOW, sends=True
 )
 WAITING: Final = Phase(
-    6, "waiting", "upstream", "first_byte", 0.0, problems.ANSWER_TIMEOUT, _SLOW, sends=True
+    6, "waiting", "upstream", "first_byte", 0.0, problems.RESPONSE_TIMEOUT, _SLOW, sends=True
 )
-# A 401 is kept until there is a better token. TokenManager.reject ends it; else the 401 passes.
+# A 401 is kept until there is a better token. TokenManager.reject enforces the limit; then the 401 passes.
 HELD: Final = Phase(7, "held", "tokens", "token_wait", OVERDUE, problems.TOKEN_UNAVAILABLE, "")
 RELAYING: Final = Phase(
-    8, "relaying", "upstream", "body_stall", 0.0, problems.ANSWER_TIMEOUT, _SLOW, begun=True
+    8, "relaying", "upstream", "body_stall", 0.0, problems.RESPONSE_TIMEOUT, _SLOW, begun=True
 )
-# More of the response is here than the caller takes.
+# The caller takes the response more slowly than the upstream sends it.
 CALLER_FULL: Final = Phase(
     9, "caller full", "caller", "body_stall", 0.0, problems.CALLER_TIMEOUT, _NOT_READ, begun=True
 )
-TUNNEL: Final = Phase(10, "tunnel", "both", "body_stall", 0.0, problems.ANSWER_TIMEOUT, _SLOW, begun=True)
+TUNNEL: Final = Phase(10, "tunnel", "both", "body_stall", 0.0, problems.RESPONSE_TIMEOUT, _SLOW, begun=True)
 TUNNEL_FULL: Final = Phase(
     11, "tunnel full", "caller", "body_stall", 0.0, problems.CALLER_TIMEOUT, _NOT_READ, begun=True
 )
@@ -102,7 +102,7 @@ def while_sending(*, arriving: bool, expecting: bool, full: bool) -> Phase:
     """The phase of a request that is on its way to the upstream.
 
     `arriving`: more of its body is to come from the caller. `expecting`: the caller has asked for a 100, and
-    neither that nor a byte of the body has come. `full`: the upstream takes no more for now.
+    neither that nor a byte of the body has come. `full`: the buffer towards the upstream is full.
     """
     if not arriving:
         return WAITING
@@ -112,7 +112,7 @@ def while_sending(*, arriving: bool, expecting: bool, full: bool) -> Phase:
 
 
 def while_relaying(phase: Phase, *, full: bool) -> Phase:
-    """The phase of a response on its way, or of a tunnel. `full`: the caller takes no more for now."""
+    """The phase of a response on its way, or of a tunnel. `full`: the buffer towards the caller is full."""
     if phase is TUNNEL or phase is TUNNEL_FULL:
         return TUNNEL_FULL if full else TUNNEL
     return CALLER_FULL if full else RELAYING

@@ -1,4 +1,4 @@
-"""The connections to one route's upstream on which one account's requests go."""
+"""The connections to one route's upstream that carry one account's requests."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Pool:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._idle: deque[Upstream] = deque()  # the one that became idle last is at the right
+        self._idle: deque[Upstream] = deque()  # the most recently used at the right
         self._open: set[Upstream] = set()
-        self._probed = 0.0  # loop time; those that became idle before have been probed
+        self._probed = 0.0  # loop time; connections that became idle before it have been probed
 
     @property
     def idle(self) -> int:
@@ -33,11 +33,11 @@ class Pool:
         return len(self._open) - len(self._idle)
 
     def take(self) -> Upstream | None:
-        """The connection that was used last: the others may end, unneeded."""
+        """The most recently used connection: surplus ones stay idle until they are closed."""
         return self._idle.pop() if self._idle else None
 
     def take_alive(self) -> Upstream | None:
-        """The same for a request that can't be sent again: no connection that is known to have ended."""
+        """Like `take`, for a request that can't be sent again: skips connections that have ended."""
         while (upstream := self.take()) is not None:
             upstream.probe()
             if upstream.is_open:
@@ -60,18 +60,18 @@ class Pool:
             self._idle.remove(upstream)
 
     def retire(self) -> None:
-        """Keep nothing from now on; what is in use ends with its exchange."""
+        """Keep no idle connections from now on; a connection in use is closed after its exchange."""
         self._size = 0
         self.close_idle(EVER)
 
     def close_idle(self, before: float) -> None:
-        """Close connections that have been idle since `before` (loop time), or that have died."""
+        """Close connections that have been idle since `before` (loop time), or that have ended."""
         while self._idle and self._idle[0].idle_since < before:
             self._idle[0].close()
         self._probe()
 
     def _probe(self) -> None:
-        """Read each new idle connection once: of a reset that came with a response no event may tell."""
+        """Read each newly idle connection once: a reset that came with the response may raise no event."""
         if not self._idle:
             return
         now = asyncio.get_running_loop().time()

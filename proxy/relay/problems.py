@@ -1,7 +1,7 @@
-"""The proxy's own answers: every case of the contract, one row each, in the order they are looked for.
+"""The proxy's own responses: every case of the contract, one row each, in the order of the checks.
 
-An answer is a problem document (RFC 9457) with a Proxy-Status field (RFC 9209). Its sentences are ours:
-nothing that an upstream or an authorization server sent is repeated.
+Each is a problem document (RFC 9457) with a Proxy-Status field (RFC 9209). Its text is ours: nothing that an
+upstream or an authorization server sent is repeated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TYPE: Final = "urn:token-proxy:problem:"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`error` is from RFC 9209 section 2.3; `closes` ends the caller's connection with the answer."""
+    """`error` is from RFC 9209 section 2.3; `closes`: the caller's connection ends with the response."""
 
     ending: str
     status: int
@@ -42,8 +42,8 @@ HOST_REFUSED: Final = Case("host-refused", 421, "http_request_denied", "Host not
 BROWSER_REFUSED: Final = Case("browser-refused", 403, "http_request_denied", "Not for web pages")
 LOOP: Final = Case("loop", 508, "proxy_loop_detected", "The request came back to this proxy")
 NO_ROUTE: Final = Case("no-route", 404, "destination_not_found", "No route")
-ACCOUNT_INVALID: Final = Case("account-invalid", 400, "http_request_denied", "Account missing or not a name")
-LOGIN_REQUIRED: Final = Case("login-required", 503, "proxy_configuration_error", "A person must log in")
+ACCOUNT_INVALID: Final = Case("account-invalid", 400, "http_request_denied", "Account missing or invalid")
+LOGIN_REQUIRED: Final = Case("login-required", 503, "proxy_configuration_error", "Login required")
 TOKEN_UNAVAILABLE: Final = Case("token-unavailable", 503, "proxy_internal_error", "No valid token now")
 MISCONFIGURED: Final = Case(
     "credential-misconfigured",
@@ -51,21 +51,21 @@ MISCONFIGURED: Final = Case(
     "proxy_configuration_error",
     "The authorization server refuses this client",
 )
-OVERLOADED: Final = Case("overloaded", 503, "proxy_internal_error", "Too much at once")
+OVERLOADED: Final = Case("overloaded", 503, "proxy_internal_error", "Overloaded")
 UNREACHABLE: Final = Case("upstream-unreachable", 502, "destination_unavailable", "Upstream unreachable")
-UPSTREAM_TLS: Final = Case("upstream-tls", 502, "tls_protocol_error", "Upstream's TLS failed")
+UPSTREAM_TLS: Final = Case("upstream-tls", 502, "tls_protocol_error", "TLS with the upstream failed")
 UPSTREAM_PROTOCOL: Final = Case(
-    "upstream-protocol", 502, "http_protocol_error", "Upstream's answer was broken"
+    "upstream-protocol", 502, "http_protocol_error", "Malformed upstream response"
 )
 CONNECT_TIMEOUT: Final = Case("upstream-timeout", 504, "connection_timeout", "Upstream too slow to connect")
-ANSWER_TIMEOUT: Final = Case("upstream-timeout", 504, "http_response_timeout", "Upstream too slow to answer")
+RESPONSE_TIMEOUT: Final = Case("upstream-timeout", 504, "http_response_timeout", "Upstream response too slow")
 INTERNAL_ERROR: Final = Case(
-    "internal-error", 500, "proxy_internal_error", "An unexpected fault of this proxy", closes=True
+    "internal-error", 500, "proxy_internal_error", "Internal error of this proxy", closes=True
 )
 
 
 class Refusal(ProxyError):
-    """Answer with `case` instead of an upstream's answer. `extra` goes into the document as it is."""
+    """Respond with `case` instead of an upstream's response. `extra` is added to the problem document."""
 
     def __init__(
         self, case: Case, detail: str, *, retry_after: int | None = None, extra: dict[str, str] | None = None
@@ -90,15 +90,15 @@ def of_malformed(error: MalformedRequest) -> Refusal:
 
 
 class AboutUs(ProxyError):
-    """An OPTIONS request that asks about this proxy, not about what is behind it."""
+    """An OPTIONS request that asks about this proxy, not about an upstream."""
 
 
-ALLOW: Final = "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"  # those that everybody asks about
+ALLOW: Final = "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"  # the common ones
 ABOUT_US: Final = f"HTTP/1.1 200 OK\r\n{ALLOW}\r\nContent-Length: 0\r\n".encode("ascii")
 
 
 def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:
-    """The answer to a request for which there is no token. `login_url` may be empty."""
+    """The response to a request for which there is no token. `login_url` may be empty."""
     extra = {"credential": credential, "account": account}
     if login_url and error.diagnosis is not None and error.diagnosis.can_log_in:
         extra["login_url"] = login_url
@@ -110,7 +110,7 @@ def of_token_error(error: TokenError, credential: str, account: str, login_url: 
 
 
 def render(refusal: Refusal, *, head_only: bool, close: bool) -> bytes:
-    """The whole answer, ready to be written."""
+    """The bytes of the whole response."""
     case = refusal.case
     document = {
         "type": TYPE + case.ending,

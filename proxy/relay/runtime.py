@@ -1,4 +1,4 @@
-"""A route made ready for traffic: everything a request on it needs, worked out once."""
+"""A route made ready for traffic: everything its requests need, computed once."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class RouteRuntime:
         self._metrics = metrics
         self._pool_size = limits.pool
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
-        self.fixed: Account | None = None  # whose token everybody's requests get
-        self.fixed_pool: Pool | None = None  # on which they go
+        self.fixed: Account | None = None  # the account of all requests; None: each request names one
+        self.fixed_pool: Pool | None = None  # the connections of `fixed`
         self._header = b""
         if isinstance(route.account, str):
             self.fixed = tokens.account(route.credential, route.account)
@@ -60,7 +60,7 @@ class RouteRuntime:
         )
 
     def named(self, request: RequestHead) -> Account:
-        """The account that the request names; the field goes no further. Raises Refusal (400)."""
+        """The account that the request names, in a field that is not forwarded. Raises Refusal (400)."""
         values = fields.values(request.fields.block, self._header)
         name = values[0].decode("latin-1") if len(values) == 1 else ""
         if not ACCOUNT_NAME.fullmatch(name):
@@ -72,7 +72,7 @@ class RouteRuntime:
         return self._tokens.account(self.route.credential, name)
 
     def pool(self, account: Account) -> Pool:
-        """The connections on which only this account's requests go."""
+        """The connections that carry this account's requests only."""
         if self.fixed_pool is not None:
             return self.fixed_pool
         name = account.key.account

@@ -1,7 +1,7 @@
-"""The data listener: makes a connection's protocol, keeps the connections, sweeps their deadlines.
+"""The data listener: creates the protocol of each connection, keeps the connections, checks their deadlines.
 
-aiohttp's ServerRunner carries it (sites, sockets, orderly stop); of its Server nothing else is used. One
-sweep every half second looks at all deadlines: a timer for each request would cost more than the request.
+It runs on aiohttp's ServerRunner (sites, sockets, orderly stop); nothing else of its Server is used. One
+sweep every half second checks all deadlines: a timer for each request would cost more than the request.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from proxy.relay.inbound import Inbound
 from proxy.relay.problems import Refusal
 from proxy.relay.runtime import RouteRuntime
 
-SWEEP_EVERY: Final = 0.5  # seconds; the limits are in seconds, and half of one late is on time
+SWEEP_EVERY: Final = 0.5  # seconds; precise enough for limits in seconds
 
 _log = logging.getLogger("proxy.relay")
 
 
 class RelayServer:
-    """All connections of the data listeners, and what they share."""
+    """All connections of the data listeners, with the context that they share."""
 
     def __init__(self, context: RelayContext, runtimes: list[RouteRuntime]) -> None:
         self.context = context
@@ -58,7 +58,7 @@ class RelayServer:
             self._emptied.set()
 
     async def drain(self, seconds: float) -> None:
-        """Let what is under way end, for at most `seconds`; then cut the rest."""
+        """Let running exchanges end, for at most `seconds`; then abort the remaining connections."""
         self.context.draining = True
         for connection in list(self._connections):
             connection.drain()
@@ -71,7 +71,7 @@ class RelayServer:
                 connection.abort()
 
     async def close(self) -> None:
-        """Cut what `drain` has left."""
+        """Abort the remaining connections, and close the upstream ones."""
         await tasks.cancel(self._sweeper)
         for connection in list(self._connections):
             connection.abort()
@@ -80,7 +80,7 @@ class RelayServer:
         self.context.log.flush()
 
     async def _sweep(self) -> None:
-        """Whatever a look raises, the next one comes: all deadlines of the process hang on it."""
+        """No exception ends this loop: all deadlines of the process depend on it."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_EVERY)
@@ -98,18 +98,18 @@ class RelayServer:
         for runtime in self.runtimes:
             runtime.close_idle(now - self.context.limits.upstream_idle)
         self.context.log.flush()
-        # callers within their TLS handshake are not ours yet: if they take all files, only this tells
+        # connections in their TLS handshake are not ours yet: only this logs that they use all descriptors
         self.context.descriptors.hold_another_caller()
 
     def _abort(self, connection: Inbound, error: Exception) -> None:
-        """A connection's check has raised what nobody expected."""
+        """End a connection after an unexpected exception in its check."""
         _log.error("the check of a connection failed unexpectedly", exc_info=error)
         self.context.metrics.refused.labels(problems.INTERNAL_ERROR.ending).inc()
         connection.abort()
 
 
 class Listener(web.Server):
-    """What aiohttp's runner asks for: a factory of protocols. RelayServer keeps and drains them."""
+    """The protocol factory that aiohttp's runner requires. RelayServer keeps and drains the connections."""
 
     def __init__(self, server: RelayServer, runtime: RouteRuntime | None) -> None:
         super().__init__(_never)

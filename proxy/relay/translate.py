@@ -1,7 +1,7 @@
-"""What of a message depends on its request's place: links, cookies, forwarding fields.
+"""Fields that depend on the route and on the caller's view of this proxy: links, cookies, X-Forwarded-*.
 
-It is called for messages that have any of them only; the everyday request has none. The rules are in
-http/mapping.py, http/cookies.py and http/rewrite.py: here they get what they need of the running process.
+Called only for messages that have or get any of them, which most do not. The rules are in http/mapping.py,
+http/cookies.py and http/rewrite.py: here they are given what they need of the running process.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def to_upstream(
 
 
 def _forwarded(request: RequestHead, caller: Downstream) -> bytes:
-    """The caller as we see it; what it said of itself in these fields has been cut (headers.py)."""
+    """The caller as we see it; its own fields of these names have been removed (headers.py)."""
     lines = [b"\r\nX-Forwarded-Proto: " + (b"https" if caller.is_tls else b"http")]
     if caller.peer_address:
         lines.insert(0, b"\r\nX-Forwarded-For: " + caller.peer_address.encode("ascii"))
@@ -58,7 +58,7 @@ def to_caller(
     caller: Downstream,
     head: ResponseHead,
 ) -> ResponseHead:
-    """The head as it reads for the caller."""
+    """The response's head, rewritten for the caller."""
     fields = head.forwarded_fields
     if not is_localhost(_host(context, request, caller) or "localhost"):
         fields = headers.of_response_elsewhere(head.block)
@@ -68,7 +68,7 @@ def to_caller(
             name = runtime.route.name
             extra = {"event": "link_dropped", "route": name}
             _log.warning(
-                "a link of route %s led to a listener of this proxy, or to no host: dropped",
+                "dropped a link of route %s: it leads to a listener of this proxy, or has no valid host",
                 name,
                 extra=extra,
             )
@@ -76,7 +76,7 @@ def to_caller(
 
 
 def _host(context: RelayContext, request: RequestHead, caller: Downstream) -> str:
-    """The host that the caller used for us, as admission.py has read it; empty on a unix socket."""
+    """The host by which the caller addressed this proxy, as in admission.py; empty on a unix socket."""
     if request.authority is None:
         return caller.local_address
     return context.hosts.read(request.authority, caller.local_address) or ""
@@ -87,7 +87,7 @@ def _mapping(
 ) -> Mapping:
     host, authority = _host(context, request, caller), request.authority or ""
     scheme = "https" if caller.is_tls else "http"
-    named_port = _PORT.search(authority)  # another one than ours where a tunnel or a TLS proxy leads here
+    named_port = _PORT.search(authority)  # may differ from ours: a tunnel or a TLS proxy in front of us
     own = {int(named_port[1])} if named_port else set(DEFAULT_PORTS.values())
     has_listener = runtime.route.listen is not None
 

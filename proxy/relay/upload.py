@@ -1,6 +1,6 @@
-"""A request's body on its way through: what has come, and what may be sent again. Pure.
+"""The body of a request on its way to the upstream, kept for a replay as long as it is small. Pure.
 
-The body is kept while it fits the spool; what doesn't fit is passed on and forgotten, and then the request
+The body is kept while it fits the spool. A larger one is passed on without being kept, and the request then
 can't be sent a second time.
 """
 
@@ -12,7 +12,7 @@ from proxy.http.body import Body
 
 
 class Upload:
-    """The payload of `body`, which the caller's connection feeds."""
+    """The payload of `body`, fed by the caller's connection."""
 
     __slots__ = ("_begun", "_kept", "_spool", "body", "received")
 
@@ -30,7 +30,7 @@ class Upload:
 
     @property
     def repeatable(self) -> bool:
-        """Whether all of it is here, to be sent again."""
+        """Whether all of it is kept, so that it can be sent again."""
         return self._kept is not None and not self.arriving
 
     @property
@@ -45,7 +45,7 @@ class Upload:
             self._forget_if_long()
 
     def begin(self) -> bytes:
-        """All that is there so far, to be sent behind the head: at first, or once more."""
+        """The payload so far, to be sent after the head: the first time, or again."""
         assert self._kept is not None
         payload = b"".join(self._kept)
         self._begun = True
@@ -53,9 +53,9 @@ class Upload:
         return payload
 
     def _forget_if_long(self) -> None:
-        """Until sending has begun, what was kept is all that there is of it."""
+        """Not before sending has begun: until then, nothing else holds the payload."""
         if self._begun and self.fills_spool:
             self._kept = None
 
 
-NO_UPLOAD: Final = Upload(None, 0)  # of all requests without a body: there is nothing in it to change
+NO_UPLOAD: Final = Upload(None, 0)  # shared by all requests without a body: it never changes

@@ -1,11 +1,11 @@
-"""One connection to an upstream: frames the request, and reads where the response begins and ends.
+"""One connection to an upstream: frames the request, and finds where the response begins and ends.
 
-Its wire is on the loop's reader and writer: half of what asyncio's TLS transport costs (see bench/). While a
-connection is idle, whatever arrives on it is a response to no request, and closes it (RFC 9112 section 9.2).
+It uses the loop's reader and writer callbacks: half the cost of asyncio's TLS transport (see bench/). Data
+that arrives on an idle connection is a response to no request, and closes it (RFC 9112 section 9.2).
 
-No conclusion waits for a further event. A reset that comes with data is told once: uvloop then calls the
+Nothing is postponed to a further event. A reset that comes with data is reported once: uvloop then calls the
 reader one last time. So an event is read to its end (EAGAIN, an end or an error) unless the response is
-complete before that; such a connection shows that it is dead at the next `send`, or to the pool's probe.
+complete before that; such a reset is noticed at the next `send`, or by the pool's probe.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from proxy.relay.interfaces import ResponseHandler
 from proxy.relay.pool import Pool
 from proxy.relay.wire import Wire, failure_of
 
-HIGH_WATER: Final = 65536  # bytes waiting to be sent, above which the caller is not read
-READS: Final = 8  # of an event's data in one turn of the loop, so that one connection does not hold up others
+HIGH_WATER: Final = 65536  # queued bytes above which the caller is not read
+READS: Final = 8  # most reads in one turn of the loop, so that one connection does not delay the others
 
 _log = logging.getLogger("proxy.relay")
 
 
 class Upstream:
-    """An open connection. From `start` to the response's end, or its failure, it is one exchange's."""
+    """An open connection. From `start` to the response's end or failure it belongs to one exchange."""
 
     __slots__ = (
         "_body",
@@ -67,18 +67,18 @@ class Upstream:
         self._handler: ResponseHandler | None = None
         self._method = b""
         self._request_body: Body = NO_BODY
-        self._buffer = b""  # received, and not yet read
-        self._searched = 0  # bytes of the buffer in which no head ends
+        self._buffer = b""  # received, not yet parsed
+        self._searched = 0  # bytes of the buffer in which no end of a head was found
         self._head: ResponseHead | None = None
         self._body: Body = NO_BODY
-        self._interims = 0  # bytes of 1xx responses, together no more than a head
+        self._interims = 0  # bytes of 1xx responses; with the head, at most `header_size`
         self._out: deque[bytes] = deque()
         self._queued = 0  # bytes in it
         self._paused = False
-        self._held = False  # what follows the head is in the buffer, for the time after the pause
-        self._broken = False  # a send has failed: what is there to be read is all that comes
-        self._unsent = False  # the very first send of this request failed
-        self._ending = False  # an end is to be sent behind what is queued
+        self._held = False  # the data after the head is kept in the buffer until `resume`
+        self._broken = False  # a send has failed: only data that is here already can still be read
+        self._unsent = False  # the first send of this request failed
+        self._ending = False  # our side ends once the queue is sent
         self.reused = False
         self.idle_since = 0.0  # loop time
         pool.opened(self)
@@ -96,18 +96,18 @@ class Upstream:
     def start_with_body(
         self, handler: ResponseHandler, method: bytes, head: bytes, body: Body, payload: bytes
     ) -> None:
-        """The same with a body, of which `payload` is here; `send` brings the rest."""
+        """The same with a body: `payload` is its beginning, `send` takes the rest."""
         self._request_body = body
         self._start(handler, method, head + framed(body, payload))
 
     def send(self, payload: bytes) -> None:
-        """Send more of the request's body, or of a tunnel. With the last of it goes its end."""
+        """Send more of the request's body, or of a tunnel. Once the body is done, its end is sent too."""
         data = framed(self._request_body, payload)
         if data:
             self._write(data)
 
     def end(self) -> None:
-        """In a tunnel: send no more."""
+        """In a tunnel: end our side."""
         self._ending = True
         if not self._out and self._fd >= 0:
             self._wire.end()
@@ -165,7 +165,7 @@ class Upstream:
                 return
 
     def _stop_sending(self) -> None:
-        """The upstream takes no more. A response may have come all the same: what is there decides."""
+        """A send failed. A response may have come all the same: read what has been received."""
         self._broken = True
         self._out.clear()
         self._queued = 0
@@ -184,14 +184,14 @@ class Upstream:
             return
         self._paused = False
         self._loop.add_reader(self._fd, self._readable)
-        self._loop.call_soon(self._readable)  # what was received before the pause makes nothing readable
+        self._loop.call_soon(self._readable)  # data received before the pause raises no event
 
     @property
     def is_open(self) -> bool:
         return self._fd >= 0
 
     def probe(self) -> None:
-        """Look whether an idle connection has ended."""
+        """Check whether an idle connection has ended."""
         if self._handler is None:
             self._readable()
 
@@ -203,7 +203,7 @@ class Upstream:
             self._fail_unexpectedly(handler, error)
 
     def _read(self) -> None:
-        """Take all that has arrived: up to the response's end, or until the kernel has nothing more."""
+        """Read up to the response's end, or until the kernel has no more."""
         if self._held and not self._paused and self._fd >= 0:
             self._held = False
             self._received(b"")
@@ -242,7 +242,7 @@ class Upstream:
             self._fail(Failure.MALFORMED)
 
     def _read_heads(self, data: bytes, handler: ResponseHandler) -> bytes | None:
-        """Read on to the body; returns what is there of it, or None if there is nothing more to do now."""
+        """Parse up to the body; returns its beginning, or None if more data or a `resume` must come first."""
         while self._head is None:
             end = data.find(END, self._searched)
             size = len(data) - PART_OF_END if end < 0 else end
@@ -302,9 +302,9 @@ class Upstream:
     # -- the end
 
     def _end_of_input(self) -> None:
-        """The upstream sends no more, and has said so."""
+        """The upstream has ended its side."""
         handler, head = self._handler, self._head
-        # behind a send that failed, a reset reads like an end
+        # after a failed send, a reset reads like an end
         if handler is None or head is None or self._broken or not self._body.end_of_input():
             self._ended(Failure.ENDED)
         elif head.status == 101:
@@ -342,7 +342,7 @@ class Upstream:
         self._fd = -1
         self._handler = None
         self._pool.closed(self)
-        if self._out:  # a record may have been sent in part: an end behind it could not be read
+        if self._out:  # a record may have been sent in part: close_notify after it would be unreadable
             self._wire.sock.close()
         else:
             self._wire.close()

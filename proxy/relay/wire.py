@@ -1,7 +1,7 @@
 """The bytes of an upstream connection: a raw non-blocking socket, with or without TLS.
 
-TLS runs over two memory buffers: one read from the socket brings several records, where an SSLSocket reads
-each in two; and what the kernel did not take is ours to send again, in whatever pieces.
+TLS runs over two memory buffers: one read from the socket brings several records, where an SSLSocket needs
+two reads for each; and encrypted data that the kernel did not take can be sent later, in any pieces.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Final
 from proxy.relay.failures import Failure
 
 READ_SIZE: Final = 65536  # bytes
-RECORD: Final = 16 * 1024  # bytes; what one read of TLS can bring (RFC 8446 section 5.1)
-# All TLS connections read into this buffer, one at a time: seven records, which make a payload just below the
-# 128 KiB from which malloc goes to the kernel each time.
+RECORD: Final = 16 * 1024  # bytes; the most that one TLS record carries (RFC 8446 section 5.1)
+# All TLS connections read into this buffer, one at a time: seven records, so that a payload stays just below
+# the 128 KiB from which malloc asks the kernel each time.
 _ARRIVED: Final = memoryview(bytearray(7 * (RECORD + 22)))
 
 
-# An upstream that wants to renegotiate TLS 1.2 is refused (RFC 9325 section 3.5 permits that; TLS 1.3 has no
-# renegotiation): what it asks for in the middle of a connection, such as a certificate for one path, it can
-# ask for in the handshake. No kernel says this of a connection that is open.
+# An upstream that asks to renegotiate TLS 1.2 is refused (RFC 9325 section 3.5 permits that; TLS 1.3 has no
+# renegotiation): a client certificate for one path can as well be requested in the handshake.
+# No kernel reports this error for an open connection.
 RENEGOTIATION: Final = errno.EPROTO
 
 
 def failure_of(error: OSError) -> Failure:
-    """What a broken connection means for the exchange on it (RFC 8446 section 6.2)."""
+    """The failure of an exchange whose connection broke with `error` (RFC 8446 section 6.2)."""
     if error.errno == RENEGOTIATION:
         return Failure.RENEGOTIATION
     if isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):  # OpenSSL's names
@@ -44,22 +44,22 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.ended = False  # the upstream has said, before its last bytes were taken, that no more follow
+        self.ended = False  # the end of the upstream's data has arrived, perhaps with its last bytes
 
     @property
     def has_more(self) -> bool:
-        """Whether something is there that makes no descriptor readable."""
+        """Whether received data is waiting that makes no descriptor readable."""
         return False
 
     def receive(self) -> bytes | None:
-        """What has arrived; b"" at the end; None if the kernel has nothing more. Raises OSError."""
+        """The data received; b"" at the end; None if the kernel has no more. Raises OSError."""
         try:
             return self.sock.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return None
 
     def encode(self, data: bytes) -> bytes:
-        """What goes over the socket for `data`."""
+        """`data` as it is sent over the socket."""
         return data
 
     def send(self, encoded: bytes) -> int:
@@ -70,7 +70,7 @@ class Wire:
             return 0
 
     def end(self) -> None:
-        """Say that nothing more is sent. Best effort: the upstream may be gone, or read nothing."""
+        """End our side. Best effort: the upstream may be gone, or not read."""
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
 
@@ -79,13 +79,13 @@ class Wire:
 
 
 class TLSWire(Wire):
-    """The same under TLS. An end without close_notify raises: what was cut must not look complete."""
+    """The same under TLS. An end without close_notify raises: truncated data must not look complete."""
 
     __slots__ = ("_error", "_incoming", "_outgoing", "_tls")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_name: str) -> None:
         super().__init__(sock)
-        self._error: OSError | None = None  # that ends what was received, once that has been taken
+        self._error: OSError | None = None  # raised once the data before it has been returned
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
@@ -105,11 +105,11 @@ class TLSWire(Wire):
 
     @property
     def has_more(self) -> bool:
-        """It came with the handshake."""
+        """Data that arrived together with the handshake."""
         return self._incoming.pending > 0
 
     def receive(self) -> bytes | None:
-        """The same; what carries no data, such as session tickets, is read past. Raises OSError."""
+        """The same; records without data, such as session tickets, are skipped. Raises OSError."""
         if self.ended:
             return b""
         if self._error is not None:
@@ -133,7 +133,7 @@ class TLSWire(Wire):
             self._incoming.write_eof()
 
     def _decrypted(self, *, at_end: bool) -> bytes | None:
-        """All whole records; None for what carries no data; b"" at a close_notify."""
+        """The data of all complete records; None if they carry none; b"" at a close_notify."""
         parts: list[bytes] = []
         incoming = self._incoming
         while incoming.pending or at_end:
@@ -144,9 +144,9 @@ class TLSWire(Wire):
             except ssl.SSLError as error:
                 if not parts:
                     raise
-                self._error = error  # what came before it is told first
+                self._error = error  # the data before it is returned first
                 break
-            if not part:  # close_notify; what came before it is told first
+            if not part:  # close_notify; the data before it is returned first
                 self.ended = True
                 return b"".join(parts)
             if not parts and not incoming.pending:  # a small response, as most are
@@ -155,15 +155,15 @@ class TLSWire(Wire):
         return b"".join(parts) or None
 
     def _check_not_renegotiating(self) -> None:
-        """Reading has made OpenSSL answer something. Raises OSError.
+        """Reading has made OpenSSL produce a reply. Raises OSError if it refuses a renegotiation.
 
-        In TLS 1.3 that is an update of keys, which goes out with what is sent next (RFC 8446 section 4.6.3).
+        In TLS 1.3 it is a key update, which is sent with the next data (RFC 8446 section 4.6.3).
         In TLS 1.2 it is the alert no_renegotiation (RFC 5246 section 7.2.2).
         """
         if self._tls.version() == "TLSv1.2":
             with contextlib.suppress(OSError):
                 self.send(self._outgoing.read())
-            raise OSError(RENEGOTIATION, "the upstream wants to renegotiate TLS")
+            raise OSError(RENEGOTIATION, "the upstream asked to renegotiate TLS")
 
     def encode(self, data: bytes) -> bytes:
         self._tls.write(data)
@@ -174,12 +174,12 @@ class TLSWire(Wire):
         super().end()
 
     def close(self) -> None:
-        """RFC 8446 section 6.1: an end is told, so that the upstream can tell it from a cut."""
+        """Send close_notify first, which tells an end from a truncation (RFC 8446 section 6.1)."""
         self._notify()
         super().close()
 
     def _notify(self) -> None:
-        with contextlib.suppress(OSError):  # SSLWantReadError: the upstream's close_notify is not waited for
+        with contextlib.suppress(OSError):  # SSLWantReadError: do not wait for the upstream's close_notify
             self._tls.unwrap()
         with contextlib.suppress(OSError):
             self.send(self._outgoing.read())

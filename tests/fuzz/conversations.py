@@ -1,4 +1,4 @@
-"""What the whole relay promises for any bytes, of a caller or an upstream. Each takes a stage and bytes."""
+"""Properties of the whole relay for any bytes of a caller or an upstream. Each takes a stage and bytes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tests.relay.stage import BASE, ROUTE, Stage, echo
 
 from .entries import same, splits
 
-EMPTY_LINES = 2  # that the relay takes before a request
+EMPTY_LINES = 2  # most that the relay ignores before a request
 
 
 def one_conversation(stage: Stage, data: bytes) -> None:
-    """All that a caller says on one connection, in pieces: see `converse`."""
+    """All bytes of a caller on one connection, in several splits: see `converse`."""
     ways = list(splits(data))[:3]
     accepted = [converse(stage, pieces, thinks=30 * number) for number, pieces in enumerate(ways)]
     same([number for number in accepted if number is not None])
@@ -22,12 +22,12 @@ def one_conversation(stage: Stage, data: bytes) -> None:
 
 
 def converse(stage: Stage, pieces: list[bytes], *, thinks: int = 0, hasty: bool = False) -> int | None:
-    """What reaches the upstream is what a strict server would have read there, up to the first refusal.
+    """The upstream receives what a strict server would have read, up to the first refusal.
 
-    Each request has its own answer, in order; after an answer that closes comes nothing; the end is not late.
+    Each request has its own response, in order; nothing follows a response that closes; the end is prompt.
 
-    Returns how many the upstream answered before the first refusal: that does not depend on the pieces, as
-    what follows a refusal does: a body that is still to come can't be skipped. None: the end was abrupt.
+    Returns the number of upstream responses before the first refusal, which does not depend on the pieces.
+    (What follows a refusal does: an unfinished body can't be skipped.) None: the end was abrupt.
     """
     stage.upstream.asked.clear()
     ours = [stage.ours()]
@@ -52,7 +52,7 @@ def converse(stage: Stage, pieces: list[bytes], *, thinks: int = 0, hasty: bool 
 
 
 def _answers(heard: bytes, asked: list[strict.Message], *, well: bool) -> list[strict.Message]:
-    """No more than one for each request, and one for what is none."""
+    """At most one for each request, and one for a malformed one."""
     answers: list[strict.Message] = []
     for method in [*(request.start[0] for request in asked), b"GET"]:
         if not heard:
@@ -62,7 +62,7 @@ def _answers(heard: bytes, asked: list[strict.Message], *, well: bool) -> list[s
         except strict.Incomplete:
             if not well:
                 return answers
-            answer, heard = strict.read_answer(heard, b"HEAD")  # the refused one was a HEAD, then
+            answer, heard = strict.read_answer(heard, b"HEAD")  # then a HEAD was refused
             assert answer.closes
         answers.append(answer)
         if answer.closes:
@@ -83,7 +83,7 @@ Ours = tuple[list[bytes], list[bytes]]
 
 
 def _check_sent(stage: Stage, asked: list[strict.Message], ours: list[Ours]) -> None:
-    """What the upstream got are some of `asked`, in order, with our fields and what may pass of theirs."""
+    """The upstream got a subsequence of `asked`, with our fields and those of theirs that may pass."""
     remaining = iter(asked)
     for got in stage.upstream.asked:
         assert any(_is_sent(got, request, ours) for request in remaining), (got, asked)
@@ -101,11 +101,11 @@ def _is_sent(got: strict.Message, said: strict.Message, ours: list[Ours]) -> boo
 
 
 def _but_hops(lines: list[bytes]) -> list[bytes]:
-    """OPTIONS have their Max-Forwards counted down (RFC 9110 section 7.6.2)."""
+    """The lines but for Max-Forwards, which is decremented (RFC 9110 section 7.6.2)."""
     return [line for line in lines if not line.lower().startswith(b"max-forwards:")]
 
 
-ASKING = [  # a caller's requests for an upstream's answer
+ASKING = [  # a caller's requests for an upstream's response
     b"GET /up/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     b"HEAD /up/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     b"GET /up/x HTTP/1.0\r\n\r\n",
@@ -113,7 +113,7 @@ ASKING = [  # a caller's requests for an upstream's answer
 
 
 def one_answer_through(stage: Stage, data: bytes) -> None:
-    """An upstream's bytes become one answer, the same, or none that looks whole, and nobody else's."""
+    """An upstream's bytes become the same response for one caller, or none that looks complete."""
     for request in ASKING:
         stage.upstream.answer = data
         heard, well = stage.say([request], eof=False)
@@ -122,7 +122,7 @@ def one_answer_through(stage: Stage, data: bytes) -> None:
         if answer is None or (answer.status == 502 and answer.values(b"proxy-status")):
             continue
         said = _final(data, request, forgiving=True)
-        assert said is not None, "a broken answer was completed"
+        assert said is not None, "a broken response was completed"
         assert (answer.status, answer.body) == (said.status, said.body)
 
 

@@ -1,8 +1,8 @@
-"""What the relay promises for any bytes at all, one function a reader: each takes bytes and asserts.
+"""Properties of the relay's parsers for any bytes, one function for each parser: it takes bytes and asserts.
 
-The properties of tests/relay feed them with what Hypothesis makes of messages, fuzz.py with what a
-coverage-guided fuzzer finds, test_fuzz.py with the corpus beside this file. A promise is written once, here;
-it is checked with readers that share nothing with the relay's (tests/relay/strict.py) and with llhttp.
+The tests of tests/relay feed them with messages made by Hypothesis, fuzz.py with the findings of a
+coverage-guided fuzzer, test_fuzz.py with the corpus beside this file. A property is written once, here;
+it is checked with parsers that share no code with the relay's (tests/relay/strict.py) and with llhttp.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.relay import strict
 from tests.relay.places import check_link, check_target
 from tests.relay.policy import expected_answer, expected_request, expected_trailers
 
-LIMITS = HeadLimits(header_size=8192, field_size=6000, fields=32)  # small, so that they are met
+LIMITS = HeadLimits(header_size=8192, field_size=6000, fields=32)  # small, so that they are reached
 SPOOL = 64  # bytes; small, so that bodies outgrow it
 BYTEWISE = 512  # up to this size a message is also read byte by byte
 OURS = [b"Host: up.example:8443", b"Authorization: Bearer ours", b"Via: 1.1 token-proxy-0a1b2c3d"]
@@ -33,7 +33,7 @@ REFUSALS = {400, 431, 501}
 
 
 def splits(data: bytes) -> Iterator[list[bytes]]:
-    """Ways in which the same bytes may arrive; the same ones each time."""
+    """Ways of splitting the same bytes; deterministic."""
     yield [data]
     if len(data) <= BYTEWISE:
         yield [data[at : at + 1] for at in range(len(data))]
@@ -48,7 +48,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def same(outcomes: Sequence[object]) -> object:
-    """However it arrived, it was read as the same."""
+    """The result does not depend on how the bytes were split."""
     first = next(iter(outcomes), None)
     assert all(outcome == first for outcome in outcomes), outcomes
     return first
@@ -58,7 +58,7 @@ def same(outcomes: Sequence[object]) -> object:
 
 
 def read_body(body: Body, parts: list[bytes]) -> tuple[bytes, bytes | None]:
-    """The payload, and what lies behind the end; None if there is no end. Raises MalformedBody."""
+    """The payload, and the bytes after the end; None if there is no end. Raises MalformedBody."""
     payload = b""
     for number, part in enumerate(parts):
         piece, rest = body.feed(part)
@@ -69,7 +69,7 @@ def read_body(body: Body, parts: list[bytes]) -> tuple[bytes, bytes | None]:
 
 
 def one_chunked_body(data: bytes) -> None:
-    """It is read in one way however it arrives, as a strict reader reads it, and ends where that one says."""
+    """It is read alike however it is split: as the strict parser reads it, with the same end."""
 
     def outcome(parts: list[bytes]) -> object:
         body = Chunked()
@@ -90,7 +90,7 @@ def one_chunked_body(data: bytes) -> None:
             return
         raise AssertionError("the relay waits for more of a body that is complete")
     assert strict.read_chunks(data) == (payload, trailers.split(b"\r\n")[1:], rest)
-    if trailers:  # llhttp judges by them how the message is framed, which has been decided long before
+    if trailers:  # llhttp takes framing from them, although the framing was decided by the head
         return
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert strict.llhttp_requests(head + data[: len(data) - len(rest)]) == ([(b"POST", b"/", payload)], True)
@@ -100,9 +100,9 @@ def one_chunked_body(data: bytes) -> None:
 
 
 def one_request(data: bytes) -> None:
-    """What is accepted is one request upstream: the same method, target and body, and our fields.
+    """An accepted request is one request upstream: the same method, target and body, and our fields.
 
-    What is refused later, in its body, has not become a complete request by then.
+    A request that is refused later, in its body, is not complete upstream by then.
     """
     end = data.find(END)
     if end < 0:
@@ -130,7 +130,7 @@ def one_request(data: bytes) -> None:
 
 
 def _relayed(head: bytes, target: bytes, parts: list[bytes]) -> object:
-    """What becomes of a request: it is written for the upstream as the exchange does it, and read again."""
+    """Write the request for the upstream as the exchange does, and parse it again."""
     request = message.read_request(head, LIMITS)
     begun, behind = _uploaded(request.body, parts)
     sent = to_upstream(request, target) + begun
@@ -147,9 +147,9 @@ def _relayed(head: bytes, target: bytes, parts: list[bytes]) -> object:
 
 
 def _uploaded(body: Body | None, parts: list[bytes]) -> tuple[bytes, bytes | str]:
-    """What is written behind the head, and what it keeps for later, or why that is not known.
+    """The bytes sent after the head, and those kept for the next request, or why these are unknown.
 
-    Sending begins after the second piece, as it does when a token or a connection has to be awaited.
+    Sending begins after the second piece, as if a token or a connection had been awaited.
     """
     if body is None:
         return b"", b"".join(parts)
@@ -192,11 +192,11 @@ def _check_request_fields(request: RequestHead, head: bytes, read: strict.Messag
         assert read.trailers == expected_trailers(came, came_behind)
 
 
-# -- answers
+# -- responses
 
 
 def one_answer(data: bytes) -> None:
-    """What is accepted of an upstream's bytes is one answer to the caller, the same, and no more."""
+    """An upstream's response that is accepted is exactly one response to the caller, and the same."""
     for method in (b"GET", b"HEAD"):
         rest = data
         while (end := rest.find(END)) >= 0:
@@ -225,7 +225,7 @@ def _check_interim(answer: ResponseHead, head: bytes) -> None:
 
 
 def _answered(answer: ResponseHead, head: bytes, parts: list[bytes], method: bytes) -> object:
-    """What the caller gets, and whether it is whole."""
+    """The bytes that the caller gets, and whether they are complete."""
     body = answer.framing() if answer.framing is not None else message.Length(0)
     until_close = isinstance(body, UntilClose)
     sent = message.to_caller(answer, chunked=answer.chunked, close=until_close)
@@ -246,7 +246,7 @@ def _answered(answer: ResponseHead, head: bytes, parts: list[bytes], method: byt
     read, left = strict.read_answer(sent, method)
     assert (read.status, read.body, read.until_close, left) == (answer.status, payload, until_close, b"")
     _check_answer_fields(answer, head, read, body)
-    if method != b"HEAD":  # of which llhttp can't be told
+    if method != b"HEAD":  # llhttp can't be told the method
         assert strict.llhttp_answers(sent) == ([(read.status, payload)], not until_close)
     return payload, behind
 
@@ -264,7 +264,7 @@ def _check_answer_fields(answer: ResponseHead, head: bytes, read: strict.Message
 
 
 def one_block(data: bytes) -> None:
-    """Lines of fields, in a request, in an answer and as trailers of both."""
+    """Field lines in a request, in a response and as trailers of both."""
     one_request(b"GET /up HTTP/1.1\r\nHost: a\r\n" + data + b"\r\n\r\n")
     one_answer(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n")
     options = [line for line in data.split(b"\r\n") if line[:11].lower() == b"connection:"]
@@ -275,13 +275,13 @@ def one_block(data: bytes) -> None:
 
 
 def one_target(data: bytes) -> None:
-    """A target that is accepted stays within its route, however often and by whomever it is decoded."""
+    """An accepted target stays within its route, however often and by whichever parser it is decoded."""
     if data and strict.TARGET.issuperset(data):
         check_target(data)
 
 
 def one_link(data: bytes) -> None:
-    """A link that is turned leads to the proxy; a cookie or link never breaks the lines around it."""
+    """A rewritten link leads to the proxy; a cookie or link never breaks the lines around it."""
     if strict.VALUE.issuperset(data):
         check_link(data)
 

@@ -1,8 +1,8 @@
 """A coverage-guided fuzzer over the entries of this folder: make fuzz ARGS="one_link one_block" SECONDS=600
 
-Each entry runs in a process of its own, for `--seconds`, from its seeds and what earlier runs have found.
-What is new lands in .fuzz/corpus/ENTRY, what breaks a promise in .fuzz/found, what the fuzzer says in
-.fuzz/ENTRY.log. `--once FILE` runs one entry over one file, without the fuzzer.
+Each entry runs in its own process, for `--seconds`, from its seeds and the findings of earlier runs.
+New inputs are written to .fuzz/corpus/ENTRY, inputs that break a property to .fuzz/found, the fuzzer's output
+to .fuzz/ENTRY.log. `--once FILE` runs one entry over one file, without the fuzzer.
 """
 
 import argparse
@@ -17,9 +17,9 @@ HERE = Path(__file__).parent
 HOME = Path(".fuzz")
 FOUND = HOME / "found"
 ENTRIES = sorted(folder.name for folder in (HERE / "corpus").iterdir())
-INSTRUMENTED = ["proxy.http", "proxy.relay", "proxy.routes"]  # whose branches count as news
+INSTRUMENTED = ["proxy.http", "proxy.relay", "proxy.routes"]  # the packages whose coverage counts
 OPTIONS = [
-    "-max_len=4096",  # bytes; every limit of the entries lies within two of them
+    "-max_len=4096",  # bytes; the largest limit of the entries is twice that
     "-timeout=20",  # seconds; a slow input is a finding
     "-rss_limit_mb=1024",
     "-print_final_stats=1",
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def run(name: str, seconds: int) -> bool:
-    """Whether the entry has held."""
+    """Whether the entry's property held."""
     for folder in (FOUND, HOME / "tmp", HOME / "corpus" / name):
         folder.mkdir(parents=True, exist_ok=True)
     before = set(FOUND.iterdir())
@@ -68,7 +68,7 @@ def run(name: str, seconds: int) -> bool:
 
 
 def run_inside(name: str, seconds: int) -> None:
-    """Doesn't return: the fuzzer ends the process."""
+    """Does not return: the fuzzer ends the process."""
     import atheris
 
     with atheris.instrument_imports(include=INSTRUMENTED):

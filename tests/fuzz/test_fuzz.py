@@ -1,4 +1,4 @@
-"""Each entry of the fuzzer holds over its corpus: the seeds, and whatever has once been found."""
+"""Each entry of the fuzzer holds over its corpus: the seeds, and all earlier findings."""
 
 from pathlib import Path
 
@@ -26,12 +26,12 @@ def stage():
 
 
 @pytest.mark.parametrize(("name", "file"), seeds(entries.ENTRIES))
-def test_a_seed_shows_what_a_reader_promises(name, file):
+def test_a_seed_keeps_the_properties_of_a_parser(name, file):
     entries.ENTRIES[name](file.read_bytes())
 
 
 @pytest.mark.parametrize(("name", "file"), seeds(conversations.ENTRIES))
-def test_a_seed_shows_what_the_relay_promises(stage, name, file):
+def test_a_seed_keeps_the_properties_of_the_relay(stage, name, file):
     conversations.ENTRIES[name](stage, file.read_bytes())
 
 

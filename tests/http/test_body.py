@@ -1,4 +1,4 @@
-"""Bodies: each case whole, byte by byte, and with something behind it."""
+"""Bodies: each case whole, byte by byte, and followed by other bytes."""
 
 import httptools
 import pytest
@@ -40,7 +40,7 @@ BAD = [
 ]
 
 
-GOOD_IN_RESPONSES = [  # white space, as the RFC wants it read, and leading zeros
+GOOD_IN_RESPONSES = [  # white space, which the RFC requires to be accepted, and leading zeros
     b"5  \r\nhello\r\n0 \t\r\n\r\n",
     b"5 ; a = b\r\nhello\r\n0\r\n\r\n",
     b'5\t;a ;b= "c;d" ; e\r\nhello\r\n0;x \r\n\r\n',
@@ -77,7 +77,7 @@ def read_in_pieces(body, pieces):
 
 
 @pytest.mark.parametrize("wire", GOOD)
-def test_a_chunked_body_ends_where_it_says_however_it_arrives(wire):
+def test_a_chunked_body_ends_at_its_last_chunk_however_it_is_split(wire):
     payload, trailers = GOOD[wire]
     whole = [wire]
     with_more = [wire + BEHIND]
@@ -90,7 +90,7 @@ def test_a_chunked_body_ends_where_it_says_however_it_arrives(wire):
 
 
 @pytest.mark.parametrize("wire", BAD)
-def test_a_broken_chunk_is_refused_however_it_arrives(wire):
+def test_a_broken_chunk_is_refused_however_it_is_split(wire):
     with pytest.raises(MalformedBody):
         Chunked().feed(wire)
     with pytest.raises(MalformedBody):
@@ -121,7 +121,7 @@ def test_a_broken_chunk_is_refused_in_responses_too(wire):
         Chunked(of_response=True).feed(wire)
 
 
-def test_a_length_is_counted_and_what_follows_is_left():
+def test_a_body_with_a_length_ends_there_and_the_rest_is_left():
     body = Length(5)
     assert body.feed(b"he") == (b"he", b"")
     assert not body.done
@@ -136,13 +136,13 @@ def test_a_body_until_close_is_complete_when_the_connection_ends():
     assert body.end_of_input()
 
 
-def test_a_counted_or_chunked_body_is_cut_when_the_connection_ends_early():
+def test_a_body_with_a_length_or_chunks_is_incomplete_if_the_connection_ends_early():
     assert not Length(5).end_of_input()
     assert not Chunked().end_of_input()
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.data())
-def test_what_is_encoded_is_read_back_from_any_pieces(parts, data):
+def test_encoded_chunks_are_decoded_from_any_pieces(parts, data):
     wire = b"".join(map(encode_chunk, parts)) + b"0\r\n\r\n"
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=6)))
     pieces = [wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
@@ -152,7 +152,7 @@ def test_what_is_encoded_is_read_back_from_any_pieces(parts, data):
 
 
 class Llhttp:
-    """What llhttp makes of the same bytes: the judge of our own reader."""
+    """llhttp's reading of the same bytes: the reference for our own parser."""
 
     def __init__(self):
         self.payload, self.done = b"", False

@@ -1,4 +1,4 @@
-"""Cookies stay in the route that they came by; the admin pages' cookie passes neither way."""
+"""Cookies stay in their route; the admin pages' cookie is forwarded in neither direction."""
 
 import os
 import urllib.request
@@ -28,7 +28,7 @@ KEPT = scope(home=b"/v2/crm")  # strip_path = false: the prefix is a part of the
 NESTED = scope(home=b"")._replace(
     is_route=lambda found: is_prefix(b"/crm", found) and not is_prefix(b"/crm/b", found)
 )
-COOKIES = [  # scope, what the upstream sets, what the caller gets; None: dropped
+COOKIES = [  # scope, the upstream's Set-Cookie, the caller's; None: dropped
     (API, b"a=b", b"a=b"),
     (API, b"a=b; Domain=api.example; HttpOnly", b"a=b; HttpOnly"),
     (API, b"a=b;domain=.example", b"a=b"),
@@ -80,7 +80,7 @@ def test_a_cookie_is_limited_to_its_route(limited_by, said, read):
     assert limit(said, limited_by) == read
 
 
-CUT = [  # Cookie fields of a request, what of them goes upstream
+CUT = [  # Cookie fields of a request, those that go upstream
     (b"a=b; c=d", b"\r\nCookie: a=b; c=d"),
     (ADMIN + b"=x", b""),
     (b"a=1; " + ADMIN + b"=x; b=2", b"\r\nCookie: a=1; b=2"),
@@ -98,7 +98,7 @@ def test_the_admin_cookie_is_cut_and_other_cookies_keep_their_bytes(value, left)
     assert without_admin(block % value) == cut
 
 
-# -- the property: jars of two kinds, and what they send to other routes
+# -- the property: two kinds of cookie jars, and the cookies they send to other routes
 
 
 class StandardJar:
@@ -128,7 +128,7 @@ class StandardJar:
 
 
 class PythonJar:
-    """http.cookiejar, as requests uses it: of two equal attributes it takes the first, and strips quotes."""
+    """http.cookiejar, as requests uses it: it takes the first of two equal attributes, and strips quotes."""
 
     def __init__(self):
         self._jar = CookieJar(DefaultCookiePolicy(strict_ns_set_path=False))
@@ -181,7 +181,7 @@ ATTRIBUTES = st.lists(st.builds(lambda name, value: b";%b=%b" % (name, value), N
     ATTRIBUTES,
     st.sampled_from([b"s=1", ADMIN + b"=EVIL", b"=" + ADMIN + b"=EVIL", ADMIN]),
 )
-def test_no_jar_sends_a_routes_cookie_to_a_route_beside_it(prefix, base, strip, tail, attributes, pair):
+def test_no_jar_sends_a_routes_cookie_to_another_route(prefix, base, strip, tail, attributes, pair):
     def is_route(path):  # the longest prefix wins
         return max((each for each in PREFIXES if is_prefix(each, path)), key=len, default=None) == prefix
 
@@ -197,7 +197,7 @@ def test_no_jar_sends_a_routes_cookie_to_a_route_beside_it(prefix, base, strip, 
         for other in PREFIXES:
             if other not in {prefix, b""} and jar.sent_to((other + b"/x").decode()):
                 assert jar.sent_to((prefix + b"/zz").decode()), "planted for a route within"
-            if not is_prefix(prefix, other):  # what nests is warned about: no path separates it
+            if not is_prefix(prefix, other):  # nested routes cause a warning: no path separates them
                 for below in (b"", b"/", b"/x", b"/x/y"):
                     assert jar.sent_to((other + below or b"/").decode()) == [], (value, other)
 
@@ -209,7 +209,7 @@ def test_no_jar_sends_a_routes_cookie_to_a_route_beside_it(prefix, base, strip, 
     st.booleans(),
     st.sampled_from([b"", b"/", b"/x", b"/x/y"]),
 )
-def test_an_honest_cookie_comes_back_where_the_upstream_wants_it(prefix, base, strip, where):
+def test_an_ordinary_cookie_is_sent_back_to_its_path(prefix, base, strip, where):
     home = base if strip else base + prefix
     limited_by = CookieScope(
         home, prefix, prefix + b"/x", secure=False, is_route=lambda path: is_prefix(prefix, path)

@@ -1,4 +1,4 @@
-"""Blocks of field lines: found and cut without looking at each field."""
+"""Blocks of field lines: fields found and cut without parsing each of them."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from proxy.http.fields import Rules
 BLOCK = b"\r\nHost: a\r\nX-One:  1 \r\nx-one:2\r\nCONNECTION: close\r\nConnection:\tfoo"
 
 
-def test_the_telling_fields_are_found_by_name_in_any_case():
+def test_fields_are_found_by_name_in_any_case():
     read = Rules(read=[b"host", b"connection"], cut=[])
     assert read.apply(BLOCK) == ({b"host": [b"a"], b"connection": [b"close", b"foo"]}, BLOCK)
 
@@ -45,20 +45,20 @@ CUT = [  # name of the field, whether the pattern for x-forwarded-for and te cut
 
 
 @pytest.mark.parametrize(("name", "cut"), CUT)
-def test_a_line_is_cut_by_its_whole_name_or_its_twin(name, cut):
+def test_a_line_is_cut_by_its_full_name_or_a_twin(name, cut):
     rules = Rules(read=[], cut=[b"x-forwarded-for", b"te"])
     block = b"\r\nA: te:\r\n%b: 1\r\nB: 2" % name
     assert rules.apply(block)[1] == (b"\r\nA: te:\r\nB: 2" if cut else block)
 
 
-def test_a_prefix_cuts_whatever_begins_with_it():
+def test_a_prefix_cuts_all_names_that_begin_with_it():
     rules = Rules(read=[], cut=[b"host"], cut_prefix=b"x-forwarded-")
     block = b"\r\nX-Forwarded-Anything: 1\r\nX_Forwarded_B: 2\r\nX-Forward: 3"
     assert rules.apply(block) == ({}, b"\r\nX-Forward: 3")
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"A", b"te", b"TE", b"x-b"]), st.binary(max_size=6)), max_size=8))
-def test_what_is_not_cut_stays_byte_for_byte(lines):
+def test_fields_that_are_not_cut_stay_byte_for_byte(lines):
     lines = [(name, value.replace(b"\r", b"").replace(b"\n", b"")) for name, value in lines]
     block = b"".join(b"\r\n%b: %b" % line for line in lines)
     kept = b"".join(b"\r\n%b: %b" % line for line in lines if line[0].lower() != b"te")

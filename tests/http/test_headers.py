@@ -47,7 +47,7 @@ STRIPPED = [
 
 
 @pytest.mark.parametrize("lines", STRIPPED)
-def test_what_is_for_this_hop_or_to_be_ours_does_not_pass(lines):
+def test_hop_by_hop_and_replaced_fields_do_not_pass(lines):
     assert sorted(sent_upstream(*lines)) == sorted(OURS)
 
 
@@ -64,13 +64,13 @@ def test_everything_else_passes_as_it_came():
     assert [field for field in sent_upstream(*lines) if field not in OURS] == lines
 
 
-def test_a_length_can_not_be_taken_away():
+def test_a_connection_option_can_not_remove_content_length():
     assert b"Content-Length: 5" in sent_upstream(
         b"Connection: content-length", b"Content-Length: 5", method=b"POST"
     )
 
 
-def test_chunked_framing_is_made_anew():
+def test_chunked_framing_is_replaced_by_our_own():
     fields = sent_upstream(b"Transfer-Encoding: chunked", method=b"POST")
     assert fields.count(b"Transfer-Encoding: chunked") == 1
 
@@ -80,19 +80,19 @@ def answered(*lines, chunked=False, close=False):
     return message.to_caller(read_response(head, b"GET", LIMITS), chunked=chunked, close=close)
 
 
-def test_an_answer_keeps_its_fields_and_reason():
+def test_a_response_keeps_its_fields_and_reason():
     lines = [b"Date: x", b"Set-Cookie: a=1", b"Set-Cookie: b=2", b"x-odd: \xff", b"Content-Length: 5"]
     assert answered(*lines) == b"\r\n".join([b"HTTP/1.1 200 Fine", *lines, b"", b""])
 
 
-def test_an_answer_without_a_reason_gets_the_space_that_stands_before_one():
+def test_a_response_without_a_reason_gets_the_space_before_it():
     for line in (b"HTTP/1.1 200", b"HTTP/1.1 200 "):
         head = read_response(line + b"\r\nContent-Length: 5\r\n\r\n", b"GET", LIMITS)
         sent = message.to_caller(head, chunked=False, close=False)
         assert sent == b"HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\n"
 
 
-def test_an_answers_hop_fields_stay_behind():
+def test_a_responses_hop_by_hop_fields_do_not_pass():
     lines = [b"Connection: keep-alive, X-Hop", b"X-Hop: 1", b"Keep-Alive: timeout=5", b"Content-Length: 5"]
     assert (
         answered(*lines, close=True) == b"HTTP/1.1 200 Fine\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
@@ -124,7 +124,7 @@ VALUES = st.sampled_from(
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=8))
-def test_no_caller_can_take_away_or_double_what_is_ours(fields):
+def test_no_caller_can_remove_or_duplicate_our_fields(fields):
     sent = sent_upstream(*[name + b": " + value for name, value in fields])
     assert [field for field in sent if field.lower().startswith(b"authorization")] == [
         b"Authorization: Bearer ours"

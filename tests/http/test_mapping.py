@@ -1,4 +1,4 @@
-"""Links resolved and mapped, in both directions; and that no reader of them leaves its route."""
+"""Links resolved and mapped, in both directions; no client that follows one leaves its route."""
 
 import os
 import re
@@ -19,12 +19,12 @@ from proxy.http.mapping import Mapping
 from proxy.http.target import read_target, upstream_path
 from proxy.routes import RouteTable
 
-TIMES = int(os.environ.get("TIMES", "1"))  # how many times the everyday number of examples
+TIMES = int(os.environ.get("TIMES", "1"))  # factor on the usual number of examples
 ORIGIN = b"http://localhost:8080"
 
 
 def mapping(url, prefix=b"", path=None, **more):
-    """A route that has its listener to itself, or (with a prefix) all paths below that."""
+    """A route with a listener of its own, or (with a prefix) with all paths below the prefix."""
     fields = {
         "strip": True,
         "origin": ORIGIN,
@@ -44,7 +44,7 @@ SOCKET = mapping("unix:/run/api.sock:/v2", b"/crm")
 NAMELESS = WHOLE._replace(origin=b"")
 NESTED = API._replace(is_route=lambda place: place.startswith(b"/crm") and not place.startswith(b"/crm/b"))
 NESTED_ODDLY = API._replace(is_route=lambda place: place.startswith(b"/crm") and b"/@b" not in place)
-TO_CALLER = [  # mapping, what the upstream says, what the caller gets; None: dropped
+TO_CALLER = [  # mapping, the upstream's link, the caller's; None: dropped
     (API, b"https://api.example/v2/x?q=1#f", b"http://localhost:8080/crm/x?q=1#f"),
     (API, b"https://API.Example:443/v2/x", b"http://localhost:8080/crm/x"),
     (API, b"https://api.example/v2", b"http://localhost:8080/crm"),
@@ -106,7 +106,7 @@ TO_CALLER = [  # mapping, what the upstream says, what the caller gets; None: dr
     (NESTED, b"/v2/%62/x", b"https://api.example/v2/b/x"),
     (NESTED, b"/v2/b;x", b"https://api.example/v2/b;x"),
     (NESTED_ODDLY, b"/v2/%40b/x", b"https://api.example/v2/%40b/x"),  # yarl decodes it
-    (API, b"..;", b"https://api.example/v2/a/..;"),  # urljoin takes it for dots; as a target it is refused
+    (API, b"..;", b"https://api.example/v2/a/..;"),  # dots to urljoin; refused as a target
     (API, b"/v2/a%5Cb", b"https://api.example/v2/a%5Cb"),
     (API, b"/v2/%252e%252e/b", b"https://api.example/v2/%252e%252e/b"),
     (BARE, b"x", b"x"),
@@ -136,7 +136,7 @@ def test_a_link_of_a_response_is_resolved_then_mapped(mapped_by, said, read):
 
 
 REFUSED = "refused"
-TO_UPSTREAM = [  # mapping, what the caller says, what the upstream gets
+TO_UPSTREAM = [  # mapping, the caller's link, the upstream's
     (API, b"http://localhost:8080/crm/b", b"https://api.example/v2/b"),
     (API, b"HTTP://LOCALHOST:8080/crm/b?c", b"https://api.example/v2/b?c"),
     (API, b"https://localhost:8080/crm/b", b"https://api.example/v2/b"),  # TLS ends before us
@@ -175,7 +175,7 @@ def test_a_link_of_a_request_stays_within_its_route(mapped_by, said, sent):
         assert mapped_by.to_upstream(said) == sent
 
 
-# -- the property: a model of the proxy, and callers that follow what they get
+# -- the property: a model of the proxy, and callers that follow the links they get
 
 
 @dataclass(eq=False)
@@ -302,7 +302,7 @@ PARTS = st.sampled_from(
     ]
 )
 ANYTHING = st.lists(PARTS, max_size=7).map(b"".join)
-CLIMBING = st.builds(  # out of the route in some disguise, and into another one
+CLIMBING = st.builds(  # a disguised path out of the route and into another one
     lambda start, climbs, to: start + b"".join(climbs) + to,
     st.sampled_from(
         [b"", b"/", b"x/", b"/v2/", b"/a/", b"\\", b"https:", b"http:", b"http:/", b"//@/", b"x:"]
@@ -356,7 +356,7 @@ UPWARDS = [b"../", b"%2e%2e/", b".%2E/", b"..\\", b"..\t/", b"%2e./", b"./../"]
 
 @st.composite
 def steering(draw, layout, place, path):
-    """What a hostile upstream would say: the way to another route of the layout, in some disguise."""
+    """A hostile upstream's link: a disguised URL of another route of the layout."""
     to = draw(st.sampled_from(layout))
     prefix = to.prefix.lstrip(b"/")
     if draw(st.booleans()):
@@ -393,17 +393,17 @@ def by_urllib(base, reference):
 
 
 def by_requests(base, reference):
-    """As requests follows: `requote_uri` decodes what needs no encoding."""
+    """As requests follows it: `requote_uri` decodes unreserved characters."""
     return urljoin(base, requote_uri(reference.decode("latin-1")))
 
 
 def by_yarl(base, reference):
-    """As aiohttp follows; yarl decodes more, and drops dot segments."""
+    """As aiohttp follows it: yarl decodes more, and drops dot segments."""
     return str(yarl.URL(base).join(yarl.URL(reference.decode("latin-1"))))
 
 
 def by_browser(base, reference):
-    """As the URL standard says of backslashes, tabs, dots in disguise and missing slashes."""
+    """As the URL standard prescribes for backslashes, tabs, encoded dots and missing slashes."""
     text = reference.strip(bytes(range(33))).translate(None, b"\t\r\n").decode("latin-1")
     scheme, colon, rest = text.partition(":")
     own = urlsplit(base).scheme
@@ -420,10 +420,10 @@ def by_browser(base, reference):
 
 
 def by_curl(base, reference):
-    """curl knows a scheme by what stands before a colon, of 40 characters at most, and joins by hand."""
+    """As curl follows it: a scheme is up to 40 characters before a colon; it joins paths by itself."""
     text = reference.decode("latin-1")
     if not text:
-        return base  # and it does not follow
+        return base  # curl does not follow it
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,39}:/", text):
         return _undotted(re.sub(r":/{1,3}", "://", text, count=1))
     origin, path = re.fullmatch(r"(https?://[^/?#]*)([^?#]*).*", base).groups()
@@ -477,7 +477,7 @@ def arrives(layout, url):
 
 @st.composite
 def requests_in(draw, layout):
-    """A request that its route gets: the route, the host, the path, the caller's URL."""
+    """A request that belongs to its route: the route, the host, the path, the caller's URL."""
     place = draw(st.sampled_from(layout))
     host = place.host or draw(st.sampled_from(["localhost", "127.0.0.1", "crm.internal"]))
     path = place.prefix + draw(PATHS)
@@ -525,7 +525,7 @@ INSIDE = st.lists(
 
 @settings(max_examples=300 * TIMES, deadline=None)
 @given(st.data())
-def test_an_honest_link_comes_back_to_its_route_and_to_the_right_path(data):
+def test_an_ordinary_link_leads_to_its_route_and_the_right_path(data):
     layout = data.draw(layouts())
     place, host, path, origin = data.draw(requests_in(layout))
     mapped_by = mapping_of(place, host, path, origin, layout)

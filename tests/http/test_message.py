@@ -1,4 +1,4 @@
-"""Heads: what is read, and what is refused."""
+"""Message heads: accepted and refused."""
 
 import re
 from contextlib import suppress
@@ -79,7 +79,7 @@ ACCEPTED = {  # name -> head, body type, keeps alive
     "an empty Host": (request(line=b"GET / HTTP/1.1", host=b"Host:"), None, True),
     "an encoded Host": (request(line=b"GET / HTTP/1.1", host=b"Host: a_b%C3%A9:"), None, True),
     "length": (request(b"Content-Length: 5"), Length, True),
-    "length with space behind": (request(b"Content-Length: 5 \t"), Length, True),
+    "length with trailing space": (request(b"Content-Length: 5 \t"), Length, True),
     "zero length": (request(b"Content-Length: 0"), Length, True),
     "chunked": (request(b"Transfer-Encoding: Chunked"), Chunked, True),
     "closing": (request(b"Connection: close"), None, False),
@@ -99,14 +99,14 @@ ACCEPTED = {  # name -> head, body type, keeps alive
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_a_good_head_is_read(name):
+def test_a_valid_head_is_accepted(name):
     head, body, keep_alive = ACCEPTED[name]
     read = read_request(head, LIMITS)
     assert type(read.body) is (body or type(None))
     assert read.fields.keep_alive is keep_alive
 
 
-def test_names_and_values_stay_as_they_came_and_in_order():
+def test_names_and_values_stay_unchanged_and_in_order():
     read = read_request(request(b"X-B: 1", b"x-a:  two ", b"X-B: \xff"), LIMITS)
     assert read.fields.block == b"\r\nHost: a\r\nX-B: 1\r\nx-a:  two \r\nX-B: \xff"
 
@@ -145,7 +145,7 @@ LINES = st.sampled_from(
 
 
 @given(st.lists(LINES, max_size=6))
-def test_we_tell_fields_apart_just_as_llhttp_does(lines):
+def test_fields_are_separated_just_as_in_llhttp(lines):
     head = request(*lines, line=b"GET / HTTP/1.1")
     try:
         fields = read_request(head, LIMITS).fields.block
@@ -183,7 +183,7 @@ ANSWERS = {  # name -> head, method, body type, keeps alive
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_is_framed_as_the_rfc_says(name):
+def test_a_response_is_framed_as_in_the_rfc(name):
     head, method, body, keep_alive = ANSWERS[name]
     read = read_response(head, method, LIMITS)
     assert type(read.framing and read.framing()) is (body or type(None))
@@ -217,13 +217,13 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_an_answer_that_can_be_read_in_two_ways_is_not_relayed(name):
+def test_an_ambiguous_response_is_not_relayed(name):
     with pytest.raises(MalformedResponse):
         read_response(MALFORMED[name], b"GET", LIMITS)
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_make_the_readers_fail_in_another_way(noise):
+def test_no_bytes_make_the_parsers_raise_another_exception(noise):
     for head in (noise + b"\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n" + noise + b"\r\n\r\n"):
         with suppress(MalformedRequest):
             read_request(head, LIMITS)
@@ -236,7 +236,7 @@ OTHERS = b"DESCRIBE ANNOUNCE SETUP PLAY PAUSE TEARDOWN GET_PARAMETER SET_PARAMET
 
 
 def llhttp_knows(method):
-    """For HTTP: it knows some methods only in front of another protocol's version."""
+    """Whether llhttp knows the method for HTTP; it knows some for other protocols only."""
     try:
         httptools.HttpRequestParser(object()).feed_data(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")
     except httptools.HttpParserUpgrade:

@@ -1,4 +1,4 @@
-"""The fields with links and cookies: found, rewritten, dropped, and nothing around them touched."""
+"""The fields with links and cookies: found, rewritten or dropped, with all other bytes unchanged."""
 
 import os
 
@@ -24,7 +24,7 @@ API = Mapping(
     is_own=lambda host, port: (host, port) == (b"localhost", 8080),
 )
 OWN = b"http://localhost:8080/b/steal"
-RESPONSES = [  # field line, what the caller gets, whether a link was dropped
+RESPONSES = [  # field line, the caller's line, whether a link was dropped
     (b"Location: /v2/x", b"Location: /crm/x", False),
     (b"content-location:/v2/x ", b"content-location:/crm/x", False),
     (b"Location: " + OWN, None, True),
@@ -49,7 +49,7 @@ RESPONSES = [  # field line, what the caller gets, whether a link was dropped
     (b"Link: <" + OWN + b">; rel=a", None, True),
     (b"Link: , ,</v2/x>,", b"Link: </crm/x>", False),
     (b"Link: ", None, False),
-    (b"Link: /b/steal; rel=next", None, True),  # lenient readers take it for a link
+    (b"Link: /b/steal; rel=next", None, True),  # lenient parsers take it for a link
     (b'Link: <x>; title="open', None, True),
     (b'Link: <x>; title=", </b/steal>; rel=next; "', None, True),
     (b'Link: <x>; title="/../../b/steal>"', None, True),
@@ -71,7 +71,7 @@ def test_a_field_of_a_response(line, read, dropped):
     assert response_fields(around % (b"\r\n" + line), API) == expected
 
 
-REQUESTS = [  # field line, what the upstream gets; None: refused
+REQUESTS = [  # field line, the upstream's line; None: refused
     (b"Destination: http://localhost:8080/crm/b ", b"Destination: https://api.example/v2/b"),
     (b"destination:/crm/b", b"destination:/v2/b"),
     (b"Destination: /b", None),
@@ -83,7 +83,7 @@ REQUESTS = [  # field line, what the upstream gets; None: refused
     (
         b"If: (<http://localhost:8080/b>)",
         b"If: (<http://localhost:8080/b>)",
-    ),  # a state token, whatever it looks like
+    ),  # a state token, although it looks like a URL
     (b"If: <http://localhost:8080/b> (<urn:x>)", None),
     (b"If: <http://other.example/b> (<urn:x>)", b"If: <http://other.example/b> (<urn:x>)"),
     (b"If: nonsense <", b"If: nonsense <"),
@@ -114,7 +114,7 @@ VALUES = st.one_of(
 
 @settings(max_examples=300 * TIMES, deadline=None)
 @given(VALUES)
-def test_nothing_that_anybody_says_breaks_the_lines(value):
+def test_no_value_breaks_the_lines(value):
     for name in (b"Location", b"Set-Cookie", b"Link", b"Refresh", b"Set-Cookie2"):
         rewritten, _ = response_fields(b"\r\n%b: %b\r\nNext: 1" % (name, value), API)
         assert rewritten.count(b"\r\n") in {1, 2}
@@ -128,7 +128,7 @@ def test_nothing_that_anybody_says_breaks_the_lines(value):
         assert sent.endswith(b"\r\nNext: 1")
 
 
-SLOW = [  # a long field that almost fits a pattern, in ways that make patterns backtrack
+SLOW = [  # a long field that almost matches a pattern, in ways that make patterns backtrack
     *(b"Link: <x>" + b"; a" * 10_000 + b"<", b'Link: <x>; a="' + b"\\" * 30_001, b"Link: " + b"<" * 30_000),
     *(
         b"Link: " + b"<x>," * 8_000 + b"<",
@@ -150,7 +150,7 @@ SLOW_REQUESTS = [
 
 
 @pytest.mark.parametrize("number", range(len(SLOW) + len(SLOW_REQUESTS)))
-def test_no_field_makes_a_pattern_backtrack_without_an_end(number):
+def test_no_field_makes_a_pattern_backtrack_endlessly(number):
     line = b"\r\n" + [*SLOW, *SLOW_REQUESTS][number]
     if number < len(SLOW):
         response_fields(line, API)
@@ -158,4 +158,4 @@ def test_no_field_makes_a_pattern_backtrack_without_an_end(number):
         try:
             request_fields(line, API)
         except MalformedRequest:
-            return  # what matters is that this is reached
+            return  # reaching this line is the test

@@ -1,4 +1,4 @@
-"""Targets: nothing leaves a route's prefix, and what stays is passed byte for byte."""
+"""Targets: none leaves its route's prefix, and an accepted one is forwarded byte for byte."""
 
 from urllib.parse import unquote_to_bytes
 
@@ -53,7 +53,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("target", REFUSED)
-def test_a_target_that_could_mean_another_place_is_refused(target):
+def test_an_ambiguous_target_is_refused(target):
     with pytest.raises(MalformedRequest) as refusal:
         read_target(target)
     assert refusal.value.kind == "malformed"
@@ -80,7 +80,7 @@ READ = {
 
 
 @pytest.mark.parametrize("target", READ)
-def test_a_plain_target_is_read_as_it_came(target):
+def test_a_plain_target_stays_unchanged(target):
     assert read_target(target) == READ[target]
 
 
@@ -97,11 +97,11 @@ MAPPED = [  # base, prefix, path, upstream path
 
 
 @pytest.mark.parametrize(("base", "prefix", "path", "upstream"), MAPPED)
-def test_the_prefix_gives_way_to_the_base(base, prefix, path, upstream):
+def test_the_base_replaces_the_prefix(base, prefix, path, upstream):
     assert upstream_path(base, prefix, path, strip=True) == upstream
 
 
-def test_the_prefix_stays_where_the_route_says_so():
+def test_the_prefix_stays_if_strip_path_is_false():
     assert upstream_path(b"/base", b"/crm", b"/crm/a", strip=False) == b"/base/crm/a"
 
 

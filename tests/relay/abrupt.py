@@ -1,7 +1,7 @@
 """An upstream that writes and ends its connection within one turn of the loop.
 
-What it sends, and how it ends, arrive at the other side as one event: that is how a process of its own does
-it, and what no asyncio stream can do. It runs on the loop of the test, on raw sockets.
+Its data and the end arrive at the other side as one event, as from a separate process; asyncio streams can't
+do that. It runs on raw sockets in the test's loop.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no time
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero timeout
 Script = Callable[["Pipe"], "asyncio.Future[None] | object"]
 
 
@@ -29,7 +29,7 @@ class Pipe:
         self.tls = context and context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     async def handshake(self, *, flush: bool = True) -> None:
-        """`flush`: send what the handshake ends with, session tickets among it."""
+        """`flush`: send the end of the handshake, session tickets included."""
         while self.tls is not None:
             try:
                 self.tls.do_handshake()
@@ -61,7 +61,7 @@ class Pipe:
         return b"".join(parts)
 
     def say(self, data: bytes) -> None:
-        """In one call of the kernel."""
+        """With one system call."""
         if self.tls is not None:
             if data:
                 self.tls.write(data)
@@ -78,7 +78,7 @@ class Pipe:
 
 
 class AbruptUpstream:
-    """`act(pipe)` is what it does with each request, or with each connection where `at_once`."""
+    """Calls `act(pipe)` for each request, or for each connection if `at_once`."""
 
     def __init__(self, act: Script, context: ssl.SSLContext | None = None, *, at_once: bool = False) -> None:
         self.act, self.context, self.at_once = act, context, at_once
@@ -92,7 +92,7 @@ class AbruptUpstream:
             sock.setblocking(False)
             sock.setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-            )  # what waits for more is lost by a reset
+            )  # a partial record would be lost by a reset
             self.connections += 1
             self._tasks.add(asyncio.ensure_future(self._converse(Pipe(sock, self.context))))
 

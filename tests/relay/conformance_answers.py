@@ -1,4 +1,4 @@
-"""What an upstream may answer, and what of it reaches the caller: a row for each example of a requirement."""
+"""Upstream responses, and the bytes that reach the caller: a row for each example of a requirement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ASK_OLD = b"GET /up/x HTTP/1.0\r\nHost: localhost\r\n\r\n"
 
 @dataclass(frozen=True)
 class Whole:
-    """The caller gets exactly these bytes. `keeps`: its connection goes on."""
+    """The caller gets exactly these bytes. `keeps`: its connection stays open."""
 
     reaches: bytes
     keeps: bool = True
@@ -27,7 +27,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class CutOff:
-    """The caller's connection is cut, so that it can take nothing for a whole answer."""
+    """The caller's connection is cut, so that no part looks like a complete response."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ HINTS = answer(b"Link: <a>", status=b"103 Early Hints")
 
 
 def passes(number, name, *lines, status=b"200 OK"):
-    """With a length of two; what comes is what reaches the caller."""
+    """With a length of two; it reaches the caller unchanged."""
     says = answer(*lines, LENGTH, status=status, body=b"ok")
     return Row(number, name, says, Whole(says))
 
@@ -82,14 +82,14 @@ def broken(number, name, says, then="stay", asks=ASK):
 
 BEGUN = {
     "within a counted body": answer(b"Content-Length: 10", body=b"ok"),
-    "behind a counted body's head": answer(b"Content-Length: 10"),
+    "after a counted body's head": answer(b"Content-Length: 10"),
     "before the last chunk": answer(CHUNKED, body=b"5\r\nhello\r\n"),
     "within the last chunk": answer(CHUNKED, body=b"5\r\nhello\r\n0\r\n"),
     "within a chunk": answer(CHUNKED, body=b"A\r\nhello"),
     "within a chunk's size": answer(CHUNKED, body=b"5\r\nhello\r\nA"),
-    "behind a chunked body's head": answer(CHUNKED),
+    "after a chunked body's head": answer(CHUNKED),
     "within trailers": answer(CHUNKED, body=b"0\r\nDigest: x\r\n"),
-    "within a counted body behind hints": HINTS + answer(b"Content-Length: 10", body=b"ok"),
+    "within a counted body after hints": HINTS + answer(b"Content-Length: 10", body=b"ok"),
 }
 FAILURES = [  # A2
     *[Row("A2", f"closes {where}", says, CutOff(), "close") for where, says in BEGUN.items()],
@@ -100,7 +100,7 @@ FAILURES = [  # A2
         broken("A2", f"{then}s within its head", b"HTTP/1.1 200 OK\r\nContent-Le", then)
         for then in ("close", "reset")
     ],
-    *[broken("A2", f"{then}s behind hints", HINTS, then) for then in ("close", "reset")],
+    *[broken("A2", f"{then}s after hints", HINTS, then) for then in ("close", "reset")],
 ]
 
 HOPS = [  # A3
@@ -173,8 +173,8 @@ AS_THEY_CAME = [  # A12, A21, A23, A25, A27
     counted("A15", "a body of nothing", body=b""),
     trailers("A15", "chunks of nothing", b"0\r\n\r\n", b"0\r\n\r\n"),
     trailers("A15", "odd chunks", b'1;a="b"\r\nh\r\n04\r\nello\r\n00;x\r\n\r\n', CHUNKS),
-    trailers("A15", "an answer in a chunk", IN_A_CHUNK, IN_A_CHUNK),
-    counted("A15", "an answer in a body", body=OK),
+    trailers("A15", "a response in a chunk", IN_A_CHUNK, IN_A_CHUNK),
+    counted("A15", "a response in a body", body=OK),
     passes("A21", "8 KiB in a field", b"X: " + b"x" * 8189),
     passes("A21", "16 KiB in a field", b"X: " + b"x" * 16381),
     passes("A21", "200 fields", *[b"X: 1"] * 199),
@@ -194,7 +194,7 @@ AS_THEY_CAME = [  # A12, A21, A23, A25, A27
     passes("A25", "the first status of no class", status=b"600 x"),
     Row(
         "A25",
-        "nothing behind its status",
+        "nothing after its status",
         b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok",
         Whole(answer(LENGTH, status=b"200 ", body=b"ok")),
     ),
@@ -237,7 +237,7 @@ WITHOUT_BODY = [  # A16
     broken(
         "A16", "101", answer(b"Connection: Upgrade", b"Upgrade: websocket", status=b"101 Switching Protocols")
     ),
-    broken("A16", "101 behind hints", HINTS + answer(status=b"101 Switching Protocols")),
+    broken("A16", "101 after hints", HINTS + answer(status=b"101 Switching Protocols")),
     broken("A16", "a length that is none to HEAD", answer(b"Content-Length: x"), asks=ASK_HEAD),
     broken("A16", "304 framed twice", answer(CHUNKED, LENGTH, status=b"304 Not Modified")),
 ]
@@ -280,17 +280,17 @@ ASKED = request(POST).removesuffix(b"\r\n")
 
 
 def turned_round(row):
-    """What makes a bad request, in an answer."""
+    """The mistakes of a bad request, in a response."""
     assert row.sent.startswith(ASKED)
     return b"HTTP/1.1 200 OK\r\n" + row.sent.removeprefix(ASKED)
 
 
-READ_IN_ANSWERS = {  # RFC 9112 sections 5.1 and 7.1.1: in a response, this white space is read
+READ_IN_ANSWERS = {  # RFC 9112 sections 5.1 and 7.1.1: in a response, this white space is accepted
     *("space before colon", "tab before colon", "space before the colon of a length"),
     *("space before the colon of a coding", "a size before a space", "a size before a tab"),
     *(
         "an extension with a space",
-        "an extension behind a space",
+        "an extension after a space",
         "an extension with a space before its value",
     ),
     *("a size of 32 bits and more, in zeros", "a trailer with space before colon"),
@@ -314,7 +314,7 @@ BAD_FRAMES = [
         answer(b"Transfer-Encoding : chunked", body=CHUNKS),
         Whole(answer(CHUNKED, body=CHUNKS)),
     ),
-    trailers("A7", "white space behind sizes", b"5 \t\r\nhello\r\n0 ; a = b\r\n\r\n", CHUNKS),
+    trailers("A7", "white space after sizes", b"5 \t\r\nhello\r\n0 ; a = b\r\n\r\n", CHUNKS),
     trailers("A7", "zeros before a size", b"0" * 30 + b"5\r\nhello\r\n0\r\n\r\n", CHUNKS),
     broken("A7", "TE in HTTP/1.0", answer(CHUNKED, version=b"HTTP/1.0", body=CHUNKS)),
     broken("A7", "a folded first field", b"HTTP/1.1 200 OK\r\n X: 1\r\nContent-Length: 2\r\n\r\nok"),

@@ -1,4 +1,4 @@
-"""Certificates as an upstream should not have them, for a server called localhost on this machine."""
+"""Invalid certificates for a server called localhost on this machine."""
 
 import datetime as dt
 
@@ -28,7 +28,7 @@ def not_yet_valid(context, authority, folder):
     issued(context, authority, folder, "localhost", not_before=now() + DAY, not_after=now() + 9 * DAY)
 
 
-def of_nobody_known(context, authority, folder):
+def of_an_unknown_ca(context, authority, folder):
     issued(context, CA(), folder, "localhost")
 
 
@@ -38,7 +38,7 @@ def of_a_namesake(context, authority, folder):
 
 
 def from_below_a_leaf(context, authority, folder):
-    """A chain with a link that is no authority."""
+    """A chain with an issuer that is not a CA."""
     leaf = authority.issue_cert("localhost")
     below = _builder(leaf_name(leaf), "localhost").sign(
         serialization.load_pem_private_key(leaf.private_key_pem.bytes(), None), hashes.SHA256()
@@ -65,12 +65,12 @@ def for_clients(context, authority, folder):
 
 
 def for_nobody(context, authority, folder):
-    """A common name, as in old times, and no other."""
+    """Only a common name, as certificates once had, and no subjectAltName."""
     _serve(context, folder, _signed(authority, _builder(_subject(authority))), _KEY)
 
 
 def with_a_wildcard(context, authority, folder, name):
-    """trustme issues only those that are good."""
+    """Needed because trustme issues valid certificates only."""
     _serve(context, folder, _signed(authority, _builder(_subject(authority), name)), _KEY)
 
 
@@ -81,7 +81,7 @@ def with_a_short_key(context, authority, folder):
 
 
 def signed_with_sha1(context, authority, folder):
-    """cryptography signs no certificate like that any more: the algorithm's name is exchanged by hand."""
+    """cryptography no longer signs such a certificate: the algorithm identifier is replaced by hand."""
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     good = _signed(authority, _builder(_subject(authority), "localhost"))
     body = good.tbs_certificate_bytes.replace(SHA256_WITH_RSA, SHA1_WITH_RSA)

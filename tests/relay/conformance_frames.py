@@ -1,4 +1,4 @@
-"""Framing that is good, odd as it may look: it arrives as it was, and behind it is another message."""
+"""Valid framing, however unusual: it arrives unchanged, and another message follows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LENGTHS = [
     for field in (b" 5", b"5", b" 5 ", b"\t5\t ", b" 05", b" 000000000000000005")
 ]
 
-GOOD_CHUNKS = [  # A7: what looks odd and is good
+GOOD_CHUNKS = [  # A7: unusual but valid
     chunks("A7", "chunk extensions", b'3;a;b=c;d="e;\\"f"\r\nabc\r\n0;z\r\n\r\n', b"3\r\nabc\r\n0\r\n\r\n"),
     chunks(
         "A7",
@@ -51,7 +51,7 @@ GOOD_FRAMES = [
     Row("A7", "HTTP/1.0", b"GET /up/x HTTP/1.0\r\n\r\n", Passes(arrives(GOT), keeps=False)),
     Row(
         "A7",
-        "HTTP/1.0 kept alive",  # a caller of HTTP/1.0 gets one answer a connection
+        "HTTP/1.0 kept alive",  # a caller of HTTP/1.0 gets one response per connection
         b"GET /up/x HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n",
         Passes(arrives(GOT), keeps=False),
     ),

@@ -1,11 +1,11 @@
-"""How a message is cut into pieces: in two at every byte, and byte by byte."""
+"""Ways of splitting a message: in two at every byte, and byte by byte."""
 
-SHORT = 400  # bytes; of a longer message, not every byte between its two ends is tried
-STEP = 997  # bytes between those that are
+SHORT = 400  # bytes; in the middle of a longer message, not every split is tried
+STEP = 997  # bytes between those that are tried
 
 
 def splits(data):
-    """In two pieces, in every way."""
+    """All splits into two pieces."""
     if len(data) <= SHORT:
         places = range(1, len(data))
     else:
@@ -19,7 +19,7 @@ def by_bytes(data):
 
 
 def by_pieces(data):
-    """By bytes; what is between the two ends of a long message in one piece."""
+    """Byte by byte; the middle of a long message in one piece."""
     if len(data) <= SHORT:
         return by_bytes(data)
     half = SHORT // 2

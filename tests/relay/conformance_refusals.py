@@ -1,6 +1,6 @@
-"""What must not pass: one row for each example of a requirement, and what other proxies were caught with.
+"""Requests to refuse: one row for each example of a requirement, and for known attacks on other proxies.
 
-Broken framing and broken fields stand in conformance_bad_frames.py.
+Broken framing and broken fields are in conformance_bad_frames.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def bad_targets(number, targets, fate):
     ]
 
 
-LLHTTP = [  # stricter than the RFC, which takes a tab behind a value for space
+LLHTTP = [  # stricter than the RFC, which allows a tab after a value
     Row("A7", "a coding before a tab", request(POST, b"Transfer-Encoding: chunked\t", body=BODY), BAD),
 ]
 PLACES = [  # A5, A6
@@ -132,8 +132,8 @@ LINES = [
         "a tab before the version": b"GET /up/x\tHTTP/1.1",
         "a form feed": b"GET /up/x\x0cHTTP/1.1",
         "a space first": b" GET /up/x HTTP/1.1",
-        "a space behind": b"GET /up/x HTTP/1.1 ",
-        "a CR behind": b"GET /up/x HTTP/1.1\r",
+        "a trailing space": b"GET /up/x HTTP/1.1 ",
+        "a trailing CR": b"GET /up/x HTTP/1.1\r",
         "a CR first": b"\rGET /up/x HTTP/1.1",
         "an LF first": b"\nGET /up/x HTTP/1.1",
         "three empty lines first": b"\r\n\r\n\r\nGET /up/x HTTP/1.1",
@@ -156,16 +156,16 @@ LINES = [
         "DEL in the target": b"GET /up/\x7f HTTP/1.1",
         "a tab in the target": b"GET /up/\ty HTTP/1.1",
         "a bare LF in the target": b"GET /up/x\nHTTP/1.1",
-        "an answer": b"HTTP/1.1 200 OK",
-        "a bare LF behind": b"GET /up/x HTTP/1.1\nX: 1",
+        "a response": b"HTTP/1.1 200 OK",
+        "a bare LF as its end": b"GET /up/x HTTP/1.1\nX: 1",
         "NUL in the method": b"GE\x00T /up/x HTTP/1.1",
         "SSH": b"SSH-2.0-OpenSSH_9.2",
-        "NUL behind": b"GET /up/x HTTP/1.1\x00",
+        "a trailing NUL": b"GET /up/x HTTP/1.1\x00",
         "a second version": b"GET /up/x HTTP/1.1,HTTP/1.1",
         "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     }.items()
 ]
-WITHOUT_END = [  # and yet refused at once
+WITHOUT_END = [  # incomplete, but refused at once
     Row("A7", name, sent, BAD)
     for name, sent in {
         "a request with bare LF": b"GET /up/x HTTP/1.1\nHost: localhost\n\n",

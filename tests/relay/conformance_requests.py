@@ -1,6 +1,6 @@
-"""What a caller may send, and what of it arrives: one row for each example of a requirement.
+"""Valid requests, and the bytes that arrive upstream: one row for each example of a requirement.
 
-How messages are framed stands in conformance_frames.py, what must not pass in conformance_refusals.py.
+The framing of messages is in conformance_frames.py, requests to refuse are in conformance_refusals.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DROPPED = (b"Foo: 1", b"Authorization: theirs", b"X-Forwarded-For: 1")
 BETWEEN_TWO_HOPS = [  # A3
     cut(
         "A3",
-        "nominated fields and what is ours",
+        "nominated fields and fields of ours",
         b"Connection: close, authorization, x-forwarded-for, foo",
         *DROPPED,
         keeps=False,
@@ -45,7 +45,7 @@ BETWEEN_TWO_HOPS = [  # A3
     ),
     cut(  # TestReverseProxyStripHeadersPresentInConnection
         "A3",
-        "fields named beside Upgrade",
+        "fields nominated with Upgrade",
         b"Connection: Upgrade, X-Fake-Connection-Token",
         b"Upgrade: something",
         b"Connection: X-Some-Conn-Header",
@@ -154,7 +154,7 @@ AS_THEY_CAME = [  # A12, A21, A23, A24
     ),
     Row(
         "A12",
-        "a body that is not what it says",
+        "a body that does not match its coding",
         request(POST, b"Content-Encoding: br", b"Content-Length: 3", body=b"abc"),
         Passes(arrives(POSTED, b"Content-Encoding: br", b"Content-Length: 3", body=b"abc")),
     ),
@@ -183,7 +183,7 @@ AS_THEY_CAME = [  # A12, A21, A23, A24
 ]
 
 
-METHOD_NAMES = (  # what llhttp knows, as an HTTP server
+METHOD_NAMES = (  # those that llhttp knows for HTTP
     b"GET HEAD POST PUT DELETE OPTIONS PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK ACL SEARCH BIND "
     b"REBIND UNBIND REPORT MKACTIVITY CHECKOUT MERGE MKCALENDAR LINK UNLINK PURGE QUERY NOTIFY SUBSCRIBE "
     b"UNSUBSCRIBE M-SEARCH SOURCE"

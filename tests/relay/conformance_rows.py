@@ -1,7 +1,7 @@
-"""What a row of the conformance tables says, and how one is written down.
+"""The rows of the conformance tables, and helpers that make them.
 
-A row's number is that of the requirement that it is an example of. @HOST@ and @VIA@ stand for what is known
-only when the proxy runs.
+A row's number is that of its requirement. @HOST@ and @VIA@ stand for values that are known only when the
+proxy runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Passes:
 
 @dataclass(frozen=True)
 class Refused:
-    """Answered by the proxy, which reads nothing after it."""
+    """Refused by the proxy, which reads nothing after it."""
 
     status: int
     ending: str
@@ -31,7 +31,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Declined:
-    """A well-formed request that the proxy answers; another one may follow it."""
+    """A well-formed request that the proxy itself responds to; another one may follow it."""
 
     status: int
     ending: str
@@ -39,7 +39,7 @@ class Declined:
 
 @dataclass(frozen=True)
 class Dismissed:
-    """Declined, with a body: another request may follow if all of it has come by then, else nothing may."""
+    """Declined, with a body: another request may follow only if the body has come completely by then."""
 
     status: int
     ending: str
@@ -47,7 +47,7 @@ class Dismissed:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """It does not end, as far as HTTP goes: nothing of it is a request, whatever comes behind it."""
+    """An incomplete message: no part of it is a request, whatever follows."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ def request(line, *lines, host=HOST, body=b""):
 
 
 def arrives(line, *lines, body=b"", chunked=False):
-    """The same as the upstream gets it: with its own Host, our fields, and its framing."""
+    """The request for the upstream: with the upstream's Host, our fields, and its framing."""
     framing = [b"Transfer-Encoding: chunked"] if chunked else []
     ours = [b"Authorization: Bearer ours", b"Via: 1.1 @VIA@"]
     return b"\r\n".join([line + b" HTTP/1.1", b"Host: @HOST@", *lines, *framing, *ours, b"", b""]) + body
 
 
-INNER = b"GET /up/inner HTTP/1.1\r\nHost: localhost\r\n\r\n"  # which is a body, and no request
+INNER = b"GET /up/inner HTTP/1.1\r\nHost: localhost\r\n\r\n"  # sent as a body, so not a request
 GET, POST = b"GET /up/x", b"POST /up/x"
 GOT, POSTED = b"GET /base/x", b"POST /base/x"
 

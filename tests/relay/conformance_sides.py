@@ -1,4 +1,4 @@
-"""The two ends of the wire that the conformance suite holds: a strict upstream, and a caller."""
+"""The two peers of the proxy in the conformance suite: a strict upstream, and a caller."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 OK_AND_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 SMUGGLED = b"GET /up/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 TOKEN = "ours"
-PATIENCE = 5  # seconds that nothing here should take
-LINGER_OF_NO_TIME = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # the kernel says RST
+PATIENCE = 5  # seconds; nothing here should take as long
+LINGER_OF_NO_TIME = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # the kernel sends RST
 ROUTES = """
 [[routes]]
 path = "/ws"
@@ -29,15 +29,15 @@ websocket = true
 
 
 async def turns(number=3):
-    """Let the loop hand over what has been sent, so that what is sent next is another read."""
+    """Let the loop deliver the sent data, so that the next data arrives with another read."""
     for _ in range(number):
         await asyncio.sleep(0)
 
 
 class Strict:
-    """An upstream that records every request, and every byte that is no request.
+    """An upstream that records every request, and every byte outside of requests.
 
-    `answers` holds what to say to the next requests: (pieces, "stay" | "close" | "reset").
+    `answers` holds the responses to the next requests: (pieces, "stay" | "close" | "reset").
     """
 
     def __init__(self):
@@ -53,7 +53,7 @@ class Strict:
         self.answers.clear()
 
     def take(self):
-        """What has arrived since last time; nothing that is not well-formed may have."""
+        """The requests since the last call; fails if malformed bytes have arrived."""
         assert self.faults == []
         taken, self.messages = self.messages, []
         return taken
@@ -85,7 +85,7 @@ class Strict:
                 writer.write(piece)
             await turns()
         if then == "reset":
-            await turns(10)  # a reset takes along what has not been read
+            await turns(10)  # a reset destroys unread data
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_OF_NO_TIME)
             writer.transport.abort()
@@ -98,7 +98,7 @@ def _ok(message):
 
 
 class Cut(Exception):
-    """The connection ended before the answer did. `args[0]` is what had come of it."""
+    """The connection ended before the response did. `args[0]`: the part received."""
 
 
 class Caller:
@@ -119,7 +119,7 @@ class Caller:
         self._sock.close()
 
     async def say(self, *pieces):
-        """Each piece is another read for who listens. A connection that has ended takes nothing more."""
+        """Send each piece so that it arrives with its own read. Stops if the connection has ended."""
         for piece in pieces:
             with contextlib.suppress(ConnectionError):
                 await self._loop.sock_sendall(self._sock, piece)
@@ -127,15 +127,15 @@ class Caller:
                 await turns()
 
     def end(self):
-        """Say that there is no more; listen on."""
-        with contextlib.suppress(OSError):  # the other side may have ended it already
+        """End our side; keep reading."""
+        with contextlib.suppress(OSError):  # the peer may have ended it already
             self._sock.shutdown(socket.SHUT_WR)
 
     async def _more(self):
         return await asyncio.wait_for(self._loop.sock_recv(self._sock, 65536), PATIENCE)
 
     async def hear(self, method=b"GET"):
-        """One final answer with the interim ones before it: a list of messages. Raises Cut, Malformed."""
+        """One final response with the interim ones before it: a list of messages. Raises Cut, Malformed."""
         heard, ended = [], False
         while not heard or heard[-1].status < 200:
             message = read_answer(self._data, method, ended=ended)
@@ -154,7 +154,7 @@ class Caller:
         return heard
 
     async def hear_end(self):
-        """All that is still said until the connection ends, however it ends."""
+        """All bytes until the connection ends, in whatever way."""
         with contextlib.suppress(ConnectionResetError):
             while data := await self._more():
                 self._data += data
@@ -172,7 +172,7 @@ class Side:
         }
 
     def fill(self, text):
-        """Put the names in that are only known now."""
+        """Replace @HOST@ and @VIA@ by their values."""
         for name, value in self._names.items():
             text = text.replace(name, value)
         return text
@@ -181,7 +181,7 @@ class Side:
         return Caller(self.proxy.port)
 
     async def all_is_well(self):
-        """The next request arrives alone and gets its own answer; nothing is left over."""
+        """The next request arrives alone and gets its own response; nothing is left over."""
         with self.caller() as caller:
             await caller.say(b"GET /up/next HTTP/1.1\r\nHost: localhost\r\n\r\n")
             (answer,) = await caller.hear()
@@ -195,7 +195,7 @@ class Side:
 
 @contextmanager
 def dialled_hosts():
-    """The hosts that were looked up: the proxy dials what it looks up, and nothing else."""
+    """The hosts that were looked up; the proxy connects to no others."""
     hosts = set()
     look_up = resolver.addresses
 

@@ -1,7 +1,7 @@
-"""What the proxy sends, judged: strict.py reads it, then it must be as a proxy sends it, and llhttp agree.
+"""Checks the proxy's output: strict.py must parse it, it must follow a proxy's rules, and llhttp must agree.
 
-Where a recipient may be lenient, this one is not: what a lenient upstream would read in another way than a
-strict one must never be sent.
+It is strict wherever a recipient may be lenient: the proxy must never send bytes that a lenient upstream
+would read differently.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read_request(data: bytes) -> Message | None:
 
 
 def read_answer(data: bytes, method: bytes, *, ended: bool = False) -> Message | None:
-    """The first answer in `data`, to `method`. `ended`: the connection was closed in an orderly way."""
+    """The first response in `data`, to `method`. `ended`: the connection was closed in an orderly way."""
     _check_line_ends(data)
     try:
         message, _ = strict.read_answer(data, method, forgiving=True, plain=True)
@@ -47,18 +47,18 @@ def read_answer(data: bytes, method: bytes, *, ended: bool = False) -> Message |
     line = data.partition(b"\r\n")[0]
     demand(line.startswith(b"HTTP/1.1 ") and line.count(b" ") > 1, "status line")
     demand(len(message.values(b"content-length") + message.values(b"transfer-encoding")) < 2, "framed twice")
-    if message.until_close:  # RFC 9112 section 6.3: it ends with the connection
+    if message.until_close:  # RFC 9112 section 6.3: close-delimited
         demand(message.values(b"connection") == [b"close"], "nothing says where it ends")
         return message if ended else None
     _check_trailers(message)
-    if method != b"HEAD":  # llhttp does not know what was asked
+    if method != b"HEAD":  # llhttp does not know the method
         heard = ([(message.status, message.body)], True)
         demand(_heard(strict.llhttp_answers, message) == heard, "llhttp reads something else")
     return message
 
 
 def in_one_chunk(message: Message) -> bytes:
-    """Its bytes as if all of its body had come at once: the sizes of chunks are not kept."""
+    """Its bytes with the body in one chunk: chunk sizes need not be preserved."""
     if not message.values(b"transfer-encoding"):
         return message.raw
     chunk = b"%x\r\n%b\r\n" % (len(message.body), message.body) if message.body else b""
@@ -67,7 +67,7 @@ def in_one_chunk(message: Message) -> bytes:
 
 
 def _check_line_ends(data: bytes) -> None:
-    """Of heads that go on, too: the proxy has no business with them."""
+    """Also for incomplete heads, which the proxy must not send either."""
     demand(not BARE.search(data.partition(b"\r\n\r\n")[0]), "a bare CR or LF")
 
 

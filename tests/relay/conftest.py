@@ -1,7 +1,7 @@
 """A real relay between a raw socket and a raw upstream that records every byte it gets.
 
 `proxy` is the relay with one route, /up, to `upstream`; tokens come from an authorization server in the same
-process. `proxy.ask(bytes)` opens a connection, sends them, and returns all that comes back until the end.
+process. `proxy.ask(bytes)` opens a connection, sends them, and returns all bytes received until its end.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from proxy.services import open_services
 from proxy.store.base import AccountId
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-PATIENCE = 10  # seconds that nothing here should take
+PATIENCE = 10  # seconds; nothing here should take as long
 
 
 class Connection:
@@ -37,7 +37,7 @@ class Connection:
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
         self.received = b""
-        self.behind = b""  # what came behind a request for an upgrade
+        self.behind = b""  # the bytes after a request for an upgrade
         self.requests = 0
         self.ended = asyncio.Event()
 
@@ -46,9 +46,9 @@ class Connection:
 
 
 class Upstream:
-    """`script` holds what to answer, one item a request: bytes, or an async function of the connection.
+    """`script` holds one response for each request: bytes, or an async function of the connection.
 
-    When it is used up, everything is answered by OK.
+    When it is used up, every response is OK.
     """
 
     def __init__(self):
@@ -124,7 +124,7 @@ class Proxy:
         return await asyncio.open_connection("127.0.0.1", self.port, limit=2**20)
 
     async def ask(self, *pieces, eof=False):
-        """All that comes back until the connection ends; the last request should ask for that."""
+        """All bytes received until the connection ends; the last request should ask for its end."""
         reader, writer = await self.connect()
         for number, piece in enumerate(pieces):
             writer.write(piece)
@@ -231,13 +231,13 @@ async def proxy(tmp_path, upstream):
 
 @pytest.fixture
 def make_proxy(tmp_path):
-    """`async with make_proxy(url, route=…, limits=…) as proxy`, for what the plain fixture doesn't have."""
+    """`async with make_proxy(url, route=…, limits=…) as proxy`, for other settings than `proxy` has."""
     return lambda *args, **kwargs: proxying(tmp_path, *args, **kwargs)
 
 
 @pytest.fixture
 def tls_authority(tmp_path):
-    """What a TLS upstream called localhost serves with, and the file that says whom to trust for it."""
+    """The TLS context of an upstream called localhost, and the file of its CA certificate."""
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
@@ -276,5 +276,5 @@ async def one_for_all(tmp_path_factory):
 
 @pytest.fixture
 def side(one_for_all):
-    one_for_all.upstream.forget()  # what a test that failed has left
+    one_for_all.upstream.forget()  # the leftovers of a failed test
     return one_for_all

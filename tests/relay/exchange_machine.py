@@ -1,8 +1,8 @@
-"""The setting of test_exchange_machine.py: real connections, a clock of its own, and fakes on both ends.
+"""The environment of test_exchange_machine.py: real connections, a controlled clock, and fakes on both ends.
 
 Everything between the caller's socket and the upstream's is the product's: RelayServer, Inbound, Exchange,
-Upstream, Pool, Wire, dial. The loop is asyncio's with a clock that only the machine moves, so that an hour
-of limits takes no time; tokens and the sockets' other ends do what the machine says.
+Upstream, Pool, Wire, dial. The loop is asyncio's with a clock that only the machine advances, so that an hour
+of limits takes no time; the machine controls the tokens and the peers' sockets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from proxy.routes import RouteTable
 from proxy.store.base import AccountId
 
 RESET = struct.pack("ii", 1, 0)
-TURNS = 12  # of the loop, in which all that is ready is done
+TURNS = 12  # of the loop, enough for all pending callbacks
 LIMITS = Limits(
     token_wait=15.0,
     connect=5.0,
@@ -46,7 +46,7 @@ LONGEST = LIMITS.body_stall + LIMITS.first_byte + 2 * LIMITS.token_wait + LIMITS
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """Its clock stands still until it is moved."""
+    """A loop whose clock stands still until it is advanced."""
 
     now = 1000.0
 
@@ -55,11 +55,11 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 class Odd(Exception):
-    """What nobody expects, and the machine has brought about."""
+    """An unexpected exception, raised by the machine."""
 
 
 class Surprises(logging.Handler):
-    """Keeps the exceptions that nobody expected, but for those."""
+    """Keeps the unexpected exceptions that were logged, except the machine's own."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -77,12 +77,12 @@ class Attachment:
 
 
 class Tokens:
-    """What the relay asks of a TokenManager. `fresh`: whether a token is at hand; what is awaited, waits."""
+    """A fake TokenManager. `fresh`: whether a token is ready; awaited calls wait for the machine."""
 
     def __init__(self) -> None:
         self.current = Attachment(b"t0")
         self.fresh = True
-        self.odd = False  # each call raises what nobody expects
+        self.odd = False  # each call raises an unexpected exception
         self.refuses = False  # a 401 passes
         self.waiting: list[asyncio.Future[Attachment]] = []
         self.replacing: list[asyncio.Future[Attachment | None]] = []
@@ -113,7 +113,7 @@ class Tokens:
         return future
 
     def settle(self, outcome: object) -> None:
-        """Everybody who waits gets `outcome`: an exception, None, or an Attachment."""
+        """All waiting calls get `outcome`: an exception, None, or an Attachment."""
         for future in self.waiting + self.replacing:
             if future.done():
                 continue
@@ -137,7 +137,7 @@ class FlakyLog(RequestLog):
 
 
 class Setting:
-    """`caller` and `upstreams` are plain sockets: what they do is done when a method returns."""
+    """`caller` and `upstreams` are plain sockets: their actions are complete when a method returns."""
 
     def __init__(self) -> None:
         self.loop = Loop()
@@ -190,7 +190,7 @@ class Setting:
         return self.loop.run_until_complete(bounded())
 
     def turn(self) -> None:
-        """All that is ready is done."""
+        """Run all pending callbacks."""
         self.run(asyncio.sleep(0))
         self._accept()
         for caller in self.callers:
@@ -204,7 +204,7 @@ class Setting:
                 self.upstreams.append(sock)
 
     def advance(self, seconds: float, step: float = SWEEP_EVERY) -> None:
-        """Let time pass: what is due is done each `step`, one sweep among it."""
+        """Advance the clock by one `step` at a time, each with its due callbacks and one sweep."""
         end = self.loop.now + seconds
         while self.loop.now < end:
             self.loop.now = min(end, self.loop.now + step)
@@ -275,7 +275,7 @@ class Caller:
 
 
 def tasks_left() -> set[str]:
-    """Names of the product's tasks that still run, but for the sweep."""
+    """Names of the product's tasks that still run, except the sweep."""
     return {task.get_name() for task in tasks._running} - {"sweep deadlines"}
 
 

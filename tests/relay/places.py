@@ -1,4 +1,4 @@
-"""Where targets and links lead: read as leniently as the most careless server or browser would."""
+"""The URLs that targets and links lead to, as read by the most lenient servers and browsers."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from proxy.http.rewrite import response_fields
 from proxy.http.target import read_target, upstream_path
 from proxy.routes import is_prefix
 
-LANES = [  # base, prefix, whether it is taken off
+LANES = [  # base, prefix, whether it is stripped
     *((b"/base", b"/up", True), (b"", b"/up", True), (b"/base", b"", True)),
     *((b"", b"", False), (b"/base", b"/up", False)),
 ]
-DECODINGS = 24  # more than any target here has layers
-OVERLONG = {  # lengths in which a careless decoder of UTF-8 takes these characters, too
+DECODINGS = 24  # more than any target here has layers of encoding
+OVERLONG = {  # overlong forms of these characters, which a careless UTF-8 decoder accepts
     char: [bytes([0xC0 | code >> 6, 0x80 | code & 63]), bytes([0xE0, 0x80 | code >> 6, 0x80 | code & 63])]
     for char, code in ((bytes([code]), code) for code in b"./\\;?#\x00%25efEF")
 }
 
 
 def check_target(target: bytes) -> None:
-    """What is accepted never leaves its route, and what stands behind the prefix is passed as it is."""
+    """An accepted target never leaves its route, and is forwarded unchanged after the prefix."""
     try:
         path, authority = read_target(target)
     except MalformedRequest as refusal:
@@ -48,7 +48,7 @@ def check_target(target: bytes) -> None:
 
 
 def check_stays(home: bytes, path: bytes) -> None:
-    """Decode again and again; after each time, read it in every way, and see whether it has left `home`."""
+    """Decode repeatedly; after each decoding, check that no parser reads a path outside `home`."""
     for _ in range(DECODINGS):
         for read in readings(path):
             assert _never_above(read.removeprefix(home)), (path, read)
@@ -60,7 +60,7 @@ def check_stays(home: bytes, path: bytes) -> None:
 
 
 def readings(path: bytes) -> set[bytes]:
-    """What servers of many kinds make of one path."""
+    """The paths that different kinds of servers read in one path."""
     found = {path}
     for lenient in (_from_overlong, _slashes, _cut, _without_blanks, _without_parameters):
         found |= {lenient(read) for read in found}
@@ -79,7 +79,7 @@ def _slashes(path: bytes) -> bytes:
 
 
 def _cut(path: bytes) -> bytes:
-    """What decodes a whole path takes it for a URL again, or for a string of C."""
+    """The path of servers that parse a decoded path as a URL again, or as a C string."""
     return re.split(rb"[?#\x00]", path, maxsplit=1)[0]
 
 
@@ -93,7 +93,7 @@ def _without_parameters(path: bytes) -> bytes:
 
 
 def _never_above(path: bytes) -> bool:
-    """Whether it stays at its root or below it all the way, empty segments counting as none."""
+    """Whether no prefix of the path is above its root, empty segments not counting."""
     depth = 0
     for segment in path.split(b"/"):
         if segment == b"..":
@@ -126,7 +126,7 @@ def mapping(upstream: Upstream, prefix: bytes) -> Mapping:
 
 
 def check_link(value: bytes) -> None:
-    """Lines stay lines; a link that leads to us leads into its route, and so do cookies."""
+    """Lines stay lines; links to the proxy, and cookies, stay in their route."""
     for upstream, prefix in MAPPINGS:
         for name in (b"Location", b"content-location", b"Refresh", b"Link", b"Set-Cookie"):
             block = b"\r\nA: 1\r\n%b: %b\r\nB: https://api.example/v2/x" % (name, value)
@@ -143,7 +143,7 @@ def check_link(value: bytes) -> None:
 
 
 def _check_leads(read: bytes, prefix: bytes) -> None:
-    """Browsers take a backslash for a slash."""
+    """Browsers read a backslash as a slash."""
     text = read.decode("latin-1")
     for said in (text, text.replace("\\", "/")):
         url = urljoin(f"{ORIGIN}{prefix.decode()}/some/where", said)
@@ -159,7 +159,7 @@ def _origin(url: str) -> tuple[str, str | None, int]:
 
 
 def _check_cookie(value: bytes, read: bytes, prefix: bytes) -> None:
-    """Name and value stay, and no attribute but a path is added that was not there."""
+    """Name and value are unchanged, and no attribute but Path is added."""
     pair, *attributes = value.split(b";")
     read_pair, *read_attributes = read.split(b";")
     assert read_pair.strip(b" \t") == pair.strip(b" \t")

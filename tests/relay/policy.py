@@ -1,4 +1,4 @@
-"""Which field lines must pass, worked out one by one: a second opinion to headers.py, without patterns."""
+"""The field lines that must pass, decided one by one: a second headers.py, without regular expressions."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ HOP = {
     *(b"http2-settings", b"proxy-authenticate", b"proxy-authorization"),
 }
 OURS = {b"authorization", b"host", b"forwarded"}
-FRAMING = {b"content-length", b"trailer", b"via"}  # no trailer may say these
-OF_REQUEST = {  # what says something here must not say it in another spelling
+FRAMING = {b"content-length", b"trailer", b"via"}  # not allowed in trailers
+OF_REQUEST = {  # fields that the proxy acts on must not pass in another spelling
     *(b"content-length", b"expect", b"via", b"max-forwards", b"origin", b"sec-fetch-site", b"sec-fetch-mode"),
 }
 OF_REQUEST |= {b"destination", b"if"}
 OF_ANSWER = {b"content-length"} | LINKS
-OF_THE_HOST = {b"strict-transport-security", b"clear-site-data"}  # whatever else is on localhost
-NOT_A_FIELD = {b"close", b"content-length", b""}  # Connection may say them without taking anything away
+OF_THE_HOST = {b"strict-transport-security", b"clear-site-data"}  # they would affect all of localhost
+NOT_A_FIELD = {b"close", b"content-length", b""}  # Connection options that remove no field
 
 
 def expected_request(came: list[bytes]) -> list[bytes]:
-    """What of a caller's lines goes upstream, in this order and byte for byte."""
+    """The caller's lines that go upstream, in this order and byte for byte."""
     hop = nominated(came)
     return [
         line
@@ -29,7 +29,7 @@ def expected_request(came: list[bytes]) -> list[bytes]:
 
 
 def expected_answer(came: list[bytes]) -> list[bytes]:
-    """What of an upstream's lines goes to the caller, without white space before their colons."""
+    """The upstream's lines that go to the caller, without white space before their colons."""
     came = [
         b":".join((name.rstrip(b" \t"), value)) for name, _, value in (line.partition(b":") for line in came)
     ]
@@ -39,13 +39,13 @@ def expected_answer(came: list[bytes]) -> list[bytes]:
 
 
 def expected_trailers(head: list[bytes], came: list[bytes]) -> list[bytes]:
-    """What passes of the lines behind a body; `head` are those before it."""
+    """The trailer lines that pass; `head`: the lines of the message's head."""
     cut = HOP | FRAMING | LINKS | OF_THE_HOST | {b"cookie", b"destination", b"if"} | nominated(head)
     return [line for line in came if not _ours(line) and _name(line) not in cut]
 
 
 def nominated(lines: list[bytes]) -> set[bytes]:
-    """The names that Connection fields name, in the spelling of `_name`."""
+    """The names listed in Connection fields, in the spelling of `_name`."""
     options = [line.partition(b":")[2] for line in lines if line.partition(b":")[0].lower() == b"connection"]
     return {_spelled(option.strip(b" \t")) for option in b",".join(options).split(b",")} - NOT_A_FIELD
 
@@ -59,7 +59,7 @@ def _twin(line: bytes, names: set[bytes]) -> bool:
 
 
 def _spelled(name: bytes) -> bytes:
-    """A CGI-like upstream sees one variable for all of these."""
+    """One spelling for all names that are the same variable to a CGI-like upstream."""
     return b"-".join(name.lower().split(b"_")).strip(b"-")
 
 

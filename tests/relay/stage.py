@@ -1,7 +1,7 @@
-"""A real relay between raw sockets, in an event loop of its own, for thousands of conversations one by one.
+"""A real relay between raw sockets, in its own event loop, for thousands of conversations in sequence.
 
-Its upstream reads with tests/relay/strict.py: what it can't read is kept in `faults`. It answers with what it
-was asked, so that an answer tells whose it is; or with `answer`, whatever bytes those are.
+Its upstream parses with tests/relay/strict.py and keeps unparsable bytes in `faults`. It echoes each request,
+so that a response identifies its request; or it sends `answer`, whatever bytes those are.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ ROUTE = b"/up"
 BASE = b"/base"
 END = b"\r\n\r\n"
 TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n"
-TURNS = 8  # of the loop, after which what was sent has been read: each piece arrives by itself
-PATIENCE = 5  # seconds that no conversation should take
+TURNS = 8  # of the loop, after which sent data has been read: each piece arrives by itself
+PATIENCE = 5  # seconds; no conversation should take as long
 LIMITS = "header_size = 8192\nfield_size = 1024\nfields = 32\nspool = 64"
 
 
@@ -31,8 +31,8 @@ class Upstream:
         self.asked: list[strict.Message] = []
         self.faults: list[bytes] = []
         self.answer: bytes | None = None
-        self.thinks = 0  # turns of the loop before an answer
-        self.hasty = False  # it answers a request before its body is there
+        self.thinks = 0  # turns of the loop before a response
+        self.hasty = False  # it responds to a request before its body has come
         self._open: dict[asyncio.StreamWriter, asyncio.Event] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,7 +76,7 @@ class Upstream:
         answer, rest = final(self.answer, message.start[0])
         if answer is None:
             return False
-        if answer.closes or rest:  # nobody may ask on this connection again
+        if answer.closes or rest:  # this connection must not be used again
             self.faults += [more] if (more := await reader.read(65536)) else []
             return False
         return True
@@ -95,7 +95,7 @@ def echo(message: strict.Message) -> bytes:
 
 
 def final(data: bytes, method: bytes) -> tuple[strict.Message | None, bytes]:
-    """The answer that comes behind any 1xx in `data`, if it is whole and ends by itself; and what follows."""
+    """The final response in `data` if it is complete and not close-delimited; and the bytes after it."""
     try:
         message, data = strict.read_answer(data, method)
         while message.status < 200:
@@ -106,7 +106,7 @@ def final(data: bytes, method: bytes) -> tuple[strict.Message | None, bytes]:
 
 
 class Stage:
-    """`with Stage() as stage`; all that it does is done before its methods return."""
+    """`with Stage() as stage`; all its work is done before its methods return."""
 
     def __enter__(self) -> Self:
         self._stack = contextlib.ExitStack()
@@ -131,7 +131,7 @@ class Stage:
         self.proxy = await self._inside.enter_async_context(proxying(folder, url, limits=LIMITS))
 
     def ours(self) -> tuple[list[bytes], list[bytes]]:
-        """The lines that the relay puts before and behind a caller's, for now: tokens are refreshed."""
+        """The lines that the relay adds before and after a caller's; they change with each refresh."""
         return self._runner.run(self._ours())
 
     async def _ours(self) -> tuple[list[bytes], list[bytes]]:
@@ -140,7 +140,7 @@ class Stage:
         return [b"Host: " + self.host], [attachment.fields.removeprefix(b"\r\n"), b"Via: 1.1 " + via]
 
     def say(self, pieces: list[bytes], *, eof: bool) -> tuple[bytes, bool]:
-        """All that comes back until the connection ends, and whether it ended well."""
+        """All bytes received until the connection ends, and whether it ended in an orderly way."""
         return self._runner.run(self._say(pieces, eof=eof))
 
     async def _say(self, pieces: list[bytes], *, eof: bool) -> tuple[bytes, bool]:
@@ -167,7 +167,7 @@ class Stage:
             writer.close()
 
     def check_plain(self) -> None:
-        """Whatever happened before: a plain request gets its own answer."""
+        """Check that a plain request still gets its own response."""
         self.upstream.answer, self.upstream.hasty = None, False
         self.upstream.asked.clear()
         sent = (

@@ -1,4 +1,4 @@
-"""Messages for properties: good ones, good ones with a few bytes wrong, and ones that mean harm."""
+"""Messages for property tests: valid ones, valid ones with a few bytes changed, and hostile ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from proxy.http.body import encode_chunk
 from tests.fuzz.entries import pieces
 
-TIMES = int(os.environ.get("TIMES", "1"))  # how many times the everyday number of examples
+TIMES = int(os.environ.get("TIMES", "1"))  # factor on the usual number of examples
 
 METHODS = st.sampled_from([b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PROPFIND", b"QUERY"])
 PATHS = st.sampled_from(
@@ -84,7 +84,7 @@ FIELDS = st.one_of(
         lambda *parts: b"%b:%b%b" % parts, st.sampled_from([b"Connection", b"connection"]), SPACES, OPTIONS
     ),
 )
-ODD_FIELDS = st.sampled_from(  # each is refused, at least beside another framing
+ODD_FIELDS = st.sampled_from(  # each is refused, at least together with another framing
     [
         *(
             b"Content-Length: 3",
@@ -145,7 +145,7 @@ SMUGGLED = b"GET /up/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @st.composite
 def framed(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
-    """The field that tells a body's length, and the body."""
+    """The field that frames a body, and the body."""
     match draw(st.sampled_from(["none", "none", "length", "chunked"])):
         case "length":
             body = draw(st.one_of(st.binary(max_size=120), st.just(SMUGGLED)))
@@ -186,7 +186,7 @@ PUNCTUATION = st.sampled_from(
 
 @st.composite
 def spoiled(draw: st.DrawFn, of: st.SearchStrategy[bytes]) -> bytes:
-    """A message with a few bytes flipped, lost, doubled or added, mostly where lines and names end."""
+    """A message with a few bytes flipped, removed, doubled or added, mostly at ends of lines and names."""
     data = draw(of)
     for _ in range(draw(st.integers(1, 3))):
         borders = [at for at, byte in enumerate(data) if byte in b"\r\n: ;,"] or [0]
@@ -212,7 +212,7 @@ def spoiled(draw: st.DrawFn, of: st.SearchStrategy[bytes]) -> bytes:
 
 
 def any_of(of: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """Good, nearly good, and noise."""
+    """Valid, nearly valid, and noise."""
     return st.one_of(of, spoiled(of), spoiled(of), st.binary(max_size=200))
 
 
@@ -338,7 +338,7 @@ LINKS = st.one_of(
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[bytes]:
-    """What a caller says on one connection, in pieces: message by message, or cut anywhere."""
+    """A caller's bytes on one connection, in pieces: message by message, or split anywhere."""
     said = draw(st.lists(st.one_of(REQUESTS, REQUESTS, any_of(REQUESTS)), min_size=1, max_size=5))
     match draw(st.sampled_from(["whole", "head and body", "anywhere"])):
         case "whole":

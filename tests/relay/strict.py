@@ -1,7 +1,7 @@
-"""A reader of HTTP/1.1 that shares nothing with the relay's: by the letter of RFC 9112, slow, unforgiving.
+"""A parser of HTTP/1.1 that shares no code with the relay's: to the letter of RFC 9112, slow and strict.
 
-What the relay lets through is read here once more, as a careful server behind it would. It is written with
-nothing but `partition` and sets, so that a slip in a pattern of the relay's is not made here a second time.
+It parses the relay's output again, as a careful upstream would. It is written with `partition` and sets only,
+so that it can't repeat a mistake in one of the relay's regular expressions.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ CONTROL_IN_EXTENSION = frozenset(range(0x20)) - {9} | {0x7F}
 
 
 class Malformed(Exception):
-    """No sender of HTTP/1.1 may send this."""
+    """Bytes that no sender of HTTP/1.1 may send."""
 
 
 class Incomplete(Exception):
-    """It may become a message yet."""
+    """Bytes that may still become a message."""
 
 
 @dataclass
 class Message:
-    start: tuple[bytes, ...]  # the three parts of its first line
+    start: tuple[bytes, ...]  # the three parts of the first line
     lines: list[bytes]  # the fields
     body: bytes = b""
     trailers: list[bytes] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Message:
 
     @property
     def told(self) -> tuple[bytes, bytes, bytes]:
-        """Of a request: what a server acts on."""
+        """The parts of a request that a server acts on."""
         return self.start[0], self.start[1], self.body
 
     @property
@@ -63,7 +63,7 @@ def demand(truth: object, what: str) -> None:
 
 
 def read_request(data: bytes, *, plain: bool = False) -> tuple[Message, bytes]:
-    """The first request in `data`, and what lies behind it. `plain`: as a proxy writes it."""
+    """The first request in `data`, and the bytes after it. `plain`: as a proxy writes it."""
     line, lines, rest = _head(data)
     parts = tuple(line.split(b" "))
     demand(len(parts) == 3, "request line")
@@ -79,9 +79,9 @@ def read_request(data: bytes, *, plain: bool = False) -> tuple[Message, bytes]:
 def read_answer(
     data: bytes, method: bytes, *, forgiving: bool = False, plain: bool = False
 ) -> tuple[Message, bytes]:
-    """The first answer in `data`, to a request with this method; 1xx count as answers of their own.
+    """The first response in `data`, to a request with this method; a 1xx counts as a response.
 
-    `forgiving`: no body where none can be, whatever the fields say (RFC 9112 section 6.3, the first rule).
+    `forgiving`: no body if the status forbids one, despite the fields (RFC 9112 section 6.3, the first rule).
     """
     line, lines, rest = _head(data, response=True)
     parts = (*line.split(b" ", 2), b"")[:3]
@@ -102,7 +102,7 @@ def read_answer(
 
 
 def _head(data: bytes, *, response: bool = False) -> tuple[bytes, list[bytes], bytes]:
-    """In a response, white space before a colon is taken away (RFC 9112 section 5.1)."""
+    """In a response, white space before a colon is removed (RFC 9112 section 5.1)."""
     head, end, rest = data.partition(CRLF + CRLF)
     if not end:
         raise Incomplete
@@ -129,7 +129,7 @@ def _check_lines(lines: list[bytes]) -> None:
 
 
 def _length(message: Message, version: bytes) -> int | str | None:
-    """RFC 9112 section 6.3; two lengths are two, even where they agree."""
+    """RFC 9112 section 6.3; two lengths are refused, even if they are equal."""
     lengths, codings = message.values(b"content-length"), message.values(b"transfer-encoding")
     if codings:
         demand([coding.lower() for coding in codings] == [b"chunked"], "coding")
@@ -168,7 +168,7 @@ def _with_body(
 def read_chunks(
     data: bytes, *, plain: bool = False, response: bool = False
 ) -> tuple[bytes, list[bytes], bytes]:
-    """RFC 9112 section 7.1: (payload, trailer lines, what lies behind). `response`: with white space."""
+    """RFC 9112 section 7.1: (payload, trailer lines, bytes after). `response`: white space is allowed."""
     payload = b""
     while True:
         line, end, data = data.partition(CRLF)
@@ -198,7 +198,7 @@ def read_chunks(
 
 
 def requests_in(data: bytes, *, empty_lines: int = 0) -> tuple[list[Message], Exception | None]:
-    """All requests that a connection carried, and what ended them; `empty_lines` may stand before each."""
+    """All requests of a connection, and the error that ended them; up to `empty_lines` before each."""
     found: list[Message] = []
     while data:
         for _ in range(empty_lines):
@@ -214,7 +214,7 @@ def requests_in(data: bytes, *, empty_lines: int = 0) -> tuple[list[Message], Ex
 
 
 class _Llhttp:
-    """llhttp's account of what it read, in its strict mode."""
+    """The messages that llhttp parses, in its strict mode."""
 
     def __init__(self) -> None:
         self.messages: list[list[bytes]] = []
@@ -237,14 +237,14 @@ def llhttp_requests(data: bytes) -> tuple[list[tuple[bytes, bytes, bytes]], bool
     """(method, target, body) of each request in `data`, and whether the last is complete. Raises."""
     account = _Llhttp()
     parser = httptools.HttpRequestParser(account)
-    with contextlib.suppress(httptools.HttpParserUpgrade):  # nothing is behind it
+    with contextlib.suppress(httptools.HttpParserUpgrade):  # nothing follows it
         parser.feed_data(data)
     method = parser.get_method()
     return [(method, target, body) for target, body in account.messages], _all_complete(account)
 
 
 def llhttp_answers(data: bytes) -> tuple[list[tuple[int, bytes]], bool]:
-    """(status, body) of each answer in `data`, and whether the last is complete. Raises."""
+    """(status, body) of each response in `data`, and whether the last is complete. Raises."""
     account = _Llhttp()
     parser = httptools.HttpResponseParser(account)
     with contextlib.suppress(httptools.HttpParserUpgrade):

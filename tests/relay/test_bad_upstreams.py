@@ -1,7 +1,7 @@
-"""What an upstream can do wrong, and exactly what the caller gets for it.
+"""The faults of upstreams, and exactly what the caller gets for each.
 
-A row says what the upstream does with a request; `Story` tells what came of it: the caller's answer (or that
-it was cut), how often the request was sent, and what was counted. After each one the next request works.
+A row gives the upstream's behaviour; its `Story` the outcome: the caller's response (or that it was cut), how
+often the request was sent, and the metrics. After each one the next request works.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
-PATIENCE = 10  # seconds that nothing here should take
-LINGER_OF_NO_TIME = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # the kernel says RST
+PATIENCE = 10  # seconds; nothing here should take as long
+LINGER_OF_NO_TIME = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # the kernel sends RST
 SHORT = "first_byte = 1.0\nbody_stall = 1.0\nconnect = 1.0"
 
 
 @dataclass
 class Story:
-    """`answer`: (status, body), (status, a problem's ending), or CUT: the caller can't take it for whole."""
+    """`answer`: (status, body), (status, a problem's ending), or CUT: visibly incomplete for the caller."""
 
     answer: object
     sent: int  # how often the upstream got the request
@@ -40,7 +40,7 @@ CUT = "cut"
 
 
 async def hear(reader):
-    """One answer from an open connection, as a Story has it."""
+    """One response from an open connection, in the form of Story.answer."""
     try:
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
         fields = [line.partition(b": ") for line in head.lower().split(b"\r\n")]
@@ -58,7 +58,7 @@ async def hear(reader):
 
 
 async def told(proxy, upstream, ask):
-    """The Story of what `ask(reader, writer)` asks for on a connection of its own."""
+    """The Story of the request that `ask(reader, writer)` sends on a connection of its own."""
     counted = [error_count(proxy, error) for error in ERRORS]
     codes = code_counts(proxy)
     sent = upstream.requests
@@ -67,7 +67,7 @@ async def told(proxy, upstream, ask):
         await ask(reader, writer)
         answer = await hear(reader)
     finally:
-        writer.transport.abort()  # there may be much that nobody read
+        writer.transport.abort()  # there may be much unread data
     story = Story(answer, upstream.requests - sent)
     after = [error_count(proxy, error) for error in ERRORS]
     (story.error,) = [e for e, was, now in zip(ERRORS, counted, after, strict=True) if now > was] or [""]
@@ -141,7 +141,7 @@ def sends(data, then):
 PLACES = {  # where -> what has arrived by then
     "before its head": b"",
     "within its head": HEAD[:20],
-    "behind its head": HEAD,
+    "after its head": HEAD,
     "within a counted body": HEAD + b"hello",
     "within the head of a chunk": CHUNKS + b"A",
     "within a chunk": CHUNKS + b"A\r\nhel",
@@ -152,7 +152,7 @@ WAYS = {"closes": close, "resets": reset}
 
 
 def fate(place, ending, status):
-    """What the caller gets when an answer ends, or stops, at `place`."""
+    """What the caller gets when a response ends, or stops, at `place`."""
     begun = b"\r\n\r\n" in PLACES[place]
     return Story(CUT if begun else (status, ending), 1, ending, "200" if begun else str(status))
 
@@ -160,21 +160,19 @@ def fate(place, ending, status):
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("method", [b"GET", b"POST", b"PATCH"], ids=bytes.decode)
-async def test_an_answer_that_ends_too_early_is_never_taken_for_whole(
-    proxy, upstream, kit, place, way, method
-):
+async def test_a_response_that_ends_too_early_never_looks_complete(proxy, upstream, kit, place, way, method):
     for connection in ("new", "kept"):
         act = sends(PLACES[place], WAYS[way])
         upstream.script = [act, act, kit.OK]
         expected = fate(place, "upstream-protocol", 502)
         if connection == "kept" and place == "before its head" and method == b"GET":
-            expected.sent = 2  # it may have been closed before the request came; and no third time
+            expected.sent = 2  # a retry on a new connection; never a third time
         assert (connection, await told(proxy, upstream, asking(kit, method))) == (connection, expected)
         upstream.script = []
         await all_is_well(proxy, kit)
 
 
-async def test_an_upstream_that_began_to_answer_is_not_asked_again(proxy, upstream, kit):
+async def test_a_request_is_not_sent_again_once_its_response_has_begun(proxy, upstream, kit):
     await proxy.get()
     upstream.script = [sends(b"HTTP/1.1 103 Early Hints\r\n\r\n", close)]
     answer = await proxy.get()
@@ -182,7 +180,7 @@ async def test_an_upstream_that_began_to_answer_is_not_asked_again(proxy, upstre
     assert upstream.requests == 2
 
 
-# -- it is slow: all at once, each with a proxy of its own, for the limits are a second
+# -- it is slow: all cases at once, each with its own proxy, because the limits are a second
 
 
 async def drip(connection, pieces, pause=0.1):
@@ -220,14 +218,14 @@ SLOW |= {
 }
 
 
-async def test_a_slow_upstream_is_waited_for_and_then_cut(make_proxy, kit):
+async def test_a_slow_upstream_times_out(make_proxy, kit):
     async def suffer(name, method):
         act, expected = SLOW[name]
         async with (
             kit.serving(kit.Upstream()) as upstream,
             make_proxy(f"http://127.0.0.1:{upstream.port}", limits=SHORT) as proxy,
         ):
-            await proxy.get()  # so that the connection is a kept one, on which a GET might be tried again
+            await proxy.get()  # so that the connection is reused, and a GET might be retried
             upstream.script = [act]
             story = await told(proxy, upstream, asking(kit, method))
             await all_is_well(proxy, kit)
@@ -240,12 +238,12 @@ async def test_a_slow_upstream_is_waited_for_and_then_cut(make_proxy, kit):
     )
 
 
-# -- it says more than was asked for
+# -- it sends more than was requested
 
 EXTRA = {  # method, what the upstream sends, what the caller gets
-    "two answers at once": (b"GET", HEAD + b"0123456789" + EVIL, (200, b"0123456789")),
+    "two responses at once": (b"GET", HEAD + b"0123456789" + EVIL, (200, b"0123456789")),
     "a body longer than its length": (b"GET", HEAD + b"0123456789ABC", (200, b"0123456789")),
-    "bytes behind the last chunk": (b"GET", CHUNKS + b"0\r\n\r\n" + EVIL, (200, b"5\r\nhello\r\n0\r\n\r\n")),
+    "bytes after the last chunk": (b"GET", CHUNKS + b"0\r\n\r\n" + EVIL, (200, b"5\r\nhello\r\n0\r\n\r\n")),
     "a body to HEAD": (b"HEAD", HEAD + b"0123456789", (200, b"")),
     "a body with 204": (b"GET", b"HTTP/1.1 204 No\r\n\r\nEVIL", (204, b"")),
     "a body with 304": (b"GET", b"HTTP/1.1 304 No\r\nContent-Length: 4\r\n\r\nEVIL", (304, b"")),
@@ -253,7 +251,7 @@ EXTRA = {  # method, what the upstream sends, what the caller gets
 
 
 @pytest.mark.parametrize("name", EXTRA)
-async def test_what_was_not_asked_for_reaches_nobody(proxy, upstream, kit, name):
+async def test_an_unrequested_response_reaches_no_caller(proxy, upstream, kit, name):
     method, sent, (status, body) = EXTRA[name]
     await proxy.get()
     upstream.script = [sent]
@@ -265,8 +263,8 @@ async def test_what_was_not_asked_for_reaches_nobody(proxy, upstream, kit, name)
     assert not any(error_count(proxy, error) for error in ERRORS)
 
 
-async def test_an_answer_too_many_harms_one_request_at_most(proxy, upstream, kit):
-    """Sent late, when the next request is on its way, it can't be told from that one's answer."""
+async def test_a_surplus_response_harms_one_request_at_most(proxy, upstream, kit):
+    """Sent late, when the next request is on its way, it looks like the response to that one."""
     own = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nown"
 
     async def late(connection):
@@ -280,7 +278,7 @@ async def test_an_answer_too_many_harms_one_request_at_most(proxy, upstream, kit
     await all_is_well(proxy, kit)
 
 
-# -- it sends what is right, in an odd manner
+# -- it sends valid responses in unusual ways
 
 
 WHOLE = {
@@ -291,7 +289,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-async def test_an_answer_may_come_byte_by_byte(proxy, upstream, kit, name):
+async def test_a_response_may_come_byte_by_byte(proxy, upstream, kit, name):
     async def by_byte(connection):
         await drip(connection, bytes_of(WHOLE[name]), pause=0)
 
@@ -302,12 +300,12 @@ async def test_an_answer_may_come_byte_by_byte(proxy, upstream, kit, name):
 
 
 def unchunked(answer):
-    """With all of the body's chunks made one: their sizes are not kept."""
+    """The response with its body in one chunk: chunk sizes need not be preserved."""
     head, _, body = answer.rpartition(b"Connection: close\r\n\r\n")
     return head, re.sub(rb"[0-9A-Fa-f]+\r\n([a-z]+)\r\n", rb"\1", body)
 
 
-async def test_a_thousand_interim_answers_pass(proxy, upstream, kit):
+async def test_a_thousand_interim_responses_pass(proxy, upstream, kit):
     interim = b"".join(b"HTTP/1.1 103 Early Hints\r\nLink: <%d>\r\n\r\n" % number for number in range(1000))
     upstream.script = [interim + kit.OK]
     answer = await proxy.get()
@@ -315,7 +313,7 @@ async def test_a_thousand_interim_answers_pass(proxy, upstream, kit):
     assert answer.endswith(b"\r\n\r\nok")
 
 
-async def test_interim_answers_are_together_no_larger_than_a_head(proxy, upstream, kit):
+async def test_interim_responses_are_together_no_larger_than_a_head(proxy, upstream, kit):
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: <" + b"x" * 30_000 + b">\r\n\r\n"
     upstream.script = [interim * 8 + kit.OK]
     answer = await proxy.get()
@@ -324,17 +322,17 @@ async def test_interim_answers_are_together_no_larger_than_a_head(proxy, upstrea
     assert (status, json.loads(body)["type"]) == (502, "urn:token-proxy:problem:upstream-protocol")
 
 
-# -- it has enough before it has heard all
+# -- it ends or responds before it has read all
 
 UPLOAD = 50_000_000  # bytes: more than all the buffers on the way
 
 
 class Interrupting:
-    """An upstream that acts when it has the head of a POST and a little of its body."""
+    """An upstream that acts once it has the head of a POST and a little of its body."""
 
     @staticmethod
     def serving(kit, act):
-        class Attachment(kit.Upstream):
+        class Interrupting(kit.Upstream):
             async def _converse(self, connection):
                 head = await connection.reader.readuntil(b"\r\n\r\n")
                 if not head.startswith((b"POST", b"PUT")):
@@ -345,20 +343,20 @@ class Interrupting:
                 await connection.reader.readexactly(1000)
                 await act(connection)
 
-        return kit.serving(Attachment())
+        return kit.serving(Interrupting())
 
 
 ENOUGH = {
     "resets": (reset, Story((502, "upstream-protocol"), 1, "upstream-protocol", "502")),
     "closes": (close, Story((502, "upstream-protocol"), 1, "upstream-protocol", "502")),
-    "answers and stops reading": (
+    "responds and stops reading": (
         sends(TOO_LARGE, lambda c: c.ended.wait()),
         Story((413, b"big"), 1, "", "413"),
     ),
-    "answers and reads on": (sends(TOO_LARGE, stall), Story((413, b"big"), 1, "", "413")),
-    "answers and closes": (sends(TOO_LARGE, close), Story((413, b"big"), 1, "", "413")),
-    "answers and resets": (sends(TOO_LARGE, reset), Story((413, b"big"), 1, "", "413")),
-    "answers half and resets": (
+    "responds and reads on": (sends(TOO_LARGE, stall), Story((413, b"big"), 1, "", "413")),
+    "responds and closes": (sends(TOO_LARGE, close), Story((413, b"big"), 1, "", "413")),
+    "responds and resets": (sends(TOO_LARGE, reset), Story((413, b"big"), 1, "", "413")),
+    "responds half and resets": (
         sends(HEAD + b"hello", reset),
         Story(CUT, 1, "upstream-protocol", "200"),
     ),
@@ -367,12 +365,12 @@ ENOUGH = {
 
 @pytest.mark.parametrize("method", [b"POST", b"PUT"], ids=bytes.decode)
 @pytest.mark.parametrize("name", ENOUGH)
-async def test_an_upload_that_is_interrupted_has_an_answer_and_is_not_sent_again(proxy, kit, name, method):
+async def test_an_interrupted_upload_gets_a_response_and_is_not_sent_again(proxy, kit, name, method):
     act, expected = ENOUGH[name]
 
     async def ask(_reader, writer):
         writer.write(kit.request(method, b"/up", b"Content-Length: %d" % UPLOAD))
-        writer.write(b"x" * UPLOAD)  # goes out while the answer is awaited
+        writer.write(b"x" * UPLOAD)  # goes out while the response is awaited
 
     async with Interrupting.serving(kit, act) as upstream:
         proxy.lead_to(upstream.port)
@@ -387,7 +385,7 @@ async def test_an_upload_that_is_interrupted_has_an_answer_and_is_not_sent_again
 
 
 def full_backlog(listener):
-    """Connections that fill what the kernel holds for a listener nobody accepts on."""
+    """Connections that fill the accept queue of a listener that never accepts."""
     held = []
     for _ in range(4):
         sock = socket.socket(listener.family)
@@ -447,7 +445,7 @@ AWAY = {
 
 
 @pytest.mark.parametrize("name", AWAY)
-async def test_an_upstream_that_is_away_is_told_from_one_that_is_broken(make_proxy, kit, tmp_path, name):
+async def test_an_unreachable_upstream_is_distinguished_from_a_broken_one(make_proxy, kit, tmp_path, name):
     place, expected = AWAY[name]
     with place(tmp_path) as url:
         async with make_proxy(url, limits="connect = 0.3") as proxy:
@@ -465,7 +463,7 @@ async def hang_up(connection):
 
 
 async def garbage(connection):
-    """Bytes that are no TLS record, in the place of one."""
+    """Bytes that are not a TLS record, in the place of one."""
     os.write(connection.writer.get_extra_info("socket").fileno(), b"this is no record")
     await connection.ended.wait()
 
@@ -475,16 +473,14 @@ BELOW_TLS = {"hangs up": hang_up, "sends garbage": garbage}
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("way", BELOW_TLS)
-async def test_an_answer_that_ends_below_tls_is_never_taken_for_whole(
-    make_proxy, tls_upstream, kit, place, way
-):
+async def test_a_response_that_ends_below_tls_never_looks_complete(make_proxy, tls_upstream, kit, place, way):
     route = f'tls = {{ ca = "{tls_upstream.ca}" }}'
     async with make_proxy(f"https://localhost:{tls_upstream.port}", route=route) as proxy:
         tls_upstream.script = [sends(PLACES[place], BELOW_TLS[way])]
         expected = fate(place, "upstream-protocol", 502)
         unheard = fate(
             "before its head", "upstream-protocol", 502
-        )  # the garbage came with what was before it
+        )  # the garbage came together with the data before it
         assert await told(proxy, tls_upstream, asking(kit)) in (
             [expected, unheard] if way == "sends garbage" else [expected]
         )
@@ -493,7 +489,7 @@ async def test_an_answer_that_ends_below_tls_is_never_taken_for_whole(
         await all_is_well(proxy, kit)
 
 
-async def test_a_counted_answer_is_whole_whatever_comes_after_it_below_tls(make_proxy, tls_upstream, kit):
+async def test_a_response_with_a_length_may_be_followed_by_garbage_below_tls(make_proxy, tls_upstream, kit):
     route = f'tls = {{ ca = "{tls_upstream.ca}" }}'
     async with make_proxy(f"https://localhost:{tls_upstream.port}", route=route) as proxy:
         tls_upstream.script = [sends(HEAD + b"0123456789", hang_up)]
@@ -534,7 +530,7 @@ HANDSHAKES = {
 
 
 @pytest.mark.parametrize("name", HANDSHAKES)
-async def test_a_handshake_that_fails_has_its_own_answer(make_proxy, kit, name):
+async def test_a_failed_handshake_has_its_own_response(make_proxy, kit, name):
     act, expected = HANDSHAKES[name]
     ends = []
 
@@ -552,7 +548,7 @@ async def test_a_handshake_that_fails_has_its_own_answer(make_proxy, kit, name):
     await asyncio.wait(ends)
 
 
-# -- it doesn't speak HTTP: that is told at once, though it keeps the connection open
+# -- it doesn't speak HTTP: a 502 at once, although it keeps the connection open
 
 OTHER_PROTOCOLS = {
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",

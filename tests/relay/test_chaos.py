@@ -1,8 +1,8 @@
-"""Callers that vanish at any moment leave nothing behind: no connection, no task, nobody's answer.
+"""Callers that vanish at any moment leave nothing behind: no connection, no task, no response for another.
 
-Waves of callers that vanish and waves of callers that check take turns on one proxy. Each request has a
-number; its body and the answer to it are made from that number alone, so that no byte of another's can pass.
-The seed is in the test's name: `-k "plain and 1"` runs the same chances again.
+Waves of callers that vanish alternate with waves of callers that check, on one proxy. Each request has a
+number; its body and its response are derived from the number alone, so that a byte of another one is noticed.
+The seed is in the test's name: `-k "plain and 1"` runs the same random choices again.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from proxy.demo import faults
 
 AT_ONCE = 100  # callers in a wave
 SEEDS = {("plain", 1): 3500, ("plain", 2): 3500, ("tls", 3): 3000}  # callers of each kind: 10 000 and 10 000
-PATIENCE = 20  # seconds that nothing here should take
+PATIENCE = 20  # seconds; nothing here should take as long
 NOISE = random.Random(0).randbytes(200_000)
 WITHOUT_TOKEN = 8  # every so many waves the token has expired, and all of the wave wait for a new one
 
 
-# -- what is asked, and what must come back
+# -- requests, and their expected responses
 
 
 def body_of(number):
@@ -50,13 +50,13 @@ def asked(kit, number, *lines):
 
 
 def answer_to(number):
-    """The payload; a request with a body has that body's digest in it."""
+    """The payload; for a request with a body it contains the body's digest."""
     digest = hashlib.sha256(body_of(number) if number % 4 > 1 else b"").hexdigest().encode()
     return b"%06d %b\n" % (number, digest) * (1 + number % 300)
 
 
 class Requests:
-    """What llhttp finds in one connection's bytes."""
+    """The requests that llhttp finds in one connection's bytes."""
 
     def __init__(self):
         self.complete = []  # (number, digest of the body)
@@ -75,7 +75,7 @@ class Requests:
 
 def echoing(kit, chance):
     class Echo(kit.Upstream):
-        """Answers by what it got, in pieces, after a moment; counts how often each number came."""
+        """Respond to each request in pieces, after a moment; count how often each number came."""
 
         def __init__(self):
             super().__init__()
@@ -112,7 +112,7 @@ def echoing(kit, chance):
 
 
 class Checking:
-    """A caller that keeps its connection for a while, and takes nothing but its own answers."""
+    """A caller that keeps its connection for a while, and accepts only its own responses."""
 
     def __init__(self, proxy, kit):
         self._proxy, self._kit = proxy, kit
@@ -155,7 +155,7 @@ class Checking:
 async def vanish(proxy, kit, number, chance):
     reader, writer = await proxy.connect()
     request = asked(kit, number)
-    point = chance.choice(["within the request", "behind it", "after a while", "within the answer"])
+    point = chance.choice(["within the request", "after it", "after a while", "within the response"])
     if point == "within the request":
         writer.write(request[: chance.randrange(len(request))])
         await asyncio.sleep(chance.random() * 0.004)
@@ -163,7 +163,7 @@ async def vanish(proxy, kit, number, chance):
         writer.write(request)
     if point == "after a while":
         await asyncio.sleep(chance.random() * 0.008)
-    if point == "within the answer":
+    if point == "within the response":
         with contextlib.suppress(ConnectionError):
             received = await asyncio.wait_for(reader.read(chance.randint(1, 30_000)), PATIENCE)
             check_part(number, received)
@@ -205,7 +205,7 @@ async def chaotic(make_proxy, kit, kind, chance, tls):
 
 
 async def settled(proxy, pool):
-    """Wait until all that is left is what should be: nothing in use."""
+    """Wait until nothing is in use any more."""
     for _ in range(200):
         if not proxy.relay._connections and not pool.active and not proxy.runtime.in_flight:
             return
@@ -213,7 +213,7 @@ async def settled(proxy, pool):
 
 
 async def clear_files(proxy, pool, upstream):
-    """Close what is kept on purpose; how many files are open then."""
+    """Close the idle connections; returns the number of files open then."""
     pool.close_idle(float("inf"))
     for connection in upstream.connections:
         await asyncio.wait_for(connection.ended.wait(), PATIENCE)
@@ -230,7 +230,7 @@ async def test_callers_that_vanish_leave_nothing_behind(make_proxy, kit, tls_aut
     async with chaotic(make_proxy, kit, kind, chance, tls_authority) as (proxy, upstream):
         checking = [Checking(proxy, kit) for _ in range(AT_ONCE)]
         pool = proxy.runtime.pool(proxy.account)
-        await checking[0].ask(999_995)  # so that what is loaded once is there
+        await checking[0].ask(999_995)  # loads everything that is loaded once
         await settled(proxy, pool)
         files = await clear_files(proxy, pool, upstream)
         for wave in range(callers // AT_ONCE):
@@ -257,7 +257,7 @@ async def test_callers_that_vanish_leave_nothing_behind(make_proxy, kit, tls_aut
 
 
 def check_attempts(seen, callers):
-    """Who checked was served, POST once and all others at most twice; of who vanished some were not heard."""
+    """All requests of checking callers arrived, and some others; POSTs once, the rest at most twice."""
     for number in range(500_000, 500_000 + callers):
         assert 1 <= seen[number] <= 2, number
     assert len(seen) > callers * 1.3

@@ -1,11 +1,11 @@
-"""Somebody sets the machine's clock: the relay's times go by a clock that does not jump."""
+"""Setting the machine's clock: the relay's timeouts use a monotonic clock."""
 
 import asyncio
 import time
 
 import pytest
 
-PATIENCE = 10  # seconds that nothing here should take
+PATIENCE = 10  # seconds; nothing here should take as long
 DAY = 86_400.0
 LIMITS = "header_time = 2.0\nidle = 2.0\nbody_stall = 2.0\nfirst_byte = 2.0\nupstream_idle = 2.0"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -13,14 +13,14 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 @pytest.fixture
 def set_clock(monkeypatch):
-    """Call it with seconds: from then on the wall clock is so far from where it would be."""
+    """A function that shifts the wall clock by a number of seconds from then on."""
     off, real = [0.0], time.time
     monkeypatch.setattr(time, "time", lambda: real() + off[0])
     return lambda seconds: off.__setitem__(0, seconds)
 
 
 class Tellers:
-    """A stream that is told `go_on` each time, and an upload that is answered when it is whole."""
+    """A stream that waits for `go_on` each time, and an upload with a response at its end."""
 
     def __init__(self):
         self.go_on = asyncio.Queue()
@@ -33,7 +33,7 @@ class Tellers:
 
 
 @pytest.mark.parametrize("jump", [DAY, -DAY], ids=["ahead", "back"])
-async def test_a_clock_that_is_set_cuts_nothing_that_is_under_way(make_proxy, upstream, kit, set_clock, jump):
+async def test_setting_the_clock_cuts_no_running_exchange(make_proxy, upstream, kit, set_clock, jump):
     tellers = Tellers()
     upstream.script = [tellers.stream]
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits=LIMITS) as proxy:
@@ -62,7 +62,7 @@ async def test_a_clock_that_is_set_cuts_nothing_that_is_under_way(make_proxy, up
 
 
 @pytest.mark.parametrize("jump", [DAY, -DAY], ids=["ahead", "back"])
-async def test_nor_does_it_put_off_any_limit(make_proxy, upstream, kit, set_clock, jump):
+async def test_setting_the_clock_delays_no_limit(make_proxy, upstream, kit, set_clock, jump):
     tellers = Tellers()
     upstream.script = [tellers.stream]
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits=LIMITS) as proxy:

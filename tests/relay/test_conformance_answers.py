@@ -1,7 +1,7 @@
-"""A caller gets exactly the answer to its request, or none that it could take for whole.
+"""A caller gets exactly the response to its request, or none that looks complete.
 
-Each row of the table is sent whole, split at every byte (in two, and byte by byte) and with another answer
-right behind it, which nobody asked for and nobody must get.
+Each row of the table is sent whole, split at every byte (in two, and byte by byte) and with another response
+right after it, which was not requested and must reach no caller.
 """
 
 import json
@@ -23,7 +23,7 @@ def rows(fate):
 
 
 async def asked(side, caller, row, pieces):
-    """What the caller hears when the upstream answers in these pieces."""
+    """The bytes that the caller gets when the upstream responds in these pieces."""
     side.upstream.answers.append((pieces, row.then))
     await caller.say(row.asks)
     return await caller.hear(row.asks.split(b" ")[0])
@@ -38,14 +38,14 @@ def as_one(messages):
 
 
 async def gets_its_own(caller):
-    """The next request is answered by its own answer."""
+    """The next request gets its own response."""
     await caller.say(SMUGGLED)
     (answer,) = await caller.hear()
     assert answer.raw == OK
 
 
 @pytest.mark.parametrize("row", rows(Whole), ids=str)
-async def test_an_answer_reaches_the_caller_as_exactly_these_bytes_however_it_is_split(side, row):
+async def test_a_response_reaches_the_caller_as_exactly_these_bytes_however_it_is_split(side, row):
     says, reaches = side.fill(row.says), side.fill(row.fate.reaches)
     ways = [[says], *splits(says), by_pieces(says)]
     for share in [ways] if row.fate.keeps else [[pieces] for pieces in ways]:
@@ -60,14 +60,14 @@ async def test_an_answer_reaches_the_caller_as_exactly_these_bytes_however_it_is
 
 
 @pytest.mark.parametrize("row", [row for row in rows(Whole) if row.then == "stay"], ids=str)
-async def test_nobody_gets_what_is_behind_an_answer(side, row):
+async def test_bytes_after_a_response_reach_no_caller(side, row):
     says = side.fill(row.says)
     for pieces in ([says + EVIL], [says + EVIL[:9], EVIL[9:]], [says, EVIL], by_pieces(says + EVIL)):
         with side.caller() as caller:
             await gets_its_own(caller)
             connections = side.upstream.connections
             assert as_one(await asked(side, caller, row, pieces)) == side.fill(row.fate.reaches)
-            await turns(10 + 4 * len(pieces))  # the other answer must have come, to be told from a late one
+            await turns(10 + 4 * len(pieces))  # the other response must have come before the next request
             await gets_its_own(caller)
             assert side.upstream.connections == connections + 1
             caller.end()
@@ -77,7 +77,7 @@ async def test_nobody_gets_what_is_behind_an_answer(side, row):
 
 
 @pytest.mark.parametrize("row", rows(Broken), ids=str)
-async def test_a_broken_answer_is_a_502_however_it_is_split(side, row):
+async def test_a_broken_response_is_a_502_however_it_is_split(side, row):
     ways = [[row.says], *splits(row.says), by_pieces(row.says)]
     if row.then == "stay":
         ways += [[row.says + EVIL], [row.says, EVIL]]
@@ -94,7 +94,7 @@ async def test_a_broken_answer_is_a_502_however_it_is_split(side, row):
 
 
 @pytest.mark.parametrize("row", rows(CutOff), ids=str)
-async def test_an_answer_that_fails_when_it_has_begun_is_cut_however_it_is_split(side, row):
+async def test_a_response_that_fails_after_its_beginning_is_cut_however_it_is_split(side, row):
     ways = [[row.says], *splits(row.says), by_pieces(row.says)]
     if row.then == "stay":
         ways += [[row.says + EVIL], [row.says, EVIL]]
@@ -102,7 +102,7 @@ async def test_an_answer_that_fails_when_it_has_begun_is_cut_however_it_is_split
         with side.caller() as caller:
             with pytest.raises(Cut) as cut:
                 await asked(side, caller, row, pieces)
-            assert cut.value.args[0].count(b"HTTP/1.1 200 ") <= 1  # nothing is said behind what had begun
+            assert cut.value.args[0].count(b"HTTP/1.1 200 ") <= 1  # nothing follows the begun response
             assert b"\r\n0\r\n\r\n" not in cut.value.args[0]
             assert b"EVIL" not in cut.value.args[0]
             await caller.say(SMUGGLED)
@@ -124,18 +124,18 @@ async def test_a_large_head_may_come_byte_by_byte_both_ways(side):
 
 
 UNASKED = {
-    "another answer": EVIL,
+    "another response": EVIL,
     "a KiB of noise": b"\x00noise" * 171,
     "an empty line": b"\r\n",
     "one byte": b"H",
-    "half an answer": EVIL[:20],
+    "half a response": EVIL[:20],
     "hints": b"HTTP/1.1 103 Early Hints\r\n\r\n",
     "a request for patience": b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
 }
 
 
 @pytest.mark.parametrize("name", UNASKED)
-async def test_nobody_gets_what_came_while_nobody_asked(side, name):
+async def test_bytes_on_an_idle_connection_reach_no_caller(side, name):
     for pieces in ([UNASKED[name]], by_pieces(UNASKED[name])):
         with side.caller() as caller:
             await gets_its_own(caller)

@@ -1,4 +1,4 @@
-"""A17, A18: an upstream that makes up its mind before it has the body, or asks for it, or doesn't."""
+"""A17, A18: an upstream that responds before it has the body, with a 100 first or without."""
 
 import asyncio
 import contextlib
@@ -10,25 +10,25 @@ ENOUGH = 30 * 10**6  # bytes; what the buffers on the way hold is less, uvloop's
 PIECE = b"x" * 65536
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
-PATIENCE = 10  # seconds that nothing here should take
+PATIENCE = 10  # seconds; nothing here should take as long
 NO_BODY_FOR_NOW = 0.2  # seconds for which a caller waits for 100
 EXPECTING = (b"Expect: 100-continue", b"Content-Length: 5")
 
 
 class Deciding:
-    """It does what `act` says when it has a head, and counts what it gets of the body."""
+    """Calls `act` once it has a head, and counts the bytes of the body."""
 
     def __init__(self, kit, act):
         self.got = 0
         self.head = b""
         deciding = self
 
-        class Attachment(kit.Upstream):
+        class DecidingUpstream(kit.Upstream):
             async def _converse(self, connection):
                 deciding.head = await connection.reader.readuntil(b"\r\n\r\n")
                 await act(deciding, connection)
 
-        self.serving = kit.serving(Attachment())
+        self.serving = kit.serving(DecidingUpstream())
 
     async def take(self, connection, size):
         while self.got < size:
@@ -51,7 +51,7 @@ def says(data, *, then_reads=GIGABYTE, first_reads=0):
 
 
 async def upload(writer, piece):
-    """Send a gigabyte, or what is taken of it; the number of bytes."""
+    """Send up to a gigabyte, as far as it is taken; returns the number of bytes."""
     sent = 0
     with contextlib.suppress(ConnectionError, RuntimeError):  # uvloop's, of a transport that is closed
         while sent < GIGABYTE:
@@ -89,7 +89,7 @@ async def test_a_refused_upload_of_a_gigabyte_stops_at_once(proxy, kit, name, re
 
 @contextlib.asynccontextmanager
 async def expecting(proxy, kit, act):
-    """(the deciding upstream, a caller that has said what it expects)."""
+    """(the deciding upstream, a caller that has sent its expectation)."""
     deciding = Deciding(kit, act)
     async with deciding.serving as upstream:
         proxy.lead_to(upstream.port)
@@ -106,7 +106,7 @@ async def ask_for_the_body(deciding, connection):
 
 
 async def wait_for_the_body(deciding, connection):
-    """It knows nothing of 100: whoever waits for that waits in vain."""
+    """An upstream that never sends a 100, so that a caller waits for it in vain."""
     await deciding.take(connection, 5)
     connection.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
@@ -115,7 +115,7 @@ BODY_SENT = {"asks for the body": (ask_for_the_body, GO_ON), "never says 100": (
 
 
 @pytest.mark.parametrize("name", BODY_SENT)
-async def test_a_caller_that_expects_100_is_held_up_by_nobody(proxy, kit, name):
+async def test_a_caller_that_expects_100_is_not_delayed(proxy, kit, name):
     act, interim = BODY_SENT[name]
     async with expecting(proxy, kit, act) as (deciding, reader, writer):
         if interim:
@@ -131,7 +131,7 @@ async def test_a_caller_that_expects_100_is_held_up_by_nobody(proxy, kit, name):
 REFUSALS = {
     "417": b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno",
     "401": b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno",
-    "413 behind 100": GO_ON + b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno",
+    "413 after 100": GO_ON + b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno",
 }
 
 

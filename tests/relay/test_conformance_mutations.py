@@ -1,7 +1,7 @@
-"""The rows of the tables with a few bytes changed: nobody knows what each of them is, but two things hold.
+"""The rows of the tables with a few bytes changed: their validity is unknown, but two properties hold.
 
-Whatever arrives is well-formed, and is what llhttp reads in the bytes that the caller sent: the proxy finds
-no request where there is none, and none begins at another place or has another body.
+Every request that arrives is well-formed, and one that llhttp reads in the caller's bytes: the proxy finds
+no request where there is none, and none with another beginning or another body.
 """
 
 import random
@@ -57,7 +57,7 @@ async def side(tmp_path_factory):
 
 
 def mutated(data, chance):
-    """One to three changes: bytes dropped, doubled, put in, or exchanged."""
+    """One to three changes: bytes removed, doubled, inserted, or replaced."""
     for _ in range(chance.randint(1, 3)):
         at = chance.randrange(len(data))
         end = min(len(data), at + chance.choice([0, 0, 1, 1, 2, 8]))
@@ -67,7 +67,7 @@ def mutated(data, chance):
 
 
 class Reader:
-    """What llhttp reads: (method, target, payload) of each request that is whole."""
+    """The requests that llhttp reads completely, as (method, target, payload)."""
 
     def __init__(self, data):
         self.requests = []
@@ -77,7 +77,7 @@ class Reader:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.upgrades = True  # it reads no further; the proxy does, where it ignores the upgrade
+            self.upgrades = True  # llhttp stops here; the proxy reads on if it ignores the upgrade
         except httptools.HttpParserError:
             pass
 
@@ -98,7 +98,7 @@ class Reader:
 
 
 def upstreams(target):
-    """A target of the caller's as the upstream sees it, if it is one that passes."""
+    """The upstream's target for a caller's target that passes."""
     path = target
     if target[:4].lower() == b"http":
         path = b"/" + target.partition(b"://")[2].partition(b"/")[2]
@@ -109,13 +109,13 @@ def upstreams(target):
 
 
 def is_within(some, all_of_them):
-    """Whether `some` come in `all_of_them`, in that order."""
+    """Whether `some` is a subsequence of `all_of_them`."""
     rest = iter(all_of_them)
     return all(one in rest for one in some)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
-async def test_whatever_arrives_is_what_was_sent(side, row):
+async def test_a_request_that_arrives_is_one_that_was_sent(side, row):
     chance = random.Random(str(row))
     side.upstream.forget()
     for _ in range(EACH):

@@ -1,4 +1,4 @@
-"""A9, A10: how often a request arrives when the first time came to nothing."""
+"""A9, A10: the number of times that a request arrives if the first attempt failed."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ async def side(tmp_path):
 
 @dataclass(frozen=True)
 class Row:
-    """`kept`: the connection to the upstream has been used before."""
+    """`kept`: the connection to the upstream is a reused one."""
 
     name: str
     method: bytes
@@ -62,7 +62,7 @@ BROKE_OFF = [
     Row("POST that is reset", b"POST", (RESET,), 1, 502),
     Row("GET twice in vain", b"GET", (GONE, GONE), 2, 502),
     Row("GET twice in vain, then a reset", b"GET", (RESET, RESET, RESET), 2, 502),
-    Row("GET with a byte of an answer", b"GET", (ONE_BYTE,), 1, 502),
+    Row("GET with a byte of a response", b"GET", (ONE_BYTE,), 1, 502),
     Row("GET with hints", b"GET", (HINTS,), 1, 502),
     Row("POST with a body", b"POST", (GONE,), 1, 502, **of_size(5)),
     Row("PATCH with a body", b"PATCH", (GONE,), 1, 502, **of_size(5)),
@@ -86,7 +86,7 @@ REJECTED = [
 
 
 async def asked(side, row):
-    """(how often it arrived, the status that the caller got); all that arrived was the same."""
+    """(number of arrivals, the caller's status); all arrivals are equal."""
     with side.caller() as caller:
         if row.kept:
             await caller.say(request(b"GET /up/x"))
@@ -103,7 +103,7 @@ async def asked(side, row):
 
 
 @pytest.mark.parametrize("row", BROKE_OFF, ids=str)
-async def test_a_request_that_broke_off_is_sent_again_only_where_that_does_no_harm(side, row):
+async def test_a_failed_request_is_sent_again_only_if_that_is_safe(side, row):
     arrived, status = await asked(side, row)
     assert (len(arrived), status) == (row.times, row.status)
     await side.all_is_well()

@@ -1,7 +1,7 @@
-"""One accepted request is exactly one well-formed request upstream, and what is behind a refused one is none.
+"""One accepted request is exactly one well-formed request upstream; bytes after a refused one are none.
 
-Each row of the tables is fed whole, split at every byte (in two, and byte by byte) and with another request
-right behind it, to a proxy between a raw socket and a strict upstream.
+Each row of the tables is sent whole, split at every byte (in two, and byte by byte) and with another request
+right after it, to a proxy between a raw socket and a strict upstream.
 """
 
 import json
@@ -23,11 +23,11 @@ def method_of(row):
     return row.sent.lstrip().split(b" ")[0]
 
 
-# -- what is accepted
+# -- accepted requests
 
 
 async def answered(caller, row, *, keeps):
-    """The caller has got the upstream's answer, as it came."""
+    """The caller has got the upstream's response unchanged."""
     (answer,) = await caller.hear(method_of(row))
     expected = OK if keeps else OK_AND_CLOSE
     assert answer.raw == (expected[:-2] if method_of(row) == b"HEAD" else expected)
@@ -39,13 +39,13 @@ async def test_a_request_arrives_as_exactly_these_bytes(side, row):
         await caller.say(side.fill(row.sent))
         await answered(caller, row, keeps=row.fate.keeps)
         assert [message.raw for message in side.upstream.take()] == [side.fill(row.fate.arrives)]
-        caller.end()  # who closes its half still got the answer; and nothing more comes
+        caller.end()  # a half-closed caller still gets the response, and nothing more
         assert await caller.hear_end() == b""
     await side.all_is_well()
 
 
 @pytest.mark.parametrize("row", PASSING, ids=str)
-async def test_it_arrives_as_the_same_request_wherever_it_is_split(side, row):
+async def test_a_request_arrives_the_same_wherever_it_is_split(side, row):
     sent, expected = side.fill(row.sent), side.fill(row.fate.arrives)
     ways = [*splits(sent), by_pieces(sent)]
     for share in [ways] if row.fate.keeps else [[pieces] for pieces in ways]:
@@ -60,7 +60,7 @@ async def test_it_arrives_as_the_same_request_wherever_it_is_split(side, row):
 
 
 @pytest.mark.parametrize("row", PASSING, ids=str)
-async def test_what_is_behind_it_is_one_more_request_or_none(side, row):
+async def test_bytes_after_it_are_one_more_request_or_none(side, row):
     sent, expected = side.fill(row.sent), side.fill(row.fate.arrives)
     for pieces in ([sent + SMUGGLED], [sent, SMUGGLED], by_pieces(sent + SMUGGLED)):
         with side.caller() as caller:
@@ -78,7 +78,7 @@ async def test_what_is_behind_it_is_one_more_request_or_none(side, row):
 
 
 @pytest.mark.parametrize("row", PASSING, ids=str)
-async def test_who_has_no_more_to_say_still_gets_its_answer(side, row):
+async def test_a_half_closed_caller_still_gets_its_response(side, row):
     with side.caller() as caller:
         await caller.say(side.fill(row.sent) + SMUGGLED * row.fate.keeps)
         caller.end()
@@ -89,11 +89,11 @@ async def test_who_has_no_more_to_say_still_gets_its_answer(side, row):
     assert [message.start[1] for message in more] == [b"/base/smuggled"] * row.fate.keeps
 
 
-# -- what is not
+# -- refused and incomplete requests
 
 
 async def told(caller, row, *, closes):
-    """The caller has got our answer: a problem, or what OPTIONS says about us."""
+    """The caller has got our response: a problem, or the one to OPTIONS about the proxy."""
     (answer,) = await caller.hear(method_of(row))
     assert answer.status == row.fate.status
     if row.fate.ending and method_of(row) != b"HEAD":
@@ -102,7 +102,7 @@ async def told(caller, row, *, closes):
 
 
 async def given_up(caller):
-    """It ended without an answer, or with a refusal: nobody could tell what it was."""
+    """The connection ended without a response, or with a refusal, because the message was incomplete."""
     caller.end()
     heard = await caller.hear_end()
     assert heard == b"" or heard.startswith(b"HTTP/1.1 400 ")
@@ -115,7 +115,7 @@ UNFINISHED_ROWS = [row for row in REFUSED if isinstance(row.fate, Unfinished)]
 
 
 async def each_in_pieces(side, ways, hear):
-    """Say it in each of the ways, on a connection each, many at a time."""
+    """Send the message in each of the splits, each on its own connection, many at a time."""
     for start in range(0, len(ways), AT_ONCE):
         batch = [(side.caller(), pieces) for pieces in ways[start : start + AT_ONCE]]
         await turns()
@@ -144,7 +144,7 @@ async def test_a_refused_request_does_not_arrive_wherever_it_is_split(side, row)
 
 
 @pytest.mark.parametrize("row", [*REFUSED_ROWS, *UNFINISHED_ROWS], ids=str)
-async def test_what_is_behind_a_refused_request_is_never_read_as_one(side, row):
+async def test_bytes_after_a_refused_request_are_never_read_as_a_request(side, row):
     sent = side.fill(row.sent)
     for pieces in ([sent + SMUGGLED], [sent, SMUGGLED], by_pieces(sent + SMUGGLED)):
         with side.caller() as caller:
@@ -194,7 +194,7 @@ async def test_the_body_of_a_declined_request_is_never_read_as_one(side, row):
 
 
 @pytest.mark.parametrize("row", UNFINISHED_ROWS, ids=str)
-async def test_what_does_not_end_is_no_request_wherever_it_is_split(side, row):
+async def test_an_incomplete_message_is_no_request_wherever_it_is_split(side, row):
     ways = [[row.sent], *splits(row.sent), by_pieces(row.sent)]
     await each_in_pieces(side, ways, given_up)
     assert side.upstream.take() == []
@@ -203,16 +203,16 @@ async def test_what_does_not_end_is_no_request_wherever_it_is_split(side, row):
 
 CHUNKED = b"Transfer-Encoding: chunked"
 WITHIN = {
-    "a length longer than what comes": ([b"Content-Length: 1000"], b"abc"),
+    "a length longer than its body": ([b"Content-Length: 1000"], b"abc"),
     "the longest length": ([b"Content-Length: 999999999999999999"], b""),
-    "a chunk longer than what comes": ([CHUNKED], b"3\r\nabc\r\n100\r\n"),
+    "a chunk size longer than its data": ([CHUNKED], b"3\r\nabc\r\n100\r\n"),
     "a chunk of 32 bits and more": ([CHUNKED], b"100000003\r\n"),
     "the longest chunk": ([CHUNKED], b"fffffffffffffff\r\n"),
 }
 
 
 @pytest.mark.parametrize("name", WITHIN)
-async def test_what_is_within_a_body_is_never_read_as_a_request(side, name):
+async def test_bytes_within_a_body_are_never_read_as_a_request(side, name):
     lines, begun = WITHIN[name]
     sent = request(b"POST /up/x", *lines, body=begun)
     for pieces in ([sent + SMUGGLED], *splits(sent + SMUGGLED), by_pieces(sent + SMUGGLED)):

@@ -1,4 +1,4 @@
-"""The reader that judges for the conformance suite is as strict as it says, by itself."""
+"""The strict parser of the conformance suite is strict: a test of the test tool."""
 
 import pytest
 
@@ -11,22 +11,22 @@ OURS = b"\r\nAuthorization: x\r\n\r\n"
 
 
 def attributed(row):
-    """What a caller must not send, as if the proxy had sent it on."""
+    """A message that a caller must not send, as if the proxy had forwarded it."""
     head, end, body = row.sent.partition(b"\r\n\r\n")
     return head + (OURS if end else b"") + body
 
 
 @pytest.mark.parametrize("row", BAD_FRAMES, ids=str)
-def test_what_the_proxy_must_refuse_is_no_message(row):
+def test_a_message_that_the_proxy_must_refuse_is_invalid(row):
     data = attributed(row)
-    if row.name == "trailers too long":  # which is against no RFC
+    if row.name == "trailers too long":  # which breaks no RFC
         return
     with pytest.raises(Malformed):
         assert read_request(data)
 
 
 @pytest.mark.parametrize("row", [*BAD_HEADS, *BAD_CHUNKS], ids=str)
-def test_nor_is_it_one_in_an_answer(row):
+def test_such_a_message_is_invalid_in_a_response_too(row):
     data = b"HTTP/1.1 200 OK\r\n" + row.sent.partition(b"\r\n")[2]
     if row.name == "trailers too long":
         return
@@ -35,14 +35,14 @@ def test_nor_is_it_one_in_an_answer(row):
 
 
 @pytest.mark.parametrize("row", PASSING, ids=str)
-def test_what_arrives_is_one_message_and_no_part_of_it_is(row):
+def test_an_arriving_request_is_one_message_and_no_part_of_it_is(row):
     data = row.fate.arrives
     assert read_request(data + b"GET").raw == data
     step = max(1, len(data) // 500)
     assert not any(read_request(data[:end]) for end in range(0, len(data), step))
 
 
-def test_an_answer_is_whole_only_when_it_says_so():
+def test_a_response_is_complete_only_with_its_end():
     counted, chunked = (
         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -53,5 +53,5 @@ def test_an_answer_is_whole_only_when_it_says_so():
     until_end = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc"
     assert read_answer(until_end, b"GET") is None
     assert read_answer(until_end, b"GET", ended=True).raw == until_end
-    with pytest.raises(Malformed):  # nobody could tell whether it is whole
+    with pytest.raises(Malformed):  # its completeness is unknown
         read_answer(until_end.replace(b"Connection: close\r\n", b""), b"GET", ended=True)

@@ -1,4 +1,4 @@
-"""A28: whom an upstream proves to be. A token goes to nobody who can't: not a byte of the request does."""
+"""A28: an upstream must prove its name; otherwise no token, and no byte of the request, is sent to it."""
 
 import asyncio
 import contextlib
@@ -15,19 +15,19 @@ from .conformance_certificates import issued, with_a_wildcard
 REFUSED = {
     "expired": certificates.expired,
     "not yet valid": certificates.not_yet_valid,
-    "signed by nobody that is known": certificates.of_nobody_known,
-    "signed by a namesake of who is known": certificates.of_a_namesake,
+    "signed by an unknown CA": certificates.of_an_unknown_ca,
+    "signed by a namesake of the known CA": certificates.of_a_namesake,
     "signed by itself": certificates.self_signed,
     "signed by a server": certificates.from_below_a_leaf,
     "for clients": certificates.for_clients,
-    "with its name in the old place": certificates.for_nobody,
+    "with a common name only": certificates.for_nobody,
     "with a short key": certificates.with_a_short_key,
     "signed with SHA-1": certificates.signed_with_sha1,
     "for another name": partial(issued, names=("other.example",)),
     "for a longer name": partial(issued, names=("localhost.example",)),
     "for all names": partial(with_a_wildcard, names=("*",)),
     "for a part of all names": partial(with_a_wildcard, names=("local*",)),
-    "for the address behind the name": partial(issued, names=("127.0.0.1",)),
+    "for the address of the name": partial(issued, names=("127.0.0.1",)),
 }
 EXPECTED_REFUSAL = (502, "urn:token-proxy:problem:upstream-tls")
 
@@ -62,7 +62,9 @@ async def told(proxy, kit):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_who_does_not_prove_its_name_gets_nothing(make_proxy, kit, tmp_path, authority, context, name):
+async def test_an_upstream_with_a_bad_certificate_gets_nothing(
+    make_proxy, kit, tmp_path, authority, context, name
+):
     issue(REFUSED[name], context, authority, tmp_path)
     async with (
         kit.serving(kit.Upstream(), context) as upstream,
@@ -73,7 +75,7 @@ async def test_who_does_not_prove_its_name_gets_nothing(make_proxy, kit, tmp_pat
         assert proxy.sample("upstream_errors_total", route="up", error="upstream-tls") == 1
 
 
-ACCEPTED = {  # the names in the certificate, the host in the URL, what the route says beside its authority
+ACCEPTED = {  # the names in the certificate, the host in the URL, the route's other TLS settings
     "its name": (["localhost"], "localhost", {}),
     "one of its names": (["other.example", "localhost"], "localhost", {}),
     "its address": (["127.0.0.1"], "127.0.0.1", {}),
@@ -83,7 +85,7 @@ ACCEPTED = {  # the names in the certificate, the host in the URL, what the rout
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-async def test_who_proves_its_name_to_the_routes_own_authority_is_trusted(
+async def test_an_upstream_certified_by_the_routes_own_ca_is_trusted(
     make_proxy, kit, tmp_path, authority, context, name
 ):
     names, host, more = ACCEPTED[name]
@@ -99,12 +101,12 @@ NOT_THE_NAME = {
     "the address, where the route gives a name": (["127.0.0.1"], "api.example"),
     "two steps below a domain": (["*.api.example"], "a.b.api.example"),
     "the domain itself": (["*.api.example"], "api.example"),
-    "a name beside the domain": (["*.api.example"], "x-api.example"),
+    "a name outside the domain": (["*.api.example"], "x-api.example"),
 }
 
 
 @pytest.mark.parametrize("name", NOT_THE_NAME)
-async def test_the_name_that_the_route_gives_is_the_only_one(
+async def test_the_configured_server_name_is_the_only_one_accepted(
     make_proxy, kit, tmp_path, authority, context, name
 ):
     names, server_name = NOT_THE_NAME[name]
@@ -129,7 +131,7 @@ async def test_the_name_that_the_route_gives_is_the_only_one(
         (ssl.TLSVersion.TLSv1_3, True),
     ],
 )
-async def test_what_is_older_than_tls_1_2_is_not_spoken(
+async def test_tls_older_than_1_2_is_not_accepted(
     make_proxy, kit, tmp_path, authority, context, version, spoken
 ):
     issued(context, authority, tmp_path, "localhost")
@@ -147,7 +149,7 @@ async def test_what_is_older_than_tls_1_2_is_not_spoken(
 
 
 def accept_one(listener, context):
-    """A handshake by the book: asyncio's server does not say why it ends one."""
+    """A blocking handshake: asyncio's server does not report the reason for a failure."""
     sock, _ = listener.accept()
     with sock, contextlib.suppress(OSError), context.wrap_socket(sock, server_side=True) as peer:
         return peer.recv(65536)
@@ -155,7 +157,7 @@ def accept_one(listener, context):
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_a_server_that_wants_a_certificate_gets_the_routes_own(
+async def test_a_server_that_requests_a_certificate_gets_the_routes_own(
     make_proxy, kit, tmp_path, authority, context, version
 ):
     issued(context, authority, tmp_path, "localhost")

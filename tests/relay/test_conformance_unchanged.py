@@ -8,13 +8,13 @@ import pytest
 from .conformance_rows import arrives, request
 from .conformance_sides import conforming
 
-BOMB = gzip.compress(bytes(32 * 2**20))  # 32 KiB that become 32 MiB
+BOMB = gzip.compress(bytes(32 * 2**20))  # 32 KiB that decompress to 32 MiB
 LENGTH = b"Content-Length: %d" % len(BOMB)
 HEADS = {
-    "what it is": [b"Content-Encoding: gzip"],
-    "twice what it is": [b"Content-Encoding: gzip, gzip"],
-    "what it is not": [b"Content-Encoding: br"],
-    "nothing": [],
+    "its own coding": [b"Content-Encoding: gzip"],
+    "its own coding, twice": [b"Content-Encoding: gzip, gzip"],
+    "another coding": [b"Content-Encoding: br"],
+    "no coding": [],
 }
 
 
@@ -29,7 +29,7 @@ def digest(data):
 
 
 @pytest.mark.parametrize("said", HEADS)
-async def test_a_bomb_passes_both_ways_as_it_is(side, said):
+async def test_a_decompression_bomb_passes_unchanged_both_ways(side, said):
     lines = [*HEADS[said], LENGTH]
     answer = b"\r\n".join([b"HTTP/1.1 200 OK", *lines, b"", b""]) + BOMB
     side.upstream.answers.append(([answer], "stay"))
@@ -41,7 +41,7 @@ async def test_a_bomb_passes_both_ways_as_it_is(side, said):
     assert digest(arrived.raw) == digest(side.fill(arrives(b"POST /base/x", *lines, body=BOMB)))
 
 
-async def test_a_cookie_is_kept_for_nobody(side):
+async def test_no_cookie_is_stored(side):
     answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: session=of-a; Path=/\r\nContent-Length: 0\r\n\r\n"
     side.upstream.answers.append(([answer], "stay"))
     plain = side.fill(arrives(b"GET /base/x"))
@@ -53,7 +53,7 @@ async def test_a_cookie_is_kept_for_nobody(side):
     assert side.upstream.connections == 1
 
 
-async def test_a_redirect_is_followed_by_nobody_here(side):
+async def test_no_redirect_is_followed(side):
     answer = b"HTTP/1.1 307 Go\r\nLocation: /base/elsewhere\r\nContent-Length: 0\r\n\r\n"
     side.upstream.answers.append(([answer], "stay"))
     with side.caller() as caller:
@@ -69,7 +69,7 @@ async def test_the_environment_changes_nothing(tmp_path, monkeypatch):
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")  # where nobody listens
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # nothing listens there
     monkeypatch.setenv("NO_PROXY", "")
     async with conforming(tmp_path) as side:
         with side.caller() as caller:

@@ -1,4 +1,4 @@
-"""Random conversations through a real relay; its promises stand in tests/fuzz/conversations.py."""
+"""Random conversations through a real relay; the properties are in tests/fuzz/conversations.py."""
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +20,7 @@ def stage():
 
 @often
 @given(strategies.conversations(), st.sampled_from([0, 3, 60]))
-def test_what_is_accepted_is_one_request_upstream_and_what_follows_a_refusal_is_none(stage, pieces, thinks):
+def test_an_accepted_request_is_one_upstream_and_bytes_after_a_refusal_are_none(stage, pieces, thinks):
     accepted = conversations.converse(stage, pieces, thinks=thinks)
     at_once = conversations.converse(stage, [b"".join(pieces)])
     assert accepted == at_once or None in {accepted, at_once}
@@ -28,11 +28,11 @@ def test_what_is_accepted_is_one_request_upstream_and_what_follows_a_refusal_is_
 
 @often
 @given(strategies.conversations())
-def test_nor_is_what_is_left_of_a_body_that_was_answered_early(stage, pieces):
+def test_the_rest_of_a_body_after_an_early_response_is_no_request(stage, pieces):
     conversations.converse(stage, pieces, hasty=True)
 
 
 @often
 @given(strategies.any_of(strategies.ANSWERS))
-def test_an_answer_reaches_the_caller_whole_or_visibly_broken_and_nobody_else(stage, data):
+def test_a_response_reaches_only_its_caller_whole_or_visibly_broken(stage, data):
     conversations.one_answer_through(stage, data)

@@ -1,4 +1,4 @@
-"""Connecting to an upstream: which address, and whose fault it is if there is none."""
+"""Connecting to an upstream: the address chosen, and the problem reported if there is none."""
 
 import asyncio
 import resource
@@ -13,7 +13,7 @@ from proxy.relay.dial import dial
 from proxy.relay.problems import Refusal
 
 
-async def test_having_no_file_left_to_open_is_not_the_upstreams_fault(proxy):
+async def test_a_lack_of_descriptors_is_not_the_upstreams_fault(proxy):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket() as probe:
         none_left = probe.fileno()
@@ -29,7 +29,7 @@ async def test_having_no_file_left_to_open_is_not_the_upstreams_fault(proxy):
 
 @pytest.fixture
 async def names(monkeypatch):
-    """What the system's resolver says from now on: a list of (address, port)."""
+    """The system resolver's result from now on: a list of (address, port)."""
     says = []
 
     async def addresses(_host, _port):
@@ -41,7 +41,7 @@ async def names(monkeypatch):
 
 @pytest.fixture
 def silent():
-    """A place of this machine that answers no attempt to connect: its queue is full."""
+    """An address of this machine that accepts no connection: its queue is full."""
     with socket.socket() as listener, socket.socket() as waiting, socket.socket() as another:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -51,10 +51,8 @@ def silent():
         yield listener.getsockname()
 
 
-async def test_an_address_that_does_not_answer_does_not_hold_up_the_next_one(
-    make_proxy, upstream, names, silent
-):
-    """RFC 8305. Without it, all the time to connect would go to the first one."""
+async def test_an_unresponsive_address_does_not_delay_the_next_one(make_proxy, upstream, names, silent):
+    """RFC 8305. Without it, the first address would use up the connect timeout."""
     route = "plaintext = true"
     async with make_proxy("http://api.example", route=route, limits="connect = 30") as proxy:
         names[:] = [silent, ("127.0.0.1", upstream.port)]
@@ -62,7 +60,7 @@ async def test_an_address_that_does_not_answer_does_not_hold_up_the_next_one(
     assert answered.endswith(b"ok")
 
 
-async def test_no_address_that_answers_is_a_504(make_proxy, names, silent):
+async def test_no_responsive_address_is_a_504(make_proxy, names, silent):
     route = "plaintext = true"
     async with make_proxy("http://api.example", route=route, limits="connect = 0.4") as proxy:
         names[:] = [silent]
@@ -83,25 +81,25 @@ async def test_a_name_is_looked_up_again_for_each_connection(make_proxy, upstrea
     assert (upstream.requests, moved.requests) == (1, 1)
 
 
-async def test_a_name_that_nobody_knows_is_a_502(make_proxy):
+async def test_an_unknown_name_is_a_502(make_proxy):
     async with make_proxy("https://no-such-host.invalid") as proxy:
         assert (await proxy.get()).startswith(b"HTTP/1.1 502 ")
         assert proxy.sample("upstream_errors_total", route="up", error="upstream-unreachable") == 1
 
 
-# -- names that hang
+# -- look-ups that hang
 
 
 @pytest.fixture
 def hanging(monkeypatch):
-    """The system's resolver says nothing of slow*.example, and knows nothing else."""
+    """The system's resolver hangs for slow*.example, and knows no other name."""
     let = threading.Event()
     known = socket.getaddrinfo
 
     def getaddrinfo(host, port, *args, **kwargs):
         if host.startswith("slow") and not kwargs.get("flags"):
             assert let.wait(30)
-            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+            raise socket.gaierror(socket.EAI_AGAIN, "no response")
         return known(host, port, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -109,14 +107,14 @@ def hanging(monkeypatch):
     let.set()
 
 
-async def test_names_that_hang_leave_other_routes_and_refreshes_alone(make_proxy, upstream, hanging, kit):
+async def test_hanging_look_ups_do_not_affect_other_routes_and_refreshes(make_proxy, upstream, hanging, kit):
     slow = "".join(
         f'[[routes]]\npath = "/slow{n}"\nupstream = "https://slow{n}.example"\ncredential = "cred"\n'
         for n in range(8)
     )
     upstream.script = [
         kit.OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
-    ] * 5  # each needs a connection
+    ] * 5  # so that each needs a new connection
     url = f"http://127.0.0.1:{upstream.port}"
     async with make_proxy(url, route=slow, limits="connect = 1.0") as proxy:
         hung = [asyncio.create_task(proxy.get(f"/slow{number % 8}/x".encode())) for number in range(40)]

@@ -1,10 +1,10 @@
-"""Requests and answers pass as they came."""
+"""Requests and responses pass unchanged."""
 
 import asyncio
 
 import pytest
 
-REQUESTS = {  # name -> what the caller sends behind the request line and Host, body
+REQUESTS = {  # name -> the fields after the request line and Host, body
     "nothing": ([], b""),
     "a length": ([b"Content-Length: 5"], b"hello"),
     "an empty body": ([b"Content-Length: 0"], b""),
@@ -17,7 +17,7 @@ def authorization(received):
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-async def test_a_request_reaches_the_upstream_as_it_came(proxy, upstream, kit, name):
+async def test_a_request_reaches_the_upstream_unchanged(proxy, upstream, kit, name):
     lines, body = REQUESTS[name]
     await proxy.ask(kit.request(b"POST", b"/up/x?q=%41", *lines, b"Connection: close", body=body))
     (received,) = upstream.received
@@ -43,7 +43,7 @@ async def test_a_chunked_body_stays_chunked_and_keeps_its_trailers(proxy, upstre
     assert received.count(b"Transfer-Encoding: chunked\r\n") == 1
 
 
-ANSWERS = [  # what the upstream sends, what the caller gets
+ANSWERS = [  # the upstream's bytes, the caller's bytes
     (
         (
             b"HTTP/1.1 201 Made it\r\nx-a: 1\r\nX-A: 2\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n"
@@ -80,12 +80,12 @@ ANSWERS = [  # what the upstream sends, what the caller gets
 
 
 @pytest.mark.parametrize(("sent", "expected"), ANSWERS)
-async def test_an_answer_reaches_the_caller_as_it_came(proxy, upstream, sent, expected):
+async def test_a_response_reaches_the_caller_unchanged(proxy, upstream, sent, expected):
     upstream.script = [sent]
     assert await proxy.get() == expected
 
 
-async def test_an_answer_that_ends_with_the_connection_does_so_for_the_caller_too(proxy, upstream, kit):
+async def test_a_close_delimited_response_is_one_for_the_caller_too(proxy, upstream, kit):
     async def until_close(connection):
         connection.writer.write(b"HTTP/1.0 200 OK\r\n\r\nold ways")
         await connection.writer.drain()
@@ -102,7 +102,7 @@ async def test_head_has_the_length_and_no_body(proxy, upstream, kit):
     assert answer.startswith(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nHTTP/1.1 200 OK\r\n")
 
 
-async def test_an_old_caller_gets_no_chunks(proxy, upstream):
+async def test_an_http_1_0_caller_gets_no_chunks(proxy, upstream):
     upstream.script = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
     answer = await proxy.ask(b"GET /up HTTP/1.0\r\n\r\n")
     assert answer == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello"
@@ -151,11 +151,11 @@ async def test_an_h2c_upgrade_is_ignored_and_its_body_passes(proxy, upstream, ki
     assert b"HTTP2" not in received
 
 
-async def test_a_half_closed_caller_gets_its_answer(proxy, kit):
+async def test_a_half_closed_caller_gets_its_response(proxy, kit):
     assert await proxy.ask(kit.request(b"GET", b"/up"), eof=True) == kit.OK
 
 
-async def test_an_early_answer_wins_over_an_unfinished_upload(proxy, upstream, kit):
+async def test_an_early_response_ends_an_unfinished_upload(proxy, upstream, kit):
     early = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
 
     class Impatient(kit.Upstream):
@@ -170,7 +170,7 @@ async def test_an_early_answer_wins_over_an_unfinished_upload(proxy, upstream, k
     assert answer == b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-async def test_an_early_answer_leaves_nothing_behind_for_the_next_one(proxy, upstream, kit):
+async def test_an_early_response_leaves_nothing_behind_for_the_next_one(proxy, upstream, kit):
     early = b"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n"
 
     class Impatient(kit.Upstream):
@@ -226,7 +226,7 @@ async def test_a_caller_that_hangs_up_ends_the_upstreams_work(proxy, upstream, k
     await asyncio.wait_for(upstream.connections[0].ended.wait(), 5)
 
 
-async def test_a_slow_caller_stops_the_upstream_not_the_memory(proxy, upstream, kit):
+async def test_a_slow_caller_pauses_the_upstream_instead_of_filling_memory(proxy, upstream, kit):
     size = 64 * 2**20
     sent = 0
 
@@ -243,7 +243,7 @@ async def test_a_slow_caller_stops_the_upstream_not_the_memory(proxy, upstream, 
     writer.write(kit.request(b"GET", b"/up", b"Connection: close"))
     await reader.readuntil(b"\r\n\r\n")
     previous = -1
-    while previous != sent:  # until it stands still
+    while previous != sent:  # until no more is read
         previous = sent
         await asyncio.sleep(0.2)
     assert sent < size / 2
@@ -254,7 +254,7 @@ async def test_a_slow_caller_stops_the_upstream_not_the_memory(proxy, upstream, 
     writer.close()
 
 
-async def test_an_upload_goes_no_faster_than_the_upstream_takes_it(proxy, upstream, kit):
+async def test_an_upload_is_read_no_faster_than_the_upstream_takes_it(proxy, upstream, kit):
     size = 64 * 2**20
     go_on = asyncio.Event()
 

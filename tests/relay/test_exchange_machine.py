@@ -1,7 +1,7 @@
 """Any interleaving of bytes, timeouts, ends, resets, retries, 401s, token errors and odd exceptions.
 
-Whatever happens: each exchange ends within its limits, with one response or a connection that is cut; no task
-is left, nothing is in flight, no connection is kept that is not idle, and the sweep lives.
+The invariants: each exchange ends within its limits, with one response or a cut connection; no task is left,
+nothing is in flight, every connection kept is idle, and the sweep still runs.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from .exchange_machine import LONGEST, Attachment, Odd, Setting, Surprises, task
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 NO = b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno"
-SAYS = [  # an upstream, at any time
+SAYS = [  # bytes that an upstream may send at any time
     OK,
     NO,
     b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n",
@@ -38,7 +38,7 @@ SAYS = [  # an upstream, at any time
     b"HTTP/1.1 200 OK\r\nContent-Length: 400000\r\n\r\n" + bytes(100_000),
     bytes(150_000),
 ]
-LINES = {  # what a caller asks, and how much of a body is to come
+LINES = {  # a caller's request, and the number of body bytes to come
     "get": (b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n", 0),
     "last": (b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 0),
     "post": (b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab", 2),
@@ -54,7 +54,7 @@ LINES = {  # what a caller asks, and how much of a body is to come
 }
 TIMES = [0.4, 1.0, 2.5, 5.5, 15.2, 16.5, 59.8, 60.5, 300.5]
 CALLERS = 3
-STEP = 10.0  # seconds; a look at each limit is enough, once nothing else happens
+STEP = 10.0  # seconds; coarse, because nothing else happens between the limits
 
 
 class Exchanges(RuleBasedStateMachine):
@@ -106,7 +106,7 @@ class Exchanges(RuleBasedStateMachine):
 
     @rule(data=st.data(), said=st.sampled_from(SAYS), then=st.sampled_from(["", "", "ends", "is cut"]))
     def says(self, data, said, then):
-        """And ends, or is cut, in the same turn of the loop."""
+        """Send, and end or cut the connection in the same turn of the loop."""
         self._upstream(data, said, then)
 
     @rule(data=st.data(), then=st.sampled_from(["ends", "is cut"]))
@@ -152,21 +152,21 @@ class Exchanges(RuleBasedStateMachine):
     def time_passes(self, seconds):
         self.setting.advance(seconds, max(0.5, seconds / 20))
 
-    # -- what holds
+    # -- the invariants
 
     @invariant()
-    def nothing_is_raised_that_nobody_expected(self):
+    def no_unexpected_exception_is_raised(self):
         if hasattr(self, "setting"):
             assert not self.surprises.found
 
     @invariant()
-    def the_sweep_lives(self):
+    def the_sweep_still_runs(self):
         if hasattr(self, "setting"):
             assert not self.setting.server._sweeper.done()
             assert self.setting.runtime.in_flight >= 0
 
     @invariant()
-    def nobody_gets_more_than_was_asked_for(self):
+    def no_caller_gets_a_surplus_response(self):
         if hasattr(self, "setting"):
             for caller in self.setting.callers:
                 assert len(finals(caller.received)) <= caller.asked
@@ -186,7 +186,7 @@ class Exchanges(RuleBasedStateMachine):
     def _all_ends(self):
         setting = self.setting
         before = [(caller, caller.asked, caller.owes) for caller in setting.callers]
-        for _ in range(4):  # a pipelined request, or a slow one, comes after the limits of the one before
+        for _ in range(4):  # a pipelined or slow request begins after the limits of the previous one
             setting.advance(LONGEST, STEP)
         assert setting.runtime.in_flight == 0
         assert not tasks_left()
@@ -205,7 +205,7 @@ STATUS = re.compile(rb"HTTP/1\.1 ([2-5]\d\d|101) ")
 
 
 def finals(received):
-    """The final responses in what a caller got; those of bodies that end with the connection are one."""
+    """The status codes of the final responses in the bytes that a caller got."""
     return STATUS.findall(received)
 
 

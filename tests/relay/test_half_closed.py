@@ -8,7 +8,7 @@ import pytest
 
 from .test_websocket import SWITCHED, UPGRADE
 
-PATIENCE = 10  # seconds that nothing here should take
+PATIENCE = 10  # seconds; nothing here should take as long
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
 
@@ -67,8 +67,8 @@ async def test_a_caller_that_has_gone_is_noticed(make_proxy, upstream, kit, busy
 
 
 @pytest.mark.parametrize("leaves", LEAVES)
-async def test_so_is_one_whose_pipelined_requests_have_stopped_the_reading(make_proxy, upstream, kit, leaves):
-    """Its end lies behind bytes that nobody reads: no event tells of it."""
+async def test_a_gone_caller_is_noticed_behind_pipelined_requests(make_proxy, upstream, kit, leaves):
+    """Its end follows unread bytes, so no event reports it."""
     upstream.script = [silent]
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="half_closed = 0.3") as proxy:
         _, writer = await proxy.connect()
@@ -76,14 +76,14 @@ async def test_so_is_one_whose_pipelined_requests_have_stopped_the_reading(make_
         await writer.drain()
         (inbound,) = proxy.relay._connections
         await until(lambda: not inbound._reading)
-        await asyncio.sleep(0.1)  # for the rest to be in the kernel
+        await asyncio.sleep(0.1)  # until the rest is in the kernel
         LEAVES[leaves](writer)
         await gone(proxy, upstream)
         writer.close()
 
 
 @pytest.mark.parametrize("leaves", LEAVES)
-async def test_so_is_one_behind_a_full_buffer(make_proxy, upstream, kit, leaves):
+async def test_a_gone_caller_is_noticed_behind_a_full_buffer(make_proxy, upstream, kit, leaves):
     async def endless(connection):
         connection.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
         while True:
@@ -102,7 +102,7 @@ async def test_so_is_one_behind_a_full_buffer(make_proxy, upstream, kit, leaves)
         writer.transport.abort()
 
 
-async def test_a_caller_with_no_time_at_all_is_gone_at_once(make_proxy, upstream, kit):
+async def test_with_half_closed_zero_a_caller_is_gone_at_once(make_proxy, upstream, kit):
     upstream.script = [silent]
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="half_closed = 0") as proxy:
         _, writer = await proxy.connect()
@@ -113,7 +113,7 @@ async def test_a_caller_with_no_time_at_all_is_gone_at_once(make_proxy, upstream
         writer.close()
 
 
-async def test_a_route_may_have_its_own_time_and_for_ever_is_for_ever(make_proxy, upstream, kit):
+async def test_a_route_may_have_its_own_half_closed_even_for_ever(make_proxy, upstream, kit):
     async def late(connection):
         await asyncio.sleep(1.6)  # three sweeps
         connection.writer.write(kit.OK)
@@ -137,7 +137,7 @@ async def test_for_ever_ends_with_a_reset(make_proxy, upstream, kit):
 
 
 async def test_a_half_closed_caller_gets_a_long_response_whole(make_proxy, upstream, kit):
-    """The time is counted anew with each byte."""
+    """The half-closed timeout starts again with each byte."""
 
     async def drips(connection):
         connection.writer.write(LONG)
@@ -151,7 +151,7 @@ async def test_a_half_closed_caller_gets_a_long_response_whole(make_proxy, upstr
     assert answer == LONG + b"x" * 1000
 
 
-async def test_so_does_one_that_reads_slowly(make_proxy, upstream, kit):
+async def test_a_half_closed_caller_that_reads_slowly_gets_a_long_response_whole(make_proxy, upstream, kit):
     size = 6 * 2**20
     upstream.script = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)]
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="half_closed = 1.5") as proxy:
@@ -211,7 +211,7 @@ async def test_in_a_tunnel_a_callers_end_is_passed_on_and_the_other_way_goes_on(
         writer.close()
 
 
-async def test_so_is_the_upstreams(make_proxy, upstream, kit):
+async def test_in_a_tunnel_an_upstreams_end_is_passed_on_too(make_proxy, upstream, kit):
     heard = asyncio.Queue()
 
     async def switch(connection):

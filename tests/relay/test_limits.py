@@ -1,4 +1,4 @@
-"""Every limit of [limits] that a caller or an upstream can reach: what passes below, what is said above."""
+"""Every limit of [limits] that a caller or an upstream can reach: below it, and the response above it."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,8 @@ import pytest
 from proxy.config.limits import Limits
 from proxy.demo.faults import Fault
 
-PATIENCE = 10  # seconds that nothing here should take
-ELSEWHERE = {  # limit -> where it is shown
+PATIENCE = 10  # seconds; nothing here should take as long
+ELSEWHERE = {  # limit -> its test in another file
     "connect": "test_bad_upstreams.py",
     "first_byte": "test_bad_upstreams.py",
     "body_stall": "test_bad_upstreams.py",
@@ -26,7 +26,7 @@ ELSEWHERE = {  # limit -> where it is shown
 
 
 def problem(kit, answer):
-    """(status, ending) of an answer of our own; (status, "") of another."""
+    """(status, ending) of a response of our own; (status, "") of an upstream's."""
     status, fields, body = kit.split(answer)
     if b"Content-Type: application/problem+json" not in fields:
         return status, ""
@@ -37,7 +37,7 @@ def test_each_limit_is_shown_here_or_elsewhere():
     assert set(REACHED) | set(ELSEWHERE) | {"field_size", "fields", "header_size"} == set(Limits.model_fields)
 
 
-# -- the size of heads, with the limits as they are by default
+# -- the size of heads, with the default limits
 
 
 def padded(size):
@@ -46,7 +46,7 @@ def padded(size):
 
 
 def filled(size, *, besides):
-    """Fields that fill a head up to `size` bytes; `besides` are what else is in it."""
+    """Fields that fill a head up to `size` bytes; `besides`: the number of its other bytes."""
     fields = []
     left = size - besides
     while left > 0:
@@ -92,7 +92,7 @@ async def test_an_upstreams_head_has_the_same_limits(proxy, upstream, kit, name)
 async def arriving(writer, data, cut):
     writer.write(data[:cut])
     await writer.drain()
-    await asyncio.sleep(0.05)  # for the beginning to be read
+    await asyncio.sleep(0.05)  # until the beginning has been read
     writer.write(data[cut:])
 
 
@@ -106,14 +106,14 @@ async def test_a_head_may_be_as_large_wherever_it_is_cut(proxy, upstream, kit, m
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3, 4])
-async def test_so_may_an_upstreams(proxy, upstream, kit, missing):
+async def test_an_upstreams_head_may_be_as_large_wherever_it_is_cut(proxy, upstream, kit, missing):
     fields = HEADS["header_size"](1)[0]
     answer = b"\r\n".join([b"HTTP/1.1 200 OK", *fields, b"Content-Length: 2", b"", b"ok"])
     upstream.script = [lambda connection: arriving(connection.writer, answer, len(answer) - 2 - missing)]
     assert problem(kit, await proxy.get()) == (200, "")
 
 
-# -- numbers and times, made small
+# -- counts and timeouts, made small
 
 
 async def connections(proxy, upstream, kit):
@@ -210,7 +210,7 @@ async def spool(proxy, upstream, kit):
         assert proxy.sample("upstream_unauthorized_total", route="up", action=action) == 1
 
 
-REACHED = {  # limit -> its small value, what happens there
+REACHED = {  # limit -> its small value, the outcome at it
     "connections": (2, connections),
     "waiting": (2, waiting),
     "token_wait": (0.3, token_wait),
@@ -222,7 +222,7 @@ REACHED = {  # limit -> its small value, what happens there
 
 
 @pytest.mark.parametrize("name", REACHED)
-async def test_a_limit_that_is_reached_has_its_answer(make_proxy, upstream, kit, name):
+async def test_a_limit_that_is_reached_has_its_response(make_proxy, upstream, kit, name):
     value, scenario = REACHED[name]
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits=f"{name} = {value}") as proxy:
         await scenario(proxy, upstream, kit)
@@ -239,7 +239,7 @@ BEGINNINGS = [  # what such a caller has sent before it begins to drip
 ]
 
 
-async def test_callers_that_drip_their_headers_disturb_nobody_and_are_closed(make_proxy, upstream, kit):
+async def test_callers_that_drip_their_headers_are_closed_without_harm_to_others(make_proxy, upstream, kit):
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="header_time = 2.0") as proxy:
         slow = [await proxy.connect() for _ in range(SLOW)]
         for number, (_, writer) in enumerate(slow):
@@ -253,7 +253,7 @@ async def test_callers_that_drip_their_headers_disturb_nobody_and_are_closed(mak
             assert problem(kit, await proxy.get()) == (200, "")
             served += len(proxy.relay._connections) > SLOW // 2
             await asyncio.sleep(0.05)
-        assert served, "nobody was served while they were there"
+        assert served, "no request was served while they were connected"
         for answer in await ends:
             assert answer in {b"", kit.OK}
         assert not proxy.relay._connections
@@ -263,7 +263,7 @@ async def test_callers_that_drip_their_headers_disturb_nobody_and_are_closed(mak
 
 async def until_closed(reader):
     received = b""
-    with contextlib.suppress(ConnectionResetError):  # it had dripped once more
+    with contextlib.suppress(ConnectionResetError):  # the caller had dripped once more
         while data := await asyncio.wait_for(reader.read(65536), PATIENCE):
             received += data
     return received
@@ -271,7 +271,7 @@ async def until_closed(reader):
 
 @pytest.mark.parametrize("split", range(1, 5))
 async def test_two_empty_lines_before_a_request_are_ignored_however_they_arrive(proxy, kit, split):
-    """RFC 9112 section 2.2: old callers send one behind a body that they did not count."""
+    """RFC 9112 section 2.2: old callers send one after a body, not counted in its length."""
     asked = b"\r\n\r\n" + kit.request(b"GET", b"/up", b"Connection: close")
     assert (await proxy.ask(asked[:split], asked[split:])).startswith(b"HTTP/1.1 200 ")
 
@@ -283,7 +283,7 @@ async def test_more_empty_lines_are_no_request(proxy, upstream, kit):
 
 
 @pytest.mark.parametrize("behind", [b"\r", b"\r\n", b"\r\n\r", b"\r\n\r\n"])
-async def test_empty_lines_behind_the_last_request_keep_nobody_waiting(proxy, kit, behind):
+async def test_empty_lines_after_the_last_request_do_not_delay_the_end(proxy, kit, behind):
     answer = await proxy.ask(kit.request(b"GET", b"/up") + behind, eof=True)
     assert answer.count(b"HTTP/1.1 200 ") == 1
 

@@ -1,7 +1,7 @@
 """Links and cookies through a real relay: what a caller receives keeps it in its route.
 
-`two` is a relay with two routes to two upstreams: /up to A, under /v2, and /b to B. Real clients follow what
-A says; B must see nothing of it.
+`two` is a relay with two routes to two upstreams: /up to A, under /v2, and /b to B. Real clients follow A's
+links; no request of theirs may reach B.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ grant = "client_credentials"
 client_id = "other"
 client_secret = "secret"
 """
-STEERING = [  # base of A's upstream, what A says in Location
+STEERING = [  # base of A's upstream, A's Location
     ("/v2", b"/b/steal"),
     ("/v2", b"/v2/../b/steal"),
     ("/v2", b"http://@A@/v2/../b/steal"),
@@ -92,7 +92,7 @@ def follow(url):
         try:
             session.post(url, data="BODY-FOR-A", timeout=5)
         except requests.RequestException:
-            return  # a link that leads nowhere is as good
+            return  # an unusable link is as good
 
 
 async def test_an_app_can_follow_a_redirect_and_keeps_its_cookie(proxy, upstream, kit):
@@ -115,7 +115,7 @@ async def test_a_redirect_elsewhere_is_passed_on_and_not_followed(proxy, upstrea
 
 @pytest.mark.parametrize("client", ["requests", pytest.param("curl", marks=needs_curl)])
 @pytest.mark.parametrize("said", [b"/v2/y?page=2", b"y?page=2", b"//@A@/v2/y?page=2", b"./z/../y?page=2"])
-async def test_an_honest_redirect_is_followed_with_the_token(make_proxy, upstream, kit, said, client):
+async def test_an_ordinary_redirect_is_followed_with_the_token(make_proxy, upstream, kit, said, client):
     async with two_routes(make_proxy, upstream, kit) as proxy:
         upstream.script = [redirect(said.replace(b"@A@", b"127.0.0.1:%d" % upstream.port))]
         url = f"http://127.0.0.1:{proxy.port}/up/x"
@@ -177,14 +177,14 @@ async def test_links_and_cookies_of_interim_and_switching_responses_are_rewritte
 
 
 def jar_of(proxy, *paths):
-    """One session of requests, as an app has: GET these paths, one after another."""
+    """One session of requests, as in an app: GET these paths in sequence."""
     with requests.Session() as session:
         session.trust_env = False
         for path in paths:
             session.get(f"http://127.0.0.1:{proxy.port}{path}", timeout=5)
 
 
-SET = [  # what A sets: in a session that goes on to B, B sees nothing of it
+SET = [  # cookies that A sets; a session that goes on to B must not send them there
     b"sid=A; Path=/",
     b"session=ATTACKER; Path=/b",
     b"session=ATTACKER; Path=/v2/../b",
@@ -221,7 +221,7 @@ async def test_the_admin_pages_cookie_passes_neither_way(proxy, upstream, kit):
     assert b"\r\nCookie: a=1; s=1\r\n" in received
 
 
-# -- what a whole host is told
+# -- fields that apply to a whole host
 
 
 HSTS = b"Strict-Transport-Security: max-age=63072000"
@@ -232,7 +232,7 @@ CLEAR = b'Clear-Site-Data: "*"'
     ("host", "passes"),
     [(b"localhost", False), (b"[::1]:80", False), (b"crm.localhost", False), (b"proxy.example", True)],
 )
-async def test_an_upstream_says_nothing_of_all_that_is_on_localhost(make_proxy, upstream, kit, host, passes):
+async def test_an_upstreams_site_wide_fields_do_not_reach_localhost(make_proxy, upstream, kit, host, passes):
     url = f"http://127.0.0.1:{upstream.port}"
     more = f'host = "{host.decode()}"' if b"[" not in host and host != b"localhost" else ""
     async with make_proxy(url, route=more) as proxy:
@@ -247,7 +247,7 @@ async def test_an_upstream_says_nothing_of_all_that_is_on_localhost(make_proxy, 
 # -- towards the upstream
 
 
-async def test_the_account_field_goes_no_further(make_proxy, upstream, kit):
+async def test_the_account_field_is_not_forwarded(make_proxy, upstream, kit):
     route = 'account = { header = "Token-Proxy-Account" }'
     url = f"http://127.0.0.1:{upstream.port}"
     async with make_proxy(url, route=route, grant="authorization_code") as proxy:
@@ -267,7 +267,7 @@ FAKED = [
 ]
 
 
-async def test_forwarding_fields_are_ours_where_the_route_wants_them(make_proxy, upstream, kit):
+async def test_forwarding_fields_are_ours_if_the_route_enables_them(make_proxy, upstream, kit):
     url = f"http://127.0.0.1:{upstream.port}"
     async with make_proxy(url, route="forwarded = true") as proxy:
         await proxy.get(b"/up/x", *FAKED)
@@ -278,7 +278,7 @@ async def test_forwarding_fields_are_ours_where_the_route_wants_them(make_proxy,
         assert b"6.6.6.6" not in received
 
 
-async def test_without_it_there_are_none(proxy, upstream):
+async def test_by_default_there_are_no_forwarding_fields(proxy, upstream):
     await proxy.get(b"/up/x", *FAKED)
     (received,) = upstream.received
     assert b"orwarded" not in received
@@ -296,7 +296,7 @@ async def test_a_caller_of_http_1_0_without_a_host_is_forwarded_without_one(make
 
 
 class Dav:
-    """As much of WebDAV as RFC 4918 section 9.8.5 says of COPY and MOVE: the destination is this server's."""
+    """COPY and MOVE of RFC 4918 section 9.8.5: the destination must be on this server."""
 
     def __init__(self, port):
         self.own = b"http://127.0.0.1:%d/" % port

@@ -1,4 +1,4 @@
-"""OPTIONS: for the proxy itself, or for what is behind it (RFC 9110 sections 7.6.2 and 9.3.7)."""
+"""OPTIONS: for the proxy itself, or for an upstream (RFC 9110 sections 7.6.2 and 9.3.7)."""
 
 import pytest
 
@@ -14,19 +14,19 @@ ABOUT_US = [  # request line, fields
 
 
 @pytest.mark.parametrize(("target", "lines"), ABOUT_US)
-async def test_a_question_about_the_proxy_is_answered_here(proxy, upstream, kit, target, lines):
+async def test_a_question_about_the_proxy_is_answered_by_it(proxy, upstream, kit, target, lines):
     last = kit.request(b"OPTIONS", b"*", b"Connection: close")
     answer = await proxy.ask(kit.request(b"OPTIONS", target, *lines) + last)
     assert answer.count(b"HTTP/1.1 200 OK\r\nAllow: GET, ") == 2
     assert upstream.requests == 0
 
 
-async def test_each_hop_takes_one_off(proxy, upstream, kit):
+async def test_max_forwards_is_decremented(proxy, upstream, kit):
     await proxy.ask(kit.request(b"OPTIONS", b"/up/x", b"max-forwards: 7", b"X: 1", b"Connection: close"))
     assert b"\r\nMax-Forwards: 6\r\nX: 1\r\n" in upstream.received[0]
 
 
-async def test_for_other_methods_it_is_a_field_like_any_other(proxy, upstream, kit):
+async def test_max_forwards_of_other_methods_passes_unchanged(proxy, upstream, kit):
     await proxy.get(b"/up", b"Max-Forwards: 0")
     assert b"\r\nMax-Forwards: 0\r\n" in upstream.received[0]
 

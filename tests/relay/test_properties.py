@@ -1,4 +1,4 @@
-"""What the relay's readers promise for any bytes; the promises stand in tests/fuzz/entries.py."""
+"""Properties of the relay's parsers for any bytes; they are defined in tests/fuzz/entries.py."""
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -18,19 +18,19 @@ def test_an_accepted_request_is_exactly_one_upstream(data):
 
 @often
 @given(strategies.any_of(strategies.ANSWERS))
-def test_an_accepted_answer_is_exactly_one_for_the_caller(data):
+def test_an_accepted_response_is_exactly_one_for_the_caller(data):
     entries.one_answer(data)
 
 
 @often
 @given(strategies.any_of(st.one_of(strategies.CHUNKED, strategies.PLAIN_CHUNKED)))
-def test_a_chunked_body_is_read_as_a_strict_server_reads_it_however_it_arrives(data):
+def test_a_chunked_body_is_read_as_by_a_strict_server_however_it_is_split(data):
     entries.one_chunked_body(data)
 
 
 @often
 @given(strategies.any_of(st.lists(strategies.FIELDS, min_size=1, max_size=12).map(b"\r\n".join)))
-def test_nobody_takes_away_or_doubles_what_is_ours_and_all_that_may_pass_passes(lines):
+def test_our_fields_are_never_removed_or_duplicated_and_permitted_ones_pass(lines):
     entries.one_block(lines)
 
 
@@ -45,5 +45,5 @@ def test_no_target_leaves_its_route_however_it_is_decoded(target):
 @often
 @given(strategies.any_of(strategies.LINKS))
 @example(b"/v2//evil.example/")
-def test_a_link_that_is_turned_leads_into_the_route(value):
+def test_a_rewritten_link_leads_into_the_route(value):
     entries.one_link(value)

@@ -1,4 +1,4 @@
-"""Our own answers: each case of the contract, with nothing sent upstream."""
+"""Our own responses: each case of the contract, with nothing sent upstream."""
 
 import asyncio
 import json
@@ -111,7 +111,7 @@ BEHIND = b"GET /up/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_may_not_pass_is_answered_here(proxy, upstream, kit, name):
+async def test_a_refused_request_gets_our_response(proxy, upstream, kit, name):
     raw, status, ending, closes = REFUSED[name]
     before = proxy.refused(ending)
     answer = await proxy.ask(raw if closes else raw.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
@@ -126,7 +126,7 @@ async def test_what_may_not_pass_is_answered_here(proxy, upstream, kit, name):
 
 
 @pytest.mark.parametrize("name", [name for name, row in REFUSED.items() if row[3]])
-async def test_nothing_behind_a_refused_message_is_read_as_a_request(proxy, upstream, name):
+async def test_nothing_after_a_refused_message_is_read_as_a_request(proxy, upstream, name):
     answer = await proxy.ask(REFUSED[name][0] + BEHIND)
     assert answer.count(b"HTTP/1.1 ") == 1
     assert upstream.requests == 0
@@ -158,7 +158,7 @@ async def test_programs_and_our_own_names_pass(proxy, lines):
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_request_that_comes_back_to_us_is_a_loop(make_proxy, upstream, kit):
+async def test_a_request_that_returns_to_the_proxy_is_a_loop(make_proxy, upstream, kit):
     async with make_proxy(f"http://127.0.0.1:{upstream.port}") as proxy:
         proxy.lead_to(proxy.port)
         proxy.runtime.base = b"/up"
@@ -175,7 +175,7 @@ async def test_an_account_comes_from_the_field_that_the_route_names(make_proxy, 
         assert upstream.requests == 0
 
 
-async def test_a_header_that_does_not_end_is_given_up(make_proxy, upstream):
+async def test_an_endless_header_times_out(make_proxy, upstream):
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="header_time = 0.3") as proxy:
         reader, writer = await proxy.connect()
         writer.write(b"GET /up HTTP/1.1\r\nHost: loc")
@@ -206,11 +206,11 @@ HEADS = [b"HEAD /up HTTP/1.1\r\nHost : a\r\n\r\n", b"HEAD /up HTTP/1.1\r\nX: " +
 
 
 @pytest.mark.parametrize("raw", HEADS)
-async def test_not_even_where_its_head_is_refused(proxy, raw):
+async def test_head_gets_no_body_even_if_its_header_is_refused(proxy, raw):
     assert (await proxy.ask(raw)).partition(b"\r\n\r\n")[2] == b""
 
 
-async def test_what_is_refused_before_it_has_a_route_is_told_in_the_log(make_proxy, upstream, kit):
+async def test_a_refusal_without_a_route_is_logged(make_proxy, upstream, kit):
     async with make_proxy(f"http://127.0.0.1:{upstream.port}") as proxy:
         told = []
         proxy.relay.context.log.refused = told.append

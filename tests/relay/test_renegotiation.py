@@ -1,4 +1,4 @@
-"""An upstream that wants to renegotiate TLS 1.2, as some do for a client certificate of one location."""
+"""An upstream that asks to renegotiate TLS 1.2, as some do for a client certificate of one location."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ import json
 import pytest
 import trustme
 
-PATIENCE = 20  # seconds; a third of the limit that a silent upstream has
+PATIENCE = 20  # seconds; a third of the limit for a silent upstream
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def identity(tmp_path):
     return tmp_path
 
 
-async def test_it_is_refused_at_once(make_proxy, identity, unused_tcp_port, kit):
-    """By OpenSSL's own server: its `r` begins a renegotiation, once a request has come."""
+async def test_renegotiation_is_refused_at_once(make_proxy, identity, unused_tcp_port, kit):
+    """With OpenSSL's own server: its command `r` begins a renegotiation, after a request has come."""
     command = ["openssl", "s_server", "-accept", f"127.0.0.1:{unused_tcp_port}", "-tls1_2"]
     server = await asyncio.create_subprocess_exec(
         *(*command, "-cert", str(identity / "server.pem"), "-key", str(identity / "server.pem")),

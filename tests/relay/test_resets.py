@@ -1,7 +1,7 @@
-"""A reset that arrives together with data: all that came is read, and nothing waits for a further event.
+"""A reset that arrives together with data: all data is read, and nothing waits for a further event.
 
-The limits are the defaults: a minute to the first byte, five of a stalled body. Whatever hangs for `PATIENCE`
-seconds has therefore not been noticed.
+The limits are the defaults: a minute to the first byte, five for a stalled body. An exchange that hangs for
+`PATIENCE` seconds has therefore not noticed the reset.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ def place(request, tls_authority, tmp_path):
 
 
 async def outcome(proxy, raw):
-    """(status, body or ending) of the response, or (CUT, what came)."""
+    """(status, body or ending) of the response, or (CUT, the bytes received)."""
     reader, writer = await proxy.connect()
     writer.write(raw)
     received = b""
@@ -87,13 +87,13 @@ async def asked(place, act, *raws, at_once=False, route=""):
         return outcomes
 
 
-def test_a_whole_response_is_one_and_the_connection_is_not_used_again(run, place):
+def test_a_complete_response_passes_and_the_connection_is_not_reused(run, place):
     found = run(asked(place, says_and_resets(WHOLE), *[get()] * 12))
     assert found == [(200, b"0123456789")] * 12
 
 
 def test_a_post_goes_to_no_connection_that_is_known_to_be_dead(run, place):
-    """Not a byte of it could be sent on that: it may be sent again, though it is not idempotent."""
+    """No byte of it could be sent: it may be sent again, although it is not idempotent."""
     found = run(asked(place, says_and_resets(WHOLE), *[get(b"POST", b"x")] * 6))
     assert found == [(200, b"0123456789")] * 6
 
@@ -139,22 +139,22 @@ def test_a_response_that_has_not_begun_is_a_502_at_once(run, place, name, method
     assert found == [(502, "upstream-protocol")]
 
 
-def test_nor_has_it_begun_behind_an_interim_one(run, place):
-    """The interim one may have been passed on already."""
+def test_a_response_has_not_begun_after_an_interim_one(run, place):
+    """The interim response may have been passed on already."""
     act = says_and_resets(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
     ((status, rest),) = run(asked(place, act, get()))
     assert (status, b" 502 Bad Gateway" in rest) == (103, True)
 
 
-def test_what_is_said_behind_the_handshake_and_reset_is_a_502_at_once(run, place):
+def test_data_and_a_reset_after_the_handshake_are_a_502_at_once(run, place):
     def act(pipe):
-        pipe.say(b"")  # under TLS the session tickets
+        pipe.say(b"")  # under TLS, the session tickets
         pipe.reset()
 
     assert run(asked(place, act, get(), at_once=True)) == [(502, "upstream-protocol")]
 
 
-def test_so_is_an_end_without_close_notify(run, place):
+def test_an_end_without_close_notify_is_a_502_at_once(run, place):
     def act(pipe):
         pipe.say(b"")
         pipe.close()
@@ -162,14 +162,14 @@ def test_so_is_an_end_without_close_notify(run, place):
     assert run(asked(place, act, get(), at_once=True)) == [(502, "upstream-protocol")]
 
 
-def test_a_refusal_of_a_body_that_still_comes_arrives(run, place):
-    """Much of the body is on its way when the connection is reset: sending fails, and then there is a 413."""
+def test_a_refusal_of_an_unfinished_body_arrives(run, place):
+    """The connection is reset in the middle of an upload: sending fails, but a 413 is there to be read."""
     refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
     found = run(asked(place, says_and_resets(refusal), *[get(b"POST", b"x" * 100_000)] * 10))
     assert found == [(413, b"big")] * 10
 
 
-def test_the_end_of_a_tunnel_is_told_at_once(run, place):
+def test_the_end_of_a_tunnel_is_passed_on_at_once(run, place):
     switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     lines = [b"Connection: Upgrade", b"Upgrade: websocket"]
     raw = request(b"GET", b"/up", *lines)
@@ -179,8 +179,8 @@ def test_the_end_of_a_tunnel_is_told_at_once(run, place):
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_more_than_one_read_brings_ends_at_once(tmp_path, loop):
-    """From a thread of its own, which waits until the kernel has all of it; as much comes as is there."""
+def test_data_of_several_reads_ends_at_once(tmp_path, loop):
+    """The upstream is a thread with a blocking socket, so that the kernel holds as much as it can."""
     size = 200_000
 
     def act(sock):
@@ -202,7 +202,7 @@ def test_more_than_one_read_brings_ends_at_once(tmp_path, loop):
             async with proxying(tmp_path, f"http://127.0.0.1:{listening.getsockname()[1]}") as proxy:
                 for _ in range(5):
                     status, _ = await outcome(proxy, get())
-                    assert status in {CUT, 502}  # the reset may come before the head has been read
+                    assert status in {CUT, 502}  # 502: the reset came before the head was read
             await asyncio.to_thread(thread.join)
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
@@ -212,7 +212,7 @@ def test_more_than_one_read_brings_ends_at_once(tmp_path, loop):
 @pytest.mark.parametrize("framing", ["counted", "chunked", "empty", "until the end"])
 @pytest.mark.parametrize("ending", ["reset", "close"])
 @pytest.mark.parametrize("refresh", ["invalid_grant", "503"])
-def test_a_held_401_passes_whole_though_its_upstream_has_gone_meanwhile(run, place, framing, ending, refresh):
+def test_a_held_401_passes_whole_although_its_upstream_has_gone(run, place, framing, ending, refresh):
     response = {
         "counted": b"HTTP/1.1 401 No\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno",
         "chunked": b"HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n",
@@ -234,14 +234,14 @@ def test_a_held_401_passes_whole_though_its_upstream_has_gone_meanwhile(run, pla
             asking = asyncio.ensure_future(outcome(proxy, get()))
             while not proxy.server.token_requests and not proxy.account.flight:
                 await asyncio.sleep(0)
-            for _ in range(20):  # turns of the loop, in which the end is seen if anything looks
+            for _ in range(20):  # turns of the loop, enough to notice the end if it is read
                 await asyncio.sleep(0)
             gone.set()
             return await asking
 
     found = run(scenario())
     if framing == "until the end" and (ending == "reset" or place[0] is not None):
-        assert found[0] == CUT  # what was cut must not look complete; under TLS no close_notify came
+        assert found[0] == CUT  # a cut response must not look complete; under TLS no close_notify came
     else:
         body = b"2\r\nno\r\n0\r\n\r\n" if framing == "chunked" else b"" if framing == "empty" else b"no"
         assert found == (401, body)

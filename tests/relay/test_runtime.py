@@ -1,4 +1,4 @@
-"""A route made ready: whose connections are kept."""
+"""A route made ready: the accounts whose connections are kept."""
 
 from proxy.relay.runtime import POOLS
 

@@ -1,4 +1,4 @@
-"""Listeners and where they lead: one for all routes, one of a route's own, and upstreams on a unix socket."""
+"""Listeners: one for all routes, one of a route's own; and upstreams on a unix socket."""
 
 import asyncio
 
@@ -49,7 +49,7 @@ async def test_an_upstream_may_be_a_unix_socket(make_proxy, kit, tmp_path):
     server.close()
 
 
-async def test_the_prefix_stays_where_the_route_says_so(make_proxy, upstream):
+async def test_the_prefix_stays_if_strip_path_is_false(make_proxy, upstream):
     async with make_proxy(f"http://127.0.0.1:{upstream.port}/base", route="strip_path = false") as proxy:
         await proxy.get(b"/up/x")
     assert upstream.received[0].startswith(b"GET /base/up/x HTTP/1.1\r\n")
@@ -66,7 +66,7 @@ async def test_connections_are_seen_by_prometheus(proxy, upstream, kit):
     writer.close()
 
 
-async def test_what_does_not_end_in_time_is_cut_when_the_proxy_stops(proxy, upstream, kit):
+async def test_exchanges_that_outlast_the_drain_are_cut(proxy, upstream, kit):
     async def never(connection):
         await connection.reader.read()
 
@@ -79,7 +79,7 @@ async def test_what_does_not_end_in_time_is_cut_when_the_proxy_stops(proxy, upst
         await asking
 
 
-async def test_a_connection_whose_answer_had_begun_ends_with_it_when_the_proxy_stops(proxy, upstream, kit):
+async def test_a_connection_whose_response_had_begun_ends_with_it_when_the_proxy_stops(proxy, upstream, kit):
     go_on = asyncio.Event()
 
     async def in_two_parts(connection):

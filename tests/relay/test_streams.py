@@ -1,4 +1,4 @@
-"""Event streams: what the upstream says reaches the caller when it is said, not when there is more of it."""
+"""Event streams: an event reaches the caller at once, not when more data follows."""
 
 import asyncio
 import random
@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-PATIENCE = 20  # seconds that nothing here should take
+PATIENCE = 20  # seconds; nothing here should take as long
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 STREAMS = 200
@@ -26,7 +26,7 @@ FRAMINGS = {"chunked": (CHUNKED, chunk), "until the connection ends": (UNTIL_CLO
 
 
 async def next_event(reader):
-    """The text of the next event, whatever frames it."""
+    """The text of the next event, in any framing."""
     event = await asyncio.wait_for(reader.readuntil(b"\n\n"), PATIENCE)
     return event.rpartition(b"data: ")[2].strip()
 
@@ -82,7 +82,7 @@ async def test_the_head_reaches_the_caller_before_the_first_event(proxy, upstrea
 
 
 class Telling:
-    """An upstream that tells all streams their events, a few at a time, in an order of chance."""
+    """An upstream that sends all streams their events, a few at a time, in random order."""
 
     def __init__(self, kit):
         self.told = {}
@@ -141,7 +141,7 @@ async def test_hundreds_of_streams_at_once_get_their_own_events_in_order(make_pr
 
 
 @pytest.mark.parametrize("leaves", ["close", "reset"])
-async def test_the_upstream_sees_the_caller_leave_though_it_has_nothing_to_say(proxy, upstream, kit, leaves):
+async def test_a_silent_upstream_sees_the_caller_leave(proxy, upstream, kit, leaves):
     async def tell_once(connection):
         connection.writer.write(CHUNKED + chunk(b"data: 1\n\n"))
         assert await asyncio.wait_for(connection.reader.read(), PATIENCE) == b""
@@ -163,7 +163,7 @@ async def test_the_upstream_sees_the_caller_leave_though_it_has_nothing_to_say(p
     assert proxy.sample("requests_total", route="up", method="GET", code="499") == 1
 
 
-async def test_a_stream_may_be_silent_for_longer_than_an_upstream_may_think(make_proxy, upstream, kit):
+async def test_a_stream_may_be_silent_for_longer_than_first_byte(make_proxy, upstream, kit):
     async def silent(connection):
         connection.writer.write(CHUNKED + chunk(b"data: 1\n\n"))
         await connection.writer.drain()
@@ -177,8 +177,8 @@ async def test_a_stream_may_be_silent_for_longer_than_an_upstream_may_think(make
     assert answer.endswith(chunk(b"data: 1\n\n") + chunk(b"data: 2\n\n") + b"0\r\n\r\n")
 
 
-async def test_an_end_that_comes_with_the_last_bytes_is_told_at_once(make_proxy, tls_upstream, kit):
-    """Under TLS the end is a record behind the last one; the connection goes on until we end it, too."""
+async def test_an_end_that_comes_with_the_last_bytes_is_passed_on_at_once(make_proxy, tls_upstream, kit):
+    """Under TLS the end is a record after the last one; the connection stays open until we end it, too."""
 
     async def tell_and_leave(connection):
         connection.writer.write(UNTIL_CLOSE + b"data: last\n\n")
@@ -192,7 +192,7 @@ async def test_an_end_that_comes_with_the_last_bytes_is_told_at_once(make_proxy,
         assert proxy.runtime.pool(proxy.account).active == 0
 
 
-async def test_nor_is_it_forgotten_while_a_slow_caller_takes_the_last_bytes(make_proxy, tls_upstream, kit):
+async def test_an_end_is_passed_on_after_a_slow_caller_took_the_last_bytes(make_proxy, tls_upstream, kit):
     size = 30 * 2**20
 
     async def tell_and_leave(connection):

@@ -1,4 +1,4 @@
-"""Who stalls is who is blamed: a caller's fault must not page who looks after the upstream."""
+"""Timeouts blame the side that stalls: a caller's fault must not page the upstream's operator."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ def blamed(proxy):
     )
 
 
-async def test_a_caller_that_stops_its_body_is_told_so(impatient, upstream, kit):
+async def test_a_caller_that_stops_its_body_gets_a_408(impatient, upstream, kit):
     answer = await impatient.ask(kit.request(b"POST", b"/up", b"Content-Length: 10", body=b"half"))
     status, fields, body = kit.split(answer)
     assert (status, json.loads(body)["type"]) == (408, "urn:token-proxy:problem:caller-timeout")
@@ -31,7 +31,7 @@ async def test_a_caller_that_stops_its_body_is_told_so(impatient, upstream, kit)
     assert blamed(impatient) == 0
 
 
-async def test_a_body_that_goes_on_slowly_is_waited_for(impatient, upstream, kit):
+async def test_a_slow_body_does_not_time_out(impatient, upstream, kit):
     reader, writer = await impatient.connect()
     writer.write(kit.request(b"POST", b"/up", b"Content-Length: 20", b"Connection: close"))
     for _ in range(20):
@@ -84,8 +84,8 @@ async def wait_for(condition):
     return found
 
 
-async def test_a_silent_upstream_is_blamed_by_a_caller_that_waits_for_a_100(make_proxy, upstream, kit):
-    """The caller rightly sends no body before it (RFC 9110 section 10.1.1)."""
+async def test_a_silent_upstream_is_blamed_while_the_caller_waits_for_a_100(make_proxy, upstream, kit):
+    """The caller rightly sends no body before the 100 (RFC 9110 section 10.1.1)."""
 
     async def silent(connection):
         await connection.reader.read()
@@ -106,7 +106,7 @@ async def test_a_silent_upstream_is_blamed_by_a_caller_that_waits_for_a_100(make
         assert blamed(proxy) == 1
 
 
-async def test_the_caller_is_waited_for_once_it_has_its_100(make_proxy, kit):
+async def test_first_byte_does_not_apply_once_the_caller_has_its_100(make_proxy, kit):
     class Willing(kit.Upstream):
         async def _converse(self, connection):
             await connection.reader.readuntil(b"\r\n\r\n")
@@ -129,8 +129,8 @@ async def test_the_caller_is_waited_for_once_it_has_its_100(make_proxy, kit):
         writer.close()
 
 
-async def test_a_response_that_is_not_taken_to_its_end_does_not_keep_the_connection(impatient, upstream, kit):
-    """The exchange is over when the proxy has all of it; what the caller hasn't taken has a limit too."""
+async def test_an_unread_end_of_a_response_does_not_keep_the_connection(impatient, upstream, kit):
+    """The exchange is over when the proxy has the whole response; its unread rest has a limit too."""
     size = 4_000_000
     upstream.script = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)]
     sock = socket.socket()

@@ -1,4 +1,4 @@
-"""Upstreams behind the network's proxy: what goes through the tunnel, and what if there is none."""
+"""Upstreams behind an egress proxy: requests through the tunnel, and the responses if there is none."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ async def egress():
 
 @pytest.fixture
 def behind(make_proxy, egress, upstream):
-    """A relay whose route leads to `upstream`, under a name that only the network's proxy knows."""
+    """A relay whose route leads to `upstream`, under a name that only the egress proxy knows."""
 
     def make(user="", limits=""):
         route = f'plaintext = true\nproxy = "http://{user}127.0.0.1:{egress.port}"'
@@ -53,7 +53,7 @@ async def test_the_certificate_is_checked_through_the_tunnel_too(make_proxy, egr
     assert (status, json.loads(body)["type"]) == (502, "urn:token-proxy:problem:upstream-tls")
 
 
-async def test_a_user_of_the_proxy_is_shown_to_it_and_to_nobody_else(behind, egress, upstream):
+async def test_the_egress_proxys_user_is_sent_to_it_only(behind, egress, upstream):
     async with behind(user="us%40er:p%3Ass@") as proxy:
         assert (await proxy.get()).endswith(b"ok")
     field = b"Proxy-Authorization: Basic " + base64.b64encode(b"us@er:p:ss") + b"\r\n"
@@ -61,13 +61,13 @@ async def test_a_user_of_the_proxy_is_shown_to_it_and_to_nobody_else(behind, egr
     assert b"Proxy-Authorization" not in upstream.received[0]
 
 
-async def test_an_interim_answer_is_no_answer_yet(behind, egress):
+async def test_an_interim_response_is_not_final(behind, egress):
     egress.answers = [b"HTTP/1.1 100 Continue\r\n\r\n" + OPEN]
     async with behind() as proxy:
         assert (await proxy.get()).endswith(b"ok")
 
 
-async def test_an_answer_may_come_in_pieces(behind, egress):
+async def test_a_response_may_come_in_pieces(behind, egress):
     egress.answers = [bytes([byte]) for byte in OPEN]
     async with behind() as proxy:
         assert (await proxy.get()).endswith(b"ok")
@@ -79,17 +79,17 @@ async def test_a_tunnel_has_no_body(behind, egress):
         assert (await proxy.get()).endswith(b"ok")
 
 
-NO_TUNNEL = {  # what the proxy says -> the sentence behind "the network's proxy of route 'up'"
+NO_TUNNEL = {  # response of the egress proxy -> the detail after "the egress proxy of route 'up'"
     b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n": (
-        "wants another user or password (407)"
+        "rejects the user or password (407)"
     ),
-    b"HTTP/1.1 403 Forbidden\r\nX: canary\r\n\r\n": "refuses to lead to the upstream (403)",
-    b"HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\n\r\n": "refuses to lead to the upstream (302)",
-    OPEN + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL": "says more than an answer to CONNECT",
+    b"HTTP/1.1 403 Forbidden\r\nX: canary\r\n\r\n": "refuses the tunnel (403)",
+    b"HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\n\r\n": "refuses the tunnel (302)",
+    OPEN + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL": "sends data after its response to CONNECT",
     b"SSH-2.0-OpenSSH\r\n\r\n": "does not speak HTTP",
-    b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40_000: "gives no answer to CONNECT",
-    b"HTTP/1.1 200 O": "gives no answer to CONNECT",
-    b"": "gives no answer to CONNECT",
+    b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40_000: "sends no response to CONNECT",
+    b"HTTP/1.1 200 O": "sends no response to CONNECT",
+    b"": "sends no response to CONNECT",
 }
 
 
@@ -103,19 +103,19 @@ async def test_without_a_tunnel_the_upstream_is_unreachable_and_nothing_was_sent
         assert proxy.sample("upstream_errors_total", route="up", error=UNREACHABLE.ending) == 1
     problem = json.loads(body)
     assert (status, problem["type"]) == (502, "urn:token-proxy:problem:upstream-unreachable")
-    assert problem["detail"] == f"the network's proxy of route 'up' {NO_TUNNEL[said]}"
+    assert problem["detail"] == f"the egress proxy of route 'up' {NO_TUNNEL[said]}"
     assert upstream.requests == 0
 
 
-async def test_a_proxy_that_is_not_there_is_named(make_proxy, upstream, kit):
+async def test_an_unreachable_egress_proxy_is_named(make_proxy, upstream, kit):
     route = 'plaintext = true\nproxy = "http://127.0.0.1:1"'
     async with make_proxy(f"http://api.example:{upstream.port}", route=route) as proxy:
         status, _, body = kit.split(await proxy.get())
-    detail = "the upstream of route 'up' can't be reached through the network's proxy"
+    detail = "the upstream of route 'up' can't be reached through the egress proxy"
     assert (status, json.loads(body)["detail"]) == (502, detail)
 
 
-async def test_a_proxy_that_says_nothing_is_a_504_in_the_time_to_connect(behind, egress, kit):
+async def test_a_silent_egress_proxy_is_a_504_within_the_connect_timeout(behind, egress, kit):
     egress.answers, egress.then = [b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1"], "silent"
     async with behind(limits="connect = 0.3") as proxy:
         status, _, body = kit.split(await proxy.get())

@@ -38,7 +38,7 @@ async def test_a_rejected_token_is_refreshed_and_the_request_sent_again(proxy, u
     assert proxy.sample("upstream_unauthorized_total", route="up", action="replayed") == 1
 
 
-async def test_the_answer_to_the_replay_is_final(proxy, upstream):
+async def test_the_response_to_the_replay_is_final(proxy, upstream):
     await proxy.adopt("rejected")
     upstream.script = [NO, NO]
     assert (await proxy.get()).startswith(b"HTTP/1.1 401 ")
@@ -57,7 +57,7 @@ async def test_within_thirty_seconds_the_401_passes_without_another_refresh(prox
     assert len(proxy.server.token_requests) == 1
 
 
-async def test_a_token_that_was_replaced_meanwhile_asks_for_no_refresh(proxy, upstream):
+async def test_a_token_that_was_replaced_meanwhile_causes_no_refresh(proxy, upstream):
     await proxy.adopt("old")
 
     async def replaced_meanwhile(connection):
@@ -102,7 +102,7 @@ async def test_a_long_body_gets_its_401_and_the_token_is_refreshed_behind(proxy,
 
 
 @pytest.mark.parametrize("no", [NO, b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"])
-async def test_when_no_better_token_is_to_be_had_the_401_passes_whole(proxy, upstream, no):
+async def test_without_a_better_token_the_401_passes_whole(proxy, upstream, no):
     await proxy.adopt("rejected")
     proxy.server.script(status(400, {"error": "invalid_scope"}))
     upstream.script = [no]
@@ -112,7 +112,7 @@ async def test_when_no_better_token_is_to_be_had_the_401_passes_whole(proxy, ups
 
 
 async def test_a_late_401_is_replayed_too(make_proxy, upstream):
-    """The upstream has had its time when the token is refreshed, which has a limit of its own."""
+    """The upstream has used up its timeout before the refresh, which has its own."""
 
     async def late(connection):
         await asyncio.sleep(0.8)

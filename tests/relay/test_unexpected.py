@@ -1,4 +1,4 @@
-"""An exception that nobody thought of ends one exchange, and nothing else: no caller waits, no loop dies."""
+"""An unexpected exception ends one exchange, and nothing else: no caller waits for ever, no loop ends."""
 
 import asyncio
 import contextlib
@@ -8,19 +8,19 @@ import socket
 
 import pytest
 
-PATIENCE = 10  # seconds that nothing here should take
+PATIENCE = 10  # seconds; nothing here should take as long
 
 
 class Odd(RuntimeError):
-    """What nobody expects."""
+    """An unexpected exception."""
 
 
 async def odd(*_args, **_named):
-    raise Odd("nobody expects this")
+    raise Odd("unexpected")
 
 
 def at_once(*_args, **_named):
-    raise Odd("nobody expects this")
+    raise Odd("unexpected")
 
 
 def told(kit, answer):
@@ -28,7 +28,7 @@ def told(kit, answer):
     return status, json.loads(body)["type"].rpartition(":")[2], b"Connection: close" in fields
 
 
-PLACES = {  # where it is raised -> (what is replaced by what, whether a 401 comes first)
+PLACES = {  # where it is raised -> (the attribute and its replacement, whether a 401 comes first)
     "as the token is looked up": ("ready", at_once, False),
     "as the token is awaited": ("get", odd, False),
     "as a 401 is judged": ("reject", at_once, True),
@@ -37,7 +37,7 @@ PLACES = {  # where it is raised -> (what is replaced by what, whether a 401 com
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_it_is_a_500_of_its_own(proxy, upstream, kit, monkeypatch, caplog, place):
+async def test_an_unexpected_exception_is_a_500(proxy, upstream, kit, monkeypatch, caplog, place):
     name, replacement, unauthorized = PLACES[place]
     if name == "get":
         monkeypatch.setattr(proxy.tokens, "ready", lambda _account: None)
@@ -45,7 +45,7 @@ async def test_it_is_a_500_of_its_own(proxy, upstream, kit, monkeypatch, caplog,
         upstream.script = [b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno"]
     monkeypatch.setattr(proxy.tokens, name, replacement)
     caplog.set_level(logging.ERROR)
-    answer = await proxy.ask(kit.request(b"GET", b"/up"))  # though the caller would keep the connection
+    answer = await proxy.ask(kit.request(b"GET", b"/up"))  # although the caller would keep the connection
     assert told(kit, answer) == (500, "internal-error", True)
     assert proxy.refused("internal-error") == 1
     assert proxy.sample("requests_total", route="up", method="GET", code="500") == 1
@@ -56,7 +56,7 @@ async def test_it_is_a_500_of_its_own(proxy, upstream, kit, monkeypatch, caplog,
     assert (await proxy.get()).endswith(b"\r\n\r\nok")
 
 
-async def test_one_in_a_body_that_still_comes_closes_the_connection(proxy, kit, monkeypatch):
+async def test_one_during_an_upload_closes_the_connection(proxy, kit, monkeypatch):
     monkeypatch.setattr(proxy.tokens, "ready", at_once)
     answer = await proxy.ask(kit.request(b"POST", b"/up", b"Content-Length: 100", body=b"half"))
     assert told(kit, answer) == (500, "internal-error", True)
@@ -75,8 +75,8 @@ class OddLog:
         return getattr(self._log, name)
 
 
-async def test_one_behind_the_head_cuts_the_connection(proxy, upstream, kit):
-    """Counting and logging are the last that happens to a request."""
+async def test_one_after_the_head_cuts_the_connection(proxy, upstream, kit):
+    """Counting and logging are the last steps of a request."""
 
     async def in_two_parts(connection):
         connection.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
@@ -101,7 +101,7 @@ async def test_one_behind_the_head_cuts_the_connection(proxy, upstream, kit):
     writer.close()
 
 
-async def test_one_as_the_caller_leaves_leaves_nothing_behind(proxy, upstream, kit):
+async def test_one_when_the_caller_leaves_leaves_nothing_behind(proxy, upstream, kit):
     upstream.script = [lambda connection: connection.reader.read()]
     _reader, writer = await proxy.connect()
     writer.write(kit.request(b"GET", b"/up"))
@@ -154,7 +154,7 @@ async def test_one_in_a_check_aborts_that_connection_and_the_sweep_goes_on(make_
         odd_writer.close()
 
 
-async def test_one_beside_the_checks_does_not_end_the_sweep_either(make_proxy, upstream, kit, caplog):
+async def test_one_outside_the_checks_does_not_end_the_sweep_either(make_proxy, upstream, kit, caplog):
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="header_time = 0.2") as proxy:
 
         class OddRuntime:
@@ -172,7 +172,7 @@ async def test_one_beside_the_checks_does_not_end_the_sweep_either(make_proxy, u
 
 
 async def test_the_sweep_lives_through_a_retry_at_the_deadline(make_proxy, upstream, kit):
-    """Once an assertion in it ended all deadlines of the process."""
+    """An assertion in it once ended all deadlines of the process."""
 
     async def holds_then_closes(connection):
         await asyncio.sleep(0.9)
@@ -197,7 +197,7 @@ async def test_the_sweep_lives_through_a_retry_at_the_deadline(make_proxy, upstr
 
 @contextlib.contextmanager
 def full_server():
-    """A port whose queue is full: a connection to it is neither made nor refused."""
+    """A port whose queue is full: a connection to it is neither accepted nor refused."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):

@@ -9,7 +9,7 @@ from proxy.relay.upload import Upload
 
 
 def feed(upload, data):
-    """As the caller's connection does it; returns what lies behind the body."""
+    """Feed the body as the caller's connection does; returns the bytes after it."""
     payload, rest = upload.body.feed(data)
     upload.add(payload)
     return rest
@@ -20,7 +20,7 @@ def test_a_request_without_a_body_can_always_be_sent_again():
     assert (upload.begin(), upload.repeatable, upload.arriving) == (b"", True, False)
 
 
-def test_what_came_before_sending_began_is_sent_first():
+def test_payload_from_before_sending_began_is_sent_first():
     upload = Upload(Length(10), spool=100)
     feed(upload, b"hello")
     assert upload.begin() == b"hello"
@@ -29,7 +29,7 @@ def test_what_came_before_sending_began_is_sent_first():
     assert not upload.arriving
 
 
-def test_it_can_be_sent_again_only_when_it_is_all_there():
+def test_a_body_can_be_sent_again_only_when_it_is_complete():
     upload = Upload(Length(5), spool=100)
     upload.begin()
     assert not upload.repeatable
@@ -38,7 +38,7 @@ def test_it_can_be_sent_again_only_when_it_is_all_there():
     assert upload.begin() == b"hello"
 
 
-def test_what_does_not_fit_the_spool_is_forgotten_once_it_was_sent():
+def test_a_body_larger_than_the_spool_is_not_kept_once_sent():
     upload = Upload(Length(20), spool=10)
     feed(upload, b"x" * 15)
     assert upload.fills_spool
@@ -48,7 +48,7 @@ def test_what_does_not_fit_the_spool_is_forgotten_once_it_was_sent():
 
 
 @given(st.lists(st.binary(max_size=40), max_size=6), st.integers(0, 50))
-def test_what_is_kept_is_the_payload_whenever_sending_begins(parts, begin_at):
+def test_the_payload_is_kept_whenever_sending_begins(parts, begin_at):
     wire = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts if part) + b"0\r\n\r\n"
     upload = Upload(Chunked(), spool=10_000)
     for number, at in enumerate(range(0, len(wire), 7)):
@@ -59,7 +59,7 @@ def test_what_is_kept_is_the_payload_whenever_sending_begins(parts, begin_at):
     assert upload.begin() == b"".join(parts)
 
 
-def test_an_oversized_body_is_not_begun_twice():
+def test_an_oversized_body_is_not_sent_twice():
     upload = Upload(Length(20), spool=10)
     feed(upload, b"x" * 20)
     upload.begin()

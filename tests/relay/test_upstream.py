@@ -1,4 +1,4 @@
-"""The other side misbehaves: every answer goes to who asked, whole, or not at all."""
+"""A misbehaving upstream: every response reaches its own caller, whole or not at all."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ async def reset(connection):
     connection.writer.transport.abort()
 
 
-BROKEN = {  # name -> what the upstream does, status, ending
+BROKEN = {  # name -> the upstream's behaviour, status, ending
     "closes at once": (then_close(b""), 502, "upstream-protocol"),
     "closes within its head": (then_close(b"HTTP/1.1 200 O"), 502, "upstream-protocol"),
     "resets": (reset, 502, "upstream-protocol"),
@@ -48,7 +48,7 @@ BROKEN = {  # name -> what the upstream does, status, ending
 
 
 @pytest.mark.parametrize("name", BROKEN)
-async def test_a_broken_answer_is_not_passed_on(proxy, upstream, kit, name):
+async def test_a_broken_response_is_not_passed_on(proxy, upstream, kit, name):
     act, expected, ending = BROKEN[name]
     upstream.script = [act]
     status, _, body = kit.split(await proxy.get())
@@ -65,7 +65,7 @@ CUT = {
 
 
 @pytest.mark.parametrize("name", CUT)
-async def test_a_cut_answer_never_looks_complete(proxy, upstream, kit, name):
+async def test_a_cut_response_never_looks_complete(proxy, upstream, kit, name):
     upstream.script = [then_close(CUT[name])]
     reader, writer = await proxy.connect()
     writer.write(kit.request(b"GET", b"/up"))
@@ -81,7 +81,7 @@ async def test_a_cut_answer_never_looks_complete(proxy, upstream, kit, name):
     assert len(received.partition(b"\r\n\r\n")[2]) < 15
 
 
-async def test_nobody_gets_an_answer_that_was_not_asked_for(proxy, upstream, kit):
+async def test_no_caller_gets_an_unrequested_response(proxy, upstream, kit):
     evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
     upstream.script = [kit.OK + evil]
     assert (await proxy.get()).endswith(b"\r\n\r\nok")
@@ -89,7 +89,7 @@ async def test_nobody_gets_an_answer_that_was_not_asked_for(proxy, upstream, kit
     assert len(upstream.connections) == 2
 
 
-async def test_an_answer_that_comes_while_idle_closes_the_connection(proxy, upstream, kit):
+async def test_a_response_on_an_idle_connection_closes_it(proxy, upstream, kit):
     assert (await proxy.get()).endswith(b"ok")
     (connection,) = upstream.connections
     connection.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL")
@@ -131,7 +131,7 @@ async def test_an_unreachable_upstream_is_a_502(make_proxy, kit):
     assert (status, json.loads(body)["type"]) == (502, "urn:token-proxy:problem:upstream-unreachable")
 
 
-async def test_an_upstream_that_does_not_answer_is_a_504(make_proxy, upstream, kit):
+async def test_an_upstream_that_does_not_respond_is_a_504(make_proxy, upstream, kit):
     async def silent(connection):
         await connection.reader.read()
 
@@ -141,7 +141,7 @@ async def test_an_upstream_that_does_not_answer_is_a_504(make_proxy, upstream, k
     assert (status, json.loads(body)["type"]) == (504, "urn:token-proxy:problem:upstream-timeout")
 
 
-async def test_an_answer_that_stalls_is_cut(make_proxy, upstream, kit):
+async def test_a_stalled_response_is_cut(make_proxy, upstream, kit):
     async def stalls(connection):
         connection.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
         await connection.reader.read()
@@ -176,7 +176,7 @@ async def test_idle_connections_are_not_kept_for_ever(make_proxy, upstream):
         await asyncio.wait_for(upstream.connections[0].ended.wait(), 5)
 
 
-async def test_what_is_in_flight_ends_when_the_proxy_stops(proxy, upstream, kit):
+async def test_running_exchanges_end_when_the_proxy_stops(proxy, upstream, kit):
     go_on = asyncio.Event()
 
     async def later(connection):
@@ -203,7 +203,7 @@ def tls(upstream):
     return f"https://localhost:{upstream.port}", f'tls = {{ ca = "{upstream.ca}" }}'
 
 
-async def test_a_tls_upstream_is_spoken_to_like_any_other(make_proxy, tls_upstream, kit):
+async def test_a_tls_upstream_works_like_any_other(make_proxy, tls_upstream, kit):
     url, route = tls(tls_upstream)
     async with make_proxy(url, route=route) as proxy:
         for _ in range(3):
@@ -229,7 +229,7 @@ async def test_large_bodies_pass_through_tls_both_ways(make_proxy, tls_upstream,
     assert answer.partition(b"\r\n\r\n")[2] == body
 
 
-async def test_a_tls_connection_that_is_cut_is_no_clean_end(make_proxy, tls_upstream, kit):
+async def test_a_cut_tls_connection_is_not_a_clean_end(make_proxy, tls_upstream, kit):
     async def ragged(connection):
         connection.writer.write(b"HTTP/1.0 200 OK\r\n\r\nuntil the end")
         await connection.writer.drain()
@@ -245,7 +245,7 @@ async def test_a_tls_connection_that_is_cut_is_no_clean_end(make_proxy, tls_upst
         writer.close()
 
 
-async def test_a_certificate_of_nobody_we_know_is_refused(make_proxy, tls_upstream, kit):
+async def test_a_certificate_of_an_unknown_ca_is_refused(make_proxy, tls_upstream, kit):
     async with make_proxy(f"https://localhost:{tls_upstream.port}") as proxy:
         status, _, body = kit.split(await proxy.get())
     assert (status, json.loads(body)["type"]) == (502, "urn:token-proxy:problem:upstream-tls")
@@ -280,7 +280,7 @@ async def test_an_old_tls_version_is_refused(make_proxy, tmp_path, kit):
 
 
 def serve_until_the_end(listening, context, response):
-    """In a thread: respond to one request, and return how the connection ends for a careful reader."""
+    """In a thread: respond to one request, and return the kind of end that a careful peer sees."""
     sock, _ = listening.accept()
     with context.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False) as tls:
         tls.recv(65536)
@@ -292,8 +292,8 @@ def serve_until_the_end(listening, context, response):
 
 
 @pytest.mark.parametrize("when", ["in use", "idle", "as the proxy stops"])
-async def test_the_end_of_a_tls_connection_is_told(make_proxy, tls_authority, kit, when):
-    """RFC 8446 section 6.1: else the upstream can't tell it from a cut."""
+async def test_closing_a_tls_connection_sends_close_notify(make_proxy, tls_authority, kit, when):
+    """RFC 8446 section 6.1: without it, the upstream can't tell the end from a truncation."""
     context, ca = tls_authority
     limits = "upstream_idle = 0.2" if when == "idle" else ""
     response = kit.OK + b"more than was asked for" if when == "in use" else kit.OK

@@ -1,4 +1,4 @@
-"""WebSocket goes through as bytes, where the route permits it."""
+"""WebSocket is forwarded as bytes, if the route permits it."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ import websockets
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
-PATIENCE = 10  # seconds that nothing here should take
+PATIENCE = 10  # seconds; nothing here should take as long
 CLOSE_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 UPGRADE = [b"Connection: Upgrade", b"Upgrade: websocket"]
@@ -19,7 +19,7 @@ UPGRADE = [b"Connection: Upgrade", b"Upgrade: websocket"]
 
 @contextlib.asynccontextmanager
 async def echoing(make_proxy):
-    """A proxy in front of a WebSocket server that sends back what it gets; its tokens are seen in `heads`."""
+    """A proxy in front of a WebSocket echo server; `heads` are the fields of the requests it got."""
     heads = []
 
     async def echo(connection):
@@ -97,7 +97,7 @@ async def test_an_abrupt_end_on_either_side_ends_the_other(make_proxy):
 
 @contextlib.asynccontextmanager
 async def serving(make_proxy, handler, **options):
-    """A proxy in front of a WebSocket server that does as `handler` says."""
+    """A proxy in front of a WebSocket server that runs `handler`."""
     async with serve(handler, "127.0.0.1", 0, max_size=None, **options) as server:
         port = server.sockets[0].getsockname()[1]
         async with make_proxy(f"http://127.0.0.1:{port}", route="websocket = true") as proxy:
@@ -110,7 +110,7 @@ async def nothing_is_left(proxy):
 
 
 async def closed_by_both(make_proxy, by_caller):
-    """Close with each code, from one side; returns what the other side saw."""
+    """Close with each code, from one side; returns the codes and reasons that the other side got."""
     seen = asyncio.Queue()
 
     async def handler(connection):
@@ -148,7 +148,7 @@ async def test_a_message_in_many_fragments_comes_back_whole(make_proxy, compress
         assert await caller.recv() == b"".join(fragments)
 
 
-async def test_a_server_that_sends_fragments_is_heard_fragment_by_fragment(make_proxy):
+async def test_a_servers_fragments_arrive_one_by_one(make_proxy):
     heard = asyncio.Event()
 
     async def handler(connection):
@@ -178,7 +178,7 @@ async def test_a_server_may_ping_too(make_proxy):
         assert await caller.recv() == "you are"
 
 
-async def test_a_hundred_sockets_at_once_hear_their_own_messages(make_proxy):
+async def test_a_hundred_sockets_at_once_get_their_own_messages(make_proxy):
     async def talk(proxy, number):
         async with dial(proxy) as caller:
             for turn in range(10):
@@ -191,7 +191,7 @@ async def test_a_hundred_sockets_at_once_hear_their_own_messages(make_proxy):
 
 
 async def test_websocket_passes_over_tls_to_the_upstream(make_proxy, tls_upstream, kit):
-    """The server's own handshake is done by hand: what matters is the bytes behind it."""
+    """The server's handshake is written by hand: the test is about the bytes after it."""
     size = 20 * 2**20
     sent = os.urandom(65536)
 
@@ -237,7 +237,7 @@ async def until_it_stands_still(amount):
 
 
 def flood(writer):
-    """Write for ever; how much was taken so far is in `flood.sent`."""
+    """Write for ever; `flood.sent` is the number of bytes taken so far."""
 
     async def go_on():
         while True:
@@ -250,11 +250,11 @@ def flood(writer):
     return running
 
 
-MOST_IN_FLIGHT = 24 * 2**20  # bytes: what the kernel's buffers on four sockets may hold, and ours beside it
+MOST_IN_FLIGHT = 24 * 2**20  # bytes: the most that the kernel's buffers of four sockets, and ours, may hold
 
 
 @pytest.mark.parametrize("who", ["the caller", "the server"])
-async def test_who_does_not_read_holds_back_who_sends(make_proxy, upstream, kit, who):
+async def test_a_side_that_does_not_read_pauses_the_other(make_proxy, upstream, kit, who):
     switched, leave = asyncio.Event(), asyncio.Event()
 
     async def switch(connection):
@@ -298,9 +298,7 @@ def end(writer, how):
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("who", ["the caller", "the server"])
-async def test_an_end_without_a_close_frame_is_one_for_the_other_side_too(
-    make_proxy, upstream, kit, who, how
-):
+async def test_an_end_without_a_close_frame_is_passed_on(make_proxy, upstream, kit, who, how):
     async def switch(connection):
         connection.writer.write(SWITCHED + b"the last words")
         await connection.writer.drain()
@@ -319,7 +317,7 @@ async def test_an_end_without_a_close_frame_is_one_for_the_other_side_too(
             await reader.readexactly(len(b"the last words"))
             end(writer, "close")
         else:
-            with contextlib.suppress(ConnectionResetError):  # a reset may destroy what was not read before it
+            with contextlib.suppress(ConnectionResetError):  # a reset may destroy unread data
                 assert await asyncio.wait_for(reader.read(), PATIENCE) == b"the last words"
             writer.close()
         await asyncio.wait_for(upstream.connections[0].ended.wait(), PATIENCE)
@@ -327,7 +325,7 @@ async def test_an_end_without_a_close_frame_is_one_for_the_other_side_too(
         assert proxy.sample("requests_total", route="up", method="GET", code="101") == 1
 
 
-async def test_frames_sent_before_the_answer_are_not_read_as_a_request(make_proxy, upstream, kit):
+async def test_frames_sent_before_the_response_are_not_read_as_a_request(make_proxy, upstream, kit):
     async def switch(connection):
         connection.writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -347,13 +345,13 @@ async def test_frames_sent_before_the_answer_are_not_read_as_a_request(make_prox
     )
 
 
-async def test_a_declined_upgrade_is_an_answer_like_any_other(make_proxy, upstream, kit):
+async def test_a_declined_upgrade_is_a_response_like_any_other(make_proxy, upstream, kit):
     lines = [b"Connection: Upgrade, close", b"Upgrade: websocket"]
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", route="websocket = true") as proxy:
         assert (await proxy.ask(kit.request(b"GET", b"/up", *lines))).endswith(b"\r\n\r\nok")
 
 
-async def test_a_server_that_refuses_says_why_and_the_caller_may_ask_again(make_proxy):
+async def test_a_servers_refusal_passes_and_the_caller_may_try_again(make_proxy):
     def refuse(connection, _request):
         return connection.respond(403, "not on a Tuesday\n")
 
@@ -414,14 +412,14 @@ async def test_a_length_of_zero_is_no_body(make_proxy, upstream, length, early):
 @pytest.mark.parametrize(
     "body", [(b"Content-Length: 2", b"ab"), (b"Transfer-Encoding: chunked", b"0\r\n\r\n")]
 )
-async def test_a_whole_body_before_the_upgrade_is_judged_is_refused_too(make_proxy, upstream, kit, body):
+async def test_a_body_that_came_whole_with_the_upgrade_is_refused_too(make_proxy, upstream, kit, body):
     async with make_proxy(f"http://127.0.0.1:{upstream.port}", route="websocket = true") as proxy:
         answer = await proxy.ask(kit.request(b"GET", b"/up", *UPGRADE, body[0], body=body[1]))
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert upstream.requests == 0
 
 
-IGNORED = [  # upgrades that are not WebSocket on a route that permits it: their fields go, the request stays
+IGNORED = [  # upgrades other than WebSocket: their fields are removed, the request passes
     [b"Connection: Upgrade", b"Upgrade: h2c"],
     [b"Connection: Upgrade", b"Upgrade: websocket, h2c"],
     [b"Connection: Upgrade", b"Upgrade: websocket", b"Upgrade: h2c"],

@@ -1,4 +1,4 @@
-"""Bytes over TLS: records arrive together, in halves, or not at all."""
+"""Bytes over TLS: records arrive together, in parts, or not at all."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from proxy.relay.wire import TLSWire, Wire
 
 @pytest.fixture
 async def ends():
-    """A wire after its handshake, and the peer's end as a blocking TLS socket in no hurry."""
+    """A wire after its handshake, and the peer's end as a blocking TLS socket."""
     authority = trustme.CA()
     theirs, ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
     authority.issue_cert("localhost").configure_cert(theirs)
@@ -29,7 +29,7 @@ async def ends():
     peer.close()
 
 
-async def test_session_tickets_are_no_data(ends):
+async def test_session_tickets_are_not_data(ends):
     wire, _ = ends
     assert wire.receive() is None
     assert wire.receive() is None
@@ -53,7 +53,7 @@ async def test_half_a_record_waits_for_its_other_half(ends):
     assert wire._decrypted(at_end=False) == b"x" * 1000
 
 
-async def test_what_is_encoded_may_be_sent_in_any_pieces(ends):
+async def test_encoded_data_may_be_sent_in_any_pieces(ends):
     wire, peer = ends
     encoded = wire.encode(b"y" * 40_000)
     for at in range(0, len(encoded), 777):
@@ -80,7 +80,7 @@ def _close_properly(peer):
         peer.close()
 
 
-async def test_an_end_out_of_the_blue_is_an_error(ends):
+async def test_an_end_without_close_notify_is_an_error(ends):
     wire, peer = ends
     wire.receive()
     peer.close()
