@@ -6,6 +6,7 @@ import http.client
 import socket
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -42,10 +43,10 @@ def test_one_odd_moment_does_not_end_every_deadline(command, credential):
         limits = "[limits]\nfirst_byte = 2\nheader_time = 2\n"
         command.configure(limits + credential("m2m") + route(port))
         command.start()
-        client = http.client.HTTPConnection("127.0.0.1", command.port, timeout=QUIET)
-        for _ in range(2):
-            client.request("GET", "/up/x")
-            client.getresponse().read()
+        with closing(http.client.HTTPConnection("127.0.0.1", command.port, timeout=QUIET)) as client:
+            for _ in range(2):
+                client.request("GET", "/up/x")
+                client.getresponse().read()
         with socket.create_connection(("127.0.0.1", command.port), timeout=QUIET) as half:
             half.sendall(b"GET /up/x HTTP/1.1\r\nHost: loc")
             assert half.recv(100) == b"", "half a header is closed in time"

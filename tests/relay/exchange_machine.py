@@ -28,7 +28,9 @@ from proxy.relay.inbound import Inbound
 from proxy.relay.runtime import RouteRuntime
 from proxy.relay.server import SWEEP_EVERY, RelayServer
 from proxy.routes import RouteTable
+from proxy.secret import Secret
 from proxy.store.base import AccountId
+from proxy.tokens.attachment import Attachment
 
 RESET = struct.pack("ii", 1, 0)
 TURNS = 12  # of the loop, enough for all pending callbacks
@@ -71,16 +73,11 @@ class Surprises(logging.Handler):
             self.found.append(error)
 
 
-class Attachment:
-    def __init__(self, value: bytes) -> None:
-        self.authorization = b"Bearer " + value
-
-
 class Tokens:
     """A fake TokenManager. `fresh`: whether a token is ready; awaited calls wait for the machine."""
 
     def __init__(self) -> None:
-        self.current = Attachment(b"t0")
+        self.current = Attachment(Secret("t0"))
         self.fresh = True
         self.odd = False  # each call raises an unexpected exception
         self.refuses = False  # a 401 passes
@@ -92,7 +89,7 @@ class Tokens:
             raise Odd
 
     def account(self, credential: str, name: str) -> object:
-        return SimpleNamespace(key=AccountId(credential, name), credential=SimpleNamespace(grant="x"))
+        return SimpleNamespace(key=AccountId(credential, name), grant=SimpleNamespace(needs_person=False))
 
     def ready(self, _account: object) -> Attachment | None:
         self._check()

@@ -13,7 +13,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from .exchange_machine import LONGEST, Attachment, Odd, Setting, Surprises, tasks_left
+from proxy.secret import Secret
+from proxy.tokens.attachment import Attachment
+
+from .exchange_machine import LONGEST, Odd, Setting, Surprises, tasks_left
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 NO = b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno"
@@ -137,7 +140,7 @@ class Exchanges(RuleBasedStateMachine):
     @rule(outcome=st.sampled_from(["new", "none", "odd"]))
     def token_comes(self, outcome):
         self.counter += 1
-        new = Attachment(b"t%d" % self.counter)
+        new = Attachment(Secret(f"t{self.counter}"))
         self.setting.tokens.settle({"new": new, "none": None, "odd": Odd()}[outcome])
         self.setting.turn()
 

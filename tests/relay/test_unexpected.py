@@ -121,7 +121,7 @@ async def test_one_when_the_caller_leaves_leaves_nothing_behind(proxy, upstream,
 
 
 class OddTransport(asyncio.Transport):
-    """A connection's transport, which can't be asked how much is unsent."""
+    """A transport that raises when asked for its unsent bytes."""
 
     def __init__(self, transport):
         super().__init__()
