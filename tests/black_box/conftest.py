@@ -63,6 +63,7 @@ class Command:
                 self._argv("run"), env=self._environment(), stderr=log, stdout=log
             )
         until(lambda: self.get("/healthz", admin=True)[0] == 200, "the proxy responds to /healthz")
+        until(lambda: self.get("/")[0] != 0, "the data listener accepts connections")
 
     def _argv(self, name: str, *more: str) -> list[str]:
         return [sys.executable, "-m", "proxy", name, *more, "-c", str(self.config)]
