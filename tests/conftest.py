@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from proxy import fd_limits
+from proxy.commands import hardening
 from tests.servers import programs
 
 CALLERS = 2000
@@ -77,3 +78,9 @@ def logging_as_before() -> Iterator[None]:
     root.handlers[:] = handlers
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def unhardened_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command called in this process must not change its umask, nor forbid debuggers."""
+    monkeypatch.setattr(hardening, "keep_to_ourselves", lambda: None)

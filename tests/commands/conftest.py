@@ -13,17 +13,10 @@ from click.testing import CliRunner
 
 from proxy import process as server_process
 from proxy.cli import main
-from proxy.commands import hardening
 from proxy.config.load import load
 from proxy.demo.wiring import PERSON, embedded, free_ports, log_in
 
 PATIENCE = 90  # seconds until a process has done what it was started for
-
-
-@pytest.fixture(autouse=True)
-def nothing_changed_in_this_process(monkeypatch):
-    """Commands harden their process, which a test run must not do."""
-    monkeypatch.setattr(hardening, "keep_to_ourselves", lambda: None)
 
 
 class Process:

@@ -51,6 +51,12 @@ class CrashCase:
         """A login may be lost only if its new token was issued, not saved, and there is no grace."""
         return "login_required" if self.exchanged and not self.saved and not self.grace else "recovered"
 
+    @property
+    def errors(self) -> list[str]:
+        """The errors in the log of the next process. Logins that are due are judged by the outcome."""
+        lines = [line for line in self.log.splitlines() if '"level": "error"' in line]
+        return [line for line in lines if '"event": "login_required"' not in line]
+
     def faults(self) -> Iterator[str]:
         if self.outcome != self.due:
             yield f"{self.due} was due"
@@ -68,8 +74,8 @@ class CrashCase:
             yield f"the store says {self.state}, its refresh token is current: {self.is_current}"
         if self.due == "login_required" and (self.state != "login_required" or self.held != self.old):
             yield f"the store says {self.state}, it kept the refresh token: {self.held == self.old}"
-        if self.code != 0 or '"level": "error"' in self.log:
-            yield f"the next process ended with {self.code}: {self.log}"
+        if self.code != 0 or self.errors:
+            yield f"the next process ended with {self.code}: {self.errors}"
 
     def __str__(self) -> str:
         had = f"server {'new' if self.exchanged else 'old'}, store {'new' if self.saved else 'old'}"

@@ -70,6 +70,7 @@ class Postgres:
             shutil.chown(self._directory, self._user)
         secret = self._directory / "password"
         secret.write_text(PASSWORD)
+        secret.chmod(0o644)  # whatever the umask: the folder is private to the server's user
         options = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
         arguments = (f"--pgdata={self._data}", f"--username={USER}", f"--pwfile={secret}", *options)
         subprocess.run(
