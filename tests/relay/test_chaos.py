@@ -246,7 +246,8 @@ async def test_callers_that_vanish_leave_nothing_behind(make_proxy, kit, tls_aut
             caller.leave()
         await settled(proxy, pool)
 
-        assert proxy.sample("token_wait_seconds_count", credential="cred") > callers / WITHOUT_TOKEN / 2
+        # some have waited for a token; how many of them vanished first depends on the machine
+        assert proxy.sample("token_wait_seconds_count", credential="cred") > callers / WITHOUT_TOKEN / 5
         assert proxy.sample("requests_total", route="up", method="POST", code="499"), "nobody vanished"
         check_attempts(upstream.seen, callers)
         assert not proxy.relay._connections
