@@ -208,8 +208,9 @@ STATUS = re.compile(rb"HTTP/1\.1 ([2-5]\d\d|101) ")
 
 
 def finals(received):
-    """The status codes of the final responses in the bytes that a caller got."""
-    return STATUS.findall(received)
+    """The status codes of the final responses in the bytes that a caller got; a tunnel's bytes are none."""
+    before, switching, _tunnel = received.partition(b"HTTP/1.1 101 ")
+    return [*STATUS.findall(before), *([b"101"] if switching else [])]
 
 
 Exchanges.TestCase.settings = settings(

@@ -49,7 +49,7 @@ def crowd(throttle):
             async with throttle.turn(candidate(f"one{number}", failures)):
                 inside += 1
                 most = max(most, inside)
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.05)
                 inside -= 1
 
         await asyncio.gather(*map(one, range(count)))
