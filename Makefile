@@ -32,7 +32,7 @@ test: $(VENV)/.dev $(OIDC)/node_modules
 # What a wheel has compiled, by the same tests.
 test-compiled: $(COMPILED)/.done
 	@cd $(COMPILED) && ../$(BIN)/python -c "import proxy.relay.exchange as e; assert e.__file__.endswith('.so'), e"
-	@cd $(COMPILED) && ../$(BIN)/python -m pytest -q --loop=uvloop -n $(WORKERS) tests/http tests/relay tests/tokens tests/fuzz \
+	@cd $(COMPILED) && ../$(BIN)/python -m pytest -q --loop=uvloop -n $(WORKERS) tests/http tests/relay tests/fuzz \
 		tests/test_routes.py tests/observe/test_request_metrics.py tests/e2e/test_callers.py tests/e2e/test_bodies.py
 
 # TIMES as many examples of each property and rounds of each herd, every call of a refresh to die at, and histories
@@ -40,6 +40,7 @@ test-compiled: $(COMPILED)/.done
 torture: export TIMES ?= 10
 torture: $(VENV)/.dev $(OIDC)/node_modules
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --timeout=3600 tests/crash tests/jepsen tests/tokens tests/relay tests/fuzz
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --timeout=3600 --loop=uvloop tests/tokens tests/relay
 	@$(BIN)/python -m tests.jepsen.run --seconds $(SECONDS)
 
 # Branches of what the tests of the process itself reach, in one line; a floor against a part that nothing tests any
