@@ -16,7 +16,7 @@ class Requirements:
     logs_in: bool = False  # a person is sent to an authorization_endpoint
     has_seed: bool = False  # the file gives the first refresh token
     has_refresh_tokens: bool = True  # else settings of their lifetime mean nothing
-    needs_secret: bool = False  # or client_auth = "none", so that nobody forgets it
+    needs_secret: bool = False  # or an explicit client_auth = "none": a missing secret is a mistake
     has_accounts: bool = False  # else only the account "default"
 
 

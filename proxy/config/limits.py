@@ -1,6 +1,6 @@
 """[limits]: sizes in bytes and times in seconds, each with its default and the reason for it.
 
-Limits that nobody needs to change are constants of the modules that they protect.
+Limits without a need to change are constants of the modules that they protect.
 """
 
 from __future__ import annotations

@@ -332,7 +332,7 @@ def _health(account: Account) -> TokenHealth:
 
 
 def _done(attachment: Attachment) -> Awaitable[Attachment]:
-    """A result that is known at once. A future, since a coroutine that nobody awaits would warn."""
+    """A result that is known at once. A future, since a coroutine that is not awaited causes a warning."""
     future: asyncio.Future[Attachment] = asyncio.get_running_loop().create_future()
     future.set_result(attachment)
     return future

@@ -145,7 +145,7 @@ class RefreshScheduler:
     async def _put_off(self, key: AccountId, seconds: float) -> None:
         """Check the account again in `seconds`, or now if its record has changed. Raises StoreError.
 
-        Another process may have sent its refresh token, and died since. Only the index tells of such an
+        Another process may have sent its refresh token, and died since. Only the index shows such an
         intent, so the record is read again.
         """
         account = self._accounts.get(key)
