@@ -39,8 +39,15 @@ def credential() -> Callable[..., Credential]:
 
 @pytest.fixture
 async def fetcher() -> AsyncIterator[Fetcher]:
-    limits = Limits(authorization_server_connect=0.3, authorization_server_total=0.5)
-    async with Fetcher(limits) as made:
+    """With times that a busy machine does not reach."""
+    async with Fetcher(Limits(authorization_server_connect=30, authorization_server_total=60)) as made:
+        yield made
+
+
+@pytest.fixture
+async def impatient() -> AsyncIterator[Fetcher]:
+    """For servers that never respond."""
+    async with Fetcher(Limits(authorization_server_connect=0.3, authorization_server_total=0.5)) as made:
         yield made
 
 

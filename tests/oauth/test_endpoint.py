@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from proxy.errors import AuthorizationServerError
+from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants.base import refresh_form
 from proxy.oauth.token import Principal
 from proxy.secret import Secret
@@ -271,7 +272,7 @@ async def test_bytes_on_an_idle_connection_are_no_response_to_the_next_request(s
     assert len(serving) == 3
 
 
-async def test_a_body_that_drips_is_given_up(puppet, servers, web_client):
+async def test_a_body_that_drips_is_given_up(puppet, impatient, clock, web_client):
     async def drip(request):
         response = web.StreamResponse()
         await response.prepare(request)
@@ -282,7 +283,10 @@ async def test_a_body_that_drips_is_given_up(puppet, servers, web_client):
         return response
 
     puppet.answers["/token"] = drip
-    assert await outcome_of(servers.token(web_client, FORM)) == ("transient", "timeout")
+    assert await outcome_of(AuthorizationServers(impatient, clock).token(web_client, FORM)) == (
+        "transient",
+        "timeout",
+    )
 
 
 async def test_a_body_without_end_is_not_read_to_it(puppet, servers, web_client):

@@ -87,14 +87,14 @@ async def test_a_proxy_that_is_not_there_is_named(fetcher, credential, behind):
     assert failed.value.error == "egress_proxy"
 
 
-async def test_a_proxy_that_says_nothing_takes_no_longer_than_a_server(fetcher, credential, egress, behind):
+async def test_a_proxy_that_says_nothing_takes_no_longer_than_a_server(impatient, credential, egress, behind):
     url, _, _ = behind
     egress.answers, egress.then = [], "silent"
     client = client_of(credential, url, proxy=f"http://127.0.0.1:{egress.port}")
     with pytest.raises(AuthorizationServerError) as failed:
-        await fetcher.fetch(client, "GET", url, {}, None)
+        await impatient.fetch(client, "GET", url, {}, None)
     assert failed.value.error == "timeout"
-    await fetcher.close()
+    await impatient.close()
 
 
 # -- names
