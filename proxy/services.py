@@ -15,8 +15,8 @@ from proxy.config.model import Config
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.fetch import Fetcher
 from proxy.observe.metrics import Metrics
-from proxy.store.base import Store
 from proxy.store.open import open_store
+from proxy.store.seal import SealedStore
 from proxy.tokens import lifetime
 from proxy.tokens.login.logins import Logins
 from proxy.tokens.manager import TokenManager
@@ -27,7 +27,7 @@ class Services:
     config: Config
     clock: Clock
     metrics: Metrics
-    store: Store
+    store: SealedStore
     servers: AuthorizationServers
     tokens: TokenManager
     logins: Logins

@@ -17,6 +17,8 @@ from typing import Final, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from proxy.errors import GenerationConflict, StoreError, UnreadableRecord
 from proxy.store.base import STATES, UNREADABLE, AccountId, Due, Record, Store
@@ -28,6 +30,7 @@ _KEY_ID_BYTES: Final = 4
 _NONCE_BYTES: Final = 12
 _HEAD_BYTES: Final = len(_VERSION) + _KEY_ID_BYTES
 _SAMPLE: Final = 100  # records; if none of them opens, the key is wrong
+_DERIVED_BYTES: Final = 32
 
 
 class Sealer:
@@ -69,7 +72,12 @@ class SealedStore:
     def __init__(self, store: Store, key: bytes) -> None:
         self._store = store
         self._sealer = Sealer(key)
+        self._key = key
         self.written: Callable[[bool], object] = bool  # has no effect
+
+    def derive(self, purpose: str) -> bytes:
+        """A key of 32 bytes for one purpose (HKDF, RFC 5869); all processes with this store's key get it."""
+        return HKDF(SHA256(), _DERIVED_BYTES, salt=None, info=purpose.encode()).derive(self._key)
 
     async def identity(self) -> str:
         return await self._store.identity()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography.exceptions import InvalidTag
@@ -33,6 +33,16 @@ def inner(clock: Any) -> MemoryStore:
 @pytest.fixture
 def sealed(inner: MemoryStore) -> SealedStore:
     return SealedStore(inner, SECRET)
+
+
+def test_a_derived_key_is_of_one_purpose_and_one_store_key() -> None:
+    def derived(key: bytes, purpose: str) -> bytes:
+        return SealedStore(cast("MemoryStore", None), key).derive(purpose)
+
+    keys = [derived(key, purpose) for key in (SECRET, OTHER_SECRET) for purpose in ("caller-key", "session")]
+    assert len({*keys, SECRET, OTHER_SECRET}) == 6
+    assert {len(key) for key in keys} == {32}
+    assert derived(SECRET, "session") == keys[1]
 
 
 # -- single values
