@@ -1,9 +1,4 @@
-"""Whether a request may be relayed at all: the refusals of the contract, in its order.
-
-A proxy on loopback can be reached by every web page in the user's browser. Two rules keep pages out: the Host
-must be one of ours (DNS rebinding points a page's own name at 127.0.0.1), and a request that the browser
-marks as coming from a page is refused (Fetch Metadata, Origin).
-"""
+"""Whether a request may be relayed at all: the refusals of the contract, in its order (`admit`)."""
 
 from __future__ import annotations
 
@@ -13,8 +8,9 @@ from proxy.http import headers
 from proxy.http.malformed import MalformedRequest
 from proxy.http.message import RequestHead
 from proxy.http.target import Target, read_target
-from proxy.relay import problems
+from proxy.relay import problems, web_pages
 from proxy.relay.context import RelayContext
+from proxy.relay.interfaces import Downstream
 from proxy.relay.problems import AboutUs, Refusal
 from proxy.relay.runtime import RouteRuntime
 
@@ -22,12 +18,10 @@ MOST_DIGITS: Final = 9  # of Max-Forwards
 REFUSED_METHODS: Final = frozenset(
     {b"TRACE", b"CONNECT"}
 )  # RFC 9110 section 9.3.8: TRACE would echo the token
-FOREIGN_SITES: Final = frozenset({b"cross-site", b"same-site"})
-PAGE_MODES: Final = frozenset({b"no-cors", b"navigate"})  # not "cors": Node's fetch sends it without any page
 
 
 def admit(
-    context: RelayContext, request: RequestHead, own: RouteRuntime | None, local_address: str
+    context: RelayContext, request: RequestHead, own: RouteRuntime | None, downstream: Downstream
 ) -> tuple[RouteRuntime, bytes]:
     """The route of a request, and its path. `own`: the route that has this listener to itself.
 
@@ -39,20 +33,21 @@ def admit(
     request.path = path
     if absolute is not None:
         request.authority = absolute.decode("latin-1")
-    authority = request.authority
+    authority, local_address = request.authority, downstream.local_address
     host = local_address if authority is None else context.hosts.read(authority, local_address)
     if host is None:
         raise Refusal(problems.HOST_REFUSED, "this Host is not allowed; see server.allowed_hosts")
-    if request.fields.needs_checks:
-        check_not_from_page(request, authority)
+    runtime = own or context.table.match(host, path)
+    needs_checks = request.fields.needs_checks
+    if needs_checks:
+        web_pages.check(request, authority)
         check_no_loop(request, context.via)
         check_hops(request)
     if path == b"*":
         check_asterisk(request)
-    runtime = own or context.table.match(host, path)
     if runtime is None:
         raise Refusal(problems.NO_ROUTE, "no configured route matches this host and path")
-    if request.fields.needs_checks:
+    if needs_checks:
         check_expectation(request)
         check_upgrade(request, permitted=runtime.websocket)
     return runtime, path
@@ -63,21 +58,6 @@ def _target(request: RequestHead) -> Target:
         return read_target(request.target)
     except MalformedRequest as error:
         raise problems.of_malformed(error) from error
-
-
-def check_not_from_page(request: RequestHead, authority: str | None) -> None:
-    """`authority`: that of the request; a page of the same origin would be one of ours."""
-    index = request.fields.index
-    own = {f"{scheme}://{authority}".encode("latin-1") for scheme in ("http", "https")}
-    from_page = (
-        any(origin not in own for origin in index.get(b"origin", ()))
-        or any(value.lower() in FOREIGN_SITES for value in index.get(b"sec-fetch-site", ()))
-        or any(value.lower() in PAGE_MODES for value in index.get(b"sec-fetch-mode", ()))
-    )
-    if from_page:
-        raise Refusal(
-            problems.BROWSER_REFUSED, "this request comes from a web page; only programs may call this proxy"
-        )
 
 
 def check_no_loop(request: RequestHead, via: bytes) -> None:

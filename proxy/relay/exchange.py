@@ -64,7 +64,7 @@ class Exchange(Lifecycle):
         if request.body is not None:
             self._upload.add(payload)
         try:
-            runtime, path = admission.admit(context, request, own, self._caller.local_address)
+            runtime, path = admission.admit(context, request, own, self._caller)
             self._runtime, self._routed = runtime, True
             runtime.in_flight += 1
             account = self._account = runtime.fixed or runtime.named(request)

@@ -4,6 +4,7 @@ import pytest
 
 from proxy.http.message import read_request
 from proxy.relay import admission
+from proxy.relay.inbound import Inbound
 from proxy.relay.problems import AboutUs
 
 ABOUT_US = [  # request line, fields
@@ -32,7 +33,7 @@ async def test_max_forwards_of_other_methods_passes_unchanged(proxy, upstream, k
 
 
 async def test_an_asterisk_never_reaches_a_route_of_its_own_listener(proxy):
-    context = proxy.relay.context
+    context, connection = proxy.relay.context, Inbound(proxy.relay, proxy.runtime)
     head = read_request(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", context.head_limits)
     with pytest.raises(AboutUs):
-        admission.admit(context, head, proxy.runtime, "")
+        admission.admit(context, head, proxy.runtime, connection)
