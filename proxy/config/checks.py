@@ -47,6 +47,12 @@ def check_secrets(data: Tables) -> Iterator[Complaint]:
     places: list[tuple[Path, object]] = [(("store", "key"), _table(data, "store").get("key"))]
     for name, credential in _table(data, "credentials").items():
         places += [(("credentials", name, key), credential.get(key)) for key in SECRETS]
+    for name, caller in _table(data, "callers").items():
+        keys = caller.get("key") if isinstance(caller, dict) else None
+        places += [
+            (("callers", name, "key", at), key)
+            for at, key in enumerate(keys if isinstance(keys, list) else [keys])
+        ]
     proxied: list[tuple[Path, Tables]] = [
         (("credentials", name), credential) for name, credential in _table(data, "credentials").items()
     ]

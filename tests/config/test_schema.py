@@ -42,8 +42,9 @@ def keys_of_schema(node: dict[str, Any], path: str = "") -> Iterator[str]:
 
 def keys_of_toml(data: dict[str, Any], path: str = "") -> Iterator[str]:
     for key, child in data.items():
-        name = f"{path}.{'*' if path == 'credentials' else key}".removeprefix(".")
-        if path != "credentials":
+        is_named = path in {"credentials", "callers"}
+        name = f"{path}.{'*' if is_named else key}".removeprefix(".")
+        if not is_named:
             yield name
         for table in child if isinstance(child, list) else [child]:
             is_free = key.endswith("_params") or (isinstance(table, dict) and table.keys() <= {"env", "file"})
@@ -73,6 +74,8 @@ def test_the_example_is_valid_with_all_its_settings(whole_example: str, tmp_path
         (tmp_path / name).touch()
     (tmp_path / "mail-refresh-token").write_text("seed\n")
     (tmp_path / "store.key").write_text("A" * 43 + "=\n")
+    for caller in ("build", "reporter"):
+        (tmp_path / f"{caller}.key").write_text(f"tpk_{caller:_<43}\n")
     path = tmp_path / "config.toml"
     path.write_text(whole_example)
     loaded = load(path, ENVIRON)

@@ -98,11 +98,11 @@ OTHERS = [
     ("[lgo]\nlevel = 'info'", ["1:2: unknown key 'lgo' - did you mean 'log'?"]),
     (
         "path = 'config.toml'",
-        ["1:1: unknown key 'path' - known here: server, store, credentials, routes, limits, log"],
+        ["1:1: unknown key 'path' - known here: server, store, credentials, routes, callers, limits, log"],
     ),
     (
         "[[callers]]\nname = 'me'",
-        ["1:3: callers is not in this version of token-proxy - leave it out"],
+        [f"1:3: {NOT_TABLE}"],
     ),
 ]
 STATE_DIRECTORIES = [  # $STATE_DIRECTORY, $XDG_STATE_HOME, what follows
