@@ -18,12 +18,13 @@ from proxy.config.base import Computed, Table
 from proxy.config.callers import Caller
 from proxy.config.credential import AuthorizationServerTLS, ClientAuth, Credential, Grant
 from proxy.config.limits import Limits
-from proxy.config.route import AccountHeader, Route, UpstreamTLS
+from proxy.config.route import AccountHeader, AccountOfCaller, Route, UpstreamTLS
 from proxy.config.server import ListenerTLS, Log, Server, StoreConfig
 from proxy.config.values import Name
 
 __all__ = [
     "AccountHeader",
+    "AccountOfCaller",
     "AuthorizationServerTLS",
     "Caller",
     "ClientAuth",

@@ -6,7 +6,7 @@ import ssl
 from collections import OrderedDict
 from typing import Final
 
-from proxy.config.model import Limits, Route
+from proxy.config.model import AccountHeader, Limits, Route
 from proxy.config.values import ACCOUNT_NAME
 from proxy.http import fields
 from proxy.http.message import RequestHead
@@ -47,7 +47,7 @@ class RouteRuntime:
         if isinstance(route.account, str):
             self.fixed = tokens.account(route.credential, route.account)
             self.fixed_pool = Pool(limits.pool)
-        else:
+        elif isinstance(route.account, AccountHeader):
             self._header = route.account.header.lower().encode("ascii")
         self.tally = metrics.requests.of(route.name)
         metrics.requests_in_flight.labels(route.name).set_function(lambda: self.in_flight)
