@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -21,13 +21,13 @@ from proxy.config.values import ACCOUNT_NAME, AccountName, Name, text_of
 from proxy.secret import Secret
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-NameKind = Literal["URI", "DNS", "email"]  # as `ssl` names the kinds of subjectAltName
 
 ALL: Final = "*"
 _KEY: Final = re.compile(r"[\x21-\x7e]{20,}")
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+")
 _EMAIL: Final = re.compile(r"[\x21-\x3f\x41-\x7e]+@[A-Za-z0-9.-]+")
+_ADDRESS: Final = re.compile(r"[0-9.]+")  # a certificate has these as another kind of name
 _LARGEST_ID: Final = 2**32 - 2  # of a user or group; the next one stands for "none"
 
 
@@ -52,16 +52,33 @@ def _digest(value: object) -> str:
     return text.lower()
 
 
-def read_certificate_name(text: str) -> tuple[NameKind, str]:
-    """The kind and the comparable form of a subjectAltName (RFC 5280 section 4.2.1.6). Raises ValueError."""
-    if _EMAIL.fullmatch(text) and ":" not in text:
-        local, _, domain = text.partition("@")
-        return "email", f"{local}@{domain.lower()}"
-    if _URI.fullmatch(text):
-        return "URI", text
-    if host := read_host(text):
-        return "DNS", host
-    raise ValueError("expected a name in its certificate: a URI, a DNS name or an e-mail address")
+def read_certificate_name(text: str) -> tuple[str, str]:
+    """Kind and comparable form of the subjectAltName that `text` stands for. Raises ValueError."""
+    kind = _kind_of_name(text)
+    if not kind:
+        raise ValueError("expected a name in its certificate: a URI, a DNS name or an e-mail address")
+    return comparable_name(kind, text)
+
+
+def comparable_name(kind: str, text: str) -> tuple[str, str]:
+    """A subjectAltName (RFC 5280 section 4.2.1.6) as compared: hosts in lower case, everything else exactly.
+
+    `kind`: as the module `ssl` names it.
+    """
+    if kind == "DNS":
+        return kind, text.lower()
+    if kind == "email":
+        local, at, domain = text.rpartition("@")
+        return kind, local + at + domain.lower()
+    return kind, text
+
+
+def _kind_of_name(text: str) -> str:
+    if ":" in text:
+        return "URI" if _URI.fullmatch(text) else ""
+    if "@" in text:
+        return "email" if _EMAIL.fullmatch(text) else ""
+    return "DNS" if read_host(text) and not _ADDRESS.fullmatch(text) else ""
 
 
 def _certificate_name(value: object) -> str:
@@ -176,6 +193,17 @@ class Caller(Table):
         """The SHA-256 of each of its keys."""
         given = {hashlib.sha256(key.reveal().encode("ascii")).digest() for key in self.key}
         return frozenset(given | {bytes.fromhex(digest) for digest in self.key_sha256})
+
+    @property
+    def key_lengths(self) -> frozenset[int]:
+        """The lengths of its keys, in bytes, where the keys themselves are known."""
+        return frozenset(len(key.reveal()) for key in self.key)
+
+    @property
+    def is_network(self) -> bool:
+        """Whether its networks are its only identity."""
+        others = self.key, self.key_sha256, self.certificate, self.uid, self.gid
+        return bool(self.networks) and not any(others) and self.not_before is None
 
     @property
     def own_account(self) -> str:
