@@ -17,7 +17,7 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy import tasks
+from proxy import caller_keys, tasks
 from proxy.admin.app import admin_application
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
@@ -27,6 +27,7 @@ from proxy.http.message import HeadLimits
 from proxy.listen import bound_address, check_parser, close, listen, stop
 from proxy.observe import logs
 from proxy.observe.health import Health
+from proxy.relay.callers import CallerTable
 from proxy.relay.context import RelayContext
 from proxy.relay.dial import tls_context
 from proxy.relay.runtime import RouteRuntime
@@ -97,9 +98,12 @@ async def _relay(services: Services, hosts: Hosts) -> RelayServer:
         )
         for route in config.routes
     ]
+    callers = _callers(services)
     context = RelayContext(
         limits=limits,
-        head_limits=HeadLimits(limits.header_size, limits.field_size, limits.fields),
+        head_limits=HeadLimits(
+            limits.header_size, limits.field_size, limits.fields, callers.keys if callers else None
+        ),
         hosts=hosts,
         table=RouteTable(runtime for runtime in runtimes if runtime.route.listen is None),
         tokens=services.tokens,
@@ -107,8 +111,20 @@ async def _relay(services: Services, hosts: Hosts) -> RelayServer:
         log=logs.RequestLog(config.log),
         via=b"token-proxy-" + (await services.store.identity()).encode("ascii"),
         public_url=config.public_url,
+        callers=callers,
     )
     return RelayServer(context, runtimes)
+
+
+def _callers(services: Services) -> CallerTable | None:
+    """None where everyone may use everything."""
+    config = services.config
+    if not config.callers and not config.server.anyone:
+        return None
+    if config.callers:
+        services.metrics.caller_requests.show()
+    signing_key = services.store.derive(caller_keys.PURPOSE)
+    return CallerTable(config.callers.values(), config.server.anyone, signing_key, services.clock.wall)
 
 
 def _is_tls(route: Route) -> bool:

@@ -64,10 +64,12 @@ class Exchange(Lifecycle):
         if request.body is not None:
             self._upload.add(payload)
         try:
-            runtime, path = admission.admit(context, request, own, self._caller)
-            self._runtime, self._routed = runtime, True
+            runtime, path, caller = admission.admit(context, request, own, self._caller)
+            self._runtime, self._routed, self._identity = runtime, True, caller
             runtime.in_flight += 1
-            account = self._account = runtime.fixed or runtime.named(request)
+            if caller is not None or request.fields.needs_checks:
+                admission.permit(runtime, request, caller)
+            account = self._account = runtime.fixed or runtime.account(request, caller)
             if runtime.forwarded or request.fields.has_links:
                 translate.to_upstream(context, runtime, request, self._caller)
             self.upgrades = runtime.websocket and request.wants_websocket

@@ -6,12 +6,13 @@ import ssl
 from collections import OrderedDict
 from typing import Final
 
-from proxy.config.model import Limits, Route
+from proxy.config.model import AccountHeader, Limits, Route
 from proxy.config.values import ACCOUNT_NAME
 from proxy.http import fields
 from proxy.http.message import RequestHead
 from proxy.observe.metrics import Metrics
 from proxy.relay import problems
+from proxy.relay.callers import Caller
 from proxy.relay.pool import Pool
 from proxy.relay.problems import Refusal
 from proxy.tokens.account import Account
@@ -43,12 +44,12 @@ class RouteRuntime:
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
         self.fixed: Account | None = None  # the account of all requests; None: each request names one
         self.fixed_pool: Pool | None = None  # the connections of `fixed`
-        self._header = b""
+        self.account_field = b""  # the field in which each request names its account, in lower case
         if isinstance(route.account, str):
             self.fixed = tokens.account(route.credential, route.account)
             self.fixed_pool = Pool(limits.pool)
-        else:
-            self._header = route.account.header.lower().encode("ascii")
+        elif isinstance(route.account, AccountHeader):
+            self.account_field = route.account.header.lower().encode("ascii")
         self.tally = metrics.requests.of(route.name)
         metrics.requests_in_flight.labels(route.name).set_function(lambda: self.in_flight)
         connections = metrics.upstream_connections
@@ -59,17 +60,27 @@ class RouteRuntime:
             lambda: sum(pool.active for pool in self._each_pool())
         )
 
-    def named(self, request: RequestHead) -> Account:
-        """The account that the request names, in a field that is not forwarded. Raises Refusal (400)."""
-        values = fields.values(request.fields.block, self._header)
-        name = values[0].decode("latin-1") if len(values) == 1 else ""
-        if not ACCOUNT_NAME.fullmatch(name):
+    def account(self, request: RequestHead, caller: Caller | None) -> Account:
+        """The account of a request; a field that names it is not forwarded. Raises Refusal (400)."""
+        if self.fixed is not None:
+            return self.fixed
+        if not self.account_field:
+            assert caller is not None  # such a route requires callers: config/caller_checks.py
+            return self._tokens.account(self.route.credential, caller.account)
+        name = self.account_name(request)
+        if not name:
             raise Refusal(
-                problems.ACCOUNT_INVALID, f"the field {self._header.decode()} must name one account"
+                problems.ACCOUNT_INVALID, f"the field {self.account_field.decode()} must name one account"
             )
-        names = frozenset((fields.plain(self._header),))
+        names = frozenset((fields.plain(self.account_field),))
         request.forwarded_fields = fields.without(names, request.forwarded_fields)
         return self._tokens.account(self.route.credential, name)
+
+    def account_name(self, request: RequestHead) -> str:
+        """The account that a request names in `account_field`; empty if it names none, or not one."""
+        values = fields.values(request.fields.block, self.account_field)
+        name = values[0].decode("latin-1") if len(values) == 1 else ""
+        return name if ACCOUNT_NAME.fullmatch(name) else ""
 
     def pool(self, account: Account) -> Pool:
         """The connections that carry this account's requests only."""
