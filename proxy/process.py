@@ -39,6 +39,7 @@ from proxy.store.open import weaknesses
 ADMIN_GRACE: Final = 2.0  # seconds for a page that is being sent when the process ends
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (no names by which anything is reached)
 SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
 _log = logging.getLogger("proxy.process")
@@ -85,7 +86,9 @@ def own_names(config: Config) -> Iterator[str]:
     yield from config.server.allowed_hosts
     yield config.public_host
     listeners = [*config.server.listen, config.server.admin, *(route.listen for route in config.routes)]
-    yield from (address.host for address in listeners if address is not None and not address.is_unix)
+    yield from (
+        address.host for address in listeners if address is not None and address.host not in EVERYWHERE
+    )
     yield from (route.host for route in config.routes if route.host)
 
 
@@ -156,10 +159,11 @@ def _admin_runner(services: Services, hosts: Hosts, health: Health) -> web.AppRu
 
 def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
     for address in config.server.listen:
-        yield web.ServerRunner(Listener(relay, None)), address, config.server.tls
+        yield web.ServerRunner(Listener(relay, None)), address, config.listener_tls(address)
     for runtime in relay.runtimes:
-        if runtime.route.listen is not None:
-            yield web.ServerRunner(Listener(relay, runtime)), runtime.route.listen, config.server.tls
+        own = runtime.route.listen
+        if own is not None:
+            yield web.ServerRunner(Listener(relay, runtime)), own, config.listener_tls(own)
 
 
 async def _start(stack: AsyncExitStack, place: Place, handshake: float, ports: set[int]) -> web.BaseSite:

@@ -205,6 +205,11 @@ class Caller(Table):
         others = self.key, self.key_sha256, self.certificate, self.uid, self.gid
         return bool(self.networks) and not any(others) and self.not_before is None
 
+    def can_do_without_certificate(self, *, unix: bool) -> bool:
+        """Whether it can be identified otherwise, on a unix socket or elsewhere."""
+        has_key = bool(self.key or self.key_sha256) or self.not_before is not None
+        return has_key or self.is_network or (unix and bool(self.uid or self.gid))
+
     @property
     def own_account(self) -> str:
         """Its account on routes with account = { caller = true }."""

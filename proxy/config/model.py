@@ -81,6 +81,14 @@ class Config(Table):
             return wanted
         return any(route.credential == credential and isinstance(route.account, str) for route in self.routes)
 
+    def listener_tls(self, address: Address) -> ListenerTLS | None:
+        """TLS of a data listener. Client certificates are optional where a caller can do without."""
+        tls = self.server.tls
+        callers = self.callers.values()
+        if tls is None or not any(each.can_do_without_certificate(unix=address.is_unix) for each in callers):
+            return tls
+        return tls.model_copy(update={"certificates_optional": True})
+
     @property
     def public_url(self) -> str:
         """The admin listener's URL for browsers, without a trailing slash."""

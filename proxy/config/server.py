@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationInfo, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config.address import Address
-from proxy.config.base import MissingKey, Table
+from proxy.config.base import Computed, MissingKey, Table
 from proxy.config.callers import Listed, Network, NetworkValue, covers_everything
 from proxy.config.listeners import ListenAddress
 from proxy.config.references import ExistingFile, SealingKey, StateDirectory
@@ -25,6 +26,7 @@ class ListenerTLS(Table):
         description="The authority of client certificates. They are required, unless callers can be "
         "identified otherwise.",
     )
+    certificates_optional: SkipJsonSchema[Annotated[bool, Computed]] = False  # see Config.listener_tls
 
 
 def _as_list(value: object) -> object:

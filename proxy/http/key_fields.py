@@ -18,6 +18,7 @@ from proxy.http.fields import Index
 OWN: Final = b"token-proxy-key"  # ours alone: a value there is a key, or wrong
 AUTHORIZATION: Final = b"authorization"
 FIELDS: Final = (OWN, AUTHORIZATION, b"x-api-key", b"api-key", b"x-goog-api-key", b"private-token")
+SCHEMES: Final = (b"bearer", b"basic")
 SHORTEST: Final = 20  # characters of a key
 
 
@@ -40,7 +41,8 @@ class KnownKeys:
 
     def carries(self, value: bytes) -> bool:
         """The same for the value of an Authorization field."""
-        return any(self.is_key(each) for each in (value, _after_scheme(value)[1]))
+        scheme, key = _after_scheme(value)
+        return self.is_key(value) or (scheme in SCHEMES and self.is_key(key))
 
     def suspects(self, block: bytes) -> bool:
         """Whether a field of the block may carry a key as its whole value."""
