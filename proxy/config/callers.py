@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from proxy import caller_keys
 from proxy.config.address import read_host
 from proxy.config.base import NameOfTable, Table
 from proxy.config.references import REFERENCE, read_secret
@@ -196,8 +197,9 @@ class Caller(Table):
 
     @property
     def key_lengths(self) -> frozenset[int]:
-        """The lengths of its keys, in bytes, where the keys themselves are known."""
-        return frozenset(len(key.reveal()) for key in self.key)
+        """The lengths of its keys, in bytes, but for those that begin with our prefix."""
+        keys = (key.reveal() for key in self.key)
+        return frozenset(len(key) for key in keys if not key.startswith(caller_keys.PREFIX.decode()))
 
     @property
     def is_network(self) -> bool:
