@@ -25,9 +25,11 @@ _SLASH: Final = re.compile(rb"%2[fF]")
 _DATA_SLASH: Final = b"\0"
 _SLASHES: Final = re.compile(rb"/{2,}")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
-_ONLY_PARAMETERS: Final = re.compile(rb"/;[^/]*")
-_URL_END: Final = re.compile(rb"[?#].*", re.DOTALL)  # of the path, for upstreams that parse it once decoded
-_AUTHORITY: Final = re.compile(rb"//+[^/]*")
+# Some upstreams parse a decoded path as a URL: a query or fragment ends it, URL parsers drop tabs and line breaks.
+_ONLY_IN_URLS: Final = re.compile(rb"[?#\t\r\n]")
+_URL_END: Final = re.compile(rb"[?#].*", re.DOTALL)
+_NOT_IN_URLS: Final = re.compile(rb"[\t\r\n]")
+_AUTHORITY: Final = re.compile(rb"\A//+[^/]*")
 METHOD_OVERRIDES: Final = frozenset({b"x-http-method", b"x-http-method-override", b"x-method-override"})
 PATH_OVERRIDES: Final = frozenset({b"x-original-url", b"x-rewrite-url"})  # IIS, Symfony, Zend
 _METHOD_OVERRIDE: Final = Rules(read=(), cut=METHOD_OVERRIDES)
@@ -63,11 +65,13 @@ def read_path(path: bytes, *, at_root: bool) -> PathReadings:
     for text in _texts(path):
         readings.append(_tidied(_PARAMETERS.sub(b"", text)))
         if b";" in text:
-            suspicions.append(_tidied(_ONLY_PARAMETERS.sub(b"", text)))
-        if _URL_END.search(text):
-            suspicions.append(_tidied(_PARAMETERS.sub(b"", _URL_END.sub(b"", text))))
+            suspicions.append(_tidied(text))
+        if _ONLY_IN_URLS.search(text):
+            text = _NOT_IN_URLS.sub(b"", _URL_END.sub(b"", text))
+            suspicions += [_tidied(text), _tidied(_PARAMETERS.sub(b"", text))]
         if at_root and text.startswith(b"//"):
-            suspicions.append(_tidied(_PARAMETERS.sub(b"", _AUTHORITY.sub(b"", text, 1))))
+            text = _AUTHORITY.sub(b"", text)
+            suspicions += [_tidied(text), _tidied(_PARAMETERS.sub(b"", text))]
     return PathReadings(readings, suspicions)
 
 
