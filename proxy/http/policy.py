@@ -25,10 +25,8 @@ _SLASH: Final = re.compile(rb"%2[fF]")
 _DATA_SLASH: Final = b"\0"
 _SLASHES: Final = re.compile(rb"/{2,}")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
-# Some upstreams parse a decoded path as a URL: a query or fragment ends it, URL parsers drop tabs and line breaks.
-_ONLY_IN_URLS: Final = re.compile(rb"[?#\t\r\n]")
-_URL_END: Final = re.compile(rb"[?#].*", re.DOTALL)
-_NOT_IN_URLS: Final = re.compile(rb"[\t\r\n]")
+# For upstreams that parse the decoded path as a URL: "?" and "#" end it, tabs and line breaks are dropped.
+_NOT_IN_URLS: Final = re.compile(rb"[\t\r\n]|[?#].*", re.DOTALL)
 _AUTHORITY: Final = re.compile(rb"\A//+[^/]*")
 METHOD_OVERRIDES: Final = frozenset({b"x-http-method", b"x-http-method-override", b"x-method-override"})
 PATH_OVERRIDES: Final = frozenset({b"x-original-url", b"x-rewrite-url"})  # IIS, Symfony, Zend
@@ -60,33 +58,38 @@ def read_path(path: bytes, *, at_root: bool) -> PathReadings:
     path = path.partition(b"?")[0]
     if b"%" not in path and b";" not in path and b"//" not in path:
         return PathReadings([path[:-1] if path.endswith(b"/") else path], [])
-    readings: list[bytes] = []
-    suspicions: list[bytes] = []
-    for text in _texts(path):
-        readings.append(_tidied(_PARAMETERS.sub(b"", text)))
-        if b";" in text:
-            suspicions.append(_tidied(text))
-        if _ONLY_IN_URLS.search(text):
-            text = _NOT_IN_URLS.sub(b"", _URL_END.sub(b"", text))
-            suspicions += [_tidied(text), _tidied(_PARAMETERS.sub(b"", text))]
-        if at_root and text.startswith(b"//"):
-            text = _AUTHORITY.sub(b"", text)
-            suspicions += [_tidied(text), _tidied(_PARAMETERS.sub(b"", text))]
-    return PathReadings(readings, suspicions)
+    readings: dict[bytes, None] = {}
+    suspicions: set[bytes] = set()
+    for level, text in _levels(path):
+        texts = [text, _decoded(OVERLONG.sub(shortest, text))] if OVERLONG.search(text) else [text]
+        readings.update(dict.fromkeys(_tidied(_PARAMETERS.sub(b"", each)) for each in texts))
+        if b";" in level:  # servlets cut parameters before they decode
+            texts.append(_decoded(_PARAMETERS.sub(b"", level)))
+        for each in texts:
+            suspicions |= _suspicions(each, at_root=at_root)
+    return PathReadings(list(readings), list(suspicions.difference(readings)))
 
 
-def _texts(path: bytes) -> Iterator[bytes]:
-    """The decoded path, once for each way to split it; encoded slashes that are data are _DATA_SLASH."""
-    last = b""
+def _levels(path: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The path after each number of decodings, and then decoded until it is stable.
+
+    Slashes that are encoded in the first are data in the second.
+    """
     for _ in range(DECODINGS):
         text = _decoded(path)
-        if text != last:
-            yield text
-            if OVERLONG.search(text):
-                yield _decoded(OVERLONG.sub(shortest, text))
-        if _DATA_SLASH not in text:
-            return  # no encoded slash is left: further splits are the same
-        last, path = text, unquote_to_bytes(path)
+        yield path, text
+        if text == path or (_DATA_SLASH not in text and b";" not in text):
+            return  # no delimiter is left to decode
+        path = unquote_to_bytes(path)
+
+
+def _suspicions(text: bytes, *, at_root: bool) -> set[bytes]:
+    """A decoded path as it is, parsed as a URL, without an authority; with and without parameters."""
+    seen = {text, _NOT_IN_URLS.sub(b"", text)}
+    if at_root:
+        seen |= {_AUTHORITY.sub(b"", each) for each in seen}
+    seen |= {_PARAMETERS.sub(b"", each) for each in seen}
+    return set(map(_tidied, seen))
 
 
 def _decoded(path: bytes) -> bytes:

@@ -32,13 +32,14 @@ def ways(path: bytes) -> Iterator[Segments]:
 
 
 def careless_ways(path: bytes, *, at_root: bool) -> Iterator[Segments]:
-    """With parameters; up to a decoded "?" or "#"; without an authority."""
-    yield from with_and_without_parameters(pieces(path))
-    url = parsed_as_url(pieces(path))
-    yield from with_and_without_parameters(url)
-    if at_root and path.startswith(b"//"):
-        _authority, *rest = path.lstrip(b"/").split(b"/")
-        yield from with_and_without_parameters(parsed_as_url(pieces(b"/".join(rest))))
+    """With parameters, or without those that are not encoded; parsed as a URL; without an authority."""
+    cut_first = b"/".join(piece.split(b";")[0] for piece in path.split(b"/"))
+    for text in (pieces(path), pieces(cut_first)):
+        for each in (text, parsed_as_url(text)):
+            yield from with_and_without_parameters(each)
+            if at_root and each[:2] == [b"", b""]:
+                authority = next((number for number, segment in enumerate(each) if segment), len(each))
+                yield from with_and_without_parameters(each[authority + 1 :])
     if unquote_to_bytes(path) != path:
         yield from careless_ways(unquote_to_bytes(path), at_root=at_root)
 
