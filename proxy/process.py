@@ -17,7 +17,7 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy import tasks
+from proxy import caller_keys, tasks
 from proxy.admin.app import admin_application
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
@@ -27,6 +27,7 @@ from proxy.http.message import HeadLimits
 from proxy.listen import bound_address, check_parser, close, listen, stop
 from proxy.observe import logs
 from proxy.observe.health import Health
+from proxy.relay.callers import CallerTable
 from proxy.relay.context import RelayContext
 from proxy.relay.dial import tls_context
 from proxy.relay.runtime import RouteRuntime
@@ -38,6 +39,7 @@ from proxy.store.open import weaknesses
 ADMIN_GRACE: Final = 2.0  # seconds for a page that is being sent when the process ends
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (no names by which anything is reached)
 SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
 _log = logging.getLogger("proxy.process")
@@ -84,7 +86,9 @@ def own_names(config: Config) -> Iterator[str]:
     yield from config.server.allowed_hosts
     yield config.public_host
     listeners = [*config.server.listen, config.server.admin, *(route.listen for route in config.routes)]
-    yield from (address.host for address in listeners if address is not None and not address.is_unix)
+    yield from (
+        address.host for address in listeners if address is not None and address.host not in EVERYWHERE
+    )
     yield from (route.host for route in config.routes if route.host)
 
 
@@ -97,9 +101,12 @@ async def _relay(services: Services, hosts: Hosts) -> RelayServer:
         )
         for route in config.routes
     ]
+    callers = _callers(services)
     context = RelayContext(
         limits=limits,
-        head_limits=HeadLimits(limits.header_size, limits.field_size, limits.fields),
+        head_limits=HeadLimits(
+            limits.header_size, limits.field_size, limits.fields, callers.keys if callers else None
+        ),
         hosts=hosts,
         table=RouteTable(runtime for runtime in runtimes if runtime.route.listen is None),
         tokens=services.tokens,
@@ -107,8 +114,20 @@ async def _relay(services: Services, hosts: Hosts) -> RelayServer:
         log=logs.RequestLog(config.log),
         via=b"token-proxy-" + (await services.store.identity()).encode("ascii"),
         public_url=config.public_url,
+        callers=callers,
     )
     return RelayServer(context, runtimes)
+
+
+def _callers(services: Services) -> CallerTable | None:
+    """None where everyone may use everything."""
+    config = services.config
+    if not config.callers and not config.server.anyone:
+        return None
+    if config.callers:
+        services.metrics.caller_requests.show()
+    signing_key = services.store.derive(caller_keys.PURPOSE)
+    return CallerTable(config.callers.values(), config.server.anyone, signing_key, services.clock.wall)
 
 
 def _is_tls(route: Route) -> bool:
@@ -140,10 +159,11 @@ def _admin_runner(services: Services, hosts: Hosts, health: Health) -> web.AppRu
 
 def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
     for address in config.server.listen:
-        yield web.ServerRunner(Listener(relay, None)), address, config.server.tls
+        yield web.ServerRunner(Listener(relay, None)), address, config.listener_tls(address)
     for runtime in relay.runtimes:
-        if runtime.route.listen is not None:
-            yield web.ServerRunner(Listener(relay, runtime)), runtime.route.listen, config.server.tls
+        own = runtime.route.listen
+        if own is not None:
+            yield web.ServerRunner(Listener(relay, runtime)), own, config.listener_tls(own)
 
 
 async def _start(stack: AsyncExitStack, place: Place, handshake: float, ports: set[int]) -> web.BaseSite:

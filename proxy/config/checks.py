@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from proxy.config.address import Address, read_address
+from proxy.config.address import Address
 from proxy.config.fault_messages import Complaint, suggestion
 from proxy.config.grants import REQUIREMENTS
+from proxy.config.listeners import read_listen
 from proxy.config.model import Credential, Server
 from proxy.config.positions import Path
 from proxy.config.route import default_name
@@ -47,6 +48,12 @@ def check_secrets(data: Tables) -> Iterator[Complaint]:
     places: list[tuple[Path, object]] = [(("store", "key"), _table(data, "store").get("key"))]
     for name, credential in _table(data, "credentials").items():
         places += [(("credentials", name, key), credential.get(key)) for key in SECRETS]
+    for name, caller in _table(data, "callers").items():
+        keys = caller.get("key") if isinstance(caller, dict) else None
+        places += [
+            (("callers", name, "key", at), key)
+            for at, key in enumerate(keys if isinstance(keys, list) else [keys])
+        ]
     proxied: list[tuple[Path, Tables]] = [
         (("credentials", name), credential) for name, credential in _table(data, "credentials").items()
     ]
@@ -135,11 +142,11 @@ def _check_listeners(server: Tables, routes: list[_Seen]) -> Iterator[Complaint]
     shared = enumerate(listen) if isinstance(listen, list) else [(0, listen)]
     listeners: list[tuple[Path, object]] = [(("server", "listen", index), text) for index, text in shared]
     listeners.append((("server", "admin"), server.get("admin", Server.model_fields["admin"].default)))
-    listeners += [((*seen.path, "listen"), seen.text("listen")) for seen in routes]
+    listeners += [((*seen.path, "listen"), seen.route["listen"]) for seen in routes if "listen" in seen.route]
     taken: set[Address] = set()
     for path, text in listeners:
         with suppress(ValueError):
-            address = read_address(text) if isinstance(text, str) else Address("", 0)
+            address = read_listen(text)
             if address in taken and (address.port or address.is_unix):
                 yield Complaint(
                     path, f"{address} is already used by another listener - choose another address"

@@ -198,6 +198,13 @@ class Policy:
         return next((each.text for each in self._allow or () if each.fits(path.readings[0])), "")
 
 
+def policy_of(
+    methods: Iterable[str] | None, allow: Iterable[str] | None, deny: Iterable[str] | None
+) -> Policy | None:
+    """The policy of a route or caller; None if it permits everything."""
+    return Policy(methods, allow, deny) if methods is not None or allow is not None or deny else None
+
+
 def _fits_any(patterns: list[Pattern], reading: bytes) -> bool:
     return any(pattern.fits(reading) for pattern in patterns)
 

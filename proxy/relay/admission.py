@@ -8,7 +8,8 @@ from proxy.http import headers
 from proxy.http.malformed import MalformedRequest
 from proxy.http.message import RequestHead
 from proxy.http.target import Target, read_target
-from proxy.relay import problems, web_pages
+from proxy.relay import policy, problems, web_pages
+from proxy.relay.callers import Caller
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
 from proxy.relay.problems import AboutUs, Refusal
@@ -22,10 +23,11 @@ REFUSED_METHODS: Final = frozenset(
 
 def admit(
     context: RelayContext, request: RequestHead, own: RouteRuntime | None, downstream: Downstream
-) -> tuple[RouteRuntime, bytes]:
-    """The route of a request, and its path. `own`: the route that has this listener to itself.
+) -> tuple[RouteRuntime, bytes, Caller | None]:
+    """The route of a request, its path, and its caller where callers are identified.
 
-    Raises Refusal for the first rule of the contract that the request breaks; AboutUs.
+    `own`: the route that has this listener to itself. Raises Refusal for the first rule of the contract that
+    the request breaks; AboutUs. Whether it may use the route is for `permit`.
     """
     if request.method in REFUSED_METHODS:
         raise Refusal(problems.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
@@ -41,16 +43,38 @@ def admit(
     needs_checks = request.fields.needs_checks
     if needs_checks:
         web_pages.check(request, authority)
+    caller = None if context.callers is None else context.callers.identify(request, downstream)
+    if needs_checks:
         check_no_loop(request, context.via)
         check_hops(request)
     if path == b"*":
         check_asterisk(request)
     if runtime is None:
         raise Refusal(problems.NO_ROUTE, "no configured route matches this host and path")
-    if needs_checks:
+    return runtime, path, caller
+
+
+def permit(runtime: RouteRuntime, request: RequestHead, caller: Caller | None) -> None:
+    """Whether the route may be used like this, and by this caller. Raises Refusal."""
+    if caller is not None:
+        check_caller(runtime, request, caller)
+    policy.check(runtime, request, caller)
+    if request.fields.needs_checks:
         check_expectation(request)
         check_upgrade(request, permitted=runtime.websocket)
-    return runtime, path
+
+
+def check_caller(runtime: RouteRuntime, request: RequestHead, caller: Caller) -> None:
+    if not caller.may_use(runtime.route.name):
+        raise Refusal(
+            problems.CALLER_DENIED, "this caller may not use this route: see `routes` of the caller"
+        )
+    if runtime.account_field:
+        name = runtime.account_name(request)
+        if name and not caller.may_name(name):
+            raise Refusal(
+                problems.CALLER_DENIED, "this caller may not use this account: see `accounts` of the caller"
+            )
 
 
 def _target(request: RequestHead) -> Target:

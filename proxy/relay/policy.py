@@ -10,6 +10,7 @@ from proxy.http.body import keep_from_trailers
 from proxy.http.message import RequestHead
 from proxy.http.policy import METHOD_OVERRIDES, Denial, Kind, Policy, read_path
 from proxy.relay import problems
+from proxy.relay.callers import Caller
 from proxy.relay.problems import Refusal
 from proxy.relay.runtime import RouteRuntime
 from proxy.routes import is_prefix
@@ -28,19 +29,19 @@ class Judged(NamedTuple):
     denial: Denial
 
 
-def check(runtime: RouteRuntime, request: RequestHead) -> None:
+def check(runtime: RouteRuntime, request: RequestHead, caller: Caller | None) -> None:
     """Raises Refusal (403) if a policy does not permit the request."""
-    if runtime.policy is None:
+    if runtime.policy is None and (caller is None or caller.policy is None):
         return
-    judged = judge(runtime, request)
+    judged = judge(runtime, request, caller)
     if judged is not None:
         detail = DETAILS[judged.denial.kind].format(owner=judged.owner)
         raise Refusal(problems.POLICY_DENIED, detail)
 
 
-def judge(runtime: RouteRuntime, request: RequestHead) -> Judged | None:
+def judge(runtime: RouteRuntime, request: RequestHead, caller: Caller | None) -> Judged | None:
     """The first policy that does not permit the request; both apply."""
-    for owner, policy in policies(runtime):
+    for owner, policy in policies(runtime, caller):
         denial = policy.judge_head(request.method, request.fields.block)
         if denial is None and policy.judges_paths:
             denial = _judge_paths(policy, runtime, request)
@@ -51,9 +52,10 @@ def judge(runtime: RouteRuntime, request: RequestHead) -> Judged | None:
     return None
 
 
-def policies(runtime: RouteRuntime) -> list[tuple[str, Policy]]:
+def policies(runtime: RouteRuntime, caller: Caller | None) -> list[tuple[str, Policy]]:
     """The policies that apply, with the kind of their owner."""
-    return [(owner, each) for owner, each in (("route", runtime.policy),) if each is not None]
+    owners = ("route", runtime.policy), ("caller", caller.policy if caller is not None else None)
+    return [(owner, each) for owner, each in owners if each is not None]
 
 
 def _judge_paths(policy: Policy, runtime: RouteRuntime, request: RequestHead) -> Denial | None:
