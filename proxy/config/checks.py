@@ -6,6 +6,7 @@ the wrong type is skipped here, as its complaint comes from the model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from proxy.config.route import default_name
 
 Tables = Mapping[str, Any]
 SECRETS: Final = ("client_secret", "refresh_token")
+_SECRET_FIELD: Final = re.compile("key|token|secret|auth|passw|cookie", re.IGNORECASE)
 
 
 def check(data: Tables) -> Iterator[Complaint]:
@@ -61,6 +63,13 @@ def check_secrets(data: Tables) -> Iterator[Complaint]:
     places += [
         ((*path, "proxy"), table["proxy"]) for path, table in proxied if "@" in str(table.get("proxy", ""))
     ]
+    for index, route in enumerate(_tables(data)):
+        headers = _table(route, "headers") if isinstance(route, dict) else {}
+        places += [
+            (("routes", index, "headers", name), headers[name])
+            for name in headers
+            if _SECRET_FIELD.search(name)
+        ]
     for path, value in places:
         if isinstance(value, str):
             yield Complaint(
