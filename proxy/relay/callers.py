@@ -113,6 +113,9 @@ class CallerTable:
     def names(self) -> list[str]:
         return list(self._by_name)
 
+    def named(self, name: str) -> Caller | None:
+        return self._by_name.get(name)
+
     def identify(self, request: RequestHead, downstream: Downstream) -> Caller | None:
         """The caller of a request; None where requests need no identity. Raises Refusal (401)."""
         standing = downstream.standing

@@ -58,6 +58,12 @@ def policies(runtime: RouteRuntime, caller: Caller | None) -> list[tuple[str, Po
     return [(owner, each) for owner, each in owners if each is not None]
 
 
+def allowing(policy: Policy, runtime: RouteRuntime, request: RequestHead) -> str:
+    """The pattern of `allow` that fits the request's path; empty if `allow` is not given."""
+    path = request.path[len(runtime.prefix) :]
+    return policy.allowing(read_path(path, at_root=runtime.is_root))
+
+
 def _judge_paths(policy: Policy, runtime: RouteRuntime, request: RequestHead) -> Denial | None:
     """For the request's path, and for where WebDAV's COPY and MOVE write to (RFC 4918 section 10.3)."""
     start = len(runtime.prefix)
