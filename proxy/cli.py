@@ -316,9 +316,10 @@ def status(as_json: bool, watch: bool, config: Path | None) -> int:
 @config_option
 @command
 def explain(method: str, url: str, caller: str | None, config: Path | None) -> int:
-    """Say what would become of a request METHOD URL: its route, caller, policy, credential and token.
+    """Say what would become of a request METHOD URL.
 
-    URL is one of this proxy, or only its path. Nothing is sent upstream. Exit code 1 if it would be refused.
+    That is: its route, caller, policy, credential and token. URL is one of this proxy, or a path alone. Nothing
+    is sent upstream. Exit code 1 if the request would be refused.
     """
     loaded = _load(config)
     from proxy.commands.explain import explain as explain_request
