@@ -318,8 +318,8 @@ def status(as_json: bool, watch: bool, config: Path | None) -> int:
 def explain(method: str, url: str, caller: str | None, config: Path | None) -> int:
     """Say what would become of a request METHOD URL.
 
-    That is: its route, caller, policy, credential and token. URL is one of this proxy, or a path alone. Nothing
-    is sent upstream. Exit code 1 if the request would be refused.
+    That is: its route, caller, policy, credential and token. URL is one of this proxy, or a path alone.
+    Nothing is sent upstream. Exit code 1 if the request would be refused.
     """
     loaded = _load(config)
     from proxy.commands.explain import explain as explain_request

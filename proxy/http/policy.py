@@ -30,10 +30,8 @@ _NOT_IN_URLS: Final = re.compile(rb"[\t\r\n]|[?#].*", re.DOTALL)
 _AUTHORITY: Final = re.compile(rb"\A//+[^/]*")
 METHOD_OVERRIDES: Final = frozenset({b"x-http-method", b"x-http-method-override", b"x-method-override"})
 PATH_OVERRIDES: Final = frozenset({b"x-original-url", b"x-rewrite-url"})  # IIS, Symfony, Zend
-_METHOD_OVERRIDE: Final = Rules(read=(), cut=METHOD_OVERRIDES)
-_PATH_OVERRIDE: Final = Rules(read=(), cut=PATH_OVERRIDES)
 
-Kind = Literal["method", "method-field", "path", "path-field"]
+Kind = Literal["method", "field", "path"]
 
 
 class Denial(NamedTuple):
@@ -150,7 +148,7 @@ def _segment(text: bytes) -> bytes:
 class Policy:
     """`methods`, `allow` and `deny` of one table; None: not given."""
 
-    __slots__ = ("_allow", "_deny", "_methods", "judges_paths")
+    __slots__ = ("_allow", "_deny", "_methods", "_overriding", "judges_paths", "overrides")
 
     def __init__(
         self,
@@ -162,20 +160,17 @@ class Policy:
         self._allow = None if allow is None else [Pattern(text) for text in allow]
         self._deny = [Pattern(text) for text in deny or ()]
         self.judges_paths = self._allow is not None or bool(self._deny)
-
-    @property
-    def judges_methods(self) -> bool:
-        return self._methods is not None
+        of_methods = METHOD_OVERRIDES if self._methods is not None else frozenset()
+        of_paths = PATH_OVERRIDES if self.judges_paths else frozenset()
+        self.overrides = of_methods | of_paths  # names of fields that would override what is judged
+        self._overriding = Rules(read=(), cut=self.overrides)
 
     def judge_head(self, method: bytes, block: bytes) -> Denial | None:
         """Why a request may not be used, whatever its path. `block`: its fields, as they came."""
-        if self._methods is not None:
-            if method not in self._methods:
-                return Denial("method")
-            if has_method_override(block):
-                return Denial("method-field")
-        if self.judges_paths and has_path_override(block):
-            return Denial("path-field")
+        if self._methods is not None and method not in self._methods:
+            return Denial("method")
+        if self.overrides and self._overriding.apply(block)[1] != block:
+            return Denial("field")
         return None
 
     def judge_path(self, path: PathReadings) -> Denial | None:
@@ -207,11 +202,3 @@ def policy_of(
 
 def _fits_any(patterns: list[Pattern], reading: bytes) -> bool:
     return any(pattern.fits(reading) for pattern in patterns)
-
-
-def has_method_override(block: bytes) -> bool:
-    return _METHOD_OVERRIDE.apply(block)[1] != block
-
-
-def has_path_override(block: bytes) -> bool:
-    return _PATH_OVERRIDE.apply(block)[1] != block

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from proxy.http.body import keep_from_trailers
 from proxy.http.message import RequestHead
-from proxy.http.policy import METHOD_OVERRIDES, Denial, Kind, Policy, read_path
+from proxy.http.policy import Denial, Kind, Policy, read_path
 from proxy.relay import problems
 from proxy.relay.callers import Caller
 from proxy.relay.problems import Refusal
@@ -17,9 +17,8 @@ from proxy.routes import is_prefix
 
 DETAILS: Final[dict[Kind, str]] = {
     "method": "the {owner}'s policy does not permit this method",
-    "method-field": "the {owner}'s policy limits methods: fields that override them are not permitted",
+    "field": "the {owner}'s policy does not permit fields that override the method or the path",
     "path": "the {owner}'s policy does not permit this path",
-    "path-field": "the {owner}'s policy limits paths: fields that override them are not permitted",
 }
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#]*)(.*)")
 
@@ -47,8 +46,7 @@ def judge(runtime: RouteRuntime, request: RequestHead, caller: Caller | None) ->
             denial = _judge_paths(policy, runtime, request)
         if denial is not None:
             return Judged(owner, denial)
-        if policy.judges_methods:
-            keep_from_trailers(request.body, METHOD_OVERRIDES)
+        keep_from_trailers(request.body, policy.overrides)
     return None
 
 
