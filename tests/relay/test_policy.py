@@ -19,8 +19,8 @@ def make(tmp_path, upstream):
     """`async with make(route, caller=…) as proxy`: lines of the route's table, and of a caller's."""
 
     @asynccontextmanager
-    async def make(route="", caller=None, **more):
-        url = f"http://127.0.0.1:{upstream.port}/base"
+    async def make(route="", caller=None, base="/base", **more):
+        url = f"http://127.0.0.1:{upstream.port}{base}"
         tables = "" if caller is None else f'[callers.build]\nkey = "{KEY}"\n{caller}\n'
         async with proxying(tmp_path, url, route=route, limits=tables, **more) as made:
             yield made
@@ -102,6 +102,15 @@ async def test_patterns_are_below_the_prefix_whether_it_is_sent_or_not(make, ups
         assert (await ask(proxy, b"GET", b"/up/up/a"))[0] == 403
     (received,) = upstream.received
     assert received.startswith(b"GET /base/a " if strip == "true" else b"GET /base/up/a ")
+
+
+@pytest.mark.parametrize(
+    ("base", "strip", "status"), [("", "true", 403), ("/base", "true", 200), ("", "false", 200)]
+)
+async def test_two_slashes_at_the_beginning_of_what_the_upstream_gets(make, ask, base, strip, status):
+    """`new URL("//x/admin", base)` has the path /admin."""
+    async with make(f'deny = ["/admin"]\nstrip_path = {strip}', base=base) as proxy:
+        assert (await ask(proxy, b"GET", b"/up//x/admin"))[0] == status
 
 
 async def test_empty_lists_permit_nothing(make, upstream, ask):
