@@ -92,6 +92,11 @@ def own_names(config: Config) -> Iterator[str]:
     yield from (route.host for route in config.routes if route.host)
 
 
+async def relay_of(services: Services) -> RelayServer:
+    """The data path without listeners, for `explain`. Raises ConfigError."""
+    return await _relay(services, Hosts(own_names(services.config)))
+
+
 async def _relay(services: Services, hosts: Hosts) -> RelayServer:
     config, limits = services.config, services.config.limits
     contexts = await _tls_contexts(config)

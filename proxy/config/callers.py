@@ -16,7 +16,8 @@ from pydantic.json_schema import SkipJsonSchema
 
 from proxy import caller_keys
 from proxy.config.address import read_host
-from proxy.config.base import NameOfTable, Table
+from proxy.config.base import NameOfTable
+from proxy.config.policy import PolicyTable
 from proxy.config.references import REFERENCE, read_secret
 from proxy.config.values import ACCOUNT_NAME, AccountName, Name, text_of
 from proxy.secret import Secret
@@ -137,7 +138,7 @@ NameOfAccount = Annotated[str, PlainValidator(_account), WithJsonSchema(_STRING)
 Listed = BeforeValidator(_listed)
 
 
-class Caller(Table):
+class Caller(PolicyTable):
     """A program that may use this proxy. Once there is one, a request that fits no caller is refused."""
 
     name: SkipJsonSchema[NameOfTable] = ""

@@ -6,6 +6,7 @@ the wrong type is skipped here, as its complaint comes from the model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from proxy.config.route import default_name
 
 Tables = Mapping[str, Any]
 SECRETS: Final = ("client_secret", "refresh_token")
+_SECRET_FIELD: Final = re.compile("key|token|secret|auth|passw|cookie", re.IGNORECASE)
 
 
 def check(data: Tables) -> Iterator[Complaint]:
@@ -61,11 +63,30 @@ def check_secrets(data: Tables) -> Iterator[Complaint]:
     places += [
         ((*path, "proxy"), table["proxy"]) for path, table in proxied if "@" in str(table.get("proxy", ""))
     ]
+    for index, route in enumerate(_tables(data)):
+        headers = _table(route, "headers") if isinstance(route, dict) else {}
+        places += [
+            (("routes", index, "headers", name), headers[name])
+            for name in headers
+            if _SECRET_FIELD.search(name)
+        ]
     for path, value in places:
         if isinstance(value, str):
             yield Complaint(
                 path, 'a secret in the configuration file itself - use { env = "NAME" } or { file = "name" }'
             )
+
+
+def check_patterns(data: Tables) -> Iterator[Complaint]:
+    """Patterns that repeat their route's path, so that they fit nothing: for warnings."""
+    for index, route in enumerate(_tables(data)):
+        prefix = route.get("path") if isinstance(route, dict) else None
+        for key in ("allow", "deny") if isinstance(prefix, str) and prefix != "/" else ():
+            patterns = route[key] if isinstance(route.get(key), list) else []
+            for number, pattern in enumerate(patterns):
+                if f"{pattern}/".startswith(f"{prefix}/"):
+                    sentence = "patterns are compared below the route's path: did you mean it without"
+                    yield Complaint(("routes", index, key, number), f"{sentence} {prefix}?")
 
 
 @dataclass(frozen=True, slots=True)

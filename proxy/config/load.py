@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from proxy.config.caller_checks import check_callers, check_keys, check_networks
-from proxy.config.checks import check, check_pkce, check_secrets
+from proxy.config.checks import check, check_patterns, check_pkce, check_secrets
 from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.model import Config
 from proxy.config.references import LoadContext
@@ -61,7 +61,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
         found += check_keys(config.callers)
     if config is None or found:
         raise ConfigError(str(path), _faults(source, found))
-    weak = check_secrets, check_pkce, check_networks
+    weak = check_secrets, check_pkce, check_networks, check_patterns
     warnings = _faults(source, [each for look in weak for each in look(source.data)])
     advice = _faults(source, check_cookies(source.data))
     return Loaded(config.model_copy(update={"path": path}), warnings, advice)

@@ -48,6 +48,8 @@ def _users(text: str) -> list[Span]:
 def _may_be_secret(path: Path) -> bool:
     if path[:2] == ("store", "key") or (path[0] == "callers" and not _KEYS.isdisjoint(path[2:])):
         return True
+    if path[0] == "routes" and "headers" in path:
+        return True  # a route's fields may be keys of an API
     named = path[0] in {"credentials", "callers"} and len(path) > len(("credentials", "NAME"))
     keys = path[2:] if named else path  # the table's own name does not matter
     return any(isinstance(key, str) and _SECRET_NAME.search(key) for key in keys)

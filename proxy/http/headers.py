@@ -7,6 +7,7 @@ that is added afterwards. A rule is one line in one of the tables below.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -121,6 +122,22 @@ def trailers(block: bytes, names: frozenset[bytes] = frozenset(), keys: KnownKey
     """The end of a chunked body, with the trailer fields that pass. `names`: `Options.nominated`."""
     passed = _TRAILERS.apply(without(names, block))[1]
     return b"0%b\r\n\r\n" % (passed if keys is None else key_fields.without_keys(passed, keys))
+
+
+class RouteFields:
+    """The fields that a route sets, and those of the caller that it drops; `names`: all of them, `plain`."""
+
+    __slots__ = ("_rules", "_set", "names")
+
+    def __init__(self, fields: Mapping[str, str], dropped: Iterable[str]) -> None:
+        self.names = frozenset(plain(name.encode("ascii")) for name in (*fields, *dropped))
+        self._rules = Rules(read=(), cut=self.names)
+        lines = [f"\r\n{name}: {value}" for name, value in fields.items()]
+        self._set = "".join(lines).encode("ascii")
+
+    def apply(self, block: bytes) -> bytes:
+        """The block with these fields of the route, and none of the caller's (nor their twins)."""
+        return self._rules.apply(block)[1] + self._set
 
 
 def with_max_forwards(block: bytes, hops: int) -> bytes:

@@ -8,7 +8,7 @@ from proxy.http import headers
 from proxy.http.malformed import MalformedRequest
 from proxy.http.message import RequestHead
 from proxy.http.target import Target, read_target
-from proxy.relay import problems, web_pages
+from proxy.relay import policy, problems, web_pages
 from proxy.relay.callers import Caller
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
@@ -58,6 +58,7 @@ def permit(runtime: RouteRuntime, request: RequestHead, caller: Caller | None) -
     """Whether the route may be used like this, and by this caller. Raises Refusal."""
     if caller is not None:
         check_caller(runtime, request, caller)
+    policy.check(runtime, request, caller)
     if request.fields.needs_checks:
         check_expectation(request)
         check_upgrade(request, permitted=runtime.websocket)

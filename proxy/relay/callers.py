@@ -16,6 +16,7 @@ from proxy.config import callers as configured
 from proxy.config.callers import Network
 from proxy.http.key_fields import KnownKeys, PresentedKey
 from proxy.http.message import RequestHead
+from proxy.http.policy import policy_of
 from proxy.relay import problems
 from proxy.relay.interfaces import Downstream
 from proxy.relay.problems import Refusal
@@ -34,6 +35,7 @@ class Caller:
         self.name = table.name
         self.account = table.own_account
         self.networks: tuple[Network, ...] = table.networks
+        self.policy = policy_of(table.methods, table.allow, table.deny)
         self.not_before: float = table.not_before or 0.0
         self._routes: frozenset[str] | None = None if table.routes is None else frozenset(table.routes)
         self._accounts: frozenset[str] = frozenset(table.accounts)
@@ -110,6 +112,9 @@ class CallerTable:
     @property
     def names(self) -> list[str]:
         return list(self._by_name)
+
+    def named(self, name: str) -> Caller | None:
+        return self._by_name.get(name)
 
     def identify(self, request: RequestHead, downstream: Downstream) -> Caller | None:
         """The caller of a request; None where requests need no identity. Raises Refusal (401)."""

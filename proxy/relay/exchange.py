@@ -67,10 +67,10 @@ class Exchange(Lifecycle):
             runtime, path, caller = admission.admit(context, request, own, self._caller)
             self._runtime, self._routed, self._identity = runtime, True, caller
             runtime.in_flight += 1
-            if caller is not None or request.fields.needs_checks:
+            if caller is not None or request.fields.needs_checks or runtime.policy is not None:
                 admission.permit(runtime, request, caller)
             account = self._account = runtime.fixed or runtime.account(request, caller)
-            if runtime.forwarded or request.fields.has_links:
+            if runtime.changes_fields or request.fields.has_links:
                 translate.to_upstream(context, runtime, request, self._caller)
             self.upgrades = runtime.websocket and request.wants_websocket
         except Refusal as refusal:

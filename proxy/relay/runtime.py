@@ -9,7 +9,10 @@ from typing import Final
 from proxy.config.model import AccountHeader, Limits, Route
 from proxy.config.values import ACCOUNT_NAME
 from proxy.http import fields
+from proxy.http.body import keep_from_trailers
+from proxy.http.headers import RouteFields
 from proxy.http.message import RequestHead
+from proxy.http.policy import policy_of
 from proxy.observe.metrics import Metrics
 from proxy.relay import problems
 from proxy.relay.callers import Caller
@@ -35,6 +38,11 @@ class RouteRuntime:
         self.authority = route.upstream.authority.encode("ascii")
         self.websocket = route.websocket
         self.forwarded = route.forwarded
+        self.own_fields = _own_fields(route)
+        self.changes_fields = route.forwarded or self.own_fields is not None
+        self.policy = policy_of(route.methods, route.allow, route.deny)
+        # the first segment of a request's path is the first one upstream
+        self.is_root = not self.base and (route.strip_path or not self.prefix)
         self.tls = tls
         self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
@@ -74,6 +82,7 @@ class RouteRuntime:
             )
         names = frozenset((fields.plain(self.account_field),))
         request.forwarded_fields = fields.without(names, request.forwarded_fields)
+        keep_from_trailers(request.body, names)
         return self._tokens.account(self.route.credential, name)
 
     def account_name(self, request: RequestHead) -> str:
@@ -115,3 +124,10 @@ class RouteRuntime:
 
     def upstream_error(self, ending: str) -> None:
         self._metrics.upstream_errors.labels(self.route.name, ending).inc()
+
+
+def _own_fields(route: Route) -> RouteFields | None:
+    if not route.headers and not route.drop:
+        return None
+    values = {name: value.reveal() for name, value in route.headers.items()}
+    return RouteFields(values, route.drop)

@@ -48,7 +48,7 @@ def keys_of_toml(data: dict[str, Any], path: str = "") -> Iterator[str]:
             yield name
         for table in child if isinstance(child, list) else [child]:
             one_form = isinstance(table, dict) and (table.keys() <= {"env", "file"} or "unix" in table)
-            is_free = key.endswith("_params") or one_form
+            is_free = key.endswith("_params") or name == "routes.headers" or one_form
             if isinstance(table, dict) and not is_free:
                 yield from keys_of_toml(table, name)
 
