@@ -11,7 +11,7 @@ STRANGER = 54321  # without a name
 
 @contextmanager
 def as_user(uid: int) -> Iterator[None]:
-    """Be this user for a moment: TCP sockets that are made meanwhile, and unix sockets that are connected, are
+    """Be this user for a moment: TCP sockets made meanwhile, and unix sockets connected meanwhile, are
     this user's for good. It may not be able to read a module of ours: import before.
     """
     os.seteuid(uid)

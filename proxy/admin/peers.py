@@ -1,8 +1,8 @@
 """The user id of the process at the other end of a connection to the admin listener.
 
 On a unix socket the kernel tells it (SO_PEERCRED). On loopback TCP the peer's own socket is looked up by its
-addresses and ports: in constant time by netlink (sock_diag(7)), else in /proc/net/tcp. All of this is of Linux
-only: elsewhere the user is unknown, and a session is needed.
+addresses and ports: in constant time by netlink (sock_diag(7)), else in /proc/net/tcp. All of this is of
+Linux only: elsewhere the user is unknown, and a session is needed.
 
 A socket counts only while it is established and belongs to a process: the kernel shows those that were closed
 as root's.
@@ -19,7 +19,7 @@ import sys
 from asyncio import BaseTransport
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 PROC: Final = Path("/proc/net")
 MOST_SOCKETS: Final = 20_000  # lines of /proc/net/tcp that are read for one lookup: some 10 ms
@@ -63,10 +63,7 @@ def uid_of(transport: BaseTransport | None) -> int | None:
     if sock is None or not _LINUX:
         return None
     try:
-        if sock.family == socket.AF_UNIX:
-            uid = _of_unix(sock.fileno())
-        else:
-            uid = _of_tcp(_end(sock.getpeername()), _end(sock.getsockname()))
+        uid = _of_unix(sock) if sock.family == socket.AF_UNIX else _of_tcp(sock)
     except (OSError, ValueError):  # the connection has ended
         return None
     return None if uid == NOBODY else uid
@@ -89,13 +86,14 @@ def _end(name: tuple[str, int]) -> End:
     return End(mapped or address, name[1])
 
 
-def _of_unix(descriptor: int) -> int:
-    with socket.socket(fileno=os.dup(descriptor)) as sock:  # uvloop's own object has no getsockopt
-        peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+def _of_unix(sock: Any) -> int:
+    with socket.socket(fileno=os.dup(sock.fileno())) as real:  # uvloop's own object has no getsockopt
+        peer = real.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return int(_CREDENTIALS.unpack(peer)[1])
 
 
-def _of_tcp(peer: End, ours: End) -> int | None:
+def _of_tcp(sock: Any) -> int | None:
+    peer, ours = _end(sock.getpeername()), _end(sock.getsockname())
     if not (peer.address.is_loopback and ours.address.is_loopback):
         return None
     try:
