@@ -11,19 +11,16 @@ GET  /metrics, /healthz, /readyz    for machines
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from proxy.admin import access, pages
+from proxy.admin import access, forms, pages
 from proxy.admin.login import LoginPages
 from proxy.hosts import Hosts
 from proxy.observe.health import Health
 from proxy.services import Services
 from proxy.store.base import AccountId
-
-MAX_FORM: Final = 16 * 1024  # bytes; the forms here have a few short fields
 
 
 def admin_application(services: Services, hosts: Hosts, health: Health) -> web.Application:
@@ -42,7 +39,7 @@ def callback_application(services: Services, hosts: Hosts) -> web.Application:
 
 def _application(services: Services, hosts: Hosts) -> web.Application:
     checks = [access.no_surprises, access.only_own_hosts(hosts, services.metrics.refused)]
-    app = web.Application(middlewares=checks, client_max_size=MAX_FORM)
+    app = web.Application(middlewares=checks, client_max_size=forms.MAX_FORM)
     app.on_response_prepare.append(access.add_headers)
     return app
 

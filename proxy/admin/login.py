@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.admin import access, pages
+from proxy.admin import access, forms, pages
 from proxy.config.values import ACCOUNT_NAME
 from proxy.errors import LoginFailed, StoreError, TokenError
 from proxy.services import Services
@@ -72,8 +72,8 @@ class LoginPages:
     async def decide(self, request: web.Request) -> web.Response:
         """Replace the tokens of an account of another person, or cancel, as the form says."""
         await access.check_post(request, self._public_url)
-        browser, form = access.browser_of(request), await request.post()
-        ticket, replace = str(form.get("ticket", "")), form.get("decision") == "replace"
+        browser, form = access.browser_of(request), await forms.read(request)
+        ticket, replace = form.get("ticket", ""), form.get("decision") == "replace"
         deciding = self._services.logins.decide(ticket, browser, replace=replace)
         return await self._end(request, browser, deciding)
 

@@ -13,18 +13,17 @@ import threading
 import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
 from urllib.parse import urlsplit
-
-from aiohttp import web
 
 from proxy import tasks
 from proxy.admin.app import callback_application
+from proxy.admin.server import AdminRunner
 from proxy.commands.status import ask_server
 from proxy.commands.tokens import check_kept, key_of
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS
 from proxy.errors import LoginFailed, StoreError
+from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
 from proxy.listen import CannotListen, close, listen
 from proxy.oauth.authorize import callback_parameters
@@ -33,7 +32,6 @@ from proxy.store.base import AccountId
 from proxy.tokens.login.logins import Begun
 from proxy.tokens.login.takeover import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID
 
-PAGE_GRACE: Final = 2.0  # seconds for the browser to load the last page
 Say = Callable[[str], object]
 
 
@@ -161,7 +159,8 @@ async def _callback_listener(services: Services) -> AsyncIterator[bool]:
         yield False
         return
     application = callback_application(services, Hosts([address.host]))
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=PAGE_GRACE)
+    limits = config.limits
+    runner = AdminRunner(application, limits, Descriptors(admin=limits.admin_connections))
     await runner.setup()
     try:
         yield await _listens(runner, address, config.server.admin_tls)
@@ -169,7 +168,7 @@ async def _callback_listener(services: Services) -> AsyncIterator[bool]:
         await close(runner)
 
 
-async def _listens(runner: web.AppRunner, address: Address, tls: ListenerTLS | None) -> bool:
+async def _listens(runner: AdminRunner, address: Address, tls: ListenerTLS | None) -> bool:
     try:
         await listen(runner, address, tls)
     except CannotListen:

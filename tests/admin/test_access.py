@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from proxy.admin import access
+from proxy.admin import forms
 from proxy.admin.access import origin_of
 from proxy.relay.problems import HOST_REFUSED
 
@@ -162,7 +162,7 @@ async def test_a_form_is_small(world):
 
 
 async def test_a_form_that_does_not_arrive_times_out(world, monkeypatch):
-    monkeypatch.setattr(access, "FORM_TIME", 0.1)
+    monkeypatch.setattr(forms, "FORM_TIME", 0.1)
     host, port = urlsplit(world.admin).hostname, urlsplit(world.admin).port
     page = await world.browser.get("/login/person")
     head = (
