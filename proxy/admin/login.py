@@ -54,6 +54,7 @@ class LoginPages:
         ]
 
     async def explain(self, request: web.Request) -> web.Response:
+        account = self._account(request)
         navigation.check_name(request, self._public_url)
         if "ticket" in request.query:
             return await self.accept(request)
@@ -61,7 +62,7 @@ class LoginPages:
             "account" in request.query and "account" not in request.match_info
         ):  # from the form on the status page
             raise web.HTTPSeeOther(f"/login/{self._named(request, request.query['account']).key}")
-        render = partial(pages.login_page, self._account(request), self._home)
+        render = partial(pages.login_page, account, self._home)
         response = access.form_page(request, self._public_url, render)
         response.headers.update(access.LOGIN_HEADERS)
         return response
