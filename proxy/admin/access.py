@@ -111,9 +111,13 @@ def form_page(
     """
     browser = browser or browser_of(request) or new_browser()
     response = web.Response(text=render(csrf_token(browser)), content_type="text/html", status=status)
+    set_browser(response, public_url, browser)
+    return response
+
+
+def set_browser(response: web.Response, public_url: str, browser: str) -> None:
     secure = public_url.startswith("https:")
     response.set_cookie(BROWSER_COOKIE, browser, httponly=True, samesite="Lax", secure=secure, path="/")
-    return response
 
 
 def csrf_token(browser: str, salt: str = "") -> str:

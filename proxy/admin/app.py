@@ -2,7 +2,8 @@
 
 GET  /                              the status page
 GET  /login/{credential}/{account}  describes the login; POST begins it (account: optional, or ?account=)
-GET  /callback                      ends it, or asks for confirmation; POST confirms or cancels
+GET  /login/…?ticket=               begins the login of a command, once
+GET  /callback[/{credential}]       ends it, or asks for confirmation; POST confirms or cancels
 POST /logout/…, POST /refresh/…     as named
 GET  /api/status                    the same as JSON
 GET  /metrics, /healthz, /readyz    for machines
@@ -31,9 +32,9 @@ def admin_application(services: Services, hosts: Hosts, health: Health) -> web.A
 
 
 def callback_application(services: Services, hosts: Hosts) -> web.Application:
-    """Only the callback, for the command `login` if no server runs."""
+    """Only what the login of a command needs, if no server runs."""
     app = _application(services, hosts)
-    app.add_routes(LoginPages(services, has_status_page=False).callback_routes())
+    app.add_routes(LoginPages(services, has_status_page=False).command_routes())
     return app
 
 
