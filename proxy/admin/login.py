@@ -62,25 +62,25 @@ class LoginPages:
             "account" in request.query and "account" not in request.match_info
         ):  # from the form on the status page
             raise web.HTTPSeeOther(f"/login/{self._named(request, request.query['account']).key}")
-        render = partial(pages.login_page, account, self._home)
-        response = access.form_page(request, self._public_url, render)
+        render = partial(pages.login_page, account, self._home, ways_in=access.ways_in(request))
+        response = access.form_page(request, render)
         response.headers.update(access.LOGIN_HEADERS)
         return response
 
     async def begin(self, request: web.Request) -> web.Response:
         await access.check_post(request, self._public_url)
-        key = self._account(request).key
-        if navigation.is_posted_elsewhere(request, self._public_url):
+        key, browser = self._account(request).key, access.browser_of(request)
+        if not browser or navigation.is_posted_elsewhere(request, self._public_url):
             return _see_other(f"{self._public_url}/login/{key}")
-        return await self._begun(self._services.logins.begin(key, browser=access.browser_of(request)))
+        return await self._begun(self._services.logins.begin(key, browser=browser))
 
     async def accept(self, request: web.Request) -> web.Response:
         """The invitation of a command."""
         navigation.check_meant(request)
-        browser = access.browser_of(request) or access.new_browser()
+        browser = access.browser_of(request) or access.new_browser(request)
         key, ticket = self._account(request).key, request.query.get("ticket", "")
         response = await self._begun(self._services.logins.accept(key, ticket, browser=browser))
-        access.set_browser(response, self._public_url, browser)
+        access.set_browser(request, response, browser)
         return response
 
     async def _begun(self, beginning: Awaitable[str]) -> web.Response:
@@ -120,7 +120,7 @@ class LoginPages:
         else:
             diagnosis = self._services.tokens.account(*end.key).diagnosis()
             render, status = partial(pages.logged_in_page, end.key, end.principal, diagnosis, self._home), 200
-        return access.form_page(request, self._public_url, render, browser=browser, status=status)
+        return access.form_page(request, render, browser=browser, status=status)
 
     async def logout(self, request: web.Request) -> web.Response:
         await access.check_post(request, self._public_url)

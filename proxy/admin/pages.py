@@ -22,6 +22,8 @@ from proxy.tokens.login.takeover import Takeover
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from proxy.admin.sessions import WaysIn
+
 STYLE: Final = (files("proxy.admin") / "pages" / "style.css").read_text(encoding="utf-8")
 STYLE_SOURCE: Final = f"'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
 REFRESH: Final = 10  # seconds, of the status page
@@ -51,11 +53,11 @@ def _render(template: str, **values: object) -> str:
 
 
 def status_page(
-    status: Status, joinable: Collection[str], public_url: str, csrf: str, *, ways_in: Collection[str] = ()
+    status: Status, joinable: Collection[str], public_url: str, csrf: str, *, ways_in: WaysIn | None = None
 ) -> str:
     """`joinable`: the credentials whose requests name the account, so that new ones may be added.
 
-    `ways_in`: how this visitor can get a session; empty if none is needed.
+    `ways_in`: how this visitor can get a session; None if none is needed.
     """
     return _render(
         "status.html",
@@ -72,7 +74,7 @@ def status_page(
     )
 
 
-def login_page(account: Account, home: str, csrf: str, *, ways_in: Collection[str] = ()) -> str:
+def login_page(account: Account, home: str, csrf: str, *, ways_in: WaysIn | None = None) -> str:
     """`home`: the address of the status page. `ways_in`: as for `status_page`."""
     if not account.grant.needs_person:
         text = account.diagnosis().text
@@ -103,13 +105,14 @@ def undecided_page(undecided: Takeover, csrf: str) -> str:
     )
 
 
-def sign_in_page(
-    csrf: str, *, takes_key: bool, ways_in: Collection[str], back_to: str = "/", refused: str = ""
-) -> str:
-    """`takes_key`: show the form for the admin key. `back_to`: the path of the page after it."""
-    return _render(
-        "sign_in.html", csrf=csrf, takes_key=takes_key, ways_in=ways_in, next=back_to, refused=refused
-    )
+def sign_in_page(ways_in: WaysIn, csrf: str, *, back_to: str, refused: str = "") -> str:
+    """`back_to`: the path of the page after it. `refused`: why the last attempt was."""
+    return _render("sign_in.html", ways_in=ways_in, csrf=csrf, next=back_to, refused=refused)
+
+
+def refused_page(ways_in: WaysIn) -> str:
+    """For a change by a visitor without a session."""
+    return _render("refused.html", ways_in=ways_in)
 
 
 def message(title: str, sentence: str, home: str = "") -> str:

@@ -11,6 +11,7 @@ import pytest
 from yarl import URL
 
 from proxy import process
+from proxy.admin import launch
 from proxy.config.load import load
 from proxy.demo.wiring import PERSON, embedded, free_ports
 from proxy.errors import TokenError
@@ -98,6 +99,13 @@ class World:
 
     async def json(self, path):
         return await (await self.get(path)).json()
+
+    async def launched(self, **options):
+        """Use a launch link; the cookies as a field's value, as over plain http a jar keeps some for itself."""
+        link = await launch.make(self.config, self.services.store)
+        response = await self.get(link.removeprefix(self.config.public_url), **options)
+        assert (response.status, response.headers["Location"]) == (303, "/")
+        return "; ".join(field.partition(";")[0] for field in response.headers.getall("Set-Cookie"))
 
     async def raw(self, head):
         """Send `head` as it is; the status and the whole response."""

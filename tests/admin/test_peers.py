@@ -52,6 +52,12 @@ async def connected(host="127.0.0.1", listen=None):
             writer.close()
 
 
+@pytest.fixture
+def any_number_of_sockets(monkeypatch):
+    """Other tests may have left thousands behind."""
+    monkeypatch.setattr(peers, "MOST_SOCKETS", 10**9)
+
+
 def by_netlink(local, remote):
     return peers._owner(peers._by_netlink(local, remote))
 
@@ -71,6 +77,7 @@ async def test_the_peer_on_loopback_is_our_own_user(host):
 
 @linux
 @pytest.mark.parametrize("host", HERE)
+@pytest.mark.usefixtures("any_number_of_sockets")
 async def test_both_ways_to_look_it_up_agree(host):
     listen = "::" if host.startswith("::ffff") else host
     async with connected(host, listen) as (accepted, _):
@@ -80,6 +87,7 @@ async def test_both_ways_to_look_it_up_agree(host):
 
 
 @linux
+@pytest.mark.usefixtures("any_number_of_sockets")
 async def test_without_netlink_the_table_in_proc_is_read(monkeypatch):
     def forbidden(*_):
         raise PermissionError(1, "a sandbox forbids it")
@@ -100,6 +108,19 @@ async def test_without_either_the_user_is_unknown(monkeypatch, tmp_path):
 
 
 @linux
+async def test_of_a_long_table_in_proc_only_the_beginning_is_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(peers, "PROC", tmp_path)
+    async with connected() as (accepted, _):
+        peer, ours = ends_of(accepted)
+        places = " ".join(peers._hex(end.address.packed, end.port) for end in (peer, ours))
+        other = "0: 0100007F:0001 0100007F:0002 01 0:0 0:0 0 7 0 5\n"
+        for before, owner in ((peers.MOST_SOCKETS - 1, 1000), (peers.MOST_SOCKETS, None)):
+            found = f"0: {places} 01 00000000:00000000 00:00000000 00000000 1000 0 12345 1 0\n"
+            (tmp_path / "tcp").write_text("sl local rem\n" + other * before + found)
+            assert peers._by_proc(peer, ours) == owner
+
+
+@linux
 async def test_where_netlink_works_proc_is_never_read(monkeypatch, tmp_path):
     monkeypatch.setattr(peers, "_by_proc", lambda *_: pytest.fail("the table in /proc was read"))
     async with connected() as (accepted, writer):
@@ -111,6 +132,7 @@ async def test_where_netlink_works_proc_is_never_read(monkeypatch, tmp_path):
 
 @linux
 @pytest.mark.parametrize("way", [by_netlink, peers._by_proc], ids=["netlink", "proc"])
+@pytest.mark.usefixtures("any_number_of_sockets")
 async def test_a_socket_that_its_process_has_closed_is_nobodys(way):
     """The kernel says root of one: whoever closed it early would pass for root."""
     async with connected() as (accepted, writer):
