@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 PROC: Final = Path("/proc/net")
-MOST_SOCKETS: Final = 4000  # lines of /proc/net/tcp that are read for one lookup: up to 80 ms on a busy machine
+MOST_SOCKETS: Final = (
+    4000  # lines of /proc/net/tcp that are read for one lookup: up to 80 ms on a busy machine
+)
 NOBODY: Final = 65534  # shown for all users that have no number in this user namespace, too
-_LINUX: Final = sys.platform == "linux"
+TELLS_USERS: Final = sys.platform == "linux"
 _ESTABLISHED: Final = 1
 _SOCK_DIAG: Final = 4  # NETLINK_SOCK_DIAG, which Python does not name
 _BY_FAMILY, _REQUEST, _ERROR = 20, 1, 2
@@ -60,7 +62,7 @@ class Socket(NamedTuple):
 def uid_of(transport: BaseTransport | None) -> int | None:
     """The user id of the peer; None if it is unknown: not on this machine, not on Linux, or already gone."""
     sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None or not _LINUX:
+    if sock is None or not TELLS_USERS:
         return None
     try:
         uid = _of_unix(sock) if sock.family == socket.AF_UNIX else _of_tcp(sock)

@@ -8,17 +8,15 @@ is certain, the user can log in without that page, and paste the redirect URL: o
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
-import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from urllib.parse import urlsplit
 
 from proxy import tasks
 from proxy.admin.app import callback_application
 from proxy.admin.server import AdminRunner
+from proxy.commands.browser import open_url
 from proxy.commands.status import ask_server
 from proxy.commands.tokens import check_kept, key_of
 from proxy.config.address import Address, is_loopback
@@ -66,7 +64,7 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
         url = await make_url(key, command)
         say("Log in here:")
         say(url)
-        opened = open_browser and await asyncio.to_thread(_open_in_browser, url)
+        opened = open_browser and await asyncio.to_thread(open_url, url)
         can_paste = not (opened and listening)
         if can_paste and is_received:
             say("If the browser can't open that, log in here:")
@@ -97,17 +95,6 @@ async def _done(services: Services, key: AccountId) -> str:
     done = f"logged in: {key} has tokens" + (f" of {person.shown}" if person else "")
     text = (await services.tokens.look_at(key)).diagnosis().text
     return f"{done}\nwarning: {text}" if text else done
-
-
-def _open_in_browser(url: str) -> bool:
-    """Open a URL; `webbrowser` passes it to a program as an argument, without a shell.
-
-    Not without a screen, as it would then start a text browser in the terminal.
-    """
-    has_screen = sys.platform == "darwin" or any(
-        map(os.environ.get, ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"))
-    )
-    return has_screen and urlsplit(url).scheme in {"http", "https"} and webbrowser.open(url)
 
 
 async def _first(ends: list[asyncio.Task[str]]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 import aiohttp
@@ -38,20 +40,35 @@ async def show_status(config: Config, say: Say, *, as_json: bool, watch: bool) -
 
 async def ask_server(config: Config) -> Status | None:
     """The status from the running server of this configuration; None if none runs here."""
+    try:
+        async with _asking(config, "/api/status") as response:
+            return _ours(await response.json(), config)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return None
+
+
+async def is_serving(config: Config) -> bool:
+    """Whether a server responds at the admin listener's address, whoever may use it."""
+    try:
+        async with _asking(config, "/healthz") as response:
+            return response.status == HTTPStatus.OK
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return False
+
+
+@asynccontextmanager
+async def _asking(config: Config, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
     address = config.server.admin
     scheme = "https" if config.server.admin_tls else "http"
     connector = aiohttp.UnixConnector(address.path) if address.is_unix else None
     url = f"{scheme}://localhost" if address.is_unix else f"{scheme}://{address}"
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-    try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
-            # Not verified: no secret is sent, and the certificate is for the name that browsers use.
-            session.get(f"{url}/api/status", ssl=False, allow_redirects=False) as response,
-        ):
-            return _ours(await response.json(), config)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-        return None
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
+        # Not verified: no secret is sent, and the certificate is for the name that browsers use.
+        session.get(f"{url}{path}", ssl=False, allow_redirects=False) as response,
+    ):
+        yield response
 
 
 def _ours(status: Any, config: Config) -> Status | None:

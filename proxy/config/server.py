@@ -84,6 +84,11 @@ class Server(Table):
             raise MissingKey("public_url is missing - a browser can't connect to a unix socket")
         return value
 
+    @property
+    def has_other_ways_in(self) -> bool:
+        """Whether visitors of the admin listener may be known without a client certificate."""
+        return self.admin_key is not None or self.admin_trusts is not None
+
 
 class StoreConfig(Table):
     """Where tokens are stored."""

@@ -19,6 +19,7 @@ from typing import Any, Final
 import aiohttp
 
 from proxy import process
+from proxy.admin import launch, peers
 from proxy.config.load import load
 from proxy.config.model import Config
 from proxy.demo.api import api_application
@@ -76,7 +77,7 @@ token-proxy demo: {person} is logged in at the authorization server. Without a t
 
 {tokens}; leave it running and watch them change:
 
-    {admin}/          status page
+    {page}          status page
     {admin}/metrics   Prometheus
 
 {faults}
@@ -122,12 +123,18 @@ async def run_demo(
                     person=PERSON,
                     data=f"http://127.0.0.1:{data}",
                     admin=config.public_url,
+                    page=await _page(config, state),
                     tokens=_describe_settings(lifetime, grace, rotation=rotation),
                     faults=_describe_orders(orders),
                 )
             )
             await stop.wait()
     return 0
+
+
+async def _page(config: Config, state: Services) -> str:
+    """Where our own user can't be recognised, the status page needs a session."""
+    return f"{config.public_url}/" if peers.TELLS_USERS else await launch.make(config, state.store)
 
 
 def _describe_settings(lifetime: int, grace: float, *, rotation: bool) -> str:

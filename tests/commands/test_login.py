@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
+from proxy.commands import browser as browser_command
 from proxy.commands import login
 from proxy.demo import faults
 from proxy.demo.serve import running
@@ -317,11 +318,11 @@ async def test_a_code_replaces_another_person_only_after_a_logout(bench):
 )
 def test_only_http_urls_are_opened(monkeypatch, url):
     opened = []
-    monkeypatch.setattr(login.webbrowser, "open", lambda url: opened.append(url) or True)
+    monkeypatch.setattr(browser_command.webbrowser, "open", lambda url: opened.append(url) or True)
     monkeypatch.setenv("DISPLAY", ":0")
-    assert not login._open_in_browser(url)
+    assert not browser_command.open_url(url)
     assert opened == []
-    assert login._open_in_browser("https://login.example/authorize?x=1")
+    assert browser_command.open_url("https://login.example/authorize?x=1")
     assert opened == ["https://login.example/authorize?x=1"]
 
 
@@ -329,8 +330,8 @@ def test_only_http_urls_are_opened(monkeypatch, url):
 def test_where_there_is_no_screen_no_browser_takes_the_terminal(monkeypatch):
     for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(login.webbrowser, "open", pytest.fail)
-    assert not login._open_in_browser("https://login.example/")
+    monkeypatch.setattr(browser_command.webbrowser, "open", pytest.fail)
+    assert not browser_command.open_url("https://login.example/")
 
 
 async def test_the_browser_is_a_program_that_is_given_the_url_as_it_is(bench, tmp_path):
