@@ -19,7 +19,7 @@ from prometheus_client import Counter
 
 from proxy import tasks
 from proxy.admin import forms, pages
-from proxy.admin.sessions import SESSIONS, Ground, WaysIn
+from proxy.admin.sessions import SESSIONS, Ground, Visitor, WaysIn
 from proxy.config.address import DEFAULT_PORTS
 from proxy.hosts import Hosts
 from proxy.relay.problems import HOST_REFUSED
@@ -114,10 +114,13 @@ def set_browser(request: web.Request, response: web.Response, browser: str) -> N
     request.app[SESSIONS].set_browser(response, browser)
 
 
-def ways_in(request: web.Request) -> WaysIn | None:
+def visitor_of(request: web.Request) -> Visitor | None:
+    return request.app[SESSIONS].visitor(request)
+
+
+def ways_in(request: web.Request, visitor: Visitor | None) -> WaysIn | None:
     """How this visitor can get a session; None: no need, it may do all that a page offers."""
-    sessions = request.app[SESSIONS]
-    return None if sessions.visitor(request) else sessions.ways_in()
+    return None if visitor else request.app[SESSIONS].ways_in()
 
 
 async def check_post(request: web.Request, public_url: str) -> None:

@@ -21,7 +21,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from proxy.admin import access, forms, pages
 from proxy.admin.gate import only_known_visitors
 from proxy.admin.login import LoginPages
-from proxy.admin.sessions import SESSIONS, Sessions
+from proxy.admin.sessions import SESSIONS, Ground, Sessions
 from proxy.admin.sign_in import SignInPages
 from proxy.hosts import Hosts
 from proxy.observe.health import Health
@@ -78,8 +78,14 @@ class StatusPages:
 
     async def page(self, request: web.Request) -> web.Response:
         status = await self._health.status(_after(request))
+        visitor = access.visitor_of(request)
         render = partial(
-            pages.status_page, status, self._joinable, self._public_url, ways_in=access.ways_in(request)
+            pages.status_page,
+            status,
+            self._joinable,
+            self._public_url,
+            ways_in=access.ways_in(request, visitor),
+            signed_in=visitor is not None and visitor.ground is Ground.SESSION,
         )
         return access.form_page(request, render)
 

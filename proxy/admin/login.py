@@ -62,7 +62,8 @@ class LoginPages:
             "account" in request.query and "account" not in request.match_info
         ):  # from the form on the status page
             raise web.HTTPSeeOther(f"/login/{self._named(request, request.query['account']).key}")
-        render = partial(pages.login_page, account, self._home, ways_in=access.ways_in(request))
+        ways_in = access.ways_in(request, access.visitor_of(request))
+        render = partial(pages.login_page, account, self._home, ways_in=ways_in)
         response = access.form_page(request, render)
         response.headers.update(access.LOGIN_HEADERS)
         return response

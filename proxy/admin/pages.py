@@ -53,11 +53,17 @@ def _render(template: str, **values: object) -> str:
 
 
 def status_page(
-    status: Status, joinable: Collection[str], public_url: str, csrf: str, *, ways_in: WaysIn | None = None
+    status: Status,
+    joinable: Collection[str],
+    public_url: str,
+    csrf: str,
+    *,
+    ways_in: WaysIn | None = None,
+    signed_in: bool = False,
 ) -> str:
     """`joinable`: the credentials whose requests name the account, so that new ones may be added.
 
-    `ways_in`: how this visitor can get a session; None if none is needed.
+    `ways_in`: how this visitor can get a session; None if none is needed. `signed_in`: it has one to end.
     """
     return _render(
         "status.html",
@@ -70,6 +76,7 @@ def status_page(
         public_url=public_url,
         csrf=csrf,
         ways_in=ways_in,
+        signed_in=signed_in,
         refresh=REFRESH,
     )
 
