@@ -116,10 +116,13 @@ async def test_what_has_a_secret_of_its_own_is_judged_by_that(beyond):
     "path", ["/healthz/", "//healthz", "/healthz%2F..", "/HEALTHZ", "/login/../metrics?ticket=x"]
 )
 async def test_a_path_that_only_looks_like_an_open_one_is_not(beyond, path):
-    async with beyond(WITH_KEY) as server, server.client() as client:
-        async with client.get(URL(server.url + path, encoded=True)) as response:
-            assert response.status in {401, 404}
-            assert "token_proxy_" not in await response.text()
+    async with (
+        beyond(WITH_KEY) as server,
+        server.client() as client,
+        client.get(URL(server.url + path, encoded=True)) as response,
+    ):
+        assert response.status in {401, 404}
+        assert "token_proxy_" not in await response.text()
 
 
 async def test_a_program_with_the_key_reads_all(beyond):
