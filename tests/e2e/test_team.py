@@ -276,9 +276,8 @@ async def test_without_the_proxy_a_name_is_worth_nothing(team):
         "Host": team.url.removeprefix("https://"),
         "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
     }
-    sessions = Sessions(
-        load(team.folder / "a.toml").config, SealedStore(None, b"k" * 32).derive("session"), None
-    )
+    key = SealedStore(None, b"k" * 32).derive("session")
+    sessions = Sessions(load(team.folder / "a.toml").config, key, SystemClock())
     browser = cookies[sessions.browser_cookie]
     connector = aiohttp.TCPConnector(socket_factory=of_a_stranger)
     async with aiohttp.ClientSession(connector=connector) as direct:
