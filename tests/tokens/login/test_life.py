@@ -1,7 +1,7 @@
 """For any events in any order: a code is sent at most once, to its own server, and by the right party only.
 
-Two processes share a store. There are two servers: of a credential with an issuer and the shared callback, and
-of one with endpoints by hand and its own callback. Pages and commands begin logins; browsers, commands,
+Two processes share a store. There are two servers: of a credential with an issuer and the shared callback,
+and of one with endpoints by hand and its own callback. Pages and commands begin logins; browsers, commands,
 strangers and restarts follow. Whatever a stranger does, the login goes on.
 """
 
@@ -73,6 +73,7 @@ WAYS = (
 CRED, BROWSER = st.sampled_from(tuple(CALLBACKS)), st.sampled_from(BROWSERS)
 WHO = st.integers(0, 1)
 PICK = st.integers(0, 1_000_000)
+MOSTLY = st.sampled_from((True, True, True, False))
 
 
 @dataclass
@@ -186,7 +187,7 @@ class Logins(RuleBasedStateMachine):
     @precondition(lambda self: self.model.invitations)
     @rule(who=WHO, pick=PICK, browser=st.sampled_from(BROWSERS[:2]))
     def a_browser_comes_with_a_ticket(self, who: int, pick: int, browser: str) -> None:
-        invitation = self.model.invitations[pick % len(self.model.invitations)]
+        invitation = self.model.invitations[-1 - pick % len(self.model.invitations)]
         accepting = self.sides[who].logins.accept(invitation.key, invitation.ticket, browser=browser)
         url = self.run(outcome_of(accepting))
         if invitation.is_over:
@@ -200,24 +201,29 @@ class Logins(RuleBasedStateMachine):
     @precondition(lambda self: self.model.logins)
     @rule(pick=PICK, user=st.sampled_from((*PEOPLE, "")))
     def a_person_decides_at_the_server(self, pick: int, user: str) -> None:
-        login = self.model.logins[pick % len(self.model.logins)]
-        if not login.redirect:
+        waiting = [login for login in self.model.logins if not login.redirect and not login.is_over]
+        if waiting:
+            login = waiting[pick % len(waiting)]
             login.user, login.redirect = user, self.run(redirect(login.url, user))
 
     # -- ends
 
     @precondition(lambda self: any(login.redirect for login in self.model.logins))
-    @rule(who=WHO, pick=PICK, browser=BROWSER, way=st.sampled_from(WAYS))
-    def a_callback_comes(self, who: int, pick: int, browser: str, way: str) -> None:
-        login = self._pick(pick)
+    @rule(who=WHO, pick=PICK, is_open=MOSTLY, is_own=MOSTLY, browser=BROWSER, way=st.sampled_from(WAYS))
+    def a_callback_comes(
+        self, who: int, pick: int, is_open: bool, is_own: bool, browser: str, way: str
+    ) -> None:
+        login = self._pick(pick, is_open=is_open)
+        if is_own and login.parties & set(BROWSERS):
+            (browser,) = login.parties & set(BROWSERS)
         path, query = self._changed(login, way)
         finishing = self.sides[who].logins.finish(Query(query), browser, path=path)
         self._check_end(login, browser, way, finishing)
 
     @precondition(lambda self: any(login.redirect for login in self.model.logins) and self.model.commands)
-    @rule(who=WHO, pick=PICK, other=PICK, way=st.sampled_from(WAYS), is_own=st.booleans())
-    def a_url_is_pasted(self, who: int, pick: int, other: int, way: str, is_own: bool) -> None:
-        login = self._pick(pick)
+    @rule(who=WHO, pick=PICK, is_open=MOSTLY, is_own=MOSTLY, other=PICK, way=st.sampled_from(WAYS))
+    def a_url_is_pasted(self, who: int, pick: int, is_open: bool, is_own: bool, other: int, way: str) -> None:
+        login = self._pick(pick, is_open=is_open)
         command = self.model.commands[other % len(self.model.commands)]
         if is_own and login.command:
             command = login.command
@@ -226,9 +232,10 @@ class Logins(RuleBasedStateMachine):
         is_known_at_once = way != "at the other callback"  # the command asks for the right URL
         self._check_end(login, command if is_known_at_once else "", way, pasting)
 
-    def _pick(self, pick: int) -> Login:
+    def _pick(self, pick: int, *, is_open: bool) -> Login:
         ready = [login for login in self.model.logins if login.redirect]
-        return ready[pick % len(ready)]
+        wanted = [login for login in ready if login.is_over != is_open] or ready
+        return wanted[pick % len(wanted)]
 
     def _changed(self, login: Login, way: str) -> tuple[str, list[tuple[str, str]]]:
         path, query = urlsplit(login.redirect).path, parse_qsl(urlsplit(login.redirect).query)
@@ -282,9 +289,10 @@ class Logins(RuleBasedStateMachine):
         model.reported.add(login.command)
 
     @precondition(lambda self: self.model.asked)
-    @rule(who=WHO, pick=PICK, browser=BROWSER, replace=st.booleans())
-    def somebody_decides(self, who: int, pick: int, browser: str, replace: bool) -> None:
-        asked, model = self.model.asked[pick % len(self.model.asked)], self.model
+    @rule(who=WHO, pick=PICK, is_own=MOSTLY, browser=BROWSER, replace=st.booleans())
+    def somebody_decides(self, who: int, pick: int, is_own: bool, browser: str, replace: bool) -> None:
+        asked, model = self.model.asked[-1 - pick % len(self.model.asked)], self.model
+        browser = asked.browser if is_own else browser
         key = asked.takeover.key
         deciding = self.sides[who].logins.decide(asked.takeover.ticket, browser, replace=replace)
         end = self.run(outcome_of(deciding))
@@ -311,9 +319,9 @@ class Logins(RuleBasedStateMachine):
         self.lives[who] = AsyncExitStack()
         self.sides[who] = self.run(self._start(who))
 
-    @rule(is_late=st.booleans())
-    def time_passes(self, is_late: bool) -> None:
-        if not is_late:
+    @rule(is_late=st.integers(0, 4))
+    def time_passes(self, is_late: int) -> None:
+        if is_late != 4:
             return
         self.clock.advance(TIME_TO_LOG_IN + 1)
         for each in (*self.model.logins, *self.model.invitations, *self.model.asked):
