@@ -73,6 +73,7 @@ WAYS = (
 CRED, BROWSER = st.sampled_from(tuple(CALLBACKS)), st.sampled_from(BROWSERS)
 WHO = st.integers(0, 1)
 PICK = st.integers(0, 1_000_000)
+PERSON = st.sampled_from((*PEOPLE, *PEOPLE, ""))
 MOSTLY = st.sampled_from((True, True, True, False))
 
 
@@ -81,9 +82,8 @@ class Login:
     key: AccountId
     parties: set[str]  # the secrets of those who may end it
     command: str  # "": a page began it
-    url: str
-    user: str = ""
-    redirect: str = ""
+    user: str  # who logs in at the server; "": declines
+    redirect: str
     is_over: bool = False
 
 
@@ -125,6 +125,9 @@ class Logins(RuleBasedStateMachine):
         self.model = Model()
         self.stack = AsyncExitStack()
         self.run(self._open())
+        for name in CALLBACKS:
+            self.a_page_begins(0, name, BROWSERS[0], PEOPLE[0])
+            self.a_command_begins(1, name, PEOPLE[1])
 
     async def _open(self) -> None:
         folder = Path(self.stack.enter_context(TemporaryDirectory())) / "config.toml"
@@ -168,25 +171,28 @@ class Logins(RuleBasedStateMachine):
 
     # -- beginnings
 
-    @rule(who=WHO, name=CRED, browser=st.sampled_from(BROWSERS[:2]))
-    def a_page_begins(self, who: int, name: str, browser: str) -> None:
+    def _begun(self, key: AccountId, parties: set[str], command: str, user: str, url: str) -> None:
+        self.model.logins.append(Login(key, parties, command, user, self.run(redirect(url, user))))
+
+    @rule(who=WHO, name=CRED, browser=st.sampled_from(BROWSERS[:2]), user=PERSON)
+    def a_page_begins(self, who: int, name: str, browser: str, user: str) -> None:
         key = AccountId(name, "default")
         url = self.run(self.sides[who].logins.begin(key, browser=browser))
-        self.model.logins.append(Login(key, {browser}, "", url))
+        self._begun(key, {browser}, "", user, url)
 
-    @rule(who=WHO, name=CRED)
-    def a_command_begins(self, who: int, name: str) -> None:
+    @rule(who=WHO, name=CRED, user=PERSON)
+    def a_command_begins(self, who: int, name: str, user: str) -> None:
         key, command = AccountId(name, "default"), f"command {len(self.model.commands)}"
         logins = self.sides[who].logins
         self.model.commands.append(command)
         ticket = ticket_of(self.run(logins.invite(key, command)))
         self.model.invitations.append(Invitation(key, command, ticket))
         to_paste = self.run(logins.begin_to_paste(key, command))
-        self.model.logins.append(Login(key, {command}, command, to_paste))
+        self._begun(key, {command}, command, user, to_paste)
 
     @precondition(lambda self: self.model.invitations)
-    @rule(who=WHO, pick=PICK, browser=st.sampled_from(BROWSERS[:2]))
-    def a_browser_comes_with_a_ticket(self, who: int, pick: int, browser: str) -> None:
+    @rule(who=WHO, pick=PICK, browser=st.sampled_from(BROWSERS[:2]), user=PERSON)
+    def a_browser_comes_with_a_ticket(self, who: int, pick: int, browser: str, user: str) -> None:
         invitation = self.model.invitations[-1 - pick % len(self.model.invitations)]
         accepting = self.sides[who].logins.accept(invitation.key, invitation.ticket, browser=browser)
         url = self.run(outcome_of(accepting))
@@ -194,21 +200,12 @@ class Logins(RuleBasedStateMachine):
             assert isinstance(url, UnknownLogin)
             return
         invitation.is_over = True
-        self.model.logins.append(
-            Login(invitation.key, {browser, invitation.command}, invitation.command, url)
-        )
-
-    @precondition(lambda self: self.model.logins)
-    @rule(pick=PICK, user=st.sampled_from((*PEOPLE, "")))
-    def a_person_decides_at_the_server(self, pick: int, user: str) -> None:
-        waiting = [login for login in self.model.logins if not login.redirect and not login.is_over]
-        if waiting:
-            login = waiting[pick % len(waiting)]
-            login.user, login.redirect = user, self.run(redirect(login.url, user))
+        command = invitation.command
+        self._begun(invitation.key, {browser, command}, command, user, url)
 
     # -- ends
 
-    @precondition(lambda self: any(login.redirect for login in self.model.logins))
+    @precondition(lambda self: self.model.logins)
     @rule(who=WHO, pick=PICK, is_open=MOSTLY, is_own=MOSTLY, browser=BROWSER, way=st.sampled_from(WAYS))
     def a_callback_comes(
         self, who: int, pick: int, is_open: bool, is_own: bool, browser: str, way: str
@@ -220,7 +217,7 @@ class Logins(RuleBasedStateMachine):
         finishing = self.sides[who].logins.finish(Query(query), browser, path=path)
         self._check_end(login, browser, way, finishing)
 
-    @precondition(lambda self: any(login.redirect for login in self.model.logins) and self.model.commands)
+    @precondition(lambda self: self.model.commands)
     @rule(who=WHO, pick=PICK, is_open=MOSTLY, is_own=MOSTLY, other=PICK, way=st.sampled_from(WAYS))
     def a_url_is_pasted(self, who: int, pick: int, is_open: bool, is_own: bool, other: int, way: str) -> None:
         login = self._pick(pick, is_open=is_open)
@@ -233,8 +230,8 @@ class Logins(RuleBasedStateMachine):
         self._check_end(login, command if is_known_at_once else "", way, pasting)
 
     def _pick(self, pick: int, *, is_open: bool) -> Login:
-        ready = [login for login in self.model.logins if login.redirect]
-        wanted = [login for login in ready if login.is_over != is_open] or ready
+        logins = self.model.logins
+        wanted = [login for login in logins if login.is_over != is_open] or logins
         return wanted[pick % len(wanted)]
 
     def _changed(self, login: Login, way: str) -> tuple[str, list[tuple[str, str]]]:
@@ -381,7 +378,7 @@ async def outcome_of(work: Coroutine[Any, Any, Any]) -> Any:
 
 Logins.TestCase.settings = settings(
     deadline=None,
-    max_examples=30 * TIMES,
+    max_examples=60 * TIMES,
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
 )
