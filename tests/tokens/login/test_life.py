@@ -286,7 +286,7 @@ class Logins(RuleBasedStateMachine):
         model.reported.add(login.command)
 
     @precondition(lambda self: self.model.asked)
-    @rule(who=WHO, pick=PICK, is_own=MOSTLY, browser=BROWSER, replace=st.booleans())
+    @rule(who=WHO, pick=PICK, is_own=st.booleans(), browser=BROWSER, replace=st.booleans())
     def somebody_decides(self, who: int, pick: int, is_own: bool, browser: str, replace: bool) -> None:
         asked, model = self.model.asked[-1 - pick % len(self.model.asked)], self.model
         browser = asked.browser if is_own else browser
