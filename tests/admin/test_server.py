@@ -158,7 +158,7 @@ async def in_pieces(writer, data, size):
 async def test_a_header_may_be_as_large_as_the_limit_however_it_arrives(house, size):
     address = await house.listen()
     for length, status in ((131_072, 200), (131_073, 431)):
-        reader, writer = connection = await house.connect(address)
+        _, writer = connection = await house.connect(address)
         sending = asyncio.ensure_future(in_pieces(writer, padded(length), size))
         assert (await response(connection, b""))[0] == status
         await sending
@@ -236,7 +236,7 @@ async def test_an_error_behind_a_good_request_follows_its_response(house):
 )
 async def test_a_connection_without_a_complete_header_is_closed_however_it_drips(a_house, begun):
     async with a_house(admin_header_time=0.5) as house:
-        reader, writer = connection = await house.connect(await house.listen())
+        _, writer = connection = await house.connect(await house.listen())
         writer.write(begun)
         closed = asyncio.ensure_future(until_closed(connection))
         while not closed.done():
