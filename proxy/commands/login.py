@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from proxy import tasks
 from proxy.admin.app import callback_application
 from proxy.admin.server import AdminRunner
-from proxy.commands.status import ask_server
+from proxy.commands.running_server import ask_server
 from proxy.commands.tokens import check_kept, key_of
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS

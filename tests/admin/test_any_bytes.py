@@ -14,7 +14,7 @@ from proxy import process
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports
 
-CANARY = b"cAnArY7f3"
+CANARY = b"cAnArY~7f3"  # not a name of an account, which pages show
 PATIENCE = 60  # seconds
 SOON = 0.1  # seconds, after which the test sends its end: for requests that are incomplete
 HOST = b"Host: localhost\r\n"
@@ -68,7 +68,7 @@ class Served(threading.Thread):
                 sock.shutdown(socket.SHUT_WR)
                 while data := sock.recv(65536):
                     received += data
-            except ConnectionError:
+            except OSError:  # it is closed
                 pass
         return received
 
