@@ -46,13 +46,19 @@ def check_parser() -> None:
 
 
 async def listen(
-    runner: web.BaseRunner, address: Address, tls: ListenerTLS | None, *, handshake: float = HANDSHAKE
+    runner: web.BaseRunner,
+    address: Address,
+    tls: ListenerTLS | None,
+    *,
+    handshake: float = HANDSHAKE,
+    needs_certificate: bool = True,
 ) -> web.BaseSite:
     """Start a site of `runner` at `address`. Raises CannotListen.
 
     A TLS handshake may take `handshake` seconds: until it is done, no other limit knows of the connection.
+    `needs_certificate`: with a client_ca, whether clients without a certificate are refused.
     """
-    context = _tls_context(address, tls) if tls else None
+    context = _tls_context(address, tls, needs_certificate) if tls else None
     try:
         site: web.BaseSite
         if address.is_unix:
@@ -102,14 +108,14 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
-def _tls_context(address: Address, tls: ListenerTLS) -> ssl.SSLContext:
+def _tls_context(address: Address, tls: ListenerTLS, needs_certificate: bool) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(tls.cert, tls.key, password="")  # otherwise OpenSSL prompts on the terminal
         if tls.client_ca:
             context.load_verify_locations(tls.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
+            context.verify_mode = ssl.CERT_REQUIRED if needs_certificate else ssl.CERT_OPTIONAL
     except OSError as error:
         raise CannotListen(
             f"can't listen on {address}: its TLS files can't be used: expected a certificate chain and its "

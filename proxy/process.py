@@ -63,7 +63,8 @@ async def serving(config: Config) -> AsyncIterator[Services]:
         runner = AdminRunner(pages, config.limits, relay.context.descriptors)
         admin = runner, config.server.admin, config.server.admin_tls
         handshake, ports = config.limits.header_time, relay.context.ports
-        await _start(stack, admin, config.limits.admin_header_time, ports)
+        needed = not config.server.has_other_ways_in
+        await _start(stack, admin, config.limits.admin_header_time, ports, needs_certificate=needed)
         sites = [await _start(stack, place, handshake, ports) for place in _data_listeners(config, relay)]
         relay.start()
         scheduler = tasks.spawn(services.tokens.scheduler.run(), "keep tokens fresh")
@@ -141,12 +142,19 @@ def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
             yield web.ServerRunner(Listener(relay, runtime)), runtime.route.listen, config.server.tls
 
 
-async def _start(stack: AsyncExitStack, place: Place, handshake: float, ports: set[int]) -> web.BaseSite:
+async def _start(
+    stack: AsyncExitStack,
+    place: Place,
+    handshake: float,
+    ports: set[int],
+    *,
+    needs_certificate: bool = True,
+) -> web.BaseSite:
     """Listen there, and add the port to `ports`."""
     runner, address, tls = place
     await runner.setup()
     stack.push_async_callback(close, runner)
-    site = await listen(runner, address, tls, handshake=handshake)
+    site = await listen(runner, address, tls, handshake=handshake, needs_certificate=needs_certificate)
     bound = bound_address(site, address)
     if not bound.is_unix:
         ports.add(bound.port)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
 from math import isfinite
 from typing import Any, Final, cast
 
@@ -20,25 +22,40 @@ Check = Callable[[Any], bool]
 
 async def ask_server(config: Config) -> Status | None:
     """The status from the running server of this configuration; None if none runs here."""
+    try:
+        async with _asking(config, "/api/status") as response:
+            return read_status(await _body(response), config)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return None
+
+
+async def is_serving(config: Config) -> bool:
+    """Whether a server responds at the admin listener's address, whoever may use it."""
+    try:
+        async with _asking(config, "/healthz") as response:
+            return response.status == HTTPStatus.OK
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return False
+
+
+@asynccontextmanager
+async def _asking(config: Config, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
     address = config.server.admin
     scheme = "https" if config.server.admin_tls else "http"
     connector = aiohttp.UnixConnector(address.path) if address.is_unix else None
     url = f"{scheme}://localhost" if address.is_unix else f"{scheme}://{address}"
-    try:
-        async with (
-            aiohttp.ClientSession(
-                connector=connector,
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-                trust_env=False,
-                auto_decompress=False,
-                headers={"Accept-Encoding": "identity"},
-            ) as session,
-            # Not verified: no secret is sent, and the certificate is for the name that browsers use.
-            session.get(f"{url}/api/status", ssl=False, allow_redirects=False) as response,
-        ):
-            return read_status(await _body(response), config)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-        return None
+    async with (
+        aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            trust_env=False,
+            auto_decompress=False,
+            headers={"Accept-Encoding": "identity"},
+        ) as session,
+        # Not verified: no secret is sent, and the certificate is for the name that browsers use.
+        session.get(f"{url}{path}", ssl=False, allow_redirects=False) as response,
+    ):
+        yield response
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

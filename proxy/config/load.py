@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from proxy.config.admin_checks import advise_admin, check_admin
+from proxy.config.callbacks import check_callbacks
 from proxy.config.checks import check, check_pkce, check_secrets
 from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.model import Config
@@ -55,11 +57,12 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     """Raises ConfigError."""
     source = Source.read(path)
     config, found = _validate(source.data, LoadContext(path.absolute().parent, environ))
-    found += check(source.data)
+    found += [*check(source.data), *check_admin(source.data)]
     if config is None or found:
         raise ConfigError(str(path), _faults(source, found))
     warnings = _faults(source, [*check_secrets(source.data), *check_pkce(source.data)])
-    advice = _faults(source, check_cookies(source.data))
+    surprises = check_cookies, advise_admin, check_callbacks
+    advice = _faults(source, [each for look in surprises for each in look(source.data)])
     return Loaded(config.model_copy(update={"path": path}), warnings, advice)
 
 

@@ -80,7 +80,9 @@ async def test_one_host_and_the_target_agrees_with_it(world, head, status):
     ("method", "path", "status"),
     [
         ("GET", "/", 200),
-        ("GET", "/login/person", 200),
+        ("GET", "/login/person", 307),
+        ("GET", "/login/person?moved=1", 200),
+        ("GET", "/login/person?moved=1&ticket=x", 400),
         ("GET", "/callback", 400),
         ("GET", "/api/status", 200),
         ("GET", "/metrics", 200),
