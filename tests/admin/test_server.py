@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import struct
@@ -11,6 +12,7 @@ import pytest
 import trustme
 from aiohttp import web
 
+from proxy.admin import peers
 from proxy.admin import server as server_module
 from proxy.admin.peer_group import LOOPBACK, group_of
 from proxy.admin.server import AdminRunner
@@ -19,6 +21,7 @@ from proxy.config.limits import Limits
 from proxy.config.model import ListenerTLS
 from proxy.fd_limits import Descriptors
 from proxy.listen import bound_address, close, listen
+from tests.other_user import STRANGER, as_user
 
 PATIENCE = 60  # seconds, for what happens
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -366,14 +369,27 @@ async def test_the_limit_is_logged_once(a_house, caplog):
     assert told.levelname == "WARNING"
 
 
-async def test_the_peer_with_most_connections_loses_one_first(a_house, tmp_path):
+async def test_the_peer_with_most_connections_loses_one_first(a_house, monkeypatch):
+    groups = iter(["few"] * 2 + ["many"] * 8)
+    monkeypatch.setattr(server_module, "group_of", lambda _sock: next(groups))
     async with a_house(6) as house:
-        unix = await house.listen(Address("", 0, f"{tmp_path}/sock"))
-        loopback = await house.listen()
-        few = await idle(house, unix, 2)
-        many = await idle(house, loopback, 8)
+        address = await house.listen()
+        few = await idle(house, address, 2)
+        many = await idle(house, address, 8)
         assert [(await response(each))[0] for each in few] == [200, 200]
         assert [(await response(each))[0] for each in many] == [0] * 4 + [200] * 4
+
+
+@pytest.mark.privileged
+async def test_another_user_takes_no_place_from_us(a_house):
+    async with a_house(8) as house:
+        address = await house.listen()
+        ours = await idle(house, address, 3)
+        for _ in range(40):
+            with as_user(STRANGER):
+                stranger = await house.connect(address)
+            assert (await response(stranger))[0] == 200
+        assert [(await response(each))[0] for each in ours] == [200] * 3
 
 
 # -- TLS
@@ -458,26 +474,46 @@ async def test_peers_that_reset_their_connections_leave_nothing_behind(house):
 # -- groups
 
 
+def accepted_from(source, listener):
+    with socket.create_connection(listener.getsockname()[:2], source_address=(source, 0)):
+        accepted, _ = listener.accept()
+        with accepted:
+            return group_of(accepted)
+
+
+def test_all_loopback_addresses_are_one_peer(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = {accepted_from(source, listener) for source in ("127.0.0.1", "127.0.0.9")}
+        assert ours == {f"uid {os.geteuid()}" if peers.TELLS_USERS else LOOPBACK}
+        monkeypatch.setattr(peers, "TELLS_USERS", False)
+        assert accepted_from("127.0.0.9", listener) == LOOPBACK
+
+
 @pytest.mark.parametrize(
-    ("family", "pair"),
+    ("name", "group"),
     [
-        (socket.AF_INET, ("127.0.0.1", "127.0.0.9")),
-        (socket.AF_INET6, ("::1", "::1")),
-        (socket.AF_INET6, ("::", "127.0.0.1")),
+        ("127.0.0.1", LOOPBACK),
+        ("::1", LOOPBACK),
+        ("::ffff:127.0.0.1", LOOPBACK),
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1:2:3:4", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
     ],
 )
-def test_all_loopback_addresses_are_one_peer(family, pair):
-    host, source = pair
-    with socket.socket(family) as listener:
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.bind((host, 0))
-        listener.listen()
-        target = (source if ":" in source else "127.0.0.1", listener.getsockname()[1])
-        with socket.create_connection(target, source_address=(source, 0)), listener.accept()[0] as accepted:
-            assert group_of(accepted) == LOOPBACK
+def test_peers_elsewhere_are_told_apart_by_network(name, group):
+    class Elsewhere:
+        family = socket.AF_INET6 if ":" in name else socket.AF_INET
+
+        def getpeername(self):
+            return (name, 1)
+
+        def getsockname(self):
+            return (name, 2)
+
+    assert group_of(Elsewhere()) in {group, f"uid {os.geteuid()}"}
 
 
 def test_a_connection_that_is_closed_already_has_a_group_too():
     with socket.socket() as sock:
-        assert group_of(sock) == ""
+        assert group_of(sock) == LOOPBACK
