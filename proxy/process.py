@@ -24,6 +24,7 @@ from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
 from proxy.errors import ConfigError, Fault
 from proxy.fd_limits import Descriptors
+from proxy.handshakes import HandshakeGate
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
 from proxy.listen import bound_address, check_parser, close, listen, stop
@@ -136,10 +137,15 @@ async def _tls_contexts(config: Config) -> dict[UpstreamTLS | None, ssl.SSLConte
 
 def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
     for address in config.server.listen:
-        yield web.ServerRunner(Listener(relay, None)), address, config.server.tls
+        yield _data_runner(relay, None, config.server.tls), address, config.server.tls
     for runtime in relay.runtimes:
         if runtime.route.listen is not None:
-            yield web.ServerRunner(Listener(relay, runtime)), runtime.route.listen, config.server.tls
+            yield _data_runner(relay, runtime, config.server.tls), runtime.route.listen, config.server.tls
+
+
+def _data_runner(relay: RelayServer, own: RouteRuntime | None, tls: ListenerTLS | None) -> web.ServerRunner:
+    listener = Listener(relay, own)
+    return web.ServerRunner(HandshakeGate(listener, relay.context.descriptors) if tls else listener)
 
 
 async def _start(

@@ -62,7 +62,12 @@ class Socket(NamedTuple):
 def uid_of(transport: BaseTransport | None) -> int | None:
     """The user id of the peer; None if it is unknown: not on this machine, not on Linux, or already gone."""
     sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None or not TELLS_USERS:
+    return None if sock is None else uid_of_socket(sock)
+
+
+def uid_of_socket(sock: Any) -> int | None:
+    """As `uid_of`."""
+    if not TELLS_USERS:
         return None
     try:
         uid = _of_unix(sock) if sock.family == socket.AF_UNIX else _of_tcp(sock)

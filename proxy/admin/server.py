@@ -5,9 +5,10 @@ header a size, and there are at most `limits.admin_connections` of them, or half
 
 At that limit a new connection takes the place of one that waits for its peer: for a request, for the rest
 of a body, or for a response to be read. So idle connections, however many, keep nobody out: the newcomer may
-be a person, and a browser whose idle connection is closed opens another. Of the peer (see `group_of`) with
-the most connections, the one that has waited longest is closed. A connection whose request is being handled is
-never closed for another; if there are no others, newcomers wait in the kernel's queue.
+be a person, and a browser whose idle connection is closed opens another. Of the peer with the most
+connections (see `group_of`: each user of this machine is one), the one that has waited longest is closed. A
+connection whose request is being handled is never closed for another; if there are no others, newcomers wait
+in the kernel's queue.
 """
 
 from __future__ import annotations

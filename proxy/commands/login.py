@@ -17,7 +17,7 @@ from proxy import tasks
 from proxy.admin.app import callback_application
 from proxy.admin.server import AdminRunner
 from proxy.commands.browser import open_url
-from proxy.commands.status import ask_server
+from proxy.commands.running_server import ask_server
 from proxy.commands.tokens import check_kept, key_of
 from proxy.config.address import Address, is_loopback
 from proxy.config.model import Config, ListenerTLS
