@@ -27,6 +27,7 @@ from proxy.config.values import (
     HostName,
     LocalAddress,
     Name,
+    PageOrigin,
     PathPrefix,
     UpstreamValue,
 )
@@ -112,6 +113,9 @@ class Route(Table):
     )
     forwarded: StrictBool = Field(
         default=False, description="Send X-Forwarded-For, -Proto and -Host of the caller to the upstream."
+    )
+    origins: tuple[PageOrigin, ...] = Field(
+        (), description='Web pages that may call this route, by their origins: "https://app.example".'
     )
     half_closed: Pause | None = Field(
         None, description="As in [limits], for callers of this route. Default: that one."

@@ -14,6 +14,7 @@ from proxy.observe.metrics import Metrics
 from proxy.relay import problems
 from proxy.relay.pool import Pool
 from proxy.relay.problems import Refusal
+from proxy.relay.web_pages import Pages
 from proxy.tokens.account import Account
 from proxy.tokens.manager import TokenManager
 
@@ -34,6 +35,7 @@ class RouteRuntime:
         self.authority = route.upstream.authority.encode("ascii")
         self.websocket = route.websocket
         self.forwarded = route.forwarded
+        self.pages = Pages(frozenset(origin.encode("ascii") for origin in route.origins), ())
         self.tls = tls
         self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
