@@ -47,7 +47,9 @@ def only_navigations(public_url: str, refused: Counter) -> Middleware:
         refused.labels(BROWSER_REFUSED.ending).inc()
         page = pages.message("Request refused", REFUSED, home)
         headers = CLEAR if _shows_a_foreign_script(request) else None
-        return web.Response(status=BROWSER_REFUSED.status, text=page, content_type="text/html", headers=headers)
+        return web.Response(
+            status=BROWSER_REFUSED.status, text=page, content_type="text/html", headers=headers
+        )
 
     return check
 
@@ -76,7 +78,9 @@ def again(browser: str, query: str = "") -> str:
 def _is_again(request: web.Request) -> bool:
     """The page can't be marked by the browser when it loads itself again: so the URL is one that we gave it."""
     browser, given = access.browser_of(request), request.query.get(AGAIN, "")
-    return bool(browser) and request.path == "/" and hmac.compare_digest(given.encode(), _mark(browser).encode())
+    return (
+        bool(browser) and request.path == "/" and hmac.compare_digest(given.encode(), _mark(browser).encode())
+    )
 
 
 def _mark(browser: str) -> str:

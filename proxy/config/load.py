@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from proxy.config.checks import check, check_pkce, check_secrets
+from proxy.config.checks import check, check_patterns, check_pkce, check_secrets
 from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.model import Config
 from proxy.config.references import LoadContext
@@ -58,7 +58,8 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     found += check(source.data)
     if config is None or found:
         raise ConfigError(str(path), _faults(source, found))
-    warnings = _faults(source, [*check_secrets(source.data), *check_pkce(source.data)])
+    found = [*check_secrets(source.data), *check_pkce(source.data), *check_patterns(source.data)]
+    warnings = _faults(source, found)
     advice = _faults(source, check_cookies(source.data))
     return Loaded(config.model_copy(update={"path": path}), warnings, advice)
 

@@ -7,6 +7,7 @@ that is added afterwards. A rule is one line in one of the tables below.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -131,6 +132,22 @@ def _read_options(value: bytes) -> Options:
 def trailers(block: bytes, names: frozenset[bytes] = frozenset()) -> bytes:
     """The end of a chunked body, with the trailer fields that pass. `names`: `Options.nominated`."""
     return b"0%b\r\n\r\n" % _TRAILERS.apply(without(names, block))[1]
+
+
+class RouteFields:
+    """The fields that a route sets, and those of the caller that it drops; `names`: all of them, `plain`."""
+
+    __slots__ = ("_rules", "_set", "names")
+
+    def __init__(self, fields: Mapping[str, str], dropped: Iterable[str]) -> None:
+        self.names = frozenset(plain(name.encode("ascii")) for name in (*fields, *dropped))
+        self._rules = Rules(read=(), cut=self.names)
+        lines = [f"\r\n{name}: {value}" for name, value in fields.items()]
+        self._set = "".join(lines).encode("ascii")
+
+    def apply(self, block: bytes) -> bytes:
+        """The block with these fields of the route, and none of the caller's (nor their twins)."""
+        return self._rules.apply(block)[1] + self._set
 
 
 def with_max_forwards(block: bytes, hops: int) -> bytes:

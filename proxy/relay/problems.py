@@ -43,6 +43,7 @@ HOST_REFUSED: Final = Case("host-refused", 421, "http_request_denied", "Host not
 BROWSER_REFUSED: Final = Case("browser-refused", 403, "http_request_denied", "Not for web pages")
 LOOP: Final = Case("loop", 508, "proxy_loop_detected", "The request came back to this proxy")
 NO_ROUTE: Final = Case("no-route", 404, "destination_not_found", "No route")
+POLICY_DENIED: Final = Case("policy-denied", 403, "http_request_denied", "Not permitted by a policy")
 ACCOUNT_INVALID: Final = Case("account-invalid", 400, "http_request_denied", "Account missing or invalid")
 LOGIN_REQUIRED: Final = Case("login-required", 503, "proxy_configuration_error", "Login required")
 TOKEN_UNAVAILABLE: Final = Case("token-unavailable", 503, "proxy_internal_error", "No valid token now")

@@ -32,17 +32,17 @@ class Pages(NamedTuple):
     """The pages that may call a route."""
 
     origins: frozenset[bytes]
-    methods: tuple[bytes, ...]  # those that the route permits; empty: all
+    methods: tuple[bytes, ...] | None  # those that the route permits; None: all
 
 
-NO_PAGES: Final = Pages(frozenset(), ())
+NO_PAGES: Final = Pages(frozenset(), None)
 
 
 def check(request: RequestHead, pages: Pages, host: str, *, is_tls: bool, has_safe_key: bool) -> None:
     """Refuse a request of a web page, but for `pages`. `host`: as hosts.py read it.
 
-    `has_safe_key`: the caller's key has come in a field that no page can set
-    without a preflight. Raises Refusal; AboutUs for a preflight that is permitted.
+    `has_safe_key`: the caller's key has come in a field that no page can set without a preflight.
+    Raises Refusal; AboutUs for a preflight that is permitted.
     """
     index = request.fields.index
     origins = index.get(b"origin")
@@ -78,8 +78,9 @@ def _check_listed(request: RequestHead, pages: Pages, origin: bytes) -> None:
         return  # scripts see nothing of the response but the connection
     method = cors.requested_method(request.fields.block) if request.method == b"OPTIONS" else b""
     if method:
-        permitted = pages.methods or ({method} & METHODS) - NEVER_PERMITTED
-        raise AboutUs(cors.preflight(request.fields.block, origin, tuple(permitted)))
+        any_other = tuple(({method} & METHODS) - NEVER_PERMITTED)
+        permitted = any_other if pages.methods is None else pages.methods
+        raise AboutUs(cors.preflight(request.fields.block, origin, permitted))
     request.page = origin
 
 

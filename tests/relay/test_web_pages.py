@@ -21,7 +21,7 @@ from proxy.relay.web_pages import NO_PAGES, Pages
 
 LISTED = b"https://app.example"
 EXTENSION = b"chrome-extension://abcdefghijklmnop"
-PAGES = Pages(frozenset({LISTED, EXTENSION}), ())
+PAGES = Pages(frozenset({LISTED, EXTENSION}), None)
 CHROMIUM = b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
 CURL = b"User-Agent: curl/8.0"
 LIMITS = HeadLimits(131072, 32768, 200)
@@ -274,6 +274,14 @@ async def test_a_preflight_permits_no_odd_method_and_no_odd_field(listed, kit, l
     more = [] if b"Method" in line else [b"Access-Control-Request-Method: GET"]
     answer = await listed.ask(kit.request(b"OPTIONS", b"/up", FROM_APP, line, *more, b"Connection: close"))
     assert dict(fields_of(answer)).get(missing, b"") == b""
+
+
+@pytest.mark.parametrize(("methods", "permitted"), [('["GET", "PUT"]', b"GET, PUT"), ("[]", b"")])
+async def test_a_preflight_permits_the_methods_of_the_route(make_proxy, kit, methods, permitted):
+    async with make_proxy("http://127.0.0.1:1", route=f"{ORIGINS}\nmethods = {methods}") as proxy:
+        lines = [FROM_APP, b"Access-Control-Request-Method: DELETE", b"Connection: close"]
+        answer = await proxy.ask(kit.request(b"OPTIONS", b"/up", *lines))
+    assert dict(fields_of(answer))[b"access-control-allow-methods"] == permitted
 
 
 async def test_a_preflight_of_a_page_that_is_not_listed_is_refused(listed, upstream, kit):
