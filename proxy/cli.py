@@ -245,7 +245,7 @@ def show_schema() -> int:
 @click.option(
     "--redirect-uri",
     metavar="URI",
-    help="With --code: the redirect URI of the code. Default: public_url/callback.",
+    help="With --code: the redirect URI of the code. Default: the one that the credential's logins use.",
 )
 @click.option("--code-verifier", metavar="VERIFIER", help="With --code: the PKCE verifier, if one was used.")
 @config_option

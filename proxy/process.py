@@ -19,9 +19,11 @@ from aiohttp import web
 
 from proxy import tasks
 from proxy.admin.app import admin_application
+from proxy.admin.server import AdminRunner
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
 from proxy.errors import ConfigError, Fault
+from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
 from proxy.listen import bound_address, check_parser, close, listen, stop
@@ -35,7 +37,6 @@ from proxy.routes import RouteTable
 from proxy.services import Services, open_services
 from proxy.store.open import weaknesses
 
-ADMIN_GRACE: Final = 2.0  # seconds for a page that is being sent when the process ends
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
@@ -58,9 +59,11 @@ async def serving(config: Config) -> AsyncIterator[Services]:
         stack.push_async_callback(relay.close)
         await services.tokens.start()
         health = Health(services)
-        admin = _admin_runner(services, hosts, health), config.server.admin, config.server.admin_tls
+        pages = admin_application(services, hosts, health)
+        runner = AdminRunner(pages, config.limits, relay.context.descriptors)
+        admin = runner, config.server.admin, config.server.admin_tls
         handshake, ports = config.limits.header_time, relay.context.ports
-        await _start(stack, admin, handshake, ports)
+        await _start(stack, admin, config.limits.admin_header_time, ports)
         sites = [await _start(stack, place, handshake, ports) for place in _data_listeners(config, relay)]
         relay.start()
         scheduler = tasks.spawn(services.tokens.scheduler.run(), "keep tokens fresh")
@@ -107,6 +110,7 @@ async def _relay(services: Services, hosts: Hosts) -> RelayServer:
         log=logs.RequestLog(config.log),
         via=b"token-proxy-" + (await services.store.identity()).encode("ascii"),
         public_url=config.public_url,
+        descriptors=Descriptors(admin=limits.admin_connections),
     )
     return RelayServer(context, runtimes)
 
@@ -127,15 +131,6 @@ async def _tls_contexts(config: Config) -> dict[UpstreamTLS | None, ssl.SSLConte
             fault = Fault(1, 1, f"the TLS files of route {route.name!r} can't be used - check its `tls`")
             raise ConfigError(str(config.path), [fault]) from error
     return contexts
-
-
-def _admin_runner(services: Services, hosts: Hosts, health: Health) -> web.AppRunner:
-    return web.AppRunner(
-        admin_application(services, hosts, health),
-        access_log=None,  # a target may hold an authorization code
-        keepalive_timeout=services.config.limits.header_time,  # for a header too; aiohttp: an hour
-        shutdown_timeout=ADMIN_GRACE,
-    )
 
 
 def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:

@@ -6,12 +6,11 @@ SameSite=Lax, as the callback of a login is a navigation from another site.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,14 +19,13 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Counter
 
 from proxy import tasks
-from proxy.admin import pages
+from proxy.admin import forms, pages
 from proxy.config.address import DEFAULT_PORTS
 from proxy.hosts import Hosts
 from proxy.http.cookies import BROWSER_COOKIE
 from proxy.relay.problems import HOST_REFUSED
 
 STALE_FORM: Final = "This form is from another site, or older than the last restart. Load the page again"
-FORM_TIME: Final = 20.0  # seconds, as for a header; any user of this machine can begin a form and stall
 _BROWSER: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 random bytes
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _KEY: Final = secrets.token_bytes(32)  # of this process: pages must be loaded again after a restart
@@ -113,9 +111,13 @@ def form_page(
     """
     browser = browser or browser_of(request) or new_browser()
     response = web.Response(text=render(csrf_token(browser)), content_type="text/html", status=status)
+    set_browser(response, public_url, browser)
+    return response
+
+
+def set_browser(response: web.Response, public_url: str, browser: str) -> None:
     secure = public_url.startswith("https:")
     response.set_cookie(BROWSER_COOKIE, browser, httponly=True, samesite="Lax", secure=secure, path="/")
-    return response
 
 
 def csrf_token(browser: str, salt: str = "") -> str:
@@ -125,25 +127,16 @@ def csrf_token(browser: str, salt: str = "") -> str:
 
 
 async def check_post(request: web.Request, public_url: str) -> None:
-    """Raises HTTPForbidden unless the request comes from one of our own pages."""
+    """Raises HTTPForbidden unless the request comes from one of our own pages, and as `forms.read`."""
     browser = browser_of(request)
     own = {origin_of(public_url), f"{request.scheme}://{request.host}"}
     if browser and request.headers.get("Origin") in own:
-        given = (await _form(request)).get("csrf")
-        if isinstance(given, str):
+        given = (await forms.read(request)).get("csrf")
+        if given is not None:
             expected = csrf_token(browser, salt=given[:32])
             if hmac.compare_digest(given.encode(), expected.encode()):
                 return
     raise web.HTTPForbidden(text=pages.message("Request refused", STALE_FORM), content_type="text/html")
-
-
-async def _form(request: web.Request) -> Mapping[str, object]:
-    """Raises HTTPRequestTimeout."""
-    try:
-        async with asyncio.timeout(FORM_TIME):
-            return await request.post()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout(text="the form did not arrive in time\n") from None
 
 
 def origin_of(url: str) -> str:

@@ -2,7 +2,8 @@
 
 GET  /                              the status page
 GET  /login/{credential}/{account}  describes the login; POST begins it (account: optional, or ?account=)
-GET  /callback                      ends it, or asks for confirmation; POST confirms or cancels
+GET  /login/…?ticket=               begins the login of a command, once
+GET  /callback[/{credential}]       ends it, or asks for confirmation; POST confirms or cancels
 POST /logout/…, POST /refresh/…     as named
 GET  /api/status                    the same as JSON
 GET  /metrics, /healthz, /readyz    for machines
@@ -11,19 +12,16 @@ GET  /metrics, /healthz, /readyz    for machines
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from proxy.admin import access, pages
+from proxy.admin import access, forms, pages
 from proxy.admin.login import LoginPages
 from proxy.hosts import Hosts
 from proxy.observe.health import Health
 from proxy.services import Services
 from proxy.store.base import AccountId
-
-MAX_FORM: Final = 16 * 1024  # bytes; the forms here have a few short fields
 
 
 def admin_application(services: Services, hosts: Hosts, health: Health) -> web.Application:
@@ -34,15 +32,15 @@ def admin_application(services: Services, hosts: Hosts, health: Health) -> web.A
 
 
 def callback_application(services: Services, hosts: Hosts) -> web.Application:
-    """Only the callback, for the command `login` if no server runs."""
+    """Only what the login of a command needs, if no server runs."""
     app = _application(services, hosts)
-    app.add_routes(LoginPages(services, has_status_page=False).callback_routes())
+    app.add_routes(LoginPages(services, has_status_page=False).command_routes())
     return app
 
 
 def _application(services: Services, hosts: Hosts) -> web.Application:
     checks = [access.no_surprises, access.only_own_hosts(hosts, services.metrics.refused)]
-    app = web.Application(middlewares=checks, client_max_size=MAX_FORM)
+    app = web.Application(middlewares=checks, client_max_size=forms.MAX_FORM)
     app.on_response_prepare.append(access.add_headers)
     return app
 

@@ -79,6 +79,11 @@ class Config(Table):
     def public_host(self) -> str:
         return urlsplit(self.public_url).hostname or ""
 
+    def redirect_uri(self, credential: Credential) -> str:
+        """Where authorization servers send the browser after a login (RFC 6749 section 3.1.2)."""
+        own = f"/{credential.name}" if credential.callback == "own" else ""
+        return f"{self.public_url}/callback{own}"
+
     @property
     def callback_address(self) -> Address | None:
         """Where the login command can receive the callback itself: public_url, if on this machine."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from proxy.config.address import Address
+from proxy.config.admin import AdminAddress, AdminKey, AdminTrusts
 from proxy.config.base import MissingKey, Table
 from proxy.config.references import ExistingFile, SealingKey, StateDirectory
 from proxy.config.values import SHARED_STORES, HostName, LocalAddress, Origin, StoreUrl
@@ -46,9 +47,10 @@ class Server(Table):
         description='The data listener: "host:port", "[::1]:port" or "unix:/path"; a list is allowed.',
         validate_default=True,
     )
-    admin: LocalAddress = Field(
+    admin: AdminAddress = Field(
         "127.0.0.1:8081",
-        description="The admin listener: status page, logins, metrics and health.",
+        description="The admin listener: status page, logins, metrics and health. Beyond this machine only "
+        "with admin_key or admin_tls.client_ca.",
         validate_default=True,
     )
     public_url: Origin | None = Field(
@@ -66,6 +68,14 @@ class Server(Table):
     )
     tls: ListenerTLS | None = Field(None, description="Serve TLS on the data listeners.")
     admin_tls: ListenerTLS | None = Field(None, description="Serve TLS on the admin listener.")
+    admin_key: AdminKey | None = Field(
+        None,
+        description="The key to the admin listener: people give it in a form, programs as Authorization: "
+        "Bearer.",
+    )
+    admin_trusts: AdminTrusts | None = Field(
+        None, description="A proxy in front of the admin listener that has authenticated the person."
+    )
 
     @field_validator("public_url")
     @classmethod

@@ -30,6 +30,7 @@ from proxy.errors import LoginFailed
 from proxy.observe import logs
 from proxy.services import Services
 from proxy.store.base import AccountId
+from proxy.tokens.login.pending import new_secret
 
 PERSON: Final = "alice"
 PORTS: Final = (8080, 8081)  # data, admin; others if these are taken
@@ -163,14 +164,15 @@ async def embedded(
 
 
 async def log_in(state: Services) -> None:
-    """Log in like a browser: submit the login form, then follow the redirect to the proxy."""
-    begun = await state.logins.begin(AccountId("person", "default"), browser="")
-    async with aiohttp.ClientSession() as browser:
-        async with browser.post(begun.url, data={"user": PERSON}, allow_redirects=False) as answer:
-            redirect = answer.headers["Location"]
-        async with browser.get(redirect) as answer:
-            if answer.status != 200:
-                raise LoginFailed("the demo could not log itself in")
+    """Log in like a browser: open the address of an invitation, and submit the form that it leads to."""
+    invited = await state.logins.invite(AccountId("person", "default"), command=new_secret())
+    async with (
+        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser,
+        browser.get(invited) as page,
+        browser.post(page.url, data={"user": PERSON}) as done,
+    ):
+        if done.status != 200:
+            raise LoginFailed("the demo could not log itself in")
 
 
 QUIET_PORTS: Final = range(15_000, 30_000)  # below the range of outgoing connections

@@ -8,11 +8,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from proxy import process
 from proxy.config.load import load
 from proxy.demo.wiring import PERSON, embedded, free_ports
 from proxy.errors import TokenError
+from proxy.http.cookies import BROWSER_COOKIE
 from proxy.oauth.token import Token
 from proxy.observe.health import Health
 from proxy.secret import Secret
@@ -44,6 +46,10 @@ class Browser:
         ) as response:
             await response.read()
             return response
+
+    def cookie(self):
+        """The value by which our pages know it."""
+        return self._session.cookie_jar.filter_cookies(URL(self.url))[BROWSER_COOKIE].value
 
     async def csrf(self, path="/login/person"):
         return self.csrf_in(await (await self.get(path)).text())

@@ -15,6 +15,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from proxy.commands import login
 from proxy.demo import faults
 from proxy.demo.serve import running
+from proxy.demo.wiring import PERSON
 from proxy.errors import LoginFailed
 from proxy.services import open_services
 from proxy.store.base import AccountId
@@ -28,7 +29,9 @@ VERIFIER = "v" * 43
 TICKET = re.compile(r'name="ticket" value="([A-Za-z0-9_-]{43})"')
 BROWSER = """#!{python}
 import sys, urllib.request
-approved = urllib.request.urlopen(sys.argv[1], data=b"user=alice")  # follows the redirect to the callback
+browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+asked = browser.open(sys.argv[1])  # our page leads to the authorization server's
+approved = browser.open(asked.url, data=b"user=alice")  # follows the redirect to the callback
 assert b"Logged in" in approved.read()
 open({note!r}, "w").write("\\n".join(sys.argv[1:]))
 """
@@ -40,7 +43,7 @@ class Terminal:
     def __init__(self, bench, keyboard, **options):
         self.said = []
         self._keyboard = keyboard
-        self._url = asyncio.get_running_loop().create_future()
+        self._urls = asyncio.Queue()
         options = {"open_browser": False, **options}
         self.command = asyncio.create_task(
             login.log_in(bench.config, "person", "default", self._say, **options)
@@ -48,12 +51,14 @@ class Terminal:
 
     def _say(self, line):
         self.said.append(line)
-        if line.startswith("http") and not self._url.done():
-            self._url.set_result(line)
+        if line.startswith("http"):
+            self._urls.put_nowait(line)
 
     async def url(self):
-        await asyncio.wait([self.command, self._url], return_when=asyncio.FIRST_COMPLETED)
-        return self._url.result() if self._url.done() else await self.command
+        """The next URL that it prints: of our page, if the callback can be received, then the other one."""
+        printed = asyncio.ensure_future(self._urls.get())
+        await asyncio.wait([self.command, printed], return_when=asyncio.FIRST_COMPLETED)
+        return printed.result() if printed.done() else await self.command
 
     def type(self, line):
         os.write(self._keyboard, f"{line}\n".encode())
@@ -85,17 +90,31 @@ async def a_stranger(bench):
         yield
 
 
+@pytest.fixture
+async def browser(bench):
+    opened = Browser(bench.admin)
+    yield opened
+    await opened.close()
+
+
+async def redirect(browser, at, user=PERSON):
+    """The person opens the page that the command printed, and logs in; the URL of the redirect."""
+    begun = await browser.get(await at.url())
+    assert begun.status == 303, await begun.text()
+    return await browser.approve(begun.headers["Location"], user)
+
+
 # -- the callback comes by itself
 
 
 @pytest.mark.parametrize("hangs_up", [False, True], ids=["at a terminal", "without one"])
-async def test_where_no_server_runs_the_command_takes_the_callback(bench, terminal, hangs_up):
+async def test_where_no_server_runs_the_command_takes_the_callback(bench, terminal, browser, hangs_up):
     at = terminal()
     if hangs_up:
         at.hang_up()
-    callback = await bench.authorize(await at.url())
+    callback = await redirect(browser, at)
     assert callback.startswith(f"{bench.config.public_url}/callback?")
-    page = await bench.get(callback)
+    page = await browser.get(callback)
     assert page.status == 200
     assert "Logged in" in await page.text()
     assert "href" not in await page.text(), "the command serves no other page"
@@ -104,11 +123,11 @@ async def test_where_no_server_runs_the_command_takes_the_callback(bench, termin
     assert bench.granted() == ["authorization_code"]
 
 
-async def test_where_a_server_runs_its_callback_is_used(bench, terminal):
+async def test_where_a_server_runs_its_callback_is_used(bench, terminal, browser):
     async with bench.serving():
         at = terminal()
         at.hang_up()
-        assert (await bench.get(await bench.authorize(await at.url()))).status == 200
+        assert (await browser.get(await redirect(browser, at))).status == 200
         assert await at.command == DONE
         async with within(1):
             while await bench.whose() != "alice":
@@ -120,6 +139,8 @@ async def test_the_listener_of_the_command_answers_to_its_host_and_for_the_callb
     await at.url()
     for path in ("/", "/metrics", "/api/status", "/login/person"):
         assert (await bench.get(bench.admin + path)).status == 404
+    without_ticket = await bench.get(f"{bench.admin}/login/person/default")
+    assert (without_ticket.status, "<form" in await without_ticket.text()) == (400, False)
     reader, writer = await asyncio.open_connection("127.0.0.1", bench.config.server.admin.port)
     writer.write(b"GET /callback HTTP/1.1\r\nHost: evil.com\r\n\r\n")
     assert b" 421 " in await reader.readline()
@@ -127,9 +148,9 @@ async def test_the_listener_of_the_command_answers_to_its_host_and_for_the_callb
     await at.break_off()
 
 
-async def test_a_login_that_is_declined_says_so_to_both(bench, terminal):
+async def test_a_login_that_is_declined_says_so_to_both(bench, terminal, browser):
     at = terminal()
-    page = await bench.get(await bench.authorize(await at.url(), user=""))
+    page = await browser.get(await redirect(browser, at, user=""))
     assert page.status == 400
     assert "The login was declined." in await page.text()
     with pytest.raises(LoginFailed, match=r"^the login was declined$"):
@@ -215,27 +236,20 @@ async def has_it(bench):
         return (await services.tokens.owner(AccountId("person", "default"))).subject
 
 
-@pytest.fixture
-async def browser(bench):
-    opened = Browser(bench.admin)
-    yield opened
-    await opened.close()
-
-
 async def asked_in(browser, bench, at):
     """Bob logs in to ann's account; the form of the page that follows."""
     told(bench, "bob")
-    page = await browser.get(await bench.authorize(await at.url()))
+    page = await browser.get(await redirect(browser, at))
     assert page.status == 409
     ticket = TICKET.search(await page.text())[1]
     return {"csrf": browser.csrf_in(await page.text()), "ticket": ticket}
 
 
-async def test_a_command_shows_the_user(bench, terminal):
+async def test_a_command_shows_the_user(bench, terminal, browser):
     assert (await log_in_as(bench, "ann")).stdout == f"{LOGGED_IN} of ann@example.com\n"
     at = terminal()
     told(bench, "ann")
-    page = await bench.get(await bench.authorize(await at.url()))
+    page = await browser.get(await redirect(browser, at))
     assert "token-proxy logout person --account default" in await page.text(), "no page here could do it"
     assert "<form" not in await page.text()
     assert await at.command == DONE
@@ -391,10 +405,10 @@ async def test_client_credentials_have_no_login(bench):
 NO_REFRESH_TOKEN = faults.Fault(change={"refresh_token": None})
 
 
-async def test_a_login_that_will_end_says_when_and_which_settings_make_it_last(bench, terminal):
+async def test_a_login_that_will_end_says_when_and_which_settings_make_it_last(bench, terminal, browser):
     bench.server.script(NO_REFRESH_TOKEN)
     at = terminal()
-    page = await (await bench.get(await bench.authorize(await at.url()))).text()
+    page = await (await browser.get(await redirect(browser, at))).text()
     assert await at.command == DONE
     for told in (at.said[-1], page):
         assert "the server gave no refresh token: the access token expires at" in told.replace(
@@ -412,11 +426,11 @@ async def test_a_code_of_a_login_that_will_end_says_so_too(bench):
     assert "warning: the server gave no refresh token" in done.stdout
 
 
-async def test_a_running_server_and_its_status_say_so_too(bench, terminal):
+async def test_a_running_server_and_its_status_say_so_too(bench, terminal, browser):
     async with bench.serving():
         bench.server.script(NO_REFRESH_TOKEN)
         at = terminal()
-        page = await (await bench.get(await bench.authorize(await at.url()))).text()
+        page = await (await browser.get(await redirect(browser, at))).text()
         assert await at.command == DONE
         shown = await bench.call("status")
     assert "are refreshed" not in page
@@ -426,7 +440,7 @@ async def test_a_running_server_and_its_status_say_so_too(bench, terminal):
     assert shown.exit_code == DONE, "it serves for now"
 
 
-async def test_a_page_of_a_command_promises_no_more_than_a_server_keeps(bench, terminal):
+async def test_a_page_of_a_command_promises_no_more_than_a_server_keeps(terminal, browser):
     at = terminal()
-    page = await (await bench.get(await bench.authorize(await at.url()))).text()
+    page = await (await browser.get(await redirect(browser, at))).text()
     assert "are refreshed while a token-proxy server runs" in page

@@ -19,6 +19,7 @@ LITERALS = [  # each secret of the example as a literal string, in every notatio
     ('client_secret = { env = "OAUTH_CLIENT_SECRET" }', "client_secret = '''\nSesame-2\nissuer Sesame'''"),
     ('refresh_token = { file = "mail-refresh-token" }', "refresh_token = 'Sesame-3'"),
     ('key = { file = "store.key" }', 'key = "Sesame4AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="'),
+    ('admin_key = { file = "admin-key" }', 'admin_key = "Sesame-7-of-20-letters"'),
     ("token_params = {", 'token_params = { password = "Sesame-5", assertion = "Sesame-6",'),
 ]
 PIECES = [*"\"'=[]{},.:#\\ \t\n\r\0\x1b\ufeffé", '"""', "'''", "\r\n", "[[", "0x" + "f" * 300, "9" * 5000]
@@ -132,7 +133,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_example_with_all_its_keys_is_a_configuration_with_warnings(folder: Path) -> None:
     said, warnings = outcome("\n".join(WHOLE).encode(), folder)
     assert SECRET not in said
-    assert len(warnings) == 4
+    assert len(warnings) == 5
     assert all("a secret in the configuration file itself" in warning.message for warning in warnings)
 
 
