@@ -16,9 +16,10 @@ from functools import partial
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from proxy.admin import access, forms, pages
+from proxy.admin import access, forms, isolation, pages
 from proxy.admin.login import LoginPages
 from proxy.hosts import Hosts
+from proxy.http.cookies import BROWSER_COOKIE
 from proxy.observe.health import Health
 from proxy.services import Services
 from proxy.store.base import AccountId
@@ -39,10 +40,16 @@ def callback_application(services: Services, hosts: Hosts) -> web.Application:
 
 
 def _application(services: Services, hosts: Hosts) -> web.Application:
-    checks = [access.no_surprises, access.only_own_hosts(hosts, services.metrics.refused)]
+    refused = services.metrics.refused
+    isolated = isolation.only_navigations(reloads(services), services.config.public_url, refused)
+    checks = [access.no_surprises, access.only_own_hosts(hosts, refused), isolated]
     app = web.Application(middlewares=checks, client_max_size=forms.MAX_FORM)
     app.on_response_prepare.append(access.add_headers)
     return app
+
+
+def reloads(services: Services) -> isolation.Reloads:
+    return isolation.Reloads(services.store.derive("status page"))
 
 
 class StatusPages:
@@ -52,6 +59,7 @@ class StatusPages:
         self._metrics = services.metrics
         self._public_url = services.config.public_url
         self._health = health
+        self._reloads = reloads(services)
         routes = services.config.routes
         self._joinable = sorted({each.credential for each in routes if not isinstance(each.account, str)})
         self._scrape = make_aiohttp_handler(services.metrics.registry)
@@ -68,7 +76,11 @@ class StatusPages:
     async def page(self, request: web.Request) -> web.Response:
         status = await self._health.status(_after(request))
         render = partial(pages.status_page, status, self._joinable, self._public_url)
-        return access.form_page(request, self._public_url, render)
+        response = access.form_page(request, self._public_url, render)
+        browser = response.cookies[BROWSER_COOKIE].value
+        again = self._reloads.url(browser, request.query.get("after", ""))
+        response.headers["Refresh"] = f"{pages.REFRESH}; url={again}"
+        return response
 
     async def status(self, request: web.Request) -> web.Response:
         return web.json_response(await self._health.status(_after(request)))

@@ -68,7 +68,6 @@ def status_page(
         public_url=public_url,
         csrf=csrf,
         ways_in=ways_in,
-        refresh=REFRESH,
     )
 
 

@@ -1,7 +1,7 @@
 """Names of this proxy to which browsers send no Fetch Metadata: for `check`. Pure.
 
-They send it to origins that they trust: TLS, loopback, and *.localhost (W3C Secure Contexts, section 3.1). To a
-plain listener under another name web pages can be told from programs by their User-Agent only.
+They send it to origins that they trust: TLS, loopback, and *.localhost (W3C Secure Contexts, section 3.1). On
+a plain listener under another name web pages can be told from programs by their User-Agent only.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def advise_names(data: Mapping[str, Any]) -> Iterator[Complaint]:
         if not is_localhost(host.lower().strip("[]")):
             yield Complaint(
                 path,
-                "on a listener without TLS, web pages under this name are known by their User-Agent only, and "
-                "`origins` have no effect - use a name that ends in .localhost, or serve TLS (server.tls)",
+                "without TLS web pages that use this name are known by their User-Agent only, and `origins` "
+                "have no effect - use a name that ends in .localhost, or serve TLS (server.tls)",
             )
 
 

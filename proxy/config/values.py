@@ -22,6 +22,7 @@ from proxy.config.address import (
     read_upstream,
     read_url,
 )
+from proxy.hosts import is_localhost
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 SHARED_STORES: Final = ("postgresql", "redis", "rediss")  # schemes of stores that several hosts can share
@@ -78,9 +79,12 @@ def _not_a_document(url: str) -> str:
     return url
 
 
-def _origin(url: str) -> str:
-    """Scheme, host and port, without a trailing slash."""
-    url = _without_query(url).removesuffix("/")
+def _origin(value: object) -> str:
+    """Scheme, host and port, without a trailing slash. https, or http that stays on this machine."""
+    text = text_of(value)
+    if not (text.startswith("http:") and is_localhost(read_url(text).hostname or "")):
+        text = _safe_url(text)  # browsers don't look *.localhost up, but other programs may
+    url = _without_query(text).removesuffix("/")
     if url.count("/") > 2:
         raise ValueError("the admin listener needs its own origin: expected https://host without a path")
     return url
@@ -147,7 +151,7 @@ LocalAddress = Annotated[Address, PlainValidator(_address), _Text]
 UpstreamValue = Annotated[Upstream, PlainValidator(_upstream), _Text]
 Endpoint = Annotated[str, PlainValidator(_safe_url), _Text]
 Issuer = Annotated[Endpoint, AfterValidator(_without_query), AfterValidator(_not_a_document)]
-Origin = Annotated[Endpoint, AfterValidator(_origin)]
+Origin = Annotated[str, PlainValidator(_origin), _Text]
 PathPrefix = Annotated[str, PlainValidator(_path), _Text]
 PageOrigin = Annotated[str, PlainValidator(_page_origin), _Text]
 HostName = Annotated[str, PlainValidator(_host), _Text]
