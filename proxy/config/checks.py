@@ -62,6 +62,18 @@ def check_secrets(data: Tables) -> Iterator[Complaint]:
             )
 
 
+def check_patterns(data: Tables) -> Iterator[Complaint]:
+    """Patterns that repeat their route's path, so that they fit nothing: for warnings."""
+    for index, route in enumerate(_tables(data)):
+        prefix = route.get("path") if isinstance(route, dict) else None
+        for key in ("allow", "deny") if isinstance(prefix, str) and prefix != "/" else ():
+            patterns = route[key] if isinstance(route.get(key), list) else []
+            for number, pattern in enumerate(patterns):
+                if f"{pattern}/".startswith(f"{prefix}/"):
+                    sentence = "patterns are compared below the route's path: did you mean it without"
+                    yield Complaint(("routes", index, key, number), f"{sentence} {prefix}?")
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """A route of the file, which may have faults."""

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from proxy.config.admin_checks import advise_admin, check_admin
 from proxy.config.callbacks import check_callbacks
-from proxy.config.checks import check, check_pkce, check_secrets
+from proxy.config.checks import check, check_patterns, check_pkce, check_secrets
 from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.model import Config
+from proxy.config.plain_names import advise_names
 from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
@@ -60,8 +61,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     found += [*check(source.data), *check_admin(source.data)]
     if config is None or found:
         raise ConfigError(str(path), _faults(source, found))
-    warnings = _faults(source, [*check_secrets(source.data), *check_pkce(source.data)])
-    surprises = check_cookies, advise_admin, check_callbacks
+    found = [*check_secrets(source.data), *check_pkce(source.data), *check_patterns(source.data)]
+    warnings = _faults(source, found)
+    surprises = check_cookies, advise_names, advise_admin, check_callbacks
     advice = _faults(source, [each for look in surprises for each in look(source.data)])
     return Loaded(config.model_copy(update={"path": path}), warnings, advice)
 

@@ -47,6 +47,8 @@ def _users(text: str) -> list[Span]:
 def _may_be_secret(path: Path) -> bool:
     if path[:2] == ("store", "key"):
         return True
+    if path[0] == "routes" and "headers" in path:
+        return True  # a route's fields may be keys of an API
     named = path[0] == "credentials" and len(path) > len(("credentials", "NAME"))
     keys = path[2:] if named else path  # a credential's name does not matter
     return any(isinstance(key, str) and _SECRET_NAME.search(key) for key in keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -20,16 +20,20 @@ from pydantic import (
 from proxy.config.address import Address, Egress, Upstream
 from proxy.config.base import MissingKey, Table
 from proxy.config.limits import Pause
+from proxy.config.policy import PolicyTable
 from proxy.config.references import EgressProxy, ExistingFile
+from proxy.config.route_fields import DroppedField, SetFields, plain
 from proxy.config.values import (
     AccountName,
     FieldName,
     HostName,
     LocalAddress,
     Name,
+    PageOrigin,
     PathPrefix,
     UpstreamValue,
 )
+from proxy.secret import Secret
 
 
 class UpstreamTLS(Table):
@@ -83,7 +87,7 @@ def default_name(route: Mapping[str, Any]) -> str:
     return slug[:63].rstrip("-") or "root"
 
 
-class Route(Table):
+class Route(PolicyTable):
     """Which requests go to which upstream, with which token."""
 
     name: Name = Field(
@@ -112,6 +116,18 @@ class Route(Table):
     )
     forwarded: StrictBool = Field(
         default=False, description="Send X-Forwarded-For, -Proto and -Host of the caller to the upstream."
+    )
+    origins: tuple[PageOrigin, ...] = Field(
+        (), description='Web pages that may call this route, by their origins: "https://app.example".'
+    )
+    headers: SetFields = Field(
+        {}, description="Fields that the upstream requires beside the token; they replace the caller's."
+    )
+    drop: tuple[DroppedField, ...] = Field(
+        (), description="Fields of the caller that do not go upstream, like an SDK's dummy key."
+    )
+    caller_authorization: Literal["replace", "pass"] = Field(
+        "replace", description="What becomes of the caller's Authorization: the token replaces it."
     )
     half_closed: Pause | None = Field(
         None, description="As in [limits], for callers of this route. Default: that one."
@@ -146,6 +162,24 @@ class Route(Table):
         if value.scheme == "http" and not value.is_local and info.data.get("plaintext") is False:
             raise ValueError(
                 "http would expose the token to the network: expected https, or plaintext = true"
+            )
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _is_not_the_accounts(cls, value: dict[str, Secret], info: ValidationInfo) -> dict[str, Secret]:
+        account = info.data.get("account")
+        if isinstance(account, AccountHeader) and plain(account.header) in map(plain, value):
+            raise ValueError(f"callers name the account in {account.header}: expected other fields")
+        return value
+
+    @field_validator("caller_authorization")
+    @classmethod
+    def _has_the_token(cls, value: str) -> str:
+        if value == "pass":
+            raise ValueError(
+                "the token goes into Authorization, and attaching it elsewhere is not in this version of "
+                'token-proxy: expected "replace"'
             )
         return value
 

@@ -96,8 +96,9 @@ class UntilClose:
 class Chunked:
     """A chunked body. `trailers` holds the fields after its last chunk, as a block (fields.py).
 
-    `nominated`: the field names that the head's Connection options limit to this hop. `of_response`: accept
-    the white space in size lines and before colons that RFC 9112 tells recipients of a response to accept.
+    `nominated`: the names of fields that do not pass as trailers: the head's Connection options limit them
+    to this hop, or see `keep_from_trailers`. `of_response`: accept the white space in size lines and before
+    colons that RFC 9112 tells recipients of a response to accept.
     """
 
     __slots__ = ("_of_response", "_pending", "_remaining", "_step", "done", "nominated", "trailers")
@@ -176,6 +177,12 @@ class Chunked:
         self.trailers = _checked(close_up(block) if self._of_response else block)
         self.done = True
         return end + 4
+
+
+def keep_from_trailers(body: Body | None, names: frozenset[bytes]) -> None:
+    """Let no trailer field with one of these names (`fields.plain`) pass."""
+    if isinstance(body, Chunked):
+        body.nominated |= names
 
 
 def _refuse_early(data: bytes, position: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.hosts import LOOPBACK_NAMES
 from proxy.http import headers
 from proxy.http.malformed import MalformedRequest
 from proxy.http.message import RequestHead
@@ -39,8 +40,11 @@ def admit(
         raise Refusal(problems.HOST_REFUSED, "this Host is not allowed; see server.allowed_hosts")
     runtime = own or context.table.match(host, path)
     needs_checks = request.fields.needs_checks
+    is_tls = downstream.is_tls
+    if needs_checks or not (is_tls or host in LOOPBACK_NAMES):
+        pages = web_pages.NO_PAGES if runtime is None else runtime.pages
+        web_pages.check(request, pages, host, is_tls=is_tls, has_safe_key=False)
     if needs_checks:
-        web_pages.check(request, authority)
         check_no_loop(request, context.via)
         check_hops(request)
     if path == b"*":

@@ -25,7 +25,7 @@ from proxy.http import message
 from proxy.http.body import Body, UntilClose
 from proxy.http.message import ResponseHead
 from proxy.http.target import upstream_path
-from proxy.relay import admission, obtain, phases, problems, translate
+from proxy.relay import admission, obtain, phases, policy, problems, translate
 from proxy.relay.failures import Failure, may_repeat, refusal_of
 from proxy.relay.lifecycle import Lifecycle
 from proxy.relay.phases import Phase
@@ -67,16 +67,17 @@ class Exchange(Lifecycle):
             runtime, path = admission.admit(context, request, own, self._caller)
             self._runtime, self._routed = runtime, True
             runtime.in_flight += 1
+            policy.check(runtime, request)
             account = self._account = runtime.fixed or runtime.named(request)
-            if runtime.forwarded or request.fields.has_links:
+            if runtime.changes_fields or request.fields.has_links:
                 translate.to_upstream(context, runtime, request, self._caller)
             self.upgrades = runtime.websocket and request.wants_websocket
         except Refusal as refusal:
             self._refuse(refusal)
             return
-        except AboutUs:
+        except AboutUs as question:
             self._finish("")
-            self._caller.about_us()
+            self._caller.about_us(question.head)
             return
         self._path = upstream_path(runtime.base, runtime.prefix, path, strip=runtime.strip)
         attachment = context.tokens.ready(account)
@@ -207,8 +208,8 @@ class Exchange(Lifecycle):
         self._caller.respond(self._translated(head))
 
     def _translated(self, head: ResponseHead) -> ResponseHead:
-        """The head with its links and cookies rewritten for the caller."""
-        if not head.needs_rewrite:
+        """The head with its links, cookies and CORS fields rewritten for the caller."""
+        if not head.needs_rewrite and not self._request.page:
             return head
         return translate.to_caller(self._context, self._runtime, self._request, self._caller, head)
 

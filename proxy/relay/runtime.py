@@ -7,13 +7,18 @@ from collections import OrderedDict
 from typing import Final
 
 from proxy.config.model import Limits, Route
+from proxy.config.policy import PolicyTable
 from proxy.config.values import ACCOUNT_NAME
 from proxy.http import fields
+from proxy.http.body import keep_from_trailers
+from proxy.http.headers import RouteFields
 from proxy.http.message import RequestHead
+from proxy.http.policy import Policy
 from proxy.observe.metrics import Metrics
 from proxy.relay import problems
 from proxy.relay.pool import Pool
 from proxy.relay.problems import Refusal
+from proxy.relay.web_pages import Pages
 from proxy.tokens.account import Account
 from proxy.tokens.manager import TokenManager
 
@@ -34,6 +39,12 @@ class RouteRuntime:
         self.authority = route.upstream.authority.encode("ascii")
         self.websocket = route.websocket
         self.forwarded = route.forwarded
+        self.pages = _pages(route)
+        self.own_fields = _own_fields(route)
+        self.changes_fields = route.forwarded or self.own_fields is not None
+        self.policy = policy_of(route)
+        # the first segment of a request's path is the first one upstream
+        self.is_root = not self.base and (route.strip_path or not self.prefix)
         self.tls = tls
         self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
@@ -69,6 +80,7 @@ class RouteRuntime:
             )
         names = frozenset((fields.plain(self._header),))
         request.forwarded_fields = fields.without(names, request.forwarded_fields)
+        keep_from_trailers(request.body, names)
         return self._tokens.account(self.route.credential, name)
 
     def pool(self, account: Account) -> Pool:
@@ -104,3 +116,22 @@ class RouteRuntime:
 
     def upstream_error(self, ending: str) -> None:
         self._metrics.upstream_errors.labels(self.route.name, ending).inc()
+
+
+def _pages(route: Route) -> Pages:
+    methods = None if route.methods is None else tuple(name.encode("ascii") for name in route.methods)
+    return Pages(frozenset(origin.encode("ascii") for origin in route.origins), methods)
+
+
+def policy_of(table: PolicyTable) -> Policy | None:
+    """The policy of a route or caller; None if it permits everything."""
+    if table.methods is None and table.allow is None and not table.deny:
+        return None
+    return Policy(table.methods, table.allow, table.deny)
+
+
+def _own_fields(route: Route) -> RouteFields | None:
+    if not route.headers and not route.drop:
+        return None
+    values = {name: value.reveal() for name, value in route.headers.items()}
+    return RouteFields(values, route.drop)
