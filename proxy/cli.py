@@ -131,7 +131,11 @@ def run(config: Path | None) -> int:
     logs.set_up(loaded.config.log)
     with logs.own_thread(loaded.config.log):
         logs.warn(loaded.warnings, str(loaded.config.path))
-        return _run(run_server(loaded.config))
+        return _run(run_server(loaded.config, _to_terminal if sys.stderr.isatty() else None))
+
+
+def _to_terminal(line: str) -> None:
+    click.echo(line, err=True)
 
 
 FAULT_EXAMPLES: Final = """\b
@@ -245,7 +249,7 @@ def show_schema() -> int:
 @click.option(
     "--redirect-uri",
     metavar="URI",
-    help="With --code: the redirect URI of the code. Default: public_url/callback.",
+    help="With --code: the redirect URI of the code. Default: the one that the credential's logins use.",
 )
 @click.option("--code-verifier", metavar="VERIFIER", help="With --code: the PKCE verifier, if one was used.")
 @config_option
@@ -288,6 +292,20 @@ def token(credential: str, account: str, config: Path | None) -> int:
     from proxy.commands.tokens import print_token
 
     return _run(print_token(loaded, credential, account, click.echo))
+
+
+@main.command(name="open")
+@config_option
+@command
+def open_page(config: Path | None) -> int:
+    """Open the status page in the browser, signed in.
+
+    By a link that works once; without a browser the link is printed.
+    """
+    loaded = _load(config)
+    from proxy.commands import open as page
+
+    return _run(page.open_page(loaded, click.echo))
 
 
 @main.command()

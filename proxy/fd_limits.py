@@ -2,7 +2,8 @@
 
 The kernel gives a new file the lowest free number, so this number shows how near the limit is. Callers don't
 get the last files: an accepted caller needs an upstream, and the store, authorization servers and admin pages
-need files too; without any file left, the event loop can't even send a refusal.
+need files too; without any file left, the event loop can't even send a refusal. Connections of the admin
+listener get at most half of this reserve, and don't count for callers: neither can starve the other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import sys
 import time
 from typing import Final
 
-RESERVE: Final = 64  # files: for admin pages, refreshes, the store, and callers that are being refused
+RESERVE: Final = 64  # files: for refreshes, the store, and callers that are being refused; beside admin pages
+RESERVE_SHARE: Final = 0.25  # of all files at most
 FOR_UPSTREAMS: Final = 0.25  # share of the rest, so that idle callers do not take all files
 PER_CALLER: Final = 2  # files: the caller's connection, and the one to its upstream
 LOG_EVERY: Final = 60.0  # seconds; a line for each refused caller would flood the log
@@ -54,14 +56,21 @@ def _below(limit: int, wanted: int) -> bool:
 
 
 class Descriptors:
-    """Admission of connections by the number of open files. Refusals are logged."""
+    """Admission of connections by the number of open files. Refusals are logged.
 
-    def __init__(self) -> None:
+    admin_most: how many connections the admin listener may have; at most `admin`.
+    admin_open: how many it has.
+    """
+
+    def __init__(self, admin: int = 0) -> None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if limit == resource.RLIM_INFINITY:
             limit = sys.maxsize
         self._limit = limit
-        self._usable = limit - min(RESERVE, limit // 4)
+        reserve = min(RESERVE + admin, int(limit * RESERVE_SHARE))
+        self.admin_most = min(admin, max(reserve // 2, 1))
+        self.admin_open = 0
+        self._usable = limit - reserve
         self._by_callers = int(self._usable * (1 - FOR_UPSTREAMS))
         self._by_refused = (self._by_callers + self._usable) // 2  # open until the refusal is sent
         self._logged_at = float("-inf")
@@ -70,7 +79,7 @@ class Descriptors:
         """Whether a new caller may be accepted."""
         if self._reach(self._by_callers):
             return True
-        self._log_refusal()
+        self.log_refusal()
         return False
 
     def refuse_another_caller(self) -> bool:
@@ -81,17 +90,18 @@ class Descriptors:
         """Whether another connection to an upstream may be opened."""
         if self._reach(self._usable):
             return True
-        self._log_refusal()
+        self.log_refusal()
         return False
 
     def _reach(self, most: int) -> bool:
         try:
             with socket.socket() as probe:
-                return probe.fileno() < most
+                return probe.fileno() < most + self.admin_open
         except OSError:
             return False
 
-    def _log_refusal(self) -> None:
+    def log_refusal(self) -> None:
+        """At most once in LOG_EVERY."""
         now = time.monotonic()
         if now - self._logged_at >= LOG_EVERY:
             self._logged_at = now

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import http_parser, web
 
+from proxy.accept import Acceptor, Gate, bound
 from proxy.errors import ProxyError
 
 if TYPE_CHECKING:  # the demo's servers, which other projects import in tests, need no configuration
@@ -48,7 +49,11 @@ def check_parser() -> None:
 
 
 async def listen(
-    runner: web.BaseRunner, address: Address, tls: ListenerTLS | None, *, handshake: float = HANDSHAKE
+    runner: web.BaseRunner,
+    address: Address,
+    tls: ListenerTLS | None,
+    *,
+    handshake: float = HANDSHAKE,
 ) -> web.BaseSite:
     """Start a site of `runner` at `address`. Raises CannotListen.
 
@@ -126,6 +131,17 @@ def _tls_options(context: ssl.SSLContext | None, handshake: float) -> dict[str, 
     return {"ssl": context, "backlog": BACKLOG, **(times if context else {})}
 
 
+def _accepting(gate: Gate, sockets: list[socket.socket], options: dict[str, Any]) -> asyncio.AbstractServer:
+    """Raises OSError."""
+    tls = {name: value for name, value in options.items() if name != "backlog"}
+    try:
+        return cast("asyncio.AbstractServer", Acceptor(gate, sockets, BACKLOG, tls))
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+
+
 class _TCPSite(web.TCPSite):
     def __init__(
         self, runner: web.BaseRunner, address: Address, context: ssl.SSLContext | None, handshake: float
@@ -137,6 +153,11 @@ class _TCPSite(web.TCPSite):
         await web.BaseSite.start(self)
         server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None
+        if isinstance(server, Gate):
+            sockets = await bound(self._host or "", self._port)
+            self._server = _accepting(server, sockets, self._options)
+            self._bound_port = sockets[0].getsockname()[1]
+            return
         self._server = await loop.create_server(server, self._host, self._port, **self._options)
         self._bound_port = self._server.sockets[0].getsockname()[1]
 
@@ -155,6 +176,9 @@ class _UnixSite(web.SockSite):
         await web.BaseSite.start(self)
         server, loop = self._runner.server, asyncio.get_running_loop()
         assert server is not None
+        if isinstance(server, Gate):
+            self._server = _accepting(server, [self._sock], self._options)
+            return
         # not create_server, as SockSite does: uvloop takes the socket for TCP, and its timeouts close nothing
         self._server = await loop.create_unix_server(server, sock=self._sock, **self._options)
 

@@ -19,9 +19,12 @@ from aiohttp import web
 
 from proxy import caller_keys, tasks
 from proxy.admin.app import admin_application
+from proxy.admin.server import AdminRunner
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
 from proxy.errors import ConfigError, Fault
+from proxy.fd_limits import Descriptors
+from proxy.handshakes import HandshakeGate
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
 from proxy.listen import bound_address, check_parser, close, listen, stop
@@ -36,7 +39,6 @@ from proxy.routes import RouteTable
 from proxy.services import Services, open_services
 from proxy.store.open import weaknesses
 
-ADMIN_GRACE: Final = 2.0  # seconds for a page that is being sent when the process ends
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (no names by which anything is reached)
@@ -60,9 +62,11 @@ async def serving(config: Config) -> AsyncIterator[Services]:
         stack.push_async_callback(relay.close)
         await services.tokens.start()
         health = Health(services)
-        admin = _admin_runner(services, hosts, health), config.server.admin, config.server.admin_tls
+        pages = admin_application(services, hosts, health)
+        runner = AdminRunner(pages, config.limits, relay.context.descriptors)
+        admin = runner, config.server.admin, config.admin_listener_tls
         handshake, ports = config.limits.header_time, relay.context.ports
-        await _start(stack, admin, handshake, ports)
+        await _start(stack, admin, config.limits.admin_header_time, ports)
         sites = [await _start(stack, place, handshake, ports) for place in _data_listeners(config, relay)]
         relay.start()
         scheduler = tasks.spawn(services.tokens.scheduler.run(), "keep tokens fresh")
@@ -120,6 +124,7 @@ async def _relay(services: Services, hosts: Hosts) -> RelayServer:
         via=b"token-proxy-" + (await services.store.identity()).encode("ascii"),
         public_url=config.public_url,
         callers=callers,
+        descriptors=Descriptors(admin=limits.admin_connections),
     )
     return RelayServer(context, runtimes)
 
@@ -153,25 +158,26 @@ async def _tls_contexts(config: Config) -> dict[UpstreamTLS | None, ssl.SSLConte
     return contexts
 
 
-def _admin_runner(services: Services, hosts: Hosts, health: Health) -> web.AppRunner:
-    return web.AppRunner(
-        admin_application(services, hosts, health),
-        access_log=None,  # a target may hold an authorization code
-        keepalive_timeout=services.config.limits.header_time,  # for a header too; aiohttp: an hour
-        shutdown_timeout=ADMIN_GRACE,
-    )
-
-
 def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
     for address in config.server.listen:
-        yield web.ServerRunner(Listener(relay, None)), address, config.listener_tls(address)
+        yield _data_place(relay, None, address, config)
     for runtime in relay.runtimes:
-        own = runtime.route.listen
-        if own is not None:
-            yield web.ServerRunner(Listener(relay, runtime)), own, config.listener_tls(own)
+        if runtime.route.listen is not None:
+            yield _data_place(relay, runtime, runtime.route.listen, config)
 
 
-async def _start(stack: AsyncExitStack, place: Place, handshake: float, ports: set[int]) -> web.BaseSite:
+def _data_place(relay: RelayServer, own: RouteRuntime | None, address: Address, config: Config) -> Place:
+    listener, tls = Listener(relay, own), config.listener_tls(address)
+    server = HandshakeGate(listener, relay.context.descriptors) if tls else listener
+    return web.ServerRunner(server), address, tls
+
+
+async def _start(
+    stack: AsyncExitStack,
+    place: Place,
+    handshake: float,
+    ports: set[int],
+) -> web.BaseSite:
     """Listen there, and add the port to `ports`."""
     runner, address, tls = place
     await runner.setup()

@@ -1,17 +1,15 @@
-"""Access to the admin listener: every request needs an accepted Host, a POST must come from our own page.
+"""Access to the admin listener: a request needs an accepted Host, a POST a known visitor and a page of ours.
 
 A POST must have our Origin and a CSRF token: a salted HMAC over a cookie that the page has set. The cookie is
-SameSite=Lax, as the callback of a login is a navigation from another site.
+SameSite=Lax, as the callback of a login is a navigation from another site. Visitors: see sessions.py. Beyond
+this machine GETs need one as well.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import hmac
 import re
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,17 +18,16 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Counter
 
 from proxy import tasks
-from proxy.admin import pages
+from proxy.admin import forms, pages
+from proxy.admin.sessions import SESSIONS, Ground, Visitor, WaysIn
 from proxy.config.address import DEFAULT_PORTS
 from proxy.hosts import Hosts
-from proxy.http.cookies import BROWSER_COOKIE
 from proxy.relay.problems import HOST_REFUSED
 
-STALE_FORM: Final = "This form is from another site, or older than the last restart. Load the page again"
-FORM_TIME: Final = 20.0  # seconds, as for a header; any user of this machine can begin a form and stall
-_BROWSER: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 random bytes
+STALE_FORM: Final = (
+    "This form is of another site, or was shown to another person or browser. Load the page again"
+)
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
-_KEY: Final = secrets.token_bytes(32)  # of this process: pages must be loaded again after a restart
 _POLICY: Final = (
     f"default-src 'none'; style-src {pages.STYLE_SOURCE}; base-uri 'none'; frame-ancestors 'none'"
 )
@@ -90,60 +87,69 @@ def _in_target(target: str) -> list[str]:
 
 
 def browser_of(request: web.Request) -> str:
-    """The cookie that identifies this browser; empty if it has none of ours."""
-    cookie = request.cookies.get(BROWSER_COOKIE, "")
-    return cookie if _BROWSER.fullmatch(cookie) else ""
+    """Identifies this browser and, where it is known, the person; empty without a cookie of ours."""
+    return request.app[SESSIONS].browser_of(request)
 
 
-def new_browser() -> str:
-    return secrets.token_urlsafe(32)
+def new_browser(request: web.Request) -> str:
+    return request.app[SESSIONS].new_browser(request)
 
 
 def form_page(
-    request: web.Request,
-    public_url: str,
-    render: Callable[[str], str],
-    *,
-    browser: str = "",
-    status: int = 200,
+    request: web.Request, render: Callable[[str], str], *, browser: str = "", status: int = 200
 ) -> web.Response:
     """A page with forms: `render` gets their CSRF token, which is valid for this browser only.
 
     `browser`: the new value of its cookie; if empty, it keeps the one it has.
     """
-    browser = browser or browser_of(request) or new_browser()
-    response = web.Response(text=render(csrf_token(browser)), content_type="text/html", status=status)
-    secure = public_url.startswith("https:")
-    response.set_cookie(BROWSER_COOKIE, browser, httponly=True, samesite="Lax", secure=secure, path="/")
+    sessions = request.app[SESSIONS]
+    browser = browser or sessions.browser_of(request) or sessions.new_browser(request)
+    page = render(sessions.csrf_token(browser))
+    response = web.Response(text=page, content_type="text/html", status=status)
+    sessions.set_browser(response, browser)
     return response
 
 
-def csrf_token(browser: str, salt: str = "") -> str:
-    """Salted, so that each page has another one, and what is read of one page is not in the next."""
-    salt = salt or secrets.token_hex(16)
-    return salt + hmac.new(_KEY, f"{salt}{browser}".encode(), hashlib.sha256).hexdigest()[:32]
+def set_browser(request: web.Request, response: web.Response, browser: str) -> None:
+    request.app[SESSIONS].set_browser(response, browser)
+
+
+def visitor_of(request: web.Request) -> Visitor | None:
+    return request.app[SESSIONS].visitor(request)
+
+
+def ways_in(request: web.Request, visitor: Visitor | None) -> WaysIn | None:
+    """How this visitor can get a session; None: no need, it may do all that a page offers."""
+    return None if visitor else request.app[SESSIONS].ways_in()
 
 
 async def check_post(request: web.Request, public_url: str) -> None:
-    """Raises HTTPForbidden unless the request comes from one of our own pages."""
-    browser = browser_of(request)
+    """Raises HTTPForbidden unless the request comes from one of our own pages, sent by a known visitor.
+
+    A program with the admin key needs no page: no browser sends that by itself. Raises as `forms.read`, too.
+    """
+    sessions = request.app[SESSIONS]
+    visitor = sessions.visitor(request)
+    if visitor is not None and visitor.ground is Ground.KEY:
+        return
+    await check_form(request, public_url)
+    if visitor is None:
+        page = pages.refused_page(sessions.ways_in())
+        raise web.HTTPForbidden(text=page, content_type="text/html")
+
+
+async def check_form(request: web.Request, public_url: str) -> None:
+    """Raises HTTPForbidden unless the request comes from one of our own pages, and as `forms.read`."""
+    sessions = request.app[SESSIONS]
+    browser = sessions.browser_of(request)
     own = {origin_of(public_url), f"{request.scheme}://{request.host}"}
     if browser and request.headers.get("Origin") in own:
-        given = (await _form(request)).get("csrf")
-        if isinstance(given, str):
-            expected = csrf_token(browser, salt=given[:32])
+        given = (await forms.read(request)).get("csrf")
+        if given is not None:
+            expected = sessions.csrf_token(browser, salt=given[:32])
             if hmac.compare_digest(given.encode(), expected.encode()):
                 return
     raise web.HTTPForbidden(text=pages.message("Request refused", STALE_FORM), content_type="text/html")
-
-
-async def _form(request: web.Request) -> Mapping[str, object]:
-    """Raises HTTPRequestTimeout."""
-    try:
-        async with asyncio.timeout(FORM_TIME):
-            return await request.post()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout(text="the form did not arrive in time\n") from None
 
 
 def origin_of(url: str) -> str:

@@ -2,8 +2,11 @@
 
 GET  /                              the status page
 GET  /login/{credential}/{account}  describes the login; POST begins it (account: optional, or ?account=)
-GET  /callback                      ends it, or asks for confirmation; POST confirms or cancels
+GET  /login/…?ticket=               begins the login of a command, once
+GET  /callback[/{credential}]       ends it, or asks for confirmation; POST confirms or cancels
 POST /logout/…, POST /refresh/…     as named
+GET  /sign-in, POST                 a session, for the admin key
+GET  /launch/{token}                a session, for a launch link
 GET  /api/status                    the same as JSON
 GET  /metrics, /healthz, /readyz    for machines
 """
@@ -11,40 +14,49 @@ GET  /metrics, /healthz, /readyz    for machines
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from proxy.admin import access, pages
+from proxy.admin import access, forms, isolation, pages
+from proxy.admin.gate import only_known_visitors
 from proxy.admin.login import LoginPages
+from proxy.admin.sessions import SESSIONS, Ground, Sessions
+from proxy.admin.sign_in import SignInPages
 from proxy.hosts import Hosts
 from proxy.observe.health import Health
 from proxy.services import Services
 from proxy.store.base import AccountId
-
-MAX_FORM: Final = 16 * 1024  # bytes; the forms here have a few short fields
 
 
 def admin_application(services: Services, hosts: Hosts, health: Health) -> web.Application:
     app = _application(services, hosts)
     app.add_routes(StatusPages(services, health).routes())
     app.add_routes(LoginPages(services).routes())
+    app.add_routes(SignInPages(services).routes())
     return app
 
 
 def callback_application(services: Services, hosts: Hosts) -> web.Application:
-    """Only the callback, for the command `login` if no server runs."""
+    """Only what the login of a command needs, if no server runs."""
     app = _application(services, hosts)
-    app.add_routes(LoginPages(services, has_status_page=False).callback_routes())
+    app.add_routes(LoginPages(services, has_status_page=False).command_routes())
     return app
 
 
 def _application(services: Services, hosts: Hosts) -> web.Application:
-    checks = [access.no_surprises, access.only_own_hosts(hosts, services.metrics.refused)]
-    app = web.Application(middlewares=checks, client_max_size=MAX_FORM)
+    refused = services.metrics.refused
+    isolated = isolation.only_navigations(reloads(services), services.config.public_url, refused)
+    known = only_known_visitors(services.config)
+    checks = [access.no_surprises, access.only_own_hosts(hosts, refused), isolated, known]
+    app = web.Application(middlewares=checks, client_max_size=forms.MAX_FORM)
+    app[SESSIONS] = Sessions(services.config, services.store.derive("session"), services.clock)
     app.on_response_prepare.append(access.add_headers)
     return app
+
+
+def reloads(services: Services) -> isolation.Reloads:
+    return isolation.Reloads(services.store.derive("status page"))
 
 
 class StatusPages:
@@ -54,6 +66,7 @@ class StatusPages:
         self._metrics = services.metrics
         self._public_url = services.config.public_url
         self._health = health
+        self._reloads = reloads(services)
         routes = services.config.routes
         self._joinable = sorted({each.credential for each in routes if not isinstance(each.account, str)})
         self._scrape = make_aiohttp_handler(services.metrics.registry)
@@ -69,8 +82,20 @@ class StatusPages:
 
     async def page(self, request: web.Request) -> web.Response:
         status = await self._health.status(_after(request))
-        render = partial(pages.status_page, status, self._joinable, self._public_url)
-        return access.form_page(request, self._public_url, render)
+        visitor = access.visitor_of(request)
+        render = partial(
+            pages.status_page,
+            status,
+            self._joinable,
+            self._public_url,
+            ways_in=access.ways_in(request, visitor),
+            signed_in=visitor is not None and visitor.ground is Ground.SESSION,
+        )
+        browser = access.browser_of(request) or access.new_browser(request)
+        response = access.form_page(request, render, browser=browser)
+        again = self._reloads.url(browser, request.query.get("after", ""))
+        response.headers["Refresh"] = f"{pages.REFRESH}; url={again}"
+        return response
 
     async def status(self, request: web.Request) -> web.Response:
         return web.json_response(await self._health.status(_after(request)))

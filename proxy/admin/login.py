@@ -1,4 +1,8 @@
-"""Pages to log in and out. A GET changes nothing; changes need a POST from one of our own pages."""
+"""Pages to log in and out. A GET changes nothing; changes need a POST from one of our own pages.
+
+The exceptions are the two GETs that carry a secret which counts once: a ticket begins the login of a command,
+a callback ends a login.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,13 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.admin import access, pages
+from proxy.admin import access, forms, navigation, pages
 from proxy.config.values import ACCOUNT_NAME
 from proxy.errors import LoginFailed, StoreError, TokenError
 from proxy.services import Services
 from proxy.tokens.account import Account
-from proxy.tokens.login.logins import Cancelled, End
+from proxy.tokens.login.logins import CALLBACK, Cancelled, End
+from proxy.tokens.login.pending import UnknownLogin
 from proxy.tokens.login.takeover import Takeover
 
 STORE_FAILED: Final = "The token store is not available. See the log"
@@ -37,43 +42,67 @@ class LoginPages:
             ]
         return routes
 
-    def callback_routes(self) -> list[web.RouteDef]:
+    def command_routes(self) -> list[web.RouteDef]:
         """Sufficient for a login that a command has begun."""
+        return [*self.callback_routes(), web.get("/login/{credential}/{account}", self.accept)]
+
+    def callback_routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/callback", self.callback, allow_head=False),  # a HEAD would use up the code
-            web.post("/callback", self.decide),
+            web.get(CALLBACK, self.callback),
+            web.get(f"{CALLBACK}/{{credential}}", self.callback),
+            web.post(CALLBACK, self.decide),
         ]
 
     async def explain(self, request: web.Request) -> web.Response:
+        account = self._account(request)
+        navigation.check_name(request, self._public_url)
+        if "ticket" in request.query:
+            return await self.accept(request)
         if (
             "account" in request.query and "account" not in request.match_info
         ):  # from the form on the status page
             raise web.HTTPSeeOther(f"/login/{self._named(request, request.query['account']).key}")
-        render = partial(pages.login_page, self._account(request), self._home)
-        response = access.form_page(request, self._public_url, render)
+        ways_in = access.ways_in(request, access.visitor_of(request))
+        render = partial(pages.login_page, account, self._home, ways_in=ways_in)
+        response = access.form_page(request, render)
         response.headers.update(access.LOGIN_HEADERS)
         return response
 
     async def begin(self, request: web.Request) -> web.Response:
         await access.check_post(request, self._public_url)
-        account = self._account(request)
+        key, browser = self._account(request).key, access.browser_of(request)
+        if not browser or navigation.is_posted_elsewhere(request, self._public_url):
+            return _see_other(f"{self._public_url}/login/{key}")
+        return await self._begun(self._services.logins.begin(key, browser=browser))
+
+    async def accept(self, request: web.Request) -> web.Response:
+        """The invitation of a command."""
+        navigation.check_meant(request)
+        browser = access.browser_of(request) or access.new_browser(request)
+        key, ticket = self._account(request).key, request.query.get("ticket", "")
+        response = await self._begun(self._services.logins.accept(key, ticket, browser=browser))
+        access.set_browser(request, response, browser)
+        return response
+
+    async def _begun(self, beginning: Awaitable[str]) -> web.Response:
         try:
-            begun = await self._services.logins.begin(account.key, browser=access.browser_of(request))
+            return _see_other(await beginning)
         except LoginFailed as error:
-            return self._failed(str(error), status=502)
+            return self._failed(str(error), status=400 if isinstance(error, UnknownLogin) else 502)
         except StoreError:
             return self._failed(STORE_FAILED, status=503)
-        return web.Response(status=303, headers={"Location": begun.url})
 
     async def callback(self, request: web.Request) -> web.Response:
-        browser = access.browser_of(request) or access.new_browser()
-        return await self._end(request, browser, self._services.logins.finish(request.query, browser))
+        navigation.check_meant(request)
+        browser = access.browser_of(request)
+        ending = self._services.logins.finish(request.query, browser, path=request.path)
+        return await self._end(request, browser, ending)
 
     async def decide(self, request: web.Request) -> web.Response:
         """Replace the tokens of an account of another person, or cancel, as the form says."""
         await access.check_post(request, self._public_url)
-        browser, form = access.browser_of(request), await request.post()
-        ticket, replace = str(form.get("ticket", "")), form.get("decision") == "replace"
+        browser, form = access.browser_of(request), await forms.read(request)
+        ticket, replace = form.get("ticket", ""), form.get("decision") == "replace"
         deciding = self._services.logins.decide(ticket, browser, replace=replace)
         return await self._end(request, browser, deciding)
 
@@ -92,7 +121,7 @@ class LoginPages:
         else:
             diagnosis = self._services.tokens.account(*end.key).diagnosis()
             render, status = partial(pages.logged_in_page, end.key, end.principal, diagnosis, self._home), 200
-        return access.form_page(request, self._public_url, render, browser=browser, status=status)
+        return access.form_page(request, render, browser=browser, status=status)
 
     async def logout(self, request: web.Request) -> web.Response:
         await access.check_post(request, self._public_url)
@@ -130,4 +159,8 @@ def _html(text: str, status: int = 200) -> web.Response:
 
 
 def _to_status_page() -> web.Response:
-    return web.Response(status=303, headers={"Location": "/"})
+    return _see_other("/")
+
+
+def _see_other(url: str) -> web.Response:
+    return web.Response(status=303, headers={"Location": url})

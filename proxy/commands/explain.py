@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from proxy import process
 from proxy.admin.pages import relative
-from proxy.commands.status import ask_server
+from proxy.commands.running_server import ask_server
 from proxy.config.address import DEFAULT_PORTS
 from proxy.config.fault_messages import suggestion
 from proxy.config.model import Config

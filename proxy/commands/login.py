@@ -1,39 +1,35 @@
 """`token-proxy login`: get the first tokens, with several ways to receive the redirect.
 
-A running server receives it; if none runs and public_url is on this machine, the command listens there. If
-neither is certain, the user can paste the redirect URL.
+A running server receives it; if none runs and public_url is on this machine, the command listens there. Then
+the command opens a page of ours, whose ticket binds the login to the browser that opens it first. If neither
+is certain, the user can log in without that page, and paste the redirect URL: only this command takes it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
-import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
-from urllib.parse import urlsplit
-
-from aiohttp import web
 
 from proxy import tasks
 from proxy.admin.app import callback_application
-from proxy.commands.status import ask_server
+from proxy.admin.server import AdminRunner
+from proxy.commands.browser import open_url
+from proxy.commands.running_server import ask_server
 from proxy.commands.tokens import check_kept, key_of
-from proxy.config.address import Address
+from proxy.config.address import Address, is_loopback
 from proxy.config.model import Config, ListenerTLS
+from proxy.config.values import SHARED_STORES
 from proxy.errors import LoginFailed, StoreError
+from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
 from proxy.listen import CannotListen, close, listen
-from proxy.oauth.authorize import callback_parameters
 from proxy.services import Services, open_services
 from proxy.store.base import AccountId
-from proxy.tokens.login.logins import Begun
-from proxy.tokens.login.takeover import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID
+from proxy.tokens.login.pending import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID, UnknownLogin, new_secret
 
-PAGE_GRACE: Final = 2.0  # seconds for the browser to load the last page
 Say = Callable[[str], object]
 
 
@@ -50,7 +46,9 @@ async def exchange_code(
     key = key_of(config, credential, account)
     check_kept(config)
     async with open_services(config) as services:
-        await services.logins.exchange(key, code, redirect_uri or services.logins.redirect_uri, verifier)
+        await services.logins.exchange(
+            key, code, redirect_uri or services.logins.redirect_uri(credential), verifier
+        )
         say(await _done(services, key))
     return 0
 
@@ -60,20 +58,33 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
     key = key_of(config, credential, account)
     check_kept(config)
     async with open_services(config) as services, _callback_listener(services) as listening:
-        begun, redirect_uri = await services.logins.begin(key, browser=""), services.logins.redirect_uri
+        command = new_secret()
+        is_received = listening or await _may_have_server(config)
+        make_url = services.logins.invite if is_received else services.logins.begin_to_paste
+        url = await make_url(key, command)
         say("Log in here:")
-        say(begun.url)
-        opened = open_browser and await asyncio.to_thread(_open_in_browser, begun.url)
-        ends = [tasks.spawn(services.logins.outcome(begun.state), "wait for the callback")]
-        if not (opened and listening):
+        say(url)
+        opened = open_browser and await asyncio.to_thread(open_url, url)
+        can_paste = not (opened and listening)
+        if can_paste and is_received:
+            say("If the browser can't open that, log in here:")
+            say(await services.logins.begin_to_paste(key, command))
+        ends = [tasks.spawn(services.logins.outcome(command), "wait for the callback")]
+        if can_paste:
+            redirect_uri = services.logins.redirect_uri(credential)
             say(f"If nothing happens here after that, paste the URL in the browser ({redirect_uri}?...):")
-            ends.append(
-                tasks.spawn(_pasted(services, begun, say, listening=listening), "wait for a pasted URL")
-            )
+            pasted = _pasted(services, key, command, say, or_wait=is_received)
+            ends.append(tasks.spawn(pasted, "wait for a pasted URL"))
         if failure := await _first(ends):
             raise LoginFailed(failure)
         say(await _done(services, key))
     return 0
+
+
+async def _may_have_server(config: Config) -> bool:
+    """Whether a server may receive the redirect: one that runs here, or elsewhere with the same store."""
+    is_shared = config.store.url.partition(":")[0] in SHARED_STORES
+    return (is_shared and not is_loopback(config.public_host)) or await ask_server(config) is not None
 
 
 async def _done(services: Services, key: AccountId) -> str:
@@ -86,17 +97,6 @@ async def _done(services: Services, key: AccountId) -> str:
     return f"{done}\nwarning: {text}" if text else done
 
 
-def _open_in_browser(url: str) -> bool:
-    """Open a URL; `webbrowser` passes it to a program as an argument, without a shell.
-
-    Not without a screen, as it would then start a text browser in the terminal.
-    """
-    has_screen = sys.platform == "darwin" or any(
-        map(os.environ.get, ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"))
-    )
-    return has_screen and urlsplit(url).scheme in {"http", "https"} and webbrowser.open(url)
-
-
 async def _first(ends: list[asyncio.Task[str]]) -> str:
     """The outcome of the login: "", or the reason of its failure."""
     try:
@@ -106,26 +106,21 @@ async def _first(ends: list[asyncio.Task[str]]) -> str:
     return done.pop().result() if done else f"no login within {TIME_TO_LOG_IN_SAID}: run the command again"
 
 
-async def _pasted(services: Services, begun: Begun, say: Say, *, listening: bool) -> str:
+async def _pasted(services: Services, key: AccountId, command: str, say: Say, *, or_wait: bool) -> str:
     """Wait for the redirect URL on stdin, and finish the login with it."""
     lines = _lines_of_stdin()
     while line := await lines.get():
-        parameters = callback_parameters(line)
-        if parameters.get("state") == begun.state:
-            return await _finish(services, parameters)
-        if line.strip():
+        try:
+            if line.strip():
+                await services.logins.paste(key, line, command)
+                return ""
+        except UnknownLogin:
             say("That is not the redirect URL of this login. Paste the whole URL:")
-    if listening or await ask_server(services.config):
+        except LoginFailed as error:
+            return str(error)
+    if or_wait:
         await asyncio.Event().wait()  # wait for the callback only
     return "no redirect URL was pasted, and no server runs to receive it: start one, or paste the URL"
-
-
-async def _finish(services: Services, parameters: dict[str, str]) -> str:
-    try:
-        await services.logins.finish(parameters, browser="")
-    except LoginFailed as error:
-        return str(error)
-    return ""
 
 
 def _lines_of_stdin() -> asyncio.Queue[str]:
@@ -161,7 +156,8 @@ async def _callback_listener(services: Services) -> AsyncIterator[bool]:
         yield False
         return
     application = callback_application(services, Hosts([address.host]))
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=PAGE_GRACE)
+    limits = config.limits
+    runner = AdminRunner(application, limits, Descriptors(admin=limits.admin_connections))
     await runner.setup()
     try:
         yield await _listens(runner, address, config.server.admin_tls)
@@ -169,7 +165,7 @@ async def _callback_listener(services: Services) -> AsyncIterator[bool]:
         await close(runner)
 
 
-async def _listens(runner: web.AppRunner, address: Address, tls: ListenerTLS | None) -> bool:
+async def _listens(runner: AdminRunner, address: Address, tls: ListenerTLS | None) -> bool:
     try:
         await listen(runner, address, tls)
     except CannotListen:

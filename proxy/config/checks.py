@@ -48,6 +48,7 @@ def check_pkce(data: Tables) -> Iterator[Complaint]:
 def check_secrets(data: Tables) -> Iterator[Complaint]:
     """Secrets written into the file: allowed, but reported as warnings."""
     places: list[tuple[Path, object]] = [(("store", "key"), _table(data, "store").get("key"))]
+    places.append((("server", "admin_key"), _table(data, "server").get("admin_key")))
     for name, credential in _table(data, "credentials").items():
         places += [(("credentials", name, key), credential.get(key)) for key in SECRETS]
     for name, caller in _table(data, "callers").items():

@@ -105,6 +105,12 @@ class Credential(Table):
         description='The values of token_type to accept, e.g. ["Bearer", "bot"]. Default: any that needs no '
         "proof of possession, or none.",
     )
+    callback: Literal["shared", "own"] = Field(
+        "shared",
+        description='The redirect URI of logins: "shared" is public_url + "/callback", "own" is that + "/" + '
+        "the credential's name. A code that arrives at another credential's is refused, so that no "
+        "authorization server gets another one's.",
+    )
     authorize_params: dict[Annotated[str, _none_of(LOGIN_PARAMETERS)], ParameterValue] = Field(
         {}, description='Extra parameters of the authorization request, e.g. access_type = "offline".'
     )

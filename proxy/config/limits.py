@@ -64,6 +64,16 @@ class Limits(Table):
     header_time: Seconds = Field(
         20.0, description="For a caller's request header; a slower caller would take up a connection."
     )
+    admin_connections: Count = Field(
+        64,
+        description="Connections of the admin listener; a browser opens six, a scraper one. Fewer if there "
+        "are few open files. At the limit, idle ones are closed for new ones.",
+    )
+    admin_header_time: Seconds = Field(
+        20.0,
+        description="For a request header on the admin listener, and between two; as header_time, but for "
+        "people and scrapers.",
+    )
     idle: Seconds = Field(75.0, description="A caller's connection between requests; the default of nginx.")
     upstream_idle: Seconds = Field(
         55.0, description="An upstream connection between requests; many servers close theirs after 60."

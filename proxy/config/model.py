@@ -90,6 +90,14 @@ class Config(Table):
         return tls.model_copy(update={"certificates_optional": True})
 
     @property
+    def admin_listener_tls(self) -> ListenerTLS | None:
+        """TLS of the admin listener. Client certificates are optional where there are other ways in."""
+        tls = self.server.admin_tls
+        if tls is None or not self.server.has_other_ways_in:
+            return tls
+        return tls.model_copy(update={"certificates_optional": True})
+
+    @property
     def public_url(self) -> str:
         """The admin listener's URL for browsers, without a trailing slash."""
         scheme = "https" if self.server.admin_tls else "http"
@@ -98,6 +106,11 @@ class Config(Table):
     @property
     def public_host(self) -> str:
         return urlsplit(self.public_url).hostname or ""
+
+    def redirect_uri(self, credential: Credential) -> str:
+        """Where authorization servers send the browser after a login (RFC 6749 section 3.1.2)."""
+        own = f"/{credential.name}" if credential.callback == "own" else ""
+        return f"{self.public_url}/callback{own}"
 
     @property
     def callback_address(self) -> Address | None:

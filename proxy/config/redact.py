@@ -19,7 +19,7 @@ from proxy.secret import MASK
 Span = tuple[int, int]
 
 _SECRET_NAME: Final = re.compile(
-    "secr|passw|refresh_token|access_token|assertion|private|api_?key", re.IGNORECASE
+    "secr|passw|refresh_token|access_token|assertion|private|api_?key|admin_?key", re.IGNORECASE
 )
 _KEYS: Final = frozenset({"key", "key_sha256"})  # a wrong digest may be the key itself
 _VARIABLE: Final = re.compile(r"""(["'])[A-Za-z_][A-Za-z0-9_]*\1""")

@@ -29,6 +29,7 @@ from proxy.config.values import (
     FieldName,
     HostName,
     Name,
+    PageOrigin,
     PathPrefix,
     UpstreamValue,
 )
@@ -131,6 +132,9 @@ class Route(PolicyTable):
     )
     forwarded: StrictBool = Field(
         default=False, description="Send X-Forwarded-For, -Proto and -Host of the caller to the upstream."
+    )
+    origins: tuple[PageOrigin, ...] = Field(
+        (), description='Web pages that may call this route, by their origins: "https://app.example".'
     )
     headers: SetFields = Field(
         {}, description="Fields that the upstream requires beside the token; they replace the caller's."

@@ -8,11 +8,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, Validat
 from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config.address import Address
+from proxy.config.admin import AdminAddress, AdminKey, AdminTrusts
 from proxy.config.base import Computed, MissingKey, Table
 from proxy.config.callers import Listed, Network, NetworkValue, covers_everything
 from proxy.config.listeners import ListenAddress
 from proxy.config.references import ExistingFile, SealingKey, StateDirectory
-from proxy.config.values import SHARED_STORES, HostName, LocalAddress, Origin, StoreUrl
+from proxy.config.values import SHARED_STORES, HostName, Origin, StoreUrl
 from proxy.secret import Secret
 
 
@@ -56,9 +57,10 @@ class Server(Table):
         "`anyone`.",
         validate_default=True,
     )
-    admin: LocalAddress = Field(
+    admin: AdminAddress = Field(
         "127.0.0.1:8081",
-        description="The admin listener: status page, logins, metrics and health.",
+        description="The admin listener: status page, logins, metrics and health. Beyond this machine only "
+        "with admin_key or admin_tls.client_ca.",
         validate_default=True,
     )
     public_url: Origin | None = Field(
@@ -76,6 +78,14 @@ class Server(Table):
     )
     tls: ListenerTLS | None = Field(None, description="Serve TLS on the data listeners.")
     admin_tls: ListenerTLS | None = Field(None, description="Serve TLS on the admin listener.")
+    admin_key: AdminKey | None = Field(
+        None,
+        description="The key to the admin listener: people give it in a form, programs as Authorization: "
+        "Bearer.",
+    )
+    admin_trusts: AdminTrusts | None = Field(
+        None, description="A proxy in front of the admin listener that has authenticated the person."
+    )
 
     plaintext: StrictBool = Field(
         default=False,
@@ -101,6 +111,11 @@ class Server(Table):
         if value is None and "admin" in info.data and info.data["admin"].is_unix:
             raise MissingKey("public_url is missing - a browser can't connect to a unix socket")
         return value
+
+    @property
+    def has_other_ways_in(self) -> bool:
+        """Whether visitors of the admin listener may be known without a client certificate."""
+        return self.admin_key is not None or self.admin_trusts is not None
 
 
 class StoreConfig(Table):

@@ -19,6 +19,7 @@ from typing import Any, Final
 import aiohttp
 
 from proxy import process
+from proxy.admin import launch, peers
 from proxy.config.load import load
 from proxy.config.model import Config
 from proxy.demo.api import api_application
@@ -30,6 +31,7 @@ from proxy.errors import LoginFailed
 from proxy.observe import logs
 from proxy.services import Services
 from proxy.store.base import AccountId
+from proxy.tokens.login.pending import new_secret
 
 PERSON: Final = "alice"
 PORTS: Final = (8080, 8081)  # data, admin; others if these are taken
@@ -75,7 +77,7 @@ token-proxy demo: {person} is logged in at the authorization server. Without a t
 
 {tokens}; leave it running and watch them change:
 
-    {admin}/          status page
+    {page}          status page
     {admin}/metrics   Prometheus
 
 {faults}
@@ -121,12 +123,18 @@ async def run_demo(
                     person=PERSON,
                     data=f"http://127.0.0.1:{data}",
                     admin=config.public_url,
+                    page=await _page(config, state),
                     tokens=_describe_settings(lifetime, grace, rotation=rotation),
                     faults=_describe_orders(orders),
                 )
             )
             await stop.wait()
     return 0
+
+
+async def _page(config: Config, state: Services) -> str:
+    """Where our own user can't be recognised, the status page needs a session."""
+    return f"{config.public_url}/" if peers.TELLS_USERS else await launch.make(config, state.store)
 
 
 def _describe_settings(lifetime: int, grace: float, *, rotation: bool) -> str:
@@ -163,14 +171,15 @@ async def embedded(
 
 
 async def log_in(state: Services) -> None:
-    """Log in like a browser: submit the login form, then follow the redirect to the proxy."""
-    begun = await state.logins.begin(AccountId("person", "default"), browser="")
-    async with aiohttp.ClientSession() as browser:
-        async with browser.post(begun.url, data={"user": PERSON}, allow_redirects=False) as answer:
-            redirect = answer.headers["Location"]
-        async with browser.get(redirect) as answer:
-            if answer.status != 200:
-                raise LoginFailed("the demo could not log itself in")
+    """Log in like a browser: open the address of an invitation, and submit the form that it leads to."""
+    invited = await state.logins.invite(AccountId("person", "default"), command=new_secret())
+    async with (
+        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser,
+        browser.get(invited) as page,
+        browser.post(page.url, data={"user": PERSON}) as done,
+    ):
+        if done.status != 200:
+            raise LoginFailed("the demo could not log itself in")
 
 
 QUIET_PORTS: Final = range(15_000, 30_000)  # below the range of outgoing connections

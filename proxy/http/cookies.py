@@ -13,7 +13,9 @@ from typing import Final, NamedTuple
 from proxy.routes import is_prefix
 
 BROWSER_COOKIE: Final = "token_proxy_browser"  # of the admin pages; cookies don't distinguish ports
-_ADMIN: Final = BROWSER_COOKIE.encode("ascii")
+SESSION_COOKIE: Final = "token_proxy_session"
+_COMMON: Final = b"token_proxy_"
+_ADMIN: Final = frozenset({BROWSER_COOKIE.encode("ascii"), SESSION_COOKIE.encode("ascii")})
 _COOKIE_LINES: Final = re.compile(rb"(\r\n(?i:cookie):[ \t]*)([^\r\n]*)")
 _SPACES: Final = b" \t\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0"  # stripped from attribute names by one jar or another
 
@@ -83,12 +85,13 @@ def _covers(path: bytes, home: bytes) -> bool:
 
 def _is_admin(pair: bytes) -> bool:
     """A cookie without a name is sent as its value alone: `=name=value` comes back as `name=value`."""
-    return pair.strip(_SPACES + b"=").partition(b"=")[0].strip(_SPACES) == _ADMIN
+    name = pair.strip(_SPACES + b"=").partition(b"=")[0].strip(_SPACES)
+    return name.removeprefix(b"__Host-") in _ADMIN
 
 
 def without_admin(block: bytes) -> bytes:
-    """A request's fields without the admin pages' cookie; all other bytes are unchanged."""
-    return _COOKIE_LINES.sub(_cut_admin, block) if _ADMIN in block else block
+    """A request's fields without the admin pages' cookies; all other bytes are unchanged."""
+    return _COOKIE_LINES.sub(_cut_admin, block) if _COMMON in block else block
 
 
 def _cut_admin(line: re.Match[bytes]) -> bytes:

@@ -57,8 +57,22 @@ REQUEST_LINKS: Final = (b"destination", b"if")
 REWRITTEN: Final = (b"location", b"content-location", b"link", b"refresh", b"set-cookie", b"set-cookie2")
 # They apply to a whole host, which for a caller is everything on its localhost.
 SITE_WIDE: Final = frozenset({b"strict-transport-security", b"clear-site-data"})
+CORS: Final = (
+    frozenset(  # an upstream's word on which web pages may read it; here the route's `origins` decide
+        {
+            b"access-control-allow-origin",
+            b"access-control-allow-credentials",
+            b"access-control-allow-headers",
+            b"access-control-allow-methods",
+            b"access-control-allow-private-network",
+            b"access-control-expose-headers",
+            b"access-control-max-age",
+        }
+    )
+)
+NOT_ON_LOCALHOST: Final = SITE_WIDE | CORS
 NOT_IN_TRAILERS: Final = frozenset(  # RFC 9110 section 6.5.1; and what is rewritten in heads only
-    {b"content-length", b"trailer", b"via", b"cookie", *REQUEST_LINKS, *REWRITTEN, *SITE_WIDE}
+    {b"content-length", b"trailer", b"via", b"cookie", *REQUEST_LINKS, *REWRITTEN, *NOT_ON_LOCALHOST}
 )
 
 _READ: Final = (b"host", *FRAMING, *NEEDS_CHECKS, *REQUEST_LINKS)
@@ -66,8 +80,9 @@ _REQUEST: Final = Rules(read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWAR
 _REQUEST_WITH_KEYS: Final = Rules(
     read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED, seen=key_fields.FIELDS
 )
-_RESPONSE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | SITE_WIDE)
+_RESPONSE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | NOT_ON_LOCALHOST)
 _RESPONSE_ELSEWHERE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP)
+_RESPONSE_TO_PAGE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | CORS)
 _TRAILERS: Final = Rules(read=(), cut=HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, cut_prefix=FORWARDED)
 _MAX_FORWARDS: Final = re.compile(rb"\r\n(?i:max-forwards):[^\r\n]*")
 
@@ -98,9 +113,12 @@ def of_response(block: bytes) -> tuple[Index, bytes, Options]:
     return _apply(_RESPONSE, block)
 
 
-def of_response_elsewhere(block: bytes) -> bytes:
-    """The block to forward to a caller that uses another name for this proxy: with the SITE_WIDE fields."""
-    return _apply(_RESPONSE_ELSEWHERE, block)[1]
+def of_response_elsewhere(block: bytes, *, to_page: bool) -> bytes:
+    """The block to forward to a caller that uses another name for this proxy: with the SITE_WIDE fields.
+
+    With the CORS fields too, but not `to_page`: a page of a route's `origins` gets ours.
+    """
+    return _apply(_RESPONSE_TO_PAGE if to_page else _RESPONSE_ELSEWHERE, block)[1]
 
 
 def _apply(rules: Rules, block: bytes) -> tuple[Index, bytes, Options]:

@@ -104,6 +104,7 @@ class RequestHead:
     body: Body | None
     authority: str | None  # Host, or that of an absolute-form target (RFC 9112 section 3.2.2)
     path: bytes = b""  # of the target, with its query; set by admission.py
+    page: bytes = b""  # the Origin of a page that may read the response; set by web_pages.py
 
     @property
     def wants_websocket(self) -> bool:
@@ -128,7 +129,7 @@ class ResponseHead:
     chunked: bool
     keep_alive: bool
     block: bytes  # the fields as they came
-    needs_rewrite: bool  # the caller's head depends on the request: links, cookies, SITE_WIDE fields
+    needs_rewrite: bool  # the caller's head depends on the request: it has links, cookies, NOT_ON_LOCALHOST
     has_links: bool  # it has links or cookies, which rewrite.py maps
 
 
@@ -291,7 +292,7 @@ def _parse_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
         chunked=framing is not None and b"transfer-encoding" in index,
         keep_alive=keep_alive,
         block=block,
-        needs_rewrite=has_links or not index.keys().isdisjoint(headers.SITE_WIDE),
+        needs_rewrite=has_links or not index.keys().isdisjoint(headers.NOT_ON_LOCALHOST),
         has_links=has_links,
     )
 

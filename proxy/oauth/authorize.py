@@ -7,14 +7,20 @@ scope openid, which some servers require. Pure except for the random values.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
+from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
+from proxy.config.address import DEFAULT_PORTS
 from proxy.config.model import Credential
+
+_OF_CALLBACK: Final = frozenset({"state", "code", "error", "iss"})
+_MOST_PARAMETERS: Final = 1000  # of a pasted URL; a callback has five or so
 
 
 def new_state() -> str:
@@ -72,21 +78,71 @@ class Callback:
     code: str
     error: str
     iss: str | None
+    repeated: frozenset[str] = frozenset()  # which of these came more than once
 
 
-def read_callback(parameters: Mapping[str, str]) -> Callback:
+def read_callback(parameters: Iterable[tuple[str, str]]) -> Callback:
+    """RFC 6749 section 3.1 forbids repeated parameters: their first value is kept, for a message.
+
+    Others are ignored, however often they come.
+    """
+    found: dict[str, str] = {}
+    repeated = set()
+    for name, value in parameters:
+        if name not in _OF_CALLBACK:
+            continue
+        if name in found:
+            repeated.add(name)
+        found.setdefault(name, value)
     return Callback(
-        state=parameters.get("state", ""),
-        code=parameters.get("code", ""),
-        error=parameters.get("error", ""),
-        iss=parameters.get("iss"),
+        state=found.get("state", ""),
+        code=found.get("code", ""),
+        error=found.get("error", ""),
+        iss=found.get("iss"),
+        repeated=frozenset(repeated),
     )
 
 
-def callback_parameters(url: str) -> dict[str, str]:
-    """The query parameters of a redirect URL that a person pasted; {} for anything else."""
+def callback_parameters(url: str) -> list[tuple[str, str]]:
+    """The query parameters of a redirect URL that a person pasted; [] for anything else."""
     try:
         query = urlsplit(url.strip()).query
+        return parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
     except ValueError:
-        return {}
-    return dict(parse_qsl(query, keep_blank_values=True))
+        return []
+
+
+def path_of(url: str) -> str:
+    """The path of a URL that a person pasted; "" for anything else."""
+    try:
+        return urlsplit(url.strip()).path
+    except ValueError:
+        return ""
+
+
+def closeness(iss: str, urls: Iterable[str]) -> int:
+    """How much an issuer has in common with a server's URLs, at most: 1 for the origin, and 1 for each of
+    the first path segments. 0: another origin, or no URL.
+
+    Tenants of one host (Entra, Okta, Keycloak) differ in their first segments.
+    """
+    named = _parts(iss)
+    return max((_common(named, _parts(url)) for url in urls), default=0)
+
+
+def _common(one: list[str], other: list[str]) -> int:
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _parts(url: str) -> list[str]:
+    """The origin, then the segments of the path; [] if it is no http or https URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return []
+    if port is None or not parts.hostname:
+        return []
+    origin = f"{parts.scheme}://{parts.hostname.rstrip('.')}:{port}"
+    return [origin, *(segment for segment in parts.path.split("/") if segment)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.hosts import LOOPBACK_NAMES
 from proxy.http import headers
 from proxy.http.malformed import MalformedRequest
 from proxy.http.message import RequestHead
@@ -41,8 +42,11 @@ def admit(
         raise Refusal(problems.HOST_REFUSED, "this Host is not allowed; see server.allowed_hosts")
     runtime = own or context.table.match(host, path)
     needs_checks = request.fields.needs_checks
-    if needs_checks:
-        web_pages.check(request, authority)
+    is_tls = downstream.is_tls
+    if needs_checks or not (is_tls or host in LOOPBACK_NAMES):
+        pages = web_pages.NO_PAGES if runtime is None else runtime.pages
+        is_known = not is_tls and _has_safe_key(context, request, downstream)
+        web_pages.check(request, pages, host, is_tls=is_tls, has_safe_key=is_known)
     caller = None if context.callers is None else context.callers.identify(request, downstream)
     if needs_checks:
         check_no_loop(request, context.via)
@@ -75,6 +79,11 @@ def check_caller(runtime: RouteRuntime, request: RequestHead, caller: Caller) ->
             raise Refusal(
                 problems.CALLER_DENIED, "this caller may not use this account: see `accounts` of the caller"
             )
+
+
+def _has_safe_key(context: RelayContext, request: RequestHead, downstream: Downstream) -> bool:
+    """Whether a caller's key has come in a field that no web page can set without a preflight."""
+    return context.callers is not None and context.callers.by_field(request, downstream) is not None
 
 
 def _target(request: RequestHead) -> Target:

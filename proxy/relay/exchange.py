@@ -76,9 +76,9 @@ class Exchange(Lifecycle):
         except Refusal as refusal:
             self._refuse(refusal)
             return
-        except AboutUs:
+        except AboutUs as question:
             self._finish("")
-            self._caller.about_us()
+            self._caller.about_us(question.head)
             return
         self._path = upstream_path(runtime.base, runtime.prefix, path, strip=runtime.strip)
         attachment = context.tokens.ready(account)
@@ -209,8 +209,8 @@ class Exchange(Lifecycle):
         self._caller.respond(self._translated(head))
 
     def _translated(self, head: ResponseHead) -> ResponseHead:
-        """The head with its links and cookies rewritten for the caller."""
-        if not head.needs_rewrite:
+        """The head with its links, cookies and CORS fields rewritten for the caller."""
+        if not head.needs_rewrite and not self._request.page:
             return head
         return translate.to_caller(self._context, self._runtime, self._request, self._caller, head)
 

@@ -79,8 +79,8 @@ class Downstream(Protocol):
         """Send a response of our own instead of the upstream's. The rest of the request is not read."""
         ...
 
-    def about_us(self) -> None:
-        """Send the response to an OPTIONS request that asks about this proxy."""
+    def about_us(self, head: bytes) -> None:
+        """Send the response to an OPTIONS request that asks about this proxy: see `AboutUs`."""
         ...
 
     def close(self) -> None:

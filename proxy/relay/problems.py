@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Final
 
 from proxy.errors import LoginRequired, Misconfigured, ProxyError, TokenError
+from proxy.http import cors
 from proxy.http.malformed import MalformedRequest
 
 TYPE: Final = "urn:token-proxy:problem:"
@@ -92,16 +93,23 @@ def of_malformed(error: MalformedRequest) -> Refusal:
     return Refusal(_MALFORMED[error.kind], error.detail)
 
 
-class AboutUs(ProxyError):
-    """An OPTIONS request that asks about this proxy, not about an upstream."""
-
-
 CHALLENGES: Final = (  # RFC 9110 section 11.6.1; a field each, as clients read the first of a list only
     "WWW-Authenticate: Bearer",
     'WWW-Authenticate: Basic realm="token-proxy"',  # git sends its password only after this
 )
 ALLOW: Final = "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"  # the common ones
 ABOUT_US: Final = f"HTTP/1.1 200 OK\r\n{ALLOW}\r\nContent-Length: 0\r\n".encode("ascii")
+
+
+class AboutUs(ProxyError):
+    """An OPTIONS request that asks about this proxy, not about an upstream.
+
+    `head`: of the response, which has no body; without its last line.
+    """
+
+    def __init__(self, head: bytes = ABOUT_US) -> None:
+        super().__init__("a request about this proxy")
+        self.head = head
 
 
 def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:
@@ -116,8 +124,8 @@ def of_token_error(error: TokenError, credential: str, account: str, login_url: 
     return Refusal(TOKEN_UNAVAILABLE, str(error), retry_after=error.retry_after or 1, extra=extra)
 
 
-def render(refusal: Refusal, *, head_only: bool, close: bool) -> bytes:
-    """The bytes of the whole response."""
+def render(refusal: Refusal, *, head_only: bool, close: bool, page: bytes = b"") -> bytes:
+    """The bytes of the whole response. `page`: the Origin of a page that may read it."""
     case = refusal.case
     document = {
         "type": TYPE + case.ending,
@@ -142,5 +150,5 @@ def render(refusal: Refusal, *, head_only: bool, close: bool) -> bytes:
         lines += CHALLENGES
     if close:
         lines.append("Connection: close")
-    head = "\r\n".join((*lines, "", "")).encode("ascii")
+    head = "\r\n".join(lines).encode("ascii") + (cors.response_fields(page) if page else b"") + b"\r\n\r\n"
     return head if head_only else head + body

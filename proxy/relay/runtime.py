@@ -18,6 +18,7 @@ from proxy.relay import problems
 from proxy.relay.callers import Caller
 from proxy.relay.pool import Pool
 from proxy.relay.problems import Refusal
+from proxy.relay.web_pages import Pages
 from proxy.tokens.account import Account
 from proxy.tokens.manager import TokenManager
 
@@ -38,6 +39,7 @@ class RouteRuntime:
         self.authority = route.upstream.authority.encode("ascii")
         self.websocket = route.websocket
         self.forwarded = route.forwarded
+        self.pages = _pages(route)
         self.own_fields = _own_fields(route)
         self.changes_fields = route.forwarded or self.own_fields is not None
         self.policy = policy_of(route.methods, route.allow, route.deny)
@@ -124,6 +126,11 @@ class RouteRuntime:
 
     def upstream_error(self, ending: str) -> None:
         self._metrics.upstream_errors.labels(self.route.name, ending).inc()
+
+
+def _pages(route: Route) -> Pages:
+    methods = None if route.methods is None else tuple(name.encode("ascii") for name in route.methods)
+    return Pages(frozenset(origin.encode("ascii") for origin in route.origins), methods)
 
 
 def _own_fields(route: Route) -> RouteFields | None:

@@ -1,5 +1,5 @@
-"""Fields that depend on the route and on the caller's view of this proxy: links, cookies, X-Forwarded-*, and
-those that a route sets or drops.
+"""Fields that depend on the route and on the caller's view of this proxy: links, cookies, CORS,
+X-Forwarded-*, and those that a route sets or drops.
 
 Called only for messages that have or get any of them, which most do not. The rules are in http/mapping.py,
 http/cookies.py and http/rewrite.py: here they are given what they need of the running process.
@@ -14,7 +14,7 @@ from typing import Final
 
 from proxy.config.address import DEFAULT_PORTS
 from proxy.hosts import is_localhost
-from proxy.http import headers, rewrite
+from proxy.http import cors, headers, rewrite
 from proxy.http.body import keep_from_trailers
 from proxy.http.malformed import MalformedRequest
 from proxy.http.mapping import Mapping
@@ -67,7 +67,7 @@ def to_caller(
     """The response's head, rewritten for the caller."""
     fields = head.forwarded_fields
     if not is_localhost(_host(context, request, caller) or "localhost"):
-        fields = headers.of_response_elsewhere(head.block)
+        fields = headers.of_response_elsewhere(head.block, to_page=bool(request.page))
     if head.has_links:
         fields, dropped = rewrite.response_fields(fields, _mapping(context, runtime, request, caller))
         if dropped:
@@ -78,6 +78,8 @@ def to_caller(
                 name,
                 extra=extra,
             )
+    if request.page:
+        fields += cors.response_fields(request.page)
     return replace(head, forwarded_fields=fields) if fields is not head.forwarded_fields else head
 
 

@@ -8,11 +8,15 @@ from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from proxy import process
+from proxy.admin import launch
+from proxy.admin.sessions import Sessions
 from proxy.config.load import load
 from proxy.demo.wiring import PERSON, embedded, free_ports
 from proxy.errors import TokenError
+from proxy.http.cookies import BROWSER_COOKIE
 from proxy.oauth.token import Token
 from proxy.observe.health import Health
 from proxy.secret import Secret
@@ -44,6 +48,13 @@ class Browser:
         ) as response:
             await response.read()
             return response
+
+    def cookie(self):
+        """The value by which our pages know it."""
+        return self._session.cookie_jar.filter_cookies(URL(self.url))[BROWSER_COOKIE].value
+
+    def cookies(self):
+        return {morsel.key: morsel.value for morsel in self._session.cookie_jar}
 
     async def csrf(self, path="/login/person"):
         return self.csrf_in(await (await self.get(path)).text())
@@ -93,6 +104,20 @@ class World:
     async def json(self, path):
         return await (await self.get(path)).json()
 
+    async def launched(self, **options):
+        """Use a launch link; the cookies as a field's value, as a jar sends some only over https."""
+        link = await launch.make(self.config, self.services.store)
+        response = await self.get(link.removeprefix(self.config.public_url), **options)
+        assert (response.status, response.headers["Location"]) == (303, "/")
+        return "; ".join(field.partition(";")[0] for field in response.headers.getall("Set-Cookie"))
+
+    async def minted(self, browser, person=""):
+        """A valid CSRF token of this browser, though no page may have shown it one."""
+        sessions = Sessions(self.config, self.services.store.derive("session"), self.services.clock)
+        await browser.get("/")
+        cookie = browser.cookies()[sessions.browser_cookie]
+        return sessions.csrf_token(f"{cookie} {person}".strip())
+
     async def raw(self, head):
         """Send `head` as it is; the status and the whole response."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.config.server.admin.port)
@@ -100,6 +125,20 @@ class World:
         response = await reader.readuntil(b"\r\n\r\n")
         writer.close()
         return int(response.split()[1]), response.decode()
+
+    async def connect(self):
+        return await asyncio.open_connection("127.0.0.1", self.config.server.admin.port)
+
+    async def whole(self, request):
+        """Send `request` as it is, a byte for each character; status, head and body of the response."""
+        reader, writer = await self.connect()
+        writer.write(request.encode("latin-1"))
+        async with asyncio.timeout(60):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            length = int(re.search(r"(?i)content-length: (\d+)", head)[1])
+            body = (await reader.readexactly(length)).decode()
+        writer.close()
+        return int(head.split()[1]), head, body
 
     def granted(self):
         """The grant types of all token requests."""

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from proxy.admin import access
+from proxy.admin import forms
 from proxy.admin.access import origin_of
 from proxy.relay.problems import HOST_REFUSED
 
@@ -80,7 +80,9 @@ async def test_one_host_and_the_target_agrees_with_it(world, head, status):
     ("method", "path", "status"),
     [
         ("GET", "/", 200),
-        ("GET", "/login/person", 200),
+        ("GET", "/login/person", 307),
+        ("GET", "/login/person?moved=1", 200),
+        ("GET", "/login/person?moved=1&ticket=x", 400),
         ("GET", "/callback", 400),
         ("GET", "/api/status", 200),
         ("GET", "/metrics", 200),
@@ -162,7 +164,7 @@ async def test_a_form_is_small(world):
 
 
 async def test_a_form_that_does_not_arrive_times_out(world, monkeypatch):
-    monkeypatch.setattr(access, "FORM_TIME", 0.1)
+    monkeypatch.setattr(forms, "FORM_TIME", 0.1)
     host, port = urlsplit(world.admin).hostname, urlsplit(world.admin).port
     page = await world.browser.get("/login/person")
     head = (

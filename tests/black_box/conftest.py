@@ -45,6 +45,7 @@ class Command:
     folder: Path
     port: int
     admin_port: int
+    files: int = 0  # that it may have open; 0: as many as this process
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -62,8 +63,9 @@ class Command:
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
+            limited = ["sh", "-c", f'ulimit -n {self.files}; exec "$@"', "sh"] if self.files else []
             self._process = subprocess.Popen(
-                self._argv("run"), env=self._environment(), stderr=log, stdout=log
+                [*limited, *self._argv("run")], env=self._environment(), stderr=log, stdout=log
             )
         until(lambda: self.get("/healthz", admin=True)[0] == 200, "the proxy responds to /healthz")
         until(self._accepts, "the data listener accepts connections")
@@ -74,6 +76,11 @@ class Command:
         except OSError:
             return False
         return True
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def _argv(self, name: str, *more: str) -> list[str]:
         return [sys.executable, "-m", "proxy", name, *more, "-c", str(self.config)]

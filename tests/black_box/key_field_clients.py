@@ -45,7 +45,9 @@ def with_google_genai(url: str, key: str) -> str:
     from google import genai
     from google.genai import errors, types
 
-    client = genai.Client(api_key=key, http_options=types.HttpOptions(base_url=f"{url}/google", api_version="v1beta"))
+    client = genai.Client(
+        api_key=key, http_options=types.HttpOptions(base_url=f"{url}/google", api_version="v1beta")
+    )
     try:
         return str(client.models.get(model="m-1").name).removeprefix("models/")
     except errors.ClientError as error:

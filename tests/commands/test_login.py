@@ -1,20 +1,25 @@
 """login: all ways in which the redirect can arrive."""
 
 import asyncio
+import base64
 import os
 import re
 import stat
 import sys
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from aiohttp import web
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
+from proxy.commands import browser as browser_command
 from proxy.commands import login
+from proxy.config.load import load
 from proxy.demo import faults
 from proxy.demo.serve import running
+from proxy.demo.wiring import PERSON, free_ports
 from proxy.errors import LoginFailed
 from proxy.services import open_services
 from proxy.store.base import AccountId
@@ -28,7 +33,9 @@ VERIFIER = "v" * 43
 TICKET = re.compile(r'name="ticket" value="([A-Za-z0-9_-]{43})"')
 BROWSER = """#!{python}
 import sys, urllib.request
-approved = urllib.request.urlopen(sys.argv[1], data=b"user=alice")  # follows the redirect to the callback
+browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+asked = browser.open(sys.argv[1])  # our page leads to the authorization server's
+approved = browser.open(asked.url, data=b"user=alice")  # follows the redirect to the callback
 assert b"Logged in" in approved.read()
 open({note!r}, "w").write("\\n".join(sys.argv[1:]))
 """
@@ -40,7 +47,7 @@ class Terminal:
     def __init__(self, bench, keyboard, **options):
         self.said = []
         self._keyboard = keyboard
-        self._url = asyncio.get_running_loop().create_future()
+        self._urls = asyncio.Queue()
         options = {"open_browser": False, **options}
         self.command = asyncio.create_task(
             login.log_in(bench.config, "person", "default", self._say, **options)
@@ -48,12 +55,14 @@ class Terminal:
 
     def _say(self, line):
         self.said.append(line)
-        if line.startswith("http") and not self._url.done():
-            self._url.set_result(line)
+        if line.startswith("http"):
+            self._urls.put_nowait(line)
 
     async def url(self):
-        await asyncio.wait([self.command, self._url], return_when=asyncio.FIRST_COMPLETED)
-        return self._url.result() if self._url.done() else await self.command
+        """The next URL that it prints: of our page, if the callback can be received, then the other one."""
+        printed = asyncio.ensure_future(self._urls.get())
+        await asyncio.wait([self.command, printed], return_when=asyncio.FIRST_COMPLETED)
+        return printed.result() if printed.done() else await self.command
 
     def type(self, line):
         os.write(self._keyboard, f"{line}\n".encode())
@@ -79,23 +88,51 @@ def terminal(bench, monkeypatch):
 
 
 @pytest.fixture
+def a_free_port():
+    return free_ports(0)[0]
+
+
+@pytest.fixture
 async def a_stranger(bench):
     """Another program has the port where the redirect will arrive."""
     async with running(web.Application(), port=bench.config.server.admin.port):
         yield
 
 
+@pytest.fixture
+async def browser(bench):
+    opened = Browser(bench.admin)
+    yield opened
+    await opened.close()
+
+
+async def redirect(browser, at, user=PERSON):
+    """The person opens the page that the command printed, and logs in; the URL of the redirect."""
+    begun = await browser.get(await at.url())
+    assert begun.status == 303, await begun.text()
+    return await browser.approve(begun.headers["Location"], user)
+
+
+def give_own_callback(bench):
+    """The credential gets a redirect URI of its own, the only one that is registered; returns it."""
+    bench.edit("[credentials.person]", '[credentials.person]\ncallback = "own"')
+    redirect_uri = f"{bench.config.public_url}/callback/person"
+    clients = bench.server._protocol._clients
+    clients["demo-app"] = replace(clients["demo-app"], redirect_uris=(redirect_uri,))
+    return redirect_uri
+
+
 # -- the callback comes by itself
 
 
 @pytest.mark.parametrize("hangs_up", [False, True], ids=["at a terminal", "without one"])
-async def test_where_no_server_runs_the_command_takes_the_callback(bench, terminal, hangs_up):
+async def test_where_no_server_runs_the_command_takes_the_callback(bench, terminal, browser, hangs_up):
     at = terminal()
     if hangs_up:
         at.hang_up()
-    callback = await bench.authorize(await at.url())
+    callback = await redirect(browser, at)
     assert callback.startswith(f"{bench.config.public_url}/callback?")
-    page = await bench.get(callback)
+    page = await browser.get(callback)
     assert page.status == 200
     assert "Logged in" in await page.text()
     assert "href" not in await page.text(), "the command serves no other page"
@@ -104,11 +141,11 @@ async def test_where_no_server_runs_the_command_takes_the_callback(bench, termin
     assert bench.granted() == ["authorization_code"]
 
 
-async def test_where_a_server_runs_its_callback_is_used(bench, terminal):
+async def test_where_a_server_runs_its_callback_is_used(bench, terminal, browser):
     async with bench.serving():
         at = terminal()
         at.hang_up()
-        assert (await bench.get(await bench.authorize(await at.url()))).status == 200
+        assert (await browser.get(await redirect(browser, at))).status == 200
         assert await at.command == DONE
         async with within(1):
             while await bench.whose() != "alice":
@@ -120,6 +157,8 @@ async def test_the_listener_of_the_command_answers_to_its_host_and_for_the_callb
     await at.url()
     for path in ("/", "/metrics", "/api/status", "/login/person"):
         assert (await bench.get(bench.admin + path)).status == 404
+    without_ticket = await bench.get(f"{bench.admin}/login/person/default")
+    assert (without_ticket.status, "<form" in await without_ticket.text()) == (400, False)
     reader, writer = await asyncio.open_connection("127.0.0.1", bench.config.server.admin.port)
     writer.write(b"GET /callback HTTP/1.1\r\nHost: evil.com\r\n\r\n")
     assert b" 421 " in await reader.readline()
@@ -127,13 +166,106 @@ async def test_the_listener_of_the_command_answers_to_its_host_and_for_the_callb
     await at.break_off()
 
 
-async def test_a_login_that_is_declined_says_so_to_both(bench, terminal):
+async def test_idle_connections_do_not_keep_the_browser_from_the_listener_of_the_command(
+    bench, terminal, browser
+):
     at = terminal()
-    page = await bench.get(await bench.authorize(await at.url(), user=""))
+    await at.url()
+    address = bench.config.server.admin
+    writers = [(await asyncio.open_connection(address.host, address.port))[1] for _ in range(200)]
+    assert (await browser.get(await redirect(browser, at))).status == 200
+    assert await at.command == DONE
+    for writer in writers:
+        writer.close()
+
+
+async def test_a_login_that_is_declined_says_so_to_both(bench, terminal, browser):
+    at = terminal()
+    page = await browser.get(await redirect(browser, at, user=""))
     assert page.status == 400
     assert "The login was declined." in await page.text()
     with pytest.raises(LoginFailed, match=r"^the login was declined$"):
         await at.command
+
+
+@pytest.mark.parametrize("serving", [False, True], ids=["it listens itself", "a server has the callback"])
+async def test_whoever_reads_the_opened_address_can_neither_end_the_login_nor_stop_it(
+    bench, terminal, browser, serving
+):
+    """It stands in the arguments of the browser, which every user of the machine can read."""
+    async with bench.serving() if serving else nullcontext():
+        at = terminal()
+        address = await at.url()
+        begun = await browser.get(address)
+        callback = await browser.approve(begun.headers["Location"])
+        for url in (address, callback):
+            assert (await bench.get(url)).status == 400
+        assert bench.granted() == []
+        assert not at.command.done()
+        assert (await browser.get(callback)).status == 200
+        assert await at.command == DONE
+
+
+async def test_an_own_callback_of_a_credential_is_served_by_the_command(bench, terminal, browser):
+    redirect_uri = give_own_callback(bench)
+    at = terminal()
+    callback = await redirect(browser, at)
+    assert callback.startswith(f"{redirect_uri}?")
+    assert (await browser.get(callback)).status == 200
+    assert await at.command == DONE
+    assert any(f"({redirect_uri}?...)" in line for line in at.said)
+
+
+async def test_a_browser_elsewhere_that_does_not_reach_the_page_can_log_in_and_paste(bench, terminal):
+    """Over ssh: a server runs, but its loopback address is not that of the person's browser."""
+    async with bench.serving():
+        at = terminal()
+        page, url = await at.url(), await at.url()
+        assert page.startswith(f"{bench.config.public_url}/login/person/default?ticket=")
+        assert url.startswith(f"{bench.server.issuer}/authorize?")
+        callback = await bench.authorize(url)
+        refused = await bench.get(callback)
+        assert refused.status == 400, "no browser can end it"
+        assert "paste the address of this page into the command" in await refused.text()
+        at.type(callback)
+        assert await at.command == DONE
+        assert bench.granted() == ["authorization_code"]
+
+
+async def test_what_an_invited_browser_began_can_be_pasted(bench, terminal, browser):
+    """If its callback did not get through."""
+    at = terminal()
+    at.type(await redirect(browser, at))
+    assert await at.command == DONE
+
+
+async def test_where_nothing_receives_the_redirect_only_the_address_to_paste_is_printed(
+    bench, terminal, a_stranger
+):
+    at = terminal()
+    assert (await at.url()).startswith(f"{bench.server.issuer}/authorize?")
+    assert [line for line in at.said if "ticket=" in line] == []
+    await at.break_off()
+
+
+@pytest.mark.parametrize(
+    ("store", "public_url", "expected"),
+    [
+        ("redis://127.0.0.1:1", "https://proxy.example", True),  # a replica may serve it
+        ("postgresql://127.0.0.1:1/x", "https://proxy.example", True),
+        ("redis://127.0.0.1:1", "http://127.0.0.1:8081", False),
+        ("sqlite:tokens.db", "https://proxy.example", False),  # it would run here
+    ],
+)
+async def test_where_a_server_may_receive_the_redirect(tmp_path, a_free_port, store, public_url, expected):
+    file = tmp_path / "config.toml"
+    (tmp_path / "key").write_text(base64.b64encode(bytes(32)).decode())
+    file.write_text(
+        f'[server]\nadmin = "127.0.0.1:{a_free_port}"\npublic_url = "{public_url}"\n'
+        f'[store]\nurl = "{store}"\nkey = {{ file = "key" }}\n'
+    )
+    (tmp_path / "key").chmod(0o600)
+    assert await login._may_have_server(load(file).config) is expected
 
 
 # -- the user pastes it
@@ -215,27 +347,20 @@ async def has_it(bench):
         return (await services.tokens.owner(AccountId("person", "default"))).subject
 
 
-@pytest.fixture
-async def browser(bench):
-    opened = Browser(bench.admin)
-    yield opened
-    await opened.close()
-
-
 async def asked_in(browser, bench, at):
     """Bob logs in to ann's account; the form of the page that follows."""
     told(bench, "bob")
-    page = await browser.get(await bench.authorize(await at.url()))
+    page = await browser.get(await redirect(browser, at))
     assert page.status == 409
     ticket = TICKET.search(await page.text())[1]
     return {"csrf": browser.csrf_in(await page.text()), "ticket": ticket}
 
 
-async def test_a_command_shows_the_user(bench, terminal):
+async def test_a_command_shows_the_user(bench, terminal, browser):
     assert (await log_in_as(bench, "ann")).stdout == f"{LOGGED_IN} of ann@example.com\n"
     at = terminal()
     told(bench, "ann")
-    page = await bench.get(await bench.authorize(await at.url()))
+    page = await browser.get(await redirect(browser, at))
     assert "token-proxy logout person --account default" in await page.text(), "no page here could do it"
     assert "<form" not in await page.text()
     assert await at.command == DONE
@@ -303,11 +428,11 @@ async def test_a_code_replaces_another_person_only_after_a_logout(bench):
 )
 def test_only_http_urls_are_opened(monkeypatch, url):
     opened = []
-    monkeypatch.setattr(login.webbrowser, "open", lambda url: opened.append(url) or True)
+    monkeypatch.setattr(browser_command.webbrowser, "open", lambda url: opened.append(url) or True)
     monkeypatch.setenv("DISPLAY", ":0")
-    assert not login._open_in_browser(url)
+    assert not browser_command.open_url(url)
     assert opened == []
-    assert login._open_in_browser("https://login.example/authorize?x=1")
+    assert browser_command.open_url("https://login.example/authorize?x=1")
     assert opened == ["https://login.example/authorize?x=1"]
 
 
@@ -315,8 +440,8 @@ def test_only_http_urls_are_opened(monkeypatch, url):
 def test_where_there_is_no_screen_no_browser_takes_the_terminal(monkeypatch):
     for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(login.webbrowser, "open", pytest.fail)
-    assert not login._open_in_browser("https://login.example/")
+    monkeypatch.setattr(browser_command.webbrowser, "open", pytest.fail)
+    assert not browser_command.open_url("https://login.example/")
 
 
 async def test_the_browser_is_a_program_that_is_given_the_url_as_it_is(bench, tmp_path):
@@ -328,6 +453,7 @@ async def test_the_browser_is_a_program_that_is_given_the_url_as_it_is(bench, tm
     assert (code, command.log) == (DONE, [])
     assert command.out.splitlines()[-1] == LOGGED_IN
     assert note.read_text() in command.out, "one argument: the URL that was printed too"
+    assert "state=" not in note.read_text()
     assert (await bench.call("token", "person")).exit_code == DONE
 
 
@@ -374,6 +500,14 @@ async def test_a_code_that_does_not_fit_is_refused_with_a_sentence(bench, more):
     assert failed.stderr.startswith("token-proxy: ")
 
 
+async def test_a_code_is_redeemed_with_the_redirect_uri_of_its_credential(bench):
+    redirect_uri = give_own_callback(bench)
+    code = await code_for(bench, redirect_uri)
+    assert (
+        await bench.call("login", "person", "--code", code, "--code-verifier", VERIFIER)
+    ).exit_code == DONE
+
+
 @pytest.mark.parametrize("option", ["--redirect-uri", "--code-verifier"])
 async def test_options_of_a_code_require_one(bench, option):
     failed = await bench.call("login", "person", option, "x")
@@ -391,10 +525,10 @@ async def test_client_credentials_have_no_login(bench):
 NO_REFRESH_TOKEN = faults.Fault(change={"refresh_token": None})
 
 
-async def test_a_login_that_will_end_says_when_and_which_settings_make_it_last(bench, terminal):
+async def test_a_login_that_will_end_says_when_and_which_settings_make_it_last(bench, terminal, browser):
     bench.server.script(NO_REFRESH_TOKEN)
     at = terminal()
-    page = await (await bench.get(await bench.authorize(await at.url()))).text()
+    page = await (await browser.get(await redirect(browser, at))).text()
     assert await at.command == DONE
     for told in (at.said[-1], page):
         assert "the server gave no refresh token: the access token expires at" in told.replace(
@@ -412,11 +546,11 @@ async def test_a_code_of_a_login_that_will_end_says_so_too(bench):
     assert "warning: the server gave no refresh token" in done.stdout
 
 
-async def test_a_running_server_and_its_status_say_so_too(bench, terminal):
+async def test_a_running_server_and_its_status_say_so_too(bench, terminal, browser):
     async with bench.serving():
         bench.server.script(NO_REFRESH_TOKEN)
         at = terminal()
-        page = await (await bench.get(await bench.authorize(await at.url()))).text()
+        page = await (await browser.get(await redirect(browser, at))).text()
         assert await at.command == DONE
         shown = await bench.call("status")
     assert "are refreshed" not in page
@@ -426,7 +560,7 @@ async def test_a_running_server_and_its_status_say_so_too(bench, terminal):
     assert shown.exit_code == DONE, "it serves for now"
 
 
-async def test_a_page_of_a_command_promises_no_more_than_a_server_keeps(bench, terminal):
+async def test_a_page_of_a_command_promises_no_more_than_a_server_keeps(terminal, browser):
     at = terminal()
-    page = await (await bench.get(await bench.authorize(await at.url()))).text()
+    page = await (await browser.get(await redirect(browser, at))).text()
     assert "are refreshed while a token-proxy server runs" in page

@@ -24,6 +24,7 @@ LITERALS = [  # each secret of the example as a literal string, in every notatio
         'key = { file = "reporter.key" }',
         "key = ['Sesame-8-of-twenty-characters', '''Sesame-9-of-20-characters''']",
     ),
+    ('admin_key = { file = "admin-key" }', 'admin_key = "Sesame-7-of-20-letters"'),
     ("token_params = {", 'token_params = { password = "Sesame-5", assertion = "Sesame-6",'),
 ]
 PIECES = [*"\"'=[]{},.:#\\ \t\n\r\0\x1b\ufeffé", '"""', "'''", "\r\n", "[[", "0x" + "f" * 300, "9" * 5000]
@@ -137,7 +138,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_example_with_all_its_keys_is_a_configuration_with_warnings(folder: Path) -> None:
     said, warnings = outcome("\n".join(WHOLE).encode(), folder)
     assert SECRET not in said
-    assert len(warnings) == 7
+    assert len(warnings) == 8
     assert all("a secret in the configuration file itself" in warning.message for warning in warnings)
 
 

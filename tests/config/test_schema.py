@@ -74,6 +74,7 @@ def test_the_example_is_valid_with_all_its_settings(whole_example: str, tmp_path
     for name in re.findall(r'"([\w-]+\.(?:pem|key))"', whole_example):
         (tmp_path / name).touch()
     (tmp_path / "mail-refresh-token").write_text("seed\n")
+    (tmp_path / "admin-key").write_text("A" * 20 + "\n")
     (tmp_path / "store.key").write_text("A" * 43 + "=\n")
     for caller in ("build", "reporter"):
         (tmp_path / f"{caller}.key").write_text(f"tpk_{caller:_<43}\n")

@@ -150,7 +150,8 @@ class Proxy:
         )
 
     def login_by_command(self, person: Person, *, paste: bool) -> tuple[int, str]:
-        """`login crm --no-browser`: open the address it prints, then paste the callback's address or open it.
+        """`login crm --no-browser`: open the first address that it prints, then the callback's; or open the
+        last one, and paste the callback's.
 
         Returns the exit code and all it printed.
         """
@@ -164,14 +165,17 @@ class Proxy:
             text=True,
         ) as command:
             assert command.stdout is not None
-            printed = ""
+            printed, found = "", None
             for line in command.stdout:
                 printed += line
-                found = URL_IN_TEXT.search(line)
-                if found:
+                if paste and "paste the URL" in line:
+                    break
+                found = URL_IN_TEXT.search(line) or found
+                if found and not paste:
                     break
             else:
                 raise AssertionError(f"no address was printed: {printed}")
+            assert found is not None, printed
             browser = Browser()
             callback = person.approve(browser, found[0], self.redirect_uri)
             if not paste:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from yarl import URL
 
 from proxy import tasks
 from proxy.clock import SystemClock
@@ -32,6 +31,7 @@ from proxy.store.open import open_store
 from proxy.tokens.account import Account
 from proxy.tokens.attachment import Attachment
 from proxy.tokens.login.logins import Logins
+from proxy.tokens.login.pending import new_secret
 from proxy.tokens.manager import TokenManager
 from tests.jepsen.history import Recorder, fingerprint, now
 from tests.jepsen.recording import RecordingServers, RecordingStore, Trap
@@ -99,10 +99,11 @@ class Worker:
         """A person at a browser: the login form, then the redirect back to us."""
         since, ended = now(), "done"
         try:
-            begun = await self.logins.begin(AccountId(CREDENTIAL, name), browser="")
-            async with self.web.post(begun.url, data={"user": name}, allow_redirects=False) as response:
+            key, command = AccountId(CREDENTIAL, name), new_secret()
+            url = await self.logins.begin_to_paste(key, command)
+            async with self.web.post(url, data={"user": name}, allow_redirects=False) as response:
                 callback = response.headers["Location"]
-            await self.logins.finish(dict(URL(callback).query), "")
+            await self.logins.paste(key, callback, command)
         except (LoginFailed, StoreError, aiohttp.ClientError, TimeoutError) as error:
             ended = type(error).__name__
         self.recorder.note("logged-in", since=since, account=name, ended=ended)

@@ -146,8 +146,6 @@ ALLOWED = [
     [b"Host: 127.0.0.1"],
     [b"Host: localhost", b"Origin: http://localhost"],
     [b"Host: localhost", b"Sec-Fetch-Mode: cors"],
-    [b"Host: localhost", b"Sec-Fetch-Site: same-origin"],
-    [b"Host: localhost", b"Sec-Fetch-Site: none"],
     [b"Host: localhost", b"Via: 1.1 token-proxy-deadbeef"],
 ]
 

@@ -274,7 +274,7 @@ async def test_a_logout_while_a_refused_response_is_under_way_stays(make_odd_sid
 
 async def logged_in(side) -> Any:
     begun = await side.logins.begin(KEY, browser="b")
-    return await side.logins.finish(await approve(begun.url), "b")
+    return await side.logins.finish(await approve(begun), "b")
 
 
 @pytest.mark.parametrize("name", ["201", "token_type empty", "gzip that nothing says", "Latin-1", "a list"])

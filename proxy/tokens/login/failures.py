@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.config.model import Credential
-from proxy.errors import AuthorizationServerError, LoginFailed
-from proxy.oauth import authorize, grants
-from proxy.oauth.discovery import Endpoints
+from proxy.errors import AuthorizationServerError
+from proxy.oauth import grants
 from proxy.tokens.diagnosis import explain_failure
 
 _REFUSALS: Final = {  # RFC 6749 section 4.1.2.1
@@ -49,13 +48,3 @@ def of_response(credential: Credential, error: AuthorizationServerError) -> str:
 def explained(credential: Credential, error: AuthorizationServerError) -> str:
     """What any other failed request means, from the table of tokens/diagnosis."""
     return explain_failure(error.error, credential.name, grants.of(credential), credential.scopes, error.hint)
-
-
-def check_issuer(callback: authorize.Callback, endpoints: Endpoints) -> None:
-    """RFC 9207 section 2.4: a code must come from the server that it will be sent to."""
-    if endpoints.issuer is None:
-        return  # nothing to compare with: the endpoints are configured by hand
-    if callback.iss is None and not endpoints.iss_in_callback:
-        return
-    if callback.iss != endpoints.issuer:
-        raise LoginFailed("the redirect comes from another authorization server than the login was sent to")

@@ -1,52 +1,68 @@
 """A login, from the first click to the stored token.
 
-`begin` seals a state, a PKCE verifier and a nonce in the store; `finish` removes them, once, within
-TIME_TO_LOG_IN, in whichever process the callback reaches. If a page began the login, the callback must come
-from the same browser (its cookie); if a command did, the command waits for the result (`outcome`).
+`begin` stores what `finish` needs: state, PKCE verifier and nonce, for one party (pending.py): the browser
+whose page began it, or the command into which the redirect URL will be pasted. A command can also `invite` a
+browser: the first one that comes with the ticket begins the login, and either of them may end it. The command
+waits for the result (`outcome`). All of this is in the store: any process can take the next step.
 
-The code is sent only to the server and client of this login, and the tokens are stored only in its account.
-If that has another person's tokens, nothing is stored before somebody decides, in the browser that was
-asked. Without a browser to ask, the login is refused and its tokens are revoked.
+An event of a party ends its login, even if something is wrong with it: so a code, or a state, counts once.
+The code is sent only to the server and client of this login, with its redirect URI, and the tokens are stored
+only in its account. If that has another person's tokens, nothing is stored before somebody decides, in the
+browser that was asked. Without a browser to ask, the login is refused and its tokens are revoked.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import json
 import logging
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
+from urllib.parse import urlencode, urlsplit
 
-from proxy.config.model import Config, Credential
-from proxy.errors import AuthorizationServerError, LoginFailed, StoreError, UnreadableRecord
-from proxy.oauth import authorize, grants
+from proxy.config.model import Config
+from proxy.errors import LoginFailed, StoreError
+from proxy.oauth import authorize
+from proxy.oauth.authorize import Callback
 from proxy.oauth.binding import by_hand, is_bound, server_of
-from proxy.oauth.discovery import Endpoints
-from proxy.oauth.endpoint import AuthorizationServers, RefusedToken, UnprovenToken
-from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT, redemption_form
+from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.grants.authorization_code import redemption_form
 from proxy.oauth.token import Principal, Token
 from proxy.store.base import AccountId, Store
-from proxy.tokens.login import failures, takeover
+from proxy.tokens.login import failures, pending, takeover
+from proxy.tokens.login.mix_up import check_issuer
+from proxy.tokens.login.pending import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID, Pending, UnknownLogin, party
+from proxy.tokens.login.redeem import redeem
+from proxy.tokens.login.requests import AuthorizationRequests
 from proxy.tokens.login.revoke import has_account, revoke
-from proxy.tokens.login.takeover import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID, Takeover
+from proxy.tokens.login.takeover import Takeover
 from proxy.tokens.manager import AnotherPerson, TokenManager
 
 CONFIG_CHANGED: Final = "the configuration has changed since this login was started: start it again"
+UNKNOWN: Final = (
+    f"no such login is under way in this browser: it was completed, is older than {TIME_TO_LOG_IN_SAID}, or "
+    "was started elsewhere; start it again here, or paste the address of this page into the command that "
+    "asks for it"
+)
+NOT_PASTED: Final = "that is not the redirect URL of this login"
+TICKET_USED: Final = (
+    f"this address has been used, or is older than {TIME_TO_LOG_IN_SAID}: run the command that printed it "
+    "again (if it was not you who used it, stop that command first)"
+)
+REPEATED: Final = "the redirect has a parameter more than once (RFC 6749 section 3.1): start the login again"
+WRONG_PLACE: Final = (
+    "the redirect belongs to another callback address than this one: the code was not used; start the login "
+    "again"
+)
+NOTHING_TO_DECIDE: Final = (
+    f"there is nothing to decide: it was decided, is older than {TIME_TO_LOG_IN_SAID}, or another browser "
+    "was asked; log in again"
+)
 CANCELLED: Final = "the login was cancelled: the account has another person's tokens, and keeps them"
+CALLBACK: Final = "/callback"  # the path of redirect URIs; "own" ones continue with the credential's name
 POLL_EVERY: Final = 0.25  # seconds between the polls of a command that waits for the outcome
 
 _log = logging.getLogger("proxy.logins")
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A login under way: `url` is for the browser, `state` for `outcome`."""
-
-    url: str
-    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,73 +91,73 @@ class Logins:
         self._store = store
         self._servers = servers
         self._tokens = tokens
+        self._requests = AuthorizationRequests(config, store, servers, tokens)
 
-    @property
-    def redirect_uri(self) -> str:
-        return self._config.public_url + "/callback"
+    def redirect_uri(self, credential: str) -> str:
+        return self._config.redirect_uri(self._config.credentials[credential])
 
-    async def begin(self, key: AccountId, *, browser: str) -> Begun:
-        """`browser`: the cookie of the browser that begins it; empty when a command does.
+    async def begin(self, key: AccountId, *, browser: str) -> str:
+        """Begin a login in the browser with the cookie `browser`; the URL at which it goes on.
 
         Raises LoginFailed, StoreError.
         """
-        credential = self._credential(key.credential)
-        endpoint = self._authorization_endpoint(credential, await self._endpoints(credential))
-        if endpoint is None:
-            raise LoginFailed(
-                f"credential {key.credential!r} has no authorization_endpoint: set it in the configuration"
-            )
+        return await self._requests.make(key, [party(browser)])
+
+    async def begin_to_paste(self, key: AccountId, command: str) -> str:
+        """Begin a login that ends only with `paste`. Returns and raises as `begin`."""
+        return await self._requests.make(key, [party(command)], party(command))
+
+    async def invite(self, key: AccountId, command: str) -> str:
+        """A page of ours that begins the login, once, in the browser that opens it first.
+
+        `command`: a new secret. Raises LoginFailed if the login could not begin, StoreError.
+        """
+        await self._requests.check(key)
+        ticket = pending.new_secret()
+        await pending.keep_ticket(self._store, ticket, key, party(command))
+        return f"{self._config.public_url}/login/{key}?{urlencode({'ticket': ticket})}"
+
+    async def accept(self, key: AccountId, ticket: str, *, browser: str) -> str:
+        """Begin the login of an invitation. Returns and raises as `begin`; UnknownLogin for a used ticket."""
+        command = await pending.take_ticket(self._store, ticket, key)
+        if command is None:
+            raise UnknownLogin(TICKET_USED)
         try:
-            await self._tokens.owner(key)
-        except UnreadableRecord as error:  # it would not be replaced: fail before the person logs in
-            raise LoginFailed(str(error)) from error
-        state, nonce = authorize.new_state(), authorize.nonce_for(credential)
-        verifier = authorize.new_verifier() if credential.pkce else None
-        pending = {
-            "credential": key.credential,
-            "account": key.account,
-            "server": server_of(credential),
-            "client_id": credential.client_id,
-            "endpoints": by_hand(credential),
-            "verifier": verifier,
-            "nonce": nonce,
-            "redirect_uri": self.redirect_uri,
-            "browser": _digest(browser),
-        }
-        await self._store.stash(f"login:{state}", json.dumps(pending).encode(), TIME_TO_LOG_IN)
-        url = authorize.authorization_url(
-            credential,
-            endpoint,
-            redirect_uri=self.redirect_uri,
-            state=state,
-            verifier=verifier,
-            nonce=nonce,
-        )
-        return Begun(url, state)
+            return await self._requests.make(key, [party(browser), command], command)
+        except LoginFailed as error:
+            await self._report(command, str(error))
+            raise
 
-    async def finish(self, parameters: Mapping[str, str], browser: str) -> End:
-        """Handle a callback with the cookie `browser`; empty if nobody can be asked (a pasted URL).
+    async def finish(self, parameters: Mapping[str, str], browser: str, *, path: str = CALLBACK) -> End:
+        """Handle a callback that came to `path` with the cookie `browser`.
 
-        Raises LoginFailed, StoreError.
+        Raises LoginFailed (UnknownLogin if it is not one of this browser's), StoreError.
         """
-        callback = authorize.read_callback(parameters)
-        pending = await self._pending(callback.state)
-        key = AccountId(pending["credential"], pending["account"])
-        return await self._ended(key, callback.state, self._finish(callback, pending, browser))
+        callback = authorize.read_callback(parameters.items())
+        login = await self._taken(callback, party(browser), UNKNOWN)
+        return await self._ended(
+            login.key, login.command, self._finish(callback, login, party(browser), path)
+        )
+
+    async def paste(self, key: AccountId, url: str, command: str) -> End:
+        """End a login of this command with its redirect URL. Returns and raises as `finish`."""
+        callback, path = authorize.read_callback(authorize.callback_parameters(url)), authorize.path_of(url)
+        if path != urlsplit(self.redirect_uri(key.credential)).path:
+            raise UnknownLogin(NOT_PASTED)
+        login = await self._taken(callback, party(command), NOT_PASTED)
+        return await self._ended(login.key, login.command, self._finish(callback, login, "", path))
 
     async def exchange(self, key: AccountId, code: str, redirect_uri: str, verifier: str | None) -> None:
         """Redeem a code and store its tokens. Raises LoginFailed, StoreError."""
         token = await self._redeem(key, code, redirect_uri, verifier)
-        await self._save(key, token, browser="", state="")
+        await self._save(key, token)
 
     async def decide(self, ticket: str, browser: str, *, replace: bool) -> End:
         """Give the account the other person's tokens, or keep its own. Returns and raises as `finish`."""
-        asked = await self._asked(ticket, browser)
-        if replace:
-            ending = self._save(asked.key, asked.token, browser, asked.state, instead_of=asked.owner)
-        else:
-            ending = self._cancel(asked)
-        return await self._ended(asked.key, asked.state, ending)
+        asked = await takeover.take(self._store, ticket, party(browser))
+        if asked is None:
+            raise UnknownLogin(NOTHING_TO_DECIDE)
+        return await self._ended(asked.key, asked.command, self._decide(asked, replace=replace))
 
     async def log_out(self, key: AccountId) -> None:
         """Forget the tokens, then revoke them (RFC 7009), refresh token first. Raises StoreError.
@@ -157,63 +173,58 @@ class Logins:
         if token is not None:
             await self._revoke(key, token)
 
-    async def outcome(self, state: str) -> str:
-        """Wait for the login of `state` to end. Returns "", or a sentence with the reason of its failure."""
-        while (outcome := await self._store.take(f"outcome:{state}")) is None:  # noqa: ASYNC110 (from another process)
+    async def outcome(self, command: str) -> str:
+        """Wait for the login of a command to end. Returns "", or a sentence that says why it failed."""
+        name = f"outcome:{party(command)}"
+        while (outcome := await self._store.take(name)) is None:  # noqa: ASYNC110 (from another process)
             await asyncio.sleep(POLL_EVERY)
         return outcome.decode()
 
-    async def _finish(self, callback: authorize.Callback, pending: dict[str, Any], browser: str) -> End:
-        if pending["browser"] and not hmac.compare_digest(pending["browser"], _digest(browser)):
-            raise LoginFailed("this login was started in another browser: start it again in this one")
-        credential = self._credential(pending["credential"])
+    async def _taken(self, callback: Callback, by: str, unknown: str) -> Pending:
+        """The login of this callback, which can't be taken again. Raises LoginFailed, StoreError."""
+        if "state" in callback.repeated:
+            raise LoginFailed(REPEATED)
+        login = await pending.take(self._store, callback.state, by)
+        if login is None:
+            raise UnknownLogin(unknown)
+        return login
+
+    async def _finish(self, callback: Callback, login: Pending, browser: str, path: str) -> End:
+        if callback.repeated:
+            raise LoginFailed(REPEATED)
+        if path != urlsplit(login.redirect_uri).path:
+            raise LoginFailed(WRONG_PLACE)
+        credential = self._requests.credential(login.credential)
         configured = (server_of(credential), credential.client_id, by_hand(credential))
-        begun_for = (pending["server"], pending["client_id"], pending.get("endpoints", by_hand(credential)))
-        if begun_for != configured:
+        if (login.server, login.client_id, login.endpoints) != configured:
             raise LoginFailed(CONFIG_CHANGED)
-        endpoints = await self._endpoints(credential)
-        failures.check_issuer(callback, endpoints)
+        endpoints = await self._requests.endpoints(credential)
+        await check_issuer(callback.iss, credential, endpoints, self._config, self._servers)
         if callback.error:
             raise LoginFailed(failures.of_redirect(callback.error))
         if not callback.code:
             raise LoginFailed("the redirect has no code: start the login again")
-        key = AccountId(pending["credential"], pending["account"])
-        nonce = pending.get("nonce", "")  # none if an earlier version began the login
         token = await self._redeem(
-            key, callback.code, pending["redirect_uri"], pending["verifier"], nonce=nonce
+            login.key, callback.code, login.redirect_uri, login.verifier, nonce=login.nonce
         )
-        return await self._save(key, token, browser, callback.state)
+        return await self._save(login.key, token, browser, login.command)
 
     async def _redeem(
         self, key: AccountId, code: str, redirect_uri: str, verifier: str | None, *, nonce: str = ""
     ) -> Token:
         """Exchange a code for tokens. Raises LoginFailed."""
-        credential = self._credential(key.credential)
-        try:
-            return await self._servers.token_of_person(
-                credential, redemption_form(code, redirect_uri, verifier), nonce=nonce
-            )
-        except RefusedToken as error:
-            await self._save_refused(key, error)
-            raise LoginFailed(failures.of_response(credential, error)) from error
-        except UnprovenToken as error:
-            raise LoginFailed(failures.of_id_token(error)) from error
-        except AuthorizationServerError as error:
-            raise LoginFailed(failures.of_response(credential, error)) from error
-
-    async def _save_refused(self, key: AccountId, refused: RefusedToken) -> None:
-        """Store the refresh token of a login whose access token can't be attached, for a configuration that
-        accepts such tokens. Skipped if the account has working tokens: those are worth more.
-        """
-        try:
-            record = await self._store.get(key)
-            if record is None or record.state != "valid":
-                await self._tokens.adopt(key, refused.token)
-        except (AnotherPerson, StoreError) as error:
-            _log.error("%s: the refresh token of a refused login is lost: %s", key, error)
+        credential = self._requests.credential(key.credential)
+        form = redemption_form(code, redirect_uri, verifier)
+        return await redeem(self._servers, self._store, self._tokens, credential, key, form, nonce)
 
     async def _save(
-        self, key: AccountId, token: Token, browser: str, state: str, *, instead_of: Principal | None = None
+        self,
+        key: AccountId,
+        token: Token,
+        browser: str = "",
+        command: str = "",
+        *,
+        instead_of: Principal | None = None,
     ) -> End:
         """Store the tokens in the account, or ask first if it has those of a person other than `instead_of`.
 
@@ -222,7 +233,7 @@ class Logins:
         try:
             await self._tokens.adopt(key, token, instead_of=instead_of)
         except AnotherPerson as error:
-            return await self._ask(Takeover(key, error.owner, token, _digest(browser), state))
+            return await self._ask(Takeover(key, error.owner, token, browser, command))
         if token.refresh_token is None:
             _log.warning(
                 "%s: the server gave no refresh token: the login ends when the access token expires", key
@@ -251,7 +262,13 @@ class Logins:
     async def _revoke(self, key: AccountId, token: Token) -> None:
         await revoke(self._servers, self._config.credentials[key.credential], key, token)
 
-    async def _cancel(self, asked: Takeover) -> End:
+    async def _decide(self, asked: Takeover, *, replace: bool) -> End:
+        if not is_bound(asked.token, self._requests.credential(asked.key.credential)):
+            raise LoginFailed(CONFIG_CHANGED)
+        if replace:
+            return await self._save(
+                asked.key, asked.token, asked.browser, asked.command, instead_of=asked.owner
+            )
         await self._discard(asked)
         return Cancelled(asked.key)
 
@@ -267,82 +284,26 @@ class Logins:
         if not has_others:
             await self._revoke(asked.key, asked.token)
 
-    async def _ended(self, key: AccountId, state: str, ending: Awaitable[End]) -> End:
+    async def _ended(self, key: AccountId, command: str, ending: Awaitable[End]) -> End:
         """Await the end of a login, and report it to a waiting command."""
         try:
             end = await ending
         except LoginFailed as error:
-            await self._report(state, str(error))
+            await self._report(command, str(error))
             raise
         except StoreError as error:
             _log.error("the login to %s could not be saved: %s", key, error)
-            await self._report(state, "the tokens could not be saved: see the log, then log in again")
+            await self._report(command, "the tokens could not be saved: see the log, then log in again")
             raise
         if not isinstance(end, Takeover):
-            await self._report(state, CANCELLED if isinstance(end, Cancelled) else "")
+            await self._report(command, CANCELLED if isinstance(end, Cancelled) else "")
         return end
 
-    async def _asked(self, ticket: str, browser: str) -> Takeover:
-        """The takeover that this browser was asked about. Raises LoginFailed, StoreError."""
-        asked = await takeover.take(self._store, ticket)
-        if asked is None:
-            raise LoginFailed(
-                "there is nothing to decide: it was decided, or is older than "
-                f"{TIME_TO_LOG_IN_SAID}; log in again"
-            )
-        sentence = ""
-        if not is_bound(asked.token, self._credential(asked.key.credential)):
-            sentence = CONFIG_CHANGED
-        elif not hmac.compare_digest(asked.browser, _digest(browser)):
-            sentence = "another browser was asked to decide: start the login again in this one"
-            await self._discard(asked)
-        if sentence:
-            await self._report(asked.state, sentence)
-            raise LoginFailed(sentence)
-        return asked
-
-    async def _pending(self, state: str) -> dict[str, Any]:
-        stashed = await self._store.take(f"login:{state}") if state else None
-        if stashed is None:
-            raise LoginFailed(
-                "this login is unknown: it was completed, or is older than "
-                f"{TIME_TO_LOG_IN_SAID}; start it again"
-            )
-        pending: dict[str, Any] = json.loads(stashed)
-        return pending
-
-    async def _report(self, state: str, outcome: str) -> None:
-        """Report to a command that may be waiting; the login itself is over even if this fails."""
+    async def _report(self, command: str, outcome: str) -> None:
+        """Report to a command, if one waits; the login itself is over even if this fails."""
+        if not command:
+            return
         try:
-            await self._store.stash(f"outcome:{state}", outcome.encode(), TIME_TO_LOG_IN)
+            await self._store.stash(f"outcome:{command}", outcome.encode(), TIME_TO_LOG_IN)
         except StoreError as error:
             _log.error("the outcome of a login can't be reported to its command: %s", error)
-
-    async def _endpoints(self, credential: Credential) -> Endpoints:
-        try:
-            return await self._servers.endpoints(credential)
-        except AuthorizationServerError as error:
-            why = failures.explained(credential, error)
-            raise LoginFailed(f"discovery of {credential.issuer} failed: {why}") from error
-
-    def _authorization_endpoint(self, credential: Credential, endpoints: Endpoints) -> str | None:
-        try:
-            return endpoints.get("authorization_endpoint")
-        except AuthorizationServerError as error:
-            why = failures.explained(credential, error)
-            raise LoginFailed(f"discovery of {credential.issuer} failed: {why}") from error
-
-    def _credential(self, name: str) -> Credential:
-        credential = self._config.credentials.get(name)
-        if credential is None:
-            raise LoginFailed(f"there is no credential {name!r} in the configuration")
-        grant = grants.of(credential)
-        if not grant.needs_person:
-            remedy = grant.remedy(name, DEFAULT_ACCOUNT)
-            instead = f"; if it needs new tokens, {remedy}" if remedy else ""
-            raise LoginFailed(f"credential {name!r} has the grant {grant.name}, which has no login{instead}")
-        return credential
-
-
-def _digest(value: str) -> str:
-    return hashlib.sha256(value.encode()).hexdigest() if value else ""

@@ -1,24 +1,21 @@
 """A login to an account that has another person's tokens: stored, sealed, until somebody decides.
 
-Like a login under way, it lasts TIME_TO_LOG_IN and can be decided once, only in the browser that was asked.
+Like a login under way, it lasts TIME_TO_LOG_IN and can be decided once, only in the browser that was asked:
+it is stored under the ticket and that browser together, so that another one finds nothing.
 Without a decision it expires in the store, and its tokens are not revoked: no process handles its end.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from dataclasses import dataclass, field
-from typing import Final
 
 from proxy.oauth.token import Principal, Token
 from proxy.store.base import AccountId, Store
+from proxy.tokens.login.pending import TIME_TO_LOG_IN
 from proxy.tokens.saved import codec
-
-# Seconds for a login, and again for the decision. RFC 9700 recommends a short-lived state; a second factor
-# takes some minutes.
-TIME_TO_LOG_IN: Final = 600.0
-TIME_TO_LOG_IN_SAID: Final = f"{TIME_TO_LOG_IN / 60:.0f} minutes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +25,8 @@ class Takeover:
     key: AccountId
     owner: Principal = field(repr=False)
     token: Token
-    browser: str  # digest of the cookie of the browser that is asked
-    state: str  # of the login: a command may wait for its outcome
+    browser: str  # the party that is asked
+    command: str  # the party that waits for the outcome; "": none does
     ticket: str = field(default_factory=lambda: secrets.token_urlsafe(32))  # the key for `take`
 
 
@@ -39,15 +36,15 @@ async def stash(store: Store, undecided: Takeover) -> None:
         "key": undecided.key,
         "owner": undecided.owner,
         "token": codec.encode(undecided.token).decode(),
-        "browser": undecided.browser,
-        "state": undecided.state,
+        "command": undecided.command,
     }
-    await store.stash(f"undecided:{undecided.ticket}", json.dumps(document).encode(), TIME_TO_LOG_IN)
+    name = _name(undecided.ticket, undecided.browser)
+    await store.stash(name, json.dumps(document).encode(), TIME_TO_LOG_IN)
 
 
-async def take(store: Store, ticket: str) -> Takeover | None:
-    """Remove and return it; None if there is no such ticket. Raises StoreError."""
-    kept = await store.take(f"undecided:{ticket}") if ticket else None
+async def take(store: Store, ticket: str, browser: str) -> Takeover | None:
+    """Remove and return it; None if the party `browser` was not asked this. Raises StoreError."""
+    kept = await store.take(_name(ticket, browser)) if ticket and browser else None
     if kept is None:
         return None
     document = json.loads(kept)
@@ -55,7 +52,11 @@ async def take(store: Store, ticket: str) -> Takeover | None:
         AccountId(*document["key"]),
         Principal(*document["owner"]),
         codec.decode(document["token"].encode()),
-        document["browser"],
-        document["state"],
+        browser,
+        document["command"],
         ticket,
     )
+
+
+def _name(ticket: str, browser: str) -> str:
+    return f"undecided:{hashlib.sha256(f'{ticket} {browser}'.encode()).hexdigest()}"

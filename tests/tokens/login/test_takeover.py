@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from dataclasses import replace
 
@@ -17,13 +16,23 @@ from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
 from proxy.tokens.login import logins, revoke, takeover
 from proxy.tokens.login.logins import CANCELLED, CONFIG_CHANGED, Cancelled, LoggedIn
-from proxy.tokens.login.takeover import TIME_TO_LOG_IN, Takeover
+from proxy.tokens.login.logins import NOTHING_TO_DECIDE as NOTHING
+from proxy.tokens.login.pending import TIME_TO_LOG_IN, party
+from proxy.tokens.login.takeover import Takeover
 from proxy.tokens.saved import codec
 from tests.fakes.id_tokens import logs_in
 from tests.tokens.conftest import SEAL
-from tests.tokens.login.test_logins import BROWSER, KEY, approve, refused
+from tests.tokens.login.test_logins import (
+    BROWSER,
+    COMMAND,
+    KEY,
+    accepted,
+    approve,
+    redirect,
+    refused,
+    verifier_of,
+)
 
-NOTHING = "there is nothing to decide: it was decided, or is older than 10 minutes; log in again"
 BELONGS = (
     "crm/ann has the tokens of another person than the one who logged in: "
     "to replace them, first run `token-proxy logout crm --account ann`"
@@ -34,24 +43,29 @@ def person(side, subject):
     return Principal(side.server.issuer, subject, f"{subject}@example.com")
 
 
-async def begin(side, subject, *, browser=BROWSER, key=KEY):
+async def begin(side, subject, *, key=KEY):
     """A login up to the callback, whose id_token names `subject` (None: no id_token)."""
-    begun = await side.logins.begin(key, browser=browser)
-    callback = await approve(begun.url)
+    callback = await approve(await side.logins.begin(key, browser=BROWSER))
     told = logs_in(side.server.issuer, "web", subject, email=f"{subject}@example.com")
     side.server.script(told if subject else Fault())
-    return begun, callback
+    return callback
 
 
-async def log_in(side, subject, *, key=KEY, browser=BROWSER):
-    _, callback = await begin(side, subject, key=key, browser=browser)
-    return await side.logins.finish(callback, browser)
+async def log_in(side, subject, *, key=KEY):
+    return await side.logins.finish(await begin(side, subject, key=key), BROWSER)
 
 
-async def ask(side, *, browser=BROWSER):
+async def paste(side, subject):
+    """As `log_in`, by a command into which the redirect URL is pasted."""
+    url = await redirect(await side.logins.begin_to_paste(KEY, COMMAND))
+    side.server.script(logs_in(side.server.issuer, "web", subject, email=f"{subject}@example.com"))
+    return await side.logins.paste(KEY, url, COMMAND)
+
+
+async def ask(side):
     """The account is ann's, and bob has logged in."""
     assert await log_in(side, "ann") == LoggedIn(KEY, person(side, "ann"))
-    asked = await log_in(side, "bob", browser=browser)
+    asked = await log_in(side, "bob")
     assert isinstance(asked, Takeover)
     assert (asked.key, asked.owner, asked.token.principal) == (KEY, person(side, "ann"), person(side, "bob"))
     return asked
@@ -121,19 +135,20 @@ async def test_two_decisions_at_once_are_one(side):
 
 
 @pytest.mark.parametrize("browser", ["", "another"])
-async def test_another_browser_cannot_decide_and_the_ticket_is_void_then(side, browser):
+async def test_another_browser_cannot_decide_and_takes_nothing_from_the_one_that_was_asked(side, browser):
     asked = await ask(side)
-    sentence = await refused(side.logins.decide(asked.ticket, browser, replace=True))
-    assert sentence == "another browser was asked to decide: start the login again in this one"
-    assert await refused(side.logins.decide(asked.ticket, BROWSER, replace=True)) == NOTHING
-    assert not is_alive(side, asked.token)
+    for replace_them in (True, False):
+        assert await refused(side.logins.decide(asked.ticket, browser, replace=replace_them)) == NOTHING
+    assert is_alive(side, asked.token)
     assert await owner(side) == "ann"
+    await side.logins.decide(asked.ticket, BROWSER, replace=True)
+    assert await owner(side) == "bob"
 
 
 @pytest.mark.parametrize("ticket", ["", "made-up", "undecided:x"])
 async def test_an_unknown_ticket(side, ticket):
     asked = await ask(side)
-    for wrong in (ticket, asked.state):
+    for wrong in (ticket, asked.browser):
         assert await refused(side.logins.decide(wrong, BROWSER, replace=True)) == NOTHING
     assert await owner(side) == "ann"
 
@@ -214,11 +229,11 @@ async def test_one_person_may_have_many_accounts_and_the_name_does_not_tell_peop
     for key in (KEY, AccountId("crm", "another")):
         assert await log_in(side, "ann", key=key) == LoggedIn(key, person(side, "ann"))
     begun = await side.logins.begin(KEY, browser=BROWSER)
-    callback = await approve(begun.url)
+    callback = await approve(begun)
     side.server.script(logs_in(side.server.issuer, "web", "ann", email="new@example.com"))
     assert isinstance(await side.logins.finish(callback, BROWSER), LoggedIn)
     begun = await side.logins.begin(KEY, browser=BROWSER)
-    callback = await approve(begun.url)
+    callback = await approve(begun)
     side.server.script(logs_in(side.server.issuer, "web", "false-ann", email="new@example.com"))
     assert isinstance(await side.logins.finish(callback, BROWSER), Takeover)
 
@@ -241,7 +256,7 @@ async def test_tokens_of_another_client_have_no_owner(make_side, side):
     changed = f'client_id = "other"\nissuer = "{side.server.issuer}"'
     async with make_side(server=side.server, store=side.store, credential=changed) as other:
         begun = await other.logins.begin(KEY, browser=BROWSER)
-        callback = await approve(begun.url)
+        callback = await approve(begun)
         side.server.script(logs_in(side.server.issuer, "other", "bob"))
         assert isinstance(await other.logins.finish(callback, BROWSER), LoggedIn)
 
@@ -285,7 +300,7 @@ async def test_a_login_with_a_bad_id_token_fails_and_leaves_the_tokens_that_ther
     await log_in(side, "ann")
     record = await side.stored("ann")
     begun = await side.logins.begin(KEY, browser=BROWSER)
-    callback = await approve(begun.url)
+    callback = await approve(begun)
     side.server.script(logs_in(side.server.issuer, "web", "ann", **claims))
     assert await refused(side.logins.finish(callback, BROWSER)) == f"the id_token {sentence}"
     assert await side.stored("ann") == record
@@ -297,17 +312,16 @@ async def test_a_login_with_a_bad_id_token_fails_and_leaves_the_tokens_that_ther
 
 async def test_a_pasted_url_does_not_give_an_account_away(side):
     await log_in(side, "ann")
-    _, callback = await begin(side, "bob", browser="")
-    assert await refused(side.logins.finish(callback, "")) == BELONGS
+    assert await refused(paste(side, "bob")) == BELONGS
     assert await owner(side) == "ann"
     assert side.server.families_revoked == 1
 
 
 async def test_a_code_does_not_either(side):
     await log_in(side, "ann")
-    begun, callback = await begin(side, "bob", browser="")
-    verifier = json.loads(await side.store.take(f"login:{begun.state}"))["verifier"]
-    exchange = side.logins.exchange(KEY, callback["code"], side.logins.redirect_uri, verifier)
+    callback = await begin(side, "bob")
+    verifier = await verifier_of(side, callback["state"])
+    exchange = side.logins.exchange(KEY, callback["code"], side.logins.redirect_uri("crm"), verifier)
     assert await refused(exchange) == BELONGS
     assert await owner(side) == "ann"
     assert side.server.families_revoked == 1
@@ -356,20 +370,18 @@ async def test_where_the_store_can_not_say_that_nothing_is_revoked(make_side, fa
 ENDS = [  # the decision; the outcome that the command gets
     (lambda side, asked: side.logins.decide(asked.ticket, "b", replace=True), ""),
     (lambda side, asked: side.logins.decide(asked.ticket, "b", replace=False), CANCELLED),
-    (
-        lambda side, asked: side.logins.decide(asked.ticket, "another", replace=True),
-        "another browser was asked to decide: start the login again in this one",
-    ),
 ]
 
 
-@pytest.mark.parametrize(("decide", "outcome"), ENDS, ids=["replace", "cancel", "another browser"])
+@pytest.mark.parametrize(("decide", "outcome"), ENDS, ids=["replace", "cancel"])
 async def test_a_command_waits_for_the_decision_and_learns_it(side, monkeypatch, decide, outcome):
     monkeypatch.setattr(logins, "POLL_EVERY", 0.005)
     await log_in(side, "ann")
-    begun, callback = await begin(side, "bob", browser="")
+    callback = await approve(await accepted(side, browser="b"))
+    side.server.script(logs_in(side.server.issuer, "web", "bob"))
     asked = await side.logins.finish(callback, "b")
-    waiting = asyncio.create_task(side.logins.outcome(begun.state))
+    waiting = asyncio.create_task(side.logins.outcome(COMMAND))
+    await refused(side.logins.decide(asked.ticket, "another", replace=True))
     await asyncio.sleep(0.02)
     assert not waiting.done()
     await asyncio.gather(decide(side, asked), return_exceptions=True)
@@ -379,12 +391,13 @@ async def test_a_command_waits_for_the_decision_and_learns_it(side, monkeypatch,
 async def test_a_failing_store_is_reported_to_both(make_side, faulty_store, monkeypatch):
     async with make_side(store=faulty_store) as side:
         await log_in(side, "ann")
-        begun, callback = await begin(side, "bob", browser="")
+        callback = await approve(await accepted(side, browser="b"))
+        side.server.script(logs_in(side.server.issuer, "web", "bob"))
         asked = await side.logins.finish(callback, "b")
         faulty_store.failing = {"put"}
         with pytest.raises(StoreError):
             await side.logins.decide(asked.ticket, "b", replace=True)
-        assert "could not be saved" in await asyncio.wait_for(side.logins.outcome(begun.state), 2)
+        assert "could not be saved" in await asyncio.wait_for(side.logins.outcome(COMMAND), 2)
         assert await owner(side) == "ann"
 
 
@@ -395,8 +408,7 @@ async def test_nobody_is_named_in_the_log(side, caplog):
     caplog.set_level(logging.DEBUG)
     asked = await ask(side)
     await side.logins.decide(asked.ticket, BROWSER, replace=True)
-    _, callback = await begin(side, "dora", browser="")
-    assert await refused(side.logins.finish(callback, "")) == BELONGS
+    assert await refused(paste(side, "dora")) == BELONGS
     await side.logins.log_out(KEY)
     assert "crm/ann has another person's tokens" in caplog.text
     for subject in ("ann", "bob", "dora"):
@@ -405,6 +417,7 @@ async def test_nobody_is_named_in_the_log(side, caplog):
 
 
 async def test_a_stashed_takeover_is_read_back_whole(side):
-    kept = Takeover(KEY, person(side, "ann"), side.issued(), "digest", "state")
+    kept = Takeover(KEY, person(side, "ann"), side.issued(), party(BROWSER), party(COMMAND))
     await takeover.stash(side.store, kept)
-    assert await takeover.take(side.store, kept.ticket) == kept
+    assert await takeover.take(side.store, kept.ticket, party("another")) is None
+    assert await takeover.take(side.store, kept.ticket, party(BROWSER)) == kept

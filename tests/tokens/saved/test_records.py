@@ -209,7 +209,7 @@ async def test_a_damaged_record_does_not_affect_other_accounts(
         assert side.is_good(await side.tokens.get(side.account("bob")))
         assert (await side.stored("bob")).generation == 2
         with pytest.raises(LoginFailed, match="log out, which sets them aside"):
-            await side.logins.begin(AccountId("crm", "ann"), browser="")
+            await side.logins.begin(AccountId("crm", "ann"), browser="b")
     assert len(server.token_requests) == 1
     assert damage("used_at = used_at") == damaged
     assert sum("the tokens of crm/ann are damaged" in message for message in caplog.messages) == 1

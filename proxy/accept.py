@@ -1,0 +1,140 @@
+"""Accepting connections under the control of a server of ours.
+
+`loop.create_server` accepts whatever arrives: a server learns of a connection only after its TLS handshake,
+and under uvloop it can't pause. Here the server, a Gate, is asked before each accept(), and knows every
+connection from then on. A connection that is not accepted yet waits in the kernel's queue; it takes no file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from abc import ABC, abstractmethod
+from typing import Any, Final
+
+from proxy import tasks
+
+PER_TURN: Final = (
+    4  # connections accepted before the event loop reads: a request that has arrived is seen first
+)
+PAUSE: Final = (
+    0.1  # seconds without accepting, if there is no room or no open file: a short wait, and no spinning
+)
+
+
+class Gate(ABC):
+    """A server that decides which connections are accepted."""
+
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Whether the next connection may be accepted. Changes nothing, as there may be none."""
+
+    @abstractmethod
+    def admit(self, sock: socket.socket) -> asyncio.Protocol:
+        """The protocol of an accepted connection, whose TLS handshake has not begun."""
+
+    @abstractmethod
+    def failed(self, protocol: asyncio.Protocol) -> None:
+        """Its connection ended before `connection_made`."""
+
+    @abstractmethod
+    def out_of_files(self) -> None:
+        """A connection could not be accepted, as there is no free file."""
+
+
+class Acceptor:
+    """Accepts the connections of bound sockets for a gate. `options`: of `loop.connect_accepted_socket`.
+
+    Of an asyncio server it has what aiohttp's sites use.
+    """
+
+    def __init__(
+        self, gate: Gate, listeners: list[socket.socket], backlog: int, options: dict[str, Any]
+    ) -> None:
+        """Begin to accept. Raises OSError."""
+        self._gate = gate
+        self._listeners = listeners
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
+        for listener in listeners:
+            listener.setblocking(False)
+            listener.listen(backlog)
+            self._resume(listener)
+
+    def close(self) -> None:
+        """Stop accepting. What has been accepted goes on, but for TLS handshakes."""
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+            if pause := self._pauses.pop(listener, None):
+                pause.cancel()
+            listener.close()
+        if self._options.get("ssl"):
+            for task in self._connecting:
+                task.cancel()
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        return self._listeners
+
+    def _resume(self, listener: socket.socket) -> None:
+        self._pauses.pop(listener, None)
+        self._loop.add_reader(listener, self._accept, listener)
+
+    def _pause(self, listener: socket.socket) -> None:
+        self._loop.remove_reader(listener)
+        self._pauses[listener] = self._loop.call_later(PAUSE, self._resume, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(PER_TURN):
+            if not self._gate.has_room():
+                self._pause(listener)
+                return
+            try:
+                sock, _address = listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:  # it was ended while it was queued
+                continue
+            except (
+                OSError
+            ):  # EMFILE, ENFILE, ENOBUFS, ENOMEM: it stays queued, so the listener stays readable
+                self._gate.out_of_files()
+                self._pause(listener)
+                return
+            sock.setblocking(False)
+            task = tasks.spawn(self._connect(self._gate.admit(sock), sock), "begin a connection")
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, protocol: asyncio.Protocol, sock: socket.socket) -> None:
+        connected = False
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, sock, **self._options)
+            connected = True
+        except OSError:  # the handshake failed, took too long or was broken off
+            pass
+        finally:
+            if not connected:
+                self._gate.failed(protocol)
+
+
+async def bound(host: str, port: int) -> list[socket.socket]:
+    """Sockets bound to each address of `host`. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
