@@ -6,7 +6,6 @@ A caller is identified by a key, a client certificate, or the user or group of i
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import re
 from typing import Annotated, Any, Final
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from proxy import caller_keys
 from proxy.config.address import read_host
 from proxy.config.base import NameOfTable
 from proxy.config.policy import PolicyTable
@@ -192,13 +192,26 @@ class Caller(PolicyTable):
     @property
     def digests(self) -> frozenset[bytes]:
         """The SHA-256 of each of its keys."""
-        given = {hashlib.sha256(key.reveal().encode("ascii")).digest() for key in self.key}
-        return frozenset(given | {bytes.fromhex(digest) for digest in self.key_sha256})
+        return self._given_digests | self._named_digests
+
+    @property
+    def unseen_digests(self) -> frozenset[bytes]:
+        """Of these the keys themselves are not known."""
+        return self._named_digests - self._given_digests
+
+    @property
+    def _given_digests(self) -> frozenset[bytes]:
+        return frozenset(caller_keys.digest_of(key.reveal().encode("ascii")) for key in self.key)
+
+    @property
+    def _named_digests(self) -> frozenset[bytes]:
+        return frozenset(bytes.fromhex(digest) for digest in self.key_sha256)
 
     @property
     def key_lengths(self) -> frozenset[int]:
-        """The lengths of its keys, in bytes, where the keys themselves are known."""
-        return frozenset(len(key.reveal()) for key in self.key)
+        """The lengths of its keys, in bytes, but for those that begin with our prefix."""
+        keys = (key.reveal() for key in self.key)
+        return frozenset(len(key) for key in keys if not key.startswith(caller_keys.PREFIX.decode()))
 
     @property
     def is_network(self) -> bool:

@@ -31,14 +31,16 @@ class Rules:
         cut: Iterable[bytes],
         cut_prefix: bytes | None = None,
         seen: Iterable[bytes] = (),
+        cut_seen: bytes = b"",
     ) -> None:
         """Names in lower case. Names that begin with `cut_prefix` are cut too.
 
-        `seen`: fields that are read, but whose twins pass: what they mean is decided elsewhere.
+        `seen`: fields that are read, and cut only if their value begins with `cut_seen`. Their twins pass.
         """
         self._cut = frozenset(cut)
-        self._seen = frozenset(seen)
-        names = [re.escape(name) for name in sorted(self._cut.union(read, self._seen))]
+        self._seen = frozenset(seen) - self._cut
+        self._cut_seen = cut_seen
+        names = [re.escape(name) for name in sorted(self._cut.union(read, seen))]
         more = [re.escape(cut_prefix) + b"[^:]*"] if cut_prefix else []
         # matches blocks after `_spelled`: lower case, no underscores
         self._lines = re.compile(
@@ -55,9 +57,13 @@ class Rules:
             start, end = found.span()
             colon = found.start(2)
             is_twin = block[start + 2 : colon].lower() != name
+            is_cut = is_twin or name in self._cut
             if not is_twin:
-                index.setdefault(name, []).append(block[colon + 1 : end].strip(b" \t"))  # RFC 9110, 5.5
-            if name in self._cut or (is_twin and name not in self._seen):
+                value = block[colon + 1 : end].strip(b" \t")  # RFC 9110 section 5.5
+                index.setdefault(name, []).append(value)
+            if name in self._seen:
+                is_cut = not is_twin and value.startswith(self._cut_seen)
+            if is_cut:
                 kept.append(block[at:start])
                 at = end
         return index, b"".join((*kept, block[at:])) if at else block

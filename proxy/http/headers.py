@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from proxy import caller_keys
 from proxy.http import key_fields
 from proxy.http.fields import Index, Rules, plain, without
 from proxy.http.key_fields import KnownKeys
@@ -64,7 +65,11 @@ NOT_IN_TRAILERS: Final = frozenset(  # RFC 9110 section 6.5.1; and what is rewri
 _READ: Final = (b"host", *FRAMING, *NEEDS_CHECKS, *REQUEST_LINKS)
 _REQUEST: Final = Rules(read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED)
 _REQUEST_WITH_KEYS: Final = Rules(
-    read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED, seen=key_fields.FIELDS
+    read=_READ,
+    cut=HOP_BY_HOP | REPLACED,
+    cut_prefix=FORWARDED,
+    seen=key_fields.FIELDS,
+    cut_seen=caller_keys.PREFIX,  # most keys: what remains is for key_fields.without_keys
 )
 _RESPONSE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | SITE_WIDE)
 _RESPONSE_ELSEWHERE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP)

@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from proxy.caller_keys import PREFIX
@@ -20,37 +21,62 @@ AUTHORIZATION: Final = b"authorization"
 FIELDS: Final = (OWN, AUTHORIZATION, b"x-api-key", b"api-key", b"x-goog-api-key", b"private-token")
 SCHEMES: Final = (b"bearer", b"basic")
 SHORTEST: Final = 20  # characters of a key
+REMEMBERED: Final = 256  # values; most callers send one key in one field
+REMEMBERED_SIZE: Final = 512  # bytes of such a value
 
 
 class KnownKeys:
-    """The SHA-256 of each caller's keys, and what they look like. One object for each configuration."""
+    """The SHA-256 of each caller's keys, and what the keys look like. One object for each configuration.
 
-    def __init__(self, digests: frozenset[bytes], lengths: Iterable[int] | None) -> None:
-        """`lengths`: of all the keys, in bytes; None: they are not known."""
+    Of a key that is configured by its digest only, the looks are not known until it has been used: until then
+    each value that may be a key is hashed. Afterwards only those of its length are.
+    """
+
+    def __init__(self, digests: frozenset[bytes], lengths: Iterable[int], unseen: Iterable[bytes]) -> None:
+        """`lengths`: in bytes, of keys that do not begin with PREFIX. `unseen`: digests of unknown keys."""
         self.digests = digests
-        sizes = [b"%d," % SHORTEST] if lengths is None else [b"%d" % each for each in sorted(set(lengths))]
-        value = b"|".join(rb"[\x21-\x7e]{%b}" % size for size in sizes)
-        # a value that may be a key; "$" alone would match before a final LF, which no block has
-        self._values = re.compile(rb":[ \t]*(%b)[ \t]*(?:\r|\Z)" % value) if value else None
+        self.unseen = set(unseen)
+        self._lengths = set(lengths)
+        self._values = self._pattern()
+
+    def _pattern(self) -> re.Pattern[bytes] | None:
+        """Finds values that may be keys, besides those that begin with PREFIX; None: there are none."""
+        sizes = [b"%d," % SHORTEST] if self.unseen else [b"%d" % each for each in sorted(self._lengths)]
+        values = b"|".join(rb"[\x21-\x7e]{%b}" % size for size in sizes)
+        return re.compile(rb":[ \t]*(%b)[ \t]*(?:\r|\Z)" % values) if values else None
+
+    def learn(self, key: PresentedKey) -> None:
+        """A key that was known by its digest only has been used."""
+        self.unseen.discard(key.digest)
+        if not key.value.startswith(PREFIX):
+            self._lengths.add(len(key.value))
+        self._values = self._pattern()
 
     def is_key(self, value: bytes) -> bool:
         """Whether a field with this value must not go upstream."""
-        return value.startswith(PREFIX) or (
-            len(value) >= SHORTEST and hashlib.sha256(value).digest() in self.digests
-        )
+        if value.startswith(PREFIX):
+            return True
+        return len(value) >= SHORTEST and hashlib.sha256(value).digest() in self.digests
 
     def carries(self, value: bytes) -> bool:
-        """The same for the value of an Authorization field."""
-        scheme, key = _after_scheme(value)
-        return self.is_key(value) or (scheme in SCHEMES and self.is_key(key))
-
-    def suspects(self, block: bytes) -> bool:
-        """Whether a field of the block may carry a key as its whole value."""
-        if PREFIX in block:
+        """The same, with the key as a Bearer token or as the password of Basic too."""
+        if self.is_key(value):
             return True
-        if self._values is None:
-            return False
-        return any(hashlib.sha256(value).digest() in self.digests for value in self._values.findall(block))
+        scheme, key = _after_scheme(value)
+        return scheme in SCHEMES and self.is_key(key)
+
+    def first(self, block: bytes, at: int) -> int:
+        """Where the first line at or after `at` is that may carry a key: a place within it; -1 for none."""
+        found = block.find(PREFIX, at)
+        values = self._values
+        if values is None:
+            return found
+        # findall first, which costs half as much: nearly always there is no key
+        if any(hashlib.sha256(value).digest() in self.digests for value in values.findall(block, at)):
+            for match in values.finditer(block, at):
+                if hashlib.sha256(match[1]).digest() in self.digests:
+                    return match.start() if found < 0 else min(found, match.start())
+        return found
 
 
 class PresentedKey:
@@ -58,39 +84,40 @@ class PresentedKey:
 
     __slots__ = ("digest", "is_explicit", "needs_preflight", "value")
 
-    def __init__(self, value: bytes, *, is_explicit: bool, needs_preflight: bool = True) -> None:
+    def __init__(self, value: bytes, *, is_explicit: bool, needs_preflight: bool) -> None:
         self.value = value
         self.digest = hashlib.sha256(value).digest()
         self.is_explicit = is_explicit or value.startswith(PREFIX)  # it is refused if it is no caller's key
-        self.needs_preflight = (
-            needs_preflight  # a web page can't set this field without one (Fetch section 4.8)
-        )
+        self.needs_preflight = needs_preflight  # no web page can set this field without one (Fetch, CORS)
 
 
 def presented(index: Index) -> list[PresentedKey]:
     """The values of the fields that may carry a key, in the order in which they count."""
     found: list[PresentedKey] = []
+    last: list[PresentedKey] = []
     for name in FIELDS:
         values = index.get(name)
-        if values is not None:
-            if name == AUTHORIZATION:
-                found += _authorization(values)
-            else:
-                found += [PresentedKey(value, is_explicit=name == OWN) for value in values]
+        if values is None:
+            continue
+        for value in values:
+            key = (_read if len(value) <= REMEMBERED_SIZE else _read.__wrapped__)(name, value)
+            if key is not None:
+                (found if key.needs_preflight else last).append(key)
+        if last:  # passwords, after Bearer tokens
+            found += last
+            last = []
     return found
 
 
-def _authorization(values: list[bytes]) -> list[PresentedKey]:
-    """Bearer tokens, then the passwords of Basic."""
-    pairs = [_after_scheme(value) for value in values]
-    bearers = [PresentedKey(key, is_explicit=False) for scheme, key in pairs if scheme == b"bearer"]
-    passwords = [
-        # a browser sends what its user has typed once, and asks nobody
-        PresentedKey(key, is_explicit=False, needs_preflight=False)
-        for scheme, key in pairs
-        if scheme == b"basic"
-    ]
-    return bearers + passwords
+@lru_cache(maxsize=REMEMBERED)
+def _read(name: bytes, value: bytes) -> PresentedKey | None:
+    if name != AUTHORIZATION:
+        return PresentedKey(value, is_explicit=name == OWN, needs_preflight=True)
+    scheme, key = _after_scheme(value)
+    if scheme not in SCHEMES:
+        return None
+    # a browser sends the password that its user has typed once, and asks nobody
+    return PresentedKey(key, is_explicit=False, needs_preflight=scheme == b"bearer")
 
 
 def _after_scheme(value: bytes) -> tuple[bytes, bytes]:
@@ -108,8 +135,16 @@ def _after_scheme(value: bytes) -> tuple[bytes, bytes]:
 
 def without_keys(block: bytes, known: KnownKeys) -> bytes:
     """The block without the lines that carry a key."""
-    if not known.suspects(block):
+    at = known.first(block, 0)
+    if at < 0:
         return block
-    return b"\r\n".join(
-        line for line in block.split(b"\r\n") if not known.carries(line.partition(b":")[2].strip(b" \t"))
-    )
+    kept: list[bytes] = []
+    done = 0
+    while at >= 0:
+        start, end = block.rfind(b"\r\n", 0, at), block.find(b"\r\n", at)
+        end = len(block) if end < 0 else end
+        if known.carries(block[block.find(b":", start) + 1 : end].strip(b" \t")):
+            kept.append(block[done:start])
+            done = end
+        at = known.first(block, end)
+    return b"".join((*kept, block[done:]))
