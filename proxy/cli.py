@@ -311,7 +311,9 @@ def status(as_json: bool, watch: bool, config: Path | None) -> int:
 @click.argument("method")
 @click.argument("url")
 @click.option(
-    "--caller", metavar="CALLER", help="The caller that sends it, by its name in the configuration."
+    "--caller",
+    metavar="CALLER",
+    help="The caller that sends it, by its name in the configuration; from any of its networks.",
 )
 @config_option
 @command
