@@ -28,6 +28,7 @@ NOT_SET = "the environment variable NOT_SET is not set - set it before token-pro
 NOT_IN_SIX = "expected an IPv4 network in its usual notation: 10.1.0.0/16"
 NOT_A_KEY = "expected a key: one line of at least 20 visible characters, as `token-proxy caller-key` makes"
 NOT_A_DIGEST = "expected the SHA-256 of the whole key: 64 hexadecimal digits"
+NOT_ALL = '3:12: "*" already means all accounts: expected ["*"], or names only'
 NOT_AN_ACCOUNT = "expected an account name: letters, digits and . _ @ + -"
 VALUES = [  # a line of the table, its fault
     ('key = "short"', f"2:7: {NOT_A_KEY}"),
@@ -50,7 +51,7 @@ VALUES = [  # a line of the table, its fault
     ('networks = ["lan"]', "2:13: expected a network: 10.1.0.0/16, fd00::/8 or one address"),
     ('networks = ["::ffff:10.0.0.0/104"]', f"2:13: {NOT_IN_SIX}"),
     (f'key = "{KEY}"\naccounts = ["a b"]', f'3:13: {NOT_AN_ACCOUNT}; or ["*"] for all'),
-    (f'key = "{KEY}"\naccounts = ["*", "a"]', '3:12: "*" already means all accounts: expected ["*"], or names only'),
+    (f'key = "{KEY}"\naccounts = ["*", "a"]', NOT_ALL),
     (f'key = "{KEY}"\naccount = "a b"', f"3:11: {NOT_AN_ACCOUNT}"),
     (f'key = "{KEY}"\nroutes = "crm"', "3:10: expected a list: [ … ]"),
     (f'key = "{KEY}"\nroutes = ["crn"]', "3:11: there is no route 'crn' - did you mean 'crm'?"),
@@ -224,8 +225,8 @@ def test_an_account_for_each_caller_needs_callers(complaints: Complaints) -> Non
 # -- listeners beyond this machine
 
 ANYONE = (
-    "anyone on the network could use the tokens: expected a loopback address or a unix socket; or [callers.NAME], or "
-    "server.anyone"
+    "anyone on the network could use the tokens: expected a loopback address or a unix socket; or "
+    "[callers.NAME], or server.anyone"
 )
 READABLE = "without TLS the network could read callers' keys: expected server.tls, or server.plaintext = true"
 TLS = '\ntls = { cert = "f", key = "f", client_ca = "f" }'
