@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from proxy.http.key_fields import KnownKeys
+
 _BEFORE_COLON: Final = re.compile(rb"(\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]+(?=:)")
 
 Index = dict[bytes, list[bytes]]  # name in lower case -> values, in their order; never changed
@@ -30,25 +32,23 @@ class Rules:
         read: Iterable[bytes],
         cut: Iterable[bytes],
         cut_prefix: bytes | None = None,
-        seen: Iterable[bytes] = (),
-        cut_seen: bytes = b"",
+        keys: Iterable[bytes] = (),
     ) -> None:
         """Names in lower case. Names that begin with `cut_prefix` are cut too.
 
-        `seen`: fields that are read, and cut only if their value begins with `cut_seen`. Their twins pass.
+        `keys`: fields that are read, and cut only if their value is a caller's key. Their twins pass.
         """
         self._cut = frozenset(cut)
-        self._seen = frozenset(seen) - self._cut
-        self._cut_seen = cut_seen
-        names = [re.escape(name) for name in sorted(self._cut.union(read, seen))]
+        self._keys = frozenset(keys) - self._cut
+        names = [re.escape(name) for name in sorted(self._cut.union(read, keys))]
         more = [re.escape(cut_prefix) + b"[^:]*"] if cut_prefix else []
         # matches blocks after `_spelled`: lower case, no underscores
         self._lines = re.compile(
             rb"\r\n-*(?:(%b)%b)-*(:)[^\r\n]*" % (b"|".join(names), b"".join(b"|" + m for m in more))
         )
 
-    def apply(self, block: bytes) -> tuple[Index, bytes]:
-        """Returns (the fields to read, the block without the fields to cut)."""
+    def apply(self, block: bytes, known: KnownKeys | None = None) -> tuple[Index, bytes]:
+        """Returns (the fields to read, the block without the fields to cut). `known`: callers' keys."""
         index: Index = {}
         kept: list[bytes] = []
         at = 0
@@ -61,8 +61,8 @@ class Rules:
             if not is_twin:
                 value = block[colon + 1 : end].strip(b" \t")  # RFC 9110 section 5.5
                 index.setdefault(name, []).append(value)
-            if name in self._seen:
-                is_cut = not is_twin and value.startswith(self._cut_seen)
+            if known is not None and name in self._keys:
+                is_cut = not is_twin and known.is_key(value)
             if is_cut:
                 kept.append(block[at:start])
                 at = end

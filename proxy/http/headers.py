@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from proxy import caller_keys
 from proxy.http import key_fields
 from proxy.http.fields import Index, Rules, plain, without
 from proxy.http.key_fields import KnownKeys
@@ -65,11 +64,7 @@ NOT_IN_TRAILERS: Final = frozenset(  # RFC 9110 section 6.5.1; and what is rewri
 _READ: Final = (b"host", *FRAMING, *NEEDS_CHECKS, *REQUEST_LINKS)
 _REQUEST: Final = Rules(read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED)
 _REQUEST_WITH_KEYS: Final = Rules(
-    read=_READ,
-    cut=HOP_BY_HOP | REPLACED,
-    cut_prefix=FORWARDED,
-    seen=key_fields.FIELDS,
-    cut_seen=caller_keys.PREFIX,  # most keys: what remains is for key_fields.without_keys
+    read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED, keys=key_fields.FIELDS
 )
 _RESPONSE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | SITE_WIDE)
 _RESPONSE_ELSEWHERE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP)
@@ -87,12 +82,13 @@ class Options(NamedTuple):
 NO_OPTIONS: Final = Options(close=False, nominated=frozenset())
 
 
-def of_request(block: bytes, *, with_keys: bool = False) -> tuple[Index, bytes, Options]:
+def of_request(block: bytes, known: KnownKeys | None = None) -> tuple[Index, bytes, Options]:
     """Returns (a request's fields to read, the block to forward, the Connection options).
 
-    `with_keys`: the fields to read include those that may carry a caller's key.
+    `known`: callers' keys. The fields that may carry one are read, and cut if they do; what other fields may
+    carry is for key_fields.without_keys.
     """
-    return _apply(_REQUEST_WITH_KEYS if with_keys else _REQUEST, block)
+    return _apply(_REQUEST if known is None else _REQUEST_WITH_KEYS, block, known)
 
 
 def of_response(block: bytes) -> tuple[Index, bytes, Options]:
@@ -108,8 +104,8 @@ def of_response_elsewhere(block: bytes) -> bytes:
     return _apply(_RESPONSE_ELSEWHERE, block)[1]
 
 
-def _apply(rules: Rules, block: bytes) -> tuple[Index, bytes, Options]:
-    index, forwarded_fields = rules.apply(block)
+def _apply(rules: Rules, block: bytes, known: KnownKeys | None = None) -> tuple[Index, bytes, Options]:
+    index, forwarded_fields = rules.apply(block, known)
     values = index.get(b"connection")
     if values is None:
         return index, forwarded_fields, NO_OPTIONS

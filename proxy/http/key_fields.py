@@ -11,10 +11,12 @@ import hashlib
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from proxy.caller_keys import PREFIX
-from proxy.http.fields import Index
+
+if TYPE_CHECKING:
+    from proxy.http.fields import Index
 
 OWN: Final = b"token-proxy-key"  # ours alone: a value there is a key, or wrong
 AUTHORIZATION: Final = b"authorization"
