@@ -31,7 +31,9 @@ _AUTHORITY: Final = re.compile(rb"\A//+[^/]*")
 METHOD_OVERRIDES: Final = frozenset({b"x-http-method", b"x-http-method-override", b"x-method-override"})
 PATH_OVERRIDES: Final = frozenset({b"x-original-url", b"x-rewrite-url"})  # IIS, Symfony, Zend
 
-Kind = Literal["method", "field", "path"]
+LONGEST: Final = 8192  # bytes of a path, as in nginx and Apache; to judge 128 KiB may take half a second
+
+Kind = Literal["method", "field", "path", "length"]
 
 
 class Denial(NamedTuple):
@@ -46,6 +48,7 @@ class PathReadings(NamedTuple):
 
     readings: list[bytes]
     suspicions: list[bytes]
+    is_too_long: bool = False  # so that it was not read
 
 
 def read_path(path: bytes, *, at_root: bool) -> PathReadings:
@@ -54,6 +57,8 @@ def read_path(path: bytes, *, at_root: bool) -> PathReadings:
     `at_root`: upstream there is nothing before it, so that "//" at its beginning may begin an authority.
     """
     path = path.partition(b"?")[0]
+    if len(path) > LONGEST:
+        return PathReadings([path], [], is_too_long=True)
     if b"%" not in path and b";" not in path and b"//" not in path:
         return PathReadings([path[:-1] if path.endswith(b"/") else path], [])
     readings: dict[bytes, None] = {}
@@ -175,6 +180,8 @@ class Policy:
 
     def judge_path(self, path: PathReadings) -> Denial | None:
         """Why a path may not be used."""
+        if path.is_too_long:
+            return Denial("length")
         for pattern in self._deny:
             for reading in path.readings:
                 if pattern.fits(reading):

@@ -18,6 +18,7 @@ from proxy.routes import is_prefix
 DETAILS: Final[dict[Kind, str]] = {
     "method": "the {owner}'s policy does not permit this method",
     "field": "the {owner}'s policy does not permit fields that override the method or the path",
+    "length": "the {owner}'s policy judges paths: expected one of at most 8192 bytes",
     "path": "the {owner}'s policy does not permit this path",
 }
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#]*)(.*)")

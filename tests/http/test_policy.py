@@ -5,7 +5,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from proxy.http.malformed import MalformedRequest
-from proxy.http.policy import Denial, Policy, read_path
+from proxy.http.policy import LONGEST, Denial, Policy, read_path
 from proxy.http.target import DECODINGS, read_target
 
 from . import naive_policy
@@ -148,6 +148,14 @@ def test_an_empty_allow_permits_nothing_and_an_empty_deny_everything():
         assert Policy(allow=[]).judge_path(readings) == Denial("path")
         assert Policy(deny=[]).judge_path(readings) is None
         assert Policy().judge_path(readings) is None
+
+
+@pytest.mark.parametrize("part", [b"/a", b"%2541", b";a", b"//"])
+def test_a_path_of_more_than_8_kib_is_refused(part):
+    """To judge one of 128 KiB could take half a second."""
+    policy, path = Policy(allow=["/**"]), (b"/" + part * LONGEST)[:LONGEST]
+    assert policy.judge_path(read_path(path + b"?query", at_root=True)) is None
+    assert policy.judge_path(read_path(path + b"a", at_root=True)) == Denial("length")
 
 
 HEADS = [  # methods, allow, method, fields, denial

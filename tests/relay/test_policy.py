@@ -113,6 +113,13 @@ async def test_two_slashes_at_the_beginning_of_what_the_upstream_gets(make, ask,
         assert (await ask(proxy, b"GET", b"/up//x/admin"))[0] == status
 
 
+async def test_only_routes_with_patterns_refuse_a_long_path(make, upstream, ask):
+    path = b"/up/" + b"a" * 10_000
+    for line, status in (('methods = ["GET"]', 200), ('deny = ["/x"]', 403)):
+        async with make(line) as proxy:
+            assert (await ask(proxy, b"GET", path))[0] == status
+
+
 async def test_empty_lists_permit_nothing(make, upstream, ask):
     for line, status in (("methods = []", 403), ("allow = []", 403), ("deny = []", 200)):
         async with make(line) as proxy:
