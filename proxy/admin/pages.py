@@ -81,13 +81,25 @@ def status_page(
     )
 
 
-def login_page(account: Account, home: str, csrf: str, *, ways_in: WaysIn | None = None) -> str:
-    """`home`: the address of the status page. `ways_in`: as for `status_page`."""
+def login_page(
+    account: Account, redirect_uri: str, home: str, csrf: str, *, ways_in: WaysIn | None = None
+) -> str:
+    """`redirect_uri`: of its logins. `home`: the address of the status page.
+
+    `ways_in`: as for `status_page`.
+    """
     if not account.grant.needs_person:
         text = account.diagnosis().text
         sentence = f"No login to {account.key} is needed: its grant is {account.grant.name}."
         return message("No login needed", f"{sentence} {_as_sentence(text)}" if text else sentence, home)
-    return _render("login.html", credential=account.credential, key=account.key, csrf=csrf, ways_in=ways_in)
+    return _render(
+        "login.html",
+        credential=account.credential,
+        key=account.key,
+        redirect_uri=redirect_uri,
+        csrf=csrf,
+        ways_in=ways_in,
+    )
 
 
 def logged_in_page(

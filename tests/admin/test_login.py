@@ -59,7 +59,8 @@ async def whose(world):
 async def test_a_person_logs_in_by_the_page(world):
     page = await world.get("/login/person")
     shown = await page.text()
-    for what in (world.server.issuer, "demo-app", "default", "api"):
+    redirect_uri = f"{world.config.public_url}/callback<"
+    for what in (world.server.issuer, "demo-app", "default", "api", redirect_uri):
         assert what in shown
     assert world.granted() == []
 

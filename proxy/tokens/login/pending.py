@@ -79,18 +79,21 @@ async def take(store: Store, state: str, by: str) -> Pending | None:
     return Pending(**json.loads(kept)) if kept else None
 
 
-async def keep_ticket(store: Store, ticket: str, key: AccountId, command: str) -> None:
+async def keep_ticket(store: Store, ticket: str, key: AccountId, command: str, *, for_own_user: bool) -> None:
     """Let the bearer of `ticket` begin a login to `key` for the party `command`. Raises StoreError."""
-    await store.stash(_name("ticket", ticket, str(key)), command.encode(), TIME_TO_LOG_IN)
+    kind = "own-ticket" if for_own_user else "ticket"
+    await store.stash(_name(kind, ticket, str(key)), command.encode(), TIME_TO_LOG_IN)
 
 
-async def take_ticket(store: Store, ticket: str, key: AccountId) -> str | None:
-    """The party for which the ticket was made; None for another account, or once it was taken.
+async def take_ticket(store: Store, ticket: str, key: AccountId, *, by_own_user: bool) -> str | None:
+    """The party for which the ticket was made; None for another account or user, or once it was taken.
 
     Raises StoreError.
     """
-    command = await store.take(_name("ticket", ticket, str(key))) if ticket else None
-    return command.decode() if command else None
+    for kind in ("ticket", "own-ticket") if by_own_user else ("ticket",):
+        if ticket and (command := await store.take(_name(kind, ticket, str(key)))):
+            return command.decode()
+    return None
 
 
 def _name(kind: str, secret: str, bound_to: str) -> str:
