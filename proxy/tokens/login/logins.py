@@ -46,8 +46,8 @@ UNKNOWN: Final = (
 )
 NOT_PASTED: Final = "that is not the redirect URL of this login"
 TICKET_USED: Final = (
-    f"this address has been used, or is older than {TIME_TO_LOG_IN_SAID}: run the command that printed it "
-    "again (if it was not you who used it, stop that command first)"
+    f"this address has been used, is older than {TIME_TO_LOG_IN_SAID}, or is for another user of this "
+    "machine: run the command that printed it again"
 )
 REPEATED: Final = "the redirect has a parameter more than once (RFC 6749 section 3.1): start the login again"
 WRONG_PLACE: Final = (

@@ -76,7 +76,10 @@ async def take(store: Store, state: str, by: str) -> Pending | None:
         return None
     name = await store.take(_name("login", state, by))
     kept = await store.take(f"pending:{name.decode()}") if name else None
-    return Pending(**json.loads(kept)) if kept else None
+    try:
+        return Pending(**json.loads(kept)) if kept else None
+    except TypeError:  # of a version with other fields, during an upgrade
+        return None
 
 
 async def keep_ticket(store: Store, ticket: str, key: AccountId, command: str, *, for_own_user: bool) -> None:
