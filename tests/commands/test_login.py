@@ -170,7 +170,8 @@ async def test_idle_connections_do_not_keep_the_browser_from_the_listener_of_the
     bench, terminal, browser
 ):
     at = terminal()
-    await at.url()
+    while not at.said:
+        await asyncio.sleep(0.02)
     address = bench.config.server.admin
     writers = [(await asyncio.open_connection(address.host, address.port))[1] for _ in range(200)]
     assert (await browser.get(await redirect(browser, at))).status == 200
