@@ -17,7 +17,7 @@ from proxy import tasks
 from proxy.admin.app import callback_application
 from proxy.admin.server import AdminRunner
 from proxy.commands.browser import open_url
-from proxy.commands.running_server import ask_server
+from proxy.commands.running_server import ask_server, is_serving
 from proxy.commands.tokens import check_kept, key_of
 from proxy.config.address import Address, is_loopback
 from proxy.config.model import Config, ListenerTLS
@@ -84,7 +84,12 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
 async def _may_have_server(config: Config) -> bool:
     """Whether a server may receive the redirect: one that runs here, or elsewhere with the same store."""
     is_shared = config.store.url.partition(":")[0] in SHARED_STORES
-    return (is_shared and not is_loopback(config.public_host)) or await ask_server(config) is not None
+    if is_shared and not is_loopback(config.public_host):
+        return True
+    # beyond this machine a server gives its status to known visitors only
+    return await ask_server(config) is not None or (
+        not config.server.admin.is_local and await is_serving(config)
+    )
 
 
 async def _done(services: Services, key: AccountId) -> str:
