@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from proxy.http import key_fields
 from proxy.http.fields import Index, Rules, plain, without
+from proxy.http.key_fields import KnownKeys
 
 HOP_BY_HOP: Final = frozenset(  # RFC 9110 section 7.6.1; both ways, and in trailers
     {
@@ -73,8 +75,10 @@ NOT_IN_TRAILERS: Final = frozenset(  # RFC 9110 section 6.5.1; and what is rewri
     {b"content-length", b"trailer", b"via", b"cookie", *REQUEST_LINKS, *REWRITTEN, *NOT_ON_LOCALHOST}
 )
 
-_REQUEST: Final = Rules(
-    read=(b"host", *FRAMING, *NEEDS_CHECKS, *REQUEST_LINKS), cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED
+_READ: Final = (b"host", *FRAMING, *NEEDS_CHECKS, *REQUEST_LINKS)
+_REQUEST: Final = Rules(read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED)
+_REQUEST_WITH_KEYS: Final = Rules(
+    read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED, seen=key_fields.FIELDS
 )
 _RESPONSE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | NOT_ON_LOCALHOST)
 _RESPONSE_ELSEWHERE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP)
@@ -93,9 +97,12 @@ class Options(NamedTuple):
 NO_OPTIONS: Final = Options(close=False, nominated=frozenset())
 
 
-def of_request(block: bytes) -> tuple[Index, bytes, Options]:
-    """Returns (a request's fields to read, the block to forward, the Connection options)."""
-    return _apply(_REQUEST, block)
+def of_request(block: bytes, *, with_keys: bool = False) -> tuple[Index, bytes, Options]:
+    """Returns (a request's fields to read, the block to forward, the Connection options).
+
+    `with_keys`: the fields to read include those that may carry a caller's key.
+    """
+    return _apply(_REQUEST_WITH_KEYS if with_keys else _REQUEST, block)
 
 
 def of_response(block: bytes) -> tuple[Index, bytes, Options]:
@@ -129,9 +136,10 @@ def _read_options(value: bytes) -> Options:
     return Options(b"close" in names, names - NEVER_NOMINATED)
 
 
-def trailers(block: bytes, names: frozenset[bytes] = frozenset()) -> bytes:
+def trailers(block: bytes, names: frozenset[bytes] = frozenset(), keys: KnownKeys | None = None) -> bytes:
     """The end of a chunked body, with the trailer fields that pass. `names`: `Options.nominated`."""
-    return b"0%b\r\n\r\n" % _TRAILERS.apply(without(names, block))[1]
+    passed = _TRAILERS.apply(without(names, block))[1]
+    return b"0%b\r\n\r\n" % (passed if keys is None else key_fields.without_keys(passed, keys))
 
 
 class RouteFields:

@@ -25,15 +25,13 @@ _SLASH: Final = re.compile(rb"%2[fF]")
 _DATA_SLASH: Final = b"\0"
 _SLASHES: Final = re.compile(rb"/{2,}")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
-_ONLY_PARAMETERS: Final = re.compile(rb"/;[^/]*")
-_URL_END: Final = re.compile(rb"[?#].*", re.DOTALL)  # of the path, for upstreams that parse it once decoded
-_AUTHORITY: Final = re.compile(rb"//+[^/]*")
+# For upstreams that parse the decoded path as a URL: "?" and "#" end it, tabs and line breaks are dropped.
+_NOT_IN_URLS: Final = re.compile(rb"[\t\r\n]|[?#].*", re.DOTALL)
+_AUTHORITY: Final = re.compile(rb"\A//+[^/]*")
 METHOD_OVERRIDES: Final = frozenset({b"x-http-method", b"x-http-method-override", b"x-method-override"})
 PATH_OVERRIDES: Final = frozenset({b"x-original-url", b"x-rewrite-url"})  # IIS, Symfony, Zend
-_METHOD_OVERRIDE: Final = Rules(read=(), cut=METHOD_OVERRIDES)
-_PATH_OVERRIDE: Final = Rules(read=(), cut=PATH_OVERRIDES)
 
-Kind = Literal["method", "method-field", "path", "path-field"]
+Kind = Literal["method", "field", "path"]
 
 
 class Denial(NamedTuple):
@@ -58,31 +56,38 @@ def read_path(path: bytes, *, at_root: bool) -> PathReadings:
     path = path.partition(b"?")[0]
     if b"%" not in path and b";" not in path and b"//" not in path:
         return PathReadings([path[:-1] if path.endswith(b"/") else path], [])
-    readings: list[bytes] = []
-    suspicions: list[bytes] = []
-    for text in _texts(path):
-        readings.append(_tidied(_PARAMETERS.sub(b"", text)))
-        if b";" in text:
-            suspicions.append(_tidied(_ONLY_PARAMETERS.sub(b"", text)))
-        if _URL_END.search(text):
-            suspicions.append(_tidied(_PARAMETERS.sub(b"", _URL_END.sub(b"", text))))
-        if at_root and text.startswith(b"//"):
-            suspicions.append(_tidied(_PARAMETERS.sub(b"", _AUTHORITY.sub(b"", text, 1))))
-    return PathReadings(readings, suspicions)
+    readings: dict[bytes, None] = {}
+    suspicions: set[bytes] = set()
+    for level, text in _levels(path):
+        texts = [text, _decoded(OVERLONG.sub(shortest, text))] if OVERLONG.search(text) else [text]
+        readings.update(dict.fromkeys(_tidied(_PARAMETERS.sub(b"", each)) for each in texts))
+        if b";" in level:  # servlets cut parameters before they decode
+            texts.append(_decoded(_PARAMETERS.sub(b"", level)))
+        for each in texts:
+            suspicions |= _suspicions(each, at_root=at_root)
+    return PathReadings(list(readings), list(suspicions.difference(readings)))
 
 
-def _texts(path: bytes) -> Iterator[bytes]:
-    """The decoded path, once for each way to split it; encoded slashes that are data are _DATA_SLASH."""
-    last = b""
+def _levels(path: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The path after each number of decodings, and then decoded until it is stable.
+
+    Slashes that are encoded in the first are data in the second.
+    """
     for _ in range(DECODINGS):
         text = _decoded(path)
-        if text != last:
-            yield text
-            if OVERLONG.search(text):
-                yield _decoded(OVERLONG.sub(shortest, text))
-        if _DATA_SLASH not in text:
-            return  # no encoded slash is left: further splits are the same
-        last, path = text, unquote_to_bytes(path)
+        yield path, text
+        if text == path or (_DATA_SLASH not in text and b";" not in text):
+            return  # no delimiter is left to decode
+        path = unquote_to_bytes(path)
+
+
+def _suspicions(text: bytes, *, at_root: bool) -> set[bytes]:
+    """A decoded path as it is, parsed as a URL, without an authority; with and without parameters."""
+    seen = {text, _NOT_IN_URLS.sub(b"", text)}
+    if at_root:
+        seen |= {_AUTHORITY.sub(b"", each) for each in seen}
+    seen |= {_PARAMETERS.sub(b"", each) for each in seen}
+    return set(map(_tidied, seen))
 
 
 def _decoded(path: bytes) -> bytes:
@@ -143,7 +148,7 @@ def _segment(text: bytes) -> bytes:
 class Policy:
     """`methods`, `allow` and `deny` of one table; None: not given."""
 
-    __slots__ = ("_allow", "_deny", "_methods", "judges_paths")
+    __slots__ = ("_allow", "_deny", "_methods", "_overriding", "judges_paths", "overrides")
 
     def __init__(
         self,
@@ -155,20 +160,17 @@ class Policy:
         self._allow = None if allow is None else [Pattern(text) for text in allow]
         self._deny = [Pattern(text) for text in deny or ()]
         self.judges_paths = self._allow is not None or bool(self._deny)
-
-    @property
-    def judges_methods(self) -> bool:
-        return self._methods is not None
+        of_methods = METHOD_OVERRIDES if self._methods is not None else frozenset()
+        of_paths = PATH_OVERRIDES if self.judges_paths else frozenset()
+        self.overrides = of_methods | of_paths  # names of fields that would override what is judged
+        self._overriding = Rules(read=(), cut=self.overrides)
 
     def judge_head(self, method: bytes, block: bytes) -> Denial | None:
         """Why a request may not be used, whatever its path. `block`: its fields, as they came."""
-        if self._methods is not None:
-            if method not in self._methods:
-                return Denial("method")
-            if has_method_override(block):
-                return Denial("method-field")
-        if self.judges_paths and has_path_override(block):
-            return Denial("path-field")
+        if self._methods is not None and method not in self._methods:
+            return Denial("method")
+        if self.overrides and self._overriding.apply(block)[1] != block:
+            return Denial("field")
         return None
 
     def judge_path(self, path: PathReadings) -> Denial | None:
@@ -191,13 +193,12 @@ class Policy:
         return next((each.text for each in self._allow or () if each.fits(path.readings[0])), "")
 
 
+def policy_of(
+    methods: Iterable[str] | None, allow: Iterable[str] | None, deny: Iterable[str] | None
+) -> Policy | None:
+    """The policy of a route or caller; None if it permits everything."""
+    return Policy(methods, allow, deny) if methods is not None or allow is not None or deny else None
+
+
 def _fits_any(patterns: list[Pattern], reading: bytes) -> bool:
     return any(pattern.fits(reading) for pattern in patterns)
-
-
-def has_method_override(block: bytes) -> bool:
-    return _METHOD_OVERRIDE.apply(block)[1] != block
-
-
-def has_path_override(block: bytes) -> bool:
-    return _PATH_OVERRIDE.apply(block)[1] != block

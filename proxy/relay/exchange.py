@@ -25,7 +25,7 @@ from proxy.http import message
 from proxy.http.body import Body, UntilClose
 from proxy.http.message import ResponseHead
 from proxy.http.target import upstream_path
-from proxy.relay import admission, obtain, phases, policy, problems, translate
+from proxy.relay import admission, obtain, phases, problems, translate
 from proxy.relay.failures import Failure, may_repeat, refusal_of
 from proxy.relay.lifecycle import Lifecycle
 from proxy.relay.phases import Phase
@@ -64,11 +64,12 @@ class Exchange(Lifecycle):
         if request.body is not None:
             self._upload.add(payload)
         try:
-            runtime, path = admission.admit(context, request, own, self._caller)
-            self._runtime, self._routed = runtime, True
+            runtime, path, caller = admission.admit(context, request, own, self._caller)
+            self._runtime, self._routed, self._identity = runtime, True, caller
             runtime.in_flight += 1
-            policy.check(runtime, request)
-            account = self._account = runtime.fixed or runtime.named(request)
+            if caller is not None or request.fields.needs_checks or runtime.policy is not None:
+                admission.permit(runtime, request, caller)
+            account = self._account = runtime.fixed or runtime.account(request, caller)
             if runtime.changes_fields or request.fields.has_links:
                 translate.to_upstream(context, runtime, request, self._caller)
             self.upgrades = runtime.websocket and request.wants_websocket

@@ -8,17 +8,17 @@ from typing import Final, NamedTuple
 
 from proxy.http.body import keep_from_trailers
 from proxy.http.message import RequestHead
-from proxy.http.policy import METHOD_OVERRIDES, Denial, Kind, Policy, read_path
+from proxy.http.policy import Denial, Kind, Policy, read_path
 from proxy.relay import problems
+from proxy.relay.callers import Caller
 from proxy.relay.problems import Refusal
 from proxy.relay.runtime import RouteRuntime
 from proxy.routes import is_prefix
 
 DETAILS: Final[dict[Kind, str]] = {
     "method": "the {owner}'s policy does not permit this method",
-    "method-field": "the {owner}'s policy limits methods: fields that override them are not permitted",
+    "field": "the {owner}'s policy does not permit fields that override the method or the path",
     "path": "the {owner}'s policy does not permit this path",
-    "path-field": "the {owner}'s policy limits paths: fields that override them are not permitted",
 }
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#]*)(.*)")
 
@@ -28,32 +28,38 @@ class Judged(NamedTuple):
     denial: Denial
 
 
-def check(runtime: RouteRuntime, request: RequestHead) -> None:
+def check(runtime: RouteRuntime, request: RequestHead, caller: Caller | None) -> None:
     """Raises Refusal (403) if a policy does not permit the request."""
-    if runtime.policy is None:
+    if runtime.policy is None and (caller is None or caller.policy is None):
         return
-    judged = judge(runtime, request)
+    judged = judge(runtime, request, caller)
     if judged is not None:
         detail = DETAILS[judged.denial.kind].format(owner=judged.owner)
         raise Refusal(problems.POLICY_DENIED, detail)
 
 
-def judge(runtime: RouteRuntime, request: RequestHead) -> Judged | None:
+def judge(runtime: RouteRuntime, request: RequestHead, caller: Caller | None) -> Judged | None:
     """The first policy that does not permit the request; both apply."""
-    for owner, policy in policies(runtime):
+    for owner, policy in policies(runtime, caller):
         denial = policy.judge_head(request.method, request.fields.block)
         if denial is None and policy.judges_paths:
             denial = _judge_paths(policy, runtime, request)
         if denial is not None:
             return Judged(owner, denial)
-        if policy.judges_methods:
-            keep_from_trailers(request.body, METHOD_OVERRIDES)
+        keep_from_trailers(request.body, policy.overrides)
     return None
 
 
-def policies(runtime: RouteRuntime) -> list[tuple[str, Policy]]:
+def policies(runtime: RouteRuntime, caller: Caller | None) -> list[tuple[str, Policy]]:
     """The policies that apply, with the kind of their owner."""
-    return [(owner, each) for owner, each in (("route", runtime.policy),) if each is not None]
+    owners = ("route", runtime.policy), ("caller", caller.policy if caller is not None else None)
+    return [(owner, each) for owner, each in owners if each is not None]
+
+
+def allowing(policy: Policy, runtime: RouteRuntime, request: RequestHead) -> str:
+    """The pattern of `allow` that fits the request's path; empty if `allow` is not given."""
+    path = request.path[len(runtime.prefix) :]
+    return policy.allowing(read_path(path, at_root=runtime.is_root))
 
 
 def _judge_paths(policy: Policy, runtime: RouteRuntime, request: RequestHead) -> Denial | None:

@@ -41,6 +41,8 @@ CALLER_TIMEOUT: Final = Case(
 EXPECTATION_FAILED: Final = Case("expectation-failed", 417, "http_request_denied", "Unknown expectation")
 HOST_REFUSED: Final = Case("host-refused", 421, "http_request_denied", "Host not allowed")
 BROWSER_REFUSED: Final = Case("browser-refused", 403, "http_request_denied", "Not for web pages")
+CALLER_UNKNOWN: Final = Case("caller-unknown", 401, "http_request_denied", "Caller not recognised")
+CALLER_DENIED: Final = Case("caller-denied", 403, "http_request_denied", "Not for this caller")
 LOOP: Final = Case("loop", 508, "proxy_loop_detected", "The request came back to this proxy")
 NO_ROUTE: Final = Case("no-route", 404, "destination_not_found", "No route")
 POLICY_DENIED: Final = Case("policy-denied", 403, "http_request_denied", "Not permitted by a policy")
@@ -91,6 +93,10 @@ def of_malformed(error: MalformedRequest) -> Refusal:
     return Refusal(_MALFORMED[error.kind], error.detail)
 
 
+CHALLENGES: Final = (  # RFC 9110 section 11.6.1; a field each, as clients read the first of a list only
+    "WWW-Authenticate: Bearer",
+    'WWW-Authenticate: Basic realm="token-proxy"',  # git sends its password only after this
+)
 ALLOW: Final = "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"  # the common ones
 ABOUT_US: Final = f"HTTP/1.1 200 OK\r\n{ALLOW}\r\nContent-Length: 0\r\n".encode("ascii")
 
@@ -140,6 +146,8 @@ def render(refusal: Refusal, *, head_only: bool, close: bool, page: bytes = b"")
         lines.append(f"Retry-After: {refusal.retry_after}")
     if case.status == HTTPStatus.METHOD_NOT_ALLOWED:
         lines.append(ALLOW)
+    if case is CALLER_UNKNOWN:
+        lines += CHALLENGES
     if close:
         lines.append("Connection: close")
     head = "\r\n".join(lines).encode("ascii") + (cors.response_fields(page) if page else b"") + b"\r\n\r\n"
