@@ -2,6 +2,8 @@ import resource
 import socket
 from contextlib import ExitStack, contextmanager, suppress
 
+import pytest
+
 from proxy.fd_limits import Descriptors
 
 
@@ -56,3 +58,34 @@ def test_refusals_are_logged_once(caplog):
         assert not descriptors.hold_another_upstream()
     (told,) = caplog.records
     assert "LimitNOFILE" in told.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "most"), [(128, 64, 16), (256, 64, 32), (1024, 64, 64), (20_000, 64, 64), (256, 4, 4)]
+)
+def test_the_admin_listener_has_at_most_half_of_the_reserve(limit, wanted, most, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    assert Descriptors(admin=wanted).admin_most == most
+
+
+def test_connections_of_the_admin_listener_take_nothing_from_callers():
+    with files(next_number() + 400), ExitStack() as opened:
+        descriptors = Descriptors(admin=64)
+        counts = []
+        for admin in (0, descriptors.admin_most):
+            with ExitStack() as callers:
+                for _ in range(admin):
+                    opened.enter_context(socket.socket())
+                descriptors.admin_open = admin
+                while descriptors.hold_another_caller():
+                    callers.enter_context(socket.socket())
+                counts.append(next_number())
+                while descriptors.hold_another_upstream():
+                    callers.enter_context(socket.socket())
+                free = 0
+                with suppress(OSError):
+                    while True:
+                        callers.enter_context(socket.socket())
+                        free += 1
+                assert free >= descriptors.admin_most, "for the store and authorization servers"
+        assert counts[1] == counts[0] + descriptors.admin_most

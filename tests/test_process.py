@@ -184,15 +184,15 @@ async def test_routes_with_the_same_tls_share_one_trust_store(tmp_path):
     assert list(contexts) == [None]
 
 
-@pytest.mark.parametrize("listener", ["tls", "admin_tls"])
+@pytest.mark.parametrize(("listener", "limit"), [("tls", "header_time"), ("admin_tls", "admin_header_time")])
 async def test_a_caller_that_never_shakes_hands_is_closed_after_the_time_for_a_header(
-    config, tmp_path, listener
+    config, tmp_path, listener, limit
 ):
     certificate = trustme.CA().issue_cert("127.0.0.1")
     both = tmp_path / "both.pem"
     certificate.private_key_and_cert_chain_pem.write_to_path(both)
     tls = f'[server]\n{listener} = {{ cert = "{both}", key = "{both}" }}\n'
-    config = changed(config, "[server]\n", tls, more="\n[limits]\nheader_time = 0.5\n")
+    config = changed(config, "[server]\n", tls, more=f"\n[limits]\n{limit} = 0.5\n")
     address = config.server.listen[0] if listener == "tls" else config.server.admin
     async with process.serving(config):
         reader, writer = await asyncio.open_connection(address.host, address.port)
@@ -200,3 +200,17 @@ async def test_a_caller_that_never_shakes_hands_is_closed_after_the_time_for_a_h
             with suppress(ConnectionResetError):
                 assert await reader.read() == b""
         writer.close()
+
+
+async def test_the_admin_listener_has_its_own_limit_of_connections(config):
+    config = changed(config, "[server]\n", "[server]\n", more="\n[limits]\nadmin_connections = 3\n")
+    address = config.server.admin
+    async with process.serving(config), asyncio.timeout(60):
+        first, *others = [await asyncio.open_connection(address.host, address.port) for _ in range(4)]
+        with suppress(ConnectionResetError):
+            assert await first[0].read() == b"", "the oldest made room"
+        for reader, writer in others:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        for _, writer in (first, *others):
+            writer.close()

@@ -21,7 +21,19 @@ FLOORS = [  # from the top down; packages on one floor don't import each other, 
     {"http"},
     {"routes", "listen"},
     {"config"},
-    {"errors", "secret", "tasks", "accept", "clock", "hosts", "fd_limits", "name_lookup", "observe"},
+    {
+        "errors",
+        "secret",
+        "tasks",
+        "accept",
+        "clock",
+        "hosts",
+        "caller_keys",
+        "fd_limits",
+        "handshakes",
+        "name_lookup",
+        "observe",
+    },
 ]
 LOWEST_KNOW_EACH_OTHER = FLOORS[-1]
 STRANGERS = [

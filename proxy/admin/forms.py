@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
@@ -12,6 +13,9 @@ from aiohttp import web
 MAX_FORM: Final = 16 * 1024  # bytes; the forms here have a few short fields
 MAX_FIELDS: Final = 20
 FORM_TIME: Final = 20.0  # seconds, as for a header; any user of this machine can begin a form and stall
+_TYPE: Final = re.compile(
+    r'application/x-www-form-urlencoded(?:[ \t]*;[ \t]*charset=(?:utf-8|"utf-8"))?', re.IGNORECASE
+)
 
 
 async def read(request: web.Request) -> Mapping[str, str]:
@@ -50,9 +54,4 @@ def parse(body: bytes) -> Mapping[str, str]:
 
 def _is_ours(request: web.Request) -> bool:
     given = request.headers.getall("Content-Type", [])
-    return (
-        len(given) == 1
-        and request.content_type == "application/x-www-form-urlencoded"
-        and (request.charset or "utf-8").lower() == "utf-8"
-        and "Content-Encoding" not in request.headers
-    )
+    return len(given) == 1 and bool(_TYPE.fullmatch(given[0])) and "Content-Encoding" not in request.headers

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import struct
-import sys
 from typing import Final
 
+from proxy.admin import peers
+
 LOOPBACK: Final = "loopback"  # all of its addresses belong to everyone on this machine
-_CREDENTIALS: Final = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _OWN_NETWORK: Final = 64  # bits of an IPv6 address that a customer can't choose
 
 
 def group_of(sock: socket.socket) -> str:
-    """An IPv4 address, an IPv6 network, LOOPBACK, or the user at the other end of a unix socket."""
+    """A user of this machine, an IPv4 address or an IPv6 network; LOOPBACK for unknown users."""
+    uid = peers.uid_of_socket(sock, at_once=True)
+    if uid is not None:
+        return f"uid {uid}"
     try:
-        if sock.family == socket.AF_UNIX:
-            return _user(sock)
         address = ipaddress.ip_address(str(sock.getpeername()[0]).partition("%")[0])
-    except (OSError, ValueError):  # it is closed already
-        return ""
+    except (OSError, ValueError, IndexError):  # it is closed already, or a unix socket
+        return LOOPBACK
     if isinstance(address, ipaddress.IPv6Address):
         address = address.ipv4_mapped or address
     if address.is_loopback:
@@ -28,10 +28,3 @@ def group_of(sock: socket.socket) -> str:
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address, _OWN_NETWORK), strict=False))
     return str(address)
-
-
-def _user(sock: socket.socket) -> str:
-    if sys.platform != "linux":  # macOS has another option
-        return ""
-    _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return f"uid {uid}"

@@ -5,9 +5,10 @@ header a size, and there are at most `limits.admin_connections` of them, or half
 
 At that limit a new connection takes the place of one that waits for its peer: for a request, for the rest
 of a body, or for a response to be read. So idle connections, however many, keep nobody out: the newcomer may
-be a person, and a browser whose idle connection is closed opens another. Of the peer (see `group_of`) with
-the most connections, the one that has waited longest is closed. A connection whose request is being handled is
-never closed for another; if there are no others, newcomers wait in the kernel's queue.
+be a person, and a browser whose idle connection is closed opens another. Of the peer with the most
+connections (see `group_of`: each user of this machine is one), the one that has waited longest is closed. A
+connection whose request is being handled is never closed for another; if there are no others, newcomers wait
+in the kernel's queue.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class AdminServer(web.Server, Gate):
 class AdminConnection(web.RequestHandler):
     """One connection: its phase, the time of that, and the size of its header."""
 
-    __slots__ = ("_head_size", "_payload", "_phase", "_server", "_sock", "_timer", "_wire", "peer", "since")
+    __slots__ = ("_head_size", "_payload", "_peer", "_phase", "_server", "_sock", "_timer", "_wire", "since")
 
     def __init__(self, server: AdminServer, sock: socket.socket) -> None:
         limits = server.limits
@@ -150,9 +151,9 @@ class AdminConnection(web.RequestHandler):
             lingering_time=LINGER,
             auto_decompress=False,  # no form of ours is compressed
         )
-        self.peer = group_of(sock)
         self._server = server
         self._sock = sock
+        self._peer: str | None = None
         self._wire: asyncio.Transport | None = (
             None  # unlike self.transport, kept until the connection is closed
         )
@@ -161,6 +162,13 @@ class AdminConnection(web.RequestHandler):
         self._timer: asyncio.TimerHandle | None = None
         self._phase = Phase.HANDSHAKE
         self._enter(Phase.HANDSHAKE)
+
+    @property
+    def peer(self) -> str:
+        """Looked up when it is first asked for, at the limit of connections: it takes some system calls."""
+        if self._peer is None:
+            self._peer = group_of(self._sock)
+        return self._peer
 
     @property
     def waits_for_peer(self) -> bool:

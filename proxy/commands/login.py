@@ -18,7 +18,7 @@ from proxy.admin.app import callback_application
 from proxy.admin.peers import TELLS_USERS
 from proxy.admin.server import AdminRunner
 from proxy.commands.browser import has_browser, open_file, open_url, redirect_file
-from proxy.commands.status import ask_server
+from proxy.commands.running_server import ask_server, is_serving
 from proxy.commands.tokens import check_kept, key_of
 from proxy.config.address import Address, is_loopback
 from proxy.config.model import Config, ListenerTLS
@@ -118,8 +118,12 @@ def _is_shared(config: Config) -> bool:
 
 async def _may_have_server(config: Config) -> bool:
     """Whether a server may receive the redirect: one that runs here, or elsewhere with the same store."""
-    is_elsewhere = _is_shared(config) and not is_loopback(config.public_host)
-    return is_elsewhere or await ask_server(config) is not None
+    if _is_shared(config) and not is_loopback(config.public_host):
+        return True
+    # beyond this machine a server gives its status to known visitors only
+    return await ask_server(config) is not None or (
+        not config.server.admin.is_local and await is_serving(config)
+    )
 
 
 async def _done(services: Services, key: AccountId) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from proxy.admin import launch
 from proxy.commands import browser
-from proxy.commands.status import is_serving
+from proxy.commands.running_server import is_serving
 from proxy.commands.tokens import NothingKept
 from proxy.config.model import Config
 from proxy.errors import ProxyError

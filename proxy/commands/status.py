@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from http import HTTPStatus
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Final
 
-import aiohttp
 import click
 
 from proxy.admin.pages import relative
+from proxy.commands.running_server import ask_server
 from proxy.config.model import Config
 from proxy.oauth.grants.authorization_code import login_command
 from proxy.observe.health import Health
@@ -20,7 +18,6 @@ from proxy.observe.status import Entry, Status
 from proxy.services import open_services
 from proxy.tokens.diagnosis import FAILED, FINE, LOGIN_NEEDED
 
-TIMEOUT: Final = 2.0  # seconds; for a server on this machine
 EVERY: Final = 2.0  # seconds, with --watch
 COLUMNS: Final = ("CREDENTIAL", "ACCOUNT", "STATE", "EXPIRES", "REFRESH DUE", "ROUTES", "")
 COLOURS: Final = {"valid": "green", "stale": "green", "expired": "yellow", "absent": "yellow"}
@@ -36,50 +33,6 @@ async def show_status(config: Config, say: Say, *, as_json: bool, watch: bool) -
             break
         await asyncio.sleep(EVERY)
     return max(map(_exit_code, status["tokens"]), default=FINE)
-
-
-async def ask_server(config: Config) -> Status | None:
-    """The status from the running server of this configuration; None if none runs here."""
-    try:
-        async with _asking(config, "/api/status") as response:
-            return _ours(await response.json(), config)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-        return None
-
-
-async def is_serving(config: Config) -> bool:
-    """Whether a server responds at the admin listener's address, whoever may use it."""
-    try:
-        async with _asking(config, "/healthz") as response:
-            return response.status == HTTPStatus.OK
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-        return False
-
-
-@asynccontextmanager
-async def _asking(config: Config, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
-    address = config.server.admin
-    scheme = "https" if config.server.admin_tls else "http"
-    connector = aiohttp.UnixConnector(address.path) if address.is_unix else None
-    url = f"{scheme}://localhost" if address.is_unix else f"{scheme}://{address}"
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-    async with (
-        aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
-        # Not verified: no secret is sent, and the certificate is for the name that browsers use.
-        session.get(f"{url}{path}", ssl=False, allow_redirects=False) as response,
-    ):
-        yield response
-
-
-def _ours(status: Any, config: Config) -> Status | None:
-    """None if it is another program, or a server with another configuration or of an older version."""
-    ours = isinstance(status, dict) and status.get("version") == 1
-    if not ours or set(status["counts"]) != set(config.credentials):
-        return None
-    known = all(
-        entry.keys() >= Entry.__required_keys__ for entry in status["tokens"]
-    )  # else an older version
-    return cast("Status", status) if known else None
 
 
 async def _ask_store(config: Config) -> Status:

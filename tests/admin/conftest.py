@@ -126,6 +126,20 @@ class World:
         writer.close()
         return int(response.split()[1]), response.decode()
 
+    async def connect(self):
+        return await asyncio.open_connection("127.0.0.1", self.config.server.admin.port)
+
+    async def whole(self, request):
+        """Send `request` as it is, a byte for each character; status, head and body of the response."""
+        reader, writer = await self.connect()
+        writer.write(request.encode("latin-1"))
+        async with asyncio.timeout(60):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            length = int(re.search(r"(?i)content-length: (\d+)", head)[1])
+            body = (await reader.readexactly(length)).decode()
+        writer.close()
+        return int(head.split()[1]), head, body
+
     def granted(self):
         """The grant types of all token requests."""
         return [request.grant_type for request in self.server.token_requests]

@@ -169,6 +169,20 @@ async def test_the_listener_of_the_command_answers_to_its_host_and_for_the_callb
     await at.break_off()
 
 
+async def test_idle_connections_do_not_keep_the_browser_from_the_listener_of_the_command(
+    bench, terminal, browser
+):
+    at = terminal()
+    while not at.said:
+        await asyncio.sleep(0.02)
+    address = bench.config.server.admin
+    writers = [(await asyncio.open_connection(address.host, address.port))[1] for _ in range(200)]
+    assert (await browser.get(await redirect(browser, at))).status == 200
+    assert await at.command == DONE
+    for writer in writers:
+        writer.close()
+
+
 async def test_a_login_that_is_declined_says_so_to_both(bench, terminal, browser):
     at = terminal()
     page = await browser.get(await redirect(browser, at, user=""))

@@ -31,6 +31,10 @@ def limits_of(pid):
     return next(tuple(line.split()[3:5]) for line in lines if line.startswith("Max open files"))
 
 
+def open_files(pid):
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def cpu_seconds(pid):
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -215,6 +219,10 @@ async def test_a_flood_of_callers_that_never_shake_hands_neither_spins_nor_ends_
     used, began = cpu_seconds(server.pid), time.monotonic()
     await asyncio.sleep(1)
     assert cpu_seconds(server.pid) - used < (time.monotonic() - began) / 2
+    async with asyncio.timeout(10):  # handshakes may take twice as long
+        assert (await bench.get(f"{bench.admin}/healthz")).status == 200
+        assert (await bench.get(f"{bench.admin}/")).status == 200
+    assert open_files(server.pid) < FILES * 3 / 4
     leave(callers)
     async with asyncio.timeout(60):
         while True:

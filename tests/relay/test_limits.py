@@ -11,6 +11,8 @@ from proxy.demo.faults import Fault
 
 PATIENCE = 10  # seconds; nothing here should take as long
 ELSEWHERE = {  # limit -> its test in another file
+    "admin_connections": "admin/test_server.py, test_process.py",
+    "admin_header_time": "admin/test_server.py, test_process.py",
     "connect": "test_bad_upstreams.py",
     "first_byte": "test_bad_upstreams.py",
     "body_stall": "test_bad_upstreams.py",

@@ -64,7 +64,7 @@ async def keep(store: Store, state: str, login: Pending, parties: Collection[str
     name = secrets.token_urlsafe(16)
     await store.stash(f"pending:{name}", json.dumps(asdict(login)).encode(), TIME_TO_LOG_IN)
     for each in parties:
-        await store.stash(_name("login", state, each), name.encode(), TIME_TO_LOG_IN)
+        await store.stash(f"login:{state} {each}", name.encode(), TIME_TO_LOG_IN)
 
 
 async def take(store: Store, state: str, by: str) -> Pending | None:
@@ -74,7 +74,7 @@ async def take(store: Store, state: str, by: str) -> Pending | None:
     """
     if not (state and by):
         return None
-    name = await store.take(_name("login", state, by))
+    name = await store.take(f"login:{state} {by}")
     kept = await store.take(f"pending:{name.decode()}") if name else None
     try:
         return Pending(**json.loads(kept)) if kept else None
@@ -85,7 +85,7 @@ async def take(store: Store, state: str, by: str) -> Pending | None:
 async def keep_ticket(store: Store, ticket: str, key: AccountId, command: str, *, for_own_user: bool) -> None:
     """Let the bearer of `ticket` begin a login to `key` for the party `command`. Raises StoreError."""
     kind = "own-ticket" if for_own_user else "ticket"
-    await store.stash(_name(kind, ticket, str(key)), command.encode(), TIME_TO_LOG_IN)
+    await store.stash(f"{kind}:{ticket} {key}", command.encode(), TIME_TO_LOG_IN)
 
 
 async def take_ticket(store: Store, ticket: str, key: AccountId, *, by_own_user: bool) -> str | None:
@@ -94,10 +94,6 @@ async def take_ticket(store: Store, ticket: str, key: AccountId, *, by_own_user:
     Raises StoreError.
     """
     for kind in ("ticket", "own-ticket") if by_own_user else ("ticket",):
-        if ticket and (command := await store.take(_name(kind, ticket, str(key)))):
+        if ticket and (command := await store.take(f"{kind}:{ticket} {key}")):
             return command.decode()
     return None
-
-
-def _name(kind: str, secret: str, bound_to: str) -> str:
-    return f"{kind}:{hashlib.sha256(f'{secret} {bound_to}'.encode()).hexdigest()}"

@@ -1,0 +1,160 @@
+"""The status of a running server. Any program may have the admin port: nothing that it sends is trusted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from math import isfinite
+from typing import Any, Final, cast
+
+import aiohttp
+
+from proxy.config.model import Config
+from proxy.observe.status import Entry, Status
+
+TIMEOUT: Final = 2.0  # seconds, for the whole response; for a server on this machine
+LARGEST: Final = 4 * 1024 * 1024  # bytes; a page of 500 accounts has half a million
+UNPRINTABLE: Final = "\N{REPLACEMENT CHARACTER}"
+Check = Callable[[Any], bool]
+
+
+async def ask_server(config: Config) -> Status | None:
+    """The status from the running server of this configuration; None if none runs here."""
+    try:
+        async with _asking(config, "/api/status") as response:
+            return read_status(await _body(response), config)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return None
+
+
+async def is_serving(config: Config) -> bool:
+    """Whether a server responds at the admin listener's address, whoever may use it."""
+    try:
+        async with _asking(config, "/healthz") as response:
+            return response.status == HTTPStatus.OK
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return False
+
+
+@asynccontextmanager
+async def _asking(config: Config, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    address = config.server.admin
+    scheme = "https" if config.server.admin_tls else "http"
+    connector = aiohttp.UnixConnector(address.path) if address.is_unix else None
+    url = f"{scheme}://localhost" if address.is_unix else f"{scheme}://{address}"
+    async with (
+        aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            trust_env=False,
+            auto_decompress=False,
+            headers={"Accept-Encoding": "identity"},
+        ) as session,
+        # Not verified: no secret is sent, and the certificate is for the name that browsers use.
+        session.get(f"{url}{path}", ssl=False, allow_redirects=False) as response,
+    ):
+        yield response
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """Raises ValueError if it is too large."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > LARGEST:
+            raise ValueError("too large")
+    return bytes(body)
+
+
+def read_status(body: bytes, config: Config) -> Status | None:
+    """None if it is of another program, or of a server with another configuration or of another version."""
+    try:
+        status = json.loads(body)
+        if not _fits(status, _STATUS) or status["version"] != 1:
+            return None
+        if set(status["counts"]) != set(config.credentials):
+            return None
+        return cast("Status", _printable(status))
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply
+        return None
+
+
+def _fits(value: Any, checks: Mapping[str, Check]) -> bool:
+    return isinstance(value, dict) and all(
+        name in value and fits(value[name]) for name, fits in checks.items()
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _or_null(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(states, dict) and all(map(_is_number, states.values())) for states in value.values()
+    )
+
+
+_LAST_REFRESH: Final[Mapping[str, Check]] = {
+    "at": _or_null(_is_number),
+    "outcome": _or_null(_is_text),
+    "error": _or_null(_is_text),
+}
+_ENTRY: Final[Mapping[str, Check]] = {
+    "credential": _is_text,
+    "account": _is_text,
+    "state": _is_text,
+    "generation": _is_number,
+    "issued_at": _or_null(_is_number),
+    "expires_at": _or_null(_is_number),
+    "refresh_due_at": _or_null(_is_number),
+    "refresh_expires_at": _or_null(_is_number),
+    "last_refresh": lambda value: _fits(value, _LAST_REFRESH),
+    "failures": _is_number,
+    "reason": _or_null(_is_text),
+    "remedy": _or_null(_is_text),
+    "needs_person": _is_flag,
+    "serves": _is_flag,
+    "actions": _is_texts,
+    "login_url": _or_null(_is_text),
+    "routes": _is_texts,
+}
+assert set(_ENTRY) == Entry.__required_keys__
+_STATUS: Final[Mapping[str, Check]] = {
+    "version": _is_number,
+    "now": _is_number,
+    "ready": _is_flag,
+    "tokens": lambda value: isinstance(value, list) and all(_fits(entry, _ENTRY) for entry in value),
+    "counts": _is_counts,
+    "next": _or_null(_is_text),
+}
+assert set(_STATUS) == Status.__required_keys__
+
+
+def _printable(value: Any) -> Any:
+    """Without what a terminal would obey instead of showing it."""
+    if isinstance(value, str):
+        return value if value.isprintable() else "".join(c if c.isprintable() else UNPRINTABLE for c in value)
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    if isinstance(value, dict):
+        return {_printable(name): _printable(each) for name, each in value.items()}
+    return value

@@ -1,0 +1,45 @@
+"""The gate of a data listener with TLS: handshakes leave the reserve of open files alone.
+
+The relay learns of a connection only when its handshake is done, and refuses it then if there are too many.
+Until then only what accepts it can count it. Beyond the callers' files, connections wait in the kernel's
+queue: not longer than handshakes may take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from aiohttp import web
+
+from proxy.accept import Gate
+from proxy.fd_limits import Descriptors
+
+
+class HandshakeGate(web.Server, Gate):
+    """Wraps the server of a listener."""
+
+    def __init__(self, listener: web.Server, files: Descriptors) -> None:
+        super().__init__(listener.request_handler)
+        self._listener = listener
+        self._files = files
+
+    def has_room(self) -> bool:
+        if self._files.refuse_another_caller():  # with a response, which the relay decides on
+            return True
+        self._files.log_refusal()
+        return False
+
+    def admit(self, _sock: socket.socket) -> asyncio.Protocol:
+        return self._listener()
+
+    def failed(self, protocol: asyncio.Protocol) -> None: ...
+
+    def out_of_files(self) -> None:
+        self._files.log_refusal()
+
+    def pre_shutdown(self) -> None:
+        self._listener.pre_shutdown()
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 (aiohttp's signature)
+        await self._listener.shutdown(timeout)
