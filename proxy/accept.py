@@ -8,6 +8,8 @@ connection from then on. A connection that is not accepted yet waits in the kern
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from abc import ABC, abstractmethod
 from typing import Any, Final
@@ -17,6 +19,7 @@ from proxy import tasks
 PER_TURN: Final = (
     4  # connections accepted before the event loop reads: a request that has arrived is seen first
 )
+NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})  # of one address of a name, as ::1
 PAUSE: Final = (
     0.1  # seconds without accepting, if there is no room or no open file: a short wait, and no spinning
 )
@@ -61,6 +64,7 @@ class Acceptor:
         for listener in listeners:
             listener.setblocking(False)
             listener.listen(backlog)
+        for listener in listeners:
             self._resume(listener)
 
     def close(self) -> None:
@@ -121,20 +125,34 @@ class Acceptor:
 
 
 async def bound(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to each address of `host`. Raises OSError."""
+    """Sockets bound to the addresses of `host` that this machine has; at least one. Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        try:
+            sockets.append(_bound(family, kind, protocol, address))
+        except OSError as error:
+            missing = error
+            if error.errno not in NOT_HERE:
+                break
+    else:
+        if sockets:
+            return sockets
+    for sock in sockets:
+        sock.close()
+    raise missing or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+
+def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
     try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            sock = socket.socket(family, kind, protocol)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(address)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
     except OSError:
-        for sock in sockets:
-            sock.close()
+        sock.close()
         raise
-    return sockets
+    return sock

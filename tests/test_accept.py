@@ -143,6 +143,31 @@ async def test_a_name_is_bound_at_each_of_its_addresses():
         sock.close()
 
 
+@pytest.mark.parametrize(
+    ("addresses", "bound_to"),
+    [
+        (["127.0.0.1", "203.0.113.1"], ["127.0.0.1"]),
+        (["203.0.113.1", "127.0.0.1"], ["127.0.0.1"]),
+        (["127.0.0.1", "127.0.0.1", "127.0.0.2"], ["127.0.0.1", "127.0.0.2"]),
+        (["203.0.113.1"], []),
+        ([], []),
+    ],
+)
+async def test_addresses_that_this_machine_lacks_are_left_out(monkeypatch, addresses, bound_to):
+    async def resolved(*_, **__):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+    if not bound_to:
+        with pytest.raises(OSError, match="assign requested address"):
+            await bound("a.name", 0)
+        return
+    sockets = await bound("a.name", 0)
+    assert [sock.getsockname()[0] for sock in sockets] == bound_to
+    for sock in sockets:
+        sock.close()
+
+
 async def test_a_taken_port_is_an_error_and_leaves_no_socket():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         await bound("127.0.0.1", taken.getsockname()[1])

@@ -14,7 +14,7 @@ _OWN_NETWORK: Final = 64  # bits of an IPv6 address that a customer can't choose
 
 def group_of(sock: socket.socket) -> str:
     """A user of this machine, an IPv4 address or an IPv6 network; LOOPBACK for unknown users."""
-    uid = peers.uid_of_socket(sock)
+    uid = peers.uid_of_socket(sock, at_once=True)
     if uid is not None:
         return f"uid {uid}"
     try:

@@ -65,12 +65,13 @@ def uid_of(transport: BaseTransport | None) -> int | None:
     return None if sock is None else uid_of_socket(sock)
 
 
-def uid_of_socket(sock: Any) -> int | None:
-    """As `uid_of`."""
+def uid_of_socket(sock: Any, *, at_once: bool = False) -> int | None:
+    """As `uid_of`. `at_once`: only if that takes a constant time."""
     if not TELLS_USERS:
         return None
+    find = _of_unix if sock.family == socket.AF_UNIX else _of_tcp_at_once if at_once else _of_tcp
     try:
-        uid = _of_unix(sock) if sock.family == socket.AF_UNIX else _of_tcp(sock)
+        uid = find(sock)
     except (OSError, ValueError):  # the connection has ended
         return None
     return None if uid == NOBODY else uid
@@ -99,7 +100,11 @@ def _of_unix(sock: Any) -> int:
     return int(_CREDENTIALS.unpack(peer)[1])
 
 
-def _of_tcp(sock: Any) -> int | None:
+def _of_tcp_at_once(sock: Any) -> int | None:
+    return _of_tcp(sock, at_once=True)
+
+
+def _of_tcp(sock: Any, *, at_once: bool = False) -> int | None:
     peer, ours = _end(sock.getpeername()), _end(sock.getsockname())
     if not (peer.address.is_loopback and ours.address.is_loopback):
         return None
@@ -109,6 +114,8 @@ def _of_tcp(sock: Any) -> int | None:
             return _owner(found)
     except OSError:  # forbidden, or not in this kernel
         pass
+    if at_once:
+        return None
     return _by_proc(peer, ours)  # netlink does not even know our own end of the connection
 
 

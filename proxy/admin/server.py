@@ -137,7 +137,7 @@ class AdminServer(web.Server, Gate):
 class AdminConnection(web.RequestHandler):
     """One connection: its phase, the time of that, and the size of its header."""
 
-    __slots__ = ("_head_size", "_payload", "_phase", "_server", "_sock", "_timer", "_wire", "peer", "since")
+    __slots__ = ("_head_size", "_payload", "_peer", "_phase", "_server", "_sock", "_timer", "_wire", "since")
 
     def __init__(self, server: AdminServer, sock: socket.socket) -> None:
         limits = server.limits
@@ -151,9 +151,9 @@ class AdminConnection(web.RequestHandler):
             lingering_time=LINGER,
             auto_decompress=False,  # no form of ours is compressed
         )
-        self.peer = group_of(sock)
         self._server = server
         self._sock = sock
+        self._peer: str | None = None
         self._wire: asyncio.Transport | None = (
             None  # unlike self.transport, kept until the connection is closed
         )
@@ -162,6 +162,13 @@ class AdminConnection(web.RequestHandler):
         self._timer: asyncio.TimerHandle | None = None
         self._phase = Phase.HANDSHAKE
         self._enter(Phase.HANDSHAKE)
+
+    @property
+    def peer(self) -> str:
+        """Looked up when it is first asked for, at the limit of connections: it takes some system calls."""
+        if self._peer is None:
+            self._peer = group_of(self._sock)
+        return self._peer
 
     @property
     def waits_for_peer(self) -> bool:

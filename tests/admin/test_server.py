@@ -136,6 +136,21 @@ async def until_closed(connection):
     return received
 
 
+@pytest.mark.parametrize("where", ["unix", "127.0.0.1", "::1", "localhost"])
+async def test_it_listens_at_each_kind_of_address(house, tmp_path, where):
+    if where == "::1" and not has_ipv6():
+        pytest.skip("this machine has no ::1")
+    address = Address("", 0, f"{tmp_path}/sock") if where == "unix" else Address(where, 0)
+    assert await response(await house.connect(await house.listen(address))) == (200, b"hello")
+
+
+def has_ipv6():
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as sock:
+        sock.bind(("::1", 0))
+        return True
+    return False
+
+
 # -- sizes
 
 
@@ -370,11 +385,13 @@ async def test_the_limit_is_logged_once(a_house, caplog):
 
 
 async def test_the_peer_with_most_connections_loses_one_first(a_house, monkeypatch):
-    groups = iter(["few"] * 2 + ["many"] * 8)
-    monkeypatch.setattr(server_module, "group_of", lambda _sock: next(groups))
+    ports = set()
+    group = lambda sock: "few" if sock.getpeername()[1] in ports else "many"  # noqa: E731
+    monkeypatch.setattr(server_module, "group_of", group)
     async with a_house(6) as house:
         address = await house.listen()
         few = await idle(house, address, 2)
+        ports |= {writer.get_extra_info("sockname")[1] for _, writer in few}
         many = await idle(house, address, 8)
         assert [(await response(each))[0] for each in few] == [200, 200]
         assert [(await response(each))[0] for each in many] == [0] * 4 + [200] * 4

@@ -320,6 +320,16 @@ async def test_after_signing_in_the_browser_stays_here(a_world, target):
         assert (response.status, response.headers["Location"]) == (303, "/")
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("/login/person/a.b@c", "/login/person/a.b@c"), ("//evil", "/"), ("https://evil", "/"), ('"><x', "/")],
+)
+async def test_the_form_keeps_the_page_to_come_back_to(a_world, given, kept):
+    async with a_world(replaced(WITH_KEY)) as world:
+        page = await (await world.browser.get("/sign-in", params={"next": given})).text()
+        assert f'name="next" value="{kept}"' in page
+
+
 async def test_a_wrong_key_is_refused_and_guesses_are_limited(a_world, client):
     async with a_world(replaced(WITH_KEY)) as world:
         form = {"csrf": await world.browser.csrf("/sign-in"), "next": "/"}
