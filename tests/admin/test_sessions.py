@@ -260,9 +260,11 @@ def sessions_of(text, tmp_path, clock=None, key=b"k" * 32):
     return Sessions(load(path).config, key, clock or Clock())
 
 
-def begun(sessions, kind):
+def begun(sessions, kind, person=""):
+    """A request of a browser that has a session, and whose person a proxy in front may name."""
     response = web.Response()
-    sessions.begin(response, sessions.new_browser(Request()), kind)
+    browser = f"{sessions.new_browser(Request())} {person}".strip()
+    sessions.begin(response, browser, kind)
     return Request(**{name: morsel.value for name, morsel in response.cookies.items()})
 
 
