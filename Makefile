@@ -45,7 +45,7 @@ torture: $(VENV)/.dev $(OIDC)/node_modules
 
 # Branches of what the tests of the process itself reach, in one line; a floor against a part that nothing tests any
 # more, not an aim. Left out: what runs the command in a process of its own, and tables of thousands of messages.
-COVERED := --ignore=tests/e2e --ignore=tests/crash --ignore=tests/jepsen --ignore=tests/fuzz --ignore=tests/commands \
+COVERED := --ignore=tests/e2e --ignore=tests/crash --ignore=tests/jepsen --ignore=tests/fuzz --ignore=tests/browsers --ignore=tests/commands \
 	--ignore-glob='*/test_conformance_*' --ignore-glob='*/test_chaos.py' --ignore-glob='*/test_model.py'
 
 coverage: $(VENV)/.dev

@@ -24,7 +24,7 @@ from tests.browsers import browsers
 from tests.browsers.sites import Attacker, Recorder, serving
 
 REPOSITORY: Final = Path(__file__).parents[2]
-LIMIT: Final = 90  # seconds for whatever comes in the end
+LIMIT: Final = 150  # seconds for whatever comes in the end
 PLAIN, HOST, NAMED, APP = "proxy.internal", "crm.internal", "crm.localhost", "app.localhost"
 CONFIG: Final = """
 [server]

@@ -19,10 +19,11 @@ from typing import Final
 
 PROGRAMS: Final = {"chromium": ("chromium", "google-chrome"), "firefox": ("firefox-esr", "firefox")}
 STOP_LIMIT: Final = 30  # seconds
-OFF: Final = ",".join(
+OFF: Final = ",".join(  # the last two: a process for each site takes a busy machine minutes
     [
         *("HttpsUpgrades", "HttpsFirstBalancedModeAutoEnable", "LocalNetworkAccessChecks"),
         *("BlockInsecurePrivateNetworkRequests", "MediaRouter", "OptimizationHints"),
+        *("IsolateOrigins", "site-per-process"),
     ]
 )
 CHROMIUM: Final = [
@@ -30,12 +31,19 @@ CHROMIUM: Final = [
     *("--disable-popup-blocking", "--ignore-certificate-errors", "--host-resolver-rules=MAP * 127.0.0.1"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-background-timer-throttling", "--disable-renderer-backgrounding"),
+    *("--disable-site-isolation-trials", "--renderer-process-limit=2"),
     *("--disable-backgrounding-occluded-windows", "--autoplay-policy=no-user-gesture-required"),
     f"--disable-features={OFF}",
 ]
 FIREFOX: Final = {
+    "fission.autostart": False,  # as above
+    "dom.ipc.processCount": 1,
     "network.dns.forceResolve": "127.0.0.1",
     "network.proxy.type": 0,
+    "network.http.throttle.enable": False,  # of pages behind others
+    "network.http.tailing.enabled": False,
+    "network.http.active_tab_priority": False,
+    "network.http.max-persistent-connections-per-server": 32,
     "network.lna.enabled": False,
     "network.lna.blocking": False,
     "network.prefetch-next": True,
@@ -71,7 +79,7 @@ def program(name: str) -> str | None:
 
 @contextmanager
 def browsing(name: str, url: str, folder: Path, trusted: dict[str, str]) -> Iterator[None]:
-    """A browser that shows `url`. `trusted`: "host:port" -> SHA-256 of its certificate, in hex with colons."""
+    """A browser that shows `url`. `trusted`: "host:port" -> the SHA-256 of its certificate, in hex."""
     path = program(name)
     assert path is not None, f"missing: {PROGRAMS[name][0]}, of the distribution"
     profile = folder / "profile"

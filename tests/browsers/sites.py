@@ -144,7 +144,7 @@ class Attacker:
 
 
 def page(*scripts: str, then: str = "", origin: str = "") -> str:
-    """A page that runs files of this folder. `origin`: of the attacker's site, where the page is of another."""
+    """A page that runs files of this folder. `origin`: the attacker's, where that of the page is another."""
     code = "\n".join((HERE / name).read_text() for name in scripts)
     if origin:
         code += f"\nrun_origin = {json.dumps(origin)};"

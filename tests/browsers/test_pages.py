@@ -31,7 +31,7 @@ WINDOWS = {  # they open windows, which takes browsers long: so against fewer ta
     *("click", "download", "form_blank", "form_get_blank"),
     *("open", "open_noopener", "open_location", "open_refresh", "redirect_open"),
 }
-NOT = {"chromium": set(), "firefox": {"link_prefetch"}}  # what causes no request in a browser
+NOT = {"chromium": set(), "firefox": {"link_prefetch", "link_icon"}}  # what causes no request in a browser
 SHORT = (
     *("img", "script", "link_css", "iframe", "object", "video", "ping", "fetch", "fetch_no_cors"),
     *(
