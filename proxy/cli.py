@@ -326,6 +326,26 @@ def status(as_json: bool, watch: bool, config: Path | None) -> int:
 
 
 @main.command()
+@click.argument("method")
+@click.argument("url")
+@click.option(
+    "--caller", metavar="CALLER", help="The caller that sends it, by its name in the configuration."
+)
+@config_option
+@command
+def explain(method: str, url: str, caller: str | None, config: Path | None) -> int:
+    """Say what would become of a request METHOD URL.
+
+    That is: its route, caller, policy, credential and token. URL is one of this proxy, or a path alone.
+    Nothing is sent upstream. Exit code 1 if the request would be refused.
+    """
+    loaded = _load(config)
+    from proxy.commands.explain import explain as explain_request
+
+    return _run(explain_request(loaded, method, url, caller, click.echo))
+
+
+@main.command()
 @click.argument("credential")
 @account_option
 @config_option

@@ -10,6 +10,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -65,6 +66,7 @@ def _usual(host: str) -> str:
     return str(mapped or address)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def is_localhost(host: str) -> bool:
     """Whether a host (as `Hosts.read` returns it) is this machine's loopback by name or address."""
     if host == "localhost" or host.endswith(".localhost"):

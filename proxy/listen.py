@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
+import secrets
 import socket
 import ssl
 import time
@@ -27,6 +29,7 @@ BACKLOG: Final = 1024  # connections that the kernel queues while the process is
 HANDSHAKE: Final = 20.0  # seconds, as for a header
 SHUTDOWN: Final = 30.0  # seconds for a slow reader to receive the end of a response and close TLS
 LOCK_WAIT: Final = 2.0  # seconds; bind() takes a millisecond, and another program may keep the folder locked
+PRIVATE: Final = 0o600  # the mode of a unix socket that only its owner can connect to
 _TURNS: Final = 3  # of the event loop, from accept() through a task to connection_made()
 
 
@@ -51,18 +54,16 @@ async def listen(
     tls: ListenerTLS | None,
     *,
     handshake: float = HANDSHAKE,
-    needs_certificate: bool = True,
 ) -> web.BaseSite:
     """Start a site of `runner` at `address`. Raises CannotListen.
 
     A TLS handshake may take `handshake` seconds: until it is done, no other limit knows of the connection.
-    `needs_certificate`: with a client_ca, whether clients without a certificate are refused.
     """
-    context = _tls_context(address, tls, needs_certificate) if tls else None
+    context = _tls_context(address, tls) if tls else None
     try:
         site: web.BaseSite
         if address.is_unix:
-            site = _UnixSite(runner, Path(address.path), context, handshake)
+            site = _UnixSite(runner, address, context, handshake)
         else:
             site = _TCPSite(runner, address, context, handshake)
         await site.start()
@@ -108,14 +109,14 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
-def _tls_context(address: Address, tls: ListenerTLS, needs_certificate: bool) -> ssl.SSLContext:
+def _tls_context(address: Address, tls: ListenerTLS) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(tls.cert, tls.key, password="")  # otherwise OpenSSL prompts on the terminal
         if tls.client_ca:
             context.load_verify_locations(tls.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED if needs_certificate else ssl.CERT_OPTIONAL
+            context.verify_mode = ssl.CERT_OPTIONAL if tls.certificates_optional else ssl.CERT_REQUIRED
     except OSError as error:
         raise CannotListen(
             f"can't listen on {address}: its TLS files can't be used: expected a certificate chain and its "
@@ -162,14 +163,14 @@ class _TCPSite(web.TCPSite):
 
 
 class _UnixSite(web.SockSite):
-    """A unix socket that only its owner can connect to, and whose file is removed at the end."""
+    """A unix socket with the mode and group of its address, whose file is removed at the end."""
 
     def __init__(
-        self, runner: web.BaseRunner, path: Path, context: ssl.SSLContext | None, handshake: float
+        self, runner: web.BaseRunner, address: Address, context: ssl.SSLContext | None, handshake: float
     ) -> None:
-        self._path = path
+        self._path = Path(address.path)
         self._options = _tls_options(context, handshake)
-        super().__init__(runner, _unix_socket(path), ssl_context=context)
+        super().__init__(runner, unix_socket(self._path, address.mode, address.group), ssl_context=context)
 
     async def start(self) -> None:
         await web.BaseSite.start(self)
@@ -186,20 +187,46 @@ class _UnixSite(web.SockSite):
         await super().stop()
 
 
-def _unix_socket(path: Path) -> socket.socket:
+def unix_socket(path: Path, mode: int = PRIVATE, group: int | None = None) -> socket.socket:
+    """A socket that listens at `path`, with this mode and group from the start. Raises OSError.
+
+    `group`: None for that of the process, which must be a member of any other.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)  # mode 0600 from the start
+    before = os.umask(0o777 & ~PRIVATE)  # so the file has mode 0600 from the start
     try:
         with _one_at_a_time(path.parent):
             _remove_if_dead(path)
-            sock.bind(str(path))
-            sock.listen(BACKLOG)  # at once: another process takes a socket that does not listen for dead
+            if mode == PRIVATE and group is None:
+                sock.bind(str(path))
+                sock.listen(BACKLOG)  # at once: another process takes a socket that does not listen for dead
+            else:
+                _bind_shared(sock, path, mode, group)
     except OSError:
         sock.close()
         raise
     finally:
         os.umask(before)
     return sock
+
+
+def _bind_shared(sock: socket.socket, path: Path, mode: int, group: int | None) -> None:
+    """Bind under another name, and give the file its own name once it has its mode and group.
+
+    So nobody ever sees it with others. A link, as renaming it would replace a file that has this name.
+    """
+    draft = path.with_name(f".{secrets.token_hex(4)}")
+    sock.bind(str(draft))
+    try:
+        sock.listen(BACKLOG)
+        os.chown(draft, -1, -1 if group is None else group)
+        draft.chmod(mode)
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
+    finally:
+        draft.unlink()
 
 
 @contextmanager

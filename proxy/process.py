@@ -17,7 +17,7 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy import tasks
+from proxy import caller_keys, tasks
 from proxy.admin.app import admin_application
 from proxy.admin.server import AdminRunner
 from proxy.config.address import Address
@@ -30,6 +30,7 @@ from proxy.http.message import HeadLimits
 from proxy.listen import bound_address, check_parser, close, listen, stop
 from proxy.observe import logs
 from proxy.observe.health import Health
+from proxy.relay.callers import CallerTable
 from proxy.relay.context import RelayContext
 from proxy.relay.dial import tls_context
 from proxy.relay.runtime import RouteRuntime
@@ -40,6 +41,7 @@ from proxy.store.open import weaknesses
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (no names by which anything is reached)
 SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
 _log = logging.getLogger("proxy.process")
@@ -62,10 +64,9 @@ async def serving(config: Config) -> AsyncIterator[Services]:
         health = Health(services)
         pages = admin_application(services, hosts, health)
         runner = AdminRunner(pages, config.limits, relay.context.descriptors)
-        admin = runner, config.server.admin, config.server.admin_tls
+        admin = runner, config.server.admin, config.admin_listener_tls
         handshake, ports = config.limits.header_time, relay.context.ports
-        needed = not config.server.has_other_ways_in
-        await _start(stack, admin, config.limits.admin_header_time, ports, needs_certificate=needed)
+        await _start(stack, admin, config.limits.admin_header_time, ports)
         sites = [await _start(stack, place, handshake, ports) for place in _data_listeners(config, relay)]
         relay.start()
         scheduler = tasks.spawn(services.tokens.scheduler.run(), "keep tokens fresh")
@@ -89,8 +90,15 @@ def own_names(config: Config) -> Iterator[str]:
     yield from config.server.allowed_hosts
     yield config.public_host
     listeners = [*config.server.listen, config.server.admin, *(route.listen for route in config.routes)]
-    yield from (address.host for address in listeners if address is not None and not address.is_unix)
+    yield from (
+        address.host for address in listeners if address is not None and address.host not in EVERYWHERE
+    )
     yield from (route.host for route in config.routes if route.host)
+
+
+async def relay_of(services: Services) -> RelayServer:
+    """The data path without listeners, for `explain`. Raises ConfigError."""
+    return await _relay(services, Hosts(own_names(services.config)))
 
 
 async def _relay(services: Services, hosts: Hosts) -> RelayServer:
@@ -102,9 +110,12 @@ async def _relay(services: Services, hosts: Hosts) -> RelayServer:
         )
         for route in config.routes
     ]
+    callers = _callers(services)
     context = RelayContext(
         limits=limits,
-        head_limits=HeadLimits(limits.header_size, limits.field_size, limits.fields),
+        head_limits=HeadLimits(
+            limits.header_size, limits.field_size, limits.fields, callers.keys if callers else None
+        ),
         hosts=hosts,
         table=RouteTable(runtime for runtime in runtimes if runtime.route.listen is None),
         tokens=services.tokens,
@@ -112,9 +123,21 @@ async def _relay(services: Services, hosts: Hosts) -> RelayServer:
         log=logs.RequestLog(config.log),
         via=b"token-proxy-" + (await services.store.identity()).encode("ascii"),
         public_url=config.public_url,
+        callers=callers,
         descriptors=Descriptors(admin=limits.admin_connections),
     )
     return RelayServer(context, runtimes)
+
+
+def _callers(services: Services) -> CallerTable | None:
+    """None where everyone may use everything."""
+    config = services.config
+    if not config.callers and not config.server.anyone:
+        return None
+    if config.callers:
+        services.metrics.caller_requests.show()
+    signing_key = services.store.derive(caller_keys.PURPOSE)
+    return CallerTable(config.callers.values(), config.server.anyone, signing_key, services.clock.wall)
 
 
 def _is_tls(route: Route) -> bool:
@@ -137,15 +160,16 @@ async def _tls_contexts(config: Config) -> dict[UpstreamTLS | None, ssl.SSLConte
 
 def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
     for address in config.server.listen:
-        yield _data_runner(relay, None, config.server.tls), address, config.server.tls
+        yield _data_place(relay, None, address, config)
     for runtime in relay.runtimes:
         if runtime.route.listen is not None:
-            yield _data_runner(relay, runtime, config.server.tls), runtime.route.listen, config.server.tls
+            yield _data_place(relay, runtime, runtime.route.listen, config)
 
 
-def _data_runner(relay: RelayServer, own: RouteRuntime | None, tls: ListenerTLS | None) -> web.ServerRunner:
-    listener = Listener(relay, own)
-    return web.ServerRunner(HandshakeGate(listener, relay.context.descriptors) if tls else listener)
+def _data_place(relay: RelayServer, own: RouteRuntime | None, address: Address, config: Config) -> Place:
+    listener, tls = Listener(relay, own), config.listener_tls(address)
+    server = HandshakeGate(listener, relay.context.descriptors) if tls else listener
+    return web.ServerRunner(server), address, tls
 
 
 async def _start(
@@ -153,14 +177,12 @@ async def _start(
     place: Place,
     handshake: float,
     ports: set[int],
-    *,
-    needs_certificate: bool = True,
 ) -> web.BaseSite:
     """Listen there, and add the port to `ports`."""
     runner, address, tls = place
     await runner.setup()
     stack.push_async_callback(close, runner)
-    site = await listen(runner, address, tls, handshake=handshake, needs_certificate=needs_certificate)
+    site = await listen(runner, address, tls, handshake=handshake)
     bound = bound_address(site, address)
     if not bound.is_unix:
         ports.add(bound.port)

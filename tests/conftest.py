@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 
@@ -23,7 +22,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 MARKED_GROUPS = {  # left out unless -m names them
-    "privileged": "they need root on Linux and strace, and run in CI",
+    "privileged": "they need root on Linux, strace and nginx, and run in CI",
     "torture": "they take long, and are what `make torture` runs",
 }
 
@@ -51,7 +50,8 @@ def is_left_out(group: str, config: pytest.Config) -> bool:
         return False
     if group == "torture":
         return True
-    has_all = sys.platform == "linux" and os.geteuid() == 0 and shutil.which("strace") is not None
+    is_root = sys.platform == "linux" and os.geteuid() == 0
+    has_all = is_root and all(programs.machines(name) for name in ("strace", "nginx"))
     return not has_all and os.environ.get("CI") != "true"
 
 

@@ -12,7 +12,7 @@ from proxy import cli
 from proxy.demo.faults import NAMED
 from proxy.errors import LoginRequired, ProxyError, StoreError, TokenUnavailable
 
-COMMANDS = {"run", "demo", "check", "login", "token", "status", "logout", "open", "schema"}
+COMMANDS = {"run", "demo", "check", "login", "token", "status", "explain", "logout", "open", "schema"}
 CONFIG = """
 [credentials.crm]
 issuer = "https://login.example"
@@ -111,7 +111,8 @@ def test_the_configuration_is_the_first_that_exists(call, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("command", sorted(COMMANDS - {"demo", "schema"}))
 def test_without_a_configuration_the_places_are_named(call, command):
-    failed = call(command, *(["crm"] if command in {"login", "token", "logout"} else []))
+    arguments = {"explain": ["GET", "/crm"], **{name: ["crm"] for name in ("login", "token", "logout")}}
+    failed = call(command, *arguments.get(command, []))
     assert (failed.exit_code, failed.stdout) == (2, "")
     for place in ("$TOKEN_PROXY_CONFIG", "config.toml", "/etc/token-proxy/config.toml", "-c FILE"):
         assert place in failed.stderr

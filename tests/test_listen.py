@@ -8,6 +8,7 @@ import socket
 import ssl
 import stat
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -162,7 +163,7 @@ def test_of_two_processes_that_find_one_dead_socket_one_gets_the_address(tmp_pat
 
     monkeypatch.setattr(Path, "unlink", unlink_late)
     with ThreadPoolExecutor(2) as threads:
-        tries = [threads.submit(listen_module._unix_socket, path) for _ in range(2)]
+        tries = [threads.submit(listen_module.unix_socket, path) for _ in range(2)]
     (winner,) = [each.result() for each in tries if each.exception() is None]
     (loser,) = [each.exception() for each in tries if each.exception() is not None]
     assert loser.errno == errno.EADDRINUSE
@@ -177,8 +178,80 @@ def test_a_folder_locked_by_another_program_is_used_nevertheless(tmp_path, monke
     monkeypatch.setattr(listen_module, "LOCK_WAIT", 0.1)
     folder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
-    listen_module._unix_socket(tmp_path / "proxy.sock").close()
+    listen_module.unix_socket(tmp_path / "proxy.sock").close()
     os.close(folder)
+
+
+# -- unix sockets for others
+
+
+def test_a_socket_for_others_has_its_mode_and_group_from_the_start(tmp_path):
+    import threading
+
+    path, seen, done = tmp_path / "proxy.sock", set(), threading.Event()
+
+    def watch():
+        while not done.is_set():
+            for file in tmp_path.iterdir():
+                with suppress(OSError):
+                    status = file.stat()
+                    seen.add((file == path, stat.S_IMODE(status.st_mode), status.st_gid))
+
+    group = 4321 if os.geteuid() == 0 else os.getegid()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(300):
+            listen_module.unix_socket(path, 0o660, group).close()
+            path.unlink()
+    finally:
+        done.set()
+        watcher.join()
+    assert {each for each in seen if each[0]} <= {(True, 0o660, group)}
+    assert {each[1:] for each in seen if not each[0]} <= {
+        (0o600, os.getegid()),
+        (0o600, group),
+        (0o660, group),
+    }
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+def test_a_socket_has_its_mode_whatever_the_umask(tmp_path, mode):
+    before = os.umask(0o077)
+    try:
+        listen_module.unix_socket(tmp_path / "s", mode).close()
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == mode
+    assert [file.name for file in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_shared_socket_leaves_a_file_of_its_name_alone_and_replaces_a_dead_one(tmp_path):
+    path = tmp_path / "proxy.sock"
+    path.write_text("precious")
+    with pytest.raises(OSError, match="in use"):
+        listen_module.unix_socket(path, 0o660)
+    assert path.read_text() == "precious"
+    path.unlink()
+    listen_module.unix_socket(path, 0o660).close()
+    with listen_module.unix_socket(path, 0o660), pytest.raises(OSError, match="in use"):
+        listen_module.unix_socket(path, 0o660)
+    assert [file.name for file in tmp_path.iterdir()] == ["proxy.sock"]
+
+
+async def test_a_group_of_others_is_refused(runner):
+    me = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:  # tmp_path is root's own
+        os.chmod(folder, 0o777)  # noqa: PTH101 (a path's method is forbidden in coroutines)
+        if me == 0:  # who may give a file to any group
+            os.seteuid(65534)
+        try:
+            with pytest.raises(CannotListen, match="operation not permitted"):
+                await listen(runner, Address("", 0, f"{folder}/s", 0o660, 4321), None)
+            assert os.listdir(folder) == []  # noqa: PTH208
+        finally:
+            os.seteuid(me)
 
 
 # -- TLS
@@ -200,7 +273,9 @@ def tls(authority, tmp_path):
 
 
 def given(files, *names):
-    return ListenerTLS.model_construct(**{"client_ca": None, **{name: files[name] for name in names}})
+    return ListenerTLS.model_construct(
+        **{"client_ca": None, "certificates_optional": False, **{name: files[name] for name in names}}
+    )
 
 
 async def greeting(site, authority, *, with_certificate=False):

@@ -18,7 +18,7 @@ from functools import partial
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from proxy.admin import access, forms, pages
+from proxy.admin import access, forms, isolation, pages
 from proxy.admin.gate import only_known_visitors
 from proxy.admin.login import LoginPages
 from proxy.admin.sessions import SESSIONS, Ground, Sessions
@@ -45,15 +45,18 @@ def callback_application(services: Services, hosts: Hosts) -> web.Application:
 
 
 def _application(services: Services, hosts: Hosts) -> web.Application:
-    checks = [
-        access.no_surprises,
-        access.only_own_hosts(hosts, services.metrics.refused),
-        only_known_visitors(services.config),
-    ]
+    refused = services.metrics.refused
+    isolated = isolation.only_navigations(reloads(services), services.config.public_url, refused)
+    known = only_known_visitors(services.config)
+    checks = [access.no_surprises, access.only_own_hosts(hosts, refused), isolated, known]
     app = web.Application(middlewares=checks, client_max_size=forms.MAX_FORM)
     app[SESSIONS] = Sessions(services.config, services.store.derive("session"), services.clock)
     app.on_response_prepare.append(access.add_headers)
     return app
+
+
+def reloads(services: Services) -> isolation.Reloads:
+    return isolation.Reloads(services.store.derive("status page"))
 
 
 class StatusPages:
@@ -63,6 +66,7 @@ class StatusPages:
         self._metrics = services.metrics
         self._public_url = services.config.public_url
         self._health = health
+        self._reloads = reloads(services)
         routes = services.config.routes
         self._joinable = sorted({each.credential for each in routes if not isinstance(each.account, str)})
         self._scrape = make_aiohttp_handler(services.metrics.registry)
@@ -87,7 +91,11 @@ class StatusPages:
             ways_in=access.ways_in(request, visitor),
             signed_in=visitor is not None and visitor.ground is Ground.SESSION,
         )
-        return access.form_page(request, render)
+        browser = access.browser_of(request) or access.new_browser(request)
+        response = access.form_page(request, render, browser=browser)
+        again = self._reloads.url(browser, request.query.get("after", ""))
+        response.headers["Refresh"] = f"{pages.REFRESH}; url={again}"
+        return response
 
     async def status(self, request: web.Request) -> web.Response:
         return web.json_response(await self._health.status(_after(request)))

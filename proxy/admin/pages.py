@@ -77,7 +77,6 @@ def status_page(
         csrf=csrf,
         ways_in=ways_in,
         signed_in=signed_in,
-        refresh=REFRESH,
     )
 
 

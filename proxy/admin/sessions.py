@@ -180,8 +180,6 @@ class Sessions:
         found = _SESSION.fullmatch(request.cookies.get(self.session_cookie, ""))
         if not browser or found is None or int(found["expires"]) <= self._clock.wall():
             return None
-        if found["kind"] == "k" and self._config.server.admin_key is None:
-            return None
         expected = self._session_mac(found["kind"], int(found["expires"]), browser)
         return Visitor(Ground.SESSION) if hmac.compare_digest(expected, found["mac"]) else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
@@ -21,16 +21,22 @@ _BASE: Final = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})
 _USER: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")  # RFC 3986, and "@"
 LARGEST_PORT: Final = 65535
 LONGEST_SOCKET: Final = 107  # bytes; sockaddr_un of Linux, without its NUL
+PRIVATE: Final = 0o600  # the mode of a unix socket that only its owner can connect to
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A listener: host and port, or the path of a unix socket."""
+    """A listener: host and port, or the path of a unix socket with its file's mode and group.
+
+    Addresses are equal if they can't be listened on at the same time.
+    """
 
     host: str
     port: int
     path: str = ""
+    mode: int = field(default=PRIVATE, compare=False)
+    group: int | None = field(default=None, compare=False)  # None: that of the process
 
     @property
     def is_unix(self) -> bool:

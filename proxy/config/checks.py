@@ -6,20 +6,23 @@ the wrong type is skipped here, as its complaint comes from the model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from proxy.config.address import Address, read_address
+from proxy.config.address import Address
 from proxy.config.fault_messages import Complaint, suggestion
 from proxy.config.grants import REQUIREMENTS
+from proxy.config.listeners import read_listen
 from proxy.config.model import Credential, Server
 from proxy.config.positions import Path
 from proxy.config.route import default_name
 
 Tables = Mapping[str, Any]
 SECRETS: Final = ("client_secret", "refresh_token")
+_SECRET_FIELD: Final = re.compile("key|token|secret|auth|passw|cookie", re.IGNORECASE)
 
 
 def check(data: Tables) -> Iterator[Complaint]:
@@ -48,6 +51,12 @@ def check_secrets(data: Tables) -> Iterator[Complaint]:
     places.append((("server", "admin_key"), _table(data, "server").get("admin_key")))
     for name, credential in _table(data, "credentials").items():
         places += [(("credentials", name, key), credential.get(key)) for key in SECRETS]
+    for name, caller in _table(data, "callers").items():
+        keys = caller.get("key") if isinstance(caller, dict) else None
+        places += [
+            (("callers", name, "key", at), key)
+            for at, key in enumerate(keys if isinstance(keys, list) else [keys])
+        ]
     proxied: list[tuple[Path, Tables]] = [
         (("credentials", name), credential) for name, credential in _table(data, "credentials").items()
     ]
@@ -55,11 +64,30 @@ def check_secrets(data: Tables) -> Iterator[Complaint]:
     places += [
         ((*path, "proxy"), table["proxy"]) for path, table in proxied if "@" in str(table.get("proxy", ""))
     ]
+    for index, route in enumerate(_tables(data)):
+        headers = _table(route, "headers") if isinstance(route, dict) else {}
+        places += [
+            (("routes", index, "headers", name), headers[name])
+            for name in headers
+            if _SECRET_FIELD.search(name)
+        ]
     for path, value in places:
         if isinstance(value, str):
             yield Complaint(
                 path, 'a secret in the configuration file itself - use { env = "NAME" } or { file = "name" }'
             )
+
+
+def check_patterns(data: Tables) -> Iterator[Complaint]:
+    """Patterns that repeat their route's path, so that they fit nothing: for warnings."""
+    for index, route in enumerate(_tables(data)):
+        prefix = route.get("path") if isinstance(route, dict) else None
+        for key in ("allow", "deny") if isinstance(prefix, str) and prefix != "/" else ():
+            patterns = route[key] if isinstance(route.get(key), list) else []
+            for number, pattern in enumerate(patterns):
+                if f"{pattern}/".startswith(f"{prefix}/"):
+                    sentence = "patterns are compared below the route's path: did you mean it without"
+                    yield Complaint(("routes", index, key, number), f"{sentence} {prefix}?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +152,11 @@ def _check_listeners(server: Tables, routes: list[_Seen]) -> Iterator[Complaint]
     shared = enumerate(listen) if isinstance(listen, list) else [(0, listen)]
     listeners: list[tuple[Path, object]] = [(("server", "listen", index), text) for index, text in shared]
     listeners.append((("server", "admin"), server.get("admin", Server.model_fields["admin"].default)))
-    listeners += [((*seen.path, "listen"), seen.text("listen")) for seen in routes]
+    listeners += [((*seen.path, "listen"), seen.route["listen"]) for seen in routes if "listen" in seen.route]
     taken: set[Address] = set()
     for path, text in listeners:
         with suppress(ValueError):
-            address = read_address(text) if isinstance(text, str) else Address("", 0)
+            address = read_listen(text)
             if address in taken and (address.port or address.is_unix):
                 yield Complaint(
                     path, f"{address} is already used by another listener - choose another address"

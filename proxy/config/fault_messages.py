@@ -36,7 +36,6 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
 NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid ones"
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
-        "callers",
         "device_authorization_endpoint",
         "device_code",
         "jwt_bearer",
@@ -46,6 +45,7 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "provider",
         "static",
         "tls_client_auth",
+        "tokens",
         "token_exchange",
     }
 )

@@ -16,9 +16,11 @@ from pydantic import ValidationError
 
 from proxy.config.admin_checks import advise_admin, check_admin
 from proxy.config.callbacks import check_callbacks
-from proxy.config.checks import check, check_pkce, check_secrets
+from proxy.config.caller_checks import check_callers, check_keys, check_networks
+from proxy.config.checks import check, check_patterns, check_pkce, check_secrets
 from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.model import Config
+from proxy.config.plain_names import advise_names
 from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
@@ -57,11 +59,14 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     """Raises ConfigError."""
     source = Source.read(path)
     config, found = _validate(source.data, LoadContext(path.absolute().parent, environ))
-    found += [*check(source.data), *check_admin(source.data)]
+    found += [*check(source.data), *check_callers(source.data), *check_admin(source.data)]
+    if config is not None:
+        found += check_keys(config.callers)
     if config is None or found:
         raise ConfigError(str(path), _faults(source, found))
-    warnings = _faults(source, [*check_secrets(source.data), *check_pkce(source.data)])
-    surprises = check_cookies, advise_admin, check_callbacks
+    weak = check_secrets, check_pkce, check_networks, check_patterns
+    warnings = _faults(source, [each for look in weak for each in look(source.data)])
+    surprises = check_cookies, advise_names, advise_admin, check_callbacks
     advice = _faults(source, [each for look in surprises for each in look(source.data)])
     return Loaded(config.model_copy(update={"path": path}), warnings, advice)
 

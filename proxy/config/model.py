@@ -15,15 +15,18 @@ from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config.address import DEFAULT_PORTS, Address, is_loopback
 from proxy.config.base import Computed, Table
+from proxy.config.callers import Caller
 from proxy.config.credential import AuthorizationServerTLS, ClientAuth, Credential, Grant
 from proxy.config.limits import Limits
-from proxy.config.route import AccountHeader, Route, UpstreamTLS
+from proxy.config.route import AccountHeader, AccountOfCaller, Route, UpstreamTLS
 from proxy.config.server import ListenerTLS, Log, Server, StoreConfig
 from proxy.config.values import Name
 
 __all__ = [
     "AccountHeader",
+    "AccountOfCaller",
     "AuthorizationServerTLS",
+    "Caller",
     "ClientAuth",
     "Config",
     "Credential",
@@ -54,6 +57,10 @@ class Config(Table):
     routes: Annotated[tuple[Route, ...], BeforeValidator(_many)] = Field(
         (), description="Which requests go to which upstream, with which token."
     )
+    callers: dict[Name, Caller] = Field(
+        {},
+        description="The programs that may use this proxy, by name: [callers.NAME]. Without any, all may.",
+    )
     limits: Limits = Field(default_factory=Limits)
     log: Log = Field(default_factory=Log)
 
@@ -62,12 +69,33 @@ class Config(Table):
     def _named(cls, credentials: dict[str, Credential]) -> dict[str, Credential]:
         return {name: found.model_copy(update={"name": name}) for name, found in credentials.items()}
 
+    @field_validator("callers")
+    @classmethod
+    def _named_callers(cls, callers: dict[str, Caller]) -> dict[str, Caller]:
+        return {name: found.model_copy(update={"name": name}) for name, found in callers.items()}
+
     def required(self, credential: str) -> bool:
         """Whether /readyz requires this credential."""
         wanted = self.credentials[credential].required
         if wanted is not None:
             return wanted
         return any(route.credential == credential and isinstance(route.account, str) for route in self.routes)
+
+    def listener_tls(self, address: Address) -> ListenerTLS | None:
+        """TLS of a data listener. Client certificates are optional where a caller can do without."""
+        tls = self.server.tls
+        callers = self.callers.values()
+        if tls is None or not any(each.can_do_without_certificate(unix=address.is_unix) for each in callers):
+            return tls
+        return tls.model_copy(update={"certificates_optional": True})
+
+    @property
+    def admin_listener_tls(self) -> ListenerTLS | None:
+        """TLS of the admin listener. Client certificates are optional where there are other ways in."""
+        tls = self.server.admin_tls
+        if tls is None or not self.server.has_other_ways_in:
+            return tls
+        return tls.model_copy(update={"certificates_optional": True})
 
     @property
     def public_url(self) -> str:

@@ -21,6 +21,7 @@ Span = tuple[int, int]
 _SECRET_NAME: Final = re.compile(
     "secr|passw|refresh_token|access_token|assertion|private|api_?key|admin_?key", re.IGNORECASE
 )
+_KEYS: Final = frozenset({"key", "key_sha256"})  # a wrong digest may be the key itself
 _VARIABLE: Final = re.compile(r"""(["'])[A-Za-z_][A-Za-z0-9_]*\1""")
 _URL_USER: Final = re.compile(r"://(?P<value>[^\s\"']+)@")
 _HEADER: Final = re.compile(r"""\s*\[{1,2}\s*(?P<first>[\w-]+)[\w.\s"'-]*\]{0,2}\s*(?:#.*)?""")
@@ -45,10 +46,12 @@ def _users(text: str) -> list[Span]:
 
 
 def _may_be_secret(path: Path) -> bool:
-    if path[:2] == ("store", "key"):
+    if path[:2] == ("store", "key") or (path[0] == "callers" and not _KEYS.isdisjoint(path[2:])):
         return True
-    named = path[0] == "credentials" and len(path) > len(("credentials", "NAME"))
-    keys = path[2:] if named else path  # a credential's name does not matter
+    if path[0] == "routes" and "headers" in path:
+        return True  # a route's fields may be keys of an API
+    named = path[0] in {"credentials", "callers"} and len(path) > len(("credentials", "NAME"))
+    keys = path[2:] if named else path  # the table's own name does not matter
     return any(isinstance(key, str) and _SECRET_NAME.search(key) for key in keys)
 
 
@@ -72,7 +75,7 @@ def masks_of_broken(text: str, offset: int) -> list[Span]:
 
 
 def _is_plain(key: str) -> bool:
-    return key in _keys_of_all_tables() and key != "key" and not _SECRET_NAME.search(key)
+    return key in _keys_of_all_tables() and key not in _KEYS and not _SECRET_NAME.search(key)
 
 
 @cache

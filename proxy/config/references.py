@@ -95,7 +95,8 @@ def _absolute(name: str, context: LoadContext) -> Path:
         raise ValueError("~ has no home directory here: expected an absolute path") from None
 
 
-def _secret(value: object, info: ValidationInfo) -> Secret:
+def read_secret(value: object, info: ValidationInfo) -> Secret:
+    """A literal or a reference. Raises ValueError."""
     secret = value if isinstance(value, Secret) else Secret(_referred(value, info))
     if not secret:
         raise ValueError("an empty secret - give one, or leave the key out")
@@ -103,7 +104,7 @@ def _secret(value: object, info: ValidationInfo) -> Secret:
 
 
 def _sealing_key(value: object, info: ValidationInfo) -> Secret:
-    secret = _secret(value, info)
+    secret = read_secret(value, info)
     try:
         size = len(base64.b64decode(secret.reveal().strip(), validate=True))
     except ValueError:
@@ -150,7 +151,7 @@ def _state_dir(value: object, info: ValidationInfo) -> Path:
 
 
 _STRING: Final[dict[str, Any]] = {"type": "string"}
-_REFERENCE: Final[dict[str, Any]] = {
+REFERENCE: Final[dict[str, Any]] = {
     "oneOf": [
         _STRING,
         *(
@@ -165,9 +166,9 @@ _REFERENCE: Final[dict[str, Any]] = {
     ]
 }
 
-SecretValue = Annotated[Secret, PlainValidator(_secret), WithJsonSchema(_REFERENCE)]
-SealingKey = Annotated[Secret, PlainValidator(_sealing_key), WithJsonSchema(_REFERENCE)]
-PublicValue = Annotated[str, PlainValidator(_public), WithJsonSchema(_REFERENCE)]
-EgressProxy = Annotated[Egress, PlainValidator(_egress), WithJsonSchema(_REFERENCE)]
+SecretValue = Annotated[Secret, PlainValidator(read_secret), WithJsonSchema(REFERENCE)]
+SealingKey = Annotated[Secret, PlainValidator(_sealing_key), WithJsonSchema(REFERENCE)]
+PublicValue = Annotated[str, PlainValidator(_public), WithJsonSchema(REFERENCE)]
+EgressProxy = Annotated[Egress, PlainValidator(_egress), WithJsonSchema(REFERENCE)]
 ExistingFile = Annotated[Path, PlainValidator(_existing_file), WithJsonSchema(_STRING)]
 StateDirectory = Annotated[Path, PlainValidator(_state_dir), WithJsonSchema(_STRING)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -20,16 +20,20 @@ from pydantic import (
 from proxy.config.address import Address, Egress, Upstream
 from proxy.config.base import MissingKey, Table
 from proxy.config.limits import Pause
+from proxy.config.listeners import ListenAddress
+from proxy.config.policy import PolicyTable
 from proxy.config.references import EgressProxy, ExistingFile
+from proxy.config.route_fields import DroppedField, SetFields, plain
 from proxy.config.values import (
     AccountName,
     FieldName,
     HostName,
-    LocalAddress,
     Name,
+    PageOrigin,
     PathPrefix,
     UpstreamValue,
 )
+from proxy.secret import Secret
 
 
 class UpstreamTLS(Table):
@@ -52,6 +56,12 @@ class UpstreamTLS(Table):
         return value
 
 
+class AccountOfCaller(Table):
+    """Each caller has an account of its own: `account` of [callers.NAME]."""
+
+    caller: Literal[True] = Field(description="true: the account is the caller's own.")
+
+
 class AccountHeader(Table):
     """The caller names the account in a header field of each request."""
 
@@ -59,31 +69,40 @@ class AccountHeader(Table):
 
 
 def _known_kind(value: object) -> object:
-    if isinstance(value, dict) and "caller" in value:
-        raise ValueError('caller is not in this version of token-proxy: expected a name or { header = "…" }')
-    if not isinstance(value, str | dict | AccountHeader):
-        raise ValueError('expected an account: a name or { header = "…" }')  # noqa: TRY004 (for pydantic)
+    if not isinstance(value, str | dict | AccountHeader | AccountOfCaller):
+        raise ValueError('expected an account: a name, { header = "…" } or { caller = true }')  # noqa: TRY004 (for pydantic)
     return value
 
 
+def _kind(value: object) -> str:
+    if isinstance(value, str):
+        return "a name"
+    by_caller = isinstance(value, AccountOfCaller) or (isinstance(value, dict) and "caller" in value)
+    return "the caller's" if by_caller else "a field's"
+
+
 AccountValue = Annotated[
-    Annotated[AccountName, Tag("a name")] | Annotated[AccountHeader, Tag("a table")],
-    Discriminator(lambda value: "a name" if isinstance(value, str) else "a table"),
+    Annotated[AccountName, Tag("a name")]
+    | Annotated[AccountHeader, Tag("a field's")]
+    | Annotated[AccountOfCaller, Tag("the caller's")],
+    Discriminator(_kind),
     BeforeValidator(_known_kind),
 ]
 
 
 def default_name(route: Mapping[str, Any]) -> str:
     """A name made from the path, the host or the listener's port; "root" for the path /."""
+    listen = route.get("listen") or ""
+    socket = listen.get("unix") if isinstance(listen, Mapping) else listen
     place = next(
         (str(route[key]) for key in ("path", "host") if str(route.get(key) or "/") != "/"),
-        str(route.get("listen") or "").rpartition(":")[2],
+        str(socket).rpartition(":")[2],
     )
     slug = re.sub(r"[^a-z0-9]+", "-", place.lower()).strip("-")
     return slug[:63].rstrip("-") or "root"
 
 
-class Route(Table):
+class Route(PolicyTable):
     """Which requests go to which upstream, with which token."""
 
     name: Name = Field(
@@ -91,7 +110,7 @@ class Route(Table):
     )
     path: PathPrefix | None = Field(None, description="A path prefix; matches whole segments.")
     host: HostName | None = Field(None, description="The host name by which callers address this route.")
-    listen: LocalAddress | None = Field(
+    listen: ListenAddress | None = Field(
         None,
         description="A listener of its own; every request there belongs to this route.",
         validate_default=True,
@@ -102,7 +121,8 @@ class Route(Table):
     upstream: UpstreamValue = Field(description='"https://host/base" or "unix:/path.sock:/base".')
     credential: Name = Field(description="The credential whose token is attached.")
     account: AccountValue = Field(
-        "default", description="The account's name, or the header field that names it."
+        "default",
+        description="The account's name, or the header field that names it, or { caller = true }.",
     )
     strip_path: StrictBool = Field(
         default=True, description="Send /crm/x as upstream/x rather than upstream/crm/x."
@@ -112,6 +132,18 @@ class Route(Table):
     )
     forwarded: StrictBool = Field(
         default=False, description="Send X-Forwarded-For, -Proto and -Host of the caller to the upstream."
+    )
+    origins: tuple[PageOrigin, ...] = Field(
+        (), description='Web pages that may call this route, by their origins: "https://app.example".'
+    )
+    headers: SetFields = Field(
+        {}, description="Fields that the upstream requires beside the token; they replace the caller's."
+    )
+    drop: tuple[DroppedField, ...] = Field(
+        (), description="Fields of the caller that do not go upstream, like an SDK's dummy key."
+    )
+    caller_authorization: Literal["replace", "pass"] = Field(
+        "replace", description="What becomes of the caller's Authorization: the token replaces it."
     )
     half_closed: Pause | None = Field(
         None, description="As in [limits], for callers of this route. Default: that one."
@@ -146,6 +178,24 @@ class Route(Table):
         if value.scheme == "http" and not value.is_local and info.data.get("plaintext") is False:
             raise ValueError(
                 "http would expose the token to the network: expected https, or plaintext = true"
+            )
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _is_not_the_accounts(cls, value: dict[str, Secret], info: ValidationInfo) -> dict[str, Secret]:
+        account = info.data.get("account")
+        if isinstance(account, AccountHeader) and plain(account.header) in map(plain, value):
+            raise ValueError(f"callers name the account in {account.header}: expected other fields")
+        return value
+
+    @field_validator("caller_authorization")
+    @classmethod
+    def _has_the_token(cls, value: str) -> str:
+        if value == "pass":
+            raise ValueError(
+                "the token goes into Authorization, and attaching it elsewhere is not in this version of "
+                'token-proxy: expected "replace"'
             )
         return value
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationInfo, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config.address import Address
 from proxy.config.admin import AdminAddress, AdminKey, AdminTrusts
-from proxy.config.base import MissingKey, Table
+from proxy.config.base import Computed, MissingKey, Table
+from proxy.config.callers import Listed, Network, NetworkValue, covers_everything
+from proxy.config.listeners import ListenAddress
 from proxy.config.references import ExistingFile, SealingKey, StateDirectory
-from proxy.config.values import SHARED_STORES, HostName, LocalAddress, Origin, StoreUrl
+from proxy.config.values import SHARED_STORES, HostName, Origin, StoreUrl
 from proxy.secret import Secret
 
 
@@ -19,11 +22,16 @@ class ListenerTLS(Table):
 
     cert: ExistingFile = Field(description="The certificate chain, PEM.")
     key: ExistingFile = Field(description="Its private key, PEM.")
-    client_ca: ExistingFile | None = Field(None, description="Require client certificates of this authority.")
+    client_ca: ExistingFile | None = Field(
+        None,
+        description="The authority of client certificates. They are required, unless callers can be "
+        "identified otherwise.",
+    )
+    certificates_optional: SkipJsonSchema[Annotated[bool, Computed]] = False  # see Config.listener_tls
 
 
 def _as_list(value: object) -> object:
-    if isinstance(value, str | Address):
+    if isinstance(value, str | Address | dict):
         return [value]
     if not isinstance(value, list | tuple):
         raise ValueError('expected "host:port", "[::1]:port", "unix:/path", or a list of these')  # noqa: TRY004 (for pydantic)
@@ -36,7 +44,7 @@ def _one_or_more(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
     return addresses
 
 
-Listeners = Annotated[tuple[LocalAddress, ...], BeforeValidator(_as_list), AfterValidator(_one_or_more)]
+Listeners = Annotated[tuple[ListenAddress, ...], BeforeValidator(_as_list), AfterValidator(_one_or_more)]
 
 
 class Server(Table):
@@ -44,7 +52,9 @@ class Server(Table):
 
     listen: Listeners = Field(
         "127.0.0.1:8080",
-        description='The data listener: "host:port", "[::1]:port" or "unix:/path"; a list is allowed.',
+        description='The data listener: "host:port", "[::1]:port", "unix:/path" or { unix = "/path", '
+        'mode = "0660", group = "apps" }; a list is allowed. Beyond this machine only with callers or '
+        "`anyone`.",
         validate_default=True,
     )
     admin: AdminAddress = Field(
@@ -76,6 +86,24 @@ class Server(Table):
     admin_trusts: AdminTrusts | None = Field(
         None, description="A proxy in front of the admin listener that has authenticated the person."
     )
+
+    plaintext: StrictBool = Field(
+        default=False,
+        description="Allow data listeners beyond this machine without TLS although callers have keys.",
+    )
+    anyone: Annotated[tuple[NetworkValue, ...], Listed] = Field(
+        (),
+        description="Networks whose requests need no identity, like a compose network; never with [callers].",
+    )
+
+    @field_validator("anyone")
+    @classmethod
+    def _is_not_the_world(cls, value: tuple[Network, ...]) -> tuple[Network, ...]:
+        if not value:
+            raise ValueError("an empty list: expected at least one network, or leave the key out")
+        if covers_everything(value):
+            raise ValueError("these are all addresses: expected the networks of your own programs only")
+        return value
 
     @field_validator("public_url")
     @classmethod

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from proxy.config.address import Upstream, read_address, read_upstream
+from proxy.config.address import Upstream, read_upstream
 from proxy.config.fault_messages import Complaint
+from proxy.config.listeners import read_listen
 from proxy.config.model import Server
 from proxy.config.route import default_name
 
@@ -65,7 +66,7 @@ def _places(data: Mapping[str, Any]) -> Iterator[_Place]:
 def _host_of(text: object) -> str:
     """The host of a listener; for a unix socket its path, on which nothing else is."""
     with suppress(ValueError):
-        address = read_address(str(text))
+        address = read_listen(text)
         return str(address) if address.is_unix else _one_name(address.host)
     return ""
 

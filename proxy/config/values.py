@@ -12,6 +12,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
 from proxy.config.address import (
+    DEFAULT_PORTS,
+    LARGEST_PORT,
     Address,
     Upstream,
     is_loopback,
@@ -20,11 +22,15 @@ from proxy.config.address import (
     read_upstream,
     read_url,
 )
+from proxy.hosts import is_localhost
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 SHARED_STORES: Final = ("postgresql", "redis", "rediss")  # schemes of stores that several hosts can share
 ACCOUNT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _PATH: Final = re.compile(r"/|(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)+")  # no ";", which starts a parameter
+_PAGE_ORIGIN: Final = re.compile(  # http, https, and browser extensions
+    r"([a-z][a-z0-9+.-]*)://(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?"
+)
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.1
 _TOKEN_TYPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 A.13: a name, or a URI
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
@@ -73,9 +79,12 @@ def _not_a_document(url: str) -> str:
     return url
 
 
-def _origin(url: str) -> str:
-    """Scheme, host and port, without a trailing slash."""
-    url = _without_query(url).removesuffix("/")
+def _origin(value: object) -> str:
+    """Scheme, host and port, without a trailing slash. https, or http that stays on this machine."""
+    text = text_of(value)
+    if not (text.startswith("http:") and is_localhost(read_url(text).hostname or "")):
+        text = _safe_url(text)  # browsers don't look *.localhost up, but other programs may
+    url = _without_query(text).removesuffix("/")
     if url.count("/") > 2:
         raise ValueError("the admin listener needs its own origin: expected https://host without a path")
     return url
@@ -108,6 +117,25 @@ def _path(value: object) -> str:
     return text
 
 
+def _page_origin(value: object) -> str:
+    """As browsers send it (RFC 6454 section 6.1), so that a comparison is enough."""
+    text = text_of(value)
+    if text == "*":
+        raise ValueError(
+            '"*" would let every web page use the token: expected the pages\' origins, one by one'
+        )
+    if text == "null":
+        raise ValueError('"null" is the origin of any sandboxed page or file: expected "https://app.example"')
+    parts = _PAGE_ORIGIN.fullmatch(text)
+    port = int(parts[4] or 0) if parts else 0
+    host = read_host(parts[2] or parts[3]) if parts else ""
+    if parts is None or not host or (":" in host) != bool(parts[2]) or port > LARGEST_PORT:
+        raise ValueError('expected an origin, in lower case and without a path: "https://app.example"')
+    if parts[4] is not None and (not port or port == DEFAULT_PORTS.get(parts[1]) or parts[4].startswith("0")):
+        raise ValueError("browsers leave a default port out: expected the origin as they send it")
+    return text
+
+
 def _host(value: object) -> str:
     text = text_of(value)
     host = read_host(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
@@ -123,8 +151,9 @@ LocalAddress = Annotated[Address, PlainValidator(_address), _Text]
 UpstreamValue = Annotated[Upstream, PlainValidator(_upstream), _Text]
 Endpoint = Annotated[str, PlainValidator(_safe_url), _Text]
 Issuer = Annotated[Endpoint, AfterValidator(_without_query), AfterValidator(_not_a_document)]
-Origin = Annotated[Endpoint, AfterValidator(_origin)]
+Origin = Annotated[str, PlainValidator(_origin), _Text]
 PathPrefix = Annotated[str, PlainValidator(_path), _Text]
+PageOrigin = Annotated[str, PlainValidator(_page_origin), _Text]
 HostName = Annotated[str, PlainValidator(_host), _Text]
 Name = Annotated[str, _matching(NAME, "expected a name of at most 63 characters: a-z, 0-9, _ and -"), _Text]
 AccountName = Annotated[

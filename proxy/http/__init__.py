@@ -3,5 +3,5 @@
 message     heads of requests and responses        body      framing of bodies
 fields      blocks of header fields                target    the request target
 headers     the fields read, removed and added     rewrite   links and cookies
-malformed   the errors raised for unusable messages
+malformed   the errors for unusable messages         policy    methods and paths that are permitted
 """

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import httptools
 
 from proxy.http.fields import close_up
+from proxy.http.key_fields import KnownKeys
 from proxy.http.malformed import MalformedBody
 
 MAX_LINE: Final = 1024  # bytes of a chunk's size and extension; extensions are not used in practice
@@ -96,15 +97,24 @@ class UntilClose:
 class Chunked:
     """A chunked body. `trailers` holds the fields after its last chunk, as a block (fields.py).
 
-    `nominated`: the field names that the head's Connection options limit to this hop. `of_response`: accept
-    the white space in size lines and before colons that RFC 9112 tells recipients of a response to accept.
+    `nominated`: the names of fields that do not pass as trailers: the head's Connection options limit them
+    to this hop, or see `keep_from_trailers`. `of_response`: accept the white space in size lines and before
+    colons that RFC 9112 tells recipients of a response to accept. `keys`: of callers, which no trailer may
+    carry on.
     """
 
-    __slots__ = ("_of_response", "_pending", "_remaining", "_step", "done", "nominated", "trailers")
+    __slots__ = ("_of_response", "_pending", "_remaining", "_step", "done", "keys", "nominated", "trailers")
     chunked = True
 
-    def __init__(self, nominated: frozenset[bytes] = frozenset(), *, of_response: bool = False) -> None:
+    def __init__(
+        self,
+        nominated: frozenset[bytes] = frozenset(),
+        *,
+        of_response: bool = False,
+        keys: KnownKeys | None = None,
+    ) -> None:
         self.nominated = nominated
+        self.keys = keys
         self._of_response = of_response
         self.done = False
         self.trailers = b""
@@ -176,6 +186,12 @@ class Chunked:
         self.trailers = _checked(close_up(block) if self._of_response else block)
         self.done = True
         return end + 4
+
+
+def keep_from_trailers(body: Body | None, names: frozenset[bytes]) -> None:
+    """Let no trailer field with one of these names (`fields.plain`) pass."""
+    if isinstance(body, Chunked):
+        body.nominated |= names
 
 
 def _refuse_early(data: bytes, position: int) -> None:

@@ -25,11 +25,20 @@ class Rules:
     """
 
     def __init__(
-        self, *, read: Iterable[bytes], cut: Iterable[bytes], cut_prefix: bytes | None = None
+        self,
+        *,
+        read: Iterable[bytes],
+        cut: Iterable[bytes],
+        cut_prefix: bytes | None = None,
+        seen: Iterable[bytes] = (),
     ) -> None:
-        """Names in lower case. Names that begin with `cut_prefix` are cut too."""
+        """Names in lower case. Names that begin with `cut_prefix` are cut too.
+
+        `seen`: fields that are read, but whose twins pass: what they mean is decided elsewhere.
+        """
         self._cut = frozenset(cut)
-        names = [re.escape(name) for name in sorted(self._cut.union(read))]
+        self._seen = frozenset(seen)
+        names = [re.escape(name) for name in sorted(self._cut.union(read, self._seen))]
         more = [re.escape(cut_prefix) + b"[^:]*"] if cut_prefix else []
         # matches blocks after `_spelled`: lower case, no underscores
         self._lines = re.compile(
@@ -48,7 +57,7 @@ class Rules:
             is_twin = block[start + 2 : colon].lower() != name
             if not is_twin:
                 index.setdefault(name, []).append(block[colon + 1 : end].strip(b" \t"))  # RFC 9110, 5.5
-            if is_twin or name in self._cut:
+            if name in self._cut or (is_twin and name not in self._seen):
                 kept.append(block[at:start])
                 at = end
         return index, b"".join((*kept, block[at:])) if at else block

@@ -11,4 +11,4 @@ def framed(body: Body, payload: bytes) -> bytes:
     if not isinstance(body, Chunked):
         return payload
     chunk = encode_chunk(payload) if payload else b""
-    return chunk + headers.trailers(body.trailers, body.nominated) if body.done else chunk
+    return chunk + headers.trailers(body.trailers, body.nominated, body.keys) if body.done else chunk

@@ -7,10 +7,13 @@ that is added afterwards. A rule is one line in one of the tables below.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from proxy.http import key_fields
 from proxy.http.fields import Index, Rules, plain, without
+from proxy.http.key_fields import KnownKeys
 
 HOP_BY_HOP: Final = frozenset(  # RFC 9110 section 7.6.1; both ways, and in trailers
     {
@@ -54,15 +57,32 @@ REQUEST_LINKS: Final = (b"destination", b"if")
 REWRITTEN: Final = (b"location", b"content-location", b"link", b"refresh", b"set-cookie", b"set-cookie2")
 # They apply to a whole host, which for a caller is everything on its localhost.
 SITE_WIDE: Final = frozenset({b"strict-transport-security", b"clear-site-data"})
+CORS: Final = (
+    frozenset(  # an upstream's word on which web pages may read it; here the route's `origins` decide
+        {
+            b"access-control-allow-origin",
+            b"access-control-allow-credentials",
+            b"access-control-allow-headers",
+            b"access-control-allow-methods",
+            b"access-control-allow-private-network",
+            b"access-control-expose-headers",
+            b"access-control-max-age",
+        }
+    )
+)
+NOT_ON_LOCALHOST: Final = SITE_WIDE | CORS
 NOT_IN_TRAILERS: Final = frozenset(  # RFC 9110 section 6.5.1; and what is rewritten in heads only
-    {b"content-length", b"trailer", b"via", b"cookie", *REQUEST_LINKS, *REWRITTEN, *SITE_WIDE}
+    {b"content-length", b"trailer", b"via", b"cookie", *REQUEST_LINKS, *REWRITTEN, *NOT_ON_LOCALHOST}
 )
 
-_REQUEST: Final = Rules(
-    read=(b"host", *FRAMING, *NEEDS_CHECKS, *REQUEST_LINKS), cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED
+_READ: Final = (b"host", *FRAMING, *NEEDS_CHECKS, *REQUEST_LINKS)
+_REQUEST: Final = Rules(read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED)
+_REQUEST_WITH_KEYS: Final = Rules(
+    read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED, seen=key_fields.FIELDS
 )
-_RESPONSE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | SITE_WIDE)
+_RESPONSE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | NOT_ON_LOCALHOST)
 _RESPONSE_ELSEWHERE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP)
+_RESPONSE_TO_PAGE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | CORS)
 _TRAILERS: Final = Rules(read=(), cut=HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, cut_prefix=FORWARDED)
 _MAX_FORWARDS: Final = re.compile(rb"\r\n(?i:max-forwards):[^\r\n]*")
 
@@ -77,9 +97,12 @@ class Options(NamedTuple):
 NO_OPTIONS: Final = Options(close=False, nominated=frozenset())
 
 
-def of_request(block: bytes) -> tuple[Index, bytes, Options]:
-    """Returns (a request's fields to read, the block to forward, the Connection options)."""
-    return _apply(_REQUEST, block)
+def of_request(block: bytes, *, with_keys: bool = False) -> tuple[Index, bytes, Options]:
+    """Returns (a request's fields to read, the block to forward, the Connection options).
+
+    `with_keys`: the fields to read include those that may carry a caller's key.
+    """
+    return _apply(_REQUEST_WITH_KEYS if with_keys else _REQUEST, block)
 
 
 def of_response(block: bytes) -> tuple[Index, bytes, Options]:
@@ -90,9 +113,12 @@ def of_response(block: bytes) -> tuple[Index, bytes, Options]:
     return _apply(_RESPONSE, block)
 
 
-def of_response_elsewhere(block: bytes) -> bytes:
-    """The block to forward to a caller that uses another name for this proxy: with the SITE_WIDE fields."""
-    return _apply(_RESPONSE_ELSEWHERE, block)[1]
+def of_response_elsewhere(block: bytes, *, to_page: bool) -> bytes:
+    """The block to forward to a caller that uses another name for this proxy: with the SITE_WIDE fields.
+
+    With the CORS fields too, but not `to_page`: a page of a route's `origins` gets ours.
+    """
+    return _apply(_RESPONSE_TO_PAGE if to_page else _RESPONSE_ELSEWHERE, block)[1]
 
 
 def _apply(rules: Rules, block: bytes) -> tuple[Index, bytes, Options]:
@@ -110,9 +136,26 @@ def _read_options(value: bytes) -> Options:
     return Options(b"close" in names, names - NEVER_NOMINATED)
 
 
-def trailers(block: bytes, names: frozenset[bytes] = frozenset()) -> bytes:
+def trailers(block: bytes, names: frozenset[bytes] = frozenset(), keys: KnownKeys | None = None) -> bytes:
     """The end of a chunked body, with the trailer fields that pass. `names`: `Options.nominated`."""
-    return b"0%b\r\n\r\n" % _TRAILERS.apply(without(names, block))[1]
+    passed = _TRAILERS.apply(without(names, block))[1]
+    return b"0%b\r\n\r\n" % (passed if keys is None else key_fields.without_keys(passed, keys))
+
+
+class RouteFields:
+    """The fields that a route sets, and those of the caller that it drops; `names`: all of them, `plain`."""
+
+    __slots__ = ("_rules", "_set", "names")
+
+    def __init__(self, fields: Mapping[str, str], dropped: Iterable[str]) -> None:
+        self.names = frozenset(plain(name.encode("ascii")) for name in (*fields, *dropped))
+        self._rules = Rules(read=(), cut=self.names)
+        lines = [f"\r\n{name}: {value}" for name, value in fields.items()]
+        self._set = "".join(lines).encode("ascii")
+
+    def apply(self, block: bytes) -> bytes:
+        """The block with these fields of the route, and none of the caller's (nor their twins)."""
+        return self._rules.apply(block)[1] + self._set
 
 
 def with_max_forwards(block: bytes, hops: int) -> bytes:

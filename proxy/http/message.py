@@ -23,6 +23,7 @@ from proxy.http import cookies, fields, headers
 from proxy.http.body import Body, Chunked, Length, UntilClose
 from proxy.http.fields import Index
 from proxy.http.headers import Options
+from proxy.http.key_fields import KnownKeys, PresentedKey, presented, without_keys
 from proxy.http.malformed import MalformedRequest, MalformedResponse
 
 END: Final = b"\r\n\r\n"
@@ -60,17 +61,22 @@ _ENDS: Final = {  # of a response's head, by how we frame it: chunked, close
     (False, True): b"\r\nConnection: close" + END,
     (True, True): CHUNKED + b"\r\nConnection: close" + END,
 }
+NO_KEYS: Final[list[PresentedKey]] = []  # shared, as a parsed head is never changed
 
 Framing = Callable[[], Body]  # makes the body that a head announces
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadLimits:
-    """Bytes of a head and of one field (name and value), and number of fields."""
+    """Bytes of a head and of one field (name and value), and number of fields.
+
+    `keys`: of callers, which are looked for in requests; None without callers.
+    """
 
     header_size: int
     field_size: int
     fields: int
+    keys: KnownKeys | None = None
 
 
 @dataclass(slots=True)
@@ -86,6 +92,7 @@ class RequestFields:
     authority: str | None  # the value of Host
     needs_checks: bool  # it has fields that admission.py checks, besides Host
     has_links: bool  # it has links, which rewrite.py maps
+    keys: list[PresentedKey]  # where callers' keys are looked for; empty without callers
 
 
 @dataclass(slots=True)
@@ -97,6 +104,7 @@ class RequestHead:
     body: Body | None
     authority: str | None  # Host, or that of an absolute-form target (RFC 9112 section 3.2.2)
     path: bytes = b""  # of the target, with its query; set by admission.py
+    page: bytes = b""  # the Origin of a page that may read the response; set by web_pages.py
 
     @property
     def wants_websocket(self) -> bool:
@@ -121,7 +129,7 @@ class ResponseHead:
     chunked: bool
     keep_alive: bool
     block: bytes  # the fields as they came
-    needs_rewrite: bool  # the caller's head depends on the request: links, cookies, SITE_WIDE fields
+    needs_rewrite: bool  # the caller's head depends on the request: it has links, cookies, NOT_ON_LOCALHOST
     has_links: bool  # it has links or cookies, which rewrite.py maps
 
 
@@ -159,19 +167,24 @@ def _parse_request(version_and_fields: bytes, limits: HeadLimits) -> RequestFiel
     http10, block = version_and_fields[:1] == b"0", version_and_fields[1:]
     if _exceeds(block, limits):
         raise MalformedRequest("a header field is too large, or there are too many", "too-large")
-    index, forwarded_fields, options = headers.of_request(block)
+    keys = limits.keys
+    index, forwarded_fields, options = headers.of_request(block, with_keys=keys is not None)
     hosts = index.get(b"host")
     _check_host(hosts, http10=http10)
+    forwarded_fields = cookies.without_admin(forwarded_fields)
+    if keys is not None:
+        forwarded_fields = without_keys(forwarded_fields, keys)
     return RequestFields(
         block=block,
-        forwarded_fields=cookies.without_admin(forwarded_fields),
+        forwarded_fields=forwarded_fields,
         index=index,
-        framing=_request_framing(index, options, http10=http10),
+        framing=_request_framing(index, options, keys, http10=http10),
         keep_alive=_keeps_alive(options, http10=http10),
         http10=http10,
         authority=hosts[0].decode("latin-1") if hosts else None,
         needs_checks=not index.keys().isdisjoint(headers.NEEDS_CHECKS),
         has_links=not index.keys().isdisjoint(headers.REQUEST_LINKS),
+        keys=NO_KEYS if keys is None else presented(index),
     )
 
 
@@ -193,13 +206,15 @@ def _check_host(hosts: list[bytes] | None, *, http10: bool) -> None:
         raise MalformedRequest("the Host field must be a host, or host:port")
 
 
-def _request_framing(index: Index, options: Options, *, http10: bool) -> Framing | None:
+def _request_framing(
+    index: Index, options: Options, keys: KnownKeys | None, *, http10: bool
+) -> Framing | None:
     """RFC 9112 section 6.3. llhttp has refused both framings at once, and lengths that are not digits."""
     encodings = index.get(b"transfer-encoding")
     if encodings is not None:
         if http10 or len(encodings) > 1 or encodings[0].lower() != b"chunked":
             raise MalformedRequest("Transfer-Encoding must be chunked alone")
-        return partial(Chunked, options.nominated)
+        return partial(Chunked, options.nominated, keys=keys)
     lengths = index.get(b"content-length")
     if lengths is None:
         return None
@@ -277,7 +292,7 @@ def _parse_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
         chunked=framing is not None and b"transfer-encoding" in index,
         keep_alive=keep_alive,
         block=block,
-        needs_rewrite=has_links or not index.keys().isdisjoint(headers.SITE_WIDE),
+        needs_rewrite=has_links or not index.keys().isdisjoint(headers.NOT_ON_LOCALHOST),
         has_links=has_links,
     )
 

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proxy import tasks
 from proxy.errors import Fault, ProxyError
@@ -201,6 +201,21 @@ def on_loop_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any])
     _log.error("in the event loop: %s", said, exc_info=error)
 
 
+class RequestLine(NamedTuple):
+    """A request, as logged. All names are of the configuration or match its patterns: none needs escaping."""
+
+    route: str
+    credential: str
+    account: str
+    caller: str  # empty where callers are not identified
+    method: str
+    status: int
+    milliseconds: float
+    bytes_in: int
+    bytes_out: int
+    error: str
+
+
 class RequestLog:
     """Writes a line for each routed request, and counts the others by the reason of their refusal.
 
@@ -217,20 +232,7 @@ class RequestLog:
         self._lines: list[str] = []
         self._refused: Counter[str] = Counter()
 
-    def add(
-        self,
-        route: str,
-        credential: str,
-        account: str,
-        method: str,
-        status: int,
-        seconds: float,
-        bytes_in: int,
-        bytes_out: int,
-        error: str,
-    ) -> None:
-        """All names come from the configuration or match the contract's patterns: none needs escaping."""
-        line = (route, credential, account, method, status, seconds * 1000, bytes_in, bytes_out, error)
+    def add(self, line: RequestLine) -> None:
         self._lines.append(self._line(time.time(), line))
         if len(self._lines) >= FLUSH_AT:
             self.flush()
@@ -252,24 +254,24 @@ class RequestLog:
         self._write(text)
 
 
-Line = tuple[str, str, str, str, int, float, int, int, str]
 _JSON: Final = (
-    '{"ts":%.3f,"level":"info","event":"request","route":"%s","credential":"%s","account":"%s","method":"%s",'
-    '"status":%d,"duration_ms":%.1f,"bytes_in":%d,"bytes_out":%d,"error":"%s"}\n'
+    '{"ts":%.3f,"level":"info","event":"request","route":"%s","credential":"%s","account":"%s","caller":"%s",'
+    '"method":"%s","status":%d,"duration_ms":%.1f,"bytes_in":%d,"bytes_out":%d,"error":"%s"}\n'
 )
 _JSON_REFUSAL: Final = '{"ts":%.3f,"level":"warning","event":"refused","reason":"%s","count":%d}\n'
-_TEXT: Final = "%s INFO    request %s %s/%s %s %d in %.1f ms, %d bytes in, %d out %s\n"
+_TEXT: Final = "%s INFO    request %s %s/%s%s %s %d in %.1f ms, %d bytes in, %d out %s\n"
 _TEXT_REFUSAL: Final = "%s WARNING refused %s, %d times\n"
 _JSON_DROPPED: Final = '{"ts":%.3f,"level":"warning","event":"log_lines_dropped","count":%d}\n'
 _TEXT_DROPPED: Final = "%s WARNING %d log lines were dropped: they could not be written to stderr\n"
 
 
-def _json_line(now: float, line: Line) -> str:
+def _json_line(now: float, line: RequestLine) -> str:
     return _JSON % (now, *line)
 
 
-def _text_line(now: float, line: Line) -> str:
-    return _TEXT % (_time_of_day(now), *line)
+def _text_line(now: float, line: RequestLine) -> str:
+    route, credential, account, caller, *rest = line
+    return _TEXT % (_time_of_day(now), route, credential, account, caller and f" for {caller}", *rest)
 
 
 def _json_refusal(now: float, reason: str, count: int) -> str:

@@ -25,7 +25,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from proxy.observe.process_metrics import ProcessMetrics
-from proxy.observe.request_metrics import RequestMetrics
+from proxy.observe.request_metrics import CallerRequests, RequestMetrics
 
 PREFIX: Final = "token_proxy_"
 _TOKEN: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
@@ -86,6 +86,7 @@ class Metrics:
             "tokens_unsaved", "Accounts with a new token that could not be saved yet and is not used."
         )
         self.requests = RequestMetrics(PREFIX, self.registry)
+        self.caller_requests = CallerRequests(PREFIX, self.registry)
         self.requests_in_flight = self._gauge("requests_in_flight", "Requests being served now.", "route")
         self.upstream_unauthorized = self._counter(
             "upstream_unauthorized",

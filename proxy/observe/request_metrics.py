@@ -1,4 +1,4 @@
-"""The metrics of requests: `requests_total` and `request_duration_seconds`.
+"""The metrics of requests: `requests_total`, `request_duration_seconds` and `caller_requests_total`.
 
 Plain numbers, as the client library's counters take a lock each time: three of them would cost a tenth of a
 typical request. They are changed and scraped on the event loop only.
@@ -84,6 +84,36 @@ class RequestMetrics(Collector):
             durations.add_metric((route,), list(zip(bounds, counts, strict=True)), tally.seconds)
         yield requests
         yield durations
+
+
+class CallerRequests(Collector):
+    """`caller_requests_total`, for configurations with callers only."""
+
+    def __init__(self, prefix: str, registry: CollectorRegistry) -> None:
+        self._name = prefix + "caller_requests"
+        self._registry = registry
+        self._counts: dict[tuple[str, str, int], int] = {}
+
+    def show(self) -> None:
+        """Export the metric from now on."""
+        self._registry.register(self)
+
+    def count(self, caller: str, route: str, status: int) -> None:
+        key = (caller, route, status)
+        self._counts[key] = self._counts.get(key, 0) + 1
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nothing to check for clashes before the first scrape
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            self._name,
+            "Requests of identified callers that matched a route.",
+            labels=("caller", "route", "code"),
+        )
+        for (caller, route, status), count in self._counts.items():
+            requests.add_metric((caller, route, str(status)), count)
+        yield requests
 
 
 def _by_label(responses: dict[tuple[bytes, int], int]) -> Iterable[tuple[tuple[str, str], int]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.hosts import LOOPBACK_NAMES
 from proxy.http import headers
 from proxy.http.malformed import MalformedRequest
 from proxy.http.message import RequestHead
 from proxy.http.target import Target, read_target
-from proxy.relay import problems, web_pages
+from proxy.relay import policy, problems, web_pages
+from proxy.relay.callers import Caller
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
 from proxy.relay.problems import AboutUs, Refusal
@@ -22,10 +24,11 @@ REFUSED_METHODS: Final = frozenset(
 
 def admit(
     context: RelayContext, request: RequestHead, own: RouteRuntime | None, downstream: Downstream
-) -> tuple[RouteRuntime, bytes]:
-    """The route of a request, and its path. `own`: the route that has this listener to itself.
+) -> tuple[RouteRuntime, bytes, Caller | None]:
+    """The route of a request, its path, and its caller where callers are identified.
 
-    Raises Refusal for the first rule of the contract that the request breaks; AboutUs.
+    `own`: the route that has this listener to itself. Raises Refusal for the first rule of the contract that
+    the request breaks; AboutUs. Whether it may use the route is for `permit`.
     """
     if request.method in REFUSED_METHODS:
         raise Refusal(problems.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
@@ -39,18 +42,48 @@ def admit(
         raise Refusal(problems.HOST_REFUSED, "this Host is not allowed; see server.allowed_hosts")
     runtime = own or context.table.match(host, path)
     needs_checks = request.fields.needs_checks
+    is_tls = downstream.is_tls
+    if needs_checks or not (is_tls or host in LOOPBACK_NAMES):
+        pages = web_pages.NO_PAGES if runtime is None else runtime.pages
+        is_known = not is_tls and _has_safe_key(context, request, downstream)
+        web_pages.check(request, pages, host, is_tls=is_tls, has_safe_key=is_known)
+    caller = None if context.callers is None else context.callers.identify(request, downstream)
     if needs_checks:
-        web_pages.check(request, authority)
         check_no_loop(request, context.via)
         check_hops(request)
     if path == b"*":
         check_asterisk(request)
     if runtime is None:
         raise Refusal(problems.NO_ROUTE, "no configured route matches this host and path")
-    if needs_checks:
+    return runtime, path, caller
+
+
+def permit(runtime: RouteRuntime, request: RequestHead, caller: Caller | None) -> None:
+    """Whether the route may be used like this, and by this caller. Raises Refusal."""
+    if caller is not None:
+        check_caller(runtime, request, caller)
+    policy.check(runtime, request, caller)
+    if request.fields.needs_checks:
         check_expectation(request)
         check_upgrade(request, permitted=runtime.websocket)
-    return runtime, path
+
+
+def check_caller(runtime: RouteRuntime, request: RequestHead, caller: Caller) -> None:
+    if not caller.may_use(runtime.route.name):
+        raise Refusal(
+            problems.CALLER_DENIED, "this caller may not use this route: see `routes` of the caller"
+        )
+    if runtime.account_field:
+        name = runtime.account_name(request)
+        if name and not caller.may_name(name):
+            raise Refusal(
+                problems.CALLER_DENIED, "this caller may not use this account: see `accounts` of the caller"
+            )
+
+
+def _has_safe_key(context: RelayContext, request: RequestHead, downstream: Downstream) -> bool:
+    """Whether a caller's key has come in a field that no web page can set without a preflight."""
+    return context.callers is not None and context.callers.by_field(request, downstream) is not None
 
 
 def _target(request: RequestHead) -> Target:

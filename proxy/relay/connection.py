@@ -9,9 +9,12 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from proxy.relay import peer_process
 from proxy.relay.context import RelayContext
+from proxy.relay.peer_process import Process
 
 if TYPE_CHECKING:
+    from proxy.relay.callers import Standing
     from proxy.relay.inbound import Inbound
 
 HIGH_WATER: Final = 65536  # unsent bytes of a response above which the upstream is not read
@@ -53,6 +56,7 @@ class Connection(asyncio.Protocol):
         "is_full",
         "is_tls",
         "local_address",
+        "standing",
         "time",
     )
 
@@ -69,6 +73,7 @@ class Connection(asyncio.Protocol):
         self.is_full = False
         self.local_address = ""
         self.is_tls = False
+        self.standing: Standing | None = None
         self._patience = server.context.limits.header_time  # seconds, from the next check on; 0: unchanged
         self._deadline = NEVER  # loop time: for a header, for the next request, or for closing
         self._unsent = 0  # bytes in the write buffer at the last check
@@ -88,6 +93,13 @@ class Connection(asyncio.Protocol):
         """The caller's IP address; empty on a unix socket."""
         name = self._transport.get_extra_info("peername")
         return name[0] if isinstance(name, tuple) else ""
+
+    def certificate_names(self) -> list[tuple[str, str]]:
+        certificate = self._transport.get_extra_info("peercert")
+        return list(certificate.get("subjectAltName", ())) if certificate else []
+
+    def process(self) -> Process | None:
+        return peer_process.of_socket(self._descriptor)
 
     def read_on(self, *, wanted: bool) -> None:
         if wanted != self._reading and not self._transport.is_closing():

@@ -11,6 +11,7 @@ from proxy.http.message import HeadLimits
 from proxy.observe.logs import RequestLog
 from proxy.observe.metrics import Metrics
 from proxy.relay import phases
+from proxy.relay.callers import CallerTable
 from proxy.relay.problems import Refusal
 from proxy.relay.runtime import RouteRuntime
 from proxy.routes import RouteTable
@@ -29,6 +30,7 @@ class RelayContext:
     log: RequestLog
     via: bytes  # our own name in a Via field
     public_url: str
+    callers: CallerTable | None = None  # None: everyone may use everything
     draining: bool = False
     ports: set[int] = field(default_factory=set)  # of all our listeners, the admin pages' too
     waiting: int = 0  # requests that are waiting for a token

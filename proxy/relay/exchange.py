@@ -64,19 +64,21 @@ class Exchange(Lifecycle):
         if request.body is not None:
             self._upload.add(payload)
         try:
-            runtime, path = admission.admit(context, request, own, self._caller)
-            self._runtime, self._routed = runtime, True
+            runtime, path, caller = admission.admit(context, request, own, self._caller)
+            self._runtime, self._routed, self._identity = runtime, True, caller
             runtime.in_flight += 1
-            account = self._account = runtime.fixed or runtime.named(request)
-            if runtime.forwarded or request.fields.has_links:
+            if caller is not None or request.fields.needs_checks or runtime.policy is not None:
+                admission.permit(runtime, request, caller)
+            account = self._account = runtime.fixed or runtime.account(request, caller)
+            if runtime.changes_fields or request.fields.has_links:
                 translate.to_upstream(context, runtime, request, self._caller)
             self.upgrades = runtime.websocket and request.wants_websocket
         except Refusal as refusal:
             self._refuse(refusal)
             return
-        except AboutUs:
+        except AboutUs as question:
             self._finish("")
-            self._caller.about_us()
+            self._caller.about_us(question.head)
             return
         self._path = upstream_path(runtime.base, runtime.prefix, path, strip=runtime.strip)
         attachment = context.tokens.ready(account)
@@ -207,8 +209,8 @@ class Exchange(Lifecycle):
         self._caller.respond(self._translated(head))
 
     def _translated(self, head: ResponseHead) -> ResponseHead:
-        """The head with its links and cookies rewritten for the caller."""
-        if not head.needs_rewrite:
+        """The head with its links, cookies and CORS fields rewritten for the caller."""
+        if not head.needs_rewrite and not self._request.page:
             return head
         return translate.to_caller(self._context, self._runtime, self._request, self._caller, head)
 

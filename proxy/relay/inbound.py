@@ -164,12 +164,12 @@ class Inbound(Connection):
     def refuse(self, refusal: Refusal) -> None:
         close = refusal.case.closes or self._is_last
         head_only = self._asked.method == b"HEAD"
-        self._write(problems.render(refusal, head_only=head_only, close=close))
+        self._write(problems.render(refusal, head_only=head_only, close=close, page=self._asked.page))
         self._done(close=close)
 
-    def about_us(self) -> None:
+    def about_us(self, head: bytes) -> None:
         close = self._is_last  # the rest of a body must not be read as a request
-        self._write(problems.ABOUT_US + (b"Connection: close\r\n\r\n" if close else b"\r\n"))
+        self._write(head + (b"Connection: close\r\n\r\n" if close else b"\r\n"))
         self._done(close=close)
 
     def close(self) -> None:

@@ -8,12 +8,16 @@ and payloads, and never where a message begins or ends in a stream of bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from proxy.http.body import Body
 from proxy.http.message import ResponseHead
 from proxy.relay.failures import Failure
+from proxy.relay.peer_process import Process
 from proxy.relay.problems import Refusal
+
+if TYPE_CHECKING:
+    from proxy.relay.callers import Standing
 
 
 class Downstream(Protocol):
@@ -27,11 +31,20 @@ class Downstream(Protocol):
     local_address: str
     is_full: bool  # its write buffer is full: pause the upstream until caller_drained
     is_tls: bool
+    standing: Standing | None  # what it says of its caller; set by callers.py
     time: Callable[[], float]  # the loop's, in seconds
 
     @property
     def peer_address(self) -> str:
         """The caller's IP address; empty on a unix socket."""
+        ...
+
+    def certificate_names(self) -> list[tuple[str, str]]:
+        """The kind and value of each subjectAltName in the caller's certificate, which has been verified."""
+        ...
+
+    def process(self) -> Process | None:
+        """The caller's process; None but on a unix socket."""
         ...
 
     def read_on(self, *, wanted: bool) -> None:
@@ -66,8 +79,8 @@ class Downstream(Protocol):
         """Send a response of our own instead of the upstream's. The rest of the request is not read."""
         ...
 
-    def about_us(self) -> None:
-        """Send the response to an OPTIONS request that asks about this proxy."""
+    def about_us(self, head: bytes) -> None:
+        """Send the response to an OPTIONS request that asks about this proxy: see `AboutUs`."""
         ...
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 from proxy.http.message import RequestHead
 from proxy.relay import phases, problems
 from proxy.relay.accounting import account_for
+from proxy.relay.callers import Caller
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
 from proxy.relay.phases import Phase
@@ -32,6 +33,7 @@ class Lifecycle:
 
     _routed = False  # it has a runtime
     _runtime: RouteRuntime
+    _identity: Caller | None = None  # None where callers need none
     _account: Account | None = None
     _upstream: Upstream | None = None
     _work: asyncio.Task[None] | None = None
@@ -120,8 +122,9 @@ class Lifecycle:
             return
         self._runtime.in_flight -= 1
         account_for(
-            self._context.log,
+            self._context,
             self._runtime,
+            self._identity,
             self._account,
             self._request,
             started=self._started,

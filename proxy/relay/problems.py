@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Final
 
 from proxy.errors import LoginRequired, Misconfigured, ProxyError, TokenError
+from proxy.http import cors
 from proxy.http.malformed import MalformedRequest
 
 TYPE: Final = "urn:token-proxy:problem:"
@@ -40,8 +41,11 @@ CALLER_TIMEOUT: Final = Case(
 EXPECTATION_FAILED: Final = Case("expectation-failed", 417, "http_request_denied", "Unknown expectation")
 HOST_REFUSED: Final = Case("host-refused", 421, "http_request_denied", "Host not allowed")
 BROWSER_REFUSED: Final = Case("browser-refused", 403, "http_request_denied", "Not for web pages")
+CALLER_UNKNOWN: Final = Case("caller-unknown", 401, "http_request_denied", "Caller not recognised")
+CALLER_DENIED: Final = Case("caller-denied", 403, "http_request_denied", "Not for this caller")
 LOOP: Final = Case("loop", 508, "proxy_loop_detected", "The request came back to this proxy")
 NO_ROUTE: Final = Case("no-route", 404, "destination_not_found", "No route")
+POLICY_DENIED: Final = Case("policy-denied", 403, "http_request_denied", "Not permitted by a policy")
 ACCOUNT_INVALID: Final = Case("account-invalid", 400, "http_request_denied", "Account missing or invalid")
 LOGIN_REQUIRED: Final = Case("login-required", 503, "proxy_configuration_error", "Login required")
 TOKEN_UNAVAILABLE: Final = Case("token-unavailable", 503, "proxy_internal_error", "No valid token now")
@@ -89,12 +93,23 @@ def of_malformed(error: MalformedRequest) -> Refusal:
     return Refusal(_MALFORMED[error.kind], error.detail)
 
 
-class AboutUs(ProxyError):
-    """An OPTIONS request that asks about this proxy, not about an upstream."""
-
-
+CHALLENGES: Final = (  # RFC 9110 section 11.6.1; a field each, as clients read the first of a list only
+    "WWW-Authenticate: Bearer",
+    'WWW-Authenticate: Basic realm="token-proxy"',  # git sends its password only after this
+)
 ALLOW: Final = "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"  # the common ones
 ABOUT_US: Final = f"HTTP/1.1 200 OK\r\n{ALLOW}\r\nContent-Length: 0\r\n".encode("ascii")
+
+
+class AboutUs(ProxyError):
+    """An OPTIONS request that asks about this proxy, not about an upstream.
+
+    `head`: of the response, which has no body; without its last line.
+    """
+
+    def __init__(self, head: bytes = ABOUT_US) -> None:
+        super().__init__("a request about this proxy")
+        self.head = head
 
 
 def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:
@@ -109,8 +124,8 @@ def of_token_error(error: TokenError, credential: str, account: str, login_url: 
     return Refusal(TOKEN_UNAVAILABLE, str(error), retry_after=error.retry_after or 1, extra=extra)
 
 
-def render(refusal: Refusal, *, head_only: bool, close: bool) -> bytes:
-    """The bytes of the whole response."""
+def render(refusal: Refusal, *, head_only: bool, close: bool, page: bytes = b"") -> bytes:
+    """The bytes of the whole response. `page`: the Origin of a page that may read it."""
     case = refusal.case
     document = {
         "type": TYPE + case.ending,
@@ -131,7 +146,9 @@ def render(refusal: Refusal, *, head_only: bool, close: bool) -> bytes:
         lines.append(f"Retry-After: {refusal.retry_after}")
     if case.status == HTTPStatus.METHOD_NOT_ALLOWED:
         lines.append(ALLOW)
+    if case is CALLER_UNKNOWN:
+        lines += CHALLENGES
     if close:
         lines.append("Connection: close")
-    head = "\r\n".join((*lines, "", "")).encode("ascii")
+    head = "\r\n".join(lines).encode("ascii") + (cors.response_fields(page) if page else b"") + b"\r\n\r\n"
     return head if head_only else head + body

@@ -6,14 +6,19 @@ import ssl
 from collections import OrderedDict
 from typing import Final
 
-from proxy.config.model import Limits, Route
+from proxy.config.model import AccountHeader, Limits, Route
 from proxy.config.values import ACCOUNT_NAME
 from proxy.http import fields
+from proxy.http.body import keep_from_trailers
+from proxy.http.headers import RouteFields
 from proxy.http.message import RequestHead
+from proxy.http.policy import policy_of
 from proxy.observe.metrics import Metrics
 from proxy.relay import problems
+from proxy.relay.callers import Caller
 from proxy.relay.pool import Pool
 from proxy.relay.problems import Refusal
+from proxy.relay.web_pages import Pages
 from proxy.tokens.account import Account
 from proxy.tokens.manager import TokenManager
 
@@ -34,6 +39,12 @@ class RouteRuntime:
         self.authority = route.upstream.authority.encode("ascii")
         self.websocket = route.websocket
         self.forwarded = route.forwarded
+        self.pages = _pages(route)
+        self.own_fields = _own_fields(route)
+        self.changes_fields = route.forwarded or self.own_fields is not None
+        self.policy = policy_of(route.methods, route.allow, route.deny)
+        # the first segment of a request's path is the first one upstream
+        self.is_root = not self.base and (route.strip_path or not self.prefix)
         self.tls = tls
         self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
@@ -43,12 +54,12 @@ class RouteRuntime:
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
         self.fixed: Account | None = None  # the account of all requests; None: each request names one
         self.fixed_pool: Pool | None = None  # the connections of `fixed`
-        self._header = b""
+        self.account_field = b""  # the field in which each request names its account, in lower case
         if isinstance(route.account, str):
             self.fixed = tokens.account(route.credential, route.account)
             self.fixed_pool = Pool(limits.pool)
-        else:
-            self._header = route.account.header.lower().encode("ascii")
+        elif isinstance(route.account, AccountHeader):
+            self.account_field = route.account.header.lower().encode("ascii")
         self.tally = metrics.requests.of(route.name)
         metrics.requests_in_flight.labels(route.name).set_function(lambda: self.in_flight)
         connections = metrics.upstream_connections
@@ -59,17 +70,28 @@ class RouteRuntime:
             lambda: sum(pool.active for pool in self._each_pool())
         )
 
-    def named(self, request: RequestHead) -> Account:
-        """The account that the request names, in a field that is not forwarded. Raises Refusal (400)."""
-        values = fields.values(request.fields.block, self._header)
-        name = values[0].decode("latin-1") if len(values) == 1 else ""
-        if not ACCOUNT_NAME.fullmatch(name):
+    def account(self, request: RequestHead, caller: Caller | None) -> Account:
+        """The account of a request; a field that names it is not forwarded. Raises Refusal (400)."""
+        if self.fixed is not None:
+            return self.fixed
+        if not self.account_field:
+            assert caller is not None  # such a route requires callers: config/caller_checks.py
+            return self._tokens.account(self.route.credential, caller.account)
+        name = self.account_name(request)
+        if not name:
             raise Refusal(
-                problems.ACCOUNT_INVALID, f"the field {self._header.decode()} must name one account"
+                problems.ACCOUNT_INVALID, f"the field {self.account_field.decode()} must name one account"
             )
-        names = frozenset((fields.plain(self._header),))
+        names = frozenset((fields.plain(self.account_field),))
         request.forwarded_fields = fields.without(names, request.forwarded_fields)
+        keep_from_trailers(request.body, names)
         return self._tokens.account(self.route.credential, name)
+
+    def account_name(self, request: RequestHead) -> str:
+        """The account that a request names in `account_field`; empty if it names none, or not one."""
+        values = fields.values(request.fields.block, self.account_field)
+        name = values[0].decode("latin-1") if len(values) == 1 else ""
+        return name if ACCOUNT_NAME.fullmatch(name) else ""
 
     def pool(self, account: Account) -> Pool:
         """The connections that carry this account's requests only."""
@@ -104,3 +126,15 @@ class RouteRuntime:
 
     def upstream_error(self, ending: str) -> None:
         self._metrics.upstream_errors.labels(self.route.name, ending).inc()
+
+
+def _pages(route: Route) -> Pages:
+    methods = None if route.methods is None else tuple(name.encode("ascii") for name in route.methods)
+    return Pages(frozenset(origin.encode("ascii") for origin in route.origins), methods)
+
+
+def _own_fields(route: Route) -> RouteFields | None:
+    if not route.headers and not route.drop:
+        return None
+    values = {name: value.reveal() for name, value in route.headers.items()}
+    return RouteFields(values, route.drop)

@@ -1,4 +1,5 @@
-"""Fields that depend on the route and on the caller's view of this proxy: links, cookies, X-Forwarded-*.
+"""Fields that depend on the route and on the caller's view of this proxy: links, cookies, CORS,
+X-Forwarded-*, and those that a route sets or drops.
 
 Called only for messages that have or get any of them, which most do not. The rules are in http/mapping.py,
 http/cookies.py and http/rewrite.py: here they are given what they need of the running process.
@@ -13,7 +14,8 @@ from typing import Final
 
 from proxy.config.address import DEFAULT_PORTS
 from proxy.hosts import is_localhost
-from proxy.http import headers, rewrite
+from proxy.http import cors, headers, rewrite
+from proxy.http.body import keep_from_trailers
 from proxy.http.malformed import MalformedRequest
 from proxy.http.mapping import Mapping
 from proxy.http.message import RequestHead, ResponseHead
@@ -37,6 +39,10 @@ def to_upstream(
             request.forwarded_fields = rewrite.request_fields(request.forwarded_fields, mapping)
         except MalformedRequest as error:
             raise problems.of_malformed(error) from error
+    own = runtime.own_fields
+    if own is not None:
+        request.forwarded_fields = own.apply(request.forwarded_fields)
+        keep_from_trailers(request.body, own.names)
     if runtime.forwarded:
         request.forwarded_fields += _forwarded(request, caller)
 
@@ -61,7 +67,7 @@ def to_caller(
     """The response's head, rewritten for the caller."""
     fields = head.forwarded_fields
     if not is_localhost(_host(context, request, caller) or "localhost"):
-        fields = headers.of_response_elsewhere(head.block)
+        fields = headers.of_response_elsewhere(head.block, to_page=bool(request.page))
     if head.has_links:
         fields, dropped = rewrite.response_fields(fields, _mapping(context, runtime, request, caller))
         if dropped:
@@ -72,6 +78,8 @@ def to_caller(
                 name,
                 extra=extra,
             )
+    if request.page:
+        fields += cors.response_fields(request.page)
     return replace(head, forwarded_fields=fields) if fields is not head.forwarded_fields else head
 
 

@@ -84,7 +84,11 @@ async def test_a_machine_has_no_logout_button(world):
 
 
 async def test_the_page_loads_itself_again(world):
-    assert '<meta http-equiv="refresh" content="10">' in (await shown(world))[0]
+    response = await world.get("/?after=machine/default")
+    seconds, _, url = response.headers["Refresh"].partition("; url=")
+    assert seconds == "10"
+    assert url.startswith("/?after=machine%2Fdefault&again=")
+    assert (await world.get(url)).headers["Refresh"] == f"10; url={url}"
 
 
 async def test_without_credentials_the_page_says_what_to_write(a_world):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,12 +52,14 @@ class Command:
     def config(self) -> Path:
         return self.folder / "config.toml"
 
-    def configure(self, text: str) -> None:
-        server = (
-            f'[server]\nlisten = "127.0.0.1:{self.port}"\nadmin = "127.0.0.1:{self.admin_port}"\n'
-            f'state_dir = "{self.folder}/state"\n[log]\nformat = "json"\n'
+    def configure(self, text: str, *, server: str = "", listen: str = "") -> None:
+        """`server`: more lines of [server]. `listen`: more listeners, as TOML."""
+        places = f'"127.0.0.1:{self.port}"' + (f", {listen}" if listen else "")
+        head = (
+            f'[server]\nlisten = [{places}]\nadmin = "127.0.0.1:{self.admin_port}"\n'
+            f'state_dir = "{self.folder}/state"\n{server}\n[log]\nformat = "json"\n'
         )
-        self.config.write_text(server + text)
+        self.config.write_text(head + text)
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
@@ -65,7 +68,14 @@ class Command:
                 [*limited, *self._argv("run")], env=self._environment(), stderr=log, stdout=log
             )
         until(lambda: self.get("/healthz", admin=True)[0] == 200, "the proxy responds to /healthz")
-        until(lambda: self.get("/")[0] != 0, "the data listener accepts connections")
+        until(self._accepts, "the data listener accepts connections")
+
+    def _accepts(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 5).close()
+        except OSError:
+            return False
+        return True
 
     @property
     def pid(self) -> int:

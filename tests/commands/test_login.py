@@ -1,11 +1,13 @@
 """login: all ways in which the redirect can arrive."""
 
 import asyncio
+import base64
 import os
 import re
 import stat
 import sys
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
@@ -14,9 +16,10 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from proxy.commands import browser as browser_command
 from proxy.commands import login
+from proxy.config.load import load
 from proxy.demo import faults
 from proxy.demo.serve import running
-from proxy.demo.wiring import PERSON
+from proxy.demo.wiring import PERSON, free_ports
 from proxy.errors import LoginFailed
 from proxy.services import open_services
 from proxy.store.base import AccountId
@@ -85,6 +88,11 @@ def terminal(bench, monkeypatch):
 
 
 @pytest.fixture
+def a_free_port():
+    return free_ports(0)[0]
+
+
+@pytest.fixture
 async def a_stranger(bench):
     """Another program has the port where the redirect will arrive."""
     async with running(web.Application(), port=bench.config.server.admin.port):
@@ -103,6 +111,15 @@ async def redirect(browser, at, user=PERSON):
     begun = await browser.get(await at.url())
     assert begun.status == 303, await begun.text()
     return await browser.approve(begun.headers["Location"], user)
+
+
+def give_own_callback(bench):
+    """The credential gets a redirect URI of its own, the only one that is registered; returns it."""
+    bench.edit("[credentials.person]", '[credentials.person]\ncallback = "own"')
+    redirect_uri = f"{bench.config.public_url}/callback/person"
+    clients = bench.server._protocol._clients
+    clients["demo-app"] = replace(clients["demo-app"], redirect_uris=(redirect_uri,))
+    return redirect_uri
 
 
 # -- the callback comes by itself
@@ -170,6 +187,86 @@ async def test_a_login_that_is_declined_says_so_to_both(bench, terminal, browser
     assert "The login was declined." in await page.text()
     with pytest.raises(LoginFailed, match=r"^the login was declined$"):
         await at.command
+
+
+@pytest.mark.parametrize("serving", [False, True], ids=["it listens itself", "a server has the callback"])
+async def test_whoever_reads_the_opened_address_can_neither_end_the_login_nor_stop_it(
+    bench, terminal, browser, serving
+):
+    """It stands in the arguments of the browser, which every user of the machine can read."""
+    async with bench.serving() if serving else nullcontext():
+        at = terminal()
+        address = await at.url()
+        begun = await browser.get(address)
+        callback = await browser.approve(begun.headers["Location"])
+        for url in (address, callback):
+            assert (await bench.get(url)).status == 400
+        assert bench.granted() == []
+        assert not at.command.done()
+        assert (await browser.get(callback)).status == 200
+        assert await at.command == DONE
+
+
+async def test_an_own_callback_of_a_credential_is_served_by_the_command(bench, terminal, browser):
+    redirect_uri = give_own_callback(bench)
+    at = terminal()
+    callback = await redirect(browser, at)
+    assert callback.startswith(f"{redirect_uri}?")
+    assert (await browser.get(callback)).status == 200
+    assert await at.command == DONE
+    assert any(f"({redirect_uri}?...)" in line for line in at.said)
+
+
+async def test_a_browser_elsewhere_that_does_not_reach_the_page_can_log_in_and_paste(bench, terminal):
+    """Over ssh: a server runs, but its loopback address is not that of the person's browser."""
+    async with bench.serving():
+        at = terminal()
+        page, url = await at.url(), await at.url()
+        assert page.startswith(f"{bench.config.public_url}/login/person/default?ticket=")
+        assert url.startswith(f"{bench.server.issuer}/authorize?")
+        callback = await bench.authorize(url)
+        refused = await bench.get(callback)
+        assert refused.status == 400, "no browser can end it"
+        assert "paste the address of this page into the command" in await refused.text()
+        at.type(callback)
+        assert await at.command == DONE
+        assert bench.granted() == ["authorization_code"]
+
+
+async def test_what_an_invited_browser_began_can_be_pasted(bench, terminal, browser):
+    """If its callback did not get through."""
+    at = terminal()
+    at.type(await redirect(browser, at))
+    assert await at.command == DONE
+
+
+async def test_where_nothing_receives_the_redirect_only_the_address_to_paste_is_printed(
+    bench, terminal, a_stranger
+):
+    at = terminal()
+    assert (await at.url()).startswith(f"{bench.server.issuer}/authorize?")
+    assert [line for line in at.said if "ticket=" in line] == []
+    await at.break_off()
+
+
+@pytest.mark.parametrize(
+    ("store", "public_url", "expected"),
+    [
+        ("redis://127.0.0.1:1", "https://proxy.example", True),  # a replica may serve it
+        ("postgresql://127.0.0.1:1/x", "https://proxy.example", True),
+        ("redis://127.0.0.1:1", "http://127.0.0.1:8081", False),
+        ("sqlite:tokens.db", "https://proxy.example", False),  # it would run here
+    ],
+)
+async def test_where_a_server_may_receive_the_redirect(tmp_path, a_free_port, store, public_url, expected):
+    file = tmp_path / "config.toml"
+    (tmp_path / "key").write_text(base64.b64encode(bytes(32)).decode())
+    file.write_text(
+        f'[server]\nadmin = "127.0.0.1:{a_free_port}"\npublic_url = "{public_url}"\n'
+        f'[store]\nurl = "{store}"\nkey = {{ file = "key" }}\n'
+    )
+    (tmp_path / "key").chmod(0o600)
+    assert await login._may_have_server(load(file).config) is expected
 
 
 # -- the user pastes it
@@ -357,6 +454,7 @@ async def test_the_browser_is_a_program_that_is_given_the_url_as_it_is(bench, tm
     assert (code, command.log) == (DONE, [])
     assert command.out.splitlines()[-1] == LOGGED_IN
     assert note.read_text() in command.out, "one argument: the URL that was printed too"
+    assert "state=" not in note.read_text()
     assert (await bench.call("token", "person")).exit_code == DONE
 
 
@@ -401,6 +499,14 @@ async def test_a_code_that_does_not_fit_is_refused_with_a_sentence(bench, more):
     failed = await bench.call("login", "person", "--code", await code_for(bench), *more)
     assert (failed.exit_code, failed.stdout, failed.stderr.count("\n")) == (FAILED, "", 1)
     assert failed.stderr.startswith("token-proxy: ")
+
+
+async def test_a_code_is_redeemed_with_the_redirect_uri_of_its_credential(bench):
+    redirect_uri = give_own_callback(bench)
+    code = await code_for(bench, redirect_uri)
+    assert (
+        await bench.call("login", "person", "--code", code, "--code-verifier", VERIFIER)
+    ).exit_code == DONE
 
 
 @pytest.mark.parametrize("option", ["--redirect-uri", "--code-verifier"])

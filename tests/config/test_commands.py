@@ -72,7 +72,7 @@ def test_the_warning_about_a_literal_secret_does_not_show_it(tmp_path: Path) -> 
 def test_the_warning_about_a_literal_proxy_password_does_not_show_it(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     text = EXAMPLE.read_text().replace(
-        'upstream = "https', 'proxy = "http://me:s3cret@egress"\nupstream = "https'
+        '\nupstream = "https', '\nproxy = "http://me:s3cret@egress"\nupstream = "https'
     )
     path.write_text(text)
     done = run("check", "-c", path, OAUTH_CLIENT_ID="app", OAUTH_CLIENT_SECRET="secret")

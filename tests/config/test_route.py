@@ -13,12 +13,12 @@ grant = "client_credentials" }
 """
 TARGET = 'upstream = "https://api.example"\ncredential = "crm"\n'
 NETWORK = (
-    "anyone on the network could use the tokens, as this version can't authenticate callers: "
-    "expected a loopback address or a unix socket"
+    "anyone on the network could use the tokens: expected a loopback address or a unix socket; or "
+    "[callers.NAME], or server.anyone"
 )
 NO_PLACE = "path is missing - or host, or listen"
 NOT_PATH = "expected a path prefix: /name or /name/name, without a slash at the end"
-NOT_ACCOUNT = 'expected an account: a name or { header = "…" }'
+NOT_ACCOUNT = 'expected an account: a name, { header = "…" } or { caller = true }'
 PLAIN_HTTP = "http would expose the token to the network: expected https, or plaintext = true"
 NOT_PROXY = "expected an egress proxy: http://host:port or http://user:password@host:port"
 TOGETHER = "a route's own listener takes every request there - leave out path and host, or listen"
@@ -64,7 +64,7 @@ LINES = [  # added on line 7 to a minimal route
     ("account = { }", ["7:11: header is missing - this table requires it"]),
     (
         "account = { caller = true }",
-        ['7:11: caller is not in this version of token-proxy: expected a name or { header = "…" }'],
+        ["7:11: there are no callers - define one as [callers.NAME]"],
     ),
     (
         'account = { header = "a b" }',

@@ -27,7 +27,7 @@ def resolved(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def keys_of_schema(node: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Dotted paths; * stands for a name. Tables with free keys are not entered, nor are references."""
+    """Dotted paths; * stands for a name. Tables with free keys are not entered, nor are forms of a value."""
     node = resolved(node)
     for choice in (*node.get("oneOf", ()), node.get("items", {})):
         if "$ref" in choice:
@@ -42,11 +42,13 @@ def keys_of_schema(node: dict[str, Any], path: str = "") -> Iterator[str]:
 
 def keys_of_toml(data: dict[str, Any], path: str = "") -> Iterator[str]:
     for key, child in data.items():
-        name = f"{path}.{'*' if path == 'credentials' else key}".removeprefix(".")
-        if path != "credentials":
+        is_named = path in {"credentials", "callers"}
+        name = f"{path}.{'*' if is_named else key}".removeprefix(".")
+        if not is_named:
             yield name
         for table in child if isinstance(child, list) else [child]:
-            is_free = key.endswith("_params") or (isinstance(table, dict) and table.keys() <= {"env", "file"})
+            one_form = isinstance(table, dict) and (table.keys() <= {"env", "file"} or "unix" in table)
+            is_free = key.endswith("_params") or name == "routes.headers" or one_form
             if isinstance(table, dict) and not is_free:
                 yield from keys_of_toml(table, name)
 
@@ -74,8 +76,10 @@ def test_the_example_is_valid_with_all_its_settings(whole_example: str, tmp_path
     (tmp_path / "mail-refresh-token").write_text("seed\n")
     (tmp_path / "admin-key").write_text("A" * 20 + "\n")
     (tmp_path / "store.key").write_text("A" * 43 + "=\n")
+    for caller in ("build", "reporter"):
+        (tmp_path / f"{caller}.key").write_text(f"tpk_{caller:_<43}\n")
     path = tmp_path / "config.toml"
-    path.write_text(whole_example)
+    path.write_text(re.sub(r"^anyone = .*\n", "", whole_example, flags=re.MULTILINE))  # not with [callers]
     loaded = load(path, ENVIRON)
     assert loaded.warnings == []
     assert loaded.config.server.tls is not None

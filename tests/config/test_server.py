@@ -13,6 +13,10 @@ NETWORK = (
     "anyone on the network could use the tokens, as this version can't authenticate callers: "
     "expected a loopback address or a unix socket"
 )
+WITHOUT_CALLERS = (
+    "anyone on the network could use the tokens: expected a loopback address or a unix socket; or "
+    "[callers.NAME], or server.anyone"
+)
 NOT_ADDRESS = "expected an address: host:port, [::1]:port or unix:/path"
 NOT_STORE = "expected a store: sqlite:NAME, postgresql://…, redis://…, rediss://… or memory:"
 NO_KEY = "key is missing - a store shared by several hosts needs a key they share"
@@ -22,8 +26,8 @@ NOT_WHOLE = "expected a whole number, without quotes"
 NOT_TEXT = 'expected a string: "…"'
 NOT_TABLE = "expected a table: [ … ] on a line of its own, or { … }"
 SERVER = [
-    ('listen = "0.0.0.0:8080"', [f"2:10: {NETWORK}"]),
-    ('listen = ["127.0.0.1:1", "[::]:2"]', [f"2:26: {NETWORK}"]),
+    ('listen = "0.0.0.0:8080"', [f"2:10: {WITHOUT_CALLERS}"]),
+    ('listen = ["127.0.0.1:1", "[::]:2"]', [f"2:26: {WITHOUT_CALLERS}"]),
     ('listen = "8080"', [f"2:10: {NOT_ADDRESS}"]),
     ("listen = 8080", ['2:10: expected "host:port", "[::1]:port", "unix:/path", or a list of these']),
     ("listen = [8080]", [f"2:11: {NOT_TEXT}"]),
@@ -99,11 +103,11 @@ OTHERS = [
     ("[lgo]\nlevel = 'info'", ["1:2: unknown key 'lgo' - did you mean 'log'?"]),
     (
         "path = 'config.toml'",
-        ["1:1: unknown key 'path' - known here: server, store, credentials, routes, limits, log"],
+        ["1:1: unknown key 'path' - known here: server, store, credentials, routes, callers, limits, log"],
     ),
     (
         "[[callers]]\nname = 'me'",
-        ["1:3: callers is not in this version of token-proxy - leave it out"],
+        [f"1:3: {NOT_TABLE}"],
     ),
 ]
 STATE_DIRECTORIES = [  # $STATE_DIRECTORY, $XDG_STATE_HOME, what follows

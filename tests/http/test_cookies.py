@@ -9,11 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from proxy.http.cookies import BROWSER_COOKIE, CookieScope, limit, without_admin
+from proxy.http.cookies import BROWSER_COOKIE, SESSION_COOKIE, CookieScope, limit, without_admin
 from proxy.routes import is_prefix
 
 TIMES = int(os.environ.get("TIMES", "1"))
 ADMIN = BROWSER_COOKIE.encode()
+SESSION = SESSION_COOKIE.encode()
 
 
 def scope(home=b"/v2", prefix=b"/crm", path=None, *, secure=False):
@@ -72,6 +73,10 @@ COOKIES = [  # scope, the upstream's Set-Cookie, the caller's; None: dropped
     (ROOT, b"=" + ADMIN + b"=EVIL", None),
     (ROOT, ADMIN + b"2=x", ADMIN + b"2=x"),
     (ROOT, b"a=" + ADMIN, b"a=" + ADMIN),
+    (ROOT, SESSION + b"=EVIL; Path=/", None),
+    (ROOT._replace(secure=True), b"__Host-" + SESSION + b"=EVIL; Secure; Path=/", None),
+    (ROOT._replace(secure=True), b"=__Host-" + ADMIN + b"=EVIL; Secure; Path=/", None),
+    (ROOT, b"token_proxy_other=x", b"token_proxy_other=x"),
 ]
 
 
@@ -88,6 +93,8 @@ CUT = [  # Cookie fields of a request, those that go upstream
     (b"a=1;" + ADMIN, b"\r\nCookie: a=1"),
     (b"a=" + ADMIN + b"; x" + ADMIN + b"=1", b"\r\nCookie: a=" + ADMIN + b"; x" + ADMIN + b"=1"),
     (b"=" + ADMIN + b"=x; a=1", b"\r\nCookie: a=1"),
+    (b"a=1; " + SESSION + b"=x; __Host-" + SESSION + b"=y; __Host-" + ADMIN + b"=z", b"\r\nCookie: a=1"),
+    (b"__Host-a=1; token_proxy_other=2", b"\r\nCookie: __Host-a=1; token_proxy_other=2"),
 ]
 
 

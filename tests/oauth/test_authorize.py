@@ -9,6 +9,7 @@ import pytest
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from proxy.config.model import Credential
 from proxy.oauth import authorize
@@ -141,3 +142,61 @@ def test_a_nonce_of_the_configuration_is_sent_as_it_is_and_expected(credential):
     client = credential(issuer="https://login.example", scopes=["openid"], authorize_params={"nonce": "x"})
     assert authorize.nonce_for(client) == "x"
     assert sent(client, "v" * 64, "x")["nonce"] == "x"
+
+
+REPEATED = [  # the query, what is repeated
+    ("code=C&state=S", set()),
+    ("code=C&code=C&state=S", {"code"}),
+    ("code=C&code=D&state=S", {"code"}),
+    ("code=C&state=S&state=S", {"state"}),
+    ("code=C&state=S&iss=a&iss=a", {"iss"}),
+    ("error=a&error=b&state=S&state=", {"error", "state"}),
+    ("code=C&co%64e=D&state=S", {"code"}),
+    ("code=C&state=S&scope=a&scope=b&error_uri=x&error_uri=y", set()),
+    ("code=C&Code=D&state=S", set()),  # names are case-sensitive
+]
+
+
+@pytest.mark.parametrize(("query", "repeated"), REPEATED)
+def test_repeated_parameters_are_noted(query, repeated):
+    pasted = authorize.read_callback(authorize.callback_parameters(f"http://x/callback?{query}"))
+    assert pasted.repeated == repeated
+    assert authorize.read_callback(URL(f"http://x/callback?{query}").query.items()) == pasted
+
+
+CLOSENESS = [  # an issuer, a URL, what they have in common
+    ("https://a.example", "https://a.example/authorize", 1),
+    ("https://a.example/", "https://a.example:443/authorize", 1),
+    ("https://A.example.", "https://a.example/authorize", 1),
+    ("https://a.example/t-1/v2.0", "https://a.example/t-1/oauth2/authorize", 2),
+    ("https://a.example/t-1", "https://a.example/t-2/authorize", 1),
+    ("https://a.example/t-1", "https://a.example/t-10", 1),
+    ("http://a.example", "https://a.example", 0),
+    ("https://a.example:444", "https://a.example", 0),
+    ("https://a.example", "https://b.a.example", 0),
+    ("https://a.example@b.example", "https://a.example", 0),
+    ("acme.com", "https://acme.com/authorize", 0),
+    ("", "https://a.example", 0),
+    ("https://[", "https://a.example", 0),
+    ("https://a.example:99999", "https://a.example", 0),
+    ("https:///x", "https:///x", 0),
+]
+
+
+@pytest.mark.parametrize(("iss", "url", "common"), CLOSENESS)
+def test_what_an_issuer_has_in_common_with_a_url(iss, url, common):
+    assert authorize.closeness(iss, [url]) == common
+    assert authorize.closeness(iss, [url, "https://far.example"]) == common
+    assert authorize.closeness(iss, []) == 0
+
+
+@given(st.text(), st.text())
+def test_any_issuer_can_be_compared(iss, url):
+    assert authorize.closeness(iss, [url]) == authorize.closeness(url, [iss])
+    assert authorize.read_callback(authorize.callback_parameters(iss)).repeated <= {
+        "state",
+        "code",
+        "iss",
+        "error",
+    }
+    assert isinstance(authorize.path_of(iss), str)

@@ -14,10 +14,10 @@ from proxy.config.model import Log
 from proxy.errors import Fault, StoreError
 from proxy.observe import logs
 from proxy.observe.log_writer import PIPE_BUF
-from proxy.observe.logs import RequestLog
+from proxy.observe.logs import RequestLine, RequestLog
 
 SECRET = "s3cret-of-somebody"
-REQUEST = ("crm", "crm", "default", "GET", 200, 0.0123, 5, 7, "")
+REQUEST = RequestLine("crm", "crm", "default", "", "GET", 200, 12.3, 5, 7, "")
 
 
 class Terminal(io.StringIO):
@@ -181,7 +181,7 @@ def written(log, *requests):
     chunks = []
     requests_log = RequestLog(log, chunks.append)
     for request in requests:
-        requests_log.add(*request)
+        requests_log.add(request)
     requests_log.flush()
     return "".join(chunks)
 
@@ -195,6 +195,7 @@ def test_a_request_is_logged_with_the_fields_of_the_contract():
         "route": "crm",
         "credential": "crm",
         "account": "default",
+        "caller": "",
         "method": "GET",
         "status": 200,
         "duration_ms": 12.3,
@@ -209,6 +210,12 @@ def test_a_request_on_a_terminal_is_a_line_of_words():
     assert line[8:] == " INFO    request crm crm/default GET 200 in 12.3 ms, 5 bytes in, 7 out \n"
 
 
+def test_the_line_of_a_request_names_its_caller():
+    request = REQUEST._replace(caller="build")
+    assert json.loads(written(Log(format="json"), request))["caller"] == "build"
+    assert " crm/default for build GET 200 " in written(Log(format="text"), request)
+
+
 @pytest.mark.parametrize(
     ("level", "enabled"), [("debug", True), ("info", True), ("warning", False), ("error", False)]
 )
@@ -220,9 +227,9 @@ def test_many_requests_are_written_at_once():
     chunks = []
     log = RequestLog(Log(format="json"), chunks.append)
     for _ in range(logs.FLUSH_AT - 1):
-        log.add(*REQUEST)
+        log.add(REQUEST)
     assert chunks == []
-    log.add(*REQUEST)
+    log.add(REQUEST)
     assert len(chunks) == 1
     assert chunks[0].count("\n") == logs.FLUSH_AT
 
@@ -267,7 +274,7 @@ def test_a_stderr_that_can_not_be_written_fails_no_request(stderr, error):
     logs.set_up(Log())
     logging.getLogger("proxy").warning("x")
     log = RequestLog(Log())
-    log.add(*REQUEST)
+    log.add(REQUEST)
     log.flush()
 
 
@@ -277,7 +284,7 @@ def test_a_stderr_that_was_closed_before_the_start_fails_nothing(monkeypatch):
     with logs.own_thread(Log(format="json")):
         logging.getLogger("proxy").warning("x")
         log = RequestLog(Log(format="json"))
-        log.add(*REQUEST)
+        log.add(REQUEST)
         log.flush()
 
 

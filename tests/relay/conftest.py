@@ -181,6 +181,7 @@ def split_answer(answer):
 CONFIG = """
 [server]
 state_dir = "{state}"
+{server}
 [store]
 url = "memory:"
 [log]
@@ -202,13 +203,13 @@ credential = "cred"
 
 
 @asynccontextmanager
-async def proxying(tmp_path, upstream_url, *, route="", limits="", grant="client_credentials"):
+async def proxying(tmp_path, upstream_url, *, route="", limits="", grant="client_credentials", server=""):
     async with AsyncExitStack() as stack:
-        server = AuthorizationServer(clients=[Client("machine", "secret", grants=("client_credentials",))])
-        issuer = await stack.enter_async_context(running(server.application()))
+        issuing = AuthorizationServer(clients=[Client("machine", "secret", grants=("client_credentials",))])
+        issuer = await stack.enter_async_context(running(issuing.application()))
         file = tmp_path / "config.toml"
         places = {"state": tmp_path, "issuer": issuer, "upstream": upstream_url}
-        file.write_text(CONFIG.format(**places, route=route, limits=limits, grant=grant))
+        file.write_text(CONFIG.format(**places, route=route, limits=limits, grant=grant, server=server))
         config = load(file).config
         state = await stack.enter_async_context(open_services(config))
         relay = await process._relay(state, Hosts(process.own_names(config)))
@@ -220,7 +221,7 @@ async def proxying(tmp_path, upstream_url, *, route="", limits="", grant="client
         await site.start()
         relay.context.ports.add(site.port)
         relay.start()
-        yield Proxy(state, relay, site.port, server)
+        yield Proxy(state, relay, site.port, issuing)
 
 
 @pytest.fixture

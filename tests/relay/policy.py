@@ -14,7 +14,12 @@ OF_REQUEST = {  # fields that the proxy acts on must not pass in another spellin
 }
 OF_REQUEST |= {b"destination", b"if"}
 OF_ANSWER = {b"content-length"} | LINKS
-OF_THE_HOST = {b"strict-transport-security", b"clear-site-data"}  # they would affect all of localhost
+OF_THE_HOST = {  # they would affect all of localhost, or let pages read
+    *(b"strict-transport-security", b"clear-site-data"),
+    *(b"access-control-allow-origin", b"access-control-allow-credentials", b"access-control-allow-headers"),
+    *(b"access-control-allow-methods", b"access-control-allow-private-network"),
+    *(b"access-control-expose-headers", b"access-control-max-age"),
+}
 NOT_A_FIELD = {b"close", b"content-length", b""}  # Connection options that remove no field
 
 

@@ -146,8 +146,6 @@ ALLOWED = [
     [b"Host: 127.0.0.1"],
     [b"Host: localhost", b"Origin: http://localhost"],
     [b"Host: localhost", b"Sec-Fetch-Mode: cors"],
-    [b"Host: localhost", b"Sec-Fetch-Site: same-origin"],
-    [b"Host: localhost", b"Sec-Fetch-Site: none"],
     [b"Host: localhost", b"Via: 1.1 token-proxy-deadbeef"],
 ]
 
@@ -216,5 +214,5 @@ async def test_a_refusal_without_a_route_is_logged(make_proxy, upstream, kit):
         proxy.relay.context.log.refused = told.append
         await proxy.get(b"/other")
         await proxy.ask(REFUSED["malformed"][0])
-        await proxy.ask(REFUSED["expectation"][0])
-        assert told == ["no-route", "bad-request", "expectation-failed"]
+        await proxy.ask(REFUSED["expectation"][0])  # it has a route, and so a line of its own
+        assert told == ["no-route", "bad-request"]

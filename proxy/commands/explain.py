@@ -1,0 +1,235 @@
+"""`token-proxy explain`: which route, caller rule and credential would take a request, and how its token is.
+
+The request is judged by the functions of the data path itself, and sent nowhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from proxy import process
+from proxy.admin.pages import relative
+from proxy.commands.running_server import ask_server
+from proxy.config.address import DEFAULT_PORTS
+from proxy.config.fault_messages import suggestion
+from proxy.config.model import Config
+from proxy.errors import ProxyError
+from proxy.http.malformed import MalformedRequest
+from proxy.http.message import RequestHead, read_request
+from proxy.http.target import upstream_path
+from proxy.observe.status import Entry, entry
+from proxy.relay import admission, policy, problems
+from proxy.relay.callers import Caller, Standing
+from proxy.relay.interfaces import Downstream
+from proxy.relay.peer_process import Process
+from proxy.relay.problems import Case, Refusal
+from proxy.relay.runtime import RouteRuntime
+from proxy.relay.server import RelayServer
+from proxy.services import Services, open_services
+from proxy.store.base import AccountId
+
+PASSES: Final = 0
+REFUSED: Final = 1
+WIDTH: Final = 12  # of the first column
+_URL: Final = re.compile(r"(?:(?P<scheme>https?)://(?P<authority>[^/?#]+))?(?P<target>[/?][^#]*)?(?:#.*)?")
+_PORT: Final = re.compile(r":([0-9]{1,5})\Z")
+Say = Callable[[str], object]
+
+
+class CannotExplain(ProxyError):
+    """The command names no URL, or an unknown caller."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request as the command describes it. `own`: the route that has its listener to itself."""
+
+    data: bytes
+    own: RouteRuntime | None
+    local_address: str
+    is_tls: bool
+
+
+@dataclass(slots=True)
+class Peer:
+    """The part of a Downstream that admission looks at: a program on this machine."""
+
+    local_address: str
+    is_tls: bool
+    standing: Standing | None
+    peer_address: str = "127.0.0.1"
+
+    def certificate_names(self) -> list[tuple[str, str]]:
+        return []
+
+    def process(self) -> Process | None:
+        return None
+
+
+@dataclass(slots=True)
+class Report:
+    """What is printed, line by line."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, name: str, text: str) -> None:
+        self.lines.append(f"{name:<{WIDTH}}{text}".rstrip())
+
+    def refuse(self, case: Case, detail: str) -> int:
+        self.add("outcome", f"refused: {case.status} {case.ending}: {detail}")
+        return REFUSED
+
+
+async def explain(config: Config, method: str, url: str, caller: str | None, say: Say) -> int:
+    """Returns 0 if the request would pass, else 1. Raises CannotExplain, StoreError, ConfigError."""
+    report = Report()
+    async with open_services(config) as services:
+        relay = await process.relay_of(services)
+        try:
+            asked = _asked(config, relay, method.upper(), url)
+            code = await _explained(services, relay, asked, _standing(relay, caller, asked), report)
+        finally:
+            await relay.close()
+    say("\n".join(report.lines))
+    return code
+
+
+def _asked(config: Config, relay: RelayServer, method: str, url: str) -> Asked:
+    """Raises CannotExplain."""
+    parts = _URL.fullmatch(url)
+    if parts is None or not url:
+        raise CannotExplain("expected a URL of this proxy, http://localhost:8080/path, or a path: /path")
+    scheme, authority, target = parts["scheme"] or "http", parts["authority"], parts["target"] or "/"
+    target = target if target.startswith("/") else f"/{target}"
+    own, is_tls = _listener(config, relay, scheme, authority) if authority else (None, False)
+    head = f"{method} {target} HTTP/1.1\r\nHost: {authority or 'localhost'}\r\n\r\n"
+    return Asked(head.encode("utf-8", "surrogateescape"), own, "127.0.0.1", is_tls)
+
+
+def _listener(
+    config: Config, relay: RelayServer, scheme: str, authority: str
+) -> tuple[RouteRuntime | None, bool]:
+    """The route that a listener belongs to, by its port, and whether it serves TLS."""
+    found = _PORT.search(authority)
+    port = int(found[1]) if found else DEFAULT_PORTS[scheme]
+    host = _PORT.sub("", authority).strip("[]").lower()
+    own = [each for each in relay.runtimes if each.route.listen is not None]
+    named = [(each.route.listen, each) for each in own] + [
+        (address, None) for address in config.server.listen
+    ]
+    there = [(address, each) for address, each in named if address is not None and address.port == port]
+    there.sort(key=lambda place: place[0].host != host)
+    return (there[0][1] if there else None), scheme == "https"
+
+
+def _standing(relay: RelayServer, name: str | None, asked: Asked) -> Peer:
+    """Raises CannotExplain."""
+    peer = Peer(asked.local_address, asked.is_tls, None)
+    if name is None:
+        return peer
+    table = relay.context.callers
+    caller = None if table is None else table.named(name)
+    if table is None or caller is None:
+        known = [] if table is None else table.names
+        remedy = suggestion(name, known) or (f"known: {', '.join(known)}" if known else "there are none")
+        raise CannotExplain(f"the configuration has no caller {name!r}: {remedy}")
+    peer.standing = Standing(table, None)
+    peer.standing.by_certificate = caller
+    return peer
+
+
+async def _explained(services: Services, relay: RelayServer, asked: Asked, peer: Peer, report: Report) -> int:
+    context = relay.context
+    report.add("request", asked.data.partition(b" HTTP/1.1")[0].decode("utf-8", "replace"))
+    try:
+        request = read_request(asked.data, context.head_limits)
+        runtime, path, caller = admission.admit(context, request, asked.own, cast("Downstream", peer))
+    except MalformedRequest as error:
+        refusal = problems.of_malformed(error)
+        return report.refuse(refusal.case, refusal.detail)
+    except Refusal as refusal:
+        return report.refuse(refusal.case, _with_callers(refusal, relay))
+    _describe(report, runtime, request, path, caller)
+    try:
+        admission.permit(runtime, request, caller)
+    except Refusal as refusal:
+        return report.refuse(refusal.case, _with_pattern(refusal, runtime, request, caller))
+    report.add("policy", ", ".join(_permitting(runtime, request, caller)) or "none")
+    report.add("credential", runtime.route.credential)
+    if runtime.account_field:
+        report.add("account", f"named by each request, in the field {runtime.account_field.decode()}")
+        report.add("outcome", "passes, if it names an account that has a token")
+        return PASSES
+    key = (runtime.fixed or runtime.account(request, caller)).key
+    report.add("account", key.account)
+    return _judge_token(report, await _entry(services, key), services.clock.wall())
+
+
+def _with_callers(refusal: Refusal, relay: RelayServer) -> str:
+    if refusal.case is not problems.CALLER_UNKNOWN or relay.context.callers is None:
+        return refusal.detail
+    return f"{refusal.detail}; see --caller: {', '.join(relay.context.callers.names)}"
+
+
+def _describe(
+    report: Report, runtime: RouteRuntime, request: RequestHead, path: bytes, caller: Caller | None
+) -> None:
+    route = runtime.route
+    report.add("route", f"{route.name} ({', '.join(_place(runtime))})")
+    mapped = upstream_path(runtime.base, runtime.prefix, path, strip=runtime.strip).decode("ascii")
+    upstream = route.upstream
+    place = (
+        f"unix:{upstream.unix_path}:" if upstream.unix_path else f"{upstream.scheme}://{upstream.authority}"
+    )
+    report.add("upstream", f"{request.method.decode('ascii')} {place}{mapped}")
+    report.add("caller", caller.name if caller is not None else "none is asked for")
+
+
+def _place(runtime: RouteRuntime) -> Iterator[str]:
+    route = runtime.route
+    for key, value in (("host", route.host), ("path", route.path), ("listen", route.listen)):
+        if value is not None:
+            yield f"{key} = {value}"
+
+
+def _with_pattern(
+    refusal: Refusal, runtime: RouteRuntime, request: RequestHead, caller: Caller | None
+) -> str:
+    """The detail, with what the responses of the proxy leave out."""
+    judged = policy.judge(runtime, request, caller) if refusal.case is problems.POLICY_DENIED else None
+    if judged is None or judged.denial.kind != "path":
+        return refusal.detail
+    pattern = judged.denial.pattern
+    return f"{refusal.detail}: " + (f"deny has {pattern}" if pattern else "no pattern of allow fits")
+
+
+def _permitting(runtime: RouteRuntime, request: RequestHead, caller: Caller | None) -> Iterator[str]:
+    for owner, each in policy.policies(runtime, caller):
+        pattern = policy.allowing(each, runtime, request)
+        yield f"the {owner}'s permits it" + (f" by {pattern}" if pattern else "")
+
+
+async def _entry(services: Services, key: AccountId) -> Entry:
+    """As `status` shows it: from a running server, else from the store."""
+    status = await ask_server(services.config)
+    for each in status["tokens"] if status is not None else []:
+        if (each["credential"], each["account"]) == key:
+            return each
+    return entry(await services.tokens.look_at(key), services.config)
+
+
+def _judge_token(report: Report, token: Entry, now: float) -> int:
+    ends = token["expires_at"]
+    expiry = "" if ends is None else f", {'expires' if ends > now else 'expired'} {relative(ends, now)}"
+    report.add("token", token["state"].replace("_", " ") + expiry)
+    advice = "; ".join(part for part in (token["reason"], token["remedy"]) if part)
+    if token["serves"]:
+        if advice:
+            report.add("", advice)
+        report.add("outcome", "passes")
+        return PASSES
+    case = problems.MISCONFIGURED if token["state"] == "misconfigured" else problems.TOKEN_UNAVAILABLE
+    return report.refuse(problems.LOGIN_REQUIRED if token["needs_person"] else case, advice)

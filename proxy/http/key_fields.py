@@ -1,0 +1,128 @@
+"""The fields of a request that carry a caller's key: read, and cut. Pure.
+
+A key is read from a few fields, under their exact names. No field with a key as its value goes upstream,
+whatever its name is: neither a twin of those (fields.py) nor any other.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+from proxy.caller_keys import PREFIX
+from proxy.http.fields import Index
+
+OWN: Final = b"token-proxy-key"  # ours alone: a value there is a key, or wrong
+AUTHORIZATION: Final = b"authorization"
+FIELDS: Final = (OWN, AUTHORIZATION, b"x-api-key", b"api-key", b"x-goog-api-key", b"private-token")
+SCHEMES: Final = (b"bearer", b"basic")
+SHORTEST: Final = 20  # characters of a key
+REMEMBERED: Final = 256  # values; most callers send one key in one field
+REMEMBERED_SIZE: Final = 512  # bytes of such a value
+
+
+class KnownKeys:
+    """The SHA-256 of each caller's keys, and what they look like. One object for each configuration."""
+
+    def __init__(self, digests: frozenset[bytes], lengths: Iterable[int] | None) -> None:
+        """`lengths`: in bytes, of all keys that do not begin with PREFIX; None: they are not known."""
+        self.digests = digests
+        sizes = [b"%d," % SHORTEST] if lengths is None else [b"%d" % each for each in sorted(set(lengths))]
+        values = b"|".join(rb"[\x21-\x7e]{%b}" % size for size in sizes)
+        # lines whose whole value may be a key
+        self._values = re.compile(rb":[ \t]*(%b)[ \t]*(?:\r|\Z)" % values) if values else None
+
+    def is_key(self, value: bytes) -> bool:
+        """Whether a field with this value must not go upstream."""
+        if value.startswith(PREFIX):
+            return True
+        return len(value) >= SHORTEST and hashlib.sha256(value).digest() in self.digests
+
+    def carries(self, value: bytes) -> bool:
+        """The same, with the key as a Bearer token or as the password of Basic too."""
+        scheme, key = _after_scheme(value)
+        return self.is_key(value) or (scheme in SCHEMES and self.is_key(key))
+
+    def first(self, block: bytes, at: int) -> int:
+        """Where the first line at or after `at` is that may carry a key: a place within it; -1 for none."""
+        found = block.find(PREFIX, at)
+        if self._values is not None:
+            for match in self._values.finditer(block, at):
+                if hashlib.sha256(match[1]).digest() in self.digests:
+                    return match.start() if found < 0 else min(found, match.start())
+        return found
+
+
+class PresentedKey:
+    """A value where a key is looked for."""
+
+    __slots__ = ("digest", "is_explicit", "needs_preflight", "value")
+
+    def __init__(self, value: bytes, *, is_explicit: bool, needs_preflight: bool) -> None:
+        self.value = value
+        self.digest = hashlib.sha256(value).digest()
+        self.is_explicit = is_explicit or value.startswith(PREFIX)  # it is refused if it is no caller's key
+        self.needs_preflight = needs_preflight  # no web page can set this field without one (Fetch, CORS)
+
+
+def presented(index: Index) -> list[PresentedKey]:
+    """The values of the fields that may carry a key, in the order in which they count."""
+    found: list[PresentedKey] = []
+    last: list[PresentedKey] = []
+    for name in FIELDS:
+        values = index.get(name)
+        if values is None:
+            continue
+        for value in values:
+            key = (_read if len(value) <= REMEMBERED_SIZE else _read.__wrapped__)(name, value)
+            if key is not None:
+                (found if key.needs_preflight else last).append(key)
+        if last:  # passwords, after Bearer tokens
+            found += last
+            last = []
+    return found
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _read(name: bytes, value: bytes) -> PresentedKey | None:
+    if name != AUTHORIZATION:
+        return PresentedKey(value, is_explicit=name == OWN, needs_preflight=True)
+    scheme, key = _after_scheme(value)
+    if scheme not in SCHEMES:
+        return None
+    # a browser sends the password that its user has typed once, and asks nobody
+    return PresentedKey(key, is_explicit=False, needs_preflight=scheme == b"bearer")
+
+
+def _after_scheme(value: bytes) -> tuple[bytes, bytes]:
+    """The scheme in lower case, and the key in it: a token, or a password (RFC 6750, RFC 7617)."""
+    scheme, _, rest = value.partition(b" ")
+    scheme, rest = scheme.lower(), rest.strip(b" \t")
+    if scheme != b"basic":
+        return scheme, rest
+    try:
+        pair = binascii.a2b_base64(rest, strict_mode=True)
+    except (binascii.Error, ValueError):
+        return b"", b""
+    return scheme, pair.partition(b":")[2]
+
+
+def without_keys(block: bytes, known: KnownKeys) -> bytes:
+    """The block without the lines that carry a key."""
+    at = known.first(block, 0)
+    if at < 0:
+        return block
+    kept: list[bytes] = []
+    done = 0
+    while at >= 0:
+        start, end = block.rfind(b"\r\n", 0, at), block.find(b"\r\n", at)
+        end = len(block) if end < 0 else end
+        if known.carries(block[block.find(b":", start) + 1 : end].strip(b" \t")):
+            kept.append(block[done:start])
+            done = end
+        at = known.first(block, end)
+    return b"".join((*kept, block[done:]))

@@ -1,0 +1,206 @@
+"""Which caller a request comes from: by certificate, key, uid or gid, each narrowed by networks.
+
+What a connection says (certificate, process, address) is read once, when its first request needs it; only
+keys are looked at for each request. They are looked up by their SHA-256: so no comparison takes a time that
+tells anything of a key.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from proxy import caller_keys
+from proxy.config import callers as configured
+from proxy.config.callers import Network
+from proxy.http.key_fields import KnownKeys, PresentedKey
+from proxy.http.message import RequestHead
+from proxy.http.policy import policy_of
+from proxy.relay import problems
+from proxy.relay.interfaces import Downstream
+from proxy.relay.problems import Refusal
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+NOT_A_KEY: Final = "this key is no caller's, has expired, or may not be used from this address"
+NO_IDENTITY: Final = "this is no known caller: expected a key, for example in the field Token-Proxy-Key"
+NOT_ANYONE: Final = "requests from this address are not accepted: see server.anyone"
+
+
+class Caller:
+    """A caller made ready for its requests."""
+
+    def __init__(self, table: configured.Caller) -> None:
+        self.name = table.name
+        self.account = table.own_account
+        self.networks: tuple[Network, ...] = table.networks
+        self.policy = policy_of(table.methods, table.allow, table.deny)
+        self.not_before: float = table.not_before or 0.0
+        self._routes: frozenset[str] | None = None if table.routes is None else frozenset(table.routes)
+        self._accounts: frozenset[str] = frozenset(table.accounts)
+        self._has_all_accounts: bool = configured.ALL in table.accounts
+
+    def may_use(self, route: str) -> bool:
+        return self._routes is None or route in self._routes
+
+    def may_name(self, account: str) -> bool:
+        """Whether it may use this account of a route where requests name their account."""
+        return self._has_all_accounts or account in self._accounts
+
+
+class Standing:
+    """What a connection says of its caller, apart from keys. `table`: the one that it was looked up in."""
+
+    def __init__(self, table: CallerTable, address: IPAddress | None) -> None:
+        self.table = table
+        self.address = address  # None on a unix socket
+        self.by_certificate: Caller | None = None
+        self.otherwise: Caller | None = None  # if there is no key
+        self.needs_none = False  # requests need no identity
+        self._near: dict[str, bool] = {}
+
+    def fits(self, caller: Caller) -> bool:
+        """Whether the connection comes from the caller's networks, if it has any."""
+        if not caller.networks:
+            return True
+        near = self._near.get(caller.name)
+        if near is None:
+            near = self._near[caller.name] = is_in(self.address, caller.networks)
+        return near
+
+
+class CallerTable:
+    """All callers of a configuration, by identity."""
+
+    def __init__(
+        self,
+        callers: Iterable[configured.Caller],
+        anyone: tuple[Network, ...],
+        signing_key: bytes,
+        wall: Callable[[], float],
+    ) -> None:
+        """`signing_key`: of signed keys (caller_keys.py). `wall`: Unix time."""
+        self._anyone = anyone
+        self._signing_key = signing_key
+        self._wall = wall
+        self._by_name: dict[str, Caller] = {}
+        self._by_digest: dict[bytes, Caller] = {}
+        self._by_certificate: dict[tuple[str, str], Caller] = {}
+        self._by_uid: dict[int, Caller] = {}
+        self._by_gid: dict[int, Caller] = {}
+        self._by_network: list[Caller] = []
+        lengths: set[int] | None = set()
+        for table in callers:
+            self._add(Caller(table), table)
+            lengths = None if lengths is None or table.key_sha256 else lengths | set(table.key_lengths)
+        self.keys: KnownKeys | None = None  # what to look for in requests
+        if self._by_name:
+            self.keys = KnownKeys(frozenset(self._by_digest), lengths)
+
+    def _add(self, caller: Caller, table: configured.Caller) -> None:
+        self._by_name[caller.name] = caller
+        self._by_digest.update(dict.fromkeys(table.digests, caller))
+        self._by_certificate.update(
+            {configured.read_certificate_name(each): caller for each in table.certificate}
+        )
+        self._by_uid.update(dict.fromkeys(table.uid, caller))
+        self._by_gid.update(dict.fromkeys(table.gid, caller))
+        if table.is_network:
+            self._by_network.append(caller)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._by_name)
+
+    def named(self, name: str) -> Caller | None:
+        return self._by_name.get(name)
+
+    def identify(self, request: RequestHead, downstream: Downstream) -> Caller | None:
+        """The caller of a request; None where requests need no identity. Raises Refusal (401)."""
+        standing = downstream.standing
+        if standing is None or standing.table is not self:
+            standing = self._stand(downstream)
+        keys = request.fields.keys
+        by_key = self._by_key(keys, standing) if keys else None
+        caller = standing.by_certificate or by_key or standing.otherwise
+        if caller is None and not standing.needs_none:
+            raise Refusal(problems.CALLER_UNKNOWN, NO_IDENTITY if self._by_name else NOT_ANYONE)
+        return caller
+
+    def by_field(self, request: RequestHead, downstream: Downstream) -> Caller | None:
+        """The caller whose key stands in a field that no web page can set without a CORS preflight.
+
+        All fields for keys are such, except Authorization: Basic, which browsers send by themselves.
+        """
+        standing = downstream.standing
+        if standing is None or standing.table is not self:
+            standing = self._stand(downstream)
+        for key in request.fields.keys:
+            caller = self._owner(key) if key.needs_preflight else None
+            if caller is not None and standing.fits(caller):
+                return caller
+        return None
+
+    # -- keys
+
+    def _by_key(self, keys: list[PresentedKey], standing: Standing) -> Caller | None:
+        """Raises Refusal if one of them can only be meant for us and does not fit."""
+        first: Caller | None = None
+        for key in keys:
+            caller = self._owner(key)
+            if caller is None or not standing.fits(caller):
+                if key.is_explicit:
+                    raise Refusal(problems.CALLER_UNKNOWN, NOT_A_KEY)
+            elif first is None:
+                first = caller
+        return first
+
+    def _owner(self, key: PresentedKey) -> Caller | None:
+        caller = self._by_digest.get(key.digest)
+        if caller is not None or not key.value.startswith(caller_keys.SIGNED):
+            return caller
+        signed = caller_keys.read_signed(self._signing_key, key.value, self._wall())
+        caller = None if signed is None else self._by_name.get(signed.name)
+        if signed is None or caller is None or signed.issued < caller.not_before:
+            return None
+        return caller
+
+    # -- connections
+
+    def _stand(self, downstream: Downstream) -> Standing:
+        address = read_address(downstream.peer_address)
+        standing = downstream.standing = Standing(self, address)
+        if not self._by_name:
+            standing.needs_none = address is None or address.is_loopback or is_in(address, self._anyone)
+            return standing
+        if self._by_certificate and downstream.is_tls:
+            certificates = [
+                self._by_certificate.get(configured.comparable_name(kind, value))
+                for kind, value in downstream.certificate_names()
+            ]
+            standing.by_certificate = _first(certificates, standing)
+        candidates: list[Caller | None] = []
+        process = downstream.process() if self._by_uid or self._by_gid else None
+        if process is not None:
+            candidates.append(self._by_uid.get(process.uid))
+            candidates += [self._by_gid.get(gid) for gid in process.gids]
+        standing.otherwise = _first([*candidates, *self._by_network], standing)
+        return standing
+
+
+def _first(callers: Iterable[Caller | None], standing: Standing) -> Caller | None:
+    return next((each for each in callers if each is not None and standing.fits(each)), None)
+
+
+def read_address(text: str) -> IPAddress | None:
+    """The address of a peer, without its zone; IPv4 in its own notation. None for a unix socket."""
+    if not text:
+        return None
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def is_in(address: IPAddress | None, networks: tuple[Network, ...]) -> bool:
+    return address is not None and any(address in network for network in networks)
