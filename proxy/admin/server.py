@@ -276,7 +276,7 @@ class AdminConnection(web.RequestHandler):
             self._timer.cancel()
             self._timer = None
         self._phase = phase
-        self.since = self._loop.time()
+        self.since = time.monotonic()  # uvloop's own clock counts in milliseconds: too few to tell an order
         if phase is Phase.GONE:
             self._server.left(self)
             return

@@ -63,6 +63,20 @@ async def test_an_error_is_ours_and_quotes_nothing(world, caplog, request_, stat
     assert [record for record in caplog.records if record.exc_info] == []
 
 
+@pytest.mark.parametrize(("size", "count"), [(10_000, 1), (25_000, 4)])
+async def test_cookies_of_the_other_ports_of_this_host_do_no_harm(world, size, count):
+    cookies = f"Cookie: {'c' * size}\r\n" * count
+    for target, status in (
+        ("/", 200),
+        ("/login/person", 200),
+        (f"/callback?state=s&code={'c' * 20_000}", 400),
+    ):
+        host = f"Host: {world.config.server.admin}\r\n"
+        given, _, body = await world.whole(f"GET {target} HTTP/1.1\r\n{host}{cookies}\r\n")
+        assert given == status
+        assert "<main" in body
+
+
 async def test_a_browser_gets_a_page_and_a_program_a_line(world):
     request = f"GET /nothing HTTP/1.1\r\n{HOST}Accept: {{}}\r\n\r\n"
     for accept, kind in (("text/html,*/*", "text/html"), ("*/*", "text/plain")):
