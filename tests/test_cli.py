@@ -12,7 +12,19 @@ from proxy import cli
 from proxy.demo.faults import NAMED
 from proxy.errors import LoginRequired, ProxyError, StoreError, TokenUnavailable
 
-COMMANDS = {"run", "demo", "caller-key", "check", "login", "token", "status", "explain", "logout", "open", "schema"}
+COMMANDS = {
+    "run",
+    "demo",
+    "caller-key",
+    "check",
+    "login",
+    "token",
+    "status",
+    "explain",
+    "logout",
+    "open",
+    "schema",
+}
 CONFIG = """
 [credentials.crm]
 issuer = "https://login.example"
