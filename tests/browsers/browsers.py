@@ -53,6 +53,8 @@ FIREFOX: Final = {
     "dom.security.https_first": False,
     "dom.security.https_first_schemeless": False,
     "dom.security.https_only_mode": False,
+    "security.mixed_content.upgrade_display_content": False,
+    "security.mixed_content.block_active_content": False,
     "dom.min_background_timeout_value": 4,
     "dom.serviceWorkers.enabled": True,
     "media.autoplay.default": 0,
