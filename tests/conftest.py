@@ -13,6 +13,7 @@ import uvloop
 
 from proxy import fd_limits
 from proxy.commands import hardening
+from tests.browsers import browsers
 from tests.servers import programs
 
 CALLERS = 2000
@@ -22,6 +23,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 MARKED_GROUPS = {  # left out unless -m names them
+    "browsers": "they need Chromium and Firefox, and run in CI",
     "privileged": "they need root on Linux, strace and nginx, and run in CI",
     "torture": "they take long, and are what `make torture` runs",
 }
@@ -50,6 +52,8 @@ def is_left_out(group: str, config: pytest.Config) -> bool:
         return False
     if group == "torture":
         return True
+    if group == "browsers":
+        return not all(map(browsers.program, browsers.PROGRAMS)) and os.environ.get("CI") != "true"
     is_root = sys.platform == "linux" and os.geteuid() == 0
     has_all = is_root and all(programs.machines(name) for name in ("strace", "nginx"))
     return not has_all and os.environ.get("CI") != "true"

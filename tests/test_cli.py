@@ -12,7 +12,19 @@ from proxy import cli
 from proxy.demo.faults import NAMED
 from proxy.errors import LoginRequired, ProxyError, StoreError, TokenUnavailable
 
-COMMANDS = {"run", "demo", "check", "login", "token", "status", "explain", "logout", "open", "schema"}
+COMMANDS = {
+    "run",
+    "demo",
+    "caller-key",
+    "check",
+    "login",
+    "token",
+    "status",
+    "explain",
+    "logout",
+    "open",
+    "schema",
+}
 CONFIG = """
 [credentials.crm]
 issuer = "https://login.example"
@@ -109,7 +121,7 @@ def test_the_configuration_is_the_first_that_exists(call, tmp_path, monkeypatch)
     assert call("check", "-c", str(given)).stdout == f"{given}: no faults\n"
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS - {"demo", "schema"}))
+@pytest.mark.parametrize("command", sorted(COMMANDS - {"demo", "schema", "caller-key"}))
 def test_without_a_configuration_the_places_are_named(call, command):
     arguments = {"explain": ["GET", "/crm"], **{name: ["crm"] for name in ("login", "token", "logout")}}
     failed = call(command, *arguments.get(command, []))

@@ -19,7 +19,7 @@ def main() -> int:
     options = parser.parse_args()
     files = [str(file) for file in importlib.metadata.files("token-proxy") or ()]
     compiled = [file for file in files if file.endswith(COMPILED) and file.startswith("proxy/")]
-    assert "proxy/py.typed" in files, files
+    assert {"proxy/py.typed", "proxy/admin/pages/base.html"} <= set(files), files
     assert compiled or not options.compiled, "no compiled module"
     with tempfile.TemporaryDirectory() as folder:
         demo(folder)
@@ -28,16 +28,17 @@ def main() -> int:
 
 
 def demo(folder: str) -> None:
-    """A request through the embedded demo has a response."""
+    """A request through the embedded demo has a response, and its status page is there."""
     command = [sys.executable, "-m", "proxy", "demo"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                found = re.search(r"curl (http://\S+/demo/hello)", line)
+                found = re.search(r"(http://\S+/demo/hello)|(http://\S+/) +status page", line)
                 if found:
-                    with urllib.request.urlopen(found[1], timeout=60) as response:
+                    with urllib.request.urlopen(found[0].split()[0], timeout=60) as response:
                         assert response.status == 200
+                if found and found[2]:
                     return
             raise AssertionError("the demo ended before it said how to call it")
         finally:

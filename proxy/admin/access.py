@@ -7,6 +7,7 @@ this machine GETs need one as well.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 from collections.abc import Callable
@@ -61,6 +62,14 @@ async def no_surprises(request: web.Request, handler: Handler) -> web.StreamResp
         tasks.report("admin page", error, "an admin page failed")
         page = pages.message("Internal error", "This is a bug; the server's log has the details.")
         return web.Response(status=500, text=page, content_type="text/html")
+
+
+@web.middleware
+async def pages_prepared(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A middleware: a browser's first request waits for the templates, and the event loop does not."""
+    if not pages.is_prepared() and "text/html" in request.headers.get("Accept", ""):
+        await asyncio.to_thread(pages.prepare)
+    return await handler(request)
 
 
 def only_own_hosts(hosts: Hosts, refused: Counter) -> Middleware:

@@ -48,7 +48,8 @@ def _application(services: Services, hosts: Hosts) -> web.Application:
     refused = services.metrics.refused
     isolated = isolation.only_navigations(reloads(services), services.config.public_url, refused)
     known = only_known_visitors(services.config)
-    checks = [access.no_surprises, access.only_own_hosts(hosts, refused), isolated, known]
+    own_host = access.only_own_hosts(hosts, refused)
+    checks = [access.no_surprises, own_host, access.pages_prepared, isolated, known]
     app = web.Application(middlewares=checks, client_max_size=forms.MAX_FORM)
     app[SESSIONS] = Sessions(services.config, services.store.derive("session"), services.clock)
     app.on_response_prepare.append(access.add_headers)

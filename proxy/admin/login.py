@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.admin import access, forms, navigation, pages
+from proxy.admin import access, forms, navigation, pages, peers
 from proxy.config.values import ACCOUNT_NAME
 from proxy.errors import LoginFailed, StoreError, TokenError
 from proxy.services import Services
@@ -63,7 +63,8 @@ class LoginPages:
         ):  # from the form on the status page
             raise web.HTTPSeeOther(f"/login/{self._named(request, request.query['account']).key}")
         ways_in = access.ways_in(request, access.visitor_of(request))
-        render = partial(pages.login_page, account, self._home, ways_in=ways_in)
+        redirect_uri = self._services.logins.redirect_uri(account.key.credential)
+        render = partial(pages.login_page, account, redirect_uri, self._home, ways_in=ways_in)
         response = access.form_page(request, render)
         response.headers.update(access.LOGIN_HEADERS)
         return response
@@ -80,7 +81,9 @@ class LoginPages:
         navigation.check_meant(request)
         browser = access.browser_of(request) or access.new_browser(request)
         key, ticket = self._account(request).key, request.query.get("ticket", "")
-        response = await self._begun(self._services.logins.accept(key, ticket, browser=browser))
+        is_own = peers.is_own(peers.uid_of(request.transport))
+        accepting = self._services.logins.accept(key, ticket, browser=browser, by_own_user=is_own)
+        response = await self._begun(accepting)
         access.set_browser(request, response, browser)
         return response
 

@@ -32,7 +32,7 @@ _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 @cache
 def _environment() -> Environment:
-    """Imported with the first page: it takes 1 MiB and 20 ms, which a server without visitors saves."""
+    """Imported with the first page: it takes 1 MiB, which a server without visitors saves."""
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (see above)
 
     environment = Environment(
@@ -46,6 +46,18 @@ def _environment() -> Environment:
     environment.globals["style"] = STYLE
     environment.globals["relative"] = relative
     return environment
+
+
+@cache
+def prepare() -> None:
+    """Import and compile all that pages need, for some 100 ms: in a thread, as requests are waiting."""
+    environment = _environment()
+    for name in environment.list_templates(["html"]):
+        environment.get_template(name)
+
+
+def is_prepared() -> bool:
+    return prepare.cache_info().currsize > 0
 
 
 def _render(template: str, **values: object) -> str:
@@ -80,13 +92,25 @@ def status_page(
     )
 
 
-def login_page(account: Account, home: str, csrf: str, *, ways_in: WaysIn | None = None) -> str:
-    """`home`: the address of the status page. `ways_in`: as for `status_page`."""
+def login_page(
+    account: Account, redirect_uri: str, home: str, csrf: str, *, ways_in: WaysIn | None = None
+) -> str:
+    """`redirect_uri`: of its logins. `home`: the address of the status page.
+
+    `ways_in`: as for `status_page`.
+    """
     if not account.grant.needs_person:
         text = account.diagnosis().text
         sentence = f"No login to {account.key} is needed: its grant is {account.grant.name}."
         return message("No login needed", f"{sentence} {_as_sentence(text)}" if text else sentence, home)
-    return _render("login.html", credential=account.credential, key=account.key, csrf=csrf, ways_in=ways_in)
+    return _render(
+        "login.html",
+        credential=account.credential,
+        key=account.key,
+        redirect_uri=redirect_uri,
+        csrf=csrf,
+        ways_in=ways_in,
+    )
 
 
 def logged_in_page(

@@ -36,13 +36,12 @@ class SignInPages:
         ]
 
     async def page(self, request: web.Request) -> web.Response:
-        return _form(request, back_to="/")
+        return _form(request, back_to=_own_path(request.query.get("next", "")))
 
     async def sign_in(self, request: web.Request) -> web.Response:
         await access.check_form(request, self._public_url)
         form, sessions = await forms.read(request), request.app[SESSIONS]
-        back_to = form.get("next", "")
-        back_to = back_to if _OWN_PATH.fullmatch(back_to) else "/"
+        back_to = _own_path(form.get("next", ""))
         if self._services.config.server.admin_key is None:
             return _form(request, back_to=back_to)
         try:
@@ -77,6 +76,10 @@ class SignInPages:
         response.headers["Referrer-Policy"] = "no-referrer"
         sessions.begin(response, sessions.browser_of(request) or sessions.new_browser(request), "l")
         return response
+
+
+def _own_path(given: str) -> str:
+    return given if _OWN_PATH.fullmatch(given) else "/"
 
 
 def _form(request: web.Request, *, back_to: str, refused: str = "", status: int = 200) -> web.Response:

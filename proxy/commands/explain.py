@@ -13,7 +13,7 @@ from typing import Final, cast
 from proxy import process
 from proxy.admin.pages import relative
 from proxy.commands.running_server import ask_server
-from proxy.config.address import DEFAULT_PORTS
+from proxy.config.address import DEFAULT_PORTS, Address
 from proxy.config.fault_messages import suggestion
 from proxy.config.model import Config
 from proxy.errors import ProxyError
@@ -104,25 +104,28 @@ def _asked(config: Config, relay: RelayServer, method: str, url: str) -> Asked:
         raise CannotExplain("expected a URL of this proxy, http://localhost:8080/path, or a path: /path")
     scheme, authority, target = parts["scheme"] or "http", parts["authority"], parts["target"] or "/"
     target = target if target.startswith("/") else f"/{target}"
-    own, is_tls = _listener(config, relay, scheme, authority) if authority else (None, False)
+    own = _owner(config, relay, scheme, authority) if authority else None
     head = f"{method} {target} HTTP/1.1\r\nHost: {authority or 'localhost'}\r\n\r\n"
-    return Asked(head.encode("utf-8", "surrogateescape"), own, "127.0.0.1", is_tls)
+    return Asked(head.encode("utf-8", "surrogateescape"), own, "127.0.0.1", scheme == "https")
 
 
-def _listener(
-    config: Config, relay: RelayServer, scheme: str, authority: str
-) -> tuple[RouteRuntime | None, bool]:
-    """The route that a listener belongs to, by its port, and whether it serves TLS."""
+def _owner(config: Config, relay: RelayServer, scheme: str, authority: str) -> RouteRuntime | None:
+    """The route that has the URL's listener to itself; listeners are known by their port, then their host.
+
+    Raises CannotExplain.
+    """
     found = _PORT.search(authority)
     port = int(found[1]) if found else DEFAULT_PORTS[scheme]
     host = _PORT.sub("", authority).strip("[]").lower()
-    own = [each for each in relay.runtimes if each.route.listen is not None]
-    named = [(each.route.listen, each) for each in own] + [
-        (address, None) for address in config.server.listen
+    places: list[tuple[Address | None, RouteRuntime | None]] = [
+        *((each.route.listen, each) for each in relay.runtimes),
+        *((address, None) for address in config.server.listen),
     ]
-    there = [(address, each) for address, each in named if address is not None and address.port == port]
-    there.sort(key=lambda place: place[0].host != host)
-    return (there[0][1] if there else None), scheme == "https"
+    there = [(address.host, own) for address, own in places if address is not None and address.port == port]
+    if not there and config.server.admin.port == port:
+        raise CannotExplain(f"port {port} is the admin listener's: expected a URL of a data listener")
+    there.sort(key=lambda place: place[0] != host)
+    return there[0][1] if there else None
 
 
 def _standing(relay: RelayServer, name: str | None, asked: Asked) -> Peer:

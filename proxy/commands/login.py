@@ -11,13 +11,14 @@ import asyncio
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 from proxy import tasks
 from proxy.admin.app import callback_application
+from proxy.admin.peers import TELLS_USERS
 from proxy.admin.server import AdminRunner
-from proxy.commands.browser import open_url
-from proxy.commands.running_server import ask_server
+from proxy.commands.browser import has_browser, open_file, open_url, redirect_file
+from proxy.commands.running_server import ask_server, is_serving
 from proxy.commands.tokens import check_kept, key_of
 from proxy.config.address import Address, is_loopback
 from proxy.config.model import Config, ListenerTLS
@@ -58,33 +59,71 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
     key = key_of(config, credential, account)
     check_kept(config)
     async with open_services(config) as services, _callback_listener(services) as listening:
-        command = new_secret()
+        logins, command = services.logins, new_secret()
         is_received = listening or await _may_have_server(config)
-        make_url = services.logins.invite if is_received else services.logins.begin_to_paste
-        url = await make_url(key, command)
+        is_bound = open_browser and has_browser() and _tells_users(config, listening=listening)
+        if is_received:
+            url = await logins.invite(key, command, for_own_user=is_bound)
+        else:
+            url = await logins.begin_to_paste(key, command)
         say("Log in here:")
         say(url)
-        opened = open_browser and await asyncio.to_thread(open_url, url)
-        can_paste = not (opened and listening)
-        if can_paste and is_received:
-            say("If the browser can't open that, log in here:")
-            say(await services.logins.begin_to_paste(key, command))
-        ends = [tasks.spawn(services.logins.outcome(command), "wait for the callback")]
-        if can_paste:
-            redirect_uri = services.logins.redirect_uri(credential)
-            say(f"If nothing happens here after that, paste the URL in the browser ({redirect_uri}?...):")
-            pasted = _pasted(services, key, command, say, or_wait=is_received)
-            ends.append(tasks.spawn(pasted, "wait for a pasted URL"))
-        if failure := await _first(ends):
-            raise LoginFailed(failure)
+        with ExitStack() as stack:  # until the login ends
+            is_secret = is_received and not is_bound
+            opened = open_browser and await asyncio.to_thread(_open, url, stack if is_secret else None)
+            can_paste = not (opened and listening)
+            if failure := await _wait(services, key, command, say, can_paste=can_paste, or_wait=is_received):
+                raise LoginFailed(failure)
         say(await _done(services, key))
     return 0
 
 
+def _tells_users(config: Config, *, listening: bool) -> bool:
+    """Whether our page is opened by a direct connection, so that its listener sees whose browser it is.
+
+    A server on a shared store may run as another user than the command.
+    """
+    address, is_shared = config.callback_address, _is_shared(config)
+    is_direct = address is not None and address.port == config.server.admin.port and not is_shared
+    return TELLS_USERS and (listening or is_direct)
+
+
+def _open(url: str, stack: ExitStack | None) -> bool:
+    """`stack`: open the URL by way of a file that only our user can read, and remove that at its end.
+
+    Every user of this machine can read the arguments of a browser.
+    """
+    return open_url(url) if stack is None else open_file(stack.enter_context(redirect_file(url)))
+
+
+async def _wait(
+    services: Services, key: AccountId, command: str, say: Say, *, can_paste: bool, or_wait: bool
+) -> str:
+    """The outcome of the login: "", or the reason of its failure."""
+    if can_paste and or_wait:
+        say("If the browser can't open that, log in here:")
+        say(await services.logins.begin_to_paste(key, command))
+    ends = [tasks.spawn(services.logins.outcome(command), "wait for the callback")]
+    if can_paste:
+        redirect_uri = services.logins.redirect_uri(key.credential)
+        say(f"If nothing happens here after that, paste the URL in the browser ({redirect_uri}?...):")
+        pasted = _pasted(services, key, command, say, or_wait=or_wait)
+        ends.append(tasks.spawn(pasted, "wait for a pasted URL"))
+    return await _first(ends)
+
+
+def _is_shared(config: Config) -> bool:
+    return config.store.url.partition(":")[0] in SHARED_STORES
+
+
 async def _may_have_server(config: Config) -> bool:
     """Whether a server may receive the redirect: one that runs here, or elsewhere with the same store."""
-    is_shared = config.store.url.partition(":")[0] in SHARED_STORES
-    return (is_shared and not is_loopback(config.public_host)) or await ask_server(config) is not None
+    if _is_shared(config) and not is_loopback(config.public_host):
+        return True
+    # beyond this machine a server gives its status to known visitors only
+    return await ask_server(config) is not None or (
+        not config.server.admin.is_local and await is_serving(config)
+    )
 
 
 async def _done(services: Services, key: AccountId) -> str:

@@ -6,7 +6,6 @@ A caller is identified by a key, a client certificate, or the user or group of i
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import re
 from typing import Annotated, Any, Final
@@ -193,8 +192,20 @@ class Caller(PolicyTable):
     @property
     def digests(self) -> frozenset[bytes]:
         """The SHA-256 of each of its keys."""
-        given = {hashlib.sha256(key.reveal().encode("ascii")).digest() for key in self.key}
-        return frozenset(given | {bytes.fromhex(digest) for digest in self.key_sha256})
+        return self._given_digests | self._named_digests
+
+    @property
+    def unseen_digests(self) -> frozenset[bytes]:
+        """Of these the keys themselves are not known."""
+        return self._named_digests - self._given_digests
+
+    @property
+    def _given_digests(self) -> frozenset[bytes]:
+        return frozenset(caller_keys.digest_of(key.reveal().encode("ascii")) for key in self.key)
+
+    @property
+    def _named_digests(self) -> frozenset[bytes]:
+        return frozenset(bytes.fromhex(digest) for digest in self.key_sha256)
 
     @property
     def key_lengths(self) -> frozenset[int]:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from proxy.http.key_fields import KnownKeys
+
 _BEFORE_COLON: Final = re.compile(rb"(\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]+(?=:)")
 
 Index = dict[bytes, list[bytes]]  # name in lower case -> values, in their order; never changed
@@ -30,23 +32,23 @@ class Rules:
         read: Iterable[bytes],
         cut: Iterable[bytes],
         cut_prefix: bytes | None = None,
-        seen: Iterable[bytes] = (),
+        keys: Iterable[bytes] = (),
     ) -> None:
         """Names in lower case. Names that begin with `cut_prefix` are cut too.
 
-        `seen`: fields that are read, but whose twins pass: what they mean is decided elsewhere.
+        `keys`: fields that are read, and cut only if their value is a caller's key. Their twins pass.
         """
         self._cut = frozenset(cut)
-        self._seen = frozenset(seen)
-        names = [re.escape(name) for name in sorted(self._cut.union(read, self._seen))]
+        self._keys = frozenset(keys) - self._cut
+        names = [re.escape(name) for name in sorted(self._cut.union(read, keys))]
         more = [re.escape(cut_prefix) + b"[^:]*"] if cut_prefix else []
         # matches blocks after `_spelled`: lower case, no underscores
         self._lines = re.compile(
             rb"\r\n-*(?:(%b)%b)-*(:)[^\r\n]*" % (b"|".join(names), b"".join(b"|" + m for m in more))
         )
 
-    def apply(self, block: bytes) -> tuple[Index, bytes]:
-        """Returns (the fields to read, the block without the fields to cut)."""
+    def apply(self, block: bytes, known: KnownKeys | None = None) -> tuple[Index, bytes]:
+        """Returns (the fields to read, the block without the fields to cut). `known`: callers' keys."""
         index: Index = {}
         kept: list[bytes] = []
         at = 0
@@ -55,9 +57,13 @@ class Rules:
             start, end = found.span()
             colon = found.start(2)
             is_twin = block[start + 2 : colon].lower() != name
+            is_cut = is_twin or name in self._cut
             if not is_twin:
-                index.setdefault(name, []).append(block[colon + 1 : end].strip(b" \t"))  # RFC 9110, 5.5
-            if name in self._cut or (is_twin and name not in self._seen):
+                value = block[colon + 1 : end].strip(b" \t")  # RFC 9110 section 5.5
+                index.setdefault(name, []).append(value)
+            if known is not None and name in self._keys:
+                is_cut = not is_twin and known.is_key(value)
+            if is_cut:
                 kept.append(block[at:start])
                 at = end
         return index, b"".join((*kept, block[at:])) if at else block

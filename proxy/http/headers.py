@@ -78,7 +78,7 @@ NOT_IN_TRAILERS: Final = frozenset(  # RFC 9110 section 6.5.1; and what is rewri
 _READ: Final = (b"host", *FRAMING, *NEEDS_CHECKS, *REQUEST_LINKS)
 _REQUEST: Final = Rules(read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED)
 _REQUEST_WITH_KEYS: Final = Rules(
-    read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED, seen=key_fields.FIELDS
+    read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED, keys=key_fields.FIELDS
 )
 _RESPONSE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | NOT_ON_LOCALHOST)
 _RESPONSE_ELSEWHERE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP)
@@ -97,12 +97,13 @@ class Options(NamedTuple):
 NO_OPTIONS: Final = Options(close=False, nominated=frozenset())
 
 
-def of_request(block: bytes, *, with_keys: bool = False) -> tuple[Index, bytes, Options]:
+def of_request(block: bytes, known: KnownKeys | None = None) -> tuple[Index, bytes, Options]:
     """Returns (a request's fields to read, the block to forward, the Connection options).
 
-    `with_keys`: the fields to read include those that may carry a caller's key.
+    `known`: callers' keys. The fields that may carry one are read, and cut if they do; what other fields may
+    carry is for key_fields.without_keys.
     """
-    return _apply(_REQUEST_WITH_KEYS if with_keys else _REQUEST, block)
+    return _apply(_REQUEST if known is None else _REQUEST_WITH_KEYS, block, known)
 
 
 def of_response(block: bytes) -> tuple[Index, bytes, Options]:
@@ -121,8 +122,8 @@ def of_response_elsewhere(block: bytes, *, to_page: bool) -> bytes:
     return _apply(_RESPONSE_TO_PAGE if to_page else _RESPONSE_ELSEWHERE, block)[1]
 
 
-def _apply(rules: Rules, block: bytes) -> tuple[Index, bytes, Options]:
-    index, forwarded_fields = rules.apply(block)
+def _apply(rules: Rules, block: bytes, known: KnownKeys | None = None) -> tuple[Index, bytes, Options]:
+    index, forwarded_fields = rules.apply(block, known)
     values = index.get(b"connection")
     if values is None:
         return index, forwarded_fields, NO_OPTIONS

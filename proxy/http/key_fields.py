@@ -11,10 +11,12 @@ import hashlib
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from proxy.caller_keys import PREFIX
-from proxy.http.fields import Index
+
+if TYPE_CHECKING:
+    from proxy.http.fields import Index
 
 OWN: Final = b"token-proxy-key"  # ours alone: a value there is a key, or wrong
 AUTHORIZATION: Final = b"authorization"
@@ -26,15 +28,31 @@ REMEMBERED_SIZE: Final = 512  # bytes of such a value
 
 
 class KnownKeys:
-    """The SHA-256 of each caller's keys, and what they look like. One object for each configuration."""
+    """The SHA-256 of each caller's keys, and what the keys look like. One object for each configuration.
 
-    def __init__(self, digests: frozenset[bytes], lengths: Iterable[int] | None) -> None:
-        """`lengths`: in bytes, of all keys that do not begin with PREFIX; None: they are not known."""
+    Of a key that is configured by its digest only, the looks are not known until it has been used: until then
+    each value that may be a key is hashed. Afterwards only those of its length are.
+    """
+
+    def __init__(self, digests: frozenset[bytes], lengths: Iterable[int], unseen: Iterable[bytes]) -> None:
+        """`lengths`: in bytes, of keys that do not begin with PREFIX. `unseen`: digests of unknown keys."""
         self.digests = digests
-        sizes = [b"%d," % SHORTEST] if lengths is None else [b"%d" % each for each in sorted(set(lengths))]
+        self.unseen = set(unseen)
+        self._lengths = set(lengths)
+        self._values = self._pattern()
+
+    def _pattern(self) -> re.Pattern[bytes] | None:
+        """Finds values that may be keys, besides those that begin with PREFIX; None: there are none."""
+        sizes = [b"%d," % SHORTEST] if self.unseen else [b"%d" % each for each in sorted(self._lengths)]
         values = b"|".join(rb"[\x21-\x7e]{%b}" % size for size in sizes)
-        # lines whose whole value may be a key
-        self._values = re.compile(rb":[ \t]*(%b)[ \t]*(?:\r|\Z)" % values) if values else None
+        return re.compile(rb":[ \t]*(%b)[ \t]*(?:\r|\Z)" % values) if values else None
+
+    def learn(self, key: PresentedKey) -> None:
+        """A key that was known by its digest only has been used."""
+        self.unseen.discard(key.digest)
+        if not key.value.startswith(PREFIX):
+            self._lengths.add(len(key.value))
+        self._values = self._pattern()
 
     def is_key(self, value: bytes) -> bool:
         """Whether a field with this value must not go upstream."""
@@ -44,14 +62,20 @@ class KnownKeys:
 
     def carries(self, value: bytes) -> bool:
         """The same, with the key as a Bearer token or as the password of Basic too."""
+        if self.is_key(value):
+            return True
         scheme, key = _after_scheme(value)
-        return self.is_key(value) or (scheme in SCHEMES and self.is_key(key))
+        return scheme in SCHEMES and self.is_key(key)
 
     def first(self, block: bytes, at: int) -> int:
         """Where the first line at or after `at` is that may carry a key: a place within it; -1 for none."""
         found = block.find(PREFIX, at)
-        if self._values is not None:
-            for match in self._values.finditer(block, at):
+        values = self._values
+        if values is None:
+            return found
+        # findall first, which costs half as much: nearly always there is no key
+        if any(hashlib.sha256(value).digest() in self.digests for value in values.findall(block, at)):
+            for match in values.finditer(block, at):
                 if hashlib.sha256(match[1]).digest() in self.digests:
                     return match.start() if found < 0 else min(found, match.start())
         return found

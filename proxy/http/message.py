@@ -168,7 +168,7 @@ def _parse_request(version_and_fields: bytes, limits: HeadLimits) -> RequestFiel
     if _exceeds(block, limits):
         raise MalformedRequest("a header field is too large, or there are too many", "too-large")
     keys = limits.keys
-    index, forwarded_fields, options = headers.of_request(block, with_keys=keys is not None)
+    index, forwarded_fields, options = headers.of_request(block, keys)
     hosts = index.get(b"host")
     _check_host(hosts, http10=http10)
     forwarded_fields = cookies.without_admin(forwarded_fields)

@@ -1,37 +1,31 @@
 """Which requests a route or a caller permits: `methods`, `allow` and `deny`. Pure.
 
-A path is judged as an upstream may read it, decoded until it is stable:
-
-    reading     what follows ";" in a segment is cut; empty segments and a last "/" are dropped. There are
-                two: encoded slashes are data, or they separate segments. There are more where slashes are
-                encoded to different depths, or ASCII in too many bytes (RFC 3629 section 10).
-    suspicion   what a careless upstream makes of a reading
-
-`allow` must fit each reading; `deny` applies if it fits any reading or suspicion. target.py has refused dot
-segments, backslashes and NUL: so NUL can stand for a slash that is data.
+A path is judged decoded until it is stable, without what follows ";" in a segment, empty segments and a last
+"/"; once with encoded slashes as data, and once as separators. `allow` must fit both readings; `deny` applies
+if it fits one of them. target.py has refused dot segments, backslashes and NUL: so NUL can stand for a slash
+that is data.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from proxy.http.fields import Rules
-from proxy.http.target import DECODINGS, OVERLONG, shortest
+from proxy.http.target import DECODINGS
 
 _SLASH: Final = re.compile(rb"%2[fF]")
 _DATA_SLASH: Final = b"\0"
 _SLASHES: Final = re.compile(rb"/{2,}")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
-# For upstreams that parse the decoded path as a URL: "?" and "#" end it, tabs and line breaks are dropped.
-_NOT_IN_URLS: Final = re.compile(rb"[\t\r\n]|[?#].*", re.DOTALL)
-_AUTHORITY: Final = re.compile(rb"\A//+[^/]*")
 METHOD_OVERRIDES: Final = frozenset({b"x-http-method", b"x-http-method-override", b"x-method-override"})
 PATH_OVERRIDES: Final = frozenset({b"x-original-url", b"x-rewrite-url"})  # IIS, Symfony, Zend
 
-Kind = Literal["method", "field", "path"]
+LONGEST: Final = 8192  # bytes of a path, as in nginx and Apache; to judge 128 KiB may take half a second
+
+Kind = Literal["method", "field", "path", "length"]
 
 
 class Denial(NamedTuple):
@@ -42,52 +36,24 @@ class Denial(NamedTuple):
 
 
 class PathReadings(NamedTuple):
-    """Each is empty, or segments with a slash before each. There is at least one reading."""
+    """Each is empty, or segments with a slash before each. There is at least one."""
 
-    readings: list[bytes]
-    suspicions: list[bytes]
+    readings: tuple[bytes, ...]
+    is_too_long: bool = False  # so that it was not read
 
 
-def read_path(path: bytes, *, at_root: bool) -> PathReadings:
-    """How an upstream may read `path`, which is below the route's prefix; its query is ignored.
-
-    `at_root`: upstream there is nothing before it, so that "//" at its beginning may begin an authority.
-    """
+def read_path(path: bytes) -> PathReadings:
+    """How an upstream may read `path`, which is below the route's prefix; its query is ignored."""
     path = path.partition(b"?")[0]
+    if len(path) > LONGEST:
+        return PathReadings((path,), is_too_long=True)
     if b"%" not in path and b";" not in path and b"//" not in path:
-        return PathReadings([path[:-1] if path.endswith(b"/") else path], [])
-    readings: dict[bytes, None] = {}
-    suspicions: set[bytes] = set()
-    for level, text in _levels(path):
-        texts = [text, _decoded(OVERLONG.sub(shortest, text))] if OVERLONG.search(text) else [text]
-        readings.update(dict.fromkeys(_tidied(_PARAMETERS.sub(b"", each)) for each in texts))
-        if b";" in level:  # servlets cut parameters before they decode
-            texts.append(_decoded(_PARAMETERS.sub(b"", level)))
-        for each in texts:
-            suspicions |= _suspicions(each, at_root=at_root)
-    return PathReadings(list(readings), list(suspicions.difference(readings)))
-
-
-def _levels(path: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The path after each number of decodings, and then decoded until it is stable.
-
-    Slashes that are encoded in the first are data in the second.
-    """
-    for _ in range(DECODINGS):
-        text = _decoded(path)
-        yield path, text
-        if text == path or (_DATA_SLASH not in text and b";" not in text):
-            return  # no delimiter is left to decode
-        path = unquote_to_bytes(path)
-
-
-def _suspicions(text: bytes, *, at_root: bool) -> set[bytes]:
-    """A decoded path as it is, parsed as a URL, without an authority; with and without parameters."""
-    seen = {text, _NOT_IN_URLS.sub(b"", text)}
-    if at_root:
-        seen |= {_AUTHORITY.sub(b"", each) for each in seen}
-    seen |= {_PARAMETERS.sub(b"", each) for each in seen}
-    return set(map(_tidied, seen))
+        return PathReadings((path[:-1] if path.endswith(b"/") else path,))
+    text = _decoded(path)
+    as_data = _tidied(text)
+    if _DATA_SLASH not in text:
+        return PathReadings((as_data,))
+    return PathReadings((as_data, _tidied(text.replace(_DATA_SLASH, b"/"))))
 
 
 def _decoded(path: bytes) -> bytes:
@@ -100,7 +66,7 @@ def _decoded(path: bytes) -> bytes:
 
 
 def _tidied(text: bytes) -> bytes:
-    text = _SLASHES.sub(b"/", text)
+    text = _SLASHES.sub(b"/", _PARAMETERS.sub(b"", text))
     return text[:-1] if text.endswith(b"/") else text
 
 
@@ -175,12 +141,11 @@ class Policy:
 
     def judge_path(self, path: PathReadings) -> Denial | None:
         """Why a path may not be used."""
+        if path.is_too_long:
+            return Denial("length")
         for pattern in self._deny:
             for reading in path.readings:
                 if pattern.fits(reading):
-                    return Denial("path", pattern.text)
-            for suspicion in path.suspicions:
-                if pattern.fits(suspicion):
                     return Denial("path", pattern.text)
         if self._allow is not None:
             for reading in path.readings:

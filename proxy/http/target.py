@@ -19,7 +19,7 @@ _SUSPECT: Final = re.compile(rb"/\.|[%\\#]")  # without any of these a path can 
 # as a URL again; browsers' URL parsers drop tabs and line breaks, Windows drops spaces.
 _DOTS: Final = re.compile(rb"(?:\A|/)[\x00-\x20]*\.[\x00-\x20]*(?:\.[\x00-\x20]*)?(?:[/;?#]|\Z)")
 # ASCII in more bytes than it needs, which careless UTF-8 decoders accept (RFC 3629 section 10).
-OVERLONG: Final = re.compile(rb"(?:[\xc0\xc1]|\xe0[\x80\x81]|\xf0\x80[\x80\x81])[\x80-\xbf]")
+_OVERLONG: Final = re.compile(rb"(?:[\xc0\xc1]|\xe0[\x80\x81]|\xf0\x80[\x80\x81])[\x80-\xbf]")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 
 
@@ -60,11 +60,11 @@ def _check(target: bytes) -> None:
 
 
 def _is_safe(path: bytes) -> bool:
-    path = OVERLONG.sub(shortest, path)
+    path = _OVERLONG.sub(_shortest, path)
     return b"\\" not in path and b"\x00" not in path and _DOTS.search(path) is None
 
 
-def shortest(overlong: re.Match[bytes]) -> bytes:
+def _shortest(overlong: re.Match[bytes]) -> bytes:
     """The ASCII character: the seven bits in the last two bytes."""
     lead, last = overlong[0][-2:]
     return bytes([(lead & 1) << 6 | last & 0x3F])

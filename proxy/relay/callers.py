@@ -90,13 +90,15 @@ class CallerTable:
         self._by_uid: dict[int, Caller] = {}
         self._by_gid: dict[int, Caller] = {}
         self._by_network: list[Caller] = []
-        lengths: set[int] | None = set()
+        lengths: set[int] = set()
+        unseen: set[bytes] = set()
         for table in callers:
             self._add(Caller(table), table)
-            lengths = None if lengths is None or table.key_sha256 else lengths | set(table.key_lengths)
+            lengths |= table.key_lengths
+            unseen |= table.unseen_digests
         self.keys: KnownKeys | None = None  # what to look for in requests
         if self._by_name:
-            self.keys = KnownKeys(frozenset(self._by_digest), lengths)
+            self.keys = KnownKeys(frozenset(self._by_digest), lengths, unseen)
 
     def _add(self, caller: Caller, table: configured.Caller) -> None:
         self._by_name[caller.name] = caller
@@ -158,8 +160,12 @@ class CallerTable:
 
     def _owner(self, key: PresentedKey) -> Caller | None:
         caller = self._by_digest.get(key.digest)
-        if caller is not None or not key.value.startswith(caller_keys.SIGNED):
+        if caller is not None:
+            if self.keys is not None and key.digest in self.keys.unseen:
+                self.keys.learn(key)
             return caller
+        if not key.value.startswith(caller_keys.SIGNED):
+            return None
         signed = caller_keys.read_signed(self._signing_key, key.value, self._wall())
         caller = None if signed is None else self._by_name.get(signed.name)
         if signed is None or caller is None or signed.issued < caller.not_before:

@@ -18,6 +18,7 @@ from proxy.routes import is_prefix
 DETAILS: Final[dict[Kind, str]] = {
     "method": "the {owner}'s policy does not permit this method",
     "field": "the {owner}'s policy does not permit fields that override the method or the path",
+    "length": "the {owner}'s policy judges paths: expected one of at most 8192 bytes",
     "path": "the {owner}'s policy does not permit this path",
 }
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#]*)(.*)")
@@ -59,19 +60,19 @@ def policies(runtime: RouteRuntime, caller: Caller | None) -> list[tuple[str, Po
 def allowing(policy: Policy, runtime: RouteRuntime, request: RequestHead) -> str:
     """The pattern of `allow` that fits the request's path; empty if `allow` is not given."""
     path = request.path[len(runtime.prefix) :]
-    return policy.allowing(read_path(path, at_root=runtime.is_root))
+    return policy.allowing(read_path(path))
 
 
 def _judge_paths(policy: Policy, runtime: RouteRuntime, request: RequestHead) -> Denial | None:
     """For the request's path, and for where WebDAV's COPY and MOVE write to (RFC 4918 section 10.3)."""
     start = len(runtime.prefix)
-    denial = policy.judge_path(read_path(request.path[start:], at_root=runtime.is_root))
+    denial = policy.judge_path(read_path(request.path[start:]))
     if denial is not None or not request.fields.has_links:
         return denial
     for path in _destinations(request):
         if path is None or not is_prefix(runtime.prefix, path):
             return Denial("path")
-        denial = policy.judge_path(read_path(path[start:], at_root=runtime.is_root))
+        denial = policy.judge_path(read_path(path[start:]))
         if denial is not None:
             return denial
     return None

@@ -43,8 +43,6 @@ class RouteRuntime:
         self.own_fields = _own_fields(route)
         self.changes_fields = route.forwarded or self.own_fields is not None
         self.policy = policy_of(route.methods, route.allow, route.deny)
-        # the first segment of a request's path is the first one upstream
-        self.is_root = not self.base and (route.strip_path or not self.prefix)
         self.tls = tls
         self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0

@@ -6,7 +6,8 @@ that the browser marks as coming from a page is refused (Fetch Metadata, Origin)
 browser, such as a service worker, or what an upstream has sent.
 
 Browsers send Fetch Metadata to loopback names, *.localhost and TLS only. On a plain listener under another
-name they are known by their User-Agent, which a page can't change without a preflight.
+name they are known by their User-Agent, which a page can't change without a preflight. So is everywhere a
+browser that sends our own Origin: Chromium sends no Fetch Metadata with WebSocket.
 """
 
 from __future__ import annotations
@@ -47,14 +48,15 @@ def check(request: RequestHead, pages: Pages, host: str, *, is_tls: bool, has_sa
     index = request.fields.index
     origins = index.get(b"origin")
     is_marked = is_tls or is_localhost(host)  # browsers send Fetch Metadata
+    is_own = origins is not None and is_marked and _are_own(origins, request.authority)
     if origins is not None and is_marked and len(origins) == 1 and origins[0] in pages.origins:
         _check_listed(request, pages, origins[0])
         return
     from_page = (
         b"sec-fetch-site" in index
         or any(value.lower() in PAGE_MODES for value in index.get(b"sec-fetch-mode", ()))
-        or (origins is not None and not (is_marked and _are_own(origins, request.authority)))
-        or (not is_marked and not has_safe_key and _is_browser(request.fields.block))
+        or (origins is not None and not is_own)
+        or ((is_own or not is_marked) and not has_safe_key and _is_browser(request.fields.block))
     )
     if from_page:
         raise _refused("this request comes from a web page; only programs may call this proxy")

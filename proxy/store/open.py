@@ -38,6 +38,18 @@ async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock
     )
 
 
+def existing_key(url: str, state_dir: Path, key: Secret | None) -> bytes:
+    """The key of the store at `url`, without opening or creating anything. Raises StoreError."""
+    if key is not None:
+        return decode_key(key.reveal())
+    if url.partition(":")[0] != "sqlite":
+        raise StoreError(f"the store {url.partition(':')[0]}: has no key that lasts: set store.key")
+    path = state_dir / KEY_FILE
+    if not os.path.lexists(path):
+        raise StoreError(f"there is no key {path} yet: `token-proxy run` makes it at its first start")
+    return load_or_create_key(path)
+
+
 async def weaknesses(url: str) -> list[str]:
     """How the store's server, as configured, may lose tokens; a sentence each. Raises StoreError."""
     if url.partition(":")[0] not in _REDIS:

@@ -77,7 +77,7 @@ class SealedStore:
 
     def derive(self, purpose: str) -> bytes:
         """A key of 32 bytes for one purpose (HKDF, RFC 5869); all processes with this store's key get it."""
-        return HKDF(SHA256(), _DERIVED_BYTES, salt=None, info=purpose.encode()).derive(self._key)
+        return derive(self._key, purpose)
 
     async def identity(self) -> str:
         return await self._store.identity()
@@ -183,6 +183,11 @@ class SealedStore:
             return self._opened(record)
         except UnreadableRecord:
             return replace(record, state=UNREADABLE, body=b"", intent=None)
+
+
+def derive(key: bytes, purpose: str) -> bytes:
+    """A key of 32 bytes for one purpose, derived from the key of a store (HKDF, RFC 5869)."""
+    return HKDF(SHA256(), _DERIVED_BYTES, salt=None, info=purpose.encode()).derive(key)
 
 
 def _hidden(name: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from proxy.admin.peers import TELLS_USERS
 from proxy.errors import AuthorizationServerError, StoreError
 from proxy.http.cookies import BROWSER_COOKIE
 from proxy.store.base import AccountId
+from tests.other_user import STRANGER, as_user
 
 KEY = AccountId("person", "default")
 COMMAND = "the secret of a command"
@@ -156,3 +159,46 @@ async def test_the_address_of_a_login_to_paste_ends_it_in_no_browser(world):
     assert world.granted() == []
     await world.services.logins.paste(KEY, callback, COMMAND)
     assert world.granted() == ["authorization_code"]
+
+
+# -- an address that stands in the arguments of a browser
+
+
+async def get_as(world, uid, url, *, half_closed=False):
+    """The status of a GET by another user of this machine, whose connection may look closed to the kernel."""
+    with as_user(uid):
+        sock = socket.socket()
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", world.config.server.admin.port))
+    reader, writer = await asyncio.open_connection(sock=sock)
+    host = world.admin.removeprefix("http://")
+    writer.write(f"GET {url.removeprefix(world.admin)} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    if half_closed:
+        writer.write_eof()
+    line = await reader.readline()
+    writer.close()
+    return int(line.split()[1]) if line else None
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("half_closed", [False, True])
+async def test_another_user_of_the_machine_is_too_quick_in_vain(world, half_closed):
+    """It has read the arguments of the browser, and comes before the browser does."""
+    invited = await world.services.logins.invite(KEY, COMMAND, for_own_user=True)
+    assert await get_as(world, STRANGER, invited, half_closed=half_closed) in {400, None}
+    assert not await is_over(world)
+    assert (await world.get(invited)).status == 303
+
+
+@pytest.mark.privileged
+async def test_an_address_that_was_only_printed_is_for_any_browser(world, invited):
+    """Such as that of the person who runs a service of another user."""
+    assert await get_as(world, STRANGER, invited) == 303
+
+
+async def test_an_address_for_our_own_user_works_once_too(world):
+    invited = await world.services.logins.invite(KEY, COMMAND, for_own_user=True)
+    if not TELLS_USERS:
+        assert (await world.get(invited)).status == 400
+        return
+    assert [(await world.get(invited)).status for _ in range(2)] == [303, 400]

@@ -59,7 +59,8 @@ async def whose(world):
 async def test_a_person_logs_in_by_the_page(world):
     page = await world.get("/login/person")
     shown = await page.text()
-    for what in (world.server.issuer, "demo-app", "default", "api"):
+    redirect_uri = f"{world.config.public_url}/callback<"
+    for what in (world.server.issuer, "demo-app", "default", "api", redirect_uri):
         assert what in shown
     assert world.granted() == []
 
@@ -112,6 +113,17 @@ async def test_a_callback_works_once(world):
     assert again.status == 400
     assert world.granted() == ["authorization_code"]
     assert await is_let_in(world)
+
+
+@pytest.mark.parametrize(
+    "repeated", ["code=x", "iss=https%3A%2F%2Fevil.example", "state=x", "error=a&error=b"]
+)
+async def test_a_callback_with_a_repeated_parameter_is_refused(world, repeated):
+    callback = await world.browser.approve((await world.browser.press("/login/person")).headers["Location"])
+    refused = await world.get(f"{callback}&{repeated}")
+    assert refused.status == 400
+    assert "a parameter more than once (RFC 6749 section 3.1)" in await refused.text()
+    assert world.granted() == []
 
 
 async def test_a_head_request_does_not_use_up_a_callback(world):

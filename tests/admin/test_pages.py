@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.admin import pages
+from proxy.admin import access, pages
 from proxy.demo import faults
 from proxy.oauth.grants import GRANTS
 from proxy.oauth.token import Principal
@@ -161,3 +161,18 @@ async def test_while_a_login_without_refresh_token_lasts_the_page_offers_another
     html, buttons = await shown(world)
     assert buttons == [("login", "person"), ("logout", "person")]
     assert "the access token expires at" in html
+
+
+async def test_a_browsers_first_request_compiles_the_templates_in_a_thread(world, monkeypatch):
+    threads = []
+
+    async def to_thread(function, *arguments):
+        threads.append(function)
+        return function(*arguments)
+
+    monkeypatch.setattr(access.asyncio, "to_thread", to_thread)
+    pages.prepare.cache_clear()
+    for accept, asked in (("*/*", 0), ("text/html", 1), ("text/html", 1)):
+        assert (await world.get("/", headers={"Accept": accept})).status == 200
+        assert threads.count(pages.prepare) == asked
+    assert "login.html" in pages._environment().list_templates()

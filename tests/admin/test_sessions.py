@@ -260,9 +260,11 @@ def sessions_of(text, tmp_path, clock=None, key=b"k" * 32):
     return Sessions(load(path).config, key, clock or Clock())
 
 
-def begun(sessions, kind):
+def begun(sessions, kind, person=""):
+    """A request of a browser that has a session, and whose person a proxy in front may name."""
     response = web.Response()
-    sessions.begin(response, sessions.new_browser(Request()), kind)
+    browser = f"{sessions.new_browser(Request())} {person}".strip()
+    sessions.begin(response, browser, kind)
     return Request(**{name: morsel.value for name, morsel in response.cookies.items()})
 
 
@@ -318,6 +320,16 @@ async def test_after_signing_in_the_browser_stays_here(a_world, target):
         form = {"csrf": await world.browser.csrf("/sign-in"), "key": KEY, "next": target}
         response = await world.browser.post("/sign-in", form)
         assert (response.status, response.headers["Location"]) == (303, "/")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("/login/person/a.b@c", "/login/person/a.b@c"), ("//evil", "/"), ("https://evil", "/"), ('"><x', "/")],
+)
+async def test_the_form_keeps_the_page_to_come_back_to(a_world, given, kept):
+    async with a_world(replaced(WITH_KEY)) as world:
+        page = await (await world.browser.get("/sign-in", params={"next": given})).text()
+        assert f'name="next" value="{kept}"' in page
 
 
 async def test_a_wrong_key_is_refused_and_guesses_are_limited(a_world, client):

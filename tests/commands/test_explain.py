@@ -153,6 +153,12 @@ async def test_a_url_names_a_listener_by_its_port(ready):
     assert (code, ending(lines)) == (FAILED, "host-refused")
 
 
+async def test_the_admin_listener_relays_nothing(bench):
+    done = await bench.call("explain", "GET", f"{bench.admin}/demo")
+    assert (done.exit_code, done.stdout) == (FAILED, "")
+    assert done.stderr.endswith("is the admin listener's: expected a URL of a data listener\n")
+
+
 @pytest.mark.parametrize("url", ["", "demo", "ftp://localhost/demo", "localhost:8080/demo"])
 async def test_what_is_no_url(bench, url):
     done = await bench.call("explain", "GET", url)

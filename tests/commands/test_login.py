@@ -6,8 +6,11 @@ import os
 import re
 import stat
 import sys
+import webbrowser
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from html import escape
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
@@ -456,6 +459,34 @@ async def test_the_browser_is_a_program_that_is_given_the_url_as_it_is(bench, tm
     assert note.read_text() in command.out, "one argument: the URL that was printed too"
     assert "state=" not in note.read_text()
     assert (await bench.call("token", "person")).exit_code == DONE
+
+
+def read_private(url):
+    file = Path(urlsplit(url).path)
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    return file.read_text()
+
+
+@pytest.mark.parametrize("serving", [False, True], ids=["it listens itself", "a server has the callback"])
+async def test_where_users_are_not_told_apart_no_argument_of_the_browser_has_the_ticket(
+    bench, terminal, browser, monkeypatch, serving
+):
+    opened = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(login, "TELLS_USERS", False)
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
+    async with bench.serving() if serving else nullcontext():
+        at = terminal(open_browser=True)
+        address = await at.url()
+        while not opened:
+            await asyncio.sleep(0.02)
+        assert opened[0].startswith("file://")
+        assert read_private(opened[0]).count(escape(address)) == 2
+        callback = await browser.approve((await browser.get(address)).headers["Location"])
+        assert (await browser.get(callback)).status == 200
+        assert await at.command == DONE
+        with pytest.raises(FileNotFoundError):
+            read_private(opened[0])
 
 
 # -- a code obtained elsewhere

@@ -37,6 +37,7 @@ NAMES_NOBODY = {
     "the store",
     "the log",
 }
+ADMIN_KEY = "canary-admin-key-4d9b-20"
 LONG_ENOUGH = 8  # characters; shorter form fields are words, not secrets
 
 Secrets = dict[str, str]
@@ -114,6 +115,27 @@ def log_in(proxy: Proxy, search: Search) -> None:
     search.saw("the page after the same callback again", again.text)
 
 
+def sign_in(proxy: Proxy, search: Search) -> None:
+    """By the admin key, after a wrong one, and by a launch link."""
+    search.secrets |= {"admin key": ADMIN_KEY, "wrong admin key": f"{ADMIN_KEY}-wrong"}
+    for key, status in ((f"{ADMIN_KEY}-wrong", 403), (ADMIN_KEY, 200)):
+        browser = Browser()
+        page = browser.open(proxy.admin("/sign-in"))
+        page = browser.submit(page, page.forms[0], key=key)
+        assert page.status == status, page.text
+        search.saw(f"the page after signing in: {status}", page.text)
+        search.secrets |= {
+            f"cookie {cookie.name} {status}": cookie.value or "" for cookie in browser.session.cookies
+        }
+        bearer = {"Authorization": f"Bearer {key}"}
+        done = requests.post(proxy.admin("/refresh/nothing"), headers=bearer, timeout=20)
+        search.saw(f"the response to a program: {status}", f"{done.status_code}{done.headers}{done.text}")
+    link = proxy.run("open").stdout.split()[-1]
+    search.secrets |= {"launch link": link.rpartition("/")[2]}
+    search.saw("the page of a launch link", Browser().open(link).text)
+    search.saw("the page of a used one", Browser().open(link).text)
+
+
 def stored(proxy: Proxy) -> bytes:
     files = [path for path in sorted(proxy.state.rglob("*")) if path.is_file() and path != key_file(proxy)]
     assert files
@@ -140,7 +162,10 @@ def test_no_secret_is_printed_logged_exported_or_stored_in_clear(
 ) -> None:
     search = Search()
     proxy = make_proxy(oidc_provider, more=DEAD_ROUTE)
+    text = proxy.config.read_text()
+    proxy.config.write_text(text.replace("[server]", f'[server]\nadmin_key = "{ADMIN_KEY}"'))
     proxy.start()
+    sign_in(proxy, search)
     assert call_with_markers(proxy, "/whoami", search).status_code == 503
     log_in(proxy, search)
     assert call_with_markers(proxy, "/whoami", search).status_code == 200

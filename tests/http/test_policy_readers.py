@@ -1,10 +1,11 @@
-"""A path that a policy permits is permitted in what real frameworks make of it.
+"""A path that `allow` permits is permitted in what real frameworks make of it.
 
 Each reader is a framework's own way from a target to the path that its application sees. That path is judged
-by naive_policy: `deny` as it is and tidied, `allow` tidied (decoded, without parameters).
+by naive_policy, decoded and without parameters.
 
-Not guarded against: with `allow`, readers that parse the path as a URL once more after decoding it, or that
-take "//" at its beginning for the start of an authority: to the contract it is an empty segment.
+Not guarded against: readers that parse the path as a URL once more after decoding it, or that take "//" at
+its beginning for the start of an authority: to the contract it is an empty segment. Nor does `deny` know
+every reader: it lists what its author thought of.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import http.server
 import json
 import random
-import re
 import subprocess
 from urllib.parse import unquote, urlsplit
 
@@ -110,7 +110,6 @@ READERS = {  # target -> a path, or its decoded segments
 
 PARSED = {"Node's URL", "urllib"}  # as a URL
 PARSED_TWICE = {"Node's URL, twice", "urllib, decoded first"}
-TWICE = re.compile(r"//|%25(?:25)*(?:23|3f)", re.IGNORECASE)  # two authorities, or ends of two depths
 
 
 @pytest.fixture(scope="module")
@@ -146,38 +145,13 @@ def tidied(path):
     return naive_policy.cut([naive_policy.stable(part) for part in path])
 
 
-def is_denied(pattern, path):
-    return naive_policy.fits(pattern, path) or naive_policy.fits(pattern, tidied(path))
-
-
-def passes(target, *, at_root, **policy):
-    return Policy(**policy).judge_path(read_path(target.encode("ascii"), at_root=at_root)) is None
-
-
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_no_reader_sees_a_denied_path(targets, seen, pattern):
-    passed = [
-        (target, readers)
-        for target, readers in zip(targets, seen, strict=True)
-        if passes(target, at_root=True, deny=[pattern])
-    ]
-    bad = [
-        (target, name, path)
-        for target, readers in passed
-        for name, path in readers
-        if is_denied(pattern, path) and not (name in PARSED_TWICE and TWICE.search(target))
-    ]
-    assert not bad, (len(bad), bad[:5])
-    assert passed or pattern == "/**"
-    assert len(passed) < TARGETS
-
-
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_each_reader_of_a_permitted_path_sees_one_that_is_allowed(targets, seen, pattern):
+    policy = Policy(allow=[pattern])
     passed = [
         (target, readers)
         for target, readers in zip(targets, seen, strict=True)
-        if passes(target, at_root=True, allow=[pattern])
+        if policy.judge_path(read_path(target.encode("ascii"))) is None
     ]
     bad = [
         (target, name, path)

@@ -98,6 +98,15 @@ def test_a_browser_is_known_by_its_user_agent_where_it_marks_nothing_else(listen
     assert outcome(listener, [CHROMIUM], has_safe_key=True) == "passes"
 
 
+@pytest.mark.parametrize("listener", MARKED)
+def test_a_browser_that_sends_our_own_origin_is_a_page_of_it(listener):
+    """Chromium with WebSocket, from a page that another program has left in the browser."""
+    lines = [CHROMIUM, b"Origin: http://" + listener[0] + b":8080", b"Upgrade: websocket"]
+    assert outcome(listener, lines) == "refused"
+    assert outcome(listener, lines, has_safe_key=True) == "passes"
+    assert outcome(listener, [CURL, *lines[1:]]) == "passes"
+
+
 @pytest.mark.parametrize("listener", UNMARKED)
 def test_a_key_excuses_the_user_agent_only(listener):
     for lines in EVERYWHERE_REFUSED:
@@ -178,13 +187,14 @@ def may_pass(listener, fields, pages, *, has_safe_key):
     host, is_tls = listener
     site, mode, origin = (fields.get(name) for name in (b"Sec-Fetch-Site", b"Sec-Fetch-Mode", b"Origin"))
     another_name = not is_tls and listener in UNMARKED
+    browser = fields.get(b"User-Agent", b"").startswith(b"Mozilla/") and not has_safe_key
     if another_name:
-        browser = fields.get(b"User-Agent", b"").startswith(b"Mozilla/") and not has_safe_key
         return origin is None and site is None and mode not in {b"no-cors", b"navigate"} and not browser
     if origin is not None and origin in pages.origins:
         return mode in {None, b"cors", b"websocket"}
     own = {scheme + b"://" + host + b":8080" for scheme in (b"http", b"https")}
-    return site is None and mode not in {b"no-cors", b"navigate"} and (origin is None or origin in own)
+    own_of_program = origin in own and not browser  # Chromium sends no Sec-Fetch-Site with WebSocket
+    return site is None and mode not in {b"no-cors", b"navigate"} and (origin is None or own_of_program)
 
 
 @given(

@@ -46,8 +46,8 @@ UNKNOWN: Final = (
 )
 NOT_PASTED: Final = "that is not the redirect URL of this login"
 TICKET_USED: Final = (
-    f"this address has been used, or is older than {TIME_TO_LOG_IN_SAID}: run the command that printed it "
-    "again (if it was not you who used it, stop that command first)"
+    f"this address has been used, is older than {TIME_TO_LOG_IN_SAID}, or is for another user of this "
+    "machine: run the command that printed it again"
 )
 REPEATED: Final = "the redirect has a parameter more than once (RFC 6749 section 3.1): start the login again"
 WRONG_PLACE: Final = (
@@ -107,19 +107,20 @@ class Logins:
         """Begin a login that ends only with `paste`. Returns and raises as `begin`."""
         return await self._requests.make(key, [party(command)], party(command))
 
-    async def invite(self, key: AccountId, command: str) -> str:
+    async def invite(self, key: AccountId, command: str, *, for_own_user: bool = False) -> str:
         """A page of ours that begins the login, once, in the browser that opens it first.
 
-        `command`: a new secret. Raises LoginFailed if the login could not begin, StoreError.
+        `command`: a new secret. `for_own_user`: only a browser of this user may open it.
+        Raises LoginFailed if the login could not begin, StoreError.
         """
         await self._requests.check(key)
         ticket = pending.new_secret()
-        await pending.keep_ticket(self._store, ticket, key, party(command))
+        await pending.keep_ticket(self._store, ticket, key, party(command), for_own_user=for_own_user)
         return f"{self._config.public_url}/login/{key}?{urlencode({'ticket': ticket})}"
 
-    async def accept(self, key: AccountId, ticket: str, *, browser: str) -> str:
+    async def accept(self, key: AccountId, ticket: str, *, browser: str, by_own_user: bool = False) -> str:
         """Begin the login of an invitation. Returns and raises as `begin`; UnknownLogin for a used ticket."""
-        command = await pending.take_ticket(self._store, ticket, key)
+        command = await pending.take_ticket(self._store, ticket, key, by_own_user=by_own_user)
         if command is None:
             raise UnknownLogin(TICKET_USED)
         try:

@@ -64,7 +64,7 @@ async def keep(store: Store, state: str, login: Pending, parties: Collection[str
     name = secrets.token_urlsafe(16)
     await store.stash(f"pending:{name}", json.dumps(asdict(login)).encode(), TIME_TO_LOG_IN)
     for each in parties:
-        await store.stash(_name("login", state, each), name.encode(), TIME_TO_LOG_IN)
+        await store.stash(f"login:{state} {each}", name.encode(), TIME_TO_LOG_IN)
 
 
 async def take(store: Store, state: str, by: str) -> Pending | None:
@@ -74,24 +74,26 @@ async def take(store: Store, state: str, by: str) -> Pending | None:
     """
     if not (state and by):
         return None
-    name = await store.take(_name("login", state, by))
+    name = await store.take(f"login:{state} {by}")
     kept = await store.take(f"pending:{name.decode()}") if name else None
-    return Pending(**json.loads(kept)) if kept else None
+    try:
+        return Pending(**json.loads(kept)) if kept else None
+    except TypeError:  # of a version with other fields, during an upgrade
+        return None
 
 
-async def keep_ticket(store: Store, ticket: str, key: AccountId, command: str) -> None:
+async def keep_ticket(store: Store, ticket: str, key: AccountId, command: str, *, for_own_user: bool) -> None:
     """Let the bearer of `ticket` begin a login to `key` for the party `command`. Raises StoreError."""
-    await store.stash(_name("ticket", ticket, str(key)), command.encode(), TIME_TO_LOG_IN)
+    kind = "own-ticket" if for_own_user else "ticket"
+    await store.stash(f"{kind}:{ticket} {key}", command.encode(), TIME_TO_LOG_IN)
 
 
-async def take_ticket(store: Store, ticket: str, key: AccountId) -> str | None:
-    """The party for which the ticket was made; None for another account, or once it was taken.
+async def take_ticket(store: Store, ticket: str, key: AccountId, *, by_own_user: bool) -> str | None:
+    """The party for which the ticket was made; None for another account or user, or once it was taken.
 
     Raises StoreError.
     """
-    command = await store.take(_name("ticket", ticket, str(key))) if ticket else None
-    return command.decode() if command else None
-
-
-def _name(kind: str, secret: str, bound_to: str) -> str:
-    return f"{kind}:{hashlib.sha256(f'{secret} {bound_to}'.encode()).hexdigest()}"
+    for kind in ("ticket", "own-ticket") if by_own_user else ("ticket",):
+        if ticket and (command := await store.take(f"{kind}:{ticket} {key}")):
+            return command.decode()
+    return None

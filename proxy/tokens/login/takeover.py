@@ -7,7 +7,6 @@ Without a decision it expires in the store, and its tokens are not revoked: no p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 from dataclasses import dataclass, field
@@ -38,13 +37,13 @@ async def stash(store: Store, undecided: Takeover) -> None:
         "token": codec.encode(undecided.token).decode(),
         "command": undecided.command,
     }
-    name = _name(undecided.ticket, undecided.browser)
+    name = f"undecided:{undecided.ticket} {undecided.browser}"
     await store.stash(name, json.dumps(document).encode(), TIME_TO_LOG_IN)
 
 
 async def take(store: Store, ticket: str, browser: str) -> Takeover | None:
     """Remove and return it; None if the party `browser` was not asked this. Raises StoreError."""
-    kept = await store.take(_name(ticket, browser)) if ticket and browser else None
+    kept = await store.take(f"undecided:{ticket} {browser}") if ticket and browser else None
     if kept is None:
         return None
     document = json.loads(kept)
@@ -56,7 +55,3 @@ async def take(store: Store, ticket: str, browser: str) -> Takeover | None:
         document["command"],
         ticket,
     )
-
-
-def _name(ticket: str, browser: str) -> str:
-    return f"undecided:{hashlib.sha256(f'{ticket} {browser}'.encode()).hexdigest()}"

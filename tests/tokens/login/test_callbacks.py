@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from functools import partial
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -172,7 +173,7 @@ async def test_a_ticket_lasts_as_long_as_a_login_and_the_login_as_long_again(sid
     side.clock.advance(599)
     url = await side.logins.accept(KEY, ticket, browser=BROWSER)
     side.clock.advance(2)
-    with pytest.raises(UnknownLogin, match="has been used, or is older than 10 minutes"):
+    with pytest.raises(UnknownLogin, match="has been used, is older than 10 minutes"):
         await side.logins.accept(KEY, ticket, browser=BROWSER)
     assert await side.logins.finish(await approve(url), BROWSER) == DONE
 
@@ -190,6 +191,20 @@ async def test_a_login_that_can_not_begin_says_so_before_it_invites(make_side):
             await side.logins.invite(KEY, COMMAND)
 
 
+async def test_a_login_that_another_version_began_is_unknown(side, monkeypatch):
+    stash = side.store.stash
+
+    async def of_another_version(name, value, seconds):
+        if name.startswith("pending:"):
+            value = json.dumps({**json.loads(value), "more": 1}).encode()
+        await stash(name, value, seconds)
+
+    monkeypatch.setattr(side.store, "stash", of_another_version)
+    url = await side.logins.begin(KEY, browser=BROWSER)
+    assert await refused(side.logins.finish(await approve(url), BROWSER)) == UNKNOWN
+    assert side.server.token_requests == []
+
+
 async def test_two_replicas_take_turns(make_side, side):
     """Begun at one, its ticket at the other, its callback at the first: behind round-robin."""
     async with make_side(server=side.server, store=side.store) as other:
@@ -199,8 +214,7 @@ async def test_two_replicas_take_turns(make_side, side):
         assert await other.logins.outcome(COMMAND) == ""
 
 
-async def test_no_secret_is_a_name_in_the_store(make_side, clock):
-    """Names are not sealed."""
+async def test_no_secret_stands_in_the_store_in_clear(make_side, clock):
     names, values = [], []
 
     class Noting(MemoryStore):
