@@ -19,6 +19,7 @@ SENTENCES: Final = {
     413: "The form is too large",
     415: "Expected a form as application/x-www-form-urlencoded, in UTF-8 and without a content encoding",
     417: "The only expectation that this server meets is 100-continue",
+    429: "Too many attempts. Wait as long as Retry-After says",
     431: "The request's header is too large. In a browser, delete this host's cookies and reload the page",
     500: "This is a bug; the server's log has the details",
 }

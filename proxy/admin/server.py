@@ -23,7 +23,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from aiohttp import EMPTY_PAYLOAD, StreamReader, http_exceptions, web
+from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, http_exceptions, web
 from aiohttp.http import RawRequestMessage
 
 from proxy import tasks
@@ -72,7 +72,8 @@ class AdminServer(web.Server, Gate):
     def __init__(
         self, handler: Callable[..., Any], factory: Callable[..., Any], limits: Limits, files: Descriptors
     ) -> None:
-        super().__init__(own_errors.replacing_errors(handler), request_factory=self._begin)  # type: ignore[arg-type]
+        super().__init__(self._handle, request_factory=self._begin)
+        self._handler = own_errors.replacing_errors(handler)
         self.limits = limits
         self._factory = factory
         self._files = files
@@ -115,6 +116,14 @@ class AdminServer(web.Server, Gate):
         held = Counter(connection.peer for connection in self._open)
         waiting = (connection for connection in self._open if connection.waits_for_peer)
         return max(waiting, key=lambda each: (held[each.peer], -each.since), default=None)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        expected = request.headers.get("Expect", "")
+        if request.version >= HttpVersion11 and expected.lower() not in {"", "100-continue"}:
+            assert isinstance(request.protocol, AdminConnection)
+            return _LastResponse(request.protocol, 417)  # aiohttp would quote it, or fail if it is not UTF-8
+        assert isinstance(request, web.Request)
+        return await self._handler(request)
 
     def _begin(
         self, message: RawRequestMessage, payload: StreamReader, protocol: web.RequestHandler, *more: object
@@ -194,11 +203,11 @@ class AdminConnection(web.RequestHandler):
 
     def leave(self, response: bytes) -> None:
         """Send the last response, and ignore what still comes."""
-        self.close()
         if self._wire is None or self._wire.is_closing():
             return
         self._enter(Phase.LEAVING)
-        self.transport = None  # so that aiohttp does not close it
+        self.transport = None  # so that aiohttp, which has nothing more to do, does not close it
+        self.force_close()
         self._wire.write(response)
         if self._wire.can_write_eof():
             self._wire.write_eof()
@@ -259,6 +268,8 @@ class AdminConnection(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002 (it quotes the request)
     ) -> web.StreamResponse:
         """The response to a request that can't be read, or to an exception that no page has handled."""
+        if isinstance(exc, ConnectionError):  # the peer has gone: aiohttp ends the connection
+            raise exc
         if isinstance(exc, http_exceptions.LineTooLong):
             status = 431
         elif isinstance(exc, http_exceptions.HttpProcessingError):
@@ -268,6 +279,11 @@ class AdminConnection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of another response has been sent")
         return _LastResponse(self, status)
+
+    def log_exception(self, *_: Any, exc_info: object = None, **__: Any) -> None:
+        """Called by aiohttp for an exception that it does not expect. Without a peer there are some."""
+        if self.transport is not None and isinstance(exc_info, BaseException):
+            tasks.report("admin page", exc_info, "the admin listener failed")
 
     def _enter(self, phase: Phase) -> None:
         if self._phase is Phase.GONE:

@@ -7,6 +7,7 @@ import socket
 import threading
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +40,8 @@ class Served(threading.Thread):
         self.port = 0
 
     def run(self):
-        asyncio.run(self._serve())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as `run` has it
+            runner.run(self._serve())
 
     async def _serve(self):
         self._loop, self._enough = asyncio.get_running_loop(), asyncio.Event()
@@ -147,6 +149,7 @@ def requests(draw):
 )
 @example([b"POST /callback HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz" + CANARY])
 @example([b"GET / HTTP/1.1\r\n" + HOST + b"Expect: " + CANARY + b"\r\n\r\n"])
+@example([b"GET / HTTP/1.1\r\n" + HOST + b"Expect: \xaa\r\n\r\n"])
 def test_any_bytes_have_a_response_of_ours_or_none(served, pieces):
     records, logger = Records(), logging.getLogger()
     logger.addHandler(records)

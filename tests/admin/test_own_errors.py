@@ -37,6 +37,8 @@ ERRORS = [  # a request, and the status of its response
     (f"DELETE /?{CANARY} HTTP/1.1\r\n{HOST}\r\n", 405),
     (f"POST /metrics?{CANARY} HTTP/1.1\r\n{HOST}Content-Length: 0\r\n\r\n", 405),
     (f"GET / HTTP/1.1\r\n{HOST}Expect: {CANARY}\r\n\r\n", 417),
+    (f"GET / HTTP/1.1\r\n{HOST}Expect: {CANARY}\xaa\r\n\r\n", 417),
+    (f"GET / HTTP/1.1\r\n{HOST}Accept: text/html\r\nExpect: {CANARY}\r\n\r\n", 417),
     (f"GET / HTTP/1.1\r\nHost: {CANARY}\r\n\r\n", 421),
     (f"GET /callback?state={CANARY}&code={CANARY} HTTP/1.1\r\n{HOST}\r\n", 400),
 ]

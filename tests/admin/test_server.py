@@ -295,6 +295,21 @@ async def test_a_request_that_takes_longer_than_a_header_may_is_served(a_house):
         assert await response(connection, GET.replace(b"/ ", b"/held ")) == (200, b"at last")
 
 
+@pytest.mark.parametrize("status", [404, 417])
+async def test_a_peer_that_leaves_in_its_body_leaves_no_traceback(house, caplog, status):
+    expects = b"Expect: nothing\r\n" if status == 417 else b""
+    request = POST.replace(b"/body", b"/nothing").replace(b"Content", expects + b"Content")
+    address = await house.listen()
+    for _ in range(10):
+        connection = await house.connect(address)
+        assert (await response(connection, request))[0] == status
+        connection[1].write(b"6")
+        await asyncio.sleep(0)
+        connection[1].close()
+    await house.until(lambda: house.open == 0)
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 # -- the number of connections
 
 
