@@ -53,7 +53,7 @@ level = "warning"
 class Variant:
     name: str
     callers: str  # the tables of the configuration
-    field: str  # of each request
+    line: str  # one more field of each request
     tree: Path = COMPILED
     samples: list[float] = field(default_factory=list)  # microseconds of user CPU, by round
 
@@ -119,7 +119,7 @@ def microseconds(pid: int, url: str, variant: Variant, seconds: int) -> float:
         script.write((HERE / "heads.lua").read_text() + (HERE / "report.lua").read_text())
         script.flush()
         command[-2] = script.name
-        ran = subprocess.run([*command, "--", variant.field], capture_output=True, text=True, check=True)
+        ran = subprocess.run([*command, "--", variant.line], capture_output=True, text=True, check=True)
     used = user_seconds(pid) - before
     report = json.loads(next(line for line in ran.stdout.splitlines() if line.startswith("REPORT "))[7:])
     if report["bad_status"] or not report["requests"]:

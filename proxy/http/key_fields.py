@@ -23,6 +23,7 @@ AUTHORIZATION: Final = b"authorization"
 FIELDS: Final = (OWN, AUTHORIZATION, b"x-api-key", b"api-key", b"x-goog-api-key", b"private-token")
 SCHEMES: Final = (b"bearer", b"basic")
 SHORTEST: Final = 20  # characters of a key
+MOST_SIZES: Final = 4  # lengths of keys that are looked for one by one; more cost more than hashing
 REMEMBERED: Final = 256  # values; most callers send one key in one field
 REMEMBERED_SIZE: Final = 512  # bytes of such a value
 
@@ -43,7 +44,9 @@ class KnownKeys:
 
     def _pattern(self) -> re.Pattern[bytes] | None:
         """Finds values that may be keys, besides those that begin with PREFIX; None: there are none."""
-        sizes = [b"%d," % SHORTEST] if self.unseen else [b"%d" % each for each in sorted(self._lengths)]
+        sizes = [b"%d" % each for each in sorted(self._lengths)]
+        if self.unseen or len(sizes) > MOST_SIZES:
+            sizes = [b"%d," % SHORTEST]
         values = b"|".join(rb"[\x21-\x7e]{%b}" % size for size in sizes)
         return re.compile(rb":[ \t]*(%b)[ \t]*(?:\r|\Z)" % values) if values else None
 

@@ -94,9 +94,9 @@ def test_a_ttl_that_is_none_or_too_long_is_a_usage_error(run, configured, ttl):
 
 def test_a_signed_key_is_for_a_configured_caller(run, configured):
     configured()
-    done = run("biuld", "--ttl", "8h")
+    done = run("bvild", "--ttl", "8h")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "no caller 'biuld': its callers are build" in done.stderr
+    assert "no caller 'bvild': its callers are build" in done.stderr
 
 
 def test_a_key_that_would_never_count_is_not_made(run, configured):

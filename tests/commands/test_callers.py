@@ -8,6 +8,7 @@ import sys
 
 import aiohttp
 import pytest
+import trustme
 
 CALLERS = """
 [callers.build]
@@ -79,6 +80,56 @@ async def test_a_server_for_known_callers_only(bench, shared):
 async def scraped(bench):
     async with aiohttp.ClientSession() as session, session.get(f"{bench.admin}/metrics") as response:
         return await response.text()
+
+
+async def test_over_tls_a_certificate_or_a_key_will_do(bench, tmp_path):
+    authority, stranger = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    for name, issuer in (("build", authority), ("other", authority), ("stranger", stranger)):
+        issued = issuer.issue_cert(f"{name}.corp.example")
+        issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / f"{name}.pem")
+    port, made = bench.config.server.listen[0].port, await bench.call("caller-key", "job")
+    server, ca = tmp_path / "server.pem", tmp_path / "ca.pem"
+    callers = f'[callers.build]\ncertificate = "build.corp.example"\n[callers.job]\n{made.stderr}'
+    tls = f'listen = "0.0.0.0:{port}"\ntls = {{ cert = "{server}", key = "{server}", client_ca = "{ca}" }}'
+    text = bench.path.read_text().replace(f'listen = "127.0.0.1:{port}"', tls)
+    bench.path.write_text(text + callers)
+    await bench.run()
+
+    async def curl(*arguments):
+        process = await asyncio.create_subprocess_exec(
+            *("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", str(ca), *arguments),
+            f"https://localhost:{port}/machine/x",
+            stdout=asyncio.subprocess.PIPE,
+        )
+        return (await asyncio.wait_for(process.communicate(), 60))[0].decode()
+
+    assert await curl() == "401"
+    assert await curl("--cert", str(tmp_path / "build.pem")) == "200"
+    assert await curl("--cert", str(tmp_path / "other.pem")) == "401"
+    assert await curl("--cert", str(tmp_path / "stranger.pem")) == "000"  # the handshake fails
+    assert await curl("-u", f"me:{made.stdout.strip()}") == "200"
+    assert await curl("--cert", str(tmp_path / "other.pem"), "-u", f"me:{made.stdout.strip()}") == "200"
+    metrics = await scraped(bench)
+    assert 'caller_requests_total{caller="build",code="200",route="machine"} 1.0' in metrics
+    assert 'caller_requests_total{caller="job",code="200",route="machine"} 2.0' in metrics
+
+
+async def test_git_sends_the_urls_password_after_the_challenge(bench, shared):
+    await bench.run()
+    url = f"{bench.data}/machine/repository".replace("http://", f"http://me:{shared}@").replace(
+        "0.0.0.0", "localhost"
+    )
+    git = await asyncio.create_subprocess_exec(
+        *("git", "-c", "credential.helper=", "ls-remote", url),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+    )
+    await asyncio.wait_for(git.communicate(), 60)  # it fails: what is behind is no repository
+    metrics = await scraped(bench)
+    assert 'token_proxy_refused_total{reason="caller-unknown"} 1.0' in metrics
+    assert 'token_proxy_caller_requests_total{caller="build",code="200",route="machine"}' in metrics
 
 
 async def test_without_callers_there_is_no_metric_of_them(bench):

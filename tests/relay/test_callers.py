@@ -730,3 +730,31 @@ def test_anyone_is_this_machine_and_the_networks():
         ("fe80::1%eth0", False),
     ]:
         assert table._stand(Peer(address)).needs_none is expected, address
+
+
+# -- many callers
+
+
+def test_keys_of_many_lengths_are_found_among_other_values():
+    from proxy.http.key_fields import KnownKeys, without_keys
+
+    for count in (1, 4, 5, 300):
+        keys = [b"k" * (20 + at) for at in range(count)]
+        known = KnownKeys(frozenset(hashlib.sha256(key).digest() for key in keys), map(len, keys), ())
+        for key in keys:
+            block = b"\r\nA: " + b"x" * len(key) + b"\r\nB:" + key + b"\r\nC: \t" + key + b"\t\r\nD: " + key
+            assert without_keys(block, known) == b"\r\nA: " + b"x" * len(key)
+        assert without_keys(b"\r\nA: b\r\nC: tpk_x", known) == b"\r\nA: b"
+
+
+def test_a_key_known_by_its_digest_is_found_before_and_after_its_first_use():
+    from proxy.http.key_fields import KnownKeys, PresentedKey, without_keys
+
+    for key in (DIGEST.encode(), BUILD.encode()):
+        digest = hashlib.sha256(key).digest()
+        known = KnownKeys(frozenset([digest]), (), [digest])
+        block = b"\r\nX-Request-Id: " + b"1" * 32 + b"\r\nX-Other: " + key
+        assert without_keys(block, known) == b"\r\nX-Request-Id: " + b"1" * 32
+        known.learn(PresentedKey(key, is_explicit=False, needs_preflight=True))
+        assert known.unseen == set()
+        assert without_keys(block, known) == b"\r\nX-Request-Id: " + b"1" * 32
