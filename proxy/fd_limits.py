@@ -19,6 +19,7 @@ from typing import Final
 RESERVE: Final = 64  # files: for refreshes, the store, and callers that are being refused; beside admin pages
 RESERVE_SHARE: Final = 0.25  # of all files at most
 FOR_UPSTREAMS: Final = 0.25  # share of the rest, so that idle callers do not take all files
+FEW: Final = 8192  # files: of fewer, a burst of 1024 connections (listen.BACKLOG) might take the reserve
 PER_CALLER: Final = 2  # files: the caller's connection, and the one to its upstream
 LOG_EVERY: Final = 60.0  # seconds; a line for each refused caller would flood the log
 USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE})  # limit of the process; of the machine
@@ -58,6 +59,7 @@ def _below(limit: int, wanted: int) -> bool:
 class Descriptors:
     """Admission of connections by the number of open files. Refusals are logged.
 
+    are_few: whether connections must be refused before they are accepted, as one burst may take all files.
     admin_most: how many connections the admin listener may have; at most `admin`.
     admin_open: how many it has.
     """
@@ -67,6 +69,7 @@ class Descriptors:
         if limit == resource.RLIM_INFINITY:
             limit = sys.maxsize
         self._limit = limit
+        self.are_few = limit < FEW
         reserve = min(RESERVE + admin, int(limit * RESERVE_SHARE))
         self.admin_most = min(admin, max(reserve // 2, 1))
         self.admin_open = 0

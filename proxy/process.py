@@ -24,7 +24,6 @@ from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
 from proxy.errors import ConfigError, Fault
 from proxy.fd_limits import Descriptors
-from proxy.handshakes import HandshakeGate
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
 from proxy.listen import bound_address, check_parser, close, listen, stop
@@ -35,6 +34,7 @@ from proxy.relay.context import RelayContext
 from proxy.relay.dial import tls_context
 from proxy.relay.runtime import RouteRuntime
 from proxy.relay.server import Listener, RelayServer
+from proxy.reserve import ReserveGate
 from proxy.routes import RouteTable
 from proxy.services import Services, open_services
 from proxy.store.open import weaknesses
@@ -168,7 +168,8 @@ def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
 
 def _data_place(relay: RelayServer, own: RouteRuntime | None, address: Address, config: Config) -> Place:
     listener, tls = Listener(relay, own), config.listener_tls(address)
-    server = HandshakeGate(listener, relay.context.descriptors) if tls else listener
+    files = relay.context.descriptors
+    server = ReserveGate(listener, files) if tls or files.are_few else listener
     return web.ServerRunner(server), address, tls
 
 

@@ -244,6 +244,9 @@ def test_data_connections_lock_nobody_out_of_the_admin_listener(command, people)
         with attacked(command.port, b"GET /up/x HTTP/1.1\r\nHost: loc"):
             for _ in range(3):
                 assert command.get("/healthz", admin=True) == (200, b"ok")
-                assert "Logged in" in Person(command).log_in()
+                try:
+                    assert "Logged in" in Person(command).log_in()
+                except urllib.error.HTTPError as error:
+                    raise AssertionError(command.log()[-6000:]) from error
         until(lambda: command.get("/up/x")[0] == 200, "callers are served again")
         assert "Traceback" not in command.log()

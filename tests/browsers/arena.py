@@ -158,7 +158,7 @@ class Arena:
         """Start the browser at the driver, or at `url`, which must open that."""
         ports = {"control": self.control_tls, "data": self.data_tls}
         trusted = {f"{PLAIN}:{port}": self.trusted[each] for each, port in ports.items()}
-        self.stack.enter_context(browsers.browsing(name, url or self.driver, self.folder, trusted))
+        browsers.browse(self.stack, name, url or self.driver, self.folder, trusted)
 
     async def status(self) -> list[Any]:
         """What an attack might change."""

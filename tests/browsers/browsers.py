@@ -12,9 +12,9 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 PROGRAMS: Final = {"chromium": ("chromium", "google-chrome"), "firefox": ("firefox-esr", "firefox")}
@@ -79,9 +79,8 @@ def program(name: str) -> str | None:
     return next(filter(None, map(shutil.which, PROGRAMS[name])), None)
 
 
-@contextmanager
-def browsing(name: str, url: str, folder: Path, trusted: dict[str, str]) -> Iterator[None]:
-    """A browser that shows `url`. `trusted`: "host:port" -> the SHA-256 of its certificate, in hex."""
+def browse(stack: AsyncExitStack, name: str, url: str, folder: Path, trusted: dict[str, str]) -> None:
+    """Show `url` in a browser, until `stack` is left. `trusted`: "host:port" -> its certificate's SHA-256."""
     path = program(name)
     assert path is not None, f"missing: {PROGRAMS[name][0]}, of the distribution"
     profile = folder / "profile"
@@ -92,15 +91,15 @@ def browsing(name: str, url: str, folder: Path, trusted: dict[str, str]) -> Iter
         _prepare_firefox(profile, trusted)
         command = [path, "--headless", "--no-remote", "--profile", str(profile), url]
     # A home of its own: root's may be somebody else's, which Firefox refuses.
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "TMPDIR": str(folder)}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"}
+    # The path of Chromium's socket must be shorter than a test's folder is.
+    short = stack.enter_context(TemporaryDirectory(prefix="b", ignore_cleanup_errors=True))
+    environment["TMPDIR"] = short
     with (folder / "browser.log").open("wb") as log:
         running = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
         )
-    try:
-        yield
-    finally:
-        _stop(running)
+    stack.callback(_stop, running)
 
 
 def _prepare_firefox(profile: Path, trusted: dict[str, str]) -> None:

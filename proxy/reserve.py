@@ -1,8 +1,9 @@
-"""The gate of a data listener with TLS: handshakes leave the reserve of open files alone.
+"""The gate of a data listener that keeps the reserve of open files, where accepting might take it.
 
-The relay learns of a connection only when its handshake is done, and refuses it then if there are too many.
-Until then only what accepts it can count it. Beyond the callers' files, connections wait in the kernel's
-queue: not longer than handshakes may take.
+With TLS, the relay learns of a connection only when its handshake is done. With few files, one burst of
+connections takes them all, as the event loop accepts whatever is queued before the relay's refusals close
+anything. Here each connection needs a file below the reserve before it is accepted, or waits in the kernel's
+queue. Elsewhere the event loop accepts: that is faster.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from proxy.accept import Gate
 from proxy.fd_limits import Descriptors
 
 
-class HandshakeGate(web.Server, Gate):
+class ReserveGate(web.Server, Gate):
     """Wraps the server of a listener."""
 
     def __init__(self, listener: web.Server, files: Descriptors) -> None:
