@@ -360,37 +360,28 @@ def logout(credential: str, account: str, config: Path | None) -> int:
     return _run(log_out(loaded, credential, account, click.echo))
 
 
-def _parse_ttl(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
-    if text is None:
-        return None
-    from proxy.commands.caller_key import read_ttl
-
-    try:
-        return read_ttl(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 @main.command(name="caller-key")
 @click.argument("name")
 @click.option(
     "--ttl",
-    "seconds",
     metavar="TIME",
-    callback=_parse_ttl,
     help="Sign a key that is valid for TIME (90s, 15m, 8h; at most 24h), for a caller of the configuration.",
 )
 @config_option
 @command
-def caller_key(name: str, seconds: int | None, config: Path | None) -> int:
+def caller_key(name: str, ttl: str | None, config: Path | None) -> int:
     """Print a key for the caller NAME, and nothing else.
 
     Without --ttl it is random: add the line that is printed on stderr, key_sha256, to [callers.NAME] in the
     configuration. Nothing is written.
     """
-    from proxy.commands.caller_key import print_key, print_signed
+    from proxy.commands.caller_key import print_key, print_signed, read_ttl
 
-    if seconds is None:
+    if ttl is None:
         note = functools.partial(click.echo, err=True)
         return print_key(name, click.echo, note, explain=sys.stderr.isatty())
+    try:
+        seconds = read_ttl(ttl)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--ttl") from None
     return print_signed(_load(config), name, seconds, click.echo)
