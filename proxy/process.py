@@ -134,10 +134,12 @@ def _callers(services: Services) -> CallerTable | None:
     config = services.config
     if not config.callers and not config.server.anyone:
         return None
+    signing_key = services.store.derive(caller_keys.PURPOSE)
+    table = CallerTable(config.callers.values(), config.server.anyone, signing_key, services.clock.wall)
     if config.callers:
         services.metrics.caller_requests.show()
-    signing_key = services.store.derive(caller_keys.PURPOSE)
-    return CallerTable(config.callers.values(), config.server.anyone, signing_key, services.clock.wall)
+        table.count_in(services.metrics.caller_requests)
+    return table
 
 
 def _is_tls(route: Route) -> bool:

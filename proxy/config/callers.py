@@ -208,10 +208,10 @@ class Caller(PolicyTable):
         return frozenset(bytes.fromhex(digest) for digest in self.key_sha256)
 
     @property
-    def key_lengths(self) -> frozenset[int]:
-        """The lengths of its keys, in bytes, but for those that begin with our prefix."""
-        keys = (key.reveal() for key in self.key)
-        return frozenset(len(key) for key in keys if not key.startswith(caller_keys.PREFIX.decode()))
+    def own_keys(self) -> tuple[Secret, ...]:
+        """Its keys that do not begin with our prefix."""
+        prefix = caller_keys.PREFIX.decode()
+        return tuple(key for key in self.key if not key.reveal().startswith(prefix))
 
     @property
     def is_network(self) -> bool:

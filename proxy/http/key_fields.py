@@ -23,38 +23,40 @@ AUTHORIZATION: Final = b"authorization"
 FIELDS: Final = (OWN, AUTHORIZATION, b"x-api-key", b"api-key", b"x-goog-api-key", b"private-token")
 SCHEMES: Final = (b"bearer", b"basic")
 SHORTEST: Final = 20  # characters of a key
-MOST_SIZES: Final = 4  # lengths of keys that are looked for one by one; more cost more than hashing
+MOST_OTHERS: Final = 8  # keys that are looked for one by one; more cost more than hashing all values
 REMEMBERED: Final = 256  # values; most callers send one key in one field
 REMEMBERED_SIZE: Final = 512  # bytes of such a value
 
 
 class KnownKeys:
-    """The SHA-256 of each caller's keys, and what the keys look like. One object for each configuration.
+    """The SHA-256 of each caller's keys, and what to look for. One object for each configuration.
 
-    Of a key that is configured by its digest only, the looks are not known until it has been used: until then
-    each value that may be a key is hashed. Afterwards only those of its length are.
+    A key that is configured by its digest only is not known until it has been used: until then each value
+    that may be a key is hashed.
     """
 
-    def __init__(self, digests: frozenset[bytes], lengths: Iterable[int], unseen: Iterable[bytes]) -> None:
-        """`lengths`: in bytes, of keys that do not begin with PREFIX. `unseen`: digests of unknown keys."""
+    def __init__(self, digests: frozenset[bytes], others: Iterable[bytes], unseen: Iterable[bytes]) -> None:
+        """`others`: known keys that do not begin with PREFIX. `unseen`: digests of unknown keys."""
         self.digests = digests
         self.unseen = set(unseen)
-        self._lengths = set(lengths)
+        self._others = sorted(others)
         self._values = self._pattern()
 
     def _pattern(self) -> re.Pattern[bytes] | None:
-        """Finds values that may be keys, besides those that begin with PREFIX; None: there are none."""
-        sizes = [b"%d" % each for each in sorted(self._lengths)]
-        if self.unseen or len(sizes) > MOST_SIZES:
-            sizes = [b"%d," % SHORTEST]
-        values = b"|".join(rb"[\x21-\x7e]{%b}" % size for size in sizes)
-        return re.compile(rb":[ \t]*(%b)[ \t]*(?:\r|\Z)" % values) if values else None
+        """Finds values that may be keys; None: each key that is not found by PREFIX is looked for itself."""
+        if self.unseen:
+            size = b"%d," % SHORTEST
+        elif len(self._others) > MOST_OTHERS:
+            size = b"%d,%d" % (min(map(len, self._others)), max(map(len, self._others)))
+        else:
+            return None
+        return re.compile(rb":[ \t]*([\x21-\x7e]{%b})[ \t]*(?:\r|\Z)" % size)
 
     def learn(self, key: PresentedKey) -> None:
         """A key that was known by its digest only has been used."""
         self.unseen.discard(key.digest)
         if not key.value.startswith(PREFIX):
-            self._lengths.add(len(key.value))
+            self._others.append(key.value)
         self._values = self._pattern()
 
     def is_key(self, value: bytes) -> bool:
@@ -73,15 +75,28 @@ class KnownKeys:
     def first(self, block: bytes, at: int) -> int:
         """Where the first line at or after `at` is that may carry a key: a place within it; -1 for none."""
         found = block.find(PREFIX, at)
+        if self._values is not None:
+            return _earlier(found, self._first_value(block, at))
+        for key in self._others:
+            found = _earlier(found, block.find(key, at))
+        return found
+
+    def _first_value(self, block: bytes, at: int) -> int:
+        """Where the first value with the digest of a key is; -1 for none, or if there is no pattern."""
         values = self._values
-        if values is None:
-            return found
         # findall first, which costs half as much: nearly always there is no key
-        if any(hashlib.sha256(value).digest() in self.digests for value in values.findall(block, at)):
+        if values is not None and any(
+            hashlib.sha256(value).digest() in self.digests for value in values.findall(block, at)
+        ):
             for match in values.finditer(block, at):
                 if hashlib.sha256(match[1]).digest() in self.digests:
-                    return match.start() if found < 0 else min(found, match.start())
-        return found
+                    return match.start()
+        return -1
+
+
+def _earlier(one: int, other: int) -> int:
+    """The smaller of two places; -1 is none."""
+    return other if one < 0 or 0 <= other < one else one
 
 
 class PresentedKey:

@@ -86,21 +86,33 @@ class RequestMetrics(Collector):
         yield durations
 
 
+class CallerTally:
+    """What has been counted for one caller: by route and status."""
+
+    __slots__ = ("responses",)
+
+    def __init__(self) -> None:
+        self.responses: dict[tuple[str, int], int] = {}
+
+    def count(self, route: str, status: int) -> None:
+        response = (route, status)
+        self.responses[response] = self.responses.get(response, 0) + 1
+
+
 class CallerRequests(Collector):
     """`caller_requests_total`, for configurations with callers only."""
 
     def __init__(self, prefix: str, registry: CollectorRegistry) -> None:
         self._name = prefix + "caller_requests"
         self._registry = registry
-        self._counts: dict[tuple[str, str, int], int] = {}
+        self._callers: dict[str, CallerTally] = {}
 
     def show(self) -> None:
         """Export the metric from now on."""
         self._registry.register(self)
 
-    def count(self, caller: str, route: str, status: int) -> None:
-        key = (caller, route, status)
-        self._counts[key] = self._counts.get(key, 0) + 1
+    def of(self, caller: str) -> CallerTally:
+        return self._callers.setdefault(caller, CallerTally())
 
     def describe(self) -> Iterable[Metric]:
         return ()  # nothing to check for clashes before the first scrape
@@ -111,8 +123,9 @@ class CallerRequests(Collector):
             "Requests of identified callers that matched a route.",
             labels=("caller", "route", "code"),
         )
-        for (caller, route, status), count in self._counts.items():
-            requests.add_metric((caller, route, str(status)), count)
+        for caller, tally in self._callers.items():
+            for (route, status), count in tally.responses.items():
+                requests.add_metric((caller, route, str(status)), count)
         yield requests
 
 

@@ -31,7 +31,7 @@ def account_for(
     runtime.tally.count(request.method, status, seconds)
     if caller is not None:
         name = caller.name
-        context.metrics.caller_requests.count(name, route.name, status)
+        caller.tally.count(route.name, status)
     log = context.log
     if log.enabled:
         log.add(

@@ -17,6 +17,7 @@ from proxy.config.callers import Network
 from proxy.http.key_fields import KnownKeys, PresentedKey
 from proxy.http.message import RequestHead
 from proxy.http.policy import policy_of
+from proxy.observe.request_metrics import CallerRequests, CallerTally
 from proxy.relay import problems
 from proxy.relay.interfaces import Downstream
 from proxy.relay.problems import Refusal
@@ -37,6 +38,7 @@ class Caller:
         self.networks: tuple[Network, ...] = table.networks
         self.policy = policy_of(table.methods, table.allow, table.deny)
         self.not_before: float = table.not_before or 0.0
+        self.tally = CallerTally()  # of the process where there is one: see CallerTable.count_in
         self._routes: frozenset[str] | None = None if table.routes is None else frozenset(table.routes)
         self._accounts: frozenset[str] = frozenset(table.accounts)
         self._has_all_accounts: bool = configured.ALL in table.accounts
@@ -90,15 +92,15 @@ class CallerTable:
         self._by_uid: dict[int, Caller] = {}
         self._by_gid: dict[int, Caller] = {}
         self._by_network: list[Caller] = []
-        lengths: set[int] = set()
+        others: set[bytes] = set()
         unseen: set[bytes] = set()
         for table in callers:
             self._add(Caller(table), table)
-            lengths |= table.key_lengths
+            others |= {key.reveal().encode("ascii") for key in table.own_keys}
             unseen |= table.unseen_digests
         self.keys: KnownKeys | None = None  # what to look for in requests
         if self._by_name:
-            self.keys = KnownKeys(frozenset(self._by_digest), lengths, unseen)
+            self.keys = KnownKeys(frozenset(self._by_digest), others, unseen)
 
     def _add(self, caller: Caller, table: configured.Caller) -> None:
         self._by_name[caller.name] = caller
@@ -110,6 +112,11 @@ class CallerTable:
         self._by_gid.update(dict.fromkeys(table.gid, caller))
         if table.is_network:
             self._by_network.append(caller)
+
+    def count_in(self, metrics: CallerRequests) -> None:
+        """Count the requests of all callers there."""
+        for caller in self._by_name.values():
+            caller.tally = metrics.of(caller.name)
 
     @property
     def names(self) -> list[str]:

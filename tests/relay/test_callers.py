@@ -735,12 +735,12 @@ def test_anyone_is_this_machine_and_the_networks():
 # -- many callers
 
 
-def test_keys_of_many_lengths_are_found_among_other_values():
+def test_many_keys_are_found_among_other_values():
     from proxy.http.key_fields import KnownKeys, without_keys
 
-    for count in (1, 4, 5, 300):
+    for count in (1, 8, 9, 300):
         keys = [b"k" * (20 + at) for at in range(count)]
-        known = KnownKeys(frozenset(hashlib.sha256(key).digest() for key in keys), map(len, keys), ())
+        known = KnownKeys(frozenset(hashlib.sha256(key).digest() for key in keys), keys, ())
         for key in keys:
             block = b"\r\nA: " + b"x" * len(key) + b"\r\nB:" + key + b"\r\nC: \t" + key + b"\t\r\nD: " + key
             assert without_keys(block, known) == b"\r\nA: " + b"x" * len(key)
