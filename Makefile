@@ -16,8 +16,8 @@ COMPILED := .compiled
 SECONDS ?= 60
 FLOOR := 90
 
-# Most tests wait for something most of the time: with two workers a core the cores are busy.
-WORKERS ?= $(shell expr 2 '*' `nproc 2>/dev/null || sysctl -n hw.ncpu`)
+# Most tests wait for something most of the time: with three workers a core the cores are busy.
+WORKERS ?= $(shell expr 3 '*' `nproc 2>/dev/null || sysctl -n hw.ncpu`)
 
 .PHONY: demo test test-compiled torture coverage wheel pure-wheel sdist check check-locks fmt bench bench-peers soak jepsen fuzz \
 	lock clean

@@ -39,7 +39,7 @@ class KnownKeys:
         """`others`: known keys that do not begin with PREFIX. `unseen`: digests of unknown keys."""
         self.digests = digests
         self.unseen = set(unseen)
-        self._others = sorted(others)
+        self._others = dict.fromkeys(others)  # in order, and found at once
         self._values = self._pattern()
 
     def _pattern(self) -> re.Pattern[bytes] | None:
@@ -56,12 +56,12 @@ class KnownKeys:
         """A key that was known by its digest only has been used."""
         self.unseen.discard(key.digest)
         if not key.value.startswith(PREFIX):
-            self._others.append(key.value)
+            self._others[key.value] = None
         self._values = self._pattern()
 
     def is_key(self, value: bytes) -> bool:
         """Whether a field with this value must not go upstream."""
-        if value.startswith(PREFIX):
+        if value.startswith(PREFIX) or value in self._others:
             return True
         return len(value) >= SHORTEST and hashlib.sha256(value).digest() in self.digests
 
