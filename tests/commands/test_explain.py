@@ -133,9 +133,9 @@ async def test_callers(ready):
 @pytest.mark.parametrize(("callers", "remedy"), [("", "there are none"), (CALLERS, "did you mean 'build'?")])
 async def test_an_unknown_caller(bench, callers, remedy):
     bench.path.write_text(bench.path.read_text() + callers)
-    done = await bench.call("explain", "GET", "/demo", "--caller", "biuld")
+    done = await bench.call("explain", "GET", "/demo", "--caller", "build2")
     assert (done.exit_code, done.stdout) == (FAILED, "")
-    assert done.stderr.endswith(f"token-proxy: the configuration has no caller 'biuld': {remedy}\n")
+    assert done.stderr.endswith(f"token-proxy: the configuration has no caller 'build2': {remedy}\n")
 
 
 async def test_a_url_names_a_listener_by_its_port(ready):
