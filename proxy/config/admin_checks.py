@@ -24,6 +24,9 @@ CLEAR: Final = (
 NO_SOCKET: Final = (
     '"unix" is for an admin listener on a unix socket: expected the address of the proxy in front'
 )
+NO_URL: Final = (
+    "public_url is missing - expected the https URL of the proxy in front, by which browsers reach this page"
+)
 ANY_USER: Final = (
     "any user of this machine can send that field from such an address - expected a machine without other "
     "users, or an admin listener on a unix socket"
@@ -45,9 +48,13 @@ def check_admin(data: Mapping[str, Any]) -> Iterator[Complaint]:
         yield Complaint(ADMIN, OPEN)
     elif "admin_tls" not in server and not trusts:
         yield Complaint(ADMIN, CLEAR)
-    if "public_url" not in server and _is_unspecified(address.host):
+    if "public_url" in server:
+        return
+    if _is_unspecified(address.host):
         sentence = f"public_url is missing - a browser can't connect to {address.host}"
         yield Complaint(("server",), sentence, "table")
+    elif trusts and "admin_tls" not in server:
+        yield Complaint(("server",), NO_URL, "table")
 
 
 def advise_admin(data: Mapping[str, Any]) -> Iterator[Complaint]:
