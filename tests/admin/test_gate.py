@@ -215,3 +215,13 @@ async def test_without_tls_only_the_proxy_in_front_is_served(beyond):
 async def test_our_own_user_is_nobody_on_a_listener_that_others_reach(beyond):
     async with beyond(WITH_KEY) as server:
         assert await server.status("/") == 401
+
+
+async def test_no_key_is_asked_for_where_there_is_none(beyond):
+    lines = f'{CLIENTS}\nadmin_trusts = {{ header = "X-Remote-User", from = ["{PROXY}"] }}'
+    async with beyond(lines) as server, server.client() as client:
+        for headers in ({}, HTML):
+            async with client.get("/", headers=headers) as response:
+                assert response.status == 403
+                assert "WWW-Authenticate" not in response.headers
+                assert "admin key" not in await response.text()
