@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Counter
 
 from proxy import tasks
-from proxy.admin import forms, pages
+from proxy.admin import forms, own_errors, pages
 from proxy.admin.sessions import SESSIONS, Ground, Visitor, WaysIn
 from proxy.config.address import DEFAULT_PORTS
 from proxy.hosts import Hosts
@@ -33,12 +33,8 @@ _POLICY: Final = (
     f"default-src 'none'; style-src {pages.STYLE_SOURCE}; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS: Final = {
+    **own_errors.HEADERS,
     "Content-Security-Policy": f"{_POLICY}; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # with no-referrer, browsers would send "Origin: null" with our forms
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
 }
 # Browsers apply form-action to a form's redirects too, and a login redirects to any authorization server.
 LOGIN_HEADERS: Final = {"Content-Security-Policy": _POLICY}

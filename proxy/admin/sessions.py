@@ -28,6 +28,7 @@ from aiohttp import web
 
 from proxy.admin import peers
 from proxy.admin.attempts import Attempts
+from proxy.admin.peer_group import LOOPBACK, group_of
 from proxy.clock import Clock
 from proxy.config.admin import UNIX
 from proxy.config.model import Config
@@ -42,7 +43,6 @@ LONGEST_NAME: Final = 256  # characters of a person's name in the field of a pro
 _BROWSER: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 random bytes
 _SESSION: Final = re.compile(r"(?P<kind>[kl])(?P<expires>[0-9]{1,12})\.(?P<mac>[0-9a-f]{64})")
 _ONE_HOST: Final = "__Host-"  # the prefix of cookies that only this host, over https, can have set
-_OWN_NETWORK: Final = 64  # bits of an IPv6 address that one customer can't choose
 # Fields by which a proxy in front shows itself: its user is not the person behind it.
 _FORWARDED: Final = ("forwarded", "via", "x-real-ip")
 
@@ -235,11 +235,6 @@ def _host_of(request: web.Request) -> str:
 
 
 def _peer_name(request: web.Request) -> str:
-    """For the limit of guesses: users of this machine, and networks beyond it, have one each."""
-    uid = peers.uid_of(request.transport)
-    address = peers.address_of(request.transport)
-    if uid is not None or address is None:
-        return f"uid {uid}"
-    if address.version == 6:
-        return address.packed[: _OWN_NETWORK // 8].hex()
-    return str(address)
+    """For the limit of guesses."""
+    sock = request.transport.get_extra_info("socket") if request.transport else None
+    return LOOPBACK if sock is None else group_of(sock)
