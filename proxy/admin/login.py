@@ -17,7 +17,7 @@ from proxy.config.values import ACCOUNT_NAME
 from proxy.errors import LoginFailed, StoreError, TokenError
 from proxy.services import Services
 from proxy.tokens.account import Account
-from proxy.tokens.login.logins import CALLBACK, Cancelled, End
+from proxy.tokens.login.logins import CALLBACK, TICKET_USED, Cancelled, End
 from proxy.tokens.login.pending import UnknownLogin
 from proxy.tokens.login.takeover import Takeover
 
@@ -54,10 +54,11 @@ class LoginPages:
         ]
 
     async def explain(self, request: web.Request) -> web.Response:
+        if "ticket" in request.query:
+            navigation.check_name(request, self._public_url)
+            return await self.accept(request)
         account = self._account(request)
         navigation.check_name(request, self._public_url)
-        if "ticket" in request.query:
-            return await self.accept(request)
         if (
             "account" in request.query and "account" not in request.match_info
         ):  # from the form on the status page
@@ -77,10 +78,14 @@ class LoginPages:
         return await self._begun(self._services.logins.begin(key, browser=browser))
 
     async def accept(self, request: web.Request) -> web.Response:
-        """The invitation of a command."""
+        """The invitation of a command. Unknown visitors may ask, so it tells no name of a credential."""
         navigation.check_meant(request)
+        try:
+            key = self._account(request).key
+        except web.HTTPNotFound:
+            return self._failed(TICKET_USED, status=400)
         browser = access.browser_of(request) or access.new_browser(request)
-        key, ticket = self._account(request).key, request.query.get("ticket", "")
+        ticket = request.query.get("ticket", "")
         is_own = peers.is_own(peers.uid_of(request.transport))
         accepting = self._services.logins.accept(key, ticket, browser=browser, by_own_user=is_own)
         response = await self._begun(accepting)
