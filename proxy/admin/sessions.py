@@ -1,4 +1,4 @@
-"""Who is behind a request on the admin listener.
+"""The visitors of the admin listener, and their sessions.
 
 A visitor is known by one of these grounds:
 
@@ -84,11 +84,11 @@ class Sessions:
         self.session_cookie = prefix + SESSION_COOKIE
 
     def visitor(self, request: web.Request) -> Visitor | None:
-        """Who sends this; None: unknown. Raises HTTPTooManyRequests for a peer that guesses keys."""
+        """The sender of a request; None: unknown. Raises HTTPTooManyRequests for a peer that guesses keys."""
         known = self._named(request) or self._with_session(request) or self._of_own_user(request)
         given = bearer_of(request)
         if given and self._config.server.admin_key is not None:
-            # One who is known already may send a token that is meant for somebody else.
+            # A known visitor may send a token that is meant for another server.
             is_admin = self.has_key(given) if known else self.try_key(request, given)
             if is_admin:
                 return Visitor(Ground.KEY)
