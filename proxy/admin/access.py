@@ -115,6 +115,16 @@ def form_page(
     return response
 
 
+def html(text: str, status: int = 200) -> web.Response:
+    """A page without forms."""
+    return web.Response(text=text, content_type="text/html", status=status)
+
+
+def see_other(url: str) -> web.Response:
+    """RFC 9110 section 15.4.4: the browser requests `url` with GET."""
+    return web.Response(status=303, headers={"Location": url})
+
+
 def set_browser(request: web.Request, response: web.Response, browser: str) -> None:
     request.app[SESSIONS].set_browser(response, browser)
 

@@ -74,7 +74,7 @@ class LoginPages:
         await access.check_post(request, self._public_url)
         key, browser = self._account(request).key, access.browser_of(request)
         if not browser or navigation.is_posted_elsewhere(request, self._public_url):
-            return _see_other(f"{self._public_url}/login/{key}")
+            return access.see_other(f"{self._public_url}/login/{key}")
         return await self._begun(self._services.logins.begin(key, browser=browser))
 
     async def accept(self, request: web.Request) -> web.Response:
@@ -94,7 +94,7 @@ class LoginPages:
 
     async def _begun(self, beginning: Awaitable[str]) -> web.Response:
         try:
-            return _see_other(await beginning)
+            return access.see_other(await beginning)
         except LoginFailed as error:
             return self._failed(str(error), status=400 if isinstance(error, UnknownLogin) else 502)
         except StoreError:
@@ -123,7 +123,7 @@ class LoginPages:
             return self._failed(STORE_FAILED, status=503)
         if isinstance(end, Cancelled):
             sentence = f"Nothing has changed: {end.key} keeps its tokens."
-            return _html(pages.message("Cancelled", sentence, self._home))
+            return access.html(pages.message("Cancelled", sentence, self._home))
         if isinstance(end, Takeover):
             render, status = partial(pages.undecided_page, end), 409
         else:
@@ -159,16 +159,8 @@ class LoginPages:
         return self._services.tokens.account(credential, name)
 
     def _failed(self, sentence: str, *, status: int) -> web.Response:
-        return _html(pages.message("Request failed", sentence, self._home), status)
-
-
-def _html(text: str, status: int = 200) -> web.Response:
-    return web.Response(text=text, content_type="text/html", status=status)
+        return access.html(pages.message("Request failed", sentence, self._home), status)
 
 
 def _to_status_page() -> web.Response:
-    return _see_other("/")
-
-
-def _see_other(url: str) -> web.Response:
-    return web.Response(status=303, headers={"Location": url})
+    return access.see_other("/")
