@@ -10,6 +10,7 @@ from proxy.config.address import Address, read_address
 from proxy.config.admin import UNIX
 from proxy.config.fault_messages import Complaint
 from proxy.config.model import Server
+from proxy.config.tables import table
 
 ADMIN: Final = ("server", "admin")
 FROM: Final = ("server", "admin_trusts", "from")
@@ -35,16 +36,16 @@ ANY_USER: Final = (
 
 def check_admin(data: Mapping[str, Any]) -> Iterator[Complaint]:
     """The admin listener beyond this machine needs an identity and TLS."""
-    server = _table(data, "server")
+    server = table(data, "server")
     address = _address(server)
     if address is None:
         return
-    trusts = _table(server, "admin_trusts")
+    trusts = table(server, "admin_trusts")
     if UNIX in _peers(trusts) and not address.is_unix:
         yield Complaint(FROM, NO_SOCKET)
     if address.is_local:
         return
-    if "admin_key" not in server and "client_ca" not in _table(server, "admin_tls"):
+    if "admin_key" not in server and "client_ca" not in table(server, "admin_tls"):
         yield Complaint(ADMIN, OPEN)
     elif "admin_tls" not in server and not trusts:
         yield Complaint(ADMIN, CLEAR)
@@ -59,7 +60,7 @@ def check_admin(data: Mapping[str, Any]) -> Iterator[Complaint]:
 
 def advise_admin(data: Mapping[str, Any]) -> Iterator[Complaint]:
     """For `check`: a person's name that other users of this machine can send as well."""
-    for index, peer in enumerate(_peers(_table(_table(data, "server"), "admin_trusts"))):
+    for index, peer in enumerate(_peers(table(table(data, "server"), "admin_trusts"))):
         if peer != UNIX and ipaddress.ip_network(peer).is_loopback:
             yield Complaint((*FROM, index), ANY_USER)
 
@@ -82,8 +83,3 @@ def _is_unspecified(host: str) -> bool:
 def _peers(trusts: Mapping[str, Any]) -> list[str]:
     peers = trusts.get("from")
     return [peer for peer in peers if isinstance(peer, str)] if isinstance(peers, list) else []
-
-
-def _table(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = data.get(key)
-    return value if isinstance(value, dict) else {}
