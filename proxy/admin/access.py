@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Counter
 
 from proxy import tasks
-from proxy.admin import forms, pages
+from proxy.admin import forms, own_errors, pages
 from proxy.admin.sessions import SESSIONS, Ground, Visitor, WaysIn
 from proxy.config.address import DEFAULT_PORTS
 from proxy.hosts import Hosts
@@ -33,12 +33,8 @@ _POLICY: Final = (
     f"default-src 'none'; style-src {pages.STYLE_SOURCE}; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS: Final = {
+    **own_errors.HEADERS,
     "Content-Security-Policy": f"{_POLICY}; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # with no-referrer, browsers would send "Origin: null" with our forms
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
 }
 # Browsers apply form-action to a form's redirects too, and a login redirects to any authorization server.
 LOGIN_HEADERS: Final = {"Content-Security-Policy": _POLICY}
@@ -117,6 +113,16 @@ def form_page(
     response = web.Response(text=page, content_type="text/html", status=status)
     sessions.set_browser(response, browser)
     return response
+
+
+def html(text: str, status: int = 200) -> web.Response:
+    """A page without forms."""
+    return web.Response(text=text, content_type="text/html", status=status)
+
+
+def see_other(url: str) -> web.Response:
+    """RFC 9110 section 15.4.4: the browser requests `url` with GET."""
+    return web.Response(status=303, headers={"Location": url})
 
 
 def set_browser(request: web.Request, response: web.Response, browser: str) -> None:

@@ -20,7 +20,8 @@ from proxy.tokens.login.logins import CALLBACK
 
 PROBES: Final = frozenset({"/healthz", "/readyz", "/startupz"})
 SIGN_IN: Final = "/sign-in"
-CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="token-proxy"'}  # RFC 6750 section 3
+WITH_KEY: Final = "expected Authorization: Bearer, with the admin key"
+CHALLENGE: Final[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="token-proxy"'}  # RFC 6750 section 3
 
 
 def only_known_visitors(config: Config) -> Middleware:
@@ -57,13 +58,14 @@ def has_own_secret(request: web.Request) -> bool:
 
 
 def _unknown(request: web.Request) -> web.Response:
-    """For a person the page to sign in, for a program a challenge."""
+    """For a person the page to sign in, for a program a challenge, if there is a key that meets it."""
+    ways_in = request.app[SESSIONS].ways_in()
+    status, challenge = (401, CHALLENGE) if ways_in.takes_key else (403, {})
     if "text/html" not in request.headers.get("Accept", ""):
-        return web.Response(
-            status=401, headers=CHALLENGE, text="expected Authorization: Bearer, with the admin key\n"
-        )
+        text = WITH_KEY if ways_in.takes_key else "\n".join(ways_in.sentences)
+        return web.Response(status=status, headers=challenge, text=f"{text}\n")
     back_to = request.path if request.method == "GET" else "/"
-    render = partial(pages.sign_in_page, request.app[SESSIONS].ways_in(), back_to=back_to)
-    response = access.form_page(request, render, status=401)
-    response.headers.update(CHALLENGE)
+    render = partial(pages.sign_in_page, ways_in, back_to=back_to)
+    response = access.form_page(request, render, status=status)
+    response.headers.update(challenge)
     return response

@@ -1,7 +1,7 @@
 """Launch links: a page address that gives the browser that opens it first a session, once, for some minutes.
 
-Whoever can write to the store may make one: our own user. The link is in no program's arguments (see
-commands/open.py), as every user of a machine can read those.
+To make one takes write access to the store, which our own user has. The link is in no program's arguments
+(see commands/open.py), as every user of a machine can read those.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from proxy.config.values import ACCOUNT_NAME
 from proxy.errors import LoginFailed, StoreError, TokenError
 from proxy.services import Services
 from proxy.tokens.account import Account
-from proxy.tokens.login.logins import CALLBACK, Cancelled, End
+from proxy.tokens.login.logins import CALLBACK, TICKET_USED, Cancelled, End
 from proxy.tokens.login.pending import UnknownLogin
 from proxy.tokens.login.takeover import Takeover
 
@@ -54,10 +54,11 @@ class LoginPages:
         ]
 
     async def explain(self, request: web.Request) -> web.Response:
+        if "ticket" in request.query:
+            navigation.check_name(request, self._public_url)
+            return await self.accept(request)
         account = self._account(request)
         navigation.check_name(request, self._public_url)
-        if "ticket" in request.query:
-            return await self.accept(request)
         if (
             "account" in request.query and "account" not in request.match_info
         ):  # from the form on the status page
@@ -73,14 +74,18 @@ class LoginPages:
         await access.check_post(request, self._public_url)
         key, browser = self._account(request).key, access.browser_of(request)
         if not browser or navigation.is_posted_elsewhere(request, self._public_url):
-            return _see_other(f"{self._public_url}/login/{key}")
+            return access.see_other(f"{self._public_url}/login/{key}")
         return await self._begun(self._services.logins.begin(key, browser=browser))
 
     async def accept(self, request: web.Request) -> web.Response:
-        """The invitation of a command."""
+        """The invitation of a command. Unknown visitors may ask, so it tells no name of a credential."""
         navigation.check_meant(request)
+        try:
+            key = self._account(request).key
+        except web.HTTPNotFound:
+            return self._failed(TICKET_USED, status=400)
         browser = access.browser_of(request) or access.new_browser(request)
-        key, ticket = self._account(request).key, request.query.get("ticket", "")
+        ticket = request.query.get("ticket", "")
         is_own = peers.is_own(peers.uid_of(request.transport))
         accepting = self._services.logins.accept(key, ticket, browser=browser, by_own_user=is_own)
         response = await self._begun(accepting)
@@ -89,7 +94,7 @@ class LoginPages:
 
     async def _begun(self, beginning: Awaitable[str]) -> web.Response:
         try:
-            return _see_other(await beginning)
+            return access.see_other(await beginning)
         except LoginFailed as error:
             return self._failed(str(error), status=400 if isinstance(error, UnknownLogin) else 502)
         except StoreError:
@@ -118,7 +123,7 @@ class LoginPages:
             return self._failed(STORE_FAILED, status=503)
         if isinstance(end, Cancelled):
             sentence = f"Nothing has changed: {end.key} keeps its tokens."
-            return _html(pages.message("Cancelled", sentence, self._home))
+            return access.html(pages.message("Cancelled", sentence, self._home))
         if isinstance(end, Takeover):
             render, status = partial(pages.undecided_page, end), 409
         else:
@@ -154,16 +159,8 @@ class LoginPages:
         return self._services.tokens.account(credential, name)
 
     def _failed(self, sentence: str, *, status: int) -> web.Response:
-        return _html(pages.message("Request failed", sentence, self._home), status)
-
-
-def _html(text: str, status: int = 200) -> web.Response:
-    return web.Response(text=text, content_type="text/html", status=status)
+        return access.html(pages.message("Request failed", sentence, self._home), status)
 
 
 def _to_status_page() -> web.Response:
-    return _see_other("/")
-
-
-def _see_other(url: str) -> web.Response:
-    return web.Response(status=303, headers={"Location": url})
+    return access.see_other("/")

@@ -23,11 +23,12 @@ SENTENCES: Final = {
     431: "The request's header is too large. In a browser, delete this host's cookies and reload the page",
     500: "This is a bug; the server's log has the details",
 }
-# as access.add_headers sets them; that signal does not reach responses to requests that can't be read
+# Also those of all pages, but for their policy: the signal access.add_headers does not reach responses to
+# requests that can't be read.
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers would send "Origin: null" with our forms
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",

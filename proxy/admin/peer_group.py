@@ -1,4 +1,4 @@
-"""Which connections come from one peer, as far as its fair share of them goes."""
+"""Which connections come from one peer: for its share of connections, and of guesses of the admin key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is behind a request on the admin listener.
+"""The visitors of the admin listener, and their sessions.
 
 A visitor is known by one of these grounds:
 
@@ -28,6 +28,7 @@ from aiohttp import web
 
 from proxy.admin import peers
 from proxy.admin.attempts import Attempts
+from proxy.admin.peer_group import LOOPBACK, group_of
 from proxy.clock import Clock
 from proxy.config.admin import UNIX
 from proxy.config.model import Config
@@ -42,7 +43,6 @@ LONGEST_NAME: Final = 256  # characters of a person's name in the field of a pro
 _BROWSER: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 random bytes
 _SESSION: Final = re.compile(r"(?P<kind>[kl])(?P<expires>[0-9]{1,12})\.(?P<mac>[0-9a-f]{64})")
 _ONE_HOST: Final = "__Host-"  # the prefix of cookies that only this host, over https, can have set
-_OWN_NETWORK: Final = 64  # bits of an IPv6 address that one customer can't choose
 # Fields by which a proxy in front shows itself: its user is not the person behind it.
 _FORWARDED: Final = ("forwarded", "via", "x-real-ip")
 
@@ -84,11 +84,11 @@ class Sessions:
         self.session_cookie = prefix + SESSION_COOKIE
 
     def visitor(self, request: web.Request) -> Visitor | None:
-        """Who sends this; None: unknown. Raises HTTPTooManyRequests for a peer that guesses keys."""
+        """The sender of a request; None: unknown. Raises HTTPTooManyRequests for a peer that guesses keys."""
         known = self._named(request) or self._with_session(request) or self._of_own_user(request)
         given = bearer_of(request)
         if given and self._config.server.admin_key is not None:
-            # One who is known already may send a token that is meant for somebody else.
+            # A known visitor may send a token that is meant for another server.
             is_admin = self.has_key(given) if known else self.try_key(request, given)
             if is_admin:
                 return Visitor(Ground.KEY)
@@ -235,11 +235,6 @@ def _host_of(request: web.Request) -> str:
 
 
 def _peer_name(request: web.Request) -> str:
-    """For the limit of guesses: users of this machine, and networks beyond it, have one each."""
-    uid = peers.uid_of(request.transport)
-    address = peers.address_of(request.transport)
-    if uid is not None or address is None:
-        return f"uid {uid}"
-    if address.version == 6:
-        return address.packed[: _OWN_NETWORK // 8].hex()
-    return str(address)
+    """For the limit of guesses."""
+    sock = request.transport.get_extra_info("socket") if request.transport else None
+    return LOOPBACK if sock is None else group_of(sock)

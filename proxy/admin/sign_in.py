@@ -52,13 +52,13 @@ class SignInPages:
             return response
         if not is_admin:
             return _form(request, back_to=back_to, refused=WRONG_KEY, status=403)
-        response = _see_other(back_to)
+        response = access.see_other(back_to)
         sessions.begin(response, sessions.new_browser(request), "k")
         return response
 
     async def sign_out(self, request: web.Request) -> web.Response:
         await access.check_form(request, self._public_url)
-        response = _see_other("/")
+        response = access.see_other("/")
         request.app[SESSIONS].end(response)
         return response
 
@@ -68,11 +68,11 @@ class SignInPages:
         try:
             is_valid = await launch.use(self._services.store, request.match_info["token"])
         except StoreError:
-            return _html(pages.message("Request failed", STORE_FAILED), 503)
+            return access.html(pages.message("Request failed", STORE_FAILED), 503)
         sessions = request.app[SESSIONS]
         if not is_valid:
-            return _html(pages.message("Link not valid", USED), 403)
-        response = _see_other("/")
+            return access.html(pages.message("Link not valid", USED), 403)
+        response = access.see_other("/")
         response.headers["Referrer-Policy"] = "no-referrer"
         sessions.begin(response, sessions.browser_of(request) or sessions.new_browser(request), "l")
         return response
@@ -86,11 +86,3 @@ def _form(request: web.Request, *, back_to: str, refused: str = "", status: int 
     ways_in = request.app[SESSIONS].ways_in()
     render = partial(pages.sign_in_page, ways_in, back_to=back_to, refused=refused)
     return access.form_page(request, render, status=status)
-
-
-def _html(text: str, status: int) -> web.Response:
-    return web.Response(text=text, content_type="text/html", status=status)
-
-
-def _see_other(url: str) -> web.Response:
-    return web.Response(status=303, headers={"Location": url})

@@ -14,6 +14,7 @@ from proxy import process
 from proxy.admin.pages import relative
 from proxy.commands.running_server import ask_server
 from proxy.config.address import DEFAULT_PORTS, Address
+from proxy.config.callers import ALL
 from proxy.config.fault_messages import suggestion
 from proxy.config.model import Config
 from proxy.errors import ProxyError
@@ -163,9 +164,7 @@ async def _explained(services: Services, relay: RelayServer, asked: Asked, peer:
     report.add("policy", ", ".join(_permitting(runtime, request, caller)) or "none")
     report.add("credential", runtime.route.credential)
     if runtime.account_field:
-        report.add("account", f"named by each request, in the field {runtime.account_field.decode()}")
-        report.add("outcome", "passes, if it names an account that has a token")
-        return PASSES
+        return _judge_named(report, runtime.account_field.decode(), caller)
     key = (runtime.fixed or runtime.account(request, caller)).key
     report.add("account", key.account)
     return _judge_token(report, await _entry(services, key), services.clock.wall())
@@ -213,6 +212,18 @@ def _permitting(runtime: RouteRuntime, request: RequestHead, caller: Caller | No
     for owner, each in policy.policies(runtime, caller):
         pattern = policy.allowing(each, runtime, request)
         yield f"the {owner}'s permits it" + (f" by {pattern}" if pattern else "")
+
+
+def _judge_named(report: Report, name: str, caller: Caller | None) -> int:
+    """For a request that names its account in the field `name`."""
+    accounts = (ALL,) if caller is None else caller.accounts
+    limit = "" if ALL in accounts or not accounts else f"; this caller may name {', '.join(accounts)}"
+    report.add("account", f"named by each request, in the field {name}{limit}")
+    if not accounts:
+        detail = "this caller may name no account: see `accounts` of the caller"
+        return report.refuse(problems.CALLER_DENIED, detail)
+    report.add("outcome", "passes, if it names an account that has a token")
+    return PASSES
 
 
 async def _entry(services: Services, key: AccountId) -> Entry:

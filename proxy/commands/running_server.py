@@ -30,7 +30,7 @@ async def ask_server(config: Config) -> Status | None:
 
 
 async def is_serving(config: Config) -> bool:
-    """Whether a server responds at the admin listener's address, whoever may use it."""
+    """Whether a server responds at the admin listener's address, to known visitors or to all."""
     try:
         async with _asking(config, "/healthz") as response:
             return response.status == HTTPStatus.OK

@@ -1,11 +1,10 @@
-"""Who may use the admin listener: `admin`, `admin_key` and `admin_trusts` of [server].
+"""Access to the admin listener: `admin`, `admin_key` and `admin_trusts` of [server].
 
 What they need of one another is in admin_checks.py.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Annotated, Final, Literal
 
@@ -13,13 +12,14 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, WithJson
 
 from proxy.config.address import Address, read_address
 from proxy.config.base import Table
+from proxy.config.callers import Network, covers_everything, read_network
 from proxy.config.references import SecretValue
 from proxy.config.values import FieldName, text_of
 from proxy.secret import Secret
 
-TrustedPeer = ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"]
+TrustedPeer = Network | Literal["unix"]
 
-UNIX: Final = "unix"  # as a trusted peer: whoever may connect to the unix socket
+UNIX: Final = "unix"  # as a trusted peer: all that may connect to the unix socket
 _KEY: Final = re.compile(r"[\x21-\x7e]{20,4096}")
 _BY_BROWSERS: Final = frozenset(  # fields that a browser sends by itself, whatever a proxy does
     {"accept", "authorization", "connection", "cookie", "host", "origin", "referer", "user-agent"}
@@ -40,18 +40,15 @@ def _strong(value: Secret) -> Secret:
 
 
 def _peer(value: object) -> TrustedPeer:
-    text = str(value) if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network) else text_of(value)
+    text = str(value) if isinstance(value, Network) else text_of(value)
     if text == UNIX:
         return UNIX
     try:
-        network = ipaddress.ip_network(text)
+        return read_network(text)
     except ValueError:
         raise ValueError(
             'expected the address of the proxy in front, a network like "10.1.0.0/16", or "unix"'
         ) from None
-    if network.prefixlen == 0:
-        raise ValueError("anyone could claim to be anyone: expected the address of the proxy in front")
-    return network
 
 
 def _person_field(name: str) -> str:
@@ -62,9 +59,11 @@ def _person_field(name: str) -> str:
     return name
 
 
-def _one_or_more(peers: tuple[TrustedPeer, ...]) -> tuple[TrustedPeer, ...]:
+def _some_but_not_all(peers: tuple[TrustedPeer, ...]) -> tuple[TrustedPeer, ...]:
     if not peers:
         raise ValueError("an empty list: expected the address of the proxy in front")
+    if covers_everything(tuple(peer for peer in peers if peer != UNIX)):
+        raise ValueError("anyone could claim to be anyone: expected the address of the proxy in front")
     return peers
 
 
@@ -81,7 +80,7 @@ class AdminTrusts(Table):
     header: Annotated[FieldName, AfterValidator(_person_field)] = Field(
         description="The field with the person's name; the proxy in front must replace what clients send."
     )
-    peers: Annotated[tuple[_Peer, ...], AfterValidator(_one_or_more)] = Field(
+    peers: Annotated[tuple[_Peer, ...], AfterValidator(_some_but_not_all)] = Field(
         alias="from",
-        description='The addresses or networks of that proxy; "unix": whoever connects to a unix socket.',
+        description='The addresses or networks of that proxy; "unix": all that may connect to a unix socket.',
     )

@@ -10,6 +10,7 @@ from proxy.config.address import Address, read_address
 from proxy.config.admin import UNIX
 from proxy.config.fault_messages import Complaint
 from proxy.config.model import Server
+from proxy.config.tables import table
 
 ADMIN: Final = ("server", "admin")
 FROM: Final = ("server", "admin_trusts", "from")
@@ -24,6 +25,9 @@ CLEAR: Final = (
 NO_SOCKET: Final = (
     '"unix" is for an admin listener on a unix socket: expected the address of the proxy in front'
 )
+NO_URL: Final = (
+    "public_url is missing - expected the https URL of the proxy in front, by which browsers reach this page"
+)
 ANY_USER: Final = (
     "any user of this machine can send that field from such an address - expected a machine without other "
     "users, or an admin listener on a unix socket"
@@ -32,27 +36,31 @@ ANY_USER: Final = (
 
 def check_admin(data: Mapping[str, Any]) -> Iterator[Complaint]:
     """The admin listener beyond this machine needs an identity and TLS."""
-    server = _table(data, "server")
+    server = table(data, "server")
     address = _address(server)
     if address is None:
         return
-    trusts = _table(server, "admin_trusts")
+    trusts = table(server, "admin_trusts")
     if UNIX in _peers(trusts) and not address.is_unix:
         yield Complaint(FROM, NO_SOCKET)
     if address.is_local:
         return
-    if "admin_key" not in server and "client_ca" not in _table(server, "admin_tls"):
+    if "admin_key" not in server and "client_ca" not in table(server, "admin_tls"):
         yield Complaint(ADMIN, OPEN)
     elif "admin_tls" not in server and not trusts:
         yield Complaint(ADMIN, CLEAR)
-    if "public_url" not in server and _is_unspecified(address.host):
+    if "public_url" in server:
+        return
+    if _is_unspecified(address.host):
         sentence = f"public_url is missing - a browser can't connect to {address.host}"
         yield Complaint(("server",), sentence, "table")
+    elif trusts and "admin_tls" not in server:
+        yield Complaint(("server",), NO_URL, "table")
 
 
 def advise_admin(data: Mapping[str, Any]) -> Iterator[Complaint]:
     """For `check`: a person's name that other users of this machine can send as well."""
-    for index, peer in enumerate(_peers(_table(_table(data, "server"), "admin_trusts"))):
+    for index, peer in enumerate(_peers(table(table(data, "server"), "admin_trusts"))):
         if peer != UNIX and ipaddress.ip_network(peer).is_loopback:
             yield Complaint((*FROM, index), ANY_USER)
 
@@ -75,8 +83,3 @@ def _is_unspecified(host: str) -> bool:
 def _peers(trusts: Mapping[str, Any]) -> list[str]:
     peers = trusts.get("from")
     return [peer for peer in peers if isinstance(peer, str)] if isinstance(peers, list) else []
-
-
-def _table(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = data.get(key)
-    return value if isinstance(value, dict) else {}

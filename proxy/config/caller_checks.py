@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from proxy.config.address import PRIVATE
 from proxy.config.callers import Caller, Network, read_certificate_name, read_network
@@ -15,8 +15,8 @@ from proxy.config.fault_messages import Complaint, suggestion
 from proxy.config.listeners import mode_of, read_listen
 from proxy.config.positions import Path
 from proxy.config.route import default_name
+from proxy.config.tables import Tables, route_list, table
 
-Tables = Mapping[str, Any]
 Place = tuple[Path, object]
 KEYS: Final = ("key", "key_sha256", "not_before")  # not_before: of signed keys
 IDENTITIES: Final = (*KEYS, "certificate", "uid", "gid", "networks")
@@ -38,7 +38,7 @@ def check_callers(data: Tables) -> Iterator[Complaint]:
     yield from _check_identities(callers)
     yield from _check_listeners(data, callers)
     yield from _check_accounts(data)
-    if "anyone" in _table(data, "server") and callers:
+    if "anyone" in table(data, "server") and callers:
         yield Complaint(
             ("server", "anyone"),
             "anyone does not go with callers - leave it out, or make these networks a caller's",
@@ -73,7 +73,7 @@ def check_networks(data: Tables) -> Iterator[Complaint]:
             yield Complaint(
                 path, "on unix sockets there is no network address, so that uid and gid never fit here"
             )
-    if "anyone" in _table(data, "server"):
+    if "anyone" in table(data, "server"):
         yield Complaint(
             ("server", "anyone"),
             "every program in these networks may use all routes and accounts - [callers] can limit them",
@@ -124,7 +124,7 @@ def _check_overlap(
 
 
 def _check_listeners(data: Tables, callers: Mapping[str, Tables]) -> Iterator[Complaint]:
-    server = _table(data, "server")
+    server = table(data, "server")
     listeners = list(_listeners(data))
     keys = frozenset[str]().union(*callers.values())
     for path, value in listeners:
@@ -168,7 +168,7 @@ def _far(server: Tables, callers: Mapping[str, Tables], keys: frozenset[str]) ->
 def _check_accounts(data: Tables) -> Iterator[Complaint]:
     if _callers(data):
         return
-    for index, route in enumerate(_table_list(data)):
+    for index, route in enumerate(route_list(data)):
         account = route.get("account") if isinstance(route, dict) else None
         if isinstance(account, dict) and "caller" in account:
             yield Complaint(
@@ -177,8 +177,8 @@ def _check_accounts(data: Tables) -> Iterator[Complaint]:
 
 
 def _listeners(data: Tables) -> Iterator[Place]:
-    yield from _each(("server", "listen"), _table(data, "server").get("listen", []))
-    for index, route in enumerate(_table_list(data)):
+    yield from _each(("server", "listen"), table(data, "server").get("listen", []))
+    for index, route in enumerate(route_list(data)):
         if isinstance(route, dict) and "listen" in route:
             yield ("routes", index, "listen"), route["listen"]
 
@@ -199,18 +199,8 @@ def _each(path: Path, value: object) -> Iterator[Place]:
 
 
 def _callers(data: Tables) -> Mapping[str, Tables]:
-    return {name: caller for name, caller in _table(data, "callers").items() if isinstance(caller, dict)}
+    return {name: caller for name, caller in table(data, "callers").items() if isinstance(caller, dict)}
 
 
 def _routes(data: Tables) -> Iterator[Tables]:
-    return (route for route in _table_list(data) if isinstance(route, dict))
-
-
-def _table_list(data: Tables) -> list[Any]:
-    value = data.get("routes")
-    return value if isinstance(value, list) else []
-
-
-def _table(data: Tables, key: str) -> Tables:
-    value = data.get(key)
-    return value if isinstance(value, dict) else {}
+    return (route for route in route_list(data) if isinstance(route, dict))

@@ -43,6 +43,11 @@ def _key(value: object, info: ValidationInfo) -> Secret:
         raise ValueError(
             "expected a key: one line of at least 20 visible characters, as `token-proxy caller-key` makes"
         )
+    if secret.reveal().startswith(caller_keys.SIGNED.decode()):
+        raise ValueError(
+            "a signed key is accepted while it is valid, and must not be configured: expected a key that "
+            "`token-proxy caller-key` makes without --ttl"
+        )
     return secret
 
 

@@ -7,10 +7,10 @@ the wrong type is skipped here, as its complaint comes from the model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from proxy.config.address import Address
 from proxy.config.fault_messages import Complaint, suggestion
@@ -19,25 +19,25 @@ from proxy.config.listeners import read_listen
 from proxy.config.model import Credential, Server
 from proxy.config.positions import Path
 from proxy.config.route import default_name
+from proxy.config.tables import Tables, route_list, table
 
-Tables = Mapping[str, Any]
 SECRETS: Final = ("client_secret", "refresh_token")
 _SECRET_FIELD: Final = re.compile("key|token|secret|auth|passw|cookie", re.IGNORECASE)
 
 
 def check(data: Tables) -> Iterator[Complaint]:
     """Conflicts between tables: duplicate routes and listeners, unknown credentials."""
-    routes = [_Seen(index, route) for index, route in enumerate(_tables(data)) if isinstance(route, dict)]
-    credentials = _table(data, "credentials")
+    routes = [_Seen(index, route) for index, route in enumerate(route_list(data)) if isinstance(route, dict)]
+    credentials = table(data, "credentials")
     yield from _check_places(routes)
     for seen in routes:
         yield from _check_credential(seen, credentials)
-    yield from _check_listeners(_table(data, "server"), routes)
+    yield from _check_listeners(table(data, "server"), routes)
 
 
 def check_pkce(data: Tables) -> Iterator[Complaint]:
     """Logins without PKCE: for warnings."""
-    for name, credential in _table(data, "credentials").items():
+    for name, credential in table(data, "credentials").items():
         if isinstance(credential, dict) and credential.get("pkce") is False:
             yield Complaint(
                 ("credentials", name, "pkce"),
@@ -47,25 +47,25 @@ def check_pkce(data: Tables) -> Iterator[Complaint]:
 
 def check_secrets(data: Tables) -> Iterator[Complaint]:
     """Secrets written into the file: allowed, but reported as warnings."""
-    places: list[tuple[Path, object]] = [(("store", "key"), _table(data, "store").get("key"))]
-    places.append((("server", "admin_key"), _table(data, "server").get("admin_key")))
-    for name, credential in _table(data, "credentials").items():
+    places: list[tuple[Path, object]] = [(("store", "key"), table(data, "store").get("key"))]
+    places.append((("server", "admin_key"), table(data, "server").get("admin_key")))
+    for name, credential in table(data, "credentials").items():
         places += [(("credentials", name, key), credential.get(key)) for key in SECRETS]
-    for name, caller in _table(data, "callers").items():
+    for name, caller in table(data, "callers").items():
         keys = caller.get("key") if isinstance(caller, dict) else None
         places += [
             (("callers", name, "key", at), key)
             for at, key in enumerate(keys if isinstance(keys, list) else [keys])
         ]
     proxied: list[tuple[Path, Tables]] = [
-        (("credentials", name), credential) for name, credential in _table(data, "credentials").items()
+        (("credentials", name), credential) for name, credential in table(data, "credentials").items()
     ]
-    proxied += [(("routes", index), route) for index, route in enumerate(_tables(data))]
+    proxied += [(("routes", index), route) for index, route in enumerate(route_list(data))]
     places += [
         ((*path, "proxy"), table["proxy"]) for path, table in proxied if "@" in str(table.get("proxy", ""))
     ]
-    for index, route in enumerate(_tables(data)):
-        headers = _table(route, "headers") if isinstance(route, dict) else {}
+    for index, route in enumerate(route_list(data)):
+        headers = table(route, "headers") if isinstance(route, dict) else {}
         places += [
             (("routes", index, "headers", name), headers[name])
             for name in headers
@@ -80,7 +80,7 @@ def check_secrets(data: Tables) -> Iterator[Complaint]:
 
 def check_patterns(data: Tables) -> Iterator[Complaint]:
     """Patterns that repeat their route's path, so that they fit nothing: for warnings."""
-    for index, route in enumerate(_tables(data)):
+    for index, route in enumerate(route_list(data)):
         prefix = route.get("path") if isinstance(route, dict) else None
         for key in ("allow", "deny") if isinstance(prefix, str) and prefix != "/" else ():
             patterns = route[key] if isinstance(route.get(key), list) else []
@@ -138,7 +138,7 @@ def _check_credential(seen: _Seen, credentials: Tables) -> Iterator[Complaint]:
         remedy = suggestion(name, credentials) or "define it as [credentials.NAME]"
         yield Complaint((*seen.path, "credential"), f"there is no credential {name!r} - {remedy}")
         return
-    grant = _table(credentials, name).get("grant", Credential.model_fields["grant"].default)
+    grant = table(credentials, name).get("grant", Credential.model_fields["grant"].default)
     known = REQUIREMENTS.get(grant) if isinstance(grant, str) else None
     if known is not None and not known.has_accounts and seen.route.get("account", "default") != "default":
         yield Complaint(
@@ -162,13 +162,3 @@ def _check_listeners(server: Tables, routes: list[_Seen]) -> Iterator[Complaint]
                     path, f"{address} is already used by another listener - choose another address"
                 )
             taken.add(address)
-
-
-def _table(data: Tables, key: str) -> Tables:
-    value = data.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _tables(data: Tables) -> list[Any]:
-    value = data.get("routes")
-    return value if isinstance(value, list) else []

@@ -14,10 +14,8 @@ from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 from proxy.config.address import (
     DEFAULT_PORTS,
     LARGEST_PORT,
-    Address,
     Upstream,
     is_loopback,
-    read_address,
     read_host,
     read_upstream,
     read_url,
@@ -40,16 +38,6 @@ def text_of(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError('expected a string: "…"')  # noqa: TRY004 (pydantic collects ValueErrors)
     return value
-
-
-def _address(value: object) -> Address:
-    address = value if isinstance(value, Address) else read_address(text_of(value))
-    if not address.is_local:
-        raise ValueError(
-            "anyone on the network could use the tokens, as this version can't authenticate callers: "
-            "expected a loopback address or a unix socket"
-        )
-    return address
 
 
 def _upstream(value: object) -> Upstream:
@@ -147,7 +135,6 @@ def _host(value: object) -> str:
 _Text: Final = WithJsonSchema({"type": "string"})
 
 StoreUrl = Annotated[str, PlainValidator(_store_url), _Text]
-LocalAddress = Annotated[Address, PlainValidator(_address), _Text]
 UpstreamValue = Annotated[Upstream, PlainValidator(_upstream), _Text]
 Endpoint = Annotated[str, PlainValidator(_safe_url), _Text]
 Issuer = Annotated[Endpoint, AfterValidator(_without_query), AfterValidator(_not_a_document)]

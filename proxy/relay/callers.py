@@ -40,6 +40,7 @@ class Caller:
         self.not_before: float = table.not_before or 0.0
         self.tally = CallerTally()  # of the process where there is one: see CallerTable.count_in
         self._routes: frozenset[str] | None = None if table.routes is None else frozenset(table.routes)
+        self.accounts: tuple[str, ...] = table.accounts  # in the file's order
         self._accounts: frozenset[str] = frozenset(table.accounts)
         self._has_all_accounts: bool = configured.ALL in table.accounts
 

@@ -121,7 +121,7 @@ async def test_a_path_that_only_looks_like_an_open_one_is_not(beyond, path):
         server.client() as client,
         client.get(URL(server.url + path, encoded=True)) as response,
     ):
-        assert response.status in {401, 404}
+        assert response.status in {400, 401, 404}
         assert "token_proxy_" not in await response.text()
 
 
@@ -215,3 +215,23 @@ async def test_without_tls_only_the_proxy_in_front_is_served(beyond):
 async def test_our_own_user_is_nobody_on_a_listener_that_others_reach(beyond):
     async with beyond(WITH_KEY) as server:
         assert await server.status("/") == 401
+
+
+async def test_no_key_is_asked_for_where_there_is_none(beyond):
+    lines = f'{CLIENTS}\nadmin_trusts = {{ header = "X-Remote-User", from = ["{PROXY}"] }}'
+    async with beyond(lines) as server, server.client() as client:
+        for headers in ({}, HTML):
+            async with client.get("/", headers=headers) as response:
+                assert response.status == 403
+                assert "WWW-Authenticate" not in response.headers
+                assert "admin key" not in await response.text()
+
+
+async def test_an_unknown_visitor_learns_no_name_of_a_credential(beyond):
+    async with beyond(WITH_KEY) as server, server.client() as client:
+        seen = set()
+        for place in ("person", "person/anna", "no-such", "no-such/anna", "person/%00"):
+            async with client.get(f"/login/{place}?ticket={'x' * 43}") as response:
+                seen.add((response.status, await response.text()))
+            assert await server.status(f"/login/{place}?ticket=x", method="HEAD") == 405
+        assert len(seen) == 1

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from proxy import process
 from proxy.admin import launch, sign_in
 from proxy.admin.attempts import BURST
+from proxy.admin.peers import NOBODY
 from proxy.admin.sessions import SESSION_TIME, Sessions
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports
@@ -356,6 +357,18 @@ async def test_a_user_who_guesses_locks_out_no_other_user(a_world, client):
         assert statuses == [403] * BURST + [429]
         form = {"csrf": await world.browser.csrf("/sign-in"), "next": "/", "key": KEY}
         assert (await world.browser.post("/sign-in", form)).status == 303
+
+
+@pytest.mark.privileged
+async def test_a_user_without_a_number_guesses_no_more_often_by_many_addresses(a_world, client):
+    async with a_world(replaced(WITH_KEY)) as world:
+        statuses = []
+        while 429 not in statuses and len(statuses) < 5 * BURST:  # a slow machine may have time for some more
+            browser = client(world, uid=NOBODY, address=f"127.0.0.{len(statuses) + 10}")
+            form = {"csrf": await browser.csrf("/sign-in"), "key": "guess"}
+            statuses.append((await browser.post("/sign-in", form)).status)
+        assert statuses[:BURST] == [403] * BURST
+        assert statuses[-1] == 429
 
 
 async def test_to_sign_in_takes_a_form_of_ours(a_world):

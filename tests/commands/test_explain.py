@@ -191,3 +191,24 @@ async def test_an_account_that_each_request_names(bench):
     assert code == DONE
     assert lines["account"] == "named by each request, in the field x-remote-user"
     assert lines["outcome"] == "passes, if it names an account that has a token"
+
+
+NAMING = [
+    ("none", FAILED, "", "caller-denied"),
+    ("two", DONE, "; this caller may name ann, bob", ""),
+    ("all", DONE, "", ""),
+]
+
+
+@pytest.mark.parametrize(("caller", "expected", "may_name", "refused"), NAMING)
+async def test_which_accounts_a_caller_may_name(bench, caller, expected, may_name, refused):
+    bench.edit('credential = "person"', 'credential = "person"\naccount = { header = "X-Remote-User" }')
+    accounts = {"none": "[]", "two": '["ann", "bob"]', "all": '["*"]'}
+    tables = "".join(
+        f'[callers.{name}]\nkey = "tpk_{name:x>20}"\naccounts = {listed}\n'
+        for name, listed in accounts.items()
+    )
+    bench.path.write_text(bench.path.read_text() + tables)
+    code, lines = await explained(bench, "GET", "/demo/x", "--caller", caller)
+    assert (code, ending(lines)) == (expected, refused)
+    assert lines["account"] == f"named by each request, in the field x-remote-user{may_name}"

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from proxy.config.admin_checks import ANY_USER, CLEAR, NO_SOCKET, OPEN
+from proxy.config.admin_checks import ANY_USER, CLEAR, NO_SOCKET, NO_URL, OPEN
 from proxy.secret import MASK
 
 from .conftest import Complaints, Load
@@ -16,12 +16,14 @@ TLS = 'admin_tls = { cert = "config.toml", key = "config.toml" }'
 CLIENTS = 'admin_tls = { cert = "config.toml", key = "config.toml", client_ca = "config.toml" }'
 TRUSTS = 'admin_trusts = { header = "X-Remote-User", from = ["10.1.2.3"] }'
 BEYOND = 'admin = "10.0.0.1:8081"'
+EVERYONE = "anyone could claim to be anyone: expected the address of the proxy in front"
 FAULTS = [
     (BEYOND, [f"2:9: {OPEN}"]),
     (f"{BEYOND}\n{TLS}", [f"2:9: {OPEN}"]),
     (f"{BEYOND}\n{TLS}\n{TRUSTS}", [f"2:9: {OPEN}"]),
     (f'{BEYOND}\nadmin_key = "{KEY}"', [f"2:9: {CLEAR}"]),
     (f'admin = "0.0.0.0:1"\n{CLIENTS}', ["1:1: public_url is missing - a browser can't connect to 0.0.0.0"]),
+    (f'{BEYOND}\n{TRUSTS}\nadmin_key = "{KEY}"', [f"1:1: {NO_URL}"]),
     (f'admin = "[::]:1"\n{CLIENTS}', ["1:1: public_url is missing - a browser can't connect to ::"]),
     (f'admin_key = "{KEY[1:]}"', [f"2:13: {WEAK}"]),
     (f'admin_key = "{KEY} {KEY}"', [f"2:13: {WEAK}"]),
@@ -44,8 +46,10 @@ FAULTS = [
     ('admin_trusts = { header = "X-U", from = ["10.1.2.3/8"] }', [f"2:42: {NOT_PEER}"]),
     (
         'admin_trusts = { header = "X-U", from = ["0.0.0.0/0"] }',
-        ["2:42: anyone could claim to be anyone: expected the address of the proxy in front"],
+        [f"2:41: {EVERYONE}"],
     ),
+    ('admin_trusts = { header = "X-U", from = ["0.0.0.0/1", "128.0.0.0/1"] }', [f"2:41: {EVERYONE}"]),
+    ('admin_trusts = { header = "X-U", from = ["::ffff:10.1.2.3"] }', [f"2:42: {NOT_PEER}"]),
     ('admin_trusts = { header = "X-U", from = ["unix"] }', [f"2:41: {NO_SOCKET}"]),
     (
         'admin_trusts = { header = "Cookie", from = ["10.1.2.3"] }',
@@ -59,7 +63,7 @@ FAULTS = [
 VALID = [
     f'{BEYOND}\n{TLS}\nadmin_key = "{KEY}"',
     f"{BEYOND}\n{CLIENTS}",
-    f'{BEYOND}\n{TRUSTS}\nadmin_key = "{KEY}"',
+    f'{BEYOND}\n{TRUSTS}\nadmin_key = "{KEY}"\npublic_url = "https://tokens.example"',
     f'admin = "0.0.0.0:1"\n{CLIENTS}\npublic_url = "https://tokens.example"',
     f'admin_key = "{KEY}"\n{TRUSTS}',
     """admin = "unix:/run/a"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy import caller_keys
+
 from .conftest import Complaints, Load
 
 KEY = "tpk_" + "k" * 43
@@ -26,12 +28,18 @@ credential = "crm"
 NAMES = "expected a name in its certificate: a URI, a DNS name or an e-mail address"
 NOT_SET = "the environment variable NOT_SET is not set - set it before token-proxy starts"
 NOT_IN_SIX = "expected an IPv4 network in its usual notation: 10.1.0.0/16"
+SIGNED_KEY = caller_keys.sign(bytes(32), "a", 1764288000, 60)
+SIGNED = (
+    "a signed key is accepted while it is valid, and must not be configured: expected a key that "
+    "`token-proxy caller-key` makes without --ttl"
+)
 NOT_A_KEY = "expected a key: one line of at least 20 visible characters, as `token-proxy caller-key` makes"
 NOT_A_DIGEST = "expected the SHA-256 of the whole key: 64 hexadecimal digits"
 NOT_ALL = '3:12: "*" already means all accounts: expected ["*"], or names only'
 NOT_AN_ACCOUNT = "expected an account name: letters, digits and . _ @ + -"
 VALUES = [  # a line of the table, its fault
     ('key = "short"', f"2:7: {NOT_A_KEY}"),
+    (f'key = "{SIGNED_KEY}"', f"2:7: {SIGNED}"),
     ('key = "a key with blanks in it, long enough"', f"2:7: {NOT_A_KEY}"),
     ('key = "two-lines-of-a-key\\nsecond-line"', f"2:7: {NOT_A_KEY}"),
     ('key = { env = "NOT_SET" }', f"2:7: {NOT_SET}"),
