@@ -16,8 +16,8 @@ COMPILED := .compiled
 SECONDS ?= 60
 FLOOR := 90
 
-# Most tests wait for something most of the time: with three workers a core the cores are busy.
-WORKERS ?= $(shell expr 3 '*' `nproc 2>/dev/null || sysctl -n hw.ncpu`)
+# Most tests wait for something most of the time: with two workers a core the cores are busy, and none starves.
+WORKERS ?= $(shell expr 2 '*' `nproc 2>/dev/null || sysctl -n hw.ncpu`)
 
 .PHONY: demo test test-compiled torture coverage wheel pure-wheel sdist check check-locks fmt bench bench-peers soak jepsen fuzz \
 	lock clean
@@ -35,7 +35,7 @@ COMPILED_TESTS := tests/http tests/relay tests/fuzz tests/test_routes.py tests/o
 
 # $(call suite,PYTHON,OPTIONS): what fails on busy cores is run once more, alone, and both results are shown. It passes
 # only if all of it passes then; a test that needed it waits for something in too short a time, and is to be mended.
-suite = $(1) -m pytest -q -n $(WORKERS) $(2) || { \
+suite = $(1) -m pytest -q -n $(WORKERS) --dist worksteal $(2) || { \
 	echo "once more, alone, what failed:"; \
 	$(1) -m pytest -q --last-failed --last-failed-no-failures none --maxfail 4 \
 		$(filter-out --cov%,$(2)); }

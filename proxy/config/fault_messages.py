@@ -35,19 +35,61 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
 }
 NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid ones"
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
-    {
-        "device_authorization_endpoint",
-        "device_code",
-        "jwt_bearer",
-        "password",
-        "private_key_jwt",
-        "client_secret_jwt",
-        "provider",
-        "static",
-        "tls_client_auth",
-        "tokens",
-        "token_exchange",
-    }
+    [
+        # [server], [store], [log], [notify]
+        *(
+            "health",
+            "quit",
+            "health_accounts",
+            "old_keys",
+            "audit",
+            "audit_required",
+            "notify",
+        ),
+        # [credentials]: grants and client authentication
+        *(
+            "device_code",
+            "jwt_bearer",
+            "token_exchange",
+            "password",
+            "static",
+            "request",
+            "private_key_jwt",
+            "client_secret_jwt",
+            "tls_client_auth",
+        ),
+        # [credentials]: keys
+        *(
+            "provider",
+            "device_authorization_endpoint",
+            "client_key",
+            "client_key_id",
+            "client_assertion",
+            "assertion_audience",
+            "assertion",
+            "subject_token",
+            "subject_token_type",
+            "requested_token_type",
+            "resource",
+            "username",
+            "dpop",
+            "par",
+            "mcp",
+            "attach",
+            "steps",
+            "response",
+            "keyring",
+            "command",
+        ),
+        # [[routes]]
+        *(
+            "env",
+            "echo_guard",
+            "upstream_hosts",
+        ),
+        # [callers]
+        *("tokens",),
+    ]
 )
 NOT_THIS_VERSION: Final = "not in this version of token-proxy"
 KEY: Final = "[key]"  # pydantic's last step for a fault in a key, not in its value

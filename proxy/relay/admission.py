@@ -45,7 +45,7 @@ def admit(
     is_tls = downstream.is_tls
     if needs_checks or not (is_tls or host in LOOPBACK_NAMES):
         pages = web_pages.NO_PAGES if runtime is None else runtime.pages
-        is_known = not is_tls and _has_safe_key(context, request, downstream)
+        is_known = _has_safe_key(context, request, downstream)
         web_pages.check(request, pages, host, is_tls=is_tls, has_safe_key=is_known)
     caller = None if context.callers is None else context.callers.identify(request, downstream)
     if needs_checks:
