@@ -36,7 +36,7 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
 NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid ones"
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     [
-        # [server], [store], [log], [notify]
+        # of [server], [store], [log] and [notify]
         *(
             "health",
             "quit",
@@ -46,7 +46,7 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
             "audit_required",
             "notify",
         ),
-        # [credentials]: grants and client authentication
+        # of [credentials]: grants and client authentication
         *(
             "device_code",
             "jwt_bearer",
@@ -58,7 +58,7 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
             "client_secret_jwt",
             "tls_client_auth",
         ),
-        # [credentials]: keys
+        # of [credentials]: keys
         *(
             "provider",
             "device_authorization_endpoint",
@@ -81,13 +81,13 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
             "keyring",
             "command",
         ),
-        # [[routes]]
+        # of [[routes]]
         *(
             "env",
             "echo_guard",
             "upstream_hosts",
         ),
-        # [callers]
+        # of [callers]
         *("tokens",),
     ]
 )
