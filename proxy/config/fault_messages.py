@@ -35,61 +35,48 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
 }
 NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid ones"
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
-    [
-        # of [server], [store], [log] and [notify]
-        *(
-            "health",
-            "quit",
-            "health_accounts",
-            "old_keys",
-            "audit",
-            "audit_required",
-            "notify",
-        ),
-        # of [credentials]: grants and client authentication
-        *(
-            "device_code",
-            "jwt_bearer",
-            "token_exchange",
-            "password",
-            "static",
-            "request",
-            "private_key_jwt",
-            "client_secret_jwt",
-            "tls_client_auth",
-        ),
-        # of [credentials]: keys
-        *(
-            "provider",
-            "device_authorization_endpoint",
-            "client_key",
-            "client_key_id",
-            "client_assertion",
-            "assertion_audience",
-            "assertion",
-            "subject_token",
-            "subject_token_type",
-            "requested_token_type",
-            "resource",
-            "username",
-            "dpop",
-            "par",
-            "mcp",
-            "attach",
-            "steps",
-            "response",
-            "keyring",
-            "command",
-        ),
-        # of [[routes]]
-        *(
-            "env",
-            "echo_guard",
-            "upstream_hosts",
-        ),
-        # of [callers]
-        *("tokens",),
-    ]
+    {
+        "assertion",
+        "assertion_audience",
+        "attach",
+        "audit",
+        "audit_required",
+        "client_assertion",
+        "client_key",
+        "client_key_id",
+        "client_secret_jwt",
+        "command",
+        "device_authorization_endpoint",
+        "device_code",
+        "dpop",
+        "echo_guard",
+        "env",
+        "health",
+        "health_accounts",
+        "jwt_bearer",
+        "keyring",
+        "mcp",
+        "notify",
+        "old_keys",
+        "par",
+        "password",
+        "private_key_jwt",
+        "provider",
+        "quit",
+        "request",
+        "requested_token_type",
+        "resource",
+        "response",
+        "static",
+        "steps",
+        "subject_token",
+        "subject_token_type",
+        "tls_client_auth",
+        "token_exchange",
+        "tokens",
+        "upstream_hosts",
+        "username",
+    }
 )
 NOT_THIS_VERSION: Final = "not in this version of token-proxy"
 KEY: Final = "[key]"  # pydantic's last step for a fault in a key, not in its value
