@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 REMEMBERED: Final = 1024  # values of Host; bounded, as callers can vary the port
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::[0-9]*)?", re.IGNORECASE)
@@ -53,17 +55,22 @@ class Hosts:
         return host if local_address and _same_address(host, local_address) else None
 
 
+def read_ip(text: str) -> IPAddress:
+    """An IP address, without its zone; an IPv4-mapped one as IPv4 (RFC 4291, 2.5.5.2). Raises ValueError."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
 def _usual(host: str) -> str:
     """An address in its usual spelling; a name as it is."""
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        return str(read_ip(host))
     except ValueError:
         try:
             return socket.inet_ntoa(socket.inet_aton(host))  # all that the C library takes for an address
         except OSError:
             return host
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -7,6 +7,7 @@ import socket
 from typing import Final
 
 from proxy.admin import peers
+from proxy.hosts import read_ip
 
 LOOPBACK: Final = "loopback"  # all of its addresses belong to everyone on this machine
 _OWN_NETWORK: Final = 64  # bits of an IPv6 address that a customer can't choose
@@ -18,11 +19,9 @@ def group_of(sock: socket.socket) -> str:
     if uid is not None:
         return f"uid {uid}"
     try:
-        address = ipaddress.ip_address(str(sock.getpeername()[0]).partition("%")[0])
+        address = read_ip(str(sock.getpeername()[0]))
     except (OSError, ValueError, IndexError):  # it is closed already, or a unix socket
         return LOOPBACK
-    if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address
     if address.is_loopback:
         return LOOPBACK
     if isinstance(address, ipaddress.IPv6Address):

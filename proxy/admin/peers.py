@@ -11,7 +11,6 @@ as root's.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 import struct
@@ -20,6 +19,8 @@ from asyncio import BaseTransport
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from proxy.hosts import IPAddress, read_ip
 
 PROC: Final = Path("/proc/net")
 MOST_SOCKETS: Final = (
@@ -43,7 +44,7 @@ _WAIT: Final = 1.0  # seconds; netlink replies within the call that asks
 class End(NamedTuple):
     """One end of a TCP connection."""
 
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    address: IPAddress
     port: int
 
     @property
@@ -82,16 +83,14 @@ def is_own(uid: int | None) -> bool:
     return uid is not None and uid in {0, os.geteuid()}
 
 
-def address_of(transport: BaseTransport | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def address_of(transport: BaseTransport | None) -> IPAddress | None:
     """The peer's address; None on a unix socket. An IPv4 address in an IPv6 one counts as itself."""
     name = transport.get_extra_info("peername") if transport is not None else None
     return _end(name).address if isinstance(name, tuple) else None
 
 
 def _end(name: tuple[str, int]) -> End:
-    address = ipaddress.ip_address(name[0].partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return End(mapped or address, name[1])
+    return End(read_ip(name[0]), name[1])
 
 
 def _of_unix(sock: Any) -> int:

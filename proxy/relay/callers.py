@@ -7,13 +7,13 @@ tells anything of a key.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from proxy import caller_keys
 from proxy.config import callers as configured
 from proxy.config.callers import Network
+from proxy.hosts import IPAddress, read_ip
 from proxy.http.key_fields import KnownKeys, PresentedKey
 from proxy.http.message import RequestHead
 from proxy.http.policy import policy_of
@@ -21,8 +21,6 @@ from proxy.observe.request_metrics import CallerRequests, CallerTally
 from proxy.relay import problems
 from proxy.relay.interfaces import Downstream
 from proxy.relay.problems import Refusal
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 NOT_A_KEY: Final = "this key is no caller's, has expired, or may not be used from this address"
 NO_IDENTITY: Final = "this is no known caller: expected a key, for example in the field Token-Proxy-Key"
@@ -128,9 +126,7 @@ class CallerTable:
 
     def identify(self, request: RequestHead, downstream: Downstream) -> Caller | None:
         """The caller of a request; None where requests need no identity. Raises Refusal (401)."""
-        standing = downstream.standing
-        if standing is None or standing.table is not self:
-            standing = self._stand(downstream)
+        standing = self._standing(downstream)
         keys = request.fields.keys
         by_key = self._by_key(keys, standing) if keys else None
         caller = standing.by_certificate or by_key or standing.otherwise
@@ -143,9 +139,7 @@ class CallerTable:
 
         All fields for keys are such, except Authorization: Basic, which browsers send by themselves.
         """
-        standing = downstream.standing
-        if standing is None or standing.table is not self:
-            standing = self._stand(downstream)
+        standing = self._standing(downstream)
         for key in request.fields.keys:
             caller = self._owner(key) if key.needs_preflight else None
             if caller is not None and standing.fits(caller):
@@ -182,8 +176,15 @@ class CallerTable:
 
     # -- connections
 
+    def _standing(self, downstream: Downstream) -> Standing:
+        standing = downstream.standing
+        if standing is None or standing.table is not self:
+            return self._stand(downstream)
+        return standing
+
     def _stand(self, downstream: Downstream) -> Standing:
-        address = read_address(downstream.peer_address)
+        text = downstream.peer_address
+        address = read_ip(text) if text else None
         standing = downstream.standing = Standing(self, address)
         if not self._by_name:
             standing.needs_none = address is None or address.is_loopback or is_in(address, self._anyone)
@@ -205,15 +206,6 @@ class CallerTable:
 
 def _first(callers: Iterable[Caller | None], standing: Standing) -> Caller | None:
     return next((each for each in callers if each is not None and standing.fits(each)), None)
-
-
-def read_address(text: str) -> IPAddress | None:
-    """The address of a peer, without its zone; IPv4 in its own notation. None for a unix socket."""
-    if not text:
-        return None
-    address = ipaddress.ip_address(text.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
 
 
 def is_in(address: IPAddress | None, networks: tuple[Network, ...]) -> bool:
