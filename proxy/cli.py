@@ -10,104 +10,24 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from proxy.errors import ConfigError, LoginRequired, ProxyError
+from proxy.commands.shared import (
+    DONE,
+    account_option,
+    command,
+    config_ignored,
+    config_option,
+    load_config,
+    read_config,
+    run_async,
+)
 
 if TYPE_CHECKING:
-    from proxy.config.load import Loaded
-    from proxy.config.model import Config
     from proxy.demo.script import Order
-
-DONE: Final = 0
-FAILED: Final = 1
-WRONG_CONFIG: Final = 2
-LOGIN_NEEDED: Final = 3
-INTERRUPTED: Final = 130  # as shells report SIGINT
-
-
-def _run(work: Coroutine[Any, Any, int]) -> int:
-    import asyncio
-
-    import uvloop
-
-    from proxy.commands.hardening import keep_to_ourselves
-
-    keep_to_ourselves()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
-
-
-def _outcome(action: Callable[[], int]) -> int:
-    """Run a command; an error becomes one sentence and an exit code."""
-    try:
-        return action()
-    except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
-        raise  # handled by click; a closed pipe is no error to report
-    except ConfigError as error:
-        click.echo(str(error), err=True)
-        return WRONG_CONFIG
-    except ProxyError as error:
-        click.echo(f"token-proxy: {error}", err=True)
-        return LOGIN_NEEDED if isinstance(error, LoginRequired) else FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 (last resort: a sentence instead of a traceback)
-        name = type(error).__name__
-        click.echo(
-            f"token-proxy: unexpected {name}: run it with --debug to see where, and please report it",
-            err=True,
-        )
-        return FAILED
-
-
-def command(function: Callable[..., int]) -> Callable[..., None]:
-    """Add --debug to a command, and turn its result or exception into an exit code."""
-
-    @click.option("--debug", is_flag=True, help="Verbose messages, and the traceback of an error.")
-    @functools.wraps(function)
-    def run(*, debug: bool, **options: Any) -> None:
-        from proxy.observe import logs
-
-        logs.set_up_command(debug=debug)
-        action = functools.partial(function, **options)
-        sys.exit(action() if debug else _outcome(action))
-
-    return run
-
-
-def _config_option(**more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    return click.option(
-        "-c",
-        "--config",
-        "config",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Configuration file. Default: $TOKEN_PROXY_CONFIG, ./config.toml, /etc/token-proxy/config.toml.",
-        **more,
-    )
-
-
-config_option = _config_option()
-config_ignored = _config_option(expose_value=False, hidden=True)  # accepted, but not used
-account_option = click.option("--account", default="default", show_default=True, help="Name of the account.")
-
-
-def _read(given: Path | None) -> Loaded:
-    from proxy.config.load import find_config, load
-
-    return load(find_config(given))
-
-
-def _load(given: Path | None, *, advice: bool = False) -> Config:
-    loaded = _read(given)
-    for warning in [*loaded.warnings, *(loaded.advice if advice else ())]:
-        click.echo(f"warning: {warning.render(str(loaded.config.path))}", err=True)
-    return loaded.config
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -124,14 +44,14 @@ def run(config: Path | None) -> int:
 
     Requests in flight are completed first; a second SIGTERM stops at once.
     """
-    loaded = _read(config)
+    loaded = read_config(config)
     from proxy.commands.run import run_server
     from proxy.observe import logs
 
     logs.set_up(loaded.config.log)
     with logs.own_thread(loaded.config.log):
         logs.warn(loaded.warnings, str(loaded.config.path))
-        return _run(run_server(loaded.config, _to_terminal if sys.stderr.isatty() else None))
+        return run_async(run_server(loaded.config, _to_terminal if sys.stderr.isatty() else None))
 
 
 def _to_terminal(line: str) -> None:
@@ -211,7 +131,7 @@ def demo(faults: list[Order], lifetime: int, grace: float, no_rotation: bool) ->
     """
     from proxy.demo.wiring import run_demo
 
-    return _run(run_demo(click.echo, faults, lifetime=lifetime, grace=grace, rotation=not no_rotation))
+    return run_async(run_demo(click.echo, faults, lifetime=lifetime, grace=grace, rotation=not no_rotation))
 
 
 @main.command()
@@ -222,7 +142,7 @@ def check(config: Path | None) -> int:
 
     Exit code 2 if there are any.
     """
-    click.echo(f"{_load(config, advice=True).path}: no faults")
+    click.echo(f"{load_config(config, advice=True).path}: no faults")
     return DONE
 
 
@@ -270,12 +190,14 @@ def login(
     """
     if code is None and (redirect_uri or code_verifier):
         raise click.UsageError("--redirect-uri and --code-verifier go with --code")
-    loaded = _load(config)
+    loaded = load_config(config)
     from proxy.commands.login import exchange_code, log_in
 
     if code is not None:
-        return _run(exchange_code(loaded, credential, account, code, redirect_uri, code_verifier, click.echo))
-    return _run(log_in(loaded, credential, account, click.echo, open_browser=not no_browser))
+        return run_async(
+            exchange_code(loaded, credential, account, code, redirect_uri, code_verifier, click.echo)
+        )
+    return run_async(log_in(loaded, credential, account, click.echo, open_browser=not no_browser))
 
 
 @main.command()
@@ -288,10 +210,10 @@ def token(credential: str, account: str, config: Path | None) -> int:
 
     It is refreshed first if necessary. Exit code 3 if a person must log in.
     """
-    loaded = _load(config)
+    loaded = load_config(config)
     from proxy.commands.tokens import print_token
 
-    return _run(print_token(loaded, credential, account, click.echo))
+    return run_async(print_token(loaded, credential, account, click.echo))
 
 
 @main.command(name="open")
@@ -302,10 +224,10 @@ def open_page(config: Path | None) -> int:
 
     By a link that works once; without a browser the link is printed.
     """
-    loaded = _load(config)
+    loaded = load_config(config)
     from proxy.commands import open as page
 
-    return _run(page.open_page(loaded, click.echo))
+    return run_async(page.open_page(loaded, click.echo))
 
 
 @main.command()
@@ -319,10 +241,10 @@ def status(as_json: bool, watch: bool, config: Path | None) -> int:
     A running server is asked, else the store. Exit code 3 if a person must act for an account, else 1 if one
     can't serve.
     """
-    loaded = _load(config)
+    loaded = load_config(config)
     from proxy.commands.status import show_status
 
-    return _run(show_status(loaded, click.echo, as_json=as_json, watch=watch))
+    return run_async(show_status(loaded, click.echo, as_json=as_json, watch=watch))
 
 
 @main.command()
@@ -341,10 +263,10 @@ def explain(method: str, url: str, caller: str | None, config: Path | None) -> i
     That is: its route, caller, policy, credential and token. URL is one of this proxy, or a path alone.
     Nothing is sent upstream. Exit code 1 if the request would be refused.
     """
-    loaded = _load(config)
+    loaded = load_config(config)
     from proxy.commands.explain import explain as explain_request
 
-    return _run(explain_request(loaded, method, url, caller, click.echo))
+    return run_async(explain_request(loaded, method, url, caller, click.echo))
 
 
 @main.command()
@@ -354,10 +276,10 @@ def explain(method: str, url: str, caller: str | None, config: Path | None) -> i
 @command
 def logout(credential: str, account: str, config: Path | None) -> int:
     """Revoke the tokens of CREDENTIAL and delete them."""
-    loaded = _load(config)
+    loaded = load_config(config)
     from proxy.commands.tokens import log_out
 
-    return _run(log_out(loaded, credential, account, click.echo))
+    return run_async(log_out(loaded, credential, account, click.echo))
 
 
 @main.command(name="caller-key")
@@ -384,4 +306,4 @@ def caller_key(name: str, ttl: str | None, config: Path | None) -> int:
         seconds = read_ttl(ttl)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--ttl") from None
-    return print_signed(_load(config), name, seconds, click.echo)
+    return print_signed(load_config(config), name, seconds, click.echo)

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from proxy import cli
+from proxy.commands import shared
 from proxy.demo.faults import NAMED
 from proxy.errors import LoginRequired, ProxyError, StoreError, TokenUnavailable
 
@@ -192,7 +193,7 @@ def test_a_wrong_call_gets_a_usage_error(call, arguments):
 )
 def test_an_error_becomes_a_sentence_and_an_exit_code(error, code, sentence):
     @click.command()
-    @cli.command
+    @shared.command
     def failing():
         raise error
 
@@ -202,7 +203,7 @@ def test_an_error_becomes_a_sentence_and_an_exit_code(error, code, sentence):
 
 def test_with_debug_the_traceback_is_shown():
     @click.command()
-    @cli.command
+    @shared.command
     def failing():
         raise StoreError("the disk is full")
 

@@ -1,1 +1,1 @@
-"""The actions of the commands. cli.py parses options and sets exit codes; output goes through `say`."""
+"""The actions of the commands; output goes through `say`. cli.py declares them, shared.py has their frame."""

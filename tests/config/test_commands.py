@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.cli import DONE, WRONG_CONFIG, main
+from proxy.cli import main
+from proxy.commands.shared import DONE, WRONG_CONFIG
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "config.example.toml"

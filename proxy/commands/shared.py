@@ -1,0 +1,103 @@
+"""What all commands share: options, loading the configuration, and how an error becomes an exit code."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from proxy.errors import ConfigError, LoginRequired, ProxyError
+
+if TYPE_CHECKING:
+    from proxy.config.load import Loaded
+    from proxy.config.model import Config
+
+DONE: Final = 0
+FAILED: Final = 1
+WRONG_CONFIG: Final = 2
+LOGIN_NEEDED: Final = 3
+INTERRUPTED: Final = 130  # as shells report SIGINT
+
+
+def run_async(work: Coroutine[Any, Any, int]) -> int:
+    import asyncio
+
+    import uvloop
+
+    from proxy.commands.hardening import keep_to_ourselves
+
+    keep_to_ourselves()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _outcome(action: Callable[[], int]) -> int:
+    """Run a command; an error becomes one sentence and an exit code."""
+    try:
+        return action()
+    except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+        raise  # handled by click; a closed pipe is no error to report
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        return WRONG_CONFIG
+    except ProxyError as error:
+        click.echo(f"token-proxy: {error}", err=True)
+        return LOGIN_NEEDED if isinstance(error, LoginRequired) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 (last resort: a sentence instead of a traceback)
+        name = type(error).__name__
+        click.echo(
+            f"token-proxy: unexpected {name}: run it with --debug to see where, and please report it",
+            err=True,
+        )
+        return FAILED
+
+
+def command(function: Callable[..., int]) -> Callable[..., None]:
+    """Add --debug to a command, and turn its result or exception into an exit code."""
+
+    @click.option("--debug", is_flag=True, help="Verbose messages, and the traceback of an error.")
+    @functools.wraps(function)
+    def run(*, debug: bool, **options: Any) -> None:
+        from proxy.observe import logs
+
+        logs.set_up_command(debug=debug)
+        action = functools.partial(function, **options)
+        sys.exit(action() if debug else _outcome(action))
+
+    return run
+
+
+def _config_option(**more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "-c",
+        "--config",
+        "config",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Configuration file. Default: $TOKEN_PROXY_CONFIG, ./config.toml, /etc/token-proxy/config.toml.",
+        **more,
+    )
+
+
+config_option = _config_option()
+config_ignored = _config_option(expose_value=False, hidden=True)  # accepted, but not used
+account_option = click.option("--account", default="default", show_default=True, help="Name of the account.")
+
+
+def read_config(given: Path | None) -> Loaded:
+    from proxy.config.load import find_config, load
+
+    return load(find_config(given))
+
+
+def load_config(given: Path | None, *, advice: bool = False) -> Config:
+    loaded = read_config(given)
+    for warning in [*loaded.warnings, *(loaded.advice if advice else ())]:
+        click.echo(f"warning: {warning.render(str(loaded.config.path))}", err=True)
+    return loaded.config
