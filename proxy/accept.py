@@ -16,13 +16,9 @@ from typing import Any, Final
 
 from proxy import tasks
 
-PER_TURN: Final = (
-    4  # connections accepted before the event loop reads: a request that has arrived is seen first
-)
+PER_TURN: Final = 4  # connections accepted before the event loop reads: what has arrived is seen first
 NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})  # of one address of a name, as ::1
-PAUSE: Final = (
-    0.1  # seconds without accepting, if there is no room or no open file: a short wait, and no spinning
-)
+PAUSE: Final = 0.1  # seconds without accepting, if there is no room or no open file: no spinning
 
 
 class Gate(ABC):
@@ -101,9 +97,8 @@ class Acceptor:
                 return
             except ConnectionAbortedError:  # it was ended while it was queued
                 continue
-            except (
-                OSError
-            ):  # EMFILE, ENFILE, ENOBUFS, ENOMEM: it stays queued, so the listener stays readable
+            except OSError:
+                # EMFILE, ENFILE, ENOBUFS, ENOMEM: it stays queued, so the listener stays readable
                 self._gate.out_of_files()
                 self._pause(listener)
                 return

@@ -78,9 +78,8 @@ def may_pass(request: web.Request, reloads: Reloads) -> bool:
     if "Service-Worker" in headers or "Service-Worker-Navigation-Preload" in headers:
         return False
     site = headers.get("Sec-Fetch-Site")
-    if (
-        site is None
-    ):  # a program, or a browser on a plain name: a script that is to read sends its Origin there
+    if site is None:
+        # a program, or a browser on a plain name, where a script that is to read sends its Origin
         own = f"{request.scheme}://{request.host}"
         return request.method == "POST" or headers.get("Origin", own) == own
     if headers.get("Sec-Fetch-Mode") != "navigate" or headers.get("Sec-Fetch-Dest") != "document":

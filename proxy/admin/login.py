@@ -59,9 +59,8 @@ class LoginPages:
             return await self.accept(request)
         account = self._account(request)
         navigation.check_name(request, self._public_url)
-        if (
-            "account" in request.query and "account" not in request.match_info
-        ):  # from the form on the status page
+        # from the form on the status page
+        if "account" in request.query and "account" not in request.match_info:
             raise web.HTTPSeeOther(f"/login/{self._named(request, request.query['account']).key}")
         ways_in = access.ways_in(request, access.visitor_of(request))
         redirect_uri = self._services.logins.redirect_uri(account.key.credential)

@@ -23,9 +23,7 @@ from typing import Any, Final, NamedTuple
 from proxy.hosts import IPAddress, read_ip
 
 PROC: Final = Path("/proc/net")
-MOST_SOCKETS: Final = (
-    4000  # lines of /proc/net/tcp that are read for one lookup: up to 80 ms on a busy machine
-)
+MOST_SOCKETS: Final = 4000  # lines of /proc/net/tcp read for one lookup: up to 80 ms on a busy machine
 NOBODY: Final = 65534  # shown for all users that have no number in this user namespace, too
 TELLS_USERS: Final = sys.platform == "linux"
 _ESTABLISHED: Final = 1

@@ -33,9 +33,7 @@ from proxy.admin.peer_group import group_of
 from proxy.config.limits import Limits
 from proxy.fd_limits import LOG_EVERY, Descriptors
 
-REQUEST_TIME: Final = (
-    120.0  # seconds from a request's header to the end of its response; logins take 40 at most
-)
+REQUEST_TIME: Final = 120.0  # seconds from a request's header to its response's end; logins take 40 at most
 LINGER: Final = 2.0  # seconds to read on behind an error: closed at once, the peer might lose the response
 SHUTDOWN: Final = 2.0  # seconds for a page that is being sent when the process ends
 
@@ -227,9 +225,8 @@ class AdminConnection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._phase in {Phase.LEAVING, Phase.GONE}:
             return
-        if (
-            not data or not self._payload.is_eof()
-        ):  # of a body: its reader stops the transport when it has enough
+        # of a body: its reader stops the transport when it has enough
+        if not data or not self._payload.is_eof():
             super().data_received(data)
             return
         if self._phase is Phase.IDLE:

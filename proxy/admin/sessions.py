@@ -36,9 +36,7 @@ from proxy.hosts import is_localhost
 from proxy.http.cookies import BROWSER_COOKIE, SESSION_COOKIE
 from proxy.secret import Secret
 
-SESSION_TIME: Final = (
-    12 * 3600.0
-)  # seconds: a working day, after which the cookie of a lost laptop is worthless
+SESSION_TIME: Final = 12 * 3600.0  # seconds: a working day; then the cookie of a lost laptop is worthless
 LONGEST_NAME: Final = 256  # characters of a person's name in the field of a proxy
 _BROWSER: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 random bytes
 _SESSION: Final = re.compile(r"(?P<kind>[kl])(?P<expires>[0-9]{1,12})\.(?P<mac>[0-9a-f]{64})")

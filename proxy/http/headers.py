@@ -57,18 +57,16 @@ REQUEST_LINKS: Final = (b"destination", b"if")
 REWRITTEN: Final = (b"location", b"content-location", b"link", b"refresh", b"set-cookie", b"set-cookie2")
 # They apply to a whole host, which for a caller is everything on its localhost.
 SITE_WIDE: Final = frozenset({b"strict-transport-security", b"clear-site-data"})
-CORS: Final = (
-    frozenset(  # an upstream's word on which web pages may read it; here the route's `origins` decide
-        {
-            b"access-control-allow-origin",
-            b"access-control-allow-credentials",
-            b"access-control-allow-headers",
-            b"access-control-allow-methods",
-            b"access-control-allow-private-network",
-            b"access-control-expose-headers",
-            b"access-control-max-age",
-        }
-    )
+CORS: Final = frozenset(  # an upstream's word on which pages may read it; here the route's `origins` decide
+    {
+        b"access-control-allow-origin",
+        b"access-control-allow-credentials",
+        b"access-control-allow-headers",
+        b"access-control-allow-methods",
+        b"access-control-allow-private-network",
+        b"access-control-expose-headers",
+        b"access-control-max-age",
+    }
 )
 NOT_ON_LOCALHOST: Final = SITE_WIDE | CORS
 NOT_IN_TRAILERS: Final = frozenset(  # RFC 9110 section 6.5.1; and what is rewritten in heads only

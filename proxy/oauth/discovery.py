@@ -27,9 +27,8 @@ from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.oddities import Oddities
 
 FRESH_FOR: Final = 3600.0  # seconds; endpoints change rarely, and no keys are read from it
-RETRY_AFTER: Final = (
-    60.0  # seconds after a failure, if an older copy or token endpoint can be used: a try may take long
-)
+# seconds after a failure, if an older copy or token endpoint can be used: a try may take long
+RETRY_AFTER: Final = 60.0
 CACHED: Final = 256  # documents; a configuration needs a few
 _OAUTH: Final = "oauth-authorization-server"
 _OPENID: Final = "openid-configuration"

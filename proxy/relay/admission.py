@@ -17,9 +17,6 @@ from proxy.relay.problems import AboutUs, Refusal
 from proxy.relay.runtime import RouteRuntime
 
 MOST_DIGITS: Final = 9  # of Max-Forwards
-REFUSED_METHODS: Final = frozenset(
-    {b"TRACE", b"CONNECT"}
-)  # RFC 9110 section 9.3.8: TRACE would echo the token
 
 
 def admit(
@@ -30,7 +27,7 @@ def admit(
     `own`: the route that has this listener to itself. Raises Refusal for the first rule of the contract that
     the request breaks; AboutUs. Whether it may use the route is for `permit`.
     """
-    if request.method in REFUSED_METHODS:
+    if request.method in problems.REFUSED_METHODS:
         raise Refusal(problems.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
     path, absolute = _target(request)
     request.path = path

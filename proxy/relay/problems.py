@@ -15,6 +15,7 @@ from proxy.errors import LoginRequired, Misconfigured, ProxyError, TokenError
 from proxy.http import cors
 from proxy.http.malformed import MalformedRequest
 
+REFUSED_METHODS: Final = frozenset({b"TRACE", b"CONNECT"})  # RFC 9110 section 9.3.8: TRACE echoes the token
 TYPE: Final = "urn:token-proxy:problem:"
 
 

@@ -24,7 +24,6 @@ from proxy.relay.problems import AboutUs, Refusal
 PAGE_MODES: Final = frozenset({b"no-cors", b"navigate"})  # not "cors": Node's fetch sends it without any page
 # Of pages of `origins`: never those in which a response is used unread, as an image, a form or a page.
 LISTED_MODES: Final = frozenset({b"cors", b"websocket"})
-NEVER_PERMITTED: Final = frozenset({b"TRACE", b"CONNECT"})
 BROWSER: Final = b"Mozilla/"  # the beginning of every browser's User-Agent
 _BROWSER_FIELD: Final = re.compile(rb"\r\n(?i:user-agent):[ \t]*Mozilla/")
 
@@ -80,7 +79,7 @@ def _check_listed(request: RequestHead, pages: Pages, origin: bytes) -> None:
         return  # scripts see nothing of the response but the connection
     method = cors.requested_method(request.fields.block) if request.method == b"OPTIONS" else b""
     if method:
-        any_other = tuple(({method} & METHODS) - NEVER_PERMITTED)
+        any_other = tuple(({method} & METHODS) - problems.REFUSED_METHODS)
         permitted = any_other if pages.methods is None else pages.methods
         raise AboutUs(cors.preflight(request.fields.block, origin, permitted))
     request.page = origin

@@ -5,7 +5,7 @@ import pytest
 from proxy.config import policy
 from proxy.config.route_fields import plain
 from proxy.http import fields, message
-from proxy.relay import admission
+from proxy.relay import problems
 
 from .conftest import Complaints, Load
 
@@ -193,8 +193,8 @@ def test_a_literal_value_of_a_field_that_looks_secret_is_warned_about(load_text:
 
 
 def test_the_methods_are_those_that_are_relayed() -> None:
-    assert {name.encode() for name in policy.METHODS} == message.METHODS - admission.REFUSED_METHODS
-    assert {name.encode() for name in policy.NEVER} == admission.REFUSED_METHODS
+    assert {name.encode() for name in policy.METHODS} == message.METHODS - problems.REFUSED_METHODS
+    assert {name.encode() for name in policy.NEVER} == problems.REFUSED_METHODS
 
 
 @pytest.mark.parametrize("name", ["X-Api-Key", "x_api_key", "_X-Api_Key-", "-", "Host_"])
