@@ -29,7 +29,20 @@ if TYPE_CHECKING:
 
     from proxy.config.model import Log
 
-EVENT_FIELDS: Final = ("credential", "account", "login_url", "route", "reason", "signal", "listen", "version")
+EVENT_FIELDS: Final = (
+    "credential",
+    "account",
+    "login_url",
+    "route",
+    "reason",
+    "signal",
+    "listen",
+    "version",
+    "error",
+    "cause",
+    "peer",
+    "suppressed",
+)
 NOTICE: Final = "notice"  # the default event
 FLUSH_AT: Final = 64  # lines; more are written at once, fewer at the next sweep of the relay
 

@@ -21,11 +21,13 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any, Final
 
 from proxy import tasks
+from proxy.failure_causes import Cause
 from proxy.http import message
 from proxy.http.body import Body, UntilClose
 from proxy.http.message import ResponseHead
 from proxy.http.target import upstream_path
 from proxy.relay import admission, obtain, phases, problems, translate
+from proxy.relay import upstream_causes as causes
 from proxy.relay.failures import Failure, may_repeat, refusal_of
 from proxy.relay.lifecycle import Lifecycle
 from proxy.relay.phases import Phase
@@ -284,7 +286,7 @@ class Exchange(Lifecycle):
 
     # -- failures
 
-    def upstream_failed(self, failure: Failure) -> None:
+    def upstream_failed(self, failure: Failure, cause: Cause | None) -> None:
         upstream, self._upstream = self._upstream, None
         assert self._account is not None
         is_late = upstream is not None and upstream.reused and not self._second and self._upload.repeatable
@@ -293,15 +295,20 @@ class Exchange(Lifecycle):
             step = self._prepare(self._account, self._attachment)
             self._do(step, "retry a request", phases.CONNECTING)
             return
-        self._break_off(refusal_of(failure))
+        self._break_off(refusal_of(failure, cause, self._runtime.route))
 
     def give_up(self) -> None:
         """The deadline has passed."""
         phase = self.phase
         if phase is not phases.HELD:
-            retry_after = 1 if phase.case is problems.TOKEN_UNAVAILABLE else None
-            self._break_off(Refusal(phase.case, phase.detail, retry_after=retry_after))
+            self._break_off(self._overdue(phase))
             return
         if self._work is not None:
             self._work.cancel()
         self._release()
+
+    def _overdue(self, phase: Phase) -> Refusal:
+        if phase.cause is not None:
+            return causes.refusal(phase.case, phase.cause, self._runtime.route)
+        retry_after = 1 if phase.case is problems.TOKEN_UNAVAILABLE else None
+        return Refusal(phase.case, phase.detail, retry_after=retry_after)

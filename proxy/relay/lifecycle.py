@@ -61,7 +61,7 @@ class Lifecycle:
             return
         case = refusal.case
         if case is not problems.CALLER_TIMEOUT:
-            self._runtime.upstream_error(case.ending)
+            self._runtime.upstream_failed(refusal, self._caller.time())
         self._finish(case.ending)
         self._caller.abort()
 
@@ -71,7 +71,9 @@ class Lifecycle:
         self._status = case.status
         self._context.count_refused(refusal, routed=self._routed)
         if self._routed and case.status in {502, 504}:
-            self._runtime.upstream_error(case.ending)
+            self._runtime.upstream_failed(refusal, self._caller.time())
+        if self._request.method != b"HEAD":
+            self._bytes_out = len(refusal.body)
         self._finish(case.ending)
         self._caller.refuse(refusal)
 

@@ -16,6 +16,7 @@ from proxy.http.policy import policy_of
 from proxy.observe.metrics import Metrics
 from proxy.relay import problems
 from proxy.relay.callers import Caller
+from proxy.relay.failure_log import FailureLog
 from proxy.relay.pool import Pool
 from proxy.relay.problems import Refusal
 from proxy.relay.web_pages import Pages
@@ -46,6 +47,7 @@ class RouteRuntime:
         self.tls = tls
         self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
+        self.failures = FailureLog(route)
         self._tokens = tokens
         self._metrics = metrics
         self._pool_size = limits.pool
@@ -122,8 +124,12 @@ class RouteRuntime:
     def unauthorized(self, action: str) -> None:
         self._metrics.upstream_unauthorized.labels(self.route.name, action).inc()
 
-    def upstream_error(self, ending: str) -> None:
+    def upstream_failed(self, refusal: Refusal, now: float) -> None:
+        """`now`: loop time."""
+        ending, cause = refusal.case.ending, refusal.cause
         self._metrics.upstream_errors.labels(self.route.name, ending).inc()
+        if cause is not None:
+            self.failures.failed(ending, cause, now)
 
 
 def _pages(route: Route) -> Pages:
