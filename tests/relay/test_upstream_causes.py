@@ -99,6 +99,7 @@ async def test_a_bad_certificate_is_named(make_proxy, kit, tmp_path, told, certi
 async def test_tls_towards_a_plain_port_is_named(make_proxy, kit, told):
     async def speak(_reader, writer):
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
 
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
