@@ -57,6 +57,12 @@ TIMEOUT: Final = Cause("timeout", "no response in time", "connection_timeout")
 CLOSED: Final = Cause("closed", "the peer closed the connection", "connection_terminated")
 OTHER: Final = Cause("other", "unexpected failure", "proxy_internal_error")
 
+INCOMPLETE: Final = Cause("incomplete", "the response is incomplete", "http_response_incomplete")
+MALFORMED: Final = Cause("malformed", "malformed HTTP response", "http_protocol_error")
+PROXY_REFUSED: Final = Cause(
+    "egress_refused", "the egress proxy refuses the connection", "destination_unavailable"
+)
+
 REFUSED: Final = Cause("refused", "connection refused", "connection_refused")
 RESET: Final = Cause("reset", "connection reset by the peer", "connection_terminated")
 CONNECT_TIMEOUT: Final = Cause("connect_timeout", "connecting takes too long", "connection_timeout")

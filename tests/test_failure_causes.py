@@ -20,6 +20,7 @@ RFC_9209 = {
     *("dns_timeout", "dns_error", "destination_not_found", "destination_unavailable"),
     *("destination_ip_prohibited", "destination_ip_unroutable", "connection_refused"),
     *("connection_terminated", "connection_timeout", "connection_limit_reached"),
+    *("http_response_incomplete", "http_protocol_error"),
     *("tls_protocol_error", "tls_certificate_error", "tls_alert_received", "proxy_internal_error"),
 }
 
