@@ -29,6 +29,7 @@ from proxy.http.message import HeadLimits
 from proxy.listen import bound_address, check_parser, close, listen, stop
 from proxy.observe import logs
 from proxy.observe.health import Health
+from proxy.observe.request_log import RequestLog
 from proxy.relay import problems
 from proxy.relay.callers import CallerTable
 from proxy.relay.context import RelayContext
@@ -128,7 +129,7 @@ async def _relay(services: Services, hosts: Hosts) -> RelayServer:
         table=RouteTable(runtime for runtime in runtimes if runtime.route.listen is None),
         tokens=services.tokens,
         metrics=services.metrics,
-        log=logs.RequestLog(config.log),
+        log=RequestLog(config.log),
         via=b"token-proxy-" + (await services.store.identity()).encode("ascii"),
         public_url=config.public_url,
         callers=callers,

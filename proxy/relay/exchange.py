@@ -18,6 +18,7 @@ reset of the caller's connection.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine
+from time import perf_counter
 from typing import Any, Final
 
 from proxy import tasks
@@ -140,6 +141,7 @@ class Exchange(Lifecycle):
         """Get what is missing, then send; a request is sent again on a new connection. Raises Refusal."""
         if attachment is None:
             attachment = await obtain.token(self._context, account)
+        self._asked = perf_counter()
         upstream = None if self._second else self._idle_connection(account)
         if upstream is None:
             self._enter(phases.CONNECTING)
@@ -182,7 +184,7 @@ class Exchange(Lifecycle):
         self._caller.inform(self._translated(head))
 
     def switched(self, head: ResponseHead) -> None:
-        self._status = head.status
+        self._begin_response(head)
         self._upload = Upload(UntilClose(), 0)
         self._upload.begin()
         self._enter(phases.TUNNEL)
@@ -207,8 +209,12 @@ class Exchange(Lifecycle):
 
     def _relay_head(self, head: ResponseHead) -> None:
         self._enter(phases.RELAYING)
-        self._status = head.status
+        self._begin_response(head)
         self._caller.respond(self._translated(head))
+
+    def _begin_response(self, head: ResponseHead) -> None:
+        self._status = head.status
+        self._upstream_seconds = perf_counter() - (self._asked or self._started)
 
     def _translated(self, head: ResponseHead) -> ResponseHead:
         """The head with its links, cookies and CORS fields rewritten for the caller."""
@@ -251,7 +257,7 @@ class Exchange(Lifecycle):
         upstream, self._upstream, self._held = self._upstream, None, None
         assert upstream is not None
         self._runtime.unauthorized("replayed")
-        self._second = True
+        self._second = self._replayed = True
         upstream.close()
         await self._prepare(account, attachment)
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from proxy.config.model import Route
 from proxy.failure_causes import Cause
+from proxy.observe.events import WARNING, event
 from proxy.relay.upstream_causes import peer_of
 
 CAUSE_EVERY: Final = 60.0  # seconds between two lines about one cause
@@ -41,19 +42,18 @@ class FailureLog:
         if suppressed is None:
             return
         route, peer = self._route.name, peer_of(cause, self._route)
-        extra: dict[str, object] = {
-            "event": "upstream_failed",
-            "route": route,
-            "error": ending,
-            "cause": cause.sentence,
-            "peer": peer,
-        }
-        more = ""
-        if suppressed:
-            extra["suppressed"] = suppressed
-            more = f"; {suppressed} more since the last such line"
-        _log.warning(
-            "the upstream of route %s failed (%s): %s%s", route, peer, cause.sentence, more, extra=extra
+        more = f"; {suppressed} more since the last such line" if suppressed else ""
+        event(
+            _log,
+            WARNING,
+            "upstream_failed",
+            "the upstream of route %s failed (%s): %s%s",
+            *(route, peer, cause.sentence, more),
+            route=route,
+            error=ending,
+            cause=cause.sentence,
+            peer=peer,
+            suppressed=suppressed or None,
         )
 
     def unauthorized(self, seconds: float, now: float) -> None:
@@ -61,13 +61,16 @@ class FailureLog:
         if self._suppressed("unauthorized", now, UNAUTHORIZED_EVERY) is None:
             return
         route = self._route
-        _log.warning(
+        event(
+            _log,
+            WARNING,
+            "upstream_unauthorized",
             "the upstream of route %s refuses (401) a token that is %.0f s old: check `scopes`, token_params "
             "(audience) and resource of credentials.%s, and `upstream` of the route",
-            route.name,
-            seconds,
-            route.credential,
-            extra={"event": "upstream_unauthorized", "route": route.name, "credential": route.credential},
+            *(route.name, seconds, route.credential),
+            route=route.name,
+            credential=route.credential,
+            token_age=round(seconds, 1),
         )
 
     def _suppressed(self, code: str, now: float, every: float) -> int | None:

@@ -38,6 +38,9 @@ class Lifecycle:
     _upstream: Upstream | None = None
     _work: asyncio.Task[None] | None = None
     _status = 0
+    _asked = 0.0  # when the upstream's part began, from `perf_counter`; 0: with the request
+    _upstream_seconds = -1.0  # until its response began
+    _replayed = False  # sent again after a 401
     _bytes_out = 0
     phase = phases.ADMISSION
     deadline = 0.0  # loop time
@@ -131,7 +134,9 @@ class Lifecycle:
             self._request,
             started=self._started,
             status=self._status,
+            upstream=self._upstream_seconds,
             received=self._upload.received,
             sent=self._bytes_out,
             error=error,
+            replayed=self._replayed,
         )
