@@ -50,7 +50,7 @@ def run(config: Path | None) -> int:
 
     logs.set_up(loaded.config.log)
     with logs.own_thread(loaded.config.log):
-        logs.warn(loaded.warnings, str(loaded.config.path))
+        logs.warn(loaded.warnings, loaded.config.place)
         return run_async(run_server(loaded.config, _to_terminal if sys.stderr.isatty() else None))
 
 
@@ -142,7 +142,7 @@ def check(config: Path | None) -> int:
 
     Exit code 2 if there are any.
     """
-    click.echo(f"{load_config(config, advice=True).path}: no faults")
+    click.echo(f"{load_config(config, advice=True).place}: no faults")
     return DONE
 
 

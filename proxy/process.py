@@ -55,7 +55,7 @@ async def serving(config: Config) -> AsyncIterator[Services]:
     check_parser()
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services(config))
-        for sentence in await weaknesses(config.store.url):
+        for sentence in await weaknesses(config.store.url.reveal()):
             _log.warning("%s", sentence)
         hosts = Hosts(own_names(config))
         relay = await _relay(services, hosts)
@@ -156,7 +156,7 @@ async def _tls_contexts(config: Config) -> dict[UpstreamTLS | None, ssl.SSLConte
             contexts[route.tls] = await asyncio.to_thread(tls_context, route.tls)
         except OSError as error:
             fault = Fault(1, 1, f"the TLS files of route {route.name!r} can't be used - check its `tls`")
-            raise ConfigError(str(config.path), [fault]) from error
+            raise ConfigError(config.place, [fault]) from error
     return contexts
 
 

@@ -58,6 +58,6 @@ def print_signed(config: Config, name: str, seconds: int, say: Say) -> int:
     now, not_before = time.time(), config.callers[name].not_before
     if not_before is not None and now < not_before:
         raise NotACaller(f"not_before of caller {name!r} is in the future: no key made now would be accepted")
-    key = existing_key(config.store.url, config.server.state_dir, config.store.key)
+    key = existing_key(config.store.url.reveal(), config.server.state_dir, config.store.key)
     say(caller_keys.sign(derive(key, caller_keys.PURPOSE), name, now, seconds))
     return 0
