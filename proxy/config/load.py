@@ -25,6 +25,7 @@ from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
+from proxy.config.variable_checks import check_variables, variables_read
 from proxy.errors import ConfigError, Fault
 
 __all__ = ["Loaded", "find_config", "load", "schema"]
@@ -37,6 +38,7 @@ class Loaded:
     config: Config
     warnings: list[Fault]
     advice: list[Fault]  # what `check` says beside: it works, but may surprise
+    variables: frozenset[str] = frozenset()  # the environment variables that the file refers to
 
 
 def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -60,6 +62,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     source = Source.read(path)
     config, found = _validate(source.data, LoadContext(path.absolute().parent, environ))
     found += [*check(source.data), *check_callers(source.data), *check_admin(source.data)]
+    found += check_variables(source.data)
     if config is not None:
         found += check_keys(config.callers)
     if config is None or found:
@@ -68,7 +71,8 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     warnings = _faults(source, [each for look in weak for each in look(source.data)])
     surprises = check_cookies, advise_names, advise_admin, check_callbacks
     advice = _faults(source, [each for look in surprises for each in look(source.data)])
-    return Loaded(config.model_copy(update={"path": path}), warnings, advice)
+    config = config.model_copy(update={"path": path, "digest": source.digest})
+    return Loaded(config, warnings, advice, variables_read(source.data))
 
 
 def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None, list[Complaint]]:

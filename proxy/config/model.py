@@ -51,6 +51,7 @@ class Config(Table):
     """The whole file."""
 
     path: SkipJsonSchema[Annotated[Path, Computed]] = Path("config.toml")
+    digest: SkipJsonSchema[Annotated[str, Computed]] = ""  # of the file's text: SHA-256 in hex
     server: Server = Field({}, validate_default=True)  # not Server(): its defaults depend on the environment
     store: StoreConfig = Field(default_factory=StoreConfig)
     credentials: dict[Name, Credential] = Field({}, description="OAuth clients by name: [credentials.NAME].")

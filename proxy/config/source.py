@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Collection
@@ -38,6 +39,11 @@ class Source:
     text: str
     data: dict[str, Any]
     positions: Positions
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the text, in hex."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
     @classmethod
     def read(cls, path: Path) -> Source:
