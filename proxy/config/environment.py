@@ -6,6 +6,8 @@ faults name the variable in place of a position. Pure, but for what the values r
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -104,6 +106,15 @@ class Environment:
                 found.append(Complaint((name,), str(error)))
         return cls(_document(values), found, tuple(_present(environ)))
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hex. Secrets count by where they are, as in a file."""
+        return hashlib.sha256(json.dumps(self.data, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return frozenset(variable.name for variable in self._present)
+
     def faults(self, complaints: Iterable[Complaint]) -> list[Fault]:
         """A fault for each complaint, with its variable; if that is wrong as such, no other."""
         faults = {_fault(str(each.path[0]), each.sentence) for each in self.found}
@@ -157,16 +168,6 @@ def _remedy(name: str) -> str:
     suffixes = [known.removeprefix(PREFIX) for known in (*BY_NAME, *OTHERS)]
     close = get_close_matches(name.removeprefix(PREFIX), suffixes, 1)
     return f"did you mean {PREFIX}{close[0]}?" if close else "unset it, or see README for those that count"
-
-
-def references(data: object) -> frozenset[str]:
-    """The variables to which a document refers by { env = "NAME" }."""
-    if isinstance(data, dict):
-        name = data.get("env")
-        if len(data) == 1 and isinstance(name, str):
-            return frozenset({name})
-        return frozenset[str]().union(*map(references, data.values()))
-    return frozenset[str]().union(*map(references, data)) if isinstance(data, list) else frozenset()
 
 
 def _present(environ: Mapping[str, str]) -> Iterator[Variable]:

@@ -50,7 +50,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "device_code",
         "dpop",
         "echo_guard",
-        "env",
         "health",
         "health_accounts",
         "jwt_bearer",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -23,11 +23,11 @@ from proxy.config.environment import Environment
 from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.model import ENVIRONMENT, Config
 from proxy.config.plain_names import advise_names
-from proxy.config.positions import Path as KeyPath
 from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
+from proxy.config.variable_checks import check_variables
 from proxy.errors import ConfigError, Fault
 
 __all__ = ["Loaded", "find_config", "load", "schema"]
@@ -50,6 +50,14 @@ class Origin(Protocol):
         """As tomllib gives it."""
 
     @property
+    def digest(self) -> str:
+        """SHA-256 in hex: differs if the configuration does."""
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The environment variables that it consists of, or refers to."""
+
+    @property
     def found(self) -> list[Complaint]:
         """What was wrong while reading."""
 
@@ -62,7 +70,7 @@ class Loaded:
     config: Config
     warnings: list[Fault]
     advice: list[Fault]  # what `check` says beside: it works, but may surprise
-    references: Mapping[KeyPath, str] = field(default_factory=dict)  # "env NAME" or "file NAME", by key
+    variables: frozenset[str] = frozenset()  # the environment variables that it was read from, or refers to
 
 
 def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -103,25 +111,25 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ, *, secrets:
     if path is None:
         return _load(Environment.read(environ), None, LoadContext(Path.cwd(), environ, secrets), [])
     source = Source.read(path)
-    used = environment.references(source.data)
-    beside = list(environment.check_beside(environ, used))
+    beside = list(environment.check_beside(environ, source.variables))
     return _load(source, path, LoadContext(path.absolute().parent, environ, secrets), beside)
 
 
 def _load(origin: Origin, path: Path | None, context: LoadContext, faults: list[Fault]) -> Loaded:
     data = origin.data
     config, found = _validate(data, context)
-    found += [*origin.found, *check(data), *check_callers(data), *check_admin(data)]
+    found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
     if config is not None:
         found += [*check_keys(config.callers), *check_state_dir(config)]
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
     weak = check_secrets, check_pkce, check_networks, check_patterns
     warnings = origin.faults([each for look in weak for each in look(data)])
-    warnings += environment.check_unknown(context.environ, environment.references(data))
+    warnings += environment.check_unknown(context.environ, origin.variables)
     surprises = check_cookies, advise_names, advise_admin, check_callbacks
     advice = origin.faults([each for look in surprises for each in look(data)])
-    return Loaded(config.model_copy(update={"path": path}), warnings, advice)
+    config = config.model_copy(update={"path": path, "digest": origin.digest})
+    return Loaded(config, warnings, advice, origin.variables)
 
 
 def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None, list[Complaint]]:

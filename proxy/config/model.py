@@ -58,6 +58,7 @@ class Config(Table):
     """The whole file."""
 
     path: SkipJsonSchema[Annotated[Path | None, Computed]] = Path("config.toml")  # None: no file
+    digest: SkipJsonSchema[Annotated[str, Computed]] = ""  # SHA-256 in hex, of what it was read from
     server: Server = Field({}, validate_default=True)  # not Server(): its defaults depend on the environment
     store: StoreConfig = Field(default_factory=StoreConfig)
     credentials: dict[Name, Credential] = Field({}, description="OAuth clients by name: [credentials.NAME].")

@@ -24,6 +24,7 @@ from proxy.config.listeners import ListenAddress
 from proxy.config.policy import PolicyTable
 from proxy.config.references import EgressProxy, ExistingFile
 from proxy.config.route_fields import DroppedField, SetFields, plain
+from proxy.config.route_variables import VariableName, default_variable
 from proxy.config.values import (
     AccountName,
     FieldName,
@@ -151,6 +152,11 @@ class Route(PolicyTable):
     caller_authorization: Literal["replace", "pass"] = Field(
         "replace", description="What becomes of the caller's Authorization: the token replaces it."
     )
+    env: VariableName | None = Field(
+        None,
+        description="The environment variable in which `exec` gives a program the base URL of this route. "
+        "Default: {ROUTE}_BASE_URL.",
+    )
     half_closed: Pause | None = Field(
         None, description="As in [limits], for callers of this route. Default: that one."
     )
@@ -162,6 +168,11 @@ class Route(PolicyTable):
         description='An egress proxy through which to reach the upstream, by CONNECT. "none": no proxy. '
         "Default: server.proxy.",
     )
+
+    @property
+    def variable(self) -> str:
+        """The environment variable in which `exec` gives a program the base URL."""
+        return self.env or default_variable(self.name)
 
     @model_validator(mode="before")
     @classmethod

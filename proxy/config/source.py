@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Collection, Iterable
@@ -12,6 +13,7 @@ from typing import Any, Final
 from proxy.config.fault_messages import Complaint
 from proxy.config.positions import Positions, find_positions
 from proxy.config.redact import Span, masks_of_broken, masks_of_toml, shown_line
+from proxy.config.variable_checks import variables_read
 from proxy.errors import ConfigError, Fault
 
 _TOML_PLACE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
@@ -39,6 +41,11 @@ class Source:
     data: dict[str, Any]
     positions: Positions
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the text, in hex."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
     @classmethod
     def read(cls, path: Path) -> Source:
         """Raises ConfigError."""
@@ -52,6 +59,11 @@ class Source:
         except ValueError:  # from int(): Python limits the number of digits
             fault = Fault(1, 1, "a number is too long - use fewer digits")
         raise ConfigError(str(path), [fault])
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The environment variables to which it refers."""
+        return variables_read(self.data)
 
     @property
     def found(self) -> list[Complaint]:
