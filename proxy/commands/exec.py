@@ -77,7 +77,7 @@ def _is_ours(server: ServerEntry, config: Config, say: Say) -> bool:
 def _is_same_file(path: str | None, ours: Path | None) -> bool:
     """None: no file, but the environment alone."""
     if path is None or ours is None:
-        return path is ours
+        return path is None and ours is None
     with suppress(OSError):
         return ours.samefile(path)
     return str(ours.absolute()) == path
