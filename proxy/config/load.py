@@ -7,7 +7,7 @@ opening brace (at the start of the file for a key outside all tables).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -20,6 +20,7 @@ from proxy.config.callbacks import check_callbacks
 from proxy.config.caller_checks import check_callers, check_keys, check_networks
 from proxy.config.checks import check, check_patterns, check_pkce, check_secrets, check_state_dir
 from proxy.config.environment import Environment
+from proxy.config.exposed_files import check_exposed
 from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.model import ENVIRONMENT, Config
 from proxy.config.plain_names import advise_names
@@ -27,7 +28,8 @@ from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
-from proxy.config.variable_checks import check_variables
+from proxy.config.unused import advise_unused
+from proxy.config.variable_checks import Reference, check_variables, references
 from proxy.errors import ConfigError, Fault
 
 __all__ = ["Loaded", "find_config", "load", "schema"]
@@ -71,6 +73,7 @@ class Loaded:
     warnings: list[Fault]
     advice: list[Fault]  # what `check` says beside: it works, but may surprise
     variables: frozenset[str] = frozenset()  # the environment variables that it was read from, or refers to
+    references: tuple[Reference, ...] = ()  # where its secrets are
 
 
 def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -103,33 +106,53 @@ def _exists(path: Path) -> bool:
         return True
 
 
-def load(path: Path | None, environ: Mapping[str, str] = os.environ, *, secrets: bool = True) -> Loaded:
+def _no_more(_: Config) -> Iterable[Complaint]:
+    return ()
+
+
+def load(
+    path: Path | None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    secrets: bool = True,
+    more: Callable[[Config], Iterable[Complaint]] = _no_more,
+) -> Loaded:
     """Load the file at `path`; None: the environment alone. Raises ConfigError.
 
-    `secrets` false: nothing that the configuration refers to need exist (see LoadContext).
+    `secrets` false: nothing that the configuration refers to need exist (see LoadContext). `more`: further
+    checks of valid tables.
     """
     if path is None:
-        return _load(Environment.read(environ), None, LoadContext(Path.cwd(), environ, secrets), [])
+        return _load(Environment.read(environ), None, LoadContext(Path.cwd(), environ, secrets), [], more)
     source = Source.read(path)
     beside = list(environment.check_beside(environ, source.variables))
-    return _load(source, path, LoadContext(path.absolute().parent, environ, secrets), beside)
+    return _load(source, path, LoadContext(path.absolute().parent, environ, secrets), beside, more)
 
 
-def _load(origin: Origin, path: Path | None, context: LoadContext, faults: list[Fault]) -> Loaded:
+def _load(
+    origin: Origin,
+    path: Path | None,
+    context: LoadContext,
+    faults: list[Fault],
+    more: Callable[[Config], Iterable[Complaint]],
+) -> Loaded:
     data = origin.data
     config, found = _validate(data, context)
     found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
     if config is not None:
-        found += [*check_keys(config.callers), *check_state_dir(config)]
+        found += [*check_keys(config.callers), *check_state_dir(config), *more(config)]
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
     weak = check_secrets, check_pkce, check_networks, check_patterns
-    warnings = origin.faults([each for look in weak for each in look(data)])
+    weaknesses = [each for look in weak for each in look(data)]
+    if context.secrets:
+        weaknesses += check_exposed(data, context.folder)
+    warnings = origin.faults(weaknesses)
     warnings += environment.check_unknown(context.environ, origin.variables)
-    surprises = check_cookies, advise_names, advise_admin, check_callbacks
+    surprises = check_cookies, advise_names, advise_admin, check_callbacks, advise_unused
     advice = origin.faults([each for look in surprises for each in look(data)])
     config = config.model_copy(update={"path": path, "digest": origin.digest})
-    return Loaded(config, warnings, advice, origin.variables)
+    return Loaded(config, warnings, advice, origin.variables, tuple(references(data)))
 
 
 def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None, list[Complaint]]:
