@@ -31,6 +31,7 @@ from proxy.http.message import HeadLimits
 from proxy.listen import CannotListen, bound_address, check_parser, close, listen, stop
 from proxy.observe import logs
 from proxy.observe.health import Health
+from proxy.relay import problems
 from proxy.relay.callers import CallerTable
 from proxy.relay.context import RelayContext
 from proxy.relay.dial import tls_context
@@ -83,6 +84,7 @@ async def server(config: Config, *, page_required: bool = True) -> AsyncIterator
         stack.push_async_callback(relay.close)
         await services.tokens.start()
         health = Health(services)
+        services.metrics.ready.set_function(lambda: float(health.ready))
         pages = admin_application(services, hosts, health)
         runner = AdminRunner(pages, config.limits, relay.context.descriptors)
         admin = runner, config.server.admin, config.admin_listener_tls
@@ -149,6 +151,12 @@ async def _relay(services: Services, hosts: Hosts) -> RelayServer:
         )
         for route in config.routes
     ]
+    services.metrics.declare(
+        config.credentials,
+        [route.name for route in config.routes],
+        upstream_errors=problems.UPSTREAM_ENDINGS,
+        endings=problems.ENDINGS,
+    )
     callers = _callers(services)
     context = RelayContext(
         limits=limits,
