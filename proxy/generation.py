@@ -16,13 +16,13 @@ from typing import Final
 from proxy import caller_keys
 from proxy.admin.app import admin_application
 from proxy.admin.server import AdminRunner
-from proxy.config.address import Address
 from proxy.config.load import Loaded
 from proxy.config.model import Config, Limits, Route
 from proxy.errors import ConfigError
 from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
+from proxy.listeners import Place, places_of_routes
 from proxy.observe import logs
 from proxy.observe.health import Health
 from proxy.relay.callers import CallerTable
@@ -82,7 +82,7 @@ def check_material(loaded: Loaded, material: Material) -> None:
     places = needed(loaded.config)
     faults = [loaded.fault(places[each], sentence) for each, sentence in material.unusable.items()]
     if faults:
-        raise ConfigError(str(loaded.config.path), faults)
+        raise ConfigError(loaded.config.place, faults)
 
 
 def relay_context(
@@ -90,10 +90,10 @@ def relay_context(
     accounts: Accounts,
     material: Material,
     shared: Shared,
-    listeners: Mapping[Address, int],
+    numbers: Mapping[Place, int],
     before: RelayContext | None = None,
 ) -> RelayContext:
-    """`listeners`: the numbers of the listeners that routes have of their own. Changes nothing."""
+    """`numbers`: of the listeners that routes have to themselves. Changes nothing."""
     config, limits = services.config, services.config.limits
     known = {} if before is None else {runtime.route.name: runtime for runtime in before.runtimes}
     runtimes = [
@@ -106,6 +106,7 @@ def relay_context(
         )
         for route in config.routes
     ]
+    by_name = {runtime.route.name: runtime for runtime in runtimes}
     callers = _callers(services)
     return RelayContext(
         limits=limits,
@@ -115,11 +116,7 @@ def relay_context(
         hosts=Hosts(own_names(config)),
         runtimes=runtimes,
         table=RouteTable(runtime for runtime in runtimes if runtime.route.listen is None),
-        own={
-            listeners[runtime.route.listen]: runtime
-            for runtime in runtimes
-            if runtime.route.listen is not None and runtime.route.listen in listeners
-        },
+        own={number: by_name[places_of_routes(config)[place].name] for place, number in numbers.items()},
         tokens=services.tokens,
         metrics=services.metrics,
         log=shared.log,

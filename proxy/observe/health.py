@@ -12,8 +12,8 @@ from typing import Final, TypedDict
 
 from proxy.config.model import Config
 from proxy.errors import StoreError, UnreadableRecord
-from proxy.observe.metrics import Counts
 from proxy.observe.status import Status, can_serve, entry
+from proxy.observe.token_metrics import Counts
 from proxy.services import Services
 from proxy.store.base import AccountId, Record
 from proxy.tokens.account import Account
@@ -60,6 +60,11 @@ class Health:
             for account in accounts
             if not can_serve(account)
         ]
+
+    def hints(self) -> list[str]:
+        """A sentence for each of them, with the next step."""
+        unready = [AccountId(each["credential"], each["account"]) for each in self.not_ready()]
+        return [f"{key}: {self._tokens.account(*key).diagnosis().text}" for key in unready]
 
     async def status(self, after: AccountId | None = None) -> Status:
         """A page of the accounts that follow `after`, and the counts of all."""
