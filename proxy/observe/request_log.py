@@ -48,18 +48,23 @@ class RequestLog:
     """
 
     def __init__(self, log: Log, output: Callable[[str], object] = write) -> None:
-        level = logs.level_of(log)
-        self.enabled = level in {"debug", "info"}
-        self._logs_refusals = level != "error"
-        self._json = wants_json(log)
-        self._line, self._alone = (_JSON, _JSON_ALONE) if self._json else (_TEXT, _TEXT_ALONE)
         self._write = output
         self._lines: list[str] = []
         self._refused: Counter[str] = Counter()
         self._known: dict[Names, str] = {}  # the part of a line that requests repeat
         self._thread = threading.get_ident()
+        self.use(log)
         if output is write:
             logs.pending.add(self)
+
+    def use(self, log: Log) -> None:
+        """Use another level and format from now on."""
+        level = logs.level_of(log)
+        self.enabled = level in {"debug", "info"}
+        self._logs_refusals = level != "error"
+        self._json = wants_json(log)
+        self._line, self._alone = (_JSON, _JSON_ALONE) if self._json else (_TEXT, _TEXT_ALONE)
+        self._known.clear()
 
     def add(
         self,

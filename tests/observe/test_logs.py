@@ -65,7 +65,9 @@ def test_on_a_terminal_a_line_is_words(stderr):
     stream = stderr(Terminal)
     logs.set_up(Log())
     logging.getLogger("proxy.process").info("listening on %s", "127.0.0.1:1")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO    listening on 127\.0\.0\.1:1\n", stream.getvalue())
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO    listening on 127\.0\.0\.1:1\n", stream.getvalue()
+    )
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def says(answer, kit):
 
 
 def check(record, ending, cause, peer):
-    assert (record.route, record.error, record.cause, record.peer) == ("up", ending, cause, peer)
+    assert record.fields == {"route": "up", "error": ending, "cause": cause, "peer": peer}
     assert record.levelno == logging.WARNING
     assert cause in record.getMessage()
     assert not SECRETS.search(record.getMessage())
@@ -141,7 +141,7 @@ async def test_a_missing_client_certificate_is_named(make_proxy, kit, tmp_path, 
     assert (status, ending, error) == (502, "upstream-tls", "tls_alert_received")
     remedies = {ssl.TLSVersion.TLSv1_2: "check cert and key in `tls`", ssl.TLSVersion.TLSv1_3: "cert = FILE"}
     assert remedies[version] in detail
-    assert told()[0].error == "upstream-tls"
+    assert told()[0].fields["error"] == "upstream-tls"
 
 
 def free_port():
@@ -200,7 +200,7 @@ async def test_each_step_of_connecting_has_its_timeout(make_proxy, kit, told, mo
         async with make_proxy("https://api.example", limits="connect = 0.5") as proxy:
             status, ending, error, detail = says(await proxy.get(), kit)
     assert (status, ending) == (504, "upstream-timeout")
-    assert (error, told()[0].cause) == expected[step]
+    assert (error, told()[0].fields["cause"]) == expected[step]
     assert expected[step][1] in detail
 
 
@@ -283,7 +283,7 @@ def test_a_cause_is_told_once_a_minute_with_the_number_in_between(told):
     log = FailureLog(a_route())
     for second in range(int(3 * CAUSE_EVERY)):
         log.failed("upstream-tls", EXPIRED, 1000.0 + second)
-    assert [getattr(line, "suppressed", None) for line in told()] == [None, 59, 59]
+    assert [line.fields.get("suppressed") for line in told()] == [None, 59, 59]
     assert told()[1].getMessage().endswith("; 59 more since the last such line")
 
 
@@ -309,7 +309,7 @@ def test_a_refused_new_token_is_told_once_an_hour(told):
     lines = told("upstream_unauthorized")
     assert len(lines) == 2
     assert "refuses (401) a token that is 0 s old" in lines[0].getMessage()
-    assert (lines[0].route, lines[0].credential) == ("up", "cred")
+    assert lines[0].fields == {"route": "up", "credential": "cred", "token_age": 0.2}
 
 
 def test_the_peer_is_the_configured_one():
