@@ -200,7 +200,7 @@ class Exchange(Lifecycle):
         assert self._upstream is not None
         better = None if self._second else self._context.tokens.reject(self._account, self._attachment)
         if better is None or not self._upload.repeatable:
-            self._runtime.unauthorized("returned")
+            self._passes_401()
             return False
         self._upstream.pause()
         self._held = head
@@ -256,7 +256,7 @@ class Exchange(Lifecycle):
             return
         upstream, self._upstream, self._held = self._upstream, None, None
         assert upstream is not None
-        self._runtime.unauthorized("replayed")
+        self._runtime.replayed()
         self._second = self._replayed = True
         upstream.close()
         await self._prepare(account, attachment)
@@ -266,9 +266,13 @@ class Exchange(Lifecycle):
         head, self._held = self._held, None
         assert head is not None
         assert self._upstream is not None
-        self._runtime.unauthorized("returned")
+        self._passes_401()
         self._relay_head(head)
         self._upstream.resume()
+
+    def _passes_401(self) -> None:
+        assert self._account is not None
+        self._runtime.returned(self._account, self._attachment, self._caller.time())
 
     # -- the end of each direction of a tunnel: it is passed on; after the second the tunnel is over
 
