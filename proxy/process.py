@@ -1,6 +1,6 @@
 """One process: listen, serve, drain.
 
-start: store → tokens → admin listener → data listeners → ready
+start: health listener → store → tokens → admin listener → data listeners → ready
 stop:  not ready → data listeners closed → requests in flight end → refreshes are saved → the rest
 """
 
@@ -19,6 +19,8 @@ from aiohttp import web
 
 from proxy import caller_keys, tasks
 from proxy.admin.app import admin_application
+from proxy.admin.health_listener import health_runner
+from proxy.admin.probes import Probes
 from proxy.admin.server import AdminRunner
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
@@ -49,30 +51,42 @@ Place = tuple[web.BaseRunner, Address, ListenerTLS | None]
 
 
 @asynccontextmanager
-async def serving(config: Config) -> AsyncIterator[Services]:
-    """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError."""
+async def serving(config: Config, stop_event: asyncio.Event | None = None) -> AsyncIterator[Services]:
+    """Serve for the length of the block, then drain. `stop_event`: set by /quitquitquit.
+
+    Raises StoreError, CannotListen, ConfigError.
+    """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
     async with AsyncExitStack() as stack:
+        limits, probes, ports = config.limits, Probes(), set[int]()
+        files = Descriptors(
+            limits.admin_connections, limits.health_connections if config.server.health else 0
+        )
+        if config.server.health is not None:
+            runner = health_runner(config, probes, files, stop_event or asyncio.Event())
+            await _start(stack, (runner, config.server.health, None), limits.admin_header_time, ports)
         services = await stack.enter_async_context(open_services(config))
         for sentence in await weaknesses(config.store.url):
             _log.warning("%s", sentence)
         hosts = Hosts(own_names(config))
-        relay = await _relay(services, hosts)
+        relay = await _relay(services, hosts, files)
         stack.push_async_callback(relay.close)
+        relay.context.ports.update(ports)
+        ports = relay.context.ports
         await services.tokens.start()
         health = Health(services)
-        pages = admin_application(services, hosts, health)
-        runner = AdminRunner(pages, config.limits, relay.context.descriptors)
-        admin = runner, config.server.admin, config.admin_listener_tls
-        handshake, ports = config.limits.header_time, relay.context.ports
-        await _start(stack, admin, config.limits.admin_header_time, ports)
+        pages = admin_application(services, hosts, health, probes)
+        admin = AdminRunner(pages, limits, files), config.server.admin, config.admin_listener_tls
+        await _start(stack, admin, limits.admin_header_time, ports)
+        handshake = limits.header_time
         sites = [await _start(stack, place, handshake, ports) for place in _data_listeners(config, relay)]
         relay.start()
         scheduler = tasks.spawn(services.tokens.scheduler.run(), "keep tokens fresh")
         stack.push_async_callback(tasks.cancel, scheduler)
         reporter = tasks.spawn(services.tokens.report_logins(), "report due logins")
         stack.push_async_callback(tasks.cancel, reporter)
+        probes.health = health
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
         yield services
         health.draining = True
@@ -89,7 +103,8 @@ def own_names(config: Config) -> Iterator[str]:
     """The accepted values of Host, besides loopback."""
     yield from config.server.allowed_hosts
     yield config.public_host
-    listeners = [*config.server.listen, config.server.admin, *(route.listen for route in config.routes)]
+    server = config.server
+    listeners = [*server.listen, server.admin, server.health, *(route.listen for route in config.routes)]
     yield from (
         address.host for address in listeners if address is not None and address.host not in EVERYWHERE
     )
@@ -98,10 +113,10 @@ def own_names(config: Config) -> Iterator[str]:
 
 async def relay_of(services: Services) -> RelayServer:
     """The data path without listeners, for `explain`. Raises ConfigError."""
-    return await _relay(services, Hosts(own_names(services.config)))
+    return await _relay(services, Hosts(own_names(services.config)), Descriptors())
 
 
-async def _relay(services: Services, hosts: Hosts) -> RelayServer:
+async def _relay(services: Services, hosts: Hosts, files: Descriptors) -> RelayServer:
     config, limits = services.config, services.config.limits
     contexts = await _tls_contexts(config)
     runtimes = [
@@ -124,7 +139,7 @@ async def _relay(services: Services, hosts: Hosts) -> RelayServer:
         via=b"token-proxy-" + (await services.store.identity()).encode("ascii"),
         public_url=config.public_url,
         callers=callers,
-        descriptors=Descriptors(admin=limits.admin_connections),
+        descriptors=files,
     )
     return RelayServer(context, runtimes)
 
@@ -197,10 +212,12 @@ async def _start(
 def stop_on_signals(stop: asyncio.Event) -> None:
     """SIGTERM and SIGINT stop gracefully; a second one, later than SAME_SIGNAL, ends the process at once."""
     loop = asyncio.get_running_loop()
+    first = asyncio.Event()  # not `stop`: that may be set by /quitquitquit, which is no signal
 
     def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
+        if first.is_set():
             return
+        first.set()
         _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
         stop.set()
         loop.call_later(SAME_SIGNAL, _die_of_signals, loop)

@@ -24,7 +24,7 @@ async def run_server(config: Config, say: Say | None = None) -> int:
     fd_limits.raise_limit(config.limits.connections)
     stop = asyncio.Event()
     process.stop_on_signals(stop)
-    async with process.serving(config) as services:
+    async with process.serving(config, stop) as services:
         if say is not None:
             with suppress(StoreError):  # the server has been told by its log
                 link = await launch.make(config, services.store)

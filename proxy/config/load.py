@@ -21,6 +21,7 @@ from proxy.config.checks import check, check_patterns, check_pkce, check_secrets
 from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.model import Config
 from proxy.config.plain_names import advise_names
+from proxy.config.probes import advise_probes
 from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
@@ -67,7 +68,8 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     weak = check_secrets, check_pkce, check_networks, check_patterns
     warnings = _faults(source, [each for look in weak for each in look(source.data)])
     surprises = check_cookies, advise_names, advise_admin, check_callbacks
-    advice = _faults(source, [each for look in surprises for each in look(source.data)])
+    surprising = [each for look in surprises for each in look(source.data)]
+    advice = _faults(source, [*surprising, *advise_probes(config)])
     return Loaded(config.model_copy(update={"path": path}), warnings, advice)
 
 

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final, TypedDict
 
+from prometheus_client import CollectorRegistry
+
 from proxy.config.model import Config
 from proxy.errors import StoreError, UnreadableRecord
 from proxy.observe.metrics import Counts
@@ -40,6 +42,7 @@ class Health:
         self._clock = services.clock
         self._store = services.store
         self._tokens = services.tokens
+        self._metrics = services.metrics
         self._named = frozenset(_named(services.config))
         self._required = sorted(set(_required(services.config)))
         self.draining = False
@@ -56,6 +59,12 @@ class Health:
             for account in accounts
             if not can_serve(account)
         ]
+
+    async def metrics(self) -> CollectorRegistry:
+        """The registry to scrape, with the present numbers of accounts."""
+        if not self.draining:  # the store may be closed
+            self._metrics.account_counts = await self.counts()
+        return self._metrics.registry
 
     async def status(self, after: AccountId | None = None) -> Status:
         """A page of the accounts that follow `after`, and the counts of all."""
