@@ -26,6 +26,7 @@ from proxy.admin.scrapes import Scrapes, WithoutAccounts, wanted
 from proxy.admin.server import AdminRunner
 from proxy.config.model import Config
 from proxy.fd_limits import Descriptors
+from proxy.relay.problems import BROWSER_REFUSED
 
 METRICS: Final = "/metrics"
 QUIT: Final = "/quitquitquit"
@@ -65,6 +66,8 @@ class HealthPages:
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
         if any(name in request.headers for name in OF_PAGES):
+            if self._probes.health is not None:
+                self._probes.health.refused.labels(BROWSER_REFUSED.ending).inc()
             return own_errors.plain(403, "Requests of web pages are refused here")
         path = request.path
         if path == QUIT and self._may_quit:

@@ -43,6 +43,7 @@ class Health:
         self._store = services.store
         self._tokens = services.tokens
         self._metrics = services.metrics
+        self.refused = services.metrics.refused
         self._named = frozenset(_named(services.config))
         self._required = sorted(set(_required(services.config)))
         self.draining = False
