@@ -1,6 +1,6 @@
 """`token-proxy wait`: until a running server is ready; for scripts, compose files and HEALTHCHECK.
 
-Another program may listen at that address: of what it sends only that is shown which `status` would show, too.
+Another program may listen at that address: of what it sends, only that is shown which `status` shows too.
 """
 
 from __future__ import annotations
