@@ -22,7 +22,7 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     errors secret tasks accept clock hosts caller_keys fd_limits reserve systemd name_lookup
                         import none of the others
     observe/            metrics (request_metrics, process_metrics), logs, log_writer: at the bottom too;
-                        health, status: above services
+                        health, status, supervision: above services
     config/             the configuration file; every fault with its position
     routes listen adopted
                         the route table; listeners, and sockets of a service manager for them

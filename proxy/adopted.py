@@ -39,13 +39,10 @@ class Adopted:
         self._used: dict[Address, list[socket.socket]] = {}
 
     async def of(self, address: Address) -> list[socket.socket]:
-        """The sockets of a listener; none if it has to be bound. Raises Misfit, or OSError for its name."""
+        """The sockets of a listener; none if it has to be bound. Raises Misfit."""
         hosts = [address]
         if self._handed and _is_name(address):
-            found = await asyncio.get_running_loop().getaddrinfo(
-                address.host, address.port, type=socket.SOCK_STREAM
-            )
-            hosts = [Address(str(end[0]), address.port) for *_, end in found]
+            hosts = await _addresses(address)
         fitting = [each.sock for each in self._handed if any(fits(each.sock, host) for host in hosts)]
         for _ in fitting:
             check_mode(address)
@@ -83,6 +80,16 @@ def _is_name(address: Address) -> bool:
     return False
 
 
+async def _addresses(named: Address) -> list[Address]:
+    """None if the name does not resolve: then it can't be bound either, which is told."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(named.host, named.port, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return [Address(str(end[0]), named.port) for *_, end in found]
+
+
 def _same_file(end: str | bytes, path: str) -> bool:
     return isinstance(end, str) and end[:1] == "/" and os.path.realpath(end) == os.path.realpath(path)
 
@@ -100,8 +107,8 @@ def check_mode(address: Address) -> None:
         return
     if mode & _BY_OTHERS & ~address.mode:
         raise Misfit(
-            f"the socket {address} was handed over with mode {mode:04o}: expected {address.mode:04o}, as in the "
-            f"configuration - write SocketMode={address.mode:04o} in the socket unit"
+            f"the socket {address} was handed over with mode {mode:04o}: expected {address.mode:04o}, as "
+            f"in the configuration - write SocketMode={address.mode:04o} in the socket unit"
         )
 
 

@@ -20,6 +20,7 @@ from aiohttp import web
 from proxy import caller_keys, tasks
 from proxy.admin.app import admin_application
 from proxy.admin.server import AdminRunner
+from proxy.adopted import Adopted, Misfit, misfit
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
 from proxy.errors import ConfigError, Fault
@@ -29,6 +30,7 @@ from proxy.http.message import HeadLimits
 from proxy.listen import bound_address, check_parser, close, listen, stop
 from proxy.observe import logs
 from proxy.observe.health import Health
+from proxy.observe.supervision import Supervision
 from proxy.relay.callers import CallerTable
 from proxy.relay.context import RelayContext
 from proxy.relay.dial import tls_context
@@ -38,6 +40,7 @@ from proxy.reserve import ReserveGate
 from proxy.routes import RouteTable
 from proxy.services import Services, open_services
 from proxy.store.open import weaknesses
+from proxy.systemd import NOBODY, Supervisor
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -49,8 +52,8 @@ Place = tuple[web.BaseRunner, Address, ListenerTLS | None]
 
 
 @asynccontextmanager
-async def serving(config: Config) -> AsyncIterator[Services]:
-    """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError."""
+async def serving(config: Config, supervisor: Supervisor = NOBODY) -> AsyncIterator[Services]:
+    """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError, Misfit."""
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
     async with AsyncExitStack() as stack:
@@ -61,28 +64,42 @@ async def serving(config: Config) -> AsyncIterator[Services]:
         relay = await _relay(services, hosts)
         stack.push_async_callback(relay.close)
         await services.tokens.start()
-        health = Health(services)
+        health, adopted = Health(services), Adopted(supervisor.sockets)
+        supervision = Supervision(supervisor.notifier, lambda: services)
+        stack.push_async_callback(supervision.close)
         pages = admin_application(services, hosts, health)
         runner = AdminRunner(pages, config.limits, relay.context.descriptors)
         admin = runner, config.server.admin, config.admin_listener_tls
         handshake, ports = config.limits.header_time, relay.context.ports
-        await _start(stack, admin, config.limits.admin_header_time, ports)
-        sites = [await _start(stack, place, handshake, ports) for place in _data_listeners(config, relay)]
+        await _start(stack, admin, config.limits.admin_header_time, ports, adopted)
+        sites = [
+            await _start(stack, place, handshake, ports, adopted) for place in _data_listeners(config, relay)
+        ]
+        _require_use(adopted, config)
         relay.start()
         scheduler = tasks.spawn(services.tokens.scheduler.run(), "keep tokens fresh")
         stack.push_async_callback(tasks.cancel, scheduler)
         reporter = tasks.spawn(services.tokens.report_logins(), "report due logins")
         stack.push_async_callback(tasks.cancel, reporter)
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
+        supervision.start()
         yield services
         health.draining = True
+        supervision.draining(config.limits.shutdown + SAVE_GRACE)
         await tasks.cancel(scheduler)  # a refresh that starts now would not end in time
-        await stop(*sites)
         began = services.clock.boot()
+        await stop(*sites)
         await relay.drain(config.limits.shutdown)
         left = config.limits.shutdown - (services.clock.boot() - began)
         await services.tokens.close(max(left, SAVE_GRACE))
     _log.info("stopped", extra={"event": "stop"})
+
+
+def _require_use(adopted: Adopted, config: Config) -> None:
+    """Raises Misfit."""
+    routes = [route.listen for route in config.routes if route.listen is not None]
+    for handed in adopted.unused():
+        raise Misfit(misfit(handed, [*config.server.listen, config.server.admin, *routes]))
 
 
 def own_names(config: Config) -> Iterator[str]:
@@ -180,12 +197,14 @@ async def _start(
     place: Place,
     handshake: float,
     ports: set[int],
+    adopted: Adopted,
 ) -> web.BaseSite:
     """Listen there, and add the port to `ports`."""
     runner, address, tls = place
     await runner.setup()
     stack.push_async_callback(close, runner)
-    site = await listen(runner, address, tls, handshake=handshake)
+    sockets = await adopted.of(address)
+    site = await listen(runner, address, tls, handshake=handshake, sockets=sockets)
     bound = bound_address(site, address)
     if not bound.is_unix:
         ports.add(bound.port)

@@ -47,7 +47,7 @@ class Notifier:
     """Sends messages to `address`, the path of a datagram socket; to nobody if it is empty.
 
     No error is raised: a proxy serves without its supervisor. What the manager's queue has no room for is
-    sent before the next message.
+    sent by the next call.
     """
 
     def __init__(self, address: str = "", ping_every: float | None = None) -> None:
@@ -80,7 +80,8 @@ class Notifier:
         """The line that `systemctl status` shows; sent when it changes."""
         if line != self._status:
             self._status = line
-            self._send(f"STATUS={line}")
+            self._unsent.append(f"STATUS={line}")
+        self._flush()
 
     def ping(self) -> None:
         """The event loop runs."""
@@ -92,9 +93,13 @@ class Notifier:
             self._socket = None
 
     def _send(self, message: str) -> None:
-        if self._socket is None:
-            return
         self._unsent.append(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._socket is None:
+            self._unsent.clear()
+            return
         try:
             while self._unsent:
                 self._socket.sendto(self._unsent[0].encode(), self._address)

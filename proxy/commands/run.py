@@ -12,6 +12,7 @@ from proxy import fd_limits, process
 from proxy.admin import launch
 from proxy.config.model import Config
 from proxy.errors import StoreError
+from proxy.systemd import NOBODY, Supervisor
 
 # New objects between two runs of the garbage collector. Requests leave no cycles, so that the default of 700
 # would only waste time.
@@ -19,12 +20,15 @@ COLLECT_EVERY: Final = 10_000
 Say = Callable[[str], object]
 
 
-async def run_server(config: Config, say: Say | None = None) -> int:
-    """`say`: prints to the terminal, if there is one. Raises StoreError, CannotListen, ConfigError."""
+async def run_server(config: Config, say: Say | None = None, supervisor: Supervisor = NOBODY) -> int:
+    """`say`: prints to the terminal, if there is one.
+
+    Raises StoreError, CannotListen, ConfigError, Misfit.
+    """
     fd_limits.raise_limit(config.limits.connections)
     stop = asyncio.Event()
     process.stop_on_signals(stop)
-    async with process.serving(config) as services:
+    async with process.serving(config, supervisor) as services:
         if say is not None:
             with suppress(StoreError):  # the server has been told by its log
                 link = await launch.make(config, services.store)
