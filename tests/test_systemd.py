@@ -183,7 +183,9 @@ def test_a_message_for_which_there_is_no_room_comes_before_the_next(manager, not
     assert told.index(b"READY=1") < told.index(b"STATUS=x")
 
 
-@pytest.mark.parametrize("address", ["", "/nowhere/at/all", "@nobody-listens-here", "vsock:2:1234", "relative", "/" + "x" * 500])
+@pytest.mark.parametrize(
+    "address", ["", "/nowhere/at/all", "@nobody-listens-here", "vsock:2:1234", "relative", "/" + "x" * 500]
+)
 def test_without_a_listening_manager_nothing_happens(address, notifying):
     notifier = notifying(address)
     for _ in range(3):
@@ -201,5 +203,3 @@ def test_when_the_manager_has_gone_nothing_happens(manager, notifying):
     sock.close()
     notifier.ready()
     assert notifier.is_heard
-
-

@@ -11,7 +11,7 @@ from typing import Final
 from proxy import fd_limits, process
 from proxy.admin import launch
 from proxy.config.model import Config
-from proxy.errors import StoreError
+from proxy.errors import ProxyError, StoreError
 from proxy.systemd import NOBODY, Supervisor
 
 # New objects between two runs of the garbage collector. Requests leave no cycles, so that the default of 700
@@ -25,6 +25,14 @@ async def run_server(config: Config, say: Say | None = None, supervisor: Supervi
 
     Raises StoreError, CannotListen, ConfigError, Misfit.
     """
+    try:
+        return await _serve(config, say, supervisor)
+    except ProxyError as error:
+        supervisor.notifier.status(str(error))  # `systemctl status` shows it
+        raise
+
+
+async def _serve(config: Config, say: Say | None, supervisor: Supervisor) -> int:
     fd_limits.raise_limit(config.limits.connections)
     stop = asyncio.Event()
     process.stop_on_signals(stop)

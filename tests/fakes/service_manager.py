@@ -132,6 +132,7 @@ class ServiceManager:
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if not pid:
             return None
+        self._hear()  # its last words
         self.pid = 0
         return os.waitstatus_to_exitcode(status)
 
