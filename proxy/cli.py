@@ -55,7 +55,7 @@ def run(config: Path | None) -> int:
     with logs.own_thread(loaded.config.log):
         logs.warn(loaded.warnings, str(loaded.config.path))
         say = _to_terminal if sys.stderr.isatty() else None
-        return run_async(run_server(loaded.config, say, supervisor))
+        return run_async(run_server(loaded, say, supervisor))
 
 
 def _to_terminal(line: str) -> None:

@@ -112,11 +112,11 @@ class Metrics:
         ProcessCollector(namespace="token_proxy", registry=self.registry)
 
     def show_tokens(
-        self, read: Callable[[], Iterable[TokenHealth]], states: Iterable[str], limit: int
+        self, read: Callable[[], Iterable[TokenHealth]], states: Iterable[str], limit: Callable[[], int]
     ) -> None:
         """Export the health of the accounts that `read` returns, by name.
 
-        A credential with more than `limit` accounts (by `account_counts`) is shown by states only.
+        A credential with more than `limit()` accounts (by `account_counts`) is shown by states only.
         """
         self.registry.register(TokenCollector(read, lambda: self.account_counts, tuple(states), limit))
 
@@ -161,7 +161,7 @@ class TokenCollector(Collector):
         read: Callable[[], Iterable[TokenHealth]],
         counts: Callable[[], Counts],
         states: tuple[str, ...],
-        limit: int,
+        limit: Callable[[], int],
     ) -> None:
         self._read = read
         self._counts = counts
@@ -172,7 +172,8 @@ class TokenCollector(Collector):
         return ()  # nothing to check for clashes before the first scrape
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        many = {name: counts for name, counts in self._counts().items() if sum(counts.values()) > self._limit}
+        limit = self._limit()
+        many = {name: counts for name, counts in self._counts().items() if sum(counts.values()) > limit}
         named = [health for health in self._read() if health.credential not in many]
         families = [self._states_of(named, many), *(_gauge(named, *row) for row in _GAUGES)]
         yield from (family for family in families if family.samples)

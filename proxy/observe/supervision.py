@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from proxy import tasks
@@ -81,17 +82,17 @@ def _next_refresh(account: Account, now: float) -> float | None:
 class Supervision:
     """Tells a service manager that the event loop runs, and how the tokens are."""
 
-    def __init__(self, notifier: Notifier, services: Callable[[], Services]) -> None:
+    def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
-        self._services = services
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Call it once the process serves."""
+    def start(self, services: Callable[[], Services]) -> None:
+        """All listeners accept connections. `services`: those of the present configuration."""
         if not self._notifier.is_heard:
             return
         self._notifier.ready()
-        self._tasks.append(tasks.forever("tell the service manager the state", self._look))
+        look = partial(self._look, services)
+        self._tasks.append(tasks.forever("tell the service manager the state", look))
         if self._notifier.ping_every is not None:
             self._tasks.append(tasks.forever("tell the service manager that the loop runs", self._ping))
 
@@ -103,8 +104,8 @@ class Supervision:
     async def close(self) -> None:
         await tasks.cancel(*self._tasks)
 
-    async def _look(self) -> None:
-        self._notifier.status(line(await summarize(self._services())))
+    async def _look(self, services: Callable[[], Services]) -> None:
+        self._notifier.status(line(await summarize(services())))
         await asyncio.sleep(LOOK_EVERY)
 
     async def _ping(self) -> None:

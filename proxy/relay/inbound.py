@@ -28,9 +28,9 @@ from proxy.relay.connection import (
     Connection,
     ConnectionOwner,
 )
+from proxy.relay.context import SHARED
 from proxy.relay.exchange import Exchange
 from proxy.relay.problems import Refusal
-from proxy.relay.runtime import RouteRuntime
 
 _log = logging.getLogger("proxy.relay")
 
@@ -45,12 +45,12 @@ class Inbound(Connection):
         "_head",
         "_heads",
         "_request",
-        "_runtime",
+        "listener",
     )
 
-    def __init__(self, server: ConnectionOwner, runtime: RouteRuntime | None) -> None:
+    def __init__(self, server: ConnectionOwner, listener: int = SHARED) -> None:
         super().__init__(server)
-        self._runtime = runtime  # the route that has this listener to itself
+        self.listener = listener  # its number: see RelayContext.own
         self._heads = HeadReader()  # also holds the bytes received after the current request
         self._request: RequestHead | None = None  # of the exchange
         self._body: Body | None = None  # of the request or tunnel, until it is complete
@@ -193,17 +193,19 @@ class Inbound(Connection):
     def _is_last(self) -> bool:
         """Whether the connection must end with the response, whatever its framing."""
         unread = self._body is not None
-        return unread or not self._asked.fields.keep_alive or self._server.context.draining
+        is_last = unread or not self._asked.fields.keep_alive
+        return is_last or self._server.context.is_closed(self.listener)
 
     def _done(self, *, close: bool) -> None:
         """The exchange is over, and its response is on its way."""
         self._exchange = None
         unread, self._body = self._body is not None, None
         self._gone_at = NEVER
-        if close or (self._eof and END not in self._heads.buffer):
+        context = self._server.context
+        is_removed = context.is_closed(self.listener) and not context.draining
+        if close or is_removed or (self._eof and END not in self._heads.buffer):
             self._close(linger=unread)
             return
-        context = self._server.context
         self._patience = IDLE_AT_STOP if context.draining else context.limits.idle
         if not self._reading:
             self.read_on(wanted=True)
@@ -291,6 +293,9 @@ class Inbound(Connection):
 
     def _begin(self, head: bytes, rest: bytes) -> None:
         context = self._server.context
+        if self.listener != SHARED and self.listener not in context.own:
+            self._transport.close()  # the listener was removed a moment ago
+            return
         try:
             request = read_request(head, context.head_limits)
         except MalformedRequest as error:
@@ -309,7 +314,7 @@ class Inbound(Connection):
             self._body = None if request.body.done else request.body
         if rest:
             self._heads.buffer += rest
-        exchange.begin(self._runtime, payload)
+        exchange.begin(context.own.get(self.listener), payload)
         if exchange.phase is not phases.OVER:
             if len(self._heads.buffer) > HIGH_WATER:
                 self.read_on(wanted=False)
@@ -351,11 +356,16 @@ class Inbound(Connection):
         elif now > exchange.deadline:
             exchange.give_up()
 
+    @property
+    def exchange(self) -> Exchange | None:
+        return self._exchange
+
     def drain(self) -> None:
         """Let the exchange end, then close; the response says so.
 
         A caller that is connecting, or between two requests, may have sent one that is not here yet: it is
-        served, if it comes soon. Only a connection that has been idle for longer is closed now.
+        served, if it comes soon. Only a connection that has been idle for longer is closed now, or one whose
+        listener was removed.
         """
         if (
             self._exchange is not None
@@ -363,6 +373,9 @@ class Inbound(Connection):
             or self._lingering
             or self._transport.is_closing()
         ):
+            return
+        if not self._server.context.draining:
+            self._close(linger=False)
             return
         if self._request is None:
             self._patience = FIRST_AT_STOP
