@@ -31,6 +31,7 @@ from proxy.admin.base_urls import Listening
 from proxy.admin.health_listener import health_runner
 from proxy.admin.probes import Probes
 from proxy.admin.server import AdminServer
+from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
 from proxy.errors import ConfigError
@@ -67,6 +68,17 @@ class Hooks:
     hangup: list[Call] = field(default_factory=list)  # SIGHUP, before the reload: reopen files
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What there is before the store is open."""
+
+    listeners: Listeners
+    lasting: Lasting
+    probes: Probes
+    hooks: Hooks
+    stack: AsyncExitStack  # ends what is started
+
+
 @asynccontextmanager
 async def serving(config: Config, stop: asyncio.Event | None = None) -> AsyncIterator[Services]:
     """As `running`, for a configuration made in code."""
@@ -80,42 +92,49 @@ async def running(
     *,
     hooks: Hooks | None = None,
     stop: asyncio.Event | None = None,
+    adopted: Adopted | None = None,
     page_required: bool = True,
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
-    `stop`: set by /quitquitquit. `page_required`: False to go without an admin listener if its address is
-    taken.
+    `stop`: set by /quitquitquit. `adopted`: sockets of a service manager, which listen already.
+    `page_required`: False to go without an admin listener if its address is taken.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
     async with AsyncExitStack() as stack:
-        process = await _made(loaded, hooks or Hooks(), stop or asyncio.Event(), stack)
+        lasting = Lasting(descriptors=_descriptors(loaded.config))
+        base = Base(
+            Listeners(lasting.ports, adopted or Adopted()), lasting, Probes(), hooks or Hooks(), stack
+        )
+        process = await _made(loaded, base, stop or asyncio.Event())
         await process.start(page_required=page_required)
         yield process
         await process.drain()
     _log.info("stopped", extra={"event": "stop"})
 
 
-async def _made(loaded: Loaded, hooks: Hooks, stop: asyncio.Event, stack: AsyncExitStack) -> Process:
+def _descriptors(config: Config) -> Descriptors:
+    limits = config.limits
+    return Descriptors(limits.admin_connections, limits.health_connections if config.server.health else 0)
+
+
+async def _made(loaded: Loaded, base: Base, stop: asyncio.Event) -> Process:
     """Raises StoreError, CannotListen, ConfigError."""
     config = loaded.config
-    limits, health_at, probes = config.limits, config.server.health, Probes()
-    files = Descriptors(limits.admin_connections, limits.health_connections if health_at else 0)
-    lasting = Lasting(descriptors=files)
-    listeners = Listeners(lasting.ports)
-    stack.push_async_callback(listeners.close, "health")
-    if health_at is not None:
-        runner = health_runner(config, probes, files, stop)
-        await listeners.start(Place("health", health_at), runner, None, handshake=limits.admin_header_time)
-    services = await stack.enter_async_context(open_services(config))
+    base.stack.push_async_callback(base.listeners.close, "health")
+    if config.server.health is not None:
+        runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
+        place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+        await base.listeners.start(place, runner, None, handshake=handshake)
+    services = await base.stack.enter_async_context(open_services(config))
     for sentence in await weaknesses(config.store.url.reveal()):
         _log.warning("%s", sentence)
-    shared, health = await generation.shared_by_all(services, lasting), Health(services)
+    shared, health = await generation.shared_by_all(services, base.lasting), Health(services)
     material = await asyncio.to_thread(gather, needed(config), Material())
-    parts = await generation.parts_of(loaded, services, material, lasting, health, probes)
+    parts = await generation.parts_of(loaded, services, material, base.lasting, health, base.probes)
     services.metrics.ready.set_function(lambda: float(health.ready))
-    return Process(parts, shared, listeners, health, probes, hooks, stack)
+    return Process(parts, shared, health, base)
 
 
 @asynccontextmanager
@@ -139,22 +158,19 @@ class Process:
         self,
         parts: Parts,
         shared: Shared,
-        listeners: Listeners,
         health: Health,
-        probes: Probes,
-        hooks: Hooks,
-        stack: AsyncExitStack,
+        base: Base,
     ) -> None:
         self.loaded = parts.loaded
         self.services = parts.services
         self.material = parts.material
         self.health = health
-        self.hooks = hooks
-        self.listeners = listeners
-        self._probes = probes
+        self.hooks = base.hooks
+        self.listeners = base.listeners
+        self._probes = base.probes
         self._shared = shared
         self._admin = parts.pages
-        self._stack = stack
+        self._stack = base.stack
         self._next_number = itertools.count(SHARED + 1)
         self._numbers = self._numbered(parts.loaded.config, {})  # of the listeners that routes have
         self.has_page = False  # whether there is an admin listener
@@ -177,6 +193,7 @@ class Process:
             await self._listen(place, SHARED, config, self.material)
         for place, number in self._numbers.items():
             await self._listen(place, number, config, self.material)
+        self.listeners.require_all()
         self.relay.start()
         self._scheduler = self._loop(tokens.scheduler.run(), "keep tokens fresh")
         self._loop(tokens.report_logins(), "report due logins")
@@ -243,6 +260,7 @@ class Process:
             raise
         removed = [each for each in self.listeners.places if each.kind == "route" and each not in numbers]
         await self.listeners.close_each(removed)
+        self.listeners.warn_of_unused()
         _call(self.hooks.reloaded)
 
     def _numbered(self, config: Config, known: Mapping[Place, int]) -> dict[Place, int]:
@@ -330,14 +348,19 @@ class Process:
 
     # -- stop
 
+    @property
+    def time_to_stop(self) -> float:
+        """Seconds that `drain` may take."""
+        return self.loaded.config.limits.shutdown + SAVE_GRACE
+
     async def drain(self) -> None:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
         self.health.draining = True
         _call(self.hooks.draining)
         await tasks.cancel(self._scheduler)  # a refresh that starts now would not end in time
-        await self.listeners.stop("data", "route")
         clock, shutdown = self.services.clock, self.loaded.config.limits.shutdown
         began = clock.boot()
+        await self.listeners.stop("data", "route")
         await self.relay.drain(shutdown)
         left = shutdown - (clock.boot() - began)
         await self.services.tokens.close(max(left, SAVE_GRACE))
