@@ -7,8 +7,8 @@ opening brace (at the start of the file for a key outside all tables).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -43,6 +43,8 @@ Give a file with -c FILE, or describe one route by variables:
   token-proxy run
 README.md shows both; `token-proxy demo` needs no configuration."""
 
+Check = Callable[[Config], Iterable[Complaint]]
+
 
 class Origin(Protocol):
     """What a configuration is read from."""
@@ -72,8 +74,10 @@ class Loaded:
     config: Config
     warnings: list[Fault]
     advice: list[Fault]  # what `check` says beside: it works, but may surprise
+    unused: list[Fault] = field(default_factory=list)  # what has no effect; for `check` too
     variables: frozenset[str] = frozenset()  # the environment variables that it was read from, or refers to
     references: tuple[Reference, ...] = ()  # where its secrets are
+    secrets: bool = True  # whether these were read
 
 
 def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -106,16 +110,12 @@ def _exists(path: Path) -> bool:
         return True
 
 
-def _no_more(_: Config) -> Iterable[Complaint]:
-    return ()
-
-
 def load(
     path: Path | None,
     environ: Mapping[str, str] = os.environ,
     *,
     secrets: bool = True,
-    more: Callable[[Config], Iterable[Complaint]] = _no_more,
+    more: Collection[Check] = (),
 ) -> Loaded:
     """Load the file at `path`; None: the environment alone. Raises ConfigError.
 
@@ -134,13 +134,17 @@ def _load(
     path: Path | None,
     context: LoadContext,
     faults: list[Fault],
-    more: Callable[[Config], Iterable[Complaint]],
+    more: Collection[Check],
 ) -> Loaded:
     data = origin.data
     config, found = _validate(data, context)
     found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
     if config is not None:
-        found += [*check_keys(config.callers), *check_state_dir(config), *more(config)]
+        found += [
+            *check_keys(config.callers),
+            *check_state_dir(config),
+            *(each for look in more for each in look(config)),
+        ]
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
     weak = check_secrets, check_pkce, check_networks, check_patterns
@@ -149,10 +153,13 @@ def _load(
         weaknesses += check_exposed(data, context.folder)
     warnings = origin.faults(weaknesses)
     warnings += environment.check_unknown(context.environ, origin.variables)
-    surprises = check_cookies, advise_names, advise_admin, check_callbacks, advise_unused
+    surprises = check_cookies, advise_names, advise_admin, check_callbacks
     advice = origin.faults([each for look in surprises for each in look(data)])
     config = config.model_copy(update={"path": path, "digest": origin.digest})
-    return Loaded(config, warnings, advice, origin.variables, tuple(references(data)))
+    unused = origin.faults(advise_unused(data))
+    return Loaded(
+        config, warnings, advice, unused, origin.variables, tuple(references(data)), context.secrets
+    )
 
 
 def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None, list[Complaint]]:
