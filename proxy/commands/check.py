@@ -14,7 +14,7 @@ from proxy.config.model import Config, Route
 from proxy.config.policy import PolicyTable
 from proxy.config.route import AccountHeader
 from proxy.errors import StoreError
-from proxy.process import own_names
+from proxy.generation import own_names
 from proxy.store.open import check_url
 
 Say = Callable[[str], object]
