@@ -19,21 +19,33 @@ from proxy.commands.shared import (
     DONE,
     account_option,
     command,
+    config_before,
     config_ignored,
     config_option,
     load_config,
     read_config,
     run_async,
+    warn,
 )
 
 if TYPE_CHECKING:
     from proxy.demo.script import Order
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="token-proxy", prog_name="token-proxy")
-def main() -> None:
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(None, "-V", "--version", package_name="token-proxy", prog_name="token-proxy")
+@config_before
+@click.pass_context
+def main(context: click.Context, config: Path | None) -> None:
     """A reverse proxy that attaches OAuth 2.0 tokens to outgoing calls."""
+    context.obj = config
+    if context.invoked_subcommand is None:
+        if config is not None:
+            context.fail("Missing command.")
+        click.echo(context.get_help())
 
 
 @main.command()
@@ -50,7 +62,7 @@ def run(config: Path | None) -> int:
 
     logs.set_up(loaded.config.log)
     with logs.own_thread(loaded.config.log):
-        logs.warn(loaded.warnings, str(loaded.config.path))
+        logs.warn(loaded.warnings, loaded.config.place)
         return run_async(run_server(loaded.config, _to_terminal if sys.stderr.isatty() else None))
 
 
@@ -135,14 +147,27 @@ def demo(faults: list[Order], lifetime: int, grace: float, no_rotation: bool) ->
 
 
 @main.command()
+@click.option(
+    "--no-secrets",
+    is_flag=True,
+    help="Do not read what the configuration refers to: variables, files with secrets, certificates and keys "
+    "need not exist, as in CI.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show what was understood, defaults included.")
 @config_option
 @command
-def check(config: Path | None) -> int:
+def check(no_secrets: bool, verbose: bool, config: Path | None) -> int:
     """Check the configuration and report every fault.
 
-    Exit code 2 if there are any.
+    Exit code 2 if there are any. Secrets are never shown.
     """
-    click.echo(f"{load_config(config, advice=True).path}: no faults")
+    from proxy.commands import check as checking
+    from proxy.config.load import find_config, load
+
+    more = [] if no_secrets else [checking.check_store]
+    loaded = load(find_config(config), secrets=not no_secrets, more=more)
+    warn([*loaded.warnings, *loaded.advice, *loaded.unused], loaded.config)
+    checking.report(loaded, click.echo, verbose=verbose)
     return DONE
 
 
@@ -190,14 +215,15 @@ def login(
     """
     if code is None and (redirect_uri or code_verifier):
         raise click.UsageError("--redirect-uri and --code-verifier go with --code")
-    loaded = load_config(config)
+    loaded = read_config(config)
+    warn(loaded.warnings, loaded.config)
     from proxy.commands.login import exchange_code, log_in
 
     if code is not None:
         return run_async(
-            exchange_code(loaded, credential, account, code, redirect_uri, code_verifier, click.echo)
+            exchange_code(loaded.config, credential, account, code, redirect_uri, code_verifier, click.echo)
         )
-    return run_async(log_in(loaded, credential, account, click.echo, open_browser=not no_browser))
+    return run_async(log_in(loaded.config, credential, account, click.echo, open_browser=not no_browser))
 
 
 @main.command()
@@ -245,6 +271,36 @@ def status(as_json: bool, watch: bool, config: Path | None) -> int:
     from proxy.commands.status import show_status
 
     return run_async(show_status(loaded, click.echo, as_json=as_json, watch=watch))
+
+
+@main.command(name="exec", context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
+@click.option(
+    "--caller",
+    metavar="CALLER",
+    help="Give CMD a key of this caller of the configuration in TOKEN_PROXY_KEY, valid for 24 hours.",
+)
+@config_option
+@command
+def execute(command: tuple[str, ...], caller: str | None, config: Path | None) -> int:
+    """Start CMD with the base URL of each route in its environment.
+
+    Route crm-eu is in CRM_EU_BASE_URL, or in the variable that its key `env` names. A running server of this
+    configuration is used; else this command serves on loopback itself until CMD ends. The exit code is CMD's,
+    or 128 + the number of the signal that ended it.
+
+    CMD does not get the variables that the configuration reads, like client secrets. Where HTTP_PROXY or its
+    kin are set, the hosts of the base URLs are added to NO_PROXY.
+
+    A CMD that runs for longer than its key is valid needs a key of its own: see caller-key.
+    """
+    loaded = read_config(config)
+    if caller is not None and caller not in loaded.config.callers:
+        known = ", ".join(sorted(loaded.config.callers)) or "none"
+        raise click.BadParameter(f"expected a caller of the configuration: {known}", param_hint="--caller")
+    from proxy.commands import exec as program
+
+    return program.execute(loaded, command, caller, functools.partial(click.echo, err=True))
 
 
 @main.command()

@@ -36,13 +36,17 @@ class Health:
     """Reads the state of the tokens; `draining` is set when the process is about to stop."""
 
     def __init__(self, services: Services) -> None:
+        self.draining = False
+        self.use(services)
+
+    def use(self, services: Services) -> None:
+        """Read the accounts of these services from now on; called again by each reload."""
         self._config = services.config
         self._clock = services.clock
         self._store = services.store
         self._tokens = services.tokens
         self._named = frozenset(_named(services.config))
         self._required = sorted(set(_required(services.config)))
-        self.draining = False
 
     @property
     def ready(self) -> bool:
@@ -56,6 +60,11 @@ class Health:
             for account in accounts
             if not can_serve(account)
         ]
+
+    def hints(self) -> list[str]:
+        """A sentence for each of them, with the next step."""
+        unready = [AccountId(each["credential"], each["account"]) for each in self.not_ready()]
+        return [f"{key}: {self._tokens.account(*key).diagnosis().text}" for key in unready]
 
     async def status(self, after: AccountId | None = None) -> Status:
         """A page of the accounts that follow `after`, and the counts of all."""
@@ -98,7 +107,8 @@ class Health:
         return counts
 
     def _known(self) -> dict[AccountId, Account]:
-        return {account.key: account for account in self._tokens.accounts()}
+        accounts = self._tokens.accounts()
+        return {each.key: each for each in accounts if each.key.credential in self._config.credentials}
 
     async def _records(self, after: AccountId | None) -> list[Record]:
         try:

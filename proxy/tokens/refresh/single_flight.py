@@ -43,6 +43,9 @@ class SingleFlight:
         self._clock = clock
         self._flights: set[asyncio.Task[None]] = set()
 
+    def use(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+
     def start(self, account: Account, why: Why = "due") -> asyncio.Task[None]:
         """The task that refreshes the account; a new one if there is none. `why` is for the log."""
         if account.flight is None:
@@ -67,11 +70,12 @@ class SingleFlight:
     async def _run(self, account: Account, candidate: Candidate, why: Why) -> None:
         known, failures, throttle = account.held, account.failures, account.throttle
         flight = _Flight(why, self._clock.boot())
+        credential = account.credential  # a reload may give the account another one
         attempts = ATTEMPTS if throttle.is_closed and not account.failures else 1
         refresh: Refresh | None = None
         try:
             async with throttle.turn(candidate) as turn:
-                refresh = Refresh(self._context, account.credential, account.key, known, turn, attempts)
+                refresh = Refresh(self._context, credential, account.key, known, turn, attempts)
                 held = await refresh.run()
         except HeldBack as held_back:  # no failure of the account: nothing was sent
             _debug(account, "the refresh is held back: %s", held_back)
@@ -80,6 +84,8 @@ class SingleFlight:
             if refresh is not None and refresh.kept is not None:
                 self._kept(account, refresh.kept, failures)
             self._failed(account, flight, error, refresh.tried if refresh else 0)
+            if account.credential != credential:
+                account.forgive()
         except StoreError as error:
             self._failed(account, flight, AuthorizationServerError("transient", "store"), ours=str(error))
         except Exception as error:  # noqa: BLE001 (without a back-off it would be retried each second)

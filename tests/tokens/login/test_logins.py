@@ -250,7 +250,7 @@ REFUSALS = [  # the response of the token endpoint, the message to the person
     ("html", "the authorization server's response is not JSON (not_json); if this persists, check"),
     (
         "drop-before",
-        "the connection to the authorization server was lost (connection_lost: the peer closed the connection)",
+        "the connection to the authorization server was lost (connection_lost: the peer",
     ),
 ]
 
