@@ -36,6 +36,7 @@ from proxy.generation import Parts, Shared
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
+from proxy.observe.events import WARNING, event
 from proxy.observe.health import Health
 from proxy.relay import problems
 from proxy.relay.context import SHARED, RelayContext
@@ -45,6 +46,7 @@ from proxy.services import Services, open_services
 from proxy.store.open import weaknesses
 from proxy.tls_material import Material, gather, needed
 from proxy.tokens.accounts import Accounts
+from proxy.tokens.saved.lasting import store_warning
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -94,7 +96,9 @@ async def _made(loaded: Loaded, hooks: Hooks, stack: AsyncExitStack) -> Process:
     config = loaded.config
     services = await stack.enter_async_context(open_services(config))
     for sentence in await weaknesses(config.store.url.reveal()):
-        _log.warning("%s", sentence)
+        event(_log, WARNING, "store_not_durable", sentence)
+    if warning := store_warning(config):
+        event(_log, WARNING, "store_not_lasting", warning)
     shared, health = await generation.shared_by_all(services), Health(services)
     material = await asyncio.to_thread(gather, needed(config), Material())
     parts = await generation.parts_of(loaded, services, material, shared, health)

@@ -21,14 +21,21 @@ def event(
     level: int,
     name: str,
     sentence: str,
-    failure: BaseException | None = None,
     /,
+    *values: object,
     **fields: Field,
 ) -> None:
-    """Log an event. `failure` is logged with its traceback. Fields that are None or "" are left out."""
+    """Log an event. `values` are for `sentence`, as in logging. Fields that are None or "" are left out."""
     if log.isEnabledFor(level):
         shown = {key: each for key, each in fields.items() if each not in (None, "")}
-        log.log(level, sentence, extra={"event": name, "fields": shown}, exc_info=failure)
+        log.log(level, sentence, *values, extra={"event": name, "fields": shown})
+
+
+def unexpected(
+    log: logging.Logger, name: str, sentence: str, error: BaseException, /, **fields: Field
+) -> None:
+    """Log an event of level error with the traceback of `error`."""
+    log.error(sentence, extra={"event": name, "fields": fields}, exc_info=error)
 
 
 def decision(log: logging.Logger, sentence: str, /, *values: object, **fields: Field) -> None:
@@ -45,4 +52,7 @@ def fields_of(record: logging.LogRecord) -> Mapping[str, Field]:
     return fields
 
 
-__all__ = ["CRITICAL", "DEBUG", "ERROR", "INFO", "WARNING", "Field", "decision", "event", "fields_of"]
+__all__ = [
+    *("CRITICAL", "DEBUG", "ERROR", "INFO", "WARNING"),
+    *("Field", "decision", "event", "fields_of", "unexpected"),
+]

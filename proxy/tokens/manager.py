@@ -300,7 +300,9 @@ class TokenManager:
     def login_ended(self, key: AccountId, outcome: str, error: str = "") -> None:
         """Note the end of a login. `error`: the code of its failure."""
         self._metrics.logins.labels(key.credential, outcome).inc()
-        self._accounts.get(key).failed_login = FailedLogin(self._clock.wall(), error) if error else None
+        account = self._accounts.find(key)
+        if account is not None:
+            account.failed_login = FailedLogin(self._clock.wall(), error) if error else None
 
     async def owner(self, key: AccountId) -> Principal | None:
         """The person who logged in to the account; None: nobody, or unknown. Raises StoreError."""

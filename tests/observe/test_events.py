@@ -9,7 +9,7 @@ import pytest
 
 from proxy.config.model import Log
 from proxy.observe import logs
-from proxy.observe.events import ERROR, INFO, WARNING, decision, event
+from proxy.observe.events import INFO, WARNING, decision, event, unexpected
 
 log = logging.getLogger("proxy.tokens")
 
@@ -87,7 +87,7 @@ def test_a_failure_is_logged_with_its_place(written):
     try:
         raise OSError(5, "a disk")
     except OSError as error:
-        event(log, ERROR, "internal_error", "unexpected", error, task="refresh")
+        unexpected(log, "internal_error", "it failed", error, task="refresh")
     (line,) = lines()
     assert "test_events.py" in line["error"]
     assert line["task"] == "refresh"

@@ -160,7 +160,7 @@ class SingleFlight:
             f"refresh of {account.key} failed: {ours or account.explained(error)}{_said(next_try)}",
             **self._fields(account, flight, error.outcome),
             error=error.error,
-            cause=error.cause.code if error.cause else None,
+            cause=error.cause_sentence,
             failures=account.failures,
             next_try_s=next_try,
         )
