@@ -23,8 +23,8 @@ from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
 from proxy.listeners import Place, places_of_routes
-from proxy.observe import logs
 from proxy.observe.health import Health
+from proxy.observe.request_log import RequestLog
 from proxy.relay.callers import CallerTable
 from proxy.relay.context import Lasting, RelayContext
 from proxy.relay.runtime import RouteRuntime
@@ -43,7 +43,7 @@ class Shared:
     """What the relay's contexts of all generations share."""
 
     lasting: Lasting
-    log: logs.RequestLog
+    log: RequestLog
     via: bytes  # our own name in a Via field
 
 
@@ -62,7 +62,7 @@ async def shared_by_all(services: Services) -> Shared:
     config = services.config
     lasting = Lasting(descriptors=Descriptors(admin=config.limits.admin_connections))
     via = b"token-proxy-" + (await services.store.identity()).encode("ascii")
-    return Shared(lasting, logs.RequestLog(config.log), via)
+    return Shared(lasting, RequestLog(config.log), via)
 
 
 async def parts_of(

@@ -13,6 +13,7 @@ import uvloop
 
 from proxy import fd_limits
 from proxy.commands import hardening
+from proxy.observe import logs
 from tests.browsers import browsers
 from tests.servers import programs
 
@@ -74,8 +75,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A command sets up the log of its whole process, which is here that of the tests after it too."""
+    monkeypatch.setattr(logs, "_debug", False)
     root, levels = logging.getLogger(), {name: logging.getLogger(name).level for name in LOGGERS}
     handlers = root.handlers[:]
     yield

@@ -112,6 +112,11 @@ class Metrics:
             "route",
             "action",
         )
+        self.last_unauthorized = self._gauge(
+            "last_unauthorized_timestamp_seconds",
+            "Unix time of the last 401 response of the upstream.",
+            "route",
+        )
         self.upstream_connections = self._gauge(
             "upstream_connections", "Open connections to the upstream, by state.", "route", "state"
         )

@@ -12,8 +12,8 @@ from proxy.config.model import Limits
 from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
-from proxy.observe.logs import RequestLog
 from proxy.observe.metrics import Metrics
+from proxy.observe.request_log import RequestLog
 from proxy.relay import phases
 from proxy.relay.callers import CallerTable
 from proxy.relay.problems import Refusal

@@ -18,14 +18,17 @@ reset of the caller's connection.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine
+from time import perf_counter
 from typing import Any, Final
 
 from proxy import tasks
+from proxy.failure_causes import Cause
 from proxy.http import message
 from proxy.http.body import Body, UntilClose
 from proxy.http.message import ResponseHead
 from proxy.http.target import upstream_path
 from proxy.relay import admission, obtain, phases, problems, translate
+from proxy.relay import upstream_causes as causes
 from proxy.relay.failures import Failure, may_repeat, refusal_of
 from proxy.relay.lifecycle import Lifecycle
 from proxy.relay.phases import Phase
@@ -138,6 +141,7 @@ class Exchange(Lifecycle):
         """Get what is missing, then send; a request is sent again on a new connection. Raises Refusal."""
         if attachment is None:
             attachment = await obtain.token(self._context, account)
+        self._asked = perf_counter()
         upstream = None if self._second else self._idle_connection(account)
         if upstream is None:
             self._enter(phases.CONNECTING)
@@ -180,7 +184,7 @@ class Exchange(Lifecycle):
         self._caller.inform(self._translated(head))
 
     def switched(self, head: ResponseHead) -> None:
-        self._status = head.status
+        self._begin_response(head)
         self._upload = Upload(UntilClose(), 0)
         self._upload.begin()
         self._enter(phases.TUNNEL)
@@ -196,7 +200,7 @@ class Exchange(Lifecycle):
         assert self._upstream is not None
         better = None if self._second else self._context.tokens.reject(self._account, self._attachment)
         if better is None or not self._upload.repeatable:
-            self._runtime.unauthorized("returned")
+            self._passes_401()
             return False
         self._upstream.pause()
         self._held = head
@@ -205,8 +209,12 @@ class Exchange(Lifecycle):
 
     def _relay_head(self, head: ResponseHead) -> None:
         self._enter(phases.RELAYING)
-        self._status = head.status
+        self._begin_response(head)
         self._caller.respond(self._translated(head))
+
+    def _begin_response(self, head: ResponseHead) -> None:
+        self._status = head.status
+        self._upstream_seconds = perf_counter() - (self._asked or self._started)
 
     def _translated(self, head: ResponseHead) -> ResponseHead:
         """The head with its links, cookies and CORS fields rewritten for the caller."""
@@ -248,8 +256,8 @@ class Exchange(Lifecycle):
             return
         upstream, self._upstream, self._held = self._upstream, None, None
         assert upstream is not None
-        self._runtime.unauthorized("replayed")
-        self._second = True
+        self._runtime.replayed()
+        self._second = self._replayed = True
         upstream.close()
         await self._prepare(account, attachment)
 
@@ -258,9 +266,13 @@ class Exchange(Lifecycle):
         head, self._held = self._held, None
         assert head is not None
         assert self._upstream is not None
-        self._runtime.unauthorized("returned")
+        self._passes_401()
         self._relay_head(head)
         self._upstream.resume()
+
+    def _passes_401(self) -> None:
+        assert self._account is not None
+        self._runtime.returned(self._account, self._attachment, self._caller.time())
 
     # -- the end of each direction of a tunnel: it is passed on; after the second the tunnel is over
 
@@ -284,7 +296,7 @@ class Exchange(Lifecycle):
 
     # -- failures
 
-    def upstream_failed(self, failure: Failure) -> None:
+    def upstream_failed(self, failure: Failure, cause: Cause | None) -> None:
         upstream, self._upstream = self._upstream, None
         assert self._account is not None
         is_late = upstream is not None and upstream.reused and not self._second and self._upload.repeatable
@@ -293,15 +305,20 @@ class Exchange(Lifecycle):
             step = self._prepare(self._account, self._attachment)
             self._do(step, "retry a request", phases.CONNECTING)
             return
-        self._break_off(refusal_of(failure))
+        self._break_off(refusal_of(failure, cause, self._runtime.route))
 
     def give_up(self) -> None:
         """The deadline has passed."""
         phase = self.phase
         if phase is not phases.HELD:
-            retry_after = 1 if phase.case is problems.TOKEN_UNAVAILABLE else None
-            self._break_off(Refusal(phase.case, phase.detail, retry_after=retry_after))
+            self._break_off(self._overdue(phase))
             return
         if self._work is not None:
             self._work.cancel()
         self._release()
+
+    def _overdue(self, phase: Phase) -> Refusal:
+        if phase.cause is not None:
+            return causes.refusal(phase.case, phase.cause, self._runtime.route)
+        retry_after = 1 if phase.case is problems.TOKEN_UNAVAILABLE else None
+        return Refusal(phase.case, phase.detail, retry_after=retry_after)

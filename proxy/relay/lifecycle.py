@@ -38,6 +38,9 @@ class Lifecycle:
     _upstream: Upstream | None = None
     _work: asyncio.Task[None] | None = None
     _status = 0
+    _asked = 0.0  # when the upstream's part began, from `perf_counter`; 0: with the request
+    _upstream_seconds = -1.0  # until its response began
+    _replayed = False  # sent again after a 401
     _bytes_out = 0
     phase = phases.ADMISSION
     deadline = 0.0  # loop time
@@ -61,7 +64,7 @@ class Lifecycle:
             return
         case = refusal.case
         if case is not problems.CALLER_TIMEOUT:
-            self._runtime.upstream_error(case.ending)
+            self._runtime.upstream_failed(refusal, self._caller.time())
         self._finish(case.ending)
         self._caller.abort()
 
@@ -71,7 +74,9 @@ class Lifecycle:
         self._status = case.status
         self._context.count_refused(refusal, routed=self._routed)
         if self._routed and case.status in {502, 504}:
-            self._runtime.upstream_error(case.ending)
+            self._runtime.upstream_failed(refusal, self._caller.time())
+        if self._request.method != b"HEAD":
+            self._bytes_out = len(refusal.body)
         self._finish(case.ending)
         self._caller.refuse(refusal)
 
@@ -147,7 +152,9 @@ class Lifecycle:
             self._request,
             started=self._started,
             status=self._status,
+            upstream=self._upstream_seconds,
             received=self._upload.received,
             sent=self._bytes_out,
             error=error,
+            replayed=self._replayed,
         )

@@ -166,6 +166,11 @@ class Account:
         if math.isfinite(window.begun):
             self.closed_until = window.begun + lifetime.closed_for(token, self.credential)
 
+    @property
+    def token_age(self) -> float:
+        """Seconds since the current token was issued; infinity or less than 0 if that is not known."""
+        return self._clock.boot() - self._begun
+
     def learn_from_401(self) -> None:
         """Learn the lifetime of such tokens from the age of the current one, after a 401 to it."""
         if self.held.token is not None:
