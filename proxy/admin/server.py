@@ -142,7 +142,7 @@ class AdminServer(web.Server, Gate):
             self._logged_at = now
             count = len(self._open)
             sentence = (
-                f"the admin listener has {count} connections, its limit: idle ones are closed for new ones"
+                f"the admin listener has {count} connections, its limit: idle ones make room for new ones"
             )
             event(_log, WARNING, "admin_connections_full", sentence, connections=count)
 

@@ -53,6 +53,14 @@ def fields_of(record: logging.LogRecord) -> Mapping[str, Field]:
 
 
 __all__ = [
-    *("CRITICAL", "DEBUG", "ERROR", "INFO", "WARNING"),
-    *("Field", "decision", "event", "fields_of", "unexpected"),
+    "CRITICAL",
+    "DEBUG",
+    "ERROR",
+    "INFO",
+    "WARNING",
+    "Field",
+    "decision",
+    "event",
+    "fields_of",
+    "unexpected",
 ]
