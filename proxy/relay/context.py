@@ -50,6 +50,7 @@ class RelayContext:
     own: dict[int, RouteRuntime] = field(default_factory=dict)  # by the number of a route's own listener
     lasting: Lasting = field(default_factory=Lasting)
     draining: bool = False
+    says_decisions: bool = False  # log them at level debug: decisions.py
     timeouts: list[float] = field(init=False)  # seconds, by the number of an exchange's phase
 
     def __post_init__(self) -> None:

@@ -27,7 +27,7 @@ from proxy.http import message
 from proxy.http.body import Body, UntilClose
 from proxy.http.message import ResponseHead
 from proxy.http.target import upstream_path
-from proxy.relay import admission, obtain, phases, problems, translate
+from proxy.relay import admission, decisions, obtain, phases, problems, translate
 from proxy.relay import upstream_causes as causes
 from proxy.relay.failures import Failure, may_repeat, refusal_of
 from proxy.relay.lifecycle import Lifecycle
@@ -83,6 +83,9 @@ class Exchange(Lifecycle):
             self._finish("")
             self._caller.about_us(question.head)
             return
+        if context.says_decisions:
+            table = context.callers
+            self._number = decisions.admitted(request, runtime, account, caller, table, self._caller)
         self._path = upstream_path(runtime.base, runtime.prefix, path, strip=runtime.strip)
         attachment = context.tokens.ready(account)
         upstream = attachment and self._idle_connection(account)
@@ -140,10 +143,12 @@ class Exchange(Lifecycle):
     async def _prepare(self, account: Account, attachment: Attachment | None) -> None:
         """Get what is missing, then send; a request is sent again on a new connection. Raises Refusal."""
         if attachment is None:
+            decisions.say(self._number, "token", "no token is ready: it waits for one")
             attachment = await obtain.token(self._context, account)
         self._asked = perf_counter()
         upstream = None if self._second else self._idle_connection(account)
         if upstream is None:
+            decisions.say(self._number, "dial", "no connection is idle: a new one is opened")
             self._enter(phases.CONNECTING)
             upstream = await obtain.connection(self._context, self._runtime, account)
         self._send(attachment, upstream)
@@ -157,6 +162,9 @@ class Exchange(Lifecycle):
         """Send the request as far as it has come; the rest follows as it comes."""
         request = self._request
         self._attachment, self._upstream = attachment, upstream
+        if self._number:
+            how = "a connection from the pool" if upstream.reused else "a new connection"
+            decisions.say(self._number, "sent", "sent with a token on %s", how)
         names = self._runtime.authority, attachment.fields, self._context.via
         head = message.to_upstream(request, self._path, *names, upgrade=self.upgrades)
         body = request.body
@@ -202,6 +210,7 @@ class Exchange(Lifecycle):
         if better is None or not self._upload.repeatable:
             self._passes_401()
             return False
+        decisions.say(self._number, "unauthorized", "401: held until there is a better token")
         self._upstream.pause()
         self._held = head
         self._do(self._replay(self._account, better), "replay a request", phases.HELD)
@@ -213,6 +222,8 @@ class Exchange(Lifecycle):
         self._caller.respond(self._translated(head))
 
     def _begin_response(self, head: ResponseHead) -> None:
+        if self._number:
+            decisions.responded(self._number, head)
         self._status = head.status
         self._upstream_seconds = perf_counter() - (self._asked or self._started)
 
@@ -257,6 +268,7 @@ class Exchange(Lifecycle):
         upstream, self._upstream, self._held = self._upstream, None, None
         assert upstream is not None
         self._runtime.replayed()
+        decisions.say(self._number, "replay", "there is a better token: the request is sent again")
         self._second = self._replayed = True
         upstream.close()
         await self._prepare(account, attachment)
@@ -272,6 +284,7 @@ class Exchange(Lifecycle):
 
     def _passes_401(self) -> None:
         assert self._account is not None
+        decisions.say(self._number, "unauthorized", "401: it passes, as no better token is to be had now")
         self._runtime.returned(self._account, self._attachment, self._caller.time())
 
     # -- the end of each direction of a tunnel: it is passed on; after the second the tunnel is over
@@ -302,6 +315,7 @@ class Exchange(Lifecycle):
         is_late = upstream is not None and upstream.reused and not self._second and self._upload.repeatable
         if is_late and may_repeat(failure, self._request.method):
             self._second = True
+            decisions.say(self._number, "retry", "the pooled connection had ended: %s", failure.value)
             step = self._prepare(self._account, self._attachment)
             self._do(step, "retry a request", phases.CONNECTING)
             return

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Final
 
 from proxy.http.message import RequestHead
-from proxy.relay import phases, problems
+from proxy.relay import decisions, phases, problems
 from proxy.relay.accounting import account_for
 from proxy.relay.callers import Caller
 from proxy.relay.context import RelayContext
@@ -37,6 +37,7 @@ class Lifecycle:
     _account: Account | None = None
     _upstream: Upstream | None = None
     _work: asyncio.Task[None] | None = None
+    _number = 0  # in lines about its decisions; 0: there are none
     _status = 0
     _asked = 0.0  # when the upstream's part began, from `perf_counter`; 0: with the request
     _upstream_seconds = -1.0  # until its response began
@@ -63,6 +64,7 @@ class Lifecycle:
             self._refuse(refusal)
             return
         case = refusal.case
+        decisions.say(self._number, "aborted", "the caller's connection is reset: %s", refusal.detail)
         if case is not problems.CALLER_TIMEOUT:
             self._runtime.upstream_failed(refusal, self._caller.time())
         self._finish(case.ending)
@@ -71,6 +73,7 @@ class Lifecycle:
     def _refuse(self, refusal: Refusal) -> None:
         """End the exchange by a response of our own. The rest of the request's body is not read."""
         case = refusal.case
+        decisions.say(self._number, "refused", "%d %s: %s", case.status, case.ending, refusal.detail)
         self._status = case.status
         self._context.count_refused(refusal, routed=self._routed)
         if self._routed and case.status in {502, 504}:
@@ -126,6 +129,7 @@ class Lifecycle:
             return
         if self.phase is not phases.TUNNEL and self.phase is not phases.TUNNEL_FULL:
             self._status = CALLER_GONE
+        decisions.say(self._number, "caller_gone", "the caller has gone in phase %r", self.phase.name)
         self._finish("caller-gone")
 
     # -- the end

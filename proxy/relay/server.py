@@ -18,7 +18,7 @@ from typing import Final
 from aiohttp import web
 
 from proxy import tasks
-from proxy.relay import problems
+from proxy.relay import decisions, problems
 from proxy.relay.context import SHARED, RelayContext
 from proxy.relay.exchange import Exchange
 from proxy.relay.inbound import Inbound
@@ -45,6 +45,7 @@ class RelayServer:
 
     def __init__(self, context: RelayContext) -> None:
         self.context = context
+        context.says_decisions = decisions.are_logged()
         self._named: dict[str, RouteRuntime] = {}
         self._former: list[RouteRuntime] = []  # of earlier contexts, with requests in flight
         self._leaving: list[_Leaving] = []
@@ -64,6 +65,7 @@ class RelayServer:
 
     def swap(self, context: RelayContext) -> None:
         """Serve under another context from the next request on. Can't fail: nothing here may raise."""
+        context.says_decisions = decisions.are_logged()
         before, self.context = self.context, context
         kept = set(context.runtimes)
         former = [runtime for runtime in before.runtimes if runtime not in kept]
@@ -137,6 +139,8 @@ class RelayServer:
             self._turn_away(connection)
         elif len(self._connections) > self.context.limits.connections:
             connection.turn_away(Refusal(problems.OVERLOADED, "too many connections", retry_after=1))
+        elif self.context.draining:
+            connection.drain()
 
     def _turn_away(self, connection: Inbound) -> None:
         refusal = Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
@@ -162,7 +166,7 @@ class RelayServer:
                 await asyncio.wait_for(self._emptied.wait(), seconds)
         except TimeoutError:
             for connection in list(self._connections):
-                connection.abort()
+                connection.cut()
 
     async def close(self) -> None:
         """Abort the remaining connections, and close the upstream ones."""

@@ -20,7 +20,7 @@ from proxy.http.body import NO_BODY, Body, UntilClose
 from proxy.http.framing import framed
 from proxy.http.malformed import MalformedBody, MalformedResponse
 from proxy.http.message import END, PART_OF_END, HeadLimits, ResponseHead, check_begun, read_response
-from proxy.relay import upstream_causes as causes
+from proxy.relay import decisions, upstream_causes
 from proxy.relay.failures import Failure
 from proxy.relay.interfaces import ResponseHandler
 from proxy.relay.pool import Pool
@@ -240,10 +240,8 @@ class Upstream:
             rest = data if self._head is not None else self._read_heads(data, handler)
             if rest is not None:
                 self._read_body(rest, handler)
-        except MalformedResponse as error:
-            self._fail(Failure.MALFORMED, causes.OF_KIND[error.kind])
-        except MalformedBody:
-            self._fail(Failure.MALFORMED, None)
+        except (MalformedResponse, MalformedBody) as error:
+            self._fail(Failure.MALFORMED, upstream_causes.of_malformed(error))
 
     def _read_heads(self, data: bytes, handler: ResponseHandler) -> bytes | None:
         """Parse up to the body; returns its beginning, or None if more data or a `resume` must come first."""
@@ -300,8 +298,9 @@ class Upstream:
             self.reused = True
             self.idle_since = self._loop.time()
             self._pool.give(self)
-        else:
-            self.close()
+            return
+        decisions.not_kept(nothing_behind=nothing_behind, sent_whole=sent_whole)
+        self.close()
 
     # -- the end
 

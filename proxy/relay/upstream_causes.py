@@ -11,7 +11,7 @@ from typing import Final
 from proxy.config.address import Address
 from proxy.config.model import Route
 from proxy.failure_causes import Cause
-from proxy.http.malformed import ResponseKind
+from proxy.http.malformed import MalformedBody, MalformedResponse, ResponseKind
 from proxy.relay import problems
 from proxy.relay.problems import Case, Refusal
 
@@ -40,11 +40,16 @@ NO_RESPONSE: Final = Cause("no_response", "no response in time", "http_response_
 NOT_READING: Final = Cause("not_reading", "it stopped reading the request", "connection_write_timeout")
 STALLED: Final = Cause("stalled", "it stopped within its response", "connection_read_timeout")
 
-OF_KIND: Final[Mapping[ResponseKind, Cause]] = {  # of MalformedResponse
+_OF_KIND: Final[Mapping[ResponseKind, Cause]] = {  # of MalformedResponse
     "malformed": MALFORMED,
     "not-http": NOT_HTTP,
     "too-large": HEAD_TOO_LARGE,
 }
+
+
+def of_malformed(error: MalformedResponse | MalformedBody) -> Cause:
+    return _OF_KIND[error.kind] if isinstance(error, MalformedResponse) else MALFORMED
+
 
 # -- the egress proxy, which is the next hop: RFC 9209 has its types for that
 

@@ -21,7 +21,7 @@ from proxy.clock import Clock
 from proxy.config.model import Config, Credential
 from proxy.errors import StoreError, TokenError, TokenUnavailable, UnreadableRecord
 from proxy.oauth.binding import server_of
-from proxy.observe.events import ERROR, INFO, event
+from proxy.observe.events import ERROR, INFO, decision, event
 from proxy.store.base import AccountId, Record, Store
 from proxy.tokens.account import Account, StoredToken
 from proxy.tokens.refresh.throttle import ServerThrottle
@@ -183,6 +183,9 @@ class Accounts:
                 event(_log, ERROR, "store_unreadable", f"tokens can't be read from the store: {error}")
             self._store_failed = True
             raise TokenUnavailable("the token store can't be read now", retry_after=STORE_PAUSE) from error
+        if held.generation > account.held.generation:
+            sentence = "%s: generation %d is read from the store (%s)"
+            decision(_log, sentence, account.key, held.generation, held.state)
         if self._store_failed:
             event(_log, INFO, "store_readable", "tokens can be read from the store again")
         self._store_failed = False

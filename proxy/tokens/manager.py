@@ -7,6 +7,7 @@ Changes by other processes are seen within a second (`_watch`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from proxy.errors import GenerationConflict, ProxyError, UnreadableRecord
 from proxy.oauth import binding
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, differ
+from proxy.observe.events import decision
 from proxy.observe.metrics import Metrics
 from proxy.observe.token_metrics import TokenHealth
 from proxy.store.base import AccountId, Record, Store
@@ -41,6 +43,9 @@ REMIND: Final = "remind of refresh tokens that end"
 REPORT: Final = "report logins that are due"
 REPORT_EVERY: Final = 2.0  # seconds between two checks for accounts that need a person
 AT_ONCE: Final = 64  # accounts checked before other tasks run again
+
+
+_log = logging.getLogger("proxy.tokens")
 
 
 class AnotherPerson(ProxyError):
@@ -210,13 +215,16 @@ class TokenManager:
     async def _get(self, account: Account) -> Attachment:
         attachment = self.ready(account)
         if attachment is None and account.behind and account.flight is None:
+            decision(_log, "%s: no usable token in memory: the store is read", account.key)
             await self._accounts.load(account)
             self._accounts.remember(account)
             attachment = self.ready(account)
         if attachment is not None:
             return attachment
         if account.flight is None and not account.may_start:
+            decision(_log, "%s: no usable token, and no refresh now", account.key)
             raise account.why_not()
+        decision(_log, "%s: no usable token: the request waits for a refresh", account.key)
         await self._single_flight.wait(account, self._patience, self._why(account))
         attachment = self.ready(account)
         if attachment is None:
@@ -231,6 +239,7 @@ class TokenManager:
         """
         current = self.ready(account)
         if current is not None and current is not rejected:
+            decision(_log, "%s: 401 to a token that has been replaced: the request is replayed", account.key)
             return _done(current)
         is_news = rejected is account.attachment and account.reject()
         if account.flight is None:
@@ -241,6 +250,7 @@ class TokenManager:
                 )  # only writes it to the store: nothing to wait for
                 return None
             if now < account.rejected_at + REJECT_PAUSE or not account.may_start:
+                decision(_log, "%s: 401 passes: no refresh now", account.key)
                 return None
             account.rejected_at = now
             account.learn_from_401()

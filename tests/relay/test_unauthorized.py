@@ -177,7 +177,7 @@ async def test_a_401_to_an_old_token_that_cannot_be_replaced_is_no_warning(proxy
     clock = proxy.state.clock
     await proxy.adopt("old", issued_at=clock.wall() - 600, issued_boot=clock.boot() - 600)
     upstream.script = [NO]
-    proxy.server.script(status(503))
+    proxy.server.script(status(400, {"error": "invalid_scope"}))
     assert (await proxy.get()).startswith(b"HTTP/1.1 401 ")
     assert warned() == []
 

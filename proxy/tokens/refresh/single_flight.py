@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import Final, Literal, NamedTuple
 
 from proxy import tasks
@@ -116,7 +117,9 @@ class SingleFlight:
         account.last_refresh = LastRefresh(account.last_success_at, "success", "")
         sentence = f"refreshed {account.key} ({flight.why}), generation {held.generation}"
         fields = self._fields(account, flight, "success")
-        event(_log, INFO, "refresh", sentence, **fields, generation=held.generation)
+        due = account.fresh_until - self._clock.boot()
+        due_in = round(due, 1) if math.isfinite(due) else None
+        event(_log, INFO, "refresh", sentence, **fields, generation=held.generation, next_refresh_s=due_in)
 
     def _refused(self, account: Account, flight: _Flight, refused: Refusal) -> None:
         self._accounts.remember(account)  # a dropped account would be retried without the pause
