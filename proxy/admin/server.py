@@ -162,7 +162,9 @@ class AdminServer(web.Server, Gate):
         if now - self._logged_at >= LOG_EVERY:
             self._logged_at = now
             count = len(self._open)
-            sentence = f"the {self.listener} listener has {count} connections, its limit: idle ones make room for new ones"
+            sentence = (
+                f"the {self.listener} listener has {count} connections, its limit: idle ones are closed"
+            )
             event(_log, WARNING, "connections_full", sentence, listener=self.listener, connections=count)
 
 

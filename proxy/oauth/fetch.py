@@ -165,9 +165,7 @@ class Fetcher:
         payload = None if body is None else _Payload(body.encode(), before_send)
         began = time.perf_counter()
         try:
-            reply = await self._exchange(credential, method, url, headers, payload)
-            self._debug(credential, method, began, f"status {reply.status}")
-            return reply
+            return await self._exchange(credential, method, url, headers, payload)
         except tuple(kind for kind, _, _ in _FAILURES) as error:
             name, reached = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
             cause = _cause_of(error)
@@ -192,6 +190,7 @@ class Fetcher:
         payload: aiohttp.Payload | None,
     ) -> Reply:
         is_tls = url.startswith("https:")  # else on loopback
+        began = time.perf_counter()
         async with self._open().request(
             method,
             url,
@@ -210,6 +209,7 @@ class Fetcher:
                 received += chunk
                 if len(received) > MAX_SIZE:  # more would be read only to be refused
                     break
+            self._debug(credential, method, began, f"status {response.status}")
             return Reply(response.status, response.headers, bytes(received))
 
     def _open(self) -> aiohttp.ClientSession:

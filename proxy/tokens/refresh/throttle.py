@@ -142,7 +142,8 @@ class ServerThrottle:
         """The only place that changes the state."""
         before, self.state = self.state, next_state(self.state, event)
         if self.state is not before:
-            decision(_log, "circuit breaker, after %s: %s", event, self.state)
+            names = (type(before).__name__, type(self.state).__name__, type(event).__name__)
+            decision(_log, "the circuit breaker of a client: %s -> %s, by %s", *names)
             if type(self.state) is not type(before):
                 self._best = None
             self._wake()
