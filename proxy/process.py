@@ -19,7 +19,6 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +28,7 @@ from proxy import generation, tasks
 from proxy.admin import control
 from proxy.admin.base_urls import Listening
 from proxy.admin.server import AdminServer
+from proxy.admin.summary import Summary, summarize
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
 from proxy.errors import ConfigError
@@ -156,7 +156,8 @@ class Process:
         self.relay.start()
         self._scheduler = self._loop(tokens.scheduler.run(), "keep tokens fresh")
         self._loop(tokens.report_logins(), "report due logins")
-        _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
+        summary = self.summary()
+        _log.info("%s", summary.sentence, extra={"event": "start", "fields": summary.fields()})
         _call(self.hooks.ready)
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
@@ -183,6 +184,9 @@ class Process:
             for each in self.listeners.places
             if each.kind != "admin"
         ]
+
+    def summary(self) -> Summary:
+        return summarize(self.services, self.listening(), generation.own_names(self.services.config))
 
     def _loop(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = tasks.spawn(work, name)

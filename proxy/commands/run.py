@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -27,6 +28,9 @@ async def run_server(config: Config, say: Say | None = None) -> int:
     process.stop_on_signals(stop)
     async with process.running(Loaded(config, [], [])) as server, process.controlled(server):
         if say is not None:
+            from proxy.commands.start_summary import start_summary  # noqa: PLC0415 (on terminals only)
+
+            say(start_summary(server.summary(), sys.stderr))
             with suppress(StoreError):  # the server has been told by its log
                 link = await launch.make(config, server.services.store)
                 say(f"Status page, signed in (once, within {launch.VALID_SAID}): {link}")
