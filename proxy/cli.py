@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from proxy.commands.demo import demo
 from proxy.commands.shared import (
     DONE,
     account_option,
@@ -29,7 +31,7 @@ from proxy.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from proxy.demo.script import Order
+    from proxy.commands.wait import Wanted
 
 
 @click.group(
@@ -56,6 +58,9 @@ def run(config: Path | None) -> int:
 
     Requests in flight are completed first; a second SIGTERM stops at once.
     """
+    from proxy import systemd
+
+    supervisor = systemd.take()  # before any child may be started
     loaded = read_config(config)
     from proxy.commands.run import run_server
     from proxy.observe import logs
@@ -63,87 +68,15 @@ def run(config: Path | None) -> int:
     logs.set_up(loaded.config.log)
     with logs.own_thread(loaded.config.log):
         logs.warn(loaded.warnings, loaded.config.place)
-        return run_async(run_server(loaded.config, _to_terminal if sys.stderr.isatty() else None))
+        say = _to_terminal if sys.stderr.isatty() else None
+        return run_async(run_server(loaded, say, supervisor))
 
 
 def _to_terminal(line: str) -> None:
     click.echo(line, err=True)
 
 
-FAULT_EXAMPLES: Final = """\b
-See how the proxy handles failures of the authorization server:
-  token-proxy demo --fault outage@60-150                down for a minute and a half
-  token-proxy demo --fault drop-after-commit:1          it has rotated, but the response is lost
-  token-proxy demo --fault html:2,too-many-requests:3   one after the other"""
-
-
-def _parse_faults(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> list[Order]:
-    if not texts:
-        return []
-    from proxy.demo.script import parse_orders
-
-    try:
-        return [order for text in texts for order in parse_orders(text)]
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _list_faults(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    if not wanted or context.resilient_parsing:
-        return
-    from proxy.demo.faults import NAMED
-
-    formatter = click.HelpFormatter(width=110)
-    formatter.write_dl([(name, fault.about) for name, fault in NAMED.items()])
-    click.echo(formatter.getvalue(), nl=False)
-    context.exit()
-
-
-@main.command(epilog=FAULT_EXAMPLES)
-@click.option(
-    "--fault",
-    "faults",
-    multiple=True,
-    metavar="NAME[:TIMES][@FROM[-TO]]",
-    callback=_parse_faults,
-    help="A fault of refreshes, applied TIMES times (default: always), between the seconds FROM and TO. "
-    "Several are separated by commas; the first that applies counts.",
-)
-@click.option(
-    "--list-faults",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_list_faults,
-    help="List all faults.",
-)
-@click.option(
-    "--lifetime",
-    type=click.IntRange(1),
-    default=60,
-    show_default=True,
-    metavar="SECONDS",
-    help="Lifetime of access tokens.",
-)
-@click.option(
-    "--grace",
-    type=click.FloatRange(0),
-    default=0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a spent refresh token gets its successor again; later, reuse revokes the login.",
-)
-@click.option("--no-rotation", is_flag=True, help="Refresh tokens stay valid, instead of working once.")
-@config_ignored
-@command
-def demo(faults: list[Order], lifetime: int, grace: float, no_rotation: bool) -> int:
-    """Try the proxy without any set-up.
-
-    Runs an authorization server, an API that requires its tokens, the proxy and its status page.
-    """
-    from proxy.demo.wiring import run_demo
-
-    return run_async(run_demo(click.echo, faults, lifetime=lifetime, grace=grace, rotation=not no_rotation))
+main.add_command(demo)
 
 
 @main.command()
@@ -301,6 +234,40 @@ def execute(command: tuple[str, ...], caller: str | None, config: Path | None) -
     from proxy.commands import exec as program
 
     return program.execute(loaded, command, caller, functools.partial(click.echo, err=True))
+
+
+@main.command()
+@click.option(
+    "--for",
+    "wanted",
+    type=click.Choice(["ready", "startup", "healthy"]),
+    default="ready",
+    show_default=True,
+    help="ready: every required credential can serve (/readyz). startup: the store and the listeners are up "
+    "(/startupz). healthy: the process lives (/healthz).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 30 * 86400.0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait; 0: look once, as for HEALTHCHECK.",
+)
+@config_option
+@command
+def wait(wanted: Wanted, timeout: float, config: Path | None) -> int:
+    """Wait until a running server is ready.
+
+    It is asked at the health listener, if the configuration has one, else at the admin listener. Silent on
+    success; otherwise it says why not, with exit code 1.
+    """
+    if isnan(timeout):
+        raise click.BadParameter("expected a number of seconds", param_hint="--timeout")
+    loaded = read_config(config).config
+    from proxy.commands.wait import wait as wait_for
+
+    return run_async(wait_for(loaded, wanted, timeout))
 
 
 @main.command()

@@ -1,6 +1,6 @@
 """A serving process: what outlives a reload, and its life from start to stop.
 
-start:  store → tokens → admin listener → data listeners → ready
+start:  health listener → store → tokens → admin listener → data listeners → ready
 reload: all that is new is made, and may fail → one swap → what is gone ends
 stop:   not ready → data listeners closed → requests in flight end → refreshes are saved → the rest
 
@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import signal
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,18 +29,22 @@ from aiohttp import web
 from proxy import generation, tasks
 from proxy.admin import control
 from proxy.admin.base_urls import Listening
+from proxy.admin.health_listener import health_runner
+from proxy.admin.probes import Probes
 from proxy.admin.server import AdminServer
 from proxy.admin.summary import Summary, summarize
+from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, StoreError
+from proxy.fd_limits import Descriptors
 from proxy.generation import Parts, Shared
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
 from proxy.observe.health import Health
 from proxy.relay import problems
-from proxy.relay.context import SHARED, RelayContext
+from proxy.relay.context import SHARED, Lasting, RelayContext
 from proxy.relay.server import Listener, RelayServer
 from proxy.reserve import ReserveGate
 from proxy.services import Services, open_services
@@ -59,47 +65,80 @@ class Hooks:
     """Called at the turns of a process's life. None of them may raise or block."""
 
     ready: list[Call] = field(default_factory=list)  # all listeners accept connections
-    reloaded: list[Call] = field(default_factory=list)  # another generation serves
+    hangup: list[Call] = field(default_factory=list)  # SIGHUP: reopen files; a reload follows
+    reloading: list[Call] = field(default_factory=list)  # a reload begins
+    reloaded: list[Call] = field(default_factory=list)  # another generation serves; not after a failure
+    settled: list[Call] = field(default_factory=list)  # the reload is over, failed or not
     draining: list[Call] = field(default_factory=list)  # the first step of the stop
-    hangup: list[Call] = field(default_factory=list)  # SIGHUP, before the reload: reopen files
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What there is before the store is open."""
+
+    listeners: Listeners
+    lasting: Lasting
+    probes: Probes
+    hooks: Hooks
+    stack: AsyncExitStack  # ends what is started
 
 
 @asynccontextmanager
-async def serving(config: Config) -> AsyncIterator[Services]:
+async def serving(config: Config, stop: asyncio.Event | None = None) -> AsyncIterator[Services]:
     """As `running`, for a configuration made in code."""
-    async with running(Loaded(config, [], [])) as process:
+    async with running(Loaded(config, [], []), stop=stop) as process:
         yield process.services
 
 
 @asynccontextmanager
 async def running(
-    loaded: Loaded, hooks: Hooks | None = None, *, page_required: bool = True
+    loaded: Loaded,
+    *,
+    hooks: Hooks | None = None,
+    stop: asyncio.Event | None = None,
+    adopted: Adopted | None = None,
+    page_required: bool = True,
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
+    `stop`: set by /quitquitquit. `adopted`: sockets of a service manager, which listen already.
     `page_required`: False to go without an admin listener if its address is taken.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
     async with AsyncExitStack() as stack:
-        process = await _made(loaded, hooks or Hooks(), stack)
+        lasting = Lasting(descriptors=_descriptors(loaded.config))
+        base = Base(
+            Listeners(lasting.ports, adopted or Adopted()), lasting, Probes(), hooks or Hooks(), stack
+        )
+        process = await _made(loaded, base, stop or asyncio.Event())
         await process.start(page_required=page_required)
         yield process
         await process.drain()
     _log.info("stopped", extra={"event": "stop"})
 
 
-async def _made(loaded: Loaded, hooks: Hooks, stack: AsyncExitStack) -> Process:
-    """Raises StoreError, ConfigError."""
+def _descriptors(config: Config) -> Descriptors:
+    limits = config.limits
+    return Descriptors(limits.admin_connections, limits.health_connections if config.server.health else 0)
+
+
+async def _made(loaded: Loaded, base: Base, stop: asyncio.Event) -> Process:
+    """Raises StoreError, CannotListen, ConfigError."""
     config = loaded.config
-    services = await stack.enter_async_context(open_services(config))
+    base.stack.push_async_callback(base.listeners.close, "health")
+    if config.server.health is not None:
+        runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
+        place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+        await base.listeners.start(place, runner, None, handshake=handshake)
+    services = await base.stack.enter_async_context(open_services(config))
     for sentence in await weaknesses(config.store.url.reveal()):
         _log.warning("%s", sentence)
-    shared, health = await generation.shared_by_all(services), Health(services)
+    shared, health = await generation.shared_by_all(services, base.lasting), Health(services)
     material = await asyncio.to_thread(gather, needed(config), Material())
-    parts = await generation.parts_of(loaded, services, material, shared, health)
+    parts = await generation.parts_of(loaded, services, material, base.lasting, health, base.probes)
     services.metrics.ready.set_function(lambda: float(health.ready))
-    return Process(parts, shared, health, hooks, stack)
+    return Process(parts, shared, health, base)
 
 
 @asynccontextmanager
@@ -120,17 +159,22 @@ class Process:
     """What outlives a reload. `replace` puts another configuration in place of the one that is served."""
 
     def __init__(
-        self, parts: Parts, shared: Shared, health: Health, hooks: Hooks, stack: AsyncExitStack
+        self,
+        parts: Parts,
+        shared: Shared,
+        health: Health,
+        base: Base,
     ) -> None:
         self.loaded = parts.loaded
         self.services = parts.services
         self.material = parts.material
         self.health = health
-        self.hooks = hooks
-        self.listeners = Listeners(shared.lasting.ports)
+        self.hooks = base.hooks
+        self.listeners = base.listeners
+        self._probes = base.probes
         self._shared = shared
         self._admin = parts.pages
-        self._stack = stack
+        self._stack = base.stack
         self._next_number = itertools.count(SHARED + 1)
         self._numbers = self._numbered(parts.loaded.config, {})  # of the listeners that routes have
         self.has_page = False  # whether there is an admin listener
@@ -147,18 +191,21 @@ class Process:
         self._declare_metrics()
         self._lend_authorities(Material())
         await tokens.start()
-        stack.push_async_callback(self.listeners.close_all)
+        stack.push_async_callback(self.listeners.close, "admin", "data", "route")
         self.has_page = await self._offer_page(config, required=page_required)
         for place in places_of_all(config):
             await self._listen(place, SHARED, config, self.material)
         for place, number in self._numbers.items():
             await self._listen(place, number, config, self.material)
+        self.listeners.require_all()
         self.relay.start()
         self._scheduler = self._loop(tokens.scheduler.run(), "keep tokens fresh")
         self._loop(tokens.report_logins(), "report due logins")
+        self.services.metrics.reload_succeeded(self.services.clock.wall())
+        self._probes.health = self.health
         summary = self.summary()
         _log.info("%s", summary.sentence, extra={"event": "start", "fields": summary.fields()})
-        _call(self.hooks.ready)
+        call(self.hooks.ready)
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
         """Whether there is an admin listener now. Raises CannotListen if it is required."""
@@ -182,7 +229,7 @@ class Process:
         return [
             Listening(self.listeners.bound(each), config.listener_tls(each.address), routes.get(each))
             for each in self.listeners.places
-            if each.kind != "admin"
+            if each.kind in {"data", "route"}
         ]
 
     def summary(self) -> Summary:
@@ -210,7 +257,7 @@ class Process:
         """
         config = loaded.config
         parts = await generation.parts_of(
-            loaded, self.services.under(config), material, self._shared, self.health
+            loaded, self.services.under(config), material, self._shared.lasting, self.health, self._probes
         )
         numbers = self._numbered(config, self._numbers)
         opened: list[Place] = []
@@ -218,11 +265,19 @@ class Process:
             await self._open(loaded, material, numbers, opened)
             self._swap(parts, numbers)
         except BaseException:
-            await self.listeners.close(opened)
+            await self.listeners.close_each(opened)
             raise
         removed = [each for each in self.listeners.places if each.kind == "route" and each not in numbers]
-        await self.listeners.close(removed)
-        _call(self.hooks.reloaded)
+        await self.listeners.close_each(removed)
+        await self._load_new()
+        self.listeners.warn_of_unused()
+        call(self.hooks.reloaded)
+
+    async def _load_new(self) -> None:
+        try:
+            await self.services.tokens.load_new()
+        except StoreError as error:  # they are loaded when they are used
+            _log.warning("accounts of new credentials can't be read from the store: %s", error)
 
     def _numbered(self, config: Config, known: Mapping[Place, int]) -> dict[Place, int]:
         """A number for each listener that a route has to itself. None is used twice: connections have it."""
@@ -259,7 +314,7 @@ class Process:
         contexts = {
             place: parts.material.listener(_tls(config, place))
             for place in self.listeners.places
-            if place.kind != "route" or place in numbers
+            if place.kind in {"admin", "data"} or place in numbers
         }
         pages = parts.pages.server
         assert isinstance(pages, AdminServer)
@@ -309,14 +364,19 @@ class Process:
 
     # -- stop
 
+    @property
+    def time_to_stop(self) -> float:
+        """Seconds that `drain` may take."""
+        return self.loaded.config.limits.shutdown + SAVE_GRACE
+
     async def drain(self) -> None:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
         self.health.draining = True
-        _call(self.hooks.draining)
+        call(self.hooks.draining)
         await tasks.cancel(self._scheduler)  # a refresh that starts now would not end in time
-        await self.listeners.stop("data", "route")
         clock, shutdown = self.services.clock, self.loaded.config.limits.shutdown
         began = clock.boot()
+        await self.listeners.stop("data", "route")
         await self.relay.drain(shutdown)
         left = shutdown - (clock.boot() - began)
         await self.services.tokens.close(max(left, SAVE_GRACE))
@@ -326,7 +386,7 @@ def _tls(config: Config, place: Place) -> ListenerTLS | None:
     return config.admin_listener_tls if place.kind == "admin" else config.listener_tls(place.address)
 
 
-def _call(hooks: list[Call]) -> None:
+def call(hooks: list[Call]) -> None:
     for hook in hooks:
         try:
             hook()
@@ -337,16 +397,40 @@ def _call(hooks: list[Call]) -> None:
 def stop_on_signals(stop: asyncio.Event) -> None:
     """SIGTERM and SIGINT stop gracefully; a second one, later than SAME_SIGNAL, ends the process at once."""
     loop = asyncio.get_running_loop()
+    first = asyncio.Event()  # not `stop`: that may be set by /quitquitquit, which is no signal
 
     def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
+        if first.is_set():
             return
+        first.set()
         _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
         stop.set()
         loop.call_later(SAME_SIGNAL, _die_of_signals, loop)
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
+
+
+def reload_on_hangup(wanted: asyncio.Event, stop: asyncio.Event, hooks: Hooks) -> None:
+    """SIGHUP reloads. But where the terminal that the process was started from is gone, it stops."""
+    has_terminal = _has_terminal()
+
+    def on_hangup() -> None:
+        if has_terminal and not _has_terminal():
+            _log.info("stopping as the terminal is gone", extra={"event": "stop", "signal": "SIGHUP"})
+            stop.set()
+            return
+        call(hooks.hangup)
+        wanted.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
+
+
+def _has_terminal() -> bool:
+    try:
+        return os.isatty(sys.__stderr__.fileno()) if sys.__stderr__ is not None else False
+    except (OSError, ValueError):  # closed
+        return False
 
 
 def _die_of_signals(loop: asyncio.AbstractEventLoop) -> None:

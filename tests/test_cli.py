@@ -22,6 +22,7 @@ COMMANDS = {
     "login",
     "token",
     "status",
+    "wait",
     "explain",
     "logout",
     "open",
