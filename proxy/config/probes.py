@@ -18,5 +18,5 @@ SEVERAL: Final = (
 def advise_probes(config: Config) -> Iterator[Complaint]:
     """Replicas that share a store need the same logins: /readyz takes out all of them at once."""
     required = sorted(filter(config.required, config.credentials))
-    if config.store.url.partition(":")[0] in SHARED_STORES and len(required) > 1:
+    if config.store.url.reveal().partition(":")[0] in SHARED_STORES and len(required) > 1:
         yield Complaint(("store", "url"), SEVERAL.format(names=", ".join(required)))
