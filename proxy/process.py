@@ -370,10 +370,12 @@ def _call(hooks: list[Call]) -> None:
 def stop_on_signals(stop: asyncio.Event) -> None:
     """SIGTERM and SIGINT stop gracefully; a second one, later than SAME_SIGNAL, ends the process at once."""
     loop = asyncio.get_running_loop()
+    first = asyncio.Event()  # not `stop`: that may be set by /quitquitquit, which is no signal
 
     def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
+        if first.is_set():
             return
+        first.set()
         _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
         stop.set()
         loop.call_later(SAME_SIGNAL, _die_of_signals, loop)
