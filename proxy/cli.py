@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,7 @@ from proxy.commands.shared import (
 )
 
 if TYPE_CHECKING:
+    from proxy.commands.wait import Wanted
     from proxy.demo.script import Order
 
 
@@ -53,7 +55,7 @@ def run(config: Path | None) -> int:
 
     logs.set_up(loaded.config.log)
     with logs.own_thread(loaded.config.log):
-        logs.warn(loaded.warnings, str(loaded.config.path))
+        logs.warn(loaded.warnings, loaded.config.place)
         say = _to_terminal if sys.stderr.isatty() else None
         return run_async(run_server(loaded, say, supervisor))
 
@@ -146,7 +148,7 @@ def check(config: Path | None) -> int:
 
     Exit code 2 if there are any.
     """
-    click.echo(f"{load_config(config, advice=True).path}: no faults")
+    click.echo(f"{load_config(config, advice=True).place}: no faults")
     return DONE
 
 
@@ -249,6 +251,70 @@ def status(as_json: bool, watch: bool, config: Path | None) -> int:
     from proxy.commands.status import show_status
 
     return run_async(show_status(loaded, click.echo, as_json=as_json, watch=watch))
+
+
+@main.command(name="exec", context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
+@click.option(
+    "--caller",
+    metavar="CALLER",
+    help="Give CMD a key of this caller of the configuration in TOKEN_PROXY_KEY, valid for 24 hours.",
+)
+@config_option
+@command
+def execute(command: tuple[str, ...], caller: str | None, config: Path | None) -> int:
+    """Start CMD with the base URL of each route in its environment.
+
+    Route crm-eu is in CRM_EU_BASE_URL, or in the variable that its key `env` names. A running server of this
+    configuration is used; else this command serves on loopback itself until CMD ends. The exit code is CMD's,
+    or 128 + the number of the signal that ended it.
+
+    CMD does not get the variables that the configuration reads, like client secrets. Where HTTP_PROXY or its
+    kin are set, the hosts of the base URLs are added to NO_PROXY.
+
+    A CMD that runs for longer than its key is valid needs a key of its own: see caller-key.
+    """
+    loaded = read_config(config)
+    if caller is not None and caller not in loaded.config.callers:
+        known = ", ".join(sorted(loaded.config.callers)) or "none"
+        raise click.BadParameter(f"expected a caller of the configuration: {known}", param_hint="--caller")
+    from proxy.commands import exec as program
+
+    return program.execute(loaded, command, caller, functools.partial(click.echo, err=True))
+
+
+@main.command()
+@click.option(
+    "--for",
+    "wanted",
+    type=click.Choice(["ready", "startup", "healthy"]),
+    default="ready",
+    show_default=True,
+    help="ready: every required credential can serve (/readyz). startup: the store and the listeners are up "
+    "(/startupz). healthy: the process lives (/healthz).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 30 * 86400.0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait; 0: look once, as for HEALTHCHECK.",
+)
+@config_option
+@command
+def wait(wanted: Wanted, timeout: float, config: Path | None) -> int:
+    """Wait until a running server is ready.
+
+    It is asked at the health listener, if the configuration has one, else at the admin listener. Silent on
+    success; otherwise it says why not, with exit code 1.
+    """
+    if isnan(timeout):
+        raise click.BadParameter("expected a number of seconds", param_hint="--timeout")
+    loaded = read_config(config).config
+    from proxy.commands.wait import wait as wait_for
+
+    return run_async(wait_for(loaded, wanted, timeout))
 
 
 @main.command()

@@ -15,14 +15,14 @@ from typing import Final
 
 from proxy import caller_keys
 from proxy.admin.app import admin_application
+from proxy.admin.probes import Probes
 from proxy.admin.server import AdminRunner
-from proxy.config.address import Address
 from proxy.config.load import Loaded
 from proxy.config.model import Config, Limits, Route
 from proxy.errors import ConfigError
-from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
+from proxy.listeners import Place, places_of_routes
 from proxy.observe import logs
 from proxy.observe.health import Health
 from proxy.relay.callers import CallerTable
@@ -57,22 +57,20 @@ class Parts:
     pages: AdminRunner  # listens only in the first generation
 
 
-async def shared_by_all(services: Services) -> Shared:
+async def shared_by_all(services: Services, lasting: Lasting) -> Shared:
     """Raises StoreError."""
-    config = services.config
-    lasting = Lasting(descriptors=Descriptors(admin=config.limits.admin_connections))
     via = b"token-proxy-" + (await services.store.identity()).encode("ascii")
-    return Shared(lasting, logs.RequestLog(config.log), via)
+    return Shared(lasting, logs.RequestLog(services.config.log), via)
 
 
 async def parts_of(
-    loaded: Loaded, services: Services, material: Material, shared: Shared, health: Health
+    loaded: Loaded, services: Services, material: Material, lasting: Lasting, health: Health, probes: Probes
 ) -> Parts:
     """Raises ConfigError."""
     config = loaded.config
     check_material(loaded, material)
-    pages = admin_application(services, Hosts(own_names(config)), health)
-    runner = AdminRunner(pages, config.limits, shared.lasting.descriptors)
+    pages = admin_application(services, Hosts(own_names(config)), health, probes)
+    runner = AdminRunner(pages, config.limits, lasting.descriptors)
     await runner.setup()
     return Parts(loaded, services, material, runner)
 
@@ -82,7 +80,7 @@ def check_material(loaded: Loaded, material: Material) -> None:
     places = needed(loaded.config)
     faults = [loaded.fault(places[each], sentence) for each, sentence in material.unusable.items()]
     if faults:
-        raise ConfigError(str(loaded.config.path), faults)
+        raise ConfigError(loaded.config.place, faults)
 
 
 def relay_context(
@@ -90,10 +88,10 @@ def relay_context(
     accounts: Accounts,
     material: Material,
     shared: Shared,
-    listeners: Mapping[Address, int],
+    numbers: Mapping[Place, int],
     before: RelayContext | None = None,
 ) -> RelayContext:
-    """`listeners`: the numbers of the listeners that routes have of their own. Changes nothing."""
+    """`numbers`: of the listeners that routes have to themselves. Changes nothing."""
     config, limits = services.config, services.config.limits
     known = {} if before is None else {runtime.route.name: runtime for runtime in before.runtimes}
     runtimes = [
@@ -106,6 +104,7 @@ def relay_context(
         )
         for route in config.routes
     ]
+    by_name = {runtime.route.name: runtime for runtime in runtimes}
     callers = _callers(services)
     return RelayContext(
         limits=limits,
@@ -115,11 +114,7 @@ def relay_context(
         hosts=Hosts(own_names(config)),
         runtimes=runtimes,
         table=RouteTable(runtime for runtime in runtimes if runtime.route.listen is None),
-        own={
-            listeners[runtime.route.listen]: runtime
-            for runtime in runtimes
-            if runtime.route.listen is not None and runtime.route.listen in listeners
-        },
+        own={number: by_name[places_of_routes(config)[place].name] for place, number in numbers.items()},
         tokens=services.tokens,
         metrics=services.metrics,
         log=shared.log,
@@ -135,7 +130,8 @@ async def relay_of(services: Services) -> RelayServer:
     material = await asyncio.to_thread(gather, needed(services.config), Material())
     check_material(Loaded(services.config, [], []), material)
     accounts = services.tokens.planned(services.config)
-    return RelayServer(relay_context(services, accounts, material, await shared_by_all(services), {}))
+    shared = await shared_by_all(services, Lasting())
+    return RelayServer(relay_context(services, accounts, material, shared, {}))
 
 
 def _runtime(
@@ -157,7 +153,8 @@ def own_names(config: Config) -> Iterator[str]:
     """The accepted values of Host, besides loopback."""
     yield from config.server.allowed_hosts
     yield config.public_host
-    listeners = [*config.server.listen, config.server.admin, *(route.listen for route in config.routes)]
+    server = config.server
+    listeners = [*server.listen, server.admin, server.health, *(route.listen for route in config.routes)]
     yield from (
         address.host for address in listeners if address is not None and address.host not in EVERYWHERE
     )

@@ -1,6 +1,6 @@
 """A serving process: what outlives a reload, and its life from start to stop.
 
-start:  store → tokens → admin listener → data listeners → ready
+start:  health listener → store → tokens → admin listener → data listeners → ready
 reload: all that is new is made, and may fail → one swap → what is gone ends
 stop:   not ready → data listeners closed → requests in flight end → refreshes are saved → the rest
 
@@ -26,18 +26,23 @@ from typing import Final
 from aiohttp import web
 
 from proxy import generation, tasks
+from proxy.admin import control
+from proxy.admin.base_urls import Listening
+from proxy.admin.health_listener import health_runner
+from proxy.admin.probes import Probes
 from proxy.admin.server import AdminServer
 from proxy.adopted import Adopted
-from proxy.config.address import Address
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
 from proxy.errors import ConfigError
+from proxy.fd_limits import Descriptors
 from proxy.generation import Parts, Shared
 from proxy.listen import CannotListen, check_parser
-from proxy.listeners import Listeners, Place
+from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
 from proxy.observe.health import Health
-from proxy.relay.context import SHARED, RelayContext
+from proxy.relay import problems
+from proxy.relay.context import SHARED, Lasting, RelayContext
 from proxy.relay.server import Listener, RelayServer
 from proxy.reserve import ReserveGate
 from proxy.services import Services, open_services
@@ -63,41 +68,87 @@ class Hooks:
     hangup: list[Call] = field(default_factory=list)  # SIGHUP, before the reload: reopen files
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What there is before the store is open."""
+
+    listeners: Listeners
+    lasting: Lasting
+    probes: Probes
+    hooks: Hooks
+    stack: AsyncExitStack  # ends what is started
+
+
 @asynccontextmanager
-async def serving(config: Config) -> AsyncIterator[Services]:
+async def serving(config: Config, stop: asyncio.Event | None = None) -> AsyncIterator[Services]:
     """As `running`, for a configuration made in code."""
-    async with running(Loaded(config, [], [])) as process:
+    async with running(Loaded(config, [], []), stop=stop) as process:
         yield process.services
 
 
 @asynccontextmanager
 async def running(
-    loaded: Loaded, hooks: Hooks | None = None, adopted: Adopted | None = None
+    loaded: Loaded,
+    *,
+    hooks: Hooks | None = None,
+    stop: asyncio.Event | None = None,
+    adopted: Adopted | None = None,
+    page_required: bool = True,
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
-    `adopted`: sockets of a service manager, which listen already.
+    `stop`: set by /quitquitquit. `adopted`: sockets of a service manager, which listen already.
+    `page_required`: False to go without an admin listener if its address is taken.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
     async with AsyncExitStack() as stack:
-        process = await _made(loaded, hooks or Hooks(), adopted or Adopted(), stack)
-        await process.start()
+        lasting = Lasting(descriptors=_descriptors(loaded.config))
+        base = Base(
+            Listeners(lasting.ports, adopted or Adopted()), lasting, Probes(), hooks or Hooks(), stack
+        )
+        process = await _made(loaded, base, stop or asyncio.Event())
+        await process.start(page_required=page_required)
         yield process
         await process.drain()
     _log.info("stopped", extra={"event": "stop"})
 
 
-async def _made(loaded: Loaded, hooks: Hooks, adopted: Adopted, stack: AsyncExitStack) -> Process:
-    """Raises StoreError, ConfigError."""
+def _descriptors(config: Config) -> Descriptors:
+    limits = config.limits
+    return Descriptors(limits.admin_connections, limits.health_connections if config.server.health else 0)
+
+
+async def _made(loaded: Loaded, base: Base, stop: asyncio.Event) -> Process:
+    """Raises StoreError, CannotListen, ConfigError."""
     config = loaded.config
-    services = await stack.enter_async_context(open_services(config))
-    for sentence in await weaknesses(config.store.url):
+    base.stack.push_async_callback(base.listeners.close, "health")
+    if config.server.health is not None:
+        runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
+        place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+        await base.listeners.start(place, runner, None, handshake=handshake)
+    services = await base.stack.enter_async_context(open_services(config))
+    for sentence in await weaknesses(config.store.url.reveal()):
         _log.warning("%s", sentence)
-    shared, health = await generation.shared_by_all(services), Health(services)
+    shared, health = await generation.shared_by_all(services, base.lasting), Health(services)
     material = await asyncio.to_thread(gather, needed(config), Material())
-    parts = await generation.parts_of(loaded, services, material, shared, health)
-    return Process(parts, shared, health, hooks, Listeners(shared.lasting.ports, adopted), stack)
+    parts = await generation.parts_of(loaded, services, material, base.lasting, health, base.probes)
+    services.metrics.ready.set_function(lambda: float(health.ready))
+    return Process(parts, shared, health, base)
+
+
+@asynccontextmanager
+async def controlled(process: Process) -> AsyncIterator[None]:
+    """Have the control socket within the block, if possible."""
+    app = control.control_application(lambda: describe(process), lambda: process.health)
+    async with control.offered(process.services.config.server.state_dir, app):
+        yield
+
+
+def describe(process: Process) -> control.ServerEntry:
+    config = process.services.config
+    names = generation.own_names(config)
+    return control.server_entry(config, process.listening(), names, process.health.hints())
 
 
 class Process:
@@ -108,49 +159,72 @@ class Process:
         parts: Parts,
         shared: Shared,
         health: Health,
-        hooks: Hooks,
-        listeners: Listeners,
-        stack: AsyncExitStack,
+        base: Base,
     ) -> None:
         self.loaded = parts.loaded
         self.services = parts.services
         self.material = parts.material
         self.health = health
-        self.hooks = hooks
-        self.listeners = listeners
+        self.hooks = base.hooks
+        self.listeners = base.listeners
+        self._probes = base.probes
         self._shared = shared
         self._admin = parts.pages
-        self._stack = stack
+        self._stack = base.stack
         self._next_number = itertools.count(SHARED + 1)
         self._numbers = self._numbered(parts.loaded.config, {})  # of the listeners that routes have
+        self.has_page = False  # whether there is an admin listener
         self._scheduler: asyncio.Task[None] | None = None
         accounts = parts.services.tokens.planned(parts.loaded.config)
         self.relay = RelayServer(self._context(parts, accounts, self._numbers, None))
 
     # -- start
 
-    async def start(self) -> None:
+    async def start(self, *, page_required: bool) -> None:
         """Raises StoreError, CannotListen."""
         config, tokens, stack = self.loaded.config, self.services.tokens, self._stack
         stack.push_async_callback(self.relay.close)
+        self._declare_metrics()
         self._lend_authorities(Material())
         await tokens.start()
-        stack.push_async_callback(self.listeners.close_all)
-        context = self.material.listener(config.admin_listener_tls)
-        handshake = config.limits.admin_header_time
-        await self.listeners.start(
-            Place("admin", config.server.admin), self._admin, context, handshake=handshake
-        )
-        for address in config.server.listen:
-            await self._listen(Place("data", address), SHARED, config, self.material)
-        for address, number in self._numbers.items():
-            await self._listen(Place("route", address), number, config, self.material)
+        stack.push_async_callback(self.listeners.close, "admin", "data", "route")
+        self.has_page = await self._offer_page(config, required=page_required)
+        for place in places_of_all(config):
+            await self._listen(place, SHARED, config, self.material)
+        for place, number in self._numbers.items():
+            await self._listen(place, number, config, self.material)
         self.listeners.require_all()
         self.relay.start()
         self._scheduler = self._loop(tokens.scheduler.run(), "keep tokens fresh")
         self._loop(tokens.report_logins(), "report due logins")
+        self._probes.health = self.health
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
         _call(self.hooks.ready)
+
+    async def _offer_page(self, config: Config, *, required: bool) -> bool:
+        """Whether there is an admin listener now. Raises CannotListen if it is required."""
+        context, handshake = (
+            self.material.listener(config.admin_listener_tls),
+            config.limits.admin_header_time,
+        )
+        place = Place("admin", config.server.admin)
+        try:
+            await self.listeners.start(place, self._admin, context, handshake=handshake)
+        except CannotListen:
+            if required:
+                raise
+            return False
+        return True
+
+    def listening(self) -> list[Listening]:
+        """The data listeners."""
+        config = self.services.config
+        routes = {place: route.name for place, route in places_of_routes(config).items()}
+        return [
+            Listening(self.listeners.bound(each), config.listener_tls(each.address), routes.get(each))
+            for each in self.listeners.places
+            if each.kind in {"data", "route"}
+        ]
 
     def _loop(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = tasks.spawn(work, name)
@@ -174,7 +248,7 @@ class Process:
         """
         config = loaded.config
         parts = await generation.parts_of(
-            loaded, self.services.under(config), material, self._shared, self.health
+            loaded, self.services.under(config), material, self._shared.lasting, self.health, self._probes
         )
         numbers = self._numbered(config, self._numbers)
         opened: list[Place] = []
@@ -182,43 +256,41 @@ class Process:
             await self._open(loaded, material, numbers, opened)
             self._swap(parts, numbers)
         except BaseException:
-            await self.listeners.close(opened)
+            await self.listeners.close_each(opened)
             raise
-        removed = [
-            each for each in self.listeners.places if each.kind == "route" and each.address not in numbers
-        ]
-        await self.listeners.close(removed)
+        removed = [each for each in self.listeners.places if each.kind == "route" and each not in numbers]
+        await self.listeners.close_each(removed)
         self.listeners.warn_of_unused()
         _call(self.hooks.reloaded)
 
-    def _numbered(self, config: Config, known: Mapping[Address, int]) -> dict[Address, int]:
+    def _numbered(self, config: Config, known: Mapping[Place, int]) -> dict[Place, int]:
         """A number for each listener that a route has to itself. None is used twice: connections have it."""
-        addresses = [route.listen for route in config.routes if route.listen is not None]
-        return {each: known.get(each) or next(self._next_number) for each in addresses}
+        return {each: known.get(each) or next(self._next_number) for each in places_of_routes(config)}
 
     async def _open(
-        self, loaded: Loaded, material: Material, numbers: Mapping[Address, int], opened: list[Place]
+        self, loaded: Loaded, material: Material, numbers: Mapping[Place, int], opened: list[Place]
     ) -> None:
         """Open the listeners that are new, and add them to `opened`. Raises ConfigError."""
-        for position, route in enumerate(loaded.config.routes):
-            if route.listen is None or route.listen in self._numbers:
+        config = loaded.config
+        for place, route in places_of_routes(config).items():
+            if place in self._numbers:
                 continue
-            place = Place("route", route.listen)
             try:
-                await self._listen(place, numbers[route.listen], loaded.config, material)
+                await self._listen(place, numbers[place], config, material)
             except CannotListen as error:
+                position = config.routes.index(route)
                 fault = loaded.fault(("routes", position, "listen"), str(error))
-                raise ConfigError(str(loaded.config.path), [fault]) from error
+                raise ConfigError(config.place, [fault]) from error
             opened.append(place)
 
     def _context(
-        self, parts: Parts, accounts: Accounts, numbers: Mapping[Address, int], before: RelayContext | None
+        self, parts: Parts, accounts: Accounts, numbers: Mapping[Place, int], before: RelayContext | None
     ) -> RelayContext:
         return generation.relay_context(
             parts.services, accounts, parts.material, self._shared, numbers, before
         )
 
-    def _swap(self, parts: Parts, numbers: dict[Address, int]) -> None:
+    def _swap(self, parts: Parts, numbers: dict[Place, int]) -> None:
         """The swap: what may fail comes first, and no other task runs before all of it is done."""
         config, before = parts.loaded.config, self.material
         accounts = parts.services.tokens.planned(config)
@@ -226,7 +298,7 @@ class Process:
         contexts = {
             place: parts.material.listener(_tls(config, place))
             for place in self.listeners.places
-            if place.kind != "route" or place.address in numbers
+            if place.kind in {"admin", "data"} or place in numbers
         }
         pages = parts.pages.server
         assert isinstance(pages, AdminServer)
@@ -240,6 +312,7 @@ class Process:
             parts.material,
             numbers,
         )
+        self._declare_metrics()
         self.services.tokens.use(config, accounts)
         self._lend_authorities(before)
         self.relay.swap(context)
@@ -247,6 +320,15 @@ class Process:
         self._serve_pages(pages)
         for place, tls in contexts.items():
             self.listeners.renew_tls(place, tls)
+
+    def _declare_metrics(self) -> None:
+        config = self.services.config
+        self.services.metrics.declare(
+            config.credentials,
+            [route.name for route in config.routes],
+            upstream_errors=problems.UPSTREAM_ENDINGS,
+            endings=problems.ENDINGS,
+        )
 
     def _serve_pages(self, pages: AdminServer) -> None:
         server = self._admin.server
@@ -299,10 +381,12 @@ def _call(hooks: list[Call]) -> None:
 def stop_on_signals(stop: asyncio.Event) -> None:
     """SIGTERM and SIGINT stop gracefully; a second one, later than SAME_SIGNAL, ends the process at once."""
     loop = asyncio.get_running_loop()
+    first = asyncio.Event()  # not `stop`: that may be set by /quitquitquit, which is no signal
 
     def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
+        if first.is_set():
             return
+        first.set()
         _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
         stop.set()
         loop.call_later(SAME_SIGNAL, _die_of_signals, loop)

@@ -40,7 +40,10 @@ async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor) -> int
     async with AsyncExitStack() as stack:
         supervision = Supervision(supervisor.notifier)
         stack.push_async_callback(supervision.close)  # after the drain
-        running = await stack.enter_async_context(process.running(loaded, hooks, Adopted(supervisor.sockets)))
+        running = await stack.enter_async_context(
+            process.running(loaded, hooks=hooks, stop=stop, adopted=Adopted(supervisor.sockets))
+        )
+        await stack.enter_async_context(process.controlled(running))
         hooks.draining.append(lambda: supervision.draining(running.time_to_stop))
         supervision.start(lambda: running.services)
         if say is not None:

@@ -1,4 +1,4 @@
-"""Load the configuration file, or report every fault in it at once, each with its line and column.
+"""Load the configuration, or report every fault in it at once, each with its line and column, or variable.
 
 A wrong value is shown at the value, an unknown key at the key, a missing key at its table's header or
 opening brace (at the start of the file for a key outside all tables).
@@ -7,32 +7,79 @@ opening brace (at the start of the file for a key outside all tables).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
+from proxy.config import environment
 from proxy.config.admin_checks import advise_admin, check_admin
 from proxy.config.callbacks import check_callbacks
 from proxy.config.caller_checks import check_callers, check_keys, check_networks
-from proxy.config.checks import check, check_patterns, check_pkce, check_secrets
+from proxy.config.checks import check, check_patterns, check_pkce, check_secrets, check_state_dir
+from proxy.config.environment import Environment
+from proxy.config.exposed_files import check_exposed
 from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.files import Files
-from proxy.config.model import Config
+from proxy.config.model import ENVIRONMENT, Config
 from proxy.config.plain_names import advise_names
 from proxy.config.positions import Path as KeyPath
+from proxy.config.probes import advise_probes
 from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
+from proxy.config.unused import advise_unused
+from proxy.config.variable_checks import Reference, check_variables, references
 from proxy.errors import ConfigError, Fault
 from proxy.secret import Secret
 
 __all__ = ["Loaded", "find_config", "load", "schema"]
 
 PLACES: Final = (Path("config.toml"), Path("/etc/token-proxy/config.toml"))
+NOTHING_FOUND: Final = """\
+there is no configuration: no file at $TOKEN_PROXY_CONFIG (not set), {places}, and no TOKEN_PROXY_ variables.
+Give a file with -c FILE, or describe one route by variables:
+  export TOKEN_PROXY_UPSTREAM=https://api.example.com TOKEN_PROXY_ISSUER=https://login.example.com
+  export TOKEN_PROXY_CLIENT_ID=my-client   # and TOKEN_PROXY_CLIENT_SECRET, if it has one
+  token-proxy run
+README.md shows both; `token-proxy demo` needs no configuration."""
+
+
+class Origin(Protocol):
+    """What a configuration is read from."""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As tomllib gives it."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hex: differs if the configuration does."""
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The environment variables that it consists of, or refers to."""
+
+    @property
+    def found(self) -> list[Complaint]:
+        """What was wrong while reading."""
+
+    def faults(self, complaints: Iterable[Complaint]) -> list[Fault]:
+        """A fault for each complaint, with its place, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A configuration as read, before it is checked."""
+
+    origin: Origin
+    path: Path | None
+    context: LoadContext
+    faults: list[Fault]
+    more: Callable[[Config], Iterable[Complaint]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,59 +87,105 @@ class Loaded:
     config: Config
     warnings: list[Fault]
     advice: list[Fault]  # what `check` says beside: it works, but may surprise
-    contents: Mapping[Path, Secret] = field(default_factory=dict)  # of the files with secrets, as read
-    source: Source | None = field(default=None, repr=False)  # None: a configuration made in code
-    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    variables: frozenset[str] = frozenset()  # the environment variables that it was read from, or refers to
+    references: tuple[Reference, ...] = ()  # where its secrets are
+    read: Read | None = field(default=None, repr=False)  # None: made in code
+
+    @property
+    def contents(self) -> Mapping[Path, Secret]:
+        """The secrets in files, as they were read."""
+        return self.read.context.files.contents if self.read is not None else {}
 
     def again(self, files: Files) -> Loaded:
-        """The same text with other contents of the files that it names. Raises ConfigError."""
-        if self.source is None:
+        """The same configuration, with the secrets that `files` has now. Raises ConfigError."""
+        if self.read is None:
             return self
-        return of_source(self.source, self.config.path, self.environ, files)
+        return _load(replace(self.read, context=replace(self.read.context, files=files)))
 
     def fault(self, path: KeyPath, sentence: str) -> Fault:
-        """A fault of the value at this path, found after loading."""
-        if self.source is None:
+        """A fault of the value at `path`, found after loading."""
+        if self.read is None:
             return Fault(1, 1, sentence)
-        offset = self.source.positions.of_value(path)
-        return self.source.faults([(offset, sentence)], ())[0]
+        return self.read.origin.faults([Complaint(path, sentence)])[0]
 
 
-def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The given file, else the first that exists of $TOKEN_PROXY_CONFIG and PLACES. Raises ConfigError."""
+def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The given file, else $TOKEN_PROXY_CONFIG, else the first that exists of PLACES.
+
+    None: there is no file, and the environment alone describes the configuration. Raises ConfigError.
+    """
     if given is not None:
         return given
-    named = environ.get("TOKEN_PROXY_CONFIG")
-    places = (Path(named), *PLACES) if named else PLACES
-    for place in places:
-        if place.exists():
-            return place
-    variable = f"$TOKEN_PROXY_CONFIG ({named or 'not set'})"
-    tried = ", ".join((variable, *map(str, PLACES)))
-    raise ConfigError(
-        "config.toml", [Fault(1, 1, f"no configuration file found: tried {tried} - give one with -c FILE")]
-    )
+    if named := environ.get("TOKEN_PROXY_CONFIG"):
+        if not _exists(Path(named)):
+            fault = Fault(
+                1, 1, "$TOKEN_PROXY_CONFIG names this file, but there is none - correct or unset it"
+            )
+            raise ConfigError(named, [fault])
+        return Path(named)
+    found = next(filter(_exists, PLACES), None)
+    if found is None and not environment.given(environ):
+        places = " or ".join(map(str, PLACES))
+        faults = [Fault(0, 0, NOTHING_FOUND.format(places=places))]
+        raise ConfigError("token-proxy", [*faults, *environment.check_unknown(environ, frozenset())])
+    return found
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ, files: Files | None = None) -> Loaded:
-    """Raises ConfigError."""
-    return of_source(Source.read(path), path, environ, files or Files())
+def _exists(path: Path) -> bool:
+    """Whether there is something, which may be unreadable."""
+    try:
+        return path.exists()
+    except OSError:  # a folder that we may not search
+        return True
 
 
-def of_source(source: Source, path: Path, environ: Mapping[str, str], files: Files) -> Loaded:
-    """Raises ConfigError. `path`: of the file that has, or had, this text."""
-    config, found = _validate(source.data, LoadContext(path.absolute().parent, environ, files))
-    found += [*check(source.data), *check_callers(source.data), *check_admin(source.data)]
+def _no_more(_: Config) -> Iterable[Complaint]:
+    return ()
+
+
+def load(
+    path: Path | None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    secrets: bool = True,
+    more: Callable[[Config], Iterable[Complaint]] = _no_more,
+    files: Files | None = None,
+) -> Loaded:
+    """Load the file at `path`; None: the environment alone. Raises ConfigError.
+
+    `secrets` false: nothing that the configuration refers to need exist (see LoadContext). `more`: further
+    checks of valid tables. `files`: reads the secrets in files.
+    """
+    files = files or Files()
+    if path is None:
+        context = LoadContext(Path.cwd(), environ, secrets, files)
+        return _load(Read(Environment.read(environ), None, context, [], more))
+    source = Source.read(path)
+    beside = list(environment.check_beside(environ, source.variables))
+    context = LoadContext(path.absolute().parent, environ, secrets, files)
+    return _load(Read(source, path, context, beside, more))
+
+
+def _load(read: Read) -> Loaded:
+    origin, path, context, faults = read.origin, read.path, read.context, read.faults
+    data = origin.data
+    config, found = _validate(data, context)
+    found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
     if config is not None:
-        found += check_keys(config.callers)
-    if config is None or found:
-        raise ConfigError(str(path), _faults(source, found))
+        found += [*check_keys(config.callers), *check_state_dir(config), *read.more(config)]
+    if config is None or found or faults:
+        raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
     weak = check_secrets, check_pkce, check_networks, check_patterns
-    warnings = _faults(source, [each for look in weak for each in look(source.data)])
-    surprises = check_cookies, advise_names, advise_admin, check_callbacks
-    advice = _faults(source, [each for look in surprises for each in look(source.data)])
-    config = config.model_copy(update={"path": path})
-    return Loaded(config, warnings, advice, files.contents, source, environ)
+    weaknesses = [each for look in weak for each in look(data)]
+    if context.secrets:
+        weaknesses += check_exposed(data, context.folder)
+    warnings = origin.faults(weaknesses)
+    warnings += environment.check_unknown(context.environ, origin.variables)
+    surprises = check_cookies, advise_names, advise_admin, check_callbacks, advise_unused
+    surprising = [each for look in surprises for each in look(data)]
+    advice = origin.faults([*surprising, *advise_probes(config)])
+    config = config.model_copy(update={"path": path, "digest": origin.digest})
+    return Loaded(config, warnings, advice, origin.variables, tuple(references(data)), read)
 
 
 def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None, list[Complaint]]:
@@ -100,13 +193,3 @@ def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None
         return Config.model_validate(data, context=context), []
     except ValidationError as error:
         return None, complaints(error.errors(include_url=False, include_input=False), data)
-
-
-def _faults(source: Source, found: Iterable[Complaint]) -> list[Fault]:
-    found = list(found)
-    positions = source.positions
-    placed = [
-        ((positions.of_key if each.about == "key" else positions.of_value)(each.path), each.sentence)
-        for each in found
-    ]
-    return sorted(set(source.faults(placed, [each.path for each in found if each.unknown])))

@@ -6,6 +6,7 @@ As in values.py, a fault is a ValueError whose message holds no secret.
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -17,19 +18,28 @@ from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
 from proxy.config.address import Egress, read_egress
 from proxy.config.files import Files
-from proxy.config.values import text_of
+from proxy.config.values import read_store_url, text_of
 from proxy.secret import Secret
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEY_BYTES: Final = 32  # of AES-256
+DIRECT: Final = "none"  # as an egress proxy: without one
+_UNREAD_EGRESS: Final = "http://egress.invalid"
+_UNREAD_STORE: Final = "sqlite:unread"
+NO_HOME: Final = Path("/dev/null/token-proxy")  # a state_dir that can't exist: where there is no home
 
 
 @dataclass(frozen=True, slots=True)
 class LoadContext:
-    """What relative paths and variables refer to; passed as pydantic's validation context."""
+    """What relative paths and variables refer to; passed as pydantic's validation context.
+
+    `secrets` false: what a value refers to need not exist, and is not read (`check --no-secrets`). Stand-ins
+    take its place, so that such a configuration must not be served.
+    """
 
     folder: Path
     environ: Mapping[str, str]
+    secrets: bool = True
     files: Files = field(default_factory=Files)
 
 
@@ -54,6 +64,8 @@ def _referred(value: object, info: ValidationInfo) -> str:
 def _from_env(name: str, context: LoadContext) -> str:
     if not _VARIABLE.fullmatch(name):
         raise ValueError('not the name of an environment variable: expected { env = "NAME" }')
+    if not context.secrets:
+        return _stand_in("env", name)
     value = context.environ.get(name, "")
     if not value:
         problem = "is empty" if name in context.environ else "is not set"
@@ -66,7 +78,15 @@ def _from_env(name: str, context: LoadContext) -> str:
 
 
 def _from_file(name: str, context: LoadContext) -> str:
-    return context.files.secret(_absolute(name, context))
+    path = _absolute(name, context)
+    if not context.secrets:
+        return _stand_in("file", str(path))
+    return context.files.secret(path)
+
+
+def _stand_in(kind: str, name: str) -> str:
+    """32 bytes in base64, which satisfies the rules for every kind of secret. Two references differ."""
+    return base64.b64encode(hashlib.sha256(f"{kind}:{name}".encode()).digest()).decode("ascii")
 
 
 _READERS: Final[dict[str, Callable[[str, LoadContext], str]]] = {"env": _from_env, "file": _from_file}
@@ -108,12 +128,31 @@ def _public(value: object, info: ValidationInfo) -> str:
     return text
 
 
-def _egress(value: object, info: ValidationInfo) -> Egress:
-    return value if isinstance(value, Egress) else read_egress(_referred(value, info))
+def _is_unread(value: object, info: ValidationInfo) -> bool:
+    return isinstance(value, dict) and not load_context(info).secrets
+
+
+def _egress(value: object, info: ValidationInfo) -> Egress | None:
+    if isinstance(value, Egress):
+        return value
+    text = _referred(value, info)
+    if text == DIRECT and isinstance(value, str):
+        return None
+    return read_egress(_UNREAD_EGRESS if _is_unread(value, info) else text)
+
+
+def _store_url(value: object, info: ValidationInfo) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    text = _referred(value, info)
+    return Secret(read_store_url(_UNREAD_STORE if _is_unread(value, info) else text))
 
 
 def _existing_file(value: object, info: ValidationInfo) -> Path:
-    path = value if isinstance(value, Path) else _absolute(text_of(value), load_context(info))
+    context = load_context(info)
+    path = value if isinstance(value, Path) else _absolute(text_of(value), context)
+    if not context.secrets:
+        return path
     try:
         is_file = path.is_file()
     except OSError:  # a name too long
@@ -126,7 +165,10 @@ def _existing_file(value: object, info: ValidationInfo) -> Path:
 
 
 def _state_dir(value: object, info: ValidationInfo) -> Path:
-    """None: $STATE_DIRECTORY, else $XDG_STATE_HOME/token-proxy, else ~/.local/state/token-proxy."""
+    """None: $STATE_DIRECTORY, else $XDG_STATE_HOME/token-proxy, else ~/.local/state/token-proxy.
+
+    NO_HOME if there is none of them: only some stores need a directory (see checks.check_state_dir).
+    """
     if isinstance(value, Path):
         return value
     context = load_context(info)
@@ -134,7 +176,12 @@ def _state_dir(value: object, info: ValidationInfo) -> Path:
         return _absolute(text_of(value), context)
     if given := context.environ.get("STATE_DIRECTORY"):
         return Path(given.split(":", maxsplit=1)[0])  # systemd separates several with colons
-    return _absolute(context.environ.get("XDG_STATE_HOME") or "~/.local/state", context) / "token-proxy"
+    if xdg := context.environ.get("XDG_STATE_HOME"):
+        return _absolute(xdg, context) / "token-proxy"
+    try:
+        return Path("~/.local/state/token-proxy").expanduser()
+    except RuntimeError:
+        return NO_HOME
 
 
 _STRING: Final[dict[str, Any]] = {"type": "string"}
@@ -156,6 +203,7 @@ REFERENCE: Final[dict[str, Any]] = {
 SecretValue = Annotated[Secret, PlainValidator(read_secret), WithJsonSchema(REFERENCE)]
 SealingKey = Annotated[Secret, PlainValidator(_sealing_key), WithJsonSchema(REFERENCE)]
 PublicValue = Annotated[str, PlainValidator(_public), WithJsonSchema(REFERENCE)]
-EgressProxy = Annotated[Egress, PlainValidator(_egress), WithJsonSchema(REFERENCE)]
+EgressProxy = Annotated[Egress | None, PlainValidator(_egress), WithJsonSchema(REFERENCE)]
+StoreUrl = Annotated[Secret, PlainValidator(_store_url), WithJsonSchema(REFERENCE)]
 ExistingFile = Annotated[Path, PlainValidator(_existing_file), WithJsonSchema(_STRING)]
 StateDirectory = Annotated[Path, PlainValidator(_state_dir), WithJsonSchema(_STRING)]
