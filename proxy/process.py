@@ -63,7 +63,9 @@ class Hooks:
     """Called at the turns of a process's life. None of them may raise or block."""
 
     ready: list[Call] = field(default_factory=list)  # all listeners accept connections
+    reloading: list[Call] = field(default_factory=list)  # a reload begins; one of the next two ends it
     reloaded: list[Call] = field(default_factory=list)  # another generation serves
+    not_reloaded: list[Call] = field(default_factory=list)  # the reload has failed: nothing has changed
     draining: list[Call] = field(default_factory=list)  # the first step of the stop
     hangup: list[Call] = field(default_factory=list)  # SIGHUP, before the reload: reopen files
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import time
 
 import pytest
@@ -121,3 +122,34 @@ async def test_without_a_manager_there_is_nothing_to_do(config):
         watched.start(lambda: services)
         assert asyncio.all_tasks() == before
         await watched.close()
+
+
+async def test_a_reload_is_told_from_its_beginning_to_its_end(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervision, "LOOK_EVERY", 0.01)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+
+        async def until(message):
+            async with asyncio.timeout(60):
+                while True:
+                    told = await asyncio.get_running_loop().sock_recv(manager, 1000)
+                    if told.decode().startswith(message):
+                        return told.decode()
+
+        notifier = Notifier(str(tmp_path / "notify"))
+        watched = Supervision(notifier)
+        async with open_services(config) as services:
+            watched.start(lambda: services)
+            await until("READY=1")
+            watched.reloading()
+            await until("RELOADING=1\nMONOTONIC_USEC=")
+            watched.not_reloaded()
+            await until("READY=1")
+            assert (await until("STATUS=")).endswith("; the last reload failed: see the log")
+            watched.reloading()
+            watched.reloaded()
+            await until("READY=1")
+            assert "reload" not in await until("STATUS=")
+            await watched.close()
+        notifier.close()
