@@ -21,7 +21,7 @@ from proxy.config.limits import Limits
 from proxy.config.load import load
 from proxy.config.server import Server
 from proxy.demo.wiring import embedded, free_ports
-from proxy.process import SAVE_GRACE
+from proxy.process import CLOSING, SAVE_GRACE
 from tests.e2e.processes import plain_environment
 from tests.fakes.service_manager import ServiceManager
 from tests.servers import programs
@@ -114,7 +114,7 @@ def test_the_command_is_one_that_exists(unit):
 @pytest.mark.parametrize("unit", [SERVICE, USER_SERVICE], ids=["system", "user"])
 def test_it_is_killed_only_after_the_time_that_it_takes_to_stop(unit):
     (stop,) = settings(unit)["TimeoutStopSec"]
-    assert float(stop) > Limits().shutdown + SAVE_GRACE
+    assert float(stop) > Limits().shutdown + SAVE_GRACE + CLOSING
 
 
 def test_the_sockets_are_the_listeners_of_the_example_and_of_no_configuration():
@@ -216,7 +216,7 @@ def test_the_plist_has_keys_that_launchd_knows():
     plist = plistlib.loads(PLIST.read_bytes())
     assert set(plist) <= KEYS_OF_LAUNCHD
     assert plist["Label"] == PLIST.name.removesuffix(".plist")
-    assert plist["ExitTimeOut"] > Limits().shutdown + SAVE_GRACE
+    assert plist["ExitTimeOut"] > Limits().shutdown + SAVE_GRACE + CLOSING
     assert plist["Umask"] == 0o077
 
 
