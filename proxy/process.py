@@ -55,6 +55,7 @@ from proxy.tokens.accounts import Accounts
 from proxy.tokens.saved.lasting import store_warning
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
+CLOSING: Final = 5.0  # seconds for the rest: pages that are being sent have 2, and the store is closed
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
@@ -69,7 +70,8 @@ class Hooks:
     ready: list[Call] = field(default_factory=list)  # all listeners accept connections
     hangup: list[Call] = field(default_factory=list)  # SIGHUP: reopen files; a reload follows
     reloading: list[Call] = field(default_factory=list)  # a reload begins
-    reloaded: list[Call] = field(default_factory=list)  # another generation serves; not after a failure
+    reloaded: list[Call] = field(default_factory=list)  # another generation serves
+    not_reloaded: list[Call] = field(default_factory=list)  # the reload has failed: nothing has changed
     settled: list[Call] = field(default_factory=list)  # the reload is over, failed or not
     draining: list[Call] = field(default_factory=list)  # the first step of the stop
 
@@ -380,8 +382,8 @@ class Process:
 
     @property
     def time_to_stop(self) -> float:
-        """Seconds that `drain` may take."""
-        return self.loaded.config.limits.shutdown + SAVE_GRACE
+        """Seconds from the beginning of `drain` to the end of the process, at most."""
+        return self.loaded.config.limits.shutdown + SAVE_GRACE + CLOSING
 
     async def drain(self) -> None:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
