@@ -25,6 +25,7 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
                         health, status: above services
     config/             the configuration file; every fault with its position
     routes listen       the route table; listeners
+    control_socket      how commands find the running server
     http/               HTTP messages: parse, rewrite, format; pure
     oauth/              requests to an authorization server, and its responses
     store/              durable encrypted records: in a file, or shared by several hosts

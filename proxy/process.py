@@ -24,6 +24,7 @@ from proxy.admin.base_urls import Listening
 from proxy.admin.server import AdminRunner
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
+from proxy.control_socket import ServerEntry
 from proxy.errors import ConfigError, Fault
 from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
@@ -67,10 +68,11 @@ async def serving(config: Config) -> AsyncIterator[Services]:
 
 
 @asynccontextmanager
-async def server(config: Config, *, page_required: bool = True) -> AsyncIterator[Server]:
+async def server(config: Config, *, is_found: bool = True) -> AsyncIterator[Server]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
-    `page_required`: False to go without an admin listener if its address is taken.
+    `is_found`: it has an admin listener and, if possible, the control socket. False: an admin listener if
+    its address is free.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
@@ -87,7 +89,7 @@ async def server(config: Config, *, page_required: bool = True) -> AsyncIterator
         runner = AdminRunner(pages, config.limits, relay.context.descriptors)
         admin = runner, config.server.admin, config.admin_listener_tls
         handshake, ports = config.limits.header_time, relay.context.ports
-        has_page = await _start_page(stack, admin, config, ports, required=page_required)
+        has_page = await _start_page(stack, admin, config, ports, required=is_found)
         sites, listening = [], []
         for route, place in _data_listeners(config, relay):
             site = await _start(stack, place, handshake, ports)
@@ -98,8 +100,12 @@ async def server(config: Config, *, page_required: bool = True) -> AsyncIterator
         stack.push_async_callback(tasks.cancel, scheduler)
         reporter = tasks.spawn(services.tokens.report_logins(), "report due logins")
         stack.push_async_callback(tasks.cancel, reporter)
+        server = Server(services, health, listening, has_page)
+        if is_found:
+            app = control.control_application(lambda: describe(server), lambda: health)
+            await stack.enter_async_context(control.offered(config.server.state_dir, app))
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
-        yield Server(services, health, listening, has_page)
+        yield server
         health.draining = True
         await tasks.cancel(scheduler)  # a refresh that starts now would not end in time
         await stop(*sites)
@@ -110,16 +116,7 @@ async def server(config: Config, *, page_required: bool = True) -> AsyncIterator
     _log.info("stopped", extra={"event": "stop"})
 
 
-@asynccontextmanager
-async def controlled(server: Server) -> AsyncIterator[None]:
-    """Have the control socket within the block, if possible."""
-    config = server.services.config
-    app = control.control_application(lambda: describe(server), lambda: server.health)
-    async with control.offered(config.server.state_dir, app):
-        yield
-
-
-def describe(server: Server) -> control.ServerEntry:
+def describe(server: Server) -> ServerEntry:
     config = server.services.config
     return control.server_entry(config, server.listening, own_names(config), server.health.hints())
 

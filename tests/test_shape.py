@@ -19,7 +19,7 @@ FLOORS = [  # from the top down; packages on one floor don't import each other, 
     {"tokens"},
     {"store", "oauth"},
     {"http"},
-    {"routes", "listen"},
+    {"routes", "listen", "control_socket"},
     {"config"},
     {
         "errors",
