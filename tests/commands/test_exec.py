@@ -3,12 +3,14 @@
 import asyncio
 import json
 import os
+import pty
 import signal
 import sys
 
 import pytest
 
-from ..servers.programs import find
+from proxy.commands.exec import _unknown
+from tests.servers.programs import find
 
 PATIENCE = 90  # seconds until a process has done what it was started for
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="proc(5)")
@@ -31,7 +33,8 @@ def ask(url):
     except urllib.error.HTTPError as error:
         return error.code
 urls = {name: url for name, url in os.environ.items() if name.endswith("_URL")}
-print(json.dumps({"pid": os.getpid(), "env": dict(os.environ), "codes": {n: ask(u) for n, u in urls.items()}}))
+codes = {name: ask(url) for name, url in urls.items()}
+print(json.dumps({"pid": os.getpid(), "env": dict(os.environ), "codes": codes}))
 """
 STATE = """
 import ctypes, json, os, resource, sys
@@ -154,9 +157,14 @@ async def test_the_running_server_is_used_and_the_process_becomes_the_program(be
     code, out, _ = await program.end()
     assert code == 0
     said = json.loads(out)
-    assert said["pid"] == program.pid
+    assert said["pid"] == program.pid, "it has become the program"
     assert said["env"]["MACHINE_BASE_URL"] == f"{bench.data}/machine"
     assert said["codes"] == {"DEMO_BASE_URL": 503, "MACHINE_BASE_URL": 200}
+
+    node = 'fetch(process.env.MACHINE_BASE_URL + "/x").then(r => r.text()).then(console.log)'
+    curl = f"{sys.executable} -m tests.servers.curl $MACHINE_BASE_URL/y"
+    _, out, _ = await run("sh", "-c", f"{find('node')} -e '{node}'; {curl}")
+    assert [json.loads(line)["path"] for line in out.split("\n")] == ["/x", "/y"]
 
     bench.path.write_text(bench.path.read_text() + "\n# changed\n")
     code, out, err = await run("sh", "-c", "echo $MACHINE_BASE_URL")
@@ -186,75 +194,59 @@ async def test_the_socket_of_a_killed_server_is_no_server(bench, run):
 
 async def test_listeners_of_routes_and_port_0(bench, run):
     """The running server's real addresses are told."""
-    bench.edit('path = "/machine"', 'listen = "127.0.0.1:0"')
-    bench.edit('path = "/demo"', 'host = "demo.localhost"')
+    bench.edit('path = "/machine"', 'name = "own"\nlisten = "127.0.0.1:0"')
+    bench.edit('path = "/demo"', 'name = "demo"\nhost = "demo.localhost"')
     data, admin = bench.config.server.listen[0], bench.config.server.admin
-    bench.edit(str(data), '0.0.0.0:0"\nanyone = ["127.0.0.0/8"]\n#"')
+    bench.edit(f'"{data}"', '"0.0.0.0:0"\nanyone = ["127.0.0.0/8"]')
     bench.edit(str(admin), "127.0.0.1:0")
     server = await bench.run()
     ports = [json.loads(line)["listen"].rpartition(":")[2] for line in server.log if '"listen":' in line]
-    _, out, err = await run(*python(ASK))
-    print(err)
-    env = json.loads(out)["env"]
-    assert env["DEMO_BASE_URL"] == f"http://demo.localhost:{ports[1]}"
-    variable = f"{bench.config.routes[1].name}_BASE_URL"
-    assert env[variable] == f"http://127.0.0.1:{ports[2]}"
+    _, out, err = await run("sh", "-c", "echo $DEMO_BASE_URL $OWN_BASE_URL")
+    assert out == f"http://demo.localhost:{ports[1]} http://127.0.0.1:{ports[2]}\n", err
 
 
-@pytest.mark.parametrize("script", [("sh", "-c", "exit 0"), ("sh", "-c", "exit 7")])
-async def test_the_exit_code_is_the_programs(bench, run, script):
-    server = await bench.run()
-    expected = int(script[2][-1])
-    assert (await run(*script))[:2] == (expected, "")
-    server.signal()
-    await server.end()
-    assert (await run(*script))[:2] == (expected, "")
+def test_a_name_that_does_not_resolve_is_noticed():
+    assert _unknown(["x" * 64, "localhost"]) == {"x" * 64}
 
 
-async def test_the_exit_codes_of_what_does_not_run_or_is_killed(bench, run, tmp_path):
+async def test_exit_codes_beside_a_server_of_its_own(run, tmp_path):
+    """Those of what does not run are tried below, too."""
+    assert (await run("sh", "-c", "exit 7"))[:2] == (7, "")
+    assert (await run("sh", "-c", "kill -TERM $$"))[0] == 128 + signal.SIGTERM
+    code, out, err = await run("no-such-program")
+    assert (code, out) == (127, "")
+    assert err.endswith("token-proxy: no-such-program: command not found\n")
+    assert (await run(str(tmp_path)))[0] == 126
+
+
+async def test_exit_codes_in_place(bench, run, tmp_path):
+    await bench.run()
     script = tmp_path / "script"
     script.write_text("exit 0\n")
     script.chmod(0o755)
-    folder = str(tmp_path)
-    cases = [("no-such-program",), (f"{folder}/none",), (folder,), (str(script),), ("",)]
-    wanted = [127, 127, 126, 126, 127]
-    own = [await run(*each) for each in cases]
-    assert [code for code, *_ in own] == wanted
-    assert own[0][2].endswith("token-proxy: no-such-program: command not found\n")
-    assert (await run("sh", "-c", "kill -TERM $$"))[0] == 128 + signal.SIGTERM
-    assert (await run("sh", "-c", "kill -KILL $$"))[0] == 128 + signal.SIGKILL
-    await bench.run()
-    assert [(await run(*each))[0] for each in cases] == wanted
-    killed = await asyncio.create_subprocess_exec(
-        *("sh", "-c", f'{sys.executable} -m proxy exec -c {bench.path} -- sh -c "kill -TERM \\$\\$"; exit $?')
-    )
+    commands = [("sh", "-c", "exit 7"), ("no-such-program",), (f"{tmp_path}/none",), ("",), (str(script),)]
+    assert [(await run(*each))[0] for each in commands] == [7, 127, 127, 127, 126]
+    shell = f'{sys.executable} -m proxy exec -c {bench.path} -- sh -c "kill -TERM \\$\\$"; exit $?'
+    killed = await asyncio.create_subprocess_exec("sh", "-c", shell)
     assert await killed.wait() == 128 + signal.SIGTERM, "as a shell sees it"
 
 
 async def test_faults_start_nothing(bench, run):
-    mark = bench.path.with_name("started")
-    touch = ("touch", str(mark))
-    code, out, err = await run(*touch, options=("--caller", "nobody"))
-    assert (code, out) == (2, "")
-    assert "expected a caller of the configuration: none" in err
-    text = bench.path.read_text()
-    bench.path.write_text(text.replace("[server]", "[sever]"))
-    code, _, err = await run(*touch)
-    assert code == 2
-    assert err.startswith(f"{bench.path}:1:")
-    two = text.replace('path = "/demo"', 'path = "/demo"\nname = "a-b"')
-    bench.path.write_text(two.replace('path = "/machine"', 'path = "/machine"\nname = "a_b"'))
-    code, _, err = await run(*touch)
-    assert code == 2
-    assert "routes 'a-b' and 'a_b' have the variable A_B_BASE_URL" in err
-    bench.path.write_text(text.replace("[[routes]]", "[[routes]]\n", 1))
-    bench.edit(f'"{bench.config.server.listen[0]}"', f'"unix:{bench.path.with_name("data.sock")}"')
-    code, _, err = await run(*touch)
-    assert code == 2
-    assert "no route has a base URL" in err
-    (bench.config.server.state_dir / "tokens.db").write_text("no database")
+    text, mark = bench.path.read_text(), bench.path.with_name("started")
+    socket = f'"unix:{bench.path.with_name("data.sock")}"'
+    cases = [
+        (("[server]", "[sever]"), f"{bench.path}:1:"),
+        (('path = "/demo"', 'path = "/demo"\nname = "machi_ne"'), "have the variable MACHI_NE_BASE_URL"),
+        ((f'"{bench.config.server.listen[0]}"', socket), "no route has a base URL"),
+    ]
+    for (old, new), said in cases:
+        bench.path.write_text(text.replace(old, new).replace('path = "/machine"', 'path = "/machi-ne"'))
+        code, _, err = await run("touch", str(mark))
+        assert code == 2
+        assert said in err
     bench.path.write_text(text)
-    assert (await run(*touch))[0] == 1
+    (bench.config.server.state_dir / "tokens.db").write_text("no database")
+    assert (await run("touch", str(mark)))[0] == 1
     assert not mark.exists()
 
 
@@ -387,8 +379,6 @@ time.sleep(1)
 print(f"count={count}", flush=True)
 sys.exit(6)
 """
-    import pty  # noqa: PLC0415
-
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(
@@ -414,12 +404,3 @@ sys.exit(6)
         os.close(terminal)
     assert b"count=1" in said
     assert os.waitstatus_to_exitcode(status) == 6
-
-
-async def test_node_and_curl(bench, run):
-    node = 'fetch(process.env.MACHINE_BASE_URL + "/x").then(r => r.text()).then(console.log)'
-    script = f"{find('node')} -e '{node}'; {sys.executable} -m tests.servers.curl $MACHINE_BASE_URL/y"
-    _, out, _ = await run("sh", "-c", script)
-    first, second = out.strip().split("\n")
-    assert json.loads(first)["path"] == "/x"
-    assert json.loads(second)["path"] == "/y"
