@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
+    from proxy.failure_causes import Cause
     from proxy.tokens.diagnosis import Diagnosis
 
 
@@ -33,15 +34,19 @@ class ProxyError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """A fault in the configuration at a position (line and column count from 1)."""
+    """A fault in the configuration at a position (line and column count from 1), or in a variable."""
 
-    line: int
+    line: int  # 0: none, as it is of no file
     column: int
     message: str
     source: str = ""  # the text of that line
+    variable: str = ""  # of the environment, in place of a position
 
     def render(self, filename: str) -> str:
-        where = f"{filename}:{self.line}:{self.column}: {self.message}"
+        if self.variable:
+            return f"environment: {self.variable}: {self.message}"
+        place = f":{self.line}:{self.column}" if self.line else ""
+        where = f"{filename}{place}: {self.message}"
         if not self.source.strip():
             return where
         below = re.sub(r"[^\t]", " ", self.source[: self.column - 1])  # the indentation of the line above
@@ -49,7 +54,10 @@ class Fault:
 
 
 class ConfigError(ProxyError):
-    """The configuration can't be used. `faults` has all its faults, in the order of the file."""
+    """The configuration can't be used. `faults` has all its faults, in the order of the file.
+
+    `filename`: of the file; "environment" where there is none.
+    """
 
     def __init__(self, filename: str, faults: list[Fault]) -> None:
         self.filename = filename
@@ -107,7 +115,7 @@ class AuthorizationServerError(ProxyError):
     the client); if that persists, the refresh token is dead. `hint`: more, by code. With invalid_client the
     key that may be the reason: "basic_encoding" or "client_auth". With issuer_mismatch the difference of the
     two issuers: "slash" (at the end), "loopback" (localhost and 127.0.0.1) or "template" (a name in braces,
-    as Entra's). Else "".
+    as Entra's). Else "". `cause`: why the connection failed; None if it did not.
     """
 
     def __init__(
@@ -120,6 +128,7 @@ class AuthorizationServerError(ProxyError):
         status: int | None = None,
         refusal: bool = False,
         hint: str = "",
+        cause: Cause | None = None,
     ) -> None:
         super().__init__(f"the authorization server's response: {error}")
         self.outcome: Outcome = outcome
@@ -129,6 +138,12 @@ class AuthorizationServerError(ProxyError):
         self.status = status
         self.refusal = refusal
         self.hint = hint
+        self.cause = cause
+
+    @property
+    def cause_sentence(self) -> str:
+        """Why the connection failed; empty if it did not."""
+        return self.cause.sentence if self.cause else ""
 
     @property
     def about(self) -> About:

@@ -32,6 +32,7 @@ from proxy.http.message import HeadLimits
 from proxy.listen import CannotListen, bound_address, check_parser, close, listen, stop
 from proxy.observe import logs
 from proxy.observe.health import Health
+from proxy.relay import problems
 from proxy.relay.callers import CallerTable
 from proxy.relay.context import RelayContext
 from proxy.relay.dial import tls_context
@@ -78,13 +79,14 @@ async def server(config: Config, *, is_found: bool = True) -> AsyncIterator[Serv
     check_parser()
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services(config))
-        for sentence in await weaknesses(config.store.url):
+        for sentence in await weaknesses(config.store.url.reveal()):
             _log.warning("%s", sentence)
         hosts = Hosts(own_names(config))
         relay = await _relay(services, hosts)
         stack.push_async_callback(relay.close)
         await services.tokens.start()
         health = Health(services)
+        services.metrics.ready.set_function(lambda: float(health.ready))
         pages = admin_application(services, hosts, health)
         runner = AdminRunner(pages, config.limits, relay.context.descriptors)
         admin = runner, config.server.admin, config.admin_listener_tls
@@ -146,6 +148,12 @@ async def _relay(services: Services, hosts: Hosts) -> RelayServer:
         )
         for route in config.routes
     ]
+    services.metrics.declare(
+        config.credentials,
+        [route.name for route in config.routes],
+        upstream_errors=problems.UPSTREAM_ENDINGS,
+        endings=problems.ENDINGS,
+    )
     callers = _callers(services)
     context = RelayContext(
         limits=limits,
@@ -192,7 +200,7 @@ async def _tls_contexts(config: Config) -> dict[UpstreamTLS | None, ssl.SSLConte
             contexts[route.tls] = await asyncio.to_thread(tls_context, route.tls)
         except OSError as error:
             fault = Fault(1, 1, f"the TLS files of route {route.name!r} can't be used - check its `tls`")
-            raise ConfigError(str(config.path), [fault]) from error
+            raise ConfigError(config.place, [fault]) from error
     return contexts
 
 

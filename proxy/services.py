@@ -38,7 +38,7 @@ async def open_services(config: Config, clock: Clock | None = None) -> AsyncIter
     """Open all services; close them after the block in reverse order. Raises StoreError."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        store = await open_store(config.store.url, config.server.state_dir, config.store.key, clock)
+        store = await open_store(config.store.url.reveal(), config.server.state_dir, config.store.key, clock)
         stack.push_async_callback(store.close)
         metrics = Metrics()
         store.written = metrics.store_writable.set
@@ -46,5 +46,5 @@ async def open_services(config: Config, clock: Clock | None = None) -> AsyncIter
         servers = AuthorizationServers(fetcher, clock)
         tokens = TokenManager(config, store, servers, clock, metrics)
         stack.push_async_callback(tokens.close, config.limits.authorization_server_total)
-        metrics.show_tokens(tokens.health, lifetime.STATES, config.limits.account_labels)
+        metrics.show_tokens(tokens.health, lifetime.STATES, lambda: tokens.account_labels, tokens.clock_skews)
         yield Services(config, clock, metrics, store, servers, tokens, Logins(config, store, servers, tokens))

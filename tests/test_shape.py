@@ -32,6 +32,7 @@ FLOORS = [  # from the top down; packages on one floor don't import each other, 
         "fd_limits",
         "reserve",
         "name_lookup",
+        "failure_causes",
         "observe",
     },
 ]

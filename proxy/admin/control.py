@@ -46,7 +46,7 @@ def server_entry(
         "version": VERSION,
         "token_proxy": version("token-proxy"),
         "pid": os.getpid(),
-        "config": str(config.path.absolute()),
+        "config": str(config.path.absolute()) if config.path else None,
         "digest": config.digest,
         "routes": [
             {

@@ -61,7 +61,7 @@ def print_signed(config: Config, name: str, seconds: int, say: Say) -> int:
 
 def sign_by_store(config: Config, name: str, seconds: int = caller_keys.LONGEST) -> str:
     """As `sign_for`, by the store's key, without opening the store. Raises NotACaller, StoreError."""
-    key = existing_key(config.store.url, config.server.state_dir, config.store.key)
+    key = existing_key(config.store.url.reveal(), config.server.state_dir, config.store.key)
     return sign_for(config, name, derive(key, caller_keys.PURPOSE), seconds)
 
 

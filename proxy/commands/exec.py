@@ -29,22 +29,29 @@ LOOKUP: Final = 2.0  # seconds for the names of routes to be looked up, for warn
 Say = Callable[[str], object]
 
 
-def execute(loaded: Loaded, command: Sequence[str], caller: str | None, say: Say) -> int:
-    """The command's exit code. Raises ConfigError, NotACaller, StoreError, CannotListen."""
+def execute(
+    known: Loaded, load: Callable[[], Loaded], command: Sequence[str], caller: str | None, say: Say
+) -> int:
+    """The command's exit code. Raises ConfigError, NotACaller, StoreError, CannotListen.
+
+    `known`: the configuration without its secrets, which the running server alone needs. `load`: with them.
+    """
     hardening.hide_memory()
-    config = loaded.config
+    config = known.config
     _check_variables(config)
     _hint_at_callers(config, caller, say)
     server = find_server(config.server.state_dir)
     if server is None or not _is_ours(server, config, say):
         from proxy.commands.exec_server import beside_own_server  # noqa: PLC0415 (all of a server)
 
-        return beside_own_server(loaded, command, caller, say)
-    key = None if caller is None else _signed_key(config, caller)
+        return beside_own_server(load(), command, caller, say)
+    key = None
+    if caller is not None:
+        key = _signed_key(load().config if config.store.key is not None else config, caller)
     urls = base_urls(config, server["routes"], say)
     for hint in server["hints"]:
         say(f"warning: {hint}")
-    return replace_process(command, child_environment(os.environ, loaded.variables, urls, key))
+    return replace_process(command, child_environment(os.environ, known.variables, urls, key))
 
 
 def _signed_key(config: Config, caller: str) -> str:
@@ -56,11 +63,12 @@ def _signed_key(config: Config, caller: str) -> str:
 
 def _is_ours(server: ServerEntry, config: Config, say: Say) -> bool:
     """Whether this server runs with our configuration, be it an earlier version of the file."""
-    if not _is_same_file(server["config"], config.path):
+    is_changed = server["digest"] != config.digest
+    if not _is_same_file(server["config"], config.path) or (is_changed and config.path is None):
         other = server["config"] or "the environment"
         say(f"a server with another configuration ({other}) has this state_dir: starting one of our own")
         return False
-    if server["digest"] != config.digest:
+    if is_changed:
         say(
             "warning: the configuration has changed since the running server read it, and its routes are "
             f"used as they were: reload it by `kill -HUP {server['pid']}`"
@@ -68,9 +76,10 @@ def _is_ours(server: ServerEntry, config: Config, say: Say) -> bool:
     return True
 
 
-def _is_same_file(path: str | None, ours: Path) -> bool:
-    if path is None:
-        return False
+def _is_same_file(path: str | None, ours: Path | None) -> bool:
+    """None: no file, but the environment alone."""
+    if path is None or ours is None:
+        return path is None and ours is None
     with suppress(OSError):
         return ours.samefile(path)
     return str(ours.absolute()) == path
@@ -90,7 +99,7 @@ def _check_variables(config: Config) -> None:
 
 
 def _unusable(config: Config, sentence: str) -> ConfigError:
-    return ConfigError(str(config.path), [Fault(1, 1, sentence)])
+    return ConfigError(config.place, [Fault(1, 1, sentence)])
 
 
 def _hint_at_callers(config: Config, caller: str | None, say: Say) -> None:

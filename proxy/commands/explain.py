@@ -182,11 +182,7 @@ def _describe(
     route = runtime.route
     report.add("route", f"{route.name} ({', '.join(_place(runtime))})")
     mapped = upstream_path(runtime.base, runtime.prefix, path, strip=runtime.strip).decode("ascii")
-    upstream = route.upstream
-    place = (
-        f"unix:{upstream.unix_path}:" if upstream.unix_path else f"{upstream.scheme}://{upstream.authority}"
-    )
-    report.add("upstream", f"{request.method.decode('ascii')} {place}{mapped}")
+    report.add("upstream", f"{request.method.decode('ascii')} {route.upstream.origin}{mapped}")
     report.add("caller", caller.name if caller is not None else "none is asked for")
 
 

@@ -87,6 +87,14 @@ class Upstream:
     def is_local(self) -> bool:
         return bool(self.unix_path) or is_loopback(self.host)
 
+    @property
+    def origin(self) -> str:
+        """Without the base."""
+        return f"unix:{self.unix_path}:" if self.unix_path else f"{self.scheme}://{self.authority}"
+
+    def __str__(self) -> str:
+        return (self.origin + self.base).removesuffix(":")
+
 
 def read_upstream(text: str) -> Upstream:
     """`https://host[:port][/base]` or `unix:/path.sock[:/base]`. Raises ValueError."""
@@ -109,6 +117,10 @@ class Egress:
 
     address: Address
     authorization: Secret | None = None
+
+    def __str__(self) -> str:
+        user = f"{self.authorization}@" if self.authorization else ""
+        return f"http://{user}{self.address}"
 
 
 def read_egress(text: str) -> Egress:

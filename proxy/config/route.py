@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -35,6 +35,8 @@ from proxy.config.values import (
     UpstreamValue,
 )
 from proxy.secret import Secret
+
+EXPOSED: Final = "http would expose the token to the network: expected https, or plaintext = true"
 
 
 class UpstreamTLS(Table):
@@ -103,6 +105,10 @@ def default_name(route: Mapping[str, Any]) -> str:
     return slug[:63].rstrip("-") or "root"
 
 
+def _is_here(upstream: Upstream) -> bool:
+    return upstream.scheme == "http" and upstream.is_local
+
+
 class Route(PolicyTable):
     """Which requests go to which upstream, with which token."""
 
@@ -158,7 +164,9 @@ class Route(PolicyTable):
         None, description="TLS to the upstream. Default: the system's trust store."
     )
     proxy: EgressProxy | None = Field(
-        None, description="An egress proxy through which to reach the upstream, by CONNECT."
+        None,
+        description='An egress proxy through which to reach the upstream, by CONNECT. "none": no proxy. '
+        "Default: server.proxy.",
     )
 
     @property
@@ -187,9 +195,7 @@ class Route(PolicyTable):
     @classmethod
     def _is_safe_for_tokens(cls, value: Upstream, info: ValidationInfo) -> Upstream:
         if value.scheme == "http" and not value.is_local and info.data.get("plaintext") is False:
-            raise ValueError(
-                "http would expose the token to the network: expected https, or plaintext = true"
-            )
+            raise ValueError(EXPOSED)
         return value
 
     @field_validator("headers")
@@ -221,6 +227,11 @@ class Route(PolicyTable):
     @classmethod
     def _leads_out(cls, value: Egress | None, info: ValidationInfo) -> Egress | None:
         upstream = info.data.get("upstream")
-        if value is not None and upstream and upstream.scheme == "http" and upstream.is_local:
+        if value is not None and upstream and _is_here(upstream):
             raise ValueError("this upstream is on this machine - leave proxy out")
         return value
+
+    @property
+    def can_be_proxied(self) -> bool:
+        """Whether `proxy` may be set."""
+        return not _is_here(self.upstream)

@@ -15,6 +15,7 @@ from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import client_auth, documents, expires_in, id_token, token_response
 from proxy.oauth.binding import by_hand, server_of
+from proxy.oauth.clock_skew import SkewWatch
 from proxy.oauth.discovery import Discovery, Endpoints, is_safe
 from proxy.oauth.documents import UnreadableDocument
 from proxy.oauth.fetch import Fetcher, Reply
@@ -69,6 +70,7 @@ class AuthorizationServers:
         self._fetcher = fetcher
         self._clock = clock
         self._oddities = Oddities()
+        self._skews = SkewWatch()
         self._discovery = Discovery(fetcher, clock, self._oddities)
 
     async def endpoints(self, credential: Credential) -> Endpoints:
@@ -158,6 +160,7 @@ class AuthorizationServers:
         skew, most = expires_in.skew(date, sent.wall, sent.received)
         # the upper bound: in doubt, a token counts as older than it is
         self._clock.heard[server_of(credential)] = sent.wall + most - sent.boot
+        self._skews.note(credential.name, skew)
         return skew
 
     def _made(

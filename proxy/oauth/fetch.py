@@ -22,9 +22,11 @@ import aiohttp.abc
 from aiohttp.abc import AbstractResolver, ResolveResult
 from cachetools import LRUCache
 
+from proxy import failure_causes
 from proxy.config.address import Egress
 from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
+from proxy.failure_causes import Cause, cause_of
 from proxy.name_lookup import AddressInfo, resolver
 from proxy.oauth.documents import MAX_SIZE
 
@@ -153,10 +155,11 @@ class Fetcher:
             return await self._exchange(credential, method, url, headers, payload)
         except tuple(kind for kind, _, _ in _FAILURES) as error:
             name, reached = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
+            cause = _cause_of(error)
         if payload is not None and payload.stopped_by is not None:
             raise payload.stopped_by
         # raised outside `except`, without a cause: aiohttp's errors carry the request's header fields
-        raise AuthorizationServerError("transient", name, reached=reached)
+        raise AuthorizationServerError("transient", name, reached=reached, cause=cause)
 
     async def _exchange(
         self,
@@ -211,6 +214,26 @@ class Fetcher:
             context.hostname_checks_common_name = False  # RFC 9525 section 6.1
             self._contexts[ca] = context
         return context
+
+
+def _cause_of(error: BaseException) -> Cause:
+    """aiohttp's errors wrap those that have the codes."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return cause_of(error.certificate_error)
+        case aiohttp.ClientConnectorError():
+            return cause_of(error.os_error)
+        case aiohttp.ConnectionTimeoutError():
+            return failure_causes.CONNECT_TIMEOUT
+        case aiohttp.ClientHttpProxyError():
+            return failure_causes.PROXY_REFUSED
+        case aiohttp.ServerDisconnectedError():
+            return failure_causes.CLOSED
+        case aiohttp.ClientPayloadError():
+            return failure_causes.INCOMPLETE
+        case OSError():
+            return cause_of(error)
+    return failure_causes.MALFORMED
 
 
 def _through(egress: Egress) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Final, TypedDict
 
 from proxy.config.model import Config
 from proxy.errors import StoreError, UnreadableRecord
-from proxy.observe.metrics import Counts
 from proxy.observe.status import Status, can_serve, entry
+from proxy.observe.token_metrics import Counts
 from proxy.services import Services
 from proxy.store.base import AccountId, Record
 from proxy.tokens.account import Account

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proxy import tasks
 from proxy.errors import Fault, ProxyError
+from proxy.observe.events import fields_of
 from proxy.observe.log_writer import PIPE_BUF, LogWriter
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class JsonFormatter(_Formatter):
             "message": record.getMessage(),
         }
         line |= {name: getattr(record, name) for name in EVENT_FIELDS if hasattr(record, name)}
+        line |= fields_of(record)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         text = json.dumps(line)

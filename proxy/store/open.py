@@ -38,6 +38,21 @@ async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock
     )
 
 
+def check_url(url: str) -> None:
+    """Whether `open_store` accepts the URL; nothing is opened. Raises StoreError."""
+    scheme = url.partition(":")[0]
+    if scheme in _REDIS:
+        from proxy.store.redis.url import read_url  # noqa: PLC0415 (an extra)
+
+        _require("redis", "Redis")
+        read_url(url)
+    elif scheme in SHARED_STORES:
+        _require("psycopg", "PostgreSQL", extra="postgres")
+        from proxy.store.postgres.link import read_url as read_postgres_url  # noqa: PLC0415 (slow to import)
+
+        read_postgres_url(url)
+
+
 def existing_key(url: str, state_dir: Path, key: Secret | None) -> bytes:
     """The key of the store at `url`, without opening or creating anything. Raises StoreError."""
     if key is not None:

@@ -19,12 +19,14 @@ from proxy.errors import GenerationConflict, ProxyError, UnreadableRecord
 from proxy.oauth import binding
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, differ
-from proxy.observe.metrics import Metrics, TokenHealth
+from proxy.observe.metrics import Metrics
+from proxy.observe.token_metrics import TokenHealth
 from proxy.store.base import AccountId, Record, Store
-from proxy.tokens import lifetime, log_warnings
+from proxy.tokens import health, log_warnings
 from proxy.tokens.account import NEVER, Account, StoredToken
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.attachment import Attachment
+from proxy.tokens.diagnosis.failures import row_of
 from proxy.tokens.refresh import lease
 from proxy.tokens.refresh.introspection import with_lifetime
 from proxy.tokens.refresh.refresh import RefreshContext
@@ -305,30 +307,21 @@ class TokenManager:
         """Every account known to this process."""
         return self._accounts.known()
 
+    @property
+    def account_labels(self) -> int:
+        """The number of accounts of a credential up to which metrics show them by name."""
+        return self._config.limits.account_labels
+
     def health(self) -> Iterator[TokenHealth]:
         """The health of every account known to this process."""
-        return map(_health, self.accounts())
+        return map(health.of, self.accounts())
+
+    def clock_skews(self) -> Iterator[tuple[str, float]]:
+        """For each credential, how far (seconds) its server's clock is ahead of ours, where that is known."""
+        return health.clock_skews(self._config.credentials.values(), self._clock)
 
     def _attempted(self, credential: Credential, outcome: str, error: str, seconds: float) -> None:
-        self._metrics.token_refreshes.labels(credential.name, outcome, error).inc()
-        self._metrics.token_refresh_duration.labels(credential.name).observe(seconds)
-
-
-def _health(account: Account) -> TokenHealth:
-    token = account.held.token
-    issued = token if token and token.access_token else None
-    return TokenHealth(
-        credential=account.key.credential,
-        account=account.key.account,
-        state=account.state(),
-        issued_at=issued.issued_at if issued else None,
-        expires_at=issued.expires_at if issued else None,
-        refresh_due_at=account.held.due_at,
-        refresh_expires_at=lifetime.refresh_ends_at(token, account.credential) if token else None,
-        last_success_at=account.last_success_at,
-        failures=account.failures,
-        login_required=account.needs_person,
-    )
+        self._metrics.token_requested(credential.name, outcome, error and row_of(error), seconds)
 
 
 def _done(attachment: Attachment) -> Awaitable[Attachment]:
