@@ -10,11 +10,12 @@ import aiohttp
 import pytest
 import trustme
 
-from proxy import process
+from proxy import generation, process
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports, log_in
 from proxy.errors import ConfigError
 from proxy.listen import CannotListen
+from proxy.tls_material import Material, gather, needed
 from tests.servers.redis import start_redis
 
 __all__ = ["start_redis"]  # a fixture
@@ -142,7 +143,7 @@ async def test_a_routes_tls_files_that_can_not_be_used_are_named_by_the_route(co
     (tmp_path / "ca.pem").write_text("no certificate")
     route = '\n[[routes]]\npath = "/tls"\nupstream = "https://127.0.0.1:9"\ncredential = "machine"\n'
     config = changed(config, more=f'{route}tls = {{ ca = "{tmp_path}/ca.pem" }}\n')
-    with pytest.raises(ConfigError, match="the TLS files of route 'tls' can't be used"):
+    with pytest.raises(ConfigError, match="ca\\.pem can't be used"):
         await serve(config)
 
 
@@ -153,7 +154,7 @@ async def test_its_own_names_are_those_of_the_configuration(config):
         '[server]\nallowed_hosts = ["one.internal"]\npublic_url = "https://two.example"',
         HOSTS,
     )
-    assert set(process.own_names(config)) == {"one.internal", "two.example", "127.0.0.1", "crm.internal"}
+    assert set(generation.own_names(config)) == {"one.internal", "two.example", "127.0.0.1", "crm.internal"}
 
 
 async def test_the_life_of_a_process_is_logged(config, caplog):
@@ -180,8 +181,8 @@ async def test_routes_with_the_same_tls_share_one_trust_store(tmp_path):
         text += f'[[routes]]\npath = "/r{number}"\nupstream = "https://u{number}.example"\ncredential = "c"\n'
     text += '[[routes]]\npath = "/plain"\nupstream = "http://127.0.0.1:1"\ncredential = "c"\n'
     (tmp_path / "config.toml").write_text(text)
-    contexts = await process._tls_contexts(load(tmp_path / "config.toml").config)
-    assert list(contexts) == [None]
+    config = load(tmp_path / "config.toml").config
+    assert list(gather(needed(config), Material()).made) == [None]
 
 
 @pytest.mark.parametrize(("listener", "limit"), [("tls", "header_time"), ("admin_tls", "admin_header_time")])

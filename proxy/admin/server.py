@@ -78,6 +78,10 @@ class AdminServer(web.Server, Gate):
         self._open: set[AdminConnection] = set()
         self._logged_at = float("-inf")
 
+    def serve_instead(self, other: AdminServer) -> None:
+        """Serve the application of another server, which does not listen, from the next request on."""
+        self._handler, self._factory, self.limits = other._handler, other._factory, other.limits
+
     def __call__(self) -> web.RequestHandler:
         raise AssertionError("connections are made by `admit`")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -22,8 +22,10 @@ from proxy.config.checks import check, check_patterns, check_pkce, check_secrets
 from proxy.config.environment import Environment
 from proxy.config.exposed_files import check_exposed
 from proxy.config.fault_messages import Complaint, complaints
+from proxy.config.files import Files
 from proxy.config.model import ENVIRONMENT, Config
 from proxy.config.plain_names import advise_names
+from proxy.config.positions import Path as KeyPath
 from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
@@ -31,6 +33,7 @@ from proxy.config.source import Source
 from proxy.config.unused import advise_unused
 from proxy.config.variable_checks import Reference, check_variables, references
 from proxy.errors import ConfigError, Fault
+from proxy.secret import Secret
 
 __all__ = ["Loaded", "find_config", "load", "schema"]
 
@@ -68,12 +71,41 @@ class Origin(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """A configuration as read, before it is checked."""
+
+    origin: Origin
+    path: Path | None
+    context: LoadContext
+    faults: list[Fault]
+    more: Callable[[Config], Iterable[Complaint]]
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     config: Config
     warnings: list[Fault]
     advice: list[Fault]  # what `check` says beside: it works, but may surprise
     variables: frozenset[str] = frozenset()  # the environment variables that it was read from, or refers to
     references: tuple[Reference, ...] = ()  # where its secrets are
+    read: Read | None = field(default=None, repr=False)  # None: made in code
+
+    @property
+    def contents(self) -> Mapping[Path, Secret]:
+        """The secrets in files, as they were read."""
+        return self.read.context.files.contents if self.read is not None else {}
+
+    def again(self, files: Files) -> Loaded:
+        """The same configuration, with the secrets that `files` has now. Raises ConfigError."""
+        if self.read is None:
+            return self
+        return _load(replace(self.read, context=replace(self.read.context, files=files)))
+
+    def fault(self, path: KeyPath, sentence: str) -> Fault:
+        """A fault of the value at `path`, found after loading."""
+        if self.read is None:
+            return Fault(1, 1, sentence)
+        return self.read.origin.faults([Complaint(path, sentence)])[0]
 
 
 def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -116,31 +148,30 @@ def load(
     *,
     secrets: bool = True,
     more: Callable[[Config], Iterable[Complaint]] = _no_more,
+    files: Files | None = None,
 ) -> Loaded:
     """Load the file at `path`; None: the environment alone. Raises ConfigError.
 
     `secrets` false: nothing that the configuration refers to need exist (see LoadContext). `more`: further
-    checks of valid tables.
+    checks of valid tables. `files`: reads the secrets in files.
     """
+    files = files or Files()
     if path is None:
-        return _load(Environment.read(environ), None, LoadContext(Path.cwd(), environ, secrets), [], more)
+        context = LoadContext(Path.cwd(), environ, secrets, files)
+        return _load(Read(Environment.read(environ), None, context, [], more))
     source = Source.read(path)
     beside = list(environment.check_beside(environ, source.variables))
-    return _load(source, path, LoadContext(path.absolute().parent, environ, secrets), beside, more)
+    context = LoadContext(path.absolute().parent, environ, secrets, files)
+    return _load(Read(source, path, context, beside, more))
 
 
-def _load(
-    origin: Origin,
-    path: Path | None,
-    context: LoadContext,
-    faults: list[Fault],
-    more: Callable[[Config], Iterable[Complaint]],
-) -> Loaded:
+def _load(read: Read) -> Loaded:
+    origin, path, context, faults = read.origin, read.path, read.context, read.faults
     data = origin.data
     config, found = _validate(data, context)
     found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
     if config is not None:
-        found += [*check_keys(config.callers), *check_state_dir(config), *more(config)]
+        found += [*check_keys(config.callers), *check_state_dir(config), *read.more(config)]
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
     weak = check_secrets, check_pkce, check_networks, check_patterns
@@ -152,7 +183,7 @@ def _load(
     surprises = check_cookies, advise_names, advise_admin, check_callbacks, advise_unused
     advice = origin.faults([each for look in surprises for each in look(data)])
     config = config.model_copy(update={"path": path, "digest": origin.digest})
-    return Loaded(config, warnings, advice, origin.variables, tuple(references(data)))
+    return Loaded(config, warnings, advice, origin.variables, tuple(references(data)), read)
 
 
 def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None, list[Complaint]]:

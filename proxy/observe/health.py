@@ -36,13 +36,17 @@ class Health:
     """Reads the state of the tokens; `draining` is set when the process is about to stop."""
 
     def __init__(self, services: Services) -> None:
+        self.draining = False
+        self.use(services)
+
+    def use(self, services: Services) -> None:
+        """Read the accounts of these services from now on; called again by each reload."""
         self._config = services.config
         self._clock = services.clock
         self._store = services.store
         self._tokens = services.tokens
         self._named = frozenset(_named(services.config))
         self._required = sorted(set(_required(services.config)))
-        self.draining = False
 
     @property
     def ready(self) -> bool:
@@ -103,7 +107,8 @@ class Health:
         return counts
 
     def _known(self) -> dict[AccountId, Account]:
-        return {account.key: account for account in self._tokens.accounts()}
+        accounts = self._tokens.accounts()
+        return {each.key: each for each in accounts if each.key.credential in self._config.credentials}
 
     async def _records(self, after: AccountId | None) -> list[Record]:
         try:

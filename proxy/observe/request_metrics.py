@@ -108,10 +108,13 @@ class CallerRequests(Collector):
         self._name = prefix + "caller_requests"
         self._registry = registry
         self._callers: dict[str, CallerTally] = {}
+        self._is_shown = False
 
     def show(self) -> None:
         """Export the metric from now on."""
-        self._registry.register(self)
+        if not self._is_shown:
+            self._registry.register(self)
+            self._is_shown = True
 
     def of(self, caller: str) -> CallerTally:
         return self._callers.setdefault(caller, CallerTally())

@@ -16,6 +16,7 @@ from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, Outcome, TokenError
 from proxy.oauth import grants
+from proxy.oauth.binding import is_bound, is_same_client
 from proxy.oauth.token import Refusal, Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
@@ -85,6 +86,26 @@ class Account:
         self.flight: asyncio.Task[None] | None = None
         self._clock = clock
         self._begun = float("inf")  # boot clock; when the token was issued; infinity: unknown
+
+    def keeps(self, credential: Credential) -> bool:
+        """Whether it is the same account under this credential of another configuration."""
+        token = self.held.token
+        is_ours = token is None or is_bound(token, credential)
+        return is_ours and is_same_client(self.credential, credential)
+
+    def use(self, credential: Credential) -> None:
+        """Use a credential for which it `keeps`. A back-off stays, unless the change may be its remedy."""
+        before, self.credential = self.credential, credential
+        if before == credential:
+            return
+        self.forgive()
+        self.behind = True  # the record may have a token of this credential, or must get its new seed
+        self.look_at_the_clock()
+
+    def forgive(self) -> None:
+        """Try again now, if the server has refused the client: the credential has been changed since."""
+        if self.failure is not None and self.failure.outcome == "misconfigured":
+            self.hold_until = NEVER
 
     def apply(self, held: StoredToken) -> None:
         """Apply a stored record; older generations are ignored."""

@@ -69,10 +69,30 @@ class TokenManager:
             self._accounts, self.refresh_behind, store, clock, idle_after=config.limits.account_idle
         )
         self._patience = config.limits.token_wait
-        self._waiting = {name: metrics.token_wait.labels(name) for name in config.credentials}
         self._changes: AsyncIterator[AccountId | None] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._reminder: asyncio.Task[None] | None = None
+
+    # -- reload
+
+    def planned(self, config: Config) -> Accounts:
+        """The accounts as another configuration will have them. Nothing is changed yet."""
+        return Accounts(config, self._store, self._clock, self._accounts)
+
+    def use(self, config: Config, accounts: Accounts) -> None:
+        """Serve another configuration from now on. Can't fail: nothing here may raise.
+
+        `accounts`: as planned, without an await in between.
+        """
+        accounts.begin()
+        self._config, self._accounts = config, accounts
+        self._single_flight.use(accounts)
+        self.scheduler.use(accounts, config.limits.account_idle)
+        self._patience = config.limits.token_wait
+
+    async def load_new(self) -> None:
+        """Load the accounts that are new since `use`. Raises StoreError."""
+        await self._accounts.load_known()
 
     # -- start and close
 
@@ -176,7 +196,8 @@ class TokenManager:
         try:
             return await self._get(account)
         finally:
-            self._waiting[account.key.credential].observe(self._clock.boot() - started)
+            wait = self._metrics.token_wait.labels(account.key.credential)
+            wait.observe(self._clock.boot() - started)
 
     async def _get(self, account: Account) -> Attachment:
         attachment = self.ready(account)
