@@ -80,7 +80,7 @@ def own_config(config: Config) -> Config:
     Those are another server's, or may be; and a port in their place would let others in.
     """
     has_port = any(not address.is_unix for address in config.server.listen)
-    changes = {"listen": (LOOPBACK,) if has_port else (), "tls": None}
+    changes = {"listen": (LOOPBACK,) if has_port else (), "tls": None, "health": None}
     routes = [
         route.model_copy(update={"listen": LOOPBACK}) if route.listen else route
         for route in config.routes
