@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,7 @@ from proxy.commands.shared import (
 )
 
 if TYPE_CHECKING:
+    from proxy.commands.wait import Wanted
     from proxy.demo.script import Order
 
 
@@ -278,6 +280,40 @@ def execute(command: tuple[str, ...], caller: str | None, config: Path | None) -
         raise click.BadParameter(f"expected a caller of the configuration: {names}", param_hint="--caller")
     note = functools.partial(click.echo, err=True)
     return program.execute(known, functools.partial(load, path), command, caller, note)
+
+
+@main.command()
+@click.option(
+    "--for",
+    "wanted",
+    type=click.Choice(["ready", "startup", "healthy"]),
+    default="ready",
+    show_default=True,
+    help="ready: every required credential can serve (/readyz). startup: the store and the listeners are up "
+    "(/startupz). healthy: the process lives (/healthz).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 30 * 86400.0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait; 0: look once, as for HEALTHCHECK.",
+)
+@config_option
+@command
+def wait(wanted: Wanted, timeout: float, config: Path | None) -> int:
+    """Wait until a running server is ready.
+
+    It is asked at the health listener, if the configuration has one, else at the admin listener. Silent on
+    success; otherwise it says why not, with exit code 1.
+    """
+    if isnan(timeout):
+        raise click.BadParameter("expected a number of seconds", param_hint="--timeout")
+    loaded = read_config(config).config
+    from proxy.commands.wait import wait as wait_for
+
+    return run_async(wait_for(loaded, wanted, timeout))
 
 
 @main.command()

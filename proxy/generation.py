@@ -15,11 +15,11 @@ from typing import Final
 
 from proxy import caller_keys
 from proxy.admin.app import admin_application
+from proxy.admin.probes import Probes
 from proxy.admin.server import AdminRunner
 from proxy.config.load import Loaded
 from proxy.config.model import Config, Limits, Route
 from proxy.errors import ConfigError
-from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
 from proxy.listeners import Place, places_of_routes
@@ -57,22 +57,20 @@ class Parts:
     pages: AdminRunner  # listens only in the first generation
 
 
-async def shared_by_all(services: Services) -> Shared:
+async def shared_by_all(services: Services, lasting: Lasting) -> Shared:
     """Raises StoreError."""
-    config = services.config
-    lasting = Lasting(descriptors=Descriptors(admin=config.limits.admin_connections))
     via = b"token-proxy-" + (await services.store.identity()).encode("ascii")
-    return Shared(lasting, logs.RequestLog(config.log), via)
+    return Shared(lasting, logs.RequestLog(services.config.log), via)
 
 
 async def parts_of(
-    loaded: Loaded, services: Services, material: Material, shared: Shared, health: Health
+    loaded: Loaded, services: Services, material: Material, lasting: Lasting, health: Health, probes: Probes
 ) -> Parts:
     """Raises ConfigError."""
     config = loaded.config
     check_material(loaded, material)
-    pages = admin_application(services, Hosts(own_names(config)), health)
-    runner = AdminRunner(pages, config.limits, shared.lasting.descriptors)
+    pages = admin_application(services, Hosts(own_names(config)), health, probes)
+    runner = AdminRunner(pages, config.limits, lasting.descriptors)
     await runner.setup()
     return Parts(loaded, services, material, runner)
 
@@ -132,7 +130,8 @@ async def relay_of(services: Services) -> RelayServer:
     material = await asyncio.to_thread(gather, needed(services.config), Material())
     check_material(Loaded(services.config, [], []), material)
     accounts = services.tokens.planned(services.config)
-    return RelayServer(relay_context(services, accounts, material, await shared_by_all(services), {}))
+    shared = await shared_by_all(services, Lasting())
+    return RelayServer(relay_context(services, accounts, material, shared, {}))
 
 
 def _runtime(
@@ -154,7 +153,8 @@ def own_names(config: Config) -> Iterator[str]:
     """The accepted values of Host, besides loopback."""
     yield from config.server.allowed_hosts
     yield config.public_host
-    listeners = [*config.server.listen, config.server.admin, *(route.listen for route in config.routes)]
+    server = config.server
+    listeners = [*server.listen, server.admin, server.health, *(route.listen for route in config.routes)]
     yield from (
         address.host for address in listeners if address is not None and address.host not in EVERYWHERE
     )

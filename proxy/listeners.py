@@ -16,7 +16,7 @@ from proxy.config.address import Address
 from proxy.config.model import Config, Route
 
 _log = logging.getLogger("proxy.process")
-Kind = Literal["admin", "data", "route"]
+Kind = Literal["health", "admin", "data", "route"]
 
 
 class Place(NamedTuple):
@@ -91,15 +91,15 @@ class Listeners:
         """Accept no more connections there."""
         await listen.stop(*(each.site for place, each in self._open.items() if place.kind in kinds))
 
-    async def close(self, places: Iterable[Place]) -> None:
+    async def close(self, *kinds: Kind) -> None:
+        """The last one first."""
+        await self.close_each(place for place in reversed(self.places) if place.kind in kinds)
+
+    async def close_each(self, places: Iterable[Place]) -> None:
         for place in places:
             closed = self._open.pop(place)
             self._note_ports()
             await listen.close(closed.runner)
-
-    async def close_all(self) -> None:
-        """The last one first."""
-        await self.close(reversed(self.places))
 
     def _note_ports(self) -> None:
         self._ports.clear()

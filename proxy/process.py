@@ -1,6 +1,6 @@
 """A serving process: what outlives a reload, and its life from start to stop.
 
-start:  store → tokens → admin listener → data listeners → ready
+start:  health listener → store → tokens → admin listener → data listeners → ready
 reload: all that is new is made, and may fail → one swap → what is gone ends
 stop:   not ready → data listeners closed → requests in flight end → refreshes are saved → the rest
 
@@ -28,18 +28,21 @@ from aiohttp import web
 from proxy import generation, tasks
 from proxy.admin import control
 from proxy.admin.base_urls import Listening
+from proxy.admin.health_listener import health_runner
+from proxy.admin.probes import Probes
 from proxy.admin.server import AdminServer
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
 from proxy.control_socket import ServerEntry
 from proxy.errors import ConfigError
+from proxy.fd_limits import Descriptors
 from proxy.generation import Parts, Shared
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
 from proxy.observe.health import Health
 from proxy.relay import problems
-from proxy.relay.context import SHARED, RelayContext
+from proxy.relay.context import SHARED, Lasting, RelayContext
 from proxy.relay.server import Listener, RelayServer
 from proxy.reserve import ReserveGate
 from proxy.services import Services, open_services
@@ -66,42 +69,54 @@ class Hooks:
 
 
 @asynccontextmanager
-async def serving(config: Config) -> AsyncIterator[Services]:
+async def serving(config: Config, stop: asyncio.Event | None = None) -> AsyncIterator[Services]:
     """As `running`, for a configuration made in code."""
-    async with running(Loaded(config, [], [])) as process:
+    async with running(Loaded(config, [], []), stop=stop) as process:
         yield process.services
 
 
 @asynccontextmanager
 async def running(
-    loaded: Loaded, hooks: Hooks | None = None, *, is_found: bool = True
+    loaded: Loaded,
+    *,
+    hooks: Hooks | None = None,
+    stop: asyncio.Event | None = None,
+    is_found: bool = True,
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
-    `is_found`: it has an admin listener and, if possible, the control socket. False: an admin listener if
-    its address is free.
+    `stop`: set by /quitquitquit. `is_found`: it has an admin listener and, if possible, the control socket.
+    False: an admin listener if its address is free.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
     async with AsyncExitStack() as stack:
-        process = await _made(loaded, hooks or Hooks(), stack)
+        process = await _made(loaded, hooks or Hooks(), stop or asyncio.Event(), stack)
         await process.start(is_found=is_found)
         yield process
         await process.drain()
     _log.info("stopped", extra={"event": "stop"})
 
 
-async def _made(loaded: Loaded, hooks: Hooks, stack: AsyncExitStack) -> Process:
-    """Raises StoreError, ConfigError."""
+async def _made(loaded: Loaded, hooks: Hooks, stop: asyncio.Event, stack: AsyncExitStack) -> Process:
+    """Raises StoreError, CannotListen, ConfigError."""
     config = loaded.config
+    limits, health_at, probes = config.limits, config.server.health, Probes()
+    files = Descriptors(limits.admin_connections, limits.health_connections if health_at else 0)
+    lasting = Lasting(descriptors=files)
+    listeners = Listeners(lasting.ports)
+    stack.push_async_callback(listeners.close, "health")
+    if health_at is not None:
+        runner = health_runner(config, probes, files, stop)
+        await listeners.start(Place("health", health_at), runner, None, handshake=limits.admin_header_time)
     services = await stack.enter_async_context(open_services(config))
     for sentence in await weaknesses(config.store.url.reveal()):
         _log.warning("%s", sentence)
-    shared, health = await generation.shared_by_all(services), Health(services)
+    shared, health = await generation.shared_by_all(services, lasting), Health(services)
     material = await asyncio.to_thread(gather, needed(config), Material())
-    parts = await generation.parts_of(loaded, services, material, shared, health)
+    parts = await generation.parts_of(loaded, services, material, lasting, health, probes)
     services.metrics.ready.set_function(lambda: float(health.ready))
-    return Process(parts, shared, health, hooks, stack)
+    return Process(parts, shared, listeners, health, probes, hooks, stack)
 
 
 def describe(process: Process) -> ServerEntry:
@@ -114,14 +129,22 @@ class Process:
     """What outlives a reload. `replace` puts another configuration in place of the one that is served."""
 
     def __init__(
-        self, parts: Parts, shared: Shared, health: Health, hooks: Hooks, stack: AsyncExitStack
+        self,
+        parts: Parts,
+        shared: Shared,
+        listeners: Listeners,
+        health: Health,
+        probes: Probes,
+        hooks: Hooks,
+        stack: AsyncExitStack,
     ) -> None:
         self.loaded = parts.loaded
         self.services = parts.services
         self.material = parts.material
         self.health = health
         self.hooks = hooks
-        self.listeners = Listeners(shared.lasting.ports)
+        self.listeners = listeners
+        self._probes = probes
         self._shared = shared
         self._admin = parts.pages
         self._stack = stack
@@ -143,7 +166,7 @@ class Process:
         self._declare_metrics()
         self._lend_authorities(Material())
         await tokens.start()
-        stack.push_async_callback(self.listeners.close_all)
+        stack.push_async_callback(self.listeners.close, "admin", "data", "route")
         self.has_page = await self._offer_page(config, required=is_found)
         for place in places_of_all(config):
             await self._listen(place, SHARED, config, self.material)
@@ -152,6 +175,7 @@ class Process:
         self.relay.start()
         self._scheduler = self._loop(tokens.scheduler.run(), "keep tokens fresh")
         self._loop(tokens.report_logins(), "report due logins")
+        self._probes.health = self.health
         if is_found:
             app = control.control_application(lambda: describe(self), lambda: self.health)
             await self._control.enter_async_context(control.offered(config.server.state_dir, app))
@@ -180,7 +204,7 @@ class Process:
         return [
             Listening(self.listeners.bound(each), config.listener_tls(each.address), routes.get(each))
             for each in self.listeners.places
-            if each.kind != "admin"
+            if each.kind in {"data", "route"}
         ]
 
     def _loop(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
@@ -205,7 +229,7 @@ class Process:
         """
         config = loaded.config
         parts = await generation.parts_of(
-            loaded, self.services.under(config), material, self._shared, self.health
+            loaded, self.services.under(config), material, self._shared.lasting, self.health, self._probes
         )
         numbers = self._numbered(config, self._numbers)
         opened: list[Place] = []
@@ -213,10 +237,10 @@ class Process:
             await self._open(loaded, material, numbers, opened)
             self._swap(parts, numbers)
         except BaseException:
-            await self.listeners.close(opened)
+            await self.listeners.close_each(opened)
             raise
         removed = [each for each in self.listeners.places if each.kind == "route" and each not in numbers]
-        await self.listeners.close(removed)
+        await self.listeners.close_each(removed)
         _call(self.hooks.reloaded)
 
     def _numbered(self, config: Config, known: Mapping[Place, int]) -> dict[Place, int]:
@@ -254,7 +278,7 @@ class Process:
         contexts = {
             place: parts.material.listener(_tls(config, place))
             for place in self.listeners.places
-            if place.kind != "route" or place in numbers
+            if place.kind in {"admin", "data"} or place in numbers
         }
         pages = parts.pages.server
         assert isinstance(pages, AdminServer)
@@ -333,10 +357,12 @@ def _call(hooks: list[Call]) -> None:
 def stop_on_signals(stop: asyncio.Event) -> None:
     """SIGTERM and SIGINT stop gracefully; a second one, later than SAME_SIGNAL, ends the process at once."""
     loop = asyncio.get_running_loop()
+    first = asyncio.Event()  # not `stop`: that may be set by /quitquitquit, which is no signal
 
     def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
+        if first.is_set():
             return
+        first.set()
         _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
         stop.set()
         loop.call_later(SAME_SIGNAL, _die_of_signals, loop)

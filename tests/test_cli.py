@@ -21,6 +21,7 @@ COMMANDS = {
     "login",
     "token",
     "status",
+    "wait",
     "explain",
     "logout",
     "open",

@@ -77,8 +77,8 @@ async def test_a_route_may_have_a_listener_of_its_own(config):
 
 
 async def test_links_to_any_of_its_listeners_are_dropped(config):
-    own, second, foreign = free_ports(0, 0, 0)
-    places = [config.server.listen[0].port, config.server.admin.port, own, second, foreign]
+    own, second, health, foreign = free_ports(0, 0, 0, 0)
+    places = [config.server.listen[0].port, config.server.admin.port, own, second, health, foreign]
     links = ", ".join(f"<http://localhost:{port}/b>; rel=x{port}" for port in places)
 
     async def respond(reader, writer):
@@ -91,7 +91,9 @@ async def test_links_to_any_of_its_listeners_are_dropped(config):
     more = [OWN_LISTENER.format(listen=f"127.0.0.1:{port}", upstream=upstream) for port in (own, second)]
     async with (
         server,
-        process.serving(changed(config, more="".join(more))),
+        process.serving(
+            changed(config, "[server]\n", f'[server]\nhealth = "0.0.0.0:{health}"\n', more="".join(more))
+        ),
         aiohttp.ClientSession() as session,
         session.get(f"http://127.0.0.1:{own}/x") as response,
     ):
@@ -151,10 +153,12 @@ async def test_its_own_names_are_those_of_the_configuration(config):
     config = changed(
         config,
         "[server]",
-        '[server]\nallowed_hosts = ["one.internal"]\npublic_url = "https://two.example"',
+        '[server]\nallowed_hosts = ["one.internal"]\npublic_url = "https://two.example"\n'
+        'health = "10.9.8.7:1"',
         HOSTS,
     )
-    assert set(generation.own_names(config)) == {"one.internal", "two.example", "127.0.0.1", "crm.internal"}
+    named = {"one.internal", "two.example", "127.0.0.1", "10.9.8.7", "crm.internal"}
+    assert set(generation.own_names(config)) == named
 
 
 async def test_the_life_of_a_process_is_logged(config, caplog):

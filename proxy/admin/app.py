@@ -8,7 +8,7 @@ POST /logout/…, POST /refresh/…     as named
 GET  /sign-in, POST                 a session, for the admin key
 GET  /launch/{token}                a session, for a launch link
 GET  /api/status                    the same as JSON
-GET  /metrics, /healthz, /readyz    for machines
+GET  /metrics, /healthz, /readyz, /startupz    for machines
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from proxy.admin import access, forms, isolation, pages
 from proxy.admin.gate import only_known_visitors
 from proxy.admin.login import LoginPages
+from proxy.admin.probes import Probes
 from proxy.admin.sessions import SESSIONS, Ground, Sessions
 from proxy.admin.sign_in import SignInPages
 from proxy.hosts import Hosts
@@ -29,9 +30,9 @@ from proxy.services import Services
 from proxy.store.base import AccountId
 
 
-def admin_application(services: Services, hosts: Hosts, health: Health) -> web.Application:
+def admin_application(services: Services, hosts: Hosts, health: Health, probes: Probes) -> web.Application:
     app = _application(services, hosts)
-    app.add_routes(StatusPages(services, health).routes())
+    app.add_routes(StatusPages(services, health, probes).routes())
     app.add_routes(LoginPages(services).routes())
     app.add_routes(SignInPages(services).routes())
     return app
@@ -63,10 +64,10 @@ def reloads(services: Services) -> isolation.Reloads:
 class StatusPages:
     """The status page, the status as JSON, metrics and health."""
 
-    def __init__(self, services: Services, health: Health) -> None:
-        self._metrics = services.metrics
+    def __init__(self, services: Services, health: Health, probes: Probes) -> None:
         self._public_url = services.config.public_url
         self._health = health
+        self._probes = probes
         self._reloads = reloads(services)
         routes = services.config.routes
         self._joinable = sorted({each.credential for each in routes if not isinstance(each.account, str)})
@@ -79,6 +80,7 @@ class StatusPages:
             web.get("/metrics", self.metrics),
             web.get("/healthz", self.healthz),
             web.get("/readyz", self.readyz),
+            web.get("/startupz", self.startupz),
         ]
 
     async def page(self, request: web.Request) -> web.Response:
@@ -102,17 +104,17 @@ class StatusPages:
         return web.json_response(await self._health.status(_after(request)))
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        self._metrics.account_counts = await self._health.counts()
+        await self._health.metrics()
         return await self._scrape(request)
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        return web.Response(text="ok")
+        return self._probes.healthz()
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        reasons = self._health.not_ready()
-        if self._health.draining or reasons:
-            return web.json_response({"ready": False, "reasons": reasons}, status=503)
-        return web.json_response({"ready": True, "reasons": []})
+        return self._probes.readyz()
+
+    async def startupz(self, _request: web.Request) -> web.Response:
+        return self._probes.startupz()
 
 
 def _after(request: web.Request) -> AccountId | None:

@@ -25,7 +25,7 @@ async def run_server(config: Config, say: Say | None = None) -> int:
     fd_limits.raise_limit(config.limits.connections)
     stop = asyncio.Event()
     process.stop_on_signals(stop)
-    async with process.running(Loaded(config, [], [])) as server:
+    async with process.running(Loaded(config, [], []), stop=stop) as server:
         if say is not None:
             with suppress(StoreError):  # the server has been told by its log
                 link = await launch.make(config, server.services.store)

@@ -26,6 +26,7 @@ from proxy.config.files import Files
 from proxy.config.model import ENVIRONMENT, Config
 from proxy.config.plain_names import advise_names
 from proxy.config.positions import Path as KeyPath
+from proxy.config.probes import advise_probes
 from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
@@ -181,7 +182,8 @@ def _load(read: Read) -> Loaded:
     warnings = origin.faults(weaknesses)
     warnings += environment.check_unknown(context.environ, origin.variables)
     surprises = check_cookies, advise_names, advise_admin, check_callbacks, advise_unused
-    advice = origin.faults([each for look in surprises for each in look(data)])
+    surprising = [each for look in surprises for each in look(data)]
+    advice = origin.faults([*surprising, *advise_probes(config)])
     config = config.model_copy(update={"path": path, "digest": origin.digest})
     return Loaded(config, warnings, advice, origin.variables, tuple(references(data)), read)
 

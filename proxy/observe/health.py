@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final, TypedDict
 
+from prometheus_client import CollectorRegistry
+
 from proxy.config.model import Config
 from proxy.errors import StoreError, UnreadableRecord
 from proxy.observe.status import Status, can_serve, entry
@@ -45,6 +47,8 @@ class Health:
         self._clock = services.clock
         self._store = services.store
         self._tokens = services.tokens
+        self._metrics = services.metrics
+        self.refused = services.metrics.refused
         self._named = frozenset(_named(services.config))
         self._required = sorted(set(_required(services.config)))
 
@@ -65,6 +69,12 @@ class Health:
         """A sentence for each of them, with the next step."""
         unready = [AccountId(each["credential"], each["account"]) for each in self.not_ready()]
         return [f"{key}: {self._tokens.account(*key).diagnosis().text}" for key in unready]
+
+    async def metrics(self) -> CollectorRegistry:
+        """The registry to scrape, with the present numbers of accounts."""
+        if not self.draining:  # the store may be closed
+            self._metrics.account_counts = await self.counts()
+        return self._metrics.registry
 
     async def status(self, after: AccountId | None = None) -> Status:
         """A page of the accounts that follow `after`, and the counts of all."""

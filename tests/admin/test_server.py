@@ -45,7 +45,7 @@ class House:
             ]
         )
         self.files = Descriptors(admin=most)
-        self.files.admin_most = most
+        self.files.admin.most = most
         self.runner = AdminRunner(app, Limits(**limits), self.files)
         self._opened = []
 
@@ -81,7 +81,7 @@ class House:
 
     @property
     def open(self):
-        return self.files.admin_open
+        return self.files.admin.open
 
     def leave(self):
         for writer in self._opened:

@@ -49,6 +49,10 @@ class Process:
     def signal(self, number=signal.SIGTERM):
         self._process.send_signal(number)
 
+    @property
+    def has_ended(self):
+        return self._process.returncode is not None
+
     async def end(self):
         """Wait for the end; the exit code."""
         async with asyncio.timeout(PATIENCE):
