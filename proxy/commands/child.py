@@ -108,7 +108,7 @@ def keep_stderr_only() -> None:
     Otherwise the end of the command's output would be seen only at ours.
     """
     nothing = _above_standard(os.open(os.devnull, os.O_RDWR))
-    for fd in (0, 1):
+    for fd in (0, 1) if _is_open(2) else (0, 1, 2):  # libuv aborts where it gets one of these for a socket
         os.dup2(nothing, fd)
     os.close(nothing)
     for fd in _open_files():
@@ -122,6 +122,14 @@ def _above_standard(fd: int) -> int:
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(fd)
     return moved
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _open_files() -> list[int]:
