@@ -36,6 +36,7 @@ from proxy.admin.summary import Summary, summarize
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
+from proxy.control_socket import ServerEntry
 from proxy.errors import ConfigError, StoreError
 from proxy.fd_limits import Descriptors
 from proxy.generation import Parts, Shared
@@ -165,7 +166,7 @@ async def controlled(process: Process) -> AsyncIterator[None]:
         yield
 
 
-def describe(process: Process) -> control.ServerEntry:
+def describe(process: Process) -> ServerEntry:
     config = process.services.config
     names = generation.own_names(config)
     return control.server_entry(config, process.listening(), names, process.health.hints())
