@@ -43,8 +43,11 @@ from proxy.generation import Parts, Shared
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
+from proxy.observe.audit import AuditMetrics
+from proxy.observe.audit_file import CLOSE_TIME
 from proxy.observe.events import WARNING, event
 from proxy.observe.health import Health
+from proxy.observe.metrics import PREFIX
 from proxy.relay import problems
 from proxy.relay.context import SHARED, Lasting, RelayContext
 from proxy.relay.server import Listener, RelayServer
@@ -204,8 +207,10 @@ class Process:
     async def start(self, *, page_required: bool) -> None:
         """Raises StoreError, CannotListen."""
         config, tokens, stack = self.loaded.config, self.services.tokens, self._stack
+        stack.push_async_callback(asyncio.to_thread, self._shared.audit.close, CLOSE_TIME)  # the last to end
         stack.push_async_callback(self.relay.close)
         self._declare_metrics()
+        self._start_audit()
         self._lend_authorities(Material())
         await tokens.start()
         stack.push_async_callback(self.listeners.close, "admin", "data", "route")
@@ -338,6 +343,7 @@ class Process:
         if config.log != self.loaded.config.log:
             logs.set_up(config.log)
             self._shared.log.use(config.log)
+            self._shared.audit.use(config.log)
 
         self.loaded, self.services, self.material, self._numbers = (
             parts.loaded,
@@ -353,6 +359,12 @@ class Process:
         self._serve_pages(pages)
         for place, tls in contexts.items():
             self.listeners.renew_tls(place, tls)
+
+    def _start_audit(self) -> None:
+        shared = self._shared
+        shared.audit.use(self.loaded.config.log)
+        AuditMetrics(PREFIX, self.services.metrics.registry, shared.audit)
+        self.hooks.hangup.append(shared.audit.reopen)
 
     def _declare_metrics(self) -> None:
         config = self.services.config
