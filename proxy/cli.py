@@ -50,7 +50,7 @@ def run(config: Path | None) -> int:
 
     logs.set_up(loaded.config.log)
     with logs.own_thread(loaded.config.log):
-        logs.warn(loaded.warnings, str(loaded.config.path))
+        logs.warn(loaded.warnings, loaded.config.place)
         return run_async(run_server(loaded.config, _to_terminal if sys.stderr.isatty() else None))
 
 
@@ -142,7 +142,7 @@ def check(config: Path | None) -> int:
 
     Exit code 2 if there are any.
     """
-    click.echo(f"{load_config(config, advice=True).path}: no faults")
+    click.echo(f"{load_config(config, advice=True).place}: no faults")
     return DONE
 
 
@@ -245,6 +245,36 @@ def status(as_json: bool, watch: bool, config: Path | None) -> int:
     from proxy.commands.status import show_status
 
     return run_async(show_status(loaded, click.echo, as_json=as_json, watch=watch))
+
+
+@main.command(name="exec", context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
+@click.option(
+    "--caller",
+    metavar="CALLER",
+    help="Give CMD a key of this caller of the configuration in TOKEN_PROXY_KEY, valid for 24 hours.",
+)
+@config_option
+@command
+def execute(command: tuple[str, ...], caller: str | None, config: Path | None) -> int:
+    """Start CMD with the base URL of each route in its environment.
+
+    Route crm-eu is in CRM_EU_BASE_URL, or in the variable that its key `env` names. A running server of this
+    configuration is used; else this command serves on loopback itself until CMD ends. The exit code is CMD's,
+    or 128 + the number of the signal that ended it.
+
+    CMD does not get the variables that the configuration reads, like client secrets. Where HTTP_PROXY or its
+    kin are set, the hosts of the base URLs are added to NO_PROXY.
+
+    A CMD that runs for longer than its key is valid needs a key of its own: see caller-key.
+    """
+    loaded = read_config(config)
+    if caller is not None and caller not in loaded.config.callers:
+        known = ", ".join(sorted(loaded.config.callers)) or "none"
+        raise click.BadParameter(f"expected a caller of the configuration: {known}", param_hint="--caller")
+    from proxy.commands import exec as program
+
+    return program.execute(loaded, command, caller, functools.partial(click.echo, err=True))
 
 
 @main.command()

@@ -33,15 +33,19 @@ class ProxyError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """A fault in the configuration at a position (line and column count from 1)."""
+    """A fault in the configuration at a position (line and column count from 1), or in a variable."""
 
-    line: int
+    line: int  # 0: none, as it is of no file
     column: int
     message: str
     source: str = ""  # the text of that line
+    variable: str = ""  # of the environment, in place of a position
 
     def render(self, filename: str) -> str:
-        where = f"{filename}:{self.line}:{self.column}: {self.message}"
+        if self.variable:
+            return f"environment: {self.variable}: {self.message}"
+        place = f":{self.line}:{self.column}" if self.line else ""
+        where = f"{filename}{place}: {self.message}"
         if not self.source.strip():
             return where
         below = re.sub(r"[^\t]", " ", self.source[: self.column - 1])  # the indentation of the line above
@@ -49,7 +53,10 @@ class Fault:
 
 
 class ConfigError(ProxyError):
-    """The configuration can't be used. `faults` has all its faults, in the order of the file."""
+    """The configuration can't be used. `faults` has all its faults, in the order of the file.
+
+    `filename`: of the file; "environment" where there is none.
+    """
 
     def __init__(self, filename: str, faults: list[Fault]) -> None:
         self.filename = filename

@@ -13,12 +13,14 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from proxy import caller_keys, tasks
+from proxy.admin import control
 from proxy.admin.app import admin_application
+from proxy.admin.base_urls import Listening
 from proxy.admin.server import AdminRunner
 from proxy.config.address import Address
 from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
@@ -26,7 +28,7 @@ from proxy.errors import ConfigError, Fault
 from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
-from proxy.listen import bound_address, check_parser, close, listen, stop
+from proxy.listen import CannotListen, bound_address, check_parser, close, listen, stop
 from proxy.observe import logs
 from proxy.observe.health import Health
 from proxy.relay.callers import CallerTable
@@ -48,14 +50,33 @@ _log = logging.getLogger("proxy.process")
 Place = tuple[web.BaseRunner, Address, ListenerTLS | None]
 
 
+class Server(NamedTuple):
+    """What serves."""
+
+    services: Services
+    health: Health
+    listening: list[Listening]
+    has_page: bool  # whether there is an admin listener
+
+
 @asynccontextmanager
 async def serving(config: Config) -> AsyncIterator[Services]:
-    """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError."""
+    """As `server`, with an admin listener."""
+    async with server(config) as served:
+        yield served.services
+
+
+@asynccontextmanager
+async def server(config: Config, *, page_required: bool = True) -> AsyncIterator[Server]:
+    """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
+
+    `page_required`: False to go without an admin listener if its address is taken.
+    """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(open_services(config))
-        for sentence in await weaknesses(config.store.url):
+        for sentence in await weaknesses(config.store.url.reveal()):
             _log.warning("%s", sentence)
         hosts = Hosts(own_names(config))
         relay = await _relay(services, hosts)
@@ -66,15 +87,19 @@ async def serving(config: Config) -> AsyncIterator[Services]:
         runner = AdminRunner(pages, config.limits, relay.context.descriptors)
         admin = runner, config.server.admin, config.admin_listener_tls
         handshake, ports = config.limits.header_time, relay.context.ports
-        await _start(stack, admin, config.limits.admin_header_time, ports)
-        sites = [await _start(stack, place, handshake, ports) for place in _data_listeners(config, relay)]
+        has_page = await _start_page(stack, admin, config, ports, required=page_required)
+        sites, listening = [], []
+        for route, place in _data_listeners(config, relay):
+            site = await _start(stack, place, handshake, ports)
+            sites.append(site)
+            listening.append(Listening(bound_address(site, place[1]), place[2], route))
         relay.start()
         scheduler = tasks.spawn(services.tokens.scheduler.run(), "keep tokens fresh")
         stack.push_async_callback(tasks.cancel, scheduler)
         reporter = tasks.spawn(services.tokens.report_logins(), "report due logins")
         stack.push_async_callback(tasks.cancel, reporter)
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
-        yield services
+        yield Server(services, health, listening, has_page)
         health.draining = True
         await tasks.cancel(scheduler)  # a refresh that starts now would not end in time
         await stop(*sites)
@@ -83,6 +108,20 @@ async def serving(config: Config) -> AsyncIterator[Services]:
         left = config.limits.shutdown - (services.clock.boot() - began)
         await services.tokens.close(max(left, SAVE_GRACE))
     _log.info("stopped", extra={"event": "stop"})
+
+
+@asynccontextmanager
+async def controlled(server: Server) -> AsyncIterator[None]:
+    """Have the control socket within the block, if possible."""
+    config = server.services.config
+    app = control.control_application(lambda: describe(server), lambda: server.health)
+    async with control.offered(config.server.state_dir, app):
+        yield
+
+
+def describe(server: Server) -> control.ServerEntry:
+    config = server.services.config
+    return control.server_entry(config, server.listening, own_names(config), server.health.hints())
 
 
 def own_names(config: Config) -> Iterator[str]:
@@ -156,16 +195,17 @@ async def _tls_contexts(config: Config) -> dict[UpstreamTLS | None, ssl.SSLConte
             contexts[route.tls] = await asyncio.to_thread(tls_context, route.tls)
         except OSError as error:
             fault = Fault(1, 1, f"the TLS files of route {route.name!r} can't be used - check its `tls`")
-            raise ConfigError(str(config.path), [fault]) from error
+            raise ConfigError(config.place, [fault]) from error
     return contexts
 
 
-def _data_listeners(config: Config, relay: RelayServer) -> Iterator[Place]:
+def _data_listeners(config: Config, relay: RelayServer) -> Iterator[tuple[str | None, Place]]:
+    """With the name of the route that has a listener of its own."""
     for address in config.server.listen:
-        yield _data_place(relay, None, address, config)
+        yield None, _data_place(relay, None, address, config)
     for runtime in relay.runtimes:
         if runtime.route.listen is not None:
-            yield _data_place(relay, runtime, runtime.route.listen, config)
+            yield runtime.route.name, _data_place(relay, runtime, runtime.route.listen, config)
 
 
 def _data_place(relay: RelayServer, own: RouteRuntime | None, address: Address, config: Config) -> Place:
@@ -173,6 +213,19 @@ def _data_place(relay: RelayServer, own: RouteRuntime | None, address: Address, 
     files = relay.context.descriptors
     server = ReserveGate(listener, files) if tls or files.are_few else listener
     return web.ServerRunner(server), address, tls
+
+
+async def _start_page(
+    stack: AsyncExitStack, place: Place, config: Config, ports: set[int], *, required: bool
+) -> bool:
+    """Whether there is an admin listener now. Raises CannotListen if it is required."""
+    try:
+        await _start(stack, place, config.limits.admin_header_time, ports)
+    except CannotListen:
+        if required:
+            raise
+        return False
+    return True
 
 
 async def _start(

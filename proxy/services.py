@@ -38,7 +38,7 @@ async def open_services(config: Config, clock: Clock | None = None) -> AsyncIter
     """Open all services; close them after the block in reverse order. Raises StoreError."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        store = await open_store(config.store.url, config.server.state_dir, config.store.key, clock)
+        store = await open_store(config.store.url.reveal(), config.server.state_dir, config.store.key, clock)
         stack.push_async_callback(store.close)
         metrics = Metrics()
         store.written = metrics.store_writable.set

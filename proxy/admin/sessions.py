@@ -149,7 +149,7 @@ class Sessions:
         sentences = [
             "Run `token-proxy open` where the server runs, as its user: it opens a link that works once."
         ]
-        if self._config.store.url == "memory:":  # which no command shares
+        if self._config.store.is_memory:  # which no command shares
             sentences = ["Start `token-proxy run` in a terminal: it prints a link that works once."]
         if server.admin_tls is not None and server.admin_tls.client_ca is not None:
             sentences.append("Use a browser that has a client certificate for this page.")

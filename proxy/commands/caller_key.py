@@ -52,12 +52,22 @@ def print_key(name: str, say: Say, note: Say, *, explain: bool) -> int:
 
 def print_signed(config: Config, name: str, seconds: int, say: Say) -> int:
     """A key that is valid for `seconds`. Raises NotACaller, StoreError."""
+    check_caller(config, name)
+    key = existing_key(config.store.url.reveal(), config.server.state_dir, config.store.key)
+    say(sign_for(config, name, derive(key, caller_keys.PURPOSE), seconds))
+    return 0
+
+
+def check_caller(config: Config, name: str) -> None:
+    """Raises NotACaller."""
     if name not in config.callers:
         known = ", ".join(sorted(config.callers)) or "none"
         raise NotACaller(f"the configuration has no caller {name!r}: its callers are {known}")
+
+
+def sign_for(config: Config, name: str, secret: bytes, seconds: int = caller_keys.LONGEST) -> str:
+    """A signed key of a caller of the configuration. Raises NotACaller."""
     now, not_before = time.time(), config.callers[name].not_before
     if not_before is not None and now < not_before:
         raise NotACaller(f"not_before of caller {name!r} is in the future: no key made now would be accepted")
-    key = existing_key(config.store.url, config.server.state_dir, config.store.key)
-    say(caller_keys.sign(derive(key, caller_keys.PURPOSE), name, now, seconds))
-    return 0
+    return caller_keys.sign(secret, name, now, seconds)

@@ -5,15 +5,31 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 import sys
 from typing import Final
 
-PR_SET_DUMPABLE: Final = 4  # prctl(2)
+PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+PR_SET_DUMPABLE: Final = 4
 
 
 def keep_to_ourselves() -> None:
     """Set umask 0077, disable core dumps and, on Linux, attaching by processes of the same user."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hide_memory()
+
+
+def hide_memory() -> None:
+    """On Linux: no attaching by processes of the same user. Another program in this process is not bound."""
+    _prctl(PR_SET_DUMPABLE, 0)
+
+
+def die_with_parent(number: signal.Signals) -> None:
+    """On Linux: get this signal when the parent ends, even by SIGKILL."""
+    _prctl(PR_SET_PDEATHSIG, number)
+
+
+def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -22,7 +22,6 @@ from proxy.commands.running_server import ask_server, is_serving
 from proxy.commands.tokens import check_kept, key_of
 from proxy.config.address import Address, is_loopback
 from proxy.config.model import Config, ListenerTLS
-from proxy.config.values import SHARED_STORES
 from proxy.errors import LoginFailed, StoreError
 from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
@@ -113,7 +112,7 @@ async def _wait(
 
 
 def _is_shared(config: Config) -> bool:
-    return config.store.url.partition(":")[0] in SHARED_STORES
+    return config.store.is_shared
 
 
 async def _may_have_server(config: Config) -> bool:

@@ -27,7 +27,7 @@ class NoServer(ProxyError):
 
 async def open_page(config: Config, say: Say) -> int:
     """Raises NothingKept, NoServer, StoreError."""
-    if config.store.url == "memory:":
+    if config.store.is_memory:
         raise NothingKept(
             "the store is memory:, which no other process shares, so this command can't make a link: "
             "`token-proxy run` prints one when it starts on a terminal"

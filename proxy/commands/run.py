@@ -24,10 +24,10 @@ async def run_server(config: Config, say: Say | None = None) -> int:
     fd_limits.raise_limit(config.limits.connections)
     stop = asyncio.Event()
     process.stop_on_signals(stop)
-    async with process.serving(config) as services:
+    async with process.server(config) as server, process.controlled(server):
         if say is not None:
             with suppress(StoreError):  # the server has been told by its log
-                link = await launch.make(config, services.store)
+                link = await launch.make(config, server.services.store)
                 say(f"Status page, signed in (once, within {launch.VALID_SAID}): {link}")
         gc.collect()
         gc.freeze()  # permanent objects: scanning them takes 28 ms, during which all requests wait

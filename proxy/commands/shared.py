@@ -99,5 +99,5 @@ def read_config(given: Path | None) -> Loaded:
 def load_config(given: Path | None, *, advice: bool = False) -> Config:
     loaded = read_config(given)
     for warning in [*loaded.warnings, *(loaded.advice if advice else ())]:
-        click.echo(f"warning: {warning.render(str(loaded.config.path))}", err=True)
+        click.echo(f"warning: {warning.render(loaded.config.place)}", err=True)
     return loaded.config

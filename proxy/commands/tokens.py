@@ -38,7 +38,7 @@ def key_of(config: Config, credential: str, account: str) -> AccountId:
 
 def check_kept(config: Config) -> None:
     """Raises NothingKept."""
-    if config.store.url == "memory:":
+    if config.store.is_memory:
         raise NothingKept(
             f"the store is memory:, which no other process shares: use the page {config.public_url}/"
         )

@@ -53,9 +53,9 @@ def check_admin(data: Mapping[str, Any]) -> Iterator[Complaint]:
         return
     if _is_unspecified(address.host):
         sentence = f"public_url is missing - a browser can't connect to {address.host}"
-        yield Complaint(("server",), sentence, "table")
+        yield Complaint(("server",), sentence, "table", missing="public_url")
     elif trusts and "admin_tls" not in server:
-        yield Complaint(("server",), NO_URL, "table")
+        yield Complaint(("server",), NO_URL, "table", missing="public_url")
 
 
 def advise_admin(data: Mapping[str, Any]) -> Iterator[Complaint]:

@@ -21,6 +21,17 @@ Place = tuple[Path, object]
 KEYS: Final = ("key", "key_sha256", "not_before")  # not_before: of signed keys
 IDENTITIES: Final = (*KEYS, "certificate", "uid", "gid", "networks")
 OF_PROCESSES: Final = ("uid", "gid")  # known on unix sockets
+FAR: Final = (
+    "anyone on the network could use the tokens: expected a loopback address or a unix socket; or "
+    "[callers.NAME], or server.anyone"
+)
+IN_CLEAR: Final = (
+    "without TLS the network could read callers' keys: expected server.tls, or server.plaintext = true"
+)
+NOT_WITH_CALLERS: Final = "anyone does not go with callers - leave it out, or make these networks a caller's"
+OPEN_NETWORKS: Final = (
+    "every program in these networks may use all routes and accounts - [callers] can limit them"
+)
 
 
 def check_callers(data: Tables) -> Iterator[Complaint]:
@@ -39,10 +50,7 @@ def check_callers(data: Tables) -> Iterator[Complaint]:
     yield from _check_listeners(data, callers)
     yield from _check_accounts(data)
     if "anyone" in table(data, "server") and callers:
-        yield Complaint(
-            ("server", "anyone"),
-            "anyone does not go with callers - leave it out, or make these networks a caller's",
-        )
+        yield Complaint(("server", "anyone"), NOT_WITH_CALLERS)
 
 
 def check_keys(callers: Mapping[str, Caller]) -> Iterator[Complaint]:
@@ -74,10 +82,7 @@ def check_networks(data: Tables) -> Iterator[Complaint]:
                 path, "on unix sockets there is no network address, so that uid and gid never fit here"
             )
     if "anyone" in table(data, "server"):
-        yield Complaint(
-            ("server", "anyone"),
-            "every program in these networks may use all routes and accounts - [callers] can limit them",
-        )
+        yield Complaint(("server", "anyone"), OPEN_NETWORKS)
 
 
 def _check_routes(data: Tables, name: str, caller: Tables) -> Iterator[Complaint]:
@@ -156,13 +161,10 @@ def _far(server: Tables, callers: Mapping[str, Tables], keys: frozenset[str]) ->
     if "anyone" in server:
         return ""
     if not callers:
-        return (
-            "anyone on the network could use the tokens: expected a loopback address or a unix socket; or "
-            "[callers.NAME], or server.anyone"
-        )
+        return FAR
     if "tls" in server or server.get("plaintext") is True or keys.isdisjoint(KEYS):
         return ""
-    return "without TLS the network could read callers' keys: expected server.tls, or server.plaintext = true"
+    return IN_CLEAR
 
 
 def _check_accounts(data: Tables) -> Iterator[Complaint]:

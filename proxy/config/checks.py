@@ -16,12 +16,16 @@ from proxy.config.address import Address
 from proxy.config.fault_messages import Complaint, suggestion
 from proxy.config.grants import REQUIREMENTS
 from proxy.config.listeners import read_listen
-from proxy.config.model import Credential, Server
+from proxy.config.model import Config, Credential, Server
 from proxy.config.positions import Path
+from proxy.config.references import NO_HOME
 from proxy.config.route import default_name
 from proxy.config.tables import Tables, route_list, table
 
+_Place = tuple[Path, object]
+
 SECRETS: Final = ("client_secret", "refresh_token")
+_PASSWORD: Final = re.compile(r"://[^@]*:[^@]*@|[?&]password=")  # in the URL of a store
 _SECRET_FIELD: Final = re.compile("key|token|secret|auth|passw|cookie", re.IGNORECASE)
 
 
@@ -47,8 +51,7 @@ def check_pkce(data: Tables) -> Iterator[Complaint]:
 
 def check_secrets(data: Tables) -> Iterator[Complaint]:
     """Secrets written into the file: allowed, but reported as warnings."""
-    places: list[tuple[Path, object]] = [(("store", "key"), table(data, "store").get("key"))]
-    places.append((("server", "admin_key"), table(data, "server").get("admin_key")))
+    places = [*_secrets_of_the_server(data), *_egress_passwords(data)]
     for name, credential in table(data, "credentials").items():
         places += [(("credentials", name, key), credential.get(key)) for key in SECRETS]
     for name, caller in table(data, "callers").items():
@@ -57,13 +60,6 @@ def check_secrets(data: Tables) -> Iterator[Complaint]:
             (("callers", name, "key", at), key)
             for at, key in enumerate(keys if isinstance(keys, list) else [keys])
         ]
-    proxied: list[tuple[Path, Tables]] = [
-        (("credentials", name), credential) for name, credential in table(data, "credentials").items()
-    ]
-    proxied += [(("routes", index), route) for index, route in enumerate(route_list(data))]
-    places += [
-        ((*path, "proxy"), table["proxy"]) for path, table in proxied if "@" in str(table.get("proxy", ""))
-    ]
     for index, route in enumerate(route_list(data)):
         headers = table(route, "headers") if isinstance(route, dict) else {}
         places += [
@@ -76,6 +72,34 @@ def check_secrets(data: Tables) -> Iterator[Complaint]:
             yield Complaint(
                 path, 'a secret in the configuration file itself - use { env = "NAME" } or { file = "name" }'
             )
+
+
+def _secrets_of_the_server(data: Tables) -> Iterator[_Place]:
+    store = table(data, "store")
+    yield ("store", "key"), store.get("key")
+    yield ("server", "admin_key"), table(data, "server").get("admin_key")
+    if _PASSWORD.search(str(store.get("url", ""))):
+        yield ("store", "url"), store["url"]
+
+
+def _egress_passwords(data: Tables) -> Iterator[_Place]:
+    tables: list[tuple[Path, Tables]] = [(("server",), table(data, "server"))]
+    tables += [(("credentials", name), each) for name, each in table(data, "credentials").items()]
+    tables += [(("routes", index), each) for index, each in enumerate(route_list(data))]
+    for path, each in tables:
+        if "@" in str(each.get("proxy", "")):
+            yield (*path, "proxy"), each["proxy"]
+
+
+def check_state_dir(config: Config) -> Iterator[Complaint]:
+    """A store on this host needs a directory. For valid tables only."""
+    if config.server.state_dir == NO_HOME and config.store.scheme == "sqlite":
+        yield Complaint(
+            ("server",),
+            "no home directory here, so no place for the tokens: set server.state_dir or $STATE_DIRECTORY",
+            "table",
+            missing="state_dir",
+        )
 
 
 def check_patterns(data: Tables) -> Iterator[Complaint]:

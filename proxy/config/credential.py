@@ -42,6 +42,9 @@ def _none_of(ours: frozenset[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+NONE_SENDS_NOTHING: Final = "none sends no secret - choose another client_auth, or leave client_secret out"
+NOT_A_SEED: Final = 'only for grant = "refresh_token" - change the grant, or leave the key out'
+
 # Seconds. Ten years, as in oauth/token_response.py: more is a typo, or milliseconds.
 Lifetime = Annotated[float, Field(gt=0, le=10 * 365 * 86400, allow_inf_nan=False, strict=True)]
 REFRESH_AT: Final = 0.8
@@ -152,7 +155,8 @@ class Credential(Table):
     tls: AuthorizationServerTLS | None = Field(None, description="TLS to the authorization server.")
     proxy: EgressProxy | None = Field(
         None,
-        description="An egress proxy for these calls; servers on this machine are called directly.",
+        description='An egress proxy for these calls; "none": no proxy. Servers on this machine are called '
+        "directly. Default: server.proxy.",
     )
 
     @property
@@ -183,7 +187,7 @@ class Credential(Table):
             return value
         has_secret = info.data["client_secret"] is not None
         if value == "none" and has_secret:
-            raise ValueError("none sends no secret - choose another client_auth, or leave client_secret out")
+            raise ValueError(NONE_SENDS_NOTHING)
         if value not in {None, "none"} and not has_secret:
             raise MissingKey(f'client_secret is missing - client_auth = "{value}" sends one')
         name = info.data.get("grant", "")
@@ -233,5 +237,5 @@ class Credential(Table):
         if grant is not None and grant.has_seed and value is None:
             raise MissingKey(f'refresh_token is missing - grant = "{name}" starts from one')
         if grant is not None and not grant.has_seed and value is not None:
-            raise ValueError('only for grant = "refresh_token" - change the grant, or leave the key out')
+            raise ValueError(NOT_A_SEED)
         return value

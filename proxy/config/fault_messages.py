@@ -50,7 +50,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "device_code",
         "dpop",
         "echo_guard",
-        "env",
         "health",
         "health_accounts",
         "jwt_bearer",
@@ -90,6 +89,7 @@ class Complaint:
     sentence: str
     about: Literal["value", "key", "table"] = "value"
     unknown: bool = False  # the key is unknown
+    missing: str = ""  # the key that the table lacks
 
 
 def complaints(details: Iterable[ErrorDetails], data: object) -> list[Complaint]:
@@ -100,7 +100,9 @@ def _complaint(kind: str, location: Location, context: Mapping[str, Any], data: 
     path, value = _place(location, data)
     table, _ = _place(location[:-1], data)
     if kind == "missing":
-        return Complaint(table, f"{location[-1]} is missing - this table requires it", "table")
+        return Complaint(
+            table, f"{location[-1]} is missing - this table requires it", "table", missing=str(location[-1])
+        )
     if kind == "extra_forbidden":
         return Complaint(path, _unknown(path), "key", unknown=True)
     if kind == "literal_error":
@@ -108,7 +110,7 @@ def _complaint(kind: str, location: Location, context: Mapping[str, Any], data: 
     if kind == "value_error":
         error = context["error"]
         if isinstance(error, MissingKey):
-            return Complaint(table, str(error), "table")
+            return Complaint(table, str(error), "table", missing=str(location[-1]))
         return Complaint(path, str(error), "key" if location[-1] == KEY else "value")
     return Complaint(path, SENTENCES.get(kind, NOT_VALID).format(**context))
 

@@ -1,4 +1,4 @@
-"""Load the configuration file, or report every fault in it at once, each with its line and column.
+"""Load the configuration, or report every fault in it at once, each with its line and column, or variable.
 
 A wrong value is shown at the value, an unknown key at the key, a missing key at its table's header or
 opening brace (at the start of the file for a key outside all tables).
@@ -10,26 +10,59 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
+from proxy.config import environment
 from proxy.config.admin_checks import advise_admin, check_admin
 from proxy.config.callbacks import check_callbacks
 from proxy.config.caller_checks import check_callers, check_keys, check_networks
-from proxy.config.checks import check, check_patterns, check_pkce, check_secrets
+from proxy.config.checks import check, check_patterns, check_pkce, check_secrets, check_state_dir
+from proxy.config.environment import Environment
 from proxy.config.fault_messages import Complaint, complaints
-from proxy.config.model import Config
+from proxy.config.model import ENVIRONMENT, Config
 from proxy.config.plain_names import advise_names
 from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
+from proxy.config.variable_checks import check_variables
 from proxy.errors import ConfigError, Fault
 
 __all__ = ["Loaded", "find_config", "load", "schema"]
 
 PLACES: Final = (Path("config.toml"), Path("/etc/token-proxy/config.toml"))
+NOTHING_FOUND: Final = """\
+there is no configuration: no file at $TOKEN_PROXY_CONFIG (not set), {places}, and no TOKEN_PROXY_ variables.
+Give a file with -c FILE, or describe one route by variables:
+  export TOKEN_PROXY_UPSTREAM=https://api.example.com TOKEN_PROXY_ISSUER=https://login.example.com
+  export TOKEN_PROXY_CLIENT_ID=my-client   # and TOKEN_PROXY_CLIENT_SECRET, if it has one
+  token-proxy run
+README.md shows both; `token-proxy demo` needs no configuration."""
+
+
+class Origin(Protocol):
+    """What a configuration is read from."""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As tomllib gives it."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hex: differs if the configuration does."""
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The environment variables that it consists of, or refers to."""
+
+    @property
+    def found(self) -> list[Complaint]:
+        """What was wrong while reading."""
+
+    def faults(self, complaints: Iterable[Complaint]) -> list[Fault]:
+        """A fault for each complaint, with its place, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,38 +70,66 @@ class Loaded:
     config: Config
     warnings: list[Fault]
     advice: list[Fault]  # what `check` says beside: it works, but may surprise
+    variables: frozenset[str] = frozenset()  # the environment variables that it was read from, or refers to
 
 
-def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The given file, else the first that exists of $TOKEN_PROXY_CONFIG and PLACES. Raises ConfigError."""
+def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The given file, else $TOKEN_PROXY_CONFIG, else the first that exists of PLACES.
+
+    None: there is no file, and the environment alone describes the configuration. Raises ConfigError.
+    """
     if given is not None:
         return given
-    named = environ.get("TOKEN_PROXY_CONFIG")
-    places = (Path(named), *PLACES) if named else PLACES
-    for place in places:
-        if place.exists():
-            return place
-    variable = f"$TOKEN_PROXY_CONFIG ({named or 'not set'})"
-    tried = ", ".join((variable, *map(str, PLACES)))
-    raise ConfigError(
-        "config.toml", [Fault(1, 1, f"no configuration file found: tried {tried} - give one with -c FILE")]
-    )
+    if named := environ.get("TOKEN_PROXY_CONFIG"):
+        if not _exists(Path(named)):
+            fault = Fault(
+                1, 1, "$TOKEN_PROXY_CONFIG names this file, but there is none - correct or unset it"
+            )
+            raise ConfigError(named, [fault])
+        return Path(named)
+    found = next(filter(_exists, PLACES), None)
+    if found is None and not environment.given(environ):
+        places = " or ".join(map(str, PLACES))
+        faults = [Fault(0, 0, NOTHING_FOUND.format(places=places))]
+        raise ConfigError("token-proxy", [*faults, *environment.check_unknown(environ, frozenset())])
+    return found
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
-    """Raises ConfigError."""
+def _exists(path: Path) -> bool:
+    """Whether there is something, which may be unreadable."""
+    try:
+        return path.exists()
+    except OSError:  # a folder that we may not search
+        return True
+
+
+def load(path: Path | None, environ: Mapping[str, str] = os.environ, *, secrets: bool = True) -> Loaded:
+    """Load the file at `path`; None: the environment alone. Raises ConfigError.
+
+    `secrets` false: nothing that the configuration refers to need exist (see LoadContext).
+    """
+    if path is None:
+        return _load(Environment.read(environ), None, LoadContext(Path.cwd(), environ, secrets), [])
     source = Source.read(path)
-    config, found = _validate(source.data, LoadContext(path.absolute().parent, environ))
-    found += [*check(source.data), *check_callers(source.data), *check_admin(source.data)]
+    beside = list(environment.check_beside(environ, source.variables))
+    return _load(source, path, LoadContext(path.absolute().parent, environ, secrets), beside)
+
+
+def _load(origin: Origin, path: Path | None, context: LoadContext, faults: list[Fault]) -> Loaded:
+    data = origin.data
+    config, found = _validate(data, context)
+    found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
     if config is not None:
-        found += check_keys(config.callers)
-    if config is None or found:
-        raise ConfigError(str(path), _faults(source, found))
+        found += [*check_keys(config.callers), *check_state_dir(config)]
+    if config is None or found or faults:
+        raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
     weak = check_secrets, check_pkce, check_networks, check_patterns
-    warnings = _faults(source, [each for look in weak for each in look(source.data)])
+    warnings = origin.faults([each for look in weak for each in look(data)])
+    warnings += environment.check_unknown(context.environ, origin.variables)
     surprises = check_cookies, advise_names, advise_admin, check_callbacks
-    advice = _faults(source, [each for look in surprises for each in look(source.data)])
-    return Loaded(config.model_copy(update={"path": path}), warnings, advice)
+    advice = origin.faults([each for look in surprises for each in look(data)])
+    config = config.model_copy(update={"path": path, "digest": origin.digest})
+    return Loaded(config, warnings, advice, origin.variables)
 
 
 def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None, list[Complaint]]:
@@ -76,13 +137,3 @@ def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None
         return Config.model_validate(data, context=context), []
     except ValidationError as error:
         return None, complaints(error.errors(include_url=False, include_input=False), data)
-
-
-def _faults(source: Source, found: Iterable[Complaint]) -> list[Fault]:
-    found = list(found)
-    positions = source.positions
-    placed = [
-        ((positions.of_key if each.about == "key" else positions.of_value)(each.path), each.sentence)
-        for each in found
-    ]
-    return sorted(set(source.faults(placed, [each.path for each in found if each.unknown])))

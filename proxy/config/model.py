@@ -7,13 +7,13 @@ reason for its default; rules about several tables are in checks.py. The names o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from proxy.config.address import DEFAULT_PORTS, Address, is_loopback
+from proxy.config.address import DEFAULT_PORTS, Address, Egress, is_loopback
 from proxy.config.base import Computed, Table
 from proxy.config.callers import Caller
 from proxy.config.credential import AuthorizationServerTLS, ClientAuth, Credential, Grant
@@ -40,6 +40,8 @@ __all__ = [
     "UpstreamTLS",
 ]
 
+ENVIRONMENT: Final = "environment"
+
 
 def _many(value: object) -> object:
     if isinstance(value, dict):
@@ -47,10 +49,16 @@ def _many(value: object) -> object:
     return value
 
 
+def _default_proxy(info: ValidationInfo) -> Egress | None:
+    server = info.data.get("server")
+    return server.proxy if isinstance(server, Server) else None
+
+
 class Config(Table):
     """The whole file."""
 
-    path: SkipJsonSchema[Annotated[Path, Computed]] = Path("config.toml")
+    path: SkipJsonSchema[Annotated[Path | None, Computed]] = Path("config.toml")  # None: no file
+    digest: SkipJsonSchema[Annotated[str, Computed]] = ""  # SHA-256 in hex, of what it was read from
     server: Server = Field({}, validate_default=True)  # not Server(): its defaults depend on the environment
     store: StoreConfig = Field(default_factory=StoreConfig)
     credentials: dict[Name, Credential] = Field({}, description="OAuth clients by name: [credentials.NAME].")
@@ -68,6 +76,30 @@ class Config(Table):
     @classmethod
     def _named(cls, credentials: dict[str, Credential]) -> dict[str, Credential]:
         return {name: found.model_copy(update={"name": name}) for name, found in credentials.items()}
+
+    @field_validator("credentials")
+    @classmethod
+    def _proxied(cls, credentials: dict[str, Credential], info: ValidationInfo) -> dict[str, Credential]:
+        default = _default_proxy(info)
+        if default is None:
+            return credentials
+        return {
+            name: found if "proxy" in found.model_fields_set else found.model_copy(update={"proxy": default})
+            for name, found in credentials.items()
+        }
+
+    @field_validator("routes")
+    @classmethod
+    def _proxied_routes(cls, routes: tuple[Route, ...], info: ValidationInfo) -> tuple[Route, ...]:
+        default = _default_proxy(info)
+        if default is None:
+            return routes
+        return tuple(
+            route
+            if "proxy" in route.model_fields_set or not route.can_be_proxied
+            else route.model_copy(update={"proxy": default})
+            for route in routes
+        )
 
     @field_validator("callers")
     @classmethod
@@ -96,6 +128,11 @@ class Config(Table):
         if tls is None or not self.server.has_other_ways_in:
             return tls
         return tls.model_copy(update={"certificates_optional": True})
+
+    @property
+    def place(self) -> str:
+        """Where it is from, in messages: its file, or "environment"."""
+        return str(self.path) if self.path is not None else ENVIRONMENT
 
     @property
     def public_url(self) -> str:

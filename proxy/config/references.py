@@ -6,6 +6,7 @@ As in values.py, a fault is a ValueError whose message holds no secret.
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -16,20 +17,29 @@ from typing import Annotated, Any, Final
 from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
 from proxy.config.address import Egress, read_egress
-from proxy.config.values import text_of
+from proxy.config.values import read_store_url, text_of
 from proxy.secret import Secret
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LARGEST_SECRET: Final = 65536  # bytes; a larger file is the wrong one
 _KEY_BYTES: Final = 32  # of AES-256
+DIRECT: Final = "none"  # as an egress proxy: without one
+_UNREAD_EGRESS: Final = "http://egress.invalid"
+_UNREAD_STORE: Final = "sqlite:unread"
+NO_HOME: Final = Path("/dev/null/token-proxy")  # a state_dir that can't exist: where there is no home
 
 
 @dataclass(frozen=True, slots=True)
 class LoadContext:
-    """What relative paths and variables refer to; passed as pydantic's validation context."""
+    """What relative paths and variables refer to; passed as pydantic's validation context.
+
+    `secrets` false: what a value refers to need not exist, and is not read (`check --no-secrets`). Stand-ins
+    take its place, so that such a configuration must not be served.
+    """
 
     folder: Path
     environ: Mapping[str, str]
+    secrets: bool = True
 
 
 def load_context(info: ValidationInfo) -> LoadContext:
@@ -53,6 +63,8 @@ def _referred(value: object, info: ValidationInfo) -> str:
 def _from_env(name: str, context: LoadContext) -> str:
     if not _VARIABLE.fullmatch(name):
         raise ValueError('not the name of an environment variable: expected { env = "NAME" }')
+    if not context.secrets:
+        return _stand_in("env", name)
     value = context.environ.get(name, "")
     if not value:
         problem = "is empty" if name in context.environ else "is not set"
@@ -66,6 +78,8 @@ def _from_env(name: str, context: LoadContext) -> str:
 
 def _from_file(name: str, context: LoadContext) -> str:
     path = _absolute(name, context)
+    if not context.secrets:
+        return _stand_in("file", str(path))
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_SECRET + 1)
@@ -80,6 +94,11 @@ def _from_file(name: str, context: LoadContext) -> str:
     if len(content) > _LARGEST_SECRET:
         raise ValueError(f"{path} is too large: expected a file with nothing but the secret")
     return value
+
+
+def _stand_in(kind: str, name: str) -> str:
+    """32 bytes in base64, which satisfies the rules for every kind of secret. Two references differ."""
+    return base64.b64encode(hashlib.sha256(f"{kind}:{name}".encode()).digest()).decode("ascii")
 
 
 _READERS: Final[dict[str, Callable[[str, LoadContext], str]]] = {"env": _from_env, "file": _from_file}
@@ -121,12 +140,31 @@ def _public(value: object, info: ValidationInfo) -> str:
     return text
 
 
-def _egress(value: object, info: ValidationInfo) -> Egress:
-    return value if isinstance(value, Egress) else read_egress(_referred(value, info))
+def _is_unread(value: object, info: ValidationInfo) -> bool:
+    return isinstance(value, dict) and not load_context(info).secrets
+
+
+def _egress(value: object, info: ValidationInfo) -> Egress | None:
+    if isinstance(value, Egress):
+        return value
+    text = _referred(value, info)
+    if text == DIRECT and isinstance(value, str):
+        return None
+    return read_egress(_UNREAD_EGRESS if _is_unread(value, info) else text)
+
+
+def _store_url(value: object, info: ValidationInfo) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    text = _referred(value, info)
+    return Secret(read_store_url(_UNREAD_STORE if _is_unread(value, info) else text))
 
 
 def _existing_file(value: object, info: ValidationInfo) -> Path:
-    path = value if isinstance(value, Path) else _absolute(text_of(value), load_context(info))
+    context = load_context(info)
+    path = value if isinstance(value, Path) else _absolute(text_of(value), context)
+    if not context.secrets:
+        return path
     try:
         is_file = path.is_file()
     except OSError:  # a name too long
@@ -139,7 +177,10 @@ def _existing_file(value: object, info: ValidationInfo) -> Path:
 
 
 def _state_dir(value: object, info: ValidationInfo) -> Path:
-    """None: $STATE_DIRECTORY, else $XDG_STATE_HOME/token-proxy, else ~/.local/state/token-proxy."""
+    """None: $STATE_DIRECTORY, else $XDG_STATE_HOME/token-proxy, else ~/.local/state/token-proxy.
+
+    NO_HOME if there is none of them: only some stores need a directory (see checks.check_state_dir).
+    """
     if isinstance(value, Path):
         return value
     context = load_context(info)
@@ -147,7 +188,12 @@ def _state_dir(value: object, info: ValidationInfo) -> Path:
         return _absolute(text_of(value), context)
     if given := context.environ.get("STATE_DIRECTORY"):
         return Path(given.split(":", maxsplit=1)[0])  # systemd separates several with colons
-    return _absolute(context.environ.get("XDG_STATE_HOME") or "~/.local/state", context) / "token-proxy"
+    if xdg := context.environ.get("XDG_STATE_HOME"):
+        return _absolute(xdg, context) / "token-proxy"
+    try:
+        return Path("~/.local/state/token-proxy").expanduser()
+    except RuntimeError:
+        return NO_HOME
 
 
 _STRING: Final[dict[str, Any]] = {"type": "string"}
@@ -169,6 +215,7 @@ REFERENCE: Final[dict[str, Any]] = {
 SecretValue = Annotated[Secret, PlainValidator(read_secret), WithJsonSchema(REFERENCE)]
 SealingKey = Annotated[Secret, PlainValidator(_sealing_key), WithJsonSchema(REFERENCE)]
 PublicValue = Annotated[str, PlainValidator(_public), WithJsonSchema(REFERENCE)]
-EgressProxy = Annotated[Egress, PlainValidator(_egress), WithJsonSchema(REFERENCE)]
+EgressProxy = Annotated[Egress | None, PlainValidator(_egress), WithJsonSchema(REFERENCE)]
+StoreUrl = Annotated[Secret, PlainValidator(_store_url), WithJsonSchema(REFERENCE)]
 ExistingFile = Annotated[Path, PlainValidator(_existing_file), WithJsonSchema(_STRING)]
 StateDirectory = Annotated[Path, PlainValidator(_state_dir), WithJsonSchema(_STRING)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -24,6 +24,7 @@ from proxy.config.listeners import ListenAddress
 from proxy.config.policy import PolicyTable
 from proxy.config.references import EgressProxy, ExistingFile
 from proxy.config.route_fields import DroppedField, SetFields, plain
+from proxy.config.route_variables import VariableName, default_variable
 from proxy.config.values import (
     AccountName,
     FieldName,
@@ -34,6 +35,8 @@ from proxy.config.values import (
     UpstreamValue,
 )
 from proxy.secret import Secret
+
+EXPOSED: Final = "http would expose the token to the network: expected https, or plaintext = true"
 
 
 class UpstreamTLS(Table):
@@ -102,6 +105,10 @@ def default_name(route: Mapping[str, Any]) -> str:
     return slug[:63].rstrip("-") or "root"
 
 
+def _is_here(upstream: Upstream) -> bool:
+    return upstream.scheme == "http" and upstream.is_local
+
+
 class Route(PolicyTable):
     """Which requests go to which upstream, with which token."""
 
@@ -145,6 +152,11 @@ class Route(PolicyTable):
     caller_authorization: Literal["replace", "pass"] = Field(
         "replace", description="What becomes of the caller's Authorization: the token replaces it."
     )
+    env: VariableName | None = Field(
+        None,
+        description="The environment variable in which `exec` gives a program the base URL of this route. "
+        "Default: {ROUTE}_BASE_URL.",
+    )
     half_closed: Pause | None = Field(
         None, description="As in [limits], for callers of this route. Default: that one."
     )
@@ -152,8 +164,15 @@ class Route(PolicyTable):
         None, description="TLS to the upstream. Default: the system's trust store."
     )
     proxy: EgressProxy | None = Field(
-        None, description="An egress proxy through which to reach the upstream, by CONNECT."
+        None,
+        description='An egress proxy through which to reach the upstream, by CONNECT. "none": no proxy. '
+        "Default: server.proxy.",
     )
+
+    @property
+    def variable(self) -> str:
+        """The environment variable in which `exec` gives a program the base URL."""
+        return self.env or default_variable(self.name)
 
     @model_validator(mode="before")
     @classmethod
@@ -176,9 +195,7 @@ class Route(PolicyTable):
     @classmethod
     def _is_safe_for_tokens(cls, value: Upstream, info: ValidationInfo) -> Upstream:
         if value.scheme == "http" and not value.is_local and info.data.get("plaintext") is False:
-            raise ValueError(
-                "http would expose the token to the network: expected https, or plaintext = true"
-            )
+            raise ValueError(EXPOSED)
         return value
 
     @field_validator("headers")
@@ -210,6 +227,11 @@ class Route(PolicyTable):
     @classmethod
     def _leads_out(cls, value: Egress | None, info: ValidationInfo) -> Egress | None:
         upstream = info.data.get("upstream")
-        if value is not None and upstream and upstream.scheme == "http" and upstream.is_local:
+        if value is not None and upstream and _is_here(upstream):
             raise ValueError("this upstream is on this machine - leave proxy out")
         return value
+
+    @property
+    def can_be_proxied(self) -> bool:
+        """Whether `proxy` may be set."""
+        return not _is_here(self.upstream)

@@ -12,8 +12,8 @@ from proxy.config.admin import AdminAddress, AdminKey, AdminTrusts
 from proxy.config.base import Computed, MissingKey, Table
 from proxy.config.callers import Listed, Network, NetworkValue, covers_everything
 from proxy.config.listeners import ListenAddress
-from proxy.config.references import ExistingFile, SealingKey, StateDirectory
-from proxy.config.values import SHARED_STORES, HostName, Origin, StoreUrl
+from proxy.config.references import EgressProxy, ExistingFile, SealingKey, StateDirectory, StoreUrl
+from proxy.config.values import SHARED_STORES, HostName, Origin
 from proxy.secret import Secret
 
 
@@ -91,6 +91,10 @@ class Server(Table):
         default=False,
         description="Allow data listeners beyond this machine without TLS although callers have keys.",
     )
+    proxy: EgressProxy | None = Field(
+        None,
+        description="The egress proxy of credentials and routes that name none; see `proxy` there.",
+    )
     anyone: Annotated[tuple[NetworkValue, ...], Listed] = Field(
         (),
         description="Networks whose requests need no identity, like a compose network; never with [callers].",
@@ -118,13 +122,19 @@ class Server(Table):
         return self.admin_key is not None or self.admin_trusts is not None
 
 
+def _scheme(url: Secret) -> str:
+    return url.reveal().partition(":")[0]
+
+
 class StoreConfig(Table):
     """Where tokens are stored."""
 
     url: StoreUrl = Field(
         "sqlite:tokens.db",
         description='"sqlite:NAME" (relative to state_dir), "postgresql://…", "redis://…" or "rediss://…" to '
-        'share it between hosts, or "memory:", which is lost at the end of the process.',
+        'share it between hosts, or "memory:", which is lost at the end of the process. By reference if it '
+        "holds a password.",
+        validate_default=True,
     )
     key: SealingKey | None = Field(
         None,
@@ -136,9 +146,25 @@ class StoreConfig(Table):
     @field_validator("key")
     @classmethod
     def _is_given_for_a_shared_store(cls, value: Secret | None, info: ValidationInfo) -> Secret | None:
-        if value is None and str(info.data.get("url", "")).partition(":")[0] in SHARED_STORES:
+        url = info.data.get("url")
+        if value is None and url is not None and _scheme(url) in SHARED_STORES:
             raise MissingKey("key is missing - a store shared by several hosts needs a key they share")
         return value
+
+    @property
+    def scheme(self) -> str:
+        """The kind of the store: sqlite, postgresql, redis, rediss or memory."""
+        return _scheme(self.url)
+
+    @property
+    def is_memory(self) -> bool:
+        """Whether it is lost with the process, and no other process shares it."""
+        return self.scheme == "memory"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several hosts can share it."""
+        return self.scheme in SHARED_STORES
 
 
 class Log(Table):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.config.positions import Path as KeyPath
+from proxy.config.fault_messages import Complaint
 from proxy.config.positions import Positions, find_positions
 from proxy.config.redact import Span, masks_of_broken, masks_of_toml, shown_line
+from proxy.config.variable_checks import variables_read
 from proxy.errors import ConfigError, Fault
 
 _TOML_PLACE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
@@ -39,6 +41,11 @@ class Source:
     data: dict[str, Any]
     positions: Positions
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the text, in hex."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
     @classmethod
     def read(cls, path: Path) -> Source:
         """Raises ConfigError."""
@@ -53,10 +60,25 @@ class Source:
             fault = Fault(1, 1, "a number is too long - use fewer digits")
         raise ConfigError(str(path), [fault])
 
-    def faults(self, complaints: Collection[tuple[int, str]], unknown: Collection[KeyPath]) -> list[Fault]:
-        """A fault for each complaint (an offset and a sentence). `unknown`: paths of unknown keys."""
-        masks = masks_of_toml(self.text, self.positions, unknown)
-        return [_fault(self.text, offset, sentence, masks) for offset, sentence in complaints]
+    @property
+    def variables(self) -> frozenset[str]:
+        """The environment variables to which it refers."""
+        return variables_read(self.data)
+
+    @property
+    def found(self) -> list[Complaint]:
+        """Faults found while reading: none, as each of them raises ConfigError."""
+        return []
+
+    def faults(self, complaints: Iterable[Complaint]) -> list[Fault]:
+        """A fault for each complaint, at its position."""
+        complaints = list(complaints)
+        masks = masks_of_toml(self.text, self.positions, [each.path for each in complaints if each.unknown])
+        return sorted({_fault(self.text, self._offset(each), each.sentence, masks) for each in complaints})
+
+    def _offset(self, complaint: Complaint) -> int:
+        positions = self.positions
+        return (positions.of_key if complaint.about == "key" else positions.of_value)(complaint.path)
 
 
 def _read(path: Path) -> str:

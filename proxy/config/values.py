@@ -31,6 +31,7 @@ _PAGE_ORIGIN: Final = re.compile(  # http, https, and browser extensions
 )
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.1
 _TOKEN_TYPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 A.13: a name, or a URI
+ONE_SCOPE: Final = 'expected one scope per item: ["api", "offline_access"]'
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 
 
@@ -78,8 +79,8 @@ def _origin(value: object) -> str:
     return url
 
 
-def _store_url(value: object) -> str:
-    text = text_of(value)
+def read_store_url(text: str) -> str:
+    """The URL, if it is one of a store. Raises ValueError."""
     scheme, _, rest = text.partition(":")
     if scheme in SHARED_STORES and text.isprintable() and rest.startswith("//"):
         return text
@@ -134,7 +135,6 @@ def _host(value: object) -> str:
 
 _Text: Final = WithJsonSchema({"type": "string"})
 
-StoreUrl = Annotated[str, PlainValidator(_store_url), _Text]
 UpstreamValue = Annotated[Upstream, PlainValidator(_upstream), _Text]
 Endpoint = Annotated[str, PlainValidator(_safe_url), _Text]
 Issuer = Annotated[Endpoint, AfterValidator(_without_query), AfterValidator(_not_a_document)]
@@ -149,5 +149,5 @@ AccountName = Annotated[
 FieldName = Annotated[
     str, _matching(_FIELD_NAME, "expected the name of a header field, like Token-Proxy-Account"), _Text
 ]
-Scope = Annotated[str, _matching(_SCOPE, 'expected one scope per item: ["api", "offline_access"]'), _Text]
+Scope = Annotated[str, _matching(_SCOPE, ONE_SCOPE), _Text]
 TokenType = Annotated[str, _matching(_TOKEN_TYPE, "expected a token type: one word, like Bearer"), _Text]

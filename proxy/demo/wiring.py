@@ -167,7 +167,7 @@ async def embedded(
         async with running(server.application()) as issuer, running(api_application(server)) as api:
             path = Path(folder) / "config.toml"
             path.write_text(CONFIG.format(state=folder, data=data, admin=admin, issuer=issuer, api=api))
-            yield server, load(path).config
+            yield server, load(path, {}).config
 
 
 async def log_in(state: Services) -> None:

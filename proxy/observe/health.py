@@ -57,6 +57,11 @@ class Health:
             if not can_serve(account)
         ]
 
+    def hints(self) -> list[str]:
+        """A sentence for each of them, with the next step."""
+        unready = [AccountId(each["credential"], each["account"]) for each in self.not_ready()]
+        return [f"{key}: {self._tokens.account(*key).diagnosis().text}" for key in unready]
+
     async def status(self, after: AccountId | None = None) -> Status:
         """A page of the accounts that follow `after`, and the counts of all."""
         records = await self._records(after)

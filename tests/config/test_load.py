@@ -145,15 +145,63 @@ def test_a_given_file_is_used_even_if_it_does_not_exist() -> None:
 def test_the_first_existing_file_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named, here, system = (tmp_path / name for name in ("named.toml", "here.toml", "system.toml"))
     monkeypatch.setattr(module, "PLACES", (here, system))
-    environ = {"TOKEN_PROXY_CONFIG": str(named)}
-    for place in (system, here, named):
+    for place in (system, here):
         place.touch()
-        assert find_config(None, environ) == place
+        assert find_config(None, {"TOKEN_PROXY_CONFIG": ""}) == place
+    named.touch()
+    assert find_config(None, {"TOKEN_PROXY_CONFIG": str(named)}) == named
 
 
-def test_without_any_file_the_fault_names_all_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PLACES", (tmp_path / "a", tmp_path / "b"))
+
+
+def test_a_file_that_the_variable_names_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here.toml"
+    here.touch()
+    monkeypatch.setattr(module, "PLACES", (here,))
     with pytest.raises(ConfigError) as report:
         find_config(None, {"TOKEN_PROXY_CONFIG": "/none.toml"})
-    for place in ("$TOKEN_PROXY_CONFIG (/none.toml)", str(tmp_path / "a"), str(tmp_path / "b"), "-c FILE"):
-        assert place in str(report.value)
+    assert str(report.value).startswith("/none.toml:1:1: $TOKEN_PROXY_CONFIG names this file")
+
+
+@pytest.mark.usefixtures("no_files")
+def test_without_any_file_the_fault_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as report:
+        find_config(None, {})
+    said = str(report.value)
+    for part in ("$TOKEN_PROXY_CONFIG", str(tmp_path / "a"), str(tmp_path / "b"), "-c FILE", "README"):
+        assert part in said
+    for variable in ("TOKEN_PROXY_UPSTREAM=", "TOKEN_PROXY_ISSUER=", "TOKEN_PROXY_CLIENT_ID="):
+        assert variable in said
+
+
+@pytest.mark.usefixtures("no_files")
+def test_without_any_file_a_misspelt_variable_is_named() -> None:
+    with pytest.raises(ConfigError) as report:
+        find_config(None, {"TOKEN_PROXY_UPSTREM": "https://api.example"})
+    assert "TOKEN_PROXY_UPSTREM: unknown variable - did you mean TOKEN_PROXY_UPSTREAM?" in str(report.value)
+
+
+@pytest.mark.usefixtures("no_files")
+def test_without_any_file_variables_describe_the_configuration() -> None:
+    assert find_config(None, {"TOKEN_PROXY_LISTEN": "127.0.0.1:1"}) is None
+
+
+def test_a_folder_that_may_not_be_searched_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else another file would be used, or none."""
+    hidden = tmp_path / "hidden" / "config.toml"
+    hidden.parent.mkdir()
+    hidden.touch()
+    hidden.parent.chmod(0)
+    monkeypatch.setattr(module, "PLACES", (hidden,))
+    try:
+        with as_nobody():
+            assert find_config(None, {}) == hidden
+            with pytest.raises(ConfigError, match="permission denied"):
+                load(hidden, {})
+    finally:
+        hidden.parent.chmod(0o700)

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.config.address import Address
 from proxy.config.admin_checks import OPEN
+from proxy.secret import Secret
 
 from .conftest import Complaints, Load
 
@@ -139,7 +140,7 @@ def test_an_empty_file_means_all_defaults(load_text: Load) -> None:
     assert config.server.listen == (Address("127.0.0.1", 8080),)
     assert config.server.admin == Address("127.0.0.1", 8081)
     assert config.public_url == "http://127.0.0.1:8081"
-    assert config.store.url == "sqlite:tokens.db"
+    assert config.store.url == Secret("sqlite:tokens.db")
     assert (config.credentials, config.routes) == ({}, ())
     assert (config.limits.token_wait, config.limits.spool) == (15.0, 65536)
 

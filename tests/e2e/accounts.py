@@ -126,7 +126,7 @@ def postgres_rows(url: str) -> int:
 
 def look_at(config: Config) -> int:
     """The cost of one look, opening the store included."""
-    url = config.store.url
+    url = config.store.url.reveal()
     if url.startswith("sqlite:"):
         with sqlite_steps() as steps:
             asyncio.run(look(config))
@@ -160,7 +160,7 @@ def bytes_read(pid: int) -> int:
 
 
 def measure(command: list[str], config: Config, log: Path, environment: dict[str, str]) -> Figures:
-    url = config.store.url
+    url = config.store.url.reveal()
     is_file = url.startswith("sqlite:")
     read = 0 if is_file else -postgres_rows(url)
     with running(command, log, environment) as pid:

@@ -1,0 +1,166 @@
+"""The control socket, state_dir/control.sock: by it commands find the running server, and can trust it.
+
+    GET /server      what runs: version, process, configuration, the base URLs of the routes
+    GET /api/status  as on the admin listener
+
+Any program may have the admin listener's port. A socket in state_dir was made by our own user, or by root.
+
+A server does without it where it can't be made. While another server with this state_dir has it, the later
+one waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, TypedDict
+
+from aiohttp import web
+
+from proxy import tasks
+from proxy.admin.base_urls import Listening, base_url
+from proxy.config.address import LONGEST_SOCKET, Address
+from proxy.config.model import Config
+from proxy.hosts import LOOPBACK_NAMES
+from proxy.listen import CannotListen, close, listen
+from proxy.observe.health import Health
+from proxy.store.files import make_private_directory
+
+SOCKET: Final = "control.sock"
+VERSION: Final = 1  # of the document
+AGAIN: Final = 5.0  # seconds until the socket is tried for again
+SHUTDOWN: Final = 1.0  # seconds for a response that is being sent when the process ends
+
+_log = logging.getLogger("proxy.control")
+
+
+class RouteEntry(TypedDict):
+    name: str
+    variable: str
+    base_url: str | None  # None: on a unix socket
+
+
+class ServerEntry(TypedDict):
+    """The document of GET /server."""
+
+    version: int
+    token_proxy: str
+    pid: int
+    config: str | None  # the absolute path of the file; None: from the environment alone
+    digest: str  # of the configuration: Config.digest
+    routes: list[RouteEntry]
+    hints: list[str]  # a sentence for each required account that can't serve
+
+
+def server_entry(
+    config: Config, listeners: Iterable[Listening], names: Iterable[str], hints: list[str]
+) -> ServerEntry:
+    """`names`: what the Host field may have, beside loopback."""
+    listeners, accepted = list(listeners), LOOPBACK_NAMES | set(names)
+    return {
+        "version": VERSION,
+        "token_proxy": version("token-proxy"),
+        "pid": os.getpid(),
+        "config": str(config.path.absolute()) if config.path else None,
+        "digest": config.digest,
+        "routes": [
+            {
+                "name": route.name,
+                "variable": route.variable,
+                "base_url": base_url(route, listeners, accepted),
+            }
+            for route in config.routes
+        ],
+        "hints": hints,
+    }
+
+
+def control_application(entry: Callable[[], ServerEntry], health: Callable[[], Health]) -> web.Application:
+    """Both are asked for each request, as a reload changes them."""
+
+    async def server(_request: web.Request) -> web.Response:
+        return web.json_response(entry())
+
+    async def status(_request: web.Request) -> web.Response:
+        return web.json_response(await health().status())
+
+    app = web.Application()
+    app.add_routes([web.get("/server", server), web.get("/api/status", status)])
+    return app
+
+
+@asynccontextmanager
+async def offered(state_dir: Path, app: web.Application) -> AsyncIterator[None]:
+    """Have the control socket within the block, if possible. A failure is logged, once."""
+    tried = asyncio.Event()
+    keeper = tasks.spawn(_keep(state_dir, app, tried), "control socket")
+    try:
+        await tried.wait()
+        yield
+    finally:
+        await tasks.cancel(keeper)
+
+
+async def _keep(state_dir: Path, app: web.Application, tried: asyncio.Event) -> None:
+    """`tried`: set after the first attempt."""
+    try:
+        while True:
+            try:
+                await _serve(state_dir, app, tried)
+            except (CannotListen, OSError) as error:
+                if not tried.is_set():
+                    _log_failure(error)
+            tried.set()
+            await asyncio.sleep(AGAIN)
+    finally:
+        tried.set()
+
+
+async def _serve(state_dir: Path, app: web.Application, served: asyncio.Event) -> None:
+    """Serve until it is cancelled. Raises CannotListen, OSError."""
+    make_private_directory(state_dir)
+    with short_path(state_dir) as path:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN)
+        await runner.setup()
+        try:
+            await listen(runner, Address("", 0, str(path)), None)
+            served.set()
+            await asyncio.Event().wait()
+        finally:
+            await close(runner)
+
+
+def _log_failure(error: Exception) -> None:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    number = cause.errno if isinstance(cause, OSError) else None
+    if number == errno.EADDRINUSE:
+        _log.info("another server with this state_dir has %s: commands ask that one", SOCKET)
+        return
+    reason = os.strerror(number).lower() if number else "it can't be made"
+    _log.info("no %s in state_dir (%s): commands can't find this server by it", SOCKET, reason)
+
+
+@contextmanager
+def short_path(state_dir: Path) -> Iterator[Path]:
+    """The control socket's path within the length that a socket's address permits. Raises OSError.
+
+    On Linux a longer one goes by an open file of its folder.
+    """
+    path = state_dir.absolute() / SOCKET
+    if len(os.fsencode(path)) <= LONGEST_SOCKET:
+        yield path
+        return
+    if sys.platform != "linux":
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield Path(f"/proc/self/fd/{folder}") / SOCKET
+    finally:
+        os.close(folder)
