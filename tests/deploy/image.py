@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,11 @@ from tests.e2e.processes import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 DOCKER = REPOSITORY / "deploy" / "docker"
-SYSTEM = ("bin", "etc", "lib", "lib32", "lib64", "sbin", "usr")
+SYSTEM = ("bin", "lib", "lib32", "lib64", "sbin", "usr")
+SETTINGS = (  # of /etc: enough to resolve names, to trust certificates, and to find libraries and packages
+    "alternatives", "group", "hosts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "passwd",
+    "pip.conf", "resolv.conf", "ssl", "xdg/pip",
+)
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 BASE_ENVIRONMENT = {"PATH": PATH, "LD_LIBRARY_PATH": "/usr/local/lib"}  # for a Python with a shared library
 OF_THE_NETWORK = ("PIP_", "SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")  # as predefined arguments are
@@ -37,7 +41,7 @@ class Root:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("dev", "proc", "tmp", "var/lib", "opt"):
+        for name in ("dev", "etc/xdg", "proc", "tmp", "run", "var/lib", "opt"):
             (folder / name).mkdir(parents=True)
         self._bound = [name for name in SYSTEM if not (Path("/") / name).is_symlink() and (Path("/") / name).exists()]
         for name in SYSTEM:
@@ -45,11 +49,13 @@ class Root:
                 (folder / name).mkdir()
             elif (Path("/") / name).is_symlink():
                 (folder / name).symlink_to(os.readlink(Path("/") / name))
+        for name in SETTINGS:
+            _copy_setting(Path("/etc") / name, folder / "etc" / name)
         self.local = folder.with_name(f"{folder.name}.usr.local")
         _copy_python(self.local)
 
-    def mounts(self, volumes: Mapping[str, Path], *, read_only: bool) -> str:
-        """Shell commands for a mount namespace of its own."""
+    def mounts(self, writable: Mapping[str, Path], given: Mapping[str, Path], *, read_only: bool) -> str:
+        """Shell commands for a mount namespace of its own; `given` is for reading."""
         root = shlex.quote(str(self.folder))
         lines = ["set -e", f"mount --bind {root} {root}"]
         for name in self._bound:
@@ -57,10 +63,20 @@ class Root:
         local = f"{root}/usr/local"
         lines.append(f"mount --bind {shlex.quote(str(self.local))} {local}")
         lines += [f"mount --rbind /dev {root}/dev", f"mount -t proc proc {root}/proc"]
-        lines += [f"mount --bind {shlex.quote(str(path))} {root}{place}" for place, path in volumes.items()]
+        for place, path in {**writable, **given}.items():
+            lines.append(f"mount --bind {shlex.quote(str(path))} {root}{place}")
+        lines += [f"mount -o remount,bind,ro {root}{place}" for place in given]
         if read_only:
             lines += [f"mount -o remount,bind,ro {local}", f"mount -o remount,bind,ro {root}"]
         return "\n".join(lines)
+
+
+def _copy_setting(found: Path, place: Path) -> None:
+    if found.is_dir():
+        private = shutil.ignore_patterns("private")  # keys of the machine
+        shutil.copytree(found, place, symlinks=True, ignore=private)
+    elif found.exists():
+        shutil.copy(found, place)
 
 
 def _copy_python(local: Path) -> None:
@@ -163,7 +179,7 @@ def _left_out(folder: str, names: Sequence[str]) -> set[str]:
 
 def _run(command: str, root: Root, where: Path, environment: Mapping[str, str]) -> None:
     network = {key: value for key, value in os.environ.items() if key.upper().startswith(OF_THE_NETWORK)}
-    script = f"{root.mounts({}, read_only=False)}\nexec chroot {shlex.quote(str(root.folder))} env -i " + " ".join(
+    script = f"{root.mounts({}, {}, read_only=False)}\nexec chroot {shlex.quote(str(root.folder))} env -i " + " ".join(
         shlex.quote(word)
         for word in [*_assignments({**network, **environment}), "/bin/sh", "-c", f"cd {where} && {command}"]
     )
@@ -176,27 +192,63 @@ def _assignments(environment: Mapping[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in environment.items()]
 
 
+class Network:
+    """A network namespace with loopback and one address more, as if that of a container."""
+
+    ADDRESS = "172.31.0.2"
+
+    def __enter__(self) -> Network:
+        command = ["unshare", "--net", sys.executable, str(Path(__file__).with_name("network.py")), self.ADDRESS]
+        self._holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == "up\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._holder.communicate()  # the end of its input is its end
+
+    @property
+    def enter(self) -> list[str]:
+        """What a command begins with, to run in this network."""
+        return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net"]
+
+
 class Container:
     """A running image: root read-only, no capability, no new privileges, a PID namespace of its own."""
 
-    def __init__(self, image: Image, environment: Mapping[str, str], state: Path) -> None:
+    def __init__(
+        self,
+        image: Image,
+        state: Path,
+        environment: Mapping[str, str],
+        *,
+        command: Sequence[str] = (),
+        given: Mapping[str, Path] | None = None,
+        network: Network | None = None,
+    ) -> None:
+        """`command` instead of the image's, entrypoint and all. `given`: files from outside, by their place."""
         self._image = image
         uid, _, gid = image.stage.last("USER").value.partition(":")
         volume = image.stage.last("VOLUME").exec_form[0]
-        if not state.exists():  # as an engine does: the volume starts as a copy of the image's directory
-            shutil.copytree(_inside(image.root, Path(volume)), state)
-            owner = _inside(image.root, Path(volume)).stat()
-            os.chown(state, owner.st_uid, owner.st_gid)
-            state.chmod(owner.st_mode & 0o777)
+        _fill(state, _inside(image.root, Path(volume)))
+        for place in given or {}:
+            _inside(image.root, Path(place)).parent.mkdir(parents=True, exist_ok=True)
+            _inside(image.root, Path(place)).touch()
         self._user = ["setpriv", "--reuid", uid, "--regid", gid, "--clear-groups", "--no-new-privs"]
         self._user += ["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"]
         self._environment = _assignments({**image.environment, **environment})
-        inside = ["chroot", str(image.root.folder), *self._user, "env", "-i", *self._environment, *image.command]
-        script = f"{image.root.mounts({volume: state}, read_only=True)}\nexec {shlex.join(inside)}"
+        self._enter = network.enter if network else []
+        inside = ["chroot", str(image.root.folder), *self._user, "env", "-i", *self._environment]
+        inside += command or image.command
+        mounts = image.root.mounts({volume: state}, given or {}, read_only=True)
         unshare = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
         self._log = state.with_name(f"{state.name}.log")
         with self._log.open("wb") as log:
-            self._unshare = subprocess.Popen([*unshare, "sh", "-c", script], stdout=log, stderr=log)
+            self._unshare = subprocess.Popen(
+                [*self._enter, *unshare, "sh", "-c", f"{mounts}\nexec {shlex.join(inside)}"],
+                stdout=log,
+                stderr=log,
+            )
         self.pid = wait_until(self._first_process, "the first process of the container")
 
     def _first_process(self) -> int:
@@ -212,7 +264,7 @@ class Container:
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container, with the variables of the container and its user."""
         enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--root", "--wd=/"]
-        whole = [*enter, *self._user, "env", "-i", *self._environment, *command]
+        whole = [*self._enter, *enter, *self._user, "env", "-i", *self._environment, *command]
         return subprocess.run(whole, capture_output=True, text=True, timeout=120, check=False)
 
     def is_healthy(self) -> bool:
@@ -234,6 +286,10 @@ class Container:
             self._unshare.wait()
 
 
-def files_of(image: Image) -> Iterator[Path]:
-    """All that the image adds to its base."""
-    yield from (image.root.folder / "opt").rglob("*")
+def _fill(state: Path, place: Path) -> None:
+    """As an engine does: a volume starts as a copy of the image's directory."""
+    if not state.exists():
+        shutil.copytree(place, state)
+        status = place.stat()
+        os.chown(state, status.st_uid, status.st_gid)
+        state.chmod(status.st_mode & 0o777)

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from proxy.demo.wiring import free_ports
-from tests.deploy import dockerfile, image
+from tests.deploy import dockerfile, image, stack
 from tests.deploy.tools import program
 from tests.e2e.processes import Service, wait_until
 
@@ -92,6 +92,9 @@ def test_the_image_runs_as_nobody_on_a_read_only_root_with_environment_alone(tmp
             needs_a_login(made, server, tmp_path / "other-state")
         finally:
             server.stop()
+        with stack.compose(made, tmp_path / "compose") as services:
+            the_application_gets_what_it_calls_for(services)
+            a_person_logs_in_on_the_published_port(services)
     finally:
         shutil.rmtree(tmp_path / "image")  # some 400 MB
 
@@ -130,7 +133,7 @@ def variables(server: Service, grant: str) -> tuple[dict[str, str], int]:
 def lives(made: image.Image, server: Service, state: Path) -> None:
     environment, port = variables(server, "client_credentials")
     for _ in range(2):  # the second time with the state of the first
-        with image.Container(made, environment, state) as container:
+        with image.Container(made, state, environment) as container:
             wait_until(container.is_healthy, f"the container to be healthy\n{container.log()}")
             assert requests.get(f"http://127.0.0.1:{port}/hello", timeout=30).status_code == 200
             has_no_name_no_home_and_no_rights(container)
@@ -164,7 +167,7 @@ def has_no_name_no_home_and_no_rights(container: image.Container) -> None:
 def needs_a_login(made: image.Image, server: Service, state: Path) -> None:
     """Up, and not ready: what waits for this container waits on; Docker does not restart it."""
     environment, port = variables(server, "authorization_code")
-    with image.Container(made, environment, state) as container:
+    with image.Container(made, state, environment) as container:
         started = lambda: container.execute("token-proxy", "wait", "--for", "startup", "--timeout", "0").returncode == 0  # noqa: E731
         wait_until(started, "the container to have started")
         assert not container.is_healthy()
@@ -174,3 +177,18 @@ def needs_a_login(made: image.Image, server: Service, state: Path) -> None:
         assert container.stop() == 0
 
 
+
+
+def the_application_gets_what_it_calls_for(services: stack.Services) -> None:
+    """With the command of compose.yaml, but for its loop."""
+    done = services.call("app")
+    assert '"hello": "demo"' in done.stdout, done.stdout + done.stderr
+    assert services.get("http://token-proxy:8080/machine/report").status == 401, "without the key"
+    metrics = services.get("http://token-proxy:9102/metrics")
+    assert (metrics.status, "token_proxy_ready 1" in metrics.text) == (200, True)
+    assert services.get("http://token-proxy:9102/").status in {403, 404}
+
+
+def a_person_logs_in_on_the_published_port(services: stack.Services) -> None:
+    said = services.visit(str(Path(__file__).with_name("visitor.py")))
+    assert said == ["refused without the key", "refused with a wrong key", "signed in", "logged in", "valid"]
