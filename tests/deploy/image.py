@@ -263,7 +263,7 @@ class Container:
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container, with the variables of the container and its user."""
-        enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--root", "--wd=/"]
+        enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "chroot", str(self._image.root.folder)]
         whole = [*self._enter, *enter, *self._user, "env", "-i", *self._environment, *command]
         return subprocess.run(whole, capture_output=True, text=True, timeout=120, check=False)
 
