@@ -185,7 +185,7 @@ def the_application_gets_what_it_calls_for(services: stack.Services) -> None:
     assert '"hello": "demo"' in done.stdout, done.stdout + done.stderr
     assert services.get("http://token-proxy:8080/machine/report").status == 401, "without the key"
     metrics = services.get("http://token-proxy:9102/metrics")
-    assert (metrics.status, "token_proxy_ready 1" in metrics.text) == (200, True)
+    assert (metrics.status, "token_proxy_build_info{" in metrics.text) == (200, True)
     assert services.get("http://token-proxy:9102/").status in {403, 404}
 
 
