@@ -20,6 +20,7 @@ In wheels http/, relay/ and the modules that they call per request are compiled 
 Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 
     errors secret tasks accept clock hosts caller_keys fd_limits reserve name_lookup
+    failure_causes
                         import none of the others
     observe/            metrics (request_metrics, process_metrics), logs, log_writer: at the bottom too;
                         health, status: above services

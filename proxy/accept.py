@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 import socket
+import ssl
 from abc import ABC, abstractmethod
 from typing import Any, Final
 
@@ -73,6 +74,10 @@ class Acceptor:
         if self._options.get("ssl"):
             for task in self._connecting:
                 task.cancel()
+
+    def renew_tls(self, context: ssl.SSLContext | None) -> None:
+        """Use another context for handshakes from now on."""
+        self._options = {**self._options, "ssl": context}
 
     @property
     def sockets(self) -> list[socket.socket]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,21 +20,34 @@ from proxy.commands.shared import (
     DONE,
     account_option,
     command,
+    config_before,
     config_ignored,
     config_option,
     load_config,
     read_config,
     run_async,
+    warn,
 )
 
 if TYPE_CHECKING:
+    from proxy.commands.wait import Wanted
     from proxy.demo.script import Order
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="token-proxy", prog_name="token-proxy")
-def main() -> None:
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(None, "-V", "--version", package_name="token-proxy", prog_name="token-proxy")
+@config_before
+@click.pass_context
+def main(context: click.Context, config: Path | None) -> None:
     """A reverse proxy that attaches OAuth 2.0 tokens to outgoing calls."""
+    context.obj = config
+    if context.invoked_subcommand is None:
+        if config is not None:
+            context.fail("Missing command.")
+        click.echo(context.get_help())
 
 
 @main.command()
@@ -135,14 +149,27 @@ def demo(faults: list[Order], lifetime: int, grace: float, no_rotation: bool) ->
 
 
 @main.command()
+@click.option(
+    "--no-secrets",
+    is_flag=True,
+    help="Do not read what the configuration refers to: variables, files with secrets, certificates and keys "
+    "need not exist, as in CI.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show what was understood, defaults included.")
 @config_option
 @command
-def check(config: Path | None) -> int:
+def check(no_secrets: bool, verbose: bool, config: Path | None) -> int:
     """Check the configuration and report every fault.
 
-    Exit code 2 if there are any.
+    Exit code 2 if there are any. Secrets are never shown.
     """
-    click.echo(f"{load_config(config, advice=True).place}: no faults")
+    from proxy.commands import check as checking
+    from proxy.config.load import find_config, load
+
+    more = [] if no_secrets else [checking.check_store]
+    loaded = load(find_config(config), secrets=not no_secrets, more=more)
+    warn([*loaded.warnings, *loaded.advice, *loaded.unused], loaded.config)
+    checking.report(loaded, click.echo, verbose=verbose)
     return DONE
 
 
@@ -190,14 +217,15 @@ def login(
     """
     if code is None and (redirect_uri or code_verifier):
         raise click.UsageError("--redirect-uri and --code-verifier go with --code")
-    loaded = load_config(config)
+    loaded = read_config(config)
+    warn(loaded.warnings, loaded.config)
     from proxy.commands.login import exchange_code, log_in
 
     if code is not None:
         return run_async(
-            exchange_code(loaded, credential, account, code, redirect_uri, code_verifier, click.echo)
+            exchange_code(loaded.config, credential, account, code, redirect_uri, code_verifier, click.echo)
         )
-    return run_async(log_in(loaded, credential, account, click.echo, open_browser=not no_browser))
+    return run_async(log_in(loaded.config, credential, account, click.echo, open_browser=not no_browser))
 
 
 @main.command()
@@ -275,6 +303,40 @@ def execute(command: tuple[str, ...], caller: str | None, config: Path | None) -
     from proxy.commands import exec as program
 
     return program.execute(loaded, command, caller, functools.partial(click.echo, err=True))
+
+
+@main.command()
+@click.option(
+    "--for",
+    "wanted",
+    type=click.Choice(["ready", "startup", "healthy"]),
+    default="ready",
+    show_default=True,
+    help="ready: every required credential can serve (/readyz). startup: the store and the listeners are up "
+    "(/startupz). healthy: the process lives (/healthz).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 30 * 86400.0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait; 0: look once, as for HEALTHCHECK.",
+)
+@config_option
+@command
+def wait(wanted: Wanted, timeout: float, config: Path | None) -> int:
+    """Wait until a running server is ready.
+
+    It is asked at the health listener, if the configuration has one, else at the admin listener. Silent on
+    success; otherwise it says why not, with exit code 1.
+    """
+    if isnan(timeout):
+        raise click.BadParameter("expected a number of seconds", param_hint="--timeout")
+    loaded = read_config(config).config
+    from proxy.commands.wait import wait as wait_for
+
+    return run_async(wait_for(loaded, wanted, timeout))
 
 
 @main.command()

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
+    from proxy.failure_causes import Cause
     from proxy.tokens.diagnosis import Diagnosis
 
 
@@ -114,7 +115,7 @@ class AuthorizationServerError(ProxyError):
     the client); if that persists, the refresh token is dead. `hint`: more, by code. With invalid_client the
     key that may be the reason: "basic_encoding" or "client_auth". With issuer_mismatch the difference of the
     two issuers: "slash" (at the end), "loopback" (localhost and 127.0.0.1) or "template" (a name in braces,
-    as Entra's). Else "".
+    as Entra's). Else "". `cause`: why the connection failed; None if it did not.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class AuthorizationServerError(ProxyError):
         status: int | None = None,
         refusal: bool = False,
         hint: str = "",
+        cause: Cause | None = None,
     ) -> None:
         super().__init__(f"the authorization server's response: {error}")
         self.outcome: Outcome = outcome
@@ -136,6 +138,12 @@ class AuthorizationServerError(ProxyError):
         self.status = status
         self.refusal = refusal
         self.hint = hint
+        self.cause = cause
+
+    @property
+    def cause_sentence(self) -> str:
+        """Why the connection failed; empty if it did not."""
+        return self.cause.sentence if self.cause else ""
 
     @property
     def about(self) -> About:

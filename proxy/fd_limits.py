@@ -2,8 +2,9 @@
 
 The kernel gives a new file the lowest free number, so this number shows how near the limit is. Callers don't
 get the last files: an accepted caller needs an upstream, and the store, authorization servers and admin pages
-need files too; without any file left, the event loop can't even send a refusal. Connections of the admin
-listener get at most half of this reserve, and don't count for callers: neither can starve the other.
+need files too; without any file left, the event loop can't even send a refusal. If files are few, connections
+of the admin listener get at most half of this reserve, and those of the health listener a fifth. They don't
+count for callers: none can starve another.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import resource
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from typing import Final
 
 RESERVE: Final = 64  # files: for refreshes, the store, and callers that are being refused; beside admin pages
@@ -56,23 +58,31 @@ def _below(limit: int, wanted: int) -> bool:
     return limit != resource.RLIM_INFINITY and limit < wanted
 
 
+@dataclass(slots=True)
+class Share:
+    """The part of the reserve for one listener: how many connections it may have, and how many it has."""
+
+    most: int
+    open: int = 0
+
+
 class Descriptors:
     """Admission of connections by the number of open files. Refusals are logged.
 
     are_few: whether connections must be refused before they are accepted, as one burst may take all files.
-    admin_most: how many connections the admin listener may have; at most `admin`.
-    admin_open: how many it has.
+    admin, health: the shares of these listeners; at most as many connections as asked for.
     """
 
-    def __init__(self, admin: int = 0) -> None:
+    def __init__(self, admin: int = 0, health: int = 0) -> None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if limit == resource.RLIM_INFINITY:
             limit = sys.maxsize
         self._limit = limit
         self.are_few = limit < FEW
-        reserve = min(RESERVE + admin, int(limit * RESERVE_SHARE))
-        self.admin_most = min(admin, max(reserve // 2, 1))
-        self.admin_open = 0
+        wanted, possible = RESERVE + admin + health, int(limit * RESERVE_SHARE)
+        reserve = min(wanted, possible)
+        self.admin = Share(admin if reserve == wanted else min(admin, max(reserve // 2, 1)))
+        self.health = Share(health if reserve == wanted else min(health, max(reserve // 5, 1)))
         self._usable = limit - reserve
         self._by_callers = int(self._usable * (1 - FOR_UPSTREAMS))
         self._by_refused = (self._by_callers + self._usable) // 2  # open until the refusal is sent
@@ -99,7 +109,7 @@ class Descriptors:
     def _reach(self, most: int) -> bool:
         try:
             with socket.socket() as probe:
-                return probe.fileno() < most + self.admin_open
+                return probe.fileno() < most + self.admin.open + self.health.open
         except OSError:
             return False
 

@@ -34,7 +34,7 @@ _TURNS: Final = 3  # of the event loop, from accept() through a task to connecti
 
 
 class CannotListen(ProxyError):
-    """An address is in use or not of this machine, or its certificate can't be used."""
+    """An address is in use or not of this machine."""
 
 
 def check_parser() -> None:
@@ -51,15 +51,14 @@ def check_parser() -> None:
 async def listen(
     runner: web.BaseRunner,
     address: Address,
-    tls: ListenerTLS | None,
+    context: ssl.SSLContext | None,
     *,
     handshake: float = HANDSHAKE,
 ) -> web.BaseSite:
-    """Start a site of `runner` at `address`. Raises CannotListen.
+    """Start a site of `runner` at `address`, with TLS if there is a context. Raises CannotListen.
 
     A TLS handshake may take `handshake` seconds: until it is done, no other limit knows of the connection.
     """
-    context = _tls_context(address, tls) if tls else None
     try:
         site: web.BaseSite
         if address.is_unix:
@@ -70,6 +69,16 @@ async def listen(
     except OSError as error:
         raise CannotListen(f"can't listen on {address}: {_reason(error)}") from error
     return site
+
+
+def renew_tls(site: web.BaseSite, context: ssl.SSLContext | None) -> None:
+    """Use another context, for handshakes from now on. Connections go on under theirs.
+
+    Only for a site whose server is a Gate, as those of ours with TLS are.
+    """
+    acceptor: object = site._server  # noqa: SLF001 (aiohttp shows only the addresses)
+    if isinstance(acceptor, Acceptor):
+        acceptor.renew_tls(context)
 
 
 async def stop(*sites: web.BaseSite) -> None:
@@ -109,19 +118,14 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
-def _tls_context(address: Address, tls: ListenerTLS) -> ssl.SSLContext:
+def tls_context(tls: ListenerTLS) -> ssl.SSLContext:
+    """The TLS settings of a listener. Raises OSError."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.cert, tls.key, password="")  # otherwise OpenSSL prompts on the terminal
-        if tls.client_ca:
-            context.load_verify_locations(tls.client_ca)
-            context.verify_mode = ssl.CERT_OPTIONAL if tls.certificates_optional else ssl.CERT_REQUIRED
-    except OSError as error:
-        raise CannotListen(
-            f"can't listen on {address}: its TLS files can't be used: expected a certificate chain and its "
-            "unencrypted key, in PEM"
-        ) from error
+    context.load_cert_chain(tls.cert, tls.key, password="")  # otherwise OpenSSL prompts on the terminal
+    if tls.client_ca:
+        context.load_verify_locations(tls.client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL if tls.certificates_optional else ssl.CERT_REQUIRED
     return context
 
 

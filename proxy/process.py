@@ -1,250 +1,370 @@
-"""One process: listen, serve, drain.
+"""A serving process: what outlives a reload, and its life from start to stop.
 
-start: store → tokens → admin listener → data listeners → ready
-stop:  not ready → data listeners closed → requests in flight end → refreshes are saved → the rest
+start:  health listener → store → tokens → admin listener → data listeners → ready
+reload: all that is new is made, and may fail → one swap → what is gone ends
+stop:   not ready → data listeners closed → requests in flight end → refreshes are saved → the rest; the
+        health listener closes last
+
+As long as the process live: the clock, metrics and log; the store; the token manager with its accounts, their
+back-offs and refreshes under way; the listeners of [server] and all open connections; the limit of open
+files; `Health`. Everything else is of one generation (generation.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import signal
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
-from proxy import caller_keys, tasks
+from proxy import generation, tasks
 from proxy.admin import control
-from proxy.admin.app import admin_application
 from proxy.admin.base_urls import Listening
-from proxy.admin.server import AdminRunner
-from proxy.config.address import Address
-from proxy.config.model import Config, ListenerTLS, Route, UpstreamTLS
-from proxy.errors import ConfigError, Fault
-from proxy.fd_limits import Descriptors
-from proxy.hosts import Hosts
-from proxy.http.message import HeadLimits
-from proxy.listen import CannotListen, bound_address, check_parser, close, listen, stop
+from proxy.admin.health_listener import HealthPages, health_runner
+from proxy.admin.server import AdminServer
+from proxy.config.load import Loaded
+from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
+from proxy.errors import ConfigError
+from proxy.generation import Parts, Shared
+from proxy.listen import CannotListen, check_parser
+from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
-from proxy.observe.health import Health
-from proxy.relay.callers import CallerTable
-from proxy.relay.context import RelayContext
-from proxy.relay.dial import tls_context
-from proxy.relay.runtime import RouteRuntime
+from proxy.observe.health import Health, Stage
+from proxy.relay import problems
+from proxy.relay.context import SHARED, Lasting, RelayContext
 from proxy.relay.server import Listener, RelayServer
 from proxy.reserve import ReserveGate
-from proxy.routes import RouteTable
 from proxy.services import Services, open_services
 from proxy.store.open import weaknesses
+from proxy.tls_material import Material, gather, needed
+from proxy.tokens.accounts import Accounts
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (no names by which anything is reached)
 SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
 _log = logging.getLogger("proxy.process")
-Place = tuple[web.BaseRunner, Address, ListenerTLS | None]
+Call = Callable[[], object]
 
 
-class Server(NamedTuple):
-    """What serves."""
+@dataclass(slots=True)
+class Hooks:
+    """Called at the turns of a process's life. None of them may raise or block."""
 
-    services: Services
-    health: Health
-    listening: list[Listening]
-    has_page: bool  # whether there is an admin listener
-
-
-@asynccontextmanager
-async def serving(config: Config) -> AsyncIterator[Services]:
-    """As `server`, with an admin listener."""
-    async with server(config) as served:
-        yield served.services
+    ready: list[Call] = field(default_factory=list)  # all listeners accept connections
+    reloaded: list[Call] = field(default_factory=list)  # another generation serves
+    draining: list[Call] = field(default_factory=list)  # the first step of the stop
+    hangup: list[Call] = field(default_factory=list)  # SIGHUP, before the reload: reopen files
+    quit: list[Call] = field(default_factory=list)  # POST /quitquitquit, where server.quit allows it
 
 
 @asynccontextmanager
-async def server(config: Config, *, page_required: bool = True) -> AsyncIterator[Server]:
+async def serving(config: Config, hooks: Hooks | None = None) -> AsyncIterator[Services]:
+    """As `running`, for a configuration made in code."""
+    async with running(Loaded(config, [], []), hooks) as process:
+        yield process.services
+
+
+@asynccontextmanager
+async def running(
+    loaded: Loaded, hooks: Hooks | None = None, *, page_required: bool = True
+) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
-    `page_required`: False to go without an admin listener if its address is taken.
+    `page_required`: False to go without an admin or health listener if its address is taken.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
+    hooks, lasting = hooks or Hooks(), generation.lasting_of(loaded.config)
     async with AsyncExitStack() as stack:
-        services = await stack.enter_async_context(open_services(config))
-        for sentence in await weaknesses(config.store.url.reveal()):
-            _log.warning("%s", sentence)
-        hosts = Hosts(own_names(config))
-        relay = await _relay(services, hosts)
-        stack.push_async_callback(relay.close)
-        await services.tokens.start()
-        health = Health(services)
-        pages = admin_application(services, hosts, health)
-        runner = AdminRunner(pages, config.limits, relay.context.descriptors)
-        admin = runner, config.server.admin, config.admin_listener_tls
-        handshake, ports = config.limits.header_time, relay.context.ports
-        has_page = await _start_page(stack, admin, config, ports, required=page_required)
-        sites, listening = [], []
-        for route, place in _data_listeners(config, relay):
-            site = await _start(stack, place, handshake, ports)
-            sites.append(site)
-            listening.append(Listening(bound_address(site, place[1]), place[2], route))
-        relay.start()
-        scheduler = tasks.spawn(services.tokens.scheduler.run(), "keep tokens fresh")
-        stack.push_async_callback(tasks.cancel, scheduler)
-        reporter = tasks.spawn(services.tokens.report_logins(), "report due logins")
-        stack.push_async_callback(tasks.cancel, reporter)
-        _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
-        yield Server(services, health, listening, has_page)
-        health.draining = True
-        await tasks.cancel(scheduler)  # a refresh that starts now would not end in time
-        await stop(*sites)
-        began = services.clock.boot()
-        await relay.drain(config.limits.shutdown)
-        left = config.limits.shutdown - (services.clock.boot() - began)
-        await services.tokens.close(max(left, SAVE_GRACE))
+        listeners = Listeners(lasting.ports)
+        stack.push_async_callback(listeners.close_all)
+        probes = await _probed(loaded.config, hooks, lasting, listeners, required=page_required)
+        process = await _made(loaded, hooks, stack, lasting, listeners)
+        probes.health = process.health
+        await process.start(page_required=page_required)
+        yield process
+        await process.drain()
     _log.info("stopped", extra={"event": "stop"})
 
 
+async def _probed(
+    config: Config, hooks: Hooks, lasting: Lasting, listeners: Listeners, *, required: bool
+) -> HealthPages:
+    """Open the health listener, if there is to be one. Raises CannotListen if it is required."""
+    may_quit = config.server.quit and bool(hooks.quit)
+    pages = HealthPages(config.server.health_accounts, (lambda: _call(hooks.quit)) if may_quit else None)
+    if config.server.health is not None:
+        runner = health_runner(pages, config.limits, lasting.descriptors)
+        place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+        try:
+            await listeners.start(place, runner, None, handshake=handshake)
+        except CannotListen:
+            if required:
+                raise
+    return pages
+
+
+async def _made(
+    loaded: Loaded, hooks: Hooks, stack: AsyncExitStack, lasting: Lasting, listeners: Listeners
+) -> Process:
+    """Raises StoreError, ConfigError."""
+    config = loaded.config
+    services = await stack.enter_async_context(open_services(config))
+    for sentence in await weaknesses(config.store.url.reveal()):
+        _log.warning("%s", sentence)
+    shared = await generation.shared_by_all(services, lasting)
+    health = Health(services, Stage.STARTING)
+    material = await asyncio.to_thread(gather, needed(config), Material())
+    parts = await generation.parts_of(loaded, services, material, shared, health)
+    services.metrics.ready.set_function(lambda: float(health.ready))
+    return Process(parts, shared, health, hooks, stack, listeners)
+
+
 @asynccontextmanager
-async def controlled(server: Server) -> AsyncIterator[None]:
+async def controlled(process: Process) -> AsyncIterator[None]:
     """Have the control socket within the block, if possible."""
-    config = server.services.config
-    app = control.control_application(lambda: describe(server), lambda: server.health)
-    async with control.offered(config.server.state_dir, app):
+    app = control.control_application(lambda: describe(process), lambda: process.health)
+    async with control.offered(process.services.config.server.state_dir, app):
         yield
 
 
-def describe(server: Server) -> control.ServerEntry:
-    config = server.services.config
-    return control.server_entry(config, server.listening, own_names(config), server.health.hints())
+def describe(process: Process) -> control.ServerEntry:
+    config = process.services.config
+    names = generation.own_names(config)
+    return control.server_entry(config, process.listening(), names, process.health.hints())
 
 
-def own_names(config: Config) -> Iterator[str]:
-    """The accepted values of Host, besides loopback."""
-    yield from config.server.allowed_hosts
-    yield config.public_host
-    listeners = [*config.server.listen, config.server.admin, *(route.listen for route in config.routes)]
-    yield from (
-        address.host for address in listeners if address is not None and address.host not in EVERYWHERE
-    )
-    yield from (route.host for route in config.routes if route.host)
+class Process:
+    """What outlives a reload. `replace` puts another configuration in place of the one that is served."""
 
+    def __init__(
+        self,
+        parts: Parts,
+        shared: Shared,
+        health: Health,
+        hooks: Hooks,
+        stack: AsyncExitStack,
+        listeners: Listeners,
+    ) -> None:
+        self.loaded = parts.loaded
+        self.services = parts.services
+        self.material = parts.material
+        self.health = health
+        self.hooks = hooks
+        self.listeners = listeners
+        self._shared = shared
+        self._admin = parts.pages
+        self._stack = stack
+        self._next_number = itertools.count(SHARED + 1)
+        self._numbers = self._numbered(parts.loaded.config, {})  # of the listeners that routes have
+        self.has_page = False  # whether there is an admin listener
+        self._scheduler: asyncio.Task[None] | None = None
+        accounts = parts.services.tokens.planned(parts.loaded.config)
+        self.relay = RelayServer(self._context(parts, accounts, self._numbers, None))
 
-async def relay_of(services: Services) -> RelayServer:
-    """The data path without listeners, for `explain`. Raises ConfigError."""
-    return await _relay(services, Hosts(own_names(services.config)))
+    # -- start
 
+    async def start(self, *, page_required: bool) -> None:
+        """Raises StoreError, CannotListen."""
+        config, tokens, stack = self.loaded.config, self.services.tokens, self._stack
+        stack.push_async_callback(self.relay.close)
+        self._declare_metrics()
+        self._lend_authorities(Material())
+        await tokens.start()
+        stack.push_async_callback(self.listeners.close_kinds, "admin", "data", "route")
+        self.has_page = await self._offer_page(config, required=page_required)
+        for place in places_of_all(config):
+            await self._listen(place, SHARED, config, self.material)
+        for place, number in self._numbers.items():
+            await self._listen(place, number, config, self.material)
+        self.relay.start()
+        self._scheduler = self._loop(tokens.scheduler.run(), "keep tokens fresh")
+        self._loop(tokens.report_logins(), "report due logins")
+        self.health.stage = Stage.SERVING
+        _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
+        _call(self.hooks.ready)
 
-async def _relay(services: Services, hosts: Hosts) -> RelayServer:
-    config, limits = services.config, services.config.limits
-    contexts = await _tls_contexts(config)
-    runtimes = [
-        RouteRuntime(
-            route, limits, services.tokens, services.metrics, contexts[route.tls] if _is_tls(route) else None
+    async def _offer_page(self, config: Config, *, required: bool) -> bool:
+        """Whether there is an admin listener now. Raises CannotListen if it is required."""
+        context, handshake = (
+            self.material.listener(config.admin_listener_tls),
+            config.limits.admin_header_time,
         )
-        for route in config.routes
-    ]
-    callers = _callers(services)
-    context = RelayContext(
-        limits=limits,
-        head_limits=HeadLimits(
-            limits.header_size, limits.field_size, limits.fields, callers.keys if callers else None
-        ),
-        hosts=hosts,
-        table=RouteTable(runtime for runtime in runtimes if runtime.route.listen is None),
-        tokens=services.tokens,
-        metrics=services.metrics,
-        log=logs.RequestLog(config.log),
-        via=b"token-proxy-" + (await services.store.identity()).encode("ascii"),
-        public_url=config.public_url,
-        callers=callers,
-        descriptors=Descriptors(admin=limits.admin_connections),
-    )
-    return RelayServer(context, runtimes)
-
-
-def _callers(services: Services) -> CallerTable | None:
-    """None where everyone may use everything."""
-    config = services.config
-    if not config.callers and not config.server.anyone:
-        return None
-    signing_key = services.store.derive(caller_keys.PURPOSE)
-    table = CallerTable(config.callers.values(), config.server.anyone, signing_key, services.clock.wall)
-    if config.callers:
-        services.metrics.caller_requests.show()
-        table.count_in(services.metrics.caller_requests)
-    return table
-
-
-def _is_tls(route: Route) -> bool:
-    return route.upstream.scheme == "https"
-
-
-async def _tls_contexts(config: Config) -> dict[UpstreamTLS | None, ssl.SSLContext]:
-    """One for all routes with the same `tls`: most have none, and share a trust store. Raises ConfigError."""
-    contexts: dict[UpstreamTLS | None, ssl.SSLContext] = {}
-    for route in config.routes:
-        if not _is_tls(route) or route.tls in contexts:
-            continue
+        place = Place("admin", config.server.admin)
         try:
-            contexts[route.tls] = await asyncio.to_thread(tls_context, route.tls)
-        except OSError as error:
-            fault = Fault(1, 1, f"the TLS files of route {route.name!r} can't be used - check its `tls`")
-            raise ConfigError(config.place, [fault]) from error
-    return contexts
+            await self.listeners.start(place, self._admin, context, handshake=handshake)
+        except CannotListen:
+            if required:
+                raise
+            return False
+        return True
 
+    def listening(self) -> list[Listening]:
+        """The data listeners."""
+        config = self.services.config
+        routes = {place: route.name for place, route in places_of_routes(config).items()}
+        return [
+            Listening(self.listeners.bound(each), config.listener_tls(each.address), routes.get(each))
+            for each in self.listeners.places
+            if each.kind in {"data", "route"}
+        ]
 
-def _data_listeners(config: Config, relay: RelayServer) -> Iterator[tuple[str | None, Place]]:
-    """With the name of the route that has a listener of its own."""
-    for address in config.server.listen:
-        yield None, _data_place(relay, None, address, config)
-    for runtime in relay.runtimes:
-        if runtime.route.listen is not None:
-            yield runtime.route.name, _data_place(relay, runtime, runtime.route.listen, config)
+    def _loop(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        task = tasks.spawn(work, name)
+        self._stack.push_async_callback(tasks.cancel, task)
+        return task
 
+    async def _listen(self, place: Place, number: int, config: Config, material: Material) -> None:
+        """Raises CannotListen."""
+        tls, files = config.listener_tls(place.address), self._shared.lasting.descriptors
+        listener = Listener(self.relay, number)
+        server = ReserveGate(listener, files) if tls or files.are_few else listener
+        context, handshake = material.listener(tls), config.limits.header_time
+        await self.listeners.start(place, web.ServerRunner(server), context, handshake=handshake)
 
-def _data_place(relay: RelayServer, own: RouteRuntime | None, address: Address, config: Config) -> Place:
-    listener, tls = Listener(relay, own), config.listener_tls(address)
-    files = relay.context.descriptors
-    server = ReserveGate(listener, files) if tls or files.are_few else listener
-    return web.ServerRunner(server), address, tls
+    # -- reload
 
+    async def replace(self, loaded: Loaded, material: Material) -> None:
+        """Serve another configuration: all of it, or nothing has changed. Raises ConfigError.
 
-async def _start_page(
-    stack: AsyncExitStack, place: Place, config: Config, ports: set[int], *, required: bool
-) -> bool:
-    """Whether there is an admin listener now. Raises CannotListen if it is required."""
-    try:
-        await _start(stack, place, config.limits.admin_header_time, ports)
-    except CannotListen:
-        if required:
+        `material`: its TLS contexts. It must not need a restart (reload.py).
+        """
+        config = loaded.config
+        parts = await generation.parts_of(
+            loaded, self.services.under(config), material, self._shared, self.health
+        )
+        numbers = self._numbered(config, self._numbers)
+        opened: list[Place] = []
+        try:
+            await self._open(loaded, material, numbers, opened)
+            self._swap(parts, numbers)
+        except BaseException:
+            await self.listeners.close(opened)
             raise
-        return False
-    return True
+        removed = [each for each in self.listeners.places if each.kind == "route" and each not in numbers]
+        await self.listeners.close(removed)
+        _call(self.hooks.reloaded)
+
+    def _numbered(self, config: Config, known: Mapping[Place, int]) -> dict[Place, int]:
+        """A number for each listener that a route has to itself. None is used twice: connections have it."""
+        return {each: known.get(each) or next(self._next_number) for each in places_of_routes(config)}
+
+    async def _open(
+        self, loaded: Loaded, material: Material, numbers: Mapping[Place, int], opened: list[Place]
+    ) -> None:
+        """Open the listeners that are new, and add them to `opened`. Raises ConfigError."""
+        config = loaded.config
+        for place, route in places_of_routes(config).items():
+            if place in self._numbers:
+                continue
+            try:
+                await self._listen(place, numbers[place], config, material)
+            except CannotListen as error:
+                position = config.routes.index(route)
+                fault = loaded.fault(("routes", position, "listen"), str(error))
+                raise ConfigError(config.place, [fault]) from error
+            opened.append(place)
+
+    def _context(
+        self, parts: Parts, accounts: Accounts, numbers: Mapping[Place, int], before: RelayContext | None
+    ) -> RelayContext:
+        return generation.relay_context(
+            parts.services, accounts, parts.material, self._shared, numbers, before
+        )
+
+    def _swap(self, parts: Parts, numbers: dict[Place, int]) -> None:
+        """The swap: what may fail comes first, and no other task runs before all of it is done."""
+        config, before = parts.loaded.config, self.material
+        accounts = parts.services.tokens.planned(config)
+        context = self._context(parts, accounts, numbers, self.relay.context)
+        contexts = {
+            place: parts.material.listener(_tls(config, place))
+            for place in self.listeners.places
+            if place.kind != "route" or place in numbers
+        }
+        pages = parts.pages.server
+        assert isinstance(pages, AdminServer)
+        if config.log != self.loaded.config.log:
+            logs.set_up(config.log)
+            self._shared.log.use(config.log)
+
+        self.loaded, self.services, self.material, self._numbers = (
+            parts.loaded,
+            parts.services,
+            parts.material,
+            numbers,
+        )
+        self._declare_metrics()
+        self.services.tokens.use(config, accounts)
+        self._lend_authorities(before)
+        self.relay.swap(context)
+        self.health.use(self.services)
+        self._serve_pages(pages)
+        for place, tls in contexts.items():
+            self.listeners.renew_tls(place, tls)
+
+    def _declare_metrics(self) -> None:
+        config = self.services.config
+        self.services.metrics.declare(
+            config.credentials,
+            [route.name for route in config.routes],
+            upstream_errors=problems.UPSTREAM_ENDINGS,
+            endings=problems.ENDINGS,
+        )
+
+    def _serve_pages(self, pages: AdminServer) -> None:
+        server = self._admin.server
+        assert isinstance(server, AdminServer)
+        server.serve_instead(pages)
+
+    def _lend_authorities(self, before: Material) -> None:
+        """Give the token side its TLS contexts."""
+        contexts: dict[Path, ssl.SSLContext] = {}
+        changed: set[Path] = set()
+        for settings, made in self.material.made.items():
+            if isinstance(settings, AuthorizationServerTLS):
+                contexts[settings.ca] = made.context
+                if before.made.get(settings) is not made:
+                    changed.add(settings.ca)
+        self.services.servers.use(self.loaded.config.limits, contexts, changed)
+
+    # -- stop
+
+    async def drain(self) -> None:
+        """Let requests in flight end, and refreshes be saved; no more of either begins."""
+        self.health.stage = Stage.DRAINING
+        _call(self.hooks.draining)
+        await tasks.cancel(self._scheduler)  # a refresh that starts now would not end in time
+        await self.listeners.stop("data", "route")
+        clock, shutdown = self.services.clock, self.loaded.config.limits.shutdown
+        began = clock.boot()
+        await self.relay.drain(shutdown)
+        left = shutdown - (clock.boot() - began)
+        await self.services.tokens.close(max(left, SAVE_GRACE))
 
 
-async def _start(
-    stack: AsyncExitStack,
-    place: Place,
-    handshake: float,
-    ports: set[int],
-) -> web.BaseSite:
-    """Listen there, and add the port to `ports`."""
-    runner, address, tls = place
-    await runner.setup()
-    stack.push_async_callback(close, runner)
-    site = await listen(runner, address, tls, handshake=handshake)
-    bound = bound_address(site, address)
-    if not bound.is_unix:
-        ports.add(bound.port)
-    where = str(bound)
-    _log.info("listening on %s", where, extra={"event": "listen", "listen": where})
-    return site
+def _tls(config: Config, place: Place) -> ListenerTLS | None:
+    if place.kind == "health":
+        return None
+    return config.admin_listener_tls if place.kind == "admin" else config.listener_tls(place.address)
+
+
+def _call(hooks: list[Call]) -> None:
+    for hook in hooks:
+        try:
+            hook()
+        except Exception as error:  # noqa: BLE001 (whatever hangs there must not end the process)
+            _log.error("a hook failed unexpectedly", exc_info=error)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

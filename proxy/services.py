@@ -1,14 +1,15 @@
 """The composition root: creates the objects that a configuration needs.
 
 `open_services(config)` opens the store and connects the token side; commands use it directly, process.py adds
-the listeners.
+the listeners. A reload makes other Services: the clock, the metrics, the store, the token manager and the
+connections to authorization servers stay the same objects, the rest is new.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.clock import Clock, SystemClock
 from proxy.config.model import Config
@@ -32,6 +33,10 @@ class Services:
     tokens: TokenManager
     logins: Logins
 
+    def under(self, config: Config) -> Services:
+        """The services of another configuration. Neither these nor what they share is changed."""
+        return replace(self, config=config, logins=Logins(config, self.store, self.servers, self.tokens))
+
 
 @asynccontextmanager
 async def open_services(config: Config, clock: Clock | None = None) -> AsyncIterator[Services]:
@@ -46,5 +51,5 @@ async def open_services(config: Config, clock: Clock | None = None) -> AsyncIter
         servers = AuthorizationServers(fetcher, clock)
         tokens = TokenManager(config, store, servers, clock, metrics)
         stack.push_async_callback(tokens.close, config.limits.authorization_server_total)
-        metrics.show_tokens(tokens.health, lifetime.STATES, config.limits.account_labels)
+        metrics.show_tokens(tokens.health, lifetime.STATES, lambda: tokens.account_labels, tokens.clock_skews)
         yield Services(config, clock, metrics, store, servers, tokens, Logins(config, store, servers, tokens))

@@ -61,22 +61,38 @@ def test_refusals_are_logged_once(caplog):
 
 
 @pytest.mark.parametrize(
-    ("limit", "wanted", "most"), [(128, 64, 16), (256, 64, 32), (1024, 64, 64), (20_000, 64, 64), (256, 4, 4)]
+    ("limit", "wanted", "most"),
+    [
+        (128, (64, 0), (16, 0)),
+        (256, (64, 0), (32, 0)),
+        (1024, (64, 0), (64, 0)),
+        (20_000, (64, 0), (64, 0)),
+        (256, (4, 0), (4, 0)),
+        (16, (64, 32), (2, 1)),
+        (256, (64, 32), (32, 12)),
+        (256, (4, 2), (4, 2)),
+        (20_000, (64, 32), (64, 32)),
+        (20_000, (500, 300), (500, 300)),
+    ],
 )
-def test_the_admin_listener_has_at_most_half_of_the_reserve(limit, wanted, most, monkeypatch):
+def test_if_files_are_few_our_own_listeners_have_a_part_of_the_reserve(limit, wanted, most, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
-    assert Descriptors(admin=wanted).admin_most == most
+    descriptors = Descriptors(*wanted)
+    assert (descriptors.admin.most, descriptors.health.most) == most
 
 
-def test_connections_of_the_admin_listener_take_nothing_from_callers():
+def test_connections_of_our_own_listeners_take_nothing_from_callers():
     with files(next_number() + 400), ExitStack() as opened:
-        descriptors = Descriptors(admin=64)
+        descriptors = Descriptors(admin=64, health=32)
         counts = []
-        for admin in (0, descriptors.admin_most):
+        shares = (descriptors.admin, descriptors.health)
+        most = [share.most for share in shares]
+        for held in ([0, 0], most):
             with ExitStack() as callers:
-                for _ in range(admin):
-                    opened.enter_context(socket.socket())
-                descriptors.admin_open = admin
+                for share, count in zip(shares, held, strict=True):
+                    share.open = count
+                    for _ in range(count):
+                        opened.enter_context(socket.socket())
                 while descriptors.hold_another_caller():
                     callers.enter_context(socket.socket())
                 counts.append(next_number())
@@ -87,5 +103,5 @@ def test_connections_of_the_admin_listener_take_nothing_from_callers():
                     while True:
                         callers.enter_context(socket.socket())
                         free += 1
-                assert free >= descriptors.admin_most, "for the store and authorization servers"
-        assert counts[1] == counts[0] + descriptors.admin_most
+                assert free >= sum(most) * 0.4, "for the store and authorization servers"
+        assert counts[1] == counts[0] + sum(most)

@@ -10,11 +10,12 @@ import aiohttp
 import pytest
 import trustme
 
-from proxy import process
+from proxy import generation, process
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports, log_in
 from proxy.errors import ConfigError
 from proxy.listen import CannotListen
+from proxy.tls_material import Material, gather, needed
 from tests.servers.redis import start_redis
 
 __all__ = ["start_redis"]  # a fixture
@@ -76,8 +77,8 @@ async def test_a_route_may_have_a_listener_of_its_own(config):
 
 
 async def test_links_to_any_of_its_listeners_are_dropped(config):
-    own, second, foreign = free_ports(0, 0, 0)
-    places = [config.server.listen[0].port, config.server.admin.port, own, second, foreign]
+    own, second, health, foreign = free_ports(0, 0, 0, 0)
+    places = [config.server.listen[0].port, config.server.admin.port, own, second, health, foreign]
     links = ", ".join(f"<http://localhost:{port}/b>; rel=x{port}" for port in places)
 
     async def respond(reader, writer):
@@ -90,7 +91,9 @@ async def test_links_to_any_of_its_listeners_are_dropped(config):
     more = [OWN_LISTENER.format(listen=f"127.0.0.1:{port}", upstream=upstream) for port in (own, second)]
     async with (
         server,
-        process.serving(changed(config, more="".join(more))),
+        process.serving(
+            changed(config, "[server]\n", f'[server]\nhealth = "0.0.0.0:{health}"\n', more="".join(more))
+        ),
         aiohttp.ClientSession() as session,
         session.get(f"http://127.0.0.1:{own}/x") as response,
     ):
@@ -142,7 +145,7 @@ async def test_a_routes_tls_files_that_can_not_be_used_are_named_by_the_route(co
     (tmp_path / "ca.pem").write_text("no certificate")
     route = '\n[[routes]]\npath = "/tls"\nupstream = "https://127.0.0.1:9"\ncredential = "machine"\n'
     config = changed(config, more=f'{route}tls = {{ ca = "{tmp_path}/ca.pem" }}\n')
-    with pytest.raises(ConfigError, match="the TLS files of route 'tls' can't be used"):
+    with pytest.raises(ConfigError, match="ca\\.pem can't be used"):
         await serve(config)
 
 
@@ -150,10 +153,12 @@ async def test_its_own_names_are_those_of_the_configuration(config):
     config = changed(
         config,
         "[server]",
-        '[server]\nallowed_hosts = ["one.internal"]\npublic_url = "https://two.example"',
+        '[server]\nallowed_hosts = ["one.internal"]\npublic_url = "https://two.example"\n'
+        'health = "10.9.8.7:1"',
         HOSTS,
     )
-    assert set(process.own_names(config)) == {"one.internal", "two.example", "127.0.0.1", "crm.internal"}
+    named = {"one.internal", "two.example", "127.0.0.1", "10.9.8.7", "crm.internal"}
+    assert set(generation.own_names(config)) == named
 
 
 async def test_the_life_of_a_process_is_logged(config, caplog):
@@ -180,8 +185,8 @@ async def test_routes_with_the_same_tls_share_one_trust_store(tmp_path):
         text += f'[[routes]]\npath = "/r{number}"\nupstream = "https://u{number}.example"\ncredential = "c"\n'
     text += '[[routes]]\npath = "/plain"\nupstream = "http://127.0.0.1:1"\ncredential = "c"\n'
     (tmp_path / "config.toml").write_text(text)
-    contexts = await process._tls_contexts(load(tmp_path / "config.toml").config)
-    assert list(contexts) == [None]
+    config = load(tmp_path / "config.toml").config
+    assert list(gather(needed(config), Material()).made) == [None]
 
 
 @pytest.mark.parametrize(("listener", "limit"), [("tls", "header_time"), ("admin_tls", "admin_header_time")])

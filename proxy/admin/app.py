@@ -8,7 +8,7 @@ POST /logout/…, POST /refresh/…     as named
 GET  /sign-in, POST                 a session, for the admin key
 GET  /launch/{token}                a session, for a launch link
 GET  /api/status                    the same as JSON
-GET  /metrics, /healthz, /readyz    for machines
+GET  /metrics, /healthz, /readyz, /startupz    for machines
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from proxy.admin import access, forms, isolation, pages
+from proxy.admin import access, forms, isolation, pages, probes
 from proxy.admin.gate import only_known_visitors
 from proxy.admin.login import LoginPages
 from proxy.admin.sessions import SESSIONS, Ground, Sessions
@@ -64,7 +64,6 @@ class StatusPages:
     """The status page, the status as JSON, metrics and health."""
 
     def __init__(self, services: Services, health: Health) -> None:
-        self._metrics = services.metrics
         self._public_url = services.config.public_url
         self._health = health
         self._reloads = reloads(services)
@@ -79,6 +78,7 @@ class StatusPages:
             web.get("/metrics", self.metrics),
             web.get("/healthz", self.healthz),
             web.get("/readyz", self.readyz),
+            web.get("/startupz", self.startupz),
         ]
 
     async def page(self, request: web.Request) -> web.Response:
@@ -102,17 +102,17 @@ class StatusPages:
         return web.json_response(await self._health.status(_after(request)))
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        self._metrics.account_counts = await self._health.counts()
+        await self._health.metrics()
         return await self._scrape(request)
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        return web.Response(text="ok")
+        return probes.healthz()
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        reasons = self._health.not_ready()
-        if self._health.draining or reasons:
-            return web.json_response({"ready": False, "reasons": reasons}, status=503)
-        return web.json_response({"ready": True, "reasons": []})
+        return probes.readyz(self._health)
+
+    async def startupz(self, _request: web.Request) -> web.Response:
+        return probes.startupz(self._health)
 
 
 def _after(request: web.Request) -> AccountId | None:

@@ -50,6 +50,12 @@ def raw(status: int) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+def plain(status: int, sentence: str = "", *, allow: str = "") -> web.Response:
+    """As text, whatever the client accepts. `sentence`: in place of the usual one, without a full stop."""
+    headers = {"Allow": allow} if allow else None
+    return web.Response(status=status, headers=headers, text=_text(HTTPStatus(status), sentence))
+
+
 def replacing_errors(handler: Handler) -> Handler:
     """`handler`, but the errors that aiohttp raises become ours. Pages of ours are HTML or JSON, not text."""
 
@@ -73,5 +79,5 @@ def _response(request: web.Request, error: web.HTTPException) -> web.Response:
     return web.Response(status=status, headers=kept, text=_text(status))
 
 
-def _text(status: HTTPStatus) -> str:
-    return f"{SENTENCES.get(status, status.phrase)}.\n"
+def _text(status: HTTPStatus, sentence: str = "") -> str:
+    return f"{sentence or SENTENCES.get(status, status.phrase)}.\n"

@@ -1,7 +1,8 @@
-"""The server of the admin listener: aiohttp's, with limits and errors of our own.
+"""The server of the admin listener, and of the health listener: aiohttp's, with limits and errors of our own.
 
 Any user of this machine can connect, and beyond loopback anyone. Each phase of a connection has a time, each
-header a size, and there are at most `limits.admin_connections` of them, or half of the reserve of open files.
+header a size, and there are at most `limits.admin_connections` (`limits.health_connections`) of them, or as
+many as their share of the reserve of open files.
 
 At that limit a new connection takes the place of one that waits for its peer: for a request, for the rest
 of a body, or for a response to be read. So idle connections, however many, keep nobody out: the newcomer may
@@ -21,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, http_exceptions, web
 from aiohttp.http import RawRequestMessage
@@ -36,6 +37,8 @@ from proxy.fd_limits import LOG_EVERY, Descriptors
 REQUEST_TIME: Final = 120.0  # seconds from a request's header to its response's end; logins take 40 at most
 LINGER: Final = 2.0  # seconds to read on behind an error: closed at once, the peer might lose the response
 SHUTDOWN: Final = 2.0  # seconds for a page that is being sent when the process ends
+
+ListenerName = Literal["admin", "health"]
 
 _log = logging.getLogger("proxy.admin")
 
@@ -52,46 +55,68 @@ class Phase(enum.Enum):
 class AdminRunner(web.AppRunner):
     """Runs an application on an AdminServer."""
 
-    __slots__ = ("_descriptors", "_limits")
+    __slots__ = ("_files", "_limits", "_listener")
 
-    def __init__(self, app: web.Application, limits: Limits, descriptors: Descriptors) -> None:
-        super().__init__(app, shutdown_timeout=SHUTDOWN)
+    def __init__(
+        self,
+        app: web.Application,
+        limits: Limits,
+        files: Descriptors,
+        *,
+        listener: ListenerName = "admin",
+        shutdown: float = SHUTDOWN,
+    ) -> None:
+        super().__init__(app, shutdown_timeout=shutdown)
         self._limits = limits
-        self._descriptors = descriptors
+        self._files = files
+        self._listener = listener
 
     async def _make_server(self) -> AdminServer:  # aiohttp has no other way to choose the class of the server
         made = await super()._make_server()
-        return AdminServer(made.request_handler, made.request_factory, self._limits, self._descriptors)
+        return AdminServer(
+            made.request_handler, made.request_factory, self._limits, self._files, self._listener
+        )
 
 
 class AdminServer(web.Server, Gate):
-    """The connections of the admin listener. `handler` and `factory`: of an aiohttp application."""
+    """The connections of one listener. `handler` and `factory`: of an aiohttp application."""
 
     def __init__(
-        self, handler: Callable[..., Any], factory: Callable[..., Any], limits: Limits, files: Descriptors
+        self,
+        handler: Callable[..., Any],
+        factory: Callable[..., Any],
+        limits: Limits,
+        files: Descriptors,
+        listener: ListenerName,
     ) -> None:
         super().__init__(self._handle, request_factory=self._begin)
         self._handler = own_errors.replacing_errors(handler)
         self.limits = limits
         self._factory = factory
         self._files = files
+        self._share = files.admin if listener == "admin" else files.health
+        self.listener = listener
         self._open: set[AdminConnection] = set()
         self._logged_at = float("-inf")
+
+    def serve_instead(self, other: AdminServer) -> None:
+        """Serve the application of another server, which does not listen, from the next request on."""
+        self._handler, self._factory, self.limits = other._handler, other._factory, other.limits
 
     def __call__(self) -> web.RequestHandler:
         raise AssertionError("connections are made by `admit`")
 
     def has_room(self) -> bool:
-        return len(self._open) < self._files.admin_most or self._most_dispensable() is not None
+        return len(self._open) < self._share.most or self._most_dispensable() is not None
 
     def admit(self, sock: socket.socket) -> AdminConnection:
-        if len(self._open) >= self._files.admin_most:
+        if len(self._open) >= self._share.most:
             self._log_limit()
             if dispensable := self._most_dispensable():
                 dispensable.abort()
         connection = AdminConnection(self, sock)
         self._open.add(connection)
-        self._files.admin_open = len(self._open)
+        self._share.open = len(self._open)
         return connection
 
     def failed(self, protocol: asyncio.Protocol) -> None:
@@ -103,7 +128,7 @@ class AdminServer(web.Server, Gate):
 
     def left(self, connection: AdminConnection) -> None:
         self._open.discard(connection)
-        self._files.admin_open = len(self._open)
+        self._share.open = len(self._open)
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 (aiohttp's signature)
         await super().shutdown(timeout)
@@ -136,7 +161,8 @@ class AdminServer(web.Server, Gate):
         if now - self._logged_at >= LOG_EVERY:
             self._logged_at = now
             _log.warning(
-                "the admin listener has %d connections, its limit: idle ones are closed for new ones",
+                "the %s listener has %d connections, its limit: idle ones are closed for new ones",
+                self.listener,
                 len(self._open),
             )
 
@@ -272,7 +298,7 @@ class AdminConnection(web.RequestHandler):
         elif isinstance(exc, http_exceptions.HttpProcessingError):
             status = 400
         elif exc is not None:
-            tasks.report("admin page", exc, "the admin listener failed")
+            tasks.report("admin page", exc, f"the {self._server.listener} listener failed")
         if request.writer.output_size > 0:
             raise ConnectionError("a part of another response has been sent")
         return _LastResponse(self, status)
@@ -280,7 +306,7 @@ class AdminConnection(web.RequestHandler):
     def log_exception(self, *_: Any, exc_info: object = None, **__: Any) -> None:
         """Called by aiohttp for an exception that it does not expect. Without a peer there are some."""
         if self.transport is not None and isinstance(exc_info, BaseException):
-            tasks.report("admin page", exc_info, "the admin listener failed")
+            tasks.report("admin page", exc_info, f"the {self._server.listener} listener failed")
 
     def _enter(self, phase: Phase) -> None:
         if self._phase is Phase.GONE:

@@ -91,7 +91,7 @@ def _beside_own_server(loaded: Loaded, command: Sequence[str], caller: str | Non
     for name in _OF_A_SERVICE:  # they are for the command
         os.environ.pop(name, None)
 
-    def environment(server: process.Server) -> dict[str, str]:
+    def environment(server: process.Process) -> dict[str, str]:
         entry = process.describe(server)
         urls = _urls(loaded.config, entry["routes"], say)
         for hint in entry["hints"]:
@@ -106,7 +106,7 @@ def _beside_own_server(loaded: Loaded, command: Sequence[str], caller: str | Non
 
 
 async def _serve_for(
-    child: Child, config: Config, environment: Callable[[process.Server], Mapping[str, str]], say: Say
+    child: Child, config: Config, environment: Callable[[process.Process], Mapping[str, str]], say: Say
 ) -> int:
     """Serve while the child runs; its exit code, whatever becomes of the server then."""
     fd_limits.raise_limit(config.limits.connections)
@@ -119,7 +119,7 @@ async def _serve_for(
 
     child.watch(on_end)
     try:
-        async with process.server(config, page_required=False) as server:
+        async with process.running(Loaded(config, [], []), page_required=False) as server:
             if not server.has_page and needs_logins(config):
                 say(
                     f"{config.server.admin} is taken, so that there is no page: log in by `token-proxy login`"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from proxy import process
+from proxy import generation
 from proxy.admin.pages import relative
 from proxy.commands.running_server import ask_server
 from proxy.config.address import DEFAULT_PORTS, Address
@@ -88,7 +88,7 @@ async def explain(config: Config, method: str, url: str, caller: str | None, say
     """Returns 0 if the request would pass, else 1. Raises CannotExplain, StoreError, ConfigError."""
     report = Report()
     async with open_services(config) as services:
-        relay = await process.relay_of(services)
+        relay = await generation.relay_of(services)
         try:
             asked = _asked(config, relay, method.upper(), url)
             code = await _explained(services, relay, asked, _standing(relay, caller, asked), report)
@@ -182,11 +182,7 @@ def _describe(
     route = runtime.route
     report.add("route", f"{route.name} ({', '.join(_place(runtime))})")
     mapped = upstream_path(runtime.base, runtime.prefix, path, strip=runtime.strip).decode("ascii")
-    upstream = route.upstream
-    place = (
-        f"unix:{upstream.unix_path}:" if upstream.unix_path else f"{upstream.scheme}://{upstream.authority}"
-    )
-    report.add("upstream", f"{request.method.decode('ascii')} {place}{mapped}")
+    report.add("upstream", f"{request.method.decode('ascii')} {route.upstream.origin}{mapped}")
     report.add("caller", caller.name if caller is not None else "none is asked for")
 
 

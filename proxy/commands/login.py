@@ -25,7 +25,7 @@ from proxy.config.model import Config, ListenerTLS
 from proxy.errors import LoginFailed, StoreError
 from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
-from proxy.listen import CannotListen, close, listen
+from proxy.listen import CannotListen, close, listen, tls_context
 from proxy.services import Services, open_services
 from proxy.store.base import AccountId
 from proxy.tokens.login.pending import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID, UnknownLogin, new_secret
@@ -205,7 +205,7 @@ async def _callback_listener(services: Services) -> AsyncIterator[bool]:
 
 async def _listens(runner: AdminRunner, address: Address, tls: ListenerTLS | None) -> bool:
     try:
-        await listen(runner, address, tls)
-    except CannotListen:
+        await listen(runner, address, tls_context(tls) if tls else None)
+    except (CannotListen, OSError):  # OSError: its TLS files can't be used
         return False
     return True

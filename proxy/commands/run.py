@@ -10,6 +10,7 @@ from typing import Final
 
 from proxy import fd_limits, process
 from proxy.admin import launch
+from proxy.config.load import Loaded
 from proxy.config.model import Config
 from proxy.errors import StoreError
 
@@ -24,7 +25,8 @@ async def run_server(config: Config, say: Say | None = None) -> int:
     fd_limits.raise_limit(config.limits.connections)
     stop = asyncio.Event()
     process.stop_on_signals(stop)
-    async with process.server(config) as server, process.controlled(server):
+    hooks = process.Hooks(quit=[stop.set])
+    async with process.running(Loaded(config, [], []), hooks) as server, process.controlled(server):
         if say is not None:
             with suppress(StoreError):  # the server has been told by its log
                 link = await launch.make(config, server.services.store)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from math import isfinite
 from typing import Any, Final, cast
 
 import aiohttp
 
+from proxy.config.address import Address
 from proxy.config.model import Config
 from proxy.observe.status import Entry, Status
 
@@ -24,7 +25,7 @@ async def ask_server(config: Config) -> Status | None:
     """The status from the running server of this configuration; None if none runs here."""
     try:
         async with _asking(config, "/api/status") as response:
-            return read_status(await _body(response), config)
+            return read_status(await body_of(response), config)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None
 
@@ -38,16 +39,22 @@ async def is_serving(config: Config) -> bool:
         return False
 
 
+def _asking(config: Config, path: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    return ask(config.server.admin, path, tls=config.server.admin_tls is not None)
+
+
 @asynccontextmanager
-async def _asking(config: Config, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
-    address = config.server.admin
-    scheme = "https" if config.server.admin_tls else "http"
+async def ask(
+    address: Address, path: str, *, tls: bool, seconds: float = TIMEOUT
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """GET `path` of a listener. Raises ClientError, TimeoutError (after `seconds`), OSError, ValueError."""
+    scheme = "https" if tls else "http"
     connector = aiohttp.UnixConnector(address.path) if address.is_unix else None
     url = f"{scheme}://localhost" if address.is_unix else f"{scheme}://{address}"
     async with (
         aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            timeout=aiohttp.ClientTimeout(total=seconds),
             trust_env=False,
             auto_decompress=False,
             headers={"Accept-Encoding": "identity"},
@@ -58,7 +65,7 @@ async def _asking(config: Config, path: str) -> AsyncIterator[aiohttp.ClientResp
         yield response
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
+async def body_of(response: aiohttp.ClientResponse) -> bytes:
     """Raises ValueError if it is too large."""
     body = bytearray()
     async for chunk in response.content.iter_any():

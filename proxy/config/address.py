@@ -46,6 +46,17 @@ class Address:
     def is_local(self) -> bool:
         return self.is_unix or is_loopback(self.host)
 
+    def overlaps(self, other: Address) -> bool:
+        """Whether only one of the two can be listened on, as far as their texts tell.
+
+        Port 0 is a different port each time.
+        """
+        if self.is_unix or other.is_unix:
+            return self.path == other.path
+        if self.port != other.port or not self.port:
+            return False
+        return self.host == other.host or _covers(self.host, other.host) or _covers(other.host, self.host)
+
     def __str__(self) -> str:
         return f"unix:{self.path}" if self.path else f"{_bracketed(self.host)}:{self.port}"
 
@@ -87,6 +98,14 @@ class Upstream:
     def is_local(self) -> bool:
         return bool(self.unix_path) or is_loopback(self.host)
 
+    @property
+    def origin(self) -> str:
+        """Without the base."""
+        return f"unix:{self.unix_path}:" if self.unix_path else f"{self.scheme}://{self.authority}"
+
+    def __str__(self) -> str:
+        return (self.origin + self.base).removesuffix(":")
+
 
 def read_upstream(text: str) -> Upstream:
     """`https://host[:port][/base]` or `unix:/path.sock[:/base]`. Raises ValueError."""
@@ -109,6 +128,10 @@ class Egress:
 
     address: Address
     authorization: Secret | None = None
+
+    def __str__(self) -> str:
+        user = f"{self.authorization}@" if self.authorization else ""
+        return f"http://{user}{self.address}"
 
 
 def read_egress(text: str) -> Egress:
@@ -176,6 +199,19 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
+        return False
+
+
+def _covers(host: str, other: str) -> bool:
+    """Whether a listener at `host` listens at `other`, too."""
+    if host == "localhost":
+        return other in {"127.0.0.1", "::1"}
+    try:
+        address = ipaddress.ip_address(host)
+        if not address.is_unspecified:
+            return False
+        return other == "localhost" or ipaddress.ip_address(other).version == address.version
+    except ValueError:  # of a name only the machine itself knows the addresses
         return False
 
 

@@ -67,7 +67,7 @@ def _some_but_not_all(peers: tuple[TrustedPeer, ...]) -> tuple[TrustedPeer, ...]
     return peers
 
 
-AdminAddress = Annotated[Address, PlainValidator(_address), WithJsonSchema({"type": "string"})]
+AddressText = Annotated[Address, PlainValidator(_address), WithJsonSchema({"type": "string"})]
 AdminKey = Annotated[SecretValue, AfterValidator(_strong)]
 _Peer = Annotated[TrustedPeer, PlainValidator(_peer), WithJsonSchema({"type": "string"})]
 

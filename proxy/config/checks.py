@@ -171,18 +171,24 @@ def _check_credential(seen: _Seen, credentials: Tables) -> Iterator[Complaint]:
 
 
 def _check_listeners(server: Tables, routes: list[_Seen]) -> Iterator[Complaint]:
-    """No two listeners share an address. Port 0 is a different port each time."""
+    """No two listeners share an address."""
     listen = server.get("listen", Server.model_fields["listen"].default)
     shared = enumerate(listen) if isinstance(listen, list) else [(0, listen)]
     listeners: list[tuple[Path, object]] = [(("server", "listen", index), text) for index, text in shared]
     listeners.append((("server", "admin"), server.get("admin", Server.model_fields["admin"].default)))
+    if "health" in server:
+        listeners.append((("server", "health"), server["health"]))
     listeners += [((*seen.path, "listen"), seen.route["listen"]) for seen in routes if "listen" in seen.route]
-    taken: set[Address] = set()
+    taken: list[Address] = []
     for path, text in listeners:
         with suppress(ValueError):
             address = read_listen(text)
-            if address in taken and (address.port or address.is_unix):
-                yield Complaint(
-                    path, f"{address} is already used by another listener - choose another address"
-                )
-            taken.add(address)
+            if other := next((each for each in taken if each.overlaps(address)), None):
+                yield Complaint(path, _taken(address, other))
+            taken.append(address)
+
+
+def _taken(address: Address, other: Address) -> str:
+    if address == other:
+        return f"{address} is already used by another listener - choose another address"
+    return f"{address} and {other} of another listener can't both be used - choose another port"

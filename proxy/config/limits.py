@@ -71,8 +71,13 @@ class Limits(Table):
     )
     admin_header_time: Seconds = Field(
         20.0,
-        description="For a request header on the admin listener, and between two; as header_time, but for "
-        "people and scrapers.",
+        description="For a request header on the admin and the health listener, and between two; as "
+        "header_time, but for people and scrapers.",
+    )
+    health_connections: Count = Field(
+        32,
+        description="Connections of the health listener; two scrapers and the probes of a pod are five, each "
+        "for a moment. Fewer if there are few open files. At the limit, idle ones are closed for new ones.",
     )
     idle: Seconds = Field(75.0, description="A caller's connection between requests; the default of nginx.")
     upstream_idle: Seconds = Field(

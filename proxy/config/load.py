@@ -7,8 +7,8 @@ opening brace (at the start of the file for a key outside all tables).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,15 +20,21 @@ from proxy.config.callbacks import check_callbacks
 from proxy.config.caller_checks import check_callers, check_keys, check_networks
 from proxy.config.checks import check, check_patterns, check_pkce, check_secrets, check_state_dir
 from proxy.config.environment import Environment
+from proxy.config.exposed_files import check_exposed
 from proxy.config.fault_messages import Complaint, complaints
+from proxy.config.files import Files
 from proxy.config.model import ENVIRONMENT, Config
 from proxy.config.plain_names import advise_names
+from proxy.config.positions import Path as KeyPath
+from proxy.config.probes import advise_probes
 from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
-from proxy.config.variable_checks import check_variables
+from proxy.config.unused import advise_unused
+from proxy.config.variable_checks import Reference, check_variables, references
 from proxy.errors import ConfigError, Fault
+from proxy.secret import Secret
 
 __all__ = ["Loaded", "find_config", "load", "schema"]
 
@@ -40,6 +46,8 @@ Give a file with -c FILE, or describe one route by variables:
   export TOKEN_PROXY_CLIENT_ID=my-client   # and TOKEN_PROXY_CLIENT_SECRET, if it has one
   token-proxy run
 README.md shows both; `token-proxy demo` needs no configuration."""
+
+Check = Callable[[Config], Iterable[Complaint]]
 
 
 class Origin(Protocol):
@@ -66,11 +74,47 @@ class Origin(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """A configuration as read, before it is checked."""
+
+    origin: Origin
+    path: Path | None
+    context: LoadContext
+    faults: list[Fault]
+    more: Collection[Check]
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     config: Config
     warnings: list[Fault]
     advice: list[Fault]  # what `check` says beside: it works, but may surprise
+    unused: list[Fault] = field(default_factory=list)  # what has no effect; for `check` too
     variables: frozenset[str] = frozenset()  # the environment variables that it was read from, or refers to
+    references: tuple[Reference, ...] = ()  # where its secrets are
+    read: Read | None = field(default=None, repr=False)  # None: made in code
+
+    @property
+    def secrets(self) -> bool:
+        """Whether they were read."""
+        return self.read is None or self.read.context.secrets
+
+    @property
+    def contents(self) -> Mapping[Path, Secret]:
+        """The secrets in files, as they were read."""
+        return self.read.context.files.contents if self.read is not None else {}
+
+    def again(self, files: Files) -> Loaded:
+        """The same configuration, with the secrets that `files` has now. Raises ConfigError."""
+        if self.read is None:
+            return self
+        return _load(replace(self.read, context=replace(self.read.context, files=files)))
+
+    def fault(self, path: KeyPath, sentence: str) -> Fault:
+        """A fault of the value at `path`, found after loading."""
+        if self.read is None:
+            return Fault(1, 1, sentence)
+        return self.read.origin.faults([Complaint(path, sentence)])[0]
 
 
 def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -103,33 +147,51 @@ def _exists(path: Path) -> bool:
         return True
 
 
-def load(path: Path | None, environ: Mapping[str, str] = os.environ, *, secrets: bool = True) -> Loaded:
+def load(
+    path: Path | None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    secrets: bool = True,
+    more: Collection[Check] = (),
+    files: Files | None = None,
+) -> Loaded:
     """Load the file at `path`; None: the environment alone. Raises ConfigError.
 
-    `secrets` false: nothing that the configuration refers to need exist (see LoadContext).
+    `secrets` false: nothing that the configuration refers to need exist (see LoadContext). `more`: further
+    checks of valid tables. `files`: reads the secrets in files.
     """
+    files = files or Files()
     if path is None:
-        return _load(Environment.read(environ), None, LoadContext(Path.cwd(), environ, secrets), [])
+        context = LoadContext(Path.cwd(), environ, secrets, files)
+        return _load(Read(Environment.read(environ), None, context, [], more))
     source = Source.read(path)
     beside = list(environment.check_beside(environ, source.variables))
-    return _load(source, path, LoadContext(path.absolute().parent, environ, secrets), beside)
+    context = LoadContext(path.absolute().parent, environ, secrets, files)
+    return _load(Read(source, path, context, beside, more))
 
 
-def _load(origin: Origin, path: Path | None, context: LoadContext, faults: list[Fault]) -> Loaded:
+def _load(read: Read) -> Loaded:
+    origin, path, context, faults = read.origin, read.path, read.context, read.faults
     data = origin.data
     config, found = _validate(data, context)
     found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
     if config is not None:
-        found += [*check_keys(config.callers), *check_state_dir(config)]
+        others = [each for look in read.more for each in look(config)]
+        found += [*check_keys(config.callers), *check_state_dir(config), *others]
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
     weak = check_secrets, check_pkce, check_networks, check_patterns
-    warnings = origin.faults([each for look in weak for each in look(data)])
+    weaknesses = [each for look in weak for each in look(data)]
+    if context.secrets:
+        weaknesses += check_exposed(data, context.folder)
+    warnings = origin.faults(weaknesses)
     warnings += environment.check_unknown(context.environ, origin.variables)
     surprises = check_cookies, advise_names, advise_admin, check_callbacks
-    advice = origin.faults([each for look in surprises for each in look(data)])
+    surprising = [*(each for look in surprises for each in look(data)), *advise_probes(config)]
+    advice = origin.faults(surprising)
     config = config.model_copy(update={"path": path, "digest": origin.digest})
-    return Loaded(config, warnings, advice, origin.variables)
+    unused = origin.faults(advise_unused(data))
+    return Loaded(config, warnings, advice, unused, origin.variables, tuple(references(data)), read)
 
 
 def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None, list[Complaint]]:

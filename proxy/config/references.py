@@ -10,18 +10,18 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
 from proxy.config.address import Egress, read_egress
+from proxy.config.files import Files
 from proxy.config.values import read_store_url, text_of
 from proxy.secret import Secret
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LARGEST_SECRET: Final = 65536  # bytes; a larger file is the wrong one
 _KEY_BYTES: Final = 32  # of AES-256
 DIRECT: Final = "none"  # as an egress proxy: without one
 _UNREAD_EGRESS: Final = "http://egress.invalid"
@@ -40,6 +40,7 @@ class LoadContext:
     folder: Path
     environ: Mapping[str, str]
     secrets: bool = True
+    files: Files = field(default_factory=Files)
 
 
 def load_context(info: ValidationInfo) -> LoadContext:
@@ -80,20 +81,7 @@ def _from_file(name: str, context: LoadContext) -> str:
     path = _absolute(name, context)
     if not context.secrets:
         return _stand_in("file", str(path))
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_SECRET + 1)
-        value = content.decode("utf-8").removesuffix("\n").removesuffix("\r")
-    except OSError as error:
-        reason = (error.strerror or "unreadable").lower()
-        raise ValueError(f"{path} can't be read ({reason}): expected a file with the secret") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8: expected a text file with the secret") from None
-    if not value:
-        raise ValueError(f"{path} is empty: expected a file with the secret")
-    if len(content) > _LARGEST_SECRET:
-        raise ValueError(f"{path} is too large: expected a file with nothing but the secret")
-    return value
+    return context.files.secret(path)
 
 
 def _stand_in(kind: str, name: str) -> str:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, Validat
 from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config.address import Address
-from proxy.config.admin import AdminAddress, AdminKey, AdminTrusts
+from proxy.config.admin import AddressText, AdminKey, AdminTrusts
 from proxy.config.base import Computed, MissingKey, Table
 from proxy.config.callers import Listed, Network, NetworkValue, covers_everything
 from proxy.config.listeners import ListenAddress
@@ -57,11 +57,26 @@ class Server(Table):
         "`anyone`.",
         validate_default=True,
     )
-    admin: AdminAddress = Field(
+    admin: AddressText = Field(
         "127.0.0.1:8081",
         description="The admin listener: status page, logins, metrics and health. Beyond this machine only "
         "with admin_key or admin_tls.client_ca.",
         validate_default=True,
+    )
+    health: AddressText | None = Field(
+        None,
+        description='The health listener, at any address, like "0.0.0.0:9102": GET and HEAD of /metrics, '
+        "/healthz, /readyz and /startupz, and nothing else. No one needs to be known there.",
+    )
+    quit: StrictBool = Field(
+        default=False,
+        description="Allow POST /quitquitquit on the health listener, from this machine (or pod) only: it "
+        "ends the process as SIGTERM does. For the sidecar of a job.",
+    )
+    health_accounts: StrictBool = Field(
+        default=True,
+        description="Whether the health listener names accounts, in /metrics and /readyz; without names, "
+        "`accounts` still counts those of each credential by state.",
     )
     public_url: Origin | None = Field(
         None,
@@ -99,6 +114,14 @@ class Server(Table):
         (),
         description="Networks whose requests need no identity, like a compose network; never with [callers].",
     )
+
+    @field_validator("quit", "health_accounts")
+    @classmethod
+    def _goes_with_a_health_listener(cls, value: bool, info: ValidationInfo) -> bool:
+        is_default = value == cls.model_fields[str(info.field_name)].default
+        if not is_default and info.data.get("health", "with a fault of its own") is None:
+            raise ValueError('this is for the health listener: expected health too, like "0.0.0.0:9102"')
+        return value
 
     @field_validator("anyone")
     @classmethod

@@ -6,7 +6,7 @@ As in checks.py, a value of the wrong type is skipped: its complaint comes from 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from proxy.config.fault_messages import Complaint
 from proxy.config.positions import Path
@@ -53,16 +53,26 @@ def _name(route: Tables) -> object:
 
 def variables_read(data: Tables) -> frozenset[str]:
     """The names in all `{ env = "NAME" }` of the file: `exec` takes them out of a program's environment."""
-    return frozenset(_references(data, ()))
+    return frozenset(each.name for each in references(data) if each.kind == "env")
 
 
-def _references(value: Any, path: Path) -> Iterator[str]:
-    if isinstance(value, dict):
-        name = value.get("env")
-        if len(value) == 1 and isinstance(name, str) and not (path and path[-1] in _FREE_TABLES):
-            yield name
-        for key, each in value.items():
-            yield from _references(each, (*path, key))
-    elif isinstance(value, list):
-        for index, each in enumerate(value):
-            yield from _references(each, (*path, index))
+class Reference(NamedTuple):
+    """A value that is somewhere else: `{ KIND = "NAME" }` at `path`."""
+
+    path: Path
+    kind: str
+    name: str
+
+
+def references(data: Any, path: Path = ()) -> Iterator[Reference]:
+    """All in a document: to variables of the environment, and to files."""
+    if isinstance(data, dict):
+        for kind in ("env", "file"):
+            name = data.get(kind)
+            if len(data) == 1 and isinstance(name, str) and not (path and path[-1] in _FREE_TABLES):
+                yield Reference(path, kind, name)
+        for key, each in data.items():
+            yield from references(each, (*path, key))
+    elif isinstance(data, list):
+        for index, each in enumerate(data):
+            yield from references(each, (*path, index))

@@ -37,6 +37,17 @@ def bind(token: Token, credential: Credential) -> Token:
     return replace(token, grant=credential.grant, endpoints=tuple(by_hand(credential).items()))
 
 
+def is_same_client(one: Credential, other: Credential) -> bool:
+    """Whether both are the same client at the same server, with the same grant: one's tokens are the other's.
+
+    As with `is_bound`, an endpoint that only one of them sets makes no difference.
+    """
+    if (server_of(one), one.client_id, one.grant) != (server_of(other), other.client_id, other.grant):
+        return False
+    first, second = by_hand(one), by_hand(other)
+    return all(first[name] == second[name] for name in first.keys() & second.keys())
+
+
 def is_bound(token: Token, credential: Credential) -> bool:
     """Whether the token was issued by this server, to this client, by this grant.
 

@@ -8,7 +8,7 @@ copy is used for an hour, and after that until the server returns a valid docume
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -90,6 +90,11 @@ class Discovery:
         # keyed by CA and egress proxy, too: a response is trusted only under the settings it was fetched with
         self._copies: LRUCache[_Cache, _Copy] = LRUCache(maxsize=CACHED)
         self._failures: LRUCache[_Cache, _Failure] = LRUCache(maxsize=CACHED)
+
+    def forget(self, authorities: Collection[Path]) -> None:
+        """Forget what was fetched under the authorities of these files."""
+        for key in [key for key in self._copies if key[1] in authorities]:
+            del self._copies[key]
 
     async def endpoints(self, credential: Credential, *, is_urgent: bool = True) -> Endpoints:
         """Configured or discovered endpoints. Raises AuthorizationServerError.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
@@ -11,10 +13,11 @@ from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 
 from proxy.clock import Clock
 from proxy.config.credential import ClientAuth
-from proxy.config.model import Credential
+from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import client_auth, documents, expires_in, id_token, token_response
 from proxy.oauth.binding import by_hand, server_of
+from proxy.oauth.clock_skew import SkewWatch
 from proxy.oauth.discovery import Discovery, Endpoints, is_safe
 from proxy.oauth.documents import UnreadableDocument
 from proxy.oauth.fetch import Fetcher, Reply
@@ -69,7 +72,16 @@ class AuthorizationServers:
         self._fetcher = fetcher
         self._clock = clock
         self._oddities = Oddities()
+        self._skews = SkewWatch()
         self._discovery = Discovery(fetcher, clock, self._oddities)
+
+    def use(self, limits: Limits, contexts: Mapping[Path, ssl.SSLContext], changed: Collection[Path]) -> None:
+        """Use other limits and TLS contexts from now on. `changed`: files with other authorities than before.
+
+        What was discovered under those is forgotten.
+        """
+        self._fetcher.use(limits, contexts)
+        self._discovery.forget(changed)
 
     async def endpoints(self, credential: Credential) -> Endpoints:
         """Raises AuthorizationServerError if discovery fails."""
@@ -158,6 +170,7 @@ class AuthorizationServers:
         skew, most = expires_in.skew(date, sent.wall, sent.received)
         # the upper bound: in doubt, a token counts as older than it is
         self._clock.heard[server_of(credential)] = sent.wall + most - sent.boot
+        self._skews.note(credential.name, skew)
         return skew
 
     def _made(

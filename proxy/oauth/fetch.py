@@ -20,11 +20,12 @@ from typing import Any, Final, Self
 import aiohttp
 import aiohttp.abc
 from aiohttp.abc import AbstractResolver, ResolveResult
-from cachetools import LRUCache
 
+from proxy import failure_causes
 from proxy.config.address import Egress
 from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
+from proxy.failure_causes import Cause, cause_of
 from proxy.name_lookup import AddressInfo, resolver
 from proxy.oauth.documents import MAX_SIZE
 
@@ -79,7 +80,7 @@ class _Payload(aiohttp.BytesPayload):
 class _Resolver(AbstractResolver):
     """Look-ups as for upstreams, with a timeout for name servers that do not respond."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
 
     async def resolve(
@@ -87,7 +88,7 @@ class _Resolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Raises OSError."""
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._seconds()):
                 found = await resolver.addresses(host, port)
         except TimeoutError:
             raise socket.gaierror(socket.EAI_AGAIN, "the name server does not respond") from None
@@ -122,7 +123,15 @@ class Fetcher:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
-        self._contexts: LRUCache[Path | None, ssl.SSLContext] = LRUCache(maxsize=32)
+        self._contexts: dict[Path | None, ssl.SSLContext] = {}  # by the file of the authority
+
+    def use(self, limits: Limits, contexts: Mapping[Path, ssl.SSLContext]) -> None:
+        """Use other limits and TLS contexts from the next request on. The default context stays."""
+        self._limits = limits
+        default = self._contexts.get(None)
+        self._contexts = dict(contexts.items())
+        if default is not None:
+            self._contexts[None] = default
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,10 +162,11 @@ class Fetcher:
             return await self._exchange(credential, method, url, headers, payload)
         except tuple(kind for kind, _, _ in _FAILURES) as error:
             name, reached = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
+            cause = _cause_of(error)
         if payload is not None and payload.stopped_by is not None:
             raise payload.stopped_by
         # raised outside `except`, without a cause: aiohttp's errors carry the request's header fields
-        raise AuthorizationServerError("transient", name, reached=reached)
+        raise AuthorizationServerError("transient", name, reached=reached, cause=cause)
 
     async def _exchange(
         self,
@@ -173,6 +183,10 @@ class Fetcher:
             data=payload,
             headers={**headers, "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
             allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                total=self._limits.authorization_server_total,
+                sock_connect=self._limits.authorization_server_connect,
+            ),
             ssl=await self._context(credential) if is_tls else True,
             **(_through(credential.proxy) if is_tls and credential.proxy else {}),
         ) as response:
@@ -192,12 +206,8 @@ class Fetcher:
                 connector=aiohttp.TCPConnector(
                     limit=0,
                     force_close=True,
-                    resolver=_Resolver(self._limits.authorization_server_connect),
+                    resolver=_Resolver(lambda: self._limits.authorization_server_connect),
                     use_dns_cache=False,
-                ),
-                timeout=aiohttp.ClientTimeout(
-                    total=self._limits.authorization_server_total,
-                    sock_connect=self._limits.authorization_server_connect,
                 ),
             )
         return self._session
@@ -206,11 +216,36 @@ class Fetcher:
         ca = credential.tls.ca if credential.tls else None
         context = self._contexts.get(ca)
         if context is None:
-            context = await asyncio.to_thread(ssl.create_default_context, cafile=ca)  # reads the trust store
-            context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9325 section 3.1.1
-            context.hostname_checks_common_name = False  # RFC 9525 section 6.1
-            self._contexts[ca] = context
+            context = self._contexts[ca] = await asyncio.to_thread(tls_context, ca)  # reads the trust store
         return context
+
+
+def tls_context(ca: Path | None) -> ssl.SSLContext:
+    """The TLS settings towards an authorization server. Slow. Raises OSError."""
+    context = ssl.create_default_context(cafile=ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9325 section 3.1.1
+    context.hostname_checks_common_name = False  # RFC 9525 section 6.1
+    return context
+
+
+def _cause_of(error: BaseException) -> Cause:
+    """aiohttp's errors wrap those that have the codes."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return cause_of(error.certificate_error)
+        case aiohttp.ClientConnectorError():
+            return cause_of(error.os_error)
+        case aiohttp.ConnectionTimeoutError():
+            return failure_causes.CONNECT_TIMEOUT
+        case aiohttp.ClientHttpProxyError():
+            return failure_causes.PROXY_REFUSED
+        case aiohttp.ServerDisconnectedError():
+            return failure_causes.CLOSED
+        case aiohttp.ClientPayloadError():
+            return failure_causes.INCOMPLETE
+        case OSError():
+            return cause_of(error)
+    return failure_causes.MALFORMED
 
 
 def _through(egress: Egress) -> dict[str, Any]:

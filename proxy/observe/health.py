@@ -6,14 +6,17 @@ all of them: the others are read from the store, a page at a time, each record o
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final, TypedDict
 
+from prometheus_client import CollectorRegistry
+
 from proxy.config.model import Config
 from proxy.errors import StoreError, UnreadableRecord
-from proxy.observe.metrics import Counts
 from proxy.observe.status import Status, can_serve, entry
+from proxy.observe.token_metrics import Counts
 from proxy.services import Services
 from proxy.store.base import AccountId, Record
 from proxy.tokens.account import Account
@@ -32,21 +35,35 @@ class NotReady(TypedDict):
     state: TokenState
 
 
-class Health:
-    """Reads the state of the tokens; `draining` is set when the process is about to stop."""
+class Stage(enum.Enum):
+    """The life of the process."""
 
-    def __init__(self, services: Services) -> None:
+    STARTING = "starting"  # until the store and the listeners are up
+    SERVING = "serving"
+    DRAINING = "draining"  # it stops as soon as the requests in flight have ended
+
+
+class Health:
+    """Reads the state of the tokens. `stage`: set by the process."""
+
+    def __init__(self, services: Services, stage: Stage = Stage.SERVING) -> None:
+        self.stage = stage
+        self.use(services)
+
+    def use(self, services: Services) -> None:
+        """Read the accounts of these services from now on; called again by each reload."""
         self._config = services.config
         self._clock = services.clock
         self._store = services.store
         self._tokens = services.tokens
+        self._metrics = services.metrics
+        self.refused = services.metrics.refused
         self._named = frozenset(_named(services.config))
         self._required = sorted(set(_required(services.config)))
-        self.draining = False
 
     @property
     def ready(self) -> bool:
-        return not self.draining and not self.not_ready()
+        return self.stage is Stage.SERVING and not self.not_ready()
 
     def not_ready(self) -> list[NotReady]:
         """The required accounts without a usable token."""
@@ -61,6 +78,12 @@ class Health:
         """A sentence for each of them, with the next step."""
         unready = [AccountId(each["credential"], each["account"]) for each in self.not_ready()]
         return [f"{key}: {self._tokens.account(*key).diagnosis().text}" for key in unready]
+
+    async def metrics(self) -> CollectorRegistry:
+        """The registry to scrape, with the present numbers of accounts."""
+        if self.stage is not Stage.DRAINING:  # in which the store may be closed
+            self._metrics.account_counts = await self.counts()
+        return self._metrics.registry
 
     async def status(self, after: AccountId | None = None) -> Status:
         """A page of the accounts that follow `after`, and the counts of all."""
@@ -103,7 +126,8 @@ class Health:
         return counts
 
     def _known(self) -> dict[AccountId, Account]:
-        return {account.key: account for account in self._tokens.accounts()}
+        accounts = self._tokens.accounts()
+        return {each.key: each for each in accounts if each.key.credential in self._config.credentials}
 
     async def _records(self, after: AccountId | None) -> list[Record]:
         try:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proxy import tasks
 from proxy.errors import Fault, ProxyError
+from proxy.observe.events import fields_of
 from proxy.observe.log_writer import PIPE_BUF, LogWriter
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class JsonFormatter(_Formatter):
             "message": record.getMessage(),
         }
         line |= {name: getattr(record, name) for name in EVENT_FIELDS if hasattr(record, name)}
+        line |= fields_of(record)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         text = json.dumps(line)
@@ -223,14 +225,18 @@ class RequestLog:
     """
 
     def __init__(self, log: Log, output: Callable[[str], object] = write) -> None:
+        self._write = output
+        self._lines: list[str] = []
+        self._refused: Counter[str] = Counter()
+        self.use(log)
+
+    def use(self, log: Log) -> None:
+        """Use another level and format from now on."""
         self.enabled = log.level in {"debug", "info"}
         self._logs_refusals = log.level != "error"
         self._line, self._refusal = (
             (_json_line, _json_refusal) if wants_json(log) else (_text_line, _text_refusal)
         )
-        self._write = output
-        self._lines: list[str] = []
-        self._refused: Counter[str] = Counter()
 
     def add(self, line: RequestLine) -> None:
         self._lines.append(self._line(time.time(), line))

@@ -25,7 +25,7 @@ class ProcessMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         errors = CounterMetricFamily(
             self._prefix + "internal_errors",
-            "Unexpected exceptions, each with a traceback in the log: a bug to report",
+            "Unexpected exceptions in this program, by task. Each is logged: please report it.",
             labels=("task",),
         )
         for task, count in sorted(tasks.internal_errors.items()):
@@ -33,6 +33,6 @@ class ProcessMetrics(Collector):
         yield errors
         yield CounterMetricFamily(
             self._prefix + "log_lines_dropped",
-            "Log lines that could not be written to stderr: its reader stalls, or its disk is full",
+            "Log lines that were lost because stderr did not accept them (reader too slow, disk full).",
             value=logs.lines_dropped(),
         )

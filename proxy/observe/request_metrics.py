@@ -69,11 +69,13 @@ class RequestMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
-            self._prefix + "requests", "Requests that matched a route.", labels=("route", "method", "code")
+            self._prefix + "requests",
+            "Requests that matched a route, by method and status code of the response.",
+            labels=("route", "method", "code"),
         )
         durations = HistogramMetricFamily(
             self._prefix + "request_duration_seconds",
-            "Time from the request's header to the end of the response.",
+            "Time from the end of the request's header to the end of the response.",
             labels=("route",),
         )
         for route, tally in self._routes.items():
@@ -106,10 +108,13 @@ class CallerRequests(Collector):
         self._name = prefix + "caller_requests"
         self._registry = registry
         self._callers: dict[str, CallerTally] = {}
+        self._is_shown = False
 
     def show(self) -> None:
         """Export the metric from now on."""
-        self._registry.register(self)
+        if not self._is_shown:
+            self._registry.register(self)
+            self._is_shown = True
 
     def of(self, caller: str) -> CallerTally:
         return self._callers.setdefault(caller, CallerTally())
@@ -120,7 +125,7 @@ class CallerRequests(Collector):
     def collect(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
             self._name,
-            "Requests of identified callers that matched a route.",
+            "Requests of identified callers that matched a route, by status code of the response.",
             labels=("caller", "route", "code"),
         )
         for caller, tally in self._callers.items():

@@ -1,8 +1,12 @@
-"""The state that all connections share: limits, routes, tokens, log. Replaced as a whole on a reload."""
+"""What all connections share. A reload makes another RelayContext, and swaps them by one assignment.
+
+An exchange keeps the context that it began with. `Lasting` is the part that outlives a reload.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from proxy.config.model import Limits
 from proxy.fd_limits import Descriptors
@@ -18,12 +22,24 @@ from proxy.routes import RouteTable
 from proxy.tokens.account import Account
 from proxy.tokens.manager import TokenManager
 
+SHARED: Final = 0  # the number of the listeners that all routes share
+
+
+@dataclass(slots=True)
+class Lasting:
+    """The part of all contexts that outlives a reload."""
+
+    ports: set[int] = field(default_factory=set)  # of all our listeners, the admin pages' too
+    waiting: int = 0  # requests that are waiting for a token
+    descriptors: Descriptors = field(default_factory=Descriptors)
+
 
 @dataclass(slots=True)
 class RelayContext:
     limits: Limits
     head_limits: HeadLimits
     hosts: Hosts
+    runtimes: list[RouteRuntime]
     table: RouteTable[RouteRuntime]
     tokens: TokenManager
     metrics: Metrics
@@ -31,14 +47,21 @@ class RelayContext:
     via: bytes  # our own name in a Via field
     public_url: str
     callers: CallerTable | None = None  # None: everyone may use everything
+    own: dict[int, RouteRuntime] = field(default_factory=dict)  # by the number of a route's own listener
+    lasting: Lasting = field(default_factory=Lasting)
     draining: bool = False
-    ports: set[int] = field(default_factory=set)  # of all our listeners, the admin pages' too
-    waiting: int = 0  # requests that are waiting for a token
-    descriptors: Descriptors = field(default_factory=Descriptors)
     timeouts: list[float] = field(init=False)  # seconds, by the number of an exchange's phase
 
     def __post_init__(self) -> None:
         self.timeouts = phases.timeouts(self.limits)
+
+    @property
+    def descriptors(self) -> Descriptors:
+        return self.lasting.descriptors
+
+    def is_closed(self, listener: int) -> bool:
+        """Whether the connections of this listener end after their exchange."""
+        return self.draining or (listener != SHARED and listener not in self.own)
 
     def count_refused(self, refusal: Refusal, *, routed: bool) -> None:
         self.metrics.refused.labels(refusal.case.ending).inc()

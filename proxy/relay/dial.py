@@ -31,7 +31,7 @@ def tls_context(tls: UpstreamTLS | None) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION  # see wire.RENEGOTIATION
     if tls and tls.cert:
-        context.load_cert_chain(tls.cert, tls.key)
+        context.load_cert_chain(tls.cert, tls.key, password="")  # else OpenSSL prompts on the terminal
     return context
 
 

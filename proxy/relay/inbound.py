@@ -20,9 +20,9 @@ from proxy.http.malformed import MalformedBody, MalformedRequest
 from proxy.http.message import END, RequestHead, ResponseHead, read_request
 from proxy.relay import peer, phases, problems
 from proxy.relay.connection import HIGH_WATER, NEVER, Connection, ConnectionOwner
+from proxy.relay.context import SHARED
 from proxy.relay.exchange import Exchange
 from proxy.relay.problems import Refusal
-from proxy.relay.runtime import RouteRuntime
 
 _log = logging.getLogger("proxy.relay")
 
@@ -37,12 +37,12 @@ class Inbound(Connection):
         "_head",
         "_heads",
         "_request",
-        "_runtime",
+        "listener",
     )
 
-    def __init__(self, server: ConnectionOwner, runtime: RouteRuntime | None) -> None:
+    def __init__(self, server: ConnectionOwner, listener: int = SHARED) -> None:
         super().__init__(server)
-        self._runtime = runtime  # the route that has this listener to itself
+        self.listener = listener  # its number: see RelayContext.own
         self._heads = HeadReader()  # also holds the bytes received after the current request
         self._request: RequestHead | None = None  # of the exchange
         self._body: Body | None = None  # of the request or tunnel, until it is complete
@@ -185,14 +185,16 @@ class Inbound(Connection):
     def _is_last(self) -> bool:
         """Whether the connection must end with the response, whatever its framing."""
         unread = self._body is not None
-        return unread or not self._asked.fields.keep_alive or self._server.context.draining
+        is_last = unread or not self._asked.fields.keep_alive
+        return is_last or self._server.context.is_closed(self.listener)
 
     def _done(self, *, close: bool) -> None:
         """The exchange is over, and its response is on its way."""
         self._exchange = None
         unread, self._body = self._body is not None, None
         self._gone_at = NEVER
-        if close or self._server.context.draining or (self._eof and END not in self._heads.buffer):
+        is_closed = self._server.context.is_closed(self.listener)
+        if close or is_closed or (self._eof and END not in self._heads.buffer):
             self._close(linger=unread)
             return
         self._patience = self._server.context.limits.idle
@@ -282,6 +284,9 @@ class Inbound(Connection):
 
     def _begin(self, head: bytes, rest: bytes) -> None:
         context = self._server.context
+        if self.listener != SHARED and self.listener not in context.own:
+            self._transport.close()  # the listener was removed a moment ago
+            return
         try:
             request = read_request(head, context.head_limits)
         except MalformedRequest as error:
@@ -300,7 +305,7 @@ class Inbound(Connection):
             self._body = None if request.body.done else request.body
         if rest:
             self._heads.buffer += rest
-        exchange.begin(self._runtime, payload)
+        exchange.begin(context.own.get(self.listener), payload)
         if exchange.phase is not phases.OVER:
             if len(self._heads.buffer) > HIGH_WATER:
                 self.read_on(wanted=False)
@@ -340,6 +345,10 @@ class Inbound(Connection):
             self._leave()
         elif now > exchange.deadline:
             exchange.give_up()
+
+    @property
+    def exchange(self) -> Exchange | None:
+        return self._exchange
 
     def drain(self) -> None:
         """Let the exchange end, then close; an idle connection closes now."""

@@ -75,6 +75,24 @@ class Lifecycle:
         self._finish(case.ending)
         self._caller.refuse(refusal)
 
+    @property
+    def route(self) -> str:
+        """The name of the request's route; empty before it has one."""
+        return self._runtime.route.name if self._routed else ""
+
+    @property
+    def caller(self) -> str:
+        """The name of the request's caller; empty if it has none."""
+        return self._identity.name if self._identity is not None else ""
+
+    def cut(self, refusal: Refusal) -> None:
+        """End the exchange, as its route or caller is no longer configured."""
+        if not self.phase.begun:
+            self._refuse(refusal)
+        elif self.phase is not phases.OVER:
+            self._finish(refusal.case.ending)
+            self._caller.abort()
+
     def malformed(self) -> None:
         """The framing of the request's body is broken: nothing after it is read as a request."""
         if self.phase.begun:

@@ -18,15 +18,15 @@ async def token(context: RelayContext, account: Account) -> Attachment:
     attachment = context.tokens.ready(account)
     if attachment is not None:
         return attachment
-    if context.waiting >= context.limits.waiting:
+    if context.lasting.waiting >= context.limits.waiting:
         raise Refusal(problems.OVERLOADED, "too many requests are waiting for a token", retry_after=1)
-    context.waiting += 1
+    context.lasting.waiting += 1
     try:
         return await context.tokens.get(account)
     except TokenError as error:
         raise problems.of_token_error(error, *account.key, context.login_url(account)) from error
     finally:
-        context.waiting -= 1
+        context.lasting.waiting -= 1
 
 
 async def connection(context: RelayContext, runtime: RouteRuntime, account: Account) -> Upstream:

@@ -68,6 +68,10 @@ INTERNAL_ERROR: Final = Case(
     "internal-error", 500, "proxy_internal_error", "Internal error of this proxy", closes=True
 )
 
+_CASES: Final = tuple(value for value in tuple(globals().values()) if isinstance(value, Case))
+ENDINGS: Final = tuple(dict.fromkeys(case.ending for case in _CASES))
+UPSTREAM_ENDINGS: Final = tuple(dict.fromkeys(case.ending for case in _CASES if case.status in {502, 504}))
+
 
 class Refusal(ProxyError):
     """Respond with `case` instead of an upstream's response. `extra` is added to the problem document."""

@@ -29,8 +29,15 @@ class RouteRuntime:
     """One route with its connections and its metrics."""
 
     def __init__(
-        self, route: Route, limits: Limits, tokens: TokenManager, metrics: Metrics, tls: ssl.SSLContext | None
+        self,
+        route: Route,
+        limits: Limits,
+        tokens: TokenManager,
+        metrics: Metrics,
+        tls: ssl.SSLContext | None,
+        fixed: Account | None,
     ) -> None:
+        """`fixed`: the account of all requests; None if each request names one."""
         self.route = route
         self.host = route.host or ""
         self.prefix = b"" if route.path in {None, "/"} else str(route.path).encode("ascii")
@@ -48,25 +55,19 @@ class RouteRuntime:
         self.in_flight = 0
         self._tokens = tokens
         self._metrics = metrics
-        self._pool_size = limits.pool
+        self._limits = limits
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
-        self.fixed: Account | None = None  # the account of all requests; None: each request names one
-        self.fixed_pool: Pool | None = None  # the connections of `fixed`
+        self.fixed = fixed
+        self.fixed_pool = Pool(limits.pool) if fixed else None  # the connections of `fixed`
         self.account_field = b""  # the field in which each request names its account, in lower case
-        if isinstance(route.account, str):
-            self.fixed = tokens.account(route.credential, route.account)
-            self.fixed_pool = Pool(limits.pool)
-        elif isinstance(route.account, AccountHeader):
+        if isinstance(route.account, AccountHeader):
             self.account_field = route.account.header.lower().encode("ascii")
         self.tally = metrics.requests.of(route.name)
-        metrics.requests_in_flight.labels(route.name).set_function(lambda: self.in_flight)
-        connections = metrics.upstream_connections
-        connections.labels(route.name, "idle").set_function(
-            lambda: sum(pool.idle for pool in self._each_pool())
-        )
-        connections.labels(route.name, "active").set_function(
-            lambda: sum(pool.active for pool in self._each_pool())
-        )
+
+    def is_of(self, route: Route, limits: Limits, tls: ssl.SSLContext | None, fixed: Account | None) -> bool:
+        """Whether it was made of the same: then it goes on after a reload, with its connections."""
+        is_same = self.tls is tls and self.fixed is fixed
+        return is_same and self.route == route and self._limits == limits
 
     def account(self, request: RequestHead, caller: Caller | None) -> Account:
         """The account of a request; a field that names it is not forwarded. Raises Refusal (400)."""
@@ -98,12 +99,21 @@ class RouteRuntime:
         name = account.key.account
         pool = self._pools.get(name)
         if pool is None:
-            pool = self._pools[name] = Pool(self._pool_size)
+            pool = self._pools[name] = Pool(self._limits.pool)
             if len(self._pools) > POOLS:
                 self._pools.popitem(last=False)[1].retire()
         else:
             self._pools.move_to_end(name)
         return pool
+
+    @property
+    def idle(self) -> int:
+        """Open upstream connections without a request."""
+        return sum(pool.idle for pool in self._each_pool())
+
+    @property
+    def active(self) -> int:
+        return sum(pool.active for pool in self._each_pool())
 
     def _each_pool(self) -> list[Pool]:
         return [self.fixed_pool] if self.fixed_pool else list(self._pools.values())
@@ -112,6 +122,11 @@ class RouteRuntime:
         """Close connections that have been idle since `before` (loop time)."""
         for pool in self._each_pool():
             pool.close_idle(before)
+
+    def retire(self) -> None:
+        """Keep no idle connections from now on: the requests in flight are its last."""
+        for pool in self._each_pool():
+            pool.retire()
 
     def close(self) -> None:
         for pool in self._each_pool():

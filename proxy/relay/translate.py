@@ -103,7 +103,7 @@ def _mapping(
         return has_listener or context.table.match(host, place) is runtime
 
     def is_own(named: bytes, at: int) -> bool:
-        return (at in own or at in context.ports) and context.hosts.leads_here(
+        return (at in own or at in context.lasting.ports) and context.hosts.leads_here(
             named.decode("latin-1"), caller.local_address
         )
 

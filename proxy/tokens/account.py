@@ -16,6 +16,7 @@ from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, Outcome, TokenError
 from proxy.oauth import grants
+from proxy.oauth.binding import is_bound, is_same_client
 from proxy.oauth.token import Refusal, Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
@@ -76,6 +77,7 @@ class Account:
         self.noted_at = NEVER  # boot clock: the last use that is noted in the store
         self.rejected_at = NEVER  # boot clock: the last refresh started by a 401
         self.failures = 0
+        self.failing_since: float | None = None  # Unix seconds; the first of these failures
         self.failure: AuthorizationServerError | None = None
         self.reminded_of = NEVER  # Unix seconds; the refresh token's end that has been logged
         self.login_told = -1  # the generation for which login_required has been logged
@@ -84,6 +86,26 @@ class Account:
         self.flight: asyncio.Task[None] | None = None
         self._clock = clock
         self._begun = float("inf")  # boot clock; when the token was issued; infinity: unknown
+
+    def keeps(self, credential: Credential) -> bool:
+        """Whether it is the same account under this credential of another configuration."""
+        token = self.held.token
+        is_ours = token is None or is_bound(token, credential)
+        return is_ours and is_same_client(self.credential, credential)
+
+    def use(self, credential: Credential) -> None:
+        """Use a credential for which it `keeps`. A back-off stays, unless the change may be its remedy."""
+        before, self.credential = self.credential, credential
+        if before == credential:
+            return
+        self.forgive()
+        self.behind = True  # the record may have a token of this credential, or must get its new seed
+        self.look_at_the_clock()
+
+    def forgive(self) -> None:
+        """Try again now, if the server has refused the client: the credential has been changed since."""
+        if self.failure is not None and self.failure.outcome == "misconfigured":
+            self.hold_until = NEVER
 
     def apply(self, held: StoredToken) -> None:
         """Apply a stored record; older generations are ignored."""
@@ -100,6 +122,7 @@ class Account:
         is_new = held.generation != self.held.generation
         if is_new:
             self.failures, self.failure, self.hold_until, self.in_doubt = 0, None, NEVER, False
+            self.failing_since = None
         self.in_doubt = self.in_doubt or held.in_doubt
         self.held = held
         self.look_at_the_clock()
@@ -163,6 +186,8 @@ class Account:
     def failed(self, error: AuthorizationServerError, attempts: int = 1) -> None:
         """Note a failure and hold the next refresh back (backoff.pause_after)."""
         self.failures += attempts
+        if self.failing_since is None:
+            self.failing_since = self._clock.wall()
         self.failure = error
         self.in_doubt = True
         self.hold_until = self._clock.boot() + backoff.pause_after(error, self.failures)
@@ -230,6 +255,12 @@ class Account:
         return max(self.hold_until, self.closed_until, self.throttle.waits_until(self.candidate))
 
     @property
+    def next_try_at(self) -> float | None:
+        """When (Unix seconds) a refresh that is held back after a failure is tried; None: none is."""
+        wait = max(self.hold_until, self.throttle.waits_until(self.candidate)) - self._clock.boot()
+        return self._clock.wall() + wait if wait > 0 and self.can_refresh else None
+
+    @property
     def is_misconfigured(self) -> bool:
         """Whether its server refuses the client: by an error code, or as two accounts are refused alike."""
         if self.failure is not None and self.failure.outcome == "misconfigured":
@@ -265,8 +296,10 @@ class Account:
                 usable=self.is_usable,
                 now=now,
                 hint=self.failure.hint if self.failure else "",
+                cause=self.failure.cause_sentence if self.failure else "",
                 can_refresh=self.can_refresh,
                 failures=self.failures,
+                failing_since=self.failing_since,
                 next_try_at=now + wait if self.can_refresh and wait > 0 else None,
                 ends_at=token.expires_at if token else None,
                 scopes=self.credential.scopes,

@@ -3,6 +3,9 @@
 Accounts named in the configuration stay. Of the others, those with a record stay while recently used: memory
 must not grow with the store, nor with names invented by callers. Beyond KEPT, the least recently used are
 dropped. All accounts of a credential with few of them are loaded at the start, to be shown by name.
+
+A reload makes another Accounts (`of`), which takes over the account objects of each client that stays. Those
+of others end: their flights still save what they get, and nothing in the store is touched.
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 from weakref import WeakValueDictionary
 
 from proxy.clock import Clock
-from proxy.config.model import Config
-from proxy.errors import StoreError, TokenUnavailable, UnreadableRecord
+from proxy.config.model import Config, Credential
+from proxy.errors import StoreError, TokenError, TokenUnavailable, UnreadableRecord
 from proxy.oauth.binding import server_of
 from proxy.store.base import AccountId, Record, Store
 from proxy.tokens.account import Account, StoredToken
@@ -29,6 +32,7 @@ UNNOTED: Final = 50_000  # uses not yet noted; reached only if the store can't b
 KNOWN_AT_START: Final = 1000  # accounts loaded to be shown by name
 _LAST: Final = "\x7f"  # after every account's name
 STORE_PAUSE: Final = 5  # seconds, as Retry-After, if the token can't be read from the store
+Client = tuple[str, str, str]  # server, client id, grant
 _DEFAULT: Final = "default"  # the account of a credential that has only one
 
 _log = logging.getLogger("proxy.tokens")
@@ -45,11 +49,14 @@ def _last_use(place: _Place) -> float:
 
 
 class Accounts:
-    def __init__(self, config: Config, store: Store, clock: Clock) -> None:
+    def __init__(self, config: Config, store: Store, clock: Clock, before: Self | None = None) -> None:
+        """`before`: of the configuration that this one is to replace. It goes on unchanged until `begin`."""
+        self._config = config
         self._credentials = config.credentials
         self._store = store
         self._clock = clock
-        self.throttles = _throttles(config, clock)
+        self._by_client: dict[Client, ServerThrottle] = dict(before._by_client) if before else {}  # noqa: SLF001
+        self.throttles = {name: self._throttle(each) for name, each in config.credentials.items()}
         self._all: WeakValueDictionary[AccountId, Account] = WeakValueDictionary()
         self._labels = config.limits.account_labels
         self._crowded: set[str] = set()  # credentials with too many accounts to show by name
@@ -57,13 +64,55 @@ class Accounts:
         self._store_failed = False  # so that an outage is logged once, not for each request
         self._recent: dict[AccountId, _Place] = {}
         self._unnoted: dict[AccountId, float] = {}  # uses (boot clock) of dropped accounts
+        if before is not None:
+            self._take_over(before)
         self.fixed: dict[AccountId, Account] = {key: self.get(key) for key in _named_in(config)}
 
+    def _throttle(self, credential: Credential) -> ServerThrottle:
+        """One for each client at a server: credentials of the same client share it."""
+        client = (server_of(credential), credential.client_id, credential.grant)
+        if client not in self._by_client:
+            rate = self._config.limits.authorization_server_rate
+            self._by_client[client] = ServerThrottle(self._clock, rate)
+        return self._by_client[client]
+
+    def _take_over(self, before: Self) -> None:
+        """Share the accounts whose client stays. `before` is not changed."""
+        for key, account in list(before._all.items()):
+            credential = self._credentials.get(key.credential)
+            if credential is not None and account.keeps(credential):
+                self._all[key] = account
+        places = before._recent | {
+            key: _Place(account, self._clock.boot())
+            for key, account in before.fixed.items()
+            if account.held.generation or account.unreadable
+        }
+        named = set(_named_in(self._config))
+        self._recent = {
+            key: place
+            for key, place in places.items()
+            if self._all.get(key) is place.account and key not in named
+        }
+        self._unnoted = dict(before._unnoted)
+        self._crowded = before._crowded & self._credentials.keys()
+        self._shown = Counter({name: n for name, n in before._shown.items() if name in self._credentials})
+
+    def begin(self) -> None:
+        """Replace the earlier Accounts: the accounts taken over use their new credentials."""
+        for throttle in self.throttles.values():
+            throttle.use(self._config.limits.authorization_server_rate)
+        in_use = set(map(id, self.throttles.values()))
+        self._by_client = {client: each for client, each in self._by_client.items() if id(each) in in_use}
+        for key, account in list(self._all.items()):
+            account.use(self._credentials[key.credential])
+
     def get(self, key: AccountId) -> Account:
-        """The account; a new one is not loaded yet."""
+        """The account; a new one is not loaded yet. Raises TokenError if its credential has been removed."""
         account = self._all.get(key)
         if account is None:
-            credential = self._credentials[key.credential]
+            credential = self._credentials.get(key.credential)
+            if credential is None:
+                raise TokenError(f"the configuration no longer has the credential {key.credential!r}")
             account = Account(key, credential, self._clock, self.throttles[key.credential])
             self._all[key] = account
         return account
@@ -103,6 +152,8 @@ class Accounts:
 
     def remember(self, account: Account) -> None:
         """Give the account a place among the recently used ones, if it has a record."""
+        if self._all.get(account.key) is not account:
+            return  # its credential was removed, or is another client now
         if account.key not in self.fixed and (account.held.generation or account.unreadable):
             self._recent[account.key] = _Place(account, self._clock.boot())
             if len(self._recent) > KEPT:
@@ -195,18 +246,6 @@ class Accounts:
 
 def _by_credential(page: list[Record]) -> list[tuple[str, list[Record]]]:
     return [(name, list(group)) for name, group in groupby(page, lambda record: record.key.credential)]
-
-
-def _throttles(config: Config, clock: Clock) -> dict[str, ServerThrottle]:
-    """One for each client at a server: credentials of the same client share it."""
-    throttles: dict[tuple[str, str, str], ServerThrottle] = {}
-    return {
-        name: throttles.setdefault(
-            (server_of(credential), credential.client_id, credential.grant),
-            ServerThrottle(clock, config.limits.authorization_server_rate),
-        )
-        for name, credential in config.credentials.items()
-    }
 
 
 def _named_in(config: Config) -> Iterator[AccountId]:

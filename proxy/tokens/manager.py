@@ -19,12 +19,14 @@ from proxy.errors import GenerationConflict, ProxyError, UnreadableRecord
 from proxy.oauth import binding
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, differ
-from proxy.observe.metrics import Metrics, TokenHealth
+from proxy.observe.metrics import Metrics
+from proxy.observe.token_metrics import TokenHealth
 from proxy.store.base import AccountId, Record, Store
-from proxy.tokens import lifetime, log_warnings
+from proxy.tokens import health, log_warnings
 from proxy.tokens.account import NEVER, Account, StoredToken
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.attachment import Attachment
+from proxy.tokens.diagnosis.failures import row_of
 from proxy.tokens.refresh import lease
 from proxy.tokens.refresh.introspection import with_lifetime
 from proxy.tokens.refresh.refresh import RefreshContext
@@ -67,10 +69,30 @@ class TokenManager:
             self._accounts, self.refresh_behind, store, clock, idle_after=config.limits.account_idle
         )
         self._patience = config.limits.token_wait
-        self._waiting = {name: metrics.token_wait.labels(name) for name in config.credentials}
         self._changes: AsyncIterator[AccountId | None] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._reminder: asyncio.Task[None] | None = None
+
+    # -- reload
+
+    def planned(self, config: Config) -> Accounts:
+        """The accounts as another configuration will have them. Nothing is changed yet."""
+        return Accounts(config, self._store, self._clock, self._accounts)
+
+    def use(self, config: Config, accounts: Accounts) -> None:
+        """Serve another configuration from now on. Can't fail: nothing here may raise.
+
+        `accounts`: as planned, without an await in between.
+        """
+        accounts.begin()
+        self._config, self._accounts = config, accounts
+        self._single_flight.use(accounts)
+        self.scheduler.use(accounts, config.limits.account_idle)
+        self._patience = config.limits.token_wait
+
+    async def load_new(self) -> None:
+        """Load the accounts that are new since `use`. Raises StoreError."""
+        await self._accounts.load_known()
 
     # -- start and close
 
@@ -174,7 +196,8 @@ class TokenManager:
         try:
             return await self._get(account)
         finally:
-            self._waiting[account.key.credential].observe(self._clock.boot() - started)
+            wait = self._metrics.token_wait.labels(account.key.credential)
+            wait.observe(self._clock.boot() - started)
 
     async def _get(self, account: Account) -> Attachment:
         attachment = self.ready(account)
@@ -305,30 +328,21 @@ class TokenManager:
         """Every account known to this process."""
         return self._accounts.known()
 
+    @property
+    def account_labels(self) -> int:
+        """The number of accounts of a credential up to which metrics show them by name."""
+        return self._config.limits.account_labels
+
     def health(self) -> Iterator[TokenHealth]:
         """The health of every account known to this process."""
-        return map(_health, self.accounts())
+        return map(health.of, self.accounts())
+
+    def clock_skews(self) -> Iterator[tuple[str, float]]:
+        """For each credential, how far (seconds) its server's clock is ahead of ours, where that is known."""
+        return health.clock_skews(self._config.credentials.values(), self._clock)
 
     def _attempted(self, credential: Credential, outcome: str, error: str, seconds: float) -> None:
-        self._metrics.token_refreshes.labels(credential.name, outcome, error).inc()
-        self._metrics.token_refresh_duration.labels(credential.name).observe(seconds)
-
-
-def _health(account: Account) -> TokenHealth:
-    token = account.held.token
-    issued = token if token and token.access_token else None
-    return TokenHealth(
-        credential=account.key.credential,
-        account=account.key.account,
-        state=account.state(),
-        issued_at=issued.issued_at if issued else None,
-        expires_at=issued.expires_at if issued else None,
-        refresh_due_at=account.held.due_at,
-        refresh_expires_at=lifetime.refresh_ends_at(token, account.credential) if token else None,
-        last_success_at=account.last_success_at,
-        failures=account.failures,
-        login_required=account.needs_person,
-    )
+        self._metrics.token_requested(credential.name, outcome, error and row_of(error), seconds)
 
 
 def _done(attachment: Attachment) -> Awaitable[Attachment]:

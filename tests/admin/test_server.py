@@ -20,7 +20,7 @@ from proxy.config.address import Address
 from proxy.config.limits import Limits
 from proxy.config.model import ListenerTLS
 from proxy.fd_limits import Descriptors
-from proxy.listen import bound_address, close, listen
+from proxy.listen import bound_address, close, listen, tls_context
 from tests.other_user import STRANGER, as_user
 
 PATIENCE = 60  # seconds, for what happens
@@ -45,7 +45,7 @@ class House:
             ]
         )
         self.files = Descriptors(admin=most)
-        self.files.admin_most = most
+        self.files.admin.most = most
         self.runner = AdminRunner(app, Limits(**limits), self.files)
         self._opened = []
 
@@ -64,7 +64,7 @@ class House:
         return web.Response(body=await request.read())
 
     async def listen(self, address=ANY, tls=None):
-        return bound_address(await listen(self.runner, address, tls), address)
+        return bound_address(await listen(self.runner, address, tls and tls_context(tls)), address)
 
     async def connect(self, address, **options):
         if address.is_unix:
@@ -81,7 +81,7 @@ class House:
 
     @property
     def open(self):
-        return self.files.admin_open
+        return self.files.admin.open
 
     def leave(self):
         for writer in self._opened:

@@ -156,3 +156,11 @@ client_secret = "secret"
 def credential(tokens: RemoteServer) -> Callable[[str], str]:
     """The configuration of a credential that needs no login."""
     return lambda name: CREDENTIAL.format(name=name, issuer=tokens.issuer)
+
+
+@pytest.fixture
+def people(command: Command) -> Iterator[RemoteServer]:
+    """An authorization server that redirects to the proxy of this test."""
+    callback = f"http://127.0.0.1:{command.admin_port}/callback"
+    with started("--client", "app:secret", "--lifetime", "3600", "--redirect-uri", callback) as server:
+        yield server

@@ -311,7 +311,7 @@ def test_a_secret_may_be_in_a_file(suffix: str, more: dict[str, str], tmp_path: 
     (tmp_path / "secret").write_text(f"{KEY}\n")
     variables = environ(**more, **{f"{suffix}_FILE": str(tmp_path / "secret")})
     by_file, by_value = config_of(variables), config_of(environ(**more, **{suffix: KEY}))
-    assert by_file.config == by_value.config
+    assert by_file.config.model_copy(update={"digest": by_value.config.digest}) == by_value.config
 
 
 def test_networks_are_warned_about_by_the_name_of_the_variable() -> None:

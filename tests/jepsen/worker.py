@@ -209,7 +209,9 @@ async def main(sabotage: str, config_file: str, name: str, history: str, api: st
 async def _opened(config: Any, clock: SystemClock) -> Any:
     while True:
         try:
-            return await open_store(config.store.url.reveal(), config.server.state_dir, config.store.key, clock)
+            return await open_store(
+                config.store.url.reveal(), config.server.state_dir, config.store.key, clock
+            )
         except StoreError as error:  # a supervisor would start the process again
             logging.getLogger("proxy").warning("%s", error)
             await asyncio.sleep(0.2)

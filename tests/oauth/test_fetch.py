@@ -162,3 +162,89 @@ async def test_a_server_on_the_other_loopback_address_is_reached_by_name(fetcher
         url = f"http://localhost:{server.sockets[0].getsockname()[1]}/x"
         reply = await fetcher.fetch(client_of(credential, url), "GET", url, {}, None)
     assert reply.body == b"ok"
+
+
+# -- causes
+
+
+@pytest.fixture
+async def closing():
+    """Servers that respond with these bytes, or none, and close the connection: makes their URLs."""
+    servers = []
+
+    async def make(sent, *, tls=None):
+        async def serve(reader, writer):
+            await reader.read(2**16)
+            writer.write(sent)
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+        servers.append(server)
+        return f"{'https' if tls else 'http'}://localhost:{server.sockets[0].getsockname()[1]}/x"
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+async def cause_of(fetcher, credential, url, **fields):
+    with pytest.raises(AuthorizationServerError) as failed:
+        await fetcher.fetch(client_of(credential, url, **fields), "GET", url, {}, None)
+    assert failed.value.__cause__ is None  # aiohttp's errors carry the request's header fields
+    return failed.value.error, failed.value.cause.code
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b"", ("connection_lost", "closed")),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", ("connection_lost", "incomplete")),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", ("connection_lost", "malformed")),
+    ],
+)
+async def test_the_cause_of_a_response_that_fails(fetcher, credential, closing, sent, expected):
+    assert await cause_of(fetcher, credential, await closing(sent)) == expected
+
+
+async def test_the_cause_of_a_certificate_that_is_refused(fetcher, credential, closing, tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    trusted = {"tls": {"ca": str(tmp_path / "ca.pem")}}
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("other.example").configure_cert(context)
+    url = await closing(b"", tls=context)
+    assert await cause_of(fetcher, credential, url) == ("tls", "certificate_unknown_authority")
+    assert await cause_of(fetcher, credential, url, **trusted) == ("tls", "certificate_wrong_name")
+
+
+async def test_the_cause_of_a_server_that_is_not_there(fetcher, credential, closing):
+    plain = (await closing(b"HTTP/1.1 400 Bad Request\r\n\r\n")).replace("http:", "https:")
+    assert await cause_of(fetcher, credential, plain) == ("tls", "not_tls")
+    assert await cause_of(fetcher, credential, "https://127.0.0.1:1/x") == ("unreachable", "refused")
+    assert await cause_of(fetcher, credential, "https://no-such-host.invalid/x") in {
+        ("dns", "no_such_host"),
+        ("dns", "lookup_unavailable"),  # on a machine without a name server
+    }
+    proxied = {"proxy": "http://127.0.0.1:1"}
+    assert await cause_of(fetcher, credential, "https://a.example/x", **proxied) == (
+        "egress_proxy",
+        "refused",
+    )
+
+
+async def test_the_cause_of_a_proxy_that_refuses(fetcher, credential, egress):
+    egress.answers, egress.then = [b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n"], "hang up"
+    through = {"proxy": f"http://127.0.0.1:{egress.port}"}
+    found = await cause_of(fetcher, credential, "https://a.example/x", **through)
+    assert found == ("egress_proxy", "egress_refused")
+
+
+async def test_the_cause_of_a_server_that_does_not_respond(impatient, credential):
+    async def serve(reader, writer):
+        await reader.read()  # until the client is gone
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+        assert await cause_of(impatient, credential, url) == ("timeout", "timeout")
+    await impatient.close()

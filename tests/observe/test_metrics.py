@@ -105,7 +105,7 @@ def test_the_metrics_are_those_of_the_contract(metrics):
         "refresh_expires_at": 4.0,
         "last_success_at": 5.0,
     }
-    metrics.show_tokens(lambda: [health(**times)], STATES, 100)
+    metrics.show_tokens(lambda: [health(**times)], STATES, lambda: 100)
     found = series(metrics)
     assert {name for name in found if not name.startswith("process_")} == CONTRACT.keys()
     for name, labels in CONTRACT.items():
@@ -114,7 +114,7 @@ def test_the_metrics_are_those_of_the_contract(metrics):
 
 
 def test_at_the_start_the_store_is_writable_and_no_labels_are_made_up(metrics):
-    metrics.show_tokens(list, STATES, 100)
+    metrics.show_tokens(list, STATES, lambda: 100)
     found = {name: values for name, values in series(metrics).items() if not name.startswith("process_")}
     assert found.pop("build_info")
     assert ({"task": "other"}, tasks.internal_errors["other"]) in found.pop("internal_errors_total")
@@ -123,21 +123,21 @@ def test_at_the_start_the_store_is_writable_and_no_labels_are_made_up(metrics):
 
 
 def test_a_time_that_is_not_known_is_absent(metrics):
-    metrics.show_tokens(lambda: [health(expires_at=2.0), health("anna")], STATES, 100)
+    metrics.show_tokens(lambda: [health(expires_at=2.0), health("anna")], STATES, lambda: 100)
     found = series(metrics)
     assert found["token_expiry_timestamp_seconds"] == [({"credential": "crm", "account": "default"}, 2.0)]
     assert "token_issued_timestamp_seconds" not in found
 
 
 def test_an_account_is_in_one_state_of_all(metrics):
-    metrics.show_tokens(lambda: [health(state="stale")], STATES, 100)
+    metrics.show_tokens(lambda: [health(state="stale")], STATES, lambda: 100)
     assert len(series(metrics)["token_state"]) == len(STATES)
     assert states(metrics) == {("default", "stale"): 1}
 
 
 def test_beyond_the_limit_accounts_have_no_names_but_numbers(metrics):
     known = [health(f"user{number}", expires_at=2.0) for number in range(2)]
-    metrics.show_tokens(lambda: known, STATES, 2)
+    metrics.show_tokens(lambda: known, STATES, lambda: 2)
     metrics.account_counts = {"crm": {"valid": 2}}
     assert states(metrics) == {("user0", "valid"): 1, ("user1", "valid"): 1}
 
@@ -149,7 +149,7 @@ def test_beyond_the_limit_accounts_have_no_names_but_numbers(metrics):
 
 def test_each_credential_has_a_limit_of_its_own(metrics):
     known = [health("anna"), health("default", credential="hr")]
-    metrics.show_tokens(lambda: known, STATES, 2)
+    metrics.show_tokens(lambda: known, STATES, lambda: 2)
     metrics.account_counts = {"crm": {"valid": 3}, "hr": {"valid": 1}}
     assert states(metrics) == {("", "valid"): 3, ("default", "valid"): 1}
 

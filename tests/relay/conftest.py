@@ -15,12 +15,11 @@ import pytest_asyncio
 import trustme
 from aiohttp import web
 
-from proxy import listen, process
+from proxy import generation, listen
 from proxy.config.load import load
 from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.clients import Client
 from proxy.demo.serve import running
-from proxy.hosts import Hosts
 from proxy.oauth.token import Token
 from proxy.relay.server import Listener
 from proxy.secret import Secret
@@ -212,14 +211,14 @@ async def proxying(tmp_path, upstream_url, *, route="", limits="", grant="client
         file.write_text(CONFIG.format(**places, route=route, limits=limits, grant=grant, server=server))
         config = load(file).config
         state = await stack.enter_async_context(open_services(config))
-        relay = await process._relay(state, Hosts(process.own_names(config)))
+        relay = await generation.relay_of(state)
         stack.push_async_callback(relay.close)
-        runner = web.ServerRunner(Listener(relay, None))
+        runner = web.ServerRunner(Listener(relay))
         await runner.setup()
         stack.push_async_callback(listen.close, runner)
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        relay.context.ports.add(site.port)
+        relay.context.lasting.ports.add(site.port)
         relay.start()
         yield Proxy(state, relay, site.port, issuing)
 

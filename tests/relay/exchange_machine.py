@@ -162,11 +162,19 @@ class Setting:
             websocket=True,
         )
         self.metrics = Metrics()
-        self.runtime = RouteRuntime(route, LIMITS, self.tokens, self.metrics, None)  # type: ignore[arg-type]
+        self.runtime = RouteRuntime(
+            route,
+            LIMITS,
+            self.tokens,  # type: ignore[arg-type]
+            self.metrics,
+            None,
+            self.tokens.account("cred", "default"),  # type: ignore[arg-type]
+        )
         self.context = RelayContext(
             limits=LIMITS,
             head_limits=HeadLimits(8192, 4096, 50),
             hosts=Hosts([]),
+            runtimes=[self.runtime],
             table=RouteTable([self.runtime]),
             tokens=self.tokens,  # type: ignore[arg-type]
             metrics=self.metrics,
@@ -174,7 +182,7 @@ class Setting:
             via=b"token-proxy-0a1b2c3d",
             public_url="http://127.0.0.1",
         )
-        self.server = RelayServer(self.context, [self.runtime])
+        self.server = RelayServer(self.context)
         self.server.start()
 
     def run(self, work: object) -> object:
@@ -212,7 +220,7 @@ class Setting:
         self.callers.append(caller)
 
         async def accepted() -> None:
-            await self.loop.connect_accepted_socket(lambda: Inbound(self.server, None), caller.theirs)
+            await self.loop.connect_accepted_socket(lambda: Inbound(self.server), caller.theirs)
 
         self.run(accepted())
         return caller

@@ -496,9 +496,9 @@ async def test_networks_alone_identify(make, kit, networks, expected):
 
 @asynccontextmanager
 async def listening(proxy, address, tls=None):
-    runner = web.ServerRunner(Listener(proxy.relay, None))
+    runner = web.ServerRunner(Listener(proxy.relay))
     await runner.setup()
-    site = await listen.listen(runner, address, tls)
+    site = await listen.listen(runner, address, tls and listen.tls_context(tls))
     try:
         yield listen.bound_address(site, address)
     finally:

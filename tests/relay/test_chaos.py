@@ -251,7 +251,7 @@ async def test_callers_that_vanish_leave_nothing_behind(make_proxy, kit, tls_aut
         assert proxy.sample("requests_total", route="up", method="POST", code="499"), "nobody vanished"
         check_attempts(upstream.seen, callers)
         assert not proxy.relay._connections
-        assert (proxy.runtime.in_flight, proxy.relay.context.waiting) == (0, 0)
+        assert (proxy.runtime.in_flight, proxy.relay.context.lasting.waiting) == (0, 0)
         assert (pool.active, len(pool._open)) == (0, pool.idle)
         assert not [task for task in tasks._running if "request" in task.get_name()]
         assert await clear_files(proxy, pool, upstream) == files

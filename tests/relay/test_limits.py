@@ -138,7 +138,7 @@ async def waiting(proxy, upstream, kit):
     go_on = asyncio.Event()
     proxy.server.script(Fault(wait_before=go_on.wait))
     patient = [asyncio.ensure_future(proxy.get()) for _ in range(2)]
-    while proxy.relay.context.waiting < 2:
+    while proxy.relay.context.lasting.waiting < 2:
         await asyncio.sleep(0.01)
     answer = await proxy.get()
     assert problem(kit, answer) == (503, "overloaded")
@@ -146,7 +146,7 @@ async def waiting(proxy, upstream, kit):
     assert proxy.refused("overloaded") == 1
     go_on.set()
     assert [problem(kit, answer) for answer in await asyncio.gather(*patient)] == [(200, "")] * 2
-    assert proxy.relay.context.waiting == 0
+    assert proxy.relay.context.lasting.waiting == 0
     assert upstream.requests == 2
 
 

@@ -33,7 +33,7 @@ async def test_max_forwards_of_other_methods_passes_unchanged(proxy, upstream, k
 
 
 async def test_an_asterisk_never_reaches_a_route_of_its_own_listener(proxy):
-    context, connection = proxy.relay.context, Inbound(proxy.relay, proxy.runtime)
+    context, connection = proxy.relay.context, Inbound(proxy.relay)
     head = read_request(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", context.head_limits)
     with pytest.raises(AboutUs):
         admission.admit(context, head, proxy.runtime, connection)

@@ -9,7 +9,8 @@ from proxy.relay.server import Listener
 
 
 async def listening(relay, runtime):
-    runner = web.ServerRunner(Listener(relay, runtime))
+    relay.context.own[7] = runtime
+    runner = web.ServerRunner(Listener(relay, 7))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -368,7 +368,7 @@ async def tls_listener(proxy):
     authority.issue_cert("proxy.internal").configure_cert(context)
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    runner = web.ServerRunner(Listener(proxy.relay, None))
+    runner = web.ServerRunner(Listener(proxy.relay))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()

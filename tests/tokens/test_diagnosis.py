@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import proxy
-from proxy.errors import LoginRequired, Misconfigured, TokenUnavailable
+from proxy import failure_causes
+from proxy.errors import AuthorizationServerError, LoginRequired, Misconfigured, TokenUnavailable
 from proxy.oauth import fetch, token_response
 from proxy.oauth.grants import GRANTS, Renewal
 from proxy.tokens.diagnosis import TABLE, Facts, Reason, Verdict, diagnose, explain_failure
@@ -42,6 +43,10 @@ STATUSES = [token_response.http_error(status) for status in HTTPStatus if not 30
 def told(state, reason, grant, usable=False, **more):
     facts = {"can_refresh": True, "scopes": ("api", "mail"), "missing_scopes": ("mail",), **more}
     return diagnose(Facts("crm", "alice", GRANTS[grant], state, reason, usable=usable, now=NOW, **facts))
+
+
+def failure(code, hint=""):
+    return AuthorizationServerError("transient", code, hint=hint)
 
 
 def test_each_combination_of_state_reason_and_grant_has_a_row():
@@ -156,7 +161,7 @@ def test_a_cause_names_its_subject(code):
             text = told(state, code, grant).text
             assert all(word in text for word in MUST_NAME[code]), text
             assert f"({code}" in text
-        explained = explain_failure(code, "crm", GRANTS[grant], ("api", "mail"))
+        explained = explain_failure(failure(code), "crm", GRANTS[grant], ("api", "mail"))
         assert all(word in explained for word in MUST_NAME[code]), explained
 
 
@@ -267,9 +272,22 @@ def test_a_hint_says_more_of_a_code_and_not_something_else():
         assert hinted.remedy != plain.remedy
         assert "{" not in hinted.remedy
         assert all(word in hinted.text for word in MUST_NAME[code] if word != "slash"), hinted.text
-        explained = explain_failure(code, "crm", GRANTS["authorization_code"], (), hint)
+        explained = explain_failure(failure(code, hint), "crm", GRANTS["authorization_code"], ())
         assert hinted.remedy.partition("; next try")[0] in explained
     assert "slash" in told("expired", "issuer_mismatch", "authorization_code", hint="slash").text
+
+
+def test_the_cause_of_a_failed_connection_is_told_to_all():
+    cause = failure_causes.SELF_SIGNED
+    error = AuthorizationServerError("transient", "tls", cause=cause)
+    explained = explain_failure(error, "crm", GRANTS["authorization_code"], ())
+    shown = told("expired", "tls", "authorization_code", cause=cause.sentence, failures=1)
+    for text in (explained, shown.text):
+        assert "(tls: certificate verify failed: self-signed certificate)" in text
+    more = told(
+        "expired", "tls", "client_credentials", cause=cause.sentence, failures=3, failing_since=NOW - 60
+    )
+    assert "self-signed certificate, 3 failures in a row since 07:59:00 UTC)" in more.sentence
 
 
 def test_an_unknown_hint_changes_nothing():

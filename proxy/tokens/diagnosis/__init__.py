@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from proxy.errors import LoginRequired, Misconfigured, TokenError, TokenUnavailable
+from proxy.errors import (
+    AuthorizationServerError,
+    LoginRequired,
+    Misconfigured,
+    TokenError,
+    TokenUnavailable,
+)
 from proxy.oauth.grants import Grant, Renewal
 from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT
 from proxy.tokens.diagnosis.failures import CAUSES, HINTS, row_of
@@ -50,8 +56,10 @@ class Facts:
     usable: bool  # there is an access token that can be attached now
     now: float
     hint: str = ""  # of the last failure: AuthorizationServerError.hint
+    cause: str = ""  # of the last failure: the sentence of AuthorizationServerError.cause
     can_refresh: bool = False
     failures: int = 0  # failed token requests since the last success
+    failing_since: float | None = None  # the first of them
     next_try_at: float | None = None
     ends_at: float | None = None  # expiry of the access token
     scopes: tuple[str, ...] = ()
@@ -110,8 +118,7 @@ def diagnose(facts: Facts) -> Diagnosis:
     sentence, remedy = _filled(row, facts)
     is_failure = facts.reason not in _STORED_REASONS
     if is_failure:
-        count = f", {facts.failures} failures in a row" if facts.failures > 1 else ""
-        sentence += f" ({facts.reason}{count})"
+        sentence += f" ({_with_cause(facts.reason, facts.cause)}{_count(facts)})"
         remedy = f"{remedy}; {_next_try(facts)}" if remedy else f"nothing to do: {_next_try(facts)}"
     elif facts.usable and row.verdict is Verdict.LOGIN:
         sentence += f"; the access token is used until it expires {_when(facts.ends_at, facts.now)}"
@@ -128,14 +135,26 @@ def diagnose(facts: Facts) -> Diagnosis:
     )
 
 
-def explain_failure(code: str, credential: str, grant: Grant, scopes: tuple[str, ...], hint: str = "") -> str:
-    """Why a request to the authorization server failed during a login, and the next step."""
+def explain_failure(
+    error: AuthorizationServerError,
+    credential: str,
+    grant: Grant,
+    scopes: tuple[str, ...],
+    *,
+    otherwise: str = "try again",
+) -> str:
+    """Why a request to the authorization server failed, and the next step: `otherwise` if none is known."""
+    code, hint = error.error, error.hint
     row = CAUSES[row_of(code)]
     facts = Facts(
         credential, DEFAULT_ACCOUNT, grant, "absent", code, usable=False, now=0.0, hint=hint, scopes=scopes
     )
     sentence, remedy = _filled(row, facts)
-    return f"{sentence} ({code}); {remedy or 'try again'}"
+    return f"{sentence} ({_with_cause(code, error.cause_sentence)}); {remedy or otherwise}"
+
+
+def _with_cause(code: str, cause: str) -> str:
+    return f"{code}: {cause}" if cause else code
 
 
 def _row_key(reason: str) -> str:
@@ -170,11 +189,23 @@ def _next_try(facts: Facts) -> str:
     return f"next try {_when(at, facts.now)}"
 
 
+def _count(facts: Facts) -> str:
+    if facts.failures <= 1:
+        return ""
+    since = "" if facts.failing_since is None else f" since {_time(facts.failing_since, facts.now)}"
+    return f", {facts.failures} failures in a row{since}"
+
+
 def _when(at: float | None, now: float) -> str:
     if at is None or not math.isfinite(at) or not 0 <= at < _LAST:
         return "at a time that the server did not state"
+    return f"at {_time(at, now)}"
+
+
+def _time(at: float, now: float) -> str:
+    """`at` must be a time that datetime represents."""
     time = datetime.fromtimestamp(at, UTC)
-    return f"at {time:%H:%M:%S} UTC" if abs(at - now) < _FAR else f"at {time:%Y-%m-%d %H:%M} UTC"
+    return f"{time:%H:%M:%S} UTC" if abs(at - now) < _FAR else f"{time:%Y-%m-%d %H:%M} UTC"
 
 
 def _of_failure(state: TokenState, code: str, renewal: Renewal) -> Row:

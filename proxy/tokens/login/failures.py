@@ -47,4 +47,4 @@ def of_response(credential: Credential, error: AuthorizationServerError) -> str:
 
 def explained(credential: Credential, error: AuthorizationServerError) -> str:
     """What any other failed request means, from the table of tokens/diagnosis."""
-    return explain_failure(error.error, credential.name, grants.of(credential), credential.scopes, error.hint)
+    return explain_failure(error, credential.name, grants.of(credential), credential.scopes)

@@ -58,6 +58,10 @@ class RefreshScheduler:
         self._wall_at_boot = self._note_at = NEVER  # set when it runs
         self._odd_until: dict[AccountId, float] = {}  # boot clock
 
+    def use(self, accounts: Accounts, idle_after: float) -> None:
+        """Schedule the accounts of another configuration."""
+        self._accounts, self._idle_after = accounts, idle_after
+
     async def run(self) -> None:
         """Run for ever."""
         self._wall_at_boot = self._clock.wall() - self._clock.boot()
@@ -85,6 +89,8 @@ class RefreshScheduler:
         indexed = await self._store.due_before(with_room, now + LOOK_AGAIN, BATCH)
         restless = [Due(now, account.key, None) for account in self._restless()]
         for due in sorted([*restless, *indexed], key=self._failures):  # those without failures first
+            if due.key.credential not in self._accounts.throttles:  # a reload has just removed it
+                continue
             is_indexed = due in indexed
             wait = await self._judge(due, is_indexed=is_indexed)
             if is_indexed and 0 < wait < LOOK_AGAIN:
@@ -93,12 +99,13 @@ class RefreshScheduler:
 
     async def _judge(self, due: Due, *, is_indexed: bool) -> float:
         """As `refresh_if_due`, and postpone it in the index. An unexpected error affects no other account."""
+        account = self._accounts.get(due.key)
         if self._clock.boot() >= self._odd_until.get(due.key, NEVER):
             self._odd_until.pop(due.key, None)
             try:
                 wait = await self.refresh_if_due(due)
                 if is_indexed and wait >= LOOK_AGAIN:
-                    await self._put_off(due.key, wait)
+                    await self._put_off(account, wait)
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001 (it must not stop the other accounts)
@@ -107,8 +114,9 @@ class RefreshScheduler:
             else:
                 return wait
         if is_indexed:
-            generation = self._accounts.get(due.key).held.generation
-            await self._store.postpone(due.key, generation, self._clock.wall() + LOOK_AT_ODD_AGAIN)
+            await self._store.postpone(
+                due.key, account.held.generation, self._clock.wall() + LOOK_AT_ODD_AGAIN
+            )
         return LOOK_AT_ODD_AGAIN
 
     def _failures(self, due: Due) -> int:
@@ -142,13 +150,12 @@ class RefreshScheduler:
         at = lifetime.keep_alive_at(token, account.credential) if token else None
         return float("inf") if at is None else at - self._clock.wall()
 
-    async def _put_off(self, key: AccountId, seconds: float) -> None:
+    async def _put_off(self, account: Account, seconds: float) -> None:
         """Check the account again in `seconds`, or now if its record has changed. Raises StoreError.
 
         Another process may have sent its refresh token, and died since. Only the index shows such an
         intent, so the record is read again.
         """
-        account = self._accounts.get(key)
         known = account.held
         await self._accounts.load_quietly(account)
         held = account.held
@@ -159,7 +166,7 @@ class RefreshScheduler:
             self._refresh_behind(account)
             return
         due_at = None if math.isinf(seconds) else self._clock.wall() + seconds
-        await self._store.postpone(key, held.generation, due_at)
+        await self._store.postpone(account.key, held.generation, due_at)
 
     async def note_uses(self) -> None:
         """Note the use of accounts in the store. Raises StoreError."""

@@ -33,6 +33,9 @@ class SingleFlight:
         self._clock = clock
         self._flights: set[asyncio.Task[None]] = set()
 
+    def use(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+
     def start(self, account: Account) -> asyncio.Task[None]:
         """The task that refreshes the account; a new one if there is none."""
         if account.flight is None:
@@ -55,11 +58,12 @@ class SingleFlight:
 
     async def _run(self, account: Account, candidate: Candidate) -> None:
         known, failures, throttle = account.held, account.failures, account.throttle
+        credential = account.credential  # a reload may give the account another one
         attempts = ATTEMPTS if throttle.is_closed and not account.failures else 1
         refresh: Refresh | None = None
         try:
             async with throttle.turn(candidate) as turn:
-                refresh = Refresh(self._context, account.credential, account.key, known, turn, attempts)
+                refresh = Refresh(self._context, credential, account.key, known, turn, attempts)
                 held = await refresh.run()
         except HeldBack:
             return  # no failure of the account: nothing was sent
@@ -67,6 +71,8 @@ class SingleFlight:
             if refresh is not None and refresh.kept is not None:
                 self._kept(account, refresh.kept, failures)
             self._failed(account, error, refresh.tried if refresh else 0)
+            if account.credential != credential:
+                account.forgive()
         except StoreError as error:
             _log.error("%s can't be refreshed: %s", account.key, error)
             self._failed(account, AuthorizationServerError("transient", "store"))

@@ -50,10 +50,10 @@ class HeldBack(ProxyError):
 class ServerThrottle:
     def __init__(self, clock: Clock, rate: float) -> None:
         """`rate`: refreshes per second, at most."""
+        self.use(rate)
         self.state: State = Closed()
         self.refusals = ClientRefusals()
         self._clock = clock
-        self._interval = 1 / rate
         self._next_at = 0.0  # event loop's clock: when the next may be sent
         self._pacing = False  # one waits until `_next_at`, the others behind it
         self._crowd = {False: 0, True: 0}  # refreshes under way, by is_troubled
@@ -62,6 +62,9 @@ class ServerThrottle:
         self._called = 0  # woken from the line, and not yet run
         self._best: Candidate | None = None  # the first choice for the next probe ...
         self._best_asked_at = float("-inf")  # ... and when it last asked (boot clock)
+
+    def use(self, rate: float) -> None:
+        self._interval = 1 / rate
 
     @property
     def is_closed(self) -> bool:

@@ -1,0 +1,181 @@
+"""What one configuration is made into: services, the relay's context, the admin listener's pages.
+
+A reload makes another generation beside the one that serves (`made`), and then puts it in its place whole
+(process.py). What outlives that is handed in; of the former generation only what is the same goes on: a route
+with the same settings keeps its connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from proxy import caller_keys
+from proxy.admin.app import admin_application
+from proxy.admin.server import AdminRunner
+from proxy.config.load import Loaded
+from proxy.config.model import Config, Limits, Route
+from proxy.errors import ConfigError
+from proxy.fd_limits import Descriptors
+from proxy.hosts import Hosts
+from proxy.http.message import HeadLimits
+from proxy.listeners import Place, places_of_routes
+from proxy.observe import logs
+from proxy.observe.health import Health
+from proxy.relay.callers import CallerTable
+from proxy.relay.context import Lasting, RelayContext
+from proxy.relay.runtime import RouteRuntime
+from proxy.relay.server import RelayServer
+from proxy.routes import RouteTable
+from proxy.services import Services
+from proxy.store.base import AccountId
+from proxy.tls_material import Material, gather, needed
+from proxy.tokens.accounts import Accounts
+
+EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (no names by which anything is reached)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the relay's contexts of all generations share."""
+
+    lasting: Lasting
+    log: logs.RequestLog
+    via: bytes  # our own name in a Via field
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a generation whose making may take time, or fail."""
+
+    loaded: Loaded
+    services: Services
+    material: Material
+    pages: AdminRunner  # listens only in the first generation
+
+
+def lasting_of(config: Config) -> Lasting:
+    limits = config.limits
+    health = limits.health_connections if config.server.health is not None else 0
+    return Lasting(descriptors=Descriptors(limits.admin_connections, health))
+
+
+async def shared_by_all(services: Services, lasting: Lasting) -> Shared:
+    """Raises StoreError."""
+    config = services.config
+    via = b"token-proxy-" + (await services.store.identity()).encode("ascii")
+    return Shared(lasting, logs.RequestLog(config.log), via)
+
+
+async def parts_of(
+    loaded: Loaded, services: Services, material: Material, shared: Shared, health: Health
+) -> Parts:
+    """Raises ConfigError."""
+    config = loaded.config
+    check_material(loaded, material)
+    pages = admin_application(services, Hosts(own_names(config)), health)
+    runner = AdminRunner(pages, config.limits, shared.lasting.descriptors)
+    await runner.setup()
+    return Parts(loaded, services, material, runner)
+
+
+def check_material(loaded: Loaded, material: Material) -> None:
+    """Raises ConfigError for the TLS files that can't be used."""
+    places = needed(loaded.config)
+    faults = [loaded.fault(places[each], sentence) for each, sentence in material.unusable.items()]
+    if faults:
+        raise ConfigError(loaded.config.place, faults)
+
+
+def relay_context(
+    services: Services,
+    accounts: Accounts,
+    material: Material,
+    shared: Shared,
+    numbers: Mapping[Place, int],
+    before: RelayContext | None = None,
+) -> RelayContext:
+    """`numbers`: of the listeners that routes have to themselves. Changes nothing."""
+    config, limits = services.config, services.config.limits
+    known = {} if before is None else {runtime.route.name: runtime for runtime in before.runtimes}
+    runtimes = [
+        _runtime(
+            route,
+            services,
+            accounts,
+            material.context(route.tls) if route.upstream.scheme == "https" else None,
+            known.get(route.name),
+        )
+        for route in config.routes
+    ]
+    by_name = {runtime.route.name: runtime for runtime in runtimes}
+    callers = _callers(services)
+    return RelayContext(
+        limits=limits,
+        head_limits=HeadLimits(
+            limits.header_size, limits.field_size, limits.fields, callers.keys if callers else None
+        ),
+        hosts=Hosts(own_names(config)),
+        runtimes=runtimes,
+        table=RouteTable(runtime for runtime in runtimes if runtime.route.listen is None),
+        own={number: by_name[places_of_routes(config)[place].name] for place, number in numbers.items()},
+        tokens=services.tokens,
+        metrics=services.metrics,
+        log=shared.log,
+        via=shared.via,
+        public_url=config.public_url,
+        callers=callers,
+        lasting=shared.lasting,
+    )
+
+
+async def relay_of(services: Services) -> RelayServer:
+    """The data path without listeners, for `explain`. Raises ConfigError, StoreError."""
+    material = await asyncio.to_thread(gather, needed(services.config), Material())
+    check_material(Loaded(services.config, [], []), material)
+    accounts = services.tokens.planned(services.config)
+    shared = await shared_by_all(services, lasting_of(services.config))
+    return RelayServer(relay_context(services, accounts, material, shared, {}))
+
+
+def _runtime(
+    route: Route,
+    services: Services,
+    accounts: Accounts,
+    tls: ssl.SSLContext | None,
+    known: RouteRuntime | None,
+) -> RouteRuntime:
+    limits: Limits = services.config.limits
+    is_fixed = isinstance(route.account, str)
+    fixed = accounts.get(AccountId(route.credential, str(route.account))) if is_fixed else None
+    if known is not None and known.is_of(route, limits, tls, fixed):
+        return known
+    return RouteRuntime(route, limits, services.tokens, services.metrics, tls, fixed)
+
+
+def own_names(config: Config) -> Iterator[str]:
+    """The accepted values of Host, besides loopback."""
+    yield from config.server.allowed_hosts
+    yield config.public_host
+    server = config.server
+    listeners = [*server.listen, server.admin, server.health, *(route.listen for route in config.routes)]
+    yield from (
+        address.host for address in listeners if address is not None and address.host not in EVERYWHERE
+    )
+    yield from (route.host for route in config.routes if route.host)
+
+
+def _callers(services: Services) -> CallerTable | None:
+    """None where everyone may use everything."""
+    config = services.config
+    if not config.callers and not config.server.anyone:
+        return None
+    signing_key = services.store.derive(caller_keys.PURPOSE)
+    table = CallerTable(config.callers.values(), config.server.anyone, signing_key, services.clock.wall)
+    if config.callers:
+        services.metrics.caller_requests.show()
+        table.count_in(services.metrics.caller_requests)
+    return table
