@@ -38,9 +38,12 @@ def sign_in(browser: Browser, key: str) -> Page:
 
 browser = Browser()
 page = browser.open(f"{PAGE}/login/person")
-forced = browser.session.post(f"{PAGE}/login/person", headers={"Origin": PAGE}, allow_redirects=False, timeout=60)
-sent_to = forced.headers.get("Location", "")
-print("refused without the key" if not page.forms and sent_to == f"{PAGE}/login/person/default" else (page, forced))
+forged = {"csrf": browser.open(f"{PAGE}/sign-in").forms[0].fields["csrf"]}
+forced = browser.session.post(
+    f"{PAGE}/login/person", data=forged, headers={"Origin": PAGE}, allow_redirects=False, timeout=60
+)
+refused = not page.forms and forced.status_code == 403
+print("refused without the key" if refused else (forced.status_code, page.forms))
 wrong = sign_in(browser, "not-the-key-of-this-page")
 print("refused with a wrong key" if wrong.status == 403 else wrong)
 page = sign_in(browser, KEY)
