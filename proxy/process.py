@@ -21,7 +21,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -33,9 +32,11 @@ from proxy.admin.base_urls import Listening
 from proxy.admin.health_listener import health_runner
 from proxy.admin.probes import Probes
 from proxy.admin.server import AdminServer
+from proxy.admin.summary import Summary, summarize
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
+from proxy.control_socket import ServerEntry
 from proxy.errors import ConfigError, StoreError
 from proxy.fd_limits import Descriptors
 from proxy.generation import Parts, Shared
@@ -44,6 +45,7 @@ from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
 from proxy.observe.audit import AuditMetrics
 from proxy.observe.audit_file import CLOSE_TIME
+from proxy.observe.events import WARNING, event
 from proxy.observe.health import Health
 from proxy.observe.metrics import PREFIX
 from proxy.relay import problems
@@ -54,8 +56,10 @@ from proxy.services import Services, open_services
 from proxy.store.open import weaknesses
 from proxy.tls_material import Material, gather, needed
 from proxy.tokens.accounts import Accounts
+from proxy.tokens.saved.lasting import store_warning
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
+CLOSING: Final = 5.0  # seconds for the rest: pages that are being sent have 2, and the store is closed
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
@@ -70,7 +74,8 @@ class Hooks:
     ready: list[Call] = field(default_factory=list)  # all listeners accept connections
     hangup: list[Call] = field(default_factory=list)  # SIGHUP: reopen files; a reload follows
     reloading: list[Call] = field(default_factory=list)  # a reload begins
-    reloaded: list[Call] = field(default_factory=list)  # another generation serves; not after a failure
+    reloaded: list[Call] = field(default_factory=list)  # another generation serves
+    not_reloaded: list[Call] = field(default_factory=list)  # the reload has failed: nothing has changed
     settled: list[Call] = field(default_factory=list)  # the reload is over, failed or not
     draining: list[Call] = field(default_factory=list)  # the first step of the stop
 
@@ -104,8 +109,8 @@ async def running(
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
-    `stop`: set by /quitquitquit. `adopted`: sockets of a service manager, which listen already.
-    `page_required`: False to go without an admin listener if its address is taken.
+    `stop`: set by /quitquitquit; None if that is not possible. `adopted`: sockets of a service manager, which
+    listen already. `page_required`: False to go without an admin or health listener if its address is taken.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
@@ -114,7 +119,9 @@ async def running(
         base = Base(
             Listeners(lasting.ports, adopted or Adopted()), lasting, Probes(), hooks or Hooks(), stack
         )
-        process = await _made(loaded, base, stop or asyncio.Event())
+        stack.push_async_callback(base.listeners.close, "health")
+        await _offer_health(loaded.config, base, stop, required=page_required)
+        process = await _made(loaded, base)
         await process.start(page_required=page_required)
         yield process
         await process.drain()
@@ -126,17 +133,27 @@ def _descriptors(config: Config) -> Descriptors:
     return Descriptors(limits.admin_connections, limits.health_connections if config.server.health else 0)
 
 
-async def _made(loaded: Loaded, base: Base, stop: asyncio.Event) -> Process:
-    """Raises StoreError, CannotListen, ConfigError."""
-    config = loaded.config
-    base.stack.push_async_callback(base.listeners.close, "health")
-    if config.server.health is not None:
-        runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
-        place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+async def _offer_health(config: Config, base: Base, stop: asyncio.Event | None, *, required: bool) -> None:
+    """Open the health listener, if there is to be one. Raises CannotListen if it is required."""
+    if config.server.health is None:
+        return
+    runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
+    place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+    try:
         await base.listeners.start(place, runner, None, handshake=handshake)
+    except CannotListen:
+        if required:
+            raise
+
+
+async def _made(loaded: Loaded, base: Base) -> Process:
+    """Raises StoreError, ConfigError."""
+    config = loaded.config
     services = await base.stack.enter_async_context(open_services(config))
     for sentence in await weaknesses(config.store.url.reveal()):
-        _log.warning("%s", sentence)
+        event(_log, WARNING, "store_not_durable", sentence)
+    if warning := store_warning(config):
+        event(_log, WARNING, "store_not_lasting", warning)
     shared, health = await generation.shared_by_all(services, base.lasting), Health(services)
     material = await asyncio.to_thread(gather, needed(config), Material())
     parts = await generation.parts_of(loaded, services, material, base.lasting, health, base.probes)
@@ -152,7 +169,7 @@ async def controlled(process: Process) -> AsyncIterator[None]:
         yield
 
 
-def describe(process: Process) -> control.ServerEntry:
+def describe(process: Process) -> ServerEntry:
     config = process.services.config
     names = generation.own_names(config)
     return control.server_entry(config, process.listening(), names, process.health.hints())
@@ -208,7 +225,8 @@ class Process:
         self._loop(tokens.report_logins(), "report due logins")
         self.services.metrics.reload_succeeded(self.services.clock.wall())
         self._probes.health = self.health
-        _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
+        summary = self.summary()
+        _log.info("%s", summary.sentence, extra={"event": "start", "fields": summary.fields()})
         call(self.hooks.ready)
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
@@ -235,6 +253,9 @@ class Process:
             for each in self.listeners.places
             if each.kind in {"data", "route"}
         ]
+
+    def summary(self) -> Summary:
+        return summarize(self.services, self.listening(), generation.own_names(self.services.config))
 
     def _loop(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = tasks.spawn(work, name)
@@ -374,8 +395,8 @@ class Process:
 
     @property
     def time_to_stop(self) -> float:
-        """Seconds that `drain` may take."""
-        return self.loaded.config.limits.shutdown + SAVE_GRACE
+        """Seconds from the beginning of `drain` to the end of the process, at most."""
+        return self.loaded.config.limits.shutdown + SAVE_GRACE + CLOSING
 
     async def drain(self) -> None:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
