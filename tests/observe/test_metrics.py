@@ -40,6 +40,7 @@ CONTRACT = {  # without the prefix; what this version builds
     "request_duration_seconds": {"route"},
     "requests_in_flight": {"route"},
     "upstream_unauthorized_total": {"route", "action"},
+    "last_unauthorized_timestamp_seconds": {"route"},
     "upstream_connections": {"route", "state"},
     "upstream_errors_total": {"route", "error"},
     "refused_total": {"reason"},
