@@ -368,6 +368,10 @@ class TokenManager:
         """For each credential, how far (seconds) its server's clock is ahead of ours, where that is known."""
         return health.clock_skews(self._config.credentials.values(), self._clock)
 
+    def client_secret_ends(self) -> Iterator[tuple[str, float]]:
+        """For each credential, when its client secret expires (Unix seconds), where that is configured."""
+        return health.client_secret_ends(self._config.credentials.values())
+
     def _attempted(self, credential: Credential, outcome: str, error: str, seconds: float) -> None:
         self._metrics.token_requested(credential.name, outcome, error and row_of(error), seconds)
 

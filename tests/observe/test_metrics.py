@@ -28,6 +28,9 @@ CONTRACT = {  # without the prefix; what this version builds
     "token_next_try_timestamp_seconds": {"credential", "account"},
     "accounts": {"credential", "state"},
     "clock_skew_seconds": {"credential"},
+    "config_last_reload_successful": set(),
+    "config_last_reload_success_timestamp_seconds": set(),
+    "client_secret_expiry_timestamp_seconds": {"credential"},
     "logins_total": {"credential", "outcome"},
     "ready": set(),
     "token_refresh_duration_seconds": {"credential"},
@@ -118,6 +121,7 @@ def test_the_metrics_are_those_of_the_contract(metrics):
     metrics.upstream_connections.labels("crm", "idle").set(1)
     metrics.account_counts = {"crm": {"valid": 1}}
     metrics.show_tokens(lambda: [health(**TIMES)], STATES, lambda: 100, lambda: [("crm", -7.0)])
+    metrics.show_secrets(lambda: [("crm", 7.0)])
     found = series(metrics)
     assert found.keys() == CONTRACT.keys() | PROCESS
     for name, labels in CONTRACT.items():
@@ -134,6 +138,8 @@ def test_at_the_start_the_store_is_writable_and_no_labels_are_made_up(metrics):
     assert found.pop("build_info")
     assert ({"task": "other"}, tasks.internal_errors["other"]) in found.pop("internal_errors_total")
     assert found.pop("log_lines_dropped_total") == [({}, 0.0)]
+    assert found.pop("config_last_reload_successful") == [({}, 1.0)]
+    assert found.pop("config_last_reload_success_timestamp_seconds")
     assert found == {"store_writable": [({}, 1.0)], "tokens_unsaved": [({}, 0.0)], "ready": [({}, 0.0)]}
 
 

