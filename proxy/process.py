@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import signal
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,7 +36,7 @@ from proxy.admin.server import AdminServer
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, StoreError
 from proxy.fd_limits import Descriptors
 from proxy.generation import Parts, Shared
 from proxy.listen import CannotListen, check_parser
@@ -64,11 +66,11 @@ class Hooks:
     """Called at the turns of a process's life. None of them may raise or block."""
 
     ready: list[Call] = field(default_factory=list)  # all listeners accept connections
-    reloading: list[Call] = field(default_factory=list)  # a reload begins; one of the next two ends it
-    reloaded: list[Call] = field(default_factory=list)  # another generation serves
-    not_reloaded: list[Call] = field(default_factory=list)  # the reload has failed: nothing has changed
+    hangup: list[Call] = field(default_factory=list)  # SIGHUP: reopen files; a reload follows
+    reloading: list[Call] = field(default_factory=list)  # a reload begins
+    reloaded: list[Call] = field(default_factory=list)  # another generation serves; not after a failure
+    settled: list[Call] = field(default_factory=list)  # the reload is over, failed or not
     draining: list[Call] = field(default_factory=list)  # the first step of the stop
-    hangup: list[Call] = field(default_factory=list)  # SIGHUP, before the reload: reopen files
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +202,10 @@ class Process:
         self.relay.start()
         self._scheduler = self._loop(tokens.scheduler.run(), "keep tokens fresh")
         self._loop(tokens.report_logins(), "report due logins")
+        self.services.metrics.reload_succeeded(self.services.clock.wall())
         self._probes.health = self.health
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
-        _call(self.hooks.ready)
+        call(self.hooks.ready)
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
         """Whether there is an admin listener now. Raises CannotListen if it is required."""
@@ -263,8 +266,15 @@ class Process:
             raise
         removed = [each for each in self.listeners.places if each.kind == "route" and each not in numbers]
         await self.listeners.close_each(removed)
+        await self._load_new()
         self.listeners.warn_of_unused()
-        _call(self.hooks.reloaded)
+        call(self.hooks.reloaded)
+
+    async def _load_new(self) -> None:
+        try:
+            await self.services.tokens.load_new()
+        except StoreError as error:  # they are loaded when they are used
+            _log.warning("accounts of new credentials can't be read from the store: %s", error)
 
     def _numbered(self, config: Config, known: Mapping[Place, int]) -> dict[Place, int]:
         """A number for each listener that a route has to itself. None is used twice: connections have it."""
@@ -359,7 +369,7 @@ class Process:
     async def drain(self) -> None:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
         self.health.draining = True
-        _call(self.hooks.draining)
+        call(self.hooks.draining)
         await tasks.cancel(self._scheduler)  # a refresh that starts now would not end in time
         clock, shutdown = self.services.clock, self.loaded.config.limits.shutdown
         began = clock.boot()
@@ -373,7 +383,7 @@ def _tls(config: Config, place: Place) -> ListenerTLS | None:
     return config.admin_listener_tls if place.kind == "admin" else config.listener_tls(place.address)
 
 
-def _call(hooks: list[Call]) -> None:
+def call(hooks: list[Call]) -> None:
     for hook in hooks:
         try:
             hook()
@@ -396,6 +406,28 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
+
+
+def reload_on_hangup(wanted: asyncio.Event, stop: asyncio.Event, hooks: Hooks) -> None:
+    """SIGHUP reloads. But where the terminal that the process was started from is gone, it stops."""
+    has_terminal = _has_terminal()
+
+    def on_hangup() -> None:
+        if has_terminal and not _has_terminal():
+            _log.info("stopping as the terminal is gone", extra={"event": "stop", "signal": "SIGHUP"})
+            stop.set()
+            return
+        call(hooks.hangup)
+        wanted.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
+
+
+def _has_terminal() -> bool:
+    try:
+        return os.isatty(sys.__stderr__.fileno()) if sys.__stderr__ is not None else False
+    except (OSError, ValueError):  # closed
+        return False
 
 
 def _die_of_signals(loop: asyncio.AbstractEventLoop) -> None:

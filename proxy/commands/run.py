@@ -14,6 +14,7 @@ from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.errors import ProxyError, StoreError
 from proxy.observe.supervision import Supervision
+from proxy.reload import Reloader
 from proxy.systemd import NOBODY, Supervisor
 
 # New objects between two runs of the garbage collector. Requests leave no cycles, so that the default of 700
@@ -34,9 +35,9 @@ async def run_server(loaded: Loaded, say: Say | None = None, supervisor: Supervi
 async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor) -> int:
     config = loaded.config
     fd_limits.raise_limit(config.limits.connections)
-    stop = asyncio.Event()
+    stop, reload_wanted, hooks = asyncio.Event(), asyncio.Event(), process.Hooks()
     process.stop_on_signals(stop)
-    hooks = process.Hooks()
+    process.reload_on_hangup(reload_wanted, stop, hooks)
     async with AsyncExitStack() as stack:
         supervision = Supervision(supervisor.notifier)
         stack.push_async_callback(supervision.close)  # after the drain
@@ -46,7 +47,7 @@ async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor) -> int
         await stack.enter_async_context(process.controlled(running))
         hooks.reloading.append(supervision.reloading)
         hooks.reloaded.append(supervision.reloaded)
-        hooks.not_reloaded.append(supervision.not_reloaded)
+        hooks.settled.append(supervision.settled)
         hooks.draining.append(lambda: supervision.draining(running.time_to_stop))
         supervision.start(lambda: running.services)
         if say is not None:
@@ -56,5 +57,6 @@ async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor) -> int
         gc.collect()
         gc.freeze()  # permanent objects: scanning them takes 28 ms, during which all requests wait
         gc.set_threshold(COLLECT_EVERY)
-        await stop.wait()
+        async with Reloader(running, reload_wanted).running():
+            await stop.wait()
     return 0
