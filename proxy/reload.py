@@ -25,9 +25,10 @@ from proxy.config.changes import Changes, changes, needs_restart
 from proxy.config.load import Loaded
 from proxy.errors import ConfigError, ProxyError
 from proxy.file_thread import FileThread
+from proxy.hooks import call
 from proxy.observe import logs
 from proxy.observe.events import event
-from proxy.process import Process, call
+from proxy.process import Process
 from proxy.tls_material import Material, files_of, gather, needed
 from proxy.watched_files import Group, Looks, Prints, Watch
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Final
 
-from proxy import fd_limits, process
+from proxy import fd_limits, process, signals
 from proxy.admin import launch
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.errors import ProxyError, StoreError
+from proxy.hooks import Hooks
 from proxy.observe.supervision import Supervision
 from proxy.reload import Reloader
 from proxy.systemd import NOBODY, Supervisor
@@ -35,9 +36,9 @@ async def run_server(loaded: Loaded, say: Say | None = None, supervisor: Supervi
 async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor) -> int:
     config = loaded.config
     fd_limits.raise_limit(config.limits.connections)
-    stop, reload_wanted, hooks = asyncio.Event(), asyncio.Event(), process.Hooks()
-    process.stop_on_signals(stop)
-    process.reload_on_hangup(reload_wanted, stop, hooks)
+    stop, reload_wanted, hooks = asyncio.Event(), asyncio.Event(), Hooks()
+    signals.stop_on_signals(stop)
+    signals.reload_on_hangup(reload_wanted, stop, hooks)
     async with AsyncExitStack() as stack:
         supervision = Supervision(supervisor.notifier)
         stack.push_async_callback(supervision.close)  # after the drain
