@@ -20,11 +20,13 @@ from proxy.commands.shared import (
     DONE,
     account_option,
     command,
+    config_before,
     config_ignored,
     config_option,
     load_config,
     read_config,
     run_async,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -32,24 +34,38 @@ if TYPE_CHECKING:
     from proxy.demo.script import Order
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="token-proxy", prog_name="token-proxy")
-def main() -> None:
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(None, "-V", "--version", package_name="token-proxy", prog_name="token-proxy")
+@config_before
+@click.pass_context
+def main(context: click.Context, config: Path | None) -> None:
     """A reverse proxy that attaches OAuth 2.0 tokens to outgoing calls."""
+    context.obj = config
+    if context.invoked_subcommand is None:
+        if config is not None:
+            context.fail("Missing command.")
+        click.echo(context.get_help())
 
 
 @main.command()
+@click.option("--watch", is_flag=True, help="Reload whenever the configuration file changes.")
 @config_option
 @command
-def run(config: Path | None) -> int:
+def run(watch: bool, config: Path | None) -> int:
     """Run the proxy until SIGTERM.
 
-    Requests in flight are completed first; a second SIGTERM stops at once.
+    Requests in flight are completed first; a second SIGTERM stops at once. SIGHUP reloads the configuration:
+    a faulty one changes nothing, and is logged. Changed files of secrets and certificates need no reload.
     """
     from proxy import systemd
 
     supervisor = systemd.take()  # before any child may be started
     loaded = read_config(config)
+    if watch and loaded.config.path is None:
+        raise click.UsageError("--watch needs a configuration file, and there are only variables")
     from proxy.commands.run import run_server
     from proxy.observe import logs
 
@@ -57,7 +73,7 @@ def run(config: Path | None) -> int:
     with logs.own_thread(loaded.config.log):
         logs.warn(loaded.warnings, loaded.config.place)
         say = _to_terminal if sys.stderr.isatty() else None
-        return run_async(run_server(loaded, say, supervisor))
+        return run_async(run_server(loaded, say, supervisor, loaded.config.path if watch else None))
 
 
 def _to_terminal(line: str) -> None:
@@ -141,14 +157,27 @@ def demo(faults: list[Order], lifetime: int, grace: float, no_rotation: bool) ->
 
 
 @main.command()
+@click.option(
+    "--no-secrets",
+    is_flag=True,
+    help="Do not read what the configuration refers to: variables, files with secrets, certificates and keys "
+    "need not exist, as in CI.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show what was understood, defaults included.")
 @config_option
 @command
-def check(config: Path | None) -> int:
+def check(no_secrets: bool, verbose: bool, config: Path | None) -> int:
     """Check the configuration and report every fault.
 
-    Exit code 2 if there are any.
+    Exit code 2 if there are any. Secrets are never shown.
     """
-    click.echo(f"{load_config(config, advice=True).place}: no faults")
+    from proxy.commands import check as checking
+    from proxy.config.load import find_config, load
+
+    more = [] if no_secrets else [checking.check_store]
+    loaded = load(find_config(config), secrets=not no_secrets, more=more)
+    warn([*loaded.warnings, *loaded.advice, *loaded.unused], loaded.config)
+    checking.report(loaded, click.echo, verbose=verbose)
     return DONE
 
 
@@ -196,14 +225,15 @@ def login(
     """
     if code is None and (redirect_uri or code_verifier):
         raise click.UsageError("--redirect-uri and --code-verifier go with --code")
-    loaded = load_config(config)
+    loaded = read_config(config)
+    warn(loaded.warnings, loaded.config)
     from proxy.commands.login import exchange_code, log_in
 
     if code is not None:
         return run_async(
-            exchange_code(loaded, credential, account, code, redirect_uri, code_verifier, click.echo)
+            exchange_code(loaded.config, credential, account, code, redirect_uri, code_verifier, click.echo)
         )
-    return run_async(log_in(loaded, credential, account, click.echo, open_browser=not no_browser))
+    return run_async(log_in(loaded.config, credential, account, click.echo, open_browser=not no_browser))
 
 
 @main.command()

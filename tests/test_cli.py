@@ -17,6 +17,7 @@ COMMANDS = {
     "run",
     "demo",
     "caller-key",
+    "exec",
     "check",
     "login",
     "token",
@@ -95,8 +96,14 @@ def test_an_invalid_fault_or_time_is_a_usage_error(call, option, value, said):
     assert said in shown.stderr
 
 
-def test_the_version_is_printed(call):
-    assert call("--version").stdout.startswith("token-proxy, version ")
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_printed(call, option):
+    assert call(option).stdout.startswith("token-proxy, version ")
+
+
+def test_without_arguments_help_is_printed(call):
+    shown = call()
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, call("--help").stdout, "")
 
 
 def test_help_does_not_import_the_server():
@@ -108,7 +115,7 @@ def test_help_does_not_import_the_server():
     )
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "click" in loaded
-    assert loaded.isdisjoint({"asyncio", "aiohttp", "pydantic", "cryptography", "prometheus_client"})
+    assert loaded.isdisjoint({"asyncio", "aiohttp", "pydantic", "cryptography", "prometheus_client", "rich"})
 
 
 # -- which configuration
@@ -116,20 +123,45 @@ def test_help_does_not_import_the_server():
 
 def test_the_configuration_is_the_first_that_exists(call, tmp_path, monkeypatch):
     write(tmp_path / "config.toml")
-    assert call("check").stdout == "config.toml: no faults\n"
+    assert call("check").stdout == "config.toml: no faults (1 credential, 1 route)\n"
     monkeypatch.setenv("TOKEN_PROXY_CONFIG", str(write(tmp_path / "named.toml")))
-    assert call("check").stdout == f"{tmp_path}/named.toml: no faults\n"
+    assert call("check").stdout == f"{tmp_path}/named.toml: no faults (1 credential, 1 route)\n"
     given = write(tmp_path / "given.toml")
-    assert call("check", "-c", str(given)).stdout == f"{given}: no faults\n"
+    assert call("check", "-c", str(given)).stdout == f"{given}: no faults (1 credential, 1 route)\n"
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS - {"demo", "schema", "caller-key"}))
 def test_without_a_configuration_the_places_are_named(call, command):
-    arguments = {"explain": ["GET", "/crm"], **{name: ["crm"] for name in ("login", "token", "logout")}}
+    arguments = {
+        "explain": ["GET", "/crm"],
+        "exec": ["true"],
+        **{name: ["crm"] for name in ("login", "token", "logout")},
+    }
     failed = call(command, *arguments.get(command, []))
     assert (failed.exit_code, failed.stdout) == (2, "")
     for place in ("$TOKEN_PROXY_CONFIG", "config.toml", "/etc/token-proxy/config.toml", "-c FILE"):
         assert place in failed.stderr
+
+
+def test_the_file_may_be_given_before_the_command_and_the_one_after_it_counts(call, tmp_path):
+    before, after = write(tmp_path / "before.toml"), write(tmp_path / "after.toml")
+    assert call("-c", str(before), "check").stdout.startswith(f"{before}: no faults")
+    assert call("-c", str(before), "check", "-c", str(after)).stdout.startswith(f"{after}: no faults")
+    assert call("-c", "nowhere.toml", "schema").exit_code == 0
+
+
+def test_a_file_without_a_command_is_a_usage_error(call, tmp_path):
+    failed = call("-c", str(write(tmp_path / "config.toml")))
+    assert (failed.exit_code, failed.stdout) == (2, "")
+    assert "Missing command" in failed.stderr
+
+
+def test_a_file_named_by_the_variable_must_exist(call, tmp_path, monkeypatch):
+    write(tmp_path / "config.toml")
+    monkeypatch.setenv("TOKEN_PROXY_CONFIG", "/nowhere.toml")
+    failed = call("check")
+    assert (failed.exit_code, failed.stdout) == (2, "")
+    assert failed.stderr.startswith("/nowhere.toml:1:1: $TOKEN_PROXY_CONFIG names this file")
 
 
 def test_a_missing_file_is_named(call):
@@ -153,7 +185,7 @@ def test_check_warns_of_a_secret_in_the_file_and_does_not_show_it(call, tmp_path
     text = write(tmp_path / "config.toml").read_text()
     (tmp_path / "config.toml").write_text(text.replace('{ env = "CRM_SECRET" }', '"in-the-file"'))
     done = call("check")
-    assert (done.exit_code, done.stdout) == (0, "config.toml: no faults\n")
+    assert (done.exit_code, done.stdout) == (0, "config.toml: no faults (1 credential, 1 route)\n")
     assert done.stderr.startswith("warning: config.toml:5:17: a secret in the configuration file itself")
     assert "in-the-file" not in done.stderr
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from proxy.errors import ConfigError, LoginRequired, ProxyError
+from proxy.errors import ConfigError, Fault, LoginRequired, ProxyError
 
 if TYPE_CHECKING:
     from proxy.config.load import Loaded
@@ -80,13 +80,20 @@ def _config_option(**more: Any) -> Callable[[Callable[..., Any]], Callable[..., 
         "config",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="Configuration file. Default: $TOKEN_PROXY_CONFIG, ./config.toml, /etc/token-proxy/config.toml.",
+        help="Configuration file. Default: $TOKEN_PROXY_CONFIG, ./config.toml, /etc/token-proxy/config.toml; "
+        "without any, the TOKEN_PROXY_ variables.",
         **more,
     )
 
 
-config_option = _config_option()
+def _given_before(context: click.Context, _option: click.Parameter, after: Path | None) -> Path | None:
+    """The file given after the command, else the one before it."""
+    return after if after is not None else context.find_object(Path)
+
+
+config_option = _config_option(callback=_given_before)
 config_ignored = _config_option(expose_value=False, hidden=True)  # accepted, but not used
+config_before = _config_option()  # of the command group
 account_option = click.option("--account", default="default", show_default=True, help="Name of the account.")
 
 
@@ -96,8 +103,11 @@ def read_config(given: Path | None) -> Loaded:
     return load(find_config(given))
 
 
-def load_config(given: Path | None, *, advice: bool = False) -> Config:
-    loaded = read_config(given)
-    for warning in [*loaded.warnings, *(loaded.advice if advice else ())]:
-        click.echo(f"warning: {warning.render(loaded.config.place)}", err=True)
-    return loaded.config
+def load_config(given: Path | None) -> Config:
+    """For commands that scripts call often: without warnings."""
+    return read_config(given).config
+
+
+def warn(faults: Iterable[Fault], config: Config) -> None:
+    for fault in faults:
+        click.echo(f"warning: {fault.render(config.place)}", err=True)

@@ -7,7 +7,7 @@ opening brace (at the start of the file for a key outside all tables).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -46,6 +46,8 @@ Give a file with -c FILE, or describe one route by variables:
   token-proxy run
 README.md shows both; `token-proxy demo` needs no configuration."""
 
+Check = Callable[[Config], Iterable[Complaint]]
+
 
 class Origin(Protocol):
     """What a configuration is read from."""
@@ -78,7 +80,7 @@ class Read:
     path: Path | None
     context: LoadContext
     faults: list[Fault]
-    more: Callable[[Config], Iterable[Complaint]]
+    more: Collection[Check]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Loaded:
     config: Config
     warnings: list[Fault]
     advice: list[Fault]  # what `check` says beside: it works, but may surprise
+    unused: list[Fault] = field(default_factory=list)  # what has no effect; for `check` too
     variables: frozenset[str] = frozenset()  # the environment variables that it was read from, or refers to
     references: tuple[Reference, ...] = ()  # where its secrets are
     read: Read | None = field(default=None, repr=False)  # None: made in code
@@ -94,6 +97,11 @@ class Loaded:
     def files(self) -> Files:
         """The files that it names, as they were read."""
         return self.read.context.files if self.read is not None else Files()
+
+    @property
+    def secrets(self) -> bool:
+        """Whether they were read."""
+        return self.read is None or self.read.context.secrets
 
     def again(self, files: Files) -> Loaded:
         """The same configuration, with the secrets that `files` has now. Raises ConfigError."""
@@ -145,16 +153,12 @@ def _exists(path: Path) -> bool:
         return True
 
 
-def _no_more(_: Config) -> Iterable[Complaint]:
-    return ()
-
-
 def load(
     path: Path | None,
     environ: Mapping[str, str] = os.environ,
     *,
     secrets: bool = True,
-    more: Callable[[Config], Iterable[Complaint]] = _no_more,
+    more: Collection[Check] = (),
     files: Files | None = None,
 ) -> Loaded:
     """Load the file at `path`; None: the environment alone. Raises ConfigError.
@@ -178,7 +182,8 @@ def _load(read: Read) -> Loaded:
     config, found = _validate(data, context)
     found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
     if config is not None:
-        found += [*check_keys(config.callers), *check_state_dir(config), *read.more(config)]
+        others = [each for look in read.more for each in look(config)]
+        found += [*check_keys(config.callers), *check_state_dir(config), *others]
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
     weak = check_secrets, check_pkce, check_networks, check_patterns
@@ -187,11 +192,12 @@ def _load(read: Read) -> Loaded:
         weaknesses += check_exposed(data, context.folder)
     warnings = origin.faults(weaknesses)
     warnings += environment.check_unknown(context.environ, origin.variables)
-    surprises = check_cookies, advise_names, advise_admin, check_callbacks, advise_unused
+    surprises = check_cookies, advise_names, advise_admin, check_callbacks
     surprising = [each for look in surprises for each in look(data)]
     advice = origin.faults([*surprising, *advise_probes(config)])
     config = config.model_copy(update={"path": path, "digest": origin.digest})
-    return Loaded(config, warnings, advice, origin.variables, tuple(references(data)), read)
+    unused = origin.faults(advise_unused(data))
+    return Loaded(config, warnings, advice, unused, origin.variables, tuple(references(data)), read)
 
 
 def _validate(data: dict[str, Any], context: LoadContext) -> tuple[Config | None, list[Complaint]]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from proxy.clock import Clock
 from proxy.config.values import SHARED_STORES
 from proxy.errors import StoreError
 from proxy.secret import Secret
-from proxy.store.base import Store
 from proxy.store.key import KEY_BYTES, decode_key, load_or_create_key
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
 from proxy.store.sqlite.store import SQLiteStore
+
+if TYPE_CHECKING:
+    from proxy.store.postgres.store import PostgresStore
+    from proxy.store.redis.store import RedisStore
 
 KEY_FILE: Final = "store.key"
 _REDIS: Final = ("redis", "rediss")
@@ -32,10 +35,23 @@ async def open_store(url: str, state_dir: Path, key: Secret | None, clock: Clock
         return SealedStore(await SQLiteStore.open(path, clock), secret)
     if scheme in SHARED_STORES:
         secret = _shared_key(key)  # before connecting
-        return SealedStore(await (_open_redis if scheme in _REDIS else _open_postgres)(url), secret)
+        return SealedStore(
+            await (_redis_store() if scheme in _REDIS else _postgres_store()).open(url), secret
+        )
     raise StoreError(
         "store.url is of an unknown kind: use sqlite:NAME, postgresql://…, redis://…, rediss://… or memory:"
     )
+
+
+def place_of(url: str, state_dir: Path) -> str:
+    """Where tokens are stored, for people: without a password."""
+    scheme, _, name = url.partition(":")
+    if scheme == "memory":
+        return "in memory, until the process ends"
+    if scheme == "sqlite":
+        return str(state_dir / name)
+    host = name.removeprefix("//").rpartition("@")[2].partition("?")[0]
+    return f"{scheme}://{host}"
 
 
 def check_url(url: str) -> None:
@@ -44,11 +60,11 @@ def check_url(url: str) -> None:
     if scheme in _REDIS:
         from proxy.store.redis.url import read_url  # noqa: PLC0415 (an extra)
 
-        _require("redis", "Redis")
+        _redis_store()
         read_url(url)
     elif scheme in SHARED_STORES:
-        _require("psycopg", "PostgreSQL", extra="postgres")
-        from proxy.store.postgres.link import read_url as read_postgres_url  # noqa: PLC0415 (slow to import)
+        _postgres_store()
+        from proxy.store.postgres.link import read_url as read_postgres_url  # noqa: PLC0415 (an extra)
 
         read_postgres_url(url)
 
@@ -80,24 +96,24 @@ def _shared_key(key: Secret | None) -> bytes:
     return decode_key(key.reveal())
 
 
-async def _open_postgres(url: str) -> Store:
+def _postgres_store() -> type[PostgresStore]:
     try:
         from proxy.store.postgres.store import PostgresStore  # noqa: PLC0415 (an extra, and slow to import)
     except ImportError:
         raise StoreError(
             "store.url names PostgreSQL, whose client is not installed: pip install 'token-proxy[postgres]'"
         ) from None
-    return await PostgresStore.open(url)
+    return PostgresStore
 
 
-async def _open_redis(url: str) -> Store:
+def _redis_store() -> type[RedisStore]:
     try:
         from proxy.store.redis.store import RedisStore  # noqa: PLC0415 (an extra)
     except ImportError:
         raise StoreError(
             "store.url names Redis, whose client is not installed: pip install 'token-proxy[redis]'"
         ) from None
-    return await RedisStore.open(url)
+    return RedisStore
 
 
 def _own_key(state_dir: Path, database: Path) -> bytes:
