@@ -14,11 +14,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import signal
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -34,9 +33,10 @@ from proxy.admin.server import AdminServer
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, StoreError
 from proxy.fd_limits import Descriptors
 from proxy.generation import Parts, Shared
+from proxy.hooks import Hooks, call
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
@@ -51,21 +51,8 @@ from proxy.tls_material import Material, gather, needed
 from proxy.tokens.accounts import Accounts
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
 _log = logging.getLogger("proxy.process")
-Call = Callable[[], object]
-
-
-@dataclass(slots=True)
-class Hooks:
-    """Called at the turns of a process's life. None of them may raise or block."""
-
-    ready: list[Call] = field(default_factory=list)  # all listeners accept connections
-    reloaded: list[Call] = field(default_factory=list)  # another generation serves
-    draining: list[Call] = field(default_factory=list)  # the first step of the stop
-    hangup: list[Call] = field(default_factory=list)  # SIGHUP, before the reload: reopen files
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +194,10 @@ class Process:
         self.relay.start()
         self._scheduler = self._loop(tokens.scheduler.run(), "keep tokens fresh")
         self._loop(tokens.report_logins(), "report due logins")
+        self.services.metrics.reload_succeeded(self.services.clock.wall())
         self._probes.health = self.health
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
-        _call(self.hooks.ready)
+        call(self.hooks.ready)
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
         """Whether there is an admin listener now. Raises CannotListen if it is required."""
@@ -270,8 +258,15 @@ class Process:
             raise
         removed = [each for each in self.listeners.places if each.kind == "route" and each not in numbers]
         await self.listeners.close_each(removed)
+        await self._load_new()
         self.listeners.warn_of_unused()
-        _call(self.hooks.reloaded)
+        call(self.hooks.reloaded)
+
+    async def _load_new(self) -> None:
+        try:
+            await self.services.tokens.load_new()
+        except StoreError as error:  # they are loaded when they are used
+            _log.warning("accounts of new credentials can't be read from the store: %s", error)
 
     def _numbered(self, config: Config, known: Mapping[Place, int]) -> dict[Place, int]:
         """A number for each listener that a route has to itself. None is used twice: connections have it."""
@@ -366,7 +361,7 @@ class Process:
     async def drain(self) -> None:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
         self.health.draining = True
-        _call(self.hooks.draining)
+        call(self.hooks.draining)
         await tasks.cancel(self._scheduler)  # a refresh that starts now would not end in time
         clock, shutdown = self.services.clock, self.loaded.config.limits.shutdown
         began = clock.boot()
@@ -378,34 +373,3 @@ class Process:
 
 def _tls(config: Config, place: Place) -> ListenerTLS | None:
     return config.admin_listener_tls if place.kind == "admin" else config.listener_tls(place.address)
-
-
-def _call(hooks: list[Call]) -> None:
-    for hook in hooks:
-        try:
-            hook()
-        except Exception as error:  # noqa: BLE001 (whatever hangs there must not end the process)
-            _log.error("a hook failed unexpectedly", exc_info=error)
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT stop gracefully; a second one, later than SAME_SIGNAL, ends the process at once."""
-    loop = asyncio.get_running_loop()
-    first = asyncio.Event()  # not `stop`: that may be set by /quitquitquit, which is no signal
-
-    def on_signal(number: signal.Signals) -> None:
-        if first.is_set():
-            return
-        first.set()
-        _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
-        stop.set()
-        loop.call_later(SAME_SIGNAL, _die_of_signals, loop)
-
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, on_signal, number)
-
-
-def _die_of_signals(loop: asyncio.AbstractEventLoop) -> None:
-    for number in STOP_SIGNALS:
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
