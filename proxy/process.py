@@ -14,13 +14,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
-import signal
 import ssl
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +36,7 @@ from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
 from proxy.errors import ConfigError, StoreError
 from proxy.fd_limits import Descriptors
 from proxy.generation import Parts, Shared
+from proxy.hooks import Hooks, call
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
@@ -53,23 +51,8 @@ from proxy.tls_material import Material, gather, needed
 from proxy.tokens.accounts import Accounts
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
 _log = logging.getLogger("proxy.process")
-Call = Callable[[], object]
-
-
-@dataclass(slots=True)
-class Hooks:
-    """Called at the turns of a process's life. None of them may raise or block."""
-
-    ready: list[Call] = field(default_factory=list)  # all listeners accept connections
-    hangup: list[Call] = field(default_factory=list)  # SIGHUP: reopen files; a reload follows
-    reloading: list[Call] = field(default_factory=list)  # a reload begins
-    reloaded: list[Call] = field(default_factory=list)  # another generation serves; not after a failure
-    settled: list[Call] = field(default_factory=list)  # the reload is over, failed or not
-    draining: list[Call] = field(default_factory=list)  # the first step of the stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,56 +367,3 @@ class Process:
 
 def _tls(config: Config, place: Place) -> ListenerTLS | None:
     return config.admin_listener_tls if place.kind == "admin" else config.listener_tls(place.address)
-
-
-def call(hooks: list[Call]) -> None:
-    for hook in hooks:
-        try:
-            hook()
-        except Exception as error:  # noqa: BLE001 (whatever hangs there must not end the process)
-            _log.error("a hook failed unexpectedly", exc_info=error)
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT stop gracefully; a second one, later than SAME_SIGNAL, ends the process at once."""
-    loop = asyncio.get_running_loop()
-    first = asyncio.Event()  # not `stop`: that may be set by /quitquitquit, which is no signal
-
-    def on_signal(number: signal.Signals) -> None:
-        if first.is_set():
-            return
-        first.set()
-        _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
-        stop.set()
-        loop.call_later(SAME_SIGNAL, _die_of_signals, loop)
-
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, on_signal, number)
-
-
-def reload_on_hangup(wanted: asyncio.Event, stop: asyncio.Event, hooks: Hooks) -> None:
-    """SIGHUP reloads. But where the terminal that the process was started from is gone, it stops."""
-    has_terminal = _has_terminal()
-
-    def on_hangup() -> None:
-        if has_terminal and not _has_terminal():
-            _log.info("stopping as the terminal is gone", extra={"event": "stop", "signal": "SIGHUP"})
-            stop.set()
-            return
-        call(hooks.hangup)
-        wanted.set()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
-
-
-def _has_terminal() -> bool:
-    try:
-        return os.isatty(sys.__stderr__.fileno()) if sys.__stderr__ is not None else False
-    except (OSError, ValueError):  # closed
-        return False
-
-
-def _die_of_signals(loop: asyncio.AbstractEventLoop) -> None:
-    for number in STOP_SIGNALS:
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from proxy import tasks
@@ -25,9 +26,10 @@ from proxy.config.changes import Changes, changes, needs_restart
 from proxy.config.load import Loaded
 from proxy.errors import ConfigError, ProxyError
 from proxy.file_thread import FileThread
+from proxy.hooks import call
 from proxy.observe import logs
 from proxy.observe.events import event
-from proxy.process import Process, call
+from proxy.process import Process
 from proxy.tls_material import Material, files_of, gather, needed
 from proxy.watched_files import Group, Looks, Prints, Watch
 
@@ -53,9 +55,17 @@ class Reloader:
         self._metrics = process.services.metrics
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Reload when asked to, and take up changed files, within the block. Its end waits for nothing."""
-        loops = [tasks.spawn(self._serve(), "reload"), tasks.forever(LOOK, self._look)]
+    async def running(self, watched: Path | None = None) -> AsyncIterator[None]:
+        """Reload when asked to, and take up changed files, within the block. Its end waits for nothing.
+
+        `watched`: the configuration file, if its changes ask for a reload too.
+        """
+        loops = [tasks.forever("reload", self._serve), tasks.forever(LOOK, self._look)]
+        if watched is not None:
+            from proxy.config_watch import ConfigWatch  # noqa: PLC0415 (only for --watch)
+
+            digest = self._process.loaded.config.digest
+            loops.append(ConfigWatch(watched, digest, self._wanted, self._files).start())
         try:
             yield
         finally:
@@ -65,13 +75,12 @@ class Reloader:
     # -- another configuration
 
     async def _serve(self) -> None:
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            async with self._lock:
-                call(self._process.hooks.reloading)
-                await self._reload()
-                call(self._process.hooks.settled)
+        await self._wanted.wait()
+        async with self._lock:
+            self._wanted.clear()  # what is asked for from here on is not in this one
+            call(self._process.hooks.reloading)
+            await self._reload()
+            call(self._process.hooks.settled)
 
     async def _reload(self) -> None:
         before = self._process.loaded

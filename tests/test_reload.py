@@ -13,6 +13,7 @@ import pytest
 from proxy import process
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports
+from proxy.hooks import Hooks
 from proxy.reload import Reloader
 
 PATIENCE = 60  # seconds
@@ -67,7 +68,7 @@ class Served:
 @asynccontextmanager
 async def serving(path, server, caplog):
     caplog.set_level(logging.INFO, "proxy")
-    wanted, hooks = asyncio.Event(), process.Hooks()
+    wanted, hooks = asyncio.Event(), Hooks()
     async with (
         process.running(load(path), hooks=hooks) as running,
         Reloader(running, wanted).running(),

@@ -94,14 +94,14 @@ class Loaded:
     read: Read | None = field(default=None, repr=False)  # None: made in code
 
     @property
-    def secrets(self) -> bool:
-        """Whether they were read."""
-        return self.read is None or self.read.context.secrets
-
-    @property
     def files(self) -> Files:
         """The files that it names, as they were read."""
         return self.read.context.files if self.read is not None else Files()
+
+    @property
+    def secrets(self) -> bool:
+        """Whether they were read."""
+        return self.read is None or self.read.context.secrets
 
     def again(self, files: Files) -> Loaded:
         """The same configuration, with the secrets that `files` has now. Raises ConfigError."""
