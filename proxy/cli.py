@@ -268,10 +268,11 @@ def wait(wanted: Wanted, timeout: float, config: Path | None) -> int:
     """
     if isnan(timeout):
         raise click.BadParameter("expected a number of seconds", param_hint="--timeout")
-    loaded = read_config(config).config
     from proxy.commands.wait import wait as wait_for
+    from proxy.config.load import find_config, load
 
-    return run_async(wait_for(loaded, wanted, timeout))
+    loaded = load(find_config(config), secrets=False)  # a health check may be without them
+    return run_async(wait_for(loaded.config, wanted, timeout))
 
 
 @main.command()

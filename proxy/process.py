@@ -84,8 +84,8 @@ async def running(
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
-    `stop`: set by /quitquitquit. `adopted`: sockets of a service manager, which listen already.
-    `page_required`: False to go without an admin listener if its address is taken.
+    `stop`: set by /quitquitquit; None if that is not possible. `adopted`: sockets of a service manager, which
+    listen already. `page_required`: False to go without an admin or health listener if its address is taken.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
@@ -94,7 +94,9 @@ async def running(
         base = Base(
             Listeners(lasting.ports, adopted or Adopted()), lasting, Probes(), hooks or Hooks(), stack
         )
-        process = await _made(loaded, base, stop or asyncio.Event())
+        stack.push_async_callback(base.listeners.close, "health")
+        await _offer_health(loaded.config, base, stop, required=page_required)
+        process = await _made(loaded, base)
         await process.start(page_required=page_required)
         yield process
         await process.drain()
@@ -106,14 +108,22 @@ def _descriptors(config: Config) -> Descriptors:
     return Descriptors(limits.admin_connections, limits.health_connections if config.server.health else 0)
 
 
-async def _made(loaded: Loaded, base: Base, stop: asyncio.Event) -> Process:
-    """Raises StoreError, CannotListen, ConfigError."""
-    config = loaded.config
-    base.stack.push_async_callback(base.listeners.close, "health")
-    if config.server.health is not None:
-        runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
-        place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+async def _offer_health(config: Config, base: Base, stop: asyncio.Event | None, *, required: bool) -> None:
+    """Open the health listener, if there is to be one. Raises CannotListen if it is required."""
+    if config.server.health is None:
+        return
+    runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
+    place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+    try:
         await base.listeners.start(place, runner, None, handshake=handshake)
+    except CannotListen:
+        if required:
+            raise
+
+
+async def _made(loaded: Loaded, base: Base) -> Process:
+    """Raises StoreError, ConfigError."""
+    config = loaded.config
     services = await base.stack.enter_async_context(open_services(config))
     for sentence in await weaknesses(config.store.url.reveal()):
         _log.warning("%s", sentence)

@@ -19,40 +19,6 @@ from proxy.signals import SAME_SIGNAL
 
 DONE, FAILED, USAGE = 0, 1, 2
 EVENTS = {"start", "listen", "request", "refresh", "login", "logout", "refused", "stop", "notice"}
-SLOW_ROUTE = """
-[[routes]]
-path = "/slow"
-upstream = "{url}"
-credential = "machine"
-"""
-
-
-class SlowUpstream:
-    """Responds when it is released."""
-
-    def __init__(self):
-        self.asked = asyncio.Event()
-        self.may_answer = asyncio.Event()
-
-    def application(self):
-        app = web.Application()
-        app.router.add_get("/{path:.*}", self._answer)
-        return app
-
-    async def _answer(self, _request):
-        self.asked.set()
-        await self.may_answer.wait()
-        return web.Response(text="at last")
-
-
-@pytest.fixture
-async def slow(bench):
-    """A route to an upstream that responds when it is released."""
-    upstream = SlowUpstream()
-    async with running(upstream.application()) as url:
-        bench.path.write_text(bench.path.read_text() + SLOW_ROUTE.format(url=url))
-        yield upstream
-        upstream.may_answer.set()
 
 
 async def idle_connection(bench):
