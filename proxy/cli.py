@@ -231,13 +231,16 @@ def execute(command: tuple[str, ...], caller: str | None, config: Path | None) -
 
     A CMD that runs for longer than its key is valid needs a key of its own: see caller-key.
     """
-    loaded = read_config(config)
-    if caller is not None and caller not in loaded.config.callers:
-        known = ", ".join(sorted(loaded.config.callers)) or "none"
-        raise click.BadParameter(f"expected a caller of the configuration: {known}", param_hint="--caller")
     from proxy.commands import exec as program
+    from proxy.config.load import find_config, load
 
-    return program.execute(loaded, command, caller, functools.partial(click.echo, err=True))
+    path = find_config(config)
+    known = load(path, secrets=False)
+    if caller is not None and caller not in known.config.callers:
+        names = ", ".join(sorted(known.config.callers)) or "none"
+        raise click.BadParameter(f"expected a caller of the configuration: {names}", param_hint="--caller")
+    note = functools.partial(click.echo, err=True)
+    return program.execute(known, functools.partial(load, path), command, caller, note)
 
 
 @main.command()

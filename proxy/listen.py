@@ -288,7 +288,8 @@ def _bind_shared(sock: socket.socket, path: Path, mode: int, group: int | None) 
     sock.bind(str(draft))
     try:
         sock.listen(BACKLOG)
-        os.chown(draft, -1, -1 if group is None else group)
+        if group is not None:  # a service may be forbidden the call
+            os.chown(draft, -1, group)
         draft.chmod(mode)
         try:
             path.hardlink_to(draft)

@@ -53,8 +53,9 @@ async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor, watche
             process.running(loaded, hooks=hooks, stop=stop, adopted=Adopted(supervisor.sockets))
         )
         await stack.enter_async_context(process.controlled(running))
-        hooks.reloading.append(supervisor.notifier.reloading)
-        hooks.settled.append(supervisor.notifier.ready)
+        hooks.reloading.append(supervision.reloading)
+        hooks.reloaded.append(supervision.reloaded)
+        hooks.not_reloaded.append(supervision.not_reloaded)
         hooks.draining.append(lambda: supervision.draining(running.time_to_stop))
         supervision.start(lambda: running.services)
         if say is not None:
