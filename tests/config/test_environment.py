@@ -357,6 +357,7 @@ def test_without_a_home_directory_the_fault_names_the_variable_for_it(
         "directory here; or TOKEN_PROXY_STORE_URL"
     )
     assert load(None, environ(STORE_URL="memory:")).config.store.is_memory
+    assert load(None, environ(STORE_URL="memory:"), secrets=False).warnings == []
 
 
 # -- other variables
