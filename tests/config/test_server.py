@@ -100,7 +100,10 @@ OTHERS = [
     ),
     ("[log]\nformat = 1", ['2:10: expected "auto", "text" or "json"']),
     ("[log]\nlevle = 'info'", ["2:1: unknown key 'levle' - did you mean 'level'?"]),
-    ("[log]\ncolour = 'red'", ["2:1: unknown key 'colour' - known here: level, format, audit, audit_required"]),
+    (
+        "[log]\ncolour = 'red'",
+        ["2:1: unknown key 'colour' - known here: level, format, audit, audit_required"],
+    ),
     ("[lgo]\nlevel = 'info'", ["1:2: unknown key 'lgo' - did you mean 'log'?"]),
     (
         "path = 'config.toml'",
