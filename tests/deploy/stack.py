@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -133,7 +134,7 @@ def compose(made: image.Image, folder: Path) -> Iterator[Services]:
                 network=network,
             )
             started[name] = stack.enter_context(container)
-        stack.enter_context(_page(file["services"]["page"], folder / "page", network))
+        stack.enter_context(_page(file["services"]["page"], network))
         for name, container in started.items():
             test = file["services"][name]["healthcheck"]["test"]
             assert test[0] == "CMD"
@@ -144,21 +145,22 @@ def compose(made: image.Image, folder: Path) -> Iterator[Services]:
 
 
 @contextmanager
-def _page(service: Mapping[str, Any], folder: Path, network: image.Network) -> Iterator[None]:
+def _page(service: Mapping[str, Any], network: image.Network) -> Iterator[None]:
     """nginx as the user of its image, with this machine's program; it reads what the image reads."""
-    folder.mkdir()
     (conf,) = given(service, {}).values()
-    (folder / "default.conf").write_text(conf.read_text())
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, conf=folder / "default.conf"))
-    for path in (folder, *folder.iterdir()):
-        os.chown(path, NGINX_USER, NGINX_USER)
-    user = ["setpriv", "--reuid", str(NGINX_USER), "--regid", str(NGINX_USER), "--clear-groups"]
-    command = [find("nginx"), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
-    process = subprocess.Popen([*network.enter, *user, *command])
-    try:
-        wait_until(lambda: process.poll() is not None or (folder / "pid").exists(), "nginx")
-        assert process.poll() is None, (folder / "error.log").read_text()
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+    with TemporaryDirectory() as name:  # a folder that this user may enter
+        folder = Path(name)
+        (folder / "default.conf").write_text(conf.read_text())
+        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, conf=folder / "default.conf"))
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, NGINX_USER, NGINX_USER)
+        user = ["setpriv", "--reuid", str(NGINX_USER), "--regid", str(NGINX_USER), "--clear-groups"]
+        options = ["-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+        process = subprocess.Popen([*network.enter, *user, find("nginx"), *options])
+        try:
+            wait_until(lambda: process.poll() is not None or (folder / "pid").exists(), "nginx")
+            assert process.poll() is None, (folder / "error.log").read_text()
+            yield
+        finally:
+            process.terminate()
+            process.wait()

@@ -72,8 +72,10 @@ def test_what_runs_is_of_the_versions_that_the_tests_use():
     tested = pins(image.REPOSITORY / "requirements-dev.lock")
     for name in ("requirements.lock", "build.lock"):
         assert pins(image.DOCKER / name) <= tested, "make lock"
-    packages = {name for name, _ in pins(image.DOCKER / "requirements.lock")}
-    assert {"psycopg", "psycopg-binary", "redis"} <= packages, "an image is for shared stores too"
+    packages = pins(image.DOCKER / "requirements.lock")
+    assert pins(image.REPOSITORY / "requirements.lock") <= packages, "make lock"
+    assert pins(image.REPOSITORY / "requirements.lock") <= pins(image.DOCKER / "build.lock"), "make lock"
+    assert {"psycopg", "psycopg-binary", "redis"} <= dict(packages).keys(), "an image is for shared stores too"
 
 
 def pins(lock: Path) -> set[tuple[str, str]]:
