@@ -146,15 +146,14 @@ $(VENV)/.fuzz: tests/fuzz/requirements.txt $(VENV)/.dev
 
 # Hashes of everything that is installed; run it after a change of the dependencies.
 COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
-	--python-version 3.11 pyproject.toml
+	--python-version 3.11
 LOCKS := requirements.lock requirements-dev.lock deploy/docker/requirements.lock deploy/docker/build.lock
 
 # $(call compile,LOCK,FILE): write to FILE what LOCK pins. The image's locks take their versions from the tests'.
-compile = $(COMPILE) -o $(2) $(strip \
+compile = $(COMPILE) -o $(2) $(if $(filter %/build.lock,$(1)),deploy/docker/build.in,pyproject.toml) \
 	$(if $(filter requirements-dev.lock,$(1)),--extra test --extra dev) \
 	$(if $(filter deploy/%,$(1)),--constraint requirements-dev.lock) \
-	$(if $(filter %/requirements.lock,$(1)),--extra postgres --extra redis) \
-	$(if $(filter %/build.lock,$(1)),deploy/docker/build.in))
+	$(if $(filter %/requirements.lock,$(1)),--extra postgres --extra redis)
 
 lock: $(VENV)/.dev
 	$(foreach lock,$(LOCKS),$(call compile,$(lock),$(lock)) &&) true

@@ -33,7 +33,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 BASE_ENVIRONMENT = {"PATH": PATH, "LD_LIBRARY_PATH": "/usr/local/lib"}  # for a Python with a shared library
 OF_THE_NETWORK = ("PIP_", "SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")  # as predefined arguments are
 LARGE = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "tkinter", "site-packages", "__pycache__"}
-RUN_LIMIT = 280  # seconds
+RUN_LIMIT = 600  # seconds; packages are downloaded
 
 
 class Root:
@@ -89,6 +89,9 @@ def _copy_python(local: Path) -> None:
         return {name for name in names if name in LARGE - {"__pycache__"} or name.startswith("config-")}
 
     shutil.copytree(stdlib, library, ignore=ignored, symlinks=True)
+    headers = Path(sysconfig.get_path("include"))
+    if headers.is_dir():  # for MYPYC=1
+        shutil.copytree(headers, local / "include" / headers.name)
     (library / "site-packages").mkdir()
     for package in Path(sysconfig.get_path("purelib")).glob("pip*"):
         shutil.copytree(package, library / "site-packages" / package.name)

@@ -74,7 +74,6 @@ def test_what_runs_is_of_the_versions_that_the_tests_use():
         assert pins(image.DOCKER / name) <= tested, "make lock"
     packages = pins(image.DOCKER / "requirements.lock")
     assert pins(image.REPOSITORY / "requirements.lock") <= packages, "make lock"
-    assert pins(image.REPOSITORY / "requirements.lock") <= pins(image.DOCKER / "build.lock"), "make lock"
     assert {"psycopg", "psycopg-binary", "redis"} <= dict(packages).keys(), "an image is for shared stores too"
 
 
@@ -84,6 +83,7 @@ def pins(lock: Path) -> set[tuple[str, str]]:
 
 
 @pytest.mark.privileged
+@pytest.mark.timeout(1200)  # it installs all that runs; many machines at once share a network
 def test_the_image_runs_as_nobody_on_a_read_only_root_with_environment_alone(tmp_path):
     made = image.build(tmp_path / "image", MYPYC="0")
     try:
