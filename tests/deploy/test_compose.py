@@ -1,4 +1,4 @@
-"""deploy/docker/compose.yaml: its schema, and what it promises. test_image.py runs those of its services that are ours."""
+"""deploy/docker/compose.yaml: its schema, and what it promises. test_image.py runs our services of it."""
 
 import subprocess
 import tomllib
@@ -41,11 +41,11 @@ def test_each_service_has_no_more_rights_than_it_needs(name):
     assert "cap_add" not in service
     assert not service.get("privileged")
     tag = service["image"].rpartition(":")[2]
-    assert tag != "latest" and tag, "an image has a version"
+    assert tag not in {"", "latest"}, "an image has a version"
 
 
 def test_ports_are_published_on_this_machine_alone():
-    found = {}
+    found: dict[str, set[int]] = {}
     for name, service in SERVICES.items():
         for port in service.get("ports", ()):
             host, outside, _ = port.rsplit(":", 2)
@@ -71,7 +71,9 @@ def test_files_and_secrets_are_there():
         used.update(service.get("secrets", ()))
         for volume in service.get("volumes", ()):
             source = volume.partition(":")[0]
-            assert (DEPLOY / "docker" / source).exists() if source.startswith(".") else source in FILE["volumes"]
+            assert (
+                (DEPLOY / "docker" / source).exists() if source.startswith(".") else source in FILE["volumes"]
+            )
     assert used == FILE["secrets"].keys()
     for secret in FILE["secrets"].values():
         assert (DEPLOY / "docker" / secret["file"]).is_file()
@@ -80,7 +82,7 @@ def test_files_and_secrets_are_there():
 def test_the_health_of_the_container_is_that_of_the_image():
     test = SERVICES["token-proxy"]["healthcheck"]["test"]
     last = dockerfile.read(image.DOCKER / "Dockerfile", {})[-1]
-    assert last.last("HEALTHCHECK").value == f"CMD {str(test[1:])}".replace("'", '"')
+    assert last.last("HEALTHCHECK").value == f"CMD {test[1:]!s}".replace("'", '"')
     build = SERVICES["token-proxy"]["build"]
     assert (DEPLOY / "docker" / build["context"] / build["dockerfile"]).samefile(image.DOCKER / "Dockerfile")
 

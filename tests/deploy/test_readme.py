@@ -1,4 +1,4 @@
-"""deploy/README.md: its links lead somewhere, its commands name what is there, and nothing of deploy/ is left out."""
+"""deploy/README.md: its links lead somewhere, its commands name what is there, and nothing is left out."""
 
 import re
 
