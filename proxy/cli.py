@@ -51,21 +51,29 @@ def main(context: click.Context, config: Path | None) -> None:
 
 
 @main.command()
+@click.option("--watch", is_flag=True, help="Reload whenever the configuration file changes.")
 @config_option
 @command
-def run(config: Path | None) -> int:
+def run(watch: bool, config: Path | None) -> int:
     """Run the proxy until SIGTERM.
 
-    Requests in flight are completed first; a second SIGTERM stops at once.
+    Requests in flight are completed first; a second SIGTERM stops at once. SIGHUP reloads the configuration:
+    a faulty one changes nothing, and is logged. Changed files of secrets and certificates need no reload.
     """
+    from proxy import systemd
+
+    supervisor = systemd.take()  # before any child may be started
     loaded = read_config(config)
+    if watch and loaded.config.path is None:
+        raise click.UsageError("--watch needs a configuration file, and there are only variables")
     from proxy.commands.run import run_server
     from proxy.observe import logs
 
     logs.set_up(loaded.config.log)
     with logs.own_thread(loaded.config.log):
         logs.warn(loaded.warnings, loaded.config.place)
-        return run_async(run_server(loaded.config, _to_terminal if sys.stderr.isatty() else None))
+        say = _to_terminal if sys.stderr.isatty() else None
+        return run_async(run_server(loaded, say, supervisor, loaded.config.path if watch else None))
 
 
 def _to_terminal(line: str) -> None:
@@ -333,10 +341,11 @@ def wait(wanted: Wanted, timeout: float, config: Path | None) -> int:
     """
     if isnan(timeout):
         raise click.BadParameter("expected a number of seconds", param_hint="--timeout")
-    loaded = read_config(config).config
     from proxy.commands.wait import wait as wait_for
+    from proxy.config.load import find_config, load
 
-    return run_async(wait_for(loaded, wanted, timeout))
+    loaded = load(find_config(config), secrets=False)  # a health check may be without them
+    return run_async(wait_for(loaded.config, wanted, timeout))
 
 
 @main.command()

@@ -15,11 +15,11 @@ from typing import Final
 
 from proxy import caller_keys
 from proxy.admin.app import admin_application
+from proxy.admin.probes import Probes
 from proxy.admin.server import AdminRunner
 from proxy.config.load import Loaded
 from proxy.config.model import Config, Limits, Route
 from proxy.errors import ConfigError
-from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
 from proxy.listeners import Place, places_of_routes
@@ -57,27 +57,20 @@ class Parts:
     pages: AdminRunner  # listens only in the first generation
 
 
-def lasting_of(config: Config) -> Lasting:
-    limits = config.limits
-    health = limits.health_connections if config.server.health is not None else 0
-    return Lasting(descriptors=Descriptors(limits.admin_connections, health))
-
-
 async def shared_by_all(services: Services, lasting: Lasting) -> Shared:
     """Raises StoreError."""
-    config = services.config
     via = b"token-proxy-" + (await services.store.identity()).encode("ascii")
-    return Shared(lasting, logs.RequestLog(config.log), via)
+    return Shared(lasting, logs.RequestLog(services.config.log), via)
 
 
 async def parts_of(
-    loaded: Loaded, services: Services, material: Material, shared: Shared, health: Health
+    loaded: Loaded, services: Services, material: Material, lasting: Lasting, health: Health, probes: Probes
 ) -> Parts:
     """Raises ConfigError."""
     config = loaded.config
     check_material(loaded, material)
-    pages = admin_application(services, Hosts(own_names(config)), health)
-    runner = AdminRunner(pages, config.limits, shared.lasting.descriptors)
+    pages = admin_application(services, Hosts(own_names(config)), health, probes)
+    runner = AdminRunner(pages, config.limits, lasting.descriptors)
     await runner.setup()
     return Parts(loaded, services, material, runner)
 
@@ -137,7 +130,7 @@ async def relay_of(services: Services) -> RelayServer:
     material = await asyncio.to_thread(gather, needed(services.config), Material())
     check_material(Loaded(services.config, [], []), material)
     accounts = services.tokens.planned(services.config)
-    shared = await shared_by_all(services, lasting_of(services.config))
+    shared = await shared_by_all(services, Lasting())
     return RelayServer(relay_context(services, accounts, material, shared, {}))
 
 

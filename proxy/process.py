@@ -2,8 +2,7 @@
 
 start:  health listener → store → tokens → admin listener → data listeners → ready
 reload: all that is new is made, and may fail → one swap → what is gone ends
-stop:   not ready → data listeners closed → requests in flight end → refreshes are saved → the rest; the
-        health listener closes last
+stop:   not ready → data listeners closed → requests in flight end → refreshes are saved → the rest
 
 As long as the process live: the clock, metrics and log; the store; the token manager with its accounts, their
 back-offs and refreshes under way; the listeners of [server] and all open connections; the limit of open
@@ -15,11 +14,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import signal
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -29,16 +27,20 @@ from aiohttp import web
 from proxy import generation, tasks
 from proxy.admin import control
 from proxy.admin.base_urls import Listening
-from proxy.admin.health_listener import HealthPages, health_runner
+from proxy.admin.health_listener import health_runner
+from proxy.admin.probes import Probes
 from proxy.admin.server import AdminServer
+from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, StoreError
+from proxy.fd_limits import Descriptors
 from proxy.generation import Parts, Shared
+from proxy.hooks import Hooks, call
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
-from proxy.observe.health import Health, Stage
+from proxy.observe.health import Health
 from proxy.relay import problems
 from proxy.relay.context import SHARED, Lasting, RelayContext
 from proxy.relay.server import Listener, RelayServer
@@ -49,85 +51,87 @@ from proxy.tls_material import Material, gather, needed
 from proxy.tokens.accounts import Accounts
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
 _log = logging.getLogger("proxy.process")
-Call = Callable[[], object]
 
 
-@dataclass(slots=True)
-class Hooks:
-    """Called at the turns of a process's life. None of them may raise or block."""
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What there is before the store is open."""
 
-    ready: list[Call] = field(default_factory=list)  # all listeners accept connections
-    reloaded: list[Call] = field(default_factory=list)  # another generation serves
-    draining: list[Call] = field(default_factory=list)  # the first step of the stop
-    hangup: list[Call] = field(default_factory=list)  # SIGHUP, before the reload: reopen files
-    quit: list[Call] = field(default_factory=list)  # POST /quitquitquit, where server.quit allows it
+    listeners: Listeners
+    lasting: Lasting
+    probes: Probes
+    hooks: Hooks
+    stack: AsyncExitStack  # ends what is started
 
 
 @asynccontextmanager
-async def serving(config: Config, hooks: Hooks | None = None) -> AsyncIterator[Services]:
+async def serving(config: Config, stop: asyncio.Event | None = None) -> AsyncIterator[Services]:
     """As `running`, for a configuration made in code."""
-    async with running(Loaded(config, [], []), hooks) as process:
+    async with running(Loaded(config, [], []), stop=stop) as process:
         yield process.services
 
 
 @asynccontextmanager
 async def running(
-    loaded: Loaded, hooks: Hooks | None = None, *, page_required: bool = True
+    loaded: Loaded,
+    *,
+    hooks: Hooks | None = None,
+    stop: asyncio.Event | None = None,
+    adopted: Adopted | None = None,
+    page_required: bool = True,
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
-    `page_required`: False to go without an admin or health listener if its address is taken.
+    `stop`: set by /quitquitquit; None if that is not possible. `adopted`: sockets of a service manager, which
+    listen already. `page_required`: False to go without an admin or health listener if its address is taken.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
-    hooks, lasting = hooks or Hooks(), generation.lasting_of(loaded.config)
     async with AsyncExitStack() as stack:
-        listeners = Listeners(lasting.ports)
-        stack.push_async_callback(listeners.close_all)
-        probes = await _probed(loaded.config, hooks, lasting, listeners, required=page_required)
-        process = await _made(loaded, hooks, stack, lasting, listeners)
-        probes.health = process.health
+        lasting = Lasting(descriptors=_descriptors(loaded.config))
+        base = Base(
+            Listeners(lasting.ports, adopted or Adopted()), lasting, Probes(), hooks or Hooks(), stack
+        )
+        stack.push_async_callback(base.listeners.close, "health")
+        await _offer_health(loaded.config, base, stop, required=page_required)
+        process = await _made(loaded, base)
         await process.start(page_required=page_required)
         yield process
         await process.drain()
     _log.info("stopped", extra={"event": "stop"})
 
 
-async def _probed(
-    config: Config, hooks: Hooks, lasting: Lasting, listeners: Listeners, *, required: bool
-) -> HealthPages:
+def _descriptors(config: Config) -> Descriptors:
+    limits = config.limits
+    return Descriptors(limits.admin_connections, limits.health_connections if config.server.health else 0)
+
+
+async def _offer_health(config: Config, base: Base, stop: asyncio.Event | None, *, required: bool) -> None:
     """Open the health listener, if there is to be one. Raises CannotListen if it is required."""
-    may_quit = config.server.quit and bool(hooks.quit)
-    pages = HealthPages(config.server.health_accounts, (lambda: _call(hooks.quit)) if may_quit else None)
-    if config.server.health is not None:
-        runner = health_runner(pages, config.limits, lasting.descriptors)
-        place, handshake = Place("health", config.server.health), config.limits.admin_header_time
-        try:
-            await listeners.start(place, runner, None, handshake=handshake)
-        except CannotListen:
-            if required:
-                raise
-    return pages
+    if config.server.health is None:
+        return
+    runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
+    place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+    try:
+        await base.listeners.start(place, runner, None, handshake=handshake)
+    except CannotListen:
+        if required:
+            raise
 
 
-async def _made(
-    loaded: Loaded, hooks: Hooks, stack: AsyncExitStack, lasting: Lasting, listeners: Listeners
-) -> Process:
+async def _made(loaded: Loaded, base: Base) -> Process:
     """Raises StoreError, ConfigError."""
     config = loaded.config
-    services = await stack.enter_async_context(open_services(config))
+    services = await base.stack.enter_async_context(open_services(config))
     for sentence in await weaknesses(config.store.url.reveal()):
         _log.warning("%s", sentence)
-    shared = await generation.shared_by_all(services, lasting)
-    health = Health(services, Stage.STARTING)
+    shared, health = await generation.shared_by_all(services, base.lasting), Health(services)
     material = await asyncio.to_thread(gather, needed(config), Material())
-    parts = await generation.parts_of(loaded, services, material, shared, health)
+    parts = await generation.parts_of(loaded, services, material, base.lasting, health, base.probes)
     services.metrics.ready.set_function(lambda: float(health.ready))
-    return Process(parts, shared, health, hooks, stack, listeners)
+    return Process(parts, shared, health, base)
 
 
 @asynccontextmanager
@@ -152,19 +156,18 @@ class Process:
         parts: Parts,
         shared: Shared,
         health: Health,
-        hooks: Hooks,
-        stack: AsyncExitStack,
-        listeners: Listeners,
+        base: Base,
     ) -> None:
         self.loaded = parts.loaded
         self.services = parts.services
         self.material = parts.material
         self.health = health
-        self.hooks = hooks
-        self.listeners = listeners
+        self.hooks = base.hooks
+        self.listeners = base.listeners
+        self._probes = base.probes
         self._shared = shared
         self._admin = parts.pages
-        self._stack = stack
+        self._stack = base.stack
         self._next_number = itertools.count(SHARED + 1)
         self._numbers = self._numbered(parts.loaded.config, {})  # of the listeners that routes have
         self.has_page = False  # whether there is an admin listener
@@ -181,18 +184,20 @@ class Process:
         self._declare_metrics()
         self._lend_authorities(Material())
         await tokens.start()
-        stack.push_async_callback(self.listeners.close_kinds, "admin", "data", "route")
+        stack.push_async_callback(self.listeners.close, "admin", "data", "route")
         self.has_page = await self._offer_page(config, required=page_required)
         for place in places_of_all(config):
             await self._listen(place, SHARED, config, self.material)
         for place, number in self._numbers.items():
             await self._listen(place, number, config, self.material)
+        self.listeners.require_all()
         self.relay.start()
         self._scheduler = self._loop(tokens.scheduler.run(), "keep tokens fresh")
         self._loop(tokens.report_logins(), "report due logins")
-        self.health.stage = Stage.SERVING
+        self.services.metrics.reload_succeeded(self.services.clock.wall())
+        self._probes.health = self.health
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
-        _call(self.hooks.ready)
+        call(self.hooks.ready)
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
         """Whether there is an admin listener now. Raises CannotListen if it is required."""
@@ -241,7 +246,7 @@ class Process:
         """
         config = loaded.config
         parts = await generation.parts_of(
-            loaded, self.services.under(config), material, self._shared, self.health
+            loaded, self.services.under(config), material, self._shared.lasting, self.health, self._probes
         )
         numbers = self._numbered(config, self._numbers)
         opened: list[Place] = []
@@ -249,11 +254,19 @@ class Process:
             await self._open(loaded, material, numbers, opened)
             self._swap(parts, numbers)
         except BaseException:
-            await self.listeners.close(opened)
+            await self.listeners.close_each(opened)
             raise
         removed = [each for each in self.listeners.places if each.kind == "route" and each not in numbers]
-        await self.listeners.close(removed)
-        _call(self.hooks.reloaded)
+        await self.listeners.close_each(removed)
+        await self._load_new()
+        self.listeners.warn_of_unused()
+        call(self.hooks.reloaded)
+
+    async def _load_new(self) -> None:
+        try:
+            await self.services.tokens.load_new()
+        except StoreError as error:  # they are loaded when they are used
+            _log.warning("accounts of new credentials can't be read from the store: %s", error)
 
     def _numbered(self, config: Config, known: Mapping[Place, int]) -> dict[Place, int]:
         """A number for each listener that a route has to itself. None is used twice: connections have it."""
@@ -290,7 +303,7 @@ class Process:
         contexts = {
             place: parts.material.listener(_tls(config, place))
             for place in self.listeners.places
-            if place.kind != "route" or place in numbers
+            if place.kind in {"admin", "data"} or place in numbers
         }
         pages = parts.pages.server
         assert isinstance(pages, AdminServer)
@@ -340,49 +353,23 @@ class Process:
 
     # -- stop
 
+    @property
+    def time_to_stop(self) -> float:
+        """Seconds that `drain` may take."""
+        return self.loaded.config.limits.shutdown + SAVE_GRACE
+
     async def drain(self) -> None:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
-        self.health.stage = Stage.DRAINING
-        _call(self.hooks.draining)
+        self.health.draining = True
+        call(self.hooks.draining)
         await tasks.cancel(self._scheduler)  # a refresh that starts now would not end in time
-        await self.listeners.stop("data", "route")
         clock, shutdown = self.services.clock, self.loaded.config.limits.shutdown
         began = clock.boot()
+        await self.listeners.stop("data", "route")
         await self.relay.drain(shutdown)
         left = shutdown - (clock.boot() - began)
         await self.services.tokens.close(max(left, SAVE_GRACE))
 
 
 def _tls(config: Config, place: Place) -> ListenerTLS | None:
-    if place.kind == "health":
-        return None
     return config.admin_listener_tls if place.kind == "admin" else config.listener_tls(place.address)
-
-
-def _call(hooks: list[Call]) -> None:
-    for hook in hooks:
-        try:
-            hook()
-        except Exception as error:  # noqa: BLE001 (whatever hangs there must not end the process)
-            _log.error("a hook failed unexpectedly", exc_info=error)
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT stop gracefully; a second one, later than SAME_SIGNAL, ends the process at once."""
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: signal.Signals) -> None:
-        if stop.is_set():
-            return
-        _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
-        stop.set()
-        loop.call_later(SAME_SIGNAL, _die_of_signals, loop)
-
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, on_signal, number)
-
-
-def _die_of_signals(loop: asyncio.AbstractEventLoop) -> None:
-    for number in STOP_SIGNALS:
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)

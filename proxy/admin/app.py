@@ -18,9 +18,10 @@ from functools import partial
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from proxy.admin import access, forms, isolation, pages, probes
+from proxy.admin import access, forms, isolation, pages
 from proxy.admin.gate import only_known_visitors
 from proxy.admin.login import LoginPages
+from proxy.admin.probes import Probes
 from proxy.admin.sessions import SESSIONS, Ground, Sessions
 from proxy.admin.sign_in import SignInPages
 from proxy.hosts import Hosts
@@ -29,9 +30,9 @@ from proxy.services import Services
 from proxy.store.base import AccountId
 
 
-def admin_application(services: Services, hosts: Hosts, health: Health) -> web.Application:
+def admin_application(services: Services, hosts: Hosts, health: Health, probes: Probes) -> web.Application:
     app = _application(services, hosts)
-    app.add_routes(StatusPages(services, health).routes())
+    app.add_routes(StatusPages(services, health, probes).routes())
     app.add_routes(LoginPages(services).routes())
     app.add_routes(SignInPages(services).routes())
     return app
@@ -63,9 +64,10 @@ def reloads(services: Services) -> isolation.Reloads:
 class StatusPages:
     """The status page, the status as JSON, metrics and health."""
 
-    def __init__(self, services: Services, health: Health) -> None:
+    def __init__(self, services: Services, health: Health, probes: Probes) -> None:
         self._public_url = services.config.public_url
         self._health = health
+        self._probes = probes
         self._reloads = reloads(services)
         routes = services.config.routes
         self._joinable = sorted({each.credential for each in routes if not isinstance(each.account, str)})
@@ -106,13 +108,13 @@ class StatusPages:
         return await self._scrape(request)
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        return probes.healthz()
+        return self._probes.healthz()
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        return probes.readyz(self._health)
+        return self._probes.readyz()
 
     async def startupz(self, _request: web.Request) -> web.Response:
-        return probes.startupz(self._health)
+        return self._probes.startupz()
 
 
 def _after(request: web.Request) -> AccountId | None:

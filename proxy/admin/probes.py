@@ -1,51 +1,53 @@
 """What probes are told, on the admin and the health listener: /healthz, /readyz and /startupz.
 
-They are about the process, whatever configuration it serves. `health` is None in its first moments.
+They are about the process, from its first moment to its last, whatever configuration it serves at the time.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import web
 
-from proxy.observe.health import Health, Stage
+from proxy.observe.health import Health
+
+STARTING: Final = "starting"
+DRAINING: Final = "draining"
 
 
-def healthz() -> web.Response:
-    """The process lives."""
-    return web.Response(text="ok")
+class Probes:
+    """health: of the configuration that is served now; None until the store and the listeners are up."""
 
+    def __init__(self) -> None:
+        self.health: Health | None = None
 
-def startupz(health: Health | None) -> web.Response:
-    """Configuration, store and listeners are up: never about tokens."""
-    stage = stage_of(health)
-    if stage is Stage.STARTING:
-        return web.Response(status=503, text=stage.value)
-    return web.Response(text="ok")
+    def healthz(self) -> web.Response:
+        """The process lives."""
+        return web.Response(text="ok")
 
+    def startupz(self) -> web.Response:
+        """Configuration, store and listeners are up: never about tokens."""
+        if self.health is None:
+            return web.Response(status=503, text=STARTING)
+        return web.Response(text="ok")
 
-def readyz(health: Health | None, *, with_accounts: bool = True) -> web.Response:
-    """The process serves, and every required credential can. `with_accounts`: name their accounts.
+    def readyz(self, *, with_accounts: bool = True) -> web.Response:
+        """The process serves, and every required credential can. `with_accounts`: name their accounts."""
+        reasons = self._reasons()
+        if not with_accounts:
+            reasons = _without_accounts(reasons)
+        document = {"ready": not reasons, "reasons": reasons}
+        return web.json_response(document, status=503 if reasons else 200)
 
-    Of a process that starts or drains the one reason has a `state`, and no credential.
-    """
-    reasons = _reasons(health)
-    if not with_accounts:
-        reasons = _without_accounts(reasons)
-    document = {"ready": not reasons, "reasons": reasons}
-    return web.json_response(document, status=503 if reasons else 200)
-
-
-def stage_of(health: Health | None) -> Stage:
-    return Stage.STARTING if health is None else health.stage
-
-
-def _reasons(health: Health | None) -> list[dict[str, str]]:
-    if health is None or health.stage is not Stage.SERVING:
-        return [{"state": stage_of(health).value}]
-    return [
-        {"credential": each["credential"], "account": each["account"], "state": each["state"]}
-        for each in health.not_ready()
-    ]
+    def _reasons(self) -> list[dict[str, str]]:
+        if self.health is None:
+            return [{"state": STARTING}]
+        if self.health.draining:
+            return [{"state": DRAINING}]
+        return [
+            {"credential": each["credential"], "account": each["account"], "state": each["state"]}
+            for each in self.health.not_ready()
+        ]
 
 
 def _without_accounts(reasons: list[dict[str, str]]) -> list[dict[str, str]]:

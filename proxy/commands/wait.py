@@ -14,11 +14,11 @@ from typing import Any, Final, Literal
 
 import aiohttp
 
+from proxy.admin.probes import DRAINING, STARTING
 from proxy.commands.running_server import ask, ask_server, body_of
 from proxy.config.address import Address
 from proxy.config.model import Config
 from proxy.errors import ProxyError
-from proxy.observe.health import Stage
 from proxy.observe.status import Entry
 
 Wanted = Literal["ready", "startup", "healthy"]
@@ -94,7 +94,7 @@ async def _reason(config: Config, address: Address, path: str, look: Look) -> st
     if look.status != HTTPStatus.SERVICE_UNAVAILABLE:
         return f"what listens at {address} does not know {path}: expected token-proxy of this version"
     if path != PATHS["ready"]:
-        return _OF_PROCESS[Stage.STARTING.value]
+        return _OF_PROCESS[STARTING]
     reasons = _reasons(look.body)
     states = {each.get("state") for each in reasons if "credential" not in each}
     for state, sentence in _OF_PROCESS.items():
@@ -104,8 +104,8 @@ async def _reason(config: Config, address: Address, path: str, look: Look) -> st
 
 
 _OF_PROCESS: Final = {
-    Stage.STARTING.value: "the server is starting: its store or a listener is not up yet, see its log",
-    Stage.DRAINING.value: "the server is stopping",
+    STARTING: "the server is starting: its store or a listener is not up yet, see its log",
+    DRAINING: "the server is stopping",
 }
 
 

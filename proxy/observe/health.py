@@ -6,7 +6,6 @@ all of them: the others are read from the store, a page at a time, each record o
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final, TypedDict
@@ -35,19 +34,11 @@ class NotReady(TypedDict):
     state: TokenState
 
 
-class Stage(enum.Enum):
-    """The life of the process."""
-
-    STARTING = "starting"  # until the store and the listeners are up
-    SERVING = "serving"
-    DRAINING = "draining"  # it stops as soon as the requests in flight have ended
-
-
 class Health:
-    """Reads the state of the tokens. `stage`: set by the process."""
+    """Reads the state of the tokens; `draining` is set when the process is about to stop."""
 
-    def __init__(self, services: Services, stage: Stage = Stage.SERVING) -> None:
-        self.stage = stage
+    def __init__(self, services: Services) -> None:
+        self.draining = False
         self.use(services)
 
     def use(self, services: Services) -> None:
@@ -63,7 +54,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        return self.stage is Stage.SERVING and not self.not_ready()
+        return not self.draining and not self.not_ready()
 
     def not_ready(self) -> list[NotReady]:
         """The required accounts without a usable token."""
@@ -81,7 +72,7 @@ class Health:
 
     async def metrics(self) -> CollectorRegistry:
         """The registry to scrape, with the present numbers of accounts."""
-        if self.stage is not Stage.DRAINING:  # in which the store may be closed
+        if not self.draining:  # the store may be closed
             self._metrics.account_counts = await self.counts()
         return self._metrics.registry
 

@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families as plain_met
 from proxy import process
 from proxy.accept import Acceptor
 from proxy.admin import own_errors
-from proxy.admin.health_listener import HealthPages, health_runner
+from proxy.admin.health_listener import health_runner
+from proxy.admin.probes import Probes
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports, log_in
 from proxy.fd_limits import Descriptors
@@ -73,7 +74,7 @@ def a_watched():
             lines = f'[server]\nhealth = "{host}:{health}"\n{more}\n'
             plain.path.write_text(edit(plain.path.read_text().replace("[server]\n", lines)))
             config, stop = load(plain.path).config, asyncio.Event()
-            async with process.serving(config, process.Hooks(quit=[stop.set])) as services:
+            async with process.serving(config, stop) as services:
                 yield Watched(config, services, stop)
 
     return make
@@ -335,7 +336,7 @@ async def test_while_the_store_can_not_be_reached_probes_are_told_that_it_is_sta
         stop = asyncio.Event()
         config = load(tmp_path / "config.toml").config
         watched = Watched(config, None, stop)
-        starting = asyncio.create_task(process.serving(config).__aenter__())
+        starting = asyncio.create_task(process.serving(config, stop).__aenter__())
         async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(aiohttp.ClientConnectorError):
@@ -369,8 +370,7 @@ async def test_a_program_on_this_machine_may_end_the_process(a_watched):
 async def test_a_local_peer_is_loopback_in_each_spelling(a_watched, peer):
     """On a socket for both versions of IP, as a service manager opens them, 127.0.0.1 is ::ffff:127.0.0.1."""
     async with a_watched(QUIT) as watched:
-        pages = HealthPages(with_accounts=True, quit=watched.stop.set)
-        runner = health_runner(pages, watched.config.limits, Descriptors(0, 4))
+        runner = health_runner(watched.config, Probes(), Descriptors(0, 4), watched.stop)
         await runner.setup()
         both = socket.socket(socket.AF_INET6)
         both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -413,7 +413,7 @@ async def test_on_a_unix_socket_the_peer_is_of_this_machine(tmp_path):
         plain.path.write_text(plain.path.read_text().replace("[server]\n", lines))
         stop = asyncio.Event()
         async with (
-            process.serving(load(plain.path).config, process.Hooks(quit=[stop.set])),
+            process.serving(load(plain.path).config, stop),
             aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session,
         ):
             assert path.stat().st_mode & 0o777 == 0o600
