@@ -18,7 +18,6 @@ import ssl
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -30,9 +29,11 @@ from proxy.admin.base_urls import Listening
 from proxy.admin.health_listener import health_runner
 from proxy.admin.probes import Probes
 from proxy.admin.server import AdminServer
+from proxy.admin.summary import Summary, summarize
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
+from proxy.control_socket import ServerEntry
 from proxy.errors import ConfigError, StoreError
 from proxy.fd_limits import Descriptors
 from proxy.generation import Parts, Shared
@@ -40,7 +41,11 @@ from proxy.hooks import Hooks, call
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
+from proxy.observe.audit import AuditMetrics
+from proxy.observe.audit_file import CLOSE_TIME
+from proxy.observe.events import WARNING, event
 from proxy.observe.health import Health
+from proxy.observe.metrics import PREFIX
 from proxy.relay import problems
 from proxy.relay.context import SHARED, Lasting, RelayContext
 from proxy.relay.server import Listener, RelayServer
@@ -49,8 +54,10 @@ from proxy.services import Services, open_services
 from proxy.store.open import weaknesses
 from proxy.tls_material import Material, gather, needed
 from proxy.tokens.accounts import Accounts
+from proxy.tokens.saved.lasting import store_warning
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
+CLOSING: Final = 5.0  # seconds for the rest: pages that are being sent have 2, and the store is closed
 
 _log = logging.getLogger("proxy.process")
 
@@ -126,7 +133,9 @@ async def _made(loaded: Loaded, base: Base) -> Process:
     config = loaded.config
     services = await base.stack.enter_async_context(open_services(config))
     for sentence in await weaknesses(config.store.url.reveal()):
-        _log.warning("%s", sentence)
+        event(_log, WARNING, "store_not_durable", sentence)
+    if warning := store_warning(config):
+        event(_log, WARNING, "store_not_lasting", warning)
     shared, health = await generation.shared_by_all(services, base.lasting), Health(services)
     material = await asyncio.to_thread(gather, needed(config), Material())
     parts = await generation.parts_of(loaded, services, material, base.lasting, health, base.probes)
@@ -142,7 +151,7 @@ async def controlled(process: Process) -> AsyncIterator[None]:
         yield
 
 
-def describe(process: Process) -> control.ServerEntry:
+def describe(process: Process) -> ServerEntry:
     config = process.services.config
     names = generation.own_names(config)
     return control.server_entry(config, process.listening(), names, process.health.hints())
@@ -180,8 +189,10 @@ class Process:
     async def start(self, *, page_required: bool) -> None:
         """Raises StoreError, CannotListen."""
         config, tokens, stack = self.loaded.config, self.services.tokens, self._stack
+        stack.push_async_callback(asyncio.to_thread, self._shared.audit.close, CLOSE_TIME)  # the last to end
         stack.push_async_callback(self.relay.close)
         self._declare_metrics()
+        self._start_audit()
         self._lend_authorities(Material())
         await tokens.start()
         stack.push_async_callback(self.listeners.close, "admin", "data", "route")
@@ -196,7 +207,8 @@ class Process:
         self._loop(tokens.report_logins(), "report due logins")
         self.services.metrics.reload_succeeded(self.services.clock.wall())
         self._probes.health = self.health
-        _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
+        summary = self.summary()
+        _log.info("%s", summary.sentence, extra={"event": "start", "fields": summary.fields()})
         call(self.hooks.ready)
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
@@ -223,6 +235,9 @@ class Process:
             for each in self.listeners.places
             if each.kind in {"data", "route"}
         ]
+
+    def summary(self) -> Summary:
+        return summarize(self.services, self.listening(), generation.own_names(self.services.config))
 
     def _loop(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = tasks.spawn(work, name)
@@ -310,6 +325,7 @@ class Process:
         if config.log != self.loaded.config.log:
             logs.set_up(config.log)
             self._shared.log.use(config.log)
+            self._shared.audit.use(config.log)
 
         self.loaded, self.services, self.material, self._numbers = (
             parts.loaded,
@@ -325,6 +341,12 @@ class Process:
         self._serve_pages(pages)
         for place, tls in contexts.items():
             self.listeners.renew_tls(place, tls)
+
+    def _start_audit(self) -> None:
+        shared = self._shared
+        shared.audit.use(self.loaded.config.log)
+        AuditMetrics(PREFIX, self.services.metrics.registry, shared.audit)
+        self.hooks.hangup.append(shared.audit.reopen)
 
     def _declare_metrics(self) -> None:
         config = self.services.config
@@ -355,8 +377,8 @@ class Process:
 
     @property
     def time_to_stop(self) -> float:
-        """Seconds that `drain` may take."""
-        return self.loaded.config.limits.shutdown + SAVE_GRACE
+        """Seconds from the beginning of `drain` to the end of the process, at most."""
+        return self.loaded.config.limits.shutdown + SAVE_GRACE + CLOSING
 
     async def drain(self) -> None:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""

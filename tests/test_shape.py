@@ -23,7 +23,7 @@ FLOORS = [  # from the top down; packages on one floor don't import each other, 
     {"tokens"},
     {"store", "oauth"},
     {"http"},
-    {"routes", "listen", "adopted"},
+    {"routes", "listen", "adopted", "control_socket"},
     {"config"},
     {
         "errors",

@@ -148,6 +148,7 @@ def _standing(relay: RelayServer, name: str | None, asked: Asked) -> Peer:
 
 async def _explained(services: Services, relay: RelayServer, asked: Asked, peer: Peer, report: Report) -> int:
     context = relay.context
+    report.add("config", services.config.place)
     report.add("request", asked.data.partition(b" HTTP/1.1")[0].decode("utf-8", "replace"))
     try:
         request = read_request(asked.data, context.head_limits)

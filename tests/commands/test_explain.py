@@ -50,6 +50,7 @@ async def test_every_line_of_a_request_that_passes(ready):
     api = next(route.upstream for route in ready.config.routes)
     assert lines.pop("token").startswith("valid, expires in ")
     assert lines == {
+        "config": str(ready.path),
         "request": "GET /demo/messages/1?x=y",
         "route": "demo (path = /demo)",
         "upstream": f"GET http://{api.authority}/messages/1?x=y",
