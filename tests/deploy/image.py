@@ -1,8 +1,8 @@
 """Builds our image without an engine: each instruction of the Dockerfile, in a bare folder, as root.
 
 The folder has the system of this machine, read-only, and its Python in /usr/local, where the official images
-have theirs. Instructions are carried out by what an engine uses, too: mounts, namespaces, chroot, setpriv. The
-base images are not tried, nor what an engine makes of layers. container.py runs what is built.
+have theirs. Instructions are carried out by what an engine uses, too: mounts, namespaces, chroot, setpriv.
+The base images are not tried, nor what an engine makes of layers. container.py runs what is built.
 """
 
 from __future__ import annotations
