@@ -43,6 +43,7 @@ CONTRACT = {  # without the prefix; what this version builds
     "request_duration_seconds": {"route"},
     "requests_in_flight": {"route"},
     "upstream_unauthorized_total": {"route", "action"},
+    "last_unauthorized_timestamp_seconds": {"route"},
     "upstream_connections": {"route", "state"},
     "upstream_errors_total": {"route", "error"},
     "refused_total": {"reason"},
@@ -117,6 +118,7 @@ def test_the_metrics_are_those_of_the_contract(metrics):
     declare(metrics)
     metrics.requests.of("crm").count(b"GET", 200, 0.001)
     metrics.requests_in_flight.labels("crm").set(1)
+    metrics.last_unauthorized.labels("crm").set_to_current_time()
     metrics.upstream_connections.labels("crm", "idle").set(1)
     metrics.account_counts = {"crm": {"valid": 1}}
     metrics.show_tokens(lambda: [health(**TIMES)], STATES, lambda: 100, lambda: [("crm", -7.0)])
