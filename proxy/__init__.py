@@ -27,6 +27,7 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     config/             the configuration file; every fault with its position
     routes listen adopted
                         the route table; listeners, and sockets of a service manager for them
+    control_socket      how commands find the running server
     http/               HTTP messages: parse, rewrite, format; pure
     oauth/              requests to an authorization server, and its responses
     store/              durable encrypted records: in a file, or shared by several hosts

@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import signal
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -31,17 +32,22 @@ from proxy.admin.base_urls import Listening
 from proxy.admin.health_listener import health_runner
 from proxy.admin.probes import Probes
 from proxy.admin.server import AdminServer
+from proxy.admin.summary import Summary, summarize
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
-from proxy.errors import ConfigError
+from proxy.control_socket import ServerEntry
+from proxy.errors import ConfigError, StoreError
 from proxy.fd_limits import Descriptors
 from proxy.generation import Parts, Shared
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
+from proxy.observe.audit import AuditMetrics
+from proxy.observe.audit_file import CLOSE_TIME
 from proxy.observe.events import WARNING, event
 from proxy.observe.health import Health
+from proxy.observe.metrics import PREFIX
 from proxy.relay import problems
 from proxy.relay.context import SHARED, Lasting, RelayContext
 from proxy.relay.server import Listener, RelayServer
@@ -53,6 +59,7 @@ from proxy.tokens.accounts import Accounts
 from proxy.tokens.saved.lasting import store_warning
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
+CLOSING: Final = 5.0  # seconds for the rest: pages that are being sent have 2, and the store is closed
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
@@ -65,9 +72,12 @@ class Hooks:
     """Called at the turns of a process's life. None of them may raise or block."""
 
     ready: list[Call] = field(default_factory=list)  # all listeners accept connections
+    hangup: list[Call] = field(default_factory=list)  # SIGHUP: reopen files; a reload follows
+    reloading: list[Call] = field(default_factory=list)  # a reload begins
     reloaded: list[Call] = field(default_factory=list)  # another generation serves
+    not_reloaded: list[Call] = field(default_factory=list)  # the reload has failed: nothing has changed
+    settled: list[Call] = field(default_factory=list)  # the reload is over, failed or not
     draining: list[Call] = field(default_factory=list)  # the first step of the stop
-    hangup: list[Call] = field(default_factory=list)  # SIGHUP, before the reload: reopen files
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +109,8 @@ async def running(
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
-    `stop`: set by /quitquitquit. `adopted`: sockets of a service manager, which listen already.
-    `page_required`: False to go without an admin listener if its address is taken.
+    `stop`: set by /quitquitquit; None if that is not possible. `adopted`: sockets of a service manager, which
+    listen already. `page_required`: False to go without an admin or health listener if its address is taken.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
@@ -109,7 +119,9 @@ async def running(
         base = Base(
             Listeners(lasting.ports, adopted or Adopted()), lasting, Probes(), hooks or Hooks(), stack
         )
-        process = await _made(loaded, base, stop or asyncio.Event())
+        stack.push_async_callback(base.listeners.close, "health")
+        await _offer_health(loaded.config, base, stop, required=page_required)
+        process = await _made(loaded, base)
         await process.start(page_required=page_required)
         yield process
         await process.drain()
@@ -121,14 +133,22 @@ def _descriptors(config: Config) -> Descriptors:
     return Descriptors(limits.admin_connections, limits.health_connections if config.server.health else 0)
 
 
-async def _made(loaded: Loaded, base: Base, stop: asyncio.Event) -> Process:
-    """Raises StoreError, CannotListen, ConfigError."""
-    config = loaded.config
-    base.stack.push_async_callback(base.listeners.close, "health")
-    if config.server.health is not None:
-        runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
-        place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+async def _offer_health(config: Config, base: Base, stop: asyncio.Event | None, *, required: bool) -> None:
+    """Open the health listener, if there is to be one. Raises CannotListen if it is required."""
+    if config.server.health is None:
+        return
+    runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
+    place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+    try:
         await base.listeners.start(place, runner, None, handshake=handshake)
+    except CannotListen:
+        if required:
+            raise
+
+
+async def _made(loaded: Loaded, base: Base) -> Process:
+    """Raises StoreError, ConfigError."""
+    config = loaded.config
     services = await base.stack.enter_async_context(open_services(config))
     for sentence in await weaknesses(config.store.url.reveal()):
         event(_log, WARNING, "store_not_durable", sentence)
@@ -149,7 +169,7 @@ async def controlled(process: Process) -> AsyncIterator[None]:
         yield
 
 
-def describe(process: Process) -> control.ServerEntry:
+def describe(process: Process) -> ServerEntry:
     config = process.services.config
     names = generation.own_names(config)
     return control.server_entry(config, process.listening(), names, process.health.hints())
@@ -187,8 +207,10 @@ class Process:
     async def start(self, *, page_required: bool) -> None:
         """Raises StoreError, CannotListen."""
         config, tokens, stack = self.loaded.config, self.services.tokens, self._stack
+        stack.push_async_callback(asyncio.to_thread, self._shared.audit.close, CLOSE_TIME)  # the last to end
         stack.push_async_callback(self.relay.close)
         self._declare_metrics()
+        self._start_audit()
         self._lend_authorities(Material())
         await tokens.start()
         stack.push_async_callback(self.listeners.close, "admin", "data", "route")
@@ -201,9 +223,11 @@ class Process:
         self.relay.start()
         self._scheduler = self._loop(tokens.scheduler.run(), "keep tokens fresh")
         self._loop(tokens.report_logins(), "report due logins")
+        self.services.metrics.reload_succeeded(self.services.clock.wall())
         self._probes.health = self.health
-        _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
-        _call(self.hooks.ready)
+        summary = self.summary()
+        _log.info("%s", summary.sentence, extra={"event": "start", "fields": summary.fields()})
+        call(self.hooks.ready)
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
         """Whether there is an admin listener now. Raises CannotListen if it is required."""
@@ -229,6 +253,9 @@ class Process:
             for each in self.listeners.places
             if each.kind in {"data", "route"}
         ]
+
+    def summary(self) -> Summary:
+        return summarize(self.services, self.listening(), generation.own_names(self.services.config))
 
     def _loop(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = tasks.spawn(work, name)
@@ -264,8 +291,15 @@ class Process:
             raise
         removed = [each for each in self.listeners.places if each.kind == "route" and each not in numbers]
         await self.listeners.close_each(removed)
+        await self._load_new()
         self.listeners.warn_of_unused()
-        _call(self.hooks.reloaded)
+        call(self.hooks.reloaded)
+
+    async def _load_new(self) -> None:
+        try:
+            await self.services.tokens.load_new()
+        except StoreError as error:  # they are loaded when they are used
+            _log.warning("accounts of new credentials can't be read from the store: %s", error)
 
     def _numbered(self, config: Config, known: Mapping[Place, int]) -> dict[Place, int]:
         """A number for each listener that a route has to itself. None is used twice: connections have it."""
@@ -309,6 +343,7 @@ class Process:
         if config.log != self.loaded.config.log:
             logs.set_up(config.log)
             self._shared.log.use(config.log)
+            self._shared.audit.use(config.log)
 
         self.loaded, self.services, self.material, self._numbers = (
             parts.loaded,
@@ -324,6 +359,12 @@ class Process:
         self._serve_pages(pages)
         for place, tls in contexts.items():
             self.listeners.renew_tls(place, tls)
+
+    def _start_audit(self) -> None:
+        shared = self._shared
+        shared.audit.use(self.loaded.config.log)
+        AuditMetrics(PREFIX, self.services.metrics.registry, shared.audit)
+        self.hooks.hangup.append(shared.audit.reopen)
 
     def _declare_metrics(self) -> None:
         config = self.services.config
@@ -354,13 +395,13 @@ class Process:
 
     @property
     def time_to_stop(self) -> float:
-        """Seconds that `drain` may take."""
-        return self.loaded.config.limits.shutdown + SAVE_GRACE
+        """Seconds from the beginning of `drain` to the end of the process, at most."""
+        return self.loaded.config.limits.shutdown + SAVE_GRACE + CLOSING
 
     async def drain(self) -> None:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
         self.health.draining = True
-        _call(self.hooks.draining)
+        call(self.hooks.draining)
         await tasks.cancel(self._scheduler)  # a refresh that starts now would not end in time
         clock, shutdown = self.services.clock, self.loaded.config.limits.shutdown
         began = clock.boot()
@@ -374,7 +415,7 @@ def _tls(config: Config, place: Place) -> ListenerTLS | None:
     return config.admin_listener_tls if place.kind == "admin" else config.listener_tls(place.address)
 
 
-def _call(hooks: list[Call]) -> None:
+def call(hooks: list[Call]) -> None:
     for hook in hooks:
         try:
             hook()
@@ -397,6 +438,28 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
+
+
+def reload_on_hangup(wanted: asyncio.Event, stop: asyncio.Event, hooks: Hooks) -> None:
+    """SIGHUP reloads. But where the terminal that the process was started from is gone, it stops."""
+    has_terminal = _has_terminal()
+
+    def on_hangup() -> None:
+        if has_terminal and not _has_terminal():
+            _log.info("stopping as the terminal is gone", extra={"event": "stop", "signal": "SIGHUP"})
+            stop.set()
+            return
+        call(hooks.hangup)
+        wanted.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
+
+
+def _has_terminal() -> bool:
+    try:
+        return os.isatty(sys.__stderr__.fileno()) if sys.__stderr__ is not None else False
+    except (OSError, ValueError):  # closed
+        return False
 
 
 def _die_of_signals(loop: asyncio.AbstractEventLoop) -> None:

@@ -25,7 +25,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 MARKED_GROUPS = {  # left out unless -m names them
     "browsers": "they need Chromium and Firefox, and run in CI",
-    "privileged": "they need root on Linux, strace and nginx, and run in CI",
+    "privileged": "they need root on Linux, strace, nginx and systemd-analyze, and run in CI",
     "torture": "they take long, and are what `make torture` runs",
 }
 
@@ -56,7 +56,7 @@ def is_left_out(group: str, config: pytest.Config) -> bool:
     if group == "browsers":
         return not all(map(browsers.program, browsers.PROGRAMS)) and os.environ.get("CI") != "true"
     is_root = sys.platform == "linux" and os.geteuid() == 0
-    has_all = is_root and all(programs.machines(name) for name in ("strace", "nginx"))
+    has_all = is_root and all(map(programs.machines, ("strace", "nginx", "systemd-analyze")))
     return not has_all and os.environ.get("CI") != "true"
 
 

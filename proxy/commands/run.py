@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Final
@@ -14,6 +15,7 @@ from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.errors import ProxyError, StoreError
 from proxy.observe.supervision import Supervision
+from proxy.reload import Reloader
 from proxy.systemd import NOBODY, Supervisor
 
 # New objects between two runs of the garbage collector. Requests leave no cycles, so that the default of 700
@@ -34,9 +36,9 @@ async def run_server(loaded: Loaded, say: Say | None = None, supervisor: Supervi
 async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor) -> int:
     config = loaded.config
     fd_limits.raise_limit(config.limits.connections)
-    stop = asyncio.Event()
+    stop, reload_wanted, hooks = asyncio.Event(), asyncio.Event(), process.Hooks()
     process.stop_on_signals(stop)
-    hooks = process.Hooks()
+    process.reload_on_hangup(reload_wanted, stop, hooks)
     async with AsyncExitStack() as stack:
         supervision = Supervision(supervisor.notifier)
         stack.push_async_callback(supervision.close)  # after the drain
@@ -44,14 +46,25 @@ async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor) -> int
             process.running(loaded, hooks=hooks, stop=stop, adopted=Adopted(supervisor.sockets))
         )
         await stack.enter_async_context(process.controlled(running))
+        hooks.reloading.append(supervision.reloading)
+        hooks.reloaded.append(supervision.reloaded)
+        hooks.not_reloaded.append(supervision.not_reloaded)
         hooks.draining.append(lambda: supervision.draining(running.time_to_stop))
         supervision.start(lambda: running.services)
         if say is not None:
-            with suppress(StoreError):  # the server has been told by its log
-                link = await launch.make(config, running.services.store)
-                say(f"Status page, signed in (once, within {launch.VALID_SAID}): {link}")
+            await _say_start(running, say)
         gc.collect()
         gc.freeze()  # permanent objects: scanning them takes 28 ms, during which all requests wait
         gc.set_threshold(COLLECT_EVERY)
-        await stop.wait()
+        async with Reloader(running, reload_wanted).running():
+            await stop.wait()
     return 0
+
+
+async def _say_start(running: process.Process, say: Say) -> None:
+    from proxy.commands.start_summary import start_summary  # noqa: PLC0415 (on terminals only)
+
+    say(start_summary(running.summary(), sys.stderr))
+    with suppress(StoreError):  # the server has been told by its log
+        link = await launch.make(running.services.config, running.services.store)
+        say(f"Status page, signed in (once, within {launch.VALID_SAID}): {link}")

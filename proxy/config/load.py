@@ -34,7 +34,6 @@ from proxy.config.source import Source
 from proxy.config.unused import advise_unused
 from proxy.config.variable_checks import Reference, check_variables, references
 from proxy.errors import ConfigError, Fault
-from proxy.secret import Secret
 
 __all__ = ["Loaded", "find_config", "load", "schema"]
 
@@ -100,15 +99,22 @@ class Loaded:
         return self.read is None or self.read.context.secrets
 
     @property
-    def contents(self) -> Mapping[Path, Secret]:
-        """The secrets in files, as they were read."""
-        return self.read.context.files.contents if self.read is not None else {}
+    def files(self) -> Files:
+        """The files that it names, as they were read."""
+        return self.read.context.files if self.read is not None else Files()
 
     def again(self, files: Files) -> Loaded:
         """The same configuration, with the secrets that `files` has now. Raises ConfigError."""
         if self.read is None:
             return self
         return _load(replace(self.read, context=replace(self.read.context, files=files)))
+
+    def reread(self, files: Files) -> Loaded:
+        """What the file, or the environment, describes now. Raises ConfigError."""
+        if self.read is None:
+            return self
+        read = self.read
+        return load(read.path, read.context.environ, more=read.more, files=files)
 
     def fault(self, path: KeyPath, sentence: str) -> Fault:
         """A fault of the value at `path`, found after loading."""
@@ -187,8 +193,8 @@ def _load(read: Read) -> Loaded:
     warnings = origin.faults(weaknesses)
     warnings += environment.check_unknown(context.environ, origin.variables)
     surprises = check_cookies, advise_names, advise_admin, check_callbacks
-    surprising = [each for look in surprises for each in look(data)]
-    advice = origin.faults([*surprising, *advise_probes(config)])
+    surprising = [*(each for look in surprises for each in look(data)), *advise_probes(config)]
+    advice = origin.faults(surprising)
     config = config.model_copy(update={"path": path, "digest": origin.digest})
     unused = origin.faults(advise_unused(data))
     return Loaded(config, warnings, advice, unused, origin.variables, tuple(references(data)), read)

@@ -153,14 +153,18 @@ def _existing_file(value: object, info: ValidationInfo) -> Path:
     path = value if isinstance(value, Path) else _absolute(text_of(value), context)
     if not context.secrets:
         return path
-    try:
-        is_file = path.is_file()
-    except OSError:  # a name too long
-        is_file = False
-    if not is_file:
-        raise ValueError(f"there is no file {path} - check the name")
-    if not os.access(path, os.R_OK):
-        raise ValueError(f"{path} can't be read - check its permissions")
+    context.files.require(path)
+    return path
+
+
+def _audit_file(value: object, info: ValidationInfo) -> Path:
+    """Of the audit log; "-" is the standard output."""
+    if isinstance(value, Path):
+        return value
+    text = text_of(value)
+    path = Path("-") if text == "-" else _absolute(text, load_context(info))
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory: expected a file")
     return path
 
 
@@ -206,4 +210,5 @@ PublicValue = Annotated[str, PlainValidator(_public), WithJsonSchema(REFERENCE)]
 EgressProxy = Annotated[Egress | None, PlainValidator(_egress), WithJsonSchema(REFERENCE)]
 StoreUrl = Annotated[Secret, PlainValidator(_store_url), WithJsonSchema(REFERENCE)]
 ExistingFile = Annotated[Path, PlainValidator(_existing_file), WithJsonSchema(_STRING)]
+AuditFile = Annotated[Path, PlainValidator(_audit_file), WithJsonSchema(_STRING)]
 StateDirectory = Annotated[Path, PlainValidator(_state_dir), WithJsonSchema(_STRING)]

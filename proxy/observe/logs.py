@@ -216,6 +216,7 @@ def _send(formatter: logging.Formatter, level: str, logins: str = "NOTSET") -> N
     """Everything goes to stderr; libraries log little, as their messages may contain what was sent."""
     handler = _Handler()
     handler.setFormatter(formatter)
+    handler.setLevel(level if logins == "NOTSET" else logins)  # loggers may have more for the audit log
     root = logging.getLogger()
     root.handlers[:] = [handler]
     for name, least in (("root", "WARNING"), ("proxy", level), ("proxy.logins", logins), *_LIBRARIES):

@@ -72,6 +72,8 @@ class Exchange(Lifecycle):
             runtime.in_flight += 1
             if caller is not None or request.fields.needs_checks or runtime.policy is not None:
                 admission.permit(runtime, request, caller)
+            if context.audit is not None:
+                admission.check_audit(context.audit)
             account = self._account = runtime.fixed or runtime.account(request, caller)
             if runtime.changes_fields or request.fields.has_links:
                 translate.to_upstream(context, runtime, request, self._caller)
@@ -80,6 +82,7 @@ class Exchange(Lifecycle):
             self._refuse(refusal)
             return
         except AboutUs as question:
+            self._status = question.status
             self._finish("")
             self._caller.about_us(question.head)
             return

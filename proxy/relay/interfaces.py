@@ -40,6 +40,11 @@ class Downstream(Protocol):
         """The caller's IP address; empty on a unix socket."""
         ...
 
+    @property
+    def peer_name(self) -> str:
+        """The same, or its user on a unix socket, for the audit log."""
+        ...
+
     def certificate_names(self) -> list[tuple[str, str]]:
         """The kind and value of each subjectAltName in the caller's certificate, which has been verified."""
         ...

@@ -8,6 +8,8 @@ from time import perf_counter
 from typing import Final
 
 from proxy.http.message import RequestHead
+from proxy.http.traceparent import trace_id
+from proxy.observe.audit import ALLOWED, AuditLog
 from proxy.relay import decisions, phases, problems
 from proxy.relay.accounting import account_for
 from proxy.relay.callers import Caller
@@ -37,6 +39,7 @@ class Lifecycle:
     _account: Account | None = None
     _upstream: Upstream | None = None
     _work: asyncio.Task[None] | None = None
+    _peer = ""  # for the audit log
     _number = 0  # in lines about its decisions; 0: there are none
     _status = 0
     _asked = 0.0  # when the upstream's part began, from `perf_counter`; 0: with the request
@@ -51,6 +54,8 @@ class Lifecycle:
         self._context = context
         self._request = request
         self._started = perf_counter()
+        if context.audit is not None:
+            self._peer = caller.peer_name  # now: later the connection may be lost
         self._upload = NO_UPLOAD if request.body is None else Upload(request.body, context.limits.spool)
 
     def _enter(self, phase: Phase) -> None:
@@ -145,6 +150,8 @@ class Lifecycle:
             self._upstream = None
         if self._work is not None and self._work is not asyncio.current_task():
             self._work.cancel()
+        if self._context.audit is not None:
+            self._audit(self._context.audit, error or ALLOWED)
         if not self._routed:
             return
         self._runtime.in_flight -= 1
@@ -161,4 +168,22 @@ class Lifecycle:
             sent=self._bytes_out,
             error=error,
             replayed=self._replayed,
+        )
+
+    def _audit(self, audit: AuditLog, decision: str) -> None:
+        route = self._runtime.route if self._routed else None
+        audit.request(
+            request_id=trace_id(self._request.fields.block),
+            caller=self.caller,
+            peer=self._peer,
+            route=self.route,
+            credential="" if route is None else route.credential,
+            account="" if self._account is None else self._account.key.account,
+            method=self._request.method.decode("ascii"),
+            target=self._request.path or self._request.target,
+            decision=decision,
+            status=self._status,
+            bytes_in=self._upload.received,
+            bytes_out=self._bytes_out,
+            seconds=perf_counter() - self._started,
         )

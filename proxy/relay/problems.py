@@ -141,6 +141,7 @@ class AboutUs(ProxyError):
     def __init__(self, head: bytes = ABOUT_US) -> None:
         super().__init__("a request about this proxy")
         self.head = head
+        self.status = int(head.split(b" ", 2)[1])
 
 
 def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:
