@@ -25,7 +25,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 MARKED_GROUPS = {  # left out unless -m names them
     "browsers": "they need Chromium and Firefox, and run in CI",
-    "privileged": "they need root on Linux, strace, nginx and systemd-analyze, and run in CI",
+    "privileged": "they need root on Linux, strace, nginx, systemd-analyze and promtool, and run in CI",
     "torture": "they take long, and are what `make torture` runs",
 }
 

@@ -1,10 +1,13 @@
 """/metrics of a server that serves."""
 
+import asyncio
 import time
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.demo import faults
+from tests.servers import programs
 
 
 async def scrape(world):
@@ -72,6 +75,21 @@ async def test_no_label_comes_from_a_caller(world):
     assert before < after == len((await scrape(world)).splitlines())
 
 
+@pytest.mark.privileged
+async def test_promtool_has_no_complaint(world):
+    """Prometheus's own linter, of names, types and HELP texts."""
+    await world.browser.log_in()
+    await world.get(f"{world.data}/demo/x")
+    check = await asyncio.create_subprocess_exec(
+        *(programs.find("promtool"), "check", "metrics"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await check.communicate((await scrape(world)).encode())
+    assert (check.returncode, printed.decode()) == (0, "")
+
+
 UNITS = (
     "_seconds",
     "_bytes",
@@ -87,6 +105,7 @@ UNITS = (
     "_fds",
     "_accounts",
     "_ready",
+    "_successful",
 )
 
 

