@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.demo import faults
+from proxy.tokens.lifetime import STATES
 from tests.servers import programs
 
 
@@ -36,7 +37,8 @@ async def test_what_happens_is_counted(world):
     world.server.script(faults.NAMED["too-many-requests"])
     await world.browser.press("/refresh/person", page="/")
     text = await scrape(world)
-    assert value(text, "token_state", credential="person", account="default", state="valid") == 1
+    states = {state: value(text, "token_state", credential="person", state=state) for state in STATES}
+    assert states == dict.fromkeys(STATES, 0) | {"valid": 1}
     assert value(text, "token_expiry_timestamp_seconds", credential="person") > 1e9
     assert value(text, "requests_total", route="demo", method="GET", code="200") == 1
     assert value(text, "refused_total", reason="no-route") == 1
