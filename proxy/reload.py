@@ -111,6 +111,8 @@ class Reloader:
         await asyncio.sleep(LOOK_EVERY)
         async with self._lock:
             accepted = groups_of(self._process.loaded, self._process.material)
+            if not accepted:
+                return
             seen = await self._files.run(partial(self._looks.at, list(accepted)))
             due = self._watch.looked(seen, accepted)
             if due:
