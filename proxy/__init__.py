@@ -19,13 +19,14 @@ In wheels http/, relay/ and the modules that they call per request are compiled 
 
 Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 
-    errors secret tasks accept clock hosts caller_keys fd_limits reserve name_lookup
+    errors secret tasks accept clock hosts caller_keys fd_limits reserve systemd name_lookup
     failure_causes
                         import none of the others
     observe/            metrics (request_metrics, process_metrics), logs, log_writer: at the bottom too;
-                        health, status: above services
+                        health, status, supervision: above services
     config/             the configuration file; every fault with its position
-    routes listen       the route table; listeners
+    routes listen adopted
+                        the route table; listeners, and sockets of a service manager for them
     control_socket      how commands find the running server
     http/               HTTP messages: parse, rewrite, format; pure
     oauth/              requests to an authorization server, and its responses

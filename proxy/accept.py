@@ -64,13 +64,24 @@ class Acceptor:
         for listener in listeners:
             self._resume(listener)
 
-    def close(self) -> None:
-        """Stop accepting. What has been accepted goes on, but for TLS handshakes."""
+    async def settle(self, seconds: float) -> None:
+        """Stop accepting, and wait until the connections accepted are made; at most `seconds`, for TLS."""
+        self._close_listeners()
+        if self._connecting:
+            await asyncio.wait(self._connecting, timeout=seconds)
+
+    def _close_listeners(self) -> None:
         for listener in self._listeners:
+            if listener.fileno() < 0:
+                continue
             self._loop.remove_reader(listener)
             if pause := self._pauses.pop(listener, None):
                 pause.cancel()
             listener.close()
+
+    def close(self) -> None:
+        """Stop accepting. What has been accepted goes on, but for TLS handshakes."""
+        self._close_listeners()
         if self._options.get("ssl"):
             for task in self._connecting:
                 task.cancel()

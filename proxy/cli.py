@@ -58,6 +58,9 @@ def run(config: Path | None) -> int:
 
     Requests in flight are completed first; a second SIGTERM stops at once.
     """
+    from proxy import systemd
+
+    supervisor = systemd.take()  # before any child may be started
     loaded = read_config(config)
     from proxy.commands.run import run_server
     from proxy.observe import logs
@@ -65,7 +68,8 @@ def run(config: Path | None) -> int:
     logs.set_up(loaded.config.log)
     with logs.own_thread(loaded.config.log):
         logs.warn(loaded.warnings, loaded.config.place)
-        return run_async(run_server(loaded.config, _to_terminal if sys.stderr.isatty() else None))
+        say = _to_terminal if sys.stderr.isatty() else None
+        return run_async(run_server(loaded, say, supervisor))
 
 
 def _to_terminal(line: str) -> None:

@@ -9,8 +9,9 @@ import os
 import secrets
 import socket
 import ssl
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,9 @@ if TYPE_CHECKING:  # the demo's servers, which other projects import in tests, n
     from proxy.config.model import ListenerTLS
 
 BACKLOG: Final = 1024  # connections that the kernel queues while the process is busy
+WHOLE_BACKLOG: Final = 65535  # of adopted sockets: less would shorten the queue that its owner has chosen
 HANDSHAKE: Final = 20.0  # seconds, as for a header
+HANDSHAKES_AT_STOP: Final = 2.0  # seconds for handshakes that have begun: their callers have requests to send
 SHUTDOWN: Final = 30.0  # seconds for a slow reader to receive the end of a response and close TLS
 LOCK_WAIT: Final = 2.0  # seconds; bind() takes a millisecond, and another program may keep the folder locked
 PRIVATE: Final = 0o600  # the mode of a unix socket that only its owner can connect to
@@ -54,14 +57,18 @@ async def listen(
     context: ssl.SSLContext | None,
     *,
     handshake: float = HANDSHAKE,
+    sockets: Sequence[socket.socket] = (),
 ) -> web.BaseSite:
     """Start a site of `runner` at `address`, with TLS if there is a context. Raises CannotListen.
 
     A TLS handshake may take `handshake` seconds: until it is done, no other limit knows of the connection.
+    `sockets`: those of this address, if a service manager has bound it already.
     """
     try:
         site: web.BaseSite
-        if address.is_unix:
+        if sockets:
+            site = AdoptedSite(runner, sockets, context, handshake)
+        elif address.is_unix:
             site = _UnixSite(runner, address, context, handshake)
         else:
             site = _TCPSite(runner, address, context, handshake)
@@ -84,21 +91,20 @@ def renew_tls(site: web.BaseSite, context: ssl.SSLContext | None) -> None:
 async def stop(*sites: web.BaseSite) -> None:
     """Stop accepting. Sockets accepted just before have their connection_made called before this returns.
 
-    Otherwise asyncio's server, which does not know them yet when it is closed, would leave them hanging.
+    Otherwise asyncio's server, which does not know them yet when it is closed, would leave them hanging. TLS
+    handshakes get HANDSHAKES_AT_STOP seconds.
     """
     loop = asyncio.get_running_loop()
-    for site in sites:
-        for listener in _listeners(site):
+    servers: list[object] = [site._server for site in sites]  # noqa: SLF001 (aiohttp shows only the addresses)
+    for server in servers:
+        for listener in server.sockets if isinstance(server, asyncio.Server | _Together) else ():
             loop.remove_reader(listener)
     for _ in range(_TURNS):
         await asyncio.sleep(0)
+    acceptors = [server for server in servers if isinstance(server, Acceptor)]
+    await asyncio.gather(*(each.settle(HANDSHAKES_AT_STOP) for each in acceptors))
     for site in sites:
         await site.stop()
-
-
-def _listeners(site: web.BaseSite) -> Iterable[socket.socket]:
-    server = site._server  # noqa: SLF001 (aiohttp shows only the addresses)
-    return server.sockets if isinstance(server, asyncio.Server) else ()
 
 
 async def close(runner: web.BaseRunner) -> None:
@@ -139,11 +145,59 @@ def _accepting(gate: Gate, sockets: list[socket.socket], options: dict[str, Any]
     """Raises OSError."""
     tls = {name: value for name, value in options.items() if name != "backlog"}
     try:
-        return cast("asyncio.AbstractServer", Acceptor(gate, sockets, BACKLOG, tls))
+        return cast("asyncio.AbstractServer", Acceptor(gate, sockets, options["backlog"], tls))
     except OSError:
         for sock in sockets:
             sock.close()
         raise
+
+
+class AdoptedSite(web.SockSite):
+    """Sockets of a service manager, which keeps them: their files and modes are its own affair, too."""
+
+    def __init__(
+        self,
+        runner: web.BaseRunner,
+        sockets: Sequence[socket.socket],
+        context: ssl.SSLContext | None,
+        handshake: float,
+    ) -> None:
+        self._sockets = list(sockets)
+        self._options = {**_tls_options(context, handshake), "backlog": WHOLE_BACKLOG}
+        super().__init__(runner, self._sockets[0], ssl_context=context)
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        server = self._runner.server
+        assert server is not None
+        if isinstance(server, Gate):
+            self._server = _accepting(server, self._sockets, self._options)
+            return
+        servers = [await self._serve(server, sock) for sock in self._sockets]
+        self._server = cast("asyncio.AbstractServer", _Together(servers))
+
+    async def _serve(self, server: web.Server, sock: socket.socket) -> asyncio.AbstractServer:
+        loop = asyncio.get_running_loop()
+        if sock.family != socket.AF_UNIX:
+            return await loop.create_server(server, sock=sock, **self._options)
+        if sys.version_info >= (3, 13):
+            self._options["cleanup_socket"] = False
+        return await loop.create_unix_server(server, sock=sock, **self._options)
+
+
+class _Together:
+    """The servers of one listener, of which aiohttp's sites know one."""
+
+    def __init__(self, servers: list[asyncio.AbstractServer]) -> None:
+        self._servers = servers
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        return [sock for each in self._servers if isinstance(each, asyncio.Server) for sock in each.sockets]
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
 
 
 class _TCPSite(web.TCPSite):

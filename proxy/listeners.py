@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from aiohttp import web
 
 from proxy import listen
+from proxy.adopted import Adopted, Misfit, misfit
 from proxy.config.address import Address
 from proxy.config.model import Config, Route
 
@@ -56,10 +57,11 @@ class _Open:
 
 
 class Listeners:
-    def __init__(self, ports: set[int]) -> None:
-        """`ports`: kept equal to the ports of all open listeners."""
+    def __init__(self, ports: set[int], adopted: Adopted) -> None:
+        """`ports`: kept equal to the ports of all open listeners. `adopted`: used where they fit."""
         self._open: dict[Place, _Open] = {}
         self._ports = ports
+        self._adopted = adopted
 
     async def start(
         self, place: Place, runner: web.BaseRunner, context: ssl.SSLContext | None, *, handshake: float
@@ -68,7 +70,11 @@ class Listeners:
         if runner.server is None:
             await runner.setup()
         try:
-            site = await listen.listen(runner, place.address, context, handshake=handshake)
+            sockets = await self._adopted.of(place.address)
+            site = await listen.listen(runner, place.address, context, handshake=handshake, sockets=sockets)
+        except Misfit as error:
+            await listen.close(runner)
+            raise listen.CannotListen(str(error)) from error
         except BaseException:
             await listen.close(runner)
             raise
@@ -76,6 +82,16 @@ class Listeners:
         self._open[place] = _Open(runner, site, bound)
         self._note_ports()
         _log.info("listening on %s", bound, extra={"event": "listen", "listen": str(bound)})
+
+    def require_all(self) -> None:
+        """Require that each adopted socket is a listener's. Raises CannotListen."""
+        for handed in self._adopted.unused():
+            raise listen.CannotListen(misfit(handed, [place.address for place in self._open]))
+
+    def warn_of_unused(self) -> None:
+        """Log the adopted sockets whose listener has been removed: the service manager keeps them open."""
+        for handed in self._adopted.unused():
+            _log.warning("%s", misfit(handed, [place.address for place in self._open]))
 
     @property
     def places(self) -> list[Place]:
@@ -99,6 +115,7 @@ class Listeners:
         for place in places:
             closed = self._open.pop(place)
             self._note_ports()
+            self._adopted.leave(place.address)
             await listen.close(closed.runner)
 
     def _note_ports(self) -> None:

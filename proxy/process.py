@@ -14,11 +14,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import signal
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -27,16 +26,17 @@ from aiohttp import web
 
 from proxy import generation, tasks
 from proxy.admin import control
-from proxy.admin.base_urls import Listening
 from proxy.admin.health_listener import health_runner
 from proxy.admin.probes import Probes
 from proxy.admin.server import AdminServer
+from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
 from proxy.control_socket import ServerEntry
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, StoreError
 from proxy.fd_limits import Descriptors
 from proxy.generation import Parts, Shared
+from proxy.hooks import Hooks, call
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
@@ -51,21 +51,19 @@ from proxy.tls_material import Material, gather, needed
 from proxy.tokens.accounts import Accounts
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
 _log = logging.getLogger("proxy.process")
-Call = Callable[[], object]
 
 
-@dataclass(slots=True)
-class Hooks:
-    """Called at the turns of a process's life. None of them may raise or block."""
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What there is before the store is open."""
 
-    ready: list[Call] = field(default_factory=list)  # all listeners accept connections
-    reloaded: list[Call] = field(default_factory=list)  # another generation serves
-    draining: list[Call] = field(default_factory=list)  # the first step of the stop
-    hangup: list[Call] = field(default_factory=list)  # SIGHUP, before the reload: reopen files
+    listeners: Listeners
+    lasting: Lasting
+    probes: Probes
+    hooks: Hooks
+    stack: AsyncExitStack  # ends what is started
 
 
 @asynccontextmanager
@@ -81,73 +79,66 @@ async def running(
     *,
     hooks: Hooks | None = None,
     stop: asyncio.Event | None = None,
+    adopted: Adopted | None = None,
     is_found: bool = True,
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
-    `stop`: set by /quitquitquit. `is_found`: it has an admin listener and, if possible, the control socket.
-    False: an admin listener if its address is free.
+    `stop`: set by /quitquitquit. `adopted`: sockets of a service manager, which listen already.
+    `is_found`: it has an admin listener and, if possible, the control socket. False: an admin listener if
+    its address is free.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
     async with AsyncExitStack() as stack:
-        process = await _made(loaded, hooks or Hooks(), stop or asyncio.Event(), stack)
+        lasting = Lasting(descriptors=_descriptors(loaded.config))
+        base = Base(
+            Listeners(lasting.ports, adopted or Adopted()), lasting, Probes(), hooks or Hooks(), stack
+        )
+        process = await _made(loaded, base, stop or asyncio.Event())
         await process.start(is_found=is_found)
         yield process
         await process.drain()
     _log.info("stopped", extra={"event": "stop"})
 
 
-async def _made(loaded: Loaded, hooks: Hooks, stop: asyncio.Event, stack: AsyncExitStack) -> Process:
+def _descriptors(config: Config) -> Descriptors:
+    limits = config.limits
+    return Descriptors(limits.admin_connections, limits.health_connections if config.server.health else 0)
+
+
+async def _made(loaded: Loaded, base: Base, stop: asyncio.Event) -> Process:
     """Raises StoreError, CannotListen, ConfigError."""
     config = loaded.config
-    limits, health_at, probes = config.limits, config.server.health, Probes()
-    files = Descriptors(limits.admin_connections, limits.health_connections if health_at else 0)
-    lasting = Lasting(descriptors=files)
-    listeners = Listeners(lasting.ports)
-    stack.push_async_callback(listeners.close, "health")
-    if health_at is not None:
-        runner = health_runner(config, probes, files, stop)
-        await listeners.start(Place("health", health_at), runner, None, handshake=limits.admin_header_time)
-    services = await stack.enter_async_context(open_services(config))
+    base.stack.push_async_callback(base.listeners.close, "health")
+    if config.server.health is not None:
+        runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
+        place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+        await base.listeners.start(place, runner, None, handshake=handshake)
+    services = await base.stack.enter_async_context(open_services(config))
     for sentence in await weaknesses(config.store.url.reveal()):
         _log.warning("%s", sentence)
-    shared, health = await generation.shared_by_all(services, lasting), Health(services)
+    shared, health = await generation.shared_by_all(services, base.lasting), Health(services)
     material = await asyncio.to_thread(gather, needed(config), Material())
-    parts = await generation.parts_of(loaded, services, material, lasting, health, probes)
+    parts = await generation.parts_of(loaded, services, material, base.lasting, health, base.probes)
     services.metrics.ready.set_function(lambda: float(health.ready))
-    return Process(parts, shared, listeners, health, probes, hooks, stack)
-
-
-def describe(process: Process) -> ServerEntry:
-    config = process.services.config
-    names = generation.own_names(config)
-    return control.server_entry(config, process.listening(), names, process.health.hints())
+    return Process(parts, shared, health, base)
 
 
 class Process:
     """What outlives a reload. `replace` puts another configuration in place of the one that is served."""
 
-    def __init__(
-        self,
-        parts: Parts,
-        shared: Shared,
-        listeners: Listeners,
-        health: Health,
-        probes: Probes,
-        hooks: Hooks,
-        stack: AsyncExitStack,
-    ) -> None:
+    def __init__(self, parts: Parts, shared: Shared, health: Health, base: Base) -> None:
         self.loaded = parts.loaded
         self.services = parts.services
         self.material = parts.material
         self.health = health
-        self.hooks = hooks
-        self.listeners = listeners
-        self._probes = probes
+        self.hooks = base.hooks
+        self.listeners = base.listeners
+        self._probes = base.probes
         self._shared = shared
         self._admin = parts.pages
-        self._stack = stack
+        self._stack = base.stack
         self._next_number = itertools.count(SHARED + 1)
         self._numbers = self._numbered(parts.loaded.config, {})  # of the listeners that routes have
         self.has_page = False  # whether there is an admin listener
@@ -172,23 +163,22 @@ class Process:
             await self._listen(place, SHARED, config, self.material)
         for place, number in self._numbers.items():
             await self._listen(place, number, config, self.material)
+        self.listeners.require_all()
         self.relay.start()
         self._scheduler = self._loop(tokens.scheduler.run(), "keep tokens fresh")
         self._loop(tokens.report_logins(), "report due logins")
+        self.services.metrics.reload_succeeded(self.services.clock.wall())
         self._probes.health = self.health
         if is_found:
-            app = control.control_application(lambda: describe(self), lambda: self.health)
+            app = control.control_application(self.entry, self.health)
             await self._control.enter_async_context(control.offered(config.server.state_dir, app))
         _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
-        _call(self.hooks.ready)
+        call(self.hooks.ready)
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
         """Whether there is an admin listener now. Raises CannotListen if it is required."""
-        context, handshake = (
-            self.material.listener(config.admin_listener_tls),
-            config.limits.admin_header_time,
-        )
-        place = Place("admin", config.server.admin)
+        context = self.material.listener(config.admin_listener_tls)
+        place, handshake = Place("admin", config.server.admin), config.limits.admin_header_time
         try:
             await self.listeners.start(place, self._admin, context, handshake=handshake)
         except CannotListen:
@@ -197,15 +187,10 @@ class Process:
             return False
         return True
 
-    def listening(self) -> list[Listening]:
-        """The data listeners."""
-        config = self.services.config
-        routes = {place: route.name for place, route in places_of_routes(config).items()}
-        return [
-            Listening(self.listeners.bound(each), config.listener_tls(each.address), routes.get(each))
-            for each in self.listeners.places
-            if each.kind in {"data", "route"}
-        ]
+    def entry(self) -> ServerEntry:
+        """What commands are told of this server."""
+        config = self.loaded.config
+        return control.server_entry(config, self.listeners, generation.own_names(config), self.health)
 
     def _loop(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = tasks.spawn(work, name)
@@ -241,7 +226,15 @@ class Process:
             raise
         removed = [each for each in self.listeners.places if each.kind == "route" and each not in numbers]
         await self.listeners.close_each(removed)
-        _call(self.hooks.reloaded)
+        await self._load_new()
+        self.listeners.warn_of_unused()
+        call(self.hooks.reloaded)
+
+    async def _load_new(self) -> None:
+        try:
+            await self.services.tokens.load_new()
+        except StoreError as error:  # they are loaded when they are used
+            _log.warning("accounts of new credentials can't be read from the store: %s", error)
 
     def _numbered(self, config: Config, known: Mapping[Place, int]) -> dict[Place, int]:
         """A number for each listener that a route has to itself. None is used twice: connections have it."""
@@ -328,15 +321,20 @@ class Process:
 
     # -- stop
 
+    @property
+    def time_to_stop(self) -> float:
+        """Seconds that `drain` may take."""
+        return self.loaded.config.limits.shutdown + SAVE_GRACE
+
     async def drain(self) -> None:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
         self.health.draining = True
-        _call(self.hooks.draining)
+        call(self.hooks.draining)
         await self._control.aclose()
         await tasks.cancel(self._scheduler)  # a refresh that starts now would not end in time
-        await self.listeners.stop("data", "route")
         clock, shutdown = self.services.clock, self.loaded.config.limits.shutdown
         began = clock.boot()
+        await self.listeners.stop("data", "route")
         await self.relay.drain(shutdown)
         left = shutdown - (clock.boot() - began)
         await self.services.tokens.close(max(left, SAVE_GRACE))
@@ -344,34 +342,3 @@ class Process:
 
 def _tls(config: Config, place: Place) -> ListenerTLS | None:
     return config.admin_listener_tls if place.kind == "admin" else config.listener_tls(place.address)
-
-
-def _call(hooks: list[Call]) -> None:
-    for hook in hooks:
-        try:
-            hook()
-        except Exception as error:  # noqa: BLE001 (whatever hangs there must not end the process)
-            _log.error("a hook failed unexpectedly", exc_info=error)
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT stop gracefully; a second one, later than SAME_SIGNAL, ends the process at once."""
-    loop = asyncio.get_running_loop()
-    first = asyncio.Event()  # not `stop`: that may be set by /quitquitquit, which is no signal
-
-    def on_signal(number: signal.Signals) -> None:
-        if first.is_set():
-            return
-        first.set()
-        _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
-        stop.set()
-        loop.call_later(SAME_SIGNAL, _die_of_signals, loop)
-
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, on_signal, number)
-
-
-def _die_of_signals(loop: asyncio.AbstractEventLoop) -> None:
-    for number in STOP_SIGNALS:
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)

@@ -7,7 +7,6 @@ that was made of their last good contents.
 
 from __future__ import annotations
 
-import hashlib
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Final
 
 from proxy import listen
 from proxy.config.credential import AuthorizationServerTLS
+from proxy.config.files import fingerprint
 from proxy.config.model import Config, ListenerTLS, UpstreamTLS
 from proxy.config.positions import Path as KeyPath
 from proxy.oauth import fetch
@@ -138,13 +138,12 @@ def _said(settings: Settings, error: OSError) -> str:
 
 
 def fingerprints(files: Iterable[Path]) -> Prints:
-    return tuple(fingerprint(path) for path in files)
+    return tuple(_fingerprint(path) for path in files)
 
 
-def fingerprint(path: Path) -> bytes:
-    """Empty if the file can't be read or is empty: neither can be used."""
+def _fingerprint(path: Path) -> bytes:
+    """Empty if the file can't be read."""
     try:
-        content = path.read_bytes()
+        return fingerprint(path.read_bytes())
     except OSError:
         return b""
-    return hashlib.sha256(content).digest() if content else b""

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import resource
 import socket
+import ssl
 import time
 
 import pytest
+import trustme
 
 from proxy.accept import Acceptor, Gate, bound
 
@@ -184,3 +186,47 @@ async def test_while_it_pauses_it_can_be_closed(opened):
     await asyncio.sleep(0.3)
     with pytest.raises(OSError, match=r".*"):
         await connect(opened, address)
+
+
+@pytest.fixture
+def tls():
+    """The contexts of a server and of its callers."""
+    authority = trustme.CA()
+    server, caller = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(caller)
+    return server, caller
+
+
+async def test_a_handshake_that_has_begun_is_completed_before_it_is_closed(opened, tls):
+    gate, sockets = Turnstile(1000), await bound("127.0.0.1", 0)
+    address = sockets[0].getsockname()
+    acceptor = Acceptor(gate, sockets, 128, {"ssl": tls[0]})
+    caller = opened.enter_context(socket.create_connection(address))
+    while not gate.admitted:
+        await asyncio.sleep(0.01)
+    settling = asyncio.create_task(acceptor.settle(PATIENCE))
+    await asyncio.sleep(0.1)
+    with pytest.raises(ConnectionRefusedError):
+        await connect(opened, address)
+    caller.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=caller, ssl=tls[1], server_hostname="127.0.0.1")
+    opened.callback(writer.close)
+    await settling
+    acceptor.close()
+    assert await echoed((reader, writer)) == b"hello"
+    assert gate.ended == []
+    gate.admitted[0].close()
+
+
+async def test_a_handshake_that_never_ends_does_not_keep_it_open(opened, tls):
+    gate, sockets = Turnstile(1000), await bound("127.0.0.1", 0)
+    acceptor = Acceptor(gate, sockets, 128, {"ssl": tls[0]})
+    opened.enter_context(socket.create_connection(sockets[0].getsockname()))
+    while not gate.admitted:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE):
+        await acceptor.settle(0.1)
+        acceptor.close()
+        while not gate.ended:
+            await asyncio.sleep(0.01)

@@ -33,7 +33,7 @@ def beside_own_server(loaded: Loaded, command: Sequence[str], caller: str | None
         os.environ.pop(name, None)
 
     def environment(server: process.Process) -> dict[str, str]:
-        entry = process.describe(server)
+        entry = server.entry()
         urls = base_urls(loaded.config, entry["routes"], say)
         for hint in entry["hints"]:
             say(f"warning: {hint}")

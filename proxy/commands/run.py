@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Final
 
-from proxy import fd_limits, process
+from proxy import fd_limits, process, signals
 from proxy.admin import launch
+from proxy.adopted import Adopted
 from proxy.config.load import Loaded
-from proxy.config.model import Config
-from proxy.errors import StoreError
+from proxy.errors import ProxyError, StoreError
+from proxy.hooks import Hooks
+from proxy.observe.supervision import Supervision
+from proxy.reload import Reloader
+from proxy.systemd import NOBODY, Supervisor
 
 # New objects between two runs of the garbage collector. Requests leave no cycles, so that the default of 700
 # would only waste time.
@@ -20,18 +24,38 @@ COLLECT_EVERY: Final = 10_000
 Say = Callable[[str], object]
 
 
-async def run_server(config: Config, say: Say | None = None) -> int:
+async def run_server(loaded: Loaded, say: Say | None = None, supervisor: Supervisor = NOBODY) -> int:
     """`say`: prints to the terminal, if there is one. Raises StoreError, CannotListen, ConfigError."""
+    try:
+        return await _serve(loaded, say, supervisor)
+    except ProxyError as error:
+        supervisor.notifier.status(str(error))  # `systemctl status` shows it
+        raise
+
+
+async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor) -> int:
+    config = loaded.config
     fd_limits.raise_limit(config.limits.connections)
-    stop = asyncio.Event()
-    process.stop_on_signals(stop)
-    async with process.running(Loaded(config, [], []), stop=stop) as server:
+    stop, reload_wanted, hooks = asyncio.Event(), asyncio.Event(), Hooks()
+    signals.stop_on_signals(stop)
+    signals.reload_on_hangup(reload_wanted, stop, hooks)
+    async with AsyncExitStack() as stack:
+        supervision = Supervision(supervisor.notifier)
+        stack.push_async_callback(supervision.close)  # after the drain
+        running = await stack.enter_async_context(
+            process.running(loaded, hooks=hooks, stop=stop, adopted=Adopted(supervisor.sockets))
+        )
+        hooks.reloading.append(supervisor.notifier.reloading)
+        hooks.settled.append(supervisor.notifier.ready)
+        hooks.draining.append(lambda: supervision.draining(running.time_to_stop))
+        supervision.start(lambda: running.services)
         if say is not None:
             with suppress(StoreError):  # the server has been told by its log
-                link = await launch.make(config, server.services.store)
+                link = await launch.make(config, running.services.store)
                 say(f"Status page, signed in (once, within {launch.VALID_SAID}): {link}")
         gc.collect()
         gc.freeze()  # permanent objects: scanning them takes 28 ms, during which all requests wait
         gc.set_threshold(COLLECT_EVERY)
-        await stop.wait()
+        async with Reloader(running, reload_wanted).running():
+            await stop.wait()
     return 0

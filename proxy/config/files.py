@@ -5,7 +5,11 @@ While a process runs, a file may be empty or gone, for a moment or for good: its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import os
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,34 +18,85 @@ from proxy.secret import Secret
 LARGEST_SECRET: Final = 65536  # bytes; a larger file is the wrong one
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file held when it was read."""
+
+    secret: Secret  # without the last newline
+    print: bytes  # see `fingerprint`
+
+
+Contents = Mapping[Path, Content]
+
+
 class Files:
-    """`instead`: secrets to use where a file can't be used now. `fixed`: secrets to use without a look."""
+    """`instead`: contents to use where a file can't be used now. `fixed`: contents to use without a look.
+
+    `known`: files that have been there; for the moment they may be gone.
+    """
 
     def __init__(
-        self, instead: Mapping[Path, Secret] | None = None, fixed: Mapping[Path, Secret] | None = None
+        self,
+        instead: Contents | None = None,
+        fixed: Contents | None = None,
+        known: Collection[Path] = (),
     ) -> None:
         self._instead = instead or {}
         self._fixed = fixed or {}
-        self.contents: dict[Path, Secret] = {}  # of all files that were asked for, as used
-        self.unusable: dict[Path, str] = {}  # a sentence for each that `instead` has replaced
+        self._known = known
+        self.contents: dict[Path, Content] = {}  # of the secrets that were asked for, as used
+        self.others: set[Path] = set()  # files that others read, like certificates
+
+    def again(self) -> Files:
+        """For reading all of them again, where they can be used now."""
+        return Files(instead=self.contents, known=self.others)
+
+    def but(self, changed: Collection[Path]) -> Files:
+        """With the contents as they were, but for the changed files."""
+        fixed = {path: content for path, content in self.contents.items() if path not in changed}
+        return Files(fixed=fixed, known=self.others)
 
     def secret(self, path: Path) -> str:
         """The secret in a file. Raises ValueError."""
-        found = self.contents[path] = self._fixed[path] if path in self._fixed else self._current(path)
-        return found.reveal()
+        found = self._fixed[path] if path in self._fixed else self._current(path)
+        self.contents[path] = found
+        return found.secret.reveal()
 
-    def _current(self, path: Path) -> Secret:
+    def require(self, path: Path) -> None:
+        """That others can read this file. Raises ValueError."""
+        self.others.add(path)
+        if path in self._known:
+            return
         try:
-            return read_secret(path)
-        except ValueError as error:
-            if path not in self._instead:
+            is_file = path.is_file()
+        except OSError:  # a name too long
+            is_file = False
+        if not is_file:
+            raise ValueError(f"there is no file {path} - check the name")
+        if not os.access(path, os.R_OK):
+            raise ValueError(f"{path} can't be read - check its permissions")
+
+    def _current(self, path: Path) -> Content:
+        known = self._instead.get(path)
+        if known is not None and not is_regular(path):
+            return known  # a pipe can be read once
+        try:
+            return read(path)
+        except ValueError:
+            if known is None:
                 raise
-            self.unusable[path] = str(error)
-            return self._instead[path]
+            return known
 
 
-def read_secret(path: Path) -> Secret:
-    """The content of a file, without its last newline. Raises ValueError."""
+def is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def read(path: Path) -> Content:
+    """The secret in a file. Raises ValueError."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_SECRET + 1)
@@ -55,4 +110,9 @@ def read_secret(path: Path) -> Secret:
         raise ValueError(f"{path} is empty: expected a file with the secret")
     if len(content) > LARGEST_SECRET:
         raise ValueError(f"{path} is too large: expected a file with nothing but the secret")
-    return Secret(value)
+    return Content(Secret(value), fingerprint(content))
+
+
+def fingerprint(content: bytes) -> bytes:
+    """Tells contents apart without keeping them; empty for an empty file, which can't be used."""
+    return hashlib.sha256(content).digest() if content else b""

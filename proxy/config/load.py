@@ -34,7 +34,6 @@ from proxy.config.source import Source
 from proxy.config.unused import advise_unused
 from proxy.config.variable_checks import Reference, check_variables, references
 from proxy.errors import ConfigError, Fault
-from proxy.secret import Secret
 
 __all__ = ["Loaded", "find_config", "load", "schema"]
 
@@ -95,20 +94,27 @@ class Loaded:
     read: Read | None = field(default=None, repr=False)  # None: made in code
 
     @property
+    def files(self) -> Files:
+        """The files that it names, as they were read."""
+        return self.read.context.files if self.read is not None else Files()
+
+    @property
     def secrets(self) -> bool:
         """Whether they were read."""
         return self.read is None or self.read.context.secrets
-
-    @property
-    def contents(self) -> Mapping[Path, Secret]:
-        """The secrets in files, as they were read."""
-        return self.read.context.files.contents if self.read is not None else {}
 
     def again(self, files: Files) -> Loaded:
         """The same configuration, with the secrets that `files` has now. Raises ConfigError."""
         if self.read is None:
             return self
         return _load(replace(self.read, context=replace(self.read.context, files=files)))
+
+    def reread(self, files: Files) -> Loaded:
+        """What the file, or the environment, describes now. Raises ConfigError."""
+        if self.read is None:
+            return self
+        read = self.read
+        return load(read.path, read.context.environ, more=read.more, files=files)
 
     def fault(self, path: KeyPath, sentence: str) -> Fault:
         """A fault of the value at `path`, found after loading."""

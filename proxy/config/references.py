@@ -153,14 +153,7 @@ def _existing_file(value: object, info: ValidationInfo) -> Path:
     path = value if isinstance(value, Path) else _absolute(text_of(value), context)
     if not context.secrets:
         return path
-    try:
-        is_file = path.is_file()
-    except OSError:  # a name too long
-        is_file = False
-    if not is_file:
-        raise ValueError(f"there is no file {path} - check the name")
-    if not os.access(path, os.R_OK):
-        raise ValueError(f"{path} can't be read - check its permissions")
+    context.files.require(path)
     return path
 
 

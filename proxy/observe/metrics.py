@@ -55,6 +55,14 @@ class Metrics:
         self.ready = self._gauge(
             "ready", "Whether each required account can serve requests (as /readyz): 1 or 0."
         )
+        self._reload_successful = self._gauge(
+            "config_last_reload_successful", "Whether the last reload of the configuration succeeded: 1 or 0."
+        )
+        self._reload_successful.set(1)  # at the start it is loaded
+        self._reloaded_at = self._gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "Unix time at which the configuration was last loaded successfully.",
+        )
         self.store_writable = self._gauge(
             "store_writable", "Whether the last write to the token store succeeded: 1 or 0."
         )
@@ -154,6 +162,14 @@ class Metrics:
                 self.upstream_errors.labels(route, error)
         for ending in endings:
             self.refused.labels(ending)
+
+    def reload_succeeded(self, at: float) -> None:
+        """The configuration has been loaded; `at` in Unix seconds."""
+        self._reload_successful.set(1)
+        self._reloaded_at.set(at)
+
+    def reload_failed(self) -> None:
+        self._reload_successful.set(0)
 
     def token_requested(self, credential: str, outcome: str, error: str, seconds: float) -> None:
         """Count a request for a new token. `error`: a code of the fixed list, "" after a success."""

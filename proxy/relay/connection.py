@@ -21,6 +21,13 @@ HIGH_WATER: Final = 65536  # unsent bytes of a response above which the upstream
 LINGER: Final = 2.0  # seconds to read on after a response to an unread body, which a reset could destroy
 LINGER_BYTES: Final = 2**20  # most bytes to read in that time; above that, reading pauses until it is over
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with zero timeout: the kernel sends RST instead of FIN
+FIRST_AT_STOP: Final = (
+    5.0  # seconds for a caller that has just connected to send its request, as in Go's net/http
+)
+IDLE_AT_STOP: Final = (
+    1.0  # seconds since the last response: a caller in a series of requests gets its last one
+)
+CLOSE_SOON: Final = 0.1  # seconds: at the next check but one
 NEVER: Final = float("inf")
 
 

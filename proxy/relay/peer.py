@@ -19,6 +19,15 @@ def is_gone(descriptor: int) -> bool:
     return _look(descriptor) & _CUT != 0
 
 
+def has_news(descriptor: int) -> bool:
+    """Whether there is something to read: data, an end or an error."""
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def _look(descriptor: int) -> int:
     if descriptor < 0:
         return select.POLLNVAL

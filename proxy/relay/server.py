@@ -137,6 +137,8 @@ class RelayServer:
             self._turn_away(connection)
         elif len(self._connections) > self.context.limits.connections:
             connection.turn_away(Refusal(problems.OVERLOADED, "too many connections", retry_after=1))
+        elif self.context.draining:
+            connection.drain()
 
     def _turn_away(self, connection: Inbound) -> None:
         refusal = Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
@@ -162,7 +164,7 @@ class RelayServer:
                 await asyncio.wait_for(self._emptied.wait(), seconds)
         except TimeoutError:
             for connection in list(self._connections):
-                connection.abort()
+                connection.cut()
 
     async def close(self) -> None:
         """Abort the remaining connections, and close the upstream ones."""

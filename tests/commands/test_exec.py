@@ -177,6 +177,12 @@ async def test_the_running_server_is_used_and_the_process_becomes_the_program(be
     assert (code, out) == (0, f"{bench.data}/machine\n")
     assert "the configuration has changed since the running server read it" in err
     assert f"kill -HUP {server.pid}" in err
+    bench.path.write_text(bench.path.read_text().replace('path = "/machine"', 'name = "new"\npath = "/new"'))
+    server.signal(signal.SIGHUP)
+    await server.until('"event": "reload"')
+    code, out, err = await run("sh", "-c", "echo $NEW_BASE_URL $MACHINE_BASE_URL")
+    assert (code, out) == (0, f"{bench.data}/new\n")
+    assert "changed" not in err
 
     other = bench.path.with_name("other.toml")
     other.write_text(text)

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from proxy.demo.serve import running
-from proxy.process import SAME_SIGNAL
+from proxy.signals import SAME_SIGNAL
 
 DONE, FAILED, USAGE = 0, 1, 2
 EVENTS = {"start", "listen", "request", "refresh", "login", "logout", "refused", "stop", "notice"}

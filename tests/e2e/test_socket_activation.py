@@ -1,0 +1,244 @@
+"""The command as a service: by a stand-in for systemd, with sockets that outlive it."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from proxy.config.load import load
+from proxy.demo.wiring import embedded, free_ports
+from tests.fakes.service_manager import PATIENCE, ServiceManager
+
+from .processes import plain_environment
+from .restarts import CLOSED, FAILED, OK, Callers
+
+COMMAND = [sys.executable, "-m", "proxy", "run"]
+RESTARTS = 3  # of the ordinary suite
+MANY_RESTARTS = 50
+
+
+class Unit:
+    """A configuration on disk, its authorization server, and the service manager."""
+
+    def __init__(self, config, manager):
+        self.config = config
+        self.manager = manager
+        self.data, self.admin = config.server.listen[0], config.server.admin
+
+    def edit(self, old, new):
+        text = self.config.path.read_text()
+        assert old in text
+        self.config.path.write_text(text.replace(old, new))
+        self.config = load(self.config.path).config
+
+    def bind(self, *names):
+        """Bind the listeners of the configuration."""
+        for name in names:
+            address = {"data": self.data, "admin": self.admin}[name]
+            self.manager.bind((address.host, address.port), name)
+
+    def start(self, *wrapped):
+        environment = plain_environment(self.config.path.parent, {})
+        self.manager.start([*wrapped, *COMMAND, "-c", str(self.config.path)], environment)
+
+    def log(self):
+        return self.manager.log.read_text()
+
+    def events(self):
+        return [json.loads(line)["event"] for line in self.log().splitlines()]
+
+
+@pytest.fixture
+def a_unit(tmp_path):
+    @asynccontextmanager
+    async def make(**options):
+        manager = ServiceManager(tmp_path, **options)
+        try:
+            async with embedded(*free_ports(0, 0)) as (_, config):
+                unit = Unit(config, manager)
+                unit.edit('format = "text"', 'format = "json"')
+                yield unit
+                manager.close()
+        finally:
+            manager.close()
+
+    return make
+
+
+@pytest.fixture
+async def unit(a_unit):
+    async with a_unit() as made:
+        yield made
+
+
+async def fetch(url):
+    timeout = aiohttp.ClientTimeout(total=PATIENCE)
+    async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+        return response.status, await response.text()
+
+
+# -- sockets
+
+
+async def restart_under_load(unit, times, fresh=4, kept=4):
+    """Restart the service so many times while callers send requests; returns the callers."""
+    unit.bind("data", "admin")
+    unit.start()
+    await unit.manager.until("READY=1")
+    callers = Callers((unit.data.host, unit.data.port))
+    callers.start(fresh, kept)
+    for _ in range(times):
+        before = callers.fresh[OK], callers.kept[OK]
+        while callers.fresh[OK] < before[0] + 10 or callers.kept[OK] < before[1] + 10:
+            await asyncio.sleep(0.01)
+        assert await unit.manager.stop() == 0, unit.log()
+        await unit.manager.until("STOPPING=1")
+        unit.start()
+        await unit.manager.until("READY=1")
+    before = callers.fresh[OK]
+    while callers.fresh[OK] < before + 10:
+        await asyncio.sleep(0.01)
+    await callers.stop()
+    assert await unit.manager.stop() == 0
+    assert "Traceback" not in unit.log()
+    return callers
+
+
+def assert_none_lost(callers):
+    assert set(callers.fresh) == {OK}, (callers.fresh, callers.errors)
+    assert set(callers.kept) <= {OK, CLOSED}, (callers.kept, callers.errors)
+    assert callers.kept[FAILED] == 0
+
+
+async def test_restarts_under_load_refuse_no_connection_and_lose_no_request(unit):
+    callers = await restart_under_load(unit, RESTARTS)
+    assert_none_lost(callers)
+    assert callers.kept[CLOSED] == 0, "each kept connection was in use, so that its end could be announced"
+    assert unit.events().count("start") == RESTARTS + 1
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+async def test_many_restarts_under_load_refuse_no_connection_and_lose_no_request(unit, record_property):
+    callers = await restart_under_load(unit, MANY_RESTARTS)
+    record_property("fresh", dict(callers.fresh))
+    record_property("kept", dict(callers.kept))
+    print(f"\nfresh connections: {dict(callers.fresh)}; kept connections: {dict(callers.kept)}")
+    assert_none_lost(callers)
+
+
+async def test_what_comes_before_the_start_is_served_after_it(unit):
+    """As with `systemctl start token-proxy.socket` alone: the first request starts the service."""
+    unit.bind("data", "admin")
+    early = [
+        asyncio.create_task(fetch(f"http://{unit.data}/machine/x")),
+        asyncio.create_task(fetch(f"http://{unit.admin}/healthz")),
+    ]
+    await asyncio.sleep(0.1)
+    unit.start()
+    (status, document), health = await asyncio.gather(*early)
+    assert (status, json.loads(document)["hello"], health[0]) == (200, "demo-machine", 200)
+
+
+async def test_a_listener_without_a_socket_is_bound_as_ever(a_unit):
+    async with a_unit(abstract=True) as unit:  # the manager's address, which changes nothing
+        unit.bind("data")
+        unit.start()
+        await unit.manager.until("READY=1")
+        assert (await fetch(f"http://{unit.data}/machine/x"))[0] == 200
+        assert (await fetch(f"http://{unit.admin}/healthz"))[0] == 200
+
+
+async def test_unix_sockets_are_left_as_they_are(unit):
+    folder = unit.config.path.parent
+    unit.edit(f'"{unit.data}"', f'"unix:{folder}/data.sock"')
+    unit.manager.bind(f"{folder}/data.sock", "data", 0o600)
+    for _ in range(2):
+        unit.start()
+        await unit.manager.until("READY=1")
+        connector = aiohttp.UnixConnector(f"{folder}/data.sock")
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get("http://localhost/machine/x") as response,
+        ):
+            assert response.status == 200
+        assert await unit.manager.stop() == 0
+        assert (folder / "data.sock").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_socket_that_fits_no_listener_ends_the_start_with_what_to_write(unit):
+    (port,) = free_ports(0)
+    unit.manager.bind(("127.0.0.1", port), "typo")
+    unit.start()
+    assert await unit.manager.end() == 1
+    fault = f"the socket 127.0.0.1:{port} (typo) fits no listener: expected its address in server.listen"
+    assert unit.log().splitlines()[-1].startswith(f"token-proxy: {fault}")
+    assert unit.manager.hear()[-1].startswith(f"STATUS={fault}")
+
+
+async def test_a_socket_that_does_not_listen_ends_the_start(unit):
+    with socket.socket() as plain:
+        plain.bind(("127.0.0.1", 0))
+        unit.manager.hand_over(plain, "plain")
+        unit.start()
+        assert await unit.manager.end() == 1
+    fault = "descriptor 3 (plain) is a connection: expected a socket that listens, as Accept=no gives"
+    assert unit.log() == f"token-proxy: {fault}\n"
+
+
+async def test_the_sockets_of_another_process_are_left_alone(unit):
+    """A shell between the manager and the command: LISTEN_PID and WATCHDOG_PID are its own."""
+    unit.bind("data", "admin")
+    unit.start("sh", "-c", '"$@"; exit $?', "sh")
+    assert await unit.manager.end() == 1  # both addresses are taken, by the sockets that were not adopted
+    assert "address already in use" in unit.log()
+    assert unit.manager.told == []
+
+
+# -- messages
+
+
+async def test_the_manager_is_told_the_life_of_the_service(unit):
+    unit.start()
+    await unit.manager.until("READY=1")
+    assert (await fetch(f"http://{unit.admin}/healthz"))[0] == 200
+    await unit.manager.until("STATUS=1 of 2 credentials can serve; needs a login: person/default")
+    assert (await fetch(f"http://{unit.data}/machine/x"))[0] == 200  # its token is an hour old at most
+    await unit.manager.until("STATUS=1 of 2 credentials can serve, next refresh in ")
+    unit.manager.signal()
+    await unit.manager.until("STOPPING=1")
+    assert await unit.manager.end() == 0
+    told = unit.manager.hear()
+    assert any(line.startswith("EXTEND_TIMEOUT_USEC=") for line in told)
+    assert "READY=1" not in told
+    assert unit.manager.strangers == []
+
+
+async def test_a_start_that_fails_says_why_in_the_status(unit):
+    with socket.create_server((unit.data.host, unit.data.port)):
+        unit.start()
+        assert await unit.manager.end() == 1
+    assert unit.manager.hear() == [f"STATUS=can't listen on {unit.data}: address already in use"]
+
+
+# -- the watchdog
+
+
+async def test_a_stopped_process_gives_no_sign_of_life(a_unit):
+    async with a_unit(watchdog=1.0) as unit:
+        unit.start()
+        await unit.manager.until("READY=1")
+        for _ in range(3):
+            await unit.manager.until("WATCHDOG=1")
+        unit.manager.signal(signal.SIGSTOP)
+        await asyncio.sleep(0.2)
+        unit.manager.hear()
+        await asyncio.sleep(1.5)
+        assert unit.manager.hear() == []
+        unit.manager.signal(signal.SIGCONT)
+        await unit.manager.until("WATCHDOG=1")
