@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from proxy import tasks
@@ -54,9 +55,17 @@ class Reloader:
         self._metrics = process.services.metrics
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Reload when asked to, and take up changed files, within the block. Its end waits for nothing."""
-        loops = [tasks.spawn(self._serve(), "reload"), tasks.forever(LOOK, self._look)]
+    async def running(self, watched: Path | None = None) -> AsyncIterator[None]:
+        """Reload when asked to, and take up changed files, within the block. Its end waits for nothing.
+
+        `watched`: the configuration file, if its changes ask for a reload too.
+        """
+        loops = [tasks.forever("reload", self._serve), tasks.forever(LOOK, self._look)]
+        if watched is not None:
+            from proxy.config_watch import ConfigWatch  # noqa: PLC0415 (only for --watch)
+
+            digest = self._process.loaded.config.digest
+            loops.append(ConfigWatch(watched, digest, self._wanted, self._files).start())
         try:
             yield
         finally:
@@ -66,13 +75,12 @@ class Reloader:
     # -- another configuration
 
     async def _serve(self) -> None:
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            async with self._lock:
-                call(self._process.hooks.reloading)
-                await self._reload()
-                call(self._process.hooks.settled)
+        await self._wanted.wait()
+        async with self._lock:
+            self._wanted.clear()  # what is asked for from here on is not in this one
+            call(self._process.hooks.reloading)
+            await self._reload()
+            call(self._process.hooks.settled)
 
     async def _reload(self) -> None:
         before = self._process.loaded

@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Final
 
 from proxy import fd_limits, process, signals
@@ -24,16 +25,21 @@ COLLECT_EVERY: Final = 10_000
 Say = Callable[[str], object]
 
 
-async def run_server(loaded: Loaded, say: Say | None = None, supervisor: Supervisor = NOBODY) -> int:
-    """`say`: prints to the terminal, if there is one. Raises StoreError, CannotListen, ConfigError."""
+async def run_server(
+    loaded: Loaded, say: Say | None = None, supervisor: Supervisor = NOBODY, watched: Path | None = None
+) -> int:
+    """`say`: prints to the terminal, if there is one. `watched`: see Reloader.running.
+
+    Raises StoreError, CannotListen, ConfigError.
+    """
     try:
-        return await _serve(loaded, say, supervisor)
+        return await _serve(loaded, say, supervisor, watched)
     except ProxyError as error:
         supervisor.notifier.status(str(error))  # `systemctl status` shows it
         raise
 
 
-async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor) -> int:
+async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor, watched: Path | None) -> int:
     config = loaded.config
     fd_limits.raise_limit(config.limits.connections)
     stop, reload_wanted, hooks = asyncio.Event(), asyncio.Event(), Hooks()
@@ -56,6 +62,6 @@ async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor) -> int
         gc.collect()
         gc.freeze()  # permanent objects: scanning them takes 28 ms, during which all requests wait
         gc.set_threshold(COLLECT_EVERY)
-        async with Reloader(running, reload_wanted).running():
+        async with Reloader(running, reload_wanted).running(watched):
             await stop.wait()
     return 0
