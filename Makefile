@@ -146,18 +146,24 @@ $(VENV)/.fuzz: tests/fuzz/requirements.txt $(VENV)/.dev
 # Hashes of everything that is installed; run it after a change of the dependencies.
 COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 pyproject.toml
+LOCKS := requirements.lock requirements-dev.lock deploy/docker/requirements.lock deploy/docker/build.lock
+
+# $(call compile,LOCK,FILE): write to FILE what LOCK pins. The image's locks take their versions from the tests'.
+compile = $(COMPILE) -o $(2) $(strip \
+	$(if $(filter requirements-dev.lock,$(1)),--extra test --extra dev) \
+	$(if $(filter deploy/%,$(1)),--constraint requirements-dev.lock) \
+	$(if $(filter %/requirements.lock,$(1)),--extra postgres --extra redis) \
+	$(if $(filter %/build.lock,$(1)),deploy/docker/build.in))
 
 lock: $(VENV)/.dev
-	$(COMPILE) -o requirements.lock
-	$(COMPILE) --extra test --extra dev -o requirements-dev.lock
+	$(foreach lock,$(LOCKS),$(call compile,$(lock),$(lock)) &&) true
 
 # Whether `make lock` would change anything: what the locks pin must satisfy pyproject.toml.
 check-locks: $(VENV)/.dev
-	@cp requirements.lock $(VENV)/requirements.lock && cp requirements-dev.lock $(VENV)/requirements-dev.lock
-	@$(COMPILE) -o $(VENV)/requirements.lock
-	@$(COMPILE) --extra test --extra dev -o $(VENV)/requirements-dev.lock
-	@for lock in requirements.lock requirements-dev.lock; do \
-		diff -I '^ *#' $$lock $(VENV)/$$lock >/dev/null || { echo "$$lock does not fit pyproject.toml: make lock"; exit 1; }; done
+	@for lock in $(LOCKS); do mkdir -p $(VENV)/locks/$$(dirname $$lock) && cp $$lock $(VENV)/locks/$$lock; done
+	@$(foreach lock,$(LOCKS),$(call compile,$(lock),$(VENV)/locks/$(lock)) &&) true
+	@for lock in $(LOCKS); do \
+		diff -I '^ *#' $$lock $(VENV)/locks/$$lock >/dev/null || { echo "$$lock does not fit pyproject.toml: make lock"; exit 1; }; done
 
 $(VENV)/.runtime: requirements.lock pyproject.toml
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)

@@ -18,7 +18,6 @@ import ssl
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -26,9 +25,11 @@ from aiohttp import web
 
 from proxy import generation, tasks
 from proxy.admin import control
+from proxy.admin.base_urls import listening
 from proxy.admin.health_listener import health_runner
 from proxy.admin.probes import Probes
 from proxy.admin.server import AdminServer
+from proxy.admin.summary import Summary, summarize
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
@@ -40,7 +41,11 @@ from proxy.hooks import Hooks, call
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
+from proxy.observe.audit import AuditMetrics
+from proxy.observe.audit_file import CLOSE_TIME
+from proxy.observe.events import WARNING, event
 from proxy.observe.health import Health
+from proxy.observe.metrics import PREFIX
 from proxy.relay import problems
 from proxy.relay.context import SHARED, Lasting, RelayContext
 from proxy.relay.server import Listener, RelayServer
@@ -49,8 +54,10 @@ from proxy.services import Services, open_services
 from proxy.store.open import weaknesses
 from proxy.tls_material import Material, gather, needed
 from proxy.tokens.accounts import Accounts
+from proxy.tokens.saved.lasting import store_warning
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
+CLOSING: Final = 5.0  # seconds for the rest: pages that are being sent have 2, and the store is closed
 
 _log = logging.getLogger("proxy.process")
 
@@ -84,9 +91,9 @@ async def running(
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
-    `stop`: set by /quitquitquit. `adopted`: sockets of a service manager, which listen already.
-    `is_found`: it has an admin listener and, if possible, the control socket. False: an admin listener if
-    its address is free.
+    `stop`: set by /quitquitquit; None if that is not possible. `adopted`: sockets of a service manager, which
+    listen already. `is_found`: it has an admin listener and, if possible, the control socket. False: an admin
+    or health listener only if its address is free.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
@@ -95,7 +102,9 @@ async def running(
         base = Base(
             Listeners(lasting.ports, adopted or Adopted()), lasting, Probes(), hooks or Hooks(), stack
         )
-        process = await _made(loaded, base, stop or asyncio.Event())
+        stack.push_async_callback(base.listeners.close, "health")
+        await _offer_health(loaded.config, base, stop, required=is_found)
+        process = await _made(loaded, base)
         await process.start(is_found=is_found)
         yield process
         await process.drain()
@@ -107,17 +116,27 @@ def _descriptors(config: Config) -> Descriptors:
     return Descriptors(limits.admin_connections, limits.health_connections if config.server.health else 0)
 
 
-async def _made(loaded: Loaded, base: Base, stop: asyncio.Event) -> Process:
-    """Raises StoreError, CannotListen, ConfigError."""
-    config = loaded.config
-    base.stack.push_async_callback(base.listeners.close, "health")
-    if config.server.health is not None:
-        runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
-        place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+async def _offer_health(config: Config, base: Base, stop: asyncio.Event | None, *, required: bool) -> None:
+    """Open the health listener, if there is to be one. Raises CannotListen if it is required."""
+    if config.server.health is None:
+        return
+    runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
+    place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+    try:
         await base.listeners.start(place, runner, None, handshake=handshake)
+    except CannotListen:
+        if required:
+            raise
+
+
+async def _made(loaded: Loaded, base: Base) -> Process:
+    """Raises StoreError, ConfigError."""
+    config = loaded.config
     services = await base.stack.enter_async_context(open_services(config))
     for sentence in await weaknesses(config.store.url.reveal()):
-        _log.warning("%s", sentence)
+        event(_log, WARNING, "store_not_durable", sentence)
+    if warning := store_warning(config):
+        event(_log, WARNING, "store_not_lasting", warning)
     shared, health = await generation.shared_by_all(services, base.lasting), Health(services)
     material = await asyncio.to_thread(gather, needed(config), Material())
     parts = await generation.parts_of(loaded, services, material, base.lasting, health, base.probes)
@@ -152,9 +171,11 @@ class Process:
     async def start(self, *, is_found: bool) -> None:
         """Raises StoreError, CannotListen."""
         config, tokens, stack = self.loaded.config, self.services.tokens, self._stack
+        stack.push_async_callback(asyncio.to_thread, self._shared.audit.close, CLOSE_TIME)  # the last to end
         stack.push_async_callback(self.relay.close)
         stack.push_async_callback(self._control.aclose)
         self._declare_metrics()
+        self._start_audit()
         self._lend_authorities(Material())
         await tokens.start()
         stack.push_async_callback(self.listeners.close, "admin", "data", "route")
@@ -172,7 +193,8 @@ class Process:
         if is_found:
             app = control.control_application(self.entry, self.health)
             await self._control.enter_async_context(control.offered(config.server.state_dir, app))
-        _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
+        summary = self.summary()
+        _log.info("%s", summary.sentence, extra={"event": "start", "fields": summary.fields()})
         call(self.hooks.ready)
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
@@ -191,6 +213,13 @@ class Process:
         """What commands are told of this server."""
         config = self.loaded.config
         return control.server_entry(config, self.listeners, generation.own_names(config), self.health)
+
+    def summary(self) -> Summary:
+        return summarize(
+            self.services,
+            listening(self.services.config, self.listeners),
+            generation.own_names(self.services.config),
+        )
 
     def _loop(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = tasks.spawn(work, name)
@@ -278,6 +307,7 @@ class Process:
         if config.log != self.loaded.config.log:
             logs.set_up(config.log)
             self._shared.log.use(config.log)
+            self._shared.audit.use(config.log)
 
         self.loaded, self.services, self.material, self._numbers = (
             parts.loaded,
@@ -293,6 +323,12 @@ class Process:
         self._serve_pages(pages)
         for place, tls in contexts.items():
             self.listeners.renew_tls(place, tls)
+
+    def _start_audit(self) -> None:
+        shared = self._shared
+        shared.audit.use(self.loaded.config.log)
+        AuditMetrics(PREFIX, self.services.metrics.registry, shared.audit)
+        self.hooks.hangup.append(shared.audit.reopen)
 
     def _declare_metrics(self) -> None:
         config = self.services.config
@@ -323,8 +359,8 @@ class Process:
 
     @property
     def time_to_stop(self) -> float:
-        """Seconds that `drain` may take."""
-        return self.loaded.config.limits.shutdown + SAVE_GRACE
+        """Seconds from the beginning of `drain` to the end of the process, at most."""
+        return self.loaded.config.limits.shutdown + SAVE_GRACE + CLOSING
 
     async def drain(self) -> None:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""

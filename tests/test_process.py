@@ -11,10 +11,12 @@ import pytest
 import trustme
 
 from proxy import generation, process
+from proxy.adopted import Adopted
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports, log_in
 from proxy.errors import ConfigError
 from proxy.listen import CannotListen
+from proxy.systemd import Handed
 from proxy.tls_material import Material, gather, needed
 from tests.servers.redis import start_redis
 
@@ -219,3 +221,31 @@ async def test_the_admin_listener_has_its_own_limit_of_connections(config):
             assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         for _, writer in (first, *others):
             writer.close()
+
+
+async def replace(running, config, text):
+    config.path.write_text(text)
+    loaded = load(config.path)
+    await running.replace(loaded, gather(needed(loaded.config), Material()))
+
+
+async def test_a_routes_adopted_socket_waits_while_the_route_is_away(config, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+        upstream = config.routes[1].upstream
+        own = OWN_LISTENER.format(
+            listen=f"127.0.0.1:{port}", upstream=f"http://{upstream.host}:{upstream.port}"
+        )
+        without = config.path.read_text()
+        config.path.write_text(without + own)
+        handed = Handed(sock, "own")
+        async with process.running(load(config.path), adopted=Adopted([handed])) as running:
+            assert (await fetch(f"http://127.0.0.1:{port}/x"))[0] == 200
+            await replace(running, config, without)
+            early = asyncio.create_task(fetch(f"http://127.0.0.1:{port}/x"))
+            await asyncio.sleep(0.1)
+            assert not early.done()
+            await replace(running, config, without + own)
+            assert (await early)[0] == 200
+    (said,) = [record.message for record in caplog.records if "fits no listener" in record.message]
+    assert said.startswith(f"the socket 127.0.0.1:{port} (own) fits no listener")

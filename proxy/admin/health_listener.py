@@ -36,18 +36,19 @@ SHUTDOWN: Final = 0.5  # seconds for a response that is being sent when the proc
 _log = logging.getLogger("proxy.admin")
 
 
-def health_runner(config: Config, probes: Probes, files: Descriptors, stop: asyncio.Event) -> AdminRunner:
-    """`stop`: set by /quitquitquit."""
+def health_runner(
+    config: Config, probes: Probes, files: Descriptors, stop: asyncio.Event | None
+) -> AdminRunner:
+    """`stop`: set by /quitquitquit; None if that is not possible."""
     app = HealthPages(config, probes, stop).application()
     return AdminRunner(app, config.limits, files, listener="health", shutdown=SHUTDOWN)
 
 
 class HealthPages:
-    def __init__(self, config: Config, probes: Probes, stop: asyncio.Event) -> None:
-        self._may_quit = config.server.quit
+    def __init__(self, config: Config, probes: Probes, stop: asyncio.Event | None) -> None:
         self._with_accounts = config.server.health_accounts
         self._probes = probes
-        self._stop = stop
+        self._stop = stop if config.server.quit else None
         self._scrapes = Scrapes(self._readings)
         self._pages: Mapping[str, Callable[[], web.Response]] = {
             "/healthz": probes.healthz,
@@ -70,8 +71,8 @@ class HealthPages:
                 self._probes.health.refused.labels(BROWSER_REFUSED.ending).inc()
             return own_errors.plain(403, "Requests of web pages are refused here")
         path = request.path
-        if path == QUIT and self._may_quit:
-            return self._quit(request)
+        if path == QUIT and self._stop is not None:
+            return _quit(request, self._stop)
         if path != METRICS and path not in self._pages:
             return own_errors.plain(404)
         if request.method not in {"GET", "HEAD"}:
@@ -95,15 +96,16 @@ class HealthPages:
         registry = await health.metrics()
         return registry if self._with_accounts else WithoutAccounts(registry)
 
-    def _quit(self, request: web.Request) -> web.Response:
-        if request.method != "POST":
-            return own_errors.plain(405, allow="POST")
-        if not _is_local(request):
-            return own_errors.plain(403, "Only programs on this machine, or in this pod, may do that")
-        if not self._stop.is_set():
-            _log.info("stopping on POST %s", QUIT, extra={"event": "stop"})
-            self._stop.set()
-        return web.Response(text="stopping")
+
+def _quit(request: web.Request, stop: asyncio.Event) -> web.Response:
+    if request.method != "POST":
+        return own_errors.plain(405, allow="POST")
+    if not _is_local(request):
+        return own_errors.plain(403, "Only programs on this machine, or in this pod, may do that")
+    if not stop.is_set():
+        _log.info("stopping on POST %s", QUIT, extra={"event": "stop"})
+        stop.set()
+    return web.Response(text="stopping")
 
 
 def _is_local(request: web.Request) -> bool:

@@ -33,6 +33,7 @@ from proxy.admin import own_errors
 from proxy.admin.peer_group import group_of
 from proxy.config.limits import Limits
 from proxy.fd_limits import LOG_EVERY, Descriptors
+from proxy.observe.events import WARNING, event
 
 REQUEST_TIME: Final = 120.0  # seconds from a request's header to its response's end; logins take 40 at most
 LINGER: Final = 2.0  # seconds to read on behind an error: closed at once, the peer might lose the response
@@ -160,11 +161,11 @@ class AdminServer(web.Server, Gate):
         now = time.monotonic()
         if now - self._logged_at >= LOG_EVERY:
             self._logged_at = now
-            _log.warning(
-                "the %s listener has %d connections, its limit: idle ones are closed for new ones",
-                self.listener,
-                len(self._open),
+            count = len(self._open)
+            sentence = (
+                f"the {self.listener} listener has {count} connections, its limit: idle ones are closed"
             )
+            event(_log, WARNING, "connections_full", sentence, listener=self.listener, connections=count)
 
 
 class AdminConnection(web.RequestHandler):

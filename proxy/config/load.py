@@ -193,8 +193,8 @@ def _load(read: Read) -> Loaded:
     warnings = origin.faults(weaknesses)
     warnings += environment.check_unknown(context.environ, origin.variables)
     surprises = check_cookies, advise_names, advise_admin, check_callbacks
-    surprising = [each for look in surprises for each in look(data)]
-    advice = origin.faults([*surprising, *advise_probes(config)])
+    surprising = [*(each for look in surprises for each in look(data)), *advise_probes(config)]
+    advice = origin.faults(surprising)
     config = config.model_copy(update={"path": path, "digest": origin.digest})
     unused = origin.faults(advise_unused(data))
     return Loaded(config, warnings, advice, unused, origin.variables, tuple(references(data)), read)

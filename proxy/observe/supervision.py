@@ -17,6 +17,7 @@ from proxy.tokens.account import Account
 
 LOOK_EVERY: Final = 5.0  # seconds; the line changes with a state, and with the minute of the next refresh
 AT_ONCE: Final = 64  # accounts looked at before other tasks run again
+NOT_RELOADED: Final = "; the last reload failed: see the log"
 NAMED: Final = 3  # accounts that need a login; more would make the line too long to be read
 MINUTE: Final = 60.0
 HOURS_FROM: Final = 120 * MINUTE
@@ -85,6 +86,7 @@ class Supervision:
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
         self._tasks: list[asyncio.Task[None]] = []
+        self._remark = ""  # behind the line
 
     def start(self, services: Callable[[], Services]) -> None:
         """All listeners accept connections. `services`: those of the present configuration."""
@@ -96,6 +98,20 @@ class Supervision:
         if self._notifier.ping_every is not None:
             self._tasks.append(tasks.forever("tell the service manager that the loop runs", self._ping))
 
+    def reloading(self) -> None:
+        """A reload begins."""
+        self._notifier.reloading()
+
+    def reloaded(self) -> None:
+        """Another configuration is served."""
+        self._remark = ""
+        self._notifier.ready()
+
+    def not_reloaded(self) -> None:
+        """The reload has failed. The manager has no other way to be told."""
+        self._remark = NOT_RELOADED
+        self._notifier.ready()
+
     def draining(self, seconds: float) -> None:
         """No requests are accepted any more; those in flight may take `seconds`."""
         self._notifier.stopping(seconds)
@@ -105,7 +121,7 @@ class Supervision:
         await tasks.cancel(*self._tasks)
 
     async def _look(self, services: Callable[[], Services]) -> None:
-        self._notifier.status(line(await summarize(services())))
+        self._notifier.status(line(await summarize(services())) + self._remark)
         await asyncio.sleep(LOOK_EVERY)
 
     async def _ping(self) -> None:

@@ -101,6 +101,12 @@ class Connection(asyncio.Protocol):
         name = self._transport.get_extra_info("peername")
         return name[0] if isinstance(name, tuple) else ""
 
+    @property
+    def peer_name(self) -> str:
+        """The caller's IP address, or its user on a unix socket, for the audit log."""
+        process = None if self.peer_address else self.process()
+        return self.peer_address if process is None else f"uid {process.uid}"
+
     def certificate_names(self) -> list[tuple[str, str]]:
         certificate = self._transport.get_extra_info("peercert")
         return list(certificate.get("subjectAltName", ())) if certificate else []

@@ -325,7 +325,10 @@ class Inbound(Connection):
 
     def turn_away(self, refusal: Refusal, head: bytes | bytearray = b"") -> None:
         """Refuse without an exchange, then close. `head`: the part of the request's head received, if any."""
-        self._server.context.count_refused(refusal, routed=False)
+        context = self._server.context
+        context.count_refused(refusal, routed=False)
+        if context.audit is not None:
+            context.audit.unread(self.peer_name, refusal.case.ending, refusal.case.status, len(refusal.body))
         head_only = head.startswith(b"HEAD ")  # RFC 9110 section 9.3.2, even for a malformed head
         self._write(problems.render(refusal, head_only=head_only, close=True))
         self._close(linger=True)

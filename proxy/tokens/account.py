@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Final
 
 from proxy.clock import Clock
@@ -22,7 +22,7 @@ from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.tokens import lifetime
 from proxy.tokens.attachment import Attachment
-from proxy.tokens.diagnosis import Diagnosis, Facts, Reason, diagnose
+from proxy.tokens.diagnosis import Diagnosis, Facts, Reason, diagnose, explain_failure
 from proxy.tokens.lifetime import TokenState
 from proxy.tokens.refresh import backoff, refusal
 from proxy.tokens.refresh.breaker import Candidate
@@ -51,6 +51,12 @@ NOTHING: Final = StoredToken(generation=0, state="absent", token=None, due_at=No
 class LastRefresh:
     at: float  # Unix seconds
     outcome: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedLogin:
+    at: float  # Unix seconds
     error: str
 
 
@@ -83,6 +89,7 @@ class Account:
         self.login_told = -1  # the generation for which login_required has been logged
         self.last_refresh: LastRefresh | None = None
         self.last_success_at: float | None = None
+        self.failed_login: FailedLogin | None = None  # the last login, if it failed at this process
         self.flight: asyncio.Task[None] | None = None
         self._clock = clock
         self._begun = float("inf")  # boot clock; when the token was issued; infinity: unknown
@@ -158,6 +165,11 @@ class Account:
         self.fresh_until, self.usable_until, self._begun = window.due, window.expired, window.begun
         if math.isfinite(window.begun):
             self.closed_until = window.begun + lifetime.closed_for(token, self.credential)
+
+    @property
+    def token_age(self) -> float:
+        """Seconds since the current token was issued; infinity or less than 0 if that is not known."""
+        return self._clock.boot() - self._begun
 
     def learn_from_401(self) -> None:
         """Learn the lifetime of such tokens from the age of the current one, after a 401 to it."""
@@ -275,6 +287,11 @@ class Account:
         wait = self.waits_until - self._clock.boot()
         return self.diagnosis().error(retry_after=max(1, math.ceil(wait)) if wait > 0 else 1)
 
+    def explained(self, error: AuthorizationServerError) -> str:
+        """Why a token request of this account has failed, and the next step for a person, if there is one."""
+        credential = self.credential
+        return explain_failure(error, credential.name, self.grant, credential.scopes, otherwise="")
+
     @property
     def needs_person(self) -> bool:
         """As `diagnosis().needs_person`, but cheap for a healthy account."""
@@ -300,6 +317,7 @@ class Account:
                 can_refresh=self.can_refresh,
                 failures=self.failures,
                 failing_since=self.failing_since,
+                failed_login=astuple(self.failed_login) if self.failed_login else None,
                 next_try_at=now + wait if self.can_refresh and wait > 0 else None,
                 ends_at=token.expires_at if token else None,
                 scopes=self.credential.scopes,

@@ -20,6 +20,12 @@ def clock_skews(credentials: Iterable[Credential], clock: Clock) -> Iterator[tup
             yield credential.name, seconds
 
 
+def client_secret_ends(credentials: Iterable[Credential]) -> Iterator[tuple[str, float]]:
+    for credential in credentials:
+        if credential.client_secret_expires is not None:
+            yield credential.name, credential.client_secret_expires
+
+
 def of(account: Account) -> TokenHealth:
     """The health of an account, as exported."""
     token = account.held.token

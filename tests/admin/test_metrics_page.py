@@ -1,5 +1,7 @@
 """/metrics of a server that serves."""
 
+import time
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.demo import faults
@@ -36,7 +38,11 @@ async def test_what_happens_is_counted(world):
     assert value(text, "requests_total", route="demo", method="GET", code="200") == 1
     assert value(text, "refused_total", reason="no-route") == 1
     assert value(text, "refused_total", reason="host-refused") == 1
-    assert value(text, "token_refreshes_total", outcome="transient", error="http_429") == 1
+    assert value(text, "token_refreshes_total", outcome="transient") == 1
+    assert value(text, "token_refresh_errors_total", error="http_429") == 1
+    assert value(text, "logins_total", credential="person", outcome="success") == 1
+    assert abs(value(text, "clock_skew_seconds", credential="person")) < 5
+    assert value(text, "token_next_try_timestamp_seconds", credential="person") > time.time()
     assert value(text, "token_refresh_failures_consecutive", credential="person") == 1
     assert value(text, "build_info") == 1
 
@@ -46,9 +52,12 @@ async def test_with_very_many_accounts_the_numbers_are_those_of_the_store(a_worl
         for name in ("anna", "bert", "carl"):
             await world.browser.log_in(f"/login/person/{name}")
         text = await scrape(world)
-        assert value(text, "token_state", credential="person", account="", state="valid") == 3
+        assert value(text, "token_state", credential="person") is None
         assert value(text, "token_expiry_timestamp_seconds", credential="person") is None
+        assert value(text, "accounts", credential="person", state="valid") == 3
+        assert value(text, "accounts", credential="person", state="expired") == 0
         assert value(text, "token_state", credential="machine", account="default", state="absent") == 1
+        assert value(text, "accounts", credential="machine", state="absent") == 1
 
 
 async def test_no_label_comes_from_a_caller(world):
@@ -76,6 +85,8 @@ UNITS = (
     "_state",
     "_required",
     "_fds",
+    "_accounts",
+    "_ready",
 )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import Counter
-from pathlib import Path
 
 PATIENCE = 120.0  # seconds for a response: a request may wait for the whole of a restart
 PAUSE = 0.005  # seconds between two requests of a caller
@@ -18,8 +18,9 @@ OK, REFUSED, FAILED, CLOSED = "ok", "refused", "failed", "closed"
 class Callers:
     """Callers of one listener, each of which sends one request after the other."""
 
-    def __init__(self, place: tuple[str, int] | Path) -> None:
+    def __init__(self, place: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         self._place = place
+        self._tls = tls
         self._tasks: list[asyncio.Task[None]] = []
         self.fresh: Counter[str] = Counter()  # a connection for each request
         self.kept: Counter[str] = Counter()  # one connection for many
@@ -31,15 +32,21 @@ class Callers:
         for number in range(kept):
             self._tasks.append(asyncio.create_task(self._with_one(pauses[number % len(pauses)])))
 
+    async def go_on(self, requests: int) -> None:
+        """Wait for so many more that succeed, of each kind."""
+        fresh, kept = self.fresh[OK] + requests, self.kept[OK] + requests
+        while self.fresh[OK] < fresh or self.kept[OK] < kept:
+            await asyncio.sleep(0.01)
+
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if isinstance(self._place, Path):
-            return await asyncio.open_unix_connection(self._place)
-        return await asyncio.open_connection(*self._place)
+        return await asyncio.open_connection(
+            *self._place, ssl=self._tls, ssl_handshake_timeout=PATIENCE if self._tls else None
+        )
 
     async def _with_fresh_connections(self) -> None:
         while True:

@@ -211,4 +211,5 @@ def test_the_log_is_json_lines_that_tell_when_how_bad_and_what(
     (request,) = [line for line in lines if line["event"] == "request"]
     told = {name: request[name] for name in ("route", "credential", "account", "method", "status")}
     assert told == {"route": "api", "credential": "crm", "account": "default", "method": "GET", "status": 200}
-    assert request.keys() >= {"duration_ms", "bytes_in", "bytes_out", "error"}
+    assert request.keys() >= {"message", "duration_ms", "upstream_ms", "bytes_in", "bytes_out"}
+    assert "error" not in request

@@ -62,7 +62,7 @@ async def test_the_end_of_a_refresh_token_is_logged_once_when_it_is_near(make_si
         account = await side.log_in()
         for days in (0, 72.9, 0.2, 1, 5.8):
             side.clock.advance(days * DAY)
-            log_warnings.remind(account, side.clock.wall())
+            log_warnings.remind(account, side.clock.wall(), LOGIN_URL)
         (sentence,) = warnings(caplog)
         assert sentence == (
             "crm/default: its refresh token ends at 2027-04-05 08:00+00:00: "
@@ -70,8 +70,11 @@ async def test_the_end_of_a_refresh_token_is_logged_once_when_it_is_near(make_si
         )
         await side.log_in()
         side.clock.advance(79 * DAY)
-        log_warnings.remind(account, side.clock.wall())
+        log_warnings.remind(account, side.clock.wall(), LOGIN_URL)
         assert len(warnings(caplog)) == 2
+    (record, _) = [each for each in caplog.records if getattr(each, "event", "") == "refresh_token_ends"]
+    assert record.fields.pop("ends_at") > 1e9
+    assert record.fields == {"credential": "crm", "account": "default", "login_url": LOGIN_URL}
 
 
 async def test_it_is_logged_without_requests(make_side, caplog, monkeypatch):
@@ -112,7 +115,11 @@ async def test_the_age_of_a_seed_counts_from_its_adoption(make_side):
 
 
 def logins_due(caplog) -> list[dict[str, object]]:
-    return [vars(record) for record in caplog.records if getattr(record, "event", "") == "login_required"]
+    return [
+        {"message": record.getMessage(), "levelname": record.levelname, **record.fields}
+        for record in caplog.records
+        if getattr(record, "event", "") == "login_required"
+    ]
 
 
 LOGIN_URL = "http://127.0.0.1:8081/login/crm/default"

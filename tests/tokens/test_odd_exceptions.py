@@ -145,7 +145,7 @@ async def test_reminders_go_on_and_miss_no_account(make_side, monkeypatch, count
     monkeypatch.setattr(manager, "REMIND_EVERY", 0.01)
     reminded = []
 
-    def remind(account, _now):
+    def remind(account, _now, _login_url):
         reminded.append(account.key.account)
         if account.key.account == "bad":
             raise Odd
