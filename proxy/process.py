@@ -23,7 +23,7 @@ from aiohttp import web
 
 from proxy import generation, tasks
 from proxy.admin import control
-from proxy.admin.base_urls import Listening
+from proxy.admin.base_urls import listening
 from proxy.admin.health_listener import health_runner
 from proxy.admin.probes import Probes
 from proxy.admin.server import AdminRunner, AdminServer
@@ -84,12 +84,13 @@ async def running(
     hooks: Hooks | None = None,
     stop: asyncio.Event | None = None,
     adopted: Adopted | None = None,
-    page_required: bool = True,
+    is_found: bool = True,
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
     `stop`: set by /quitquitquit; None if that is not possible. `adopted`: sockets of a service manager, which
-    listen already. `page_required`: False to go without an admin or health listener if its address is taken.
+    listen already. `is_found`: it has an admin and a health listener and, if possible, the control
+    socket. False: the former two only if their addresses are free.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
@@ -99,9 +100,9 @@ async def running(
             Listeners(lasting.ports, adopted or Adopted()), lasting, Probes(), hooks or Hooks(), stack
         )
         stack.push_async_callback(base.listeners.close, "health")
-        await _offer_health(loaded.config, base, stop, required=page_required)
+        await _offer_health(loaded.config, base, stop, required=is_found)
         process = await _made(loaded, base)
-        await process.start(page_required=page_required)
+        await process.start(is_found=is_found)
         yield process
         await process.drain()
     _log.info("stopped", extra={"event": "stop"})
@@ -140,20 +141,6 @@ async def _made(loaded: Loaded, base: Base) -> Process:
     return Process(parts, shared, health, base)
 
 
-@asynccontextmanager
-async def controlled(process: Process) -> AsyncIterator[None]:
-    """Have the control socket within the block, if possible."""
-    app = control.control_application(lambda: describe(process), lambda: process.health)
-    async with control.offered(process.services.config.server.state_dir, app):
-        yield
-
-
-def describe(process: Process) -> ServerEntry:
-    config = process.services.config
-    names = generation.own_names(config)
-    return control.server_entry(config, process.listening(), names, process.health.hints())
-
-
 class Process:
     """What outlives a reload. `replace` puts another configuration in place of the one that is served."""
 
@@ -174,6 +161,7 @@ class Process:
         self._next_number = itertools.count(SHARED + 1)
         self.has_page = False  # whether there is an admin listener
         self._scheduler: asyncio.Task[None] | None = None
+        self._control = AsyncExitStack()  # the control socket, until the drain
         self.generation = self._made(parts, self._numbered(parts.loaded.config, {}), None)
         self.relay = RelayServer(self.generation.context)
 
@@ -191,17 +179,18 @@ class Process:
 
     # -- start
 
-    async def start(self, *, page_required: bool) -> None:
+    async def start(self, *, is_found: bool) -> None:
         """Raises StoreError, CannotListen."""
         config, tokens, stack = self.loaded.config, self.services.tokens, self._stack
         stack.push_async_callback(asyncio.to_thread, self._shared.audit.close, CLOSE_TIME)  # the last to end
         stack.push_async_callback(self.relay.close)
+        stack.push_async_callback(self._control.aclose)
         self._declare_metrics(None)
         self._start_audit()
         self._lend_authorities(Material())
         await tokens.start()
         stack.push_async_callback(self.listeners.close, "admin", "data", "route")
-        self.has_page = await self._offer_page(config, required=page_required)
+        self.has_page = await self._offer_page(config, required=is_found)
         for place in places_of_all(config):
             await self._listen(place, SHARED, config, self.material)
         for place, number in self.generation.numbers.items():
@@ -212,6 +201,9 @@ class Process:
         self._loop(tokens.report_logins(), "report due logins")
         self.services.metrics.reload_succeeded(self.services.clock.wall())
         self._probes.health = self.health
+        if is_found:
+            app = control.control_application(self.entry, self.health)
+            await self._control.enter_async_context(control.offered(config.server.state_dir, app))
         summary = self.summary()
         _log.info("%s", summary.sentence, extra={"event": "start", "fields": summary.fields()})
         call(self.hooks.ready)
@@ -228,18 +220,14 @@ class Process:
             return False
         return True
 
-    def listening(self) -> list[Listening]:
-        """The data listeners."""
-        config = self.services.config
-        routes = {place: route.name for place, route in places_of_routes(config).items()}
-        return [
-            Listening(self.listeners.bound(each), config.listener_tls(each.address), routes.get(each))
-            for each in self.listeners.places
-            if each.kind in {"data", "route"}
-        ]
+    def entry(self) -> ServerEntry:
+        """What commands are told of this server."""
+        config = self.loaded.config
+        return control.server_entry(config, self.listeners, generation.own_names(config), self.health)
 
     def summary(self) -> Summary:
-        return summarize(self.services, self.listening(), generation.own_names(self.services.config))
+        config = self.loaded.config
+        return summarize(self.services, listening(config, self.listeners), generation.own_names(config))
 
     def _loop(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = tasks.spawn(work, name)
@@ -364,6 +352,7 @@ class Process:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
         self.health.draining = True
         call(self.hooks.draining)
+        await self._control.aclose()
         await tasks.cancel(self._scheduler)  # a refresh that starts now would not end in time
         clock, shutdown = self.services.clock, self.loaded.config.limits.shutdown
         began = clock.boot()

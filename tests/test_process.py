@@ -129,7 +129,7 @@ async def test_a_taken_address_of_the_health_listener_is_named(config):
     with socket.create_server(("127.0.0.1", port)):
         with pytest.raises(CannotListen, match=f"can't listen on 127.0.0.1:{port}: address already in use"):
             await serve(config)
-        async with process.running(Loaded(config, [], []), page_required=False):
+        async with process.running(Loaded(config, [], []), is_found=False):
             assert (await fetch(f"http://{config.server.listen[0]}/machine/x"))[0] == 200
     assert is_free(config.server.admin)
 

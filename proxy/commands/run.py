@@ -52,7 +52,6 @@ async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor, watche
         running = await stack.enter_async_context(
             process.running(loaded, hooks=hooks, stop=stop, adopted=Adopted(supervisor.sockets))
         )
-        await stack.enter_async_context(process.controlled(running))
         hooks.reloading.append(supervision.reloading)
         hooks.reloaded.append(supervision.reloaded)
         hooks.settled.append(supervision.settled)
