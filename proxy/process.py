@@ -14,11 +14,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import ssl
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -28,15 +26,15 @@ from proxy.admin import control
 from proxy.admin.base_urls import Listening
 from proxy.admin.health_listener import health_runner
 from proxy.admin.probes import Probes
-from proxy.admin.server import AdminServer
+from proxy.admin.server import AdminRunner, AdminServer
 from proxy.admin.summary import Summary, summarize
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
-from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
+from proxy.config.model import Config, ListenerTLS
 from proxy.control_socket import ServerEntry
-from proxy.errors import ConfigError, StoreError
+from proxy.errors import ConfigError
 from proxy.fd_limits import Descriptors
-from proxy.generation import Parts, Shared
+from proxy.generation import Generation, Parts, Shared
 from proxy.hooks import Hooks, call
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
@@ -53,7 +51,6 @@ from proxy.reserve import ReserveGate
 from proxy.services import Services, open_services
 from proxy.store.open import weaknesses
 from proxy.tls_material import Material, gather, needed
-from proxy.tokens.accounts import Accounts
 from proxy.tokens.saved.lasting import store_warning
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
@@ -167,22 +164,30 @@ class Process:
         health: Health,
         base: Base,
     ) -> None:
-        self.loaded = parts.loaded
-        self.services = parts.services
-        self.material = parts.material
         self.health = health
         self.hooks = base.hooks
         self.listeners = base.listeners
         self._probes = base.probes
         self._shared = shared
-        self._admin = parts.pages
+        self._pages = parts.pages  # the runner of the admin listener, and the pages of the first generation
         self._stack = base.stack
         self._next_number = itertools.count(SHARED + 1)
-        self._numbers = self._numbered(parts.loaded.config, {})  # of the listeners that routes have
         self.has_page = False  # whether there is an admin listener
         self._scheduler: asyncio.Task[None] | None = None
-        accounts = parts.services.tokens.planned(parts.loaded.config)
-        self.relay = RelayServer(self._context(parts, accounts, self._numbers, None))
+        self.generation = self._made(parts, self._numbered(parts.loaded.config, {}), None)
+        self.relay = RelayServer(self.generation.context)
+
+    @property
+    def loaded(self) -> Loaded:
+        return self.generation.parts.loaded
+
+    @property
+    def services(self) -> Services:
+        return self.generation.parts.services
+
+    @property
+    def material(self) -> Material:
+        return self.generation.parts.material
 
     # -- start
 
@@ -191,7 +196,7 @@ class Process:
         config, tokens, stack = self.loaded.config, self.services.tokens, self._stack
         stack.push_async_callback(asyncio.to_thread, self._shared.audit.close, CLOSE_TIME)  # the last to end
         stack.push_async_callback(self.relay.close)
-        self._declare_metrics()
+        self._declare_metrics(None)
         self._start_audit()
         self._lend_authorities(Material())
         await tokens.start()
@@ -199,7 +204,7 @@ class Process:
         self.has_page = await self._offer_page(config, required=page_required)
         for place in places_of_all(config):
             await self._listen(place, SHARED, config, self.material)
-        for place, number in self._numbers.items():
+        for place, number in self.generation.numbers.items():
             await self._listen(place, number, config, self.material)
         self.listeners.require_all()
         self.relay.start()
@@ -213,13 +218,10 @@ class Process:
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
         """Whether there is an admin listener now. Raises CannotListen if it is required."""
-        context, handshake = (
-            self.material.listener(config.admin_listener_tls),
-            config.limits.admin_header_time,
-        )
-        place = Place("admin", config.server.admin)
+        place, time_to_begin = Place("admin", config.server.admin), config.limits.admin_header_time
+        context = self.material.listener(config.admin_listener_tls)
         try:
-            await self.listeners.start(place, self._admin, context, handshake=handshake)
+            await self.listeners.start(place, self._pages, context, handshake=time_to_begin)
         except CannotListen:
             if required:
                 raise
@@ -263,11 +265,11 @@ class Process:
         parts = await generation.parts_of(
             loaded, self.services.under(config), material, self._shared.lasting, self.health, self._probes
         )
-        numbers = self._numbered(config, self._numbers)
+        numbers = self._numbered(config, self.generation.numbers)
         opened: list[Place] = []
         try:
             await self._open(loaded, material, numbers, opened)
-            self._swap(parts, numbers)
+            self._swap(self._made(parts, numbers, self.generation.context))
         except BaseException:
             await self.listeners.close_each(opened)
             raise
@@ -280,8 +282,8 @@ class Process:
     async def _load_new(self) -> None:
         try:
             await self.services.tokens.load_new()
-        except StoreError as error:  # they are loaded when they are used
-            _log.warning("accounts of new credentials can't be read from the store: %s", error)
+        except Exception as error:  # noqa: BLE001 (the reload is done; they are loaded when they are used)
+            tasks.report("reload", error, "accounts of new credentials can't be read now")
 
     def _numbered(self, config: Config, known: Mapping[Place, int]) -> dict[Place, int]:
         """A number for each listener that a route has to itself. None is used twice: connections have it."""
@@ -293,7 +295,7 @@ class Process:
         """Open the listeners that are new, and add them to `opened`. Raises ConfigError."""
         config = loaded.config
         for place, route in places_of_routes(config).items():
-            if place in self._numbers:
+            if place in self.generation.numbers:
                 continue
             try:
                 await self._listen(place, numbers[place], config, material)
@@ -303,44 +305,31 @@ class Process:
                 raise ConfigError(config.place, [fault]) from error
             opened.append(place)
 
-    def _context(
-        self, parts: Parts, accounts: Accounts, numbers: Mapping[Place, int], before: RelayContext | None
-    ) -> RelayContext:
-        return generation.relay_context(
+    def _made(self, parts: Parts, numbers: Mapping[Place, int], before: RelayContext | None) -> Generation:
+        """Changes nothing."""
+        accounts = parts.services.tokens.planned(parts.loaded.config)
+        context = generation.relay_context(
             parts.services, accounts, parts.material, self._shared, numbers, before
         )
+        return Generation(parts, numbers, accounts, context)
 
-    def _swap(self, parts: Parts, numbers: dict[Place, int]) -> None:
-        """The swap: what may fail comes first, and no other task runs before all of it is done."""
-        config, before = parts.loaded.config, self.material
-        accounts = parts.services.tokens.planned(config)
-        context = self._context(parts, accounts, numbers, self.relay.context)
-        contexts = {
-            place: parts.material.listener(_tls(config, place))
-            for place in self.listeners.places
-            if place.kind in {"admin", "data"} or place in numbers
-        }
-        pages = parts.pages.server
-        assert isinstance(pages, AdminServer)
-        if config.log != self.loaded.config.log:
+    def _swap(self, after: Generation) -> None:
+        """Put another generation in place. Nothing here may raise, and no other task runs in between."""
+        before, self.generation = self.generation, after
+        config = self.loaded.config
+        if config.log != before.parts.loaded.config.log:
             logs.set_up(config.log)
             self._shared.log.use(config.log)
             self._shared.audit.use(config.log)
-
-        self.loaded, self.services, self.material, self._numbers = (
-            parts.loaded,
-            parts.services,
-            parts.material,
-            numbers,
-        )
-        self._declare_metrics()
-        self.services.tokens.use(config, accounts)
-        self._lend_authorities(before)
-        self.relay.swap(context)
+        self._declare_metrics(before.parts.loaded.config)
+        self.services.tokens.use(config, after.accounts)
+        self._lend_authorities(before.parts.material)
+        self.relay.swap(after.context)
         self.health.use(self.services)
-        self._serve_pages(pages)
-        for place, tls in contexts.items():
-            self.listeners.renew_tls(place, tls)
+        _server_of(self._pages).serve_instead(_server_of(after.parts.pages))
+        for place in self.listeners.places:
+            if place.kind in {"admin", "data"} or place in after.numbers:
+                self.listeners.renew_tls(place, self.material.listener(_tls(config, place)))
 
     def _start_audit(self) -> None:
         shared = self._shared
@@ -348,29 +337,20 @@ class Process:
         AuditMetrics(PREFIX, self.services.metrics.registry, shared.audit)
         self.hooks.hangup.append(shared.audit.reopen)
 
-    def _declare_metrics(self) -> None:
+    def _declare_metrics(self, before: Config | None) -> None:
+        """Of the names that are new since `before`: with a thousand routes, all of them take long."""
         config = self.services.config
+        known = set() if before is None else {route.name for route in before.routes}
         self.services.metrics.declare(
-            config.credentials,
-            [route.name for route in config.routes],
+            config.credentials.keys() - (before.credentials.keys() if before else ()),
+            [route.name for route in config.routes if route.name not in known],
             upstream_errors=problems.UPSTREAM_ENDINGS,
             endings=problems.ENDINGS,
         )
 
-    def _serve_pages(self, pages: AdminServer) -> None:
-        server = self._admin.server
-        assert isinstance(server, AdminServer)
-        server.serve_instead(pages)
-
     def _lend_authorities(self, before: Material) -> None:
         """Give the token side its TLS contexts."""
-        contexts: dict[Path, ssl.SSLContext] = {}
-        changed: set[Path] = set()
-        for settings, made in self.material.made.items():
-            if isinstance(settings, AuthorizationServerTLS):
-                contexts[settings.ca] = made.context
-                if before.made.get(settings) is not made:
-                    changed.add(settings.ca)
+        contexts, changed = self.material.authorities(before)
         self.services.servers.use(self.loaded.config.limits, contexts, changed)
 
     # -- stop
@@ -391,6 +371,12 @@ class Process:
         await self.relay.drain(shutdown)
         left = shutdown - (clock.boot() - began)
         await self.services.tokens.close(max(left, SAVE_GRACE))
+
+
+def _server_of(pages: AdminRunner) -> AdminServer:
+    server = pages.server
+    assert isinstance(server, AdminServer)
+    return server
 
 
 def _tls(config: Config, place: Place) -> ListenerTLS | None:

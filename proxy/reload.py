@@ -87,20 +87,16 @@ class Reloader:
         try:
             await self._replace(partial(before.reread, before.files.again()))
         except ConfigError as error:
-            self._failed()
+            self._metrics.reload_failed()
             _log_faults(error)
         except Exception as error:  # noqa: BLE001 (whatever it is, the process goes on as it was)
-            self._failed()
+            self._metrics.reload_failed()
             tasks.report("reload", error, "unexpected error in a reload, and nothing has changed: report it")
         else:
             self._metrics.reload_succeeded(self._process.services.clock.wall())
             loaded = self._process.loaded
             _log_changes(changes(before.config, loaded.config))
             logs.warn(loaded.warnings, loaded.config.place)
-
-    def _failed(self) -> None:
-        self._metrics.reload_failed()
-        call(self._process.hooks.not_reloaded)
 
     async def _replace(self, read: Callable[[], Loaded]) -> None:
         """Raises ConfigError."""
@@ -115,6 +111,8 @@ class Reloader:
         await asyncio.sleep(LOOK_EVERY)
         async with self._lock:
             accepted = groups_of(self._process.loaded, self._process.material)
+            if not accepted:
+                return
             seen = await self._files.run(partial(self._looks.at, list(accepted)))
             due = self._watch.looked(seen, accepted)
             if due:

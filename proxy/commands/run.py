@@ -55,7 +55,7 @@ async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor, watche
         await stack.enter_async_context(process.controlled(running))
         hooks.reloading.append(supervision.reloading)
         hooks.reloaded.append(supervision.reloaded)
-        hooks.not_reloaded.append(supervision.not_reloaded)
+        hooks.settled.append(supervision.settled)
         hooks.draining.append(lambda: supervision.draining(running.time_to_stop))
         supervision.start(lambda: running.services)
         if say is not None:

@@ -19,8 +19,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from proxy.observe.audit_file import CLOSE_TIME, AuditFile, open_audit_file
+from proxy.errors import ProxyError
+from proxy.observe.audit_file import CLOSE_TIME, STDOUT, AuditFile, open_audit_file
 from proxy.observe.events import INFO, fields_of
+from proxy.observe.logs import EVENT_FIELDS
 
 if TYPE_CHECKING:
     from proxy.config.model import Log
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 ALLOWED: Final = "allowed"
 LONGEST_PATH: Final = 1024  # bytes
 EVENTS: Final = frozenset({"login", "login_failed", "logout"})
-_LOGGER: Final = logging.getLogger("proxy.logins")  # which has these events
+_ALL: Final = logging.getLogger("proxy")
+_OF_LOGINS: Final = (logging.getLogger("proxy.logins"), logging.getLogger("proxy.tokens"))
 
 
 class AuditLog:
@@ -39,19 +42,19 @@ class AuditLog:
         self._required = False
         self._former: list[AuditFile] = []  # whose counts go on
         self._handler = _Events(self)
+        self._raised: dict[logging.Logger, int] = {}  # loggers that say more for us -> their level before
 
     def use(self, log: Log) -> None:
         """Write as configured from now on. The level of logins is set anew: call it after logs.set_up."""
         self._required = log.audit_required
+        self._stop_listening()
         if log.audit is None:
-            self.close(seconds=0)
+            self._end(seconds=0)
             return
         if self._file is None or self._file.path != log.audit:
             self._end(seconds=0)
             self._file = AuditFile(log.audit)
-        _LOGGER.addHandler(self._handler)
-        if not _LOGGER.isEnabledFor(INFO):
-            _LOGGER.setLevel(INFO)  # the other log leaves them out by its handler
+        self._listen()
 
     @property
     def is_on(self) -> bool:
@@ -69,7 +72,7 @@ class AuditLog:
 
     def close(self, seconds: float) -> None:
         """Write what is queued, for at most `seconds`. No further line is written."""
-        _LOGGER.removeHandler(self._handler)
+        self._stop_listening()
         self._end(seconds)
 
     def _end(self, seconds: float) -> None:
@@ -77,6 +80,19 @@ class AuditLog:
         if former is not None:
             self._former.append(former)
             former.close(seconds)
+
+    def _listen(self) -> None:
+        _ALL.addHandler(self._handler)
+        for logger in _OF_LOGINS:
+            if not logger.isEnabledFor(INFO):  # the other log leaves such lines out by its handler
+                self._raised[logger] = logger.level
+                logger.setLevel(INFO)
+
+    def _stop_listening(self) -> None:
+        _ALL.removeHandler(self._handler)
+        for logger, level in self._raised.items():
+            logger.setLevel(level)
+        self._raised.clear()
 
     def request(  # all that is known of it
         self,
@@ -131,7 +147,8 @@ class AuditLog:
 
     def write_event(self, record: logging.LogRecord) -> None:
         name = getattr(record, "event", "")
-        self._write({"ts": round(record.created, 3), "event": name, **fields_of(record)})
+        others = {field: getattr(record, field) for field in EVENT_FIELDS if hasattr(record, field)}
+        self._write({"ts": round(record.created, 3), "event": name, **others, **fields_of(record)})
 
     def _write(self, line: dict[str, object]) -> None:
         if self._file is not None:
@@ -195,7 +212,15 @@ class AuditMetrics(Collector):
 
 @contextmanager
 def audited(log: Log) -> Iterator[None]:
-    """For commands: logins and logouts within the block are in the audit log."""
+    """For commands: logins and logouts within the block are in the audit log. Raises ProxyError if required.
+
+    Not in the standard output, which is a command's own.
+    """
+    if log.audit is None or log.audit == STDOUT:
+        yield
+        return
+    if log.audit_required and (why := why_unusable(log.audit)):
+        raise ProxyError(f"log.audit is required, but {why}")
     audit = AuditLog()
     audit.use(log)
     try:

@@ -3,10 +3,10 @@
     event loop ──► queue (bounded) ──► thread ──► write(2), in the order of the lines
 
 While the disk is full, or the file can't be opened, the thread tries again every RETRY seconds: no line is
-lost before the queue is full. Then further lines are dropped and counted, and the number is a line of the log
-as soon as it can be written. `reopen` makes the thread open the path anew, for logrotate: lines go to the file
-that was renamed until the new one is open. After a failure within a line, the rest of it follows; in another
-file all of it is written.
+lost before the queue is full. Then further lines are dropped and counted, and the number is a line of the
+log as soon as it can be written. `reopen` makes the thread open the path anew, for logrotate: lines go to the
+file that was renamed until the new one is open. After a failure within a line, the rest of it follows; in
+another file all of it is written.
 
 What is queued is lost if the process is killed: nothing is synced to the disk, as with any log.
 """
@@ -194,7 +194,7 @@ class AuditFile:
 
 
 def open_audit_file(path: Path) -> int:
-    """A descriptor to append to. A regular file is the owner's alone; no FIFO is waited for. Raises OSError."""
+    """Open to append. A regular file is the owner's alone; a FIFO is not waited for. Raises OSError."""
     if path == STDOUT:
         return os.dup(1)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK

@@ -150,11 +150,13 @@ class Lifecycle:
             self._upstream = None
         if self._work is not None and self._work is not asyncio.current_task():
             self._work.cancel()
+        if self._routed:
+            self._runtime.in_flight -= 1
+            self._account_for(error)
         if self._context.audit is not None:
             self._audit(self._context.audit, error or ALLOWED)
-        if not self._routed:
-            return
-        self._runtime.in_flight -= 1
+
+    def _account_for(self, error: str) -> None:
         account_for(
             self._context,
             self._runtime,

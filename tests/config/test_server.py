@@ -104,6 +104,14 @@ OTHERS = [
         "[log]\ncolour = 'red'",
         ["2:1: unknown key 'colour' - known here: level, format, audit, audit_required"],
     ),
+    ("[log]\naudit = 1", [f"2:9: {NOT_TEXT}"]),
+    ("[log]\naudit = ''", ["2:9: expected the path of a file"]),
+    ("[log]\naudit = '/'", ["2:9: / is a directory: expected a file"]),
+    (
+        "[log]\naudit_required = true",
+        ["1:1: audit is missing - audit_required needs an audit log"],
+    ),
+    ("[log]\naudit = 'a'\naudit_required = 'yes'", ["3:18: expected true or false"]),
     ("[lgo]\nlevel = 'info'", ["1:2: unknown key 'lgo' - did you mean 'log'?"]),
     (
         "path = 'config.toml'",
@@ -260,3 +268,10 @@ def test_a_password_in_the_url_of_the_store_is_warned_about(url: str, warned: bo
         each.startswith("config.toml:2:7: a secret in the configuration file itself") for each in said
     ] == [True] * warned
     assert "s3cret" not in "".join(said)
+
+
+def test_the_audit_log_is_beside_the_file_or_the_standard_output(load_text: Load, tmp_path: Path) -> None:
+    assert load_text("").config.log.audit is None
+    assert load_text("[log]\naudit = 'audit.log'").config.log.audit == tmp_path / "audit.log"
+    assert load_text("[log]\naudit = '/var/log/audit.log'").config.log.audit == Path("/var/log/audit.log")
+    assert load_text("[log]\naudit = '-'\naudit_required = true").config.log.audit == Path("-")

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import threading
+from weakref import WeakSet
 
 import pytest
 
@@ -178,6 +179,7 @@ def json_log(monkeypatch):
     def set_up():
         stream = io.StringIO()
         monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr(logs, "pending", WeakSet())  # of other tests
         logs.set_up(Log(format="json"))
         return stream
 
