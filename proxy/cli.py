@@ -51,17 +51,21 @@ def main(context: click.Context, config: Path | None) -> None:
 
 
 @main.command()
+@click.option("--watch", is_flag=True, help="Reload whenever the configuration file changes.")
 @config_option
 @command
-def run(config: Path | None) -> int:
+def run(watch: bool, config: Path | None) -> int:
     """Run the proxy until SIGTERM.
 
-    Requests in flight are completed first; a second SIGTERM stops at once.
+    Requests in flight are completed first; a second SIGTERM stops at once. SIGHUP reloads the configuration:
+    a faulty one changes nothing, and is logged. Changed files of secrets and certificates need no reload.
     """
     from proxy import systemd
 
     supervisor = systemd.take()  # before any child may be started
     loaded = read_config(config)
+    if watch and loaded.config.path is None:
+        raise click.UsageError("--watch needs a configuration file, and there are only variables")
     from proxy.commands.run import run_server
     from proxy.observe import logs
 
@@ -69,7 +73,7 @@ def run(config: Path | None) -> int:
     with logs.own_thread(loaded.config.log):
         logs.warn(loaded.warnings, loaded.config.place)
         say = _to_terminal if sys.stderr.isatty() else None
-        return run_async(run_server(loaded, say, supervisor))
+        return run_async(run_server(loaded, say, supervisor, loaded.config.path if watch else None))
 
 
 def _to_terminal(line: str) -> None:
@@ -96,10 +100,13 @@ def check(no_secrets: bool, verbose: bool, config: Path | None) -> int:
     """
     from proxy.commands import check as checking
     from proxy.config.load import find_config, load
+    from proxy.tokens.saved.lasting import store_warning
 
     more = [] if no_secrets else [checking.check_store]
     loaded = load(find_config(config), secrets=not no_secrets, more=more)
     warn([*loaded.warnings, *loaded.advice, *loaded.unused], loaded.config)
+    if not no_secrets and (warning := store_warning(loaded.config)):
+        click.echo(f"warning: {warning}", err=True)
     checking.report(loaded, click.echo, verbose=verbose)
     return DONE
 

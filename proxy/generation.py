@@ -63,6 +63,16 @@ class Parts:
     pages: AdminRunner  # listens only in the first generation
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """All that one configuration is made into. A reload replaces it whole."""
+
+    parts: Parts
+    numbers: Mapping[Place, int]  # of the listeners that routes have to themselves
+    accounts: Accounts  # taken into use by TokenManager.use
+    context: RelayContext  # taken into use by RelayServer.swap
+
+
 async def shared_by_all(services: Services, lasting: Lasting) -> Shared:
     """Raises StoreError."""
     via = b"token-proxy-" + (await services.store.identity()).encode("ascii")

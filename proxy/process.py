@@ -14,32 +14,28 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
-import signal
-import ssl
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
 from proxy import generation, tasks
 from proxy.admin import control
-from proxy.admin.base_urls import Listening
+from proxy.admin.base_urls import listening
 from proxy.admin.health_listener import health_runner
 from proxy.admin.probes import Probes
-from proxy.admin.server import AdminServer
+from proxy.admin.server import AdminRunner, AdminServer
 from proxy.admin.summary import Summary, summarize
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
-from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS
+from proxy.config.model import Config, ListenerTLS
 from proxy.control_socket import ServerEntry
-from proxy.errors import ConfigError, StoreError
+from proxy.errors import ConfigError
 from proxy.fd_limits import Descriptors
-from proxy.generation import Parts, Shared
+from proxy.generation import Generation, Parts, Shared
+from proxy.hooks import Hooks, call
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
@@ -55,29 +51,12 @@ from proxy.reserve import ReserveGate
 from proxy.services import Services, open_services
 from proxy.store.open import weaknesses
 from proxy.tls_material import Material, gather, needed
-from proxy.tokens.accounts import Accounts
 from proxy.tokens.saved.lasting import store_warning
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
 CLOSING: Final = 5.0  # seconds for the rest: pages that are being sent have 2, and the store is closed
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-SAME_SIGNAL: Final = 0.3  # seconds; a supervisor may send a signal twice: to the group and to each process
 
 _log = logging.getLogger("proxy.process")
-Call = Callable[[], object]
-
-
-@dataclass(slots=True)
-class Hooks:
-    """Called at the turns of a process's life. None of them may raise or block."""
-
-    ready: list[Call] = field(default_factory=list)  # all listeners accept connections
-    hangup: list[Call] = field(default_factory=list)  # SIGHUP: reopen files; a reload follows
-    reloading: list[Call] = field(default_factory=list)  # a reload begins
-    reloaded: list[Call] = field(default_factory=list)  # another generation serves
-    not_reloaded: list[Call] = field(default_factory=list)  # the reload has failed: nothing has changed
-    settled: list[Call] = field(default_factory=list)  # the reload is over, failed or not
-    draining: list[Call] = field(default_factory=list)  # the first step of the stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +84,13 @@ async def running(
     hooks: Hooks | None = None,
     stop: asyncio.Event | None = None,
     adopted: Adopted | None = None,
-    page_required: bool = True,
+    is_found: bool = True,
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
     `stop`: set by /quitquitquit; None if that is not possible. `adopted`: sockets of a service manager, which
-    listen already. `page_required`: False to go without an admin or health listener if its address is taken.
+    listen already. `is_found`: it has an admin and a health listener and, if possible, the control
+    socket. False: the former two only if their addresses are free.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
@@ -120,9 +100,9 @@ async def running(
             Listeners(lasting.ports, adopted or Adopted()), lasting, Probes(), hooks or Hooks(), stack
         )
         stack.push_async_callback(base.listeners.close, "health")
-        await _offer_health(loaded.config, base, stop, required=page_required)
+        await _offer_health(loaded.config, base, stop, required=is_found)
         process = await _made(loaded, base)
-        await process.start(page_required=page_required)
+        await process.start(is_found=is_found)
         yield process
         await process.drain()
     _log.info("stopped", extra={"event": "stop"})
@@ -161,20 +141,6 @@ async def _made(loaded: Loaded, base: Base) -> Process:
     return Process(parts, shared, health, base)
 
 
-@asynccontextmanager
-async def controlled(process: Process) -> AsyncIterator[None]:
-    """Have the control socket within the block, if possible."""
-    app = control.control_application(lambda: describe(process), lambda: process.health)
-    async with control.offered(process.services.config.server.state_dir, app):
-        yield
-
-
-def describe(process: Process) -> ServerEntry:
-    config = process.services.config
-    names = generation.own_names(config)
-    return control.server_entry(config, process.listening(), names, process.health.hints())
-
-
 class Process:
     """What outlives a reload. `replace` puts another configuration in place of the one that is served."""
 
@@ -185,39 +151,49 @@ class Process:
         health: Health,
         base: Base,
     ) -> None:
-        self.loaded = parts.loaded
-        self.services = parts.services
-        self.material = parts.material
         self.health = health
         self.hooks = base.hooks
         self.listeners = base.listeners
         self._probes = base.probes
         self._shared = shared
-        self._admin = parts.pages
+        self._pages = parts.pages  # the runner of the admin listener, and the pages of the first generation
         self._stack = base.stack
         self._next_number = itertools.count(SHARED + 1)
-        self._numbers = self._numbered(parts.loaded.config, {})  # of the listeners that routes have
         self.has_page = False  # whether there is an admin listener
         self._scheduler: asyncio.Task[None] | None = None
-        accounts = parts.services.tokens.planned(parts.loaded.config)
-        self.relay = RelayServer(self._context(parts, accounts, self._numbers, None))
+        self._control = AsyncExitStack()  # the control socket, until the drain
+        self.generation = self._made(parts, self._numbered(parts.loaded.config, {}), None)
+        self.relay = RelayServer(self.generation.context)
+
+    @property
+    def loaded(self) -> Loaded:
+        return self.generation.parts.loaded
+
+    @property
+    def services(self) -> Services:
+        return self.generation.parts.services
+
+    @property
+    def material(self) -> Material:
+        return self.generation.parts.material
 
     # -- start
 
-    async def start(self, *, page_required: bool) -> None:
+    async def start(self, *, is_found: bool) -> None:
         """Raises StoreError, CannotListen."""
         config, tokens, stack = self.loaded.config, self.services.tokens, self._stack
         stack.push_async_callback(asyncio.to_thread, self._shared.audit.close, CLOSE_TIME)  # the last to end
         stack.push_async_callback(self.relay.close)
-        self._declare_metrics()
+        stack.push_async_callback(self._control.aclose)
+        self._declare_metrics(None)
         self._start_audit()
         self._lend_authorities(Material())
         await tokens.start()
         stack.push_async_callback(self.listeners.close, "admin", "data", "route")
-        self.has_page = await self._offer_page(config, required=page_required)
+        self.has_page = await self._offer_page(config, required=is_found)
         for place in places_of_all(config):
             await self._listen(place, SHARED, config, self.material)
-        for place, number in self._numbers.items():
+        for place, number in self.generation.numbers.items():
             await self._listen(place, number, config, self.material)
         self.listeners.require_all()
         self.relay.start()
@@ -225,37 +201,33 @@ class Process:
         self._loop(tokens.report_logins(), "report due logins")
         self.services.metrics.reload_succeeded(self.services.clock.wall())
         self._probes.health = self.health
+        if is_found:
+            app = control.control_application(self.entry, self.health)
+            await self._control.enter_async_context(control.offered(config.server.state_dir, app))
         summary = self.summary()
         _log.info("%s", summary.sentence, extra={"event": "start", "fields": summary.fields()})
         call(self.hooks.ready)
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
         """Whether there is an admin listener now. Raises CannotListen if it is required."""
-        context, handshake = (
-            self.material.listener(config.admin_listener_tls),
-            config.limits.admin_header_time,
-        )
-        place = Place("admin", config.server.admin)
+        place, time_to_begin = Place("admin", config.server.admin), config.limits.admin_header_time
+        context = self.material.listener(config.admin_listener_tls)
         try:
-            await self.listeners.start(place, self._admin, context, handshake=handshake)
+            await self.listeners.start(place, self._pages, context, handshake=time_to_begin)
         except CannotListen:
             if required:
                 raise
             return False
         return True
 
-    def listening(self) -> list[Listening]:
-        """The data listeners."""
-        config = self.services.config
-        routes = {place: route.name for place, route in places_of_routes(config).items()}
-        return [
-            Listening(self.listeners.bound(each), config.listener_tls(each.address), routes.get(each))
-            for each in self.listeners.places
-            if each.kind in {"data", "route"}
-        ]
+    def entry(self) -> ServerEntry:
+        """What commands are told of this server."""
+        config = self.loaded.config
+        return control.server_entry(config, self.listeners, generation.own_names(config), self.health)
 
     def summary(self) -> Summary:
-        return summarize(self.services, self.listening(), generation.own_names(self.services.config))
+        config = self.loaded.config
+        return summarize(self.services, listening(config, self.listeners), generation.own_names(config))
 
     def _loop(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = tasks.spawn(work, name)
@@ -281,11 +253,11 @@ class Process:
         parts = await generation.parts_of(
             loaded, self.services.under(config), material, self._shared.lasting, self.health, self._probes
         )
-        numbers = self._numbered(config, self._numbers)
+        numbers = self._numbered(config, self.generation.numbers)
         opened: list[Place] = []
         try:
             await self._open(loaded, material, numbers, opened)
-            self._swap(parts, numbers)
+            self._swap(self._made(parts, numbers, self.generation.context))
         except BaseException:
             await self.listeners.close_each(opened)
             raise
@@ -298,8 +270,8 @@ class Process:
     async def _load_new(self) -> None:
         try:
             await self.services.tokens.load_new()
-        except StoreError as error:  # they are loaded when they are used
-            _log.warning("accounts of new credentials can't be read from the store: %s", error)
+        except Exception as error:  # noqa: BLE001 (the reload is done; they are loaded when they are used)
+            tasks.report("reload", error, "accounts of new credentials can't be read now")
 
     def _numbered(self, config: Config, known: Mapping[Place, int]) -> dict[Place, int]:
         """A number for each listener that a route has to itself. None is used twice: connections have it."""
@@ -311,7 +283,7 @@ class Process:
         """Open the listeners that are new, and add them to `opened`. Raises ConfigError."""
         config = loaded.config
         for place, route in places_of_routes(config).items():
-            if place in self._numbers:
+            if place in self.generation.numbers:
                 continue
             try:
                 await self._listen(place, numbers[place], config, material)
@@ -321,44 +293,31 @@ class Process:
                 raise ConfigError(config.place, [fault]) from error
             opened.append(place)
 
-    def _context(
-        self, parts: Parts, accounts: Accounts, numbers: Mapping[Place, int], before: RelayContext | None
-    ) -> RelayContext:
-        return generation.relay_context(
+    def _made(self, parts: Parts, numbers: Mapping[Place, int], before: RelayContext | None) -> Generation:
+        """Changes nothing."""
+        accounts = parts.services.tokens.planned(parts.loaded.config)
+        context = generation.relay_context(
             parts.services, accounts, parts.material, self._shared, numbers, before
         )
+        return Generation(parts, numbers, accounts, context)
 
-    def _swap(self, parts: Parts, numbers: dict[Place, int]) -> None:
-        """The swap: what may fail comes first, and no other task runs before all of it is done."""
-        config, before = parts.loaded.config, self.material
-        accounts = parts.services.tokens.planned(config)
-        context = self._context(parts, accounts, numbers, self.relay.context)
-        contexts = {
-            place: parts.material.listener(_tls(config, place))
-            for place in self.listeners.places
-            if place.kind in {"admin", "data"} or place in numbers
-        }
-        pages = parts.pages.server
-        assert isinstance(pages, AdminServer)
-        if config.log != self.loaded.config.log:
+    def _swap(self, after: Generation) -> None:
+        """Put another generation in place. Nothing here may raise, and no other task runs in between."""
+        before, self.generation = self.generation, after
+        config = self.loaded.config
+        if config.log != before.parts.loaded.config.log:
             logs.set_up(config.log)
             self._shared.log.use(config.log)
             self._shared.audit.use(config.log)
-
-        self.loaded, self.services, self.material, self._numbers = (
-            parts.loaded,
-            parts.services,
-            parts.material,
-            numbers,
-        )
-        self._declare_metrics()
-        self.services.tokens.use(config, accounts)
-        self._lend_authorities(before)
-        self.relay.swap(context)
+        self._declare_metrics(before.parts.loaded.config)
+        self.services.tokens.use(config, after.accounts)
+        self._lend_authorities(before.parts.material)
+        self.relay.swap(after.context)
         self.health.use(self.services)
-        self._serve_pages(pages)
-        for place, tls in contexts.items():
-            self.listeners.renew_tls(place, tls)
+        _server_of(self._pages).serve_instead(_server_of(after.parts.pages))
+        for place in self.listeners.places:
+            if place.kind in {"admin", "data"} or place in after.numbers:
+                self.listeners.renew_tls(place, self.material.listener(_tls(config, place)))
 
     def _start_audit(self) -> None:
         shared = self._shared
@@ -366,29 +325,20 @@ class Process:
         AuditMetrics(PREFIX, self.services.metrics.registry, shared.audit)
         self.hooks.hangup.append(shared.audit.reopen)
 
-    def _declare_metrics(self) -> None:
+    def _declare_metrics(self, before: Config | None) -> None:
+        """Of the names that are new since `before`: with a thousand routes, all of them take long."""
         config = self.services.config
+        known = set() if before is None else {route.name for route in before.routes}
         self.services.metrics.declare(
-            config.credentials,
-            [route.name for route in config.routes],
+            config.credentials.keys() - (before.credentials.keys() if before else ()),
+            [route.name for route in config.routes if route.name not in known],
             upstream_errors=problems.UPSTREAM_ENDINGS,
             endings=problems.ENDINGS,
         )
 
-    def _serve_pages(self, pages: AdminServer) -> None:
-        server = self._admin.server
-        assert isinstance(server, AdminServer)
-        server.serve_instead(pages)
-
     def _lend_authorities(self, before: Material) -> None:
         """Give the token side its TLS contexts."""
-        contexts: dict[Path, ssl.SSLContext] = {}
-        changed: set[Path] = set()
-        for settings, made in self.material.made.items():
-            if isinstance(settings, AuthorizationServerTLS):
-                contexts[settings.ca] = made.context
-                if before.made.get(settings) is not made:
-                    changed.add(settings.ca)
+        contexts, changed = self.material.authorities(before)
         self.services.servers.use(self.loaded.config.limits, contexts, changed)
 
     # -- stop
@@ -402,6 +352,7 @@ class Process:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
         self.health.draining = True
         call(self.hooks.draining)
+        await self._control.aclose()
         await tasks.cancel(self._scheduler)  # a refresh that starts now would not end in time
         clock, shutdown = self.services.clock, self.loaded.config.limits.shutdown
         began = clock.boot()
@@ -411,58 +362,11 @@ class Process:
         await self.services.tokens.close(max(left, SAVE_GRACE))
 
 
+def _server_of(pages: AdminRunner) -> AdminServer:
+    server = pages.server
+    assert isinstance(server, AdminServer)
+    return server
+
+
 def _tls(config: Config, place: Place) -> ListenerTLS | None:
     return config.admin_listener_tls if place.kind == "admin" else config.listener_tls(place.address)
-
-
-def call(hooks: list[Call]) -> None:
-    for hook in hooks:
-        try:
-            hook()
-        except Exception as error:  # noqa: BLE001 (whatever hangs there must not end the process)
-            _log.error("a hook failed unexpectedly", exc_info=error)
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT stop gracefully; a second one, later than SAME_SIGNAL, ends the process at once."""
-    loop = asyncio.get_running_loop()
-    first = asyncio.Event()  # not `stop`: that may be set by /quitquitquit, which is no signal
-
-    def on_signal(number: signal.Signals) -> None:
-        if first.is_set():
-            return
-        first.set()
-        _log.info("stopping on %s", number.name, extra={"event": "stop", "signal": number.name})
-        stop.set()
-        loop.call_later(SAME_SIGNAL, _die_of_signals, loop)
-
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, on_signal, number)
-
-
-def reload_on_hangup(wanted: asyncio.Event, stop: asyncio.Event, hooks: Hooks) -> None:
-    """SIGHUP reloads. But where the terminal that the process was started from is gone, it stops."""
-    has_terminal = _has_terminal()
-
-    def on_hangup() -> None:
-        if has_terminal and not _has_terminal():
-            _log.info("stopping as the terminal is gone", extra={"event": "stop", "signal": "SIGHUP"})
-            stop.set()
-            return
-        call(hooks.hangup)
-        wanted.set()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
-
-
-def _has_terminal() -> bool:
-    try:
-        return os.isatty(sys.__stderr__.fileno()) if sys.__stderr__ is not None else False
-    except (OSError, ValueError):  # closed
-        return False
-
-
-def _die_of_signals(loop: asyncio.AbstractEventLoop) -> None:
-    for number in STOP_SIGNALS:
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from proxy import tasks
@@ -25,9 +26,10 @@ from proxy.config.changes import Changes, changes, needs_restart
 from proxy.config.load import Loaded
 from proxy.errors import ConfigError, ProxyError
 from proxy.file_thread import FileThread
+from proxy.hooks import call
 from proxy.observe import logs
 from proxy.observe.events import event
-from proxy.process import Process, call
+from proxy.process import Process
 from proxy.tls_material import Material, files_of, gather, needed
 from proxy.watched_files import Group, Looks, Prints, Watch
 
@@ -53,9 +55,17 @@ class Reloader:
         self._metrics = process.services.metrics
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Reload when asked to, and take up changed files, within the block. Its end waits for nothing."""
-        loops = [tasks.spawn(self._serve(), "reload"), tasks.forever(LOOK, self._look)]
+    async def running(self, watched: Path | None = None) -> AsyncIterator[None]:
+        """Reload when asked to, and take up changed files, within the block. Its end waits for nothing.
+
+        `watched`: the configuration file, if its changes ask for a reload too.
+        """
+        loops = [tasks.forever("reload", self._serve), tasks.forever(LOOK, self._look)]
+        if watched is not None:
+            from proxy.config_watch import ConfigWatch  # noqa: PLC0415 (only for --watch)
+
+            digest = self._process.loaded.config.digest
+            loops.append(ConfigWatch(watched, digest, self._wanted, self._files).start())
         try:
             yield
         finally:
@@ -65,33 +75,28 @@ class Reloader:
     # -- another configuration
 
     async def _serve(self) -> None:
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            async with self._lock:
-                call(self._process.hooks.reloading)
-                await self._reload()
-                call(self._process.hooks.settled)
+        await self._wanted.wait()
+        async with self._lock:
+            self._wanted.clear()  # what is asked for from here on is not in this one
+            call(self._process.hooks.reloading)
+            await self._reload()
+            call(self._process.hooks.settled)
 
     async def _reload(self) -> None:
         before = self._process.loaded
         try:
             await self._replace(partial(before.reread, before.files.again()))
         except ConfigError as error:
-            self._failed()
+            self._metrics.reload_failed()
             _log_faults(error)
         except Exception as error:  # noqa: BLE001 (whatever it is, the process goes on as it was)
-            self._failed()
+            self._metrics.reload_failed()
             tasks.report("reload", error, "unexpected error in a reload, and nothing has changed: report it")
         else:
             self._metrics.reload_succeeded(self._process.services.clock.wall())
             loaded = self._process.loaded
             _log_changes(changes(before.config, loaded.config))
             logs.warn(loaded.warnings, loaded.config.place)
-
-    def _failed(self) -> None:
-        self._metrics.reload_failed()
-        call(self._process.hooks.not_reloaded)
 
     async def _replace(self, read: Callable[[], Loaded]) -> None:
         """Raises ConfigError."""
@@ -106,6 +111,8 @@ class Reloader:
         await asyncio.sleep(LOOK_EVERY)
         async with self._lock:
             accepted = groups_of(self._process.loaded, self._process.material)
+            if not accepted:
+                return
             seen = await self._files.run(partial(self._looks.at, list(accepted)))
             due = self._watch.looked(seen, accepted)
             if due:

@@ -80,6 +80,12 @@ class Material:
     def context(self, settings: Settings) -> ssl.SSLContext:
         return self.made[settings].context
 
+    def authorities(self, before: Material) -> tuple[dict[Path, ssl.SSLContext], set[Path]]:
+        """The contexts towards authorization servers, by their files; and the files that have changed."""
+        ours = {each: made for each, made in self.made.items() if isinstance(each, AuthorizationServerTLS)}
+        changed = {each.ca for each, made in ours.items() if before.made.get(each) is not made}
+        return {each.ca: made.context for each, made in ours.items()}, changed
+
     def listener(self, settings: ListenerTLS | None) -> ssl.SSLContext | None:
         return None if settings is None else self.made[settings].context
 

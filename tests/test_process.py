@@ -12,7 +12,7 @@ import trustme
 
 from proxy import generation, process
 from proxy.adopted import Adopted
-from proxy.config.load import load
+from proxy.config.load import Loaded, load
 from proxy.demo.wiring import embedded, free_ports, log_in
 from proxy.errors import ConfigError
 from proxy.listen import CannotListen
@@ -121,6 +121,29 @@ async def test_when_one_listener_fails_the_others_are_closed_again(config):
         await serve(config)
     assert is_free(config.server.admin)
     await serve(config)
+
+
+async def test_a_taken_address_of_the_health_listener_is_named(config):
+    (port,) = free_ports(0)
+    config = changed(config, "[server]\n", f'[server]\nhealth = "127.0.0.1:{port}"\nquit = true\n')
+    with socket.create_server(("127.0.0.1", port)):
+        with pytest.raises(CannotListen, match=f"can't listen on 127.0.0.1:{port}: address already in use"):
+            await serve(config)
+        async with process.running(Loaded(config, [], []), is_found=False):
+            assert (await fetch(f"http://{config.server.listen[0]}/machine/x"))[0] == 200
+    assert is_free(config.server.admin)
+
+
+async def test_what_nobody_waits_for_can_not_be_ended_on_request(config):
+    """As by `exec`, whose own server ends with its program."""
+    (port,) = free_ports(0)
+    config = changed(config, "[server]\n", f'[server]\nhealth = "127.0.0.1:{port}"\nquit = true\n')
+    async with (
+        process.serving(config),
+        aiohttp.ClientSession() as session,
+        session.post(f"http://127.0.0.1:{port}/quitquitquit") as response,
+    ):
+        assert response.status == 404
 
 
 async def serve(config, work=None):

@@ -22,12 +22,13 @@ from typing import Final
 from aiohttp import web
 
 from proxy import tasks
-from proxy.admin.base_urls import Listening, base_url
+from proxy.admin.base_urls import base_url, listening
 from proxy.config.address import Address
 from proxy.config.model import Config
 from proxy.control_socket import SOCKET, VERSION, ServerEntry, short_path
 from proxy.hosts import LOOPBACK_NAMES
 from proxy.listen import CannotListen, close, listen
+from proxy.listeners import Listeners
 from proxy.observe.health import Health
 from proxy.store.files import make_private_directory
 
@@ -37,11 +38,9 @@ SHUTDOWN: Final = 1.0  # seconds for a response that is being sent when the proc
 _log = logging.getLogger("proxy.control")
 
 
-def server_entry(
-    config: Config, listeners: Iterable[Listening], names: Iterable[str], hints: list[str]
-) -> ServerEntry:
+def server_entry(config: Config, listeners: Listeners, names: Iterable[str], health: Health) -> ServerEntry:
     """`names`: what the Host field may have, beside loopback."""
-    listeners, accepted = list(listeners), LOOPBACK_NAMES | set(names)
+    opened, accepted = listening(config, listeners), LOOPBACK_NAMES | set(names)
     return {
         "version": VERSION,
         "token_proxy": version("token-proxy"),
@@ -52,22 +51,22 @@ def server_entry(
             {
                 "name": route.name,
                 "variable": route.variable,
-                "base_url": base_url(route, listeners, accepted),
+                "base_url": base_url(route, opened, accepted),
             }
             for route in config.routes
         ],
-        "hints": hints,
+        "hints": health.hints(),
     }
 
 
-def control_application(entry: Callable[[], ServerEntry], health: Callable[[], Health]) -> web.Application:
-    """Both are asked for each request, as a reload changes them."""
+def control_application(entry: Callable[[], ServerEntry], health: Health) -> web.Application:
+    """`entry` is called for each request, as a reload changes it."""
 
     async def server(_request: web.Request) -> web.Response:
         return web.json_response(entry())
 
     async def status(_request: web.Request) -> web.Response:
-        return web.json_response(await health().status())
+        return web.json_response(await health.status())
 
     app = web.Application()
     app.add_routes([web.get("/server", server), web.get("/api/status", status)])

@@ -118,7 +118,7 @@ def keep_stderr_only() -> None:
 
 
 def _above_standard(fd: int) -> int:
-    """The file under a number above stderr's: `exec` may have been started without stdin, stdout or stderr."""
+    """The file under a number above stderr's, as `exec` may have been started without the first three."""
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(fd)
     return moved

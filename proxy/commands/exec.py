@@ -21,6 +21,7 @@ from proxy.commands.child import replace_process
 from proxy.commands.child_environment import child_environment
 from proxy.config.load import Loaded
 from proxy.config.model import Config
+from proxy.config.route_variables import VARIABLE
 from proxy.control_socket import RouteEntry, ServerEntry, find_server
 from proxy.errors import ConfigError, Fault
 from proxy.hosts import is_localhost
@@ -116,6 +117,9 @@ def base_urls(config: Config, routes: Iterable[RouteEntry], say: Say) -> dict[st
     for route in config.routes:
         if route.variable not in urls:
             say(f"warning: route {route.name} has no base URL, as it is on a unix socket or not yet served")
+    for variable in urls:
+        if not VARIABLE.fullmatch(variable):
+            say(f"warning: no shell can read {variable}: give its route a `name`, or `env`")
     names = {urlsplit(url).hostname or "" for url in urls.values()}
     unknown = _unknown(name for name in names if not _is_address(name))
     for variable, url in urls.items():

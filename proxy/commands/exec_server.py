@@ -33,7 +33,7 @@ def beside_own_server(loaded: Loaded, command: Sequence[str], caller: str | None
         os.environ.pop(name, None)
 
     def environment(server: process.Process) -> dict[str, str]:
-        entry = process.describe(server)
+        entry = server.entry()
         urls = base_urls(loaded.config, entry["routes"], say)
         for hint in entry["hints"]:
             say(f"warning: {hint}")
@@ -60,11 +60,9 @@ async def _serve_for(
 
     child.watch(on_end)
     try:
-        async with process.running(Loaded(config, [], []), page_required=False) as server:
+        async with process.running(Loaded(config, [], []), is_found=False) as server:
             if not server.has_page and needs_logins(config):
-                say(
-                    f"{config.server.admin} is taken, so that there is no page: log in by `token-proxy login`"
-                )
+                say(_without_page(config))
             child.start(await asyncio.to_thread(environment, server))
             await ended
     except Exception as error:
@@ -74,13 +72,22 @@ async def _serve_for(
     return ended.result()
 
 
-def own_config(config: Config) -> Config:
-    """For a server of our own: on loopback at free ports, without TLS, and without unix sockets.
+def _without_page(config: Config) -> str:
+    is_kept = config.store.url.reveal() != "memory:"
+    remedy = "log in by `token-proxy login`" if is_kept else "free it, as nobody can log in without the page"
+    return f"{config.server.admin} is taken, so that there is no page: {remedy}"
 
-    Those are another server's, or may be; and a port in their place would let others in.
+
+def own_config(config: Config) -> Config:
+    """For a server of our own: on loopback at free ports, and without unix sockets.
+
+    Those are another server's, or may be; and a port in their place would let others in. Without TLS, as no
+    certificate is for 127.0.0.1, unless it is by TLS that others are kept out.
     """
-    has_port = any(not address.is_unix for address in config.server.listen)
-    changes = {"listen": (LOOPBACK,) if has_port else (), "tls": None, "health": None}
+    server = config.server
+    has_port = any(not address.is_unix for address in server.listen)
+    tls = server.tls if server.tls is not None and server.tls.client_ca is not None else None
+    changes = {"listen": (LOOPBACK,) if has_port else (), "tls": tls, "health": None}
     routes = [
         route.model_copy(update={"listen": LOOPBACK}) if route.listen else route
         for route in config.routes
@@ -89,7 +96,7 @@ def own_config(config: Config) -> Config:
     level = config.log.level if config.log.level == "error" else "warning"
     return config.model_copy(
         update={
-            "server": config.server.model_copy(update=changes),
+            "server": server.model_copy(update=changes),
             "routes": tuple(routes),
             "log": config.log.model_copy(update={"level": level}),
         }

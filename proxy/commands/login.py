@@ -29,6 +29,7 @@ from proxy.listen import CannotListen, close, listen, tls_context
 from proxy.services import Services
 from proxy.store.base import AccountId
 from proxy.tokens.login.pending import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID, UnknownLogin, new_secret
+from proxy.tokens.saved.lasting import store_warning
 
 Say = Callable[[str], object]
 
@@ -131,8 +132,8 @@ async def _done(services: Services, key: AccountId) -> str:
     except StoreError:  # unlikely, as it has just saved the tokens
         person = None
     done = f"logged in: {key} has tokens" + (f" of {person.shown}" if person else "")
-    text = (await services.tokens.look_at(key)).diagnosis().text
-    return f"{done}\nwarning: {text}" if text else done
+    warnings = ((await services.tokens.look_at(key)).diagnosis().text, store_warning(services.config))
+    return "\n".join([done, *(f"warning: {text}" for text in warnings if text)])
 
 
 async def _first(ends: list[asyncio.Task[str]]) -> str:

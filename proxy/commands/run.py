@@ -7,13 +7,15 @@ import gc
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Final
 
-from proxy import fd_limits, process
+from proxy import fd_limits, process, signals
 from proxy.admin import launch
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.errors import ProxyError, StoreError
+from proxy.hooks import Hooks
 from proxy.observe.supervision import Supervision
 from proxy.reload import Reloader
 from proxy.systemd import NOBODY, Supervisor
@@ -24,31 +26,35 @@ COLLECT_EVERY: Final = 10_000
 Say = Callable[[str], object]
 
 
-async def run_server(loaded: Loaded, say: Say | None = None, supervisor: Supervisor = NOBODY) -> int:
-    """`say`: prints to the terminal, if there is one. Raises StoreError, CannotListen, ConfigError."""
+async def run_server(
+    loaded: Loaded, say: Say | None = None, supervisor: Supervisor = NOBODY, watched: Path | None = None
+) -> int:
+    """`say`: prints to the terminal, if there is one. `watched`: see Reloader.running.
+
+    Raises StoreError, CannotListen, ConfigError.
+    """
     try:
-        return await _serve(loaded, say, supervisor)
+        return await _serve(loaded, say, supervisor, watched)
     except ProxyError as error:
         supervisor.notifier.status(str(error))  # `systemctl status` shows it
         raise
 
 
-async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor) -> int:
+async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor, watched: Path | None) -> int:
     config = loaded.config
     fd_limits.raise_limit(config.limits.connections)
-    stop, reload_wanted, hooks = asyncio.Event(), asyncio.Event(), process.Hooks()
-    process.stop_on_signals(stop)
-    process.reload_on_hangup(reload_wanted, stop, hooks)
+    stop, reload_wanted, hooks = asyncio.Event(), asyncio.Event(), Hooks()
+    signals.stop_on_signals(stop)
+    signals.reload_on_hangup(reload_wanted, stop, hooks)
     async with AsyncExitStack() as stack:
         supervision = Supervision(supervisor.notifier)
         stack.push_async_callback(supervision.close)  # after the drain
         running = await stack.enter_async_context(
             process.running(loaded, hooks=hooks, stop=stop, adopted=Adopted(supervisor.sockets))
         )
-        await stack.enter_async_context(process.controlled(running))
         hooks.reloading.append(supervision.reloading)
         hooks.reloaded.append(supervision.reloaded)
-        hooks.not_reloaded.append(supervision.not_reloaded)
+        hooks.settled.append(supervision.settled)
         hooks.draining.append(lambda: supervision.draining(running.time_to_stop))
         supervision.start(lambda: running.services)
         if say is not None:
@@ -56,7 +62,7 @@ async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor) -> int
         gc.collect()
         gc.freeze()  # permanent objects: scanning them takes 28 ms, during which all requests wait
         gc.set_threshold(COLLECT_EVERY)
-        async with Reloader(running, reload_wanted).running():
+        async with Reloader(running, reload_wanted).running(watched):
             await stop.wait()
     return 0
 

@@ -94,14 +94,14 @@ class Loaded:
     read: Read | None = field(default=None, repr=False)  # None: made in code
 
     @property
-    def secrets(self) -> bool:
-        """Whether they were read."""
-        return self.read is None or self.read.context.secrets
-
-    @property
     def files(self) -> Files:
         """The files that it names, as they were read."""
         return self.read.context.files if self.read is not None else Files()
+
+    @property
+    def secrets(self) -> bool:
+        """Whether they were read."""
+        return self.read is None or self.read.context.secrets
 
     def again(self, files: Files) -> Loaded:
         """The same configuration, with the secrets that `files` has now. Raises ConfigError."""
@@ -183,7 +183,8 @@ def _load(read: Read) -> Loaded:
     found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
     if config is not None:
         others = [each for look in read.more for each in look(config)]
-        found += [*check_keys(config.callers), *check_state_dir(config), *others]
+        found += [*check_keys(config.callers), *others]
+        found += check_state_dir(config) if context.secrets else ()  # else the store may not be known
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
     weak = check_secrets, check_pkce, check_networks, check_patterns

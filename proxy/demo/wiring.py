@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from proxy import process
+from proxy import process, signals
 from proxy.admin import launch, peers
 from proxy.config.load import load
 from proxy.config.model import Config
@@ -103,7 +103,7 @@ async def run_demo(
     The orders apply to refreshes only, so that a login always works and can repair what a fault broke.
     """
     stop = asyncio.Event()
-    process.stop_on_signals(stop)
+    signals.stop_on_signals(stop)
     data, admin = free_ports(*PORTS)
     settings: Any = {"access_token_lifetime": lifetime, "grace": grace, "rotation": rotation}
     async with embedded(data, admin, limit=JOURNAL_LIMIT, **settings) as (server, config):

@@ -86,6 +86,7 @@ class Supervision:
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
         self._tasks: list[asyncio.Task[None]] = []
+        self._reloaded = False  # by the last reload
         self._remark = ""  # behind the line
 
     def start(self, services: Callable[[], Services]) -> None:
@@ -100,16 +101,16 @@ class Supervision:
 
     def reloading(self) -> None:
         """A reload begins."""
+        self._reloaded = False
         self._notifier.reloading()
 
     def reloaded(self) -> None:
         """Another configuration is served."""
-        self._remark = ""
-        self._notifier.ready()
+        self._reloaded = True
 
-    def not_reloaded(self) -> None:
-        """The reload has failed. The manager has no other way to be told."""
-        self._remark = NOT_RELOADED
+    def settled(self) -> None:
+        """The reload is over. The manager can't be told that it has failed, but people can."""
+        self._remark = "" if self._reloaded else NOT_RELOADED
         self._notifier.ready()
 
     def draining(self, seconds: float) -> None:

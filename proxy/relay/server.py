@@ -110,8 +110,8 @@ class RelayServer:
 
     def _show(self) -> None:
         metrics = self.context.metrics
-        self._named = {runtime.route.name: runtime for runtime in self.context.runtimes}
-        for name in self._named:
+        before, self._named = self._named, {each.route.name: each for each in self.context.runtimes}
+        for name in self._named.keys() - before.keys():
             metrics.requests_in_flight.labels(name).set_function(partial(self._in_flight, name))
             connections = metrics.upstream_connections
             connections.labels(name, "idle").set_function(partial(self._idle, name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.clock import Clock
@@ -21,13 +21,13 @@ from proxy.oauth.token import Refusal, Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.tokens import lifetime
+from proxy.tokens.account_facts import facts_of
 from proxy.tokens.attachment import Attachment
-from proxy.tokens.diagnosis import Diagnosis, Facts, Reason, diagnose, explain_failure
+from proxy.tokens.diagnosis import Diagnosis, diagnose
 from proxy.tokens.lifetime import TokenState
 from proxy.tokens.refresh import backoff, refusal
 from proxy.tokens.refresh.breaker import Candidate
 from proxy.tokens.refresh.throttle import ServerThrottle
-from proxy.tokens.scopes import missing_scopes
 
 NEVER: Final = float("-inf")
 
@@ -287,11 +287,6 @@ class Account:
         wait = self.waits_until - self._clock.boot()
         return self.diagnosis().error(retry_after=max(1, math.ceil(wait)) if wait > 0 else 1)
 
-    def explained(self, error: AuthorizationServerError) -> str:
-        """Why a token request of this account has failed, and the next step for a person, if there is one."""
-        credential = self.credential
-        return explain_failure(error, credential.name, self.grant, credential.scopes, otherwise="")
-
     @property
     def needs_person(self) -> bool:
         """As `diagnosis().needs_person`, but cheap for a healthy account."""
@@ -301,60 +296,7 @@ class Account:
 
     def diagnosis(self) -> Diagnosis:
         """The diagnosis of this account, for every interface that reports it."""
-        token, now = self.held.token, self._clock.wall()
-        wait = self.waits_until - self._clock.boot()
-        return diagnose(
-            Facts(
-                credential=self.key.credential,
-                account=self.key.account,
-                grant=self.grant,
-                state=self.state(),
-                reason=self._reason(),
-                usable=self.is_usable,
-                now=now,
-                hint=self.failure.hint if self.failure else "",
-                cause=self.failure.cause_sentence if self.failure else "",
-                can_refresh=self.can_refresh,
-                failures=self.failures,
-                failing_since=self.failing_since,
-                failed_login=astuple(self.failed_login) if self.failed_login else None,
-                next_try_at=now + wait if self.can_refresh and wait > 0 else None,
-                ends_at=token.expires_at if token else None,
-                scopes=self.credential.scopes,
-                missing_scopes=missing_scopes(self.credential, token) if token else (),
-            )
-        )
-
-    def _reason(self) -> str:
-        """A code of diagnosis.Reason, or the last failure's."""
-        if self.unreadable:
-            return Reason.UNREADABLE
-        if not self.grant.renews_itself and (self.held.state == "login_required" or not self.can_refresh):
-            return self._why_no_refresh()
-        token = self.held.token
-        if self.failure is not None:
-            return self.failure.error
-        if not self.is_usable and self.throttle.waits_until(self.candidate) > self._clock.boot():
-            return Reason.HELD_BACK
-        if token is None or token.access_token is None:
-            return Reason.NOT_ASKED
-        if missing_scopes(self.credential, token):
-            return Reason.SCOPES_NOT_GRANTED
-        return Reason.NONE
-
-    def _why_no_refresh(self) -> Reason:
-        if self.held.state == "login_required":
-            if self.is_misconfigured:
-                return Reason.REFUSED_ALIKE
-            is_dead = self.refusal is None or self.refusal.is_dead
-            return Reason.REFUSED if is_dead else Reason.REFUSED_OTHERWISE
-        if self.held.token is not None:
-            return Reason.NO_REFRESH_TOKEN
-        if self.held.state == "logged_out":
-            return Reason.LOGGED_OUT
-        if self.held.generation:
-            return Reason.OTHER_CLIENT
-        return Reason.NOT_READ if self.behind else Reason.NO_LOGIN
+        return diagnose(facts_of(self, self._clock))
 
 
 def _access(held: StoredToken) -> Secret | None:

@@ -17,7 +17,7 @@ def clock_skews(credentials: Iterable[Credential], clock: Clock) -> Iterator[tup
     for credential in credentials:
         seconds = clock_skew.known(clock, credential)
         if seconds is not None:
-            yield credential.name, seconds
+            yield credential.name, round(seconds, 3) + 0.0
 
 
 def client_secret_ends(credentials: Iterable[Credential]) -> Iterator[tuple[str, float]]:

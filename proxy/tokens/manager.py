@@ -34,15 +34,11 @@ from proxy.tokens.refresh.introspection import with_lifetime
 from proxy.tokens.refresh.refresh import RefreshContext
 from proxy.tokens.refresh.scheduler import RefreshScheduler
 from proxy.tokens.refresh.single_flight import SingleFlight, Why
+from proxy.tokens.reminders import REMIND, Reminders
 from proxy.tokens.saved import codec, records
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: the token may not be the cause
-REMIND_EVERY: Final = 60.0  # seconds between two checks for refresh tokens that end
-WATCH: Final = "watch the store"  # in internal_errors_total, as the next
-REMIND: Final = "remind of refresh tokens that end"
-REPORT: Final = "report logins that are due"
-REPORT_EVERY: Final = 2.0  # seconds between two checks for accounts that need a person
-AT_ONCE: Final = 64  # accounts checked before other tasks run again
+WATCH: Final = "watch the store"  # in internal_errors_total
 
 
 _log = logging.getLogger("proxy.tokens")
@@ -70,6 +66,7 @@ class TokenManager:
         context = RefreshContext(store, servers, clock, me, self._attempted)
         metrics.tokens_unsaved.set_function(lambda: len(context.unsaved))
         self._single_flight = SingleFlight(context, self._accounts, clock)
+        self._reminders = Reminders(self.accounts, self._login_url, clock)
         self.scheduler = RefreshScheduler(
             self._accounts, self.refresh_behind, store, clock, idle_after=config.limits.account_idle
         )
@@ -106,7 +103,7 @@ class TokenManager:
         self._changes = self._store.changes()  # before loading, so that no change is missed
         await self._accounts.load_known()
         self._watcher = tasks.forever(WATCH, self._watch)
-        self._reminder = tasks.forever(REMIND, self._remind)
+        self._reminder = tasks.forever(REMIND, self._reminders.remind)
 
     async def close(self, grace: float) -> None:
         """Stop; refreshes under way get `grace` seconds to save their tokens."""
@@ -136,37 +133,9 @@ class TokenManager:
         except Exception as error:  # noqa: BLE001 (changes of other accounts must still be seen)
             tasks.report(WATCH, error, f"unexpected error in reading {key}: report it")
 
-    async def _remind(self) -> None:
-        for account in self.accounts():
-            try:
-                log_warnings.remind(account, self._clock.wall(), self._login_url(account.key))
-            except Exception as error:  # noqa: BLE001 (one odd account must not silence the others)
-                tasks.report(REMIND, error, f"unexpected error in looking at {account.key}: report it")
-        await asyncio.sleep(REMIND_EVERY)
-
     async def report_logins(self) -> None:
-        """In a serving process: log each account whose tokens have ended, so that a person must act.
-
-        Runs for ever: tokens also end by time alone, or by changes of other processes.
-        """
-        try:
-            await tasks.repeat(REPORT, self._report_all)
-        finally:
-            self._report_logins(self.accounts())  # those that have ended since the last check
-
-    async def _report_all(self) -> None:
-        accounts = self.accounts()
-        for start in range(0, len(accounts), AT_ONCE):
-            self._report_logins(accounts[start : start + AT_ONCE])
-            await asyncio.sleep(0)
-        await asyncio.sleep(REPORT_EVERY)
-
-    def _report_logins(self, accounts: list[Account]) -> None:
-        for account in accounts:
-            try:
-                log_warnings.login_required(account, self._login_url(account.key))
-            except Exception as error:  # noqa: BLE001 (one odd account must not silence the others)
-                tasks.report(REPORT, error, f"unexpected error in looking at {account.key}: report it")
+        """In a serving process, for ever: log each account whose tokens have ended by whatever."""
+        await self._reminders.report_logins()
 
     def _login_url(self, key: AccountId) -> str:
         return f"{self._config.public_url}/login/{key}"

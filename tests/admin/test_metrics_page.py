@@ -1,10 +1,14 @@
 """/metrics of a server that serves."""
 
+import asyncio
 import time
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.demo import faults
+from proxy.tokens.lifetime import STATES
+from tests.servers import programs
 
 
 async def scrape(world):
@@ -33,7 +37,8 @@ async def test_what_happens_is_counted(world):
     world.server.script(faults.NAMED["too-many-requests"])
     await world.browser.press("/refresh/person", page="/")
     text = await scrape(world)
-    assert value(text, "token_state", credential="person", account="default", state="valid") == 1
+    states = {state: value(text, "token_state", credential="person", state=state) for state in STATES}
+    assert states == dict.fromkeys(STATES, 0) | {"valid": 1}
     assert value(text, "token_expiry_timestamp_seconds", credential="person") > 1e9
     assert value(text, "requests_total", route="demo", method="GET", code="200") == 1
     assert value(text, "refused_total", reason="no-route") == 1
@@ -72,6 +77,21 @@ async def test_no_label_comes_from_a_caller(world):
     assert before < after == len((await scrape(world)).splitlines())
 
 
+@pytest.mark.monitoring
+async def test_promtool_has_no_complaint(world):
+    """Prometheus's own linter, of names, types and HELP texts."""
+    await world.browser.log_in()
+    await world.get(f"{world.data}/demo/x")
+    check = await asyncio.create_subprocess_exec(
+        *(programs.find("promtool"), "check", "metrics"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await check.communicate((await scrape(world)).encode())
+    assert (check.returncode, printed.decode()) == (0, "")
+
+
 UNITS = (
     "_seconds",
     "_bytes",
@@ -87,6 +107,7 @@ UNITS = (
     "_fds",
     "_accounts",
     "_ready",
+    "_successful",
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,17 +24,11 @@ from tests.fakes.raw_servers import listening
 PROBES = {"/healthz": 200, "/startupz": 200, "/metrics": 200}
 BEGINNINGS = {
     "silent": b"",
-    "between requests": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
-    "half a body": b"POST /quitquitquit HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n12",
     "scrapes that nobody reads": b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 20,
 }
 ATTACKS = [
-    ("half a body", ""),
     ("scrapes that nobody reads", ""),
-    *(
-        pytest.param(beginning, "nobody", marks=pytest.mark.privileged)
-        for beginning in ("silent", "between requests")
-    ),
+    pytest.param("silent", "nobody", marks=pytest.mark.privileged),
 ]
 
 
@@ -90,38 +83,26 @@ def test_connections_to_the_health_listener_starve_nobody(command, people, healt
         assert "Traceback" not in command.log()
 
 
+@pytest.mark.privileged
 def test_attacks_on_all_listeners_at_once_keep_no_probe_out(command, people, health):
     with listening(upstream) as port:
         start(command, people, health, port)
         with ExitStack() as attacks:
             for attacked_port in (command.port, command.admin_port, health):
-                attacks.enter_context(attacked(attacked_port, b"GET /up/x HTTP/1.1\r\nHost: loc"))
+                attacks.enter_context(attacked(attacked_port, b"GET /up/x HTTP/1.1\r\nHost: loc", "nobody"))
             assert_that_probes_get_through(health)
             assert command.get("/healthz", admin=True) == (200, b"ok")
         assert "Traceback" not in command.log()
 
 
-def test_scrapes_without_end_leave_room_for_callers_and_people(command, people, health):
-    ended = threading.Event()
-
-    def scrape():
-        connection = http.client.HTTPConnection("127.0.0.1", health, timeout=60)
-        while not ended.is_set():
-            connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
-            assert connection.getresponse().read()
-        connection.close()
-
+@pytest.mark.privileged
+@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
+def test_requests_without_end_keep_nobody_out(command, people, health, path):
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     with listening(upstream) as port:
         start(command, people, health, port)
-        threads = [threading.Thread(target=scrape) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        try:
+        with attacked(health, request, "nobody", again=request):
             assert_that_data_flows(command)
             assert_that_probes_get_through(health)
             assert_that_the_owner_can_do_all(command, Person(command))
-        finally:
-            ended.set()
-            for thread in threads:
-                thread.join(60)
         assert "Traceback" not in command.log()

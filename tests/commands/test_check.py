@@ -228,7 +228,8 @@ def test_no_routes_and_unused_credentials_are_warned_about(check):
 def open_folder():
     """A folder that every user can search; temporary ones of pytest are private."""
     folder = Path("/var/tmp") / f"token-proxy-test-{os.getpid()}"
-    folder.mkdir(mode=0o755)
+    folder.mkdir()
+    folder.chmod(0o755)  # whatever the umask, which commands change
     yield folder
     for file in folder.iterdir():
         file.unlink()

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from proxy.demo.wiring import free_ports
-from proxy.process import SAME_SIGNAL
+from proxy.signals import SAME_SIGNAL
 
 DONE = 0
 
@@ -68,6 +68,42 @@ async def test_probes_during_a_drain_are_answered_until_its_end(bench, slow, by_
     assert await server.end() == DONE
     assert server.events()[-1] == "stop"
     assert "Traceback" not in "".join(server.log)
+
+
+MORE = """
+[credentials.another]
+authorization_endpoint = "https://login.example/authorize"
+token_endpoint = "https://login.example/token"
+client_id = "x"
+client_auth = "none"
+
+[[routes]]
+path = "/another"
+upstream = "https://api.example"
+credential = "another"
+"""
+
+
+async def test_it_outlives_reloads_and_tells_of_the_new_configuration(bench):
+    health = with_health(bench)
+    await bench.log_in()
+    server = await bench.run()
+    async with aiohttp.ClientSession() as session:
+
+        async def reasons():
+            async with session.get(f"{health}/readyz") as response:
+                return [each["credential"] for each in (await response.json())["reasons"]]
+
+        assert await reasons() == []
+        bench.path.write_text(bench.path.read_text() + MORE)
+        server.signal(signal.SIGHUP)
+        async with asyncio.timeout(90):
+            while await reasons() != ["another"]:
+                await asyncio.sleep(0.05)
+        async with session.get(f"{health}/metrics") as response:
+            assert 'route="another"' in await response.text()
+        assert len(session.connector._conns) == 1, "the connection of before"
+    assert await ask(f"{health}/startupz") == (200, "ok")
 
 
 async def test_the_end_on_request_may_be_followed_by_signals(bench, slow):

@@ -1,21 +1,17 @@
 """run: start, serve, stop, start again."""
 
 import asyncio
-import fcntl
 import json
-import os
-import pty
 import signal
-import struct
 import sys
-import termios
 from importlib.metadata import version
 
 import pytest
 from aiohttp import web
 
 from proxy.demo.serve import running
-from proxy.process import SAME_SIGNAL
+from proxy.signals import SAME_SIGNAL
+from tests.commands.a_terminal import on_a_terminal
 
 DONE, FAILED, USAGE = 0, 1, 2
 EVENTS = {"start", "listen", "request", "refresh", "login", "logout", "refused", "stop", "notice"}
@@ -160,28 +156,6 @@ async def test_ready_is_said_without_a_but_once_all_accounts_can_serve(bench):
     assert await server.end() == DONE
     (start,) = [line for line in map(json.loads, server.log) if line["event"] == "start"]
     assert start["message"] == "token-proxy is ready"
-
-
-def on_a_terminal(command, columns, **environ):
-    """Run a command with a pseudo-terminal until it says that it can be reached, then SIGTERM: its output."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        sized = {"COLUMNS", "LINES"}  # set by readline, which pytest imports, and by xdist
-        inherited = {name: value for name, value in os.environ.items() if name not in sized}
-        os.execve(command[0], command, {**inherited, **environ})
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    said, asked = b"", False
-    while True:
-        try:
-            said += os.read(terminal, 65536)
-        except OSError:  # its end
-            break
-        if b"/launch/" in said and not asked:
-            asked = True
-            os.kill(pid, signal.SIGTERM)
-    os.close(terminal)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), said.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize("columns", [250, 60])

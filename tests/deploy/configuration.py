@@ -1,4 +1,4 @@
-"""The configurations inside of deploy/, judged by `token-proxy check` with files for all that they refer to."""
+"""The configurations inside of deploy/, judged by `token-proxy check`, with or without what they refer to."""
 
 from __future__ import annotations
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
-KNOWN = frozenset(
-    ["ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "RUN", "USER"]
-    + ["VOLUME", "WORKDIR"]
-)
+OF_THE_BUILD = ("ARG", "COPY", "ENV", "FROM", "RUN", "USER", "WORKDIR")
+OF_CONTAINERS = ("CMD", "ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "LABEL", "VOLUME")
 CONTINUED = re.compile(r"\\\n")
 COMMENT = re.compile(r"^\s*#.*\n", re.MULTILINE)
 PAIR = re.compile(r'([\w.]+)=("[^"]*"|\S*)')
@@ -56,7 +54,7 @@ def read(path: Path, arguments: Mapping[str, str]) -> list[Stage]:
     known: dict[str, str] = {}  # ARG and ENV of the stage
     stages: list[Stage] = []
     for name, rest in _lines(path.read_text()):
-        assert name in KNOWN, f"the tests can't replay {name}"
+        assert name in OF_THE_BUILD + OF_CONTAINERS, f"the tests can't replay {name}"
         if name == "FROM":
             base, _, alias = Template(rest).substitute(shared).partition(" AS ")
             stages.append(Stage(base, alias))

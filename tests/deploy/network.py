@@ -1,4 +1,4 @@
-"""Bring up loopback, with one address more, in the network namespace of this process; stay until stdin ends."""
+"""Bring up loopback, with one address more, in this process's network namespace; stay until stdin ends."""
 
 import fcntl
 import socket

@@ -7,7 +7,9 @@ from typing import Any
 
 WORKLOADS = frozenset(["Deployment", "StatefulSet", "Job"])
 DRAIN = 25  # seconds: limits.shutdown
-VOLUMES = frozenset(["configMap", "emptyDir", "projected", "secret", "persistentVolumeClaim"])  # of `restricted`
+VOLUMES = frozenset(
+    ["configMap", "emptyDir", "projected", "secret", "persistentVolumeClaim"]
+)  # of `restricted`
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 PATHS = frozenset(["/healthz", "/readyz", "/startupz"])
 NAMES = ("app.kubernetes.io/name", "app.kubernetes.io/component")
@@ -44,9 +46,7 @@ def faults(pod: Object) -> Iterator[str]:
         yield "seccompProfile"
     if any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
         yield "host"
-    for volume in pod.get("volumes", ()):
-        if not VOLUMES.intersection(volume):
-            yield f"volume {volume['name']}"
+    yield from (f"volume {each['name']}" for each in pod.get("volumes", ()) if not VOLUMES.intersection(each))
     if pod.get("automountServiceAccountToken") is not False:
         yield "automountServiceAccountToken"
     if pod.get("enableServiceLinks") is not False:
@@ -60,7 +60,8 @@ def faults(pod: Object) -> Iterator[str]:
 def _before_stop(pod: Object) -> int:
     """Seconds that the kubelet waits before it sends SIGTERM."""
     return max(
-        each.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0) for each in proxies(pod)
+        each.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        for each in proxies(pod)
     )
 
 
@@ -75,7 +76,9 @@ def _of_container(container: Object) -> Iterator[str]:
     if context.get("privileged"):
         yield "privileged"
     resources = container.get("resources", {})
-    if not {"cpu", "memory"} <= resources.get("requests", {}).keys() or "memory" not in resources.get("limits", {}):
+    if not {"cpu", "memory"} <= resources.get("requests", {}).keys() or "memory" not in resources.get(
+        "limits", {}
+    ):
         yield "resources"
     image, _, digest = container["image"].partition("@")
     tag = image.rpartition("/")[2].partition(":")[2]

@@ -1,7 +1,7 @@
 """The services of compose.yaml that are ours, from the replayed image, and nginx: without an engine.
 
-They share a network namespace, as `network_mode` says; loopback there is theirs, and one address more stands for that
-of the container, to which the published ports and the other services lead.
+They share a network namespace, as `network_mode` says; loopback there is theirs, and one address more stands
+for that of the container, to which the published ports and the other services lead.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
 from tests.deploy import image
+from tests.deploy.container import Container, Network
 from tests.e2e.processes import wait_until
 from tests.servers.programs import find
 
@@ -54,7 +56,9 @@ def words(value: str | list[str]) -> list[str]:
 
 def given(service: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, Path]:
     """The files that a service gets, by their place in it."""
-    found = {f"/run/secrets/{name}": FILE.parent / secrets[name]["file"] for name in service.get("secrets", ())}
+    found = {
+        f"/run/secrets/{name}": FILE.parent / secrets[name]["file"] for name in service.get("secrets", ())
+    }
     for volume in service.get("volumes", ()):
         source, place, *mode = volume.split(":")
         if source.startswith("."):
@@ -71,15 +75,18 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    network: image.Network
+    network: Network
     file: Mapping[str, Any]
 
-    def _run(self, *command: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, *command: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.network.enter, *command],
             capture_output=True,
             text=True,
             timeout=120,
+            check=False,
             env={**os.environ, **(environment or {})},
         )
 
@@ -119,12 +126,14 @@ def compose(made: image.Image, folder: Path) -> Iterator[Services]:
     folder.mkdir()
     file = read()
     with ExitStack() as stack:
-        network = stack.enter_context(image.Network())
+        network = stack.enter_context(Network())
         started = {}
         for name in ("token-proxy", "demo"):
             service = file["services"][name]
-            command = [*words(service["entrypoint"]), *words(service["command"])] if "entrypoint" in service else []
-            container = image.Container(
+            command = (
+                [*words(service["entrypoint"]), *words(service["command"])] if "entrypoint" in service else []
+            )
+            container = Container(
                 made,
                 folder / name,
                 service.get("environment", {}),
@@ -133,7 +142,7 @@ def compose(made: image.Image, folder: Path) -> Iterator[Services]:
                 network=network,
             )
             started[name] = stack.enter_context(container)
-        stack.enter_context(_page(file["services"]["page"], folder / "page", network))
+        stack.enter_context(_page(file["services"]["page"], network))
         for name, container in started.items():
             test = file["services"][name]["healthcheck"]["test"]
             assert test[0] == "CMD"
@@ -144,21 +153,22 @@ def compose(made: image.Image, folder: Path) -> Iterator[Services]:
 
 
 @contextmanager
-def _page(service: Mapping[str, Any], folder: Path, network: image.Network) -> Iterator[None]:
+def _page(service: Mapping[str, Any], network: Network) -> Iterator[None]:
     """nginx as the user of its image, with this machine's program; it reads what the image reads."""
-    folder.mkdir()
     (conf,) = given(service, {}).values()
-    (folder / "default.conf").write_text(conf.read_text())
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, conf=folder / "default.conf"))
-    for path in (folder, *folder.iterdir()):
-        os.chown(path, NGINX_USER, NGINX_USER)
-    user = ["setpriv", "--reuid", str(NGINX_USER), "--regid", str(NGINX_USER), "--clear-groups"]
-    command = [find("nginx"), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
-    process = subprocess.Popen([*network.enter, *user, *command])
-    try:
-        wait_until(lambda: process.poll() is not None or (folder / "pid").exists(), "nginx")
-        assert process.poll() is None, (folder / "error.log").read_text()
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+    with TemporaryDirectory() as name:  # a folder that this user may enter
+        folder = Path(name)
+        (folder / "default.conf").write_text(conf.read_text())
+        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, conf=folder / "default.conf"))
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, NGINX_USER, NGINX_USER)
+        user = ["setpriv", "--reuid", str(NGINX_USER), "--regid", str(NGINX_USER), "--clear-groups"]
+        options = ["-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+        process = subprocess.Popen([*network.enter, *user, find("nginx"), *options])
+        try:
+            wait_until(lambda: process.poll() is not None or (folder / "pid").exists(), "nginx")
+            assert process.poll() is None, (folder / "error.log").read_text()
+            yield
+        finally:
+            process.terminate()
+            process.wait()

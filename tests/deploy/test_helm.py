@@ -1,4 +1,4 @@
-"""deploy/helm: linted and rendered by helm, judged like deploy/kubernetes; bad values are refused in words."""
+"""deploy/helm: linted and rendered by helm, judged like deploy/kubernetes; bad values are refused."""
 
 import subprocess
 import tomllib
@@ -19,7 +19,9 @@ def values_of(case):
 
 
 def helm(*arguments):
-    return subprocess.run([program("helm"), *map(str, arguments)], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [program("helm"), *map(str, arguments)], capture_output=True, text=True, check=False
+    )
 
 
 def render(case, *options):
@@ -120,7 +122,14 @@ def test_one_replica_has_a_volume_and_several_share():
 
 def test_the_notes_say_how_to_log_in():
     done = helm(
-        "install", "release", CHART, "--dry-run=client", "--namespace", "apps", "--values", values_of("shared")
+        "install",
+        "release",
+        CHART,
+        "--dry-run=client",
+        "--namespace",
+        "apps",
+        "--values",
+        values_of("shared"),
     )
     assert done.returncode == 0, done.stderr
     _, _, notes = done.stdout.partition("NOTES:")

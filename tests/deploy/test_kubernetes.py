@@ -1,6 +1,7 @@
-"""deploy/kubernetes: rendered by kubectl, judged by Kubernetes' schemas, by the rules of pods.py, and by `check`."""
+"""deploy/kubernetes: judged by kubectl, by Kubernetes' schemas, by the rules of pods.py, and by `check`."""
 
 import copy
+import os.path
 import tomllib
 
 import kubernetes_validate
@@ -89,9 +90,15 @@ PROXY = ("containers", 0)
         (without(["automountServiceAccountToken"]), "automountServiceAccountToken"),
         (without(["enableServiceLinks"]), "enableServiceLinks"),
         (with_(["terminationGracePeriodSeconds"], 30), "terminationGracePeriodSeconds"),
-        (without([*PROXY, "securityContext", "allowPrivilegeEscalation"]), "token-proxy: allowPrivilegeEscalation"),
+        (
+            without([*PROXY, "securityContext", "allowPrivilegeEscalation"]),
+            "token-proxy: allowPrivilegeEscalation",
+        ),
         (with_([*PROXY, "securityContext", "capabilities"], {}), "token-proxy: capabilities"),
-        (without([*PROXY, "securityContext", "readOnlyRootFilesystem"]), "token-proxy: readOnlyRootFilesystem"),
+        (
+            without([*PROXY, "securityContext", "readOnlyRootFilesystem"]),
+            "token-proxy: readOnlyRootFilesystem",
+        ),
         (with_([*PROXY, "securityContext", "privileged"], True), "token-proxy: privileged"),
         (without([*PROXY, "resources", "limits"]), "token-proxy: resources"),
         (with_([*PROXY, "image"], "registry:5000/token-proxy"), "token-proxy: image"),
@@ -138,7 +145,9 @@ def test_pods_mount_what_the_configuration_names(objects):
     for config in of_kind(objects, "ConfigMap"):
         ((_, pod),) = pods.pods(objects)
         (proxy,) = pods.proxies(pod)
-        (volume,) = (each["name"] for each in proxy["volumeMounts"] if each["mountPath"] == "/etc/token-proxy")
+        (volume,) = (
+            each["name"] for each in proxy["volumeMounts"] if each["mountPath"] == "/etc/token-proxy"
+        )
         sources = list(pods.files(pod, volume))
         assert ("configMap", config["metadata"]["name"]) in sources
         text = config["data"]["config.toml"]
@@ -150,7 +159,7 @@ def test_pods_mount_what_the_configuration_names(objects):
 
 
 def test_the_listeners_are_where_the_objects_say(objects):
-    """The kubelet comes by the address of the Pod; callers do only where the proxy is shared; nobody comes to admin."""
+    """The kubelet comes by the Pod's address, callers only where the proxy is shared, nobody to admin."""
     ((_, pod),) = pods.pods(objects)
     (proxy,) = pods.proxies(pod)
     ports = {port["name"]: port["containerPort"] for port in proxy["ports"]}
@@ -170,7 +179,7 @@ def test_the_listeners_are_where_the_objects_say(objects):
     asked = list(pods.probes(pod))
     assert {port for _, _, port in asked} == {ports["token-health"]}
     assert {path for _, path, _ in asked} <= pods.PATHS
-    assert dict((kind, path) for kind, path, _ in asked)["livenessProbe"] == "/healthz", "never about tokens"
+    assert {kind: path for kind, path, _ in asked}["livenessProbe"] == "/healthz", "never about tokens"
 
 
 @pytest.mark.parametrize("name", ["shared-postgres", "shared-redis"])
@@ -183,7 +192,8 @@ def test_replicas_share_and_none_is_taken_out_by_a_token(name):
     assert {path for kind, path, _ in pods.probes(pod) if kind == "readinessProbe"} == {"/startupz"}
     (config,) = of_kind(objects, "ConfigMap")
     parsed = tomllib.loads(config["data"]["config.toml"])
-    assert parsed["callers"] and "tls" in parsed["server"]
+    assert parsed["callers"]
+    assert "tls" in parsed["server"]
     assert set(parsed["store"]) == {"url", "key"}
     assert of_kind(objects, "PodDisruptionBudget")
 
@@ -260,7 +270,9 @@ def test_the_podmonitor_finds_the_port_in_each_of_them(tmp_path, name):
     )
     objects = kustomize(made)
     (monitor,) = of_kind(objects, "PodMonitor")
-    assert {each["kind"] for each in objects} - {"PodMonitor"} == {each["kind"] for each in kustomize(FOLDER / name)}
+    assert {each["kind"] for each in objects} - {"PodMonitor"} == {
+        each["kind"] for each in kustomize(FOLDER / name)
+    }
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     ((_, pod),) = pods.pods(objects)
     (proxy,) = pods.proxies(pod)
@@ -273,6 +285,4 @@ def test_the_podmonitor_finds_the_port_in_each_of_them(tmp_path, name):
 
 def relative(path, folder):
     """kustomize takes relative paths only."""
-    import os.path
-
     return os.path.relpath(path, folder)

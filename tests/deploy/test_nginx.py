@@ -100,7 +100,10 @@ async def in_front(tmp_path, file, text, grant, upstream, changes):
     data, admin, front = free_ports(0, 0, 0)
     callback = f"https://localhost:{front}/callback"
     client = Client(
-        "team", "team-secret", redirect_uris=(callback,), grants=("authorization_code", "refresh_token", grant)
+        "team",
+        "team-secret",
+        redirect_uris=(callback,),
+        grants=("authorization_code", "refresh_token", grant),
     )
     server = AuthorizationServer(clients=(client,), users=("alice",))
     async with AsyncExitStack() as stack:
@@ -110,7 +113,11 @@ async def in_front(tmp_path, file, text, grant, upstream, changes):
         values = {"folder": tmp_path, "data": data, "admin": admin, "front": front, "key": KEY}
         config = (text + REST).format(**values, issuer=issuer, grant=grant, upstream=base)
         path = await threaded(stack, running_proxy(tmp_path, config))
-        places = {"data": f"127.0.0.1:{data}", "admin": f"127.0.0.1:{admin}", "login": login.removeprefix("http://")}
+        places = {
+            "data": f"127.0.0.1:{data}",
+            "admin": f"127.0.0.1:{admin}",
+            "login": login.removeprefix("http://"),
+        }
         changed = {old: new.format(**places, front=f"127.0.0.1:{front}") for old, new in changes.items()}
         await threaded(stack, nginx(tmp_path / "nginx", file, authority, changed))
         yield Front(f"https://localhost:{front}", trust, path)
@@ -118,9 +125,14 @@ async def in_front(tmp_path, file, text, grant, upstream, changes):
 
 @pytest.fixture
 async def page(tmp_path):
-    changes = {"listen 443 ssl": "listen {front} ssl", "127.0.0.1:8081;\n        proxy": "{admin};\n        proxy"}
+    changes = {
+        "listen 443 ssl": "listen {front} ssl",
+        "127.0.0.1:8081;\n        proxy": "{admin};\n        proxy",
+    }
     changes["http://127.0.0.1:4180"] = "http://{login}"
-    async with in_front(tmp_path, "page.conf", PAGE, "authorization_code", web.Application(), changes) as front:
+    async with in_front(
+        tmp_path, "page.conf", PAGE, "authorization_code", web.Application(), changes
+    ) as front:
         yield front
 
 
@@ -157,7 +169,7 @@ async def test_a_stranger_reaches_the_login_of_the_company_and_nothing_else(page
 
 
 async def test_a_name_that_the_browser_sends_is_replaced(page):
-    """A form of alice's is good in no other hands: were the field of the browser to pass, this one would be."""
+    """A form of alice's is good for nobody else: each request of hers claims to be another person's."""
     async with page.client(cookies={"_oauth2_proxy": "alice"}) as alice:
         async with alice.get(f"{page.url}/login/crm", headers={"X-Remote-User": "mallory"}) as form:
             csrf = CSRF.search(await form.text())[1]
@@ -218,13 +230,15 @@ async def calls(tmp_path, released):
 
 
 async def test_events_pass_as_they_are_sent(calls, released):
-    async with calls.client(headers={"Token-Proxy-Key": KEY}) as caller:
-        async with caller.get(f"{calls.url}/crm/events") as response:
-            assert response.status == 200
-            assert await response.content.readline() == b"data: first\n"
-            assert not released.is_set(), "the stream is open, and its first event is here"
-            released.set()
-            assert b"last" in await response.content.read()
+    async with (
+        calls.client(headers={"Token-Proxy-Key": KEY}) as caller,
+        caller.get(f"{calls.url}/crm/events") as response,
+    ):
+        assert response.status == 200
+        assert await response.content.readline() == b"data: first\n"
+        assert not released.is_set(), "the stream is open, and its first event is here"
+        released.set()
+        assert b"last" in await response.content.read()
 
 
 async def test_a_body_passes_while_it_is_sent_and_whole(calls, released):
@@ -247,12 +261,14 @@ async def test_a_body_passes_while_it_is_sent_and_whole(calls, released):
 
 
 async def test_websocket_passes(calls):
-    async with calls.client(headers={"Token-Proxy-Key": KEY}) as caller:
-        async with caller.ws_connect(f"{calls.url}/crm/socket") as socket:
-            for size in (1, 200_000):
-                await socket.send_bytes(b"a" * size + b"z")
-                message = await socket.receive(LIMIT)
-                assert message.data == b"z" + b"a" * size
+    async with (
+        calls.client(headers={"Token-Proxy-Key": KEY}) as caller,
+        caller.ws_connect(f"{calls.url}/crm/socket") as socket,
+    ):
+        for size in (1, 200_000):
+            await socket.send_bytes(b"a" * size + b"z")
+            message = await socket.receive(LIMIT)
+            assert message.data == b"z" + b"a" * size
 
 
 async def test_without_a_key_nothing_passes(calls):
@@ -260,7 +276,11 @@ async def test_without_a_key_nothing_passes(calls):
         async with stranger.get(f"{calls.url}/crm/x") as response:
             assert response.status == 401
             assert (await response.json())["type"] == "urn:token-proxy:problem:caller-unknown"
-        async with stranger.get(f"{calls.url}/crm/x", headers={"Host": NAME, "Token-Proxy-Key": KEY}) as named:
+        async with stranger.get(
+            f"{calls.url}/crm/x", headers={"Host": NAME, "Token-Proxy-Key": KEY}
+        ) as named:
             assert named.status == 200
-        async with stranger.get(f"{calls.url}/crm/x", headers={"Host": "evil.example", "Token-Proxy-Key": KEY}) as other:
+        async with stranger.get(
+            f"{calls.url}/crm/x", headers={"Host": "evil.example", "Token-Proxy-Key": KEY}
+        ) as other:
             assert other.status == 421

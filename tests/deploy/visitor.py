@@ -1,6 +1,6 @@
 """A person with a browser on the host of compose.yaml: python visitor.py ADDRESS HOST:PORT:INSIDE …
 
-What goes to a published port on 127.0.0.1 arrives at ADDRESS. Signs in on the status page, and logs in as alice.
+What goes to a published port on 127.0.0.1 arrives at ADDRESS. Signs in on the page, and logs in as alice.
 """
 
 import socket
@@ -28,7 +28,7 @@ def connect(address: tuple[str, int], *arguments: object, **options: object) -> 
     return socket.create_connection((CONTAINER, int(inside)), 60)
 
 
-urllib3.util.connection.create_connection = connect  # type: ignore[assignment]
+urllib3.util.connection.create_connection = connect
 
 
 def sign_in(browser: Browser, key: str) -> Page:

@@ -8,6 +8,7 @@ from collections import Counter
 
 PATIENCE = 120.0  # seconds for a response: a request may wait for the whole of a restart
 PAUSE = 0.005  # seconds between two requests of a caller
+HESITATION = 0.2  # seconds between the connection of every other caller and its request, as on a slow network
 REQUEST = b"GET /machine/x HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
 
 # What becomes of a request. `closed`: its kept connection had ended before a byte of a response came, which
@@ -27,8 +28,9 @@ class Callers:
         self.errors: list[str] = []
 
     def start(self, fresh: int, kept: int, pauses: tuple[float, ...] = (PAUSE,)) -> None:
-        for _ in range(fresh):
-            self._tasks.append(asyncio.create_task(self._with_fresh_connections()))
+        for number in range(fresh):
+            hesitation = HESITATION if number % 2 else 0.0
+            self._tasks.append(asyncio.create_task(self._with_fresh_connections(hesitation)))
         for number in range(kept):
             self._tasks.append(asyncio.create_task(self._with_one(pauses[number % len(pauses)])))
 
@@ -48,12 +50,12 @@ class Callers:
             *self._place, ssl=self._tls, ssl_handshake_timeout=PATIENCE if self._tls else None
         )
 
-    async def _with_fresh_connections(self) -> None:
+    async def _with_fresh_connections(self, hesitation: float) -> None:
         while True:
-            self.fresh[await self._once()] += 1
+            self.fresh[await self._once(hesitation)] += 1
             await asyncio.sleep(PAUSE)
 
-    async def _once(self) -> str:
+    async def _once(self, hesitation: float) -> str:
         try:
             async with asyncio.timeout(PATIENCE):
                 reader, writer = await self._connect()
@@ -61,6 +63,7 @@ class Callers:
             self.errors.append(repr(error))
             return REFUSED
         try:
+            await asyncio.sleep(hesitation)
             async with asyncio.timeout(PATIENCE):
                 status, _ = await asked(reader, writer, b"Connection: close\r\n")
         except (OSError, EOFError, TimeoutError) as error:

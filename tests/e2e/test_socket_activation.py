@@ -248,6 +248,23 @@ async def test_the_manager_is_told_the_life_of_the_service(unit):
     assert unit.manager.strangers == []
 
 
+async def test_the_manager_is_told_of_reloads(unit):
+    unit.start()
+    await unit.manager.until("READY=1")
+    text = unit.config.path.read_text()
+    for written, line in (
+        (text + "[typo]\n", "the last reload failed: see the log"),
+        (text, "person/default"),
+    ):
+        unit.config.path.write_text(written)
+        unit.manager.signal(signal.SIGHUP)
+        await unit.manager.until("RELOADING=1")
+        await unit.manager.until("MONOTONIC_USEC=")
+        await unit.manager.until("READY=1")
+        await unit.manager.until("STATUS=1 of 2 credentials can serve; needs a login: person/default")
+        assert unit.manager.last.endswith(line)
+
+
 async def test_a_start_that_fails_says_why_in_the_status(unit):
     with socket.create_server((unit.data.host, unit.data.port)):
         unit.start()

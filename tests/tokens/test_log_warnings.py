@@ -13,7 +13,7 @@ from proxy.demo.faults import Fault
 from proxy.errors import LoginRequired
 from proxy.secret import Secret
 from proxy.store.base import AccountId
-from proxy.tokens import log_warnings, manager
+from proxy.tokens import log_warnings, reminders
 from proxy.tokens.saved import codec
 
 DAY = 86400
@@ -78,7 +78,7 @@ async def test_the_end_of_a_refresh_token_is_logged_once_when_it_is_near(make_si
 
 
 async def test_it_is_logged_without_requests(make_side, caplog, monkeypatch):
-    monkeypatch.setattr(manager, "REMIND_EVERY", 0.01)
+    monkeypatch.setattr(reminders, "REMIND_EVERY", 0.01)
     async with make_side(credential=f'client_id = "web"\nrefresh_token_idle = {8 * DAY}') as side:
         await side.log_in()
         side.clock.advance(7.5 * DAY)
@@ -153,7 +153,7 @@ async def test_a_refused_refresh_token_is_an_event_with_the_next_step(side, capl
 
 
 async def test_an_end_by_time_alone_is_logged_without_requests(side, caplog, monkeypatch):
-    monkeypatch.setattr(manager, "REPORT_EVERY", 0.01)
+    monkeypatch.setattr(reminders, "REPORT_EVERY", 0.01)
     await side.tokens.adopt(AccountId("crm", "default"), replace(side.issued(), refresh_token=None))
     reporting = asyncio.create_task(side.tokens.report_logins())
     await asyncio.sleep(0.05)
@@ -209,5 +209,5 @@ async def test_one_odd_account_does_not_silence_the_others(side, caplog, monkeyp
         tell(account, login_url)
 
     monkeypatch.setattr(log_warnings, "login_required", fail)
-    side.tokens._report_logins(side.tokens.accounts())
+    side.tokens._reminders.report(side.tokens.accounts())
     assert [event["account"] for event in logins_due(caplog)] == ["default"]

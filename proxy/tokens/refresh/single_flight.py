@@ -16,6 +16,7 @@ from proxy.errors import AuthorizationServerError, StoreError
 from proxy.oauth.token import Refusal
 from proxy.observe.events import INFO, WARNING, Field, decision, event
 from proxy.tokens.account import Account, LastRefresh, StoredToken
+from proxy.tokens.account_facts import explained
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.refresh.breaker import Candidate
 from proxy.tokens.refresh.refresh import Refresh, RefreshContext
@@ -160,7 +161,7 @@ class SingleFlight:
             _log,
             WARNING,
             "refresh_failed",
-            f"refresh of {account.key} failed: {ours or account.explained(error)}{_said(next_try)}",
+            f"refresh of {account.key} failed: {ours or explained(account, error)}{_said(next_try)}",
             **self._fields(account, flight, error.outcome),
             error=error.error,
             cause=error.cause_sentence,
