@@ -22,7 +22,8 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     errors secret tasks accept clock hosts caller_keys fd_limits reserve systemd name_lookup
     failure_causes
                         import none of the others
-    observe/            metrics (request_metrics, process_metrics), logs, log_writer: at the bottom too;
+    observe/            metrics (request_metrics, process_metrics), logs, events, request_log, log_writer,
+                        audit, audit_file: at the bottom too;
                         health, status, supervision: above services
     config/             the configuration file; every fault with its position
     routes listen adopted
