@@ -69,7 +69,7 @@ def assert_that_probes_get_through(health):
 
 
 def gets_through(health, path):
-    """Of several tries: among the connections of one user, the next attacker's takes the place of ours, too."""
+    """Of several tries: among a user's connections, the next attacker's takes the place of ours, too."""
     try:
         return probe(health, path) == 200
     except OSError:
