@@ -256,7 +256,8 @@ class TokenManager:
     async def adopt(self, key: AccountId, token: Token, *, instead_of: Principal | None = None) -> None:
         """Store the token of a login in place of the stored one.
 
-        Raises StoreError, AnotherPerson, AnotherClient. Tokens of another person are replaced only if that person is `instead_of`.
+        Raises StoreError, AnotherPerson, AnotherClient. Tokens of another person are replaced only if that
+        person is `instead_of`.
         """
         account = self._account_for(key, token)
         token = replace(token, login_at=token.issued_at)
