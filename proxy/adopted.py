@@ -44,9 +44,8 @@ class Adopted:
         if self._handed and _is_name(address):
             hosts = await _addresses(address)
         fitting = [each.sock for each in self._handed if any(fits(each.sock, host) for host in hosts)]
-        for _ in fitting:
-            check_mode(address)
         if fitting:
+            check_mode(address)
             self._used[address] = fitting
         return [sock.dup() for sock in fitting]
 

@@ -12,10 +12,11 @@ import json
 import sys
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from proxy.commands.demo import demo
 from proxy.commands.shared import (
     DONE,
     account_option,
@@ -31,7 +32,6 @@ from proxy.commands.shared import (
 
 if TYPE_CHECKING:
     from proxy.commands.wait import Wanted
-    from proxy.demo.script import Order
 
 
 @click.group(
@@ -80,80 +80,7 @@ def _to_terminal(line: str) -> None:
     click.echo(line, err=True)
 
 
-FAULT_EXAMPLES: Final = """\b
-See how the proxy handles failures of the authorization server:
-  token-proxy demo --fault outage@60-150                down for a minute and a half
-  token-proxy demo --fault drop-after-commit:1          it has rotated, but the response is lost
-  token-proxy demo --fault html:2,too-many-requests:3   one after the other"""
-
-
-def _parse_faults(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> list[Order]:
-    if not texts:
-        return []
-    from proxy.demo.script import parse_orders
-
-    try:
-        return [order for text in texts for order in parse_orders(text)]
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _list_faults(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    if not wanted or context.resilient_parsing:
-        return
-    from proxy.demo.faults import NAMED
-
-    formatter = click.HelpFormatter(width=110)
-    formatter.write_dl([(name, fault.about) for name, fault in NAMED.items()])
-    click.echo(formatter.getvalue(), nl=False)
-    context.exit()
-
-
-@main.command(epilog=FAULT_EXAMPLES)
-@click.option(
-    "--fault",
-    "faults",
-    multiple=True,
-    metavar="NAME[:TIMES][@FROM[-TO]]",
-    callback=_parse_faults,
-    help="A fault of refreshes, applied TIMES times (default: always), between the seconds FROM and TO. "
-    "Several are separated by commas; the first that applies counts.",
-)
-@click.option(
-    "--list-faults",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_list_faults,
-    help="List all faults.",
-)
-@click.option(
-    "--lifetime",
-    type=click.IntRange(1),
-    default=60,
-    show_default=True,
-    metavar="SECONDS",
-    help="Lifetime of access tokens.",
-)
-@click.option(
-    "--grace",
-    type=click.FloatRange(0),
-    default=0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a spent refresh token gets its successor again; later, reuse revokes the login.",
-)
-@click.option("--no-rotation", is_flag=True, help="Refresh tokens stay valid, instead of working once.")
-@config_ignored
-@command
-def demo(faults: list[Order], lifetime: int, grace: float, no_rotation: bool) -> int:
-    """Try the proxy without any set-up.
-
-    Runs an authorization server, an API that requires its tokens, the proxy and its status page.
-    """
-    from proxy.demo.wiring import run_demo
-
-    return run_async(run_demo(click.echo, faults, lifetime=lifetime, grace=grace, rotation=not no_rotation))
+main.add_command(demo)
 
 
 @main.command()
@@ -173,10 +100,13 @@ def check(no_secrets: bool, verbose: bool, config: Path | None) -> int:
     """
     from proxy.commands import check as checking
     from proxy.config.load import find_config, load
+    from proxy.tokens.saved.lasting import store_warning
 
     more = [] if no_secrets else [checking.check_store]
     loaded = load(find_config(config), secrets=not no_secrets, more=more)
     warn([*loaded.warnings, *loaded.advice, *loaded.unused], loaded.config)
+    if not no_secrets and (warning := store_warning(loaded.config)):
+        click.echo(f"warning: {warning}", err=True)
     checking.report(loaded, click.echo, verbose=verbose)
     return DONE
 
@@ -304,13 +234,16 @@ def execute(command: tuple[str, ...], caller: str | None, config: Path | None) -
 
     A CMD that runs for longer than its key is valid needs a key of its own: see caller-key.
     """
-    loaded = read_config(config)
-    if caller is not None and caller not in loaded.config.callers:
-        known = ", ".join(sorted(loaded.config.callers)) or "none"
-        raise click.BadParameter(f"expected a caller of the configuration: {known}", param_hint="--caller")
     from proxy.commands import exec as program
+    from proxy.config.load import find_config, load
 
-    return program.execute(loaded, command, caller, functools.partial(click.echo, err=True))
+    path = find_config(config)
+    known = load(path, secrets=False)
+    if caller is not None and caller not in known.config.callers:
+        names = ", ".join(sorted(known.config.callers)) or "none"
+        raise click.BadParameter(f"expected a caller of the configuration: {names}", param_hint="--caller")
+    note = functools.partial(click.echo, err=True)
+    return program.execute(known, functools.partial(load, path), command, caller, note)
 
 
 @main.command()
@@ -341,10 +274,11 @@ def wait(wanted: Wanted, timeout: float, config: Path | None) -> int:
     """
     if isnan(timeout):
         raise click.BadParameter("expected a number of seconds", param_hint="--timeout")
-    loaded = read_config(config).config
     from proxy.commands.wait import wait as wait_for
+    from proxy.config.load import find_config, load
 
-    return run_async(wait_for(loaded, wanted, timeout))
+    loaded = load(find_config(config), secrets=False)  # a health check may be without them
+    return run_async(wait_for(loaded.config, wanted, timeout))
 
 
 @main.command()

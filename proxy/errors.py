@@ -193,4 +193,8 @@ class Misconfigured(TokenError):
 
 
 class LoginFailed(ProxyError):
-    """A login ended without tokens."""
+    """A login ended without tokens. `error`: a code of a fixed list, for the log."""
+
+    def __init__(self, message: str, error: str = "other") -> None:
+        super().__init__(message)
+        self.error = error

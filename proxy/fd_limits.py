@@ -18,6 +18,8 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.observe.events import ERROR, WARNING, event
+
 RESERVE: Final = 64  # files: for refreshes, the store, and callers that are being refused; beside admin pages
 RESERVE_SHARE: Final = 0.25  # of all files at most
 FOR_UPSTREAMS: Final = 0.25  # share of the rest, so that idle callers do not take all files
@@ -45,13 +47,11 @@ def raise_limit(callers: int) -> None:
         except (OSError, ValueError):  # macOS has a lower limit of its own
             pass
     if _below(soft, needed):
-        _log.warning(
-            "limits.connections = %d can need %d open files, and this process may have %d: %s",
-            callers,
-            needed,
-            soft,
-            REMEDY,
+        sentence = (
+            f"limits.connections = {callers} can need {needed} open files, and this process may have {soft}: "
+            f"{REMEDY}"
         )
+        event(_log, WARNING, "open_files_few", sentence, needed=needed, limit=soft)
 
 
 def _below(limit: int, wanted: int) -> bool:
@@ -118,6 +118,7 @@ class Descriptors:
         now = time.monotonic()
         if now - self._logged_at >= LOG_EVERY:
             self._logged_at = now
-            _log.error(
-                "refusing connections, as this process may have only %d open files: %s", self._limit, REMEDY
+            sentence = (
+                f"refusing connections, as this process may have only {self._limit} open files: {REMEDY}"
             )
+            event(_log, ERROR, "connections_refused", sentence, limit=self._limit)

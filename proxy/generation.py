@@ -8,6 +8,7 @@ same settings keeps its connections.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,8 +24,11 @@ from proxy.errors import ConfigError
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
 from proxy.listeners import Place, places_of_routes
-from proxy.observe import logs
+from proxy.observe import audit
+from proxy.observe.audit import AuditLog
+from proxy.observe.events import WARNING, event
 from proxy.observe.health import Health
+from proxy.observe.request_log import RequestLog
 from proxy.relay.callers import CallerTable
 from proxy.relay.context import Lasting, RelayContext
 from proxy.relay.runtime import RouteRuntime
@@ -35,6 +39,7 @@ from proxy.store.base import AccountId
 from proxy.tls_material import Material, gather, needed
 from proxy.tokens.accounts import Accounts
 
+_log = logging.getLogger("proxy.process")
 EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (no names by which anything is reached)
 
 
@@ -43,7 +48,8 @@ class Shared:
     """What the relay's contexts of all generations share."""
 
     lasting: Lasting
-    log: logs.RequestLog
+    log: RequestLog
+    audit: AuditLog
     via: bytes  # our own name in a Via field
 
 
@@ -70,7 +76,7 @@ class Generation:
 async def shared_by_all(services: Services, lasting: Lasting) -> Shared:
     """Raises StoreError."""
     via = b"token-proxy-" + (await services.store.identity()).encode("ascii")
-    return Shared(lasting, logs.RequestLog(services.config.log), via)
+    return Shared(lasting, RequestLog(services.config.log), AuditLog(), via)
 
 
 async def parts_of(
@@ -79,6 +85,7 @@ async def parts_of(
     """Raises ConfigError."""
     config = loaded.config
     check_material(loaded, material)
+    await check_audit(loaded)
     pages = admin_application(services, Hosts(own_names(config)), health, probes)
     runner = AdminRunner(pages, config.limits, lasting.descriptors)
     await runner.setup()
@@ -91,6 +98,18 @@ def check_material(loaded: Loaded, material: Material) -> None:
     faults = [loaded.fault(places[each], sentence) for each, sentence in material.unusable.items()]
     if faults:
         raise ConfigError(loaded.config.place, faults)
+
+
+async def check_audit(loaded: Loaded) -> None:
+    """Warn of an audit log that can't be opened. Raises ConfigError if it is required."""
+    log = loaded.config.log
+    why = "" if log.audit is None else await asyncio.to_thread(audit.why_unusable, log.audit)
+    if why and log.audit_required:
+        raise ConfigError(loaded.config.place, [loaded.fault(("log", "audit"), why)])
+    if why:
+        event(
+            _log, WARNING, "audit_unusable", "the audit log is not written now: %s", why, file=str(log.audit)
+        )
 
 
 def relay_context(
@@ -128,6 +147,7 @@ def relay_context(
         tokens=services.tokens,
         metrics=services.metrics,
         log=shared.log,
+        audit=None if config.log.audit is None else shared.audit,
         via=shared.via,
         public_url=config.public_url,
         callers=callers,

@@ -17,7 +17,8 @@ class Hooks:
     ready: list[Call] = field(default_factory=list)  # all listeners accept connections
     hangup: list[Call] = field(default_factory=list)  # SIGHUP: reopen files; a reload follows
     reloading: list[Call] = field(default_factory=list)  # a reload begins
-    reloaded: list[Call] = field(default_factory=list)  # another generation serves; not after a failure
+    reloaded: list[Call] = field(default_factory=list)  # another generation serves
+    not_reloaded: list[Call] = field(default_factory=list)  # the reload has failed: nothing has changed
     settled: list[Call] = field(default_factory=list)  # the reload is over, failed or not
     draining: list[Call] = field(default_factory=list)  # the first step of the stop
 

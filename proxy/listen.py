@@ -34,6 +34,15 @@ SHUTDOWN: Final = 30.0  # seconds for a slow reader to receive the end of a resp
 LOCK_WAIT: Final = 2.0  # seconds; bind() takes a millisecond, and another program may keep the folder locked
 PRIVATE: Final = 0o600  # the mode of a unix socket that only its owner can connect to
 _TURNS: Final = 3  # of the event loop, from accept() through a task to connection_made()
+_REMEDIES: Final = {
+    errno.EADDRINUSE: "stop the program that has it (`token-proxy status` tells whether it is another "
+    "token-proxy), or configure another address",
+    errno.EADDRNOTAVAIL: "configure one of this machine's addresses",
+    errno.EACCES: "choose a port from 1024 on, or a directory that may be written to",
+    errno.ENOENT: "make the directory first",
+    errno.ENOTDIR: "make the directory first",
+    errno.EROFS: "choose a directory that may be written to",
+}
 
 
 class CannotListen(ProxyError):
@@ -119,9 +128,11 @@ def bound_address(site: web.BaseSite, address: Address) -> Address:
 
 
 def _reason(error: OSError) -> str:
+    """With what to do next."""
     if isinstance(error, socket.gaierror):
-        return "the name does not resolve"
-    return os.strerror(error.errno).lower() if error.errno else str(error)
+        return "the name does not resolve: configure an address"
+    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    return f"{reason}: {_REMEDIES.get(error.errno or 0, 'configure another address')}"
 
 
 def tls_context(tls: ListenerTLS) -> ssl.SSLContext:
@@ -277,7 +288,8 @@ def _bind_shared(sock: socket.socket, path: Path, mode: int, group: int | None) 
     sock.bind(str(draft))
     try:
         sock.listen(BACKLOG)
-        os.chown(draft, -1, -1 if group is None else group)
+        if group is not None:  # a service may be forbidden the call
+            os.chown(draft, -1, group)
         draft.chmod(mode)
         try:
             path.hardlink_to(draft)

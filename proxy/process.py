@@ -17,20 +17,21 @@ import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Final
 
 from aiohttp import web
 
 from proxy import generation, tasks
 from proxy.admin import control
-from proxy.admin.base_urls import Listening
+from proxy.admin.base_urls import listening
 from proxy.admin.health_listener import health_runner
 from proxy.admin.probes import Probes
 from proxy.admin.server import AdminRunner, AdminServer
+from proxy.admin.summary import Summary, summarize
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.config.model import Config, ListenerTLS
+from proxy.control_socket import ServerEntry
 from proxy.errors import ConfigError
 from proxy.fd_limits import Descriptors
 from proxy.generation import Generation, Parts, Shared
@@ -38,7 +39,11 @@ from proxy.hooks import Hooks, call
 from proxy.listen import CannotListen, check_parser
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
 from proxy.observe import logs
+from proxy.observe.audit import AuditMetrics
+from proxy.observe.audit_file import CLOSE_TIME
+from proxy.observe.events import WARNING, event
 from proxy.observe.health import Health
+from proxy.observe.metrics import PREFIX
 from proxy.relay import problems
 from proxy.relay.context import SHARED, Lasting, RelayContext
 from proxy.relay.server import Listener, RelayServer
@@ -46,8 +51,10 @@ from proxy.reserve import ReserveGate
 from proxy.services import Services, open_services
 from proxy.store.open import weaknesses
 from proxy.tls_material import Material, gather, needed
+from proxy.tokens.saved.lasting import store_warning
 
 SAVE_GRACE: Final = 3.0  # seconds at least, for a refresh to be saved; with limits.shutdown still below 30
+CLOSING: Final = 5.0  # seconds for the rest: pages that are being sent have 2, and the store is closed
 
 _log = logging.getLogger("proxy.process")
 
@@ -77,12 +84,13 @@ async def running(
     hooks: Hooks | None = None,
     stop: asyncio.Event | None = None,
     adopted: Adopted | None = None,
-    page_required: bool = True,
+    is_found: bool = True,
 ) -> AsyncIterator[Process]:
     """Serve for the length of the block, then drain. Raises StoreError, CannotListen, ConfigError.
 
-    `stop`: set by /quitquitquit. `adopted`: sockets of a service manager, which listen already.
-    `page_required`: False to go without an admin listener if its address is taken.
+    `stop`: set by /quitquitquit; None if that is not possible. `adopted`: sockets of a service manager, which
+    listen already. `is_found`: it has an admin and a health listener and, if possible, the control
+    socket. False: the former two only if their addresses are free.
     """
     asyncio.get_running_loop().set_exception_handler(logs.on_loop_exception)
     check_parser()
@@ -91,8 +99,10 @@ async def running(
         base = Base(
             Listeners(lasting.ports, adopted or Adopted()), lasting, Probes(), hooks or Hooks(), stack
         )
-        process = await _made(loaded, base, stop or asyncio.Event())
-        await process.start(page_required=page_required)
+        stack.push_async_callback(base.listeners.close, "health")
+        await _offer_health(loaded.config, base, stop, required=is_found)
+        process = await _made(loaded, base)
+        await process.start(is_found=is_found)
         yield process
         await process.drain()
     _log.info("stopped", extra={"event": "stop"})
@@ -103,36 +113,32 @@ def _descriptors(config: Config) -> Descriptors:
     return Descriptors(limits.admin_connections, limits.health_connections if config.server.health else 0)
 
 
-async def _made(loaded: Loaded, base: Base, stop: asyncio.Event) -> Process:
-    """Raises StoreError, CannotListen, ConfigError."""
-    config = loaded.config
-    base.stack.push_async_callback(base.listeners.close, "health")
-    if config.server.health is not None:
-        runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
-        place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+async def _offer_health(config: Config, base: Base, stop: asyncio.Event | None, *, required: bool) -> None:
+    """Open the health listener, if there is to be one. Raises CannotListen if it is required."""
+    if config.server.health is None:
+        return
+    runner = health_runner(config, base.probes, base.lasting.descriptors, stop)
+    place, handshake = Place("health", config.server.health), config.limits.admin_header_time
+    try:
         await base.listeners.start(place, runner, None, handshake=handshake)
+    except CannotListen:
+        if required:
+            raise
+
+
+async def _made(loaded: Loaded, base: Base) -> Process:
+    """Raises StoreError, ConfigError."""
+    config = loaded.config
     services = await base.stack.enter_async_context(open_services(config))
     for sentence in await weaknesses(config.store.url.reveal()):
-        _log.warning("%s", sentence)
+        event(_log, WARNING, "store_not_durable", sentence)
+    if warning := store_warning(config):
+        event(_log, WARNING, "store_not_lasting", warning)
     shared, health = await generation.shared_by_all(services, base.lasting), Health(services)
     material = await asyncio.to_thread(gather, needed(config), Material())
     parts = await generation.parts_of(loaded, services, material, base.lasting, health, base.probes)
     services.metrics.ready.set_function(lambda: float(health.ready))
     return Process(parts, shared, health, base)
-
-
-@asynccontextmanager
-async def controlled(process: Process) -> AsyncIterator[None]:
-    """Have the control socket within the block, if possible."""
-    app = control.control_application(lambda: describe(process), lambda: process.health)
-    async with control.offered(process.services.config.server.state_dir, app):
-        yield
-
-
-def describe(process: Process) -> control.ServerEntry:
-    config = process.services.config
-    names = generation.own_names(config)
-    return control.server_entry(config, process.listening(), names, process.health.hints())
 
 
 class Process:
@@ -155,6 +161,7 @@ class Process:
         self._next_number = itertools.count(SHARED + 1)
         self.has_page = False  # whether there is an admin listener
         self._scheduler: asyncio.Task[None] | None = None
+        self._control = AsyncExitStack()  # the control socket, until the drain
         self.generation = self._made(parts, self._numbered(parts.loaded.config, {}), None)
         self.relay = RelayServer(self.generation.context)
 
@@ -172,15 +179,18 @@ class Process:
 
     # -- start
 
-    async def start(self, *, page_required: bool) -> None:
+    async def start(self, *, is_found: bool) -> None:
         """Raises StoreError, CannotListen."""
         config, tokens, stack = self.loaded.config, self.services.tokens, self._stack
+        stack.push_async_callback(asyncio.to_thread, self._shared.audit.close, CLOSE_TIME)  # the last to end
         stack.push_async_callback(self.relay.close)
+        stack.push_async_callback(self._control.aclose)
         self._declare_metrics(None)
+        self._start_audit()
         self._lend_authorities(Material())
         await tokens.start()
         stack.push_async_callback(self.listeners.close, "admin", "data", "route")
-        self.has_page = await self._offer_page(config, required=page_required)
+        self.has_page = await self._offer_page(config, required=is_found)
         for place in places_of_all(config):
             await self._listen(place, SHARED, config, self.material)
         for place, number in self.generation.numbers.items():
@@ -191,7 +201,11 @@ class Process:
         self._loop(tokens.report_logins(), "report due logins")
         self.services.metrics.reload_succeeded(self.services.clock.wall())
         self._probes.health = self.health
-        _log.info("token-proxy is ready", extra={"event": "start", "version": version("token-proxy")})
+        if is_found:
+            app = control.control_application(self.entry, self.health)
+            await self._control.enter_async_context(control.offered(config.server.state_dir, app))
+        summary = self.summary()
+        _log.info("%s", summary.sentence, extra={"event": "start", "fields": summary.fields()})
         call(self.hooks.ready)
 
     async def _offer_page(self, config: Config, *, required: bool) -> bool:
@@ -206,15 +220,14 @@ class Process:
             return False
         return True
 
-    def listening(self) -> list[Listening]:
-        """The data listeners."""
-        config = self.services.config
-        routes = {place: route.name for place, route in places_of_routes(config).items()}
-        return [
-            Listening(self.listeners.bound(each), config.listener_tls(each.address), routes.get(each))
-            for each in self.listeners.places
-            if each.kind in {"data", "route"}
-        ]
+    def entry(self) -> ServerEntry:
+        """What commands are told of this server."""
+        config = self.loaded.config
+        return control.server_entry(config, self.listeners, generation.own_names(config), self.health)
+
+    def summary(self) -> Summary:
+        config = self.loaded.config
+        return summarize(self.services, listening(config, self.listeners), generation.own_names(config))
 
     def _loop(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = tasks.spawn(work, name)
@@ -295,6 +308,7 @@ class Process:
         if config.log != before.parts.loaded.config.log:
             logs.set_up(config.log)
             self._shared.log.use(config.log)
+            self._shared.audit.use(config.log)
         self._declare_metrics(before.parts.loaded.config)
         self.services.tokens.use(config, after.accounts)
         self._lend_authorities(before.parts.material)
@@ -304,6 +318,12 @@ class Process:
         for place in self.listeners.places:
             if place.kind in {"admin", "data"} or place in after.numbers:
                 self.listeners.renew_tls(place, self.material.listener(_tls(config, place)))
+
+    def _start_audit(self) -> None:
+        shared = self._shared
+        shared.audit.use(self.loaded.config.log)
+        AuditMetrics(PREFIX, self.services.metrics.registry, shared.audit)
+        self.hooks.hangup.append(shared.audit.reopen)
 
     def _declare_metrics(self, before: Config | None) -> None:
         """Of the names that are new since `before`: with a thousand routes, all of them take long."""
@@ -325,13 +345,14 @@ class Process:
 
     @property
     def time_to_stop(self) -> float:
-        """Seconds that `drain` may take."""
-        return self.loaded.config.limits.shutdown + SAVE_GRACE
+        """Seconds from the beginning of `drain` to the end of the process, at most."""
+        return self.loaded.config.limits.shutdown + SAVE_GRACE + CLOSING
 
     async def drain(self) -> None:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
         self.health.draining = True
         call(self.hooks.draining)
+        await self._control.aclose()
         await tasks.cancel(self._scheduler)  # a refresh that starts now would not end in time
         clock, shutdown = self.services.clock, self.loaded.config.limits.shutdown
         began = clock.boot()

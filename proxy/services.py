@@ -52,4 +52,5 @@ async def open_services(config: Config, clock: Clock | None = None) -> AsyncIter
         tokens = TokenManager(config, store, servers, clock, metrics)
         stack.push_async_callback(tokens.close, config.limits.authorization_server_total)
         metrics.show_tokens(tokens.health, lifetime.STATES, lambda: tokens.account_labels, tokens.clock_skews)
+        metrics.show_secrets(tokens.client_secret_ends)
         yield Services(config, clock, metrics, store, servers, tokens, Logins(config, store, servers, tokens))

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from proxy.observe.events import unexpected
+
 T = TypeVar("T")
 
 OTHER: Final = "other"  # the label of a task whose name may hold an account
@@ -100,7 +102,7 @@ class Guard:
 def report(name: str, error: BaseException, message: str) -> None:
     """Log `error` with its traceback, and count it under `name`, a fixed text."""
     internal_errors[name] += 1
-    _log.error("%s", message, exc_info=error)
+    unexpected(_log, "internal_error", message, error, task=name)
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:

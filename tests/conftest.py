@@ -13,6 +13,7 @@ import uvloop
 
 from proxy import fd_limits
 from proxy.commands import hardening
+from proxy.observe import logs
 from tests.browsers import browsers
 from tests.servers import programs
 
@@ -24,7 +25,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 MARKED_GROUPS = {  # left out unless -m names them
     "browsers": "they need Chromium and Firefox, and run in CI",
-    "privileged": "they need root on Linux, strace and nginx, and run in CI",
+    "monitoring": "they need Prometheus and promtool, and run in CI",
+    "privileged": "they need root on Linux, strace, nginx and systemd-analyze, and run in CI",
     "torture": "they take long, and are what `make torture` runs",
 }
 
@@ -54,8 +56,10 @@ def is_left_out(group: str, config: pytest.Config) -> bool:
         return True
     if group == "browsers":
         return not all(map(browsers.program, browsers.PROGRAMS)) and os.environ.get("CI") != "true"
+    if group == "monitoring":
+        return not all(map(programs.machines, ("prometheus", "promtool"))) and os.environ.get("CI") != "true"
     is_root = sys.platform == "linux" and os.geteuid() == 0
-    has_all = is_root and all(programs.machines(name) for name in ("strace", "nginx"))
+    has_all = is_root and all(map(programs.machines, ("strace", "nginx", "systemd-analyze")))
     return not has_all and os.environ.get("CI") != "true"
 
 
@@ -74,8 +78,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A command sets up the log of its whole process, which is here that of the tests after it too."""
+    monkeypatch.setattr(logs, "_debug", False)
     root, levels = logging.getLogger(), {name: logging.getLogger(name).level for name in LOGGERS}
     handlers = root.handlers[:]
     yield

@@ -74,9 +74,9 @@ def test_an_address_of_version_six_keeps_its_brackets():
 
 
 NOT_OURS = (  # asyncio's own words since 3.13; uvloop, on which the server runs, keeps the system's
-    "could not bind on any address out of [('203.0.113.1', 1)]"
+    "could not bind on any address out of [('203.0.113.1', 1)]: configure another address"
     if sys.version_info >= (3, 13)
-    else "cannot assign requested address"
+    else "cannot assign requested address: configure one of this machine's addresses"
 )
 
 
@@ -86,15 +86,15 @@ NOT_OURS = (  # asyncio's own words since 3.13; uvloop, on which the server runs
         (Address("203.0.113.1", 1), f"can't listen on 203.0.113.1:1: {NOT_OURS}"),
         (
             Address("no-such-host.invalid", 1),
-            "can't listen on no-such-host.invalid:1: the name does not resolve",
+            "can't listen on no-such-host.invalid:1: the name does not resolve: configure an address",
         ),
         (
             Address("", 0, "/nowhere/at/all"),
-            "can't listen on unix:/nowhere/at/all: no such file or directory",
+            "can't listen on unix:/nowhere/at/all: no such file or directory: make the directory first",
         ),
         (
             Address("", 0, "/tmp/" + "x" * 200),
-            f"can't listen on unix:/tmp/{'x' * 200}: AF_UNIX path too long",
+            f"can't listen on unix:/tmp/{'x' * 200}: AF_UNIX path too long: configure another address",
         ),
     ],
 )
@@ -108,7 +108,7 @@ async def test_a_taken_port_is_named(runner):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
-            CannotListen, match=rf"^can't listen on 127\.0\.0\.1:{port}: address already in use$"
+            CannotListen, match=rf"^can't listen on 127\.0\.0\.1:{port}: address already in use: stop "
         ):
             await listen(runner, Address("127.0.0.1", port), None)
 

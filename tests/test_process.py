@@ -11,10 +11,12 @@ import pytest
 import trustme
 
 from proxy import generation, process
-from proxy.config.load import load
+from proxy.adopted import Adopted
+from proxy.config.load import Loaded, load
 from proxy.demo.wiring import embedded, free_ports, log_in
 from proxy.errors import ConfigError
 from proxy.listen import CannotListen
+from proxy.systemd import Handed
 from proxy.tls_material import Material, gather, needed
 from tests.servers.redis import start_redis
 
@@ -121,6 +123,29 @@ async def test_when_one_listener_fails_the_others_are_closed_again(config):
     await serve(config)
 
 
+async def test_a_taken_address_of_the_health_listener_is_named(config):
+    (port,) = free_ports(0)
+    config = changed(config, "[server]\n", f'[server]\nhealth = "127.0.0.1:{port}"\nquit = true\n')
+    with socket.create_server(("127.0.0.1", port)):
+        with pytest.raises(CannotListen, match=f"can't listen on 127.0.0.1:{port}: address already in use"):
+            await serve(config)
+        async with process.running(Loaded(config, [], []), is_found=False):
+            assert (await fetch(f"http://{config.server.listen[0]}/machine/x"))[0] == 200
+    assert is_free(config.server.admin)
+
+
+async def test_what_nobody_waits_for_can_not_be_ended_on_request(config):
+    """As by `exec`, whose own server ends with its program."""
+    (port,) = free_ports(0)
+    config = changed(config, "[server]\n", f'[server]\nhealth = "127.0.0.1:{port}"\nquit = true\n')
+    async with (
+        process.serving(config),
+        aiohttp.ClientSession() as session,
+        session.post(f"http://127.0.0.1:{port}/quitquitquit") as response,
+    ):
+        assert response.status == 404
+
+
 async def serve(config, work=None):
     async with process.serving(config):
         if work:
@@ -219,3 +244,31 @@ async def test_the_admin_listener_has_its_own_limit_of_connections(config):
             assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         for _, writer in (first, *others):
             writer.close()
+
+
+async def replace(running, config, text):
+    config.path.write_text(text)
+    loaded = load(config.path)
+    await running.replace(loaded, gather(needed(loaded.config), Material()))
+
+
+async def test_a_routes_adopted_socket_waits_while_the_route_is_away(config, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+        upstream = config.routes[1].upstream
+        own = OWN_LISTENER.format(
+            listen=f"127.0.0.1:{port}", upstream=f"http://{upstream.host}:{upstream.port}"
+        )
+        without = config.path.read_text()
+        config.path.write_text(without + own)
+        handed = Handed(sock, "own")
+        async with process.running(load(config.path), adopted=Adopted([handed])) as running:
+            assert (await fetch(f"http://127.0.0.1:{port}/x"))[0] == 200
+            await replace(running, config, without)
+            early = asyncio.create_task(fetch(f"http://127.0.0.1:{port}/x"))
+            await asyncio.sleep(0.1)
+            assert not early.done()
+            await replace(running, config, without + own)
+            assert (await early)[0] == 200
+    (said,) = [record.message for record in caplog.records if "fits no listener" in record.message]
+    assert said.startswith(f"the socket 127.0.0.1:{port} (own) fits no listener")

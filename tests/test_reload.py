@@ -133,7 +133,7 @@ async def test_a_reload_takes_up_the_file_as_it_is_now(served):
 async def test_a_bad_file_changes_nothing_and_each_fault_is_told_with_its_place(served):
     before = served.process.services
     at = served.sample("config_last_reload_success_timestamp_seconds")
-    served.edit(more=route("new", upstrem="x") + "\n[limits]\nidle = true\n")
+    served.edit(more=route("new", colour="x") + "\n[limits]\nidle = true\n")
     await served.reload()
     assert served.process.services is before
     assert (await served.get("/machine/x"))[0] == 200
@@ -141,7 +141,7 @@ async def test_a_bad_file_changes_nothing_and_each_fault_is_told_with_its_place(
     head, *faults = served.logged()
     assert head.fields == {"faults": 2}
     lines = served.text.splitlines()
-    for fault, key in zip(faults, ("upstrem", "idle"), strict=True):
+    for fault, key in zip(faults, ("colour", "idle"), strict=True):
         assert fault.levelname == "ERROR"
         number = next(n for n, line in enumerate(lines, 1) if line.startswith(key))
         assert fault.getMessage().startswith(f"{served.path}:{number}:")
@@ -149,7 +149,7 @@ async def test_a_bad_file_changes_nothing_and_each_fault_is_told_with_its_place(
     assert served.sample("config_last_reload_successful") == 0
     assert served.sample("config_last_reload_success_timestamp_seconds") == at
 
-    served.edit('upstrem = "x"\n')
+    served.edit('colour = "x"\n')
     served.edit("idle = true", "idle = 70.0")
     await served.reload()
     assert (await served.get("/new/x"))[0] == 502

@@ -23,7 +23,7 @@ FLOORS = [  # from the top down; packages on one floor don't import each other, 
     {"tokens"},
     {"store", "oauth"},
     {"http"},
-    {"routes", "listen", "adopted"},
+    {"routes", "listen", "adopted", "control_socket"},
     {"config"},
     {
         "errors",
@@ -105,6 +105,30 @@ def test_imports_go_downward(module):
         lowest = {mine, theirs} <= LOWEST_KNOW_EACH_OTHER
         assert floor(mine) < floor(theirs) or lowest, f"{module} imports {imported}, which is not below it"
         assert (mine, theirs) not in STRANGERS, f"{module} must not know {imported}"
+
+
+# what a person is paged for is of these
+TALKS_IN_EVENTS = {
+    "tokens",
+    "oauth",
+    "store",
+    "tasks",
+    "fd_limits",
+}
+
+
+@pytest.mark.parametrize("module", [name for name in ALL if room(name) in TALKS_IN_EVENTS])
+def test_what_a_person_or_a_rule_waits_for_is_an_event(module):
+    """Else it is a "notice", which no rule can tell from another."""
+    plain = [
+        node.lineno
+        for node in ast.walk(ALL[module])
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and getattr(node.func.value, "id", "") == "_log"
+        and not any(keyword.arg == "extra" for keyword in node.keywords)
+    ]
+    assert not plain, f"{module} logs without an event in lines {plain}"
 
 
 def test_no_import_goes_in_a_circle():

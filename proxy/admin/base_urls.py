@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from proxy.config.address import Address, is_loopback
-from proxy.config.model import ListenerTLS, Route
+from proxy.config.model import Config, ListenerTLS, Route
+from proxy.listeners import Listeners, places_of_routes
 
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (an address of this machine instead)
 
@@ -26,6 +27,16 @@ class Listening(NamedTuple):
     address: Address  # with the port that the system chose for port 0
     tls: ListenerTLS | None = None
     route: str | None = None  # its own route
+
+
+def listening(config: Config, listeners: Listeners) -> list[Listening]:
+    """The open data listeners of a configuration."""
+    routes = {place: route.name for place, route in places_of_routes(config).items()}
+    return [
+        Listening(listeners.bound(place), config.listener_tls(place.address), routes.get(place))
+        for place in listeners.places
+        if place.kind == "data" or place in routes
+    ]
 
 
 def base_url(route: Route, listeners: Iterable[Listening], accepted: Collection[str]) -> str | None:

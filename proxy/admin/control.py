@@ -1,9 +1,7 @@
-"""The control socket, state_dir/control.sock: by it commands find the running server, and can trust it.
+"""The server's side of the control socket (control_socket.py).
 
     GET /server      what runs: version, process, configuration, the base URLs of the routes
     GET /api/status  as on the admin listener
-
-Any program may have the admin listener's port. A socket in state_dir was made by our own user, or by root.
 
 A server does without it where it can't be made. While another server with this state_dir has it, the later
 one waits for it.
@@ -15,55 +13,34 @@ import asyncio
 import errno
 import logging
 import os
-import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final
 
 from aiohttp import web
 
 from proxy import tasks
-from proxy.admin.base_urls import Listening, base_url
-from proxy.config.address import LONGEST_SOCKET, Address
+from proxy.admin.base_urls import base_url, listening
+from proxy.config.address import Address
 from proxy.config.model import Config
+from proxy.control_socket import SOCKET, VERSION, ServerEntry, short_path
 from proxy.hosts import LOOPBACK_NAMES
 from proxy.listen import CannotListen, close, listen
+from proxy.listeners import Listeners
 from proxy.observe.health import Health
 from proxy.store.files import make_private_directory
 
-SOCKET: Final = "control.sock"
-VERSION: Final = 1  # of the document
 AGAIN: Final = 5.0  # seconds until the socket is tried for again
 SHUTDOWN: Final = 1.0  # seconds for a response that is being sent when the process ends
 
 _log = logging.getLogger("proxy.control")
 
 
-class RouteEntry(TypedDict):
-    name: str
-    variable: str
-    base_url: str | None  # None: on a unix socket
-
-
-class ServerEntry(TypedDict):
-    """The document of GET /server."""
-
-    version: int
-    token_proxy: str
-    pid: int
-    config: str | None  # the absolute path of the file; None: from the environment alone
-    digest: str  # of the configuration: Config.digest
-    routes: list[RouteEntry]
-    hints: list[str]  # a sentence for each required account that can't serve
-
-
-def server_entry(
-    config: Config, listeners: Iterable[Listening], names: Iterable[str], hints: list[str]
-) -> ServerEntry:
+def server_entry(config: Config, listeners: Listeners, names: Iterable[str], health: Health) -> ServerEntry:
     """`names`: what the Host field may have, beside loopback."""
-    listeners, accepted = list(listeners), LOOPBACK_NAMES | set(names)
+    opened, accepted = listening(config, listeners), LOOPBACK_NAMES | set(names)
     return {
         "version": VERSION,
         "token_proxy": version("token-proxy"),
@@ -74,22 +51,22 @@ def server_entry(
             {
                 "name": route.name,
                 "variable": route.variable,
-                "base_url": base_url(route, listeners, accepted),
+                "base_url": base_url(route, opened, accepted),
             }
             for route in config.routes
         ],
-        "hints": hints,
+        "hints": health.hints(),
     }
 
 
-def control_application(entry: Callable[[], ServerEntry], health: Callable[[], Health]) -> web.Application:
-    """Both are asked for each request, as a reload changes them."""
+def control_application(entry: Callable[[], ServerEntry], health: Health) -> web.Application:
+    """`entry` is called for each request, as a reload changes it."""
 
     async def server(_request: web.Request) -> web.Response:
         return web.json_response(entry())
 
     async def status(_request: web.Request) -> web.Response:
-        return web.json_response(await health().status())
+        return web.json_response(await health.status())
 
     app = web.Application()
     app.add_routes([web.get("/server", server), web.get("/api/status", status)])
@@ -145,22 +122,3 @@ def _log_failure(error: Exception) -> None:
         return
     reason = os.strerror(number).lower() if number else "it can't be made"
     _log.info("no %s in state_dir (%s): commands can't find this server by it", SOCKET, reason)
-
-
-@contextmanager
-def short_path(state_dir: Path) -> Iterator[Path]:
-    """The control socket's path within the length that a socket's address permits. Raises OSError.
-
-    On Linux a longer one goes by an open file of its folder.
-    """
-    path = state_dir.absolute() / SOCKET
-    if len(os.fsencode(path)) <= LONGEST_SOCKET:
-        yield path
-        return
-    if sys.platform != "linux":
-        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield Path(f"/proc/self/fd/{folder}") / SOCKET
-    finally:
-        os.close(folder)

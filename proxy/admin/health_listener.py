@@ -6,6 +6,8 @@ POST      /quitquitquit                              with server.quit = true, fr
 It has no secret, cookie or page, and asks nobody who they are: so it may listen anywhere. Web pages are
 refused: through a browser in this network they could read the names of credentials and accounts.
 
+Nobody can keep the event loop busy by it: see pace.py and scrapes.py.
+
 It is the first listener to open and the last to close, for probes during a slow start and a drain.
 """
 
@@ -21,9 +23,10 @@ from aiohttp.typedefs import Handler
 from prometheus_client.registry import Collector
 
 from proxy.admin import own_errors, peers
+from proxy.admin.pace import Pace
 from proxy.admin.probes import STARTING, Probes
 from proxy.admin.scrapes import Scrapes, WithoutAccounts, wanted
-from proxy.admin.server import AdminRunner
+from proxy.admin.server import AdminConnection, AdminRunner
 from proxy.config.model import Config
 from proxy.fd_limits import Descriptors
 from proxy.relay.problems import BROWSER_REFUSED
@@ -36,18 +39,20 @@ SHUTDOWN: Final = 0.5  # seconds for a response that is being sent when the proc
 _log = logging.getLogger("proxy.admin")
 
 
-def health_runner(config: Config, probes: Probes, files: Descriptors, stop: asyncio.Event) -> AdminRunner:
-    """`stop`: set by /quitquitquit."""
+def health_runner(
+    config: Config, probes: Probes, files: Descriptors, stop: asyncio.Event | None
+) -> AdminRunner:
+    """`stop`: set by /quitquitquit; None if that is not possible."""
     app = HealthPages(config, probes, stop).application()
     return AdminRunner(app, config.limits, files, listener="health", shutdown=SHUTDOWN)
 
 
 class HealthPages:
-    def __init__(self, config: Config, probes: Probes, stop: asyncio.Event) -> None:
-        self._may_quit = config.server.quit
+    def __init__(self, config: Config, probes: Probes, stop: asyncio.Event | None) -> None:
         self._with_accounts = config.server.health_accounts
         self._probes = probes
-        self._stop = stop
+        self._stop = stop if config.server.quit else None
+        self._pace = Pace()
         self._scrapes = Scrapes(self._readings)
         self._pages: Mapping[str, Callable[[], web.Response]] = {
             "/healthz": probes.healthz,
@@ -65,13 +70,19 @@ class HealthPages:
         return app
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
+        """Raises ConnectionResetError if the peer has gone before its turn."""
+        if not self._pace.take():
+            with _connection(request).queued():
+                is_here = await self._pace.wait(lambda: request.transport is not None)
+            if not is_here:
+                raise ConnectionResetError
         if any(name in request.headers for name in OF_PAGES):
             if self._probes.health is not None:
                 self._probes.health.refused.labels(BROWSER_REFUSED.ending).inc()
             return own_errors.plain(403, "Requests of web pages are refused here")
         path = request.path
-        if path == QUIT and self._may_quit:
-            return self._quit(request)
+        if path == QUIT and self._stop is not None:
+            return _quit(request, self._stop)
         if path != METRICS and path not in self._pages:
             return own_errors.plain(404)
         if request.method not in {"GET", "HEAD"}:
@@ -83,7 +94,8 @@ class HealthPages:
             return web.Response(status=503, text=STARTING)
         headers = request.headers
         form = wanted(",".join(headers.getall("Accept", [])), ",".join(headers.getall("Accept-Encoding", [])))
-        body = await self._scrapes.text(form)
+        with _connection(request).queued():
+            body = await self._scrapes.text(form)
         fields = {"Content-Type": form.content_type, "Vary": "Accept, Accept-Encoding"}
         if form.is_compressed:
             fields["Content-Encoding"] = "gzip"
@@ -95,15 +107,21 @@ class HealthPages:
         registry = await health.metrics()
         return registry if self._with_accounts else WithoutAccounts(registry)
 
-    def _quit(self, request: web.Request) -> web.Response:
-        if request.method != "POST":
-            return own_errors.plain(405, allow="POST")
-        if not _is_local(request):
-            return own_errors.plain(403, "Only programs on this machine, or in this pod, may do that")
-        if not self._stop.is_set():
-            _log.info("stopping on POST %s", QUIT, extra={"event": "stop"})
-            self._stop.set()
-        return web.Response(text="stopping")
+
+def _quit(request: web.Request, stop: asyncio.Event) -> web.Response:
+    if request.method != "POST":
+        return own_errors.plain(405, allow="POST")
+    if not _is_local(request):
+        return own_errors.plain(403, "Only programs on this machine, or in this pod, may do that")
+    if not stop.is_set():
+        _log.info("stopping on POST %s", QUIT, extra={"event": "stop"})
+        stop.set()
+    return web.Response(text="stopping")
+
+
+def _connection(request: web.Request) -> AdminConnection:
+    assert isinstance(request.protocol, AdminConnection)
+    return request.protocol
 
 
 def _is_local(request: web.Request) -> bool:

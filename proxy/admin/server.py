@@ -8,8 +8,8 @@ At that limit a new connection takes the place of one that waits for its peer: f
 of a body, or for a response to be read. So idle connections, however many, keep nobody out: the newcomer may
 be a person, and a browser whose idle connection is closed opens another. Of the peer with the most
 connections (see `group_of`: each user of this machine is one), the one that has waited longest is closed. A
-connection whose request is being handled is never closed for another; if there are no others, newcomers wait
-in the kernel's queue.
+connection whose request is being handled is never closed for another, unless its request waits for a turn. If
+there are no others, newcomers wait in the kernel's queue.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal, cast
 
 from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, http_exceptions, web
@@ -33,6 +33,7 @@ from proxy.admin import own_errors
 from proxy.admin.peer_group import group_of
 from proxy.config.limits import Limits
 from proxy.fd_limits import LOG_EVERY, Descriptors
+from proxy.observe.events import WARNING, event
 
 REQUEST_TIME: Final = 120.0  # seconds from a request's header to its response's end; logins take 40 at most
 LINGER: Final = 2.0  # seconds to read on behind an error: closed at once, the peer might lose the response
@@ -48,6 +49,7 @@ class Phase(enum.Enum):
     HEAD = "for a request's header, on a new connection or after its first byte"
     IDLE = "between two requests"
     REQUEST = "a request is being handled"
+    QUEUED = "a request waits for its turn"
     LEAVING = "the last response is written, and what still comes is ignored"
     GONE = "closed, or about to be"
 
@@ -137,7 +139,7 @@ class AdminServer(web.Server, Gate):
 
     def _most_dispensable(self) -> AdminConnection | None:
         held = Counter(connection.peer for connection in self._open)
-        waiting = (connection for connection in self._open if connection.waits_for_peer)
+        waiting = (connection for connection in self._open if connection.is_dispensable)
         return max(waiting, key=lambda each: (held[each.peer], -each.since), default=None)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -160,11 +162,11 @@ class AdminServer(web.Server, Gate):
         now = time.monotonic()
         if now - self._logged_at >= LOG_EVERY:
             self._logged_at = now
-            _log.warning(
-                "the %s listener has %d connections, its limit: idle ones are closed for new ones",
-                self.listener,
-                len(self._open),
+            count = len(self._open)
+            sentence = (
+                f"the {self.listener} listener has {count} connections, its limit: idle ones are closed"
             )
+            event(_log, WARNING, "connections_full", sentence, listener=self.listener, connections=count)
 
 
 class AdminConnection(web.RequestHandler):
@@ -204,10 +206,19 @@ class AdminConnection(web.RequestHandler):
         return self._peer
 
     @property
-    def waits_for_peer(self) -> bool:
+    def is_dispensable(self) -> bool:
         if self._phase is Phase.REQUEST:
             return self.writing_paused or not self._payload.is_eof()
         return self._phase is not Phase.GONE
+
+    @contextmanager
+    def queued(self) -> Iterator[None]:
+        """Within the block its request waits for its turn, and the connection may be closed for another."""
+        self._enter(Phase.QUEUED)
+        try:
+            yield
+        finally:
+            self._enter(Phase.REQUEST)
 
     def begin(self, payload: StreamReader) -> None:
         """A request is taken up."""

@@ -52,17 +52,17 @@ def print_key(name: str, say: Say, note: Say, *, explain: bool) -> int:
 
 def print_signed(config: Config, name: str, seconds: int, say: Say) -> int:
     """A key that is valid for `seconds`. Raises NotACaller, StoreError."""
-    check_caller(config, name)
-    key = existing_key(config.store.url.reveal(), config.server.state_dir, config.store.key)
-    say(sign_for(config, name, derive(key, caller_keys.PURPOSE), seconds))
-    return 0
-
-
-def check_caller(config: Config, name: str) -> None:
-    """Raises NotACaller."""
     if name not in config.callers:
         known = ", ".join(sorted(config.callers)) or "none"
         raise NotACaller(f"the configuration has no caller {name!r}: its callers are {known}")
+    say(sign_by_store(config, name, seconds))
+    return 0
+
+
+def sign_by_store(config: Config, name: str, seconds: int = caller_keys.LONGEST) -> str:
+    """As `sign_for`, by the store's key, without opening the store. Raises NotACaller, StoreError."""
+    key = existing_key(config.store.url.reveal(), config.server.state_dir, config.store.key)
+    return sign_for(config, name, derive(key, caller_keys.PURPOSE), seconds)
 
 
 def sign_for(config: Config, name: str, secret: bytes, seconds: int = caller_keys.LONGEST) -> str:

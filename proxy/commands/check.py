@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 
-from proxy.admin.base_urls import Listening, base_url
-from proxy.commands.described import described
-from proxy.commands.terminal import grid
 from proxy.config.fault_messages import Complaint
 from proxy.config.load import Loaded
-from proxy.config.model import Config, Route
-from proxy.config.policy import PolicyTable
-from proxy.config.route import AccountHeader
+from proxy.config.model import Config
 from proxy.errors import StoreError
-from proxy.generation import own_names
 from proxy.store.open import check_url
 
 Say = Callable[[str], object]
-COLUMNS = ("URL", "UPSTREAM", "TOKEN", "MAY BE USED FOR")
 
 
 def check_store(config: Config) -> Iterator[Complaint]:
@@ -40,60 +32,16 @@ def report(loaded: Loaded, say: Say, *, verbose: bool) -> None:
     say(f"{config.place}: no faults ({', '.join(counts)})")
     if not verbose:
         return
+    from proxy.commands.described import described
+    from proxy.commands.route_table import route_table
+
     for line in described(loaded):
         say(line)
     if config.routes:
         say("\n# Routes, in the order in which they are tried")
-        say(grid([COLUMNS, *_rows(config)], sys.stdout))
+        say(route_table(config))
 
 
 def _counted(things: Iterable[object], noun: str) -> str:
     count = len(list(things))
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _rows(config: Config) -> Iterator[tuple[str, ...]]:
-    listeners = [Listening(address, config.listener_tls(address)) for address in config.server.listen]
-    accepted = list(own_names(config))
-    for route in sorted(config.routes, key=_precedence):
-        yield (
-            local_url(route, listeners, accepted, config),
-            str(route.upstream),
-            token_of(route),
-            _policy(route),
-        )
-
-
-def _precedence(route: Route) -> tuple[bool, bool, bool, int]:
-    """As in proxy/routes.py: own listener, host and path, host, path; the longest path first."""
-    path = len(route.path or "")
-    return route.listen is None, not (route.host and route.path), route.host is None, -path
-
-
-def local_url(route: Route, listeners: Iterable[Listening], accepted: Iterable[str], config: Config) -> str:
-    """Where callers reach the route; a unix socket has no URL, so its path is followed by the route's."""
-    own = route.listen
-    listeners = list(listeners)
-    if own is not None and not any(each.route == route.name for each in listeners):
-        listeners.append(Listening(own, config.listener_tls(own), route.name))
-    url = base_url(route, listeners, list(accepted))
-    if url is not None:
-        return url if route.path != "/" else f"{url}/"
-    address = own or config.server.listen[0]
-    return f"{address} {route.host or ''}{route.path or '/'}"
-
-
-def token_of(route: Route) -> str:
-    """The credential, and the account or what names it."""
-    account = route.account
-    if isinstance(account, str):
-        return f"{route.credential}/{account}"
-    named = f"by {account.header}" if isinstance(account, AccountHeader) else "the caller's"
-    return f"{route.credential}/({named})"
-
-
-def _policy(table: PolicyTable) -> str:
-    parts = [" ".join(table.methods) or "no method"] if table.methods is not None else []
-    parts += [f"allow {' '.join(table.allow) or 'nothing'}"] if table.allow is not None else []
-    parts += [f"deny {' '.join(table.deny)}"] if table.deny else []
-    return ", ".join(parts) or "everything"

@@ -8,6 +8,7 @@ process group of `exec`: the terminal's signals reach it without us.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -61,7 +62,7 @@ class Child:
     def __init__(self, command: Sequence[str]) -> None:
         """Fork, and from then on hold back the signals of FORWARDED. In a process with one thread."""
         ours = os.getpid()
-        receive, self._send = os.pipe()
+        receive, self._send = (_above_standard(fd) for fd in os.pipe())
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._send)
@@ -69,6 +70,7 @@ class Child:
         os.close(receive)
         self._lock = threading.Lock()
         self._code: int | None = None
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the system would forget the exit code
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
 
     def start(self, environ: Mapping[str, str]) -> None:
@@ -105,14 +107,29 @@ def keep_stderr_only() -> None:
 
     Otherwise the end of the command's output would be seen only at ours.
     """
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1):
+    nothing = _above_standard(os.open(os.devnull, os.O_RDWR))
+    for fd in (0, 1) if _is_open(2) else (0, 1, 2):  # libuv aborts where it gets one of these for a socket
         os.dup2(nothing, fd)
     os.close(nothing)
     for fd in _open_files():
         with suppress(OSError):
             if fd > 2 and os.get_inheritable(fd):
                 os.close(fd)
+
+
+def _above_standard(fd: int) -> int:
+    """The file under a number above stderr's, as `exec` may have been started without the first three."""
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _open_files() -> list[int]:

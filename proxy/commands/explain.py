@@ -123,8 +123,9 @@ def _owner(config: Config, relay: RelayServer, scheme: str, authority: str) -> R
         *((address, None) for address in config.server.listen),
     ]
     there = [(address.host, own) for address, own in places if address is not None and address.port == port]
-    if not there and config.server.admin.port == port:
-        raise CannotExplain(f"port {port} is the admin listener's: expected a URL of a data listener")
+    for name, address in (("admin", config.server.admin), ("health", config.server.health)):
+        if not there and address is not None and address.port == port:
+            raise CannotExplain(f"port {port} is the {name} listener's: expected a URL of a data listener")
     there.sort(key=lambda place: place[0] != host)
     return there[0][1] if there else None
 
@@ -147,6 +148,7 @@ def _standing(relay: RelayServer, name: str | None, asked: Asked) -> Peer:
 
 async def _explained(services: Services, relay: RelayServer, asked: Asked, peer: Peer, report: Report) -> int:
     context = relay.context
+    report.add("config", services.config.place)
     report.add("request", asked.data.partition(b" HTTP/1.1")[0].decode("utf-8", "replace"))
     try:
         request = read_request(asked.data, context.head_limits)

@@ -19,16 +19,17 @@ from proxy.admin.peers import TELLS_USERS
 from proxy.admin.server import AdminRunner
 from proxy.commands.browser import has_browser, open_file, open_url, redirect_file
 from proxy.commands.running_server import ask_server, is_serving
-from proxy.commands.tokens import check_kept, key_of
+from proxy.commands.tokens import audited_services, check_kept, key_of
 from proxy.config.address import Address, is_loopback
 from proxy.config.model import Config, ListenerTLS
 from proxy.errors import LoginFailed, StoreError
 from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
 from proxy.listen import CannotListen, close, listen, tls_context
-from proxy.services import Services, open_services
+from proxy.services import Services
 from proxy.store.base import AccountId
 from proxy.tokens.login.pending import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID, UnknownLogin, new_secret
+from proxy.tokens.saved.lasting import store_warning
 
 Say = Callable[[str], object]
 
@@ -45,7 +46,7 @@ async def exchange_code(
     """Exchange a code. Raises LoginFailed, StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
     check_kept(config)
-    async with open_services(config) as services:
+    async with audited_services(config) as services:
         await services.logins.exchange(
             key, code, redirect_uri or services.logins.redirect_uri(credential), verifier
         )
@@ -57,7 +58,7 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
     """Raises LoginFailed, StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
     check_kept(config)
-    async with open_services(config) as services, _callback_listener(services) as listening:
+    async with audited_services(config) as services, _callback_listener(services) as listening:
         logins, command = services.logins, new_secret()
         is_received = listening or await _may_have_server(config)
         is_bound = open_browser and has_browser() and _tells_users(config, listening=listening)
@@ -131,8 +132,8 @@ async def _done(services: Services, key: AccountId) -> str:
     except StoreError:  # unlikely, as it has just saved the tokens
         person = None
     done = f"logged in: {key} has tokens" + (f" of {person.shown}" if person else "")
-    text = (await services.tokens.look_at(key)).diagnosis().text
-    return f"{done}\nwarning: {text}" if text else done
+    warnings = ((await services.tokens.look_at(key)).diagnosis().text, store_warning(services.config))
+    return "\n".join([done, *(f"warning: {text}" for text in warnings if text)])
 
 
 async def _first(ends: list[asyncio.Task[str]]) -> str:

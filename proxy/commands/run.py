@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -51,18 +52,25 @@ async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor, watche
         running = await stack.enter_async_context(
             process.running(loaded, hooks=hooks, stop=stop, adopted=Adopted(supervisor.sockets))
         )
-        await stack.enter_async_context(process.controlled(running))
-        hooks.reloading.append(supervisor.notifier.reloading)
-        hooks.settled.append(supervisor.notifier.ready)
+        hooks.reloading.append(supervision.reloading)
+        hooks.reloaded.append(supervision.reloaded)
+        hooks.settled.append(supervision.settled)
         hooks.draining.append(lambda: supervision.draining(running.time_to_stop))
         supervision.start(lambda: running.services)
         if say is not None:
-            with suppress(StoreError):  # the server has been told by its log
-                link = await launch.make(config, running.services.store)
-                say(f"Status page, signed in (once, within {launch.VALID_SAID}): {link}")
+            await _say_start(running, say)
         gc.collect()
         gc.freeze()  # permanent objects: scanning them takes 28 ms, during which all requests wait
         gc.set_threshold(COLLECT_EVERY)
         async with Reloader(running, reload_wanted).running(watched):
             await stop.wait()
     return 0
+
+
+async def _say_start(running: process.Process, say: Say) -> None:
+    from proxy.commands.start_summary import start_summary  # noqa: PLC0415 (on terminals only)
+
+    say(start_summary(running.summary(), sys.stderr))
+    with suppress(StoreError):  # the server has been told by its log
+        link = await launch.make(running.services.config, running.services.store)
+        say(f"Status page, signed in (once, within {launch.VALID_SAID}): {link}")

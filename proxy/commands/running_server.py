@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any, Final, cast
 
 import aiohttp
 
+from proxy import control_socket
 from proxy.config.address import Address
 from proxy.config.model import Config
 from proxy.observe.status import Entry, Status
@@ -22,7 +24,13 @@ Check = Callable[[Any], bool]
 
 
 async def ask_server(config: Config) -> Status | None:
-    """The status from the running server of this configuration; None if none runs here."""
+    """The status from the running server of this configuration; None if none runs here.
+
+    By the control socket if there is one: it is certainly our server's.
+    """
+    body = await asyncio.to_thread(control_socket.ask, config.server.state_dir, "/api/status")
+    if body is not None and (status := read_status(body, config)) is not None:
+        return status
     try:
         async with _asking(config, "/api/status") as response:
             return read_status(await body_of(response), config)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from typing import Final
 
-import click
-
 from proxy.admin.pages import relative
 from proxy.commands.running_server import ask_server
+from proxy.commands.terminal import Cell, grid
 from proxy.config.model import Config
 from proxy.oauth.grants.authorization_code import login_command
 from proxy.observe.health import Health
@@ -50,12 +50,11 @@ def _exit_code(entry: Entry) -> int:
 def _table(status: Status) -> str:
     if not status["counts"]:
         return "the configuration has no credentials yet"
-    rows = [COLUMNS, *(_row(entry, status["now"]) for entry in status["tokens"])]
+    rows = [_row(entry, status["now"]) for entry in status["tokens"]]
     shown = {entry["credential"] for entry in status["tokens"]}
     if status["next"] is None:
         rows += [_without_accounts(name) for name in status["counts"] if name not in shown]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(_line(row, widths) for row in rows)
+    return grid([COLUMNS, *map(_coloured, rows)], sys.stdout)
 
 
 def _row(entry: Entry, now: float) -> tuple[str, ...]:
@@ -76,10 +75,6 @@ def _without_accounts(credential: str) -> tuple[str, ...]:
     return (credential, "-", "absent", relative(None, 0), relative(None, 0), "", remedy)
 
 
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-    if row is not COLUMNS:
-        cells[2] = click.style(
-            cells[2], fg=COLOURS.get(row[2], "red")
-        )  # without colours if not on a terminal
-    return "  ".join(cells).rstrip()
+def _coloured(row: tuple[str, ...]) -> tuple[Cell, ...]:
+    credential, account, state, *rest = row
+    return (credential, account, (state, COLOURS.get(state, "red")), *rest)

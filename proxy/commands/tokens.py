@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from proxy.config.model import Config
 from proxy.config.values import ACCOUNT_NAME
 from proxy.errors import ProxyError
-from proxy.services import open_services
+from proxy.observe.audit import audited
+from proxy.services import Services, open_services
 from proxy.store.base import AccountId
 
 Say = Callable[[str], object]
@@ -44,6 +46,14 @@ def check_kept(config: Config) -> None:
         )
 
 
+@asynccontextmanager
+async def audited_services(config: Config) -> AsyncIterator[Services]:
+    """As `open_services`; logins and logouts are in the audit log. Raises StoreError, ProxyError."""
+    with audited(config.log):
+        async with open_services(config) as services:
+            yield services
+
+
 async def print_token(config: Config, credential: str, account: str, say: Say) -> int:
     """Raises TokenError, StoreError, UnknownAccount."""
     key = key_of(config, credential, account)
@@ -63,7 +73,7 @@ async def log_out(config: Config, credential: str, account: str, say: Say) -> in
     """Raises StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
     check_kept(config)
-    async with open_services(config) as services:
+    async with audited_services(config) as services:
         await services.logins.log_out(key)
     say(f"logged out of {key}")
     return 0

@@ -10,7 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 from proxy.config.base import MissingKey, NameOfTable, Table
 from proxy.config.grants import REQUIREMENTS
 from proxy.config.references import EgressProxy, ExistingFile, PublicValue, SecretValue
-from proxy.config.values import Endpoint, Issuer, Scope, TokenType
+from proxy.config.values import Endpoint, Issuer, Moment, Scope, TokenType
 
 Grant = Literal["authorization_code", "refresh_token", "client_credentials"]
 ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
@@ -83,6 +83,11 @@ class Credential(Table):
     )
     client_id: PublicValue = Field(description="The client's id at the authorization server.")
     client_secret: SecretValue | None = Field(None, description="Its secret, by reference.")
+    client_secret_expires: Moment | None = Field(
+        None,
+        description="When it expires, as a date: for the metric and its alert, as no server tells it in a "
+        "response.",
+    )
     client_auth: ClientAuth | None = Field(
         None,
         description="How the client authenticates. Default: none without a secret; with one what the "

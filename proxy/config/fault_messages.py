@@ -39,8 +39,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "assertion",
         "assertion_audience",
         "attach",
-        "audit",
-        "audit_required",
         "client_assertion",
         "client_key",
         "client_key_id",

@@ -183,7 +183,8 @@ def _load(read: Read) -> Loaded:
     found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
     if config is not None:
         others = [each for look in read.more for each in look(config)]
-        found += [*check_keys(config.callers), *check_state_dir(config), *others]
+        found += [*check_keys(config.callers), *others]
+        found += check_state_dir(config) if context.secrets else ()  # else the store may not be known
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
     weak = check_secrets, check_pkce, check_networks, check_patterns
@@ -193,8 +194,8 @@ def _load(read: Read) -> Loaded:
     warnings = origin.faults(weaknesses)
     warnings += environment.check_unknown(context.environ, origin.variables)
     surprises = check_cookies, advise_names, advise_admin, check_callbacks
-    surprising = [each for look in surprises for each in look(data)]
-    advice = origin.faults([*surprising, *advise_probes(config)])
+    surprising = [*(each for look in surprises for each in look(data)), *advise_probes(config)]
+    advice = origin.faults(surprising)
     config = config.model_copy(update={"path": path, "digest": origin.digest})
     unused = origin.faults(advise_unused(data))
     return Loaded(config, warnings, advice, unused, origin.variables, tuple(references(data)), read)

@@ -1,8 +1,8 @@
 """Mask secrets in the line of the file that is shown with a fault. Pure.
 
 Masked are the values of keys that are secrets or named like one, of unknown keys (`client_secrt`), and the
-user part of URLs. In a file that is not valid TOML, keys and values can't be told apart: only what is
-certainly no secret is shown.
+user part and the password of URLs. In a file that is not valid TOML, keys and values can't be told apart:
+only what is certainly no secret is shown.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _SECRET_NAME: Final = re.compile(
 _KEYS: Final = frozenset({"key", "key_sha256"})  # a wrong digest may be the key itself
 _VARIABLE: Final = re.compile(r"""(["'])[A-Za-z_][A-Za-z0-9_]*\1""")
 _URL_USER: Final = re.compile(r"://(?P<value>[^\s\"']+)@")
+_IN_URLS: Final = (_URL_USER, re.compile(r"[?&]password=(?P<value>[^\s\"'&#]+)"))
 _HEADER: Final = re.compile(r"""\s*\[{1,2}\s*(?P<first>[\w-]+)[\w.\s"'-]*\]{0,2}\s*(?:#.*)?""")
 _PAIR: Final = re.compile(r"\s*(?P<first>[\w-]+)(?:\s*\.\s*[\w-]+)*\s*(?P<equals>=?)\s*")
 _EACH_KEY: Final = re.compile(r"""([\w-]+)["']?\s*=""")
@@ -42,7 +43,7 @@ def masks_of_toml(text: str, positions: Positions, unknown: Collection[Path]) ->
 
 
 def _users(text: str) -> list[Span]:
-    return [found.span("value") for found in _URL_USER.finditer(text)]
+    return [found.span("value") for part in _IN_URLS for found in part.finditer(text)]
 
 
 def _may_be_secret(path: Path) -> bool:

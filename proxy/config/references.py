@@ -157,6 +157,17 @@ def _existing_file(value: object, info: ValidationInfo) -> Path:
     return path
 
 
+def _audit_file(value: object, info: ValidationInfo) -> Path:
+    """Of the audit log; "-" is the standard output."""
+    if isinstance(value, Path):
+        return value
+    text = text_of(value)
+    path = Path("-") if text == "-" else _absolute(text, load_context(info))
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory: expected a file")
+    return path
+
+
 def _state_dir(value: object, info: ValidationInfo) -> Path:
     """None: $STATE_DIRECTORY, else $XDG_STATE_HOME/token-proxy, else ~/.local/state/token-proxy.
 
@@ -199,4 +210,5 @@ PublicValue = Annotated[str, PlainValidator(_public), WithJsonSchema(REFERENCE)]
 EgressProxy = Annotated[Egress | None, PlainValidator(_egress), WithJsonSchema(REFERENCE)]
 StoreUrl = Annotated[Secret, PlainValidator(_store_url), WithJsonSchema(REFERENCE)]
 ExistingFile = Annotated[Path, PlainValidator(_existing_file), WithJsonSchema(_STRING)]
+AuditFile = Annotated[Path, PlainValidator(_audit_file), WithJsonSchema(_STRING)]
 StateDirectory = Annotated[Path, PlainValidator(_state_dir), WithJsonSchema(_STRING)]

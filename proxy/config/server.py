@@ -12,7 +12,7 @@ from proxy.config.admin import AddressText, AdminKey, AdminTrusts
 from proxy.config.base import Computed, MissingKey, Table
 from proxy.config.callers import Listed, Network, NetworkValue, covers_everything
 from proxy.config.listeners import ListenAddress
-from proxy.config.references import EgressProxy, ExistingFile, SealingKey, StateDirectory, StoreUrl
+from proxy.config.references import AuditFile, EgressProxy, ExistingFile, SealingKey, StateDirectory, StoreUrl
 from proxy.config.values import SHARED_STORES, HostName, Origin
 from proxy.secret import Secret
 
@@ -199,3 +199,20 @@ class Log(Table):
     format: Literal["auto", "text", "json"] = Field(
         "auto", description="auto: text on a terminal, else JSON."
     )
+    audit: AuditFile | None = Field(
+        None,
+        description='Audit log: a file, relative to this one, or "-" for the standard output. JSON lines: '
+        "one for each request with its decision, and for logins and logouts.",
+    )
+    audit_required: StrictBool = Field(
+        default=False,
+        description="Refuse requests (503) while the audit log can't be written, and start only if it can be "
+        "opened.",
+    )
+
+    @field_validator("audit_required")
+    @classmethod
+    def _has_a_file(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and "audit" in info.data and info.data["audit"] is None:
+            raise MissingKey("audit is missing - audit_required needs an audit log")
+        return value

@@ -7,6 +7,7 @@ may be a secret in the wrong place.
 from __future__ import annotations
 
 import re
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
@@ -39,6 +40,17 @@ def text_of(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError('expected a string: "…"')  # noqa: TRY004 (pydantic collects ValueErrors)
     return value
+
+
+def _unix_time(value: object) -> float:
+    """Of a TOML date, its beginning in UTC; of a date with a time, that time."""
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise ValueError("expected an offset behind the time, or a date alone: 2027-03-01")
+    if isinstance(value, datetime):
+        return value.timestamp()
+    if isinstance(value, date):
+        return datetime.combine(value, time(), UTC).timestamp()
+    raise ValueError("expected a date without quotes: 2027-03-01")
 
 
 def _upstream(value: object) -> Upstream:
@@ -135,6 +147,12 @@ def _host(value: object) -> str:
 
 _Text: Final = WithJsonSchema({"type": "string"})
 
+# Unix seconds; the type says the form in TOML
+Moment = Annotated[
+    float,
+    PlainValidator(_unix_time),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": each} for each in ("date", "date-time")]}),
+]
 UpstreamValue = Annotated[Upstream, PlainValidator(_upstream), _Text]
 Endpoint = Annotated[str, PlainValidator(_safe_url), _Text]
 Issuer = Annotated[Endpoint, AfterValidator(_without_query), AfterValidator(_not_a_document)]

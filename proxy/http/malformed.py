@@ -7,6 +7,7 @@ from typing import Literal
 from proxy.errors import ProxyError
 
 Kind = Literal["malformed", "too-large", "method-unknown"]
+ResponseKind = Literal["malformed", "too-large", "not-http"]
 
 
 class MalformedRequest(ProxyError):
@@ -19,7 +20,11 @@ class MalformedRequest(ProxyError):
 
 
 class MalformedResponse(ProxyError):
-    """An upstream's response can't be relayed: malformed, ambiguous, or over a limit."""
+    """An upstream's response can't be relayed: malformed, ambiguous, or over a limit. `kind`: for the log."""
+
+    def __init__(self, detail: str, kind: ResponseKind = "malformed") -> None:
+        super().__init__(detail)
+        self.kind: ResponseKind = kind
 
 
 class MalformedBody(ProxyError):

@@ -244,7 +244,7 @@ def check_begun(data: bytes, searched: int) -> None:
     An upstream that speaks another protocol, or ends lines with a bare LF, would never end its head.
     """
     if not data.startswith(PROTOCOL[: len(data)]):
-        raise MalformedResponse("it is not HTTP/1")
+        raise MalformedResponse("it is not HTTP/1", "not-http")
     if BARE_LF.search(data, searched):
         raise MalformedResponse("its lines end in LF")
 
@@ -262,9 +262,14 @@ def _accepted(data: bytes) -> bytes:
     except httptools.HttpParserError as error:
         repaired = fields.close_up(data)
         if repaired == data:
-            raise MalformedResponse("its head is malformed") from error
+            raise _no_response(data) from error
         return _accepted(repaired)
     return data
+
+
+def _no_response(data: bytes) -> MalformedResponse:
+    is_http = data.startswith(PROTOCOL)
+    return MalformedResponse("its head is malformed", "malformed" if is_http else "not-http")
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -272,10 +277,10 @@ def _parse_response(data: bytes, to_head: bool, limits: HeadLimits) -> ResponseH
     data = _accepted(data)
     line = _STATUS_LINE.match(data)
     if line is None:
-        raise MalformedResponse("its head is malformed")
+        raise _no_response(data)
     http10, status, block = line[1] == b"0", int(line[3]), data[line.end() - 2 : -4]
     if _exceeds(block, limits):
-        raise MalformedResponse("its head is too large")
+        raise MalformedResponse("its head is too large", "too-large")
     index, forwarded_fields, options = headers.of_response(block)
     announced = _response_framing(index, options, http10=http10)  # checked even if there is no body
     framing = None if to_head or status < 200 or status in NO_BODY_STATUSES else announced

@@ -32,24 +32,18 @@ class SkewWatch:
         """`seconds`: how far the server's clock is ahead of ours, at least; negative: behind."""
         if credential in self._told and abs(seconds) < OVER_BELOW:
             self._told.discard(credential)
-            event(
-                _log,
-                INFO,
-                "clock_skew",
-                "%s: the clocks of this machine and of the authorization server agree again",
-                credential,
-                credential=credential,
-                skew_s=round(seconds),
-            )
+            sentence = "the clocks of this machine and of the authorization server agree again"
+            self._report(INFO, credential, sentence, seconds)
         elif credential not in self._told and abs(seconds) >= TOLD_FROM:
             self._told.add(credential)
-            event(
-                _log,
-                WARNING,
-                "clock_skew",
-                "%s: the clock of the authorization server is %.0f s %s that of this machine: check both; "
-                "the times of tokens in metrics and pages are wrong by that much if this machine's is wrong",
-                *(credential, abs(seconds), "ahead of" if seconds > 0 else "behind"),
-                credential=credential,
-                skew_s=round(seconds),
+            sentence = (
+                f"the clock of the authorization server is {abs(seconds):.0f} s "
+                f"{'ahead of' if seconds > 0 else 'behind'} that of this machine: check both; "
+                "if this machine's is wrong, so are the times of tokens in metrics and pages"
             )
+            self._report(WARNING, credential, sentence, seconds)
+
+    @staticmethod
+    def _report(level: int, credential: str, sentence: str, seconds: float) -> None:
+        whole = round(seconds)
+        event(_log, level, "clock_skew", f"{credential}: {sentence}", credential=credential, skew_s=whole)

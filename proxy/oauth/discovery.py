@@ -7,6 +7,7 @@ copy is used for an hour, and after that until the server returns a valid docume
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from proxy.oauth.binding import ENDPOINTS
 from proxy.oauth.documents import Document, UnreadableDocument
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.oddities import Oddities
+from proxy.observe.events import decision
 
 FRESH_FOR: Final = 3600.0  # seconds; endpoints change rarely, and no keys are read from it
 # seconds after a failure, if an older copy or token endpoint can be used: a try may take long
@@ -43,6 +45,7 @@ _TELLING: Final = (
     "discovery_not_found",
 )
 
+_log = logging.getLogger("proxy.oauth")
 _TEMPLATE: Final = re.compile(r"\{[^{}]+\}")
 _LOOPBACK: Final = re.compile(r"//(127\.0\.0\.1|\[::1\])(?=[:/]|$)")
 
@@ -119,9 +122,13 @@ class Discovery:
         key = (issuer, credential.tls.ca if credential.tls else None, credential.proxy)
         copy, now = self._copies.get(key), self._clock.boot()
         if copy is not None and now < copy.good_until:
+            decision(_log, "%s: the metadata in memory are used", credential.name)
             return copy.document
         failure = self._failures.get(key)
         if failure is not None and not is_urgent and now < failure.at + RETRY_AFTER:
+            decision(
+                _log, "%s: discovery failed lately (%s): not tried", credential.name, failure.error.error
+            )
             raise failure.error
         try:
             found = await self._fetch(credential, issuer)
@@ -129,6 +136,7 @@ class Discovery:
             self._failures[key] = _Failure(error, self._clock.boot())
             if copy is None:
                 raise
+            decision(_log, "%s: discovery failed (%s): older metadata are used", credential.name, error.error)
             copy.good_until = self._clock.boot() + RETRY_AFTER
             return copy.document
         self._failures.pop(key, None)
@@ -140,6 +148,7 @@ class Discovery:
         """The first document that names `issuer`. Stops at once if the server can't be reached."""
         failures: dict[str, AuthorizationServerError] = {}
         for url in well_known(issuer):
+            decision(_log, "%s: metadata are fetched from %s", credential.name, url)
             try:
                 reply = await self._fetcher.fetch(
                     credential, "GET", url, {"Accept": "application/json"}, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -25,8 +26,10 @@ from proxy.oauth.grants import Form
 from proxy.oauth.oddities import Oddities
 from proxy.oauth.token import Token
 from proxy.oauth.token_response import TokenResponse
+from proxy.observe.events import decision
 from proxy.secret import Secret
 
+_log = logging.getLogger("proxy.oauth")
 _NO_NONCE: Final = {"no_nonce": "it lacks the nonce of the login"}
 
 
@@ -122,6 +125,8 @@ class AuthorizationServers:
         `nonce` is that of the login (OpenID Connect Core 1.0 section 3.1.2.1).
         """
         endpoint = await self._token_endpoint(credential, before)
+        grant, method = form.get("grant_type", ""), endpoint.auth_method
+        decision(_log, "%s: a token is requested (%s, %s)", credential.name, grant, method)
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
         body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats the parameter
         reply = await self._post(credential, endpoint.url, body, endpoint.auth_method, before_send)

@@ -9,8 +9,10 @@ reused: extra bytes after a response would be read as the response to the next r
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,6 +30,7 @@ from proxy.errors import AuthorizationServerError
 from proxy.failure_causes import Cause, cause_of
 from proxy.name_lookup import AddressInfo, resolver
 from proxy.oauth.documents import MAX_SIZE
+from proxy.observe.events import decision
 
 # Firewalls in front of authorization servers refuse the names of HTTP libraries.
 USER_AGENT: Final = f"token-proxy/{version('token-proxy')}"
@@ -48,6 +51,8 @@ _FAILURES: Final[tuple[tuple[type[BaseException], str, bool], ...]] = (
     (OSError, "connection_lost", True),
     (ValueError, "connection_lost", True),  # raised by aiohttp for some malformed responses
 )
+
+_log = logging.getLogger("proxy.oauth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +163,23 @@ class Fetcher:
         raised here, and nothing was sent.
         """
         payload = None if body is None else _Payload(body.encode(), before_send)
+        began = time.perf_counter()
         try:
             return await self._exchange(credential, method, url, headers, payload)
         except tuple(kind for kind, _, _ in _FAILURES) as error:
             name, reached = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
             cause = _cause_of(error)
+            self._debug(credential, method, began, f"{name}: {cause.sentence}")
         if payload is not None and payload.stopped_by is not None:
             raise payload.stopped_by
         # raised outside `except`, without a cause: aiohttp's errors carry the request's header fields
         raise AuthorizationServerError("transient", name, reached=reached, cause=cause)
+
+    @staticmethod
+    def _debug(credential: Credential, method: str, began: float, end: str) -> None:
+        """Without the URL, which may be of the server's metadata, and hold anything."""
+        sentence = "%s: %s to the authorization server: %s, in %.1f ms"
+        decision(_log, sentence, credential.name, method, end, 1000 * (time.perf_counter() - began))
 
     async def _exchange(
         self,
@@ -177,6 +190,7 @@ class Fetcher:
         payload: aiohttp.Payload | None,
     ) -> Reply:
         is_tls = url.startswith("https:")  # else on loopback
+        began = time.perf_counter()
         async with self._open().request(
             method,
             url,
@@ -195,6 +209,7 @@ class Fetcher:
                 received += chunk
                 if len(received) > MAX_SIZE:  # more would be read only to be refused
                     break
+            self._debug(credential, method, began, f"status {response.status}")
             return Reply(response.status, response.headers, bytes(received))
 
     def _open(self) -> aiohttp.ClientSession:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 
+from proxy.observe.events import WARNING, event
+
 _log = logging.getLogger("proxy.oauth")
 
 
@@ -19,10 +21,6 @@ class Oddities:
         new = [code for code in codes if (credential, subject, code) not in self._logged]
         self._logged.update((credential, subject, code) for code in new)
         if new:
-            _log.warning(
-                "%s: unusual %s from the authorization server: %s",
-                credential,
-                subject,
-                "; ".join(f"{words[code]} ({code})" for code in new),
-                extra={"event": "odd_response", "credential": credential},
-            )
+            what = "; ".join(f"{words[code]} ({code})" for code in new)
+            sentence = f"{credential}: unusual {subject} from the authorization server: {what}"
+            event(_log, WARNING, "odd_response", sentence, credential=credential, error=",".join(new))

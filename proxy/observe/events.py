@@ -1,9 +1,10 @@
-"""Events of the log: a name, a level, a sentence, and fields for machines.
+"""Events of the log: a name, a level, a sentence for people, and fields for machines.
 
-    event(_log, WARNING, "refresh_failed", "refresh of %s failed", key, **key._asdict(), error="timeout")
+    event(_log, WARNING, "refresh_failed", f"refresh of {key} failed", **key._asdict(), error="timeout")
 
 The log of a server writes the fields after the sentence (observe/logs.py). Without a name, a line is a
-"notice": never for anything that a person or a rule may wait for.
+"notice": never for anything that a person or a rule may wait for. Sentences and fields hold names from the
+configuration, codes from fixed lists, numbers and our own words; never a token, nor what a peer sent.
 """
 
 from __future__ import annotations
@@ -22,19 +23,27 @@ def event(
     sentence: str,
     /,
     *values: object,
-    failure: BaseException | None = None,
     **fields: Field,
 ) -> None:
-    """Log an event. `values` are for `sentence`, as in logging; `failure` is logged with its traceback.
-
-    `fields` that are None or "" are left out: names from the configuration, codes from fixed lists, numbers.
-    """
+    """Log an event. `values` are for `sentence`, as in logging. Fields that are None or "" are left out."""
     if log.isEnabledFor(level):
-        extra = {
-            "event": name,
-            "fields": {key: each for key, each in fields.items() if each not in (None, "")},
-        }
-        log.log(level, sentence, *values, extra=extra, exc_info=failure)
+        shown = {key: each for key, each in fields.items() if each not in (None, "")}
+        log.log(level, sentence, *values, extra={"event": name, "fields": shown})
+
+
+def unexpected(
+    log: logging.Logger, name: str, sentence: str, error: BaseException, /, **fields: Field
+) -> None:
+    """Log an event of level error with the traceback of `error`."""
+    log.error(sentence, extra={"event": name, "fields": fields}, exc_info=error)
+
+
+def decision(log: logging.Logger, sentence: str, /, *values: object, **fields: Field) -> None:
+    """Log, at level debug, what was decided and why. `values` are for `sentence`, as in logging: they are
+    formatted only where they are written.
+    """
+    if log.isEnabledFor(DEBUG):
+        log.debug(sentence, *values, extra={"event": "decision", "fields": fields})
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, Field]:
@@ -43,4 +52,15 @@ def fields_of(record: logging.LogRecord) -> Mapping[str, Field]:
     return fields
 
 
-__all__ = ["CRITICAL", "DEBUG", "ERROR", "INFO", "WARNING", "Field", "event", "fields_of"]
+__all__ = [
+    "CRITICAL",
+    "DEBUG",
+    "ERROR",
+    "INFO",
+    "WARNING",
+    "Field",
+    "decision",
+    "event",
+    "fields_of",
+    "unexpected",
+]

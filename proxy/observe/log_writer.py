@@ -85,7 +85,7 @@ class LogWriter:
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError:
-                _wait_until_writable(self._fd)
+                wait_until_writable(self._fd)
             except OSError:
                 self._broken_off = self._broken_off or len(rest) < whole
                 return bytes(rest[-len(piece) :]).count(b"\n")
@@ -114,7 +114,7 @@ def _most_at_once(fd: int) -> int:
     return PIPE_BUF if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else LARGEST_WRITE
 
 
-def _wait_until_writable(fd: int) -> None:
+def wait_until_writable(fd: int) -> None:
     """Another program that shares the file made it non-blocking."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)

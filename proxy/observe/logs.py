@@ -1,8 +1,7 @@
 """Log lines on stderr: JSON for machines, plain text on a terminal.
 
-Request lines bypass `logging` (`RequestLog`): building a logging record costs more than relaying the
-request. They are collected and written a few times a second. No line has a query string, a field value or
-a token: lines consist of names from the configuration, numbers, and our own sentences.
+The lines of requests are request_log.py's. No line has a query string, a field value or a token: lines
+consist of names from the configuration, numbers, and our own sentences.
 
 A server writes from a thread of its own (`own_thread`), so that a stalled reader of stderr does not block it.
 """
@@ -14,11 +13,12 @@ import logging
 import sys
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakSet
 
 from proxy import tasks
 from proxy.errors import Fault, ProxyError
@@ -30,13 +30,35 @@ if TYPE_CHECKING:
 
     from proxy.config.model import Log
 
-EVENT_FIELDS: Final = ("credential", "account", "login_url", "route", "reason", "signal", "listen", "version")
+EVENT_FIELDS: Final = (
+    "credential",
+    "account",
+    "login_url",
+    "route",
+    "reason",
+    "signal",
+    "listen",
+    "version",
+    "error",
+    "cause",
+    "peer",
+    "suppressed",
+)
 NOTICE: Final = "notice"  # the default event
-FLUSH_AT: Final = 64  # lines; more are written at once, fewer at the next sweep of the relay
 
 _log = logging.getLogger("proxy.loop")
 _config_log = logging.getLogger("proxy.config")
 _writer: LogWriter | None = None  # of this process, as stderr is
+_debug = False  # --debug: more than the configured level
+
+
+class Pending(Protocol):
+    """Lines that are written later, but before any newer line."""
+
+    def flush_before(self) -> None: ...
+
+
+pending: Final[WeakSet[Pending]] = WeakSet()
 
 
 def write(text: str) -> None:
@@ -134,7 +156,7 @@ _CUT: Final = "\n[...]\n"
 
 class TextFormatter(_Formatter):
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt=_DATE)
 
 
 class CommandFormatter(logging.Formatter):
@@ -158,6 +180,8 @@ class _Handler(logging.Handler):
             record.msg, record.args = "this line can't be formatted: %s", (type(error).__name__,)
             record.exc_info = None
             text = self.format(record)
+        for lines in pending:
+            lines.flush_before()
         write(text + "\n")
 
 
@@ -165,13 +189,23 @@ def wants_json(log: Log) -> bool:
     return log.format == "json" or (log.format == "auto" and not sys.stderr.isatty())
 
 
+def level_of(log: Log) -> str:
+    """The level in effect: as configured, or debug by the command's option."""
+    return "debug" if _debug else log.level
+
+
 def set_up(log: Log) -> None:
     """The log of a server, as configured."""
-    _send(JsonFormatter() if wants_json(log) else TextFormatter(), log.level.upper())
+    _send(JsonFormatter() if wants_json(log) else TextFormatter(), level_of(log).upper())
 
 
 def set_up_command(*, debug: bool) -> None:
-    """The log of a command: its last message has the outcome, so a failed refresh is not logged."""
+    """The log of a command: its last message has the outcome, so a failed refresh is not logged.
+
+    `debug` outlasts a `set_up`.
+    """
+    global _debug  # noqa: PLW0603 (one command, one log)
+    _debug = debug
     if debug:
         _send(TextFormatter(), "DEBUG")
     else:
@@ -182,6 +216,7 @@ def _send(formatter: logging.Formatter, level: str, logins: str = "NOTSET") -> N
     """Everything goes to stderr; libraries log little, as their messages may contain what was sent."""
     handler = _Handler()
     handler.setFormatter(formatter)
+    handler.setLevel(level if logins == "NOTSET" else logins)  # loggers may have more for the audit log
     root = logging.getLogger()
     root.handlers[:] = [handler]
     for name, least in (("root", "WARNING"), ("proxy", level), ("proxy.logins", logins), *_LIBRARIES):
@@ -203,89 +238,11 @@ def on_loop_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any])
     _log.error("in the event loop: %s", said, exc_info=error)
 
 
-class RequestLine(NamedTuple):
-    """A request, as logged. All names are of the configuration or match its patterns: none needs escaping."""
-
-    route: str
-    credential: str
-    account: str
-    caller: str  # empty where callers are not identified
-    method: str
-    status: int
-    milliseconds: float
-    bytes_in: int
-    bytes_out: int
-    error: str
-
-
-class RequestLog:
-    """Writes a line for each routed request, and counts the others by the reason of their refusal.
-
-    `enabled` is false above level info: requests then cost nothing.
-    """
-
-    def __init__(self, log: Log, output: Callable[[str], object] = write) -> None:
-        self._write = output
-        self._lines: list[str] = []
-        self._refused: Counter[str] = Counter()
-        self.use(log)
-
-    def use(self, log: Log) -> None:
-        """Use another level and format from now on."""
-        self.enabled = log.level in {"debug", "info"}
-        self._logs_refusals = log.level != "error"
-        self._line, self._refusal = (
-            (_json_line, _json_refusal) if wants_json(log) else (_text_line, _text_refusal)
-        )
-
-    def add(self, line: RequestLine) -> None:
-        self._lines.append(self._line(time.time(), line))
-        if len(self._lines) >= FLUSH_AT:
-            self.flush()
-
-    def refused(self, reason: str) -> None:
-        """A request without a route was refused: one line per flush and reason."""
-        if self._logs_refusals:
-            self._refused[reason] += 1
-
-    def flush(self) -> None:
-        if self._refused:
-            now = time.time()
-            self._lines += [self._refusal(now, reason, count) for reason, count in self._refused.items()]
-            self._refused.clear()
-        if not self._lines:
-            return
-        text = "".join(self._lines)
-        self._lines.clear()
-        self._write(text)
-
-
-_JSON: Final = (
-    '{"ts":%.3f,"level":"info","event":"request","route":"%s","credential":"%s","account":"%s","caller":"%s",'
-    '"method":"%s","status":%d,"duration_ms":%.1f,"bytes_in":%d,"bytes_out":%d,"error":"%s"}\n'
+_JSON_DROPPED: Final = (
+    '{"ts": %.3f, "level": "warning", "event": "log_lines_dropped", "message": "log lines were dropped", '
+    '"count": %d}\n'
 )
-_JSON_REFUSAL: Final = '{"ts":%.3f,"level":"warning","event":"refused","reason":"%s","count":%d}\n'
-_TEXT: Final = "%s INFO    request %s %s/%s%s %s %d in %.1f ms, %d bytes in, %d out %s\n"
-_TEXT_REFUSAL: Final = "%s WARNING refused %s, %d times\n"
-_JSON_DROPPED: Final = '{"ts":%.3f,"level":"warning","event":"log_lines_dropped","count":%d}\n'
 _TEXT_DROPPED: Final = "%s WARNING %d log lines were dropped: they could not be written to stderr\n"
-
-
-def _json_line(now: float, line: RequestLine) -> str:
-    return _JSON % (now, *line)
-
-
-def _text_line(now: float, line: RequestLine) -> str:
-    route, credential, account, caller, *rest = line
-    return _TEXT % (_time_of_day(now), route, credential, account, caller and f" for {caller}", *rest)
-
-
-def _json_refusal(now: float, reason: str, count: int) -> str:
-    return _JSON_REFUSAL % (now, reason, count)
-
-
-def _text_refusal(now: float, reason: str, count: int) -> str:
-    return _TEXT_REFUSAL % (_time_of_day(now), reason, count)
 
 
 def _json_dropped(now: float, count: int) -> str:
@@ -293,8 +250,17 @@ def _json_dropped(now: float, count: int) -> str:
 
 
 def _text_dropped(now: float, count: int) -> str:
-    return _TEXT_DROPPED % (_time_of_day(now), count)
+    return _TEXT_DROPPED % (clock_time(now), count)
 
 
-def _time_of_day(now: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(now))
+_DATE: Final = "%Y-%m-%d %H:%M:%S"
+
+
+@lru_cache(maxsize=2)
+def _clock_time(second: int) -> str:
+    return time.strftime(_DATE, time.localtime(second))
+
+
+def clock_time(now: float) -> str:
+    """As people read it, in local time."""
+    return _clock_time(int(now))

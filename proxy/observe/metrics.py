@@ -25,7 +25,7 @@ from prometheus_client import (
 from proxy import clock
 from proxy.observe.process_metrics import ProcessMetrics
 from proxy.observe.request_metrics import CallerRequests, RequestMetrics
-from proxy.observe.token_metrics import Counts, TokenCollector, TokenHealth
+from proxy.observe.token_metrics import Counts, SecretCollector, TokenCollector, TokenHealth
 
 PREFIX: Final = "token_proxy_"
 _TOKEN: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
@@ -120,6 +120,11 @@ class Metrics:
             "route",
             "action",
         )
+        self.last_unauthorized = self._gauge(
+            "last_unauthorized_timestamp_seconds",
+            "Unix time of the last 401 response of the upstream.",
+            "route",
+        )
         self.upstream_connections = self._gauge(
             "upstream_connections", "Open connections to the upstream, by state.", "route", "state"
         )
@@ -193,6 +198,10 @@ class Metrics:
         self.registry.register(
             TokenCollector(PREFIX, read, lambda: self.account_counts, tuple(states), limit, skews)
         )
+
+    def show_secrets(self, ends: Callable[[], Iterable[tuple[str, float]]]) -> None:
+        """Export when client secrets expire. `ends`: credentials, and Unix seconds."""
+        self.registry.register(SecretCollector(PREFIX, ends))
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, text, labels, registry=self.registry)

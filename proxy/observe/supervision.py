@@ -17,6 +17,7 @@ from proxy.tokens.account import Account
 
 LOOK_EVERY: Final = 5.0  # seconds; the line changes with a state, and with the minute of the next refresh
 AT_ONCE: Final = 64  # accounts looked at before other tasks run again
+NOT_RELOADED: Final = "; the last reload failed: see the log"
 NAMED: Final = 3  # accounts that need a login; more would make the line too long to be read
 MINUTE: Final = 60.0
 HOURS_FROM: Final = 120 * MINUTE
@@ -85,6 +86,8 @@ class Supervision:
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
         self._tasks: list[asyncio.Task[None]] = []
+        self._reloaded = False  # by the last reload
+        self._remark = ""  # behind the line
 
     def start(self, services: Callable[[], Services]) -> None:
         """All listeners accept connections. `services`: those of the present configuration."""
@@ -96,6 +99,20 @@ class Supervision:
         if self._notifier.ping_every is not None:
             self._tasks.append(tasks.forever("tell the service manager that the loop runs", self._ping))
 
+    def reloading(self) -> None:
+        """A reload begins."""
+        self._reloaded = False
+        self._notifier.reloading()
+
+    def reloaded(self) -> None:
+        """Another configuration is served."""
+        self._reloaded = True
+
+    def settled(self) -> None:
+        """The reload is over. The manager can't be told that it has failed, but people can."""
+        self._remark = "" if self._reloaded else NOT_RELOADED
+        self._notifier.ready()
+
     def draining(self, seconds: float) -> None:
         """No requests are accepted any more; those in flight may take `seconds`."""
         self._notifier.stopping(seconds)
@@ -105,7 +122,7 @@ class Supervision:
         await tasks.cancel(*self._tasks)
 
     async def _look(self, services: Callable[[], Services]) -> None:
-        self._notifier.status(line(await summarize(services())))
+        self._notifier.status(line(await summarize(services())) + self._remark)
         await asyncio.sleep(LOOK_EVERY)
 
     async def _ping(self) -> None:

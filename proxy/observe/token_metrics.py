@@ -133,3 +133,22 @@ class TokenCollector(Collector):
         for credential, seconds in self._skews():
             family.add_metric((credential,), seconds)
         return family
+
+
+class SecretCollector(Collector):
+    """When client secrets expire, as the configuration says."""
+
+    def __init__(self, prefix: str, ends: Callable[[], Iterable[tuple[str, float]]]) -> None:
+        self._name = f"{prefix}client_secret_expiry_timestamp_seconds"
+        self._ends = ends
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return ()  # nothing to check for clashes before the first scrape
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        text = "Unix time at which the client secret expires, by client_secret_expires of the configuration."
+        family = GaugeMetricFamily(self._name, text, labels=("credential",))
+        for credential, expires_at in self._ends():
+            family.add_metric((credential,), expires_at)
+        if family.samples:
+            yield family

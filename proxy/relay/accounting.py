@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 
 from proxy.http.message import RequestHead
-from proxy.observe.logs import RequestLine
+from proxy.http.traceparent import trace_id
 from proxy.relay.callers import Caller
 from proxy.relay.context import RelayContext
 from proxy.relay.runtime import RouteRuntime
@@ -21,11 +21,16 @@ def account_for(
     *,
     started: float,
     status: int,
+    upstream: float,
     received: int,
     sent: int,
     error: str,
+    replayed: bool,
 ) -> None:
-    """`started`: from `perf_counter`. `received`, `sent`: body bytes. `error`: a `Case.ending`, or empty."""
+    """`started`: from `perf_counter`. `upstream`: seconds until its response began; negative: it did not.
+
+    `received`, `sent`: body bytes. `error`: a `Case.ending`, or empty. `replayed`: sent again after a 401.
+    """
     seconds = perf_counter() - started
     route, name = runtime.route, ""
     runtime.tally.count(request.method, status, seconds)
@@ -35,16 +40,17 @@ def account_for(
     log = context.log
     if log.enabled:
         log.add(
-            RequestLine(
-                route.name,
-                route.credential,
-                account.key.account if account else "",
-                name,
-                request.method.decode("ascii"),
-                status,
-                seconds * 1000,
-                received,
-                sent,
-                error,
-            )
+            route.name,
+            route.credential,
+            account.key.account if account else "",
+            name,
+            request.method.decode("ascii"),
+            status,
+            seconds * 1000,
+            upstream * 1000,
+            received,
+            sent,
+            error,
+            replayed,
+            trace_id(request.fields.block),
         )

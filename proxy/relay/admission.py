@@ -9,6 +9,7 @@ from proxy.http import headers
 from proxy.http.malformed import MalformedRequest
 from proxy.http.message import RequestHead
 from proxy.http.target import Target, read_target
+from proxy.observe.audit import AuditLog
 from proxy.relay import policy, problems, web_pages
 from proxy.relay.callers import Caller
 from proxy.relay.context import RelayContext
@@ -63,6 +64,16 @@ def permit(runtime: RouteRuntime, request: RequestHead, caller: Caller | None) -
     if request.fields.needs_checks:
         check_expectation(request)
         check_upgrade(request, permitted=runtime.websocket)
+
+
+def check_audit(audit: AuditLog) -> None:
+    """log.audit_required: no request is relayed whose line can't be written. Raises Refusal (503)."""
+    if audit.refuses:
+        raise Refusal(
+            problems.OVERLOADED,
+            "the audit log can't be written, and log.audit_required is set: see the proxy's log",
+            retry_after=1,
+        )
 
 
 def check_caller(runtime: RouteRuntime, request: RequestHead, caller: Caller) -> None:

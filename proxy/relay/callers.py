@@ -134,6 +134,14 @@ class CallerTable:
             raise Refusal(problems.CALLER_UNKNOWN, NO_IDENTITY if self._by_name else NOT_ANYONE)
         return caller
 
+    def how_known(self, caller: Caller, request: RequestHead, downstream: Downstream) -> str:
+        """The kind of identity by which `identify` found this caller."""
+        standing = self._standing(downstream)
+        if standing.by_certificate is caller:
+            return "certificate"
+        is_by_key = any(self._owner(key) is caller for key in request.fields.keys)
+        return "key" if is_by_key else "user, group or network"
+
     def by_field(self, request: RequestHead, downstream: Downstream) -> Caller | None:
         """The caller whose key stands in a field that no web page can set without a CORS preflight.
 

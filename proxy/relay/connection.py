@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from proxy.relay import peer_process
+from proxy.relay import peer, peer_process
 from proxy.relay.context import RelayContext
 from proxy.relay.peer_process import Process
 
@@ -101,6 +101,12 @@ class Connection(asyncio.Protocol):
         name = self._transport.get_extra_info("peername")
         return name[0] if isinstance(name, tuple) else ""
 
+    @property
+    def peer_name(self) -> str:
+        """The caller's IP address, or its user on a unix socket, for the audit log."""
+        process = None if self.peer_address else self.process()
+        return self.peer_address if process is None else f"uid {process.uid}"
+
     def certificate_names(self) -> list[tuple[str, str]]:
         certificate = self._transport.get_extra_info("peercert")
         return list(certificate.get("subjectAltName", ())) if certificate else []
@@ -152,6 +158,34 @@ class Connection(asyncio.Protocol):
                 self._close(linger=False)
         elif progress and self._transport.is_closing():
             self._patience = self._server.context.limits.body_stall
+
+    def _end_soon(self, *, is_new: bool) -> None:
+        """Close as the process ends, or the listener was removed. `is_new`: no request has come yet.
+
+        A caller that is connecting, or between two requests, may have sent one that is not here yet: it is
+        served, if it comes soon. Only a connection that has been idle for longer is closed now, or one whose
+        listener was removed.
+        """
+        if self._lingering or self._transport.is_closing():
+            return
+        if not self._server.context.draining:
+            self._close(linger=False)
+            return
+        if is_new:
+            self._patience = FIRST_AT_STOP
+            return
+        now = self.time()
+        idle_since = now if self._patience else self._deadline - self._server.context.limits.idle
+        left = idle_since + IDLE_AT_STOP - now
+        if left > 0 or self._has_news:
+            self._patience = max(left, CLOSE_SOON)
+        else:
+            self._close(linger=False)
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether the beginning of a request, or an end, is about to be read."""
+        return not self._lingering and not self._transport.is_closing() and peer.has_news(self._descriptor)
 
 
 def _nowhere(_data: bytes) -> None:

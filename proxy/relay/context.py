@@ -12,8 +12,9 @@ from proxy.config.model import Limits
 from proxy.fd_limits import Descriptors
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
-from proxy.observe.logs import RequestLog
+from proxy.observe.audit import AuditLog
 from proxy.observe.metrics import Metrics
+from proxy.observe.request_log import RequestLog
 from proxy.relay import phases
 from proxy.relay.callers import CallerTable
 from proxy.relay.problems import Refusal
@@ -46,10 +47,12 @@ class RelayContext:
     log: RequestLog
     via: bytes  # our own name in a Via field
     public_url: str
+    audit: AuditLog | None = None  # None: not configured
     callers: CallerTable | None = None  # None: everyone may use everything
     own: dict[int, RouteRuntime] = field(default_factory=dict)  # by the number of a route's own listener
     lasting: Lasting = field(default_factory=Lasting)
     draining: bool = False
+    says_decisions: bool = False  # log them at level debug: decisions.py
     timeouts: list[float] = field(init=False)  # seconds, by the number of an exchange's phase
 
     def __post_init__(self) -> None:

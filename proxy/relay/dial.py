@@ -7,16 +7,18 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final, cast
 
 import aiohappyeyeballs
 
 from proxy import fd_limits
 from proxy.config.address import Address
 from proxy.config.model import Route, UpstreamTLS
+from proxy.failure_causes import CONNECT_TIMEOUT, NO_ROUTE, Cause, cause_of
 from proxy.name_lookup import is_loopback_name, resolver
 from proxy.relay import problems
-from proxy.relay.problems import Refusal
+from proxy.relay import upstream_causes as causes
+from proxy.relay.problems import Case, Refusal
 from proxy.relay.tunnel import NoTunnel, open_tunnel
 from proxy.relay.wire import TLSWire, Wire
 
@@ -37,38 +39,94 @@ def tls_context(tls: UpstreamTLS | None) -> ssl.SSLContext:
 
 async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> Wire:
     """Connect within `seconds`. Raises Refusal: 502, 503 or 504."""
+    attempt = _Attempt(route)
     try:
         async with asyncio.timeout(seconds):
-            sock = await _connect(route)
-            return Wire(sock) if context is None else await _start_tls(sock, context, route)
+            sock = await attempt.connect()
+            return Wire(sock) if context is None else await attempt.start_tls(sock, context)
     except TimeoutError as error:
-        raise Refusal(
-            problems.CONNECT_TIMEOUT, f"the upstream of route {route.name!r} is slow to connect"
-        ) from error
+        raise attempt.refusal(problems.CONNECT_TIMEOUT, attempt.if_too_slow) from error
     except ssl.SSLError as error:
-        raise Refusal(
-            problems.UPSTREAM_TLS, f"TLS with the upstream of route {route.name!r} failed"
-        ) from error
+        raise attempt.refusal(problems.UPSTREAM_TLS, cause_of(error)) from error
     except NoTunnel as error:
-        raise Refusal(problems.UNREACHABLE, f"the egress proxy of route {route.name!r} {error}") from error
+        raise attempt.refusal(problems.UNREACHABLE, error.cause) from error
     except OSError as error:
         if error.errno in fd_limits.USED_UP:
             raise Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1) from error
-        how = " through the egress proxy" if route.proxy else ""
-        detail = f"the upstream of route {route.name!r} can't be reached{how}"
-        raise Refusal(problems.UNREACHABLE, detail) from error
+        raise attempt.refusal(problems.UNREACHABLE, attempt.why(error)) from error
 
 
-async def _connect(route: Route) -> socket.socket:
-    upstream = Address(route.upstream.host, route.upstream.port)
-    if route.upstream.unix_path:
-        return _connect_unix(route.upstream.unix_path)
-    if route.proxy is None:
-        return await _connect_tcp(upstream)
-    sock = await _connect_tcp(route.proxy.address)
-    with _closed_on_failure(sock):
-        await open_tunnel(sock, route.proxy, upstream)
-    return sock
+class _Attempt:
+    """One connection to a route's upstream. It knows the step that it is at, for the cause of a failure."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._to_egress = False
+        self._errors: list[OSError] = []  # of each address of the host
+        self.if_too_slow = CONNECT_TIMEOUT  # the cause, if the time is over at this step
+
+    def refusal(self, case: Case, cause: Cause) -> Refusal:
+        return causes.refusal(case, causes.of_egress(cause) if self._to_egress else cause, self._route)
+
+    def why(self, error: OSError) -> Cause:
+        """The cause of `error`. If several addresses failed for different reasons, that of one of them.
+
+        Many machines have no route for IPv6: another cause tells more.
+        """
+        found = [cause_of(each) for each in self._errors] if error.errno is None else []
+        return next((cause for cause in found if cause is not NO_ROUTE), cause_of(error))
+
+    async def connect(self) -> socket.socket:
+        route = self._route
+        upstream = Address(route.upstream.host, route.upstream.port)
+        if route.upstream.unix_path:
+            return _connect_unix(route.upstream.unix_path)
+        if route.proxy is None:
+            return await self._connect_tcp(upstream)
+        self._to_egress = True
+        sock = await self._connect_tcp(route.proxy.address)
+        self._to_egress = False
+        self.if_too_slow = causes.PROXY_TIMEOUT
+        with _closed_on_failure(sock):
+            await open_tunnel(sock, route.proxy, upstream)
+        return sock
+
+    async def _connect_tcp(self, address: Address) -> socket.socket:
+        self.if_too_slow = causes.LOOKUP_TIMEOUT
+        addresses = await resolver.addresses(address.host, address.port)
+        self.if_too_slow = CONNECT_TIMEOUT
+        # For a loopback name, ::1 is tried only if 127.0.0.1 refuses: another user of this machine may listen
+        # there, and must not get a token because the upstream is busy.
+        delay = None if is_loopback_name(address.host) else NEXT_ADDRESS_AFTER
+        loop = cast("asyncio.AbstractEventLoop", _Connecting(self._errors))
+        sock = await aiohappyeyeballs.start_connection(
+            addresses, happy_eyeballs_delay=delay, interleave=1, loop=loop
+        )
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    async def start_tls(self, sock: socket.socket, context: ssl.SSLContext) -> TLSWire:
+        self.if_too_slow = causes.HANDSHAKE_TIMEOUT
+        route = self._route
+        wire = TLSWire(sock, context, (route.tls.server_name if route.tls else None) or route.upstream.host)
+        with _closed_on_failure(sock):
+            await wire.handshake()
+        return wire
+
+
+class _Connecting:
+    """The part of an event loop that aiohappyeyeballs uses. It keeps the errors, not their texts only."""
+
+    def __init__(self, errors: list[OSError]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._errors = errors
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        try:
+            await self._loop.sock_connect(sock, address)
+        except OSError as error:
+            self._errors.append(error)
+            raise
 
 
 def _connect_unix(path: str) -> socket.socket:
@@ -77,25 +135,6 @@ def _connect_unix(path: str) -> socket.socket:
     with _closed_on_failure(sock):
         sock.connect(path)  # immediate; EAGAIN: the listener's queue is full
     return sock
-
-
-async def _connect_tcp(address: Address) -> socket.socket:
-    addresses = await resolver.addresses(address.host, address.port)
-    # For a loopback name, ::1 is tried only if 127.0.0.1 refuses: another user of this machine may listen
-    # there, and must not get a token because the upstream is busy.
-    delay = None if is_loopback_name(address.host) else NEXT_ADDRESS_AFTER
-    sock = await aiohappyeyeballs.start_connection(
-        addresses, happy_eyeballs_delay=delay, interleave=1, loop=asyncio.get_running_loop()
-    )
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
-
-
-async def _start_tls(sock: socket.socket, context: ssl.SSLContext, route: Route) -> TLSWire:
-    wire = TLSWire(sock, context, (route.tls.server_name if route.tls else None) or route.upstream.host)
-    with _closed_on_failure(sock):
-        await wire.handshake()
-    return wire
 
 
 @contextmanager

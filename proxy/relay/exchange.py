@@ -18,14 +18,17 @@ reset of the caller's connection.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine
+from time import perf_counter
 from typing import Any, Final
 
 from proxy import tasks
+from proxy.failure_causes import Cause
 from proxy.http import message
 from proxy.http.body import Body, UntilClose
 from proxy.http.message import ResponseHead
 from proxy.http.target import upstream_path
-from proxy.relay import admission, obtain, phases, problems, translate
+from proxy.relay import admission, decisions, obtain, phases, problems, translate
+from proxy.relay import upstream_causes as causes
 from proxy.relay.failures import Failure, may_repeat, refusal_of
 from proxy.relay.lifecycle import Lifecycle
 from proxy.relay.phases import Phase
@@ -69,6 +72,8 @@ class Exchange(Lifecycle):
             runtime.in_flight += 1
             if caller is not None or request.fields.needs_checks or runtime.policy is not None:
                 admission.permit(runtime, request, caller)
+            if context.audit is not None:
+                admission.check_audit(context.audit)
             account = self._account = runtime.fixed or runtime.account(request, caller)
             if runtime.changes_fields or request.fields.has_links:
                 translate.to_upstream(context, runtime, request, self._caller)
@@ -77,9 +82,13 @@ class Exchange(Lifecycle):
             self._refuse(refusal)
             return
         except AboutUs as question:
+            self._status = question.status
             self._finish("")
             self._caller.about_us(question.head)
             return
+        if context.says_decisions:
+            table = context.callers
+            self._number = decisions.admitted(request, runtime, account, caller, table, self._caller)
         self._path = upstream_path(runtime.base, runtime.prefix, path, strip=runtime.strip)
         attachment = context.tokens.ready(account)
         upstream = attachment and self._idle_connection(account)
@@ -137,9 +146,12 @@ class Exchange(Lifecycle):
     async def _prepare(self, account: Account, attachment: Attachment | None) -> None:
         """Get what is missing, then send; a request is sent again on a new connection. Raises Refusal."""
         if attachment is None:
+            decisions.say(self._number, "token", "no token is ready: it waits for one")
             attachment = await obtain.token(self._context, account)
+        self._asked = perf_counter()
         upstream = None if self._second else self._idle_connection(account)
         if upstream is None:
+            decisions.say(self._number, "dial", "no connection is idle: a new one is opened")
             self._enter(phases.CONNECTING)
             upstream = await obtain.connection(self._context, self._runtime, account)
         self._send(attachment, upstream)
@@ -153,6 +165,9 @@ class Exchange(Lifecycle):
         """Send the request as far as it has come; the rest follows as it comes."""
         request = self._request
         self._attachment, self._upstream = attachment, upstream
+        if self._number:
+            how = "a connection from the pool" if upstream.reused else "a new connection"
+            decisions.say(self._number, "sent", "sent with a token on %s", how)
         names = self._runtime.authority, attachment.fields, self._context.via
         head = message.to_upstream(request, self._path, *names, upgrade=self.upgrades)
         body = request.body
@@ -180,7 +195,7 @@ class Exchange(Lifecycle):
         self._caller.inform(self._translated(head))
 
     def switched(self, head: ResponseHead) -> None:
-        self._status = head.status
+        self._begin_response(head)
         self._upload = Upload(UntilClose(), 0)
         self._upload.begin()
         self._enter(phases.TUNNEL)
@@ -196,8 +211,9 @@ class Exchange(Lifecycle):
         assert self._upstream is not None
         better = None if self._second else self._context.tokens.reject(self._account, self._attachment)
         if better is None or not self._upload.repeatable:
-            self._runtime.unauthorized("returned")
+            self._passes_401()
             return False
+        decisions.say(self._number, "unauthorized", "401: held until there is a better token")
         self._upstream.pause()
         self._held = head
         self._do(self._replay(self._account, better), "replay a request", phases.HELD)
@@ -205,8 +221,14 @@ class Exchange(Lifecycle):
 
     def _relay_head(self, head: ResponseHead) -> None:
         self._enter(phases.RELAYING)
-        self._status = head.status
+        self._begin_response(head)
         self._caller.respond(self._translated(head))
+
+    def _begin_response(self, head: ResponseHead) -> None:
+        if self._number:
+            decisions.responded(self._number, head)
+        self._status = head.status
+        self._upstream_seconds = perf_counter() - (self._asked or self._started)
 
     def _translated(self, head: ResponseHead) -> ResponseHead:
         """The head with its links, cookies and CORS fields rewritten for the caller."""
@@ -248,8 +270,9 @@ class Exchange(Lifecycle):
             return
         upstream, self._upstream, self._held = self._upstream, None, None
         assert upstream is not None
-        self._runtime.unauthorized("replayed")
-        self._second = True
+        self._runtime.replayed()
+        decisions.say(self._number, "replay", "there is a better token: the request is sent again")
+        self._second = self._replayed = True
         upstream.close()
         await self._prepare(account, attachment)
 
@@ -258,9 +281,14 @@ class Exchange(Lifecycle):
         head, self._held = self._held, None
         assert head is not None
         assert self._upstream is not None
-        self._runtime.unauthorized("returned")
+        self._passes_401()
         self._relay_head(head)
         self._upstream.resume()
+
+    def _passes_401(self) -> None:
+        assert self._account is not None
+        decisions.say(self._number, "unauthorized", "401: it passes, as no better token is to be had now")
+        self._runtime.returned(self._account, self._attachment, self._caller.time())
 
     # -- the end of each direction of a tunnel: it is passed on; after the second the tunnel is over
 
@@ -284,24 +312,30 @@ class Exchange(Lifecycle):
 
     # -- failures
 
-    def upstream_failed(self, failure: Failure) -> None:
+    def upstream_failed(self, failure: Failure, cause: Cause | None) -> None:
         upstream, self._upstream = self._upstream, None
         assert self._account is not None
         is_late = upstream is not None and upstream.reused and not self._second and self._upload.repeatable
         if is_late and may_repeat(failure, self._request.method):
             self._second = True
+            decisions.say(self._number, "retry", "the pooled connection had ended: %s", failure.value)
             step = self._prepare(self._account, self._attachment)
             self._do(step, "retry a request", phases.CONNECTING)
             return
-        self._break_off(refusal_of(failure))
+        self._break_off(refusal_of(failure, cause, self._runtime.route))
 
     def give_up(self) -> None:
         """The deadline has passed."""
         phase = self.phase
         if phase is not phases.HELD:
-            retry_after = 1 if phase.case is problems.TOKEN_UNAVAILABLE else None
-            self._break_off(Refusal(phase.case, phase.detail, retry_after=retry_after))
+            self._break_off(self._overdue(phase))
             return
         if self._work is not None:
             self._work.cancel()
         self._release()
+
+    def _overdue(self, phase: Phase) -> Refusal:
+        if phase.cause is not None:
+            return causes.refusal(phase.case, phase.cause, self._runtime.route)
+        retry_after = 1 if phase.case is problems.TOKEN_UNAVAILABLE else None
+        return Refusal(phase.case, phase.detail, retry_after=retry_after)

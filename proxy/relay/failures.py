@@ -5,8 +5,11 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from proxy.config.model import Route
+from proxy.failure_causes import CLOSED, TLS_ALERT, TLS_ENDED, Cause
 from proxy.http.message import IDEMPOTENT
 from proxy.relay import problems
+from proxy.relay import upstream_causes as causes
 from proxy.relay.problems import Refusal
 
 
@@ -21,24 +24,25 @@ class Failure(Enum):
     RENEGOTIATION = "the upstream asked to renegotiate TLS"
 
 
-_ENDED: Final = "the upstream ended the connection before its response did"
+# the case, and the cause where no error code tells more
 _FAILURES: Final = {
-    Failure.UNSENT: (problems.UPSTREAM_PROTOCOL, _ENDED),
-    Failure.EARLY: (problems.UPSTREAM_PROTOCOL, _ENDED),
-    Failure.ENDED: (problems.UPSTREAM_PROTOCOL, _ENDED),
-    Failure.MALFORMED: (problems.UPSTREAM_PROTOCOL, "the upstream's response is malformed"),
+    Failure.UNSENT: (problems.UPSTREAM_PROTOCOL, causes.ENDED_EARLY),
+    Failure.EARLY: (problems.UPSTREAM_PROTOCOL, causes.ENDED_EARLY),
+    Failure.ENDED: (problems.UPSTREAM_PROTOCOL, causes.INCOMPLETE),
+    Failure.MALFORMED: (problems.UPSTREAM_PROTOCOL, causes.MALFORMED),
     # in TLS 1.3 the upstream rejects a missing client certificate only after our side of the handshake
-    Failure.ALERT: (problems.UPSTREAM_TLS, "the upstream refused TLS: it may want a certificate"),
-    Failure.RENEGOTIATION: (
-        problems.UPSTREAM_TLS,
-        "the upstream asked to renegotiate TLS: it must ask for a certificate in the handshake",
-    ),
+    Failure.ALERT: (problems.UPSTREAM_TLS, TLS_ALERT),
+    Failure.RENEGOTIATION: (problems.UPSTREAM_TLS, causes.RENEGOTIATION),
 }
 
 
-def refusal_of(failure: Failure) -> Refusal:
-    """The response to a request whose upstream has failed."""
-    return Refusal(*_FAILURES[failure])
+_ENDS: Final = (CLOSED, TLS_ENDED)  # `usual` tells more: when it ended
+
+
+def refusal_of(failure: Failure, cause: Cause | None, route: Route) -> Refusal:
+    """The response to a request whose upstream has failed. `cause`: if an error code tells more."""
+    case, usual = _FAILURES[failure]
+    return causes.refusal(case, usual if cause is None or cause in _ENDS else cause, route)
 
 
 def may_repeat(failure: Failure, method: bytes) -> bool:

@@ -19,15 +19,7 @@ from proxy.http.head_reader import HeadReader
 from proxy.http.malformed import MalformedBody, MalformedRequest
 from proxy.http.message import END, RequestHead, ResponseHead, read_request
 from proxy.relay import peer, phases, problems
-from proxy.relay.connection import (
-    CLOSE_SOON,
-    FIRST_AT_STOP,
-    HIGH_WATER,
-    IDLE_AT_STOP,
-    NEVER,
-    Connection,
-    ConnectionOwner,
-)
+from proxy.relay.connection import HIGH_WATER, IDLE_AT_STOP, NEVER, Connection, ConnectionOwner
 from proxy.relay.context import SHARED
 from proxy.relay.exchange import Exchange
 from proxy.relay.problems import Refusal
@@ -325,7 +317,10 @@ class Inbound(Connection):
 
     def turn_away(self, refusal: Refusal, head: bytes | bytearray = b"") -> None:
         """Refuse without an exchange, then close. `head`: the part of the request's head received, if any."""
-        self._server.context.count_refused(refusal, routed=False)
+        context = self._server.context
+        context.count_refused(refusal, routed=False)
+        if context.audit is not None:
+            context.audit.unread(self.peer_name, refusal.case.ending, refusal.case.status, len(refusal.body))
         head_only = head.startswith(b"HEAD ")  # RFC 9110 section 9.3.2, even for a malformed head
         self._write(problems.render(refusal, head_only=head_only, close=True))
         self._close(linger=True)
@@ -337,7 +332,8 @@ class Inbound(Connection):
         unsent = self._transport.get_write_buffer_size()
         exchange = self._exchange
         if exchange is None:
-            if now <= self._deadline or self._patience or not self._has_news:
+            is_over = now > self._deadline and not self._patience
+            if not (is_over and not self._heads.buffer and self._has_news):
                 self._check_deadline(now, progress=unsent < self._unsent)
         else:
             if unsent < self._unsent:
@@ -361,32 +357,9 @@ class Inbound(Connection):
         return self._exchange
 
     def drain(self) -> None:
-        """Let the exchange end, then close; the response says so.
-
-        A caller that is connecting, or between two requests, may have sent one that is not here yet: it is
-        served, if it comes soon. Only a connection that has been idle for longer is closed now, or one whose
-        listener was removed.
-        """
-        if (
-            self._exchange is not None
-            or self._heads.buffer
-            or self._lingering
-            or self._transport.is_closing()
-        ):
-            return
-        if not self._server.context.draining:
-            self._close(linger=False)
-            return
-        if self._request is None:
-            self._patience = FIRST_AT_STOP
-            return
-        now = self.time()
-        idle_since = now if self._patience else self._deadline - self._server.context.limits.idle
-        left = idle_since + IDLE_AT_STOP - now
-        if left > 0 or self._has_news:
-            self._patience = max(left, CLOSE_SOON)
-        else:
-            self._close(linger=False)
+        """Let the exchange end, then close; the response says so."""
+        if self._exchange is None and not self._heads.buffer:
+            self._end_soon(is_new=self._request is None)
 
     def cut(self) -> None:
         """The time for draining is over."""
@@ -394,9 +367,3 @@ class Inbound(Connection):
             self._transport.close()
         else:
             self.abort()
-
-    @property
-    def _has_news(self) -> bool:
-        """Whether the beginning of a request, or an end, is about to be read."""
-        idle = not self._heads.buffer and not self._lingering and not self._transport.is_closing()
-        return idle and peer.has_news(self._descriptor)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from proxy.failure_causes import Cause
 from proxy.http.body import Body
 from proxy.http.message import ResponseHead
 from proxy.relay.failures import Failure
@@ -37,6 +38,11 @@ class Downstream(Protocol):
     @property
     def peer_address(self) -> str:
         """The caller's IP address; empty on a unix socket."""
+        ...
+
+    @property
+    def peer_name(self) -> str:
+        """The same, or its user on a unix socket, for the audit log."""
         ...
 
     def certificate_names(self) -> list[tuple[str, str]]:
@@ -125,8 +131,8 @@ class ResponseHandler(Protocol):
         """In a tunnel: the upstream sends no more, but still reads."""
         ...
 
-    def upstream_failed(self, failure: Failure) -> None:
-        """There will be no (further) response; the connection has been closed."""
+    def upstream_failed(self, failure: Failure, cause: Cause | None) -> None:
+        """There will be no (further) response; the connection has been closed. `cause`: if a code tells."""
         ...
 
     def fail(self, error: Exception) -> None:

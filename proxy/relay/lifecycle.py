@@ -8,7 +8,9 @@ from time import perf_counter
 from typing import Final
 
 from proxy.http.message import RequestHead
-from proxy.relay import phases, problems
+from proxy.http.traceparent import trace_id
+from proxy.observe.audit import ALLOWED, AuditLog
+from proxy.relay import decisions, phases, problems
 from proxy.relay.accounting import account_for
 from proxy.relay.callers import Caller
 from proxy.relay.context import RelayContext
@@ -37,7 +39,12 @@ class Lifecycle:
     _account: Account | None = None
     _upstream: Upstream | None = None
     _work: asyncio.Task[None] | None = None
+    _peer = ""  # for the audit log
+    _number = 0  # in lines about its decisions; 0: there are none
     _status = 0
+    _asked = 0.0  # when the upstream's part began, from `perf_counter`; 0: with the request
+    _upstream_seconds = -1.0  # until its response began
+    _replayed = False  # sent again after a 401
     _bytes_out = 0
     phase = phases.ADMISSION
     deadline = 0.0  # loop time
@@ -47,6 +54,8 @@ class Lifecycle:
         self._context = context
         self._request = request
         self._started = perf_counter()
+        if context.audit is not None:
+            self._peer = caller.peer_name  # now: later the connection may be lost
         self._upload = NO_UPLOAD if request.body is None else Upload(request.body, context.limits.spool)
 
     def _enter(self, phase: Phase) -> None:
@@ -60,18 +69,22 @@ class Lifecycle:
             self._refuse(refusal)
             return
         case = refusal.case
+        decisions.say(self._number, "aborted", "the caller's connection is reset: %s", refusal.detail)
         if case is not problems.CALLER_TIMEOUT:
-            self._runtime.upstream_error(case.ending)
+            self._runtime.upstream_failed(refusal, self._caller.time())
         self._finish(case.ending)
         self._caller.abort()
 
     def _refuse(self, refusal: Refusal) -> None:
         """End the exchange by a response of our own. The rest of the request's body is not read."""
         case = refusal.case
+        decisions.say(self._number, "refused", "%d %s: %s", case.status, case.ending, refusal.detail)
         self._status = case.status
         self._context.count_refused(refusal, routed=self._routed)
         if self._routed and case.status in {502, 504}:
-            self._runtime.upstream_error(case.ending)
+            self._runtime.upstream_failed(refusal, self._caller.time())
+        if self._request.method != b"HEAD":
+            self._bytes_out = len(refusal.body)
         self._finish(case.ending)
         self._caller.refuse(refusal)
 
@@ -121,6 +134,7 @@ class Lifecycle:
             return
         if self.phase is not phases.TUNNEL and self.phase is not phases.TUNNEL_FULL:
             self._status = CALLER_GONE
+        decisions.say(self._number, "caller_gone", "the caller has gone in phase %r", self.phase.name)
         self._finish("caller-gone")
 
     # -- the end
@@ -136,9 +150,13 @@ class Lifecycle:
             self._upstream = None
         if self._work is not None and self._work is not asyncio.current_task():
             self._work.cancel()
-        if not self._routed:
-            return
-        self._runtime.in_flight -= 1
+        if self._routed:
+            self._runtime.in_flight -= 1
+            self._account_for(error)
+        if self._context.audit is not None:
+            self._audit(self._context.audit, error or ALLOWED)
+
+    def _account_for(self, error: str) -> None:
         account_for(
             self._context,
             self._runtime,
@@ -147,7 +165,27 @@ class Lifecycle:
             self._request,
             started=self._started,
             status=self._status,
+            upstream=self._upstream_seconds,
             received=self._upload.received,
             sent=self._bytes_out,
             error=error,
+            replayed=self._replayed,
+        )
+
+    def _audit(self, audit: AuditLog, decision: str) -> None:
+        route = self._runtime.route if self._routed else None
+        audit.request(
+            request_id=trace_id(self._request.fields.block),
+            caller=self.caller,
+            peer=self._peer,
+            route=self.route,
+            credential="" if route is None else route.credential,
+            account="" if self._account is None else self._account.key.account,
+            method=self._request.method.decode("ascii"),
+            target=self._request.path or self._request.target,
+            decision=decision,
+            status=self._status,
+            bytes_in=self._upload.received,
+            bytes_out=self._bytes_out,
+            seconds=perf_counter() - self._started,
         )

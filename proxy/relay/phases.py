@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.config.model import Limits
+from proxy.failure_causes import CONNECT_TIMEOUT, Cause
 from proxy.relay import problems
+from proxy.relay import upstream_causes as causes
 from proxy.relay.problems import Case
 
 OVERDUE: Final = 1.0  # seconds past a limit after which the sweep ends a phase whose owner has not
@@ -25,7 +27,7 @@ NEVER: Final = float("inf")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Phase:
-    """One row of the table. `case` and `detail`: the problem response at its timeout."""
+    """One row of the table. `case`, and `cause` or `detail`: the problem response at its timeout."""
 
     number: int  # its place in `timeouts`
     name: str
@@ -33,12 +35,12 @@ class Phase:
     limit: str  # the name of the limit in [limits]; empty: none
     slack: float  # seconds beyond the limit, if something other than the sweep enforces it
     case: Case
-    detail: str
+    detail: str = ""
+    cause: Cause | None = None  # of the upstream's failure, if it is one
     sends: bool = False  # the request is on its way, and no final response has begun
     begun: bool = False  # the final response's head has been passed to the caller
 
 
-_SLOW: Final = "the upstream did not respond in time"
 _STOPPED: Final = "the request's body stopped arriving"
 _NOT_READ: Final = "the caller does not read the response"
 
@@ -56,32 +58,40 @@ CONNECTING: Final = Phase(
     "connect",
     OVERDUE,
     problems.CONNECT_TIMEOUT,
-    "the upstream is slow to connect",
+    cause=CONNECT_TIMEOUT,
 )
 # The caller waits for a 100 (RFC 9110 section 10.1.1), which is the upstream's to send.
 EXPECTING: Final = Phase(
-    3, "expecting", "upstream", "first_byte", 0.0, problems.RESPONSE_TIMEOUT, _SLOW, sends=True
+    *(3, "expecting", "upstream", "first_byte", 0.0, problems.RESPONSE_TIMEOUT),
+    cause=causes.NO_RESPONSE,
+    sends=True,
 )
 UPLOADING: Final = Phase(
     4, "uploading", "caller", "body_stall", 0.0, problems.CALLER_TIMEOUT, _STOPPED, sends=True
 )
 # The upstream takes the request more slowly than the caller sends it.
 BLOCKED: Final = Phase(
-    5, "blocked", "upstream", "body_stall", 0.0, problems.RESPONSE_TIMEOUT, _SLOW, sends=True
+    *(5, "blocked", "upstream", "body_stall", 0.0, problems.RESPONSE_TIMEOUT),
+    cause=causes.NOT_READING,
+    sends=True,
 )
 WAITING: Final = Phase(
-    6, "waiting", "upstream", "first_byte", 0.0, problems.RESPONSE_TIMEOUT, _SLOW, sends=True
+    *(6, "waiting", "upstream", "first_byte", 0.0, problems.RESPONSE_TIMEOUT),
+    cause=causes.NO_RESPONSE,
+    sends=True,
 )
 # A 401 is kept until there is a better token. TokenManager.reject enforces the limit; then the 401 passes.
 HELD: Final = Phase(7, "held", "tokens", "token_wait", OVERDUE, problems.TOKEN_UNAVAILABLE, "")
 RELAYING: Final = Phase(
-    8, "relaying", "upstream", "body_stall", 0.0, problems.RESPONSE_TIMEOUT, _SLOW, begun=True
+    *(8, "relaying", "upstream", "body_stall", 0.0, problems.RESPONSE_TIMEOUT),
+    cause=causes.STALLED,
+    begun=True,
 )
 # The caller takes the response more slowly than the upstream sends it.
 CALLER_FULL: Final = Phase(
     9, "caller full", "caller", "body_stall", 0.0, problems.CALLER_TIMEOUT, _NOT_READ, begun=True
 )
-TUNNEL: Final = Phase(10, "tunnel", "both", "body_stall", 0.0, problems.RESPONSE_TIMEOUT, _SLOW, begun=True)
+TUNNEL: Final = Phase(10, "tunnel", "both", "body_stall", 0.0, problems.RESPONSE_TIMEOUT, begun=True)
 TUNNEL_FULL: Final = Phase(
     11, "tunnel full", "caller", "body_stall", 0.0, problems.CALLER_TIMEOUT, _NOT_READ, begun=True
 )

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Final
 
 from proxy.errors import LoginRequired, Misconfigured, ProxyError, TokenError
+from proxy.failure_causes import Cause
 from proxy.http import cors
 from proxy.http.malformed import MalformedRequest
 
@@ -74,16 +75,41 @@ UPSTREAM_ENDINGS: Final = tuple(dict.fromkeys(case.ending for case in _CASES if 
 
 
 class Refusal(ProxyError):
-    """Respond with `case` instead of an upstream's response. `extra` is added to the problem document."""
+    """Respond with `case` instead of an upstream's response.
+
+    `extra` is added to the problem document. `cause`: why the upstream failed.
+    """
 
     def __init__(
-        self, case: Case, detail: str, *, retry_after: int | None = None, extra: dict[str, str] | None = None
+        self,
+        case: Case,
+        detail: str,
+        *,
+        retry_after: int | None = None,
+        extra: dict[str, str] | None = None,
+        cause: Cause | None = None,
     ) -> None:
         super().__init__(detail)
         self.case = case
         self.detail = detail
         self.retry_after = retry_after
         self.extra = extra or {}
+        self.cause = cause
+        self._body = b""
+
+    @property
+    def body(self) -> bytes:
+        """The problem document."""
+        if not self._body:
+            document = {
+                "type": TYPE + self.case.ending,
+                "title": self.case.title,
+                "status": self.case.status,
+                "detail": self.detail,
+                **self.extra,
+            }
+            self._body = json.dumps(document).encode() + b"\n"
+        return self._body
 
 
 _MALFORMED: Final = {
@@ -115,6 +141,7 @@ class AboutUs(ProxyError):
     def __init__(self, head: bytes = ABOUT_US) -> None:
         super().__init__("a request about this proxy")
         self.head = head
+        self.status = int(head.split(b" ", 2)[1])
 
 
 def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:
@@ -132,20 +159,14 @@ def of_token_error(error: TokenError, credential: str, account: str, login_url: 
 def render(refusal: Refusal, *, head_only: bool, close: bool, page: bytes = b"") -> bytes:
     """The bytes of the whole response. `page`: the Origin of a page that may read it."""
     case = refusal.case
-    document = {
-        "type": TYPE + case.ending,
-        "title": case.title,
-        "status": case.status,
-        "detail": refusal.detail,
-        **refusal.extra,
-    }
-    body = json.dumps(document).encode() + b"\n"
+    error = case.error if refusal.cause is None else refusal.cause.proxy_error
+    body = refusal.body
     lines = [
         f"HTTP/1.1 {case.status} {HTTPStatus(case.status).phrase}",
         "Content-Type: application/problem+json",
         f"Content-Length: {len(body)}",
         "Cache-Control: no-store",
-        f'Proxy-Status: token-proxy; error={case.error}; details="{case.ending}"',
+        f'Proxy-Status: token-proxy; error={error}; details="{case.ending}"',
     ]
     if refusal.retry_after is not None:
         lines.append(f"Retry-After: {refusal.retry_after}")

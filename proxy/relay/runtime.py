@@ -16,12 +16,16 @@ from proxy.http.policy import policy_of
 from proxy.observe.metrics import Metrics
 from proxy.relay import problems
 from proxy.relay.callers import Caller
+from proxy.relay.failure_log import FailureLog
 from proxy.relay.pool import Pool
 from proxy.relay.problems import Refusal
 from proxy.relay.web_pages import Pages
 from proxy.tokens.account import Account
+from proxy.tokens.attachment import Attachment
 from proxy.tokens.manager import TokenManager
 
+# Seconds. A 401 to a token this new is not about its age; longer than between two refreshes by 401s.
+NEW_TOKEN: Final = 60.0
 POOLS: Final = 4096  # accounts of one route whose connections are kept
 
 
@@ -53,6 +57,7 @@ class RouteRuntime:
         self.tls = tls
         self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
+        self.failures = FailureLog(route)
         self._tokens = tokens
         self._metrics = metrics
         self._limits = limits
@@ -134,11 +139,26 @@ class RouteRuntime:
 
     # -- counting
 
-    def unauthorized(self, action: str) -> None:
-        self._metrics.upstream_unauthorized.labels(self.route.name, action).inc()
+    def replayed(self) -> None:
+        """A 401 of the upstream: the request is sent again with another token."""
+        self._count_401("replayed")
 
-    def upstream_error(self, ending: str) -> None:
+    def returned(self, account: Account, attachment: Attachment, now: float) -> None:
+        """A 401 of the upstream to this token passes. `now`: loop time."""
+        self._count_401("returned")
+        if attachment is account.attachment and 0 <= account.token_age < NEW_TOKEN:
+            self.failures.unauthorized(account.token_age, now)
+
+    def _count_401(self, action: str) -> None:
+        self._metrics.upstream_unauthorized.labels(self.route.name, action).inc()
+        self._metrics.last_unauthorized.labels(self.route.name).set_to_current_time()
+
+    def upstream_failed(self, refusal: Refusal, now: float) -> None:
+        """`now`: loop time."""
+        ending, cause = refusal.case.ending, refusal.cause
         self._metrics.upstream_errors.labels(self.route.name, ending).inc()
+        if cause is not None:
+            self.failures.failed(ending, cause, now)
 
 
 def _pages(route: Route) -> Pages:

@@ -18,7 +18,7 @@ from typing import Final
 from aiohttp import web
 
 from proxy import tasks
-from proxy.relay import problems
+from proxy.relay import decisions, problems
 from proxy.relay.context import SHARED, RelayContext
 from proxy.relay.exchange import Exchange
 from proxy.relay.inbound import Inbound
@@ -45,6 +45,7 @@ class RelayServer:
 
     def __init__(self, context: RelayContext) -> None:
         self.context = context
+        context.says_decisions = decisions.are_logged()
         self._named: dict[str, RouteRuntime] = {}
         self._former: list[RouteRuntime] = []  # of earlier contexts, with requests in flight
         self._leaving: list[_Leaving] = []
@@ -64,6 +65,7 @@ class RelayServer:
 
     def swap(self, context: RelayContext) -> None:
         """Serve under another context from the next request on. Can't fail: nothing here may raise."""
+        context.says_decisions = decisions.are_logged()
         before, self.context = self.context, context
         kept = set(context.runtimes)
         former = [runtime for runtime in before.runtimes if runtime not in kept]

@@ -11,14 +11,20 @@ import socket
 from typing import Final
 
 from proxy.config.address import Address, Egress
+from proxy.failure_causes import Cause
 from proxy.http.malformed import MalformedResponse
 from proxy.http.message import END, HeadLimits, read_response
+from proxy.relay import upstream_causes as causes
 
 _LIMITS: Final = HeadLimits(header_size=16384, field_size=16384, fields=100)  # responses to CONNECT are short
 
 
 class NoTunnel(Exception):
-    """The egress proxy opens no tunnel; the text gives the reason, in our words."""
+    """The egress proxy opens no tunnel."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.sentence)
+        self.cause = cause
 
 
 async def open_tunnel(sock: socket.socket, egress: Egress, to: Address) -> None:
@@ -31,16 +37,14 @@ async def open_tunnel(sock: socket.socket, egress: Egress, to: Address) -> None:
         while END not in received:
             data = await loop.sock_recv(sock, _LIMITS.header_size)
             if not data or len(received) > _LIMITS.header_size:
-                raise NoTunnel("sends no response to CONNECT")
+                raise NoTunnel(causes.PROXY_ENDS)
             received += data
         head, _, received = received.partition(END)
         status = _status(head + END)
-    if status in {401, 407}:  # 401: tinyproxy, to a wrong password
-        raise NoTunnel(f"rejects the user or password ({status})")
     if status >= 300:
-        raise NoTunnel(f"refuses the tunnel ({status})")
+        raise NoTunnel(causes.of_status(status))
     if received:
-        raise NoTunnel("sends data after its response to CONNECT")
+        raise NoTunnel(causes.PROXY_SPEAKS)
 
 
 def _request(egress: Egress, to: Address) -> bytes:
@@ -54,4 +58,4 @@ def _status(head: bytes) -> int:
     try:
         return read_response(head, b"CONNECT", _LIMITS).status
     except MalformedResponse:
-        raise NoTunnel("does not speak HTTP") from None
+        raise NoTunnel(causes.PROXY_NOT_HTTP) from None

@@ -15,10 +15,12 @@ import logging
 from collections import deque
 from typing import Final
 
+from proxy.failure_causes import Cause, cause_of
 from proxy.http.body import NO_BODY, Body, UntilClose
 from proxy.http.framing import framed
 from proxy.http.malformed import MalformedBody, MalformedResponse
 from proxy.http.message import END, PART_OF_END, HeadLimits, ResponseHead, check_begun, read_response
+from proxy.relay import decisions, upstream_causes
 from proxy.relay.failures import Failure
 from proxy.relay.interfaces import ResponseHandler
 from proxy.relay.pool import Pool
@@ -213,7 +215,7 @@ class Upstream:
             try:
                 data = self._wire.receive()
             except OSError as error:
-                self._ended(failure_of(error))
+                self._ended(failure_of(error), cause_of(error))
                 return
             if data is None:
                 if self._broken:
@@ -238,8 +240,8 @@ class Upstream:
             rest = data if self._head is not None else self._read_heads(data, handler)
             if rest is not None:
                 self._read_body(rest, handler)
-        except (MalformedResponse, MalformedBody):
-            self._fail(Failure.MALFORMED)
+        except (MalformedResponse, MalformedBody) as error:
+            self._fail(Failure.MALFORMED, upstream_causes.of_malformed(error))
 
     def _read_heads(self, data: bytes, handler: ResponseHandler) -> bytes | None:
         """Parse up to the body; returns its beginning, or None if more data or a `resume` must come first."""
@@ -247,7 +249,7 @@ class Upstream:
             end = data.find(END, self._searched)
             size = len(data) - PART_OF_END if end < 0 else end
             if self._interims + size > self._limits.header_size:
-                raise MalformedResponse("its head is too large")
+                raise MalformedResponse("its head is too large", "too-large")
             if end < 0:
                 check_begun(data, self._searched)
                 self._buffer = data
@@ -296,8 +298,9 @@ class Upstream:
             self.reused = True
             self.idle_since = self._loop.time()
             self._pool.give(self)
-        else:
-            self.close()
+            return
+        decisions.not_kept(nothing_behind=nothing_behind, sent_whole=sent_whole)
+        self.close()
 
     # -- the end
 
@@ -315,17 +318,17 @@ class Upstream:
             self.close()
             handler.response_end(b"", self._body)
 
-    def _ended(self, failure: Failure) -> None:
+    def _ended(self, failure: Failure, cause: Cause | None = None) -> None:
         early = failure is Failure.ENDED and self._head is None and not self._buffer and not self._interims
         if early:
             failure = Failure.UNSENT if self._unsent else Failure.EARLY
-        self._fail(failure)
+        self._fail(failure, cause)
 
-    def _fail(self, failure: Failure) -> None:
+    def _fail(self, failure: Failure, cause: Cause | None) -> None:
         handler, self._handler = self._handler, None
         self.close()
         if handler is not None:
-            handler.upstream_failed(failure)
+            handler.upstream_failed(failure, cause)
 
     def _fail_unexpectedly(self, handler: ResponseHandler | None, error: Exception) -> None:
         self.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import itertools
 import os
@@ -9,6 +10,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
+
+_NOT_OURS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR})
+
+
+def remedy(error: OSError) -> str:
+    """What to do if the store's files can't be made or read."""
+    if error.errno in _NOT_OURS:  # the home directory of a container's user, most often
+        return "set server.state_dir or $STATE_DIRECTORY to a directory that this user can write to"
+    return "check its directory and disk"
 
 
 def make_private_directory(path: Path) -> None:

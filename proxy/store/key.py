@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.errors import StoreError
-from proxy.store.files import creating, make_private_directory
+from proxy.store.files import creating, make_private_directory, remedy
 
 KEY_BYTES: Final = 32
 _FOR_OTHERS: Final = 0o077
@@ -36,7 +36,7 @@ def load_or_create_key(path: Path) -> bytes:
             _create(path)
         text = _read(path)
     except OSError as error:
-        raise StoreError(f"key file {path}: {error.strerror}: check its directory and disk") from error
+        raise StoreError(f"key file {path}: {error.strerror}: {remedy(error)}") from error
     try:
         return decode_key(text)
     except StoreError as error:

@@ -10,6 +10,7 @@ A key may seal 2^32 values before random nonces become a risk (NIST SP 800-38D s
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
@@ -21,8 +22,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from proxy.errors import GenerationConflict, StoreError, UnreadableRecord
+from proxy.observe.events import INFO, WARNING, event
 from proxy.store.base import STATES, UNREADABLE, AccountId, Due, Record, Store
 
+_log = logging.getLogger("proxy.store")
 T = TypeVar("T")
 
 _VERSION: Final = b"\x01"
@@ -74,6 +77,7 @@ class SealedStore:
         self._sealer = Sealer(key)
         self._key = key
         self.written: Callable[[bool], object] = bool  # has no effect
+        self._is_writable = True
 
     def derive(self, purpose: str) -> bytes:
         """A key of 32 bytes for one purpose (HKDF, RFC 5869); all processes with this store's key get it."""
@@ -156,12 +160,21 @@ class SealedStore:
             result = await write
         except (GenerationConflict, UnreadableRecord):
             raise
-        except StoreError:
-            self.written(False)
+        except StoreError as error:
+            self._note_write(error)
             raise
         if is_written(result):
-            self.written(True)
+            self._note_write(None)
         return result
+
+    def _note_write(self, error: StoreError | None) -> None:
+        """`error`: None if the write succeeded. A warning only: each consequence has an event of its own."""
+        self.written(error is None)
+        if error is not None and self._is_writable:
+            event(_log, WARNING, "store_not_writable", f"the token store can't be written: {error}")
+        elif error is None and not self._is_writable:
+            event(_log, INFO, "store_writable", "the token store can be written again")
+        self._is_writable = error is None
 
     def _opened(self, record: Record) -> Record:
         whose = (*record.key, record.generation)

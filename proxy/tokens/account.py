@@ -21,13 +21,13 @@ from proxy.oauth.token import Refusal, Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.tokens import lifetime
+from proxy.tokens.account_facts import facts_of
 from proxy.tokens.attachment import Attachment
-from proxy.tokens.diagnosis import Diagnosis, Facts, Reason, diagnose
+from proxy.tokens.diagnosis import Diagnosis, diagnose
 from proxy.tokens.lifetime import TokenState
 from proxy.tokens.refresh import backoff, refusal
 from proxy.tokens.refresh.breaker import Candidate
 from proxy.tokens.refresh.throttle import ServerThrottle
-from proxy.tokens.scopes import missing_scopes
 
 NEVER: Final = float("-inf")
 
@@ -51,6 +51,12 @@ NOTHING: Final = StoredToken(generation=0, state="absent", token=None, due_at=No
 class LastRefresh:
     at: float  # Unix seconds
     outcome: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedLogin:
+    at: float  # Unix seconds
     error: str
 
 
@@ -83,6 +89,7 @@ class Account:
         self.login_told = -1  # the generation for which login_required has been logged
         self.last_refresh: LastRefresh | None = None
         self.last_success_at: float | None = None
+        self.failed_login: FailedLogin | None = None  # the last login, if it failed at this process
         self.flight: asyncio.Task[None] | None = None
         self._clock = clock
         self._begun = float("inf")  # boot clock; when the token was issued; infinity: unknown
@@ -158,6 +165,11 @@ class Account:
         self.fresh_until, self.usable_until, self._begun = window.due, window.expired, window.begun
         if math.isfinite(window.begun):
             self.closed_until = window.begun + lifetime.closed_for(token, self.credential)
+
+    @property
+    def token_age(self) -> float:
+        """Seconds since the current token was issued; infinity or less than 0 if that is not known."""
+        return self._clock.boot() - self._begun
 
     def learn_from_401(self) -> None:
         """Learn the lifetime of such tokens from the age of the current one, after a 401 to it."""
@@ -284,59 +296,7 @@ class Account:
 
     def diagnosis(self) -> Diagnosis:
         """The diagnosis of this account, for every interface that reports it."""
-        token, now = self.held.token, self._clock.wall()
-        wait = self.waits_until - self._clock.boot()
-        return diagnose(
-            Facts(
-                credential=self.key.credential,
-                account=self.key.account,
-                grant=self.grant,
-                state=self.state(),
-                reason=self._reason(),
-                usable=self.is_usable,
-                now=now,
-                hint=self.failure.hint if self.failure else "",
-                cause=self.failure.cause_sentence if self.failure else "",
-                can_refresh=self.can_refresh,
-                failures=self.failures,
-                failing_since=self.failing_since,
-                next_try_at=now + wait if self.can_refresh and wait > 0 else None,
-                ends_at=token.expires_at if token else None,
-                scopes=self.credential.scopes,
-                missing_scopes=missing_scopes(self.credential, token) if token else (),
-            )
-        )
-
-    def _reason(self) -> str:
-        """A code of diagnosis.Reason, or the last failure's."""
-        if self.unreadable:
-            return Reason.UNREADABLE
-        if not self.grant.renews_itself and (self.held.state == "login_required" or not self.can_refresh):
-            return self._why_no_refresh()
-        token = self.held.token
-        if self.failure is not None:
-            return self.failure.error
-        if not self.is_usable and self.throttle.waits_until(self.candidate) > self._clock.boot():
-            return Reason.HELD_BACK
-        if token is None or token.access_token is None:
-            return Reason.NOT_ASKED
-        if missing_scopes(self.credential, token):
-            return Reason.SCOPES_NOT_GRANTED
-        return Reason.NONE
-
-    def _why_no_refresh(self) -> Reason:
-        if self.held.state == "login_required":
-            if self.is_misconfigured:
-                return Reason.REFUSED_ALIKE
-            is_dead = self.refusal is None or self.refusal.is_dead
-            return Reason.REFUSED if is_dead else Reason.REFUSED_OTHERWISE
-        if self.held.token is not None:
-            return Reason.NO_REFRESH_TOKEN
-        if self.held.state == "logged_out":
-            return Reason.LOGGED_OUT
-        if self.held.generation:
-            return Reason.OTHER_CLIENT
-        return Reason.NOT_READ if self.behind else Reason.NO_LOGIN
+        return diagnose(facts_of(self, self._clock))
 
 
 def _access(held: StoredToken) -> Secret | None:

@@ -21,6 +21,7 @@ from proxy.clock import Clock
 from proxy.config.model import Config, Credential
 from proxy.errors import StoreError, TokenError, TokenUnavailable, UnreadableRecord
 from proxy.oauth.binding import server_of
+from proxy.observe.events import ERROR, INFO, decision, event
 from proxy.store.base import AccountId, Record, Store
 from proxy.tokens.account import Account, StoredToken
 from proxy.tokens.refresh.throttle import ServerThrottle
@@ -172,16 +173,21 @@ class Accounts:
             held = await records.read(self._store, self._clock, account.credential, account.key, account.held)
         except UnreadableRecord as error:
             if not account.unreadable:  # once, not with every request
-                _log.error("%s: %s", account.key, error)
+                event(_log, ERROR, "record_unreadable", f"{account.key}: {error}", **account.key._asdict())
             account.unreadable = True
             self.remember(account)
             raise account.diagnosis().error(retry_after=STORE_PAUSE) from error
         except StoreError as error:
             account.behind = True
             if not self._store_failed:
-                _log.error("tokens can't be read from the store: %s", error)
+                event(_log, ERROR, "store_unreadable", f"tokens can't be read from the store: {error}")
             self._store_failed = True
             raise TokenUnavailable("the token store can't be read now", retry_after=STORE_PAUSE) from error
+        if held.generation > account.held.generation:
+            sentence = "%s: generation %d is read from the store (%s)"
+            decision(_log, sentence, account.key, held.generation, held.state)
+        if self._store_failed:
+            event(_log, INFO, "store_readable", "tokens can be read from the store again")
         self._store_failed = False
         self.apply(account, held)
 

@@ -17,7 +17,13 @@ def clock_skews(credentials: Iterable[Credential], clock: Clock) -> Iterator[tup
     for credential in credentials:
         seconds = clock_skew.known(clock, credential)
         if seconds is not None:
-            yield credential.name, seconds
+            yield credential.name, round(seconds, 3) + 0.0
+
+
+def client_secret_ends(credentials: Iterable[Credential]) -> Iterator[tuple[str, float]]:
+    for credential in credentials:
+        if credential.client_secret_expires is not None:
+            yield credential.name, credential.client_secret_expires
 
 
 def of(account: Account) -> TokenHealth:

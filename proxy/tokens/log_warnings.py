@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from proxy.config.model import Credential
 from proxy.oauth.token import Token
+from proxy.observe.events import ERROR, WARNING, event
 from proxy.store.base import AccountId
 from proxy.tokens import lifetime
 from proxy.tokens.account import Account
@@ -21,10 +22,11 @@ def narrowed(key: AccountId, credential: Credential, token: Token, before: Token
     """Warn about scopes that `token` lacks, unless `before` lacked the same."""
     missing = missing_scopes(credential, token)
     if missing and (before is None or missing != missing_scopes(credential, before)):
-        _log.warning("%s: the server did not grant the scopes %s", key, ", ".join(missing))
+        sentence = f"{key}: the server did not grant the scopes {', '.join(missing)}"
+        event(_log, WARNING, "scopes_not_granted", sentence, **key._asdict())
 
 
-def remind(account: Account, now: float) -> None:
+def remind(account: Account, now: float, login_url: str) -> None:
     """Warn, once, that a refresh token ends soon. `now` is in Unix seconds."""
     token, credential = account.held.token, account.credential
     if token is None or account.held.state != "valid" or account.grant.renews_itself:
@@ -34,12 +36,17 @@ def remind(account: Account, now: float) -> None:
         return
     account.reminded_of = end
     remedy = account.grant.remedy(*account.key)
-    _log.warning(
-        "%s: its refresh token %s at %s: %s",
-        account.key,
-        "ends" if now < end else "has ended",
-        datetime.fromtimestamp(end, UTC).isoformat(" ", "minutes"),
-        f"{remedy} before then" if now < end else remedy,
+    when = datetime.fromtimestamp(end, UTC).isoformat(" ", "minutes")
+    is_over = now >= end
+    event(
+        _log,
+        WARNING,
+        "refresh_token_ends",
+        f"{account.key}: its refresh token {'has ended' if is_over else 'ends'} at {when}: {remedy}"
+        + ("" if is_over else " before then"),
+        **account.key._asdict(),
+        login_url=login_url if account.grant.needs_person else None,
+        ends_at=end,
     )
 
 
@@ -54,12 +61,14 @@ def login_required(account: Account, login_url: str) -> None:
     diagnosis = account.diagnosis()
     if diagnosis.reason in _NO_NEWS:
         return
-    extra = {
-        "event": "login_required",
-        "credential": account.key.credential,
-        "account": account.key.account,
-        "reason": diagnosis.reason,
-    }
-    if diagnosis.can_log_in:
-        extra["login_url"] = login_url
-    _log.error("a person must act for %s: %s", account.key, diagnosis.text, extra=extra)
+    refused = account.refusal
+    event(
+        _log,
+        ERROR,
+        "login_required",
+        f"a person must act for {account.key}: {diagnosis.text}",
+        **account.key._asdict(),
+        login_url=login_url if diagnosis.can_log_in else None,
+        reason=diagnosis.reason,
+        error=refused.error if refused else None,
+    )

@@ -7,6 +7,7 @@ Changes by other processes are seen within a second (`_watch`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from dataclasses import replace
@@ -19,11 +20,12 @@ from proxy.errors import GenerationConflict, ProxyError, UnreadableRecord
 from proxy.oauth import binding
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, differ
+from proxy.observe.events import decision
 from proxy.observe.metrics import Metrics
 from proxy.observe.token_metrics import TokenHealth
 from proxy.store.base import AccountId, Record, Store
 from proxy.tokens import health, log_warnings
-from proxy.tokens.account import NEVER, Account, StoredToken
+from proxy.tokens.account import NEVER, Account, FailedLogin, StoredToken
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.attachment import Attachment
 from proxy.tokens.diagnosis.failures import row_of
@@ -31,16 +33,15 @@ from proxy.tokens.refresh import lease
 from proxy.tokens.refresh.introspection import with_lifetime
 from proxy.tokens.refresh.refresh import RefreshContext
 from proxy.tokens.refresh.scheduler import RefreshScheduler
-from proxy.tokens.refresh.single_flight import SingleFlight
+from proxy.tokens.refresh.single_flight import SingleFlight, Why
+from proxy.tokens.reminders import REMIND, Reminders
 from proxy.tokens.saved import codec, records
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: the token may not be the cause
-REMIND_EVERY: Final = 60.0  # seconds between two checks for refresh tokens that end
-WATCH: Final = "watch the store"  # in internal_errors_total, as the next
-REMIND: Final = "remind of refresh tokens that end"
-REPORT: Final = "report logins that are due"
-REPORT_EVERY: Final = 2.0  # seconds between two checks for accounts that need a person
-AT_ONCE: Final = 64  # accounts checked before other tasks run again
+WATCH: Final = "watch the store"  # in internal_errors_total
+
+
+_log = logging.getLogger("proxy.tokens")
 
 
 class AnotherPerson(ProxyError):
@@ -69,6 +70,7 @@ class TokenManager:
         context = RefreshContext(store, servers, clock, me, self._attempted)
         metrics.tokens_unsaved.set_function(lambda: len(context.unsaved))
         self._single_flight = SingleFlight(context, self._accounts, clock)
+        self._reminders = Reminders(self.accounts, self._login_url, clock)
         self.scheduler = RefreshScheduler(
             self._accounts, self.refresh_behind, store, clock, idle_after=config.limits.account_idle
         )
@@ -105,7 +107,7 @@ class TokenManager:
         self._changes = self._store.changes()  # before loading, so that no change is missed
         await self._accounts.load_known()
         self._watcher = tasks.forever(WATCH, self._watch)
-        self._reminder = tasks.forever(REMIND, self._remind)
+        self._reminder = tasks.forever(REMIND, self._reminders.remind)
 
     async def close(self, grace: float) -> None:
         """Stop; refreshes under way get `grace` seconds to save their tokens."""
@@ -135,37 +137,12 @@ class TokenManager:
         except Exception as error:  # noqa: BLE001 (changes of other accounts must still be seen)
             tasks.report(WATCH, error, f"unexpected error in reading {key}: report it")
 
-    async def _remind(self) -> None:
-        for account in self.accounts():
-            try:
-                log_warnings.remind(account, self._clock.wall())
-            except Exception as error:  # noqa: BLE001 (one odd account must not silence the others)
-                tasks.report(REMIND, error, f"unexpected error in looking at {account.key}: report it")
-        await asyncio.sleep(REMIND_EVERY)
-
     async def report_logins(self) -> None:
-        """In a serving process: log each account whose tokens have ended, so that a person must act.
+        """In a serving process, for ever: log each account whose tokens have ended by whatever."""
+        await self._reminders.report_logins()
 
-        Runs for ever: tokens also end by time alone, or by changes of other processes.
-        """
-        try:
-            await tasks.repeat(REPORT, self._report_all)
-        finally:
-            self._report_logins(self.accounts())  # those that have ended since the last check
-
-    async def _report_all(self) -> None:
-        accounts = self.accounts()
-        for start in range(0, len(accounts), AT_ONCE):
-            self._report_logins(accounts[start : start + AT_ONCE])
-            await asyncio.sleep(0)
-        await asyncio.sleep(REPORT_EVERY)
-
-    def _report_logins(self, accounts: list[Account]) -> None:
-        for account in accounts:
-            try:
-                log_warnings.login_required(account, f"{self._config.public_url}/login/{account.key}")
-            except Exception as error:  # noqa: BLE001 (one odd account must not silence the others)
-                tasks.report(REPORT, error, f"unexpected error in looking at {account.key}: report it")
+    def _login_url(self, key: AccountId) -> str:
+        return f"{self._config.public_url}/login/{key}"
 
     async def look_at(self, key: AccountId) -> Account:
         """The account as stored now, or as last known if the store fails."""
@@ -192,7 +169,12 @@ class TokenManager:
     def refresh_behind(self, account: Account) -> None:
         """Start a refresh in the background, unless one is under way, held back or can't help."""
         if account.flight is None and account.may_start:
-            self._single_flight.start(account)
+            self._single_flight.start(account, self._why(account))
+
+    def _why(self, account: Account) -> Why:
+        if account.attachment is None:
+            return "first"
+        return "due" if account.is_usable else "expired"
 
     async def get(self, account: Account) -> Attachment:
         """The token; waits for a refresh if necessary. Raises TokenError."""
@@ -206,14 +188,17 @@ class TokenManager:
     async def _get(self, account: Account) -> Attachment:
         attachment = self.ready(account)
         if attachment is None and account.behind and account.flight is None:
+            decision(_log, "%s: no usable token in memory: the store is read", account.key)
             await self._accounts.load(account)
             self._accounts.remember(account)
             attachment = self.ready(account)
         if attachment is not None:
             return attachment
         if account.flight is None and not account.may_start:
+            decision(_log, "%s: no usable token, and no refresh now", account.key)
             raise account.why_not()
-        await self._single_flight.wait(account, self._patience)
+        decision(_log, "%s: no usable token: the request waits for a refresh", account.key)
+        await self._single_flight.wait(account, self._patience, self._why(account))
         attachment = self.ready(account)
         if attachment is None:
             raise account.why_not()
@@ -227,22 +212,26 @@ class TokenManager:
         """
         current = self.ready(account)
         if current is not None and current is not rejected:
+            decision(_log, "%s: 401 to a token that has been replaced: the request is replayed", account.key)
             return _done(current)
         is_news = rejected is account.attachment and account.reject()
         if account.flight is None:
             now = self._clock.boot()
             if is_news:
-                self._single_flight.start(account)  # only writes it to the store: nothing to wait for
+                self._single_flight.start(
+                    account, "rejected"
+                )  # only writes it to the store: nothing to wait for
                 return None
             if now < account.rejected_at + REJECT_PAUSE or not account.may_start:
+                decision(_log, "%s: 401 passes: no refresh now", account.key)
                 return None
             account.rejected_at = now
             account.learn_from_401()
-            self._single_flight.start(account)
+            self._single_flight.start(account, "rejected")
         return tasks.spawn(self._replacement(account, rejected), f"replace {account.key}")
 
     async def _replacement(self, account: Account, rejected: Attachment) -> Attachment | None:
-        await self._single_flight.wait(account, self._patience)
+        await self._single_flight.wait(account, self._patience, "rejected")
         attachment = self.ready(account)
         return None if attachment is rejected else attachment
 
@@ -258,16 +247,17 @@ class TokenManager:
         account.hold_until = NEVER
         account.throttle.try_now()
         joined = account.flight is not None  # it may have started before the newest token was known
-        await self._single_flight.wait(account, self._patience)
+        await self._single_flight.wait(account, self._patience, "person")
         if joined and account.held.generation == before and account.failure is None:
-            await self._single_flight.wait(account, self._patience)
+            await self._single_flight.wait(account, self._patience, "person")
         if account.held.generation == before or account.failure is not None:
             raise account.why_not()
 
     async def adopt(self, key: AccountId, token: Token, *, instead_of: Principal | None = None) -> None:
         """Store the token of a login in place of the stored one.
 
-        Raises StoreError, AnotherPerson, AnotherClient. Tokens of another person are replaced only if that person is `instead_of`.
+        Tokens of another person are replaced only if that person is `instead_of`. Raises StoreError,
+        AnotherPerson, AnotherClient.
         """
         account = self._account_for(key, token)
         token = replace(token, login_at=token.issued_at)
@@ -292,6 +282,13 @@ class TokenManager:
             self._accounts.apply(account, held)
             self._accounts.remember(account)
             return
+
+    def login_ended(self, key: AccountId, outcome: str, error: str = "") -> None:
+        """Note the end of a login. `error`: the code of its failure."""
+        self._metrics.logins.labels(key.credential, outcome).inc()
+        account = self._accounts.find(key)
+        if account is not None:
+            account.failed_login = FailedLogin(self._clock.wall(), error) if error else None
 
     def _account_for(self, key: AccountId, token: Token) -> Account:
         """The account, if its client is the token's: another's must not replace what it has."""
@@ -354,6 +351,10 @@ class TokenManager:
     def clock_skews(self) -> Iterator[tuple[str, float]]:
         """For each credential, how far (seconds) its server's clock is ahead of ours, where that is known."""
         return health.clock_skews(self._config.credentials.values(), self._clock)
+
+    def client_secret_ends(self) -> Iterator[tuple[str, float]]:
+        """For each credential, when its client secret expires (Unix seconds), where that is configured."""
+        return health.client_secret_ends(self._config.credentials.values())
 
     def _attempted(self, credential: Credential, outcome: str, error: str, seconds: float) -> None:
         self._metrics.token_requested(credential.name, outcome, error and row_of(error), seconds)

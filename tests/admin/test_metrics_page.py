@@ -1,8 +1,14 @@
 """/metrics of a server that serves."""
 
+import asyncio
+import time
+
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.demo import faults
+from proxy.tokens.lifetime import STATES
+from tests.servers import programs
 
 
 async def scrape(world):
@@ -31,12 +37,17 @@ async def test_what_happens_is_counted(world):
     world.server.script(faults.NAMED["too-many-requests"])
     await world.browser.press("/refresh/person", page="/")
     text = await scrape(world)
-    assert value(text, "token_state", credential="person", account="default", state="valid") == 1
+    states = {state: value(text, "token_state", credential="person", state=state) for state in STATES}
+    assert states == dict.fromkeys(STATES, 0) | {"valid": 1}
     assert value(text, "token_expiry_timestamp_seconds", credential="person") > 1e9
     assert value(text, "requests_total", route="demo", method="GET", code="200") == 1
     assert value(text, "refused_total", reason="no-route") == 1
     assert value(text, "refused_total", reason="host-refused") == 1
-    assert value(text, "token_refreshes_total", outcome="transient", error="http_429") == 1
+    assert value(text, "token_refreshes_total", outcome="transient") == 1
+    assert value(text, "token_refresh_errors_total", error="http_429") == 1
+    assert value(text, "logins_total", credential="person", outcome="success") == 1
+    assert abs(value(text, "clock_skew_seconds", credential="person")) < 5
+    assert value(text, "token_next_try_timestamp_seconds", credential="person") > time.time()
     assert value(text, "token_refresh_failures_consecutive", credential="person") == 1
     assert value(text, "build_info") == 1
 
@@ -46,9 +57,12 @@ async def test_with_very_many_accounts_the_numbers_are_those_of_the_store(a_worl
         for name in ("anna", "bert", "carl"):
             await world.browser.log_in(f"/login/person/{name}")
         text = await scrape(world)
-        assert value(text, "token_state", credential="person", account="", state="valid") == 3
+        assert value(text, "token_state", credential="person") is None
         assert value(text, "token_expiry_timestamp_seconds", credential="person") is None
+        assert value(text, "accounts", credential="person", state="valid") == 3
+        assert value(text, "accounts", credential="person", state="expired") == 0
         assert value(text, "token_state", credential="machine", account="default", state="absent") == 1
+        assert value(text, "accounts", credential="machine", state="absent") == 1
 
 
 async def test_no_label_comes_from_a_caller(world):
@@ -61,6 +75,21 @@ async def test_no_label_comes_from_a_caller(world):
         await world.get(f"{world.data}/{number}")
         await world.get(f"{world.data}/demo/{number}?{number}")
     assert before < after == len((await scrape(world)).splitlines())
+
+
+@pytest.mark.monitoring
+async def test_promtool_has_no_complaint(world):
+    """Prometheus's own linter, of names, types and HELP texts."""
+    await world.browser.log_in()
+    await world.get(f"{world.data}/demo/x")
+    check = await asyncio.create_subprocess_exec(
+        *(programs.find("promtool"), "check", "metrics"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await check.communicate((await scrape(world)).encode())
+    assert (check.returncode, printed.decode()) == (0, "")
 
 
 UNITS = (
@@ -76,6 +105,9 @@ UNITS = (
     "_state",
     "_required",
     "_fds",
+    "_accounts",
+    "_ready",
+    "_successful",
 )
 
 

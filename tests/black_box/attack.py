@@ -63,11 +63,12 @@ def upstream(connection):
 
 
 class Attacker:
-    """Holds connections, and opens another for each that is closed."""
+    """Holds connections, and opens another for each that is closed. `again`: sends more after a response."""
 
-    def __init__(self, port, beginning):
+    def __init__(self, port, beginning, again):
         self._port = port
         self._beginning = beginning
+        self._again = again
         self._poll = select.poll()
         self._held = {}
 
@@ -93,27 +94,28 @@ class Attacker:
         sock = self._held[number]
         with contextlib.suppress(OSError):
             if sock.recv(65536):
+                sock.sendall(self._again)
                 return
         self._poll.unregister(number)
         del self._held[number]
         sock.close()
 
 
-def run_attacker(port, beginning, user, told):
+def run_attacker(port, beginning, user, again, told):
     if user:
         entry = pwd.getpwnam(user)
         os.setgroups([])
         os.setgid(entry.pw_gid)
         os.setuid(entry.pw_uid)
-    Attacker(port, beginning).attack(told)
+    Attacker(port, beginning, again).attack(told)
 
 
 @contextmanager
-def attacked(port, beginning, user=""):
+def attacked(port, beginning, user="", again=b""):
     """Attack by another process, of `user`."""
     fork = multiprocessing.get_context("fork")
     mine, theirs = fork.Pipe()
-    process = fork.Process(target=run_attacker, args=(port, beginning, user, theirs), daemon=True)
+    process = fork.Process(target=run_attacker, args=(port, beginning, user, again, theirs), daemon=True)
     process.start()
     try:
         assert mine.poll(60)

@@ -9,13 +9,21 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from aiohttp import web
 from click.testing import CliRunner
 
 from proxy import process as server_process
 from proxy.cli import main
 from proxy.config.load import load
+from proxy.demo.serve import running
 from proxy.demo.wiring import PERSON, embedded, free_ports, log_in
 
+SLOW_ROUTE = """
+[[routes]]
+path = "/slow"
+upstream = "{url}"
+credential = "machine"
+"""
 PATIENCE = 90  # seconds until a process has done what it was started for
 
 
@@ -170,3 +178,31 @@ def a_bench():
 async def bench(a_bench):
     async with a_bench() as made:
         yield made
+
+
+class SlowUpstream:
+    """Responds when it is released."""
+
+    def __init__(self):
+        self.asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    def application(self):
+        app = web.Application()
+        app.router.add_get("/{path:.*}", self._answer)
+        return app
+
+    async def _answer(self, _request):
+        self.asked.set()
+        await self.may_answer.wait()
+        return web.Response(text="at last")
+
+
+@pytest.fixture
+async def slow(bench):
+    """A route to an upstream that responds when it is released."""
+    upstream = SlowUpstream()
+    async with running(upstream.application()) as url:
+        bench.path.write_text(bench.path.read_text() + SLOW_ROUTE.format(url=url))
+        yield upstream
+        upstream.may_answer.set()

@@ -50,6 +50,7 @@ async def test_every_line_of_a_request_that_passes(ready):
     api = next(route.upstream for route in ready.config.routes)
     assert lines.pop("token").startswith("valid, expires in ")
     assert lines == {
+        "config": str(ready.path),
         "request": "GET /demo/messages/1?x=y",
         "route": "demo (path = /demo)",
         "upstream": f"GET http://{api.authority}/messages/1?x=y",
@@ -153,10 +154,12 @@ async def test_a_url_names_a_listener_by_its_port(ready):
     assert (code, ending(lines)) == (FAILED, "host-refused")
 
 
-async def test_the_admin_listener_relays_nothing(bench):
-    done = await bench.call("explain", "GET", f"{bench.admin}/demo")
-    assert (done.exit_code, done.stdout) == (FAILED, "")
-    assert done.stderr.endswith("is the admin listener's: expected a URL of a data listener\n")
+async def test_the_admin_and_the_health_listener_relay_nothing(bench):
+    bench.edit("[server]\n", '[server]\nhealth = "0.0.0.0:9102"\n')
+    for name, url in (("admin", bench.admin), ("health", "http://127.0.0.1:9102")):
+        done = await bench.call("explain", "GET", f"{url}/demo")
+        assert (done.exit_code, done.stdout) == (FAILED, "")
+        assert done.stderr.endswith(f"is the {name} listener's: expected a URL of a data listener\n")
 
 
 @pytest.mark.parametrize("url", ["", "demo", "ftp://localhost/demo", "localhost:8080/demo"])

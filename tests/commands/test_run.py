@@ -3,49 +3,18 @@
 import asyncio
 import json
 import signal
+import sys
+from importlib.metadata import version
 
 import pytest
 from aiohttp import web
 
 from proxy.demo.serve import running
 from proxy.signals import SAME_SIGNAL
+from tests.commands.a_terminal import on_a_terminal
 
 DONE, FAILED, USAGE = 0, 1, 2
 EVENTS = {"start", "listen", "request", "refresh", "login", "logout", "refused", "stop", "notice"}
-SLOW_ROUTE = """
-[[routes]]
-path = "/slow"
-upstream = "{url}"
-credential = "machine"
-"""
-
-
-class SlowUpstream:
-    """Responds when it is released."""
-
-    def __init__(self):
-        self.asked = asyncio.Event()
-        self.may_answer = asyncio.Event()
-
-    def application(self):
-        app = web.Application()
-        app.router.add_get("/{path:.*}", self._answer)
-        return app
-
-    async def _answer(self, _request):
-        self.asked.set()
-        await self.may_answer.wait()
-        return web.Response(text="at last")
-
-
-@pytest.fixture
-async def slow(bench):
-    """A route to an upstream that responds when it is released."""
-    upstream = SlowUpstream()
-    async with running(upstream.application()) as url:
-        bench.path.write_text(bench.path.read_text() + SLOW_ROUTE.format(url=url))
-        yield upstream
-        upstream.may_answer.set()
 
 
 async def idle_connection(bench):
@@ -132,7 +101,10 @@ async def test_a_taken_port_is_named(bench, listener):
     async with running(web.Application(), port=address.port):
         server = await bench.start("run", "-c", str(bench.path))
         assert await server.end() == FAILED
-    assert server.log[-1] == f"token-proxy: can't listen on {address}: address already in use\n"
+    assert server.log[-1] == (
+        f"token-proxy: can't listen on {address}: address already in use: stop the program that has it "
+        "(`token-proxy status` tells whether it is another token-proxy), or configure another address\n"
+    )
     assert "Traceback" not in "".join(server.log)
 
 
@@ -148,6 +120,68 @@ async def test_a_fault_in_the_configuration_starts_nothing(bench):
     server = await bench.start("run", "-c", str(bench.path))
     assert await server.end() == USAGE
     assert server.log[0].startswith(f"{bench.path}:1:")
+
+
+# -- what it says at its start
+
+
+async def test_the_start_event_says_what_is_served_from_what_and_how_it_is(bench):
+    server = await bench.run()
+    await bench.get(f"{bench.admin}/healthz")
+    server.signal()
+    assert await server.end() == DONE
+    told = [json.loads(line) for line in server.log]
+    (start,) = [line for line in told if line["event"] == "start"]
+    assert start["config"] == str(bench.path)
+    assert start["store"] == str(bench.config.server.state_dir / "tokens.db")
+    assert start["public_url"] == bench.admin
+    routes = {route["name"]: route for route in start["routes"]}
+    assert routes.keys() == {route.name for route in bench.config.routes}
+    assert routes["demo"] == {
+        "name": "demo",
+        "place": f"{bench.data}/demo",
+        "upstream": str(bench.config.routes[0].upstream),
+        "credential": "person",
+        "account": "default",
+        "state": "absent",
+    }
+    assert start["message"].startswith("token-proxy is ready, but 1 of ")
+    assert "person/default: nobody has logged in yet; run `token-proxy login person`" in start["message"]
+
+
+async def test_ready_is_said_without_a_but_once_all_accounts_can_serve(bench):
+    await bench.log_in()
+    server = await bench.run()
+    server.signal()
+    assert await server.end() == DONE
+    (start,) = [line for line in map(json.loads, server.log) if line["event"] == "start"]
+    assert start["message"] == "token-proxy is ready"
+
+
+@pytest.mark.parametrize("columns", [250, 60])
+async def test_on_a_terminal_a_summary_says_what_is_served_and_what_to_do(bench, columns):
+    run = [sys.executable, "-m", "proxy", "run", "-c", str(bench.path)]
+    code, said = await asyncio.to_thread(on_a_terminal, run, columns, TERM="xterm", NO_COLOR="1")
+    assert code == DONE
+    upstream = bench.config.routes[0].upstream
+    summary = said.partition(" is ready")[2].partition("\n")[2].splitlines()
+    assert summary[0].startswith(f"token-proxy {version('token-proxy')}   ")
+    assert str(bench.path) in summary[0]
+    where, how = (summary[1], summary[1]) if columns == 250 else summary[1:3]
+    assert f"  {bench.data}/demo" in where
+    assert f"→ {upstream}" in where
+    assert "person/default" in how
+    assert "nobody has logged in yet; run `token-proxy login person`" in how
+    assert any(line.startswith(f"  status page  {bench.admin}/   1 of ") for line in summary)
+    assert "\x1b[3" not in said.partition(" is ready")[2]
+
+
+async def test_the_summary_has_colours_only_where_they_are_wanted(bench):
+    run = [sys.executable, "-m", "proxy", "run", "-c", str(bench.path)]
+    _, coloured = await asyncio.to_thread(on_a_terminal, run, 250, TERM="xterm-256color")
+    assert "\x1b[33mabsent" in coloured
+    _, dumb = await asyncio.to_thread(on_a_terminal, run, 250, TERM="dumb")
+    assert "\x1b[" not in dumb
 
 
 async def test_a_secret_in_the_configuration_is_warned_about_in_a_line_of_the_log(bench):

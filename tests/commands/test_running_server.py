@@ -218,3 +218,15 @@ def test_any_text_is_made_printable(text):
     assert name == value
     assert value.isprintable()
     assert len(value) == len(text)
+
+
+async def test_the_control_socket_is_asked_first(bench, squat):
+    """Whoever has the admin port can't speak for a server that has another one."""
+    squat(lambda send: send(whole(entry(state="squatted"))))
+    text = bench.path.read_text()
+    bench.edit(str(bench.config.server.admin), "127.0.0.1:0")
+    async with bench.serving():
+        bench.path.write_text(text)
+        document = json.loads((await bench.call("status", "--json")).stdout)
+    assert "squatted" not in str(document)
+    assert {each["credential"] for each in document["tokens"]} == {"machine", "person"}

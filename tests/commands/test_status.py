@@ -1,6 +1,8 @@
 """status: of a running server, or of the store."""
 
+import asyncio
 import json
+import sys
 
 import pytest
 from aiohttp import web
@@ -8,6 +10,7 @@ from aiohttp import web
 from proxy.commands import status
 from proxy.demo import faults
 from proxy.demo.serve import running
+from tests.commands.a_terminal import on_a_terminal
 
 DONE, FAILED, LOGIN_NEEDED = 0, 1, 3
 
@@ -162,3 +165,15 @@ async def test_without_credentials_there_is_nothing_to_show(bench):
     bench.path.write_text(text.partition("[credentials")[0])
     done = await bench.call("status")
     assert (done.exit_code, done.stdout) == (DONE, "the configuration has no credentials yet\n")
+
+
+@pytest.mark.parametrize(
+    ("environ", "coloured"),
+    [({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+async def test_colours_are_for_terminals_that_want_them(bench, environ, coloured):
+    status = [sys.executable, "-m", "proxy", "status", "-c", str(bench.path)]
+    code, said = await asyncio.to_thread(on_a_terminal, status, 250, **environ)
+    assert code == 3
+    assert "absent" in said
+    assert ("\x1b[" in said) == coloured

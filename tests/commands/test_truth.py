@@ -65,6 +65,11 @@ async def server_unreachable(bench):
     give_issuer(bench, "machine", NOBODY_LISTENS)
 
 
+async def server_down_from_the_start(bench):
+    await bench.log_in()
+    bench.server.script(*[faults.NAMED["outage"]] * 20)
+
+
 async def client_refused(bench):
     await bench.log_in()
     bench.server.script(*[faults.NAMED["invalid-client"]] * 3)
@@ -118,7 +123,17 @@ TRUTHS = [
         1,
         1,
         ["refresh"],
-        "can't be reached",
+        "(unreachable: connection refused, 3 failures in a row since ",
+        ("no token has been requested yet", LOG_IN, SECRET),
+    ),
+    Truth(
+        server_down_from_the_start,
+        "machine",
+        UNAVAILABLE,
+        1,
+        1,
+        ["refresh"],
+        "reports an internal error (http_503, 3 failures in a row since ",
         ("no token has been requested yet", LOG_IN, SECRET),
     ),
     Truth(

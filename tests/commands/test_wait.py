@@ -232,6 +232,34 @@ async def test_a_fault_in_the_configuration_is_one_of_usage(bench):
     assert (await bench.call("wait", "--timeout", FOREVER)).exit_code == USAGE
 
 
+async def test_no_secret_needs_to_be_readable(bench):
+    await bench.log_in()
+    async with bench.serving():
+        (bench.config.server.state_dir / "secret").unlink()
+        assert await look(bench) == (DONE, "")
+
+
+async def test_the_configuration_may_be_the_environment_alone(bench, tmp_path):
+    listen, admin, health = free_ports(0, 0, 0)
+    environment = {
+        "TOKEN_PROXY_UPSTREAM": "http://127.0.0.1:9",
+        "TOKEN_PROXY_ISSUER": bench.server.issuer,
+        "TOKEN_PROXY_GRANT": "client_credentials",
+        "TOKEN_PROXY_CLIENT_ID": "demo-machine",
+        "TOKEN_PROXY_CLIENT_SECRET_FILE": f"{bench.config.server.state_dir}/secret",
+        "TOKEN_PROXY_LISTEN": f"127.0.0.1:{listen}",
+        "TOKEN_PROXY_ADMIN": f"127.0.0.1:{admin}",
+        "TOKEN_PROXY_HEALTH": f"0.0.0.0:{health}",
+        "STATE_DIRECTORY": str(tmp_path),
+    }
+    command = await bench.start("wait", "--timeout", FOREVER, **environment)
+    server = await bench.start("run", **environment)
+    await server.until("token-proxy is ready")
+    assert (await command.end(), command.out, command.log) == (DONE, "", [])
+    command = await bench.start("wait", "--timeout", "0", TOKEN_PROXY_HEALTH=f"127.0.0.1:{admin}")
+    assert await command.end() == USAGE, "the rest is missing"
+
+
 async def test_warnings_are_not_repeated_at_each_look(bench):
     with_health(bench)
     secret = bench.config.server.state_dir / "secret"

@@ -109,6 +109,12 @@ LINES = [  # added on line 4 to a minimal credential
         "refresh_window = 600\naccess_token_lifetime = 600",
         ["4:18: longer than the token lives: expected less than access_token_lifetime"],
     ),
+    ("client_secret_expires = '2027-03-01'", ["4:25: expected a date without quotes: 2027-03-01"]),
+    ("client_secret_expires = 1803859200", ["4:25: expected a date without quotes: 2027-03-01"]),
+    (
+        "client_secret_expires = 2027-03-01T08:00:00",
+        ["4:25: expected an offset behind the time, or a date alone: 2027-03-01"],
+    ),
     ("access_token_lifetime = 0", ["4:25: too small: expected more than 0"]),
     ("access_token_lifetime = 900000000", ["4:25: too large: expected at most 315360000"]),
     (
@@ -232,6 +238,12 @@ def test_parameters_are_texts_or_lists_of_texts(load_text: Load) -> None:
     text = f'[credentials.crm]\n{MINIMAL}token_params = {{ audience = "a", resource = ["b", "c"] }}'
     params = load_text(text).config.credentials["crm"].token_params
     assert params == {"audience": "a", "resource": ["b", "c"]}
+
+
+@pytest.mark.parametrize("text", ["2027-03-01", "2027-03-01T00:00:00Z", "2027-03-01T02:00:00+02:00"])
+def test_the_end_of_a_client_secret_is_a_date(text: str, load_text: Load) -> None:
+    found = load_text(f"[credentials.crm]\n{MINIMAL}client_secret_expires = {text}").config
+    assert found.credentials["crm"].client_secret_expires == 1803859200.0
 
 
 def test_how_long_tokens_live_is_for_the_server_to_say_where_nothing_is_configured(load_text: Load) -> None:

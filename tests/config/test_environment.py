@@ -130,6 +130,7 @@ FAULTS: list[tuple[dict[str, str], list[str]]] = [  # changes of BASE; the fault
             )
         ],
     ),
+    ({"HEALTH": "9102"}, ["HEALTH: expected an address: host:port, [::1]:port or unix:/path"]),
     (
         {"LISTEN": "127.0.0.1:8081"},
         ["ADMIN: 127.0.0.1:8081 is already used by another listener - choose another address"],
@@ -266,6 +267,7 @@ def test_every_variable_sets_its_key(tmp_path: Path) -> None:
             PROXY="http://user:pass@egress:3128",
             LISTEN="127.0.0.1:9000 unix:/run/data.sock",
             ADMIN="127.0.0.1:9001",
+            HEALTH="0.0.0.0:9002",
             PUBLIC_URL="https://page.example",
             ADMIN_KEY="admin-key-of-twenty-letters",
             CALLER_KEY=CALLER_KEY,
@@ -290,6 +292,7 @@ def test_every_variable_sets_its_key(tmp_path: Path) -> None:
     assert (config.server.proxy, credential.proxy, route.proxy) == (egress, egress, egress)
     assert config.server.listen == (Address("127.0.0.1", 9000), Address("", 0, "/run/data.sock"))
     assert config.server.admin == Address("127.0.0.1", 9001)
+    assert config.server.health == Address("0.0.0.0", 9002)
     assert config.public_url == "https://page.example"
     assert config.server.admin_key == Secret("admin-key-of-twenty-letters")
     assert config.callers["default"].key == (Secret(CALLER_KEY),)
@@ -354,6 +357,7 @@ def test_without_a_home_directory_the_fault_names_the_variable_for_it(
         "directory here; or TOKEN_PROXY_STORE_URL"
     )
     assert load(None, environ(STORE_URL="memory:")).config.store.is_memory
+    assert load(None, environ(STORE_URL="memory:"), secrets=False).warnings == []
 
 
 # -- other variables

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config.address import Address
+from proxy.config.address import Address, read_egress
 from proxy.config.admin_checks import OPEN
 from proxy.secret import Secret
 
@@ -100,7 +100,18 @@ OTHERS = [
     ),
     ("[log]\nformat = 1", ['2:10: expected "auto", "text" or "json"']),
     ("[log]\nlevle = 'info'", ["2:1: unknown key 'levle' - did you mean 'level'?"]),
-    ("[log]\ncolour = 'red'", ["2:1: unknown key 'colour' - known here: level, format"]),
+    (
+        "[log]\ncolour = 'red'",
+        ["2:1: unknown key 'colour' - known here: level, format, audit, audit_required"],
+    ),
+    ("[log]\naudit = 1", [f"2:9: {NOT_TEXT}"]),
+    ("[log]\naudit = ''", ["2:9: expected the path of a file"]),
+    ("[log]\naudit = '/'", ["2:9: / is a directory: expected a file"]),
+    (
+        "[log]\naudit_required = true",
+        ["1:1: audit is missing - audit_required needs an audit log"],
+    ),
+    ("[log]\naudit = 'a'\naudit_required = 'yes'", ["3:18: expected true or false"]),
     ("[lgo]\nlevel = 'info'", ["1:2: unknown key 'lgo' - did you mean 'log'?"]),
     (
         "path = 'config.toml'",
@@ -111,6 +122,39 @@ OTHERS = [
         [f"1:3: {NOT_TABLE}"],
     ),
 ]
+PROXIED = """
+[server]
+proxy = "http://egress:3128"
+[credentials.one]
+issuer = "https://login.example"
+client_id = "x"
+[credentials.own]
+issuer = "https://login.example"
+client_id = "x"
+proxy = "http://other:3128"
+[credentials.none]
+issuer = "https://login.example"
+client_id = "x"
+proxy = "none"
+[[routes]]
+path = "/one"
+upstream = "https://api.example"
+credential = "one"
+[[routes]]
+path = "/own"
+upstream = "https://api.example"
+credential = "one"
+proxy = "http://other:3128"
+[[routes]]
+path = "/none"
+upstream = "https://api.example"
+credential = "one"
+proxy = "none"
+[[routes]]
+path = "/here"
+upstream = "http://127.0.0.1:9000"
+credential = "one"
+"""
 STATE_DIRECTORIES = [  # $STATE_DIRECTORY, $XDG_STATE_HOME, what follows
     ("/var/lib/one:/var/lib/two", "/xdg", "/var/lib/one"),
     ("", "/xdg", "/xdg/token-proxy"),
@@ -172,3 +216,62 @@ def test_a_relative_state_directory_is_relative_to_the_file(load_text: Load, tmp
 def test_hosts_are_kept_in_lower_case_without_brackets(load_text: Load) -> None:
     server = load_text('server.allowed_hosts = ["Proxy.Internal", "[::1]", "10.0.0.1"]').config.server
     assert server.allowed_hosts == ("proxy.internal", "::1", "10.0.0.1")
+
+
+def test_the_proxy_of_the_server_is_that_of_credentials_and_routes_that_name_none(load_text: Load) -> None:
+    config = load_text(PROXIED).config
+    default, other = read_egress("http://egress:3128"), read_egress("http://other:3128")
+    assert {name: each.proxy for name, each in config.credentials.items()} == {
+        "one": default,
+        "own": other,
+        "none": None,
+    }
+    assert {each.name: each.proxy for each in config.routes} == {
+        "one": default,
+        "own": other,
+        "none": None,
+        "here": None,  # on this machine
+    }
+
+
+def test_the_url_of_the_store_may_be_elsewhere(load_text: Load, tmp_path: Path) -> None:
+    (tmp_path / "store.url").write_text("redis://:s3cret@cache\n")
+    key = f'key = "{"A" * 43}="'
+    by_file = load_text(f'[store]\nurl = {{ file = "store.url" }}\n{key}').config
+    assert (by_file.store.url.reveal(), by_file.store.scheme) == ("redis://:s3cret@cache", "redis")
+    assert "s3cret" not in repr(by_file)
+    by_env = load_text('[store]\nurl = { env = "URL" }', {"URL": "memory:"}).config
+    assert by_env.store.is_memory
+
+
+def test_a_url_of_the_store_that_is_elsewhere_has_the_same_rules(complaints: Complaints) -> None:
+    assert complaints('[store]\nurl = { env = "URL" }', {"URL": "mysql://:s3cret@db"}) == [
+        f"2:7: {NOT_STORE}"
+    ]
+    assert complaints('[store]\nurl = { env = "URL" }', {"URL": "redis://:s3cret@db"}) == [f"1:1: {NO_KEY}"]
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("postgresql://user:s3cret@db/tokens", True),
+        ("postgresql://user@db/tokens?password=s3cret", True),
+        ("redis://:s3cret@cache", True),
+        ("postgresql://user@[::1]:5432/tokens", False),
+        ("redis://cache:6379/0", False),
+    ],
+)
+def test_a_password_in_the_url_of_the_store_is_warned_about(url: str, warned: bool, load_text: Load) -> None:
+    loaded = load_text(f'[store]\nurl = "{url}"\nkey = {{ env = "KEY" }}', {"KEY": "A" * 43 + "="})
+    said = [warning.render("config.toml") for warning in loaded.warnings]
+    assert [
+        each.startswith("config.toml:2:7: a secret in the configuration file itself") for each in said
+    ] == [True] * warned
+    assert "s3cret" not in "".join(said)
+
+
+def test_the_audit_log_is_beside_the_file_or_the_standard_output(load_text: Load, tmp_path: Path) -> None:
+    assert load_text("").config.log.audit is None
+    assert load_text("[log]\naudit = 'audit.log'").config.log.audit == tmp_path / "audit.log"
+    assert load_text("[log]\naudit = '/var/log/audit.log'").config.log.audit == Path("/var/log/audit.log")
+    assert load_text("[log]\naudit = '-'\naudit_required = true").config.log.audit == Path("-")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import Counter
-from pathlib import Path
 
 PATIENCE = 120.0  # seconds for a response: a request may wait for the whole of a restart
 PAUSE = 0.005  # seconds between two requests of a caller
+HESITATION = 0.2  # seconds between the connection of every other caller and its request, as on a slow network
 REQUEST = b"GET /machine/x HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
 
 # What becomes of a request. `closed`: its kept connection had ended before a byte of a response came, which
@@ -18,18 +19,26 @@ OK, REFUSED, FAILED, CLOSED = "ok", "refused", "failed", "closed"
 class Callers:
     """Callers of one listener, each of which sends one request after the other."""
 
-    def __init__(self, place: tuple[str, int] | Path) -> None:
+    def __init__(self, place: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         self._place = place
+        self._tls = tls
         self._tasks: list[asyncio.Task[None]] = []
         self.fresh: Counter[str] = Counter()  # a connection for each request
         self.kept: Counter[str] = Counter()  # one connection for many
         self.errors: list[str] = []
 
     def start(self, fresh: int, kept: int, pauses: tuple[float, ...] = (PAUSE,)) -> None:
-        for _ in range(fresh):
-            self._tasks.append(asyncio.create_task(self._with_fresh_connections()))
+        for number in range(fresh):
+            hesitation = HESITATION if number % 2 else 0.0
+            self._tasks.append(asyncio.create_task(self._with_fresh_connections(hesitation)))
         for number in range(kept):
             self._tasks.append(asyncio.create_task(self._with_one(pauses[number % len(pauses)])))
+
+    async def go_on(self, requests: int) -> None:
+        """Wait for so many more that succeed, of each kind."""
+        fresh, kept = self.fresh[OK] + requests, self.kept[OK] + requests
+        while self.fresh[OK] < fresh or self.kept[OK] < kept:
+            await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -37,16 +46,16 @@ class Callers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if isinstance(self._place, Path):
-            return await asyncio.open_unix_connection(self._place)
-        return await asyncio.open_connection(*self._place)
+        return await asyncio.open_connection(
+            *self._place, ssl=self._tls, ssl_handshake_timeout=PATIENCE if self._tls else None
+        )
 
-    async def _with_fresh_connections(self) -> None:
+    async def _with_fresh_connections(self, hesitation: float) -> None:
         while True:
-            self.fresh[await self._once()] += 1
+            self.fresh[await self._once(hesitation)] += 1
             await asyncio.sleep(PAUSE)
 
-    async def _once(self) -> str:
+    async def _once(self, hesitation: float) -> str:
         try:
             async with asyncio.timeout(PATIENCE):
                 reader, writer = await self._connect()
@@ -54,6 +63,7 @@ class Callers:
             self.errors.append(repr(error))
             return REFUSED
         try:
+            await asyncio.sleep(hesitation)
             async with asyncio.timeout(PATIENCE):
                 status, _ = await asked(reader, writer, b"Connection: close\r\n")
         except (OSError, EOFError, TimeoutError) as error:

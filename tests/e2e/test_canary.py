@@ -163,6 +163,7 @@ def test_no_secret_is_printed_logged_exported_or_stored_in_clear(
     search = Search()
     proxy = make_proxy(oidc_provider, more=DEAD_ROUTE)
     text = proxy.config.read_text()
+    assert 'level = "debug"' in text
     proxy.config.write_text(text.replace("[server]", f'[server]\nadmin_key = "{ADMIN_KEY}"'))
     proxy.start()
     sign_in(proxy, search)
@@ -181,10 +182,17 @@ def test_no_secret_is_printed_logged_exported_or_stored_in_clear(
     code, printed = proxy.login_by_command(ALICE, paste=True)
     assert code == 0, printed
     search.saw("login", printed)
-    search.saw("logout", str(proxy.run("logout", "crm")))
+    search.saw("token", proxy.run("token", "crm", "--debug").stderr)  # stdout is the token
+    search.saw("status", str(proxy.run("status", "--debug")))
+    search.saw("logout", str(proxy.run("logout", "crm", "--debug")))
     look_around(proxy, search)
     proxy.stop()
     search.saw("the log", proxy.log())
+    decisions = [line for line in map(json.loads, proxy.log().splitlines()) if line["event"] == "decision"]
+    assert {line["level"] for line in decisions} == {"debug"}
+    told = " ".join(line["message"] for line in decisions)
+    for word in ("is ours", "a refresh starts: due", "metadata are fetched", "status 200", "status 400"):
+        assert word in told
 
     search.secrets |= {"client secret": WEB_SECRET, "store key": key_file(proxy).read_text().strip()}
     for number, request in enumerate(oidc_provider.service.events("token")):
@@ -211,4 +219,5 @@ def test_the_log_is_json_lines_that_tell_when_how_bad_and_what(
     (request,) = [line for line in lines if line["event"] == "request"]
     told = {name: request[name] for name in ("route", "credential", "account", "method", "status")}
     assert told == {"route": "api", "credential": "crm", "account": "default", "method": "GET", "status": 200}
-    assert request.keys() >= {"duration_ms", "bytes_in", "bytes_out", "error"}
+    assert request.keys() >= {"message", "duration_ms", "upstream_ms", "bytes_in", "bytes_out"}
+    assert "error" not in request

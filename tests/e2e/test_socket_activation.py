@@ -4,18 +4,20 @@ import asyncio
 import json
 import signal
 import socket
+import ssl
 import sys
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+import trustme
 
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports
 from tests.fakes.service_manager import PATIENCE, ServiceManager
 
 from .processes import plain_environment
-from .restarts import CLOSED, FAILED, OK, Callers
+from .restarts import CLOSED, OK, PAUSE, Callers
 
 COMMAND = [sys.executable, "-m", "proxy", "run"]
 RESTARTS = 3  # of the ordinary suite
@@ -85,64 +87,91 @@ async def fetch(url):
 # -- sockets
 
 
-async def restart_under_load(unit, times, fresh=4, kept=4):
-    """Restart the service so many times while callers send requests; returns the callers."""
+async def restart_under_load(unit, times, *, callers=4, between=10, pauses=(PAUSE,), tls=None):
+    """Restart the service so many times, each after `between` requests of each kind; returns the callers.
+
+    `callers`: how many of each kind. `pauses`: of those that keep their connection, in seconds.
+    """
     unit.bind("data", "admin")
     unit.start()
     await unit.manager.until("READY=1")
-    callers = Callers((unit.data.host, unit.data.port))
-    callers.start(fresh, kept)
+    load = Callers((unit.data.host, unit.data.port), tls)
+    load.start(callers, callers, pauses)
     for _ in range(times):
-        before = callers.fresh[OK], callers.kept[OK]
-        while callers.fresh[OK] < before[0] + 10 or callers.kept[OK] < before[1] + 10:
-            await asyncio.sleep(0.01)
+        await load.go_on(between)
         assert await unit.manager.stop() == 0, unit.log()
         await unit.manager.until("STOPPING=1")
         unit.start()
         await unit.manager.until("READY=1")
-    before = callers.fresh[OK]
-    while callers.fresh[OK] < before + 10:
-        await asyncio.sleep(0.01)
-    await callers.stop()
+    await load.go_on(between)
+    await load.stop()
     assert await unit.manager.stop() == 0
     assert "Traceback" not in unit.log()
-    return callers
+    return load
 
 
-def assert_none_lost(callers):
-    assert set(callers.fresh) == {OK}, (callers.fresh, callers.errors)
-    assert set(callers.kept) <= {OK, CLOSED}, (callers.kept, callers.errors)
-    assert callers.kept[FAILED] == 0
+def assert_none_lost(load):
+    assert set(load.fresh) == {OK}, (load.fresh, load.errors)
+    assert set(load.kept) <= {OK, CLOSED}, (load.kept, load.errors)
 
 
 async def test_restarts_under_load_refuse_no_connection_and_lose_no_request(unit):
-    callers = await restart_under_load(unit, RESTARTS)
-    assert_none_lost(callers)
-    assert callers.kept[CLOSED] == 0, "each kept connection was in use, so that its end could be announced"
+    load = await restart_under_load(unit, RESTARTS)
+    assert_none_lost(load)
     assert unit.events().count("start") == RESTARTS + 1
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
-async def test_many_restarts_under_load_refuse_no_connection_and_lose_no_request(unit, record_property):
-    callers = await restart_under_load(unit, MANY_RESTARTS)
-    record_property("fresh", dict(callers.fresh))
-    record_property("kept", dict(callers.kept))
-    print(f"\nfresh connections: {dict(callers.fresh)}; kept connections: {dict(callers.kept)}")
-    assert_none_lost(callers)
+@pytest.mark.parametrize("wire", ["plain", "tls"])
+async def test_many_restarts_under_load_refuse_no_connection_and_lose_no_request(unit, tmp_path, wire):
+    tls = encrypt(unit, tmp_path, wire == "tls")
+    load = await restart_under_load(
+        unit, MANY_RESTARTS, callers=16, between=100, pauses=(PAUSE, 0.3, 0.9), tls=tls
+    )
+    print(f"\n{wire}: fresh connections {dict(load.fresh)}, kept connections {dict(load.kept)}")
+    assert_none_lost(load)
+
+
+def encrypt(unit, folder, wanted):
+    """Let the data listener speak TLS; returns the context of its callers."""
+    if not wanted:
+        return None
+    authority, context = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(context)
+    both = folder / "both.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(both)
+    unit.edit("[server]\n", f'[server]\ntls = {{ cert = "{both}", key = "{both}" }}\n')
+    return context
+
+
+OWN_LISTENER = """
+[[routes]]
+name = "own"
+listen = "127.0.0.1:{port}"
+upstream = "{upstream}"
+credential = "machine"
+"""
 
 
 async def test_what_comes_before_the_start_is_served_after_it(unit):
     """As with `systemctl start token-proxy.socket` alone: the first request starts the service."""
+    health, own = free_ports(0, 0)
+    api = unit.config.routes[1].upstream
+    route = OWN_LISTENER.format(port=own, upstream=f"http://{api.host}:{api.port}")
+    unit.edit("[server]\n", f'[server]\nhealth = "127.0.0.1:{health}"\n')
+    unit.edit("[log]", f"{route}\n[log]")
     unit.bind("data", "admin")
-    early = [
-        asyncio.create_task(fetch(f"http://{unit.data}/machine/x")),
-        asyncio.create_task(fetch(f"http://{unit.admin}/healthz")),
-    ]
+    for port in (health, own):
+        unit.manager.bind(("127.0.0.1", port))
+    urls = [f"http://{unit.data}/machine/x", f"http://127.0.0.1:{own}/x"]
+    urls += [f"http://{unit.admin}/healthz", f"http://127.0.0.1:{health}/healthz"]
+    early = [asyncio.create_task(fetch(url)) for url in urls]
     await asyncio.sleep(0.1)
     unit.start()
-    (status, document), health = await asyncio.gather(*early)
-    assert (status, json.loads(document)["hello"], health[0]) == (200, "demo-machine", 200)
+    (status, document), *others = await asyncio.gather(*early)
+    assert (status, json.loads(document)["hello"]) == (200, "demo-machine")
+    assert [each[0] for each in others] == [200, 200, 200]
 
 
 async def test_a_listener_without_a_socket_is_bound_as_ever(a_unit):
@@ -217,6 +246,23 @@ async def test_the_manager_is_told_the_life_of_the_service(unit):
     assert any(line.startswith("EXTEND_TIMEOUT_USEC=") for line in told)
     assert "READY=1" not in told
     assert unit.manager.strangers == []
+
+
+async def test_the_manager_is_told_of_reloads(unit):
+    unit.start()
+    await unit.manager.until("READY=1")
+    text = unit.config.path.read_text()
+    for written, line in (
+        (text + "[typo]\n", "the last reload failed: see the log"),
+        (text, "person/default"),
+    ):
+        unit.config.path.write_text(written)
+        unit.manager.signal(signal.SIGHUP)
+        await unit.manager.until("RELOADING=1")
+        await unit.manager.until("MONOTONIC_USEC=")
+        await unit.manager.until("READY=1")
+        await unit.manager.until("STATUS=1 of 2 credentials can serve; needs a login: person/default")
+        assert unit.manager.last.endswith(line)
 
 
 async def test_a_start_that_fails_says_why_in_the_status(unit):

@@ -29,6 +29,7 @@ class ServiceManager:
         self.log = folder / "service.log"
         self.pid = 0
         self.told: list[str] = []  # lines of messages, in order
+        self.last = ""  # the line that `until` has found
         self.strangers: list[int] = []  # pids of other senders
         self._watchdog = watchdog
         self._listeners: list[tuple[socket.socket, str]] = []
@@ -88,6 +89,7 @@ class ServiceManager:
             self._hear()
             for place, told in enumerate(self.told):
                 if told.startswith(line):
+                    self.last = told
                     del self.told[: place + 1]
                     return
             if self.pid and self._ended() is not None:

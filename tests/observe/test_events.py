@@ -9,7 +9,7 @@ import pytest
 
 from proxy.config.model import Log
 from proxy.observe import logs
-from proxy.observe.events import DEBUG, ERROR, INFO, WARNING, event
+from proxy.observe.events import INFO, WARNING, decision, event, unexpected
 
 log = logging.getLogger("proxy.tokens")
 
@@ -29,7 +29,7 @@ def written(monkeypatch):
 
 def test_an_event_has_its_name_its_level_its_sentence_and_its_fields(written):
     lines = written()
-    event(log, WARNING, "refresh_failed", "refresh of %s failed", "crm/x", credential="crm", next_try_s=1.5)
+    event(log, WARNING, "refresh_failed", "refresh of crm/x failed", credential="crm", next_try_s=1.5)
     (line,) = lines()
     assert line.pop("ts") > 1e9
     assert line == {
@@ -51,14 +51,35 @@ def test_fields_without_a_value_are_left_out(written):
     }
 
 
-def test_below_the_level_nothing_is_formatted(written):
-    class Costly:
-        def __str__(self):
-            raise AssertionError("it was formatted")
+def test_a_sentence_may_contain_anything(written):
+    lines = written()
+    event(log, INFO, "odd", "100 % sure of %s")
+    assert lines()[0]["message"] == "100 % sure of %s"
 
+
+class Costly:
+    def __str__(self):
+        raise AssertionError("it was formatted")
+
+
+def test_below_the_level_nothing_is_formatted(written):
     lines = written("info")
-    event(log, DEBUG, "decision", "%s", Costly())
+    decision(log, "%s", Costly())
     assert lines() == []
+
+
+def test_a_decision_is_logged_at_level_debug(written):
+    lines = written("debug")
+    decision(log, "%s: the lease is ours", "crm/x", credential="crm", account="x")
+    (line,) = lines()
+    assert line.pop("ts") > 1e9
+    assert line == {
+        "level": "debug",
+        "event": "decision",
+        "message": "crm/x: the lease is ours",
+        "credential": "crm",
+        "account": "x",
+    }
 
 
 def test_a_failure_is_logged_with_its_place(written):
@@ -66,7 +87,7 @@ def test_a_failure_is_logged_with_its_place(written):
     try:
         raise OSError(5, "a disk")
     except OSError as error:
-        event(log, ERROR, "internal_error", "unexpected", failure=error, task="refresh")
+        unexpected(log, "internal_error", "it failed", error, task="refresh")
     (line,) = lines()
     assert "test_events.py" in line["error"]
     assert line["task"] == "refresh"

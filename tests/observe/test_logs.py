@@ -14,10 +14,10 @@ from proxy.config.model import Log
 from proxy.errors import Fault, StoreError
 from proxy.observe import logs
 from proxy.observe.log_writer import PIPE_BUF
-from proxy.observe.logs import RequestLine, RequestLog
+from proxy.observe.request_log import RequestLog
 
 SECRET = "s3cret-of-somebody"
-REQUEST = RequestLine("crm", "crm", "default", "", "GET", 200, 12.3, 5, 7, "")
+REQUEST = ("crm", "crm", "default", "", "GET", 200, 12.3, 11.2, 5, 7, "", False, "")
 
 
 class Terminal(io.StringIO):
@@ -65,7 +65,9 @@ def test_on_a_terminal_a_line_is_words(stderr):
     stream = stderr(Terminal)
     logs.set_up(Log())
     logging.getLogger("proxy.process").info("listening on %s", "127.0.0.1:1")
-    assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    listening on 127\.0\.0\.1:1\n", stream.getvalue())
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO    listening on 127\.0\.0\.1:1\n", stream.getvalue()
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,88 +176,13 @@ def test_a_command_with_debug_says_all(stderr):
     assert stream.getvalue().count("\n") == 2
 
 
-# -- requests
-
-
-def written(log, *requests):
-    chunks = []
-    requests_log = RequestLog(log, chunks.append)
-    for request in requests:
-        requests_log.add(request)
-    requests_log.flush()
-    return "".join(chunks)
-
-
-def test_a_request_is_logged_with_the_fields_of_the_contract():
-    line = json.loads(written(Log(format="json"), REQUEST))
-    assert line.pop("ts") > 1e9
-    assert line == {
-        "level": "info",
-        "event": "request",
-        "route": "crm",
-        "credential": "crm",
-        "account": "default",
-        "caller": "",
-        "method": "GET",
-        "status": 200,
-        "duration_ms": 12.3,
-        "bytes_in": 5,
-        "bytes_out": 7,
-        "error": "",
-    }
-
-
-def test_a_request_on_a_terminal_is_a_line_of_words():
-    line = written(Log(format="text"), REQUEST)
-    assert line[8:] == " INFO    request crm crm/default GET 200 in 12.3 ms, 5 bytes in, 7 out \n"
-
-
-def test_the_line_of_a_request_names_its_caller():
-    request = REQUEST._replace(caller="build")
-    assert json.loads(written(Log(format="json"), request))["caller"] == "build"
-    assert " crm/default for build GET 200 " in written(Log(format="text"), request)
-
-
-@pytest.mark.parametrize(
-    ("level", "enabled"), [("debug", True), ("info", True), ("warning", False), ("error", False)]
-)
-def test_requests_are_logged_at_level_info(level, enabled):
-    assert RequestLog(Log(level=level)).enabled is enabled
-
-
-def test_many_requests_are_written_at_once():
-    chunks = []
-    log = RequestLog(Log(format="json"), chunks.append)
-    for _ in range(logs.FLUSH_AT - 1):
-        log.add(REQUEST)
-    assert chunks == []
-    log.add(REQUEST)
-    assert len(chunks) == 1
-    assert chunks[0].count("\n") == logs.FLUSH_AT
-
-
-def test_a_flood_of_refusals_is_a_line_for_each_reason():
-    chunks = []
-    log = RequestLog(Log(format="json", level="warning"), chunks.append)
-    for _ in range(1000):
-        log.refused("host-refused")
-    log.refused("no-route")
-    log.flush()
-    told = [json.loads(line) for line in chunks[0].splitlines()]
-    assert [(line["event"], line["reason"], line["count"]) for line in told] == [
-        ("refused", "host-refused", 1000),
-        ("refused", "no-route", 1),
-    ]
-    log.flush()
-    assert len(chunks) == 1
-
-
-def test_at_level_error_refusals_are_not_logged():
-    chunks = []
-    log = RequestLog(Log(level="error"), chunks.append)
-    log.refused("no-route")
-    log.flush()
-    assert chunks == []
+def test_a_server_with_debug_says_all_whatever_its_configured_level(stderr):
+    stream = stderr()
+    logs.set_up_command(debug=True)
+    logs.set_up(Log(level="error"))
+    logging.getLogger("proxy.relay").debug("a decision")
+    assert lines(stream)[0]["level"] == "debug"
+    assert RequestLog(Log(level="error")).enabled
 
 
 class Broken(io.StringIO):
@@ -274,7 +201,7 @@ def test_a_stderr_that_can_not_be_written_fails_no_request(stderr, error):
     logs.set_up(Log())
     logging.getLogger("proxy").warning("x")
     log = RequestLog(Log())
-    log.add(REQUEST)
+    log.add(*REQUEST)
     log.flush()
 
 
@@ -284,7 +211,7 @@ def test_a_stderr_that_was_closed_before_the_start_fails_nothing(monkeypatch):
     with logs.own_thread(Log(format="json")):
         logging.getLogger("proxy").warning("x")
         log = RequestLog(Log(format="json"))
-        log.add(REQUEST)
+        log.add(*REQUEST)
         log.flush()
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+import socket
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -121,3 +123,63 @@ async def test_without_a_manager_there_is_nothing_to_do(config):
         watched.start(lambda: services)
         assert asyncio.all_tasks() == before
         await watched.close()
+
+
+async def test_a_loop_that_is_blocked_gives_no_sign_of_life(config, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        notifier = Notifier(str(tmp_path / "notify"), ping_every=0.01)
+        watched = Supervision(notifier)
+
+        def pings():
+            count = 0
+            with suppress(BlockingIOError):
+                while True:
+                    count += manager.recv(1000) == b"WATCHDOG=1"
+            return count
+
+        async with open_services(config) as services:
+            watched.start(lambda: services)
+            async with asyncio.timeout(60):
+                while not pings():
+                    await asyncio.sleep(0.01)
+            time.sleep(0.5)  # noqa: ASYNC251 (the loop is blocked)
+            assert pings() == 0
+            async with asyncio.timeout(60):
+                while not pings():
+                    await asyncio.sleep(0.01)
+            await watched.close()
+        notifier.close()
+
+
+async def test_a_reload_is_told_from_its_beginning_to_its_end(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervision, "LOOK_EVERY", 0.01)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+
+        async def until(message):
+            async with asyncio.timeout(60):
+                while True:
+                    told = await asyncio.get_running_loop().sock_recv(manager, 1000)
+                    if told.decode().startswith(message):
+                        return told.decode()
+
+        notifier = Notifier(str(tmp_path / "notify"))
+        watched = Supervision(notifier)
+        async with open_services(config) as services:
+            watched.start(lambda: services)
+            await until("READY=1")
+            watched.reloading()
+            await until("RELOADING=1\nMONOTONIC_USEC=")
+            watched.settled()
+            await until("READY=1")
+            assert (await until("STATUS=")).endswith("; the last reload failed: see the log")
+            watched.reloading()
+            watched.reloaded()
+            watched.settled()
+            await until("READY=1")
+            assert "reload" not in await until("STATUS=")
+            await watched.close()
+        notifier.close()

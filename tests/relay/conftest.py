@@ -152,10 +152,8 @@ class Proxy:
             refresh_token=None,
             server=server.token_endpoint,
             client_id=server.client_id,
-            issued_at=clock.wall(),
-            issued_boot=clock.boot(),
             boot_id=clock.boot_id,
-            **{"lifetime": 3600.0, **fields},
+            **{"lifetime": 3600.0, "issued_at": clock.wall(), "issued_boot": clock.boot(), **fields},
         )
         await self.tokens.adopt(AccountId(credential, account), token)
 

@@ -21,8 +21,8 @@ from proxy.config.model import Limits, Log
 from proxy.errors import TokenUnavailable
 from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
-from proxy.observe.logs import RequestLog
 from proxy.observe.metrics import Metrics
+from proxy.observe.request_log import RequestLog
 from proxy.relay.context import RelayContext
 from proxy.relay.inbound import Inbound
 from proxy.relay.runtime import RouteRuntime

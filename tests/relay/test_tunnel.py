@@ -79,7 +79,7 @@ async def test_a_tunnel_has_no_body(behind, egress):
         assert (await proxy.get()).endswith(b"ok")
 
 
-NO_TUNNEL = {  # response of the egress proxy -> the detail after "the egress proxy of route 'up'"
+NO_TUNNEL = {  # response of the egress proxy -> the detail after "the egress proxy"
     b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n": (
         "rejects the user or password (407)"
     ),
@@ -103,7 +103,7 @@ async def test_without_a_tunnel_the_upstream_is_unreachable_and_nothing_was_sent
         assert proxy.sample("upstream_errors_total", route="up", error=UNREACHABLE.ending) == 1
     problem = json.loads(body)
     assert (status, problem["type"]) == (502, "urn:token-proxy:problem:upstream-unreachable")
-    assert problem["detail"] == f"the egress proxy of route 'up' {NO_TUNNEL[said]}"
+    assert f": the egress proxy {NO_TUNNEL[said]} (" in problem["detail"]
     assert upstream.requests == 0
 
 
@@ -111,8 +111,9 @@ async def test_an_unreachable_egress_proxy_is_named(make_proxy, upstream, kit):
     route = 'plaintext = true\nproxy = "http://127.0.0.1:1"'
     async with make_proxy(f"http://api.example:{upstream.port}", route=route) as proxy:
         status, _, body = kit.split(await proxy.get())
-    detail = "the upstream of route 'up' can't be reached through the egress proxy"
-    assert (status, json.loads(body)["detail"]) == (502, detail)
+    detail = "the egress proxy can't be reached: connection refused (check `proxy` of the route)"
+    assert status == 502
+    assert detail in json.loads(body)["detail"]
 
 
 async def test_a_silent_egress_proxy_is_a_504_within_the_connect_timeout(behind, egress, kit):

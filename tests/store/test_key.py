@@ -13,6 +13,7 @@ import pytest
 
 from proxy.errors import StoreError
 from proxy.store.key import decode_key, load_or_create_key
+from tests.other_user import STRANGER, as_user
 
 GOOD = base64.b64encode(bytes(range(32))).decode()
 
@@ -94,3 +95,15 @@ def test_a_key_file_of_another_user_is_refused(tmp_path: Path) -> None:
 
 def test_a_key_from_the_configuration_may_end_in_a_newline() -> None:
     assert decode_key(GOOD + "\n") == bytes(range(32))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+@pytest.mark.privileged
+def test_a_directory_that_is_not_ours_is_refused_with_what_to_set() -> None:
+    """As the home directory `/` of a container's user."""
+    with as_user(STRANGER), pytest.raises(StoreError) as refused:
+        load_or_create_key(Path("/.local/state/token-proxy/store.key"))
+    assert str(refused.value) == (
+        "key file /.local/state/token-proxy/store.key: Permission denied: set server.state_dir or "
+        "$STATE_DIRECTORY to a directory that this user can write to"
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -11,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.errors import UnreadableRecord
+from proxy.errors import StoreError, UnreadableRecord
 from proxy.store.base import AccountId, Record
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore, Sealer
@@ -174,4 +176,35 @@ async def test_a_page_marks_an_unreadable_record_and_returns_the_others(
     assert await sealed.page(None, 10) == [
         record("ann", state="unreadable", body=b"", expires_at=5.0),
         record("bob", body=b"of bob"),
+    ]
+
+
+class Moody:
+    """A store whose leases can be made to fail."""
+
+    def __init__(self) -> None:
+        self.failing = False
+
+    async def lease(self, *_: object, **__: object) -> str | None:
+        if self.failing:
+            raise StoreError("the disk is full")
+        return None
+
+
+async def test_that_it_can_not_be_written_is_logged_once_and_so_is_that_it_can_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    moody, seen = Moody(), []
+    sealed = SealedStore(cast("MemoryStore", moody), SECRET)
+    sealed.written = seen.append
+    for failing in (False, True, True, True, False, False):
+        moody.failing = failing
+        with suppress(StoreError):
+            await sealed.lease("name", "owner", 1.0)
+    assert seen == [True, False, False, False, True, True]
+    told = [(each.levelname, vars(each)["event"], each.getMessage()) for each in caplog.records]
+    assert told == [
+        ("WARNING", "store_not_writable", "the token store can't be written: the disk is full"),
+        ("INFO", "store_writable", "the token store can be written again"),
     ]

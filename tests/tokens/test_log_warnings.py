@@ -13,7 +13,7 @@ from proxy.demo.faults import Fault
 from proxy.errors import LoginRequired
 from proxy.secret import Secret
 from proxy.store.base import AccountId
-from proxy.tokens import log_warnings, manager
+from proxy.tokens import log_warnings, reminders
 from proxy.tokens.saved import codec
 
 DAY = 86400
@@ -62,7 +62,7 @@ async def test_the_end_of_a_refresh_token_is_logged_once_when_it_is_near(make_si
         account = await side.log_in()
         for days in (0, 72.9, 0.2, 1, 5.8):
             side.clock.advance(days * DAY)
-            log_warnings.remind(account, side.clock.wall())
+            log_warnings.remind(account, side.clock.wall(), LOGIN_URL)
         (sentence,) = warnings(caplog)
         assert sentence == (
             "crm/default: its refresh token ends at 2027-04-05 08:00+00:00: "
@@ -70,12 +70,15 @@ async def test_the_end_of_a_refresh_token_is_logged_once_when_it_is_near(make_si
         )
         await side.log_in()
         side.clock.advance(79 * DAY)
-        log_warnings.remind(account, side.clock.wall())
+        log_warnings.remind(account, side.clock.wall(), LOGIN_URL)
         assert len(warnings(caplog)) == 2
+    (record, _) = [each for each in caplog.records if getattr(each, "event", "") == "refresh_token_ends"]
+    assert record.fields.pop("ends_at") > 1e9
+    assert record.fields == {"credential": "crm", "account": "default", "login_url": LOGIN_URL}
 
 
 async def test_it_is_logged_without_requests(make_side, caplog, monkeypatch):
-    monkeypatch.setattr(manager, "REMIND_EVERY", 0.01)
+    monkeypatch.setattr(reminders, "REMIND_EVERY", 0.01)
     async with make_side(credential=f'client_id = "web"\nrefresh_token_idle = {8 * DAY}') as side:
         await side.log_in()
         side.clock.advance(7.5 * DAY)
@@ -112,7 +115,11 @@ async def test_the_age_of_a_seed_counts_from_its_adoption(make_side):
 
 
 def logins_due(caplog) -> list[dict[str, object]]:
-    return [vars(record) for record in caplog.records if getattr(record, "event", "") == "login_required"]
+    return [
+        {"message": record.getMessage(), "levelname": record.levelname, **record.fields}
+        for record in caplog.records
+        if getattr(record, "event", "") == "login_required"
+    ]
 
 
 LOGIN_URL = "http://127.0.0.1:8081/login/crm/default"
@@ -146,7 +153,7 @@ async def test_a_refused_refresh_token_is_an_event_with_the_next_step(side, capl
 
 
 async def test_an_end_by_time_alone_is_logged_without_requests(side, caplog, monkeypatch):
-    monkeypatch.setattr(manager, "REPORT_EVERY", 0.01)
+    monkeypatch.setattr(reminders, "REPORT_EVERY", 0.01)
     await side.tokens.adopt(AccountId("crm", "default"), replace(side.issued(), refresh_token=None))
     reporting = asyncio.create_task(side.tokens.report_logins())
     await asyncio.sleep(0.05)
@@ -202,5 +209,5 @@ async def test_one_odd_account_does_not_silence_the_others(side, caplog, monkeyp
         tell(account, login_url)
 
     monkeypatch.setattr(log_warnings, "login_required", fail)
-    side.tokens._report_logins(side.tokens.accounts())
+    side.tokens._reminders.report(side.tokens.accounts())
     assert [event["account"] for event in logins_due(caplog)] == ["default"]

@@ -9,7 +9,7 @@ from proxy import tasks
 from proxy.store.base import AccountId
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
-from proxy.tokens import log_warnings, manager
+from proxy.tokens import log_warnings, manager, reminders
 from proxy.tokens.refresh import lease, scheduler
 
 from .conftest import HOUR, SEAL
@@ -142,10 +142,10 @@ async def test_a_look_that_fails_is_not_the_last_one(make_side, odd, counted):
 
 
 async def test_reminders_go_on_and_miss_no_account(make_side, monkeypatch, counted):
-    monkeypatch.setattr(manager, "REMIND_EVERY", 0.01)
+    monkeypatch.setattr(reminders, "REMIND_EVERY", 0.01)
     reminded = []
 
-    def remind(account, _now):
+    def remind(account, _now, _login_url):
         reminded.append(account.key.account)
         if account.key.account == "bad":
             raise Odd
@@ -155,7 +155,7 @@ async def test_reminders_go_on_and_miss_no_account(make_side, monkeypatch, count
         for name in ("bad", "good"):
             await side.log_in(name)
         await side.until(lambda: reminded.count("good") >= 2)
-        assert counted(manager.REMIND) >= 2
+        assert counted(reminders.REMIND) >= 2
 
 
 async def test_a_lease_is_renewed_after_an_odd_exception(odd, monkeypatch, counted):

@@ -13,6 +13,7 @@ from typing import Final
 
 from psycopg import sql
 
+from proxy.observe.events import WARNING, event
 from proxy.store.postgres.link import Link, Rows, Server, Values
 
 _VERSION_1: Final = sql.SQL("""
@@ -99,7 +100,8 @@ async def _check(link: Link, server: Server) -> str:
     if standby:
         raise server.error("it is a standby, which can't be written: name the primary server")
     if fsync == "off":
-        _log.warning("token store %s: fsync is off, so a crash of its machine may lose tokens", server.name)
+        sentence = f"token store {server.name}: fsync is off, so a crash of its machine may lose tokens"
+        event(_log, WARNING, "store_not_durable", sentence)
     schema = str(path or _SCHEMA).partition(",")[0].strip()
     if not _NAME.fullmatch(schema):
         raise server.error("search_path in its options is not a valid schema name: use one in lower case")
@@ -120,7 +122,8 @@ async def _migrate(link: Link, schema: str, migrations: tuple[sql.SQL, ...]) -> 
     await _ask(link, _LOCK, schema, name=sql.Literal(schema))
     version = await _version(link, schema)  # again: another process may have migrated meanwhile
     if 0 < version < len(migrations):
-        _log.warning("token store: migrating its tables from version %d to %d", version, len(migrations))
+        sentence = f"token store: migrating its tables from version {version} to {len(migrations)}"
+        event(_log, WARNING, "store_upgraded", sentence)
         copy = sql.SQL("CREATE TABLE {schema}.{copy} AS TABLE {schema}.tokens")
         await _ask(link, copy, schema, copy=sql.Identifier(f"tokens_before_{len(migrations)}"))
     for number, migration in enumerate(migrations[version:], start=version + 1):

@@ -25,6 +25,7 @@ from typing import Final, Self
 
 from proxy import tasks
 from proxy.errors import StoreError
+from proxy.observe.events import ERROR, event
 from proxy.store.base import AccountId
 from proxy.store.postgres import statements
 from proxy.store.postgres.link import Link, Server
@@ -96,7 +97,8 @@ class Watch:
             self._pause = LOOK_EVERY
         except StoreError as error:
             if self._link is not None and not self._stopping.is_set():
-                _log.error("changes by other processes can't be seen now: %s", error)
+                sentence = f"changes by other processes can't be seen now: {error}"
+                event(_log, ERROR, "store_unreadable", sentence)
             await self._disconnect()
             await self._rest(self._pause)
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)

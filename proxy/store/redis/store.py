@@ -24,6 +24,7 @@ from typing import Final, Self
 
 from proxy import tasks
 from proxy.errors import GenerationConflict, StoreError, UnreadableRecord
+from proxy.observe.events import ERROR, event
 from proxy.store.base import AccountId, Due, Record, must_advance
 from proxy.store.redis.link import Link
 from proxy.store.watchers import Watchers
@@ -156,7 +157,8 @@ class RedisStore:
             self._unreadable = False
         except StoreError as error:
             if not self._unreadable:
-                _log.error("changes by other processes can't be seen now: %s", error)
+                sentence = f"changes by other processes can't be seen now: {error}"
+                event(_log, ERROR, "store_unreadable", sentence)
             self._unreadable = True
 
     async def _pause(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.errors import StoreError
+from proxy.store import files
 from proxy.store.sqlite.statements import DamagedRowError
 
 _DAMAGED: Final = "it is damaged: stop the proxy and put a backup in its place"
@@ -31,7 +32,7 @@ FAILURES: Final = (sqlite3.Error, UnicodeDecodeError, DamagedRowError)
 def store_error(path: Path, error: Exception) -> StoreError:
     """The failure of the file at `path` and its remedy, by SQLite's result code."""
     if isinstance(error, OSError):
-        return StoreError(f"token store {path}: {error.strerror}: check its directory and disk")
+        return StoreError(f"token store {path}: {error.strerror}: {files.remedy(error)}")
     if not isinstance(error, sqlite3.Error):
         return StoreError(f"token store {path}: {_DAMAGED}")
     code = getattr(error, "sqlite_errorcode", None)  # absent in errors of the module itself

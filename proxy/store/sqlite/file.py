@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.errors import StoreError
+from proxy.observe.events import CRITICAL, WARNING, event
 from proxy.store.files import creating, make_private_directory
 from proxy.store.sqlite import mounts
 from proxy.store.sqlite.errors import FAILURES, store_error
@@ -75,13 +76,11 @@ class OpenDatabase:
             self.rescued = copy_beside(self.connection, self.path.with_name(f"{self.path.name}.rescued"))
         except (*FAILURES, OSError) as error:
             self.rescue_at = time.monotonic() + _RESCUE_AGAIN
-            _log.critical(
-                "the content of a replaced file could not be saved: %s", store_error(self.path, error)
-            )
+            sentence = f"the content of a replaced file could not be saved: {store_error(self.path, error)}"
+            event(_log, CRITICAL, "store_replaced", sentence)
         else:
-            _log.critical(
-                "token store %s: it was replaced; its content was saved as %s", self.path, self.rescued
-            )
+            sentence = f"token store {self.path}: it was replaced; its content was saved as {self.rescued}"
+            event(_log, CRITICAL, "store_replaced", sentence)
 
     def close(self) -> None:
         self.connection.close()  # leaves a log alone that may belong to another file now
@@ -115,11 +114,11 @@ def _check_place(path: Path) -> None:
             "or, for several hosts, set store.url to a postgresql:// address"
         )
     if verdict == "suspicious":
-        _log.warning(
-            "token store %s: it is on %s, which may not be a disk of this host: processes of two hosts "
-            "must never use it at the same time (for that, set store.url to a postgresql:// address)",
-            *(path, mount),
+        sentence = (
+            f"token store {path}: it is on {mount}, which may not be a disk of this host: processes of two "
+            "hosts must never use it at the same time (for that, set store.url to a postgresql:// address)"
         )
+        event(_log, WARNING, "store_not_local", sentence)
 
 
 def _create(path: Path) -> None:

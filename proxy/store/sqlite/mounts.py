@@ -1,4 +1,4 @@
-"""Detect whether a file is on a disk of this host or on a network file system. Pure, except `mount_of`.
+"""Detect whether a file is on a disk of this host, in memory or on a network. Pure, except `mount_of`.
 
 SQLite's processes find pages of the log by an index in shared memory (mmap of FILE-shm), guarded by locks
 of the kernel. Two hosts share no memory, and network file systems support locks partly or not at all: a
@@ -28,6 +28,14 @@ _SUSPICIOUS: Final = re.compile(
     | fuse | fuse\.(?! (fuse-overlayfs | mergerfs | gocryptfs | encfs | bindfs)$ ).*  # all but local ones""",
     re.VERBOSE,
 )
+_PASSING: Final[dict[str, str]] = {
+    "tmpfs": "which is in memory and is empty after a restart",
+    "ramfs": "which is in memory and is empty after a restart",
+    "rootfs": "which is in memory and is empty after a restart",
+    "overlay": "which is the writable layer of a container and is removed with it",
+    "aufs": "which is the writable layer of a container and is removed with it",
+    "fuse.fuse-overlayfs": "which is the writable layer of a container and is removed with it",
+}
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")  # space, tab, newline and backslash, in octal
 _LINE: Final = re.compile(r"^\d+ \d+ (\d+):(\d+) \S+ (\S+) .*? - (\S+) ", re.MULTILINE)
 
@@ -49,6 +57,11 @@ def judge(kind: str) -> Verdict:
     if _NETWORK.fullmatch(kind):
         return "network"
     return "suspicious" if _SUSPICIOUS.fullmatch(kind) else "local"
+
+
+def loss(kind: str) -> str | None:
+    """How the files of a file system of this type get lost; None if they last."""
+    return _PASSING.get(kind)
 
 
 def find(mountinfo: str, path: str, device: tuple[int, int]) -> Mount | None:

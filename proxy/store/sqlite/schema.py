@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from proxy.observe.events import WARNING, event
 from proxy.store.files import drafting, keep_beside
 
 VERSION: Final = 2
@@ -102,12 +103,12 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute(f"PRAGMA busy_timeout = {patience}")
     if found < VERSION:
-        _log.warning(
-            "token store %s: upgraded from schema %d to %d. To go back to the previous version: stop "
-            "every process, put %s in its place and remove %s-wal and %s-shm; accounts refreshed since then "
-            "may need a new login",
-            *(path, found, VERSION, backup, path.name, path.name),
+        sentence = (
+            f"token store {path}: upgraded from schema {found} to {VERSION}. To go back to the previous "
+            f"version: stop every process, put {backup} in its place and remove {path.name}-wal and "
+            f"{path.name}-shm; accounts refreshed since then may need a new login"
         )
+        event(_log, WARNING, "store_upgraded", sentence)
 
 
 def _back_up(path: Path, version: int) -> Path:

@@ -20,6 +20,7 @@ from typing import Any, Final, Self, TypeVar
 from proxy import tasks
 from proxy.clock import Clock
 from proxy.errors import GenerationConflict, StoreError
+from proxy.observe.events import ERROR, event
 from proxy.store.base import UNREADABLE, AccountId, Due, Record, must_advance
 from proxy.store.sqlite import statements
 from proxy.store.sqlite.errors import FAILURES, store_error
@@ -138,7 +139,8 @@ class SQLiteStore:
                 last, keys = await self._run(_news_after(seen))
             except StoreError as error:
                 if not unreadable and not self._closed:
-                    _log.error("changes by other processes can't be seen now: %s", error)
+                    sentence = f"changes by other processes can't be seen now: {error}"
+                    event(_log, ERROR, "store_unreadable", sentence)
                 unreadable = True
                 await asyncio.sleep(LOOK_EVERY)
                 continue

@@ -60,6 +60,7 @@ class Facts:
     can_refresh: bool = False
     failures: int = 0  # failed token requests since the last success
     failing_since: float | None = None  # the first of them
+    failed_login: tuple[float, str] | None = None  # when the last login failed, and the code
     next_try_at: float | None = None
     ends_at: float | None = None  # expiry of the access token
     scopes: tuple[str, ...] = ()
@@ -122,6 +123,9 @@ def diagnose(facts: Facts) -> Diagnosis:
         remedy = f"{remedy}; {_next_try(facts)}" if remedy else f"nothing to do: {_next_try(facts)}"
     elif facts.usable and row.verdict is Verdict.LOGIN:
         sentence += f"; the access token is used until it expires {_when(facts.ends_at, facts.now)}"
+    if facts.failed_login is not None and row.verdict is Verdict.LOGIN:
+        at, code = facts.failed_login
+        sentence += f"; the last login failed {_when(at, facts.now)} ({code})"
     helps = row.verdict is Verdict.LOGIN or facts.reason in _LOGIN_HELPS
     return Diagnosis(
         key=f"{facts.credential}/{facts.account}",
@@ -150,7 +154,8 @@ def explain_failure(
         credential, DEFAULT_ACCOUNT, grant, "absent", code, usable=False, now=0.0, hint=hint, scopes=scopes
     )
     sentence, remedy = _filled(row, facts)
-    return f"{sentence} ({_with_cause(code, error.cause_sentence)}); {remedy or otherwise}"
+    cause = f"{sentence} ({_with_cause(code, error.cause_sentence)})"
+    return "; ".join(part for part in (cause, remedy or otherwise) if part)
 
 
 def _with_cause(code: str, cause: str) -> str:

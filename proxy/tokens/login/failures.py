@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.config.model import Credential
-from proxy.errors import AuthorizationServerError
+from proxy.errors import AuthorizationServerError, LoginFailed
 from proxy.oauth import grants
 from proxy.tokens.diagnosis import explain_failure
 
@@ -26,23 +26,26 @@ _BAD_ID_TOKEN: Final = {  # codes of oauth/id_token.py; the tokens that came wit
 }
 
 
-def of_redirect(error: str) -> str:
+def of_redirect(error: str) -> LoginFailed:
     """What the `error` of a callback means."""
-    return _REFUSALS.get(error, "the authorization server refused the login")
+    if error not in _REFUSALS:
+        return LoginFailed("the authorization server refused the login")
+    return LoginFailed(_REFUSALS[error], error)
 
 
-def of_id_token(error: AuthorizationServerError) -> str:
-    return _BAD_ID_TOKEN[error.error]
+def of_id_token(error: AuthorizationServerError) -> LoginFailed:
+    return LoginFailed(_BAD_ID_TOKEN[error.error], error.error)
 
 
-def of_response(credential: Credential, error: AuthorizationServerError) -> str:
+def of_response(credential: Credential, error: AuthorizationServerError) -> LoginFailed:
     """What a failed request to the token endpoint means."""
-    if error.outcome == "login_required":
-        return (
-            "the authorization server refuses the code, as used, expired or from another redirect URI: "
-            "start the login again"
-        )
-    return explained(credential, error)
+    if error.outcome != "login_required":
+        return LoginFailed(explained(credential, error), error.error)
+    sentence = (
+        "the authorization server refuses the code, as used, expired or from another redirect URI: "
+        "start the login again"
+    )
+    return LoginFailed(sentence, error.error)
 
 
 def explained(credential: Credential, error: AuthorizationServerError) -> str:

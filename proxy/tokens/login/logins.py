@@ -28,9 +28,11 @@ from proxy.oauth.binding import by_hand, is_bound, server_of
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants.authorization_code import redemption_form
 from proxy.oauth.token import Principal, Token
+from proxy.observe.events import ERROR, INFO, WARNING, event
 from proxy.store.base import AccountId, Store
 from proxy.tokens.login import failures, pending, takeover
 from proxy.tokens.login.mix_up import check_issuer
+from proxy.tokens.login.outcomes import Outcomes
 from proxy.tokens.login.pending import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID, Pending, UnknownLogin, party
 from proxy.tokens.login.redeem import redeem
 from proxy.tokens.login.requests import AuthorizationRequests
@@ -92,6 +94,7 @@ class Logins:
         self._servers = servers
         self._tokens = tokens
         self._requests = AuthorizationRequests(config, store, servers, tokens)
+        self._outcomes = Outcomes(config, tokens)
 
     def redirect_uri(self, credential: str) -> str:
         return self._config.redirect_uri(self._config.credentials[credential])
@@ -101,11 +104,13 @@ class Logins:
 
         Raises LoginFailed, StoreError.
         """
-        return await self._requests.make(key, [party(browser)])
+        with self._outcomes.noted(key):
+            return await self._requests.make(key, [party(browser)])
 
     async def begin_to_paste(self, key: AccountId, command: str) -> str:
         """Begin a login that ends only with `paste`. Returns and raises as `begin`."""
-        return await self._requests.make(key, [party(command)], party(command))
+        with self._outcomes.noted(key):
+            return await self._requests.make(key, [party(command)], party(command))
 
     async def invite(self, key: AccountId, command: str, *, for_own_user: bool = False) -> str:
         """A page of ours that begins the login, once, in the browser that opens it first.
@@ -113,7 +118,8 @@ class Logins:
         `command`: a new secret. `for_own_user`: only a browser of this user may open it.
         Raises LoginFailed if the login could not begin, StoreError.
         """
-        await self._requests.check(key)
+        with self._outcomes.noted(key):
+            await self._requests.check(key)
         ticket = pending.new_secret()
         await pending.keep_ticket(self._store, ticket, key, party(command), for_own_user=for_own_user)
         return f"{self._config.public_url}/login/{key}?{urlencode({'ticket': ticket})}"
@@ -124,7 +130,8 @@ class Logins:
         if command is None:
             raise UnknownLogin(TICKET_USED)
         try:
-            return await self._requests.make(key, [party(browser), command], command)
+            with self._outcomes.noted(key):
+                return await self._requests.make(key, [party(browser), command], command)
         except LoginFailed as error:
             await self._report(command, str(error))
             raise
@@ -150,8 +157,9 @@ class Logins:
 
     async def exchange(self, key: AccountId, code: str, redirect_uri: str, verifier: str | None) -> None:
         """Redeem a code and store its tokens. Raises LoginFailed, StoreError."""
-        token = await self._redeem(key, code, redirect_uri, verifier)
-        await self._save(key, token)
+        with self._outcomes.noted(key):
+            token = await self._redeem(key, code, redirect_uri, verifier)
+            await self._save(key, token)
 
     async def decide(self, ticket: str, browser: str, *, replace: bool) -> End:
         """Give the account the other person's tokens, or keep its own. Returns and raises as `finish`."""
@@ -166,11 +174,7 @@ class Logins:
         A failed revocation is logged only.
         """
         token = await self._tokens.forget(key)
-        _log.info(
-            "logged out of %s",
-            key,
-            extra={"event": "logout", "credential": key.credential, "account": key.account},
-        )
+        event(_log, INFO, "logout", f"logged out of {key}", **key._asdict())
         if token is not None:
             await self._revoke(key, token)
 
@@ -184,7 +188,7 @@ class Logins:
     async def _taken(self, callback: Callback, by: str, unknown: str) -> Pending:
         """The login of this callback, which can't be taken again. Raises LoginFailed, StoreError."""
         if "state" in callback.repeated:
-            raise LoginFailed(REPEATED)
+            raise LoginFailed(REPEATED, "repeated_parameter")
         login = await pending.take(self._store, callback.state, by)
         if login is None:
             raise UnknownLogin(unknown)
@@ -192,19 +196,19 @@ class Logins:
 
     async def _finish(self, callback: Callback, login: Pending, browser: str, path: str) -> End:
         if callback.repeated:
-            raise LoginFailed(REPEATED)
+            raise LoginFailed(REPEATED, "repeated_parameter")
         if path != urlsplit(login.redirect_uri).path:
-            raise LoginFailed(WRONG_PLACE)
+            raise LoginFailed(WRONG_PLACE, "wrong_callback")
         credential = self._requests.credential(login.credential)
         configured = (server_of(credential), credential.client_id, by_hand(credential))
         if (login.server, login.client_id, login.endpoints) != configured:
-            raise LoginFailed(CONFIG_CHANGED)
+            raise LoginFailed(CONFIG_CHANGED, "configuration_changed")
         endpoints = await self._requests.endpoints(credential)
         await check_issuer(callback.iss, credential, endpoints, self._config, self._servers)
         if callback.error:
-            raise LoginFailed(failures.of_redirect(callback.error))
+            raise failures.of_redirect(callback.error)
         if not callback.code:
-            raise LoginFailed("the redirect has no code: start the login again")
+            raise LoginFailed("the redirect has no code: start the login again", "no_code")
         token = await self._redeem(
             login.key, callback.code, login.redirect_uri, login.verifier, nonce=login.nonce
         )
@@ -238,14 +242,11 @@ class Logins:
         except AnotherPerson as error:
             return await self._ask(Takeover(key, error.owner, token, browser, command))
         if token.refresh_token is None:
-            _log.warning(
-                "%s: the server gave no refresh token: the login ends when the access token expires", key
+            sentence = (
+                f"{key}: the server gave no refresh token: the login ends when the access token expires"
             )
-        _log.info(
-            "logged in to %s",
-            key,
-            extra={"event": "login", "credential": key.credential, "account": key.account},
-        )
+            event(_log, WARNING, "no_refresh_token", sentence, **key._asdict(), ends_at=token.expires_at)
+        self._outcomes.succeeded(key)
         return LoggedIn(key, token.principal)
 
     async def _ask(self, asked: Takeover) -> Takeover:
@@ -254,11 +255,11 @@ class Logins:
             await self._discard(asked)
             raise LoginFailed(
                 f"{asked.key} has the tokens of another person than the one who logged in: to replace "
-                f"them, first run `token-proxy logout {asked.key.credential} --account {asked.key.account}`"
+                f"them, first run `token-proxy logout {asked.key.credential} --account {asked.key.account}`",
+                "other_person",
             )
-        _log.warning(
-            "%s has another person's tokens: the login waits for a decision in the browser", asked.key
-        )
+        sentence = f"{asked.key} has another person's tokens: the login waits for a decision in the browser"
+        event(_log, WARNING, "login_undecided", sentence, **asked.key._asdict())
         await takeover.stash(self._store, asked)
         return asked
 
@@ -267,7 +268,7 @@ class Logins:
 
     async def _decide(self, asked: Takeover, *, replace: bool) -> End:
         if not is_bound(asked.token, self._requests.credential(asked.key.credential)):
-            raise LoginFailed(CONFIG_CHANGED)
+            raise LoginFailed(CONFIG_CHANGED, "configuration_changed")
         if replace:
             return await self._save(
                 asked.key, asked.token, asked.browser, asked.command, instead_of=asked.owner
@@ -290,14 +291,16 @@ class Logins:
     async def _ended(self, key: AccountId, command: str, ending: Awaitable[End]) -> End:
         """Await the end of a login, and report it to a waiting command."""
         try:
-            end = await ending
+            with self._outcomes.noted(key):
+                end = await ending
         except LoginFailed as error:
             await self._report(command, str(error))
             raise
-        except StoreError as error:
-            _log.error("the login to %s could not be saved: %s", key, error)
+        except StoreError:
             await self._report(command, "the tokens could not be saved: see the log, then log in again")
             raise
+        if isinstance(end, Cancelled):
+            self._outcomes.cancelled(key)
         if not isinstance(end, Takeover):
             await self._report(command, CANCELLED if isinstance(end, Cancelled) else "")
         return end
@@ -309,4 +312,5 @@ class Logins:
         try:
             await self._store.stash(f"outcome:{command}", outcome.encode(), TIME_TO_LOG_IN)
         except StoreError as error:
-            _log.error("the outcome of a login can't be reported to its command: %s", error)
+            sentence = f"the outcome of a login can't be reported to its command: {error}"
+            event(_log, ERROR, "store_not_writable", sentence)

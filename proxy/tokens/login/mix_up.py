@@ -14,6 +14,7 @@ from proxy.errors import AuthorizationServerError, LoginFailed
 from proxy.oauth import authorize, grants
 from proxy.oauth.discovery import Endpoints
 from proxy.oauth.endpoint import AuthorizationServers
+from proxy.observe.events import WARNING, event
 
 OTHER_SERVER: Final = "the redirect comes from another authorization server than the login was sent to"
 NO_ISSUER: Final = (
@@ -39,9 +40,9 @@ async def check_issuer(
     """
     if endpoints.issuer is not None:
         if iss is None and endpoints.iss_in_callback:
-            raise LoginFailed(NO_ISSUER)
+            raise LoginFailed(NO_ISSUER, "no_issuer")
         if iss is not None and iss != endpoints.issuer:
-            raise LoginFailed(OTHER_SERVER)
+            raise LoginFailed(OTHER_SERVER, "other_server")
         return
     if not iss:
         return
@@ -49,13 +50,13 @@ async def check_issuer(
     for other in _others(config, credential):
         is_closer = authorize.closeness(iss, _urls(other)) > ours
         if is_closer and not await _is_same_server(other, endpoints, servers):
-            raise LoginFailed(OTHER_SERVER)
+            raise LoginFailed(OTHER_SERVER, "other_server")
     if ours == 0:
-        _log.warning(
-            "%s: the redirect of a login names an issuer that has nothing in common with the configured "
-            "endpoints; if it is theirs, `issuer` instead of endpoints lets it be checked",
-            credential.name,
+        sentence = (
+            f"{credential.name}: the redirect of a login names an issuer that has nothing in common with the "
+            "configured endpoints; if it is theirs, `issuer` instead of endpoints lets it be checked"
         )
+        event(_log, WARNING, "odd_issuer", sentence, credential=credential.name)
 
 
 def _others(config: Config, credential: Credential) -> list[Credential]:

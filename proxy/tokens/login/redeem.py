@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 
 from proxy.config.model import Credential
-from proxy.errors import AuthorizationServerError, LoginFailed, StoreError
+from proxy.errors import AuthorizationServerError, StoreError
 from proxy.oauth.endpoint import AuthorizationServers, RefusedToken, UnprovenToken
 from proxy.oauth.grants.base import Form
 from proxy.oauth.token import Token
+from proxy.observe.events import ERROR, event
 from proxy.store.base import AccountId, Store
 from proxy.tokens.login import failures
 from proxy.tokens.manager import AnotherPerson, TokenManager
@@ -30,11 +31,11 @@ async def redeem(
         return await servers.token_of_person(credential, form, nonce=nonce)
     except RefusedToken as error:
         await _save_refused(store, tokens, key, error)
-        raise LoginFailed(failures.of_response(credential, error)) from error
+        raise failures.of_response(credential, error) from error
     except UnprovenToken as error:
-        raise LoginFailed(failures.of_id_token(error)) from error
+        raise failures.of_id_token(error) from error
     except AuthorizationServerError as error:
-        raise LoginFailed(failures.of_response(credential, error)) from error
+        raise failures.of_response(credential, error) from error
 
 
 async def _save_refused(store: Store, tokens: TokenManager, key: AccountId, refused: RefusedToken) -> None:
@@ -46,4 +47,5 @@ async def _save_refused(store: Store, tokens: TokenManager, key: AccountId, refu
         if record is None or record.state != "valid":
             await tokens.adopt(key, refused.token)
     except (AnotherPerson, StoreError) as error:
-        _log.error("%s: the refresh token of a refused login is lost: %s", key, error)
+        sentence = f"{key}: the refresh token of a refused login is lost: {error}"
+        event(_log, ERROR, "token_lost", sentence, **key._asdict())

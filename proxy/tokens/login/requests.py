@@ -35,12 +35,13 @@ class AuthorizationRequests:
         endpoint = await self._authorization_endpoint(credential)
         if endpoint is None:
             raise LoginFailed(
-                f"credential {key.credential!r} has no authorization_endpoint: set it in the configuration"
+                f"credential {key.credential!r} has no authorization_endpoint: set it in the configuration",
+                "no_authorization_endpoint",
             )
         try:
             await self._tokens.owner(key)
         except UnreadableRecord as error:  # it would not be replaced: fail before the person logs in
-            raise LoginFailed(str(error)) from error
+            raise LoginFailed(str(error), "record_unreadable") from error
         return credential, endpoint
 
     async def make(self, key: AccountId, parties: Collection[str], command: str = "") -> str:
@@ -99,4 +100,4 @@ class AuthorizationRequests:
 
     def _no_discovery(self, credential: Credential, error: AuthorizationServerError) -> LoginFailed:
         why = failures.explained(credential, error)
-        return LoginFailed(f"discovery of {credential.issuer} failed: {why}")
+        return LoginFailed(f"discovery of {credential.issuer} failed: {why}", error.error)

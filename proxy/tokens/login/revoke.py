@@ -9,6 +9,7 @@ from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Token, differ
+from proxy.observe.events import WARNING, event
 from proxy.store.base import AccountId, Store
 from proxy.tokens.saved import codec
 
@@ -24,7 +25,9 @@ async def revoke(servers: AuthorizationServers, credential: Credential, key: Acc
             if secret is not None:
                 await servers.revoke(credential, secret, hint)
         except AuthorizationServerError as error:
-            _log.warning("%s: its %s could not be revoked (%s)", key, hint, error.error)
+            sentence = f"{key}: its {hint} could not be revoked ({error.error})"
+            fields = {**key._asdict(), "error": error.error, "token": hint}
+            event(_log, WARNING, "revocation_failed", sentence, **fields)
 
 
 async def has_account(store: Store, token: Token) -> bool:

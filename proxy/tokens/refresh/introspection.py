@@ -10,6 +10,7 @@ from typing import Final
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, StoreError
 from proxy.oauth.endpoint import AuthorizationServers
+from proxy.observe.events import INFO, event
 from proxy.store.base import AccountId, Store
 from proxy.tokens.account import StoredToken
 from proxy.tokens.saved import records
@@ -38,5 +39,6 @@ async def with_lifetime(
         known = StoredToken(saved.generation + 1, saved.state, token, records.due_at(credential, token))
         return await records.put(store, key, known, expected=saved.generation)
     except (AuthorizationServerError, StoreError, TimeoutError) as error:
-        _log.info("the lifetime of the token of %s is unknown: introspection failed (%s)", key, error)
+        sentence = f"{key}: the lifetime of its token is unknown: introspection failed ({error})"
+        event(_log, INFO, "introspection_failed", sentence, **key._asdict())
         return saved

@@ -22,6 +22,7 @@ from typing import Final
 from proxy import tasks
 from proxy.clock import Clock
 from proxy.errors import ProxyError, StoreError
+from proxy.observe.events import WARNING, decision, event
 from proxy.store.base import Store
 
 LIFETIME: Final = 3.0  # seconds; long enough for a busy machine, short enough to wait for after a crash
@@ -85,9 +86,14 @@ async def _acquire(store: Store, name: str, owner: str, lease: Lease, clock: Clo
         holder = await store.lease(name, owner, LIFETIME, succeed=succeed)
         if holder is None:
             lease.acquired(asked_at)
+            decision(_log, "the lease %s is ours", name)
             return
-        lease.was_awaited = True
         succeed = holder if is_dead(holder, owner) else None
+        if succeed is not None:
+            decision(_log, "the holder of the lease %s is dead: it is taken over", name)
+        elif not lease.was_awaited:
+            decision(_log, "another holds the lease %s: it is awaited", name)
+        lease.was_awaited = True
         if succeed is None:
             await asyncio.sleep(POLL_EVERY)
 
@@ -111,7 +117,8 @@ async def _release(store: Store, name: str, owner: str) -> None:
     try:
         await store.release(name, owner)
     except StoreError as error:  # the work is done; the lease ends by itself
-        _log.warning("the lease %s could not be released and ends by itself: %s", name, error)
+        sentence = f"the lease {name} could not be released and ends by itself: {error}"
+        event(_log, WARNING, "lease_not_released", sentence)
 
 
 def this_process(boot_id: str) -> str:

@@ -26,6 +26,7 @@ from proxy.oauth import grants
 from proxy.oauth.endpoint import AuthorizationServers, RefusedToken
 from proxy.oauth.grants import Form, Grant
 from proxy.oauth.token import Refusal, Token, differ
+from proxy.observe.events import CRITICAL, ERROR, INFO, WARNING, Field, decision, event
 from proxy.store.base import AccountId, Store
 from proxy.tokens import lifetime, log_warnings
 from proxy.tokens.account import StoredToken
@@ -40,8 +41,9 @@ SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than a resp
 SAVE_AGAIN_LAST: Final = 0.5  # seconds
 TIME_TO_SAVE: Final = 1.0  # seconds; two tries to save. Plus lease.LIFETIME, less than lease.SHORTEST_GRACE
 
+UNSAVED: Final = "the new token can't be saved, and is not used before it is"
 LOST: Final = (
-    "the new token of %s could not be saved before the shutdown and is lost: the next start retries with the "
+    "the new token could not be saved before the shutdown and is lost: the next start retries with the "
     "old refresh token; if the server no longer accepts that, a person must log in"
 )
 
@@ -86,10 +88,10 @@ class Refresh:
                     context.store, f"refresh:{self.key}", context.process, context.clock
                 ) as mine:
                     return await self._refresh(await self._read(), mine)
-            except GenerationConflict:
-                continue  # a login or logout meanwhile: its record counts
+            except GenerationConflict as conflict:  # a login or logout meanwhile: its record counts
+                self._debug("the record was changed meanwhile and is read again: %s", conflict)
             except LeaseLost:
-                _log.warning("%s: the process was suspended during the refresh: retrying", self.key)
+                self._event(WARNING, "lease_lost", "the process was suspended during the refresh: retrying")
 
     async def _read(self) -> StoredToken:
         return await records.read(
@@ -100,9 +102,11 @@ class Refresh:
         if self._must_note_rejection(held):
             return await self._note_rejection(held)
         if self._is_done(held):
+            self._debug("another process has refreshed it: generation %d", held.generation)
             return held
         form = self._form(held)
         if form is None:
+            self._debug("nothing can be sent: its stored state is %s", held.state)
             return held
         if not self._grant.renews_itself:
             await self._let_sender_save(held, mine)
@@ -153,6 +157,8 @@ class Refresh:
         """
         me = self.context.process
         may_live = held.in_doubt_by != me and not lease.is_dead(held.in_doubt_by, me)
+        if held.in_doubt:
+            self._debug("an earlier refresh is in doubt; its sender may be alive: %s", may_live)
         if held.in_doubt and may_live and not mine.was_awaited:
             await asyncio.sleep(TIME_TO_SAVE)
             if (await self._read()).generation != held.generation:
@@ -183,18 +189,16 @@ class Refresh:
                 outcome = self._outcome(held, error) if is_refused else error.outcome
                 self._attempted(outcome, error.error, started)
                 is_final = is_refused or error.outcome != "transient" or error.retry_after is not None
-                if (
-                    isinstance(error, RefusedToken)
-                    or is_final
-                    or self.tried >= self.attempts
-                    or not self.turn.may_repeat(error)
-                ):
+                is_final = is_final or isinstance(error, RefusedToken) or self.tried >= self.attempts
+                if is_final or not self.turn.may_repeat(error):
                     raise
-                _log.info("%s: the refresh got no token (%s): retrying", self.key, error.error)
+                sentence = f"the refresh got no token ({error.error}): retrying"
+                self._event(INFO, "refresh_retry", sentence, error=error.error, attempt=self.tried)
                 await asyncio.sleep(backoff.backoff(self.tried))
             else:
                 self.turn.succeeded()
                 self._attempted("success", "", started)
+                self._debug("a token has arrived, and is saved before it is used")
                 return token
 
     def _attempted(self, outcome: str, error: str, started: float) -> None:
@@ -205,25 +209,29 @@ class Refresh:
 
         Retries while the store can't be written: a token must not be used unsaved.
         """
+        failures = 0
         try:
-            failures = 0
             while True:
                 try:
-                    return await self._put(new, old)
+                    saved = await self._put(new, old)
+                    break
                 except (GenerationConflict, UnreadableRecord):
                     raise
                 except StoreError as error:
                     failures += 1
                     if failures == 1:
-                        _log.error("the new token of %s is not used before it is saved: %s", self.key, error)
+                        self._event(ERROR, "token_unsaved", f"{UNSAVED}: {error}")
                     self.context.unsaved.add(self.key)
                     await asyncio.sleep(min(SAVE_AGAIN * failures, SAVE_AGAIN_LAST))
         except asyncio.CancelledError:
             if self.key in self.context.unsaved:
-                _log.critical(LOST, self.key)
+                self._event(CRITICAL, "token_lost", LOST)
             raise
         finally:
             self.context.unsaved.discard(self.key)
+        if failures:
+            self._event(INFO, "token_saved", "the new token is saved now", tries=failures + 1)
+        return saved
 
     async def _put(self, new: StoredToken, old: StoredToken) -> StoredToken:
         """Replace `old` by `new`, also in a store that was emptied and filled again meanwhile."""
@@ -246,7 +254,8 @@ class Refresh:
         if held.token is None:
             return None
         kept = records.with_refresh_token_of(refused.token, held.token)
-        _log.warning("%s: only the new refresh token is used (%s)", self.key, refused.error)
+        sentence = f"only the new refresh token is used ({refused.error})"
+        self._event(WARNING, "access_token_refused", sentence, error=refused.error)
         return await self._save(StoredToken(held.generation + 1, "valid", kept, held.due_at), held)
 
     async def _refused(self, held: StoredToken, error: AuthorizationServerError) -> StoredToken:
@@ -315,8 +324,14 @@ class Refresh:
         the first person, who must log in again; a login of the other person asks for a decision.
         """
         kept = records.with_refresh_token_of(new, old)
-        _log.error("a refresh of %s returned another person's tokens: they are not used", self.key)
+        self._event(ERROR, "other_person", "a refresh returned another person's tokens: they are not used")
         return await self._save(StoredToken(held.generation + 1, "login_required", kept, due_at=None), held)
+
+    def _event(self, level: int, name: str, sentence: str, **fields: Field) -> None:
+        event(_log, level, name, f"{self.key}: {sentence}", **self.key._asdict(), **fields)
+
+    def _debug(self, sentence: str, *values: object) -> None:
+        decision(_log, f"%s: {sentence}", self.key, *values, **self.key._asdict())
 
     def _is_usable(self, held: StoredToken) -> bool:
         clock = self.context.clock

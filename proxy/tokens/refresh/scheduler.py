@@ -16,6 +16,7 @@ from typing import Final
 from proxy import tasks
 from proxy.clock import Clock
 from proxy.errors import StoreError
+from proxy.observe.events import ERROR, decision, event
 from proxy.store.base import AccountId, Due, Store
 from proxy.tokens import lifetime
 from proxy.tokens.account import NEVER, Account
@@ -76,7 +77,8 @@ class RefreshScheduler:
                 self._note_at = clock.boot() + NOTE_AFTER
                 await self.note_uses()
         except StoreError as error:
-            _log.error("the store can't be read for refreshes that are due: %s", error)
+            sentence = f"the store can't be read for refreshes that are due: {error}"
+            event(_log, ERROR, "store_unreadable", sentence)
         await asyncio.sleep(max(AT_LEAST, wait))
 
     async def look(self, now: float) -> float:
@@ -139,6 +141,7 @@ class RefreshScheduler:
         if until_due > 0 and not account.must_retry:
             return until_due
         if self._is_idle(account, due.used_at) and (wait := self._kept_alive_in(account)) > 0:
+            decision(_log, "%s: due, but unused: refreshed at its next use", account.key)
             return wait
         if account.throttle.has_room(account.candidate):
             self._refresh_behind(account)

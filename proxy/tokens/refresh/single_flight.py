@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+import math
+from typing import Final, Literal, NamedTuple
 
 from proxy import tasks
 from proxy.clock import Clock
 from proxy.errors import AuthorizationServerError, StoreError
 from proxy.oauth.token import Refusal
+from proxy.observe.events import ERROR, INFO, WARNING, Field, decision, event
 from proxy.tokens.account import Account, LastRefresh, StoredToken
+from proxy.tokens.account_facts import explained
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.refresh.breaker import Candidate
 from proxy.tokens.refresh.refresh import Refresh, RefreshContext
@@ -23,7 +26,16 @@ from proxy.tokens.refresh.throttle import HeldBack
 # repeat theirs, for most some seconds (RFC 9700 section 4.14.2). After a failed refresh, one request each.
 ATTEMPTS: Final = 3
 
+# Why a refresh is started: ahead of the token's expiry; after it; there is no token yet; an upstream has
+# answered 401; a person has asked for it.
+Why = Literal["due", "expired", "first", "rejected", "person"]
+
 _log = logging.getLogger("proxy.tokens")
+
+
+class _Flight(NamedTuple):
+    why: Why
+    started: float  # boot clock
 
 
 class SingleFlight:
@@ -36,19 +48,20 @@ class SingleFlight:
     def use(self, accounts: Accounts) -> None:
         self._accounts = accounts
 
-    def start(self, account: Account) -> asyncio.Task[None]:
-        """The task that refreshes the account; a new one if there is none."""
+    def start(self, account: Account, why: Why = "due") -> asyncio.Task[None]:
+        """The task that refreshes the account; a new one if there is none. `why` is for the log."""
         if account.flight is None:
             candidate = account.candidate
             account.throttle.join(candidate)
-            account.flight = tasks.spawn(self._run(account, candidate), f"refresh {account.key}")
+            _debug(account, "a refresh starts: %s", why)
+            account.flight = tasks.spawn(self._run(account, candidate, why), f"refresh {account.key}")
             self._flights.add(account.flight)
             account.flight.add_done_callback(self._flights.discard)
         return account.flight
 
-    async def wait(self, account: Account, seconds: float) -> None:
+    async def wait(self, account: Account, seconds: float, why: Why = "due") -> None:
         """Wait at most `seconds` for the account's refresh; start one if there is none."""
-        await asyncio.wait((self.start(account),), timeout=seconds)
+        await asyncio.wait((self.start(account, why),), timeout=seconds)
 
     async def close(self, grace: float) -> None:
         """Refreshes under way get `grace` seconds to save their tokens."""
@@ -56,8 +69,9 @@ class SingleFlight:
             await asyncio.wait(self._flights, timeout=grace)
         await tasks.cancel(*self._flights)
 
-    async def _run(self, account: Account, candidate: Candidate) -> None:
+    async def _run(self, account: Account, candidate: Candidate, why: Why) -> None:
         known, failures, throttle = account.held, account.failures, account.throttle
+        flight = _Flight(why, self._clock.boot())
         credential = account.credential  # a reload may give the account another one
         attempts = ATTEMPTS if throttle.is_closed and not account.failures else 1
         refresh: Refresh | None = None
@@ -65,79 +79,118 @@ class SingleFlight:
             async with throttle.turn(candidate) as turn:
                 refresh = Refresh(self._context, credential, account.key, known, turn, attempts)
                 held = await refresh.run()
-        except HeldBack:
-            return  # no failure of the account: nothing was sent
+        except HeldBack as held_back:  # no failure of the account: nothing was sent
+            _debug(account, "the refresh is held back: %s", held_back)
+            return
         except AuthorizationServerError as error:
             if refresh is not None and refresh.kept is not None:
                 self._kept(account, refresh.kept, failures)
-            self._failed(account, error, refresh.tried if refresh else 0)
+            self._failed(account, flight, error, refresh.tried if refresh else 0)
             if account.credential != credential:
                 account.forgive()
         except StoreError as error:
-            _log.error("%s can't be refreshed: %s", account.key, error)
-            self._failed(account, AuthorizationServerError("transient", "store"))
+            self._failed(account, flight, AuthorizationServerError("transient", "store"), ours=str(error))
         except Exception as error:  # noqa: BLE001 (without a back-off it would be retried each second)
             tasks.report("refresh", error, f"unexpected error in refreshing {account.key}: report it")
-            self._failed(account, AuthorizationServerError("transient", "internal"))
+            self._failed(account, flight, AuthorizationServerError("transient", "internal"))
         else:
-            self._landed(account, known, held)
+            self._landed(account, flight, known, held)
         finally:
             throttle.leave(candidate)
             account.flight = None
 
-    def _landed(self, account: Account, known: StoredToken, held: StoredToken) -> None:
+    def _landed(self, account: Account, flight: _Flight, known: StoredToken, held: StoredToken) -> None:
         self._accounts.apply(account, held)
         if held.generation == known.generation:
-            return  # nothing was done
+            _debug(account, "the refresh had nothing to do")
+            return
         refused = account.refusal
         if refused is not None and refused.last != _last_refusal(known):
-            self._refused(account, refused)
+            self._refused(account, flight, refused)
             return
         if held.state != "valid":
             return
         account.throttle.succeeded()
         if not account.is_usable:  # it expired before it arrived: without a pause the next would, too
-            self._failed(account, AuthorizationServerError("transient", "expires_in"))
+            self._failed(account, flight, AuthorizationServerError("transient", "expires_in"))
             return
         account.last_success_at = self._clock.wall()
         account.last_refresh = LastRefresh(account.last_success_at, "success", "")
-        _log.info("refreshed %s, generation %d", account.key, held.generation, extra=_event(account))
+        sentence = f"refreshed {account.key} ({flight.why}), generation {held.generation}"
+        fields = self._fields(account, flight, "success")
+        due = account.fresh_until - self._clock.boot()
+        due_in = round(due, 1) if math.isfinite(due) else None
+        event(_log, INFO, "refresh", sentence, **fields, generation=held.generation, next_refresh_s=due_in)
 
-    def _refused(self, account: Account, refused: Refusal) -> None:
+    def _refused(self, account: Account, flight: _Flight, refused: Refusal) -> None:
         self._accounts.remember(account)  # a dropped account would be retried without the pause
         outcome = "transient" if refused.decided_at is None else "login_required"
         account.last_refresh = LastRefresh(refused.last, outcome, refused.error)
-        if account.can_refresh:
-            _log.warning(
-                "refresh of %s was refused: %s; next try in %.0f s",
-                account.key,
-                refused.error,
-                max(0.0, account.hold_until - self._clock.boot()),
-                extra=_event(account),
-            )
+        next_try = self._next_try(account)
+        event(
+            _log,
+            WARNING,
+            "refresh_failed",
+            f"refresh of {account.key} was refused: {refused.error}{_said(next_try)}",
+            **self._fields(account, flight, outcome),
+            error=refused.error,
+            failures=refused.times,
+            next_try_s=next_try,
+        )
 
     def _kept(self, account: Account, held: StoredToken, failures: int) -> None:
         """Apply the refresh token of a refused response: the earlier failures still count."""
         self._accounts.apply(account, held)
         account.failures = failures
 
-    def _failed(self, account: Account, error: AuthorizationServerError, attempts: int = 1) -> None:
+    def _failed(
+        self,
+        account: Account,
+        flight: _Flight,
+        error: AuthorizationServerError,
+        attempts: int = 1,
+        *,
+        ours: str = "",
+    ) -> None:
+        """`ours`: what failed, if it is our own store."""
         account.failed(error, attempts)
         self._accounts.remember(account)  # a dropped account would be retried without the pause
         account.last_refresh = LastRefresh(self._clock.wall(), error.outcome, error.error)
-        _log.warning(
-            "refresh of %s failed: %s (%s); next try in %.0f s",
-            account.key,
-            error.error,
-            error.outcome,
-            account.hold_until - self._clock.boot(),
-            extra=_event(account),
+        next_try = self._next_try(account)
+        event(
+            _log,
+            ERROR if ours else WARNING,
+            "refresh_failed",
+            f"refresh of {account.key} failed: {ours or explained(account, error)}{_said(next_try)}",
+            **self._fields(account, flight, error.outcome),
+            error=error.error,
+            cause=error.cause_sentence,
+            failures=account.failures,
+            next_try_s=next_try,
         )
+
+    def _next_try(self, account: Account) -> float | None:
+        """Seconds; None if only a person can help."""
+        wait = round(max(0.0, account.hold_until - self._clock.boot()), 1)
+        return wait if account.can_refresh else None
+
+    def _fields(self, account: Account, flight: _Flight, outcome: str) -> dict[str, Field]:
+        """What all events of the end of a refresh have."""
+        return {
+            **account.key._asdict(),
+            "outcome": outcome,
+            "why": flight.why,
+            "duration_ms": round(1000 * (self._clock.boot() - flight.started), 1),
+        }
 
 
 def _last_refusal(held: StoredToken) -> float | None:
     return held.token.refusal.last if held.token and held.token.refusal else None
 
 
-def _event(account: Account) -> dict[str, str]:
-    return {"event": "refresh", "credential": account.key.credential, "account": account.key.account}
+def _said(next_try: float | None) -> str:
+    return "" if next_try is None else f"; next try in {next_try:.0f} s"
+
+
+def _debug(account: Account, sentence: str, *values: object) -> None:
+    decision(_log, f"%s: {sentence}", account.key, *values, **account.key._asdict())

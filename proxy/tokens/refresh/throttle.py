@@ -10,6 +10,7 @@ get at most half of the turns, and their failures do not count against the serve
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import deque
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from typing import Final
 
 from proxy.clock import Clock
 from proxy.errors import AuthorizationServerError, ProxyError
+from proxy.observe.events import decision
 from proxy.tokens.refresh.breaker import (
     Candidate,
     Closed,
@@ -41,6 +43,9 @@ CROWD: Final = 25  # background refreshes waiting for a turn, at most: a request
 INTEREST: Final = (
     3.0  # seconds; an account that still needs a refresh asks each second (scheduler.LOOK_AGAIN)
 )
+
+
+_log = logging.getLogger("proxy.tokens")
 
 
 class HeldBack(ProxyError):
@@ -137,6 +142,8 @@ class ServerThrottle:
         """The only place that changes the state."""
         before, self.state = self.state, next_state(self.state, event)
         if self.state is not before:
+            names = (type(before).__name__, type(self.state).__name__, type(event).__name__)
+            decision(_log, "the circuit breaker of a client: %s -> %s, by %s", *names)
             if type(self.state) is not type(before):
                 self._best = None
             self._wake()

@@ -19,6 +19,7 @@ from proxy.errors import GenerationConflict
 from proxy.oauth import grants
 from proxy.oauth.binding import bind, is_bound
 from proxy.oauth.token import Principal, Token
+from proxy.observe.events import INFO, WARNING, event
 from proxy.store.base import UNREADABLE, AccountId, Record, Store
 from proxy.tokens import lifetime
 from proxy.tokens.account import NOTHING, StoredToken
@@ -37,8 +38,8 @@ async def read(
     while True:
         record = await store.get(key)
         token = codec.decode(record.body) if record else None
-        new = recovery.missing(key, record, token, known, seeds.blank(credential, clock))
-        new = new or seeds.sown(record, token, credential, clock)
+        lost = recovery.missing(key, record, token, known, seeds.blank(credential, clock))
+        new = lost or seeds.sown(record, token, credential, clock)
         if new is None:
             return _stored_token(record, token, credential)
         if isinstance(new, StoredToken):
@@ -47,6 +48,9 @@ async def read(
             await store.put(new, expected=record.generation if record else 0)
         except GenerationConflict:
             continue  # another process was first
+        if lost is None:
+            sentence = f"{key}: the configured refresh token is adopted"
+            event(_log, INFO, "seed_adopted", sentence, **key._asdict())
 
 
 def view(record: Record | None, credential: Credential, clock: Clock) -> StoredToken:
@@ -104,7 +108,8 @@ async def set_aside(
     Returns the tombstone, of a generation higher than `above`. Raises StoreError.
     """
     generation = max(above, await store.quarantine(key))
-    _log.warning("%s: its tokens can't be read and were not revoked; they are kept in quarantine", key)
+    sentence = f"{key}: its tokens can't be read and were not revoked; they are kept in quarantine"
+    event(_log, WARNING, "tokens_set_aside", sentence, **key._asdict())
     unknown = Record(key, generation, UNREADABLE, None, None, b"")
     grave = tombstone(unknown, seeds.blank(credential, clock))
     await store.put(grave, expected=0)

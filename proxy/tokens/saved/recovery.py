@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from proxy.errors import GenerationConflict
 from proxy.oauth.token import Token
+from proxy.observe.events import ERROR, event
 from proxy.store.base import AccountId, Record
 from proxy.tokens.account import StoredToken
 from proxy.tokens.saved import codec
@@ -33,7 +34,8 @@ def missing(
     is_older = token is not None and known.token is not None and _comes_before(token, known.token)
     if record and record.generation >= known.generation and (record.state == "logged_out" or not is_older):
         return None
-    _log.error("the store has lost the latest tokens of %s: they are restored", key)
+    sentence = f"the store has lost the latest tokens of {key}: they are restored"
+    event(_log, ERROR, "tokens_restored", sentence, **key._asdict())
     generation = max(record.generation if record else 0, known.generation) + 1
     if record and token and not is_older and _counts(record, token, known):
         return replace(record, generation=generation)

@@ -248,7 +248,10 @@ REFUSALS = [  # the response of the token endpoint, the message to the person
     ),
     ("outage", "the authorization server reports an internal error (http_503); try again"),
     ("html", "the authorization server's response is not JSON (not_json); if this persists, check"),
-    ("drop-before", "the connection to the authorization server was lost (connection_lost); try again"),
+    (
+        "drop-before",
+        "the connection to the authorization server was lost (connection_lost: the peer",
+    ),
 ]
 
 
@@ -298,7 +301,7 @@ NOT_TO_BEGIN = [  # credential of the configuration, key, the sentence
         KEY,
         (
             "discovery of http://127.0.0.1:1 failed: the authorization server can't be reached "
-            "(unreachable); try again"
+            "(unreachable: connection refused); try again"
         ),
     ),
 ]

@@ -1,0 +1,54 @@
+"""The trace that a request belongs to: the field `traceparent` of W3C Trace Context (section 3.2). Pure.
+
+Only the trace id is used, and only if the field is valid: it is 32 hexadecimal digits, whatever a caller
+sends, so that it can be logged.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_PART: Final = b"arent:"  # of each usual spelling: traceparent, Traceparent, TraceParent
+_BEFORE: Final = len(b"\r\ntracep")
+_NAME: Final = re.compile(rb"\r\n[Tt][Rr][Aa][Cc][Ee][Pp]arent:")
+_VALID: Final = re.compile(
+    _NAME.pattern + rb"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+    rb"(-[^\r\n]*)?[ \t]*(?:\r|\Z)"
+)
+_NO_TRACE: Final = b"0" * 32
+
+
+def trace_id(block: bytes) -> str:
+    """The trace id among a request's fields (fields.py); empty without exactly one valid field."""
+    at = block.find(_PART)  # one search, as many requests have none
+    return "" if at < 0 else _read(block, at)
+
+
+def _read(block: bytes, at: int) -> str:
+    """`at`: the first _PART."""
+    while at >= 0:
+        start = max(0, at - _BEFORE)
+        valid = _VALID.match(block, start)
+        if valid is not None:
+            return "" if _is_repeated(block, valid.end()) else _trace_of(*valid.groups())
+        if _NAME.match(block, start):  # it is not valid
+            return ""
+        at = block.find(_PART, at + 1)
+    return ""
+
+
+def _is_repeated(block: bytes, after: int) -> bool:
+    at = block.find(_PART, after)
+    while at >= 0:
+        if _NAME.match(block, at - _BEFORE):
+            return True
+        at = block.find(_PART, at + 1)
+    return False
+
+
+def _trace_of(version: bytes, trace: bytes, more: bytes | None) -> str:
+    """Later versions than the first may have more after the flags; there is no version ff."""
+    if trace == _NO_TRACE or version == b"ff" or (version == b"00" and more is not None):
+        return ""
+    return trace.decode("ascii")

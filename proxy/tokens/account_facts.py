@@ -1,0 +1,79 @@
+"""What is known about an account, for its diagnosis (tokens/diagnosis). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from typing import TYPE_CHECKING
+
+from proxy.clock import Clock
+from proxy.errors import AuthorizationServerError
+from proxy.tokens.diagnosis import Facts, Reason, explain_failure
+from proxy.tokens.scopes import missing_scopes
+
+if TYPE_CHECKING:
+    from proxy.tokens.account import Account
+
+
+def facts_of(account: Account, clock: Clock) -> Facts:
+    token, now = account.held.token, clock.wall()
+    wait = account.waits_until - clock.boot()
+    return Facts(
+        credential=account.key.credential,
+        account=account.key.account,
+        grant=account.grant,
+        state=account.state(),
+        reason=_reason(account, clock),
+        usable=account.is_usable,
+        now=now,
+        hint=account.failure.hint if account.failure else "",
+        cause=account.failure.cause_sentence if account.failure else "",
+        can_refresh=account.can_refresh,
+        failures=account.failures,
+        failing_since=account.failing_since,
+        failed_login=astuple(account.failed_login) if account.failed_login else None,
+        next_try_at=now + wait if account.can_refresh and wait > 0 else None,
+        ends_at=token.expires_at if token else None,
+        scopes=account.credential.scopes,
+        missing_scopes=missing_scopes(account.credential, token) if token else (),
+    )
+
+
+def explained(account: Account, error: AuthorizationServerError) -> str:
+    """Why a token request of the account has failed, and the next step for a person, if there is one."""
+    credential = account.credential
+    return explain_failure(error, credential.name, account.grant, credential.scopes, otherwise="")
+
+
+def _reason(account: Account, clock: Clock) -> str:
+    """A code of diagnosis.Reason, or the last failure's."""
+    if account.unreadable:
+        return Reason.UNREADABLE
+    if not account.grant.renews_itself and (
+        account.held.state == "login_required" or not account.can_refresh
+    ):
+        return _why_no_refresh(account)
+    token = account.held.token
+    if account.failure is not None:
+        return account.failure.error
+    if not account.is_usable and account.throttle.waits_until(account.candidate) > clock.boot():
+        return Reason.HELD_BACK
+    if token is None or token.access_token is None:
+        return Reason.NOT_ASKED
+    if missing_scopes(account.credential, token):
+        return Reason.SCOPES_NOT_GRANTED
+    return Reason.NONE
+
+
+def _why_no_refresh(account: Account) -> Reason:
+    if account.held.state == "login_required":
+        if account.is_misconfigured:
+            return Reason.REFUSED_ALIKE
+        is_dead = account.refusal is None or account.refusal.is_dead
+        return Reason.REFUSED if is_dead else Reason.REFUSED_OTHERWISE
+    if account.held.token is not None:
+        return Reason.NO_REFRESH_TOKEN
+    if account.held.state == "logged_out":
+        return Reason.LOGGED_OUT
+    if account.held.generation:
+        return Reason.OTHER_CLIENT
+    return Reason.NOT_READ if account.behind else Reason.NO_LOGIN
