@@ -41,6 +41,7 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     admin/              status page, logins, metrics, health
     generation          all that one configuration is made into; a reload replaces it whole
     process             a serving process, and what outlives a reload: listen, serve, drain
+    startup             from a configuration to a serving process
     config_watch reload
                         other configurations and other contents of files, for a serving process
     commands/ demo/     the actions of the command line

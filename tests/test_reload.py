@@ -17,11 +17,12 @@ import aiohttp
 import pytest
 import trustme
 
-from proxy import process, reload
+from proxy import reload, startup
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports, log_in
 from proxy.errors import TokenError
 from proxy.hooks import Hooks
+from proxy.process import Process
 from proxy.reload import Reloader
 from proxy.secret import Secret
 from proxy.store.base import AccountId
@@ -35,9 +36,9 @@ class Served:
     """A serving process and its configuration file."""
 
     path: Path
-    process: process.Process
+    process: Process
     wanted: asyncio.Event
-    hooks: process.Hooks
+    hooks: Hooks
     server: object  # the demo's authorization server
     caplog: pytest.LogCaptureFixture
     writers: list = field(default_factory=list)
@@ -89,7 +90,7 @@ async def serving(path, server, caplog):
     caplog.set_level(logging.INFO, "proxy")
     wanted, hooks = asyncio.Event(), Hooks()
     async with (
-        process.running(load(path), hooks=hooks) as running,
+        startup.running(load(path), hooks=hooks) as running,
         Reloader(running, wanted).running(),
     ):
         served = Served(path, running, wanted, hooks, server, caplog)
