@@ -269,7 +269,7 @@ def execute(command: tuple[str, ...], caller: str | None, config: Path | None) -
 def wait(wanted: Wanted, timeout: float, config: Path | None) -> int:
     """Wait until a running server is ready.
 
-    It is asked at the health listener, if the configuration has one, else at the admin listener. Silent on
+    It looks at the health listener, if the configuration has one, else at the admin listener. It is silent on
     success; otherwise it says why not, with exit code 1.
     """
     if isnan(timeout):

@@ -142,7 +142,7 @@ class Process:
         return True
 
     def entry(self) -> ServerEntry:
-        """What commands are told of this server."""
+        """The description of this server for commands."""
         config = self.loaded.config
         return control.server_entry(config, self.listeners, generation.own_names(config), self.health)
 

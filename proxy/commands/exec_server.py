@@ -51,7 +51,7 @@ def beside_own_server(loaded: Loaded, command: Sequence[str], caller: str | None
 async def _serve_for(
     child: Child, config: Config, environment: Callable[[Process], Mapping[str, str]], say: Say
 ) -> int:
-    """Serve while the child runs; its exit code, whatever becomes of the server then."""
+    """Serve while the child runs. Returns its exit code, even if the server fails meanwhile."""
     fd_limits.raise_limit(config.limits.connections)
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()

@@ -72,6 +72,6 @@ async def _say_start(running: Process, say: Say) -> None:
     from proxy.commands.start_summary import start_summary  # noqa: PLC0415 (on terminals only)
 
     say(start_summary(running.summary(), sys.stderr))
-    with suppress(StoreError):  # the server has been told by its log
+    with suppress(StoreError):  # it is in the log
         link = await launch.make(running.services.config, running.services.store)
         say(f"Status page, signed in (once, within {launch.VALID_SAID}): {link}")

@@ -38,7 +38,7 @@ class NotReady(ProxyError):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the server has said. `status` 0: nothing, and `body` is empty."""
+    """The response of the server. `status` 0: none, and `body` is empty."""
 
     status: int = 0
     body: bytes = b""
@@ -64,7 +64,7 @@ async def wait(config: Config, wanted: Wanted, timeout: float) -> int:  # noqa: 
 
 
 def _address(config: Config) -> Address:
-    """The listener to ask. Raises NotReady if it would not let us in."""
+    """The listener with the probes. Raises NotReady if it would refuse us."""
     server = config.server
     address = server.health or server.admin
     asks_certificate = server.admin_tls is not None and server.admin_tls.client_ca is not None

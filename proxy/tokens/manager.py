@@ -137,7 +137,7 @@ class TokenManager:
             tasks.report(WATCH, error, f"unexpected error in reading {key}: report it")
 
     async def report_logins(self) -> None:
-        """In a serving process, for ever: log each account whose tokens have ended by whatever."""
+        """In a serving process, for ever: log each account whose tokens have ended, for any reason."""
         await self._reminders.report_logins()
 
     def _login_url(self, key: AccountId) -> str:
