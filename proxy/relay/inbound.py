@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from proxy.http import message
+from proxy.http import head_writer
 from proxy.http.body import Body, UntilClose, encode_chunk
 from proxy.http.framing import framed
 from proxy.http.head_reader import HeadReader
@@ -117,7 +117,7 @@ class Inbound(HalfClosable):
 
     def inform(self, head: ResponseHead) -> None:
         if not self._asked.fields.http10:
-            self._write(message.to_caller(head, chunked=False, close=False))
+            self._write(head_writer.to_caller(head, chunked=False, close=False))
             self._relayed()
 
     def respond(self, head: ResponseHead) -> None:
@@ -126,7 +126,7 @@ class Inbound(HalfClosable):
         # a body without a length or chunks ends with the connection
         until_close = head.framing is UntilClose or (head.chunked and old)
         self._closing = until_close or self._is_last
-        self._head = message.to_caller(head, chunked=self._chunked, close=self._closing)
+        self._head = head_writer.to_caller(head, chunked=self._chunked, close=self._closing)
 
     def send(self, payload: bytes) -> None:
         data = encode_chunk(payload) if self._chunked and payload else payload
@@ -145,7 +145,7 @@ class Inbound(HalfClosable):
         self._done(close=self._closing)
 
     def switch(self, head: ResponseHead) -> None:
-        self._write(message.switched(head))
+        self._write(head_writer.switched(head))
         self._closing, self._chunked = True, False
         self._gone_at = NEVER
         self._body = UntilClose()
