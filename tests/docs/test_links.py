@@ -11,7 +11,7 @@ from tests.docs.pages import BLOCK, REPOSITORY
 
 LINK = re.compile(r"\]\((?!https?://|mailto:)([^)\s]+)\)")
 PAGES = sorted(
-    path for folder in (".", "docs", "docs/runbooks", "deploy") for path in (REPOSITORY / folder).glob("*.md")
+    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "deploy").rglob("*.md")]
 )
 
 

@@ -117,7 +117,7 @@ def _note_call(call: ast.Call, found: dict[str, Emitted]) -> None:
         names = [each.value for each in call.args if isinstance(each, ast.Constant)]
         name = "decision" if called == "decision" else next((each for each in names if _is_name(each)), "")
         if name:  # else it is a function that passes on what it was given
-            found[name].levels.add(_level_of(call, called))
+            found[name].levels |= _levels_of(call, called)
             found[name].fields |= {each.arg for each in call.keywords if each.arg}
             if called == "_event" or any("._asdict" in ast.unparse(each) for each in call.keywords):
                 found[name].fields |= KEY
@@ -136,11 +136,12 @@ def _event_of(node: ast.Dict) -> str:
     return ""
 
 
-def _level_of(call: ast.Call, called: str) -> str:
+def _levels_of(call: ast.Call, called: str) -> set[str]:
     if called in {"unexpected", "decision"}:
-        return {"unexpected": "error", "decision": "debug"}[called]
-    names = [each.id if isinstance(each, ast.Name) else getattr(each, "attr", "") for each in call.args]
-    return next((name.lower() for name in names if name in LEVELS), "any")
+        return {{"unexpected": "error", "decision": "debug"}[called]}
+    level = call.args[0 if called == "_event" else 1]
+    names = {getattr(each, "id", getattr(each, "attr", "")) for each in ast.walk(level)}
+    return {name.lower() for name in names & LEVELS} or {"any"}
 
 
 EMITTED = emitted()
