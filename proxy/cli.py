@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 @config_before
 @click.pass_context
 def main(context: click.Context, config: Path | None) -> None:
-    """A reverse proxy that attaches OAuth 2.0 tokens to outgoing calls."""
+    """A reverse proxy that attaches OAuth 2.0 tokens to outgoing calls.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a person must log in.
+    """
     context.obj = config
     if context.invoked_subcommand is None:
         if config is not None:
