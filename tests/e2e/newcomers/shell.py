@@ -139,15 +139,16 @@ class Shell:
         number = len(self._running)
         output = self.folder.parent / f"{self.folder.name}.output-{number}"
         on_a_pty = [sys.executable, "-c", ON_A_PTY] if terminal else []
-        started = Running([*on_a_pty, *self._found(line)], output, self.folder, self.variables)
+        program, *words = shlex.split(line)
+        command = [*on_a_pty, self.program(program), *words]
+        started = Running(command, output, self.folder, self.variables)
         self._running.append(started)
         return started
 
-    def _found(self, line: str) -> list[str]:
-        """The words of a line; a program of our own by its path, as execve(2) does not search."""
-        program, *words = shlex.split(line)
-        own = self.folder.parent / f"{self.folder.name}.bin" / program
-        return [str(own) if own.exists() else program, *words]
+    def program(self, name: str) -> str:
+        """The path of a program of ours; another's name."""
+        own = self.folder.parent / f"{self.folder.name}.bin" / name
+        return str(own) if own.exists() else name
 
     def close(self) -> None:
         for each in self._running:

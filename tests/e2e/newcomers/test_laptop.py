@@ -45,7 +45,9 @@ def test_a_developer_on_a_laptop(tmp_path):
         assert "Give a file with -c FILE" in me.run("token-proxy run", 2)
 
         # A first file. `check` finds all that is wrong with it, and says what to write instead.
-        me.write("config.toml", WITH_TYPOS.format(data=data, admin=admin, issuer=server.issuer, api=server.api))
+        me.write(
+            "config.toml", WITH_TYPOS.format(data=data, admin=admin, issuer=server.issuer, api=server.api)
+        )
         faults = me.run("token-proxy check", 2)
         for place, advice in (
             ("config.toml:7:1", "did you mean 'issuer'?"),
