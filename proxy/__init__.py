@@ -20,9 +20,10 @@ In wheels http/, relay/ and the modules that they call per request are compiled 
 Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 
     errors secret tasks accept clock hosts caller_keys fd_limits reserve systemd name_lookup
-    failure_causes
+    failure_causes file_thread hooks signals
                         import none of the others
-    observe/            metrics (request_metrics, process_metrics), logs, log_writer: at the bottom too;
+    observe/            metrics (request_metrics, process_metrics), logs, events, request_log, log_writer,
+                        audit, audit_file: at the bottom too;
                         health, status, supervision: above services
     config/             the configuration file; every fault with its position
     routes listen adopted
@@ -35,8 +36,13 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
                         diagnosis/ (the table of what is said of an account)
     relay/              the data path; imports tokens/, never oauth/ or store/
     services            the objects that a configuration needs, connected
+    tls_material listeners watched_files
+                        TLS contexts and open listeners; when a changed file is taken up
     admin/              status page, logins, metrics, health
-    process             a serving process: listen, serve, drain
+    generation          all that one configuration is made into; a reload replaces it whole
+    process             a serving process, and what outlives a reload: listen, serve, drain
+    config_watch reload
+                        other configurations and other contents of files, for a serving process
     commands/ demo/     the actions of the command line
     cli                 options, output and exit codes
 """

@@ -1,8 +1,8 @@
 """What one configuration is made into: services, the relay's context, the admin listener's pages.
 
-A reload makes another generation beside the one that serves (`made`), and then puts it in its place whole
-(process.py). What outlives that is handed in; of the former generation only what is the same goes on: a route
-with the same settings keeps its connections.
+A reload makes another generation beside the one that serves, and puts it in its place whole (process.py).
+What outlives that is handed in; of the former generation only what is the same goes on: a route with the
+same settings keeps its connections.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from proxy.hooks import Hooks
 from proxy.reload import Reloader
 from proxy.secret import Secret
 from proxy.store.base import AccountId
+from proxy.tokens.login.pending import new_secret
 
 PATIENCE = 60  # seconds
 
@@ -132,7 +133,7 @@ async def test_a_reload_takes_up_the_file_as_it_is_now(served):
 async def test_a_bad_file_changes_nothing_and_each_fault_is_told_with_its_place(served):
     before = served.process.services
     at = served.sample("config_last_reload_success_timestamp_seconds")
-    served.edit(more=route("new", upstrem="x") + "\n[limits]\nidle = true\n")
+    served.edit(more=route("new", colour="x") + "\n[limits]\nidle = true\n")
     await served.reload()
     assert served.process.services is before
     assert (await served.get("/machine/x"))[0] == 200
@@ -140,7 +141,7 @@ async def test_a_bad_file_changes_nothing_and_each_fault_is_told_with_its_place(
     head, *faults = served.logged()
     assert head.fields == {"faults": 2}
     lines = served.text.splitlines()
-    for fault, key in zip(faults, ("upstrem", "idle"), strict=True):
+    for fault, key in zip(faults, ("colour", "idle"), strict=True):
         assert fault.levelname == "ERROR"
         number = next(n for n, line in enumerate(lines, 1) if line.startswith(key))
         assert fault.getMessage().startswith(f"{served.path}:{number}:")
@@ -148,7 +149,7 @@ async def test_a_bad_file_changes_nothing_and_each_fault_is_told_with_its_place(
     assert served.sample("config_last_reload_successful") == 0
     assert served.sample("config_last_reload_success_timestamp_seconds") == at
 
-    served.edit('upstrem = "x"\n')
+    served.edit('colour = "x"\n')
     served.edit("idle = true", "idle = 70.0")
     await served.reload()
     assert (await served.get("/new/x"))[0] == 502
@@ -600,9 +601,8 @@ async def test_an_upstreams_new_authority_is_taken_up(served, tmp_path):
 
     async def respond(reader, writer):
         with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                await reader.readuntil(b"\r\n\r\n")
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         writer.close()
 
     async with await asyncio.start_server(respond, "127.0.0.1", 0, ssl=context) as upstream:
@@ -633,13 +633,26 @@ async def test_tls_files_that_can_not_be_used_are_a_fault_at_their_place(served,
 
 
 class Streaming:
-    """An upstream whose responses go on until they are ended; it counts those that are open."""
+    """An upstream whose responses go on until they are ended."""
 
     def __init__(self):
-        self.open = 0
         self.end = asyncio.Event()
+        self.serving = {}
 
     async def respond(self, reader, writer):
+        ended = self.serving[writer] = asyncio.Event()
+        await self._respond(reader, writer)
+        writer.close()
+        del self.serving[writer]
+        ended.set()
+
+    async def close(self):
+        self.end.set()
+        for writer, ended in list(self.serving.items()):
+            writer.close()
+            await ended.wait()
+
+    async def _respond(self, reader, writer):
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -649,14 +662,11 @@ class Streaming:
                         writer.write(data)
                     break
                 writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-                self.open += 1
                 while not self.end.is_set():
                     writer.write(b"5\r\nevent\r\n")
                     await writer.drain()
                     await asyncio.sleep(0.05)
                 writer.write(b"0\r\n\r\n")
-                self.open -= 1
-        writer.close()
 
 
 @pytest.fixture
@@ -665,7 +675,7 @@ async def streams():
     async with await asyncio.start_server(upstream.respond, "127.0.0.1", 0) as server:
         upstream.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield upstream
-        upstream.end.set()
+        await upstream.close()
 
 
 async def opened(served, path, *lines):
@@ -825,8 +835,38 @@ async def test_reloads_leave_nothing_behind(served, streams):
         await served.reload()
         assert (await served.get("/machine/x"))[0] == 200
         if number == 5:
+            await served.until(lambda: not served.process.relay._former)
             before = count()
+    await served.until(lambda: not served.process.relay._former)  # at the next sweep
     after = count()
     assert {
         name: n for name, n in after.items() if n > before[name] + (2 if name in {"files", "tasks"} else 0)
     } == {}
+
+
+async def test_a_login_that_a_reload_overtakes_replaces_nothing(served):
+    """Its tokens are another client's: the account may have tokens of its own by now."""
+    services = served.process.services
+    key = AccountId("person", "default")
+    invited = await services.logins.invite(key, command=new_secret())
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
+        async with browser.get(invited) as page:
+            assert page.status == 200
+        taken, go_on = asyncio.Event(), asyncio.Event()
+        adopt = services.tokens.adopt
+
+        async def slow(*args, **more):
+            taken.set()
+            await go_on.wait()
+            return await adopt(*args, **more)
+
+        services.tokens.adopt = slow
+        ending = asyncio.create_task(browser.post(page.url, data={"user": "alice"}))
+        await asyncio.wait_for(taken.wait(), PATIENCE)
+        served.edit('client_id = "demo-app"', 'client_id = "another"')
+        await served.reload()
+        go_on.set()
+        async with await ending as done:
+            assert done.status == 400
+            assert "configuration has changed" in await done.text()
+    assert await services.store.get(key) is None

@@ -7,6 +7,7 @@ a callback ends a login.
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -152,10 +153,11 @@ class LoginPages:
     def _named(self, request: web.Request, name: str) -> Account:
         """Raises HTTPNotFound."""
         credential = request.match_info["credential"]
-        if credential not in self._services.config.credentials or not ACCOUNT_NAME.fullmatch(name):
-            page = pages.message("Not found", NO_ACCOUNT, self._home)
-            raise web.HTTPNotFound(text=page, content_type="text/html")
-        return self._services.tokens.account(credential, name)
+        if credential in self._services.config.credentials and ACCOUNT_NAME.fullmatch(name):
+            with suppress(TokenError):  # a reload has just removed it
+                return self._services.tokens.account(credential, name)
+        page = pages.message("Not found", NO_ACCOUNT, self._home)
+        raise web.HTTPNotFound(text=page, content_type="text/html")
 
     def _failed(self, sentence: str, *, status: int) -> web.Response:
         return access.html(pages.message("Request failed", sentence, self._home), status)

@@ -15,6 +15,7 @@ from proxy.commands.child_environment import child_environment
 from proxy.commands.exec import base_urls
 from proxy.commands.shared import run_async
 from proxy.config.address import Address
+from proxy.config.grants import REQUIREMENTS
 from proxy.config.load import Loaded
 from proxy.config.model import Config
 from proxy.observe import logs
@@ -104,4 +105,4 @@ def own_config(config: Config) -> Config:
 
 
 def needs_logins(config: Config) -> bool:
-    return any(credential.grant == "authorization_code" for credential in config.credentials.values())
+    return any(REQUIREMENTS[credential.grant].logs_in for credential in config.credentials.values())

@@ -11,9 +11,10 @@ from typing import Final
 
 _PART: Final = b"arent:"  # of each usual spelling: traceparent, Traceparent, TraceParent
 _BEFORE: Final = len(b"\r\ntracep")
-_NAME: Final = re.compile(rb"(?i:\r\ntraceparent):[ \t]*")
-_VALUE: Final = re.compile(
-    rb"([0-9a-f]{2})-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[^\r\n]*)?[ \t]*(?:\r|\Z)"
+_NAME: Final = re.compile(rb"\r\n[Tt][Rr][Aa][Cc][Ee][Pp]arent:")
+_VALID: Final = re.compile(
+    _NAME.pattern + rb"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+    rb"(-[^\r\n]*)?[ \t]*(?:\r|\Z)"
 )
 _NO_TRACE: Final = b"0" * 32
 
@@ -25,20 +26,16 @@ def trace_id(block: bytes) -> str:
 
 
 def _read(block: bytes, at: int) -> str:
-    name = _NAME.match(block, max(0, at - _BEFORE))
-    while name is None:
-        at = block.find(_PART, at + 1)
-        if at < 0:
+    """`at`: the first _PART."""
+    while at >= 0:
+        start = max(0, at - _BEFORE)
+        valid = _VALID.match(block, start)
+        if valid is not None:
+            return "" if _is_repeated(block, valid.end()) else _trace_of(*valid.groups())
+        if _NAME.match(block, start):  # it is not valid
             return ""
-        name = _NAME.match(block, max(0, at - _BEFORE))
-    value = _VALUE.match(block, name.end())
-    if value is None or _is_repeated(block, name.end()):
-        return ""
-    version, trace, more = value.groups()
-    # later versions than the first may have more after the flags; there is no version ff
-    if trace == _NO_TRACE or version == b"ff" or (version == b"00" and more is not None):
-        return ""
-    return trace.decode("ascii")
+        at = block.find(_PART, at + 1)
+    return ""
 
 
 def _is_repeated(block: bytes, after: int) -> bool:
@@ -48,3 +45,10 @@ def _is_repeated(block: bytes, after: int) -> bool:
             return True
         at = block.find(_PART, at + 1)
     return False
+
+
+def _trace_of(version: bytes, trace: bytes, more: bytes | None) -> str:
+    """Later versions than the first may have more after the flags; there is no version ff."""
+    if trace == _NO_TRACE or version == b"ff" or (version == b"00" and more is not None):
+        return ""
+    return trace.decode("ascii")

@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 from proxy import tasks
 from proxy.errors import Fault, ProxyError
-from proxy.observe.events import fields_of
+from proxy.observe.events import event, fields_of
 from proxy.observe.log_writer import PIPE_BUF, LogWriter
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def own_thread(log: Log) -> Iterator[None]:
 def warn(faults: Iterable[Fault], filename: str) -> None:
     """Log warnings about the configuration, a line each, without the quoted line of the file."""
     for fault in faults:
-        _config_log.warning("%s", replace(fault, source="").render(filename))
+        sentence = replace(fault, source="").render(filename)
+        event(_config_log, logging.WARNING, "config_warning", sentence)
 
 
 def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:

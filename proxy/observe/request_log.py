@@ -51,6 +51,7 @@ class RequestLog:
         self._write = output
         self._lines: list[str] = []
         self._refused: Counter[str] = Counter()
+        self._last = 0.0  # Unix time of the last request, relayed or refused
         self._known: dict[Names, str] = {}  # the part of a line that requests repeat
         self._thread = threading.get_ident()
         self.use(log)
@@ -86,10 +87,11 @@ class RequestLog:
         names = route, credential, account, caller, method
         said = self._known.get(names) or self._remember(names)
         more = self._more(error, replayed, request_id) if error or replayed or request_id else ""
-        now = time.time() if self._json else clock_time(time.time())
+        now = self._last = time.time()
         line = self._line if upstream >= 0 else self._alone
         lines = self._lines
-        lines.append(line % (now, said, status, milliseconds, upstream, bytes_in, bytes_out, more))
+        when = now if self._json else clock_time(now)
+        lines.append(line % (when, said, status, milliseconds, upstream, bytes_in, bytes_out, more))
         if len(lines) >= FLUSH_AT:
             self.flush()
 
@@ -117,11 +119,12 @@ class RequestLog:
     def refused(self, reason: str) -> None:
         """A request without a route was refused: one line per flush and reason."""
         if self._logs_refusals:
+            self._last = time.time()
             self._refused[reason] += 1
 
     def flush(self) -> None:
         if self._refused:
-            now = time.time()
+            now = self._last  # not later than a line that comes next
             self._lines += [self._refusal(now, reason, count) for reason, count in self._refused.items()]
             self._refused.clear()
         if not self._lines:

@@ -4,7 +4,7 @@ Accounts named in the configuration stay. Of the others, those with a record sta
 must not grow with the store, nor with names invented by callers. Beyond KEPT, the least recently used are
 dropped. All accounts of a credential with few of them are loaded at the start, to be shown by name.
 
-A reload makes another Accounts (`of`), which takes over the account objects of each client that stays. Those
+A reload makes another Accounts, which takes over the account objects of each client that stays. Those
 of others end: their flights still save what they get, and nothing in the store is touched.
 """
 

@@ -52,6 +52,10 @@ class AnotherPerson(ProxyError):
         self.owner = owner
 
 
+class AnotherClient(ProxyError):
+    """The account's credential has been removed, or is another client now than that of the tokens to save."""
+
+
 class TokenManager:
     def __init__(
         self, config: Config, store: Store, servers: AuthorizationServers, clock: Clock, metrics: Metrics
@@ -250,15 +254,18 @@ class TokenManager:
             raise account.why_not()
 
     async def adopt(self, key: AccountId, token: Token, *, instead_of: Principal | None = None) -> None:
-        """Store the token of a login in place of the stored one. Raises StoreError, AnotherPerson.
+        """Store the token of a login in place of the stored one.
 
-        Tokens of another person are replaced only if that person is `instead_of`.
+        Tokens of another person are replaced only if that person is `instead_of`. Raises StoreError,
+        AnotherPerson, AnotherClient.
         """
-        account = self._accounts.get(key)
+        account = self._account_for(key, token)
         token = replace(token, login_at=token.issued_at)
         due_at = records.due_at(account.credential, token)
         while True:
             record = await self._store.get(key)
+            if self._accounts.find(key) is not account:
+                raise AnotherClient  # a reload meanwhile
             owner = records.owner(record, account.held, account.credential)
             is_agreed = instead_of is not None and not differ(owner, instead_of)
             if owner and differ(owner, token.principal) and not is_agreed:
@@ -282,6 +289,14 @@ class TokenManager:
         account = self._accounts.find(key)
         if account is not None:
             account.failed_login = FailedLogin(self._clock.wall(), error) if error else None
+
+    def _account_for(self, key: AccountId, token: Token) -> Account:
+        """The account, if its client is the token's: another's must not replace what it has."""
+        if key.credential in self._config.credentials:
+            account = self._accounts.get(key)
+            if binding.is_bound(token, account.credential):
+                return account
+        raise AnotherClient
 
     async def owner(self, key: AccountId) -> Principal | None:
         """The person who logged in to the account; None: nobody, or unknown. Raises StoreError."""

@@ -35,11 +35,9 @@ async def until(condition):
 
 
 async def metric(bench, outcome):
-    async with aiohttp.ClientSession() as session, session.get(f"{bench.admin}/metrics") as response:
-        text = await response.text()
-    name = f'token_proxy_sink_writes_total{{outcome="{outcome}",sink="audit"}}'
-    found = [line for line in text.splitlines() if line.startswith("token_proxy_sink_writes_total")]
-    return next(float(line.split()[1]) for line in found if line.startswith(name)), found
+    text = await fetched(f"{bench.admin}/metrics")
+    name = f'token_proxy_sink_writes_total{{outcome="{outcome}",sink="audit"}} '
+    return next(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
 
 
 async def test_a_rotation_under_load_loses_no_line_and_neither_does_a_stop(audited):
@@ -83,12 +81,12 @@ async def test_with_audit_required_a_full_disk_refuses_requests_until_there_is_r
     assert refused["type"] == "urn:token-proxy:problem:overloaded"
     assert "audit" in refused["detail"]
     assert (await audited.get(f"{audited.admin}/healthz")).status == 200
-    assert (await metric(audited, "failure"))[0] >= 1
+    assert await metric(audited, "failure") >= 1
     told = json.loads(await server.until('"audit_failed"'))
     assert (told["level"], told["cause"], told["file"]) == ("error", "File too large", str(audited.audit))
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (hard, hard))
     await until_status(audited, 200)
-    assert (await metric(audited, "dropped"))[0] == 0
+    assert await metric(audited, "dropped") == 0
     server.signal(signal.SIGTERM)
     assert await server.end() == 0
     found = lines(audited.audit)
@@ -123,6 +121,32 @@ async def test_a_log_that_can_not_be_opened_is_a_warning_where_it_is_not(audited
     await until_status(audited, 200)
     server.signal(signal.SIGTERM)
     assert await server.end() == 0
+
+
+async def test_a_reload_begins_and_ends_it(bench):
+    audit = bench.path.parent / "audit.log"
+    server = await bench.run()
+    bench.edit("[log]", f'[log]\naudit = "{audit}"')
+    server.signal(signal.SIGHUP)
+    await until(audit.exists)
+    await until_status(bench, 200)
+    await until(lambda: lines(audit))
+    assert await metric(bench, "success") == 1
+    bench.edit(f'[log]\naudit = "{audit}"', "[log]")
+    server.signal(signal.SIGHUP)
+    async with asyncio.timeout(PATIENCE):
+        while "sink_writes" in await fetched(f"{bench.admin}/metrics"):
+            await asyncio.sleep(0.05)
+    written = lines(audit)
+    await until_status(bench, 200)
+    server.signal(signal.SIGTERM)
+    assert await server.end() == 0
+    assert lines(audit) == written
+
+
+async def fetched(url):
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return await response.text()
 
 
 async def test_standard_output_gets_the_lines(audited):

@@ -207,7 +207,7 @@ async def test_a_token_that_can_not_be_saved_is_held_and_not_served_until_it_is(
         assert stored(bench) == (2, 0)
         server.signal()
         assert await server.end() == 0
-    told = [line for line in server.log if "is not used before it is saved" in line]
+    told = [line for line in server.log if '"event": "token_unsaved"' in line]
     assert len(told) == 1
     assert "Traceback" not in "".join(server.log)
 

@@ -240,6 +240,12 @@ class Product:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
         return lambda: resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
+    def fill_log(self) -> None:
+        """More lines than the pipe and the queue hold: one is some 300 bytes, and they hold a megabyte."""
+        with requests.Session() as session:
+            for _ in range(6000):
+                session.get(f"http://127.0.0.1:{self.data}/nothing", timeout=30)
+
     def log_in(self, credential: str) -> None:
         browser, callback = Browser(), f"{self.page}/callback"
         form = browser.open(f"{self.page}/login/{credential}")
@@ -420,6 +426,7 @@ def test_each_alert_fires_by_its_cause_and_is_quiet_when_that_is_mended(
         prometheus.until(firing=set(), quiet=full)
 
         product.reads.clear()
+        product.fill_log()
         prometheus.until(firing={("LogLinesDropped", "")}, quiet=set())
         product.reads.set()
         prometheus.until(firing=set(), quiet={("LogLinesDropped", "")})

@@ -13,6 +13,7 @@ PATIENCE = 10  # seconds; nothing here should take as long
 ELSEWHERE = {  # limit -> its test in another file
     "admin_connections": "admin/test_server.py, test_process.py",
     "admin_header_time": "admin/test_server.py, test_process.py",
+    "health_connections": "admin/test_health_listener.py, black_box/test_health_attack.py",
     "connect": "test_bad_upstreams.py",
     "first_byte": "test_bad_upstreams.py",
     "body_stall": "test_bad_upstreams.py",

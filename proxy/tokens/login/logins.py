@@ -38,7 +38,7 @@ from proxy.tokens.login.redeem import redeem
 from proxy.tokens.login.requests import AuthorizationRequests
 from proxy.tokens.login.revoke import has_account, revoke
 from proxy.tokens.login.takeover import Takeover
-from proxy.tokens.manager import AnotherPerson, TokenManager
+from proxy.tokens.manager import AnotherClient, AnotherPerson, TokenManager
 
 CONFIG_CHANGED: Final = "the configuration has changed since this login was started: start it again"
 UNKNOWN: Final = (
@@ -237,6 +237,8 @@ class Logins:
         """
         try:
             await self._tokens.adopt(key, token, instead_of=instead_of)
+        except AnotherClient:
+            raise LoginFailed(CONFIG_CHANGED) from None
         except AnotherPerson as error:
             return await self._ask(Takeover(key, error.owner, token, browser, command))
         if token.refresh_token is None:

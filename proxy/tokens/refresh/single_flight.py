@@ -14,7 +14,7 @@ from proxy import tasks
 from proxy.clock import Clock
 from proxy.errors import AuthorizationServerError, StoreError
 from proxy.oauth.token import Refusal
-from proxy.observe.events import INFO, WARNING, Field, decision, event
+from proxy.observe.events import ERROR, INFO, WARNING, Field, decision, event
 from proxy.tokens.account import Account, LastRefresh, StoredToken
 from proxy.tokens.account_facts import explained
 from proxy.tokens.accounts import Accounts
@@ -152,14 +152,14 @@ class SingleFlight:
         *,
         ours: str = "",
     ) -> None:
-        """`ours`: what failed, if it is not the authorization server."""
+        """`ours`: what failed, if it is our own store."""
         account.failed(error, attempts)
         self._accounts.remember(account)  # a dropped account would be retried without the pause
         account.last_refresh = LastRefresh(self._clock.wall(), error.outcome, error.error)
         next_try = self._next_try(account)
         event(
             _log,
-            WARNING,
+            ERROR if ours else WARNING,
             "refresh_failed",
             f"refresh of {account.key} failed: {ours or explained(account, error)}{_said(next_try)}",
             **self._fields(account, flight, error.outcome),
