@@ -32,6 +32,7 @@ from proxy.commands.shared import (
 
 if TYPE_CHECKING:
     from proxy.commands.wait import Wanted
+    from proxy.systemd import Supervisor
 
 
 @click.group(
@@ -66,6 +67,11 @@ def run(watch: bool, config: Path | None) -> int:
     from proxy import systemd
 
     supervisor = systemd.take()  # before any child may be started
+    with supervisor.told():
+        return _run(config, supervisor, watch=watch)
+
+
+def _run(config: Path | None, supervisor: Supervisor, *, watch: bool) -> int:
     loaded = read_config(config)
     if watch and loaded.config.path is None:
         raise click.UsageError("--watch needs a configuration file, and there are only variables")
