@@ -11,11 +11,12 @@ import os
 import socket
 import stat
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.errors import ProxyError
+from proxy.errors import ConfigError, ProxyError
 
 FIRST: Final = 3  # the first descriptor that is handed over: SD_LISTEN_FDS_START
 MOST: Final = 1024  # descriptors; more is no number of listeners
@@ -116,6 +117,22 @@ class Supervisor:
 
     notifier: Notifier
     sockets: tuple[Handed, ...] = ()
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Tell the manager the error that ends the block: `systemctl status` shows it."""
+        try:
+            yield
+        except ProxyError as error:
+            self.notifier.status(_in_one_line(error))
+            raise
+
+
+def _in_one_line(error: ProxyError) -> str:
+    """A line more would be a message of its own."""
+    line = str(error).partition("\n")[0]
+    more = len(error.faults) - 1 if isinstance(error, ConfigError) else 0
+    return f"{line} (and {more} more in the log)" if more else line
 
 
 NOBODY: Final = Supervisor(Notifier())

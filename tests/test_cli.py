@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from proxy import cli
 from proxy.commands import shared
 from proxy.demo.faults import NAMED
-from proxy.errors import LoginRequired, ProxyError, StoreError, TokenUnavailable
+from proxy.errors import ConfigError, LoginRequired, ProxyError, StoreError, TokenUnavailable
 
 COMMANDS = {
     "run",
@@ -234,13 +234,26 @@ def test_an_error_becomes_a_sentence_and_an_exit_code(error, code, sentence):
     assert (failed.exit_code, failed.stdout, failed.stderr) == (code, "", sentence)
 
 
-def test_with_debug_the_traceback_is_shown():
+@pytest.mark.parametrize(
+    ("error", "code"), [(LoginRequired("log in"), 3), (StoreError("full"), 1), (ConfigError("file", []), 2)]
+)
+def test_with_debug_the_exit_code_is_the_same(error, code):
     @click.command()
     @shared.command
     def failing():
-        raise StoreError("the disk is full")
+        raise error
 
-    assert isinstance(CliRunner().invoke(failing, ["--debug"]).exception, StoreError)
+    failed = CliRunner().invoke(failing, ["--debug"])
+    assert (failed.exit_code, str(error) in failed.stderr) == (code, True)
+
+
+def test_with_debug_the_traceback_of_an_unexpected_error_is_shown():
+    @click.command()
+    @shared.command
+    def failing():
+        raise KeyError("a secret")
+
+    assert isinstance(CliRunner().invoke(failing, ["--debug"]).exception, KeyError)
 
 
 def test_a_closed_pipe_is_no_error(tmp_path):

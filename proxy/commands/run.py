@@ -14,7 +14,7 @@ from proxy import fd_limits, signals, startup
 from proxy.admin import launch
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
-from proxy.errors import ProxyError, StoreError
+from proxy.errors import StoreError
 from proxy.hooks import Hooks
 from proxy.observe.supervision import Supervision
 from proxy.process import Process
@@ -34,14 +34,6 @@ async def run_server(
 
     Raises StoreError, CannotListen, ConfigError.
     """
-    try:
-        return await _serve(loaded, say, supervisor, watched)
-    except ProxyError as error:
-        supervisor.notifier.status(str(error))  # `systemctl status` shows it
-        raise
-
-
-async def _serve(loaded: Loaded, say: Say | None, supervisor: Supervisor, watched: Path | None) -> int:
     config = loaded.config
     fd_limits.raise_limit(config.limits.connections)
     stop, reload_wanted, hooks = asyncio.Event(), asyncio.Event(), Hooks()

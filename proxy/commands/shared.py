@@ -35,8 +35,8 @@ def run_async(work: Coroutine[Any, Any, int]) -> int:
         return runner.run(work)
 
 
-def _outcome(action: Callable[[], int]) -> int:
-    """Run a command; an error becomes one sentence and an exit code."""
+def _outcome(action: Callable[[], int], *, debug: bool) -> int:
+    """Run a command; an error becomes one sentence and an exit code. `debug`: an unexpected one is raised."""
     try:
         return action()
     except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
@@ -49,7 +49,9 @@ def _outcome(action: Callable[[], int]) -> int:
         return LOGIN_NEEDED if isinstance(error, LoginRequired) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 (last resort: a sentence instead of a traceback)
+    except Exception as error:  # last resort: a sentence instead of a traceback
+        if debug:
+            raise
         name = type(error).__name__
         click.echo(
             f"token-proxy: unexpected {name}: run it with --debug to see where, and please report it",
@@ -61,14 +63,14 @@ def _outcome(action: Callable[[], int]) -> int:
 def command(function: Callable[..., int]) -> Callable[..., None]:
     """Add --debug to a command, and turn its result or exception into an exit code."""
 
-    @click.option("--debug", is_flag=True, help="Verbose messages, and the traceback of an error.")
+    @click.option("--debug", is_flag=True, help="Verbose messages, and the traceback of an unexpected error.")
     @functools.wraps(function)
     def run(*, debug: bool, **options: Any) -> None:
         from proxy.observe import logs
 
         logs.set_up_command(debug=debug)
         action = functools.partial(function, **options)
-        sys.exit(action() if debug else _outcome(action))
+        sys.exit(_outcome(action, debug=debug))
 
     return run
 

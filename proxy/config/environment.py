@@ -90,6 +90,9 @@ class Environment:
     data: dict[str, Any]
     found: list[Complaint] = field(default_factory=list)  # faults of variables as such, by their names
     _present: tuple[Variable, ...] = ()
+    _misspelt: Mapping[str, str] = field(
+        default_factory=dict
+    )  # the name of a variable -> what is set instead
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Environment:
@@ -104,7 +107,12 @@ class Environment:
                 values[variable] = variable.read(name, _text(environ[name], variable))
             except ValueError as error:
                 found.append(Complaint((name,), str(error)))
-        return cls(_document(values), found, tuple(_present(environ)))
+        misspelt = {
+            meant.removesuffix("_FILE"): _shown(name)
+            for name in _unknown(environ, frozenset())
+            if (meant := _meant(name))
+        }
+        return cls(_document(values), found, tuple(_present(environ)), misspelt)
 
     @property
     def digest(self) -> str:
@@ -126,7 +134,8 @@ class Environment:
         """The variable and the sentence."""
         if complaint.missing:
             name, expected = _WANTED[complaint.missing]
-            return name, f"not set - {expected}"
+            instead = self._misspelt.get(name)
+            return name, f"not set - {f'is {instead} misspelt? ' if instead else ''}{expected}"
         found = (each.name for each in (*self._present, *VARIABLES) if each.covers(complaint.path))
         return next(found), _REWORDED.get(complaint.sentence, complaint.sentence)
 
@@ -156,18 +165,31 @@ def check_beside(environ: Mapping[str, str], used: frozenset[str]) -> Iterator[F
 
 def check_unknown(environ: Mapping[str, str], used: frozenset[str]) -> Iterator[Fault]:
     """Variables that are probably misspelt: for warnings."""
+    for name in _unknown(environ, used):
+        meant = _meant(name)
+        remedy = (
+            f"did you mean {meant}?" if meant else "unset it, or see docs/operations.md for those that count"
+        )
+        yield Fault(0, len(VARIABLES), f"unknown variable - {remedy}", variable=_shown(name))
+
+
+def _unknown(environ: Mapping[str, str], used: frozenset[str]) -> Iterator[str]:
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in BY_NAME or name in OTHERS or name in used:
             continue
         if not _is_link(name, environ[name]):
-            sentence = f"unknown variable - {_remedy(name)}"
-            yield Fault(0, len(VARIABLES), sentence, variable=_printable(name[:LONGEST]))
+            yield name
 
 
-def _remedy(name: str) -> str:
+def _meant(name: str) -> str:
+    """The variable with the most similar name; "" if none is."""
     suffixes = [known.removeprefix(PREFIX) for known in (*BY_NAME, *OTHERS)]
     close = get_close_matches(name.removeprefix(PREFIX), suffixes, 1)
-    return f"did you mean {PREFIX}{close[0]}?" if close else "unset it, or see README for those that count"
+    return f"{PREFIX}{close[0]}" if close else ""
+
+
+def _shown(name: str) -> str:
+    return _printable(name[:LONGEST])
 
 
 def _present(environ: Mapping[str, str]) -> Iterator[Variable]:

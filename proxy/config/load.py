@@ -44,7 +44,7 @@ Give a file with -c FILE, or describe one route by variables:
   export TOKEN_PROXY_UPSTREAM=https://api.example.com TOKEN_PROXY_ISSUER=https://login.example.com
   export TOKEN_PROXY_CLIENT_ID=my-client   # and TOKEN_PROXY_CLIENT_SECRET, if it has one
   token-proxy run
-README.md shows both; `token-proxy demo` needs no configuration."""
+docs/operations.md shows both; `token-proxy demo` needs no configuration."""
 
 Check = Callable[[Config], Iterable[Complaint]]
 

@@ -58,6 +58,24 @@ FAULTS: list[tuple[dict[str, str], list[str]]] = [  # changes of BASE; the fault
         ],
     ),
     (
+        {"ISSUER": "", "ISUER": "https://login.example"},
+        [
+            (
+                "ISSUER: not set - is TOKEN_PROXY_ISUER misspelt? expected the issuer of the tokens; or "
+                "TOKEN_PROXY_TOKEN_ENDPOINT, where there is no discovery"
+            )
+        ],
+    ),
+    (
+        {"GRANT": "client_credentials", "CLIENT_SECRETS_FILE": "secret"},
+        [
+            (
+                "CLIENT_SECRET: not set - is TOKEN_PROXY_CLIENT_SECRETS_FILE misspelt? expected a secret, "
+                "there or by TOKEN_PROXY_CLIENT_SECRET_FILE; or TOKEN_PROXY_CLIENT_AUTH=none"
+            )
+        ],
+    ),
+    (
         {"GRANT": "code"},
         ['GRANT: expected "authorization_code", "refresh_token" or "client_credentials"'],
     ),
@@ -375,7 +393,7 @@ def test_what_kubernetes_sets_is_not_warned_about() -> None:
         ("LISTEN_PORT", "8080", "did you mean TOKEN_PROXY_LISTEN?"),
         ("PORT", "8080", "unset it"),
         ("SERVICE", "x", "unset it"),
-        ("X", "x", "unset it, or see README for those that count"),
+        ("X", "x", "unset it, or see docs/operations.md for those that count"),
         ("\udcff\n", "x", "unset it"),
     ],
 )

@@ -171,7 +171,13 @@ def test_without_any_file_the_fault_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as report:
         find_config(None, {})
     said = str(report.value)
-    for part in ("$TOKEN_PROXY_CONFIG", str(tmp_path / "a"), str(tmp_path / "b"), "-c FILE", "README"):
+    for part in (
+        "$TOKEN_PROXY_CONFIG",
+        str(tmp_path / "a"),
+        str(tmp_path / "b"),
+        "-c FILE",
+        "docs/operations.md",
+    ):
         assert part in said
     for variable in ("TOKEN_PROXY_UPSTREAM=", "TOKEN_PROXY_ISSUER=", "TOKEN_PROXY_CLIENT_ID="):
         assert variable in said

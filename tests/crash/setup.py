@@ -33,7 +33,7 @@ admin = "127.0.0.1:{admin}"
 state_dir = "state"
 
 [store]
-url = "{store}"
+url = {{ file = "store.url" }}
 key = {{ file = "store.key" }}
 
 [log]
@@ -68,7 +68,6 @@ _given: Final[set[int]] = set()  # a port is free until its process listens ther
 @dataclass
 class Setup:
     folder: Path
-    store_url: str
     server: AuthorizationServer
     issuer: str
     api: Api
@@ -77,10 +76,7 @@ class Setup:
         """A configuration with ports of its own."""
         data, admin = _new_ports()
         path = self.folder / f"{name}.toml"
-        path.write_text(
-            CONFIG.format(data=data, admin=admin, store=self.store_url, issuer=self.issuer, api=self.api.url)
-            + more
-        )
+        path.write_text(CONFIG.format(data=data, admin=admin, issuer=self.issuer, api=self.api.url) + more)
         return load(path).config
 
     def is_current(self, refresh_token: str) -> bool:
@@ -131,10 +127,10 @@ async def stored(config: Config, account: str) -> tuple[str, str]:
 @asynccontextmanager
 async def set_up(folder: Path, store_url: str, *, grace: float) -> AsyncIterator[Setup]:
     """`grace`: seconds for which a spent refresh token gets the same response again."""
-    _write_files(folder)
+    _write_files(folder, store_url)
     server = AuthorizationServer(clients=(CLIENT,), access_token_lifetime=HOUR, grace=grace)
     async with running(server.application()) as issuer, api(server.active) as upstream:
-        yield Setup(folder, store_url, server, issuer, upstream)
+        yield Setup(folder, server, issuer, upstream)
 
 
 def _new_ports() -> list[int]:
@@ -144,7 +140,8 @@ def _new_ports() -> list[int]:
     return ports
 
 
-def _write_files(folder: Path) -> None:
+def _write_files(folder: Path, store_url: str) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "secret").write_text(CLIENT.client_secret)
+    (folder / "store.url").write_text(store_url)  # it may have a password
     (folder / "store.key").write_text(base64.b64encode(bytes(range(32))).decode())

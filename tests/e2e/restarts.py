@@ -36,9 +36,11 @@ class Callers:
 
     async def go_on(self, requests: int) -> None:
         """Wait for so many more that succeed, of each kind."""
-        fresh, kept = self.fresh[OK] + requests, self.kept[OK] + requests
-        while self.fresh[OK] < fresh or self.kept[OK] < kept:
-            await asyncio.sleep(0.01)
+        await asyncio.gather(self.go_on_fresh(requests), _until(self.kept, self.kept[OK] + requests))
+
+    async def go_on_fresh(self, requests: int) -> None:
+        """The same, of those with a connection each."""
+        await _until(self.fresh, self.fresh[OK] + requests)
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -104,6 +106,11 @@ class Callers:
             if closes:
                 return
             await asyncio.sleep(pause)
+
+
+async def _until(counted: Counter[str], requests: int) -> None:
+    while counted[OK] < requests:
+        await asyncio.sleep(0.01)
 
 
 async def asked(

@@ -269,7 +269,19 @@ async def test_a_start_that_fails_says_why_in_the_status(unit):
     with socket.create_server((unit.data.host, unit.data.port)):
         unit.start()
         assert await unit.manager.end() == 1
-    assert unit.manager.hear() == [f"STATUS=can't listen on {unit.data}: address already in use"]
+    (told,) = unit.manager.hear()
+    assert told.startswith(f"STATUS=can't listen on {unit.data}: address already in use")
+
+
+@pytest.mark.parametrize("more", ["", "[typos]\n"])
+async def test_a_start_with_a_faulty_configuration_says_why_in_the_status(unit, more):
+    path = unit.config.path
+    path.write_text(f"[typo]\n{more}{path.read_text()}")
+    unit.start()
+    assert await unit.manager.end() == 2
+    (told,) = unit.manager.hear()
+    assert told.startswith(f"STATUS={path}:1:2: unknown key 'typo'")
+    assert told.endswith(" (and 1 more in the log)") is bool(more)
 
 
 # -- the watchdog
