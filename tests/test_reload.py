@@ -407,9 +407,9 @@ refresh_token = {{ file = "{seed}" }}
     )
     await served.reload()
     adopted = lambda: [each.fields for each in served.logged("seed_adopted")]  # noqa: E731
-    await served.until(lambda: len(adopted()) == 1)
+    await until(lambda: len(adopted()) == 1)
     seed.write_text(served.server.issue("demo-app", "alice")["refresh_token"])
-    await served.until(lambda: len(adopted()) == 2)
+    await until(lambda: len(adopted()) == 2)
     assert adopted()[1] == {"credential": "seeded", "account": "default"}
 
 

@@ -120,8 +120,7 @@ class Upstream:
 
     def _start(self, handler: ResponseHandler, method: bytes, data: bytes) -> None:
         self._handler, self._method = handler, method
-        self._head = None
-        self._interims = 0
+        self._head, self._interims = None, 0
         self._write(data)
         self._unsent = self._broken
 
