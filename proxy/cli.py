@@ -210,8 +210,8 @@ def open_page(config: Path | None) -> int:
 def status(as_json: bool, watch: bool, config: Path | None) -> int:
     """Show the state of every token.
 
-    A running server is asked, else the store. Exit code 3 if a person must act for an account, else 1 if one
-    can't serve.
+    A running server is asked, else the store. Exit code 3 if a person must log in (or give a refresh token),
+    else 1 if an account can't serve.
     """
     loaded = load_config(config)
     from proxy.commands.status import show_status
