@@ -29,7 +29,7 @@ demo: $(VENV)/.runtime
 # The suite in two parts, so that coverage costs no second run: the tests of the process itself, which it counts, and
 # those that run the command in a process of its own, or tables of thousands of messages. Then, by the same tests, the
 # data path as a wheel has it: compiled, on uvloop.
-ELSEWHERE := tests/e2e tests/deploy tests/browsers tests/crash tests/jepsen tests/fuzz tests/commands tests/black_box
+ELSEWHERE := tests/e2e tests/deploy tests/docs tests/browsers tests/crash tests/jepsen tests/fuzz tests/commands tests/black_box
 TABLES := $(wildcard tests/*/test_conformance_*.py tests/*/test_chaos.py tests/*/test_model.py)
 COMPILED_TESTS := tests/http tests/relay tests/fuzz tests/test_routes.py tests/observe/test_request_metrics.py \
 	tests/e2e/test_callers.py tests/e2e/test_bodies.py

@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 @config_before
 @click.pass_context
 def main(context: click.Context, config: Path | None) -> None:
-    """A reverse proxy that attaches OAuth 2.0 tokens to outgoing calls."""
+    """A reverse proxy that attaches OAuth 2.0 tokens to outgoing calls.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a person must log in.
+    """
     context.obj = config
     if context.invoked_subcommand is None:
         if config is not None:
@@ -102,7 +105,7 @@ main.add_command(demo)
 def check(no_secrets: bool, verbose: bool, config: Path | None) -> int:
     """Check the configuration and report every fault.
 
-    Exit code 2 if there are any. Secrets are never shown.
+    Exit code 2 if there is one. Secrets are never shown.
     """
     from proxy.commands import check as checking
     from proxy.config.load import find_config, load
@@ -121,7 +124,10 @@ def check(no_secrets: bool, verbose: bool, config: Path | None) -> int:
 @config_ignored
 @command
 def show_schema() -> int:
-    """Print the JSON Schema of the configuration."""
+    """Print the JSON Schema of the configuration.
+
+    For editors that complete and check it: token-proxy schema > config.schema.json
+    """
     from proxy.config.load import schema
 
     click.echo(json.dumps(schema(), indent=2))
@@ -194,7 +200,7 @@ def token(credential: str, account: str, config: Path | None) -> int:
 def open_page(config: Path | None) -> int:
     """Open the status page in the browser, signed in.
 
-    By a link that works once; without a browser the link is printed.
+    It uses a link that works once. Without a browser, the link is printed.
     """
     loaded = load_config(config)
     from proxy.commands import open as page
@@ -210,8 +216,8 @@ def open_page(config: Path | None) -> int:
 def status(as_json: bool, watch: bool, config: Path | None) -> int:
     """Show the state of every token.
 
-    A running server is asked, else the store. Exit code 3 if a person must log in (or give a refresh token),
-    else 1 if an account can't serve.
+    Asks a running server, or reads the store if none runs. Exit code 3 if a person must log in (or give a
+    refresh token), else 1 if an account can't serve.
     """
     loaded = load_config(config)
     from proxy.commands.status import show_status
@@ -268,15 +274,15 @@ def execute(command: tuple[str, ...], caller: str | None, config: Path | None) -
     default=60,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait; 0: look once, as for HEALTHCHECK.",
+    help="How long to wait; 0: look once, as a container's HEALTHCHECK does.",
 )
 @config_option
 @command
 def wait(wanted: Wanted, timeout: float, config: Path | None) -> int:
     """Wait until a running server is ready.
 
-    It is asked at the health listener, if the configuration has one, else at the admin listener. Silent on
-    success; otherwise it says why not, with exit code 1.
+    Asks the health listener, if the configuration has one, else the admin listener. Silent on success;
+    otherwise it prints why the server is not ready, with exit code 1.
     """
     if isnan(timeout):
         raise click.BadParameter("expected a number of seconds", param_hint="--timeout")
@@ -293,15 +299,15 @@ def wait(wanted: Wanted, timeout: float, config: Path | None) -> int:
 @click.option(
     "--caller",
     metavar="CALLER",
-    help="The caller that sends it, by its name in the configuration; from any of its networks.",
+    help="The caller that sends it, as named in the configuration; from any of its networks.",
 )
 @config_option
 @command
 def explain(method: str, url: str, caller: str | None, config: Path | None) -> int:
-    """Say what would become of a request METHOD URL.
+    """Show what would happen to a request METHOD URL.
 
-    That is: its route, caller, policy, credential and token. URL is one of this proxy, or a path alone.
-    Nothing is sent upstream. Exit code 1 if the request would be refused.
+    Shows its route, caller, policy, credential and token. URL is one of this proxy, or a path alone. Nothing
+    is sent upstream. Exit code 1 if the request would be refused.
     """
     loaded = load_config(config)
     from proxy.commands.explain import explain as explain_request
@@ -332,10 +338,10 @@ def logout(credential: str, account: str, config: Path | None) -> int:
 @config_option
 @command
 def caller_key(name: str, ttl: str | None, config: Path | None) -> int:
-    """Print a key for the caller NAME, and nothing else.
+    """Print a key for the caller NAME.
 
-    Without --ttl it is random: add the line that is printed on stderr, key_sha256, to [callers.NAME] in the
-    configuration. Nothing is written.
+    stdout has the key and nothing else. Without --ttl it is random: add the line key_sha256, which is printed
+    on stderr, to [callers.NAME] in the configuration. No file is changed.
     """
     from proxy.commands.caller_key import print_key, print_signed, read_ttl
 

@@ -395,6 +395,28 @@ async def test_secrets_of_kubernetes_are_taken_up(served):
     await served.until(lambda: secret() == Secret("two"))
 
 
+async def test_another_refresh_token_is_adopted_without_a_reload(served):
+    """For the grant that starts from one (docs/operations.md)."""
+    seed, secret = served.path.parent / "seed", served.path.parent / "secret"
+    seed.write_text(served.server.issue("demo-app", "alice")["refresh_token"])
+    served.edit(
+        more=f"""
+[credentials.seeded]
+issuer = "{served.process.services.config.credentials["machine"].issuer}"
+grant = "refresh_token"
+client_id = "demo-app"
+client_secret = {{ file = "{secret}" }}
+refresh_token = {{ file = "{seed}" }}
+{route("seeded").replace('"machine"', '"seeded"')}"""
+    )
+    await served.reload()
+    adopted = lambda: [each.fields for each in served.logged("seed_adopted")]  # noqa: E731
+    await served.until(lambda: len(adopted()) == 1)
+    seed.write_text(served.server.issue("demo-app", "alice")["refresh_token"])
+    await served.until(lambda: len(adopted()) == 2)
+    assert adopted()[1] == {"credential": "seeded", "account": "default"}
+
+
 async def test_a_changed_key_of_the_store_is_told_to_need_a_restart_once(caplog):
     async with embedded(*free_ports(0, 0)) as (server, made):
         key = base64.b64encode(bytes(32)).decode()

@@ -72,7 +72,7 @@ def _list_faults(context: click.Context, _option: click.Parameter, wanted: bool)
     default=0,
     show_default=True,
     metavar="SECONDS",
-    help="How long a spent refresh token gets its successor again; later, reuse revokes the login.",
+    help="How long a used refresh token still gets its successor; used after that, it revokes the login.",
 )
 @click.option("--no-rotation", is_flag=True, help="Refresh tokens stay valid, instead of working once.")
 @config_ignored

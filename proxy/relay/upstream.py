@@ -215,7 +215,8 @@ class Upstream:
             try:
                 data = self._wire.receive()
             except OSError as error:
-                self._ended(failure_of(error), cause_of(error))
+                failure = failure_of(error)  # a renegotiation is a cause by itself, its errno is ours
+                self._ended(failure, None if failure is Failure.RENEGOTIATION else cause_of(error))
                 return
             if data is None:
                 if self._broken:

@@ -38,7 +38,7 @@ RULES = REPOSITORY / "deploy/prometheus/rules.yml"
 DASHBOARD = REPOSITORY / "deploy/grafana/token-proxy.json"
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION = re.compile(r"(?<=\[)\d+[smhd](?=\])|(?<=offset )\d+[smhd]|^\d+[smhd]$")
-LIFETIME = 20  # seconds, of access tokens: a refresh is due after 16
+LIFETIME = 12  # seconds, of access tokens: a refresh is due after ten
 PATIENCE = 150  # seconds until an alert fires, or is quiet again; most need twenty
 SKEW = 3600  # seconds
 SECRET = "s3cret"

@@ -243,7 +243,7 @@ BEGINNINGS = [  # what such a caller has sent before it begins to drip
 
 
 async def test_callers_that_drip_their_headers_are_closed_without_harm_to_others(make_proxy, upstream, kit):
-    async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="header_time = 2.0") as proxy:
+    async with make_proxy(f"http://127.0.0.1:{upstream.port}", limits="header_time = 5.0") as proxy:
         slow = [await proxy.connect() for _ in range(SLOW)]
         for number, (_, writer) in enumerate(slow):
             writer.write(BEGINNINGS[number % len(BEGINNINGS)])

@@ -184,12 +184,12 @@ async def test_running_exchanges_end_when_the_proxy_stops(proxy, upstream, kit):
         connection.writer.write(kit.OK)
 
     upstream.script = [later]
-    idle_reader, idle_writer = await proxy.connect()
+    idle_reader, idle_writer = await proxy.connect()  # is waited for, as its first request may be on the way
     asking = asyncio.ensure_future(proxy.ask(kit.request(b"GET", b"/up")))
     while not upstream.answered:
         await asyncio.sleep(0.01)
-    draining = asyncio.ensure_future(proxy.relay.drain(5))
-    assert await asyncio.wait_for(idle_reader.read(), 5) == b""
+    draining = asyncio.ensure_future(proxy.relay.drain(60))
+    assert await asyncio.wait_for(idle_reader.read(), 60) == b""
     go_on.set()
     assert (await asking) == b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
     await draining
