@@ -19,30 +19,37 @@ In wheels http/, relay/ and the modules that they call per request are compiled 
 
 Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 
-    errors secret tasks accept clock hosts caller_keys fd_limits reserve systemd name_lookup
-    failure_causes file_thread hooks signals
-                        import none of the others
-    observe/            metrics (request_metrics, process_metrics), logs, events, request_log, log_writer,
-                        audit, audit_file: at the bottom too;
-                        health, status, supervision: above services
-    config/             the configuration file; every fault with its position
+    errors secret tasks clock hosts caller_keys name_lookup failure_causes
+    accept fd_limits reserve file_thread
+                        connections and open files; a thread for file systems that may hang
+    systemd signals hooks
+                        the service manager, signals; callbacks when a process starts, reloads, drains
+                        all of the above import only each other, and observe/
+    observe/            metrics: metrics, request_metrics, token_metrics, process_metrics;
+                        logs: logs, events, request_log, log_writer; audit, audit_file: at the bottom too;
+                        health, status, supervision (for the service manager): above services
+    config/             the configuration: a file, or environment variables; every fault with its position
     routes listen adopted
                         the route table; listeners, and sockets of a service manager for them
-    control_socket      how commands find the running server
+    control_socket      the requests of commands to the running server
     http/               HTTP messages: parse, rewrite, format; pure
     oauth/              requests to an authorization server, and its responses
     store/              durable encrypted records: in a file, or shared by several hosts
     tokens/             the lifecycle of a token: refresh/, login/, saved/ (records of accounts);
-                        diagnosis/ (the table of what is said of an account)
+                        diagnosis/ (the table of sentences about an account)
     relay/              the data path; imports tokens/, never oauth/ or store/
     services            the objects that a configuration needs, connected
     tls_material listeners watched_files
                         TLS contexts and open listeners; when a changed file is taken up
-    admin/              status page, logins, metrics, health
+    admin/              the admin listener: status page, logins, metrics;
+                        health_listener, with probes, scrapes and pace; control (of the control socket);
+                        base_urls and summary: the routes as callers reach them
     generation          all that one configuration is made into; a reload replaces it whole
     process             a serving process, and what outlives a reload: listen, serve, drain
+    startup             from a configuration to a serving process
     config_watch reload
                         other configurations and other contents of files, for a serving process
-    commands/ demo/     the actions of the command line
+    demo/               an authorization server and an API, with the proxy between them
+    commands/           a module for each command of the command line, and its parts
     cli                 options, output and exit codes
 """

@@ -21,7 +21,7 @@ from proxy.systemd import Handed
 
 BACKLOG: Final = 65535  # the kernel reduces it to its own limit; less would shorten the manager's queue
 _KEYS: Final = "server.listen, server.admin, server.health, or listen of a route"
-_BY_OTHERS: Final = 0o022  # whoever may write to a socket's file may connect
+_BY_OTHERS: Final = 0o022  # permission to write to a socket's file is permission to connect
 
 
 class Misfit(ProxyError):
@@ -80,7 +80,7 @@ def _is_name(address: Address) -> bool:
 
 
 async def _addresses(named: Address) -> list[Address]:
-    """None if the name does not resolve: then it can't be bound either, which is told."""
+    """Empty if the name does not resolve: then binding fails too, with a message of its own."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(named.host, named.port, type=socket.SOCK_STREAM)

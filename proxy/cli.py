@@ -81,11 +81,11 @@ def _run(config: Path | None, supervisor: Supervisor, *, watch: bool) -> int:
     logs.set_up(loaded.config.log)
     with logs.own_thread(loaded.config.log):
         logs.warn(loaded.warnings, loaded.config.place)
-        say = _to_terminal if sys.stderr.isatty() else None
+        say = _to_stderr if sys.stderr.isatty() else None
         return run_async(run_server(loaded, say, supervisor, loaded.config.path if watch else None))
 
 
-def _to_terminal(line: str) -> None:
+def _to_stderr(line: str) -> None:
     click.echo(line, err=True)
 
 
@@ -254,8 +254,7 @@ def execute(command: tuple[str, ...], caller: str | None, config: Path | None) -
     if caller is not None and caller not in known.config.callers:
         names = ", ".join(sorted(known.config.callers)) or "none"
         raise click.BadParameter(f"expected a caller of the configuration: {names}", param_hint="--caller")
-    note = functools.partial(click.echo, err=True)
-    return program.execute(known, functools.partial(load, path), command, caller, note)
+    return program.execute(known, functools.partial(load, path), command, caller, _to_stderr)
 
 
 @main.command()
@@ -346,8 +345,7 @@ def caller_key(name: str, ttl: str | None, config: Path | None) -> int:
     from proxy.commands.caller_key import print_key, print_signed, read_ttl
 
     if ttl is None:
-        note = functools.partial(click.echo, err=True)
-        return print_key(name, click.echo, note, explain=sys.stderr.isatty())
+        return print_key(name, click.echo, _to_stderr, explain=sys.stderr.isatty())
     try:
         seconds = read_ttl(ttl)
     except ValueError as error:

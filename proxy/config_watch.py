@@ -1,4 +1,4 @@
-"""`run --watch`: asks for a reload when the text of the configuration file has changed.
+"""`run --watch`: a reload whenever the text of the configuration file has changed.
 
 The folders of the file are watched, not the file: editors and Kubernetes put another file, or link, in its
 place. What counts is its text, once two looks agree. It is looked at now and then in any case, as not all

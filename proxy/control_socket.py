@@ -1,4 +1,5 @@
-"""The control socket, state_dir/control.sock: where it is, and how commands ask the running server by it.
+"""The control socket, state_dir/control.sock: where it is, and the requests of commands to the
+running server.
 
 Any program may have the admin listener's port. A socket in state_dir was made by our own user, or by root.
 The server's side is admin/control.py. The standard library alone is used, so that `exec` starts fast.
@@ -62,7 +63,7 @@ def short_path(state_dir: Path) -> Iterator[Path]:
 
 
 def find_server(state_dir: Path) -> ServerEntry | None:
-    """The server that has this state_dir, with whatever configuration; None if none responds."""
+    """The server that has this state_dir, of any configuration; None if none responds."""
     body = ask(state_dir, "/server")
     return None if body is None else read_entry(body)
 

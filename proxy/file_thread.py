@@ -24,7 +24,7 @@ class FileThread:
         self._thread.start()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises, when its turn has come. Cancelled, it goes on unheard."""
+        """The result of `work`, after the jobs before it. Cancelling this does not cancel `work`."""
         result: Future[T] = Future()
         self._jobs.put((work, result))
         return await asyncio.wrap_future(result)

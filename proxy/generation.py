@@ -12,7 +12,6 @@ import logging
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from proxy import caller_keys
 from proxy.admin.app import admin_application
@@ -21,7 +20,7 @@ from proxy.admin.server import AdminRunner
 from proxy.config.load import Loaded
 from proxy.config.model import Config, Limits, Route
 from proxy.errors import ConfigError
-from proxy.hosts import Hosts
+from proxy.hosts import EVERYWHERE, Hosts
 from proxy.http.message import HeadLimits
 from proxy.listeners import Place, places_of_routes
 from proxy.observe import audit
@@ -40,7 +39,6 @@ from proxy.tls_material import Material, gather, needed
 from proxy.tokens.accounts import Accounts
 
 _log = logging.getLogger("proxy.process")
-EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (no names by which anything is reached)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +183,8 @@ def own_names(config: Config) -> Iterator[str]:
     yield config.public_host
     server = config.server
     listeners = [*server.listen, server.admin, server.health, *(route.listen for route in config.routes)]
-    yield from (
-        address.host for address in listeners if address is not None and address.host not in EVERYWHERE
-    )
+    hosts = [address.host for address in listeners if address is not None]
+    yield from (host for host in hosts if host and host not in EVERYWHERE)  # a unix socket has none
     yield from (route.host for route in config.routes if route.host)
 
 

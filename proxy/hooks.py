@@ -1,4 +1,4 @@
-"""What is called at the turns of a serving process's life, for those who are not of it."""
+"""Callbacks at the turns of a serving process's life, for modules that it does not know."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from typing import Final
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where this machine reaches them)
 REMEMBERED: Final = 1024  # values of Host; bounded, as callers can vary the port
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::[0-9]*)?", re.IGNORECASE)
 
@@ -53,6 +54,11 @@ class Hosts:
                 self._known[value] = host
             return host
         return host if local_address and _same_address(host, local_address) else None
+
+
+def reachable(host: str) -> str:
+    """The address at which this machine reaches a listener on `host`, which may be all addresses."""
+    return EVERYWHERE.get(host, host)
 
 
 def read_ip(text: str) -> IPAddress:

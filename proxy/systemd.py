@@ -45,7 +45,7 @@ class Handed:
 
 
 class Notifier:
-    """Sends messages to `address`, the path of a datagram socket; to nobody if it is empty.
+    """Sends messages to `address`, the path of a datagram socket; none if it is empty.
 
     No error is raised: a proxy serves without its supervisor. What the manager's queue has no room for is
     sent by the next call.
@@ -107,7 +107,7 @@ class Notifier:
                 del self._unsent[0]
         except BlockingIOError:
             del self._unsent[:-MOST]  # the last ones count
-        except OSError:  # there is nobody any more
+        except OSError:  # the manager has gone
             self._unsent.clear()
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
+from typing import Any
 
 BUSY_FOR_EACH = 5.0  # how much longer a wait may take for each process more than cores that wants to run
+FOR_CERTAIN = 60.0  # seconds for what comes sooner or later
 
 
 def slowness() -> float:
@@ -17,3 +20,11 @@ def slowness() -> float:
 def within(seconds: float) -> asyncio.Timeout:
     """A promise of so many seconds, kept by a machine that has the time; by a busy one later."""
     return asyncio.timeout(seconds * slowness())
+
+
+async def until(condition: Callable[[], Any]) -> Any:
+    """The result of `condition` once it is true, where no event tells of it."""
+    async with asyncio.timeout(FOR_CERTAIN):
+        while not (found := condition()):
+            await asyncio.sleep(0.01)
+        return found

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from proxy.name_lookup import Resolver, without_lookup
+from tests.patience import until
 
 PATIENCE = 10
 
@@ -39,12 +40,6 @@ def names():
     names = Names()
     yield names
     names.let.set()
-
-
-async def until(true):
-    async with asyncio.timeout(PATIENCE):
-        while not true():
-            await asyncio.sleep(0.002)
 
 
 @pytest.mark.parametrize(

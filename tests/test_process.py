@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 import trustme
 
-from proxy import generation, process
+from proxy import generation, startup
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded, load
 from proxy.demo.wiring import embedded, free_ports, log_in
@@ -59,7 +59,7 @@ def is_free(address):
 
 async def test_it_serves_for_the_length_of_the_block(config):
     data, admin = config.server.listen[0], config.server.admin
-    async with process.serving(config) as services:
+    async with startup.serving(config) as services:
         await log_in(services)
         assert (await fetch(f"http://{data}/demo/x"))[1]["hello"] == "alice"
         assert (await fetch(f"http://{admin}/readyz"))[0] == 200
@@ -73,7 +73,7 @@ async def test_a_route_may_have_a_listener_of_its_own(config):
     more = OWN_LISTENER.format(
         listen=f"127.0.0.1:{port}", upstream=f"http://{upstream.host}:{upstream.port}/base"
     )
-    async with process.serving(changed(config, more=more)):
+    async with startup.serving(changed(config, more=more)):
         status, document = await fetch(f"http://127.0.0.1:{port}/x")
     assert (status, document["hello"], document["path"]) == (200, "demo-machine", "/base/x")
 
@@ -93,7 +93,7 @@ async def test_links_to_any_of_its_listeners_are_dropped(config):
     more = [OWN_LISTENER.format(listen=f"127.0.0.1:{port}", upstream=upstream) for port in (own, second)]
     async with (
         server,
-        process.serving(
+        startup.serving(
             changed(config, "[server]\n", f'[server]\nhealth = "0.0.0.0:{health}"\n', more="".join(more))
         ),
         aiohttp.ClientSession() as session,
@@ -107,7 +107,7 @@ async def test_listeners_may_be_unix_sockets_and_leave_no_files(config):
     data, admin, server = folder / "data.sock", folder / "admin.sock", config.server
     config = changed(config, f'"{server.listen[0]}"', f'"unix:{data}"')
     config = changed(config, f'"{server.admin}"', f'"unix:{admin}"\npublic_url = "http://{server.admin}"')
-    async with process.serving(config):
+    async with startup.serving(config):
         for path, url in ((data, "http://localhost/machine/x"), (admin, "http://localhost/api/status")):
             assert (await fetch(url, connector=aiohttp.UnixConnector(str(path))))[0] == 200
             assert path.stat().st_mode & 0o777 == 0o600
@@ -129,7 +129,7 @@ async def test_a_taken_address_of_the_health_listener_is_named(config):
     with socket.create_server(("127.0.0.1", port)):
         with pytest.raises(CannotListen, match=f"can't listen on 127.0.0.1:{port}: address already in use"):
             await serve(config)
-        async with process.running(Loaded(config, [], []), is_found=False):
+        async with startup.running(Loaded(config, [], []), is_found=False):
             assert (await fetch(f"http://{config.server.listen[0]}/machine/x"))[0] == 200
     assert is_free(config.server.admin)
 
@@ -139,7 +139,7 @@ async def test_what_nobody_waits_for_can_not_be_ended_on_request(config):
     (port,) = free_ports(0)
     config = changed(config, "[server]\n", f'[server]\nhealth = "127.0.0.1:{port}"\nquit = true\n')
     async with (
-        process.serving(config),
+        startup.serving(config),
         aiohttp.ClientSession() as session,
         session.post(f"http://127.0.0.1:{port}/quitquitquit") as response,
     ):
@@ -147,7 +147,7 @@ async def test_what_nobody_waits_for_can_not_be_ended_on_request(config):
 
 
 async def serve(config, work=None):
-    async with process.serving(config):
+    async with startup.serving(config):
         if work:
             await work()
 
@@ -224,7 +224,7 @@ async def test_a_caller_that_never_shakes_hands_is_closed_after_the_time_for_a_h
     tls = f'[server]\n{listener} = {{ cert = "{both}", key = "{both}" }}\n'
     config = changed(config, "[server]\n", tls, more=f"\n[limits]\n{limit} = 0.5\n")
     address = config.server.listen[0] if listener == "tls" else config.server.admin
-    async with process.serving(config):
+    async with startup.serving(config):
         reader, writer = await asyncio.open_connection(address.host, address.port)
         async with asyncio.timeout(10):
             with suppress(ConnectionResetError):
@@ -235,7 +235,7 @@ async def test_a_caller_that_never_shakes_hands_is_closed_after_the_time_for_a_h
 async def test_the_admin_listener_has_its_own_limit_of_connections(config):
     config = changed(config, "[server]\n", "[server]\n", more="\n[limits]\nadmin_connections = 3\n")
     address = config.server.admin
-    async with process.serving(config), asyncio.timeout(60):
+    async with startup.serving(config), asyncio.timeout(60):
         first, *others = [await asyncio.open_connection(address.host, address.port) for _ in range(4)]
         with suppress(ConnectionResetError):
             assert await first[0].read() == b"", "the oldest made room"
@@ -262,7 +262,7 @@ async def test_a_routes_adopted_socket_waits_while_the_route_is_away(config, cap
         without = config.path.read_text()
         config.path.write_text(without + own)
         handed = Handed(sock, "own")
-        async with process.running(load(config.path), adopted=Adopted([handed])) as running:
+        async with startup.running(load(config.path), adopted=Adopted([handed])) as running:
             assert (await fetch(f"http://127.0.0.1:{port}/x"))[0] == 200
             await replace(running, config, without)
             early = asyncio.create_task(fetch(f"http://127.0.0.1:{port}/x"))

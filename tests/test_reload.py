@@ -17,15 +17,17 @@ import aiohttp
 import pytest
 import trustme
 
-from proxy import process, reload
+from proxy import reload, startup
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports, log_in
 from proxy.errors import TokenError
 from proxy.hooks import Hooks
+from proxy.process import Process
 from proxy.reload import Reloader
 from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.tokens.login.pending import new_secret
+from tests.patience import until
 
 PATIENCE = 60  # seconds
 
@@ -35,9 +37,9 @@ class Served:
     """A serving process and its configuration file."""
 
     path: Path
-    process: process.Process
+    process: Process
     wanted: asyncio.Event
-    hooks: process.Hooks
+    hooks: Hooks
     server: object  # the demo's authorization server
     caplog: pytest.LogCaptureFixture
     writers: list = field(default_factory=list)
@@ -77,19 +79,13 @@ class Served:
     def logged(self, event="reload"):
         return [record for record in self.caplog.records if getattr(record, "event", "") == event]
 
-    async def until(self, condition):
-        async with asyncio.timeout(PATIENCE):
-            while not (found := condition()):
-                await asyncio.sleep(0.02)
-        return found
-
 
 @asynccontextmanager
 async def serving(path, server, caplog):
     caplog.set_level(logging.INFO, "proxy")
     wanted, hooks = asyncio.Event(), Hooks()
     async with (
-        process.running(load(path), hooks=hooks) as running,
+        startup.running(load(path), hooks=hooks) as running,
         Reloader(running, wanted).running(),
     ):
         served = Served(path, running, wanted, hooks, server, caplog)
@@ -283,7 +279,7 @@ async def test_a_mended_secret_works_without_a_reload_though_the_client_was_refu
     assert held.state() == "misconfigured"
     assert held.hold_until > served.process.services.clock.boot()
     (served.path.parent / "secret").write_text("another-secret\n")
-    await served.until(lambda: held.state() == "valid")
+    await until(lambda: held.state() == "valid")
     assert account(served) is held
     assert (await served.get("/machine/x"))[0] == 200
     (told,) = served.logged()
@@ -299,7 +295,7 @@ async def test_a_secret_that_can_not_be_used_leaves_the_old_one_with_one_warning
         path.unlink()
     else:
         path.write_bytes({"empty": b"", "no text": b"\xff\xfe", "too large": b"x" * 65537}[how])
-    (told,) = await served.until(served.logged)
+    (told,) = await until(served.logged)
     assert told.levelname == "WARNING"
     assert str(path) in told.getMessage()
     await served.reload()
@@ -307,7 +303,7 @@ async def test_a_secret_that_can_not_be_used_leaves_the_old_one_with_one_warning
     await asyncio.sleep(3 * reload.LOOK_EVERY)
     assert len([each for each in served.logged() if each.levelname == "WARNING"]) == 1
     path.write_text("third-secret")
-    await served.until(
+    await until(
         lambda: served.process.services.config.credentials["machine"].client_secret == Secret("third-secret")
     )
 
@@ -322,7 +318,7 @@ async def test_a_file_that_is_being_written_is_not_taken_up_half(served):
             await asyncio.sleep(reload.LOOK_EVERY / 4)
             seen.add(served.process.services.config.credentials["machine"].client_secret.reveal())
     assert len(seen) == 1, "the old one only"
-    await served.until(
+    await until(
         lambda: (
             served.process.services.config.credentials["machine"].client_secret.reveal().startswith("0-1-")
         )
@@ -333,7 +329,7 @@ async def test_a_broken_configuration_does_not_hinder_a_secret(served):
     served.path.write_text("this is [not a configuration")
     server_expects(served, "another-secret")
     (served.path.parent / "secret").write_text("another-secret")
-    await served.until(
+    await until(
         lambda: (
             served.process.services.config.credentials["machine"].client_secret == Secret("another-secret")
         )
@@ -350,13 +346,13 @@ async def test_one_bad_file_does_not_hinder_another(served):
     server_expects(served, "another-secret")
     (folder / "app.key").write_text("too short")
     (folder / "secret").write_text("another-secret")
-    await served.until(
+    await until(
         lambda: (
             served.process.services.config.credentials["machine"].client_secret == Secret("another-secret")
         )
     )
     key = {"Token-Proxy-Key": "a-key-of-twenty-characters-or-more"}
-    await served.until(lambda: [each for each in served.logged() if each.levelname == "WARNING"])
+    await until(lambda: [each for each in served.logged() if each.levelname == "WARNING"])
     assert (await served.get("/machine/x", headers=key))[0] == 200
 
 
@@ -386,13 +382,13 @@ async def test_secrets_of_kubernetes_are_taken_up(served):
     (folder / "secret").unlink()
     (folder / "secret").symlink_to("..data/secret")
     secret = lambda: served.process.services.config.credentials["machine"].client_secret  # noqa: E731
-    await served.until(lambda: secret() == Secret("one"))
+    await until(lambda: secret() == Secret("one"))
     (folder / "..two").mkdir()
     (folder / "..two" / "secret").write_text("two")
     (folder / "..data_tmp").symlink_to("..two")
     (folder / "..data_tmp").replace(folder / "..data")
     shutil.rmtree(folder / "..one")
-    await served.until(lambda: secret() == Secret("two"))
+    await until(lambda: secret() == Secret("two"))
 
 
 async def test_another_refresh_token_is_adopted_without_a_reload(served):
@@ -411,9 +407,9 @@ refresh_token = {{ file = "{seed}" }}
     )
     await served.reload()
     adopted = lambda: [each.fields for each in served.logged("seed_adopted")]  # noqa: E731
-    await served.until(lambda: len(adopted()) == 1)
+    await until(lambda: len(adopted()) == 1)
     seed.write_text(served.server.issue("demo-app", "alice")["refresh_token"])
-    await served.until(lambda: len(adopted()) == 2)
+    await until(lambda: len(adopted()) == 2)
     assert adopted()[1] == {"credential": "seeded", "account": "default"}
 
 
@@ -424,7 +420,7 @@ async def test_a_changed_key_of_the_store_is_told_to_need_a_restart_once(caplog)
         made.path.write_text(made.path.read_text() + '\n[store]\nkey = { file = "k" }\n')
         async with serving(made.path, server, caplog) as served:
             (made.path.parent / "k").write_text(base64.b64encode(b"1" * 32).decode())
-            (told,) = await served.until(served.logged)
+            (told,) = await until(served.logged)
             assert "a restart" in told.getMessage()
             await asyncio.sleep(3 * reload.LOOK_EVERY)
             assert len(served.logged()) == 1
@@ -466,7 +462,7 @@ async def test_another_client_is_another_account_and_the_first_comes_back_with_i
     served.edit('client_id = "another"', 'client_id = "demo-machine"')
     await served.reload()
     third = account(served)
-    await served.until(lambda: third.attachment is not None)
+    await until(lambda: third.attachment is not None)
     assert third.attachment.fields == token.fields, "nothing in the store was touched"
 
 
@@ -484,7 +480,7 @@ async def test_a_removed_credential_ends_and_a_flight_still_saves_its_token(serv
 
     store.put = slow_put
     refreshing = asyncio.create_task(refresh(served, "person"))
-    await served.until(lambda: held.flight is not None)
+    await until(lambda: held.flight is not None)
     text = served.text
     start = text.index("[credentials.person]")
     served.path.write_text(
@@ -581,7 +577,7 @@ async def test_a_certificate_without_its_key_is_not_taken_up(tls_served):
     certificate.issue()
     new_key = certificate.key.read_bytes()
     certificate.key.write_bytes(old_key)
-    (told,) = await served.until(served.logged)
+    (told,) = await until(served.logged)
     assert told.levelname == "WARNING"
     assert str(certificate.cert) in told.getMessage()
     await served.reload()  # nor by that
@@ -745,8 +741,8 @@ async def test_streams_and_tunnels_of_routes_that_stay_go_on(served, streams):
     streams.end.set()
     await asyncio.wait_for(reader.readuntil(b"\r\n0\r\n\r\n"), PATIENCE)
     tunnel[2].close()
-    await served.until(lambda: served.sample("requests_in_flight", route="live") == 0)
-    await served.until(lambda: not served.process.relay._former)
+    await until(lambda: served.sample("requests_in_flight", route="live") == 0)
+    await until(lambda: not served.process.relay._former)
 
 
 @pytest.mark.parametrize("gone", ["route", "caller"])
@@ -770,7 +766,7 @@ async def test_streams_and_tunnels_of_what_is_removed_end_in_time(served, stream
     with suppress(ConnectionResetError):
         assert await asyncio.wait_for(tunnel[1].read(100), PATIENCE) in {b"", b"ping"}
     assert loop.time() - begun > 1.4
-    await served.until(lambda: served.sample("requests_in_flight", route="live") == 0)
+    await until(lambda: served.sample("requests_in_flight", route="live") == 0)
     assert served.process.relay._leaving == []
 
 
@@ -800,7 +796,7 @@ async def test_requests_during_a_reload_make_one_more(served):
     for _ in range(200):
         served.wanted.set()
         await asyncio.sleep(0)
-    await served.until(lambda: settled)
+    await until(lambda: settled)
     await asyncio.sleep(0.5)
     assert 1 <= len(settled) <= 20
 
@@ -857,9 +853,9 @@ async def test_reloads_leave_nothing_behind(served, streams):
         await served.reload()
         assert (await served.get("/machine/x"))[0] == 200
         if number == 5:
-            await served.until(lambda: not served.process.relay._former)
+            await until(lambda: not served.process.relay._former)
             before = count()
-    await served.until(lambda: not served.process.relay._former)  # at the next sweep
+    await until(lambda: not served.process.relay._former)  # at the next sweep
     after = count()
     assert {
         name: n for name, n in after.items() if n > before[name] + (2 if name in {"files", "tasks"} else 0)

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from proxy.config.address import Address, is_loopback
 from proxy.config.model import Config, ListenerTLS, Route
+from proxy.hosts import reachable
 from proxy.listeners import Listeners, places_of_routes
-
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (an address of this machine instead)
 
 
 class Listening(NamedTuple):
@@ -45,17 +44,13 @@ def base_url(route: Route, listeners: Iterable[Listening], accepted: Collection[
     usable = [each for each in listeners if each.route == own and not each.address.is_unix]
     if not usable:
         return None
-    chosen = min(usable, key=lambda each: not is_loopback(_reachable(each.address.host)))
-    host = route.host or _reachable(chosen.address.host)
+    chosen = min(usable, key=lambda each: not is_loopback(reachable(each.address.host)))
+    host = route.host or reachable(chosen.address.host)
     if chosen.tls is not None and not route.host:
         host = name_for(host, names_in(chosen.tls.cert), accepted)
     scheme = "https" if chosen.tls else "http"
     path = route.path if route.path not in {None, "/"} else ""
     return f"{scheme}://{Address(host, chosen.address.port)}{path}"
-
-
-def _reachable(host: str) -> str:
-    return _EVERYWHERE.get(host, host)
 
 
 def name_for(host: str, certified: Sequence[str], accepted: Collection[str]) -> str:

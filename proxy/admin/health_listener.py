@@ -3,10 +3,10 @@
 GET, HEAD /metrics, /healthz, /readyz, /startupz     any Host; with server.health_accounts = false no accounts
 POST      /quitquitquit                              with server.quit = true, from this machine or pod only
 
-It has no secret, cookie or page, and asks nobody who they are: so it may listen anywhere. Web pages are
-refused: through a browser in this network they could read the names of credentials and accounts.
+It has no secret, cookie, page or authentication, so it may listen anywhere. Web pages are refused: through a
+browser in this network they could read the names of credentials and accounts.
 
-Nobody can keep the event loop busy by it: see pace.py and scrapes.py.
+Requests can't keep the event loop busy: see pace.py and scrapes.py.
 
 It is the first listener to open and the last to close, for probes during a slow start and a drain.
 """

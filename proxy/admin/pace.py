@@ -1,6 +1,7 @@
-"""How many requests a listener handles in a second, where anyone may send them.
+"""A limit to the requests per second of a listener without authentication.
 
-Without this, a few connections that ask all the time would take most of the event loop from the data path.
+Without it, a few connections with one request after another would take most of the event loop's time from
+the data path.
 """
 
 from __future__ import annotations

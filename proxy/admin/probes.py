@@ -1,6 +1,6 @@
-"""What probes are told, on the admin and the health listener: /healthz, /readyz and /startupz.
+"""The responses to probes, on the admin and the health listener: /healthz, /readyz and /startupz.
 
-They are about the process, from its first moment to its last, whatever configuration it serves at the time.
+They are about the process, from its first moment to its last, under all its configurations.
 """
 
 from __future__ import annotations

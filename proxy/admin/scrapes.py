@@ -1,8 +1,8 @@
-"""The metrics as text, for scrapers that nobody needs to know.
+"""The metrics as text, for scrapers without authentication.
 
-Writing them takes milliseconds of the event loop and a query of the store, and anyone may ask. So one text is
-written at a time, in at most SHARE of the time. Requests that wait share the next text of their format: it is
-never older than they are.
+Writing them takes milliseconds of the event loop and a query of the store. So one text is written
+at a time, in at most SHARE of the time. Requests that wait share the next text of their format: it is never
+older than they are.
 """
 
 from __future__ import annotations

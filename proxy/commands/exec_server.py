@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from proxy import caller_keys, fd_limits, process
+from proxy import caller_keys, fd_limits, startup
 from proxy.commands.caller_key import sign_for
 from proxy.commands.child import Child, keep_stderr_only
 from proxy.commands.child_environment import child_environment
@@ -19,6 +19,7 @@ from proxy.config.grants import REQUIREMENTS
 from proxy.config.load import Loaded
 from proxy.config.model import Config
 from proxy.observe import logs
+from proxy.process import Process
 
 LOOPBACK: Final = Address("127.0.0.1", 0)
 _OF_A_SERVICE: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
@@ -33,7 +34,7 @@ def beside_own_server(loaded: Loaded, command: Sequence[str], caller: str | None
     for name in _OF_A_SERVICE:  # they are for the command
         os.environ.pop(name, None)
 
-    def environment(server: process.Process) -> dict[str, str]:
+    def environment(server: Process) -> dict[str, str]:
         entry = server.entry()
         urls = base_urls(loaded.config, entry["routes"], say)
         for hint in entry["hints"]:
@@ -48,9 +49,9 @@ def beside_own_server(loaded: Loaded, command: Sequence[str], caller: str | None
 
 
 async def _serve_for(
-    child: Child, config: Config, environment: Callable[[process.Process], Mapping[str, str]], say: Say
+    child: Child, config: Config, environment: Callable[[Process], Mapping[str, str]], say: Say
 ) -> int:
-    """Serve while the child runs; its exit code, whatever becomes of the server then."""
+    """Serve while the child runs. Returns its exit code, even if the server fails meanwhile."""
     fd_limits.raise_limit(config.limits.connections)
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()
@@ -61,7 +62,7 @@ async def _serve_for(
 
     child.watch(on_end)
     try:
-        async with process.running(Loaded(config, [], []), is_found=False) as server:
+        async with startup.running(Loaded(config, [], []), is_found=False) as server:
             if not server.has_page and needs_logins(config):
                 say(_without_page(config))
             child.start(await asyncio.to_thread(environment, server))

@@ -10,13 +10,14 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-from proxy import fd_limits, process, signals
+from proxy import fd_limits, signals, startup
 from proxy.admin import launch
 from proxy.adopted import Adopted
 from proxy.config.load import Loaded
 from proxy.errors import StoreError
 from proxy.hooks import Hooks
 from proxy.observe.supervision import Supervision
+from proxy.process import Process
 from proxy.reload import Reloader
 from proxy.systemd import NOBODY, Supervisor
 
@@ -42,7 +43,7 @@ async def run_server(
         supervision = Supervision(supervisor.notifier)
         stack.push_async_callback(supervision.close)  # after the drain
         running = await stack.enter_async_context(
-            process.running(loaded, hooks=hooks, stop=stop, adopted=Adopted(supervisor.sockets))
+            startup.running(loaded, hooks=hooks, stop=stop, adopted=Adopted(supervisor.sockets))
         )
         hooks.reloading.append(supervision.reloading)
         hooks.reloaded.append(supervision.reloaded)
@@ -59,10 +60,10 @@ async def run_server(
     return 0
 
 
-async def _say_start(running: process.Process, say: Say) -> None:
+async def _say_start(running: Process, say: Say) -> None:
     from proxy.commands.start_summary import start_summary  # noqa: PLC0415 (on terminals only)
 
     say(start_summary(running.summary(), sys.stderr))
-    with suppress(StoreError):  # the server has been told by its log
+    with suppress(StoreError):  # it is in the log
         link = await launch.make(running.services.config, running.services.store)
         say(f"Status page, signed in (once, within {launch.VALID_SAID}): {link}")

@@ -19,6 +19,7 @@ from proxy.commands.running_server import ask, ask_server, body_of
 from proxy.config.address import Address
 from proxy.config.model import Config
 from proxy.errors import ProxyError
+from proxy.hosts import reachable
 from proxy.observe.status import Entry
 
 Wanted = Literal["ready", "startup", "healthy"]
@@ -28,7 +29,6 @@ PATHS: Final[dict[Wanted, str]] = {"ready": "/readyz", "startup": "/startupz", "
 ONE_LOOK: Final = 5.0  # seconds for a response; a server that is busy starting has that time
 SHORTEST_LOOK: Final = 0.5  # seconds, when the time is nearly over
 PAUSE: Final = 0.25  # seconds between two looks
-LOCAL: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where a listener for all addresses is reached)
 READY: Final = 0
 
 
@@ -38,7 +38,7 @@ class NotReady(ProxyError):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the server has said. `status` 0: nothing, and `body` is empty."""
+    """The response of the server. `status` 0: none, and `body` is empty."""
 
     status: int = 0
     body: bytes = b""
@@ -64,7 +64,7 @@ async def wait(config: Config, wanted: Wanted, timeout: float) -> int:  # noqa: 
 
 
 def _address(config: Config) -> Address:
-    """The listener to ask. Raises NotReady if it would not let us in."""
+    """The listener with the probes. Raises NotReady if it would refuse us."""
     server = config.server
     address = server.health or server.admin
     asks_certificate = server.admin_tls is not None and server.admin_tls.client_ca is not None
@@ -72,7 +72,7 @@ def _address(config: Config) -> Address:
         raise NotReady(
             "the admin listener asks for a client certificate: expected server.health, to be asked"
         )
-    return replace(address, host=LOCAL.get(address.host, address.host))
+    return replace(address, host=reachable(address.host))
 
 
 async def _look(config: Config, address: Address, path: str, seconds: float) -> Look:

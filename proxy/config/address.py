@@ -47,7 +47,7 @@ class Address:
         return self.is_unix or is_loopback(self.host)
 
     def overlaps(self, other: Address) -> bool:
-        """Whether only one of the two can be listened on, as far as their texts tell.
+        """Whether only one of the two can be listened on, judging by their texts.
 
         Port 0 is a different port each time.
         """
@@ -211,7 +211,7 @@ def _covers(host: str, other: str) -> bool:
         if not address.is_unspecified:
             return False
         return other == "localhost" or ipaddress.ip_address(other).version == address.version
-    except ValueError:  # of a name only the machine itself knows the addresses
+    except ValueError:  # a name: only the machine knows its addresses
         return False
 
 

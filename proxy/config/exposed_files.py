@@ -1,6 +1,6 @@
 """Files with secrets that other users of this machine can read: for warnings.
 
-Mounts of container platforms are not meant: there the mode is the platform's, and can't be changed.
+Mounts of container platforms are left out: there the mode is the platform's, and can't be changed.
 """
 
 from __future__ import annotations

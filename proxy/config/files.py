@@ -63,7 +63,7 @@ class Files:
         return found.secret.reveal()
 
     def require(self, path: Path) -> None:
-        """That others can read this file. Raises ValueError."""
+        """Check a file that is read elsewhere, like a certificate. Raises ValueError."""
         self.others.add(path)
         if path in self._known:
             return

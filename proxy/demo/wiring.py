@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from proxy import process, signals
+from proxy import signals, startup
 from proxy.admin import launch, peers
 from proxy.config.load import load
 from proxy.config.model import Config
@@ -108,7 +108,7 @@ async def run_demo(
     settings: Any = {"access_token_lifetime": lifetime, "grace": grace, "rotation": rotation}
     async with embedded(data, admin, limit=JOURNAL_LIMIT, **settings) as (server, config):
         logs.set_up(config.log)
-        async with process.serving(config) as state:
+        async with startup.serving(config) as state:
             await log_in(state)
             for order in orders:
                 server.script(

@@ -1,4 +1,6 @@
-"""The heads of messages: bytes up to the empty line -> RequestHead, ResponseHead -> bytes again. Pure.
+"""The heads of messages: bytes up to the empty line -> RequestHead, ResponseHead. Pure.
+
+head_reader.py finds the empty line of a request, head_writer.py makes heads to send.
 
 The first line is read here. The fields are checked by llhttp (httptools) in its strict mode: a block that it
 accepts has no bare CR or LF, no folded line and no space before a colon, so that it can be split at CRLF and
@@ -53,14 +55,6 @@ _HOST: Final = re.compile(
     rb"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 )
 _NO_CALLBACKS: Final = object()  # only llhttp's verdict matters
-UPGRADE: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
-CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
-_ENDS: Final = {  # of a response's head, by how we frame it: chunked, close
-    (False, False): END,
-    (True, False): CHUNKED + END,
-    (False, True): b"\r\nConnection: close" + END,
-    (True, True): CHUNKED + b"\r\nConnection: close" + END,
-}
 NO_KEYS: Final[list[PresentedKey]] = []  # shared, as a parsed head is never changed
 
 Framing = Callable[[], Body]  # makes the body that a head announces
@@ -325,32 +319,3 @@ def _response_framing(index: Index, options: Options, *, http10: bool) -> Framin
     if not _is_one_number(lengths):
         raise MalformedResponse("its Content-Length is not one number")
     return partial(Length, int(lengths[0]))
-
-
-def to_upstream(
-    request: RequestHead, target: bytes, host: bytes, attached: bytes, via: bytes, *, upgrade: bool
-) -> bytes:
-    """The head of the request for the upstream; `upgrade`: ask for WebSocket.
-
-    `attached`: fields to add, each preceded by CR LF (tokens/attachment.py).
-    """
-    return b"%b %b HTTP/1.1\r\nHost: %b%b%b%b%b\r\nVia: 1.1 %b\r\n\r\n" % (
-        request.method,
-        target,
-        host,
-        request.forwarded_fields,
-        CHUNKED if request.body is not None and request.body.chunked else b"",
-        UPGRADE if upgrade else b"",
-        attached,
-        via,
-    )
-
-
-def to_caller(response: ResponseHead, *, chunked: bool, close: bool) -> bytes:
-    """The head of the response for the caller; `chunked` and `close`: our framing."""
-    return b"HTTP/1.1 " + response.status_line + response.forwarded_fields + _ENDS[chunked, close]
-
-
-def switched(response: ResponseHead) -> bytes:
-    """The head of a 101 for the caller: the connection is WebSocket after it."""
-    return b"HTTP/1.1 " + response.status_line + response.forwarded_fields + UPGRADE + END

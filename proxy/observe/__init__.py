@@ -1,1 +1,1 @@
-"""What the product says of itself: metrics, request_metrics, logs; health and status of tokens."""
+"""What the product says of itself: metrics, logs, the audit log; health and status of tokens."""

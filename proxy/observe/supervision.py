@@ -1,4 +1,4 @@
-"""What a service manager is told of a serving process: signs of life, and one line about its tokens."""
+"""Messages to a service manager about a serving process: signs of life, and one line about its tokens."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _next_refresh(account: Account, now: float) -> float | None:
 
 
 class Supervision:
-    """Tells a service manager that the event loop runs, and how the tokens are."""
+    """Tells a service manager that the event loop runs, and the state of the tokens."""
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier

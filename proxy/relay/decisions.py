@@ -1,6 +1,6 @@
 """What is decided about a request, in log lines at level debug: names, numbers and our own words, no secrets.
 
-Each request has a number, as the lines of several are mixed. At other levels it is 0, and nothing is said.
+Each request has a number, as the lines of several are mixed. At other levels it is 0, and nothing is logged.
 """
 
 from __future__ import annotations

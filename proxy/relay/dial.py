@@ -71,7 +71,7 @@ class _Attempt:
     def why(self, error: OSError) -> Cause:
         """The cause of `error`. If several addresses failed for different reasons, that of one of them.
 
-        Many machines have no route for IPv6: another cause tells more.
+        Many machines have no route for IPv6: another cause is more telling.
         """
         found = [cause_of(each) for each in self._errors] if error.errno is None else []
         return next((cause for cause in found if cause is not NO_ROUTE), cause_of(error))

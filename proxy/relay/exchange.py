@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from proxy import tasks
 from proxy.failure_causes import Cause
-from proxy.http import message
+from proxy.http import head_writer
 from proxy.http.body import Body, UntilClose
 from proxy.http.message import ResponseHead
 from proxy.http.target import upstream_path
@@ -169,7 +169,7 @@ class Exchange(Lifecycle):
             how = "a connection from the pool" if upstream.reused else "a new connection"
             decisions.say(self._number, "sent", "sent with a token on %s", how)
         names = self._runtime.authority, attachment.fields, self._context.via
-        head = message.to_upstream(request, self._path, *names, upgrade=self.upgrades)
+        head = head_writer.to_upstream(request, self._path, *names, upgrade=self.upgrades)
         body = request.body
         if body is None:
             upstream.start(self, request.method, head)

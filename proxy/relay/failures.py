@@ -36,11 +36,11 @@ _FAILURES: Final = {
 }
 
 
-_ENDS: Final = (CLOSED, TLS_ENDED)  # `usual` tells more: when it ended
+_ENDS: Final = (CLOSED, TLS_ENDED)  # `usual` is more precise: it has the time
 
 
 def refusal_of(failure: Failure, cause: Cause | None, route: Route) -> Refusal:
-    """The response to a request whose upstream has failed. `cause`: if an error code tells more."""
+    """The response to a request whose upstream has failed. `cause`: if an error code names one."""
     case, usual = _FAILURES[failure]
     return causes.refusal(case, usual if cause is None or cause in _ENDS else cause, route)
 

@@ -4,7 +4,7 @@ data ──► head complete? ──► Exchange ──► (its body) ──► 
             │ no: wait, within limits        pipelined bytes wait in `_heads`
 
 It feeds the request's body and keeps the bytes after it, frames the response, and decides whether the
-connection stays open. If a caller ends its side, the transport notices while it reads, else the sweep.
+connection stays open.
 """
 
 from __future__ import annotations
@@ -12,28 +12,26 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from proxy.http import message
+from proxy.http import head_writer
 from proxy.http.body import Body, UntilClose, encode_chunk
 from proxy.http.framing import framed
 from proxy.http.head_reader import HeadReader
 from proxy.http.malformed import MalformedBody, MalformedRequest
 from proxy.http.message import END, RequestHead, ResponseHead, read_request
-from proxy.relay import peer, phases, problems
-from proxy.relay.connection import HIGH_WATER, IDLE_AT_STOP, NEVER, Connection, ConnectionOwner
+from proxy.relay import phases, problems
+from proxy.relay.connection import HIGH_WATER, IDLE_AT_STOP, NEVER, ConnectionOwner
 from proxy.relay.context import SHARED
 from proxy.relay.exchange import Exchange
+from proxy.relay.half_closed import HalfClosable
 from proxy.relay.problems import Refusal
 
 _log = logging.getLogger("proxy.relay")
 
 
-class Inbound(Connection):
+class Inbound(HalfClosable):
     __slots__ = (
-        "_body",
         "_chunked",
         "_closing",
-        "_exchange",
-        "_gone_at",
         "_head",
         "_heads",
         "_request",
@@ -45,12 +43,9 @@ class Inbound(Connection):
         self.listener = listener  # its number: see RelayContext.own
         self._heads = HeadReader()  # also holds the bytes received after the current request
         self._request: RequestHead | None = None  # of the exchange
-        self._body: Body | None = None  # of the request or tunnel, until it is complete
-        self._exchange: Exchange | None = None
         self._head = b""  # of the response, until it is sent with the first payload
         self._chunked = False  # how the response is framed
         self._closing = False  # the connection ends with the response
-        self._gone_at = NEVER  # loop time: when a caller that has ended its side counts as gone
 
     # -- the transport
 
@@ -122,7 +117,7 @@ class Inbound(Connection):
 
     def inform(self, head: ResponseHead) -> None:
         if not self._asked.fields.http10:
-            self._write(message.to_caller(head, chunked=False, close=False))
+            self._write(head_writer.to_caller(head, chunked=False, close=False))
             self._relayed()
 
     def respond(self, head: ResponseHead) -> None:
@@ -131,7 +126,7 @@ class Inbound(Connection):
         # a body without a length or chunks ends with the connection
         until_close = head.framing is UntilClose or (head.chunked and old)
         self._closing = until_close or self._is_last
-        self._head = message.to_caller(head, chunked=self._chunked, close=self._closing)
+        self._head = head_writer.to_caller(head, chunked=self._chunked, close=self._closing)
 
     def send(self, payload: bytes) -> None:
         data = encode_chunk(payload) if self._chunked and payload else payload
@@ -150,7 +145,7 @@ class Inbound(Connection):
         self._done(close=self._closing)
 
     def switch(self, head: ResponseHead) -> None:
-        self._write(message.switched(head))
+        self._write(head_writer.switched(head))
         self._closing, self._chunked = True, False
         self._gone_at = NEVER
         self._body = UntilClose()
@@ -203,40 +198,6 @@ class Inbound(Connection):
             self.read_on(wanted=True)
         if self._heads.buffer:
             asyncio.get_running_loop().call_soon(self._go_on)
-
-    # -- a caller that has ended its side
-
-    def _await_end(self, exchange: Exchange) -> None:
-        """The caller has sent a whole request: it may be waiting for the response, or gone."""
-        seconds = exchange.half_closed
-        if seconds:
-            self._gone_at = self.time() + seconds
-        else:
-            self._leave()
-
-    def _relayed(self) -> None:
-        """Some of the response was sent: start the half-closed timeout again."""
-        if self._gone_at != NEVER and self._exchange is not None:
-            self._gone_at = self.time() + self._exchange.half_closed
-
-    def _leave(self) -> None:
-        """The caller is gone."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.abandon()
-        self.abort()
-
-    def _look_for_end(self, exchange: Exchange) -> None:
-        """Check whether the caller has gone or ended its side: while nothing is read, no event reports it."""
-        if peer.is_gone(self._descriptor):
-            self._leave()
-        elif (
-            not self._eof
-            and self._gone_at == NEVER
-            and self._body is None
-            and peer.has_ended(self._descriptor)
-        ):
-            self._await_end(exchange)
 
     # -- messages
 

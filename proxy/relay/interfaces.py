@@ -132,7 +132,7 @@ class ResponseHandler(Protocol):
         ...
 
     def upstream_failed(self, failure: Failure, cause: Cause | None) -> None:
-        """There will be no (further) response; the connection has been closed. `cause`: if a code tells."""
+        """No (further) response will come; the connection is closed. `cause`: if an error code names one."""
         ...
 
     def fail(self, error: Exception) -> None:

@@ -120,8 +120,7 @@ class Upstream:
 
     def _start(self, handler: ResponseHandler, method: bytes, data: bytes) -> None:
         self._handler, self._method = handler, method
-        self._head = None
-        self._interims = 0
+        self._head, self._interims = None, 0
         self._write(data)
         self._unsent = self._broken
 
@@ -320,8 +319,7 @@ class Upstream:
             handler.response_end(b"", self._body)
 
     def _ended(self, failure: Failure, cause: Cause | None = None) -> None:
-        early = failure is Failure.ENDED and self._head is None and not self._buffer and not self._interims
-        if early:
+        if failure is Failure.ENDED and self._head is None and not self._buffer and not self._interims:
             failure = Failure.UNSENT if self._unsent else Failure.EARLY
         self._fail(failure, cause)
 

@@ -83,7 +83,7 @@ def of_egress(cause: Cause) -> Cause:
     )
 
 
-# -- what is said
+# -- sentences
 
 _BEGINNINGS: Final[Mapping[Case, str]] = {
     problems.UNREACHABLE: "the upstream of route {route!r} can't be reached",

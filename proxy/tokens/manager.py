@@ -16,14 +16,14 @@ from typing import Final
 from proxy import tasks
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
-from proxy.errors import GenerationConflict, ProxyError, UnreadableRecord
+from proxy.errors import GenerationConflict, ProxyError
 from proxy.oauth import binding
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, differ
 from proxy.observe.events import decision
 from proxy.observe.metrics import Metrics
 from proxy.observe.token_metrics import TokenHealth
-from proxy.store.base import AccountId, Record, Store
+from proxy.store.base import AccountId, Store
 from proxy.tokens import health, log_warnings
 from proxy.tokens.account import NEVER, Account, FailedLogin, StoredToken
 from proxy.tokens.accounts import Accounts
@@ -35,11 +35,10 @@ from proxy.tokens.refresh.refresh import RefreshContext
 from proxy.tokens.refresh.scheduler import RefreshScheduler
 from proxy.tokens.refresh.single_flight import SingleFlight, Why
 from proxy.tokens.reminders import REMIND, Reminders
-from proxy.tokens.saved import codec, records
+from proxy.tokens.saved import records, tombstones
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: the token may not be the cause
 WATCH: Final = "watch the store"  # in internal_errors_total
-
 
 _log = logging.getLogger("proxy.tokens")
 
@@ -138,7 +137,7 @@ class TokenManager:
             tasks.report(WATCH, error, f"unexpected error in reading {key}: report it")
 
     async def report_logins(self) -> None:
-        """In a serving process, for ever: log each account whose tokens have ended by whatever."""
+        """In a serving process, for ever: log each account whose tokens have ended, for any reason."""
         await self._reminders.report_logins()
 
     def _login_url(self, key: AccountId) -> str:
@@ -218,9 +217,8 @@ class TokenManager:
         if account.flight is None:
             now = self._clock.boot()
             if is_news:
-                self._single_flight.start(
-                    account, "rejected"
-                )  # only writes it to the store: nothing to wait for
+                # this only writes the rejection to the store: nothing to wait for
+                self._single_flight.start(account, "rejected")
                 return None
             if now < account.rejected_at + REJECT_PAUSE or not account.may_start:
                 decision(_log, "%s: 401 passes: no refresh now", account.key)
@@ -308,30 +306,13 @@ class TokenManager:
         account = self._accounts.get(key)
         while True:
             try:
-                tombstone, token = await self._bury(account)
+                tombstone, token = await tombstones.replace_tokens(self._store, account, self._clock)
             except GenerationConflict:
                 continue
             if tombstone is None:
                 return None
             self._accounts.apply(account, StoredToken(tombstone.generation, tombstone.state, None, None))
             return token if token and binding.is_bound(token, account.credential) else None
-
-    async def _bury(self, account: Account) -> tuple[Record | None, Token | None]:
-        """The tombstone, if there were tokens, and those tokens, if they can be read."""
-        try:
-            record = await self._store.get(account.key)
-            token = codec.decode(record.body) if record else None
-        except UnreadableRecord:
-            above = account.held.generation
-            grave = await records.set_aside(
-                self._store, account.credential, account.key, self._clock, above=above
-            )
-            return grave, None
-        if record is None or token is None or record.state == "logged_out":
-            return None, None
-        tombstone = records.tombstone(record, token)
-        await self._store.put(tombstone, expected=record.generation)
-        return tombstone, token
 
     # -- for status and metrics
 

@@ -1,4 +1,4 @@
-"""Looks at all accounts now and then, for what comes by time alone and must be told to a person."""
+"""Looks at all accounts now and then, for what comes by time alone and requires a person."""
 
 from __future__ import annotations
 

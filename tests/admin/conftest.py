@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from proxy import process
+from proxy import startup
 from proxy.admin import launch
 from proxy.admin.sessions import Sessions
 from proxy.config.load import load
@@ -158,7 +158,7 @@ def a_world():
         async with embedded(*free_ports(0, 0), **options) as (server, plain):
             plain.path.write_text(edit(plain.path.read_text()))
             config = load(plain.path).config
-            async with process.serving(config) as services:
+            async with startup.serving(config) as services:
                 world = World(server, config, services)
                 try:
                     yield world

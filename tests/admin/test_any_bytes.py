@@ -11,7 +11,7 @@ import uvloop
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from proxy import process
+from proxy import startup
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports
 
@@ -48,7 +48,7 @@ class Served(threading.Thread):
         async with embedded(*free_ports(0, 0)) as (_, plain):
             config = load(plain.path).config
             self.port = config.server.admin.port
-            async with process.serving(config):
+            async with startup.serving(config):
                 self.ready.set()
                 await self._enough.wait()
 

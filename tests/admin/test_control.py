@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import control_socket, process
+from proxy import control_socket, startup
 from proxy.admin import control
 from proxy.admin.control import control_application, offered
 from proxy.control_socket import SOCKET, read_entry, short_path
@@ -56,7 +56,7 @@ async def until(condition):
 async def test_a_server_tells_what_it_is():
     async with embedded(*free_ports(0, 0)) as (_, config):
         assert await find_server(config.server.state_dir) is None
-        async with process.serving(config):
+        async with startup.serving(config):
             path = config.server.state_dir / SOCKET
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             found = await find_server(config.server.state_dir)

@@ -8,7 +8,7 @@ import pytest
 import trustme
 from yarl import URL
 
-from proxy import process
+from proxy import startup
 from proxy.admin import launch
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports
@@ -78,7 +78,7 @@ def beyond(tmp_path):
             text = plain.path.read_text().replace(f'admin = "127.0.0.1:{port}"', f'admin = "0.0.0.0:{port}"')
             head = f'[server]\npublic_url = "{scheme}://127.0.0.1:{port}"\n{lines}'
             plain.path.write_text(text.replace("[server]", head).replace("FOLDER", str(tmp_path)))
-            async with process.serving(load(plain.path).config) as services:
+            async with startup.serving(load(plain.path).config) as services:
                 yield Beyond(services, authority)
 
     return make

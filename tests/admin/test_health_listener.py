@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain_metrics
 
-from proxy import process
+from proxy import startup
 from proxy.accept import Acceptor
 from proxy.admin import own_errors
 from proxy.admin.health_listener import health_runner
@@ -74,7 +74,7 @@ def a_watched():
             lines = f'[server]\nhealth = "{host}:{health}"\n{more}\n'
             plain.path.write_text(edit(plain.path.read_text().replace("[server]\n", lines)))
             config, stop = load(plain.path).config, asyncio.Event()
-            async with process.serving(config, stop) as services:
+            async with startup.serving(config, stop) as services:
                 yield Watched(config, services, stop)
 
     return make
@@ -337,7 +337,7 @@ async def test_while_the_store_can_not_be_reached_probes_are_told_that_it_is_sta
         stop = asyncio.Event()
         config = load(tmp_path / "config.toml").config
         watched = Watched(config, None, stop)
-        starting = asyncio.create_task(process.serving(config, stop).__aenter__())
+        starting = asyncio.create_task(startup.serving(config, stop).__aenter__())
         async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(aiohttp.ClientConnectorError):
@@ -414,7 +414,7 @@ async def test_on_a_unix_socket_the_peer_is_of_this_machine(tmp_path):
         plain.path.write_text(plain.path.read_text().replace("[server]\n", lines))
         stop = asyncio.Event()
         async with (
-            process.serving(load(plain.path).config, stop),
+            startup.serving(load(plain.path).config, stop),
             aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session,
         ):
             assert path.stat().st_mode & 0o777 == 0o600

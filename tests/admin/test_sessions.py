@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from proxy import process
+from proxy import startup
 from proxy.admin import launch, sign_in
 from proxy.admin.attempts import BURST
 from proxy.admin.peers import NOBODY
@@ -555,7 +555,7 @@ async def two_replicas(edit=lambda text: text):
             .replace("[server]", f'[server]\npublic_url = "{first.public_url}"')
         )
         second = load(second_path).config
-        async with process.serving(first) as one, process.serving(second) as other:
+        async with startup.serving(first) as one, startup.serving(second) as other:
             yield server, World(server, first, one), World(server, second, other)
 
 
@@ -577,13 +577,13 @@ async def test_forms_sessions_and_logins_work_at_any_replica():
 
 async def test_forms_and_sessions_survive_a_restart(a_world):
     async with embedded(*free_ports(0, 0)) as (server, config):
-        async with process.serving(config) as services:
+        async with startup.serving(config) as services:
             world = World(server, config, services)
             cookie = await world.launched()
             behind = {"Via": "x", "Cookie": cookie}
             page = await (await world.get("/login/person", headers=behind)).text()
             await world.close()
-        async with process.serving(config) as services:
+        async with startup.serving(config) as services:
             world = World(server, config, services)
             form = {"csrf": world.browser.csrf_in(page)}
             assert (await post(world.browser, "/login/person", form, **behind)).status == 303

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner
 
-from proxy import process as server_process
+from proxy import startup
 from proxy.cli import main
 from proxy.config.load import load
 from proxy.demo.serve import running
@@ -125,7 +125,7 @@ class Bench:
 
     def serving(self):
         """A server of this configuration in this process."""
-        return server_process.serving(self.config)
+        return startup.serving(self.config)
 
     async def log_in(self):
         """Get the first tokens, with a server's help."""

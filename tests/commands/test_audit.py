@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from proxy.observe import logs
+from tests.patience import until
 
 PATIENCE = 60
 
@@ -26,12 +27,6 @@ async def audited(bench):
 
 def lines(*paths):
     return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
-
-
-async def until(condition):
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def metric(bench, outcome):

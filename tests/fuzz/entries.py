@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from proxy.http import message
+from proxy.http import head_writer, message
 from proxy.http.body import Body, Chunked, UntilClose, encode_chunk
 from proxy.http.framing import framed
 from proxy.http.headers import trailers as encode_trailers
@@ -177,7 +177,7 @@ def _uploaded(body: Body | None, parts: list[bytes]) -> tuple[bytes, bytes | str
 def to_upstream(request: RequestHead, target: bytes) -> bytes:
     host, attached, via = OURS
     via = via.removeprefix(b"Via: 1.1 ")
-    return message.to_upstream(
+    return head_writer.to_upstream(
         request, target, host.removeprefix(b"Host: "), b"\r\n" + attached, via, upgrade=False
     )
 
@@ -213,9 +213,9 @@ def one_answer(data: bytes) -> None:
 
 def _check_interim(answer: ResponseHead, head: bytes) -> None:
     sent = (
-        message.switched(answer)
+        head_writer.switched(answer)
         if answer.status == 101
-        else message.to_caller(answer, chunked=False, close=False)
+        else head_writer.to_caller(answer, chunked=False, close=False)
     )
     read, left = strict.read_answer(sent, b"GET")
     assert (read.status, left) == (answer.status, b"")
@@ -228,7 +228,7 @@ def _answered(answer: ResponseHead, head: bytes, parts: list[bytes], method: byt
     """The bytes that the caller gets, and whether they are complete."""
     body = answer.framing() if answer.framing is not None else message.Length(0)
     until_close = isinstance(body, UntilClose)
-    sent = message.to_caller(answer, chunked=answer.chunked, close=until_close)
+    sent = head_writer.to_caller(answer, chunked=answer.chunked, close=until_close)
     try:
         payload, behind = read_body(body, parts)
     except MalformedBody:

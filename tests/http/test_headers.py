@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.http import headers, message
+from proxy.http import head_writer, headers
 from proxy.http.message import HeadLimits, read_request, read_response
 
 LIMITS = HeadLimits(header_size=131072, field_size=32768, fields=200)
@@ -13,7 +13,7 @@ OURS = [b"Host: up.example", b"Authorization: Bearer ours", b"Via: 1.1 token-pro
 
 def sent_upstream(*lines, method=b"GET"):
     head = b"\r\n".join([method + b" /crm/x HTTP/1.1", b"Host: a", *lines]) + b"\r\n\r\n"
-    sent = message.to_upstream(
+    sent = head_writer.to_upstream(
         read_request(head, LIMITS),
         b"/base/x",
         b"up.example",
@@ -77,7 +77,7 @@ def test_chunked_framing_is_replaced_by_our_own():
 
 def answered(*lines, chunked=False, close=False):
     head = b"\r\n".join([b"HTTP/1.1 200 Fine", *lines]) + b"\r\n\r\n"
-    return message.to_caller(read_response(head, b"GET", LIMITS), chunked=chunked, close=close)
+    return head_writer.to_caller(read_response(head, b"GET", LIMITS), chunked=chunked, close=close)
 
 
 def test_a_response_keeps_its_fields_and_reason():
@@ -88,7 +88,7 @@ def test_a_response_keeps_its_fields_and_reason():
 def test_a_response_without_a_reason_gets_the_space_before_it():
     for line in (b"HTTP/1.1 200", b"HTTP/1.1 200 "):
         head = read_response(line + b"\r\nContent-Length: 5\r\n\r\n", b"GET", LIMITS)
-        sent = message.to_caller(head, chunked=False, close=False)
+        sent = head_writer.to_caller(head, chunked=False, close=False)
         assert sent == b"HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\n"
 
 

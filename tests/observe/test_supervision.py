@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import process
+from proxy import startup
 from proxy.config.load import load
 from proxy.demo.wiring import embedded, free_ports, log_in
 from proxy.observe import supervision
@@ -87,7 +87,7 @@ async def config():
 
 
 async def test_a_credential_serves_with_a_token_or_if_it_needs_none_yet(config):
-    async with process.serving(config) as services:
+    async with startup.serving(config) as services:
         assert await summarize(services) == Summary(1, 2, None, ["person/default"])
         await log_in(services)
         await services.tokens.get(services.tokens.account("machine", "default"))
@@ -100,7 +100,7 @@ async def test_of_a_credential_without_fixed_accounts_one_that_serves_is_enough(
     text = config.path.read_text()
     config.path.write_text(text[: text.index("[[routes]]")] + DYNAMIC.format(credential="person"))
     config = load(config.path).config
-    async with process.serving(config) as services:
+    async with startup.serving(config) as services:
         before = await summarize(services)
         assert before.serving == 0
         await log_in(services)
@@ -109,7 +109,7 @@ async def test_of_a_credential_without_fixed_accounts_one_that_serves_is_enough(
 
 
 async def test_a_time_that_has_passed_is_no_next_refresh(config):
-    async with process.serving(config) as services:
+    async with startup.serving(config) as services:
         await log_in(services)
         account = services.tokens.account("person", "default")
         assert supervision._next_refresh(account, time.time()) == account.held.due_at

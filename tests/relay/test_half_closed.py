@@ -6,18 +6,13 @@ import struct
 
 import pytest
 
+from tests.patience import until
+
 from .test_websocket import SWITCHED, UPGRADE
 
 PATIENCE = 10  # seconds; nothing here should take as long
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
-
-
-async def until(condition):
-    async with asyncio.timeout(PATIENCE):
-        while not (found := condition()):
-            await asyncio.sleep(0.01)
-        return found
 
 
 async def silent(connection):

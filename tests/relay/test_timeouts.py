@@ -6,6 +6,8 @@ import socket
 
 import pytest
 
+from tests.patience import until
+
 
 @pytest.fixture
 async def impatient(make_proxy, upstream):
@@ -53,7 +55,7 @@ async def test_a_caller_that_does_not_read_is_cut_and_the_upstream_not_blamed(im
     _, writer = await impatient.connect()
     writer.transport.pause_reading()
     writer.write(kit.request(b"GET", b"/up"))
-    (connection,) = await wait_for(lambda: upstream.connections)
+    (connection,) = await until(lambda: upstream.connections)
     await asyncio.wait_for(connection.ended.wait(), 10)
     assert blamed(impatient) == 0
     assert impatient.sample("requests_in_flight", route="up") == 0
@@ -76,12 +78,6 @@ async def test_an_upstream_that_does_not_take_a_body_is_blamed(make_proxy, kit):
             assert blamed(proxy) == 1
             writer.transport.abort()
             leave.set()
-
-
-async def wait_for(condition):
-    while not (found := condition()):
-        await asyncio.sleep(0.01)
-    return found
 
 
 async def test_a_silent_upstream_is_blamed_while_the_caller_waits_for_a_100(make_proxy, upstream, kit):
@@ -137,7 +133,7 @@ async def test_an_unread_end_of_a_response_does_not_keep_the_connection(impatien
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.connect(("127.0.0.1", impatient.port))
     sock.sendall(kit.request(b"GET", b"/up", b"Connection: close"))
-    await wait_for(lambda: upstream.answered)
-    await asyncio.wait_for(wait_for(lambda: not impatient.relay._connections), 10)
+    await until(lambda: upstream.answered)
+    await until(lambda: not impatient.relay._connections)
     assert impatient.runtime.in_flight == 0
     sock.close()

@@ -27,7 +27,7 @@ from proxy.tokens.refresh.throttle import HeldBack
 ATTEMPTS: Final = 3
 
 # Why a refresh is started: ahead of the token's expiry; after it; there is no token yet; an upstream has
-# answered 401; a person has asked for it.
+# responded with 401; on a person's request.
 Why = Literal["due", "expired", "first", "rejected", "person"]
 
 _log = logging.getLogger("proxy.tokens")

@@ -1,1 +1,1 @@
-"""Conversion between stored records and tokens: records (rules), codec (bytes), seeds and recovery."""
+"""Stored records and tokens: records (rules), codec (bytes), seeds, recovery and tombstones."""

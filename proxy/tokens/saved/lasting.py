@@ -1,4 +1,4 @@
-"""Whether the store of a configuration lasts for as long as its logins are meant to."""
+"""Whether the store of a configuration lasts as long as its logins do."""
 
 from __future__ import annotations
 

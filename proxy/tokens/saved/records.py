@@ -19,8 +19,8 @@ from proxy.errors import GenerationConflict
 from proxy.oauth import grants
 from proxy.oauth.binding import bind, is_bound
 from proxy.oauth.token import Principal, Token
-from proxy.observe.events import INFO, WARNING, event
-from proxy.store.base import UNREADABLE, AccountId, Record, Store
+from proxy.observe.events import INFO, event
+from proxy.store.base import AccountId, Record, Store
 from proxy.tokens import lifetime
 from proxy.tokens.account import NOTHING, StoredToken
 from proxy.tokens.saved import codec, recovery, seeds
@@ -92,28 +92,6 @@ def due_at(credential: Credential, token: Token) -> float | None:
         return None
     chance = random.random()  # noqa: S311 (spreads load, hides nothing)
     return lifetime.due_at(token, credential, chance)
-
-
-def tombstone(record: Record, token: Token) -> Record:
-    """The successor of `record` after a logout; it still names the seed that was logged out."""
-    empty = replace(token, access_token=None, refresh_token=None, scope="", principal=None)
-    return Record(record.key, record.generation + 1, "logged_out", None, None, codec.encode(empty))
-
-
-async def set_aside(
-    store: Store, credential: Credential, key: AccountId, clock: Clock, *, above: int
-) -> Record:
-    """Move an unreadable record to quarantine, and put a tombstone in its place.
-
-    Returns the tombstone, of a generation higher than `above`. Raises StoreError.
-    """
-    generation = max(above, await store.quarantine(key))
-    sentence = f"{key}: its tokens can't be read and were not revoked; they are kept in quarantine"
-    event(_log, WARNING, "tokens_set_aside", sentence, **key._asdict())
-    unknown = Record(key, generation, UNREADABLE, None, None, b"")
-    grave = tombstone(unknown, seeds.blank(credential, clock))
-    await store.put(grave, expected=0)
-    return grave
 
 
 def _stored_token(record: Record | None, token: Token | None, credential: Credential) -> StoredToken:
