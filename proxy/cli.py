@@ -216,8 +216,8 @@ def open_page(config: Path | None) -> int:
 def status(as_json: bool, watch: bool, config: Path | None) -> int:
     """Show the state of every token.
 
-    Asks a running server, or reads the store if none runs. Exit code 3 if a person must act for an account,
-    else 1 if an account can't serve.
+    Asks a running server, or reads the store if none runs. Exit code 3 if a person must log in (or give a
+    refresh token), else 1 if an account can't serve.
     """
     loaded = load_config(config)
     from proxy.commands.status import show_status

@@ -12,13 +12,14 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
+from typing import Final
 
 from proxy import tasks
 from proxy.admin.app import callback_application
 from proxy.admin.peers import TELLS_USERS
 from proxy.admin.server import AdminRunner
 from proxy.commands.browser import has_browser, open_file, open_url, redirect_file
-from proxy.commands.running_server import ask_server, is_serving
+from proxy.commands.running_server import ask_server, is_serving, still_needs_login
 from proxy.commands.tokens import audited_services, check_kept, key_of
 from proxy.config.address import Address, is_loopback
 from proxy.config.model import Config, ListenerTLS
@@ -31,6 +32,10 @@ from proxy.store.base import AccountId
 from proxy.tokens.login.pending import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID, UnknownLogin, new_secret
 from proxy.tokens.saved.lasting import store_warning
 
+ANOTHER_STORE: Final = (
+    "the server at {} still needs this login, as it has another store: expected its server.state_dir "
+    "(or $STATE_DIRECTORY), not {}"
+)
 Say = Callable[[str], object]
 
 
@@ -132,7 +137,9 @@ async def _done(services: Services, key: AccountId) -> str:
     except StoreError:  # unlikely, as it has just saved the tokens
         person = None
     done = f"logged in: {key} has tokens" + (f" of {person.shown}" if person else "")
-    warnings = ((await services.tokens.look_at(key)).diagnosis().text, store_warning(services.config))
+    warnings = [(await services.tokens.look_at(key)).diagnosis().text, store_warning(services.config)]
+    if not warnings[0] and await still_needs_login(services.config, key):
+        warnings.append(ANOTHER_STORE.format(services.config.public_url, services.config.server.state_dir))
     return "\n".join([done, *(f"warning: {text}" for text in warnings if text)])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
@@ -16,8 +17,13 @@ from proxy import control_socket
 from proxy.config.address import Address
 from proxy.config.model import Config
 from proxy.observe.status import Entry, Status
+from proxy.store.base import AccountId
 
 TIMEOUT: Final = 2.0  # seconds, for the whole response; for a server on this machine
+SEEN_WITHIN: Final = (
+    5.0  # seconds until a server has seen a login in its store, at which it looks each second
+)
+LOOK_EVERY: Final = 0.1  # seconds
 LARGEST: Final = 4 * 1024 * 1024  # bytes; a page of 500 accounts has half a million
 UNPRINTABLE: Final = "\N{REPLACEMENT CHARACTER}"
 Check = Callable[[Any], bool]
@@ -36,6 +42,22 @@ async def ask_server(config: Config) -> Status | None:
             return read_status(await body_of(response), config)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None
+
+
+async def still_needs_login(config: Config, key: AccountId) -> bool:
+    """Whether the server that runs here does not see a login that was saved: its store is another one."""
+    deadline = time.monotonic() + SEEN_WITHIN
+    while time.monotonic() < deadline:
+        status = await ask_server(config)
+        entries = status["tokens"] if status is not None else []
+        if not any(entry["needs_person"] for entry in entries if _is_of(entry, key)):
+            return False
+        await asyncio.sleep(LOOK_EVERY)
+    return True
+
+
+def _is_of(entry: Entry, key: AccountId) -> bool:
+    return (entry["credential"], entry["account"]) == key
 
 
 async def is_serving(config: Config) -> bool:

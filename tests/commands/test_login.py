@@ -18,7 +18,7 @@ from aiohttp import web
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from proxy.commands import browser as browser_command
-from proxy.commands import login
+from proxy.commands import login, running_server
 from proxy.config.load import load
 from proxy.demo import faults
 from proxy.demo.serve import running
@@ -508,6 +508,30 @@ async def test_a_code_becomes_tokens(bench):
     done = await bench.call("login", "person", "--code", await code_for(bench), "--code-verifier", VERIFIER)
     assert (done.exit_code, done.stdout, done.stderr) == (DONE, f"{LOGGED_IN}\n", "")
     assert bench.server.active((await bench.call("token", "person")).stdout.strip()) == "alice"
+
+
+async def test_a_login_that_the_running_server_can_t_see_says_so(bench, tmp_path, monkeypatch):
+    """As of root beside a service that has a folder of its own."""
+    monkeypatch.setattr(running_server, "SEEN_WITHIN", 1.0)
+    async with bench.serving():
+        state = bench.config.server.state_dir
+        bench.edit(f'state_dir = "{state}"', f'state_dir = "{tmp_path}/elsewhere"')
+        done = await bench.call(
+            "login", "person", "--code", await code_for(bench), "--code-verifier", VERIFIER
+        )
+        assert done.exit_code == DONE
+        assert done.stdout == (
+            f"{LOGGED_IN}\nwarning: the server at {bench.admin} still needs this login, as it has another "
+            f"store: expected its server.state_dir (or $STATE_DIRECTORY), not {tmp_path}/elsewhere\n"
+        )
+
+
+async def test_a_login_that_the_running_server_sees_is_no_reason_for_a_warning(bench):
+    async with bench.serving():
+        done = await bench.call(
+            "login", "person", "--code", await code_for(bench), "--code-verifier", VERIFIER
+        )
+        assert (done.exit_code, done.stdout) == (DONE, f"{LOGGED_IN}\n")
 
 
 async def test_a_code_goes_to_the_account_that_is_named(bench):
