@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -242,9 +243,13 @@ class Product:
 
     def fill_log(self) -> None:
         """More lines than the pipe and the queue hold: one is some 300 bytes, and they hold a megabyte."""
-        with requests.Session() as session:
-            for _ in range(6000):
-                session.get(f"http://127.0.0.1:{self.data}/nothing", timeout=30)
+        request = b"GET /good/x HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", self.data), 30) as caller:
+            for _ in range(160):
+                caller.sendall(request * 50)
+                received = b""
+                while received.count(b"HTTP/1.1 200 ") < 50 or not received.endswith(b"}"):
+                    received += caller.recv(65536)
 
     def log_in(self, credential: str) -> None:
         browser, callback = Browser(), f"{self.page}/callback"
