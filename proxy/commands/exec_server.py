@@ -12,7 +12,7 @@ from proxy import caller_keys, fd_limits, startup
 from proxy.commands.caller_key import sign_for
 from proxy.commands.child import Child, keep_stderr_only
 from proxy.commands.child_environment import child_environment
-from proxy.commands.exec import base_urls
+from proxy.commands.route_urls import base_urls
 from proxy.commands.shared import run_async
 from proxy.config.address import Address
 from proxy.config.grants import REQUIREMENTS

@@ -2,8 +2,8 @@
 
 import pytest
 
-from proxy.commands.exec import _unknown, base_urls
 from proxy.commands.exec_server import LOOPBACK, own_config
+from proxy.commands.route_urls import _unknown, base_urls
 from proxy.config.address import Address
 from proxy.config.load import load
 from proxy.errors import ConfigError
