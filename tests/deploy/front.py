@@ -16,26 +16,10 @@ import trustme
 from tests.deploy.tools import DEPLOY
 from tests.e2e.processes import plain_environment, wait_until
 from tests.e2e.proxy_process import COMMAND, REPOSITORY, STOP_LIMIT
+from tests.servers.nginx import main_file
 from tests.servers.programs import find
 
 NAME = "tokens.corp.example"  # in the files
-MAIN = """\
-daemon off;
-worker_processes 1;
-{user}
-pid {folder}/pid;
-error_log {folder}/error.log;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/conf.d/*.conf;
-}}
-"""
 
 
 @contextmanager
@@ -49,8 +33,8 @@ def nginx(folder: Path, file: str, authority: trustme.CA, changes: Mapping[str, 
         assert old in text, f"{file} has no {old} any more"
         text = text.replace(old, new or str(folder / "certificate.pem"))
     (folder / "conf.d" / file).write_text(text)
-    user = "user root;" if os.geteuid() == 0 else ""
-    (folder / "nginx.conf").write_text(MAIN.format(folder=folder, user=user))
+    included = f"include {folder}/conf.d/*.conf;"
+    (folder / "nginx.conf").write_text(main_file(folder, included, as_root=os.geteuid() == 0))
     command = [
         find("nginx"),
         "-p",

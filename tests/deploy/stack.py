@@ -21,26 +21,11 @@ import yaml
 from tests.deploy import image
 from tests.deploy.container import Container, Network
 from tests.e2e.processes import wait_until
+from tests.servers.nginx import main_file
 from tests.servers.programs import find
 
 FILE = image.DOCKER / "compose.yaml"
 NGINX_USER = 101  # of nginx-unprivileged
-NGINX = """\
-daemon off;
-worker_processes 1;
-pid {folder}/pid;
-error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {conf};
-}}
-"""
 
 
 def read() -> dict[str, Any]:
@@ -159,7 +144,8 @@ def _page(service: Mapping[str, Any], network: Network) -> Iterator[None]:
     with TemporaryDirectory() as name:  # a folder that this user may enter
         folder = Path(name)
         (folder / "default.conf").write_text(conf.read_text())
-        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, conf=folder / "default.conf"))
+        included = f"include {folder}/default.conf;"
+        (folder / "nginx.conf").write_text(main_file(folder, included, as_root=False))
         for path in (folder, *folder.iterdir()):
             os.chown(path, NGINX_USER, NGINX_USER)
         user = ["setpriv", "--reuid", str(NGINX_USER), "--regid", str(NGINX_USER), "--clear-groups"]

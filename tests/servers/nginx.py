@@ -21,7 +21,7 @@ from tests.servers.programs import find
 
 FROM = "127.0.0.2"
 HEADER = "X-Remote-User"
-CONFIG = """\
+MAIN = """\
 daemon off;
 worker_processes 1;
 {user}
@@ -35,6 +35,10 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+    {content}
+}}
+"""
+SERVERS = """\
     upstream replicas {{ {servers} }}
     server {{
         listen 127.0.0.1:{port} ssl;
@@ -51,8 +55,12 @@ http {{
             add_header X-Replica $upstream_addr always;
         }}
     }}
-}}
 """
+
+
+def main_file(folder: Path, content: str, *, as_root: bool) -> str:
+    """A configuration that writes below `folder` only. `content`: of its http block."""
+    return MAIN.format(folder=folder, content=content, user="user root;" if as_root else "")
 
 
 class Nginx:
@@ -69,16 +77,14 @@ class Nginx:
         self._folder, self._port = folder, port
         certificate.private_key_and_cert_chain_pem.write_to_path(str(folder / "certificate.pem"))
         (folder / "people").write_text(_hashed(people))
-        (folder / "nginx.conf").write_text(
-            CONFIG.format(
-                user="user root;" if os.geteuid() == 0 else "",
-                folder=folder,
-                port=port,
-                servers=" ".join(f"server {backend};" for backend in backends),
-                own=FROM,
-                header=HEADER,
-            )
+        servers = SERVERS.format(
+            folder=folder,
+            port=port,
+            servers=" ".join(f"server {backend};" for backend in backends),
+            own=FROM,
+            header=HEADER,
         )
+        (folder / "nginx.conf").write_text(main_file(folder, servers, as_root=os.geteuid() == 0))
 
     def __enter__(self) -> Self:
         log = self._folder / "error.log"
