@@ -1,8 +1,8 @@
 """`run --watch`: a reload whenever the text of the configuration file has changed.
 
 The folders of the file are watched, not the file: editors and Kubernetes put another file, or link, in its
-place. What counts is its text, once two looks agree. It is looked at now and then in any case, as not all
-file systems tell of changes.
+place. What counts is its text, once two looks agree. It is also looked at every LOOK_EVERY, as not all
+file systems report changes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from proxy import tasks
 from proxy.file_thread import FileThread
 from proxy.observe.events import event
 
-LOOK_EVERY: Final = 2000  # milliseconds, if nothing tells of a change
+LOOK_EVERY: Final = 2000  # milliseconds, without a reported change
 DEBOUNCE: Final = 200  # milliseconds for which changes are collected, in a folder that changes all the time
 SETTLED: Final = 0.1  # seconds between two looks that must agree
 GONE_FOR: Final = 2.0  # seconds; an editor that writes anew takes less

@@ -21,7 +21,7 @@ Kind = Literal["health", "admin", "data", "route"]
 
 
 class Place(NamedTuple):
-    """Where one listens, and for whom: `route` is a data listener that a route has to itself."""
+    """The kind and address of a listener. `route`: a data listener of one route alone."""
 
     kind: Kind
     address: Address

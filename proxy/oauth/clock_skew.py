@@ -10,7 +10,7 @@ from proxy.config.model import Credential
 from proxy.oauth.binding import server_of
 from proxy.observe.events import INFO, WARNING, event
 
-TOLD_FROM: Final = 60.0  # seconds; more than a slow response and two clocks that are kept right come to
+TOLD_FROM: Final = 60.0  # seconds; above the error by a slow response and two synchronized clocks
 OVER_BELOW: Final = 30.0  # seconds; so that a difference near the limit is not reported again and again
 
 _log = logging.getLogger("proxy.oauth")

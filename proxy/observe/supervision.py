@@ -75,7 +75,7 @@ async def summarize(services: Services) -> Summary:
 
 
 def _next_refresh(account: Account, now: float) -> float | None:
-    """Unix seconds. None if there is none; a time in the past is that of an account that nobody uses."""
+    """Unix seconds; None if none is due. A time in the past does not count: the account is unused."""
     due_at = account.held.due_at
     return due_at if due_at is not None and due_at >= now and account.can_refresh else None
 
