@@ -30,25 +30,27 @@ class Waiter(Protocol):
         ...
 
 
+Line = OrderedDict[Waiter, tuple[float, int]]  # with its deadline (loop time) and number; both increase
+
+
 class Queue:
-    """Waiters with their deadlines (loop time), which are in the order of arrival too.
+    """`any`: those for which every connection will do. `new`: those for which it must be a new one."""
 
-    `any`: those for which every connection will do. `new`: those for which it must be a new one.
-    """
-
-    __slots__ = ("any", "new")
+    __slots__ = ("_count", "any", "new")
 
     def __init__(self) -> None:
-        self.any: OrderedDict[Waiter, float] = OrderedDict()
-        self.new: OrderedDict[Waiter, float] = OrderedDict()
+        self.any: Line = OrderedDict()
+        self.new: Line = OrderedDict()
+        self._count = 0  # of all that have ever come
 
     @property
     def length(self) -> int:
         return len(self.any) + len(self.new)
 
     def add(self, waiter: Waiter, deadline: float, *, only_new: bool) -> None:
+        self._count += 1
         line = self.new if only_new else self.any
-        line[waiter] = deadline
+        line[waiter] = deadline, self._count
 
     def remove(self, waiter: Waiter) -> None:
         """If it is there."""
@@ -57,27 +59,27 @@ class Queue:
 
     def take_for_new(self) -> Waiter | None:
         """Take out the first of all, for a new connection."""
-        line = self.new if _first_deadline(self.new) <= _first_deadline(self.any) else self.any
+        line = self.new if _first_place(self.new) < _first_place(self.any) else self.any
         return line.popitem(last=False)[0] if line else None
 
     def take_overdue(self, now: float) -> Iterator[Waiter]:
         """Take out those whose deadline has come, one by one."""
         for line in (self.new, self.any):
-            while _first_deadline(line) <= now:
+            while _first_place(line)[0] <= now:
                 yield line.popitem(last=False)[0]
 
 
-def first(line: OrderedDict[Waiter, float]) -> Waiter:
+def first(line: Line) -> Waiter:
     """Of a line that is not empty."""
     return next(iter(line))
 
 
-def take_all(line: OrderedDict[Waiter, float]) -> Iterator[Waiter]:
+def take_all(line: Line) -> Iterator[Waiter]:
     """Take out all that wait now, one by one: one may leave because of what another does."""
     for _ in range(len(line)):
         if line:
             yield line.popitem(last=False)[0]
 
 
-def _first_deadline(line: OrderedDict[Waiter, float]) -> float:
-    return next(iter(line.values()), NEVER)
+def _first_place(line: Line) -> tuple[float, int]:
+    return next(iter(line.values()), (NEVER, 0))
