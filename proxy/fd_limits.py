@@ -99,9 +99,13 @@ class Descriptors:
         """Whether a refusal can be sent to a new caller; otherwise its connection is closed."""
         return self._reach(self._by_refused)
 
+    def can_hold_another_upstream(self) -> bool:
+        """Whether another connection to an upstream may be opened; a no is not logged."""
+        return self._reach(self._usable)
+
     def hold_another_upstream(self) -> bool:
-        """Whether another connection to an upstream may be opened."""
-        if self._reach(self._usable):
+        """The same, logged."""
+        if self.can_hold_another_upstream():
             return True
         self.log_refusal()
         return False

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import itertools
 import logging
+from typing import TYPE_CHECKING
 
 from proxy.http.body import NONE
 from proxy.http.message import RequestHead, ResponseHead
 from proxy.observe.events import DEBUG, event
 from proxy.relay.callers import Caller, CallerTable
 from proxy.relay.interfaces import Downstream
-from proxy.relay.runtime import RouteRuntime
 from proxy.tokens.account import Account
+
+if TYPE_CHECKING:
+    from proxy.relay.runtime import RouteRuntime
 
 _log = logging.getLogger("proxy.relay")
 _numbers = itertools.count(1)
