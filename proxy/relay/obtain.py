@@ -33,5 +33,5 @@ async def connection(context: RelayContext, runtime: RouteRuntime, account: Acco
     """A new connection for this account's requests only. Raises Refusal (502, 503, 504)."""
     if not context.descriptors.hold_another_upstream():
         raise Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
-    wire = await dial(runtime.route, runtime.tls, context.limits.connect)
+    wire = await dial(runtime.route, runtime.tls, context.limits.connect, runtime.sessions)
     return Upstream(wire, runtime.pool(account), context.head_limits)

@@ -19,6 +19,7 @@ from proxy.relay.callers import Caller
 from proxy.relay.failure_log import FailureLog
 from proxy.relay.pool import Pool
 from proxy.relay.problems import Refusal
+from proxy.relay.tls_sessions import Sessions, cache
 from proxy.relay.web_pages import Pages
 from proxy.tokens.account import Account
 from proxy.tokens.attachment import Attachment
@@ -55,6 +56,7 @@ class RouteRuntime:
         self.changes_fields = route.forwarded or self.own_fields is not None
         self.policy = policy_of(route.methods, route.allow, route.deny)
         self.tls = tls
+        self.sessions = Sessions(cache)  # of `tls`
         self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
         self.failures = FailureLog(route)
@@ -130,10 +132,12 @@ class RouteRuntime:
 
     def retire(self) -> None:
         """Keep no idle connections from now on: the requests in flight are its last."""
+        self.sessions.retire()
         for pool in self._each_pool():
             pool.retire()
 
     def close(self) -> None:
+        self.sessions.retire()
         for pool in self._each_pool():
             pool.close()
 
