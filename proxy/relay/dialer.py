@@ -11,15 +11,16 @@ from proxy.relay import problems
 from proxy.relay.dial import dial
 from proxy.relay.idle import IdleConnections
 from proxy.relay.problems import Refusal
+from proxy.relay.tls_sessions import Sessions
 from proxy.relay.wire import Wire
 
-Dial = Callable[[Route, ssl.SSLContext | None, float], Awaitable[Wire]]
+Dial = Callable[[Route, ssl.SSLContext | None, float, Sessions | None], Awaitable[Wire]]
 
 
 class Dialer:
     """`idle`: the connections of all pools, which give way if open files run short."""
 
-    __slots__ = ("_dial", "_tls", "head_limits", "idle", "limits", "route")
+    __slots__ = ("_dial", "_sessions", "_tls", "head_limits", "idle", "limits", "route")
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class Dialer:
         limits: Limits,
         idle: IdleConnections,
         dial: Dial = dial,
+        sessions: Sessions | None = None,
     ) -> None:
         self.route = route
         self.limits = limits
@@ -35,9 +37,10 @@ class Dialer:
         self.idle = idle
         self._tls = tls
         self._dial = dial
+        self._sessions = sessions
 
     async def dial(self) -> Wire:
         """A new connection, within `limits.connect`. Raises Refusal (502, 503, 504)."""
         if not self.idle.make_room():
             raise Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
-        return await self._dial(self.route, self._tls, self.limits.connect)
+        return await self._dial(self.route, self._tls, self.limits.connect, self._sessions)

@@ -21,6 +21,7 @@ from proxy.relay.failure_log import FailureLog
 from proxy.relay.idle import IdleConnections
 from proxy.relay.pool import Pool
 from proxy.relay.problems import Refusal
+from proxy.relay.tls_sessions import Sessions, cache
 from proxy.relay.web_pages import Pages
 from proxy.tokens.account import Account
 from proxy.tokens.attachment import Attachment
@@ -61,13 +62,14 @@ class RouteRuntime:
         self.changes_fields = route.forwarded or self.own_fields is not None
         self.policy = policy_of(route.methods, route.allow, route.deny)
         self.tls = tls
+        self.sessions = Sessions(cache)  # of `tls`
         self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
         self.failures = FailureLog(route)
         self._tokens = tokens
         self._metrics = metrics
         self._limits = limits
-        self._dialer = Dialer(route, tls, limits, idle)
+        self._dialer = Dialer(route, tls, limits, idle, sessions=self.sessions)
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
         self._former: list[Pool] = []  # no longer in `_pools`, but some request still uses or awaits them
         self.fixed = fixed
@@ -150,10 +152,12 @@ class RouteRuntime:
 
     def retire(self) -> None:
         """Keep no idle connections from now on: the requests in flight are its last."""
+        self.sessions.retire()
         for pool in self._each_pool():
             pool.retire()
 
     def close(self) -> None:
+        self.sessions.retire()
         for pool in self._each_pool():
             pool.close()
 

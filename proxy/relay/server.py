@@ -139,7 +139,7 @@ class RelayServer:
 
     def opened(self, connection: Inbound) -> None:
         self._connections.add(connection)
-        if not self.context.descriptors.hold_another_caller():
+        if not self.context.descriptors.hold_caller(connection.descriptor):
             self._turn_away(connection)
         elif len(self._connections) > self.context.limits.connections:
             connection.turn_away(Refusal(problems.OVERLOADED, "too many connections", retry_after=1))
@@ -148,7 +148,7 @@ class RelayServer:
 
     def _turn_away(self, connection: Inbound) -> None:
         refusal = Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
-        if self.context.descriptors.refuse_another_caller():
+        if self.context.descriptors.refuse_caller(connection.descriptor):
             connection.turn_away(refusal)
         else:
             self.context.count_refused(refusal, routed=False)

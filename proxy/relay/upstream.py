@@ -19,7 +19,8 @@ from proxy.failure_causes import Cause, cause_of
 from proxy.http.body import NO_BODY, Body, UntilClose
 from proxy.http.framing import framed
 from proxy.http.malformed import MalformedBody, MalformedResponse
-from proxy.http.message import END, PART_OF_END, HeadLimits, ResponseHead, check_begun, read_response
+from proxy.http.message import END, PART_OF_END, HeadLimits, ResponseHead
+from proxy.http.response_head import check_begun, read_response
 from proxy.relay import decisions, upstream_causes
 from proxy.relay.failures import Failure
 from proxy.relay.idle import Idle
@@ -249,7 +250,7 @@ class Upstream(Idle):
                 self._informed(head, handler)
             else:
                 self._head = head
-                self._body = head.framing() if head.framing is not None else NO_BODY
+                self._body = head.body()
                 handler.response_head(head)
         if self._paused:
             self._buffer, self._held = data, True

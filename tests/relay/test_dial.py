@@ -32,7 +32,7 @@ async def names(monkeypatch):
     """The system resolver's result from now on: a list of (address, port)."""
     says = []
 
-    async def addresses(_host, _port):
+    async def addresses(_host, _port, **_):
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in says]
 
     monkeypatch.setattr(resolver, "addresses", addresses)
