@@ -176,7 +176,7 @@ class Stage:
         return [end for end in self.ends if not end.is_closed]
 
     def pool(self, owner: str = "") -> Pool:
-        async def dials(_route: Route, _tls: object, seconds: float) -> Wire:
+        async def dials(_route: Route, _tls: object, seconds: float, _sessions: object) -> Wire:
             dial = Dial(self, owner)
             self.dials.append(dial)
             return await dial.outcome(seconds)
