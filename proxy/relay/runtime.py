@@ -43,6 +43,8 @@ class RouteRuntime:
     ) -> None:
         """`fixed`: the account of all requests; None if each request names one."""
         self.route = route
+        self.name = route.name  # these two are read for each request
+        self.credential = route.credential
         self.host = route.host or ""
         self.prefix = b"" if route.path in {None, "/"} else str(route.path).encode("ascii")
         self.base = route.upstream.base.encode("ascii")
