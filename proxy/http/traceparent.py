@@ -31,7 +31,7 @@ def _read(block: bytes, at: int) -> str:
         start = max(0, at - _BEFORE)
         valid = _VALID.match(block, start)
         if valid is not None:
-            return "" if _is_repeated(block, valid.end()) else _trace_of(*valid.groups())
+            return "" if _is_repeated(block, valid.end()) else _trace_of(valid[1], valid[2], valid[3])
         if _NAME.match(block, start):  # it is not valid
             return ""
         at = block.find(_PART, at + 1)
