@@ -1,8 +1,8 @@
 """How token-proxy is built: hatchling, and a hook that compiles the data path into the wheel.
 
 `pip install .` compiles where a C compiler and Python's headers are, and installs the same source as Python
-where they are not, or where compiling fails. With TOKEN_PROXY_COMPILE=always that is an error, with =never
-it is not tried. Everything is written to a temporary copy: Python would take a compiled module in the source tree
+where they are not, or where compiling fails. TOKEN_PROXY_COMPILE=always makes that an error; =never does not
+try. Everything is written to a temporary copy: Python would take a compiled module in the source tree
 for its source.
 
 As a backend it asks for what compiles only where a wheel can be compiled, and not for an editable install.
