@@ -119,7 +119,9 @@ def microseconds(pid: int, url: str, variant: Variant, seconds: int) -> float:
         script.write((HERE / "heads.lua").read_text() + (HERE / "report.lua").read_text())
         script.flush()
         command[-2] = script.name
-        ran = subprocess.run([*command, "--", variant.line], capture_output=True, text=True, check=True)
+        ran = subprocess.run(
+            [*command, "--", f"field={variant.line}"], capture_output=True, text=True, check=True
+        )
     used = user_seconds(pid) - before
     report = json.loads(next(line for line in ran.stdout.splitlines() if line.startswith("REPORT "))[7:])
     if report["bad_status"] or not report["requests"]:

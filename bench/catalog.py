@@ -126,6 +126,12 @@ PEERS = {
 }
 
 
+def built(name: str, tree: Path) -> Peer:
+    """Another compiled tree of token-proxy (a `.compiled` folder), to compare builds in one run."""
+    command = ("env", "-C", str(tree), *TOKEN_PROXY)
+    return Peer(name, command, config="token-proxy.toml", ready=TOKEN_PROXY_READY)
+
+
 def lacking(peer: Peer) -> str | None:
     """How to install the first missing requirement of a peer; None if there is none."""
     for what, remedy in peer.needs:

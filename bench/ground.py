@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 HERE = Path(__file__).parent
-SIZES = {"1k": 531, "unique": 531, "1m": 1_000_000, "100m": 100_000_000}  # bytes of each response, by path
+SIZES = {"1k": 531, "real": 531, "1m": 1_000_000, "100m": 100_000_000}  # bytes of each response, by path
 STRANGERS = {"unknown_ca": "of an unknown CA", "wrong_name": "for another name"}  # and their bad certificates
 UPSTREAMS = ("http", "https", *STRANGERS)
 TOKEN_LIFE = 30 * 24 * 3600  # seconds; long, so that no refresh happens during a measurement

@@ -30,7 +30,7 @@ from rows import Row
 from scenarios import SCENARIOS
 
 TOOLS = {"wrk": "wrk", "taskset": "util-linux", "nginx": "nginx"}  # command -> package; nginx is the upstream
-PICTURED = "small"
+PICTURED = "real"
 
 Results = dict[str, list[Row]]
 
@@ -55,7 +55,7 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(_raw(options, versions, results), indent=2) + "\n")
     if options.svg and PICTURED in results:
-        title = "Requests per second of one CPU core: small answers, upstream by TLS"
+        title = "Requests per second of one CPU core: every request and response differs, upstream over TLS"
         options.svg.write_text(picture.svg(results[PICTURED], SCENARIOS[PICTURED].figure, title))
     return 0 if not faults and all(row.good for rows in results.values() for row in rows) else 1
 
@@ -90,11 +90,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, help="length of one run (default 1)")
     parser.add_argument("--rounds", type=int, help="runs of each proxy, interleaved (default 5)")
     parser.add_argument("--only", default=",".join(PEERS), help=f"some of {','.join(PEERS)}")
+    parser.add_argument(
+        "--tree",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="also run another compiled tree of ours",
+    )
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), help=f"some of {','.join(SCENARIOS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures there")
     parser.add_argument("--svg", type=Path, metavar="FILE", help=f"draw the scenario {PICTURED} there")
     options = parser.parse_args()
     options.peers = [PEERS[name] for name in _names(parser, "--only", options.only, PEERS)]
+    options.peers += [_tree(parser, given) for given in options.tree]
     options.scenarios = _names(parser, "--scenarios", options.scenarios, SCENARIOS)
     options.seconds = options.seconds or 1
     options.rounds = options.rounds or (1 if options.quick else 5)
@@ -111,6 +119,13 @@ def _names(
     if unknown or not names:
         parser.error(f"{option}: {', '.join(unknown) or 'nothing'} is none of {', '.join(known)}")
     return list(dict.fromkeys(names))
+
+
+def _tree(parser: argparse.ArgumentParser, given: str) -> Peer:
+    name, _, folder = given.partition("=")
+    if not name or name in PEERS or not (Path(folder) / "proxy").is_dir():
+        parser.error(f"--tree {given}: expected NAME=FOLDER, a new name and a folder made by `make wheel`")
+    return catalog.built(name, Path(folder).resolve())
 
 
 def _present(peers: Sequence[Peer]) -> list[Peer]:

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 # macOS has no CLOCK_BOOTTIME, but its monotonic clock goes on while the machine is suspended.
 _BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+boot_seconds: Final = partial(time.clock_gettime, _BOOT_CLOCK)  # see Clock.boot; called for each request
 
 
 class Clock(Protocol):
@@ -46,7 +47,7 @@ class SystemClock:
         self.boot_id = _read_boot_id()
         self.heard: dict[str, float] = {}
         self.wall = time.time
-        self.boot = partial(time.clock_gettime, _BOOT_CLOCK)  # called for each request
+        self.boot = boot_seconds
 
 
 def _read_boot_id() -> str:

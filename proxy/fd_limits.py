@@ -1,10 +1,11 @@
 """The limit of open files. A caller's connection takes one file, and the connection to its upstream another.
 
-The kernel gives a new file the lowest free number, so this number shows how near the limit is. Callers don't
-get the last files: an accepted caller needs an upstream, and the store, authorization servers and admin pages
-need files too; without any file left, the event loop can't even send a refusal. If files are few, connections
-of the admin listener get at most half of this reserve, and those of the health listener a fifth. They don't
-count for callers: none can starve another.
+The kernel gives a new file the lowest free number, so this number shows how near the limit is: an accepted
+connection has one; to ask before there is a connection, a file is opened and closed, which costs more.
+Callers don't get the last files: an accepted caller needs an upstream, and the store, authorization servers
+and admin pages need files too; without any file left, the event loop can't even send a refusal. If files are
+few, connections of the admin listener get at most half of this reserve, and those of the health listener a
+fifth. They don't count for callers: none can starve another.
 """
 
 from __future__ import annotations
@@ -88,20 +89,35 @@ class Descriptors:
         self._by_refused = (self._by_callers + self._usable) // 2  # open until the refusal is sent
         self._logged_at = float("-inf")
 
+    def hold_caller(self, number: int) -> bool:
+        """Whether an accepted caller may stay. `number`: of its connection's file."""
+        if self._leaves(number, self._by_callers):
+            return True
+        self.log_refusal()
+        return False
+
+    def refuse_caller(self, number: int) -> bool:
+        """Whether a refusal can be sent to an accepted caller; otherwise its connection is closed."""
+        return self._leaves(number, self._by_refused)
+
     def hold_another_caller(self) -> bool:
-        """Whether a new caller may be accepted."""
+        """Whether another caller could be held."""
         if self._reach(self._by_callers):
             return True
         self.log_refusal()
         return False
 
     def refuse_another_caller(self) -> bool:
-        """Whether a refusal can be sent to a new caller; otherwise its connection is closed."""
+        """Whether a refusal could be sent to another caller."""
         return self._reach(self._by_refused)
 
+    def can_hold_another_upstream(self) -> bool:
+        """Whether another connection to an upstream may be opened; a no is not logged."""
+        return self._reach(self._usable)
+
     def hold_another_upstream(self) -> bool:
-        """Whether another connection to an upstream may be opened."""
-        if self._reach(self._usable):
+        """The same, logged."""
+        if self.can_hold_another_upstream():
             return True
         self.log_refusal()
         return False
@@ -109,9 +125,13 @@ class Descriptors:
     def _reach(self, most: int) -> bool:
         try:
             with socket.socket() as probe:
-                return probe.fileno() < most + self.admin.open + self.health.open
+                return self._leaves(probe.fileno(), most)
         except OSError:
             return False
+
+    def _leaves(self, number: int, most: int) -> bool:
+        """Whether a file of this number leaves the others enough."""
+        return number < most + self.admin.open + self.health.open
 
     def log_refusal(self) -> None:
         """At most once in LOG_EVERY."""

@@ -127,6 +127,7 @@ def relay_context(
             services,
             accounts,
             material.context(route.tls) if route.upstream.scheme == "https" else None,
+            shared.lasting,
             known.get(route.name),
         )
         for route in config.routes
@@ -167,6 +168,7 @@ def _runtime(
     services: Services,
     accounts: Accounts,
     tls: ssl.SSLContext | None,
+    lasting: Lasting,
     known: RouteRuntime | None,
 ) -> RouteRuntime:
     limits: Limits = services.config.limits
@@ -174,7 +176,7 @@ def _runtime(
     fixed = accounts.get(AccountId(route.credential, str(route.account))) if is_fixed else None
     if known is not None and known.is_of(route, limits, tls, fixed):
         return known
-    return RouteRuntime(route, limits, services.tokens, services.metrics, tls, fixed)
+    return RouteRuntime(route, limits, services.tokens, services.metrics, tls, fixed, lasting.idle)
 
 
 def own_names(config: Config) -> Iterator[str]:

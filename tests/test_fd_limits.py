@@ -51,11 +51,29 @@ def test_without_any_free_file_everything_is_refused():
         assert not descriptors.hold_another_upstream()
 
 
+def test_the_number_of_an_accepted_connection_tells_the_same():
+    """As a file that is opened for the purpose: both have the lowest number that is free."""
+    with files(next_number() + 400), ExitStack() as opened:
+        descriptors = Descriptors(admin=8, health=4)
+        descriptors.admin.open, descriptors.health.open = 5, 2
+        decisions = []
+        for _ in range(399):
+            asked = descriptors.hold_another_caller(), descriptors.refuse_another_caller()
+            try:
+                number = opened.enter_context(socket.socket()).fileno()
+            except OSError:
+                break
+            assert (descriptors.hold_caller(number), descriptors.refuse_caller(number)) == asked
+            decisions.append(asked)
+        assert set(decisions) == {(True, True), (False, True), (False, False)}
+
+
 def test_refusals_are_logged_once(caplog):
-    with files(next_number() + 1):
+    with files(next_number() + 2):
         descriptors = Descriptors()
         assert not any(descriptors.hold_another_caller() for _ in range(100))
         assert not descriptors.hold_another_upstream()
+        assert not descriptors.hold_caller(next_number())
     (told,) = caplog.records
     assert "LimitNOFILE" in told.getMessage()
 

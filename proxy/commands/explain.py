@@ -19,7 +19,8 @@ from proxy.config.fault_messages import suggestion
 from proxy.config.model import Config
 from proxy.errors import ProxyError
 from proxy.http.malformed import MalformedRequest
-from proxy.http.message import RequestHead, read_request
+from proxy.http.message import RequestHead
+from proxy.http.request_head import read_request
 from proxy.http.target import upstream_path
 from proxy.observe.status import Entry, entry
 from proxy.relay import admission, policy, problems

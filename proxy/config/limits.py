@@ -99,7 +99,15 @@ class Limits(Table):
     )
     waiting: Count = Field(10000, description="Requests waiting for a token; as many as connections.")
     pool: Count = Field(
-        128, description="Idle upstream connections kept per route and account; enough for a burst."
+        128,
+        description="Upstream connections per route and account that stay idle for upstream_idle. What a "
+        "burst needs beyond them stays for 10 s after its last use.",
+    )
+    dials: Count = Field(
+        64,
+        description="Connections to an upstream being opened at once, per route and account; requests wait "
+        "for the first that is open or free again. 64 open 640 a second if a handshake takes 100 ms; a "
+        "thousand at once would keep all callers waiting for their handshakes.",
     )
     account_idle: Days = Field(
         7 * 86400.0,

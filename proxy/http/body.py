@@ -32,6 +32,12 @@ _RESPONSE_SIZE: Final = re.compile(
 )
 _CRLF: Final = b"\r\n"
 
+# How a head says where its body ends (RFC 9112 section 6.3).
+NONE: Final = 0
+LENGTH: Final = 1
+CHUNKED: Final = 2
+UNTIL_CLOSE: Final = 3
+
 
 class Body(Protocol):
     """`done` is set with the last byte; `chunked`: whether it is framed in chunks on the wire."""

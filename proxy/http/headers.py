@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
-from proxy.http import key_fields
-from proxy.http.fields import Index, Rules, plain, without
+from proxy.http import key_fields, rules
+from proxy.http.fields import plain, without
 from proxy.http.key_fields import KnownKeys
+from proxy.http.rules import Rules
 
 HOP_BY_HOP: Final = frozenset(  # RFC 9110 section 7.6.1; both ways, and in trailers
     {
@@ -36,13 +36,8 @@ REPLACED: Final = frozenset(
     }
 )
 FORWARDED: Final = b"x-forwarded-"  # all of them
-NEVER_NOMINATED: Final = HOP_BY_HOP | {  # those are cut in any case
-    b"content-length",  # a Connection option must not remove the framing
-    b"close",
-    b"",
-}
 
-# The fields that this proxy acts on (message.py, admission.py, rewrite.py).
+# The fields that this proxy acts on (request_head.py, response_head.py, admission.py, rewrite.py).
 FRAMING: Final = (b"content-length", b"transfer-encoding", b"connection")
 NEEDS_CHECKS: Final = (
     b"expect",
@@ -74,70 +69,53 @@ NOT_IN_TRAILERS: Final = frozenset(  # RFC 9110 section 6.5.1; and what is rewri
 )
 
 _READ: Final = (b"host", *FRAMING, *NEEDS_CHECKS, *REQUEST_LINKS)
-_REQUEST: Final = Rules(read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED)
-_REQUEST_WITH_KEYS: Final = Rules(
-    read=_READ, cut=HOP_BY_HOP | REPLACED, cut_prefix=FORWARDED, keys=key_fields.FIELDS
-)
-_RESPONSE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | NOT_ON_LOCALHOST)
-_RESPONSE_ELSEWHERE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP)
-_RESPONSE_TO_PAGE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | CORS)
-_TRAILERS: Final = Rules(read=(), cut=HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, cut_prefix=FORWARDED)
+_MARKS: Final = {
+    b"host": rules.HOST,
+    b"connection": rules.OPTIONS,
+    b"content-length": rules.FRAMING,
+    b"transfer-encoding": rules.FRAMING,
+}
+_OF_REQUEST: Final = {
+    **_MARKS,
+    b"cookie": rules.COOKIE,
+    **dict.fromkeys(NEEDS_CHECKS, rules.CHECKED),
+    **dict.fromkeys(REQUEST_LINKS, rules.LINKS),
+}
+_OF_RESPONSE: Final = {
+    **_MARKS,
+    **dict.fromkeys(REWRITTEN, rules.LINKS),
+    **dict.fromkeys(NOT_ON_LOCALHOST, rules.SITE),
+}
+_ELSEWHERE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP)
+_TO_PAGE: Final = Rules(read=(*FRAMING, *REWRITTEN), cut=HOP_BY_HOP | CORS)
+_TRAILERS: Final = Rules(cut=HOP_BY_HOP | REPLACED | NOT_IN_TRAILERS, cut_prefix=FORWARDED)
 _MAX_FORWARDS: Final = re.compile(rb"\r\n(?i:max-forwards):[^\r\n]*")
 
 
-class Options(NamedTuple):
-    """The options of Connection fields (RFC 9110 section 7.6.1)."""
-
-    close: bool
-    nominated: frozenset[bytes]  # names of fields limited to this hop, in head and trailers
-
-
-NO_OPTIONS: Final = Options(close=False, nominated=frozenset())
+def request_rules(*, with_keys: bool) -> Rules:
+    """Of a request's fields. `with_keys`: there are callers with keys, which are looked for."""
+    keys = key_fields.FIELDS if with_keys else ()
+    cut = HOP_BY_HOP | REPLACED
+    return Rules(read=_READ, cut=cut, cut_prefix=FORWARDED, keys=keys, marks=_OF_REQUEST)
 
 
-def of_request(block: bytes, known: KnownKeys | None = None) -> tuple[Index, bytes, Options]:
-    """Returns (a request's fields to read, the block to forward, the Connection options).
-
-    `known`: callers' keys. The fields that may carry one are read, and cut if they do; what other fields may
-    carry is for key_fields.without_keys.
-    """
-    return _apply(_REQUEST if known is None else _REQUEST_WITH_KEYS, block, known)
+def response_rules() -> Rules:
+    """Of a response's fields, for a caller that uses localhost; for others see `of_response_elsewhere`."""
+    read = (*FRAMING, *REWRITTEN)
+    return Rules(read=read, cut=HOP_BY_HOP | NOT_ON_LOCALHOST, marks=_OF_RESPONSE)
 
 
-def of_response(block: bytes) -> tuple[Index, bytes, Options]:
-    """Returns (a response's fields to read, the block to forward, the Connection options).
-
-    For a caller that uses localhost; for others see `of_response_elsewhere`.
-    """
-    return _apply(_RESPONSE, block)
-
-
-def of_response_elsewhere(block: bytes, *, to_page: bool) -> bytes:
+def of_response_elsewhere(block: bytes, nominated: frozenset[bytes], *, to_page: bool) -> bytes:
     """The block to forward to a caller that uses another name for this proxy: with the SITE_WIDE fields.
 
     With the CORS fields too, but not `to_page`: a page of a route's `origins` gets ours.
     """
-    return _apply(_RESPONSE_TO_PAGE if to_page else _RESPONSE_ELSEWHERE, block)[1]
-
-
-def _apply(rules: Rules, block: bytes, known: KnownKeys | None = None) -> tuple[Index, bytes, Options]:
-    index, forwarded_fields = rules.apply(block, known)
-    values = index.get(b"connection")
-    if values is None:
-        return index, forwarded_fields, NO_OPTIONS
-    options = _read_options(values[0] if len(values) == 1 else b",".join(values))
-    return index, without(options.nominated, forwarded_fields), options
-
-
-@lru_cache(maxsize=64)  # nearly all are "keep-alive" or "close"
-def _read_options(value: bytes) -> Options:
-    names = frozenset(plain(name) for name in value.split(b","))
-    return Options(b"close" in names, names - NEVER_NOMINATED)
+    return without(nominated, (_TO_PAGE if to_page else _ELSEWHERE).cut(block))
 
 
 def trailers(block: bytes, names: frozenset[bytes] = frozenset(), keys: KnownKeys | None = None) -> bytes:
     """The end of a chunked body, with the trailer fields that pass. `names`: `Options.nominated`."""
-    passed = _TRAILERS.apply(without(names, block))[1]
+    passed = _TRAILERS.cut(without(names, block))
     return b"0%b\r\n\r\n" % (passed if keys is None else key_fields.without_keys(passed, keys))
 
 
@@ -148,13 +126,13 @@ class RouteFields:
 
     def __init__(self, fields: Mapping[str, str], dropped: Iterable[str]) -> None:
         self.names = frozenset(plain(name.encode("ascii")) for name in (*fields, *dropped))
-        self._rules = Rules(read=(), cut=self.names)
+        self._rules = Rules(cut=self.names)
         lines = [f"\r\n{name}: {value}" for name, value in fields.items()]
         self._set = "".join(lines).encode("ascii")
 
     def apply(self, block: bytes) -> bytes:
         """The block with these fields of the route, and none of the caller's (nor their twins)."""
-        return self._rules.apply(block)[1] + self._set
+        return self._rules.cut(block) + self._set
 
 
 def with_max_forwards(block: bytes, hops: int) -> bytes:

@@ -10,7 +10,6 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from proxy.caller_keys import PREFIX
@@ -24,8 +23,6 @@ FIELDS: Final = (OWN, AUTHORIZATION, b"x-api-key", b"api-key", b"x-goog-api-key"
 SCHEMES: Final = (b"bearer", b"basic")
 SHORTEST: Final = 20  # characters of a key
 MOST_OTHERS: Final = 8  # keys that are looked for one by one; more cost more than hashing all values
-REMEMBERED: Final = 256  # values; most callers send one key in one field
-REMEMBERED_SIZE: Final = 512  # bytes of such a value
 
 
 class KnownKeys:
@@ -39,8 +36,10 @@ class KnownKeys:
         """`others`: known keys that do not begin with PREFIX. `unseen`: digests of unknown keys."""
         self.digests = digests
         self.unseen = set(unseen)
+        self.learned = 0  # how often `learn` has changed what is looked for
         self._others = dict.fromkeys(others)  # in order, and found at once
         self._values = self._pattern()
+        self._digest_of: dict[bytes, bytes] = {}  # of keys that have been used: no more than there are
 
     def _pattern(self) -> re.Pattern[bytes] | None:
         """Finds values that may be keys; None: each key that is not found by PREFIX is looked for itself."""
@@ -54,10 +53,22 @@ class KnownKeys:
 
     def learn(self, key: PresentedKey) -> None:
         """A key that was known by its digest only has been used."""
+        self.learned += 1
         self.unseen.discard(key.digest)
         if not key.value.startswith(PREFIX):
             self._others[key.value] = None
         self._values = self._pattern()
+
+    def digest(self, value: bytes) -> bytes:
+        """The SHA-256 of a value."""
+        digest = self._digest_of.get(value)
+        if digest is None:
+            digest = hashlib.sha256(value).digest()
+            if (
+                digest in self.digests
+            ):  # nothing else is kept: neither the keys of strangers nor their guesses
+                self._digest_of[value] = digest
+        return digest
 
     def is_key(self, value: bytes) -> bool:
         """Whether a field with this value must not go upstream."""
@@ -104,14 +115,16 @@ class PresentedKey:
 
     __slots__ = ("digest", "is_explicit", "needs_preflight", "value")
 
-    def __init__(self, value: bytes, *, is_explicit: bool, needs_preflight: bool) -> None:
+    def __init__(
+        self, value: bytes, *, is_explicit: bool, needs_preflight: bool, digest: bytes | None = None
+    ) -> None:
         self.value = value
-        self.digest = hashlib.sha256(value).digest()
+        self.digest = hashlib.sha256(value).digest() if digest is None else digest
         self.is_explicit = is_explicit or value.startswith(PREFIX)  # it is refused if it is no caller's key
         self.needs_preflight = needs_preflight  # no web page can set this field without one (Fetch, CORS)
 
 
-def presented(index: Index) -> list[PresentedKey]:
+def presented(index: Index, known: KnownKeys) -> list[PresentedKey]:
     """The values of the fields that may carry a key, in the order in which they count."""
     found: list[PresentedKey] = []
     last: list[PresentedKey] = []
@@ -120,7 +133,7 @@ def presented(index: Index) -> list[PresentedKey]:
         if values is None:
             continue
         for value in values:
-            key = (_read if len(value) <= REMEMBERED_SIZE else _read.__wrapped__)(name, value)
+            key = _read(name, value, known)
             if key is not None:
                 (found if key.needs_preflight else last).append(key)
         if last:  # passwords, after Bearer tokens
@@ -129,15 +142,16 @@ def presented(index: Index) -> list[PresentedKey]:
     return found
 
 
-@lru_cache(maxsize=REMEMBERED)
-def _read(name: bytes, value: bytes) -> PresentedKey | None:
+def _read(name: bytes, value: bytes, known: KnownKeys) -> PresentedKey | None:
     if name != AUTHORIZATION:
-        return PresentedKey(value, is_explicit=name == OWN, needs_preflight=True)
+        is_explicit = name == OWN
+        return PresentedKey(value, is_explicit=is_explicit, needs_preflight=True, digest=known.digest(value))
     scheme, key = _after_scheme(value)
     if scheme not in SCHEMES:
         return None
     # a browser sends the password that its user has typed once, and asks nobody
-    return PresentedKey(key, is_explicit=False, needs_preflight=scheme == b"bearer")
+    is_bearer = scheme == b"bearer"
+    return PresentedKey(key, is_explicit=False, needs_preflight=is_bearer, digest=known.digest(key))
 
 
 def _after_scheme(value: bytes) -> tuple[bytes, bytes]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from proxy.http.fields import Rules
+from proxy.http.rules import Rules
 from proxy.http.target import DECODINGS
 
 _SLASH: Final = re.compile(rb"%2[fF]")
@@ -129,13 +129,13 @@ class Policy:
         of_methods = METHOD_OVERRIDES if self._methods is not None else frozenset()
         of_paths = PATH_OVERRIDES if self.judges_paths else frozenset()
         self.overrides = of_methods | of_paths  # names of fields that would override what is judged
-        self._overriding = Rules(read=(), cut=self.overrides)
+        self._overriding = Rules(cut=self.overrides)
 
     def judge_head(self, method: bytes, block: bytes) -> Denial | None:
         """Why a request may not be used, whatever its path. `block`: its fields, as they came."""
         if self._methods is not None and method not in self._methods:
             return Denial("method")
-        if self.overrides and self._overriding.apply(block)[1] != block:
+        if self.overrides and self._overriding.cut(block) is not block:
             return Denial("field")
         return None
 

@@ -83,7 +83,10 @@ class _Payload(aiohttp.BytesPayload):
 
 
 class _Resolver(AbstractResolver):
-    """Look-ups as for upstreams, with a timeout for name servers that do not respond."""
+    """Look-ups as for upstreams, with a timeout for name servers that do not respond.
+
+    A refresh is rare, and must not fail for an address that is some seconds old: each is looked up.
+    """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -94,7 +97,7 @@ class _Resolver(AbstractResolver):
         """Raises OSError."""
         try:
             async with asyncio.timeout(self._seconds()):
-                found = await resolver.addresses(host, port)
+                found = await resolver.addresses(host, port, age=0.0)
         except TimeoutError:
             raise socket.gaierror(socket.EAI_AGAIN, "the name server does not respond") from None
         return [

@@ -128,6 +128,9 @@ class Metrics:
         self.upstream_connections = self._gauge(
             "upstream_connections", "Open connections to the upstream, by state.", "route", "state"
         )
+        self.upstream_queued = self._gauge(
+            "upstream_queued", "Requests that wait for a connection to the upstream.", "route"
+        )
         self.upstream_errors = self._counter(
             "upstream_errors",
             "Requests that failed at the upstream, by the ending that the caller was told.",

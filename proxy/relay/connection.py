@@ -50,7 +50,6 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_deadline",
-        "_descriptor",
         "_eof",
         "_lingered",
         "_lingering",
@@ -60,6 +59,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_unsent",
         "_write",
+        "descriptor",
         "is_full",
         "is_tls",
         "local_address",
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: ConnectionOwner) -> None:
         self._server = server
         self._transport = cast("asyncio.Transport", None)
-        self._descriptor = -1
+        self.descriptor = -1
         self._write: Callable[[bytes], None] = _nowhere
         self.time: Callable[[], float] = asyncio.get_running_loop().time
         self._reading = True
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         name = transport.get_extra_info("sockname")
         self.local_address = name[0] if isinstance(name, tuple) else ""
         sock = transport.get_extra_info("socket")
-        self._descriptor = -1 if sock is None else sock.fileno()
+        self.descriptor = -1 if sock is None else sock.fileno()
 
     @property
     def peer_address(self) -> str:
@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
         return list(certificate.get("subjectAltName", ())) if certificate else []
 
     def process(self) -> Process | None:
-        return peer_process.of_socket(self._descriptor)
+        return peer_process.of_socket(self.descriptor)
 
     def read_on(self, *, wanted: bool) -> None:
         if wanted != self._reading and not self._transport.is_closing():
@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
     @property
     def _has_news(self) -> bool:
         """Whether the beginning of a request, or an end, is about to be read."""
-        return not self._lingering and not self._transport.is_closing() and peer.has_news(self._descriptor)
+        return not self._lingering and not self._transport.is_closing() and peer.has_news(self.descriptor)
 
 
 def _nowhere(_data: bytes) -> None:

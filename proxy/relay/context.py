@@ -17,6 +17,7 @@ from proxy.observe.metrics import Metrics
 from proxy.observe.request_log import RequestLog
 from proxy.relay import phases
 from proxy.relay.callers import CallerTable
+from proxy.relay.idle import IdleConnections
 from proxy.relay.problems import Refusal
 from proxy.relay.runtime import RouteRuntime
 from proxy.routes import RouteTable
@@ -33,6 +34,10 @@ class Lasting:
     ports: set[int] = field(default_factory=set)  # of all our listeners, the admin pages' too
     waiting: int = 0  # requests that are waiting for a token
     descriptors: Descriptors = field(default_factory=Descriptors)
+    idle: IdleConnections = field(init=False)  # to the upstreams of all routes
+
+    def __post_init__(self) -> None:
+        self.idle = IdleConnections(self.descriptors)
 
 
 @dataclass(slots=True)

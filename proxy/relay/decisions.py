@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import itertools
 import logging
+from typing import TYPE_CHECKING
 
+from proxy.http.body import NONE
 from proxy.http.message import RequestHead, ResponseHead
 from proxy.observe.events import DEBUG, event
 from proxy.relay.callers import Caller, CallerTable
 from proxy.relay.interfaces import Downstream
-from proxy.relay.runtime import RouteRuntime
 from proxy.tokens.account import Account
+
+if TYPE_CHECKING:
+    from proxy.relay.runtime import RouteRuntime
 
 _log = logging.getLogger("proxy.relay")
 _numbers = itertools.count(1)
@@ -42,7 +46,7 @@ def admitted(
 
 
 def responded(number: int, head: ResponseHead) -> None:
-    body = "no body" if head.framing is None else "chunked" if head.chunked else "with a body"
+    body = "no body" if head.framing == NONE else "chunked" if head.chunked else "with a body"
     after = "stays open" if head.keep_alive else "ends with it"
     say(number, "response", "the upstream responds %d, %s; its connection %s", head.status, body, after)
 

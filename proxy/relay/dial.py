@@ -15,14 +15,17 @@ from proxy import fd_limits
 from proxy.config.address import Address
 from proxy.config.model import Route, UpstreamTLS
 from proxy.failure_causes import CONNECT_TIMEOUT, NO_ROUTE, Cause, cause_of
-from proxy.name_lookup import is_loopback_name, resolver
+from proxy.name_lookup import Found, is_loopback_name, resolver
 from proxy.relay import problems
 from proxy.relay import upstream_causes as causes
+from proxy.relay.connect import connect
 from proxy.relay.problems import Case, Refusal
+from proxy.relay.tls_sessions import Session, Sessions
 from proxy.relay.tunnel import NoTunnel, open_tunnel
 from proxy.relay.wire import TLSWire, Wire
 
 NEXT_ADDRESS_AFTER: Final = 0.25  # seconds; RFC 8305 section 5
+JUST_NOW: Final = 1.0  # seconds; a younger look-up is not repeated when its addresses fail
 
 
 def tls_context(tls: UpstreamTLS | None) -> ssl.SSLContext:
@@ -37,14 +40,19 @@ def tls_context(tls: UpstreamTLS | None) -> ssl.SSLContext:
     return context
 
 
-async def dial(route: Route, context: ssl.SSLContext | None, seconds: float) -> Wire:
-    """Connect within `seconds`. Raises Refusal: 502, 503 or 504."""
+async def dial(
+    route: Route, context: ssl.SSLContext | None, seconds: float, sessions: Sessions | None = None
+) -> Wire:
+    """Connect within `seconds`. Raises Refusal: 502, 503 or 504. `sessions`: those of `context`."""
     attempt = _Attempt(route)
     try:
         async with asyncio.timeout(seconds):
-            sock = await attempt.connect()
-            return Wire(sock) if context is None else await attempt.start_tls(sock, context)
+            if context is None:
+                return Wire(await attempt.connect())
+            return await attempt.connect_tls(context, sessions)
     except TimeoutError as error:
+        if attempt.offered and sessions is not None:
+            sessions.failed()
         raise attempt.refusal(problems.CONNECT_TIMEOUT, attempt.if_too_slow) from error
     except ssl.SSLError as error:
         raise attempt.refusal(problems.UPSTREAM_TLS, cause_of(error)) from error
@@ -64,6 +72,7 @@ class _Attempt:
         self._to_egress = False
         self._errors: list[OSError] = []  # of each address of the host
         self.if_too_slow = CONNECT_TIMEOUT  # the cause, if the time is over at this step
+        self.offered: Session | None = None  # in a handshake that is not over
 
     def refusal(self, case: Case, cause: Cause) -> Refusal:
         return causes.refusal(case, causes.of_egress(cause) if self._to_egress else cause, self._route)
@@ -93,24 +102,72 @@ class _Attempt:
 
     async def _connect_tcp(self, address: Address) -> socket.socket:
         self.if_too_slow = causes.LOOKUP_TIMEOUT
-        addresses = await resolver.addresses(address.host, address.port)
+        found = await resolver.addresses(address.host, address.port)
         self.if_too_slow = CONNECT_TIMEOUT
-        # For a loopback name, ::1 is tried only if 127.0.0.1 refuses: another user of this machine may listen
-        # there, and must not get a token because the upstream is busy.
-        delay = None if is_loopback_name(address.host) else NEXT_ADDRESS_AFTER
-        loop = cast("asyncio.AbstractEventLoop", _Connecting(self._errors))
-        sock = await aiohappyeyeballs.start_connection(
-            addresses, happy_eyeballs_delay=delay, interleave=1, loop=loop
-        )
+        try:
+            return await self._connect_one(address, found)
+        except OSError as error:
+            if error.errno in fd_limits.USED_UP:
+                raise
+            newer = await resolver.addresses(address.host, address.port, age=JUST_NOW)
+            other = [each for each in newer if each not in found]
+            if not other:
+                raise
+        self._errors.clear()
+        return await self._connect_one(address, other)
+
+    async def _connect_one(self, address: Address, addresses: Found) -> socket.socket:
+        """For a loopback name, one after the other: ::1 only if 127.0.0.1 refuses.
+
+        Another user of this machine may listen there, and must not get a token because the upstream is busy.
+        """
+        if len(addresses) == 1 or is_loopback_name(address.host):
+            sock = await self._in_order(addresses)
+        else:
+            loop = cast("asyncio.AbstractEventLoop", _Connecting(self._errors))
+            sock = await aiohappyeyeballs.start_connection(
+                addresses, happy_eyeballs_delay=NEXT_ADDRESS_AFTER, interleave=1, loop=loop
+            )
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
-    async def start_tls(self, sock: socket.socket, context: ssl.SSLContext) -> TLSWire:
+    async def _in_order(self, addresses: Found) -> socket.socket:
+        for family, kind, protocol, _, address in addresses:
+            try:
+                sock = socket.socket(family, kind, protocol)
+                with _closed_on_failure(sock):
+                    sock.setblocking(False)
+                    await connect(sock, address)
+                    return sock
+            except OSError as error:
+                self._errors.append(error)
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        raise OSError  # without an errno: see `why`
+
+    async def connect_tls(self, context: ssl.SSLContext, sessions: Sessions | None) -> TLSWire:
+        """If a handshake that offers a session fails, perhaps for it, it is tried once more without one."""
+        sock = await self.connect()
+        self.offered = sessions.take() if sessions is not None else None
+        try:
+            return await self._start_tls(sock, context, sessions)
+        except OSError as error:
+            if self.offered is None or sessions is None or isinstance(error, ssl.SSLCertVerificationError):
+                raise
+            sessions.failed()
+        self.offered = None
+        return await self._start_tls(await self.connect(), context, sessions)
+
+    async def _start_tls(
+        self, sock: socket.socket, context: ssl.SSLContext, sessions: Sessions | None
+    ) -> TLSWire:
         self.if_too_slow = causes.HANDSHAKE_TIMEOUT
         route = self._route
-        wire = TLSWire(sock, context, (route.tls.server_name if route.tls else None) or route.upstream.host)
+        name = (route.tls.server_name if route.tls else None) or route.upstream.host
         with _closed_on_failure(sock):
+            wire = TLSWire(sock, context, name, sessions, self.offered)
             await wire.handshake()
+        self.offered = None
         return wire
 
 
@@ -118,12 +175,11 @@ class _Connecting:
     """The part of an event loop that aiohappyeyeballs uses. It keeps the errors, not their texts only."""
 
     def __init__(self, errors: list[OSError]) -> None:
-        self._loop = asyncio.get_running_loop()
         self._errors = errors
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         try:
-            await self._loop.sock_connect(sock, address)
+            await connect(sock, address)
         except OSError as error:
             self._errors.append(error)
             raise

@@ -1,11 +1,13 @@
 """One request, from its head to the last byte of its response. Its phases are in phases.py.
 
-    begin ──ready──────────────► send ──► response's head ──► body ──► end
-      └─ prepare: await a token,  ▲ │            │ 401, and a better token may be had
-         dial an upstream ────────┘ └─ failed    └─ replay: await the token, dial, send again
+    begin ──ready─────────────────► send ──► response's head ──► body ──► end
+      ├─ prepare: await a token ─┐   ▲ │            │ 401, and a better token may be had
+      └─ no idle connection: ◄───┴─┐ │ └─ failed    └─ replay: await the token, send again
+         wait in the pool's queue ─┼─┘      │                               │
+                                   └────────┴───────────────────────────────┘
 
-With a fresh token and an idle connection nothing is awaited and no task is made. If either is missing, one
-coroutine awaits it and ends in the same `_send`.
+With a fresh token and an idle connection nothing is awaited and no task is made; nor in the queue for a
+connection. If the token is missing, one coroutine awaits it. All end in the same `_send`.
 
 The request's body is kept while it fits the spool, so that the request can be sent again; at most once, for
 one of two reasons: a 401 to a token that can be replaced, or a reused connection that was closed before the
@@ -17,20 +19,19 @@ reset of the caller's connection.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
-from proxy import tasks
 from proxy.failure_causes import Cause
 from proxy.http import head_writer
 from proxy.http.body import Body, UntilClose
 from proxy.http.message import ResponseHead
 from proxy.http.target import upstream_path
-from proxy.relay import admission, decisions, obtain, phases, problems, translate
+from proxy.relay import admission, decisions, phases, problems, translate
 from proxy.relay import upstream_causes as causes
+from proxy.relay.connecting import Connecting
 from proxy.relay.failures import Failure, may_repeat, refusal_of
-from proxy.relay.lifecycle import Lifecycle
 from proxy.relay.phases import Phase
 from proxy.relay.problems import AboutUs, Refusal
 from proxy.relay.runtime import RouteRuntime
@@ -43,14 +44,12 @@ UNAUTHORIZED: Final = 401
 BOTH_WAYS: Final = 2  # of a tunnel
 
 
-class Exchange(Lifecycle):
+class Exchange(Connecting):
     """A request and its response."""
 
-    _attachment: Attachment  # the fields that carry the token, once the request is sent
     _path = b""  # upstream
     upgrades = False  # it asks for WebSocket, and the route permits it
     _expecting = False  # the caller is waiting for a 100
-    _second = False  # the request is being sent again
     _held: ResponseHead | None = None  # a 401, until it is known whether the request is sent again
     _ways = BOTH_WAYS  # of a tunnel that are open
 
@@ -91,12 +90,10 @@ class Exchange(Lifecycle):
             self._number = decisions.admitted(request, runtime, account, caller, table, self._caller)
         self._path = upstream_path(runtime.base, runtime.prefix, path, strip=runtime.strip)
         attachment = context.tokens.ready(account)
-        upstream = attachment and self._idle_connection(account)
-        if attachment and upstream:
-            self._send(attachment, upstream)
+        if attachment is None:
+            self._do(self._prepare(account), "prepare a request", phases.TOKEN)
         else:
-            phase = phases.CONNECTING if attachment else phases.TOKEN
-            self._do(self._prepare(account, attachment), "prepare a request", phase)
+            self._send_on_idle(account, attachment)
 
     def request_data(self, payload: bytes) -> None:
         """More of the request's body, or of a tunnel, has come."""
@@ -130,36 +127,6 @@ class Exchange(Lifecycle):
         self._caller.read_on(wanted=not full)
 
     # -- the request goes out
-
-    def _do(self, step: Coroutine[Any, Any, None], name: str, phase: Phase) -> None:
-        self._enter(phase)
-        self._work = tasks.spawn(self._guarded(step), name)
-
-    async def _guarded(self, step: Coroutine[Any, Any, None]) -> None:
-        try:
-            await step
-        except Refusal as refusal:
-            self._refuse(refusal)
-        except Exception as error:  # noqa: BLE001 (whatever it is, it ends this exchange and no other)
-            self.fail(error)
-
-    async def _prepare(self, account: Account, attachment: Attachment | None) -> None:
-        """Get what is missing, then send; a request is sent again on a new connection. Raises Refusal."""
-        if attachment is None:
-            decisions.say(self._number, "token", "no token is ready: it waits for one")
-            attachment = await obtain.token(self._context, account)
-        self._asked = perf_counter()
-        upstream = None if self._second else self._idle_connection(account)
-        if upstream is None:
-            decisions.say(self._number, "dial", "no connection is idle: a new one is opened")
-            self._enter(phases.CONNECTING)
-            upstream = await obtain.connection(self._context, self._runtime, account)
-        self._send(attachment, upstream)
-
-    def _idle_connection(self, account: Account) -> Upstream | None:
-        pool = self._runtime.fixed_pool or self._runtime.pool(account)
-        once = self._upload.arriving or self._upload.fills_spool  # it can't be sent a second time
-        return pool.take_alive() if once else pool.take()
 
     def _send(self, attachment: Attachment, upstream: Upstream) -> None:
         """Send the request as far as it has come; the rest follows as it comes."""
@@ -272,9 +239,9 @@ class Exchange(Lifecycle):
         assert upstream is not None
         self._runtime.replayed()
         decisions.say(self._number, "replay", "there is a better token: the request is sent again")
-        self._second = self._replayed = True
+        self._replayed = True
         upstream.close()
-        await self._prepare(account, attachment)
+        self._send_again(account, attachment)
 
     def _release(self) -> None:
         """There is no better token: the 401 passes."""
@@ -317,10 +284,8 @@ class Exchange(Lifecycle):
         assert self._account is not None
         is_late = upstream is not None and upstream.reused and not self._second and self._upload.repeatable
         if is_late and may_repeat(failure, self._request.method):
-            self._second = True
             decisions.say(self._number, "retry", "the pooled connection had ended: %s", failure.value)
-            step = self._prepare(self._account, self._attachment)
-            self._do(step, "retry a request", phases.CONNECTING)
+            self._send_again(self._account, self._attachment)
             return
         self._break_off(refusal_of(failure, cause, self._runtime.route))
 

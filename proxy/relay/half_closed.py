@@ -44,12 +44,12 @@ class HalfClosable(Connection):
 
     def _look_for_end(self, exchange: Exchange) -> None:
         """Check whether the caller has gone or ended its side: while nothing is read, no event reports it."""
-        if peer.is_gone(self._descriptor):
+        if peer.is_gone(self.descriptor):
             self._leave()
         elif (
             not self._eof
             and self._gone_at == NEVER
             and self._body is None
-            and peer.has_ended(self._descriptor)
+            and peer.has_ended(self.descriptor)
         ):
             self._await_end(exchange)

@@ -13,11 +13,12 @@ import asyncio
 import logging
 
 from proxy.http import head_writer
-from proxy.http.body import Body, UntilClose, encode_chunk
+from proxy.http.body import UNTIL_CLOSE, Body, UntilClose, encode_chunk
 from proxy.http.framing import framed
 from proxy.http.head_reader import HeadReader
 from proxy.http.malformed import MalformedBody, MalformedRequest
-from proxy.http.message import END, RequestHead, ResponseHead, read_request
+from proxy.http.message import END, RequestHead, ResponseHead
+from proxy.http.request_head import read_request
 from proxy.relay import phases, problems
 from proxy.relay.connection import HIGH_WATER, IDLE_AT_STOP, NEVER, ConnectionOwner
 from proxy.relay.context import SHARED
@@ -124,7 +125,7 @@ class Inbound(HalfClosable):
         old = self._asked.fields.http10
         self._chunked = head.chunked and not old
         # a body without a length or chunks ends with the connection
-        until_close = head.framing is UntilClose or (head.chunked and old)
+        until_close = head.framing == UNTIL_CLOSE or (head.chunked and old)
         self._closing = until_close or self._is_last
         self._head = head_writer.to_caller(head, chunked=self._chunked, close=self._closing)
 

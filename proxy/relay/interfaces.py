@@ -120,7 +120,7 @@ class ResponseHandler(Protocol):
         ...
 
     def response_end(self, payload: bytes, body: Body) -> None:
-        """The rest of the response has come; the connection has been pooled or closed."""
+        """The rest of the response has come; the connection is no longer this exchange's."""
         ...
 
     def upstream_drained(self) -> None:

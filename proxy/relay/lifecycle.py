@@ -16,6 +16,7 @@ from proxy.relay.callers import Caller
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
 from proxy.relay.phases import Phase
+from proxy.relay.pool import Pool
 from proxy.relay.problems import Refusal
 from proxy.relay.runtime import RouteRuntime
 from proxy.relay.upload import NO_UPLOAD, Upload
@@ -38,6 +39,7 @@ class Lifecycle:
     _identity: Caller | None = None  # None where callers need none
     _account: Account | None = None
     _upstream: Upstream | None = None
+    _queued_in: Pool | None = None  # where it waits for a connection
     _work: asyncio.Task[None] | None = None
     _peer = ""  # for the audit log
     _number = 0  # in lines about its decisions; 0: there are none
@@ -148,6 +150,9 @@ class Lifecycle:
         if self._upstream is not None:
             self._upstream.close()
             self._upstream = None
+        elif self._queued_in is not None:
+            self._queued_in.leave(self)  # type: ignore[arg-type]  # every one is an Exchange
+            self._queued_in = None
         if self._work is not None and self._work is not asyncio.current_task():
             self._work.cancel()
         if self._routed:

@@ -1,14 +1,11 @@
-"""A token or a connection for a request that found none ready. Both functions raise Refusal on failure."""
+"""A token for a request that found none ready."""
 
 from __future__ import annotations
 
 from proxy.errors import TokenError
 from proxy.relay import problems
 from proxy.relay.context import RelayContext
-from proxy.relay.dial import dial
 from proxy.relay.problems import Refusal
-from proxy.relay.runtime import RouteRuntime
-from proxy.relay.upstream import Upstream
 from proxy.tokens.account import Account
 from proxy.tokens.attachment import Attachment
 
@@ -27,11 +24,3 @@ async def token(context: RelayContext, account: Account) -> Attachment:
         raise problems.of_token_error(error, *account.key, context.login_url(account)) from error
     finally:
         context.lasting.waiting -= 1
-
-
-async def connection(context: RelayContext, runtime: RouteRuntime, account: Account) -> Upstream:
-    """A new connection for this account's requests only. Raises Refusal (502, 503, 504)."""
-    if not context.descriptors.hold_another_upstream():
-        raise Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
-    wire = await dial(runtime.route, runtime.tls, context.limits.connect)
-    return Upstream(wire, runtime.pool(account), context.head_limits)

@@ -50,7 +50,7 @@ ADMISSION: Final = Phase(0, "admission", "us", "", 0.0, problems.INTERNAL_ERROR,
 TOKEN: Final = Phase(
     1, "token", "tokens", "token_wait", OVERDUE, problems.TOKEN_UNAVAILABLE, "no token was available in time"
 )
-# dial() enforces the limit.
+# The pool enforces the limit.
 CONNECTING: Final = Phase(
     2,
     "connecting",

@@ -16,9 +16,12 @@ from proxy.http.policy import policy_of
 from proxy.observe.metrics import Metrics
 from proxy.relay import problems
 from proxy.relay.callers import Caller
+from proxy.relay.dialer import Dialer
 from proxy.relay.failure_log import FailureLog
+from proxy.relay.idle import IdleConnections
 from proxy.relay.pool import Pool
 from proxy.relay.problems import Refusal
+from proxy.relay.tls_sessions import Sessions, cache
 from proxy.relay.web_pages import Pages
 from proxy.tokens.account import Account
 from proxy.tokens.attachment import Attachment
@@ -40,8 +43,12 @@ class RouteRuntime:
         metrics: Metrics,
         tls: ssl.SSLContext | None,
         fixed: Account | None,
+        idle: IdleConnections,
     ) -> None:
-        """`fixed`: the account of all requests; None if each request names one."""
+        """`fixed`: the account of all requests; None if each request names one.
+
+        `idle`: the idle connections of all routes.
+        """
         self.route = route
         self.host = route.host or ""
         self.prefix = b"" if route.path in {None, "/"} else str(route.path).encode("ascii")
@@ -55,15 +62,18 @@ class RouteRuntime:
         self.changes_fields = route.forwarded or self.own_fields is not None
         self.policy = policy_of(route.methods, route.allow, route.deny)
         self.tls = tls
+        self.sessions = Sessions(cache)  # of `tls`
         self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
         self.failures = FailureLog(route)
         self._tokens = tokens
         self._metrics = metrics
         self._limits = limits
+        self._dialer = Dialer(route, tls, limits, idle, sessions=self.sessions)
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
+        self._former: list[Pool] = []  # no longer in `_pools`, but some request still uses or awaits them
         self.fixed = fixed
-        self.fixed_pool = Pool(limits.pool) if fixed else None  # the connections of `fixed`
+        self.fixed_pool = Pool(self._dialer) if fixed else None  # the connections of `fixed`
         self.account_field = b""  # the field in which each request names its account, in lower case
         if isinstance(route.account, AccountHeader):
             self.account_field = route.account.header.lower().encode("ascii")
@@ -104,12 +114,17 @@ class RouteRuntime:
         name = account.key.account
         pool = self._pools.get(name)
         if pool is None:
-            pool = self._pools[name] = Pool(self._limits.pool)
+            pool = self._pools[name] = Pool(self._dialer)
             if len(self._pools) > POOLS:
-                self._pools.popitem(last=False)[1].retire()
+                self._forget(self._pools.popitem(last=False)[1])
         else:
             self._pools.move_to_end(name)
         return pool
+
+    def _forget(self, pool: Pool) -> None:
+        pool.retire()
+        if not pool.is_empty:
+            self._former.append(pool)
 
     @property
     def idle(self) -> int:
@@ -120,20 +135,29 @@ class RouteRuntime:
     def active(self) -> int:
         return sum(pool.active for pool in self._each_pool())
 
-    def _each_pool(self) -> list[Pool]:
-        return [self.fixed_pool] if self.fixed_pool else list(self._pools.values())
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a connection."""
+        return sum(pool.queued for pool in self._each_pool())
 
-    def close_idle(self, before: float) -> None:
-        """Close connections that have been idle since `before` (loop time)."""
+    def _each_pool(self) -> list[Pool]:
+        return [self.fixed_pool] if self.fixed_pool else [*self._pools.values(), *self._former]
+
+    def look(self, now: float) -> None:
+        """The sweep, with the loop's time."""
         for pool in self._each_pool():
-            pool.close_idle(before)
+            pool.look(now)
+        if self._former:
+            self._former = [pool for pool in self._former if not pool.is_empty]
 
     def retire(self) -> None:
         """Keep no idle connections from now on: the requests in flight are its last."""
+        self.sessions.retire()
         for pool in self._each_pool():
             pool.retire()
 
     def close(self) -> None:
+        self.sessions.retire()
         for pool in self._each_pool():
             pool.close()
 

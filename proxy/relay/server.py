@@ -116,6 +116,7 @@ class RelayServer:
             connections = metrics.upstream_connections
             connections.labels(name, "idle").set_function(partial(self._idle, name))
             connections.labels(name, "active").set_function(partial(self._active, name))
+            metrics.upstream_queued.labels(name).set_function(partial(self._queued, name))
 
     def _all(self, route: str) -> list[RouteRuntime]:
         current = self._named.get(route)
@@ -131,11 +132,14 @@ class RelayServer:
     def _active(self, route: str) -> float:
         return sum(each.active for each in self._all(route))
 
+    def _queued(self, route: str) -> float:
+        return sum(each.queued for each in self._all(route))
+
     # -- connections
 
     def opened(self, connection: Inbound) -> None:
         self._connections.add(connection)
-        if not self.context.descriptors.hold_another_caller():
+        if not self.context.descriptors.hold_caller(connection.descriptor):
             self._turn_away(connection)
         elif len(self._connections) > self.context.limits.connections:
             connection.turn_away(Refusal(problems.OVERLOADED, "too many connections", retry_after=1))
@@ -144,7 +148,7 @@ class RelayServer:
 
     def _turn_away(self, connection: Inbound) -> None:
         refusal = Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
-        if self.context.descriptors.refuse_another_caller():
+        if self.context.descriptors.refuse_caller(connection.descriptor):
             connection.turn_away(refusal)
         else:
             self.context.count_refused(refusal, routed=False)
@@ -193,8 +197,8 @@ class RelayServer:
                 connection.check(now)
             except Exception as error:  # noqa: BLE001 (whatever it is, it ends this connection and no other)
                 self._abort(connection, error)
-        for runtime in self.context.runtimes:
-            runtime.close_idle(now - self.context.limits.upstream_idle)
+        for runtime in (*self.context.runtimes, *self._former):
+            runtime.look(now)
         if self._leaving:
             self._cut(now)
         if self._former:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import replace
 from typing import Final
 
 from proxy.config.address import DEFAULT_PORTS
@@ -67,7 +66,7 @@ def to_caller(
     """The response's head, rewritten for the caller."""
     fields = head.forwarded_fields
     if not is_localhost(_host(context, request, caller) or "localhost"):
-        fields = headers.of_response_elsewhere(head.block, to_page=bool(request.page))
+        fields = headers.of_response_elsewhere(head.block, head.nominated, to_page=bool(request.page))
     if head.has_links:
         fields, dropped = rewrite.response_fields(fields, _mapping(context, runtime, request, caller))
         if dropped:
@@ -80,7 +79,7 @@ def to_caller(
             )
     if request.page:
         fields += cors.response_fields(request.page)
-    return replace(head, forwarded_fields=fields) if fields is not head.forwarded_fields else head
+    return head.with_fields(fields) if fields is not head.forwarded_fields else head
 
 
 def _host(context: RelayContext, request: RequestHead, caller: Downstream) -> str:

@@ -13,7 +13,8 @@ from typing import Final
 from proxy.config.address import Address, Egress
 from proxy.failure_causes import Cause
 from proxy.http.malformed import MalformedResponse
-from proxy.http.message import END, HeadLimits, read_response
+from proxy.http.message import END, HeadLimits
+from proxy.http.response_head import read_response
 from proxy.relay import upstream_causes as causes
 
 _LIMITS: Final = HeadLimits(header_size=16384, field_size=16384, fields=100)  # responses to CONNECT are short

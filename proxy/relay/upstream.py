@@ -13,18 +13,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from proxy.failure_causes import Cause, cause_of
 from proxy.http.body import NO_BODY, Body, UntilClose
 from proxy.http.framing import framed
 from proxy.http.malformed import MalformedBody, MalformedResponse
-from proxy.http.message import END, PART_OF_END, HeadLimits, ResponseHead, check_begun, read_response
+from proxy.http.message import END, PART_OF_END, HeadLimits, ResponseHead
+from proxy.http.response_head import check_begun, read_response
 from proxy.relay import decisions, upstream_causes
 from proxy.relay.failures import Failure
+from proxy.relay.idle import Idle
 from proxy.relay.interfaces import ResponseHandler
-from proxy.relay.pool import Pool
 from proxy.relay.wire import Wire, failure_of
+
+if TYPE_CHECKING:
+    from proxy.relay.pool import Pool
 
 HIGH_WATER: Final = 65536  # queued bytes above which the caller is not read
 READS: Final = 8  # most reads in one turn of the loop, so that one connection does not delay the others
@@ -32,35 +36,17 @@ READS: Final = 8  # most reads in one turn of the loop, so that one connection d
 _log = logging.getLogger("proxy.relay")
 
 
-class Upstream:
+class Upstream(Idle):
     """An open connection. From `start` to the response's end or failure it belongs to one exchange."""
 
     __slots__ = (
-        "_body",
-        "_broken",
-        "_buffer",
-        "_ending",
-        "_fd",
-        "_handler",
-        "_head",
-        "_held",
-        "_interims",
-        "_limits",
-        "_loop",
-        "_method",
-        "_out",
-        "_paused",
-        "_pool",
-        "_queued",
-        "_request_body",
-        "_searched",
-        "_unsent",
-        "_wire",
-        "idle_since",
-        "reused",
+        *("_body", "_broken", "_buffer", "_ending", "_fd", "_handler", "_head", "_held", "_interims"),
+        *("_limits", "_loop", "_method", "_out", "_paused", "_pool", "_queued", "_request_body"),
+        *("_searched", "_unsent", "_wire", "reused"),
     )
 
     def __init__(self, wire: Wire, pool: Pool, limits: HeadLimits) -> None:
+        super().__init__()
         self._loop = asyncio.get_running_loop()
         self._wire = wire
         self._fd = wire.sock.fileno()
@@ -81,8 +67,7 @@ class Upstream:
         self._broken = False  # a send has failed: only data that is here already can still be read
         self._unsent = False  # the first send of this request failed
         self._ending = False  # our side ends once the queue is sent
-        self.reused = False
-        self.idle_since = 0.0  # loop time
+        self.reused = False  # it has been idle, or in use: the upstream may have closed it
         pool.opened(self)
         self._loop.add_reader(self._fd, self._readable)
         if wire.has_more:
@@ -143,23 +128,24 @@ class Upstream:
     def _writable(self) -> None:
         handler = self._handler
         try:
-            try:
-                self._send_queued()
-            except OSError:
-                self._stop_sending()
+            self._send_queued()
             if not self._out and self._fd >= 0:
                 self._loop.remove_writer(self._fd)
                 if self._ending and not self._broken:
                     self._wire.end()
             if handler is not None:
                 handler.upstream_drained()
-        except Exception as error:  # noqa: BLE001 (whatever it is, it ends this exchange and no other)
+        except Exception as error:  # noqa: BLE001 (as above)
             self._fail_unexpectedly(handler, error)
 
     def _send_queued(self) -> None:
         while self._out:
             data = self._out.popleft()
-            sent = self._wire.send(data)
+            try:
+                sent = self._wire.send(data)
+            except OSError:
+                self._stop_sending()
+                return
             self._queued -= sent
             if sent < len(data):
                 self._out.appendleft(data[sent:])
@@ -205,11 +191,12 @@ class Upstream:
 
     def _read(self) -> None:
         """Read up to the response's end, or until the kernel has no more."""
+        handler = self._handler
         if self._held and not self._paused and self._fd >= 0:
             self._held = False
             self._received(b"")
         for _ in range(READS):
-            if self._paused or self._fd < 0:
+            if self._paused or self._fd < 0 or self._handler is not handler:
                 return
             try:
                 data = self._wire.receive()
@@ -225,7 +212,7 @@ class Upstream:
                 self._end_of_input()
                 return
             self._received(data)
-            if self._handler is None:  # the response is complete
+            if self._handler is not handler:  # the response is complete; another request may be on its way
                 return
         self._loop.call_soon(self._readable)
 
@@ -263,7 +250,7 @@ class Upstream:
                 self._informed(head, handler)
             else:
                 self._head = head
-                self._body = head.framing() if head.framing is not None else NO_BODY
+                self._body = head.body()
                 handler.response_head(head)
         if self._paused:
             self._buffer, self._held = data, True
@@ -284,23 +271,25 @@ class Upstream:
         body = self._body
         payload, rest = body.feed(data)
         if body.done:
-            self._complete(nothing_behind=not rest)
+            is_kept = self._complete(nothing_behind=not rest)
             handler.response_end(payload, body)
+            if is_kept:
+                self._pool.give(self)  # last, as it may begin the next exchange
         else:
             handler.response_data(payload)
 
-    def _complete(self, *, nothing_behind: bool) -> None:
+    def _complete(self, *, nothing_behind: bool) -> bool:
+        """Returns whether the connection can be used again; if not, it is closed."""
         assert self._head is not None
         # else the next request would be read as the rest of this one, or get no response
         sent_whole = self._request_body.done and not self._out and not self._broken
         self._handler = None
         if nothing_behind and sent_whole and self._head.keep_alive and not self._wire.ended:
-            self.reused = True
             self.idle_since = self._loop.time()
-            self._pool.give(self)
-            return
+            return True
         decisions.not_kept(nothing_behind=nothing_behind, sent_whole=sent_whole)
         self.close()
+        return False
 
     # -- the end
 

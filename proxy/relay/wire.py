@@ -14,6 +14,8 @@ import ssl
 from typing import Final
 
 from proxy.relay.failures import Failure
+from proxy.relay.handshake import Handshake
+from proxy.relay.tls_sessions import Session, Sessions
 
 READ_SIZE: Final = 65536  # bytes
 RECORD: Final = 16 * 1024  # bytes; the most that one TLS record carries (RFC 8446 section 5.1)
@@ -81,27 +83,36 @@ class Wire:
 class TLSWire(Wire):
     """The same under TLS. An end without close_notify raises: truncated data must not look complete."""
 
-    __slots__ = ("_error", "_incoming", "_outgoing", "_tls")
+    __slots__ = ("_error", "_incoming", "_offered", "_outgoing", "_sessions", "_tls", "_verified")
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_name: str) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        server_name: str,
+        sessions: Sessions | None = None,
+        offered: Session | None = None,
+    ) -> None:
+        """`sessions`: where the connection's session is kept. `offered`: the one to resume, of these."""
         super().__init__(sock)
         self._error: OSError | None = None  # raised once the data before it has been returned
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+        self._tls = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_hostname=server_name,
+            session=None if offered is None else offered.session,
+        )
+        self._offered = offered
+        self._sessions = sessions  # None once the first data, or no data, has come
+        self._verified = 0.0  # when the upstream's certificate was: boot clock, seconds
 
     async def handshake(self) -> None:
         """Raises OSError, ssl.SSLError among them."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                self._tls.do_handshake()
-            except ssl.SSLWantReadError:
-                await loop.sock_sendall(self.sock, self._outgoing.read())
-                self._take(await loop.sock_recv(self.sock, RECORD))
-            else:
-                await loop.sock_sendall(self.sock, self._outgoing.read())
-                return
+        await Handshake(self.sock, self._tls, self._incoming, self._outgoing).run()
+        if self._sessions is not None:
+            self._verified = self._sessions.agreed(self._tls, self._offered)
 
     @property
     def has_more(self) -> bool:
@@ -110,6 +121,28 @@ class TLSWire(Wire):
 
     def receive(self) -> bytes | None:
         """The same; records without data, such as session tickets, are skipped. Raises OSError."""
+        if self._sessions is not None:
+            return self._receive_first()
+        return self._receive()
+
+    def _receive_first(self) -> bytes | None:
+        """The first data shows that the connection works: its session is kept, once the data is handled."""
+        sessions = self._sessions
+        assert sessions is not None
+        try:
+            data = self._receive()
+        except OSError:
+            self._sessions = None
+            if self._tls.session_reused:
+                sessions.failed()
+            raise
+        if data is not None:
+            self._sessions = None
+            if data:
+                asyncio.get_running_loop().call_soon(sessions.keep, self._tls, self._verified)
+        return data
+
+    def _receive(self) -> bytes | None:
         if self.ended:
             return b""
         if self._error is not None:

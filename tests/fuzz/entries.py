@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from proxy.http import head_writer, message
+from proxy.http import head_writer, request_head, response_head
 from proxy.http.body import Body, Chunked, UntilClose, encode_chunk
 from proxy.http.framing import framed
 from proxy.http.headers import trailers as encode_trailers
@@ -21,6 +21,7 @@ from proxy.http.message import END, HeadLimits, RequestHead, ResponseHead
 from proxy.http.target import read_target
 from proxy.relay import problems
 from proxy.relay.upload import Upload
+from tests.fuzz.same_heads import same_heads
 from tests.relay import strict
 from tests.relay.places import check_link, check_target
 from tests.relay.policy import expected_answer, expected_request, expected_trailers
@@ -109,7 +110,7 @@ def one_request(data: bytes) -> None:
         return
     head, rest = data[: end + 4], data[end + 4 :]
     try:
-        target, _ = read_target(message.read_request(head, LIMITS).target)
+        target, _ = read_target(request_head.read_request(head, LIMITS).target)
     except MalformedRequest as error:
         case = problems.of_malformed(error).case
         if case.status not in REFUSALS or not case.closes:
@@ -131,7 +132,7 @@ def one_request(data: bytes) -> None:
 
 def _relayed(head: bytes, target: bytes, parts: list[bytes]) -> object:
     """Write the request for the upstream as the exchange does, and parse it again."""
-    request = message.read_request(head, LIMITS)
+    request = request_head.read_request(head, LIMITS)
     begun, behind = _uploaded(request.body, parts)
     sent = to_upstream(request, target) + begun
     if isinstance(behind, str):
@@ -202,7 +203,7 @@ def one_answer(data: bytes) -> None:
         while (end := rest.find(END)) >= 0:
             head, rest = rest[: end + 4], rest[end + 4 :]
             try:
-                answer = message.read_response(head, method, LIMITS)
+                answer = response_head.read_response(head, method, LIMITS)
             except MalformedResponse:
                 break
             if answer.status >= 200:
@@ -226,7 +227,7 @@ def _check_interim(answer: ResponseHead, head: bytes) -> None:
 
 def _answered(answer: ResponseHead, head: bytes, parts: list[bytes], method: bytes) -> object:
     """The bytes that the caller gets, and whether they are complete."""
-    body = answer.framing() if answer.framing is not None else message.Length(0)
+    body = answer.body()
     until_close = isinstance(body, UntilClose)
     sent = head_writer.to_caller(answer, chunked=answer.chunked, close=until_close)
     try:
@@ -293,4 +294,5 @@ ENTRIES: dict[str, Callable[[bytes], None]] = {
     "one_chunked_body": one_chunked_body,
     "one_target": one_target,
     "one_link": one_link,
+    "same_heads": same_heads,
 }

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.http import head_writer, headers
-from proxy.http.message import HeadLimits, read_request, read_response
+from proxy.http.message import HeadLimits
+from proxy.http.request_head import read_request
+from proxy.http.response_head import read_response
 
 LIMITS = HeadLimits(header_size=131072, field_size=32768, fields=200)
 OURS = [b"Host: up.example", b"Authorization: Bearer ours", b"Via: 1.1 token-proxy-0a1b2c3d"]

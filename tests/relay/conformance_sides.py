@@ -199,7 +199,7 @@ def dialled_hosts():
     hosts = set()
     look_up = resolver.addresses
 
-    async def addresses(host, port):
+    async def addresses(host, port, **_):
         hosts.add(host)
         return await look_up(host, port)
 

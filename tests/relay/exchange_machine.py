@@ -23,7 +23,7 @@ from proxy.hosts import Hosts
 from proxy.http.message import HeadLimits
 from proxy.observe.metrics import Metrics
 from proxy.observe.request_log import RequestLog
-from proxy.relay.context import RelayContext
+from proxy.relay.context import Lasting, RelayContext
 from proxy.relay.inbound import Inbound
 from proxy.relay.runtime import RouteRuntime
 from proxy.relay.server import SWEEP_EVERY, RelayServer
@@ -162,6 +162,7 @@ class Setting:
             websocket=True,
         )
         self.metrics = Metrics()
+        lasting = Lasting()
         self.runtime = RouteRuntime(
             route,
             LIMITS,
@@ -169,6 +170,7 @@ class Setting:
             self.metrics,
             None,
             self.tokens.account("cred", "default"),  # type: ignore[arg-type]
+            lasting.idle,
         )
         self.context = RelayContext(
             limits=LIMITS,
@@ -181,6 +183,7 @@ class Setting:
             log=FlakyLog(Log(level="info", format="json"), self.log.append),
             via=b"token-proxy-0a1b2c3d",
             public_url="http://127.0.0.1",
+            lasting=lasting,
         )
         self.server = RelayServer(self.context)
         self.server.start()

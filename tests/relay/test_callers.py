@@ -437,7 +437,7 @@ async def test_the_log_names_the_caller(make, kit):
     ],
 )
 async def test_only_a_field_that_needs_a_preflight_proves_a_program(make, kit, lines, expected):
-    from proxy.http.message import read_request
+    from proxy.http.request_head import read_request
 
     async with make() as proxy:
         context = proxy.relay.context

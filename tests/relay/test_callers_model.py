@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from proxy import caller_keys
 from proxy.config.callers import Caller
-from proxy.http.message import HeadLimits, read_request
+from proxy.http.message import HeadLimits
+from proxy.http.request_head import read_request
 from proxy.relay.callers import CallerTable
 from proxy.relay.peer_process import Process
 from proxy.relay.problems import Refusal

@@ -18,6 +18,8 @@ ELSEWHERE = {  # limit -> its test in another file
     "first_byte": "test_bad_upstreams.py",
     "body_stall": "test_bad_upstreams.py",
     "upstream_idle": "test_upstream.py",
+    "pool": "test_pool.py",
+    "dials": "test_pool.py",
     "half_closed": "test_half_closed.py",
     "shutdown": "test_server.py, commands/test_run.py",
     "authorization_server_connect": "oauth/",
@@ -188,20 +190,6 @@ async def idle(proxy, upstream, kit):
     writer.close()
 
 
-async def pool(proxy, upstream, kit):
-    together = asyncio.Barrier(5)
-
-    async def meets_the_others(connection):
-        await together.wait()
-        connection.writer.write(kit.OK)
-
-    upstream.script = [meets_the_others] * 5
-    await asyncio.gather(*(proxy.get() for _ in range(5)))
-    assert len(upstream.connections) == 5
-    assert proxy.sample("upstream_connections", route="up", state="idle") == 2
-    assert proxy.sample("upstream_connections", route="up", state="active") == 0
-
-
 async def spool(proxy, upstream, kit):
     unauthorized = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"
     for body, status, action in ((b"1234", 200, "replayed"), (b"12345", 401, "returned")):
@@ -219,7 +207,6 @@ REACHED = {  # limit -> its small value, the outcome at it
     "token_wait": (0.3, token_wait),
     "header_time": (0.3, header_time),
     "idle": (0.6, idle),
-    "pool": (2, pool),
     "spool": (4, spool),
 }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.http.message import read_request
+from proxy.http.request_head import read_request
 from proxy.relay import admission
 from proxy.relay.inbound import Inbound
 from proxy.relay.problems import AboutUs

@@ -20,7 +20,7 @@ async def test_the_connections_of_a_busy_account_stay_and_those_of_an_idle_one_g
             runtime.pool(proxy.tokens.account("cred", f"another{number}"))
             if number % 500 == 0:
                 assert runtime.pool(proxy.tokens.account("cred", "hot")) is pool
-                runtime.close_idle(0.0)  # as the sweep does
+                runtime.look(0.0)  # as the sweep does
         assert runtime.pool(proxy.tokens.account("cred", "hot")) is pool
         assert runtime.pool(proxy.tokens.account("cred", "idle")) is not idle
         assert len(runtime._each_pool()) == POOLS

@@ -1,10 +1,15 @@
 """Listeners: one for all routes, one of a route's own; and upstreams on a unix socket."""
 
 import asyncio
+import contextlib
+import resource
+import socket
+import sys
 
 import pytest
 from aiohttp import web
 
+from proxy.fd_limits import FOR_UPSTREAMS, RESERVE, RESERVE_SHARE, Descriptors
 from proxy.relay.server import Listener
 
 
@@ -114,3 +119,68 @@ async def test_closing_leaves_no_connection_behind(proxy, upstream, kit):
     await asyncio.wait_for(upstream.connections[0].ended.wait(), 5)
     writer.close()
     idle_writer.close()
+
+
+# -- open files
+
+MANY = 40  # callers that connect before the first of them is accepted
+
+
+@contextlib.contextmanager
+def connected(port):
+    """Callers in the kernel's queue, each with a request that is refused by its Host."""
+    with contextlib.ExitStack() as opened:
+        callers = []
+        for _ in range(MANY):
+            caller = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+            caller.sendall(b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+            caller.setblocking(False)
+            callers.append(caller)
+        yield callers
+
+
+async def statuses(callers):
+    """The status of each response; empty where the connection was reset."""
+    found = []
+    for caller in callers:
+        with contextlib.suppress(ConnectionResetError):
+            found.append((await asyncio.get_running_loop().sock_recv(caller, 65536))[9:12])
+            continue
+        found.append(b"")
+    return found
+
+
+async def test_of_a_burst_as_many_callers_are_served_as_may_be_open(proxy):
+    """Each by the number of its own file: that the others' files are open too by then says nothing of it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with connected(proxy.port) as callers:
+        with socket.socket() as lowest:
+            number = lowest.fileno()
+        usable = (number + MANY // 2) / (1 - FOR_UPSTREAMS)  # so that callers may take half of them
+        limit = int(min(usable / (1 - RESERVE_SHARE), usable + RESERVE)) + 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        try:
+            proxy.relay.context.lasting.descriptors = Descriptors()
+            found = await statuses(callers)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    served = found.count(b"421")
+    assert MANY / 4 < served < MANY
+    assert found[:served] == [b"421"] * served
+    assert b"503" in found[served:]
+    assert set(found[served:]) <= {b"503", b""}
+
+
+_sockets = []  # made by this process while there is a list in it
+sys.addaudithook(lambda event, _: event == "socket.__new__" and [each.append(event) for each in _sockets])
+
+
+async def test_an_accepted_connection_opens_no_other_file(proxy):
+    with connected(proxy.port) as callers:
+        made = []
+        _sockets.append(made)
+        try:
+            assert await statuses(callers) == [b"421"] * MANY
+        finally:
+            _sockets.clear()
+    assert len(made) < 1.5 * MANY, "asyncio makes one for each, the proxy's sweep another now and then"

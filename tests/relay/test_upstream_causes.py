@@ -163,7 +163,7 @@ async def test_a_refused_connection_is_named(make_proxy, kit, told):
 
 
 async def test_an_unknown_host_is_named(make_proxy, kit, told, monkeypatch):
-    async def addresses(_host, _port):
+    async def addresses(_host, _port, **_):
         raise socket.gaierror(socket.EAI_NONAME, "a text of the system")
 
     monkeypatch.setattr(resolver, "addresses", addresses)
@@ -176,7 +176,7 @@ async def test_an_unknown_host_is_named(make_proxy, kit, told, monkeypatch):
 
 @pytest.mark.parametrize("step", ["lookup", "connect", "tls"])
 async def test_each_step_of_connecting_has_its_timeout(make_proxy, kit, told, monkeypatch, step):
-    async def addresses(_host, port):
+    async def addresses(_host, port, **_):
         if step == "lookup":
             await asyncio.Event().wait()
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", silent if step == "tls" else full))]

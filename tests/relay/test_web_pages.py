@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from proxy import listen
 from proxy.hosts import Hosts
-from proxy.http.message import HeadLimits, read_request
+from proxy.http.message import HeadLimits
+from proxy.http.request_head import read_request
 from proxy.relay import web_pages
 from proxy.relay.problems import AboutUs, Refusal
 from proxy.relay.server import Listener

@@ -1,0 +1,199 @@
+r"""Heads judged by line, with a memory of lines and names. Pure.
+
+Most lines of a head are those of the heads before: `Accept-Encoding: gzip`. One look-up of the whole line
+tells what it is. A line that is not known is judged by its name, as `Date`, `ETag` and trace ids always are:
+one look-up too. Only a name that was never sent in this spelling is judged by the rules (rules.py).
+
+What is remembered follows from the line's bytes alone, so the memory changes how long a verdict takes, never
+the verdict. It is small and bounded, whatever anyone sends:
+
+- Only lines of STABLE names are remembered, so no credential ever is, and no id that never comes again.
+- A name keeps its first lines, MOST_LINES_OF_NAME of them: if its values vary after all, they evict nothing.
+- A full table is emptied, not closed: who fills it on purpose gains nothing that lasts, for the lines of
+  everyday traffic are back with the next requests.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from proxy.http import fields, rules
+from proxy.http.fields import Index
+from proxy.http.key_fields import KnownKeys
+from proxy.http.options import NO_OPTIONS, Options, read_options
+from proxy.http.rules import LONGEST_NAME, Rules
+
+MOST_NAMES: Final = 512  # spellings of names; some twenty upstreams and apps have 100 to 300
+MOST_LINES: Final = 1024  # with LONGEST_LINE at most 256 KiB of lines
+MOST_LINES_OF_NAME: Final = (
+    16  # in one spelling: apps of an organization send few User-Agents, Accepts, Hosts
+)
+LONGEST_LINE: Final = 256  # bytes; to hash a longer line takes longer than to judge it by its name
+MOST_REFUSED: Final = (
+    4096  # lines that found no room, until the lines are learnt anew: once in thousands of heads
+)
+
+# Fields with a few values each, none of which is a secret: of requests, then of responses.
+STABLE: Final = frozenset(
+    b"host connection user-agent accept accept-encoding accept-language accept-charset content-type te "
+    b"cache-control pragma expect priority dnt sec-gpc upgrade upgrade-insecure-requests via "
+    b"sec-fetch-site sec-fetch-mode sec-fetch-dest sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform "
+    b"x-requested-with x-api-version api-version anthropic-version anthropic-beta openai-beta "
+    b"openai-version notion-version stripe-version x-github-api-version x-goog-api-client "
+    b"x-stainless-lang x-stainless-package-version x-stainless-os x-stainless-arch x-stainless-async "
+    b"x-stainless-runtime x-stainless-runtime-version x-stainless-retry-count x-stainless-read-timeout "
+    b"server content-encoding content-language transfer-encoding keep-alive vary accept-ranges allow alt-svc "
+    b"expires referrer-policy permissions-policy content-security-policy x-content-type-options "
+    b"x-frame-options x-xss-protection x-dns-prefetch-control x-download-options x-powered-by x-robots-tag "
+    b"x-permitted-cross-domain-policies cross-origin-opener-policy cross-origin-embedder-policy "
+    b"cross-origin-resource-policy strict-transport-security timing-allow-origin nel "
+    b"access-control-allow-origin access-control-allow-credentials access-control-allow-headers "
+    b"access-control-allow-methods access-control-expose-headers access-control-max-age "
+    b"cf-cache-status x-cache x-ratelimit-limit ratelimit-limit".split()
+)
+# RFC 9110 section 7.2. Syntax only: allowed names and valid addresses are checked elsewhere (hosts.py).
+_HOST: Final = re.compile(
+    rb"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
+NO_VALUES: Final[list[bytes]] = []
+
+# The fields to read; the block without the fields to cut; all marks together (rules.py); Connection's options
+Sorted = tuple[Index, bytes, int, Options]
+
+
+class Line:
+    """What a line is; never changed, as many heads share it."""
+
+    __slots__ = ("marks", "name", "options", "values")
+
+    def __init__(self, name: bytes, marks: int, values: list[bytes], options: Options) -> None:
+        self.name = name  # in lower case
+        self.marks = marks
+        self.values = values  # one if it is read, else none
+        self.options = options
+
+
+class Name:
+    """What a name is, spelled as it was sent."""
+
+    __slots__ = ("is_read", "is_stable", "line", "room")
+
+    def __init__(self, line: Line, *, is_stable: bool) -> None:
+        self.line = line  # what all of its lines are, unless their values are read
+        self.is_read = bool(line.marks & (rules.READ | rules.KEY))
+        self.is_stable = is_stable
+        self.room = MOST_LINES_OF_NAME  # for more of its lines
+
+
+class KnownLines:
+    """Judges the fields of requests, or those of responses; see the module. One for each configuration."""
+
+    __slots__ = ("_keys", "_largest", "_lines", "_most", "_names", "_refused", "_rules")
+
+    def __init__(self, names: Rules, *, most: int, largest: int, keys: KnownKeys | None = None) -> None:
+        """`most` fields, each of at most `largest` bytes. `keys`: of callers, which are cut."""
+        self._rules = names
+        self._most = most
+        self._largest = largest
+        self._keys = keys
+        self._lines: dict[bytes, Line] = {}
+        self._names: dict[bytes, Name] = {}
+        self._refused = 0
+
+    def sort(self, block: bytes) -> Sorted:
+        """Judge a block of fields that llhttp has accepted (fields.py)."""
+        lines = block.split(b"\r\n", self._most + 1)
+        if self._exceed(lines, block):
+            return {}, b"", rules.TOO_LARGE, NO_OPTIONS
+        known = self._lines
+        index: Index = {}
+        options = NO_OPTIONS
+        marks = 0
+        cut: list[int] = []
+        for at in range(1, len(lines)):
+            line = lines[at]
+            found = known.get(line) if len(line) <= LONGEST_LINE else None
+            if found is None:
+                found = self._judge(line)
+            if not found.marks:
+                continue
+            marks |= found.marks
+            if found.marks & rules.READ:
+                values = index.get(found.name)
+                index[found.name] = found.values if values is None else values + found.values
+                if found.marks & rules.OPTIONS:
+                    options = options.joined(found.options)
+            if found.marks & rules.CUT:
+                cut.append(at)
+        forwarded = _without(cut, lines) if cut else block
+        if options.nominated:
+            forwarded = fields.without(options.nominated, forwarded)
+        return index, forwarded, marks, options
+
+    def _exceed(self, lines: list[bytes], block: bytes) -> bool:
+        """Whether there are too many fields, or one is too large. `lines`: at most one too many."""
+        if len(lines) - 1 > self._most:
+            return True
+        return len(block) > self._largest and max(map(len, lines)) > self._largest
+
+    def _judge(self, line: bytes) -> Line:
+        """What a line is that is not remembered."""
+        colon = line.find(b":")
+        spelling = line[:colon]
+        name = self._names.get(spelling)
+        if name is None:
+            name = self._learn(spelling)
+        if not name.is_read and not name.is_stable:
+            return name.line
+        found = self._read(name.line, line[colon + 1 :].strip(b" \t")) if name.is_read else name.line
+        if name.is_stable:
+            self._remember(name, line, found)
+        return found
+
+    def _read(self, line: Line, value: bytes) -> Line:
+        """The line with its value (RFC 9110 section 5.5), and what that means."""
+        marks, options = line.marks, NO_OPTIONS
+        if marks & rules.OPTIONS:
+            options = read_options(value)
+        elif marks & rules.HOST and _HOST.fullmatch(value) is None:
+            marks |= rules.BAD_HOST
+        elif marks & rules.KEY and self._keys is not None and self._keys.is_key(value):
+            marks |= rules.CUT
+        return Line(line.name, marks, [value], options)
+
+    def _remember(self, name: Name, line: bytes, found: Line) -> None:
+        if not name.room or len(self._lines) == MOST_LINES:
+            self._refused += 1
+            if self._refused == MOST_REFUSED:
+                self._forget()
+        elif len(line) <= LONGEST_LINE and not self._carries_key(line):
+            name.room -= 1
+            self._lines[line] = found
+
+    def _carries_key(self, line: bytes) -> bool:
+        """Whether a caller's key has strayed into a field that is not for keys."""
+        value = line.partition(b":")[2].strip(b" \t")
+        return self._keys is not None and self._keys.carries(value)
+
+    def _learn(self, spelling: bytes) -> Name:
+        lower, marks = self._rules.judge(spelling)
+        is_stable = lower in STABLE and not marks & rules.SECRET
+        name = Name(Line(lower, marks, NO_VALUES, NO_OPTIONS), is_stable=is_stable)
+        if len(spelling) <= LONGEST_NAME:
+            if len(self._names) == MOST_NAMES:
+                self._forget()
+            self._names[spelling] = name
+        return name
+
+    def _forget(self) -> None:
+        self._lines.clear()
+        self._names.clear()
+        self._refused = 0
+
+
+def _without(cut: list[int], lines: list[bytes]) -> bytes:
+    """The block of these lines without those at `cut`."""
+    for at in reversed(cut):
+        del lines[at]
+    return b"\r\n".join(lines)
