@@ -93,8 +93,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy $(TYPED_TESTS:%=-p tests.%) -m tests.conftest -m tests.patience -m tests.wheel
+	$(BIN)/mypy $(TYPED_TESTS:%=-p tests.%) -m tests.checkout -m tests.conftest -m tests.patience -m tests.wheel
 	$(BIN)/mypy bench/*.py
+	$(BIN)/mypy hatch_build.py
 	$(BIN)/codespell
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml

@@ -1,11 +1,12 @@
 """How token-proxy is built: hatchling, and a hook that compiles the data path into the wheel.
 
-`pip install .` compiles where a C compiler and Python's headers are, and installs the same source as Python where they
-are not, or where compiling fails. TOKEN_PROXY_COMPILE=always makes that an error instead, =never does not try.
-Everything is written to a temporary copy: Python would take a compiled module in the source tree for its source.
+`pip install .` compiles where a C compiler and Python's headers are, and installs the same source as Python
+where they are not, or where compiling fails. TOKEN_PROXY_COMPILE=always makes that an error; =never does not
+try. Everything is written to a temporary copy: Python would take a compiled module in the source tree
+for its source.
 
-As a backend it asks for what compiles only when a wheel is built that can be compiled, and not for an editable install.
-Run as a script it is the part that compiles, in a process of its own: a compiler may end it.
+As a backend it asks for what compiles only where a wheel can be compiled, and not for an editable install.
+Run as a script it is the part that compiles: in a process of its own, as a compiler may end it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class NotCompiled(Exception):
         self.output = output  # of the compiler
 
 
-def get_requires_for_build_wheel(config_settings: dict[str, Any] | None = None) -> list[str]:
+def get_requires_for_build_wheel(  # type: ignore[no-redef]  # hatchling's, and more
+    config_settings: dict[str, Any] | None = None,
+) -> list[str]:
     required: list[str] = hatchling_build.get_requires_for_build_wheel(config_settings)
     if hindrance() is not None:
         return required
@@ -95,14 +98,18 @@ class CompiledDataPath(BuildHookInterface[Any]):
         except NotCompiled as error:
             if switch() == "always":
                 raise RuntimeError(f"the data path is not compiled: {error}\n{error.output}") from None
-            self.app.display_warning(f"{error.output}\nThe data path is not compiled: {error}. It runs as Python.")
+            self.app.display_warning(
+                f"{error.output}\nThe data path is not compiled: {error}. It runs as Python."
+            )
             self._note(str(error), folder, build_data)
             return
-        build_data["force_include"].update({str(path): str(path.relative_to(folder / "lib")) for path in made})
+        build_data["force_include"].update(
+            {str(path): str(path.relative_to(folder / "lib")) for path in made}
+        )
         build_data["infer_tag"], build_data["pure_python"] = True, False
         self.app.display_info("The data path is compiled.")
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+    def finalize(self, *_: object) -> None:
         self._folder.cleanup()
 
     def _note(self, reason: str, folder: Path, build_data: dict[str, Any]) -> None:
@@ -137,9 +144,9 @@ class CompiledDataPath(BuildHookInterface[Any]):
 
 
 def compile_here(config: dict[str, Any]) -> None:
-    """Compile the copy of the source in this folder into ../lib. Raises SystemExit or what a compiler raises."""
-    from mypyc.build import mypycify
-    from setuptools import Extension, setup
+    """Compile the source in this folder into ../lib. Raises SystemExit, or what a compiler raises."""
+    from mypyc.build import mypycify  # missing where nothing is compiled
+    from setuptools import Extension, setup  # type: ignore[import-untyped]
 
     files = sorted({str(path) for pattern in config["include"] for path in Path().glob(pattern)})
     modules = [file for file in files if file.endswith(".py")]

@@ -1,8 +1,8 @@
 """hatch_build.py: an installation from a checkout, with a compiler, without one, and with one that fails.
 
-Each builds a copy of the checkout in which one module and a file in C are compiled, rather than fifty modules for a
-minute: `make wheel` compiles those. What builds is of the tests' own environment; with what pip or uv download for it,
-`uv tool install .` does the same in tests/docs/test_operations.py.
+Each builds a copy of the checkout in which one module and a file in C are compiled, rather than fifty modules
+for a minute: `make wheel` compiles those. What builds is of the tests' own environment, but for the editable
+install; tests/docs/test_operations.py lets uv download it.
 """
 
 from __future__ import annotations
@@ -23,31 +23,13 @@ import pytest
 from packaging.requirements import Requirement
 
 from proxy import compiled
-from tests.patience import eventually_true
+from tests.checkout import REPOSITORY, checkout
+from tests.e2e.processes import wait_until
 
-REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 HOOK = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
-FILES = ("hatch_build.py", "pyproject.toml", "README.md", "LICENSE")
-IN_C = """\
-#include <Python.h>
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "in_c"};
-PyMODINIT_FUNC PyInit_in_c(void) { return PyModule_Create(&definition); }
-"""
+KEPT = ("PATH", "HOME", "LANG", "PIP_", "SSL_CERT_", "HTTP", "NO_PROXY")  # of the environment
 PURE = "token_proxy-0.1.0-py3-none-any.whl"
-
-
-def checkout(folder, modules='"proxy/clock.py", "proxy/http/*.c"'):
-    folder.mkdir()
-    for name in FILES:
-        shutil.copy(REPOSITORY / name, folder)
-    shutil.copytree(REPOSITORY / "proxy", folder / "proxy", ignore=shutil.ignore_patterns("__pycache__"))
-    settings = (folder / "pyproject.toml").read_text()
-    narrowed, count = re.subn(r'include = \[ .*?"proxy/.*?\n\]', f"include = [{modules}]", settings, flags=re.DOTALL)
-    assert count == 1
-    (folder / "pyproject.toml").write_text(narrowed)
-    (folder / "proxy" / "http" / "in_c.c").write_text(IN_C)
-    return folder
 
 
 @pytest.fixture
@@ -81,7 +63,7 @@ class Home:
         self.temporary.mkdir()
 
     def environment(self, **variables: str) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        kept = {name: text for name, text in os.environ.items() if name.startswith(KEPT)}
         return {**kept, "TMPDIR": str(self.temporary), **variables}
 
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -94,8 +76,11 @@ class Home:
             check=False,
         )
 
-    def pip(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        first = ("-m", "pip", arguments[0], "--disable-pip-version-check", "--no-deps", "--no-build-isolation")
+    def pip(
+        self, *arguments: str, isolated: bool = False, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        first = ["-m", "pip", arguments[0], "--disable-pip-version-check", "--no-deps"]
+        first += [] if isolated else ["--no-build-isolation"]
         return self.run("python", *first, *arguments[1:], **variables)
 
     def version(self) -> str:
@@ -135,7 +120,9 @@ def test_with_a_compiler_it_is_compiled(source, home):
     assert tag
     version = f"cp{sys.version_info.major}{sys.version_info.minor}"
     assert tag[1].startswith(f"{version}-{version}-")
-    found = home.run("python", "-c", "import proxy.http.in_c as c, proxy.clock as m; print(c.__file__, m.__file__)")
+    found = home.run(
+        "python", "-c", "import proxy.http.in_c as c, proxy.clock as m; print(c.__file__, m.__file__)"
+    )
     assert [file.endswith(".so") for file in found.stdout.split()] == [True, True]
     assert not list(metadata.parent.rglob("*.c"))
     tried = home.run("python", str(REPOSITORY / "tests" / "wheel.py"))
@@ -147,13 +134,12 @@ def test_with_a_compiler_it_is_compiled(source, home):
 @pytest.mark.parametrize("place", ["folder", "sdist", "git"])
 def test_without_a_compiler_it_is_installed_as_python(source, home, tmp_path, place):
     made = place_of(source, home, place, tmp_path)
-    git = {"GIT_EXEC_PATH": subprocess.check_output(["git", "--exec-path"], text=True).strip()}
     variables = without_compiler(tmp_path / "empty")
     if place == "git":
         (tmp_path / "empty" / "git").symlink_to(shutil.which("git") or "git")
-    done = home.pip("install", "-v", made, **variables, **git)
+    done = home.pip("install", "-v", made, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "The data path is not compiled: no C compiler when it was built" in done.stdout
+    assert "The data path is not compiled: no C compiler when it was built" in done.stdout + done.stderr
     assert re.fullmatch(NOT_COMPILED.format("no C compiler when it was built"), home.version())
     [metadata] = home.bin.parent.glob("lib/*/site-packages/*.dist-info")
     assert "Tag: py3-none-any\n" in (metadata / "WHEEL").read_text()
@@ -162,7 +148,9 @@ def test_without_a_compiler_it_is_installed_as_python(source, home, tmp_path, pl
 def place_of(source, home, place, tmp_path):
     """What pip is given."""
     if place == "sdist":
-        done = home.run("python", "-m", "build", "-n", "--sdist", "--outdir", str(tmp_path / "dist"), str(source))
+        done = home.run(
+            "python", "-m", "build", "-n", "--sdist", "--outdir", str(tmp_path / "dist"), str(source)
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return str(next((tmp_path / "dist").glob("*.tar.gz")))
     if place == "git":
@@ -182,16 +170,22 @@ FAILING = {
 
 
 @pytest.mark.parametrize("kind", FAILING)
-def test_a_compiler_that_fails_leaves_it_to_python_unless_compiling_is_asked_for(source, home, tmp_path, kind):
+def test_a_compiler_that_fails_leaves_it_to_python(source, home, tmp_path, kind):
     failing = script(tmp_path / "compiler", FAILING[kind])
     done = home.pip("wheel", "-v", "-w", str(tmp_path), str(source), CC=failing)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "The data path is not compiled: the compiler failed when it was built" in done.stdout
+    said = done.stdout + done.stderr
+    assert "The data path is not compiled: the compiler failed when it was built" in said
     assert [path.name for path in tmp_path.glob("*.whl")] == [PURE]
-    done = home.pip("wheel", "-w", str(tmp_path / "none"), str(source), CC=failing, TOKEN_PROXY_COMPILE="always")
+
+
+def test_a_compiler_that_fails_is_an_error_where_compiling_is_asked_for(source, home, tmp_path):
+    failing = script(tmp_path / "compiler", FAILING["broken"])
+    done = home.pip("wheel", "-w", str(tmp_path), str(source), CC=failing, TOKEN_PROXY_COMPILE="always")
     assert done.returncode != 0
-    assert "the data path is not compiled: the compiler failed" in done.stderr
-    assert not list((tmp_path / "none").glob("*.whl"))
+    assert "a broken compiler" in done.stderr
+    assert "RuntimeError: the data path is not compiled: the compiler failed when it was built" in done.stderr
+    assert not list(tmp_path.glob("*.whl"))
 
 
 def test_a_compiler_that_is_missing_is_an_error_where_compiling_is_asked_for(source, home, tmp_path):
@@ -214,7 +208,7 @@ def test_a_build_that_is_killed_leaves_the_source_as_it_was(source, tmp_path):
         start_new_session=True,
     ) as process:
         try:
-            eventually_true(started.exists)
+            wait_until(started.exists, "the compiler to be started")
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -232,7 +226,7 @@ def test_another_word_is_an_error(source, home, tmp_path):
 
 
 def test_an_editable_install_runs_its_source(source, home):
-    done = home.pip("install", "-e", str(source))
+    done = home.pip("install", "-e", str(source), isolated=True)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(NOT_COMPILED.format("an editable install"), home.version())
 
@@ -284,6 +278,20 @@ def test_what_is_compiled_is_what_the_version_tells_of():
     expected = {
         str(path)
         for name in told
-        for path in ([*(REPOSITORY / name).glob("*.[cp]*")] if (REPOSITORY / name).is_dir() else [REPOSITORY / f"{name}.py"])
+        for path in (
+            [*(REPOSITORY / name).glob("*.[cp]*")]
+            if (REPOSITORY / name).is_dir()
+            else [REPOSITORY / f"{name}.py"]
+        )
     }
     assert files == {path for path in expected if path.endswith((".py", ".c"))}
+
+
+# -- the version
+
+
+def test_a_module_that_is_missing_in_its_compiled_form_is_told():
+    assert compiled.Compiled(50, 52).sentence == "partly compiled: 50 of 52 modules; install it again"
+    assert not compiled.Compiled(50, 52).wholly
+    assert compiled.Compiled(52, 52).sentence == "compiled"
+    assert compiled.Compiled(0, 52).sentence.startswith("not compiled")

@@ -612,30 +612,66 @@ async def test_a_listener_can_not_cease_to_have_tls(tls_served, change):
     assert "restart" in served.logged()[-1].getMessage()
 
 
-async def test_an_upstreams_new_authority_is_taken_up(served, tmp_path):
-    certificate = Certificate(tmp_path)
+@asynccontextmanager
+async def tls_upstream(certificate):
+    """Its port, and whether each connection's session was resumed. A response ends its connection."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate.cert, certificate.key)
+    resumed = []
 
     async def respond(reader, writer):
+        resumed.append(writer.get_extra_info("ssl_object").session_reused)
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         writer.close()
 
     async with await asyncio.start_server(respond, "127.0.0.1", 0, ssl=context) as upstream:
-        port = upstream.sockets[0].getsockname()[1]
+        yield upstream.sockets[0].getsockname()[1], resumed
+
+
+def trust(path, authority):
+    """Replace the file at once."""
+    shutil.copy(authority, path.with_suffix(".fresh"))
+    path.with_suffix(".fresh").replace(path)
+
+
+async def test_an_upstreams_new_authority_is_taken_up(served, tmp_path):
+    certificate = Certificate(tmp_path)
+    async with tls_upstream(certificate) as (port, _):
         trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
-        shutil.copy(tmp_path / "other.pem", tmp_path / "trusted.pem")
+        trust(tmp_path / "trusted.pem", tmp_path / "other.pem")
         tls = f'tls = {{ ca = "{tmp_path}/trusted.pem", server_name = "localhost" }}\n'
         served.edit(more=route("new", f"https://127.0.0.1:{port}") + tls)
         await served.reload()
         assert (await served.get("/new/x"))[0] == 502
-        shutil.copy(certificate.ca, tmp_path / "fresh.pem")
-        (tmp_path / "fresh.pem").replace(tmp_path / "trusted.pem")
+        trust(tmp_path / "trusted.pem", certificate.ca)
         async with asyncio.timeout(PATIENCE):
             while (await served.get("/new/x"))[0] != 200:
                 await asyncio.sleep(0.1)
+
+
+async def test_an_upstream_of_an_authority_that_is_not_trusted_any_more_is_refused_despite_its_sessions(
+    served, tmp_path
+):
+    certificate = Certificate(tmp_path)
+    async with tls_upstream(certificate) as (port, resumed):
+        trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+        trust(tmp_path / "trusted.pem", certificate.ca)
+        tls = f'tls = {{ ca = "{tmp_path}/trusted.pem", server_name = "localhost" }}\n'
+        served.edit(more=route("new", f"https://127.0.0.1:{port}") + tls)
+        await served.reload()
+        for _ in range(3):
+            assert (await served.get("/new/x"))[0] == 200
+        assert resumed == [False, True, True]
+        trust(tmp_path / "trusted.pem", tmp_path / "other.pem")
+        async with asyncio.timeout(PATIENCE):
+            while (await served.get("/new/x"))[0] != 502:
+                await asyncio.sleep(0.1)
+        count = len(resumed)
+        for _ in range(3):
+            assert (await served.get("/new/x"))[0] == 502
+        assert len(resumed) == count  # its handshakes have failed
 
 
 async def test_tls_files_that_can_not_be_used_are_a_fault_at_their_place(served, tmp_path):

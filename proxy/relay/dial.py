@@ -52,7 +52,7 @@ async def dial(
             return await attempt.connect_tls(context, sessions)
     except TimeoutError as error:
         if attempt.offered and sessions is not None:
-            sessions.forget()
+            sessions.failed()
         raise attempt.refusal(problems.CONNECT_TIMEOUT, attempt.if_too_slow) from error
     except ssl.SSLError as error:
         raise attempt.refusal(problems.UPSTREAM_TLS, cause_of(error)) from error
@@ -154,7 +154,7 @@ class _Attempt:
         except OSError as error:
             if self.offered is None or sessions is None or isinstance(error, ssl.SSLCertVerificationError):
                 raise
-            sessions.forget()
+            sessions.failed()
         self.offered = None
         return await self._start_tls(await self.connect(), context, sessions)
 

@@ -8,8 +8,9 @@ certificate, however often it has been resumed since.
 A ticket of TLS 1.3 is used once (RFC 8446 section C.4), and each connection brings the next one. A session of
 TLS 1.2 is used again and again: most servers send no other when it is resumed.
 
-An upstream that does not accept a session makes a full handshake by itself. Then, or when a handshake with a
-session fails, all sessions of the route are forgotten: they come from the same server.
+An upstream that does not accept a session makes a full handshake by itself. Then all sessions of the route
+are forgotten: they come from the same server. When a handshake with a session fails, none is kept for REST
+either: some servers give sessions that they can't resume.
 
 Python copies a session by encoding and parsing it with the certificate, both when it is read and when it is
 set: each takes a fifth of a full handshake. So sessions that would not be kept are not read.
@@ -25,7 +26,9 @@ from typing import Final
 from proxy.clock import boot_seconds
 
 LONGEST: Final = 3600.0  # seconds; an upstream whose certificate is replaced or expires is noticed by then
+REST: Final = 60.0  # seconds; so such a server costs one more connection a minute
 MOST_OF_A_ROUTE: Final = 64  # tickets; no more connections of a pool are opened at once
+NEVER: Final = float("inf")
 MOST: Final = 1024  # sessions of all routes; some 7 KiB each
 
 
@@ -44,12 +47,12 @@ class Session:
 class Sessions:
     """The sessions of one route."""
 
-    __slots__ = ("_all", "_kept", "_retired")
+    __slots__ = ("_all", "_kept", "_none_until")
 
     def __init__(self, all_sessions: SessionCache) -> None:
         self._all = all_sessions
         self._kept: dict[int, Session] = {}  # by number, the newest at the end
-        self._retired = False
+        self._none_until = 0.0  # none is kept before
 
     def take(self) -> Session | None:
         """A session for the next handshake, if there is one: the newest, which lasts longest."""
@@ -69,13 +72,13 @@ class Sessions:
         if offered is not None:
             if tls.session_reused:
                 return offered.verified
-            self.forget()
+            self._forget()
         return self._all.now()
 
     def keep(self, tls: ssl.SSLObject, verified: float) -> None:
         """Keep the session of a connection on which data has arrived: tickets of TLS 1.3 come before it."""
         now = self._all.now()
-        if self._retired or now >= verified + LONGEST:
+        if now < self._none_until or now >= verified + LONGEST:
             return
         once = tls.version() == "TLSv1.3"
         if not self._has_room(MOST_OF_A_ROUTE if once else 1, now):
@@ -96,14 +99,19 @@ class Sessions:
             self._drop(oldest)
         return True
 
-    def forget(self) -> None:
-        while self._kept:
-            self._drop(next(reversed(self._kept)))
+    def failed(self) -> None:
+        """A handshake with one of them has failed, perhaps for it."""
+        self._none_until = max(self._none_until, self._all.now() + REST)
+        self._forget()
 
     def retire(self) -> None:
         """Keep no session from now on."""
-        self._retired = True
-        self.forget()
+        self._none_until = NEVER
+        self._forget()
+
+    def _forget(self) -> None:
+        while self._kept:
+            self._drop(next(reversed(self._kept)))
 
     def _drop(self, number: int) -> None:
         del self._kept[number]

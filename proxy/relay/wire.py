@@ -134,7 +134,7 @@ class TLSWire(Wire):
         except OSError:
             self._sessions = None
             if self._tls.session_reused:
-                sessions.forget()
+                sessions.failed()
             raise
         if data is not None:
             self._sessions = None

@@ -138,6 +138,26 @@ async def test_a_hanging_name_look_up_fails_in_time_with_its_own_code(patient, c
     assert reply.status == 200
 
 
+async def test_each_call_uses_the_addresses_of_now(patient, credential, puppet, monkeypatch):
+    """A refresh must not fail for an address that was right some seconds ago."""
+    now = ["127.0.0.9"]  # where nothing listens
+    known = socket.getaddrinfo
+
+    def getaddrinfo(host, port, *args, **kwargs):
+        moves = host == "moving.example" and not kwargs.get("flags")
+        return known(now[0] if moves else host, port, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    puppet.says("/x", {})
+    url = puppet.url.replace("127.0.0.1", "moving.example")
+    client = client_of(credential, puppet.url)
+    with pytest.raises(AuthorizationServerError) as raised:
+        await patient.fetch(client, "GET", f"{url}/x", {}, None)
+    assert raised.value.error == "unreachable"
+    now[0] = "127.0.0.1"
+    assert (await patient.fetch(client, "GET", f"{url}/x", {}, None)).status == 200
+
+
 async def test_an_unknown_name_has_its_own_code(fetcher, credential):
     url = "https://no-such-host.invalid/token"
     with pytest.raises(AuthorizationServerError, match="dns"):

@@ -98,6 +98,7 @@ class Upstream:
 async def serving(upstream, ssl_context=None, *, host="127.0.0.1", port=0):
     server = await asyncio.start_server(upstream.serve, host, port, ssl=ssl_context)
     upstream.port = server.sockets[0].getsockname()[1]
+    upstream.stop = server.close  # to listen
     try:
         yield upstream
     finally:

@@ -7,10 +7,12 @@ import threading
 
 import pytest
 
+from proxy import name_lookup
 from proxy.name_lookup import resolver
 from proxy.relay import problems
 from proxy.relay.dial import dial
 from proxy.relay.problems import Refusal
+from tests.fakes.clock import FakeClock
 
 
 async def test_a_lack_of_descriptors_is_not_the_upstreams_fault(proxy):
@@ -68,17 +70,108 @@ async def test_no_responsive_address_is_a_504(make_proxy, names, silent):
         assert proxy.sample("upstream_errors_total", route="up", error="upstream-timeout") == 1
 
 
-async def test_a_name_is_looked_up_again_for_each_connection(make_proxy, upstream, kit, names):
-    async with (
-        kit.serving(kit.Upstream()) as moved,
-        make_proxy("http://api.example", route="plaintext = true", limits="upstream_idle = 0.1") as proxy,
-    ):
-        names[:] = [("127.0.0.1", upstream.port)]
+CLOSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+
+
+class Moving:
+    """An upstream with a name, on addresses of this machine. `asked`: how often the name was looked up."""
+
+    def __init__(self):
+        self.clock = FakeClock()
+        self.address = "127.0.0.1"
+        self.fails = None  # with this code
+        self.let = threading.Event()
+        self.let.set()
+        self.asked = 0
+
+    def getaddrinfo(self, host, port, **_):
+        assert (host, port) == ("api.example", None)
+        self.asked += 1
+        assert self.let.wait(60)
+        if self.fails is not None:
+            raise socket.gaierror(self.fails, "as told")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.address, 0))]
+
+
+@pytest.fixture
+def moving(monkeypatch):
+    moving = Moving()
+    kept = name_lookup.Resolver(moving.getaddrinfo, now=moving.clock.boot)
+    monkeypatch.setattr(resolver, "addresses", kept.addresses)
+    yield moving
+    moving.let.set()
+
+
+@pytest.fixture
+async def two(kit):
+    """Upstreams on one port of 127.0.0.1 and 127.0.0.2; each response ends its connection."""
+    first, second = kit.Upstream(), kit.Upstream()
+    first.script, second.script = [CLOSE] * 100, [CLOSE] * 100
+    async with kit.serving(first), kit.serving(second, host="127.0.0.2", port=first.port):
+        yield first, second
+
+
+@pytest.fixture
+def by_name(make_proxy, two):
+    return make_proxy(f"http://api.example:{two[0].port}", route="plaintext = true")
+
+
+async def test_a_name_that_moves_is_followed_within_seconds(by_name, two, moving):
+    async with by_name as proxy:
+        for _ in range(3):
+            assert (await proxy.get()).endswith(b"ok")
+        assert moving.asked == 1
+        moving.address = "127.0.0.2"
+        moving.clock.advance(name_lookup.FRESH + 0.1)
+        for _ in range(3):
+            assert (await proxy.get()).endswith(b"ok")
+    assert [upstream.requests for upstream in two] == [3, 3]
+    assert moving.asked == 2
+
+
+async def test_a_kept_address_that_fails_is_looked_up_anew_for_the_same_request(by_name, two, moving):
+    first, second = two
+    async with by_name as proxy:
         assert (await proxy.get()).endswith(b"ok")
-        names[:] = [("127.0.0.1", moved.port)]
-        await asyncio.wait_for(upstream.connections[0].ended.wait(), 5)
+        first.stop()
+        moving.address = "127.0.0.2"
+        moving.clock.advance(2)
+        for _ in range(3):
+            assert (await proxy.get()).endswith(b"ok")
+        assert proxy.sample("upstream_errors_total", route="up", error="upstream-unreachable") == 0
+    assert (first.requests, second.requests, moving.asked) == (1, 3, 2)
+
+
+async def test_an_upstream_that_is_down_is_not_looked_up_for_each_request(by_name, two, moving):
+    async with by_name as proxy:
         assert (await proxy.get()).endswith(b"ok")
-    assert (upstream.requests, moved.requests) == (1, 1)
+        two[0].stop()
+        moving.clock.advance(2)
+        for _ in range(5):
+            assert b"connection refused" in await proxy.get()
+        assert moving.asked == 2
+
+
+async def test_while_look_ups_hang_requests_are_served(by_name, two, moving):
+    async with by_name as proxy:
+        assert (await proxy.get()).endswith(b"ok")
+        moving.let.clear()
+        moving.clock.advance(600)
+        for _ in range(5):
+            assert (await asyncio.wait_for(proxy.get(), 30)).endswith(b"ok")
+            moving.clock.advance(10)
+    assert (two[0].requests, moving.asked) == (6, 2)
+
+
+@pytest.mark.parametrize(("code", "serves"), [(socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)])
+async def test_a_name_server_that_fails_is_no_name_that_is_gone(by_name, two, moving, code, serves):
+    async with by_name as proxy:
+        assert (await proxy.get()).endswith(b"ok")
+        moving.fails = code
+        moving.clock.advance(600)
+        answer = await proxy.get()
+    assert answer.endswith(b"ok") == serves
+    assert (b"no such host" in answer) != serves
 
 
 async def test_an_unknown_name_is_a_502(make_proxy):
