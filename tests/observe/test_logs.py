@@ -201,7 +201,7 @@ def test_a_stderr_that_can_not_be_written_fails_no_request(stderr, error):
     logs.set_up(Log())
     logging.getLogger("proxy").warning("x")
     log = RequestLog(Log())
-    log.add(*REQUEST)
+    log.add(log.lines.line(*REQUEST))
     log.flush()
 
 
@@ -211,7 +211,7 @@ def test_a_stderr_that_was_closed_before_the_start_fails_nothing(monkeypatch):
     with logs.own_thread(Log(format="json")):
         logging.getLogger("proxy").warning("x")
         log = RequestLog(Log(format="json"))
-        log.add(*REQUEST)
+        log.add(log.lines.line(*REQUEST))
         log.flush()
 
 

@@ -204,12 +204,16 @@ class Exchanges(RuleBasedStateMachine):
                 assert finals(caller.received), "closed without a response"
 
 
+UNTIL_CLOSE = b"until the end"
 STATUS = re.compile(rb"HTTP/1\.1 ([2-5]\d\d|101) ")
 
 
 def finals(received):
-    """The status codes of the final responses in the bytes that a caller got; a tunnel's bytes are none."""
-    before, switching, _tunnel = received.partition(b"HTTP/1.1 101 ")
+    """The status codes of the final responses in the bytes that a caller got.
+
+    None are in a tunnel's bytes, nor in those of a body that ends with the connection.
+    """
+    before, switching, _tunnel = received.partition(UNTIL_CLOSE)[0].partition(b"HTTP/1.1 101 ")
     return [*STATUS.findall(before), *([b"101"] if switching else [])]
 
 
