@@ -6,6 +6,7 @@
 # make fuzz      random messages, for SECONDS an entry
 # make soak      a thousand event streams for a minute, then five minutes without the authorization server
 # make bench     the peers side by side (needs nginx, wrk; `make bench-peers` brings more of them)
+# make speed     all of them in all scenarios, into docs/speed.md
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +21,7 @@ FLOOR := 90
 # Most tests wait for something most of the time: with two workers a core the cores are busy, and none starves.
 WORKERS ?= $(shell expr 2 '*' `nproc 2>/dev/null || sysctl -n hw.ncpu`)
 
-.PHONY: demo test test-compiled torture coverage wheel pure-wheel sdist check check-locks fmt bench bench-peers soak jepsen fuzz \
+.PHONY: demo test test-compiled torture coverage wheel pure-wheel sdist check check-locks fmt bench bench-peers speed soak jepsen fuzz \
 	lock clean
 
 demo: $(VENV)/.runtime
@@ -108,6 +109,10 @@ fmt: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python bench/run.py $(ARGS)
+
+# docs/speed.md and its picture, of all scenarios and peers: some twenty minutes on a quiet machine.
+speed: wheel bench-peers
+	@$(BIN)/python bench/run.py --docs --json .bench/speed.json $(ARGS)
 
 soak: $(VENV)/.dev
 	@PYTHONPATH=bench $(BIN)/python bench/soak/run.py $(ARGS)

@@ -17,7 +17,7 @@ from soak.streams import Heard, Listener
 
 OPENED_PER_SECOND = 500  # streams; each needs a TLS handshake of the upstream, on the CPU that also listens
 SETTLE = 0.5  # seconds between the opening of the last stream and the first mark
-GRACE = 5.0  # seconds after which a stream that has not begun counts as lost
+GRACE = 15.0  # seconds after which a stream that has not begun counts as lost
 MOST = 1_000_000  # events of a stream: it does not end while we listen
 
 

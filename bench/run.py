@@ -7,36 +7,41 @@ generator is the bottleneck. Compare ratios within one run, not absolute figures
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import catalog
 import idle
+import page
 import picture
+import results
 import table
 from catalog import PEERS, Peer
 from compare import Effort, compared, say, unfit
 from ground import prepared
-from rows import Row
+from results import Results, Tables
 from scenarios import SCENARIOS
 
 TOOLS = {"wrk": "wrk", "taskset": "util-linux", "nginx": "nginx"}  # command -> package; nginx is the upstream
 PICTURED = "real"
-
-Results = dict[str, list[Row]]
+TITLE = "Requests per second of one CPU core: every request and response differs, upstream over TLS"
 
 
 def main() -> int:
     options = _options()
+    if options.measured:
+        try:
+            _write(options, results.together([results.read(file) for file in options.measured]))
+        except (OSError, ValueError) as error:
+            say(f"bench: {error}")
+            return 2
+        return 0
     peers = _present(options.peers)
     missing = _missing(peers)
     if missing:
@@ -47,22 +52,31 @@ def main() -> int:
     idle.raise_file_limit()
     began = time.monotonic()
     try:
-        results, faults = _run(options, peers)
+        tables, left_out = _run(options, peers)
     except KeyboardInterrupt:
         return 130
+    settings = {"rounds": options.rounds, "seconds": options.seconds}
     versions = {peer.name: catalog.version(peer) for peer in peers}
-    print(_foot(options, versions, faults, time.monotonic() - began))
+    found = Results(results.machine(), settings, versions, left_out, time.monotonic() - began, tables)
+    print(page.foot(found))
+    _write(options, found)
+    return 0 if not left_out and all(row.good for rows in tables.values() for row in rows) else 1
+
+
+def _write(options: argparse.Namespace, found: Results) -> None:
     if options.json:
-        options.json.write_text(json.dumps(_raw(options, versions, results), indent=2) + "\n")
-    if options.svg and PICTURED in results:
-        title = "Requests per second of one CPU core: every request and response differs, upstream over TLS"
-        options.svg.write_text(picture.svg(results[PICTURED], SCENARIOS[PICTURED].figure, title))
-    return 0 if not faults and all(row.good for rows in results.values() for row in rows) else 1
+        found.write(options.json)
+    drawn = [options.svg] if options.svg else []
+    if options.docs:
+        (options.docs / "speed.md").write_text(page.speed(found))
+        drawn.append(options.docs / "speed.svg")
+    for file in drawn if PICTURED in found.tables else ():
+        file.write_text(picture.svg(found.tables[PICTURED], SCENARIOS[PICTURED].figure, TITLE))
 
 
-def _run(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[Results, dict[str, str]]:
+def _run(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[Tables, dict[str, str]]:
     """Run all scenarios, and print each table as soon as it is complete."""
-    results: Results = {}
+    tables: Tables = {}
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         prepared(Path(folder), *_cpus()) as ground,
@@ -72,9 +86,9 @@ def _run(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[Results, d
         fit = [peer for peer in peers if peer.name not in faults]
         for name in options.scenarios:
             scenario = SCENARIOS[name]
-            results[name] = compared(scenario, fit, Effort(options.rounds, options.seconds), ground)
-            print(f"**{name}**: {scenario.story}\n\n{table.markdown(scenario, results[name])}\n", flush=True)
-    return results, faults
+            tables[name] = compared(scenario, fit, Effort(options.rounds, options.seconds), ground)
+            print(f"**{name}**: {scenario.story}\n\n{table.markdown(scenario, tables[name])}\n", flush=True)
+    return tables, faults
 
 
 def _interrupt(*_: object) -> None:
@@ -100,6 +114,22 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), help=f"some of {','.join(SCENARIOS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures there")
     parser.add_argument("--svg", type=Path, metavar="FILE", help=f"draw the scenario {PICTURED} there")
+    parser.add_argument(
+        "--docs",
+        nargs="?",
+        type=Path,
+        const=Path("docs"),
+        metavar="FOLDER",
+        help="write speed.md and speed.svg there (default docs)",
+    )
+    parser.add_argument(
+        "--measured",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="measure nothing; take the figures of an earlier --json, of several ones together",
+    )
     options = parser.parse_args()
     options.peers = [PEERS[name] for name in _names(parser, "--only", options.only, PEERS)]
     options.peers += [_tree(parser, given) for given in options.tree]
@@ -156,28 +186,6 @@ def _cpus() -> tuple[int | None, int | None]:
         return None, None
     os.sched_setaffinity(0, {usable[0]})  # for this process, and the load generators that it starts
     return usable[0], usable[-1]
-
-
-def _foot(options: argparse.Namespace, versions: dict[str, str], faults: dict[str, str], took: float) -> str:
-    effort = (
-        f"{options.rounds} interleaved rounds of {options.seconds} s (memory: 2 at most); medians; "
-        f"ratios of the first column's figures within each round; {took:.0f} s in all."
-    )
-    lines = [
-        effort,
-        "Peers: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
-        *(f"Left out: {name}: {fault}." for name, fault in faults.items()),
-    ]
-    return "\n".join(lines)
-
-
-def _raw(options: argparse.Namespace, versions: dict[str, str], results: Results) -> dict[str, object]:
-    return {
-        "machine": {"cpus": os.cpu_count(), "system": platform.platform(), "python": sys.version},
-        "settings": {"rounds": options.rounds, "seconds": options.seconds},
-        "peers": versions,
-        "scenarios": {name: [asdict(row) for row in rows] for name, rows in results.items()},
-    }
 
 
 if __name__ == "__main__":
