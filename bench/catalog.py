@@ -35,6 +35,9 @@ class Peer:
     needs: tuple[tuple[str, str], ...] = ()  # commands or files, each with its installation
     build: tuple[str, ...] = ()  # a command that builds @built
     version: tuple[str, ...] = ()  # a command that prints it
+    # What it can't do here: "websocket"; "crowd" (a thousand callers at once); "log" (a line per request);
+    # "pool" (upstream connections that outlive those of the callers).
+    lacks: frozenset[str] = frozenset()
 
 
 PEERS = {
@@ -80,6 +83,7 @@ PEERS = {
             needs=(("go", "apt-get install golang-go"),),
             build=("go", "build", "-o", "@built", "@peers/reverse_proxy.go"),
             version=("go", "version"),
+            lacks=frozenset({"log"}),
         ),
         Peer(
             "node",
@@ -92,6 +96,7 @@ PEERS = {
                 ("@installed/node/node_modules/http-proxy", FETCH),
             ),
             version=("node", "--version"),
+            lacks=frozenset({"log"}),
         ),
         Peer(
             "mitmproxy",
@@ -105,6 +110,7 @@ PEERS = {
             ),
             needs=(("@installed/mitmproxy/bin/mitmdump", FETCH),),
             version=("@installed/mitmproxy/bin/mitmdump", "--version"),
+            lacks=frozenset({"crowd", "log", "pool", "websocket"}),
         ),
         Peer(
             "aiohttp",
@@ -113,6 +119,7 @@ PEERS = {
                 *("@port", "@scheme://localhost:@upstream_port", "@ca", "@token"),
             ),
             version=("@python", "-c", "import aiohttp; print(aiohttp.__version__)"),
+            lacks=frozenset({"log", "websocket"}),
         ),
         Peer(
             "token-proxy",

@@ -8,10 +8,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import claims
+import measures
 import proc
-import scenarios
 from catalog import Peer
-from ground import SIZES, STRANGERS, Ground
+from ground import STRANGERS, Ground
 from rows import MeasureError, Row
 from scenarios import Scenario
 from start import Started, direct, started
@@ -30,7 +31,17 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def too_trusting(peer: Peer, ground: Ground) -> str | None:
+def unfit(peer: Peer, ground: Ground) -> str | None:
+    """Why a peer must not be compared with the others; None if it may."""
+    try:
+        with started(peer, "push", ground) as run:
+            fault = claims.unmet(run, ground.token, pools="pool" not in peer.lacks)
+    except proc.StartError as error:
+        return str(error)
+    return fault or _too_trusting(peer, ground)
+
+
+def _too_trusting(peer: Peer, ground: Ground) -> str | None:
     """Detect a peer that accepts any certificate, as it does less work than the others."""
     for stranger, badness in STRANGERS.items():
         try:
@@ -43,6 +54,7 @@ def too_trusting(peer: Peer, ground: Ground) -> str | None:
 
 
 def compared(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground: Ground) -> list[Row]:
+    peers = [peer for peer in peers if scenario.needs not in peer.lacks]
     if scenario.most_rounds:
         effort = Effort(min(effort.rounds, scenario.most_rounds), effort.seconds)
     return (_alone if scenario.alone else _together)(scenario, peers, effort, ground)
@@ -55,13 +67,15 @@ def _together(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground:
         runs: dict[str, Started] = {}
         for peer, row in zip(peers, rows, strict=True):
             try:
-                runs[peer.name] = until_end.enter_context(started(peer, scenario.upstream, ground))
+                runs[peer.name] = until_end.enter_context(
+                    started(peer, scenario.upstream, ground, logged=scenario.logged)
+                )
             except proc.StartError as error:
                 row.fault = str(error)
         if scenario.direct:
-            runs[DIRECT] = direct(ground)
+            runs[DIRECT] = direct(scenario.upstream, ground)
             rows.insert(0, Row(DIRECT))
-        time.sleep(scenarios.SETTLE)
+        time.sleep(measures.SETTLE)
         for row in rows:
             row.fault = row.fault or _prove(scenario, runs[row.peer]) or _warm_up(scenario, runs[row.peer])
         for number in range(effort.rounds):
@@ -69,7 +83,7 @@ def _together(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground:
                 if not row.fault:
                     _measure(scenario, row, runs[row.peer], effort.seconds, number)
     if scenario.direct:
-        scenarios.added(rows)
+        measures.added(rows)
     return rows
 
 
@@ -81,7 +95,7 @@ def _alone(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground: Gr
             if row.fault:
                 continue
             try:
-                with started(peer, scenario.upstream, ground) as run:
+                with started(peer, scenario.upstream, ground, logged=scenario.logged) as run:
                     row.fault = _prove(scenario, run)
                     if not row.fault:
                         _measure(scenario, row, run, effort.seconds, number)
@@ -92,8 +106,8 @@ def _alone(scenario: Scenario, peers: Sequence[Peer], effort: Effort, ground: Gr
 
 def _prove(scenario: Scenario, run: Started) -> str | None:
     """Check that one request gets the API's complete response, which requires the token."""
-    status, length = proc.get(run.base + scenario.path, run.token)
-    if status == 200 and length == SIZES[scenario.path]:
+    status, length = proc.get(run.base + scenario.proof, run.token)
+    if status == 200 and length == scenario.size:
         return None
     return f"GET gave {status} with {length} bytes"
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 import socket
+import sys
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 SIZES = {"1k": 531, "real": 531, "1m": 1_000_000, "100m": 100_000_000}  # bytes of each response, by path
 STRANGERS = {"unknown_ca": "of an unknown CA", "wrong_name": "for another name"}  # and their bad certificates
-UPSTREAMS = ("http", "https", *STRANGERS)
+PLAIN = {"https": "http", "push": "push_http"}  # by name of a TLS upstream: the same one over plain HTTP
+UPSTREAMS = (*PLAIN, *PLAIN.values(), *STRANGERS)
 TOKEN_LIFE = 30 * 24 * 3600  # seconds; long, so that no refresh happens during a measurement
 
 
@@ -78,10 +80,28 @@ def prepared(folder: Path, load_cpu: int | None, proxy_cpu: int | None) -> Itera
     config = home / "nginx.conf"
     config.write_text(fill((HERE / "upstream.conf").read_text(), values))
     command = ["nginx", "-e", "stderr", "-c", str(config)]
-    with proc.running(command, home, load_cpu) as upstream, _authorization_server(token) as token_endpoint:
+    with (
+        proc.running(command, home, load_cpu) as upstream,
+        _pushing(home, token, ports, load_cpu),
+        _authorization_server(token) as token_endpoint,
+    ):
         # 401: it runs, and refuses requests without the token.
         proc.wait_ready(upstream, f"http://127.0.0.1:{ports['http']}/1k", home, status=401)
         yield Ground(folder, ca, token, token_endpoint, ports, load_cpu, proxy_cpu)
+
+
+@contextlib.contextmanager
+def _pushing(home: Path, token: str, ports: Mapping[str, int], cpu: int | None) -> Iterator[None]:
+    """Run the API that pushes (push.py)."""
+    folder = home / "push"
+    folder.mkdir()
+    small = home / "small"
+    small.write_text(answer())
+    files = (str(HERE / "push.py"), str(home / "https.pem"), token, str(small))
+    command = (sys.executable, *files, str(ports["push_http"]), str(ports["push"]))
+    with proc.running(command, folder, cpu) as process:
+        proc.wait_ready(process, f"http://127.0.0.1:{ports['push_http']}/1k", folder, status=401)
+        yield
 
 
 def _write_files(folder: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import random
 import selectors
 import sys
 from collections import deque
@@ -40,7 +41,7 @@ class Caller(asyncio.Protocol):
     def send(self, due: float) -> None:
         self.due = due
         self.parser = httptools.HttpResponseParser(self)
-        self.transport.write(self.bench.request)
+        self.transport.write(self.bench.next_request())
 
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
@@ -62,16 +63,28 @@ class Bench:
         assert parts.hostname is not None
         assert parts.port is not None
         self.address = (parts.hostname, parts.port)
-        authorization = f"Authorization: Bearer {token}\r\n" if token else ""
-        self.request = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{authorization}\r\n".encode()
+        # The fields of heads.lua.
+        self.request = (
+            f"GET {parts.path}/items/%(n)d?page=%(page)d&cursor=%(n)08x HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+            "User-Agent: python-httpx/0.28.1\r\nAccept: application/json\r\n"
+            "Accept-Encoding: gzip, deflate, br\r\nContent-Type: application/json\r\n"
+            "traceparent: 00-%(trace)032x-%(n)016x-01\r\nX-Request-Id: %(id)032x\r\n"
+            f"X-Client-Version: 4.2.0\r\nAuthorization: Bearer {token or 'a-placeholder'}\r\n\r\n"
+        )
         self.idle: list[Caller] = []
         self.all: set[Caller] = set()
         self.waiting: deque[float] = deque()
         self.opening: set[asyncio.Task[object]] = set()
         self.counted_from = 0.0
         self.done = 0
+        self.number = random.getrandbits(28)
         self.seconds: list[float] = []
         self.errors: dict[str, int] = {}
+
+    def next_request(self) -> bytes:
+        self.number += 1
+        ids = {"trace": random.getrandbits(128), "id": random.getrandbits(128)}
+        return (self.request % (ids | {"n": self.number, "page": self.number % 1000})).encode()
 
     def ask(self, due: float) -> None:
         if self.idle:

@@ -89,6 +89,18 @@ def resident_mib(pid: int) -> float:
     return kib / 1024
 
 
+def connections_to(port: int) -> int:
+    """Established connections from this machine to a local port."""
+    established, wanted = "01", f":{port:04X}"
+    count = 0
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+                fields = line.split()
+                count += fields[2].endswith(wanted) and fields[3] == established
+    return count
+
+
 def get(url: str, token: str | None = None) -> tuple[int | None, int]:
     """Status and length of the response to one GET; no status if there is no response."""
     parts = urlsplit(url)

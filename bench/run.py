@@ -24,7 +24,7 @@ import idle
 import picture
 import table
 from catalog import PEERS, Peer
-from compare import Effort, compared, say, too_trusting
+from compare import Effort, compared, say, unfit
 from ground import prepared
 from rows import Row
 from scenarios import SCENARIOS
@@ -67,12 +67,12 @@ def _run(options: argparse.Namespace, peers: Sequence[Peer]) -> tuple[Results, d
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         prepared(Path(folder), *_cpus()) as ground,
     ):
-        say("does every peer refuse a certificate that it must not believe?")
-        faults = {peer.name: fault for peer in peers if (fault := too_trusting(peer, ground))}
-        strict = [peer for peer in peers if peer.name not in faults]
+        say("does every peer do the work of the others, and refuse a certificate that it must not believe?")
+        faults = {peer.name: fault for peer in peers if (fault := unfit(peer, ground))}
+        fit = [peer for peer in peers if peer.name not in faults]
         for name in options.scenarios:
             scenario = SCENARIOS[name]
-            results[name] = compared(scenario, strict, Effort(options.rounds, options.seconds), ground)
+            results[name] = compared(scenario, fit, Effort(options.rounds, options.seconds), ground)
             print(f"**{name}**: {scenario.story}\n\n{table.markdown(scenario, results[name])}\n", flush=True)
     return results, faults
 

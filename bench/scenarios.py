@@ -1,29 +1,18 @@
-"""The scenarios. A new one is an entry in SCENARIOS, and a measuring function if none here fits."""
+"""The scenarios. A new one is an entry in SCENARIOS, and a function in measures.py if none there fits."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import idle
-import load
-import proc
-from ground import HERE, SIZES
-from rows import MeasureError, Row, Sample
+import measures
+from ground import SIZES
+from measures import CROWD_PAUSE, CROWD_STEADY, RATE
+from rows import Sample
 
 if TYPE_CHECKING:
     from start import Started
-
-SETTLE = 1.0  # seconds between a change and the reading of memory
-RATE = 1000  # requests per second, open loop
-OPENING = (
-    5.0  # seconds to open idle callers; enough for all of them on a quiet machine, except for slow peers
-)
 
 
 @dataclass(frozen=True)
@@ -32,78 +21,38 @@ class Column:
     figure: str
     digits: int = 2  # after the point; -1: to the nearest ten
     spread: bool = False  # also show minimum and maximum
+    ratio: bool = False  # also show its ratios; always for the first column
 
 
 @dataclass(frozen=True)
 class Scenario:
     name: str
     story: str  # the text above its table
-    figure: str  # the figure of which ratios are computed
     columns: tuple[Column, ...]
     measure: Callable[[Scenario, Started, int], Sample]  # the int: seconds
     upstream: str = "https"
-    path: str = "1k"
+    path: str = "real"
     connections: int = 32
     heads: tuple[str, ...] | None = None  # arguments of heads.lua; None: all requests are the same
+    needs: str | None = None  # what a peer must not lack
+    logged: bool = False  # with a log line for each request
     direct: bool = False  # also measure the upstream itself, and subtract it
     alone: bool = False  # a new process for each sample, and no other beside it
     most_rounds: int | None = None
 
     @property
+    def proof(self) -> str:
+        """The path of a request that shows, by its complete response, that a peer works."""
+        return "1k" if self.upstream == "push" else self.path
+
+    @property
     def size(self) -> int:
-        return SIZES[self.path]
+        return SIZES[self.proof]
 
-
-def loaded(scenario: Scenario, run: Started, seconds: int) -> Sample:
-    url = run.base + scenario.path
-    return load.run(
-        url, run.pid, seconds, connections=scenario.connections, size=scenario.size, heads=scenario.heads
-    )
-
-
-def at_fixed_rate(scenario: Scenario, run: Started, seconds: int) -> Sample:
-    command = [sys.executable, str(HERE / "openloop.py"), run.base + scenario.path, str(RATE), str(seconds)]
-    with_token = [*command, run.token] if run.token else command
-    ran = subprocess.run(with_token, capture_output=True, text=True, check=False)
-    if ran.returncode:
-        raise MeasureError(f"the generator failed: {ran.stderr.strip().splitlines()[-1:]}")
-    figures = json.loads(ran.stdout)
-    return Sample(errors=figures.pop("errors"), figures=figures)
-
-
-def added(rows: Sequence[Row]) -> None:
-    """Compute the time that each row adds to `direct` (the first row) in the same round."""
-    for row in rows[1:]:
-        for mine, direct in zip(row.samples, rows[0].samples, strict=False):
-            for part in ("p50_ms", "p99_ms"):
-                mine.figures[f"added_{part}"] = mine.figures[part] - direct.figures[part]
-
-
-def remembered(scenario: Scenario, run: Started, seconds: int) -> Sample:
-    time.sleep(SETTLE)
-    rest = proc.resident_mib(run.pid)
-    under_load = load.run(
-        run.base + scenario.path,
-        run.pid,
-        seconds,
-        connections=scenario.connections,
-        size=scenario.size,
-    )
-    time.sleep(SETTLE)
-    after = proc.resident_mib(run.pid)
-    with idle.callers(run.base + scenario.path, idle.possible(), OPENING) as opened:
-        time.sleep(SETTLE)
-        grown = proc.resident_mib(run.pid)
-        count = idle.alive(opened)
-    figures = {
-        "ready_seconds": run.ready_seconds,
-        "rest_mib": rest,
-        "loaded_mib": after,
-        "idle_callers": count,
-        "kib_per_caller": (grown - after) * 1024 / max(count, 1),
-    }
-    closed = len(opened) - count
-    return Sample(figures, under_load.errors | ({"closed": closed} if closed else {}))
+    @property
+    def figure(self) -> str:
+        """The figure to compare."""
+        return self.columns[0].figure
 
 
 REQUESTS = (
@@ -116,6 +65,35 @@ MEGABYTES = (
     Column("MB per CPU-second", "mb_per_cpu_second", -1, spread=True),
     Column("MB per second", "mb_per_second", -1, spread=True),
 )
+CROWD = (
+    Column("requests per CPU-second, steady", "per_cpu_second", -1, spread=True),
+    Column("p50 ms", "steady_p50_ms", 0),
+    Column("p99 ms", "steady_p99_ms", 0, spread=True, ratio=True),
+    Column("responses in the first second", "first_requests", -1, spread=True, ratio=True),
+    Column("its p99 ms", "first_p99_ms", 0, ratio=True),
+    Column("MiB", "resident_mib", 0, spread=True),
+    Column("upstream connections", "upstream_connections", 0),
+)
+
+
+def crowd(name: str, callers: int, words: str) -> Scenario:
+    story = (
+        f"{words} callers at once, heads and body as in `real`, each peer started anew for each sample. In "
+        "its first second all callers connect at once; a caller without a response counts with the time that "
+        f"it has waited. Then, after {CROWD_PAUSE} s, the steady state for {CROWD_STEADY} s, with the same "
+        "callers. MiB: resident at its end."
+    )
+    return Scenario(
+        name,
+        story,
+        CROWD,
+        measures.crowded,
+        connections=callers,
+        needs="crowd",
+        alone=True,
+        most_rounds=3,
+    )
+
 
 SCENARIOS = {
     scenario.name: scenario
@@ -124,51 +102,104 @@ SCENARIOS = {
             "real",
             "Heads as they are in life: 9 fields in, 17 out, with a target, trace id, request id, ETag and "
             "rate limit of their own. 531 bytes of JSON, upstream over TLS, 32 connections.",
-            "per_cpu_second",
             REQUESTS,
-            loaded,
-            path="real",
+            measures.loaded,
             heads=(),
         ),
         Scenario(
+            "post",
+            "Heads as in `real`, with a request body of 4 KB of JSON.",
+            REQUESTS,
+            measures.loaded,
+            heads=("body=4096",),
+        ),
+        Scenario(
+            "fresh",
+            "Heads as in `real`, with a new connection of the caller for each request; 32 at a time.",
+            REQUESTS,
+            measures.loaded,
+            heads=("close",),
+            needs="pool",
+        ),
+        crowd("many", 1000, "A thousand"),
+        crowd("many4000", 4000, "Four thousand"),
+        Scenario(
             "small",
             "The best case: every head is the same. 531 bytes of JSON, upstream over TLS, 32 connections.",
-            "per_cpu_second",
             REQUESTS,
-            loaded,
+            measures.loaded,
+            path="1k",
+        ),
+        Scenario(
+            "logged",
+            "`real` with a log line for each request; the other scenarios have none.",
+            REQUESTS,
+            measures.loaded,
+            heads=(),
+            needs="log",
+            logged=True,
         ),
         Scenario(
             "plain",
-            "Small responses (531 bytes), upstream over plain HTTP, 32 connections.",
-            "per_cpu_second",
+            "`real` with an upstream over plain HTTP.",
             REQUESTS,
-            loaded,
+            measures.loaded,
             upstream="http",
+            heads=(),
+            most_rounds=3,
         ),
         Scenario(
             "1mb",
             "Responses of 1 MB, upstream over TLS, 8 connections.",
-            "per_cpu_second",
             (Column("requests per CPU-second", "per_cpu_second", -1, spread=True), *MEGABYTES),
-            loaded,
+            measures.loaded,
             path="1m",
             connections=8,
+            most_rounds=3,
         ),
         Scenario(
             "stream",
             "Downloads of 100 MB, upstream over TLS, two at a time.",
-            "mb_per_cpu_second",
             MEGABYTES,
-            loaded,
+            measures.loaded,
             path="100m",
             connections=2,
+            most_rounds=3,
+        ),
+        Scenario(
+            "events",
+            "A thousand event streams with ten events a second each, upstream over TLS; added: the "
+            "difference to the upstream itself over plain HTTP. MiB: resident with all streams open.",
+            (
+                Column("events per CPU-second", "per_cpu_second", -1, spread=True),
+                Column("CPU ms per 1000 events", "ms_per_thousand", 1, spread=True),
+                Column("added p50 ms", "added_p50_ms", spread=True),
+                Column("added p99 ms", "added_p99_ms", spread=True),
+                Column("MiB", "resident_mib", 0),
+            ),
+            measures.listened,
+            upstream="push",
+            path="events",
+            connections=1000,
+            needs="crowd",
+            direct=True,
+            most_rounds=3,
+        ),
+        Scenario(
+            "websocket",
+            "Round trips of WebSocket frames of 32 bytes, upstream over TLS, 32 connections.",
+            (Column("round trips per CPU-second", "per_cpu_second", -1, spread=True), *REQUESTS[1:]),
+            measures.echoed,
+            upstream="push",
+            path="echo",
+            needs="websocket",
+            most_rounds=3,
         ),
         Scenario(
             "latency",
-            f"Small responses, upstream over TLS, {RATE} requests per second on a fixed schedule, measured "
+            f"Heads and body as in `real`, {RATE} requests per second on a fixed schedule, measured "
             "from the scheduled time; added: the difference to the upstream itself over plain HTTP. A peer "
             "with fewer responses per second is overloaded, and its times only show the length of the run.",
-            "added_p50_ms",
             (
                 Column("added p50 ms", "added_p50_ms", 3, spread=True),
                 Column("added p99 ms", "added_p99_ms", spread=True),
@@ -176,13 +207,12 @@ SCENARIOS = {
                 Column("p99 ms", "p99_ms", spread=True),
                 Column("responses per second", "answered_per_second", 0),
             ),
-            at_fixed_rate,
+            measures.at_fixed_rate,
             direct=True,
         ),
         Scenario(
             "memory",
-            "Resident memory, upstream over TLS: at rest, after load, and added by an idle caller.",
-            "kib_per_caller",
+            "Resident memory, upstream over TLS: at rest, after load as in `real`, added by an idle caller.",
             (
                 Column("KiB per idle connection", "kib_per_caller", 1, spread=True),
                 Column("MiB at rest", "rest_mib", 0, spread=True),
@@ -190,7 +220,8 @@ SCENARIOS = {
                 Column("idle connections", "idle_callers", 0),
                 Column("ready s", "ready_seconds"),
             ),
-            remembered,
+            measures.remembered,
+            heads=(),
             alone=True,
             most_rounds=2,
         ),

@@ -13,24 +13,25 @@ if TYPE_CHECKING:
     from scenarios import Column, Scenario
 
 BASELINES = ("nginx", "envoy", "go", "aiohttp")
+CLOSEST = BASELINES[:2]  # for the ratios of further columns
 
 
 def markdown(scenario: Scenario, rows: Sequence[Row]) -> str:
-    bases = [row for name in BASELINES for row in rows if row.peer == name]
-    first, *others = scenario.columns
-    head = [
-        "proxy",
-        _heading(first),
-        *(f"vs {base.peer}" for base in bases),
-        *(_heading(column) for column in others),
-        "errors",
-    ]
-    lines = [head, ["---"] + ["--:"] * (len(head) - 2) + ["---"]]
-    for row in rows:
-        ratios = [ratio(row, base, scenario.figure) for base in bases]
-        cells = [_cell(row, first), *(_ratio(each) for each in ratios)]
-        lines.append([row.peer, *cells, *(_cell(row, column) for column in others), _errors(row)])
+    first = scenario.columns[0]
+    head, lines = ["proxy"], [[row.peer] for row in rows]
+    for column in scenario.columns:
+        bases = _bases(rows, BASELINES if column is first else CLOSEST if column.ratio else ())
+        head += [_heading(column), *(f"vs {base.peer}" for base in bases)]
+        for row, cells in zip(rows, lines, strict=True):
+            cells += [_cell(row, column), *(_ratio(ratio(row, base, column.figure)) for base in bases)]
+    rule = ["---"] + ["--:"] * (len(head) - 1) + ["---"]
+    ended = [[*cells, _errors(row)] for row, cells in zip(rows, lines, strict=True)]
+    lines = [[*head, "errors"], rule, *ended]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _bases(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    return [row for name in names for row in rows if row.peer == name]
 
 
 def _heading(column: Column) -> str:

@@ -27,7 +27,8 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     compiled            whether the data path is compiled
                         all of the above import only each other, and observe/
     observe/            metrics: metrics, request_metrics, token_metrics, process_metrics;
-                        logs: logs, events, request_log, log_writer; audit, audit_file: at the bottom too;
+                        logs: logs, events, request_lines, request_log, log_writer;
+                        audit, audit_file: at the bottom too;
                         health, status, supervision (for the service manager): above services
     config/             the configuration: a file, or environment variables; every fault with its position
     routes listen adopted

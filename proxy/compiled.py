@@ -11,7 +11,13 @@ from pkgutil import iter_modules
 from typing import Final, NamedTuple
 
 PACKAGES: Final = ("proxy.http", "proxy.relay")  # with all their modules
-MODULES: Final = ("proxy.clock", "proxy.observe.request_metrics", "proxy.routes")
+MODULES: Final = (
+    "proxy.clock",
+    "proxy.hosts",
+    "proxy.observe.request_lines",
+    "proxy.observe.request_metrics",
+    "proxy.routes",
+)
 _NOTE: Final = "extra_metadata/not-compiled.txt"
 
 

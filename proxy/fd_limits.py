@@ -91,7 +91,7 @@ class Descriptors:
 
     def hold_caller(self, number: int) -> bool:
         """Whether an accepted caller may stay. `number`: of its connection's file."""
-        if self._leaves(number, self._by_callers):
+        if number < self._by_callers or self._leaves(number, self._by_callers):
             return True
         self.log_refusal()
         return False

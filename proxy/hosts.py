@@ -27,6 +27,7 @@ class Hosts:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = LOOPBACK_NAMES | {name.strip("[]").lower() for name in names}
         self._known: dict[str, str] = {}  # a cache of accepted values, as most callers send the same
+        self._by_address: dict[tuple[str, str], str] = {}  # the same of those that are our own address
 
     def leads_here(self, host: str, local_address: str) -> bool:
         """Whether a URL with this host may reach us by an allowed name, however the host is written.
@@ -42,7 +43,7 @@ class Hosts:
 
     def read(self, value: str, local_address: str) -> str | None:
         """The host in a Host field (lower case, no port, no brackets); None if it is not accepted."""
-        known = self._known.get(value)
+        known = self.known(value) or self._by_address.get((value, local_address))
         if known is not None:
             return known
         parts = _AUTHORITY.fullmatch(value)
@@ -53,7 +54,15 @@ class Hosts:
             if len(self._known) < REMEMBERED:
                 self._known[value] = host
             return host
-        return host if local_address and _same_address(host, local_address) else None
+        if not local_address or not _same_address(host, local_address):
+            return None
+        if len(self._by_address) < REMEMBERED:
+            self._by_address[value, local_address] = host
+        return host
+
+    def known(self, value: str) -> str | None:
+        """The same for a value that has been accepted at every address; None if it has not."""
+        return self._known.get(value)
 
 
 def reachable(host: str) -> str:

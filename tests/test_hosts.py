@@ -50,6 +50,18 @@ def test_the_cache_is_bounded_when_a_caller_varies_the_port():
     assert len(hosts._known) == REMEMBERED
 
 
+def test_an_address_of_ours_is_accepted_where_it_is_ours_only():
+    hosts = Hosts([])
+    for _ in range(2):  # the second time from the cache
+        assert hosts.read("10.0.0.7:8080", "10.0.0.7") == "10.0.0.7"
+        assert hosts.read("10.0.0.7:8080", "10.0.0.8") is None
+        assert hosts.read("10.0.0.7:8080", "") is None
+    assert hosts.known("10.0.0.7:8080") is None
+    for port in range(REMEMBERED + 50):
+        assert hosts.read(f"10.0.0.7:{port}", "10.0.0.7") == "10.0.0.7"
+    assert len(hosts._by_address) == REMEMBERED
+
+
 LEADS_HERE = [
     *(
         "localhost",

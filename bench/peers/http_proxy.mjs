@@ -12,7 +12,7 @@ const httpProxy = createRequire(modules + '/')('http-proxy');
 const { Agent } = upstream.startsWith('https:') ? https : http;
 const proxy = httpProxy.createProxyServer({
   target: upstream,
-  agent: new Agent({ keepAlive: true, maxFreeSockets: 64, ca: readFileSync(caFile) }),
+  agent: new Agent({ keepAlive: true, maxFreeSockets: 8192, ca: readFileSync(caFile) }),
   secure: true,
   changeOrigin: true,
   headers: { authorization: `Bearer ${token}` },
@@ -22,9 +22,19 @@ proxy.on('error', (error, _request, response) => {
   response.writeHead(502).end();
 });
 
+// Else it relays the caller's wish to close to the upstream, and the upstream's keep-alive to the caller.
+proxy.on('proxyReq', (request) => request.setHeader('connection', 'keep-alive'));
+proxy.on('proxyRes', (answer, request) => {
+  if (request.headers.connection === 'close') answer.headers.connection = 'close';
+});
+
 const server = http.createServer((request, response) => {
   request.url = request.url.replace(/^\/api/, '');
   proxy.web(request, response);
 });
+server.on('upgrade', (request, socket, head) => {
+  request.url = request.url.replace(/^\/api/, '');
+  proxy.ws(request, socket, head);
+});
 server.keepAliveTimeout = 3_600_000; // the default of 5 s would end idle connections while we count them
-server.listen(Number(port), '127.0.0.1');
+server.listen(Number(port), '127.0.0.1', 4096); // as long a queue of new connections as the others have

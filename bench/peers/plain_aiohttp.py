@@ -81,6 +81,7 @@ def main() -> None:
         host="127.0.0.1",
         port=int(port),
         access_log=None,
+        backlog=4096,
         print=None,
         loop=uvloop.new_event_loop(),
     )

@@ -50,8 +50,8 @@ func main() {
 			request.Header["X-Forwarded-For"] = nil // not to be added
 		},
 		Transport: &http.Transport{
-			TLSClientConfig:     &tls.Config{RootCAs: trusted},
-			MaxIdleConnsPerHost: 64,
+			TLSClientConfig:     &tls.Config{RootCAs: trusted, ClientSessionCache: tls.NewLRUClientSessionCache(64)},
+			MaxIdleConnsPerHost: 8192,
 			IdleConnTimeout:     time.Minute,
 			DisableCompression:  true, // it would ask for gzip on its own, and unpack it
 		},

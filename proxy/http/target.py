@@ -14,7 +14,9 @@ from proxy.http.malformed import MalformedRequest
 
 DECODINGS: Final = 8  # no legitimate path is encoded more often
 SLASH: Final = 0x2F
-_SUSPECT: Final = re.compile(rb"/\.|[%\\#]")  # without any of these a path can be read in one way only
+# Without these, and without "/.", a path can be read in one way only. That is searched for on its own: of
+# characters alone the search is four times as fast.
+_SUSPECT: Final = re.compile(rb"[%\\#]")
 # A dot segment to any parser: parameters may follow it; "?" and "#", once decoded, end a path that is parsed
 # as a URL again; browsers' URL parsers drop tabs and line breaks, Windows drops spaces.
 _DOTS: Final = re.compile(rb"(?:\A|/)[\x00-\x20]*\.[\x00-\x20]*(?:\.[\x00-\x20]*)?(?:[/;?#]|\Z)")
@@ -40,7 +42,7 @@ def read_target(target: bytes) -> Target:
         authority, target = absolute[1], absolute[2] or b"/"
         if target.startswith(b"?"):
             target = b"/" + target
-    if _SUSPECT.search(target):
+    if target.find(b"/.") >= 0 or _SUSPECT.search(target):
         _check(target)
     return target, authority
 

@@ -17,12 +17,40 @@ _VALID: Final = re.compile(
     rb"(-[^\r\n]*)?[ \t]*(?:\r|\Z)"
 )
 _NO_TRACE: Final = b"0" * 32
+_NO_PARENT: Final = b"0" * 16
+
+# The usual line, "traceparent: 00-TRACE-PARENT-FLAGS", is judged without a regular expression.
+_USUAL_NAMES: Final = frozenset({b"\r\ntracep", b"\r\nTracep", b"\r\nTraceP", b"\r\ntraceP"})
+_USUAL_START: Final = b"arent: 00-"
+_USUAL_SIZE: Final = len(b"arent: 00-") + 32 + 1 + 16 + 1 + 2
+_DIGITS: Final = b"0123456789abcdef"
+_HYPHENS: Final = b"--"
+_HYPHEN: Final = 0x2D
+_LINE_ENDS: Final = frozenset({b"", b"\r"})
 
 
 def trace_id(block: bytes) -> str:
     """The trace id among a request's fields (fields.py); empty without exactly one valid field."""
     at = block.find(_PART)  # one search, as many requests have none
-    return "" if at < 0 else _read(block, at)
+    if at < 0:
+        return ""
+    line = block[at : at + _USUAL_SIZE]
+    if _is_usual(line) and at >= _BEFORE and block[at - _BEFORE : at] in _USUAL_NAMES:
+        end = at + _USUAL_SIZE
+        if block[end : end + 1] in _LINE_ENDS and block.find(_PART, end) < 0:
+            return _trace_of(b"00", line[10:42], None)
+    return _read(block, at)
+
+
+def _is_usual(line: bytes) -> bool:
+    return (
+        len(line) == _USUAL_SIZE
+        and line[:10] == _USUAL_START
+        and line[42] == _HYPHEN
+        and line[59] == _HYPHEN
+        and line[10:].translate(None, _DIGITS) == _HYPHENS
+        and line[43:59] != _NO_PARENT
+    )
 
 
 def _read(block: bytes, at: int) -> str:
@@ -31,7 +59,7 @@ def _read(block: bytes, at: int) -> str:
         start = max(0, at - _BEFORE)
         valid = _VALID.match(block, start)
         if valid is not None:
-            return "" if _is_repeated(block, valid.end()) else _trace_of(*valid.groups())
+            return "" if _is_repeated(block, valid.end()) else _trace_of(valid[1], valid[2], valid[3])
         if _NAME.match(block, start):  # it is not valid
             return ""
         at = block.find(_PART, at + 1)

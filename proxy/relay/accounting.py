@@ -6,6 +6,7 @@ from time import perf_counter
 
 from proxy.http.message import RequestHead
 from proxy.http.traceparent import trace_id
+from proxy.observe.request_lines import RequestLines
 from proxy.relay.callers import Caller
 from proxy.relay.context import RelayContext
 from proxy.relay.runtime import RouteRuntime
@@ -18,7 +19,6 @@ def account_for(
     caller: Caller | None,
     account: Account | None,
     request: RequestHead,
-    *,
     started: float,
     status: int,
     upstream: float,
@@ -26,25 +26,27 @@ def account_for(
     sent: int,
     error: str,
     replayed: bool,
+    /,
 ) -> None:
     """`started`: from `perf_counter`. `upstream`: seconds until its response began; negative: it did not.
 
     `received`, `sent`: body bytes. `error`: a `Case.ending`, or empty. `replayed`: sent again after a 401.
     """
     seconds = perf_counter() - started
-    route, name = runtime.route, ""
-    runtime.tally.count(request.method, status, seconds)
+    method, name = request.method, ""
+    runtime.tally.count(method, status, seconds)
     if caller is not None:
         name = caller.name
-        caller.tally.count(route.name, status)
+        caller.tally.count(runtime.name, status)
     log = context.log
     if log.enabled:
-        log.add(
-            route.name,
-            route.credential,
-            account.key.account if account else "",
+        lines: RequestLines = log.lines
+        line = lines.line(
+            runtime.name,
+            runtime.credential,
+            account.name if account is not None else "",
             name,
-            request.method.decode("ascii"),
+            method.decode("ascii"),
             status,
             seconds * 1000,
             upstream * 1000,
@@ -54,3 +56,4 @@ def account_for(
             replayed,
             trace_id(request.fields.block),
         )
+        log.add(line)

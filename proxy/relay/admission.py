@@ -34,8 +34,11 @@ def admit(
     request.path = path
     if absolute is not None:
         request.authority = absolute.decode("latin-1")
-    authority, local_address = request.authority, downstream.local_address
-    host = local_address if authority is None else context.hosts.read(authority, local_address)
+    authority = request.authority
+    if authority is None:
+        host: str | None = downstream.local_address
+    else:  # most values are known, and need no look at the connection
+        host = context.hosts.known(authority) or context.hosts.read(authority, downstream.local_address)
     if host is None:
         raise Refusal(problems.HOST_REFUSED, "this Host is not allowed; see server.allowed_hosts")
     runtime = own or context.table.match(host, path)

@@ -62,7 +62,6 @@ class Connection(asyncio.Protocol):
         "descriptor",
         "is_full",
         "is_tls",
-        "local_address",
         "standing",
         "time",
     )
@@ -78,7 +77,6 @@ class Connection(asyncio.Protocol):
         self._lingering = False  # incoming data is read and discarded
         self._lingered = 0  # bytes
         self.is_full = False
-        self.local_address = ""
         self.is_tls = False
         self.standing: Standing | None = None
         self._patience = server.context.limits.header_time  # seconds, from the next check on; 0: unchanged
@@ -87,13 +85,18 @@ class Connection(asyncio.Protocol):
 
     def _use(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self._write = self._transport.write
         self.is_tls = transport.get_extra_info("ssl_object") is not None
-        name = transport.get_extra_info("sockname")
-        self.local_address = name[0] if isinstance(name, tuple) else ""
+        if self.is_tls:  # the event loops' limit is the same without TLS, and eight times as large with it
+            self._transport.set_write_buffer_limits(HIGH_WATER)
         sock = transport.get_extra_info("socket")
         self.descriptor = -1 if sock is None else sock.fileno()
+
+    @property
+    def local_address(self) -> str:
+        """Our IP address on this connection; empty on a unix socket."""
+        name = self._transport.get_extra_info("sockname")
+        return name[0] if isinstance(name, tuple) else ""
 
     @property
     def peer_address(self) -> str:

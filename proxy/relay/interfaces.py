@@ -29,11 +29,15 @@ class Downstream(Protocol):
     the exchange is over: it is not called again.
     """
 
-    local_address: str
     is_full: bool  # its write buffer is full: pause the upstream until caller_drained
     is_tls: bool
     standing: Standing | None  # what it says of its caller; set by callers.py
     time: Callable[[], float]  # the loop's, in seconds
+
+    @property
+    def local_address(self) -> str:
+        """Our IP address on this connection; empty on a unix socket."""
+        ...
 
     @property
     def peer_address(self) -> str:

@@ -168,13 +168,13 @@ class Lifecycle:
             self._identity,
             self._account,
             self._request,
-            started=self._started,
-            status=self._status,
-            upstream=self._upstream_seconds,
-            received=self._upload.received,
-            sent=self._bytes_out,
-            error=error,
-            replayed=self._replayed,
+            self._started,
+            self._status,
+            self._upstream_seconds,
+            self._upload.received,
+            self._bytes_out,
+            error,
+            self._replayed,
         )
 
     def _audit(self, audit: AuditLog, decision: str) -> None:

@@ -50,6 +50,8 @@ class RouteRuntime:
         `idle`: the idle connections of all routes.
         """
         self.route = route
+        self.name = route.name  # these two are read for each request
+        self.credential = route.credential
         self.host = route.host or ""
         self.prefix = b"" if route.path in {None, "/"} else str(route.path).encode("ascii")
         self.base = route.upstream.base.encode("ascii")

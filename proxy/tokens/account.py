@@ -67,6 +67,7 @@ class Account:
         self, key: AccountId, credential: Credential, clock: Clock, throttle: ServerThrottle
     ) -> None:
         self.key = key
+        self.name = key.account  # read for each request
         self.credential = credential
         self.grant = grants.of(credential)
         self.throttle = throttle

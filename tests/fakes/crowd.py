@@ -213,7 +213,7 @@ class Caller(asyncio.Protocol):
 
     def _go_on(self, status: int) -> None:
         plan, loop = self._crowd.plan, self._crowd.loop
-        if status == 101:
+        if status == 101 and not self._vanished:
             self._tunnel = b"through " + self.id
             self._transport.write(self._tunnel)
         elif self._upgrades or self._vanished or self._is_over(plan, loop.time()):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.http import traceparent
 from proxy.http.traceparent import trace_id
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -72,3 +73,54 @@ def test_nothing_else_ever_comes_out(value):
 def test_a_trace_comes_out_as_it_came(trace, more):
     found = trace_id(f"\r\ntraceparent: 00-{trace}-00f067aa0ba902b7-01{more}".encode())
     assert found == (trace if trace.strip("0") and more in {"", " "} else "")
+
+
+PIECES = [
+    "traceparent",
+    "TraceParent",
+    "tRaceparent",
+    "xtraceparent",
+    ":",
+    ": ",
+    ":\t",
+    "\r\n",
+    "00",
+    "01",
+    "ff",
+    "-",
+]
+PIECES += [
+    "-",
+    TRACE,
+    TRACE.upper(),
+    "0" * 32,
+    "00f067aa0ba902b7",
+    "0" * 16,
+    VALUE,
+    VALUE[:-1],
+    f"{VALUE}-",
+    "Host: x",
+]
+
+
+def by_expression(block):
+    """As the regular expression alone judges."""
+    at = block.find(traceparent._PART)
+    return "" if at < 0 else traceparent._read(block, at)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_the_usual_line_is_judged_like_any_other(text):
+    block = f"\r\n{text}".encode()
+    assert trace_id(block) == by_expression(block)
+
+
+@given(
+    st.integers(0, len(VALUE) + 30),
+    st.sampled_from(["", "\r", "\n", "-", "0", "g", "F", " ", ":"]),
+    st.booleans(),
+)
+def test_so_is_one_with_a_character_that_differs(at, character, more):
+    line = f"\r\ntraceparent: {VALUE}" + ("\r\nAccept: */*" if more else "")
+    block = (line[:at] + character + line[at + 1 :]).encode()
+    assert trace_id(block) == by_expression(block)

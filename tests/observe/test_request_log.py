@@ -10,8 +10,9 @@ from weakref import WeakSet
 import pytest
 
 from proxy.config.model import Log
-from proxy.observe import logs, request_log
-from proxy.observe.request_log import UNKNOWN, RequestLog
+from proxy.observe import logs, request_lines, request_log
+from proxy.observe.request_lines import UNKNOWN
+from proxy.observe.request_log import RequestLog
 
 FIELDS = {
     "route": "crm",
@@ -35,11 +36,15 @@ def request(**fields):
     return tuple({**FIELDS, **fields}.values())
 
 
+def add(log, **fields):
+    log.add(log.lines.line(*request(**fields)))
+
+
 def written(log, *requests):
     chunks = []
     requests_log = RequestLog(log, chunks.append)
     for each in requests:
-        requests_log.add(*each)
+        requests_log.add(requests_log.lines.line(*each))
     requests_log.flush()
     return "".join(chunks)
 
@@ -122,9 +127,9 @@ def test_each_combination_of_names_has_its_own_line():
 
 def test_memory_for_names_is_bounded():
     log = RequestLog(Log(format="json"), lambda _: None)
-    for number in range(3 * request_log.REMEMBERED):
-        log.add(*request(account=f"user{number}"))
-    assert len(log._known) <= request_log.REMEMBERED
+    for number in range(3 * request_lines.REMEMBERED):
+        add(log, account=f"user{number}")
+    assert len(log.lines._known) <= request_lines.REMEMBERED
 
 
 @pytest.mark.parametrize(
@@ -138,9 +143,9 @@ def test_many_requests_are_written_at_once():
     chunks = []
     log = RequestLog(Log(format="json"), chunks.append)
     for _ in range(request_log.FLUSH_AT - 1):
-        log.add(*request())
+        add(log)
     assert chunks == []
-    log.add(*request())
+    add(log)
     assert len(chunks) == 1
     assert chunks[0].count("\n") == request_log.FLUSH_AT
 
@@ -189,10 +194,10 @@ def json_log(monkeypatch):
 def test_the_lines_of_requests_come_before_newer_ones(json_log):
     stderr = json_log()
     log = RequestLog(Log(format="json"))
-    log.add(*request())
+    add(log)
     log.refused("no-route")
     logging.getLogger("proxy.tokens").warning("a token was refreshed")
-    log.add(*request())
+    add(log)
     log.flush()
     told = [json.loads(line) for line in stderr.getvalue().splitlines()]
     assert [line["event"] for line in told] == ["request", "refused", "notice", "request"]
@@ -202,7 +207,7 @@ def test_the_lines_of_requests_come_before_newer_ones(json_log):
 def test_another_threads_line_leaves_them_where_they_are(json_log):
     stderr = json_log()
     log = RequestLog(Log(format="json"))
-    log.add(*request())
+    add(log)
     thread = threading.Thread(target=logging.getLogger("proxy.store").warning, args=("from a thread",))
     thread.start()
     thread.join()
@@ -214,8 +219,8 @@ def test_another_threads_line_leaves_them_where_they_are(json_log):
 def test_there_is_one_spelling_of_json(json_log):
     stderr = json_log()
     log = RequestLog(Log(format="json"))
-    log.add(*request(error="caller-gone", replayed=True, request_id=TRACE, caller="build"))
-    log.add(*request(upstream=UNKNOWN))
+    add(log, error="caller-gone", replayed=True, request_id=TRACE, caller="build")
+    add(log, upstream=UNKNOWN)
     log.refused("no-route")
     logging.getLogger("proxy.tokens").warning("a line")
     lines = [*stderr.getvalue().splitlines(), logs._json_dropped(1.5, 3).rstrip()]

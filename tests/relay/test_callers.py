@@ -15,6 +15,7 @@ from aiohttp import web
 
 from proxy import caller_keys, listen
 from proxy.config.address import Address
+from proxy.observe.request_lines import RequestLines
 from proxy.relay.callers import CallerTable
 from proxy.relay.server import Listener
 
@@ -412,10 +413,11 @@ async def test_the_log_names_the_caller(make, kit):
     async with make(LIMITED) as proxy:
         told = []
         log = proxy.relay.context.log
-        log.enabled, log.add = True, lambda *line: told.append(line)
+        log.enabled, log.lines = True, RequestLines(json=True)
+        log.add = lambda line: told.append(json.loads(line))
         await outcome(proxy, kit, b"X-Api-Key: tpk_freefreefreefreefree")
         await outcome(proxy, kit, b"X-Api-Key: tpk_limitedlimitedlimited")
-        assert [(caller, status, error) for _, _, _, caller, _, status, *_, error, _, _ in told] == [
+        assert [(line["caller"], line["status"], line.get("error", "")) for line in told] == [
             ("free", 200, ""),
             ("limited", 403, "caller-denied"),
         ]

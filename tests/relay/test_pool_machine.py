@@ -77,6 +77,11 @@ class Pools(RuleBasedStateMachine):
         self.count = 0
         self.accounts = [self._account("ann"), self._account("bob")]
         self.former = []
+        for account in self.accounts:  # from the middle of some traffic
+            for _ in range(DIALS):
+                self._ask(account, "any")
+        for dial in self.stage.dials[1 :: DIALS - 1]:
+            self._dial_succeeds(dial)
 
     def _account(self, name):
         self.count += 1
@@ -93,9 +98,13 @@ class Pools(RuleBasedStateMachine):
 
     # -- callers
 
-    @rule(data=st.data(), kind=st.sampled_from(["any", "any", "once", "new"]))
-    def asks(self, data, kind):
+    @rule(data=st.data(), kinds=st.lists(st.sampled_from(["any", "any", "any", "once", "new"]), max_size=4))
+    def ask(self, data, kinds):
         account = data.draw(st.sampled_from(self.accounts))
+        for kind in kinds:
+            self._ask(account, kind)
+
+    def _ask(self, account, kind):
         self.count += 1
         idle = account.idle
         refused = self.stage.files.refusals
@@ -125,14 +134,17 @@ class Pools(RuleBasedStateMachine):
 
     # -- dials
 
-    def _some_dial(self, data):
-        dial = data.draw(st.sampled_from(self.stage.dials))
-        return next(account for account in self.all if account.name == dial.owner), dial
+    def _owner(self, dial):
+        return next(account for account in self.all if account.name == dial.owner)
 
     @precondition(lambda self: self.stage.dials)
-    @rule(data=st.data())
-    def a_dial_succeeds(self, data):
-        account, dial = self._some_dial(data)
+    @rule(data=st.data(), most=st.integers(1, 6))
+    def dials_succeed(self, data, most):
+        for _ in range(min(most, len(self.stage.dials))):
+            self._dial_succeeds(data.draw(st.sampled_from(self.stage.dials)))
+
+    def _dial_succeeds(self, dial):
+        account = self._owner(dial)
         refused = self.stage.files.refusals
         connection = Connection(dial.succeed(), None, self.now)
         account.doubted = NEVER
@@ -147,8 +159,8 @@ class Pools(RuleBasedStateMachine):
     @precondition(lambda self: self.stage.dials)
     @rule(data=st.data(), how=st.sampled_from([REFUSES, REFUSES, SLOW, RuntimeError("odd")]))
     def a_dial_fails(self, data, how):
-        account, dial = self._some_dial(data)
-        refused = self.stage.files.refusals
+        dial = data.draw(st.sampled_from(self.stage.dials))
+        account, refused = self._owner(dial), self.stage.files.refusals
         left = sum(each.owner == account.name for each in self.stage.dials) - 1
         dial.fail(how)
         if self.stage.files.refusals > refused:
@@ -171,7 +183,12 @@ class Pools(RuleBasedStateMachine):
 
     @precondition(lambda self: any(account.busy for account in self.all))
     @rule(data=st.data(), then=st.sampled_from(["", "", "", "last", "ends", "cut"]))
-    def responds(self, data, then):
+    def respond(self, data, then):
+        for _ in range(data.draw(st.integers(1, 6))):
+            if any(account.busy for account in self.all):
+                self._respond(data, then)
+
+    def _respond(self, data, then):
         account, connection = data.draw(st.sampled_from([(a, c) for a in self.all for c in a.busy]))
         user, end = connection.user, connection.end
         refused = self.stage.files.refusals
@@ -220,10 +237,12 @@ class Pools(RuleBasedStateMachine):
 
     # -- files, reloads, time
 
-    @rule(most=st.sampled_from([0, 1, 2, 3, PLENTY, PLENTY, PLENTY]))
-    def files_run_short(self, most):
-        self.stage.files.most = most
+    @rule(fewer=st.sampled_from([-2, -1, 0, 0, 1, PLENTY, PLENTY, PLENTY]))
+    def files_run_short(self, fewer):
+        """That many more, or fewer, than are open."""
+        self.stage.files.most = max(0, len(self.stage.open_ends()) + fewer)
 
+    @precondition(lambda self: self.count % 4 == 0)  # not too often
     @rule(data=st.data(), how=st.sampled_from(["retired", "retired", "closed"]))
     def is_replaced(self, data, how):
         """By a reload, or because its account has not been used for long."""
@@ -244,12 +263,20 @@ class Pools(RuleBasedStateMachine):
             assert not [dial for dial in self.stage.dials if dial.owner == account.name]
         self._judge(short=self.stage.files.refusals > refused)
 
-    @rule(steps=st.sampled_from([1, 1, 2, 5, 11, 25, 50]))
-    def time_passes(self, steps):
-        for _ in range(steps):
+    @rule(seconds=st.floats(0, SWEEP))
+    def a_moment_passes(self, seconds):
+        self.stage.loop.now += seconds
+
+    @rule(sweeps=st.sampled_from([1, 1, 1, 2, 5, 11, 21]))
+    def time_passes(self, sweeps):
+        for _ in range(sweeps):
             self.stage.loop.now += SWEEP
             for account in self.all:
                 self._swept(account)
+        for account in [each for each in self.former if each.pool.is_empty]:
+            assert not account.waiting
+            assert not account.connections
+            self.former.remove(account)
 
     def _swept(self, account):
         refused = self.stage.files.refusals
@@ -357,8 +384,8 @@ class Pools(RuleBasedStateMachine):
 
 
 Pools.TestCase.settings = settings(
-    max_examples=int(os.environ.get("POOL_EXAMPLES", "60")),
-    stateful_step_count=40,
+    max_examples=int(os.environ.get("POOL_EXAMPLES", "100")),
+    stateful_step_count=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

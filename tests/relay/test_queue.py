@@ -275,7 +275,7 @@ async def vanishes(proxy, kit, number, chance, go):
 
 async def wave(proxy, kit, context, numbers, chance):
     """Returns what the upstream has seen."""
-    proxy.runtime.fixed_pool.close_idle(float("inf"))
+    pool = proxy.runtime.fixed_pool
     counting, go = Counting(), asyncio.Event()
     with hole() as listener:
         proxy.lead_to(listener.getsockname()[1])
@@ -287,16 +287,17 @@ async def wave(proxy, kit, context, numbers, chance):
             if number not in set(stay)
         ]
         await queued(proxy, len(numbers))
-        assert proxy.runtime.fixed_pool.dialling == 4
+        assert pool.dialling == 4
         go.set()
         await asyncio.sleep(0.25)
         async with opened(kit, listener, context, counting.serve), asyncio.timeout(PATIENCE):
             await asyncio.gather(*staying, *leave)
             await until(lambda: not proxy.relay._connections)
             await queued(proxy, 0)
-            await until(lambda: not proxy.runtime.fixed_pool.dialling)
+            await until(lambda: not pool.dialling)
+            pool.close_idle(float("inf"))
+            assert pool.is_empty
             counting.close()
-            await until(lambda: proxy.runtime.fixed_pool.is_empty)
     assert all(counting.seen[b"/%d" % number] == 1 for number in stay)
     return counting.seen
 

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import resource
 import socket
+import ssl
 import sys
 
 import pytest
 from aiohttp import web
 
 from proxy.fd_limits import FOR_UPSTREAMS, RESERVE, RESERVE_SHARE, Descriptors
+from proxy.relay.connection import HIGH_WATER
 from proxy.relay.server import Listener
 
 
@@ -121,6 +123,28 @@ async def test_closing_leaves_no_connection_behind(proxy, upstream, kit):
     idle_writer.close()
 
 
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_the_write_buffer_of_a_caller_has_one_limit(proxy, tls_authority, is_tls):
+    """What is above it pauses the upstream; the event loops' own limits differ."""
+    context, ca = tls_authority
+    runner = web.ServerRunner(Listener(proxy.relay))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context if is_tls else None)
+    await site.start()
+    trusting = ssl.create_default_context(cafile=ca) if is_tls else None
+    name = "localhost" if is_tls else None
+    _, writer = await asyncio.open_connection("127.0.0.1", site.port, ssl=trusting, server_hostname=name)
+    async with asyncio.timeout(60):
+        while not proxy.relay._connections:
+            await asyncio.sleep(0.01)
+    (connection,) = proxy.relay._connections
+    assert connection.is_tls is is_tls
+    assert connection.local_address == "127.0.0.1"
+    assert connection._transport.get_write_buffer_limits()[1] == HIGH_WATER
+    writer.close()
+    await runner.cleanup()
+
+
 # -- open files
 
 MANY = 40  # callers that connect before the first of them is accepted
@@ -133,7 +157,7 @@ def connected(port):
         callers = []
         for _ in range(MANY):
             caller = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
-            caller.sendall(b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+            caller.sendall(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
             caller.setblocking(False)
             callers.append(caller)
         yield callers
