@@ -19,20 +19,21 @@ SECONDS ?= 60
 FLOOR := 90
 
 # Most tests wait for something most of the time: with two workers a core the cores are busy, and none starves.
-WORKERS ?= $(shell expr 2 '*' `nproc 2>/dev/null || sysctl -n hw.ncpu`)
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+WORKERS ?= $(shell expr 2 '*' $(CORES))
 
-.PHONY: demo test test-compiled torture coverage wheel pure-wheel sdist check check-locks fmt bench bench-peers speed soak jepsen fuzz \
-	lock clean
+# Otherwise each worker would compile each test anew, and each program our source.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-source test-compiled test-compiled-meanwhile torture coverage wheel pure-wheel sdist check \
+	check-locks fmt bench bench-peers speed soak jepsen fuzz lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/token-proxy demo
 
-# The suite in two parts, so that coverage costs no second run: the tests of the process itself, which it counts, and
-# those that run the command in a process of its own, or tables of thousands of messages. Then, by the same tests, the
-# data path as a wheel has it: compiled, on uvloop.
-ELSEWHERE := tests/e2e tests/deploy tests/docs tests/browsers tests/crash tests/jepsen tests/fuzz tests/commands tests/black_box
-TABLES := $(wildcard tests/*/test_conformance_*.py tests/*/test_chaos.py tests/*/test_model.py)
-COMPILED_TESTS := tests/http tests/relay tests/fuzz tests/test_routes.py tests/observe/test_request_metrics.py \
+# The whole suite, of which coverage counts what it can see (tests/order.py). Beside it the data path is compiled, and
+# then tested as a wheel has it, on uvloop, by the tests of it; COMPILED_TESTS=tests runs all of them so.
+COMPILED_TESTS ?= tests/http tests/relay tests/fuzz tests/test_routes.py tests/observe/test_request_metrics.py \
 	tests/e2e/test_callers.py tests/e2e/test_bodies.py
 
 # $(call suite,PYTHON,OPTIONS): what fails on busy cores is run once more, alone, and both results are shown. It passes
@@ -46,20 +47,25 @@ test: $(VENV)/.dev $(OIDC)/node_modules $(KUBECTL)/node_modules
 ifdef ARGS
 	@$(BIN)/python -m pytest -q $(ARGS)
 else
-	@$(MAKE) --no-print-directory coverage
-	@$(call suite,$(BIN)/python,$(ELSEWHERE) $(TABLES))
-	@$(MAKE) --no-print-directory test-compiled
+	@$(MAKE) --no-print-directory -j 2 test-source test-compiled-meanwhile
 endif
 
+coverage:
+	@$(MAKE) --no-print-directory test-source COUNTED='-m "not no_cover"'
+
 # Branches, in one line; a floor against a part that nothing tests any more, not an aim.
-coverage: $(VENV)/.dev
-	@$(call suite,$(BIN)/python,--cov --cov-report= $(ELSEWHERE:%=--ignore=%) $(TABLES:%=--ignore=%) tests)
+test-source: $(VENV)/.dev $(OIDC)/node_modules $(KUBECTL)/node_modules
+	@$(call suite,$(BIN)/python,--cov --cov-report= $(COUNTED) tests)
 	@echo "branch coverage of proxy/: $$($(BIN)/coverage report --format=total) %, of at least $(FLOOR)"
 	@$(BIN)/coverage report --fail-under=$(FLOOR) >/dev/null
 
 test-compiled: $(COMPILED)/.done
-	@cd $(COMPILED) && ../$(BIN)/python -c "import proxy.relay.exchange as e; assert e.__file__.endswith('.so'), e"
-	@cd $(COMPILED) && $(call suite,../$(BIN)/python,--loop=uvloop $(COMPILED_TESTS))
+	@cd $(COMPILED) && $(call suite,../$(BIN)/python,--compiled --loop=uvloop $(COMPILED_TESTS))
+
+# With half the workers, and printed when it is done.
+test-compiled-meanwhile:
+	@$(MAKE) --no-print-directory test-compiled WORKERS=$(CORES) >$(VENV)/compiled.log 2>&1; \
+		failed=$$?; cat $(VENV)/compiled.log; exit $$failed
 
 # TIMES as many examples of each property and rounds of each herd, every call of a refresh to die at, and histories
 # of all stores for SECONDS: some twenty minutes on two cores.
@@ -85,7 +91,7 @@ $(COMPILED)/.done: $(VENV)/.dev pyproject.toml hatch_build.py $(wildcard proxy/*
 	@TOKEN_PROXY_COMPILE=always $(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps \
 		--no-build-isolation -w $(COMPILED)/dist .
 	@mkdir -p dist && cp $(COMPILED)/dist/*.whl dist && $(BIN)/python -m zipfile -e $(COMPILED)/dist/*.whl $(COMPILED)
-	@cd $(COMPILED) && ln -s ../tests ../bench ../config.example.toml ../Makefile ../pyproject.toml .
+	@cd $(COMPILED) && ln -s $(patsubst %,../%,$(filter-out proxy dist,$(wildcard * .ci .github .gitignore))) .
 	@touch $@
 
 TYPED_TESTS := crash fakes jepsen servers
@@ -94,7 +100,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy $(TYPED_TESTS:%=-p tests.%) -m tests.checkout -m tests.conftest -m tests.patience -m tests.wheel
+	$(BIN)/mypy $(TYPED_TESTS:%=-p tests.%) -m tests.checkout -m tests.conftest -m tests.order -m tests.patience -m tests.wheel
 	$(BIN)/mypy bench/*.py
 	$(BIN)/mypy hatch_build.py
 	$(BIN)/codespell

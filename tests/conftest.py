@@ -7,16 +7,19 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import uvloop
 
-from proxy import fd_limits
+from proxy import compiled, fd_limits
 from proxy.commands import hardening
 from proxy.observe import logs
+from tests import order
 from tests.browsers import browsers
 from tests.servers import programs
 
+TESTS = Path(__file__).parent
 CALLERS = 2000
 LOGGERS = ("root", "proxy", "proxy.logins", "authlib", "aiohttp", "asyncio")  # whose levels logs.py sets
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -35,9 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loop", choices=LOOPS, default="asyncio", help="the event loop of the tests; the server's is uvloop"
     )
+    parser.addoption("--compiled", action="store_true", help="run only if the data path is compiled")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--compiled") and not (found := compiled.look()).wholly:
+        raise pytest.UsageError(f"{found.modules} of {found.of} modules of the data path are compiled")
     fd_limits.raise_limit(CALLERS)
     programs.offer_curl()
 
@@ -63,12 +69,19 @@ def is_left_out(group: str, config: pytest.Config) -> bool:
     return not has_all and os.environ.get("CI") != "true"
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks for the marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     groups = [group for group in MARKED_GROUPS if is_left_out(group, config)]
     left_out = [item for item in items if any(item.get_closest_marker(group) for group in groups)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    for item in items:
+        if order.is_uncounted(item, TESTS):
+            item.add_marker("no_cover")
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1 and config.getoption("-m") == "" and not config.pluginmanager.hasplugin("randomly"):
+        items[:] = order.dealt(items, workers)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
