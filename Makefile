@@ -4,7 +4,7 @@
 # make torture   the long runs of what `make test` only samples; before each release
 # make jepsen    processes stopped and killed, stores away and emptied, for SECONDS; STORE=redis for one, SEED=7 again
 # make fuzz      random messages, for SECONDS an entry
-# make soak      a thousand event streams for a minute, then five minutes without the authorization server
+# make soak      a thousand event streams for a minute, five minutes without the authorization server, an hour of bursts
 # make bench     the peers side by side (needs nginx, wrk; `make bench-peers` brings more of them)
 
 PYTHON ?= python3
@@ -20,7 +20,7 @@ FLOOR := 90
 # Most tests wait for something most of the time: with two workers a core the cores are busy, and none starves.
 WORKERS ?= $(shell expr 2 '*' `nproc 2>/dev/null || sysctl -n hw.ncpu`)
 
-.PHONY: demo test test-compiled torture coverage wheel pure-wheel sdist check check-locks fmt bench bench-peers soak jepsen fuzz \
+.PHONY: demo test test-compiled torture coverage wheel pure-wheel sdist check check-locks fmt bench bench-peers soak soak-bursts jepsen fuzz \
 	lock clean
 
 demo: $(VENV)/.runtime
@@ -111,6 +111,11 @@ bench: $(VENV)/.dev
 soak: $(VENV)/.dev
 	@PYTHONPATH=bench $(BIN)/python bench/soak/run.py $(ARGS)
 	@test -n "$(ARGS)" || PYTHONPATH=bench $(BIN)/python bench/soak/outage.py
+	@test -n "$(ARGS)" || PYTHONPATH=bench:. $(BIN)/python bench/soak/bursts.py
+
+# The last part alone: make soak-bursts ARGS="--seconds 600"
+soak-bursts: $(VENV)/.dev
+	@PYTHONPATH=bench:. $(BIN)/python bench/soak/bursts.py $(ARGS)
 
 jepsen: $(VENV)/.dev
 	@$(BIN)/python -m tests.jepsen.run --seconds $(SECONDS) $(SEED:%=--seed %) $(STORE:%=--store %) $(ARGS)

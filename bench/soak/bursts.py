@@ -2,12 +2,12 @@
 
 Bursts of 1 000 to 4 000 callers come at random, with pauses between them, to a real proxy process before a
 TLS upstream. Each caller sends some requests with heads as apps send them; some have a body, some callers
-ask for a WebSocket, and some vanish while they wait. Each burst's responses are checked: every caller must get its
-own, and the upstream must see no request twice. When a burst is over, the process is read: its memory, its
-files without connections to the upstream, and its threads.
+ask for a WebSocket, and some vanish while they wait. Each burst's responses are checked: every caller must
+get its own, and the upstream must see no request twice. When a burst is over, the process is read: its
+memory, its files without connections to the upstream, and its threads.
 
-The verdict is on the last two thirds of the bursts; the first third is for memory that is allocated once. The
-exit status is 1 if anything grew, or if any response was wrong.
+The verdict is on the last two thirds of the bursts; the first third is for memory that is allocated once.
+The exit status is 1 if anything grew, or if any response was wrong.
 """
 
 from __future__ import annotations
@@ -42,12 +42,17 @@ LEAST, MOST = 1000, 4000  # callers of a burst
 PAUSE = (1.0, 8.0)  # seconds between two bursts; idle connections beyond limits.pool are closed after 10
 REQUESTS = 4  # of each caller
 DELAY = 0.02  # seconds until a response, so that there is something to wait for
-KINDS = {"post": 0.2, "upgrade": 0.03, "leave": 0.1, "within": 1.0}  # shares; seconds until those have left
+KINDS: dict[str, Any] = {
+    "post": 0.2,
+    "upgrade": 0.03,
+    "leave": 0.1,
+    "within": 1.0,
+}  # shares; seconds until those have left
 LIMIT = 300.0  # seconds for a burst; one that takes longer hangs
 SETTLED = 30.0  # seconds after a burst, at most, until its callers are done with
-# Growth that counts as none. Memory: a share of its median. Bursts differ in size, and an allocator keeps what
-# the largest so far needed. It finds a leak of a kilobyte for each caller that has vanished in ten minutes, and
-# one of 200 bytes in an hour.
+# Growth that counts as none. Memory: a share of its median, as bursts differ in size, and an allocator keeps
+# what the largest so far needed. It finds a leak of a kilobyte for each caller that has vanished in ten
+# minutes, and one of 200 bytes in an hour.
 MEMORY = 0.05
 FILES = 2  # one is opened now and then, for the store and for a token
 THREADS = 1  # one looks up names now and then
@@ -77,6 +82,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3600, help="length (default 3600)")
     parser.add_argument("--callers", type=int, nargs=2, default=(LEAST, MOST), help="of a burst: least, most")
     parser.add_argument("--pause", type=float, nargs=2, default=PAUSE, help="seconds: shortest, longest")
+    parser.add_argument("--growth", type=float, default=MEMORY, help=f"of memory, share (default {MEMORY})")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if not 0 < options.callers[0] <= options.callers[1]:
@@ -98,7 +104,7 @@ async def _soak(folder: Path, options: argparse.Namespace) -> int:
             said = (folder / "proxy" / "output").read_text()
     if said:
         print(f"the proxy's log:\n{said}")
-    return _judge(readings, wrong)
+    return _judge(readings, wrong, options.growth)
 
 
 def _bursts(
@@ -191,13 +197,13 @@ def growth(values: Sequence[float]) -> float:
     return statistics.median(slopes) * (len(judged) - 1)
 
 
-def _judge(readings: Sequence[Reading], wrong: Counter[str]) -> int:
+def _judge(readings: Sequence[Reading], wrong: Counter[str], share: float) -> int:
     if len(readings) < FEWEST:
         print(f"FAULT: only {len(readings)} bursts, which can't be judged: expected {FEWEST} or more")
         return 1
     memory = [reading.memory for reading in readings]
     grown = {
-        "memory in MiB": (growth(memory), MEMORY * statistics.median(memory)),
+        "memory in MiB": (growth(memory), share * statistics.median(memory)),
         "files": (growth([reading.files for reading in readings]), FILES),
         "threads": (growth([reading.threads for reading in readings]), THREADS),
     }
