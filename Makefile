@@ -4,7 +4,7 @@
 # make torture   the long runs of what `make test` only samples; before each release
 # make jepsen    processes stopped and killed, stores away and emptied, for SECONDS; STORE=redis for one, SEED=7 again
 # make fuzz      random messages, for SECONDS an entry
-# make soak      a thousand event streams for a minute, then five minutes without the authorization server
+# make soak      a thousand event streams for a minute, five minutes without the authorization server, an hour of bursts
 # make bench     the peers side by side (needs nginx, wrk; `make bench-peers` brings more of them)
 # make speed     all of them in all scenarios, into docs/speed.md
 
@@ -26,7 +26,7 @@ WORKERS ?= $(shell expr 2 '*' $(CORES))
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-source test-compiled test-compiled-meanwhile torture coverage wheel pure-wheel sdist check \
-	check-locks fmt bench bench-peers speed soak jepsen fuzz lock clean
+	check-locks fmt bench bench-peers speed soak soak-bursts jepsen fuzz lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/token-proxy demo
@@ -123,6 +123,11 @@ speed: wheel bench-peers
 soak: $(VENV)/.dev
 	@PYTHONPATH=bench $(BIN)/python bench/soak/run.py $(ARGS)
 	@test -n "$(ARGS)" || PYTHONPATH=bench $(BIN)/python bench/soak/outage.py
+	@test -n "$(ARGS)" || PYTHONPATH=bench:. $(BIN)/python bench/soak/bursts.py
+
+# The last part alone: make soak-bursts ARGS="--seconds 600"
+soak-bursts: $(VENV)/.dev
+	@PYTHONPATH=bench:. $(BIN)/python bench/soak/bursts.py $(ARGS)
 
 jepsen: $(VENV)/.dev
 	@$(BIN)/python -m tests.jepsen.run --seconds $(SECONDS) $(SEED:%=--seed %) $(STORE:%=--store %) $(ARGS)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.black_box.accounts import ACCOUNT, ACCOUNT_OF_ROUTE, CREDENTIAL, with_accounts
-from tests.black_box.crowds import Certificates, ask, crowd, open_files, route, upstream
+from tests.black_box.conftest import until
+from tests.black_box.crowds import PATIENCE, Certificates, ask, crowd, open_files, route, upstream
 from tests.fakes.crowd import raise_file_limit
 
 FILES = 256  # that the process may have open
 ACCOUNTS = 400  # more than it may have connections
+CALLERS = 60  # with a connection upstream each: half of the files, without those of idle ones
 IN_TURN = {"account": ACCOUNT, "accounts": ACCOUNTS, "requests": ACCOUNTS, "account_turns": True}
 BUSY = {"account": ACCOUNT, "accounts": 3}  # the first three of them
 
@@ -57,12 +59,14 @@ def test_connections_in_use_do_not_give_way(command, there):
     assert not there.seen["repeated"]
 
 
-def test_a_burst_of_many_accounts_at_once_is_served(command, there):
-    """Nearly all files are those of callers and of idle connections of other accounts."""
+def test_idle_connections_give_way_to_callers_too(command, there):
+    """Many callers come while idle connections hold nearly all files: all can be under way at once."""
     assert ask(command.port, 1, prefix="a", **IN_TURN)["statuses"] == {"200": ACCOUNTS}
-    at_once = {"account": ACCOUNT, "accounts": 60, "account_from": 100}
-    for number in range(3):
-        seen = ask(command.port, 60, requests=3, prefix=f"c{number}-", **at_once)
-        assert seen["statuses"] == {"200": 180}
-        assert not seen["faults"]
+    there.change(holds=True)
+    with crowd(command.port, CALLERS, requests=2, prefix="c", account=ACCOUNT, accounts=CALLERS) as callers:
+        until(lambda: there.seen["in_flight"] == CALLERS, "all are under way at once", PATIENCE)
+        there.change(holds=False)
+        seen = callers.result()
+    assert seen["statuses"] == {"200": CALLERS * 2}
+    assert not seen["faults"]
     assert not there.seen["repeated"]

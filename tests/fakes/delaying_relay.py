@@ -49,7 +49,7 @@ class End(asyncio.Protocol):
     def _arrive(self) -> None:
         data = self._on_the_way.popleft()
         transport = self.other.transport if self.other else None
-        if transport is None:  # the upstream refuses connections
+        if transport is None or transport.is_closing():
             return
         if data is None:
             transport.close()
