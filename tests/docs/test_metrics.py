@@ -54,6 +54,7 @@ def exported(tmp_path) -> Iterator[dict[str, tuple[str, set[str], str]]]:
     metrics.requests_in_flight.labels("crm").set(1)
     metrics.last_unauthorized.labels("crm").set(1)
     metrics.upstream_connections.labels("crm", "idle").set(1)
+    metrics.upstream_queued.labels("crm").set(0)
     metrics.account_counts = {"crm": {"valid": 1}}
     metrics.show_tokens(lambda: [health(**TIMES)], STATES, lambda: 100, lambda: [("crm", -7.0)])
     metrics.show_secrets(lambda: [("crm", 7.0)])
