@@ -89,7 +89,9 @@ class Tokens:
             raise Odd
 
     def account(self, credential: str, name: str) -> object:
-        return SimpleNamespace(key=AccountId(credential, name), grant=SimpleNamespace(needs_person=False))
+        return SimpleNamespace(
+            key=AccountId(credential, name), name=name, grant=SimpleNamespace(needs_person=False)
+        )
 
     def ready(self, _account: object) -> Attachment | None:
         self._check()
