@@ -89,7 +89,8 @@ class Tokens:
             raise Odd
 
     def account(self, credential: str, name: str) -> object:
-        return SimpleNamespace(key=AccountId(credential, name), grant=SimpleNamespace(needs_person=False))
+        key, grant = AccountId(credential, name), SimpleNamespace(needs_person=False)
+        return SimpleNamespace(key=key, grant=grant, attachment=None)
 
     def ready(self, _account: object) -> Attachment | None:
         self._check()
