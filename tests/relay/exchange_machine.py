@@ -90,7 +90,10 @@ class Tokens:
 
     def account(self, credential: str, name: str) -> object:
         return SimpleNamespace(
-            key=AccountId(credential, name), name=name, grant=SimpleNamespace(needs_person=False)
+            key=AccountId(credential, name),
+            name=name,
+            grant=SimpleNamespace(needs_person=False),
+            attachment=None,
         )
 
     def ready(self, _account: object) -> Attachment | None:

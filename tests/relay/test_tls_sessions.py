@@ -271,12 +271,15 @@ async def test_a_server_that_fails_at_any_handshake_is_tried_no_more_often(make_
             assert len(tap.hellos) == tries
 
 
-async def test_a_server_that_hangs_at_a_session_is_offered_none_the_next_time(make_proxy, kit, tmp_path):
-    identity = Identity(tmp_path)
+@versions
+async def test_a_server_that_hangs_at_a_session_is_offered_none_the_next_time(
+    make_proxy, kit, tmp_path, version
+):
+    identity = Identity(tmp_path, version)
     async with (
         serving(kit, identity) as upstream,
         tapping(upstream.port, lambda hello: "hang" if hello.ticket else "") as tap,
-        make_proxy(f"https://127.0.0.1:{tap.port}", route=identity.route, limits="connect = 2.0") as proxy,
+        make_proxy(f"https://127.0.0.1:{tap.port}", route=identity.route, limits="connect = 5.0") as proxy,
     ):
         await ask(proxy)
         assert (await proxy.get()).startswith(b"HTTP/1.1 504 ")
