@@ -85,7 +85,7 @@ sdist: $(VENV)/.dev
 	@$(BIN)/python -m build --no-isolation --sdist >/dev/null
 
 # The wheel, and beside it a folder with what is in it, where the tests run on it.
-$(COMPILED)/.done: $(VENV)/.dev pyproject.toml hatch_build.py $(wildcard proxy/*.* proxy/*/*.* proxy/*/*/*.*)
+$(COMPILED)/.done: $(VENV)/.dev pyproject.toml hatch_build.py $(filter-out %.pyc,$(wildcard proxy/*.* proxy/*/*.* proxy/*/*/*.*))
 	@echo "compiling the data path (once, and after a change)"
 	@rm -rf $(COMPILED) && mkdir $(COMPILED)
 	@TOKEN_PROXY_COMPILE=always $(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps \

@@ -33,8 +33,8 @@ LONG: Final = {
     "tests/e2e/test_canary.py": 16,
 }
 
-# Coverage more than doubles the time of our own code. It does not see what runs the command in its own
-# process, and learns nothing from the thousands of messages of a table, a property or a simulation.
+# Coverage more than doubles the time of our own code. It does not see what runs the command in a process of
+# its own, and learns nothing from the thousands of messages of a table, a property or a simulation.
 ELSEWHERE: Final = ("e2e", "deploy", "docs", "browsers", "crash", "jepsen", "fuzz", "commands", "black_box")
 UNCOUNTED: Final = (
     *(f"{folder}/*" for folder in ELSEWHERE),

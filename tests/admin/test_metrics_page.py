@@ -99,6 +99,7 @@ UNITS = (
     "_info",
     "_consecutive",
     "_in_flight",
+    "_queued",
     "_connections",
     "_writable",
     "_unsaved",
