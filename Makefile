@@ -72,19 +72,19 @@ torture: $(VENV)/.dev $(OIDC)/node_modules
 wheel: $(COMPILED)/.done
 
 pure-wheel: $(VENV)/.dev
-	@$(BIN)/python -m build --no-isolation --wheel >/dev/null
+	@TOKEN_PROXY_COMPILE=never $(BIN)/python -m build --no-isolation --wheel >/dev/null
 
 sdist: $(VENV)/.dev
 	@$(BIN)/python -m build --no-isolation --sdist >/dev/null
 
-# In a tree of its own: Python would take a compiled module for its source, whatever is changed there.
-$(COMPILED)/.done: $(VENV)/.dev pyproject.toml $(wildcard proxy/*.py proxy/*/*.py proxy/*/*/*.py)
-	@command -v cc >/dev/null || { echo "missing: a C compiler (cc), which makes the data path fast"; exit 1; }
+# The wheel, and beside it a folder with what is in it, where the tests run on it.
+$(COMPILED)/.done: $(VENV)/.dev pyproject.toml hatch_build.py $(wildcard proxy/*.* proxy/*/*.* proxy/*/*/*.*)
 	@echo "compiling the data path (once, and after a change)"
-	@rm -rf $(COMPILED) && mkdir $(COMPILED) && cp -r proxy pyproject.toml README.md LICENSE $(COMPILED)
-	@cd $(COMPILED) && PATH="$(CURDIR)/$(BIN):$$PATH" HATCH_BUILD_HOOK_ENABLE_MYPYC=1 \
-		../$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation -w ../dist .
-	@cd $(COMPILED) && ln -s ../tests ../bench ../config.example.toml ../Makefile .
+	@rm -rf $(COMPILED) && mkdir $(COMPILED)
+	@TOKEN_PROXY_COMPILE=always $(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps \
+		--no-build-isolation -w $(COMPILED)/dist .
+	@mkdir -p dist && cp $(COMPILED)/dist/*.whl dist && $(BIN)/python -m zipfile -e $(COMPILED)/dist/*.whl $(COMPILED)
+	@cd $(COMPILED) && ln -s ../tests ../bench ../config.example.toml ../Makefile ../pyproject.toml .
 	@touch $@
 
 TYPED_TESTS := crash fakes jepsen servers
@@ -93,8 +93,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy $(TYPED_TESTS:%=-p tests.%) -m tests.conftest -m tests.patience -m tests.wheel
+	$(BIN)/mypy $(TYPED_TESTS:%=-p tests.%) -m tests.checkout -m tests.conftest -m tests.patience -m tests.wheel
 	$(BIN)/mypy bench/*.py
+	$(BIN)/mypy hatch_build.py
 	$(BIN)/codespell
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml

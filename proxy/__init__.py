@@ -15,7 +15,7 @@ A token (tokens/, oauth/):
                                                         └─ throttle, lease, re-read, intent, send, save
     scheduler ──► due accounts, by the store's index ───┘
 
-In wheels http/, relay/ and the modules that they call per request are compiled (see pyproject.toml).
+Where a C compiler is, http/, relay/ and the modules that they call per request are compiled (hatch_build.py).
 
 Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 
@@ -24,6 +24,7 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
                         connections and open files; a thread for file systems that may hang
     systemd signals hooks
                         the service manager, signals; callbacks when a process starts, reloads, drains
+    compiled            whether the data path is compiled
                         all of the above import only each other, and observe/
     observe/            metrics: metrics, request_metrics, token_metrics, process_metrics;
                         logs: logs, events, request_log, log_writer; audit, audit_file: at the bottom too;

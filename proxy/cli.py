@@ -39,7 +39,15 @@ if TYPE_CHECKING:
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(None, "-V", "--version", package_name="token-proxy", prog_name="token-proxy")
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, wanted: _show_version(context) if wanted else None,
+    help="Show the version, and whether the data path is compiled.",
+)
 @config_before
 @click.pass_context
 def main(context: click.Context, config: Path | None) -> None:
@@ -52,6 +60,13 @@ def main(context: click.Context, config: Path | None) -> None:
         if config is not None:
             context.fail("Missing command.")
         click.echo(context.get_help())
+
+
+def _show_version(context: click.Context) -> None:
+    from proxy import compiled
+
+    click.echo(f"token-proxy, version {compiled.about()}")
+    context.exit()
 
 
 @main.command()

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import urllib.request
 
-COMPILED = (".so", ".pyd")
+from proxy import compiled
 
 
 def main() -> int:
@@ -18,12 +18,12 @@ def main() -> int:
     parser.add_argument("--compiled", action="store_true", help="fail if the data path is not compiled")
     options = parser.parse_args()
     files = [str(file) for file in importlib.metadata.files("token-proxy") or ()]
-    compiled = [file for file in files if file.endswith(COMPILED) and file.startswith("proxy/")]
     assert {"proxy/py.typed", "proxy/admin/pages/base.html"} <= set(files), files
-    assert compiled or not options.compiled, "no compiled module"
+    found = compiled.look()
+    assert found.wholly or not options.compiled, f"{found.modules} of {found.of} modules are compiled"
     with tempfile.TemporaryDirectory() as folder:
         demo(folder)
-    print(f"the demo responds; {len(compiled)} compiled modules")
+    print(f"the demo responds; token-proxy {compiled.about()}")
     return 0
 
 

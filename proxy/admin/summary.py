@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any, Final, NamedTuple
 
 from proxy.admin.base_urls import Listening, base_url
+from proxy.compiled import look
 from proxy.config.model import Config, Route
 from proxy.config.route import AccountHeader
 from proxy.observe.status import Entry, entry
@@ -30,6 +31,7 @@ class ServedRoute(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Summary:
     version: str
+    compiled: bool  # the data path
     config: str  # the file; "environment" if there is none
     store: str
     public_url: str
@@ -77,6 +79,7 @@ class Summary:
         left_out = len(self.routes) - len(listed)
         return {
             "version": self.version,
+            "compiled": self.compiled,
             "config": self.config,
             "store": self.store,
             "public_url": self.public_url,
@@ -90,6 +93,7 @@ def summarize(services: Services, listening: Iterable[Listening], accepted: Iter
     config, listening, accepted = services.config, list(listening), list(accepted)
     return Summary(
         version=version("token-proxy"),
+        compiled=look().wholly,
         config=str(config.path.absolute()) if config.path else config.place,
         store=place_of(config.store.url.reveal(), config.server.state_dir),
         public_url=config.public_url,

@@ -98,5 +98,5 @@ VARIABLES: Final = (
     *_secret("STORE_KEY", "store", "key"),
 )
 BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
-# Of which `token-proxy` reads the first, and `exec` sets the second for its command.
-OTHERS: Final = ("TOKEN_PROXY_CONFIG", "TOKEN_PROXY_KEY")
+# `token-proxy` reads the first, `exec` sets the second for its command, hatch_build.py reads the third.
+OTHERS: Final = ("TOKEN_PROXY_CONFIG", "TOKEN_PROXY_KEY", "TOKEN_PROXY_COMPILE")

@@ -22,7 +22,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from proxy import clock
+from proxy import compiled
 from proxy.observe.process_metrics import ProcessMetrics
 from proxy.observe.request_metrics import CallerRequests, RequestMetrics
 from proxy.observe.token_metrics import Counts, SecretCollector, TokenCollector, TokenHealth
@@ -76,8 +76,8 @@ class Metrics:
             "Versions of token-proxy and Python, and whether its request path is compiled. Always 1.",
             *("version", "python", "compiled"),
         )
-        compiled = "false" if str(clock.__file__).endswith(".py") else "true"
-        build.labels(version("token-proxy"), platform.python_version(), compiled).set(1)
+        is_compiled = "true" if compiled.look().wholly else "false"
+        build.labels(version("token-proxy"), platform.python_version(), is_compiled).set(1)
         ProcessMetrics(PREFIX, self.registry)
         ProcessCollector(registry=self.registry)
 

@@ -107,7 +107,7 @@ def _copy_python(local: Path) -> None:
 
     shutil.copytree(stdlib, library, ignore=ignored, symlinks=True)
     headers = Path(sysconfig.get_path("include"))
-    if headers.is_dir():  # for MYPYC=1
+    if headers.is_dir():  # for COMPILE=always
         shutil.copytree(headers, local / "include" / headers.name)
     (library / "site-packages").mkdir()
     for package in Path(sysconfig.get_path("purelib")).glob("pip*"):

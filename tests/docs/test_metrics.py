@@ -30,7 +30,9 @@ PASSED_ON = {
     "refresh_failed": {"outcome", "why", "duration_ms"} | KEY,
     "revocation_failed": {"error", "token"} | KEY,
     "reload": {each.name for each in fields(Changes)},
-    "start": {"version", "config", "store", "public_url", "routes", "routes_left_out"},  # Summary.fields
+    "start": {  # Summary.fields
+        *("version", "compiled", "config", "store", "public_url", "routes", "routes_left_out")
+    },
     "listen": {"listen"},
     "stop": {"signal"},
     "link_dropped": {"route"},
