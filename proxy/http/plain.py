@@ -48,7 +48,7 @@ class PassingNames:
         self._names: list[bytes | None] = [None] * (scanner.slots if scanner is not None else 0)
 
     def learn(self, name: bytes) -> None:
-        if self._scanner is not None:
+        if self._scanner is not None and name:  # an empty one is never plain
             at = self._scanner.place(name)
             if self._names[at] is None:
                 self._names[at] = name

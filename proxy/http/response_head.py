@@ -16,7 +16,7 @@ from proxy.http.body import CHUNKED, LENGTH, NONE, UNTIL_CLOSE
 from proxy.http.fields import Index
 from proxy.http.lines import Sorted, is_one_number
 from proxy.http.malformed import MalformedResponse
-from proxy.http.message import BARE_LF, LONGEST, SLOTS, HeadLimits, ResponseHead, StatusLine
+from proxy.http.message import BARE_LF, END, LONGEST, SLOTS, HeadLimits, ResponseHead, StatusLine
 from proxy.http.request_head import keeps_alive
 
 NO_BODY_STATUSES: Final = frozenset({204, 304})  # RFC 9110 section 6.4.1, with HEAD and 1xx
@@ -71,7 +71,7 @@ def _judge(data: bytes, limits: HeadLimits) -> tuple[StatusLine, bytes, Sorted]:
     """
     end = data.find(b"\r\n")
     line, block = limits.statuses.get(data[:end]), data[end:-4]
-    plain = None if line is None else limits.responses.sort_plain(block)
+    plain = limits.responses.sort_plain(block) if line is not None and data.endswith(END) else None
     if line is not None and plain is not None:
         return line, block, plain
     accepted = _accepted(data)

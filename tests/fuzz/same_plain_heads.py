@@ -31,7 +31,7 @@ MOST, LARGEST = 32, 6000
 @cache
 def scanner() -> Scanner:
     """The one that the data path has; where that is not compiled, one built from the same source."""
-    return SCANNER or build()
+    return build() if SCANNER is None or SANITIZERS in os.environ else SCANNER
 
 
 def build() -> Scanner:

@@ -1,5 +1,10 @@
 """scanner.c: which blocks are plain, which of their lines it returns; verdicts on heads stay the same."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import httptools
 import pytest
 from hypothesis import example, given, settings
@@ -262,6 +267,22 @@ def test_a_plain_head_is_judged_without_llhttp(monkeypatch):
     assert read_response(response % 2, b"GET", limits).length == 5
 
 
+def test_an_empty_name_is_not_learnt():
+    """No head has an empty line, as it would end there; but llhttp would take one below a response's head."""
+    names = PassingNames(scanner())
+    names.learn(b"")
+    assert names.others(b"\r\n: 1", 100, 1000) is None
+    pair = Plain(with_keys=False)
+    for _ in range(2):
+        pair.compare(b"HTTP/1.1 200 OK\r\n\r\nX: 1" + END)
+
+
+def test_a_response_that_does_not_end_in_an_empty_line_is_for_llhttp():
+    pair = Plain(with_keys=False)
+    for end in (END, b"a\n\r\n", b"\r\n", b"\n\n", b"\r\n\n"):
+        pair.compare(b"HTTP/1.1 200 OK\r\nX: a" + end)
+
+
 def test_without_a_scanner_no_block_is_plain():
     names = PassingNames(None)
     names.learn(b"X")
@@ -271,3 +292,16 @@ def test_without_a_scanner_no_block_is_plain():
 
 def test_where_the_data_path_is_compiled_it_has_the_scanner():
     assert (plain.SCANNER is not None) == (not request_head.__file__.endswith(".py"))
+
+
+def test_it_reads_no_byte_beyond_the_block():
+    """Under sanitizers; for longer: python -m tests.fuzz.sanitized --seconds 600."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.sanitized", "--seconds", "2"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert re.fullmatch(r"[\d,]+ inputs\n", ended.stdout)
