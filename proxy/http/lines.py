@@ -169,14 +169,13 @@ class KnownLines:
 
     def _judge(self, line: bytes) -> Line:
         """What a line is that is not remembered."""
-        colon = line.find(b":")
-        spelling = line[:colon]
+        spelling, _, value = line.partition(b":")
         name = self._names.get(spelling)
         if name is None:
             name = self._learn(spelling)
         if not name.is_read and not name.is_stable:
             return name.line
-        found = self._read(name.line, line[colon + 1 :].strip(b" \t")) if name.is_read else name.line
+        found = self._read(name.line, value.strip(b" \t")) if name.is_read else name.line
         if name.is_stable:
             self._remember(name, line, found)
         return found

@@ -104,7 +104,7 @@ class Rules:
         kept: list[bytes] = []
         lines = block.split(b"\r\n")
         for line in lines:
-            name = line[: line.find(b":")]
+            name = line.partition(b":")[0]
             is_cut = cuts.get(name)
             if is_cut is None:
                 is_cut = self._learn(name)
