@@ -2,7 +2,8 @@ r"""Heads judged by line, with a memory of lines and names. Pure.
 
 Most lines of a head are those of the heads before: `Accept-Encoding: gzip`. One look-up of the whole line
 tells what it is. A line that is not known is judged by its name, as `Date`, `ETag` and trace ids always are:
-one look-up too. Only a name that was never sent in this spelling is judged by the rules (rules.py).
+one look-up too. Only a name that was never sent in this spelling is judged by the rules (rules.py). Where the
+scanner was compiled, lines whose names mean nothing to this proxy are not even looked up (plain.py).
 
 What is remembered follows from the line's bytes alone, so the memory changes how long a verdict takes, never
 the verdict. It is small and bounded, whatever anyone sends:
@@ -119,23 +120,24 @@ class KnownLines:
             return {}, b"", rules.TOO_LARGE, NO_OPTIONS
         index, marks, options, cut = self._judge_all(lines, 1)
         forwarded = _without(cut, lines) if cut else block
-        if options.nominated:
-            forwarded = fields.without(options.nominated, forwarded)
-        return index, forwarded, marks, options
+        return index, fields.without(options.nominated, forwarded), marks, options
 
     def sort_plain(self, block: bytes) -> Sorted | None:
-        """Judge a block that llhttp has not seen. None: the block is for llhttp, and then for `sort`."""
+        """Judge a block that llhttp has not seen. None: it is not plain; llhttp must see it, and then `sort`.
+
+        Plain is what the scanner accepts, without values that llhttp might refuse.
+        """
         places = self._passing.others(block, self._most, self._largest)
         if places is None:
             return None
         lines = [block[places[at] : places[at + 1]] for at in range(0, len(places), 2)]
         index, marks, options, cut = self._judge_all(lines, 0)
-        if marks & (rules.PARSED | rules.FRAMING) and (marks & rules.PARSED or not _is_plain_length(index)):
+        if marks & rules.PARSED:
+            return None
+        if marks & rules.FRAMING and not is_one_number(index[b"content-length"]):  # RFC 9112 section 6.2
             return None
         forwarded = _without_places(cut, places, block) if cut else block
-        if options.nominated:
-            forwarded = fields.without(options.nominated, forwarded)
-        return index, forwarded, marks, options
+        return index, fields.without(options.nominated, forwarded), marks, options
 
     def _judge_all(self, lines: list[bytes], first: int) -> tuple[Index, int, Options, list[int]]:
         """Returns (the fields to read, all marks, Connection's options, which lines to cut)."""
@@ -222,12 +224,6 @@ class KnownLines:
         self._names.clear()
         self._refused = 0
         self._passing.forget()
-
-
-def _is_plain_length(index: Index) -> bool:
-    """Whether llhttp accepts Content-Length, if there is one: a number (RFC 9112 section 6.2)."""
-    lengths = index.get(b"content-length")
-    return lengths is None or is_one_number(lengths)
 
 
 def is_one_number(lengths: list[bytes]) -> bool:

@@ -26,10 +26,10 @@ class Scanner:
 
 def _compiled() -> Scanner | None:
     try:
-        from proxy.http import scanner  # noqa: PLC0415  # missing where there is no compiler
-    except ImportError:
+        from proxy.http.scanner import SLOTS, place, scan  # noqa: PLC0415
+    except ModuleNotFoundError:  # there was no compiler; any other ImportError is a fault
         return None
-    return Scanner(scanner.scan, scanner.place, scanner.SLOTS)
+    return Scanner(scan, place, SLOTS)
 
 
 SCANNER: Final = _compiled()
