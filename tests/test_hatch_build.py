@@ -281,10 +281,12 @@ def test_what_is_compiled_is_what_the_version_tells_of():
         for path in (
             [*(REPOSITORY / name).glob("*.[cp]*")]
             if (REPOSITORY / name).is_dir()
-            else [REPOSITORY / f"{name}.py"]
+            else [*REPOSITORY.glob(f"{name}.py"), *REPOSITORY.glob(f"{name}.c")]
         )
     }
     assert files == {path for path in expected if path.endswith((".py", ".c"))}
+    in_c = {path.stem for path in (REPOSITORY / "proxy").rglob("*.c")}
+    assert in_c <= {name.rpartition("/")[2] for name in told}  # no file in Python tells of them
 
 
 # -- the version

@@ -73,12 +73,14 @@ _MARKS: Final = {
     b"host": rules.HOST,
     b"connection": rules.OPTIONS,
     b"content-length": rules.FRAMING,
-    b"transfer-encoding": rules.FRAMING,
+    b"transfer-encoding": rules.FRAMING | rules.PARSED,
+    b"upgrade": rules.PARSED,
 }
 _OF_REQUEST: Final = {
     **_MARKS,
     b"cookie": rules.COOKIE,
     **dict.fromkeys(NEEDS_CHECKS, rules.CHECKED),
+    b"upgrade": rules.CHECKED | rules.PARSED,
     **dict.fromkeys(REQUEST_LINKS, rules.LINKS),
 }
 _OF_RESPONSE: Final = {

@@ -2,7 +2,8 @@ r"""Heads judged by line, with a memory of lines and names. Pure.
 
 Most lines of a head are those of the heads before: `Accept-Encoding: gzip`. One look-up of the whole line
 tells what it is. A line that is not known is judged by its name, as `Date`, `ETag` and trace ids always are:
-one look-up too. Only a name that was never sent in this spelling is judged by the rules (rules.py).
+one look-up too. Only a name that was never sent in this spelling is judged by the rules (rules.py). Where the
+scanner was compiled, lines whose names mean nothing to this proxy are not even looked up (plain.py).
 
 What is remembered follows from the line's bytes alone, so the memory changes how long a verdict takes, never
 the verdict. It is small and bounded, whatever anyone sends:
@@ -22,6 +23,7 @@ from proxy.http import fields, rules
 from proxy.http.fields import Index
 from proxy.http.key_fields import KnownKeys
 from proxy.http.options import NO_OPTIONS, Options, read_options
+from proxy.http.plain import PassingNames, Scanner
 from proxy.http.rules import LONGEST_NAME, Rules
 
 MOST_NAMES: Final = 512  # spellings of names; some twenty upstreams and apps have 100 to 300
@@ -57,6 +59,7 @@ _HOST: Final = re.compile(
     rb"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
 )
 NO_VALUES: Final[list[bytes]] = []
+MOST_DIGITS: Final = 18  # of a length: leading zeros pass llhttp, and int() raises at 4300 of them
 
 # The fields to read; the block without the fields to cut; all marks together (rules.py); Connection's options
 Sorted = tuple[Index, bytes, int, Options]
@@ -89,9 +92,17 @@ class Name:
 class KnownLines:
     """Judges the fields of requests, or those of responses; see the module. One for each configuration."""
 
-    __slots__ = ("_keys", "_largest", "_lines", "_most", "_names", "_refused", "_rules")
+    __slots__ = ("_keys", "_largest", "_lines", "_most", "_names", "_passing", "_refused", "_rules")
 
-    def __init__(self, names: Rules, *, most: int, largest: int, keys: KnownKeys | None = None) -> None:
+    def __init__(
+        self,
+        names: Rules,
+        *,
+        most: int,
+        largest: int,
+        keys: KnownKeys | None = None,
+        scanner: Scanner | None = None,
+    ) -> None:
         """`most` fields, each of at most `largest` bytes. `keys`: of callers, which are cut."""
         self._rules = names
         self._most = most
@@ -100,18 +111,42 @@ class KnownLines:
         self._lines: dict[bytes, Line] = {}
         self._names: dict[bytes, Name] = {}
         self._refused = 0
+        self._passing = PassingNames(scanner)
 
     def sort(self, block: bytes) -> Sorted:
         """Judge a block of fields that llhttp has accepted (fields.py)."""
         lines = block.split(b"\r\n", self._most + 1)
         if self._exceed(lines, block):
             return {}, b"", rules.TOO_LARGE, NO_OPTIONS
+        index, marks, options, cut = self._judge_all(lines, 1)
+        forwarded = _without(cut, lines) if cut else block
+        return index, fields.without(options.nominated, forwarded), marks, options
+
+    def sort_plain(self, block: bytes) -> Sorted | None:
+        """Judge a block that llhttp has not seen. None: it is not plain; llhttp must see it, and then `sort`.
+
+        Plain is what the scanner accepts, without values that llhttp might refuse.
+        """
+        places = self._passing.others(block, self._most, self._largest)
+        if places is None:
+            return None
+        lines = [block[places[at] : places[at + 1]] for at in range(0, len(places), 2)]
+        index, marks, options, cut = self._judge_all(lines, 0)
+        if marks & rules.PARSED:
+            return None
+        if marks & rules.FRAMING and not is_one_number(index[b"content-length"]):  # RFC 9112 section 6.2
+            return None
+        forwarded = _without_places(cut, places, block) if cut else block
+        return index, fields.without(options.nominated, forwarded), marks, options
+
+    def _judge_all(self, lines: list[bytes], first: int) -> tuple[Index, int, Options, list[int]]:
+        """Returns (the fields to read, all marks, Connection's options, which lines to cut)."""
         known = self._lines
         index: Index = {}
         options = NO_OPTIONS
         marks = 0
         cut: list[int] = []
-        for at in range(1, len(lines)):
+        for at in range(first, len(lines)):
             line = lines[at]
             found = known.get(line) if len(line) <= LONGEST_LINE else None
             if found is None:
@@ -126,10 +161,7 @@ class KnownLines:
                     options = options.joined(found.options)
             if found.marks & rules.CUT:
                 cut.append(at)
-        forwarded = _without(cut, lines) if cut else block
-        if options.nominated:
-            forwarded = fields.without(options.nominated, forwarded)
-        return index, forwarded, marks, options
+        return index, marks, options, cut
 
     def _exceed(self, lines: list[bytes], block: bytes) -> bool:
         """Whether there are too many fields, or one is too large. `lines`: at most one too many."""
@@ -183,12 +215,19 @@ class KnownLines:
             if len(self._names) == MOST_NAMES:
                 self._forget()
             self._names[spelling] = name
+            if not marks:
+                self._passing.learn(spelling)
         return name
 
     def _forget(self) -> None:
         self._lines.clear()
         self._names.clear()
         self._refused = 0
+        self._passing.forget()
+
+
+def is_one_number(lengths: list[bytes]) -> bool:
+    return len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= MOST_DIGITS
 
 
 def _without(cut: list[int], lines: list[bytes]) -> bytes:
@@ -196,3 +235,14 @@ def _without(cut: list[int], lines: list[bytes]) -> bytes:
     for at in reversed(cut):
         del lines[at]
     return b"\r\n".join(lines)
+
+
+def _without_places(cut: list[int], places: list[int], block: bytes) -> bytes:
+    """The block without the lines that are at `cut` among `places`, each with the CR LF before it."""
+    kept: list[bytes] = []
+    rest = 0
+    for at in cut:
+        kept.append(block[rest : places[2 * at] - 2])
+        rest = places[2 * at + 1]
+    kept.append(block[rest:])
+    return b"".join(kept)

@@ -23,6 +23,7 @@ from proxy.http.body import (
 from proxy.http.fields import Index
 from proxy.http.key_fields import KnownKeys, PresentedKey
 from proxy.http.lines import KnownLines
+from proxy.http.plain import SCANNER, Scanner
 
 END: Final = b"\r\n\r\n"
 BARE_LF: Final = re.compile(rb"(?<!\r)\n")  # never valid in a head, so refused before the head is complete
@@ -45,8 +46,9 @@ LONGEST: Final = (
 class HeadLimits:
     """Bytes of a head and of one field (name and value), number of fields; and what reading heads remembers.
 
-    `keys`: of callers, which are looked for in requests; None without callers. One object for each
-    configuration: so nothing is remembered that was judged by other limits or keys.
+    `keys`: of callers, which are looked for in requests; None without callers. `scanner`: of plain heads;
+    without one llhttp checks them too. One object for each configuration: so nothing is remembered that was
+    judged by other limits or keys.
 
     The last head of each length is remembered (modulo SLOTS), as some callers send the same again and again.
     Heads with credentials are not (rules.SECRET): these need not stay in memory, and the time that a head
@@ -67,14 +69,22 @@ class HeadLimits:
         "statuses",
     )
 
-    def __init__(self, header_size: int, field_size: int, fields: int, keys: KnownKeys | None = None) -> None:
+    def __init__(
+        self,
+        header_size: int,
+        field_size: int,
+        fields: int,
+        keys: KnownKeys | None = None,
+        scanner: Scanner | None = SCANNER,
+    ) -> None:
         self.header_size = header_size
         self.field_size = field_size
         self.fields = fields
         self.keys = keys
         of_request = headers.request_rules(with_keys=keys is not None)
-        self.requests = KnownLines(of_request, most=fields, largest=field_size, keys=keys)
-        self.responses = KnownLines(headers.response_rules(), most=fields, largest=field_size)
+        self.requests = KnownLines(of_request, most=fields, largest=field_size, keys=keys, scanner=scanner)
+        of_response = headers.response_rules()
+        self.responses = KnownLines(of_response, most=fields, largest=field_size, scanner=scanner)
         self.last_requests: list[RequestFields | None] = [None] * SLOTS
         self.last_responses: list[ResponseHead | None] = [None] * SLOTS
         self.last_to_head: list[ResponseHead | None] = [None] * SLOTS  # to HEAD: without a body

@@ -20,6 +20,7 @@ from proxy.http import cookies, rules
 from proxy.http.body import CHUNKED, LENGTH, NONE, Body, Chunked, Length
 from proxy.http.fields import Index
 from proxy.http.key_fields import PresentedKey, presented, without_keys
+from proxy.http.lines import is_one_number
 from proxy.http.malformed import MalformedRequest
 from proxy.http.message import END, LONGEST, METHODS, SLOTS, HeadLimits, RequestFields, RequestHead
 from proxy.http.options import Options
@@ -31,7 +32,6 @@ _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")  # RFC 9110 sectio
 _ZERO: Final = 0x30
 _NO_CALLBACKS: Final = object()  # only llhttp's verdict matters
 _NO_KEYS: Final[list[PresentedKey]] = []
-MOST_DIGITS: Final = 18  # of a length: leading zeros pass llhttp, and int() raises at 4300 of them
 
 
 def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
@@ -63,8 +63,11 @@ def _read_fields(block: bytes, http10: bool, limits: HeadLimits) -> RequestField
     known = limits.last_requests[slot]
     if known is not None and known.block == block and known.http10 == http10:
         return known
-    _check_syntax(block, http10)
-    index, forwarded_fields, marks, options = limits.requests.sort(block)
+    judged = limits.requests.sort_plain(block)
+    if judged is None:
+        _check_syntax(block, http10)
+        judged = limits.requests.sort(block)
+    index, forwarded_fields, marks, options = judged
     if marks & rules.TOO_LARGE:
         raise MalformedRequest("a header field is too large, or there are too many", "too-large")
     authority = _authority(index, marks, http10)
@@ -132,10 +135,6 @@ def _framing(index: Index, http10: bool) -> tuple[int, int]:
     if not is_one_number(lengths):
         raise MalformedRequest("Content-Length must be one number")
     return LENGTH, int(lengths[0])
-
-
-def is_one_number(lengths: list[bytes]) -> bool:
-    return len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= MOST_DIGITS
 
 
 def keeps_alive(options: Options, http10: bool) -> bool:

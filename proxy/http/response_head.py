@@ -14,9 +14,10 @@ import httptools
 from proxy.http import fields, rules
 from proxy.http.body import CHUNKED, LENGTH, NONE, UNTIL_CLOSE
 from proxy.http.fields import Index
+from proxy.http.lines import Sorted, is_one_number
 from proxy.http.malformed import MalformedResponse
-from proxy.http.message import BARE_LF, LONGEST, SLOTS, HeadLimits, ResponseHead, StatusLine
-from proxy.http.request_head import is_one_number, keeps_alive
+from proxy.http.message import BARE_LF, END, LONGEST, SLOTS, HeadLimits, ResponseHead, StatusLine
+from proxy.http.request_head import keeps_alive
 
 NO_BODY_STATUSES: Final = frozenset({204, 304})  # RFC 9110 section 6.4.1, with HEAD and 1xx
 PROTOCOL: Final = b"HTTP/1."  # the beginning of each response
@@ -34,13 +35,8 @@ def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHea
     known = memory[slot]
     if known is not None and known.received == data:
         return known
-    accepted = _accepted(data)
-    end = accepted.find(b"\r\n")
-    line = limits.statuses.get(accepted[:end])
-    if line is None:
-        line = _learn(accepted, accepted[:end], limits)
-    block = accepted[end:-4]
-    index, forwarded_fields, marks, options = limits.responses.sort(block)
+    line, block, judged = _judge(data, limits)
+    index, forwarded_fields, marks, options = judged
     if marks & rules.TOO_LARGE:
         raise MalformedResponse("its head is too large", "too-large")
     status = line.status
@@ -66,6 +62,24 @@ def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHea
     if not marks & rules.SECRET and len(data) <= LONGEST:
         memory[slot] = head
     return head
+
+
+def _judge(data: bytes, limits: HeadLimits) -> tuple[StatusLine, bytes, Sorted]:
+    """Returns (the status line, the block of fields, what it says). Raises MalformedResponse.
+
+    A status line that is remembered has been accepted by llhttp: then it need not see a plain block below it.
+    """
+    end = data.find(b"\r\n")
+    line, block = limits.statuses.get(data[:end]), data[end:-4]
+    plain = limits.responses.sort_plain(block) if line is not None and data.endswith(END) else None
+    if line is not None and plain is not None:
+        return line, block, plain
+    accepted = _accepted(data)
+    end = accepted.find(b"\r\n")
+    line, block = limits.statuses.get(accepted[:end]), accepted[end:-4]
+    if line is None:
+        line = _learn(accepted, accepted[:end], limits)
+    return line, block, limits.responses.sort(block)
 
 
 def check_begun(data: bytes, searched: int) -> None:

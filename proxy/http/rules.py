@@ -27,6 +27,7 @@ BAD_HOST: Final = 512  # a Host that is neither a host nor host:port
 COOKIE: Final = 1024  # of a request
 SITE: Final = 2048  # it means another site where callers use localhost, see headers.NOT_ON_LOCALHOST
 TOO_LARGE: Final = 4096  # of a whole head: a field is too large, or there are too many
+PARSED: Final = 8192  # llhttp acts on its value: a block with it is not plain
 
 # Parts of the names of fields with credentials: Authorization, Cookie, X-Api-Key, X-Auth-Token, and many of
 # the upstreams' own. A name that has one by chance costs time only.

@@ -22,6 +22,7 @@ from proxy.http.target import read_target
 from proxy.relay import problems
 from proxy.relay.upload import Upload
 from tests.fuzz.same_heads import same_heads
+from tests.fuzz.same_plain_heads import same_plain_heads
 from tests.relay import strict
 from tests.relay.places import check_link, check_target
 from tests.relay.policy import expected_answer, expected_request, expected_trailers
@@ -295,4 +296,5 @@ ENTRIES: dict[str, Callable[[bytes], None]] = {
     "one_target": one_target,
     "one_link": one_link,
     "same_heads": same_heads,
+    "same_plain_heads": same_plain_heads,
 }

@@ -13,6 +13,7 @@ from proxy.http.body import CHUNKED, LENGTH, NONE, UNTIL_CLOSE, Chunked, Length,
 from proxy.http.key_fields import KnownKeys, PresentedKey
 from proxy.http.malformed import MalformedRequest, MalformedResponse
 from proxy.http.message import END, HeadLimits
+from proxy.http.plain import SCANNER, Scanner
 from proxy.http.request_head import read_request
 from proxy.http.response_head import read_response
 
@@ -39,8 +40,8 @@ def known_keys() -> KnownKeys:
 class Pair:
     """The limits of both judgements, and the memory of one."""
 
-    def __init__(self, keys: KnownKeys | None = None) -> None:
-        self.new = HeadLimits(HEADER_SIZE, FIELD_SIZE, FIELDS, keys)
+    def __init__(self, keys: KnownKeys | None = None, scanner: Scanner | None = SCANNER) -> None:
+        self.new = HeadLimits(HEADER_SIZE, FIELD_SIZE, FIELDS, keys, scanner)
         self.old = old.Limits(FIELD_SIZE, FIELDS, keys)
 
     def compare(self, head: bytes) -> None:

@@ -1,0 +1,6 @@
+# scanner.c tells what these do. It is there only where the data path is compiled.
+
+SLOTS: int
+
+def scan(block: bytes, passing: list[bytes | None], most: int, largest: int, /) -> list[int] | None: ...
+def place(name: bytes, /) -> int: ...
