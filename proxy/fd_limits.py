@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.observe.events import ERROR, WARNING, event
 
@@ -67,8 +67,21 @@ class Share:
     open: int = 0
 
 
+class Spare(Protocol):
+    """Open files that can be done without: idle connections (relay/idle.py)."""
+
+    @property
+    def is_empty(self) -> bool: ...
+
+    def close_one(self) -> None:
+        """Only if it is not empty."""
+        ...
+
+
 class Descriptors:
     """Admission of connections by the number of open files. Refusals are logged.
+
+    spare: gives way to callers.
 
     are_few: whether connections must be refused before they are accepted, as one burst may take all files.
     admin, health: the shares of these listeners; at most as many connections as asked for.
@@ -88,10 +101,13 @@ class Descriptors:
         self._by_callers = int(self._usable * (1 - FOR_UPSTREAMS))
         self._by_refused = (self._by_callers + self._usable) // 2  # open until the refusal is sent
         self._logged_at = float("-inf")
+        self.spare: Spare | None = None
 
     def hold_caller(self, number: int) -> bool:
         """Whether an accepted caller may stay. `number`: of its connection's file."""
         if number < self._by_callers or self._leaves(number, self._by_callers):
+            return True
+        if self._leaves(number, self._usable) and self._close_spare():
             return True
         self.log_refusal()
         return False
@@ -102,14 +118,15 @@ class Descriptors:
 
     def hold_another_caller(self) -> bool:
         """Whether another caller could be held."""
-        if self._reach(self._by_callers):
+        if self._reach(self._by_callers) or (self.spare is not None and not self.spare.is_empty):
             return True
         self.log_refusal()
         return False
 
     def refuse_another_caller(self) -> bool:
         """Whether a refusal could be sent to another caller."""
-        return self._reach(self._by_refused)
+        most = self._by_refused
+        return self._reach(most) or (self._close_spare() and self._reach(most))
 
     def can_hold_another_upstream(self) -> bool:
         """Whether another connection to an upstream may be opened; a no is not logged."""
@@ -121,6 +138,13 @@ class Descriptors:
             return True
         self.log_refusal()
         return False
+
+    def _close_spare(self) -> bool:
+        """Whether a file was freed."""
+        if self.spare is None or self.spare.is_empty:
+            return False
+        self.spare.close_one()
+        return True
 
     def _reach(self, most: int) -> bool:
         try:

@@ -38,6 +38,7 @@ class Lasting:
 
     def __post_init__(self) -> None:
         self.idle = IdleConnections(self.descriptors)
+        self.descriptors.spare = self.idle
 
 
 @dataclass(slots=True)

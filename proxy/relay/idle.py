@@ -39,6 +39,15 @@ class IdleConnections:
         self._newest: Idle | None = None
 
     @property
+    def is_empty(self) -> bool:
+        return self._oldest is None
+
+    def close_one(self) -> None:
+        """Close the oldest."""
+        if self._oldest is not None:
+            self._oldest.close()
+
+    @property
     def oldest(self) -> Idle | None:
         return self._oldest
 

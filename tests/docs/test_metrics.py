@@ -169,7 +169,8 @@ def test_an_event_has_the_levels_and_fields_that_are_listed(name):
 def test_the_fields_of_a_request_are_listed():
     said: list[str] = []
     log = RequestLog(Log(format="json"), said.append)
-    log.add("crm", "crm", "default", "build", "GET", 502, 1.0, 0.5, 1, 2, "upstream-timeout", True, "1" * 32)
+    names = "crm", "crm", "default", "build", "GET"
+    log.add(log.lines.line(*names, 502, 1.0, 0.5, 1, 2, "upstream-timeout", True, "1" * 32))
     log.flush()
     written = set(re.findall(r'"(\w+)":', said[0])) - {"ts", "level", "event"}
     listed = words(section(TEXT, "### Fields of a request's line"))
