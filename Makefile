@@ -116,7 +116,7 @@ fmt: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/python bench/run.py $(ARGS)
 
-# docs/speed.md and its picture, of all scenarios and peers: some twenty minutes on a quiet machine.
+# docs/speed.md and its picture, of all scenarios and peers: about half an hour on a quiet machine.
 speed: wheel bench-peers
 	@$(BIN)/python bench/run.py --docs --json .bench/speed.json $(ARGS)
 
