@@ -43,7 +43,8 @@ def read_request(data: bytes, limits: HeadLimits) -> RequestHead:
     if method not in METHODS:
         raise _no_request_line(data)
     version = line.end()
-    fields = _read_fields(data[version + 1 : -4], data[version] == _ZERO, limits)
+    end = max(version + 1, len(data) - 4)  # compiled, no slice may end before its beginning
+    fields = _read_fields(data[version + 1 : end], data[version] == _ZERO, limits)
     return RequestHead(method, target, fields, _body(fields, limits))
 
 

@@ -64,19 +64,27 @@ def read_response(data: bytes, method: bytes, limits: HeadLimits) -> ResponseHea
     return head
 
 
+def _block(data: bytes, begin: int) -> bytes:
+    """What is between the status line and the empty line; nothing if that is missing.
+
+    Compiled, a slice of bytes whose end is before its beginning is no empty one: it raises SystemError.
+    """
+    return data[begin:-4] if 0 <= begin <= len(data) - 4 else b""
+
+
 def _judge(data: bytes, limits: HeadLimits) -> tuple[StatusLine, bytes, Sorted]:
     """Returns (the status line, the block of fields, what it says). Raises MalformedResponse.
 
     A status line that is remembered has been accepted by llhttp: then it need not see a plain block below it.
     """
     end = data.find(b"\r\n")
-    line, block = limits.statuses.get(data[:end]), data[end:-4]
+    line, block = limits.statuses.get(data[:end]), _block(data, end)
     plain = limits.responses.sort_plain(block) if line is not None and data.endswith(END) else None
     if line is not None and plain is not None:
         return line, block, plain
     accepted = _accepted(data)
     end = accepted.find(b"\r\n")
-    line, block = limits.statuses.get(accepted[:end]), accepted[end:-4]
+    line, block = limits.statuses.get(accepted[:end]), _block(accepted, end)
     if line is None:
         line = _learn(accepted, accepted[:end], limits)
     return line, block, limits.responses.sort(block)

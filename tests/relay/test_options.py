@@ -1,10 +1,11 @@
 """OPTIONS: for the proxy itself, or for an upstream (RFC 9110 sections 7.6.2 and 9.3.7)."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from proxy.http.request_head import read_request
 from proxy.relay import admission
-from proxy.relay.inbound import Inbound
 from proxy.relay.problems import AboutUs
 
 ABOUT_US = [  # request line, fields
@@ -33,7 +34,7 @@ async def test_max_forwards_of_other_methods_passes_unchanged(proxy, upstream, k
 
 
 async def test_an_asterisk_never_reaches_a_route_of_its_own_listener(proxy):
-    context, connection = proxy.relay.context, Inbound(proxy.relay)
+    context, connection = proxy.relay.context, SimpleNamespace(local_address="127.0.0.1", is_tls=False)
     head = read_request(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", context.head_limits)
     with pytest.raises(AboutUs):
         admission.admit(context, head, proxy.runtime, connection)

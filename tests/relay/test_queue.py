@@ -305,7 +305,9 @@ async def wave(proxy, kit, context, numbers, chance):
 def left():
     gc.collect()
     return collections.Counter(
-        type(each).__name__ for each in gc.get_objects() if isinstance(each, (Exchange, Inbound, Upstream))
+        type(each).__name__
+        for each in gc.get_objects()
+        if issubclass(type(each), (Exchange, Inbound, Upstream))
     )
 
 

@@ -86,7 +86,7 @@ def aged_by(proxy, clock, most=100):
     """Give the route sessions whose age is that of `clock`."""
     cache = SessionCache(most, clock.boot)
     for runtime in proxy.relay.runtimes:
-        runtime.sessions = Sessions(cache)
+        runtime.sessions = runtime._dialer._sessions = Sessions(cache)
     return cache
 
 
