@@ -114,7 +114,7 @@ def _bursts(
     readings: list[Reading] = []
     wrong: Counter[str] = Counter()
     print("| burst | callers | seconds | vanished | MiB | files | threads |\n" + "| ---: " * 7 + "|")
-    while time.monotonic() < end:
+    while time.monotonic() < end or len(readings) < FEWEST:
         number, callers = len(readings), chance.randint(*options.callers)
         _tell(there, {"delay": DELAY, "forget": True})
         plan = Plan(
