@@ -265,17 +265,6 @@ def test_what_needs_a_restart_is_listed():
     assert words(item) - tables == {*changes._SERVER, *changes._LIMITS, *changes._TLS}
 
 
-def test_figures_are_those_of_the_readme():
-    readme = (REPOSITORY / "README.md").read_text()
-    for what in (
-        "memory at rest",
-        "each idle caller connection",
-        "added to the median at 1 000 requests a second",
-    ):
-        (figure,) = re.findall(rf"^\| {what} \| (.+) \|$", TEXT, re.MULTILINE)
-        assert f"| {figure} |" in readme, what
-
-
 def test_deployments_that_are_named_exist():
     named = re.findall(r"(?<!tests/)\bdeploy/[\w./-]*\w", TEXT)
     assert named
