@@ -10,8 +10,8 @@ the verdict. It is small and bounded, whatever anyone sends:
 
 - Only lines of STABLE names are remembered, so no credential ever is, and no id that never comes again.
 - A name keeps its first lines, MOST_LINES_OF_NAME of them: if its values vary after all, they evict nothing.
-- A full table is emptied, not closed: who fills it on purpose gains nothing that lasts, for the lines of
-  everyday traffic are back with the next requests.
+- A full table is emptied, not closed: filling it on purpose has no lasting effect, as the lines of everyday
+  traffic are back with the next requests.
 """
 
 from __future__ import annotations
