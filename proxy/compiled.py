@@ -42,9 +42,8 @@ class Compiled(NamedTuple):
 
 def look() -> Compiled:
     """A module counts as it is loaded, or as it would be."""
-    found = [
-        _is_compiled(name) for name in {*_names()}
-    ]  # the scanner is in C, so iter_modules finds it or not
+    # a set, as iter_modules finds the scanner too where it is compiled
+    found = [_is_compiled(name) for name in set(_names())]
     return Compiled(sum(found), len(found))
 
 
