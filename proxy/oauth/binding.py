@@ -11,6 +11,8 @@ from typing import Final
 from proxy.config.model import Credential
 from proxy.oauth.token import Token
 
+Client = tuple[str, str, str]  # server, client id, grant
+
 ENDPOINTS: Final = (
     "authorization_endpoint",
     "token_endpoint",
@@ -20,8 +22,16 @@ ENDPOINTS: Final = (
 
 
 def server_of(credential: Credential) -> str:
-    """The name of the authorization server: its issuer, else its configured token endpoint."""
-    return credential.issuer or credential.token_endpoint or ""
+    """The name of the authorization server: its issuer, else its configured token endpoint.
+
+    Where there is neither, nothing is known to be shared with another credential: then its own name.
+    """
+    return credential.issuer or credential.token_endpoint or f"credentials.{credential.name}"
+
+
+def client_of(credential: Credential) -> Client:
+    """Credentials with the same one share its throttle. The client id is "" where the grant has none."""
+    return server_of(credential), credential.client_id, credential.grant
 
 
 def by_hand(credential: Credential) -> dict[str, str]:
@@ -42,7 +52,7 @@ def is_same_client(one: Credential, other: Credential) -> bool:
 
     As with `is_bound`, an endpoint that only one of them sets makes no difference.
     """
-    if (server_of(one), one.client_id, one.grant) != (server_of(other), other.client_id, other.grant):
+    if client_of(one) != client_of(other):
         return False
     first, second = by_hand(one), by_hand(other)
     return all(first[name] == second[name] for name in first.keys() & second.keys())

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
 from proxy.errors import StoreError, TokenError, TokenUnavailable, UnreadableRecord
-from proxy.oauth.binding import server_of
+from proxy.oauth.binding import Client, client_of
 from proxy.observe.events import ERROR, INFO, decision, event
 from proxy.store.base import AccountId, Record, Store
 from proxy.tokens.account import Account, StoredToken
@@ -33,7 +33,6 @@ UNNOTED: Final = 50_000  # uses not yet noted; reached only if the store can't b
 KNOWN_AT_START: Final = 1000  # accounts loaded to be shown by name
 _LAST: Final = "\x7f"  # after every account's name
 STORE_PAUSE: Final = 5  # seconds, as Retry-After, if the token can't be read from the store
-Client = tuple[str, str, str]  # server, client id, grant
 _DEFAULT: Final = "default"  # the account of a credential that has only one
 
 _log = logging.getLogger("proxy.tokens")
@@ -71,7 +70,7 @@ class Accounts:
 
     def _throttle(self, credential: Credential) -> ServerThrottle:
         """One for each client at a server: credentials of the same client share it."""
-        client = (server_of(credential), credential.client_id, credential.grant)
+        client = client_of(credential)
         if client not in self._by_client:
             rate = self._config.limits.authorization_server_rate
             self._by_client[client] = ServerThrottle(self._clock, rate)

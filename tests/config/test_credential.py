@@ -1,6 +1,10 @@
 """[credentials.NAME]: each fault, with its line and column."""
 
+from typing import get_args
+
 import pytest
+
+from proxy.config.credential import ClientAuth, Grant
 
 from .conftest import Complaints, Load
 
@@ -11,8 +15,15 @@ NOT_PROXY = "expected an egress proxy: http://host:port or http://user:password@
 TLS_TO_PROXY = "TLS to the egress proxy itself is not supported: expected http://host:port"
 OURS = "token-proxy sends this parameter itself - leave it out"
 NO_ISSUER = "issuer is missing - or token_endpoint, where there is no discovery"
-NOT_GRANT = 'expected "authorization_code", "refresh_token" or "client_credentials"'
-NOT_AUTH = 'expected "client_secret_basic", "client_secret_post" or "none"'
+
+
+def one_of(names: tuple[str, ...]) -> str:
+    *others, last = (f'"{name}"' for name in names)
+    return f"expected {', '.join(others)} or {last}"
+
+
+NOT_GRANT = one_of(get_args(Grant))
+NOT_AUTH = one_of(get_args(ClientAuth))
 WHOLE = [  # the whole table, from line 2
     ("", ["1:1: client_id is missing - this table requires it", f"1:1: {NO_ISSUER}"]),
     ('client_id = "app"', [f"1:1: {NO_ISSUER}"]),
