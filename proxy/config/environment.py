@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from proxy.config.admin_checks import CLEAR, OPEN
 from proxy.config.caller_checks import FAR, IN_CLEAR, NOT_WITH_CALLERS, OPEN_NETWORKS
-from proxy.config.credential_checks import NONE_SENDS_NOTHING, NOT_A_SEED
+from proxy.config.client_auth import NONE_SENDS_NOTHING
+from proxy.config.credential_checks import NOT_A_SEED
 from proxy.config.fault_messages import Complaint
 from proxy.config.positions import Path
 from proxy.config.route import EXPOSED

@@ -37,12 +37,7 @@ NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
         "assertion",
-        "assertion_audience",
         "attach",
-        "client_assertion",
-        "client_key",
-        "client_key_id",
-        "client_secret_jwt",
         "command",
         "device_authorization_endpoint",
         "device_code",
@@ -55,7 +50,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "old_keys",
         "par",
         "password",
-        "private_key_jwt",
         "provider",
         "request",
         "requested_token_type",
@@ -65,7 +59,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "steps",
         "subject_token",
         "subject_token_type",
-        "tls_client_auth",
         "token_exchange",
         "tokens",
         "upstream_hosts",

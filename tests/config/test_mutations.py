@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.config.load import load
 from proxy.errors import ConfigError, Fault
+from tests.fakes import signing
 
 EXAMPLE = (Path(__file__).parents[2] / "config.example.toml").read_text()
 ENVIRON = {"OAUTH_CLIENT_ID": "app", "OAUTH_CLIENT_SECRET": "s"}
@@ -132,6 +133,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("config")
     for name in re.findall(r'"([\w-]+\.(?:pem|key))"', EXAMPLE):
         (folder / name).touch()
+    (folder / "client-key.pem").write_text(signing.pem("rsa"))
+    (folder / "workload-token").touch()
     return folder
 
 
