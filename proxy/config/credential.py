@@ -8,12 +8,13 @@ from pydantic import AfterValidator, Discriminator, Field, StrictBool, Tag, Wrap
 from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config import credential_checks as checks
+from proxy.config.attach import Attachments
 from proxy.config.base import NameOfTable, Table
 from proxy.config.credential_checks import LOGIN_PARAMETERS, REFRESH_AT, TOKEN_PARAMETERS, none_of
 from proxy.config.references import EgressProxy, ExistingFile, PublicValue, SecretValue
 from proxy.config.values import Endpoint, Issuer, Moment, Scope, TokenType
 
-Grant = Literal["authorization_code", "refresh_token", "client_credentials"]
+Grant = Literal["authorization_code", "refresh_token", "client_credentials", "static"]
 ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
 
 # Seconds. Ten years, as in oauth/token_response.py: more is a typo, or milliseconds.
@@ -76,6 +77,14 @@ class Credential(Table):
         None,
         description="For grant refresh_token: the seed, adopted when it differs from the last one.",
         validate_default=True,
+    )
+    value: Annotated[SecretValue | None, AfterValidator(checks.is_its_own)] = Field(
+        None, description="For grant static: the token or key itself, by reference.", validate_default=True
+    )
+    attach: Attachments = Field(
+        (),
+        description='Where the token goes: { header = "X-Api-Key", scheme = "" }, { query = "access_token" } '
+        'or { basic_user = "x-access-token" }; or a list of these. Default: Authorization: Bearer.',
     )
     scopes: tuple[Scope, ...] = Field((), description="Scopes to request.")
     pkce: StrictBool = Field(

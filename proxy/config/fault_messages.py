@@ -38,7 +38,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
         "assertion",
         "assertion_audience",
-        "attach",
         "client_assertion",
         "client_key",
         "client_key_id",
@@ -61,7 +60,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "requested_token_type",
         "resource",
         "response",
-        "static",
         "steps",
         "subject_token",
         "subject_token_type",
