@@ -149,8 +149,6 @@ def has_its_key(method: ClientAuth | None, info: ValidationInfo) -> ClientAuth |
     keys = given(info.data)
     exclusive = [key for key in keys if key in _ALONE]
     name, asks = asked(info)
-    if asks is not None and asks.client == "none" and exclusive:
-        raise ValueError(f'grant = "{name}" has no client - leave {exclusive[0]} out')
     if method is not None:
         _check_keys(method, keys, exclusive)
     if len(exclusive) > 1:

@@ -9,6 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config import client_auth as methods
 from proxy.config import credential_checks as checks
+from proxy.config.attach import Attachments
 from proxy.config.base import NameOfTable, Table
 from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth, PlatformFile
 from proxy.config.credential_checks import LOGIN_PARAMETERS, REFRESH_AT, TOKEN_PARAMETERS, none_of
@@ -16,7 +17,7 @@ from proxy.config.references import EgressProxy, PublicValue, SecretValue
 from proxy.config.signing_keys import SigningKeyValue
 from proxy.config.values import Endpoint, Issuer, KeyId, Moment, Scope, TokenType
 
-Grant = Literal["authorization_code", "refresh_token", "client_credentials"]
+Grant = Literal["authorization_code", "refresh_token", "client_credentials", "static"]
 
 # Seconds. Ten years, as in oauth/token_response.py: more is a typo, or milliseconds.
 Lifetime = Annotated[float, Field(gt=0, le=10 * 365 * 86400, allow_inf_nan=False, strict=True)]
@@ -106,6 +107,14 @@ class Credential(Table):
         None,
         description="For grant refresh_token: the seed, adopted when it differs from the last one.",
         validate_default=True,
+    )
+    value: Annotated[SecretValue | None, AfterValidator(checks.is_its_own)] = Field(
+        None, description="For grant static: the token or key itself, by reference.", validate_default=True
+    )
+    attach: Attachments = Field(
+        (),
+        description='Where the token goes: { header = "X-Api-Key", scheme = "" }, { query = "access_token" } '
+        'or { basic_user = "x-access-token" }; or a list of these. Default: Authorization: Bearer.',
     )
     scopes: tuple[Scope, ...] = Field((), description="Scopes to request.")
     pkce: StrictBool = Field(

@@ -11,6 +11,8 @@ from pydantic import AfterValidator, ValidationInfo, ValidatorFunctionWrapHandle
 
 from proxy.config.base import MissingKey
 from proxy.config.grants import Requirements, requirements_of
+from proxy.config.route_fields import visible
+from proxy.secret import Secret
 
 # Parameters that token-proxy sends itself. "uri" is an argument of the Authlib function that takes them.
 LOGIN_PARAMETERS: Final = frozenset(
@@ -38,6 +40,7 @@ TOKEN_PARAMETERS: Final = frozenset(
     }
 )
 NOT_A_SEED: Final = 'only for grant = "refresh_token" - change the grant, or leave the key out'
+NOT_A_VALUE: Final = 'only for grant = "static" - change the grant, or leave the key out'
 REFRESH_AT: Final = 0.8
 
 
@@ -58,9 +61,7 @@ def asked(info: ValidationInfo) -> tuple[str, Requirements | None]:
 
 def has_its_client(value: object, valid: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
     """Of client_id, "" where there is none. `value` is None where the key is left out."""
-    name, asks = asked(info)
-    if value is not None and asks is not None and asks.client == "none":
-        raise ValueError(f'grant = "{name}" has no client - leave the key out')
+    _, asks = asked(info)
     if value is not None:
         return valid(value)
     if asks is None or asks.client == "required":
@@ -69,9 +70,7 @@ def has_its_client(value: object, valid: ValidatorFunctionWrapHandler, info: Val
 
 
 def has_a_token_endpoint(value: str | None, info: ValidationInfo) -> str | None:
-    name, asks = asked(info)
-    if value is not None and asks is not None and asks.server == "none":
-        raise ValueError(f'grant = "{name}" has no authorization server - leave the key out')
+    _, asks = asked(info)
     is_needed = asks is None or asks.server == "required"
     if value is None and is_needed and info.data.get("issuer", "") is None:
         raise MissingKey("issuer is missing - or token_endpoint, where there is no discovery")
@@ -106,7 +105,7 @@ def is_within_the_lifetime(value: float | None, info: ValidationInfo) -> float |
 def has_refresh_tokens(value: float | None, info: ValidationInfo) -> float | None:
     """Of refresh_token_idle and refresh_token_lifetime."""
     name, asks = asked(info)
-    if value is not None and asks is not None and not asks.has_refresh_tokens:
+    if value is not None and asks is not None and not asks.has_refresh_tokens and not asks.is_fixed:
         raise ValueError(f'grant = "{name}" has no refresh tokens - leave the key out')
     return value
 
@@ -126,3 +125,13 @@ def has_a_seed(value: object, info: ValidationInfo) -> object:
     if asks is not None and not asks.has_seed and value is not None:
         raise ValueError(NOT_A_SEED)
     return value
+
+
+def is_its_own(value: Secret | None, info: ValidationInfo) -> Secret | None:
+    """Of value."""
+    name, asks = asked(info)
+    if asks is not None and asks.is_fixed and value is None:
+        raise MissingKey(f'value is missing - grant = "{name}" attaches it')
+    if asks is not None and not asks.is_fixed and value is not None:
+        raise ValueError(NOT_A_VALUE)
+    return None if value is None else visible(value)

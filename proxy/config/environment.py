@@ -63,6 +63,8 @@ _WANTED: Final[Mapping[str, tuple[str, str]]] = {
         "expected a directory for the tokens, as there is no home directory here; or TOKEN_PROXY_STORE_URL",
     ),
 }
+_GRANT: Final = "TOKEN_PROXY_GRANT"  # of what is missing then
+NEEDS_A_FILE: Final = "it needs what no variable gives: expected another grant, or a configuration file"
 _FILE_NEEDED: Final = "or a configuration file"
 # Sentences that name keys of a file -> the same in variables
 _REWORDED: Final[Mapping[str, str]] = {
@@ -134,6 +136,8 @@ class Environment:
     def _worded(self, complaint: Complaint) -> tuple[str, str]:
         """The variable and the sentence."""
         if complaint.missing:
+            if complaint.missing not in _WANTED:
+                return _GRANT, NEEDS_A_FILE
             name, expected = _WANTED[complaint.missing]
             instead = self._misspelt.get(name)
             return name, f"not set - {f'is {instead} misspelt? ' if instead else ''}{expected}"

@@ -37,7 +37,6 @@ NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
         "assertion",
-        "attach",
         "command",
         "device_authorization_endpoint",
         "device_code",
@@ -55,7 +54,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "requested_token_type",
         "resource",
         "response",
-        "static",
         "steps",
         "subject_token",
         "subject_token_type",

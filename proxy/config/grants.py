@@ -22,12 +22,14 @@ class Requirements:
     has_accounts: bool = False  # else only the account "default"
     client: Presence = "required"  # an OAuth client: client_id
     server: Presence = "required"  # an authorization server: issuer or token_endpoint
+    is_fixed: bool = False  # the configuration gives the token itself: nothing is requested of anyone
 
 
 REQUIREMENTS: Final[Mapping[str, Requirements]] = {
     "authorization_code": Requirements(logs_in=True, has_accounts=True),
     "refresh_token": Requirements(has_seed=True),
     "client_credentials": Requirements(has_refresh_tokens=False, needs_secret=True),
+    "static": Requirements(has_refresh_tokens=False, client="none", server="none", is_fixed=True),
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.config.credential import ClientAuth, Grant
 
-from .conftest import Complaints, Load
+from .conftest import Complaints, Load, one_of
 
 MINIMAL = 'client_id = "app"\nissuer = "https://login.example"\n'
 NOT_URL = "expected a URL: https://host/path"
@@ -15,12 +15,6 @@ NOT_PROXY = "expected an egress proxy: http://host:port or http://user:password@
 TLS_TO_PROXY = "TLS to the egress proxy itself is not supported: expected http://host:port"
 OURS = "token-proxy sends this parameter itself - leave it out"
 NO_ISSUER = "issuer is missing - or token_endpoint, where there is no discovery"
-
-
-def one_of(names: tuple[str, ...]) -> str:
-    *others, last = (f'"{name}"' for name in names)
-    return f"expected {', '.join(others)} or {last}"
-
 
 NOT_GRANT = one_of(get_args(Grant))
 NOT_AUTH = one_of(get_args(ClientAuth))
