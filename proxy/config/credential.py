@@ -17,7 +17,7 @@ from proxy.config.references import EgressProxy, PublicValue, SecretValue
 from proxy.config.signing_keys import SigningKeyValue
 from proxy.config.values import Endpoint, Issuer, KeyId, Moment, Scope, TokenType
 
-Grant = Literal["authorization_code", "refresh_token", "client_credentials", "static"]
+Grant = Literal["authorization_code", "refresh_token", "client_credentials", "device_code", "static"]
 
 # Seconds. Ten years, as in oauth/token_response.py: more is a typo, or milliseconds.
 Lifetime = Annotated[float, Field(gt=0, le=10 * 365 * 86400, allow_inf_nan=False, strict=True)]
@@ -43,6 +43,13 @@ class Credential(Table):
         Endpoint | None, AfterValidator(checks.has_an_authorization_endpoint)
     ] = Field(
         None, description="Only without discovery; for grant authorization_code.", validate_default=True
+    )
+    device_authorization_endpoint: Annotated[
+        Endpoint | None, AfterValidator(checks.has_a_device_authorization_endpoint)
+    ] = Field(
+        None,
+        description="Only without discovery; for grant device_code, and for `token-proxy login --device`.",
+        validate_default=True,
     )
     revocation_endpoint: Endpoint | None = Field(None, description="Only without discovery; used by logout.")
     introspection_endpoint: Endpoint | None = Field(

@@ -31,6 +31,7 @@ OF_SERVERS: Final = frozenset(
         "authorization_endpoint",
         "revocation_endpoint",
         "introspection_endpoint",
+        "device_authorization_endpoint",
         "scopes",
         "pkce",
         "token_types",

@@ -38,8 +38,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
         "assertion",
         "command",
-        "device_authorization_endpoint",
-        "device_code",
         "dpop",
         "echo_guard",
         "jwt_bearer",

@@ -135,6 +135,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).touch()
     (folder / "client-key.pem").write_text(signing.pem("rsa"))
     (folder / "workload-token").touch()
+    (folder / "notes-api-key").write_text("key")
     return folder
 
 
