@@ -59,7 +59,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "provider",
         "request",
         "requested_token_type",
-        "resource",
         "response",
         "static",
         "steps",

@@ -16,7 +16,7 @@ from proxy.clock import Clock
 from proxy.config.credential import ClientAuth
 from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import client_auth, documents, expires_in, id_token, token_response
+from proxy.oauth import client_auth, documents, expires_in, id_token, resource, token_response
 from proxy.oauth.binding import by_hand, server_of
 from proxy.oauth.clock_skew import SkewWatch
 from proxy.oauth.discovery import Discovery, Endpoints, is_safe
@@ -128,7 +128,8 @@ class AuthorizationServers:
         grant, method = form.get("grant_type", ""), endpoint.auth_method
         decision(_log, "%s: a token is requested (%s, %s)", credential.name, grant, method)
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
-        body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats the parameter
+        parameters = {**form, **resource.parameters(credential), **credential.token_params}
+        body = urlencode(parameters, doseq=True)  # a list repeats the parameter
         reply = await self._post(credential, endpoint.url, body, endpoint.auth_method, before_send)
         sent = _Sent(sent_at, sent_boot, sent_at + self._clock.boot() - sent_boot)
         try:
