@@ -9,13 +9,14 @@ from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config import client_auth as methods
 from proxy.config import credential_checks as checks
+from proxy.config import mcp_keys
 from proxy.config.attach import Attachments
 from proxy.config.base import NameOfTable, Table
 from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth, PlatformFile
 from proxy.config.credential_checks import LOGIN_PARAMETERS, REFRESH_AT, TOKEN_PARAMETERS, none_of
 from proxy.config.references import EgressProxy, PublicValue, SecretValue
 from proxy.config.signing_keys import SigningKeyValue
-from proxy.config.values import Endpoint, Issuer, KeyId, Moment, Scope, TokenType
+from proxy.config.values import Endpoint, Issuer, KeyId, Moment, ResourceUri, Scope, TokenType
 
 Grant = Literal["authorization_code", "refresh_token", "client_credentials", "device_code", "static"]
 
@@ -146,6 +147,11 @@ class Credential(Table):
         {},
         description="Extra parameters of token requests, e.g. audience.",
         repr=False,  # some servers need a password or an assertion there
+    )
+    resource: Annotated[tuple[ResourceUri, ...], AfterValidator(mcp_keys.names_its_resources)] = Field(
+        (),
+        description="The APIs that the tokens are for (RFC 8707); sent with each login and each token "
+        "request.",
     )
     access_token_lifetime: Lifetime | None = Field(
         None,

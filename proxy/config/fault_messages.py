@@ -50,7 +50,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "provider",
         "request",
         "requested_token_type",
-        "resource",
         "response",
         "steps",
         "subject_token",

@@ -18,6 +18,8 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from proxy.config.address import DEFAULT_PORTS
 from proxy.config.model import Credential
+from proxy.oauth import resource
+from proxy.oauth.resource import Parameters
 
 _OF_CALLBACK: Final = frozenset({"state", "code", "error", "iss"})
 _MOST_PARAMETERS: Final = 1000  # of a pasted URL; a callback has five or so
@@ -54,7 +56,9 @@ def authorization_url(
     nonce: str = "",
 ) -> str:
     """The URL for the browser. No PKCE without a `verifier`."""
-    ours = {"nonce": nonce} if nonce else {}
+    ours: Parameters = resource.parameters(credential)
+    if nonce:
+        ours["nonce"] = nonce
     if verifier is not None:
         ours["code_challenge"] = create_s256_code_challenge(verifier)
         ours["code_challenge_method"] = "S256"

@@ -14,7 +14,7 @@ from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 from proxy.clock import Clock
 from proxy.config.model import AuthorizationServerTLS, Credential, Limits
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import client_auth, device, documents, expires_in, id_token, token_response
+from proxy.oauth import client_auth, device, documents, expires_in, id_token, resource, token_response
 from proxy.oauth.binding import by_hand, server_of
 from proxy.oauth.client_auth import Choice
 from proxy.oauth.clock_skew import SkewWatch
@@ -134,7 +134,8 @@ class AuthorizationServers:
         grant, method = form.get("grant_type", ""), endpoint.auth.method
         decision(_log, "%s: a token is requested (%s, %s)", credential.name, grant, method)
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
-        body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats the parameter
+        parameters = {**form, **resource.parameters(credential), **credential.token_params}
+        body = urlencode(parameters, doseq=True)  # a list repeats the parameter
         reply = await self._post(credential, endpoint.url, body, endpoint.auth, before_send)
         sent = _Sent(sent_at, sent_boot, sent_at + self._clock.boot() - sent_boot)
         try:

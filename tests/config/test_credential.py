@@ -44,6 +44,8 @@ WHOLE = [  # the whole table, from line 2
         for path in ("/.well-known/openid-configuration", "/t/.well-known/x", "/.well-known/x/t")
     ),
 ]
+NOT_RESOURCE = "expected an absolute URI without a fragment, like https://api.example.com"
+NOT_RESOURCES = ["", "api", "/api", "https:", "https://api.example/#x", "https://api.example/a b", "urn:é"]
 LINES = [  # added on line 4 to a minimal credential
     (
         'issuer2 = "https://login.example"',
@@ -107,6 +109,16 @@ LINES = [  # added on line 4 to a minimal credential
     ("token_params = { max_age = 5 }", ['4:28: expected a string: "…"']),
     ("token_params = { resource = ['a', 5] }", ['4:35: expected a string: "…"']),
     ("token_params = 'audience'", ["4:16: expected a table: [ … ] on a line of its own, or { … }"]),
+    ('resource = "https://api.example"', ["4:12: expected a list: [ … ]"]),
+    *[(f'resource = ["{uri}"]', [f"4:13: {NOT_RESOURCE}"]) for uri in NOT_RESOURCES],
+    (
+        'token_params = { resource = "urn:a" }\nresource = ["urn:a"]',
+        ["5:12: token_params has a resource too: expected only one of the two"],
+    ),
+    (
+        'authorize_params = { resource = "urn:a" }\nresource = ["urn:a"]',
+        ["5:12: authorize_params has a resource too: expected only one of the two"],
+    ),
     ("refresh_at = 0.1", ["4:14: too small: expected more than 0.1"]),
     ("refresh_at = 1", ["4:14: too large: expected at most 0.95"]),
     ("refresh_at = nan", ["4:14: expected a finite number"]),

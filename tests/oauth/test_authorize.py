@@ -48,6 +48,13 @@ def test_the_whole_request(credential):
     ]
 
 
+def test_each_resource_is_a_parameter_of_its_own(credential):
+    resources = ["https://one.example/?a=b&c", "urn:two"]
+    client = credential(issuer="https://login.example", resource=resources)
+    sent = [value for name, value in parameters(client) if name == "resource"]
+    assert sent == resources
+
+
 def test_no_scope_is_asked_for_when_none_is_configured(credential):
     assert "scope" not in dict(parameters(credential(issuer="https://login.example")))
 

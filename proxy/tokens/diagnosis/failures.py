@@ -91,12 +91,12 @@ CAUSES: Final[Mapping[str, Row]] = {
     "invalid_request": Row(
         _WAITS,
         "the authorization server does not understand the request",
-        f"check {_IN_TABLE}token_params: a parameter may be missing, such as audience or resource",
+        f"check {_IN_TABLE}token_params: a parameter may be missing, such as audience, or the key resource",
     ),
     "invalid_target": Row(
         _WAITS,
         "the authorization server does not know the requested resource or audience",
-        f"check {_IN_TABLE}token_params",
+        f"check {_IN_TABLE}resource and token_params",
     ),
     "access_denied": Row(
         _WAITS,

@@ -13,6 +13,7 @@ from proxy.tokens.diagnosis import explain_failure
 _REFUSALS: Final = {  # RFC 6749 section 4.1.2.1
     "access_denied": "the login was declined",
     "invalid_scope": "the authorization server does not know or allow one of the scopes: check `scopes`",
+    "invalid_target": "the authorization server does not know the requested resource: check `resource`",
     "unauthorized_client": "this client is not registered for logins: check its registration",
     "unsupported_response_type": "this client is not registered for logins: check its registration",
     "server_error": "the authorization server reports an internal error: try again",
