@@ -58,6 +58,14 @@ class Credential(Table):
         description="Only without discovery; asked for a token's lifetime (RFC 7662) where its response "
         "states none.",
     )
+    pushed_authorization_request_endpoint: Endpoint | None = Field(
+        None, description="Only without discovery; used with par."
+    )
+    par: Annotated[StrictBool, AfterValidator(checks.has_logins_to_push)] = Field(
+        False,
+        description="Push authorization requests (RFC 9126): the browser carries only a reference. On by "
+        "itself where the server's metadata require it.",
+    )
     client_id: Annotated[PublicValue, WrapValidator(checks.has_its_client)] = Field(
         None, description="The client's id at the authorization server.", validate_default=True
     )

@@ -77,6 +77,17 @@ def has_a_token_endpoint(value: str | None, info: ValidationInfo) -> str | None:
     return value
 
 
+def has_logins_to_push(value: bool, info: ValidationInfo) -> bool:
+    """Of par."""
+    name, asks = asked(info)
+    if value and asks is not None and not asks.redirects:
+        raise ValueError(f'grant = "{name}" has no logins in a browser - leave the key out')
+    endpoint = "pushed_authorization_request_endpoint"
+    if value and info.data.get("issuer", "") is None and info.data.get(endpoint, "") is None:
+        raise MissingKey(f"{endpoint} is missing - or issuer, where there is discovery")
+    return value
+
+
 def has_an_authorization_endpoint(value: str | None, info: ValidationInfo) -> str | None:
     return _has_its_login_endpoint("authorization_endpoint", value, info)
 

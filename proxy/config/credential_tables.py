@@ -32,6 +32,8 @@ OF_SERVERS: Final = frozenset(
         "revocation_endpoint",
         "introspection_endpoint",
         "device_authorization_endpoint",
+        "pushed_authorization_request_endpoint",
+        "par",
         "scopes",
         "pkce",
         "token_types",

@@ -45,7 +45,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "mcp",
         "notify",
         "old_keys",
-        "par",
         "password",
         "provider",
         "request",

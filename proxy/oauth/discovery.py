@@ -61,6 +61,8 @@ class Endpoints:
     revocation_endpoint: str | None = None
     introspection_endpoint: str | None = None
     device_authorization_endpoint: str | None = None
+    pushed_authorization_request_endpoint: str | None = None
+    requires_par: bool = False  # it refuses other authorization requests (RFC 9126 section 5)
     audience: str | None = None  # the token endpoint as other clients know it (see _aliased)
     iss_in_callback: bool = False  # RFC 9207: it always sends `iss`
     auth_methods: tuple[str, ...] | None = None  # at the token endpoint (RFC 8414 section 2); None: unknown
@@ -117,6 +119,7 @@ class Discovery:
             credential.issuer,
             **{name: document[name] if name in needed - unsafe else given[name] for name in ENDPOINTS},
             audience=credential.token_endpoint or _safe(plain.get("token_endpoint")),
+            requires_par=plain.get("require_pushed_authorization_requests") is True,
             iss_in_callback=document.get("authorization_response_iss_parameter_supported") is True,
             auth_methods=_words(document.get("token_endpoint_auth_methods_supported")),
             auth_algorithms=_words(document.get("token_endpoint_auth_signing_alg_values_supported")),

@@ -14,7 +14,18 @@ from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 from proxy.clock import Clock
 from proxy.config.model import AuthorizationServerTLS, Credential, Limits
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import client_auth, device, documents, expires_in, id_token, resource, token_response
+from proxy.oauth import (
+    authorize,
+    client_auth,
+    device,
+    documents,
+    expires_in,
+    id_token,
+    par,
+    resource,
+    token_response,
+)
+from proxy.oauth.authorize import AuthorizationRequest
 from proxy.oauth.binding import by_hand, server_of
 from proxy.oauth.client_auth import Choice
 from proxy.oauth.clock_skew import SkewWatch
@@ -273,6 +284,17 @@ class AuthorizationServers:
         if not 200 <= reply.status < 300:
             raise AuthorizationServerError("transient", token_response.http_error(reply.status))
         return True
+
+    async def push(self, credential: Credential, endpoint: str, request: AuthorizationRequest) -> str:
+        """Push an authorization request (RFC 9126); its request_uri. Raises AuthorizationServerError."""
+        form = authorize.pushed_form(credential, request)
+        auth = await self._auth_method(credential)
+        reply = await self._post(credential, endpoint, form, auth)
+        try:
+            return par.read(reply, self._clock.wall())
+        except AuthorizationServerError as error:
+            error.hint = client_auth.hint(credential, auth.method, error.error)
+            raise
 
     async def _auth_method(self, credential: Credential) -> Choice:
         """For the other endpoints: the same as at the token endpoint."""

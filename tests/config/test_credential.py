@@ -30,6 +30,13 @@ WHOLE = [  # the whole table, from line 2
         ["1:1: device_authorization_endpoint is missing - or issuer, where there is discovery"],
     ),
     ('client_id = "app"\ngrant = "client_credentials"\nclient_auth = "none"', [f"1:1: {NO_ISSUER}"]),
+    (
+        (
+            'client_id = "app"\ntoken_endpoint = "https://a.example"\nauthorization_endpoint = "https://a.example"\n'
+            "par = true"
+        ),
+        ["1:1: pushed_authorization_request_endpoint is missing - or issuer, where there is discovery"],
+    ),
     ('client_id = "app"\nissuer = "login.example"', [f"3:10: {NOT_URL}"]),
     *(
         (
@@ -172,6 +179,11 @@ LINES = [  # added on line 4 to a minimal credential
     (
         'proxy = { env = "NOTHING" }',
         ["4:9: the environment variable NOTHING is not set - set it before token-proxy starts"],
+    ),
+    ('par = "yes"', ["4:7: expected true or false"]),
+    (
+        'grant = "client_credentials"\nclient_auth = "none"\npar = true',
+        ['6:7: grant = "client_credentials" has no logins in a browser - leave the key out'],
     ),
     ("proxy = 3128", [f"4:9: {NOT_REFERENCE}"]),
     (

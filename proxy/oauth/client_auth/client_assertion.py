@@ -11,12 +11,11 @@ import re
 import secrets
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
 
 from proxy.config import files
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import jwt
-from proxy.oauth.client_auth.base import Authenticated, Request
+from proxy.oauth.client_auth.base import Authenticated, Request, with_parameters
 
 TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LIFETIME: Final = 120.0  # seconds. FAPI and Keycloak refuse long ones; a JWT is sent as soon as it is signed
@@ -60,10 +59,9 @@ def _claims(request: Request) -> dict[str, Any]:
 
 def _with(request: Request, assertion: str) -> Authenticated:
     """With the client id, which RFC 7521 section 4.2 leaves open, and Entra requires."""
-    added = {"client_assertion_type": TYPE, "client_assertion": assertion}
-    if "client_id" not in dict(parse_qsl(request.body)):
-        added["client_id"] = request.credential.client_id
-    return Authenticated(f"{request.body}&{urlencode(added)}")
+    client_id = request.credential.client_id
+    added = {"client_id": client_id, "client_assertion_type": TYPE, "client_assertion": assertion}
+    return Authenticated(with_parameters(request.body, added))
 
 
 def _of_platform(path: Path) -> str:
