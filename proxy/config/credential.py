@@ -66,6 +66,11 @@ class Credential(Table):
         description="Push authorization requests (RFC 9126): the browser carries only a reference. On by "
         "itself where the server's metadata require it.",
     )
+    dpop: StrictBool = Field(
+        False,
+        description="Bind the tokens of each account to a key, and prove its possession with each request "
+        "(DPoP, RFC 9449). Other tokens are refused.",
+    )
     client_id: Annotated[PublicValue, WrapValidator(checks.has_its_client)] = Field(
         None, description="The client's id at the authorization server.", validate_default=True
     )

@@ -20,6 +20,7 @@ LOGIN_PARAMETERS: Final = frozenset(
         "client_id",
         "code_challenge",
         "code_challenge_method",
+        "dpop_jkt",
         "redirect_uri",
         "response_type",
         "scope",

@@ -34,6 +34,7 @@ OF_SERVERS: Final = frozenset(
         "device_authorization_endpoint",
         "pushed_authorization_request_endpoint",
         "par",
+        "dpop",
         "scopes",
         "pkce",
         "token_types",

@@ -38,7 +38,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
         "assertion",
         "command",
-        "dpop",
         "echo_guard",
         "jwt_bearer",
         "keyring",

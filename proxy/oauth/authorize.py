@@ -55,6 +55,7 @@ class AuthorizationRequest:
     state: str
     verifier: str | None
     nonce: str = ""
+    dpop_jkt: str = ""  # the thumbprint of the account's key (RFC 9449 section 10)
 
 
 def authorization_url(credential: Credential, endpoint: str, request: AuthorizationRequest) -> str:
@@ -87,6 +88,8 @@ def _parameters(credential: Credential, request: AuthorizationRequest) -> Parame
     if request.verifier is not None:
         ours["code_challenge"] = create_s256_code_challenge(request.verifier)
         ours["code_challenge_method"] = "S256"
+    if request.dpop_jkt:
+        ours["dpop_jkt"] = request.dpop_jkt
     return {**ours, **credential.authorize_params}
 
 

@@ -67,6 +67,7 @@ class Endpoints:
     iss_in_callback: bool = False  # RFC 9207: it always sends `iss`
     auth_methods: tuple[str, ...] | None = None  # at the token endpoint (RFC 8414 section 2); None: unknown
     auth_algorithms: tuple[str, ...] | None = None  # of JWTs that authenticate clients there; None: unknown
+    dpop_algorithms: tuple[str, ...] | None = None  # of proofs (RFC 9449 section 5.1); None: unknown
     unsafe: frozenset[str] = frozenset()  # names of its endpoints that must not be used
 
     def get(self, name: str) -> str | None:
@@ -123,6 +124,7 @@ class Discovery:
             iss_in_callback=document.get("authorization_response_iss_parameter_supported") is True,
             auth_methods=_words(document.get("token_endpoint_auth_methods_supported")),
             auth_algorithms=_words(document.get("token_endpoint_auth_signing_alg_values_supported")),
+            dpop_algorithms=_words(document.get("dpop_signing_alg_values_supported")),
             unsafe=unsafe,
         )
 

@@ -40,7 +40,6 @@ _REFUSED_PUSHES: Final = {  # by the codes of AuthorizationServerError
     ),
     "invalid_scope": _REFUSALS["invalid_scope"],
     "unauthorized_client": _REFUSALS["unauthorized_client"],
-    "no_request_uri": "the server's response to the pushed request has no request_uri: check its endpoint",
 }
 
 

@@ -11,6 +11,7 @@ from proxy.oauth import authorize, grants
 from proxy.oauth.authorize import AuthorizationRequest
 from proxy.oauth.binding import by_hand, server_of
 from proxy.oauth.discovery import Endpoints
+from proxy.oauth.dpop import Prover
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Login
 from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT
@@ -68,11 +69,13 @@ class AuthorizationRequests:
         `command`: the party that waits for the outcome, if one does.
         """
         credential, endpoint = await self.check(key)
+        dpop_key = await self._servers.dpop_key(credential)
         request = AuthorizationRequest(
             redirect_uri=self._config.redirect_uri(credential),
             state=authorize.new_state(),
             verifier=authorize.new_verifier() if credential.pkce else None,
             nonce=authorize.nonce_for(credential),
+            dpop_jkt=Prover(dpop_key).thumbprint if dpop_key else "",
         )
         url = await self._url(credential, endpoint, request)
         login = Pending(
@@ -85,6 +88,7 @@ class AuthorizationRequests:
             nonce=request.nonce,
             verifier=request.verifier,
             command=command,
+            dpop_key=dpop_key.reveal() if dpop_key else None,
         )
         await pending.keep(self._store, request.state, login, parties)
         return url
