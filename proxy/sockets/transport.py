@@ -201,8 +201,6 @@ class PlainTransport(Watched):
 
     def close(self) -> None:
         """Close once all is sent."""
-        if self._state >= CLOSING:
-            return
         if not self._unsent:
             self._end(None)
             return
