@@ -120,7 +120,7 @@ class PlainTransport(Watched):
         if self._is_full and len(self._unsent) <= LOW_WATER:
             self._is_full = False
             self._reader().resume_writing()
-        if self._unsent or self._state == CLOSED:
+        if self._unsent:
             return
         if self._state == CLOSING:
             self._end(None)
