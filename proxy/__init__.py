@@ -15,13 +15,14 @@ A token (tokens/, oauth/):
                                                         └─ throttle, lease, re-read, intent, send, save
     scheduler ──► due accounts, by the store's index ───┘
 
-Where a C compiler is, http/, relay/ and the modules that they call per request are compiled (hatch_build.py).
+Where a C compiler is, http/, relay/, sockets/ and the modules that they call per request are compiled (hatch_build.py).
 
 Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 
     errors secret tasks clock hosts caller_keys name_lookup failure_causes
     accept fd_limits reserve file_thread
                         connections and open files; a thread for file systems that may hang
+    sockets/            callers' connections without TLS: one epoll, accept and a transport of our own
     systemd signals hooks
                         the service manager, signals; callbacks when a process starts, reloads, drains
     compiled            whether the data path is compiled
