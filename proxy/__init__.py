@@ -15,7 +15,8 @@ A token (tokens/, oauth/):
                                                         └─ throttle, lease, re-read, intent, send, save
     scheduler ──► due accounts, by the store's index ───┘
 
-Where a C compiler is, http/, relay/, sockets/ and the modules that they call per request are compiled (hatch_build.py).
+Where a C compiler is, http/, relay/, sockets/ and the modules that they call per request are compiled
+(hatch_build.py).
 
 Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 

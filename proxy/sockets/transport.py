@@ -18,7 +18,7 @@ from typing import Any, Final
 from proxy.sockets.readiness import READ, WRITE, Readiness, Watched
 
 FIRST_READ: Final = 16_384  # bytes: more than a usual head, and memory is not shrunk by much afterwards
-LARGE_READ: Final = 262_144  # bytes, after a read that was filled: of a body, as much per call as uvloop does
+LARGE_READ: Final = 65_536  # bytes, after a read that was filled; beyond 128 KiB malloc asks the kernel
 HIGH_WATER: Final = 65_536  # unsent bytes above which the protocol is asked to pause, as in asyncio
 LOW_WATER: Final = 16_384  # and below which to resume
 
@@ -224,8 +224,9 @@ class PlainTransport(Watched):
 
     def ended(self) -> None:
         protocol, self._protocol = self._reader(), None
+        error, self._error = self._error, None  # its traceback holds this transport, and the data unsent
         try:
-            protocol.connection_lost(self._error)
+            protocol.connection_lost(error)
         finally:
             self._socket.close()
 

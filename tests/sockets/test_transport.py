@@ -1,6 +1,7 @@
 """A caller's connection on a socket of our own: data, ends, resets, full buffers, exceptions."""
 
 import asyncio
+import gc
 import os
 import select
 import socket
@@ -9,6 +10,7 @@ import time
 import pytest
 
 from proxy.sockets import readiness, transport
+from proxy.sockets.transport import PlainTransport
 from tests.patience import until
 from tests.sockets.stage import Stage, turns
 
@@ -212,3 +214,23 @@ async def test_its_addresses(stages):
     assert info("socket") is stage.ours
     assert info("ssl_object") is None
     assert info("peercert", "none") == "none"
+
+
+async def reset_while_it_writes():
+    stage = Stage()
+    stage.transport.write(os.urandom(1_000_000))
+    stage.reset()
+    await until(lambda: "lost" in stage.protocol.events)
+    stage.readiness.retire()
+
+
+async def test_an_ended_connection_is_freed_at_once():
+    """Without the cyclic garbage collector, which seldom runs: until then its data would be kept, too."""
+    gc.collect()
+    gc.disable()
+    try:
+        await reset_while_it_writes()
+        await turns()
+        assert not [each for each in gc.get_objects() if isinstance(each, PlainTransport)]
+    finally:
+        gc.enable()
