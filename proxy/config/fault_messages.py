@@ -63,7 +63,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "subject_token_type",
         "tls_client_auth",
         "token_exchange",
-        "tokens",
         "upstream_hosts",
         "username",
     }

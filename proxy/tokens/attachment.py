@@ -13,7 +13,7 @@ from urllib.parse import quote
 from proxy.config.attach import Attach, AttachBasic, AttachField, AttachQuery
 from proxy.secret import Secret
 
-_SCHEME: Final = "Bearer"  # RFC 6750 section 2.1
+SCHEME: Final = "Bearer"  # RFC 6750 section 2.1
 _DEFAULT: Final = (AttachField(),)
 
 
@@ -46,7 +46,7 @@ def _field(place: Attach, token: str) -> bytes:
     if isinstance(place, AttachBasic):  # RFC 7617 section 2.1
         pair = base64.b64encode(f"{place.basic_user}:{token}".encode()).decode("ascii")
         return f"\r\nAuthorization: Basic {pair}".encode("ascii")
-    scheme = _SCHEME if place.scheme is None else place.scheme
+    scheme = SCHEME if place.scheme is None else place.scheme
     return f"\r\n{place.header}: {f'{scheme} ' if scheme else ''}{token}".encode("ascii")
 
 

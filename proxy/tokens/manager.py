@@ -66,7 +66,7 @@ class TokenManager:
         self._config = config
         self._store = store
         self._servers = servers
-        self._clock = clock
+        self.clock = self._clock = clock
         self._metrics = metrics
         self._accounts = Accounts(config, store, clock)
         me = f"{lease.this_process(clock.boot_id)}/{secrets.token_hex(4)}"  # tests have several in a process
