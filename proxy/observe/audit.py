@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 ALLOWED: Final = "allowed"
 LONGEST_PATH: Final = 1024  # bytes
-HANDED_OUT: Final = "token_handed_out"
-EVENTS: Final = frozenset({"login", "login_failed", "logout", HANDED_OUT})
+EVENTS: Final = frozenset({"login", "login_failed", "logout", "token_handed_out"})
 _ALL: Final = logging.getLogger("proxy")
 _OF_LOGINS: Final = (logging.getLogger("proxy.logins"), logging.getLogger("proxy.tokens"))
 

@@ -7,7 +7,6 @@ import math
 from typing import Final, TypedDict
 
 from proxy.clock import Clock
-from proxy.observe.audit import HANDED_OUT
 from proxy.observe.events import INFO, event
 from proxy.tokens.account import Account
 from proxy.tokens.attachment import SCHEME, Attachment
@@ -46,4 +45,4 @@ def seconds_left(account: Account, attachment: Attachment, clock: Clock) -> floa
 def note(account: Account, caller: str) -> None:
     """Log that a token was handed out. `caller`: its name in the configuration, or a command."""
     sentence = f"the access token of {account.key} was handed out to {caller}"
-    event(_log, INFO, HANDED_OUT, sentence, **account.key._asdict(), caller=caller)
+    event(_log, INFO, "token_handed_out", sentence, **account.key._asdict(), caller=caller)

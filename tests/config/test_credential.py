@@ -6,14 +6,10 @@ import pytest
 
 from proxy.config.credential import ClientAuth, Grant
 
-from .conftest import Complaints, Load, one_of
+from .conftest import NOT_REFERENCE, Complaints, Load, one_of
 
 MINIMAL = 'client_id = "app"\nissuer = "https://login.example"\n'
 NOT_URL = "expected a URL: https://host/path"
-NOT_REFERENCE = (
-    'expected { env = "NAME" }, { file = "name" }, { command = ["…"] }, { keyring = "service/name" } '
-    "or a string"
-)
 NOT_PROXY = "expected an egress proxy: http://host:port or http://user:password@host:port"
 TLS_TO_PROXY = "TLS to the egress proxy itself is not supported: expected http://host:port"
 OURS = "token-proxy sends this parameter itself - leave it out"
