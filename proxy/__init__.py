@@ -51,7 +51,7 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     generation          all that one configuration is made into; a reload replaces it whole
     process             a serving process, and what outlives a reload: listen, serve, drain
     startup             from a configuration to a serving process
-    config_watch reload
+    config_watch lookups_again reload
                         other configurations and other contents of files, for a serving process
     demo/               an authorization server and an API, with the proxy between them
     commands/           a module for each command of the command line, and its parts

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,6 +27,7 @@ from proxy.config.load import Loaded
 from proxy.errors import ConfigError, ProxyError
 from proxy.file_thread import FileThread
 from proxy.hooks import call
+from proxy.lookups_again import LookupsAgain
 from proxy.observe import logs
 from proxy.observe.events import event
 from proxy.process import Process
@@ -52,6 +53,8 @@ class Reloader:
         self._files = FileThread()
         self._lock = asyncio.Lock()
         self._looks, self._watch = Looks(), Watch()
+        self._had_lost = False  # values of credentials
+        self._lookups = LookupsAgain(process, self._files, self._lock, self._serve_instead)
         self._metrics = process.services.metrics
 
     @asynccontextmanager
@@ -61,6 +64,7 @@ class Reloader:
         `watched`: the configuration file, if its changes ask for a reload too.
         """
         loops = [tasks.forever("reload", self._serve), tasks.forever(LOOK, self._look)]
+        self._process.services.tokens.look_up = self._lookups.begin
         if watched is not None:
             from proxy.config_watch import ConfigWatch  # noqa: PLC0415 (only for --watch)
 
@@ -96,11 +100,15 @@ class Reloader:
             self._metrics.reload_succeeded(self._process.services.clock.wall())
             loaded = self._process.loaded
             _log_changes(changes(before.config, loaded.config))
+            _log_failed(loaded)
             logs.warn(loaded.warnings, loaded.config.place)
 
     async def _replace(self, read: Callable[[], Loaded]) -> None:
         """Raises ConfigError."""
-        loaded = await self._files.run(read)
+        await self._serve_instead(await self._files.run(read))
+
+    async def _serve_instead(self, loaded: Loaded) -> None:
+        """Raises ConfigError."""
         require_no_restart(self._process.loaded, loaded)
         material = await self._files.run(partial(gather, needed(loaded.config), self._process.material))
         await self._process.replace(loaded, material)
@@ -117,6 +125,13 @@ class Reloader:
             due = self._watch.looked(seen, accepted)
             if due:
                 await self._take_up(due)
+            self._note_lost_values()
+
+    def _note_lost_values(self) -> None:
+        lost = lost_values(self._process.loaded, self._watch.refused)
+        if lost or self._had_lost:
+            self._process.services.tokens.values_lost(lost)
+        self._had_lost = bool(lost)
 
     async def _take_up(self, due: Mapping[Group, Prints]) -> None:
         """All together, as they may belong together; else each by itself."""
@@ -169,11 +184,25 @@ class Reloader:
 
 def groups_of(loaded: Loaded, material: Material) -> dict[Group, Prints]:
     """The files of a configuration, as they are used now."""
-    groups: dict[Group, Prints] = {(path,): (each.print,) for path, each in loaded.files.contents.items()}
+    contents = loaded.files.contents.items()
+    groups: dict[Group, Prints] = {
+        (path,): (each.print,) for path, each in contents if isinstance(path, Path)
+    }
     for settings, made in material.made.items():
         if files := files_of(settings):
             groups[files] = made.prints
     return groups
+
+
+def lost_values(loaded: Loaded, unusable: Collection[Path]) -> set[str]:
+    """The credentials whose `value` is in one of these files."""
+    return {
+        str(each.path[1])
+        for each in loaded.references
+        if each.path[::2] == ("credentials", "value")
+        and each.kind == "file"
+        and loaded.file(each) in unusable
+    }
 
 
 def require_no_restart(old: Loaded, new: Loaded) -> None:
@@ -192,6 +221,11 @@ def _said(error: ProxyError) -> str:
 def _log_changes(found: Changes) -> None:
     fields: dict[str, Any] = {**found.fields()}
     event(_log, logging.INFO, "reload", "reloaded the configuration: %s", found.text, **fields)
+
+
+def _log_failed(loaded: Loaded) -> None:
+    for reason in loaded.files.failed.values():
+        event(_log, logging.WARNING, "reload", "%s; what was found before counts", reason)
 
 
 def _log_faults(error: ConfigError) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
+
+Presence = Literal["required", "optional", "none"]  # "none": its keys are faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +20,19 @@ class Requirements:
     has_refresh_tokens: bool = True  # else settings of their lifetime mean nothing
     needs_secret: bool = False  # or an explicit client_auth = "none": a missing secret is a mistake
     has_accounts: bool = False  # else only the account "default"
+    client: Presence = "required"  # an OAuth client: client_id
+    server: Presence = "required"  # an authorization server: issuer or token_endpoint
+    is_fixed: bool = False  # the configuration gives the token itself: nothing is requested of anyone
 
 
 REQUIREMENTS: Final[Mapping[str, Requirements]] = {
     "authorization_code": Requirements(logs_in=True, has_accounts=True),
     "refresh_token": Requirements(has_seed=True),
     "client_credentials": Requirements(has_refresh_tokens=False, needs_secret=True),
+    "static": Requirements(has_refresh_tokens=False, client="none", server="none", is_fixed=True),
 }
+
+
+def requirements_of(grant: object) -> Requirements | None:
+    """None for a value that is no grant's name: it has a fault of its own."""
+    return REQUIREMENTS.get(grant) if isinstance(grant, str) else None

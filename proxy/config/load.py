@@ -16,21 +16,25 @@ from pydantic import ValidationError
 
 from proxy.config import environment
 from proxy.config.admin_checks import advise_admin, check_admin
+from proxy.config.attach_checks import check_attachments, check_queries
 from proxy.config.callbacks import check_callbacks
 from proxy.config.caller_checks import check_callers, check_keys, check_networks
 from proxy.config.checks import check, check_patterns, check_pkce, check_secrets, check_state_dir
+from proxy.config.credential_tables import check_grants
 from proxy.config.environment import Environment
 from proxy.config.exposed_files import check_exposed
 from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.files import Files
+from proxy.config.lookups import Lookup
 from proxy.config.model import ENVIRONMENT, Config
 from proxy.config.plain_names import advise_names
 from proxy.config.positions import Path as KeyPath
 from proxy.config.probes import advise_probes
-from proxy.config.references import LoadContext
+from proxy.config.references import LoadContext, lookup_of
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
+from proxy.config.tables import table
 from proxy.config.unused import advise_unused
 from proxy.config.variable_checks import Reference, check_variables, references
 from proxy.errors import ConfigError, Fault
@@ -47,6 +51,8 @@ Give a file with -c FILE, or describe one route by variables:
 docs/operations.md shows both; `token-proxy demo` needs no configuration."""
 
 Check = Callable[[Config], Iterable[Complaint]]
+# about several tables, as parsed
+RULES: Final = (check, check_grants, check_attachments, check_callers, check_admin, check_variables)
 
 
 class Origin(Protocol):
@@ -102,6 +108,19 @@ class Loaded:
     def secrets(self) -> bool:
         """Whether they were read."""
         return self.read is None or self.read.context.secrets
+
+    def file(self, reference: Reference) -> Path:
+        """The absolute path of the file that it names."""
+        name = Path(reference.name).expanduser()
+        return name if self.read is None else self.read.context.folder / name
+
+    def lookups(self, credential: str) -> set[Lookup]:
+        """What this credential looks up: in a keyring, or by a command."""
+        if self.read is None:
+            return set()
+        data, folder = self.read.origin.data, self.read.context.folder
+        values = table(table(data, "credentials"), credential).values()
+        return {found for value in values if (found := lookup_of(value, folder)) is not None}
 
     def again(self, files: Files) -> Loaded:
         """The same configuration, with the secrets that `files` has now. Raises ConfigError."""
@@ -180,14 +199,14 @@ def _load(read: Read) -> Loaded:
     origin, path, context, faults = read.origin, read.path, read.context, read.faults
     data = origin.data
     config, found = _validate(data, context)
-    found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
+    found += [*origin.found, *(each for look in RULES for each in look(data))]
     if config is not None:
         others = [each for look in read.more for each in look(config)]
         found += [*check_keys(config.callers), *others]
         found += check_state_dir(config) if context.secrets else ()  # else the store may not be known
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
-    weak = check_secrets, check_pkce, check_networks, check_patterns
+    weak = check_secrets, check_pkce, check_queries, check_networks, check_patterns
     weaknesses = [each for look in weak for each in look(data)]
     if context.secrets:
         weaknesses += check_exposed(data, context.folder)

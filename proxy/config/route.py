@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -23,7 +24,7 @@ from proxy.config.limits import Pause
 from proxy.config.listeners import ListenAddress
 from proxy.config.policy import PolicyTable
 from proxy.config.references import EgressProxy, ExistingFile
-from proxy.config.route_fields import DroppedField, SetFields, plain
+from proxy.config.route_fields import AUTHORIZATION, DroppedField, SetFields, plain
 from proxy.config.route_variables import VariableName, default_variable
 from proxy.config.values import (
     AccountName,
@@ -37,6 +38,9 @@ from proxy.config.values import (
 from proxy.secret import Secret
 
 EXPOSED: Final = "http would expose the token to the network: expected https, or plaintext = true"
+
+
+RESERVED: Final = "/.token-proxy/"  # requests to this proxy itself: relay/token_requests.py
 
 
 class UpstreamTLS(Table):
@@ -105,6 +109,12 @@ def default_name(route: Mapping[str, Any]) -> str:
     return slug[:63].rstrip("-") or "root"
 
 
+def _not_reserved(path: str | None) -> str | None:
+    if path is not None and f"{path}/".startswith(RESERVED):
+        raise ValueError(f"requests below {RESERVED} are for this proxy itself: expected another path")
+    return path
+
+
 def _is_here(upstream: Upstream) -> bool:
     return upstream.scheme == "http" and upstream.is_local
 
@@ -115,7 +125,9 @@ class Route(PolicyTable):
     name: Name = Field(
         "", description="The value of the `route` label. Default: made from path, host or listener."
     )
-    path: PathPrefix | None = Field(None, description="A path prefix; matches whole segments.")
+    path: Annotated[PathPrefix | None, AfterValidator(_not_reserved)] = Field(
+        None, description="A path prefix; matches whole segments."
+    )
     host: HostName | None = Field(None, description="The host name by which callers address this route.")
     listen: ListenAddress | None = Field(
         None,
@@ -150,7 +162,9 @@ class Route(PolicyTable):
         (), description="Fields of the caller that do not go upstream, like an SDK's dummy key."
     )
     caller_authorization: Literal["replace", "pass"] = Field(
-        "replace", description="What becomes of the caller's Authorization: the token replaces it."
+        "replace",
+        description="What becomes of the caller's Authorization: the token replaces it, or, where the token "
+        'goes elsewhere, "pass" sends it upstream.',
     )
     env: VariableName | None = Field(
         None,
@@ -208,12 +222,10 @@ class Route(PolicyTable):
 
     @field_validator("caller_authorization")
     @classmethod
-    def _has_the_token(cls, value: str) -> str:
-        if value == "pass":
-            raise ValueError(
-                "the token goes into Authorization, and attaching it elsewhere is not in this version of "
-                'token-proxy: expected "replace"'
-            )
+    def _is_not_removed(cls, value: str, info: ValidationInfo) -> str:
+        names = {plain(name) for key in ("headers", "drop") for name in info.data.get(key, ())}
+        if value == "pass" and AUTHORIZATION in names:
+            raise ValueError('this route replaces or drops Authorization: expected "replace"')
         return value
 
     @field_validator("tls")

@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.oauth.token import Token
+
+Client = tuple[str, str, str]  # server, client id, grant
 
 ENDPOINTS: Final = (
     "authorization_endpoint",
@@ -20,8 +23,16 @@ ENDPOINTS: Final = (
 
 
 def server_of(credential: Credential) -> str:
-    """The name of the authorization server: its issuer, else its configured token endpoint."""
-    return credential.issuer or credential.token_endpoint or ""
+    """The name of the authorization server: its issuer, else its configured token endpoint.
+
+    Where there is neither, nothing is known to be shared with another credential: then its own name.
+    """
+    return credential.issuer or credential.token_endpoint or f"credentials.{credential.name}"
+
+
+def client_of(credential: Credential) -> Client:
+    """Credentials with the same one share its throttle. The client id is "" where the grant has none."""
+    return server_of(credential), credential.client_id, credential.grant
 
 
 def by_hand(credential: Credential) -> dict[str, str]:
@@ -37,12 +48,26 @@ def bind(token: Token, credential: Credential) -> Token:
     return replace(token, grant=credential.grant, endpoints=tuple(by_hand(credential).items()))
 
 
+def given(credential: Credential, clock: Clock) -> Token:
+    """The token that the configuration itself gives: `value`."""
+    return Token(
+        access_token=credential.value,
+        refresh_token=None,
+        server=server_of(credential),
+        client_id=credential.client_id,
+        issued_at=clock.wall(),
+        issued_boot=clock.boot(),
+        boot_id=clock.boot_id,
+        grant=credential.grant,
+    )
+
+
 def is_same_client(one: Credential, other: Credential) -> bool:
     """Whether both are the same client at the same server, with the same grant: one's tokens are the other's.
 
     As with `is_bound`, an endpoint that only one of them sets makes no difference.
     """
-    if (server_of(one), one.client_id, one.grant) != (server_of(other), other.client_id, other.grant):
+    if client_of(one) != client_of(other):
         return False
     first, second = by_hand(one), by_hand(other)
     return all(first[name] == second[name] for name in first.keys() & second.keys())

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
 from proxy.errors import StoreError, TokenError, TokenUnavailable, UnreadableRecord
-from proxy.oauth.binding import server_of
+from proxy.oauth.binding import Client, client_of
 from proxy.observe.events import ERROR, INFO, decision, event
 from proxy.store.base import AccountId, Record, Store
 from proxy.tokens.account import Account, StoredToken
@@ -33,7 +33,6 @@ UNNOTED: Final = 50_000  # uses not yet noted; reached only if the store can't b
 KNOWN_AT_START: Final = 1000  # accounts loaded to be shown by name
 _LAST: Final = "\x7f"  # after every account's name
 STORE_PAUSE: Final = 5  # seconds, as Retry-After, if the token can't be read from the store
-Client = tuple[str, str, str]  # server, client id, grant
 _DEFAULT: Final = "default"  # the account of a credential that has only one
 
 _log = logging.getLogger("proxy.tokens")
@@ -71,7 +70,7 @@ class Accounts:
 
     def _throttle(self, credential: Credential) -> ServerThrottle:
         """One for each client at a server: credentials of the same client share it."""
-        client = (server_of(credential), credential.client_id, credential.grant)
+        client = client_of(credential)
         if client not in self._by_client:
             rate = self._config.limits.authorization_server_rate
             self._by_client[client] = ServerThrottle(self._clock, rate)
@@ -143,6 +142,14 @@ class Accounts:
             if key in self._recent:
                 self._recent[key].account.noted_at = used_at
 
+    def with_room(self) -> list[str]:
+        """The credentials with tokens in the store for which more refreshes may start now."""
+        return [
+            name
+            for name, throttle in self.throttles.items()
+            if not throttle.is_quiet and self._config.is_stored(name)
+        ]
+
     def in_memory(self) -> list[Account]:
         """Every account in memory, also those that a request found without tokens."""
         return list(self._all.values())
@@ -169,6 +176,8 @@ class Accounts:
 
     async def load(self, account: Account) -> None:
         """Read the account from the store. Raises TokenUnavailable."""
+        if account.grant.is_fixed:
+            return
         try:
             held = await records.read(self._store, self._clock, account.credential, account.key, account.held)
         except UnreadableRecord as error:
@@ -213,6 +222,8 @@ class Accounts:
 
     async def follow(self, key: AccountId) -> None:
         """Read an account that another process may have changed."""
+        if not self._config.is_stored(key.credential):
+            return
         account = self.find(key)
         if account is None:
             if key.credential in self._crowded:
@@ -225,7 +236,7 @@ class Accounts:
         self.remember(account)
 
     async def _show(self, credential: str, stored: list[Record]) -> None:
-        if credential not in self._credentials:
+        if not self._config.is_stored(credential):
             return
         self._shown[credential] = len(stored)
         for record in stored:

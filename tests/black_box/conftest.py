@@ -46,6 +46,7 @@ class Command:
     port: int
     admin_port: int
     files: int = 0  # that it may have open; 0: as many as this process
+    environment: dict[str, str] = field(default_factory=dict)  # beside PATH and HOME
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -86,7 +87,7 @@ class Command:
         return [sys.executable, "-m", "proxy", name, *more, "-c", str(self.config)]
 
     def _environment(self) -> dict[str, str]:
-        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8"}
+        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8", **self.environment}
 
     def run(self, name: str, *more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -8,8 +8,19 @@ import pytest
 from proxy.config.load import Loaded, load
 from proxy.errors import ConfigError
 
+NOT_REFERENCE = (
+    'expected { env = "NAME" }, { file = "name" }, { command = ["…"] }, { keyring = "service/name" } '
+    "or a string"
+)
+
 Load = Callable[..., Loaded]
 Complaints = Callable[..., list[str]]
+
+
+def one_of(names: tuple[str, ...]) -> str:
+    """The sentence of a fault: one of these is expected."""
+    *others, last = (f'"{name}"' for name in names)
+    return f"expected {', '.join(others)} or {last}"
 
 
 @pytest.fixture

@@ -1,18 +1,22 @@
 """[credentials.NAME]: each fault, with its line and column."""
 
+from typing import get_args
+
 import pytest
 
-from .conftest import Complaints, Load
+from proxy.config.credential import ClientAuth, Grant
+
+from .conftest import NOT_REFERENCE, Complaints, Load, one_of
 
 MINIMAL = 'client_id = "app"\nissuer = "https://login.example"\n'
 NOT_URL = "expected a URL: https://host/path"
-NOT_REFERENCE = 'expected { env = "NAME" }, { file = "name" } or a string'
 NOT_PROXY = "expected an egress proxy: http://host:port or http://user:password@host:port"
 TLS_TO_PROXY = "TLS to the egress proxy itself is not supported: expected http://host:port"
 OURS = "token-proxy sends this parameter itself - leave it out"
 NO_ISSUER = "issuer is missing - or token_endpoint, where there is no discovery"
-NOT_GRANT = 'expected "authorization_code", "refresh_token" or "client_credentials"'
-NOT_AUTH = 'expected "client_secret_basic", "client_secret_post" or "none"'
+
+NOT_GRANT = one_of(get_args(Grant))
+NOT_AUTH = one_of(get_args(ClientAuth))
 WHOLE = [  # the whole table, from line 2
     ("", ["1:1: client_id is missing - this table requires it", f"1:1: {NO_ISSUER}"]),
     ('client_id = "app"', [f"1:1: {NO_ISSUER}"]),
@@ -142,7 +146,7 @@ LINES = [  # added on line 4 to a minimal credential
     ("client_secret = { env = 5 }", [f"4:17: {NOT_REFERENCE}"]),
     (
         'client_secret = { keyring = "x" }',
-        ["4:17: keyring is not in this version of token-proxy: expected env or file"],
+        ['4:17: expected { keyring = "service/name" }'],
     ),
     ('proxy = "https://egress:3128"', [f"4:9: {TLS_TO_PROXY}"]),
     ('proxy = "egress:3128"', [f"4:9: {NOT_PROXY}"]),

@@ -30,7 +30,7 @@ def keys_of_schema(node: dict[str, Any], path: str = "") -> Iterator[str]:
     """Dotted paths; * stands for a name. Tables with free keys are not entered, nor are forms of a value."""
     node = resolved(node)
     for choice in (*node.get("oneOf", ()), node.get("items", {})):
-        if "$ref" in choice:
+        if "$ref" in choice or "oneOf" in choice:
             yield from keys_of_schema(choice, path)
     named = node.get("additionalProperties")
     if isinstance(named, dict) and "$ref" in named:
@@ -47,7 +47,9 @@ def keys_of_toml(data: dict[str, Any], path: str = "") -> Iterator[str]:
         if not is_named:
             yield name
         for table in child if isinstance(child, list) else [child]:
-            one_form = isinstance(table, dict) and (table.keys() <= {"env", "file"} or "unix" in table)
+            one_form = isinstance(table, dict) and (
+                table.keys() <= {"env", "file", "keyring", "command"} or "unix" in table
+            )
             is_free = key.endswith("_params") or name == "routes.headers" or one_form
             if isinstance(table, dict) and not is_free:
                 yield from keys_of_toml(table, name)
@@ -74,12 +76,14 @@ def test_the_example_is_valid_with_all_its_settings(whole_example: str, tmp_path
     for name in re.findall(r'"([\w-]+\.(?:pem|key))"', whole_example):
         (tmp_path / name).touch()
     (tmp_path / "mail-refresh-token").write_text("seed\n")
+    (tmp_path / "notes-api-key").write_text("key\n")
     (tmp_path / "admin-key").write_text("A" * 20 + "\n")
     (tmp_path / "store.key").write_text("A" * 43 + "=\n")
     for caller in ("build", "reporter"):
         (tmp_path / f"{caller}.key").write_text(f"tpk_{caller:_<43}\n")
     path = tmp_path / "config.toml"
-    path.write_text(re.sub(r"^anyone = .*\n", "", whole_example, flags=re.MULTILINE))  # not with [callers]
+    # anyone does not go with [callers]; a token in the query is warned about
+    path.write_text(re.sub(r"^anyone = .*\n|, \{ query = .* \}(?=\])", "", whole_example, flags=re.MULTILINE))
     loaded = load(path, ENVIRON)
     assert loaded.warnings == []
     assert loaded.config.server.tls is not None
@@ -120,7 +124,12 @@ def test_a_secret_is_a_string_or_a_reference() -> None:
     secret = SCHEMA["$defs"]["Credential"]["properties"]["client_secret"]
     text, *references = secret["oneOf"]
     assert text == {"type": "string"}
-    assert [reference["required"] for reference in references] == [["env"], ["file"]]
+    assert [reference["required"] for reference in references] == [
+        ["env"],
+        ["file"],
+        ["keyring"],
+        ["command"],
+    ]
     assert "default" not in secret
 
 

@@ -45,7 +45,9 @@ def test_a_form(form, expected):
 
 @pytest.mark.parametrize("grant", GRANTS.values(), ids=list(GRANTS))
 def test_the_grant_type_is_the_one_in_the_form(grant):
-    assert grant.form((), Secret("R"))["grant_type"] == grant.grant_type
+    form = grant.form((), Secret("R"))
+    assert (form or {}).get("grant_type", "") == grant.grant_type
+    assert (form is None) == grant.is_fixed
 
 
 def test_every_grant_of_the_configuration_has_an_object_and_requirements():
@@ -59,7 +61,8 @@ def test_what_the_configuration_asks_for_is_what_the_grant_needs(name):
     grant, asks = GRANTS[name], REQUIREMENTS[name]
     assert asks.logs_in == asks.has_accounts == grant.needs_person
     assert asks.has_seed == (grant.renewal is Renewal.CONFIGURATION)
-    assert asks.has_refresh_tokens == (not grant.renews_itself)
+    assert asks.is_fixed == grant.is_fixed
+    assert asks.has_refresh_tokens == (not grant.renews_itself and not grant.is_fixed)
 
 
 @pytest.mark.parametrize("name", GRANTS)
@@ -86,7 +89,9 @@ def _compares_a_grant(node: ast.AST) -> bool:
         for each in ast.walk(side)
     )
     is_identity = all(isinstance(each, ast.Is | ast.IsNot) for each in node.ops)  # "is not None"
-    return (is_grant and not is_identity) or bool(names & {"authorization_code", "client_credentials"})
+    return (is_grant and not is_identity) or bool(
+        names & {"authorization_code", "client_credentials", "static"}
+    )
 
 
 def test_no_module_compares_a_grants_name():
