@@ -24,6 +24,7 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     accept fd_limits reserve file_thread
                         connections and open files; a thread for file systems that may hang
     sockets/            callers' connections without TLS: one epoll, accept and a transport of our own
+    qr_code             a URL as a QR code
     systemd signals hooks
                         the service manager, signals; callbacks when a process starts, reloads, drains
     compiled            whether the data path is compiled

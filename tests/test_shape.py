@@ -43,6 +43,7 @@ FLOORS = [  # from the top down; packages on one floor don't import each other, 
         "sockets",
         "name_lookup",
         "failure_causes",
+        "qr_code",
         "observe",
     },
 ]

@@ -37,7 +37,7 @@ def described(loaded: Loaded) -> Iterator[str]:
         asks = REQUIREMENTS[credential.grant]
         meant = {key for _, key in _keys(Credential) if not lacks(key, asks)}
         yield from view.table(f"[credentials.{name}]", credential, path, effective, meant=meant)
-        if asks.logs_in:
+        if asks.redirects:
             yield f"# redirect URI to register: {config.redirect_uri(credential)}"
     for index, route in enumerate(config.routes):
         yield from view.table("[[routes]]", route, ("routes", index), {"env": route.variable})

@@ -11,7 +11,18 @@ from proxy.config.model import Credential
 from proxy.config.tables import Tables, table
 
 OF_CLIENTS: Final = frozenset(
-    {"client_id", "client_secret", "client_secret_expires", "client_auth", "basic_encoding"}
+    {
+        "client_id",
+        "client_secret",
+        "client_secret_expires",
+        "client_key",
+        "client_key_id",
+        "client_assertion",
+        "assertion_audience",
+        "assertion_alg",
+        "client_auth",
+        "basic_encoding",
+    }
 )
 OF_SERVERS: Final = frozenset(
     {
@@ -20,6 +31,10 @@ OF_SERVERS: Final = frozenset(
         "authorization_endpoint",
         "revocation_endpoint",
         "introspection_endpoint",
+        "device_authorization_endpoint",
+        "pushed_authorization_request_endpoint",
+        "par",
+        "dpop",
         "scopes",
         "pkce",
         "token_types",

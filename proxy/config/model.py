@@ -16,7 +16,8 @@ from pydantic.json_schema import SkipJsonSchema
 from proxy.config.address import DEFAULT_PORTS, Address, Egress, is_loopback
 from proxy.config.base import Computed, Table
 from proxy.config.callers import Caller
-from proxy.config.credential import AuthorizationServerTLS, ClientAuth, Credential, Grant
+from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth
+from proxy.config.credential import Credential, Grant
 from proxy.config.grants import REQUIREMENTS
 from proxy.config.limits import Limits
 from proxy.config.route import AccountHeader, AccountOfCaller, Route, UpstreamTLS

@@ -40,7 +40,7 @@ from proxy.relay.upload import Upload
 from proxy.relay.upstream import Upstream
 from proxy.tokens import handed_out
 from proxy.tokens.account import Account
-from proxy.tokens.attachment import Attachment
+from proxy.tokens.attachment import Attachment, at_once
 
 UNAUTHORIZED: Final = 401
 BOTH_WAYS: Final = 2  # of a tunnel
@@ -156,7 +156,10 @@ class Exchange(Connecting):
         if self._number:
             how = "a connection from the pool" if upstream.reused else "a new connection"
             decisions.say(self._number, "sent", "sent with a token on %s", how)
-        names = self._runtime.authority, attachment.fields, self._context.via, attachment.query
+        runtime, attached = self._runtime, attachment.fields
+        if runtime.proves:
+            attached = attachment.fields_for(request.method, runtime.origin, self._path)
+        names = runtime.authority, attached, self._context.via, attachment.query
         head = head_writer.to_upstream(request, self._path, *names, upgrade=self.upgrades)
         body = request.body
         if body is None:
@@ -190,14 +193,19 @@ class Exchange(Connecting):
         self._caller.switch(self._translated(head))
 
     def response_head(self, head: ResponseHead) -> None:
-        if head.status != UNAUTHORIZED or not self._rejected(head):
+        has_nonce = self._runtime.proves and self._attachment.learn(self._runtime.origin, head.block)
+        if head.status != UNAUTHORIZED or not self._rejected(head, has_nonce=has_nonce):
             self._relay_head(head)
 
-    def _rejected(self, head: ResponseHead) -> bool:
-        """A 401: hold it if the request can be sent again with a better token."""
+    def _rejected(self, head: ResponseHead, *, has_nonce: bool) -> bool:
+        """A 401: hold it if the request can be sent again with a better token, or a nonce that it lacked."""
         assert self._account is not None
         assert self._upstream is not None
-        better = None if self._second else self._context.tokens.reject(self._account, self._attachment)
+        better: Awaitable[Attachment | None] | None = None
+        if has_nonce and not self._second:
+            better = at_once(self._attachment)
+        elif not self._second:
+            better = self._context.tokens.reject(self._account, self._attachment)
         if better is None or not self._upload.repeatable:
             self._passes_401()
             return False

@@ -49,10 +49,13 @@ class RouteRuntime:
         fixed: Account | None,
         idle: IdleConnections,
         attach: Sequence[Attach] = (),
+        *,
+        proves: bool = False,
     ) -> None:
         """`fixed`: the account of all requests; None if each request names one.
 
-        `idle`: the idle connections of all routes. `attach`: of the credential.
+        `idle`: the idle connections of all routes. `attach`: of the credential. `proves`: its tokens need a
+        proof for each request.
         """
         self.route = route
         self.name = route.name  # these two are read for each request
@@ -84,6 +87,8 @@ class RouteRuntime:
         self._metrics = metrics
         self._limits = limits
         self._attach = attach
+        self.proves = proves
+        self.origin = f"{route.upstream.scheme}://{route.upstream.authority}"
         self._dialer = Dialer(route, tls, limits, idle, sessions=self.sessions)
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
         self._former: list[Pool] = []  # no longer in `_pools`, but some request still uses or awaits them
@@ -101,9 +106,11 @@ class RouteRuntime:
         tls: ssl.SSLContext | None,
         fixed: Account | None,
         attach: Sequence[Attach] = (),
+        *,
+        proves: bool = False,
     ) -> bool:
         """Whether it was made of the same: then it goes on after a reload, with its connections."""
-        is_same = self.tls is tls and self.fixed is fixed and self._attach == attach
+        is_same = self.tls is tls and self.fixed is fixed and self._attach == attach and self.proves == proves
         return is_same and self.route == route and self._limits == limits
 
     def account(self, request: RequestHead, caller: Caller | None) -> Account:

@@ -25,6 +25,7 @@ from proxy.tokens.account_facts import facts_of
 from proxy.tokens.attachment import Attachment
 from proxy.tokens.diagnosis import Diagnosis, diagnose
 from proxy.tokens.lifetime import TokenState
+from proxy.tokens.proofs import ProvingAttachment
 from proxy.tokens.refresh import backoff, refusal
 from proxy.tokens.refresh.breaker import Candidate
 from proxy.tokens.refresh.throttle import ServerThrottle
@@ -109,7 +110,7 @@ class Account:
         if before == credential:
             return
         if before.attach != credential.attach:
-            self._attach(_access(self.held))
+            self._attach(self.held.token)
         if self.grant.is_fixed:
             self._take_value()
             return
@@ -117,9 +118,15 @@ class Account:
         self.behind = True  # the record may have a token of this credential, or must get its new seed
         self.look_at_the_clock()
 
-    def _attach(self, access_token: Secret | None) -> None:
-        places = self.credential.attach
-        self.attachment = Attachment(access_token, places) if access_token is not None else None
+    def _attach(self, token: Token | None) -> None:
+        places, access_token = self.credential.attach, token.access_token if token else None
+        if token is None or access_token is None:
+            self.attachment = None
+        elif token.dpop_key is None:
+            self.attachment = Attachment(access_token, places)
+        else:
+            key, server = token.dpop_key, token.server
+            self.attachment = ProvingAttachment(access_token, places, key, server, self._clock)
 
     def _take_value(self) -> None:
         """Grant static: the configuration's value is the token. It is never stored."""
@@ -139,8 +146,7 @@ class Account:
         if held.generation < self.held.generation:
             return
         if _access(held) != _access(self.held):
-            access_token = _access(held)
-            self._attach(access_token)
+            self._attach(held.token)
         elif self.is_rejected and held.token is not None:
             held = replace(held, token=replace(held.token, rejected=True))
         if _issue(held) != _issue(self.held):
@@ -178,6 +184,8 @@ class Account:
         token = self.held.token
         if token is None:
             return
+        if self.credential.dpop != (token.dpop_key is not None):
+            return  # the configuration asks for another kind of token than this one
         if token.rejected and token.refusal is not None:
             return  # the upstream rejects it, and the server refuses to replace it
         window = lifetime.window(token, self.held.due_at, self._clock, known=self._begun)

@@ -28,7 +28,7 @@ from proxy.store.base import AccountId, Store
 from proxy.tokens import health, log_warnings
 from proxy.tokens.account import NEVER, Account, FailedLogin, StoredToken
 from proxy.tokens.accounts import Accounts
-from proxy.tokens.attachment import Attachment
+from proxy.tokens.attachment import Attachment, at_once
 from proxy.tokens.diagnosis.failures import row_of
 from proxy.tokens.refresh import lease
 from proxy.tokens.refresh.introspection import with_lifetime
@@ -199,7 +199,7 @@ class TokenManager:
         current = self.ready(account)
         if current is not None and current is not rejected:
             decision(_log, "%s: 401 to a token that has been replaced: the request is replayed", account.key)
-            return _done(current)
+            return at_once(current)
         if account.grant.is_fixed:
             looking = self.look_up(account.key.credential)
             return tasks.spawn(self._looked_up(account, rejected, looking), "look up") if looking else None
@@ -339,10 +339,3 @@ class TokenManager:
         self._metrics.token_requested(credential.name, outcome, error and row_of(error), seconds)
         if error in client_auth.REFUSALS:
             self.look_up(credential.name)
-
-
-def _done(attachment: Attachment) -> Awaitable[Attachment]:
-    """A result that is known at once. A future, since a coroutine that is not awaited causes a warning."""
-    future: asyncio.Future[Attachment] = asyncio.get_running_loop().create_future()
-    future.set_result(attachment)
-    return future

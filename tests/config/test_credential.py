@@ -24,7 +24,18 @@ WHOLE = [  # the whole table, from line 2
         'client_id = "app"\ntoken_endpoint = "https://a.example"',
         ["1:1: authorization_endpoint is missing - or issuer, where there is discovery"],
     ),
+    (
+        'client_id = "app"\ngrant = "device_code"\ntoken_endpoint = "https://a.example"',
+        ["1:1: device_authorization_endpoint is missing - or issuer, where there is discovery"],
+    ),
     ('client_id = "app"\ngrant = "client_credentials"\nclient_auth = "none"', [f"1:1: {NO_ISSUER}"]),
+    (
+        (
+            'client_id = "app"\ntoken_endpoint = "https://a.example"\nauthorization_endpoint = "https://a.example"\n'
+            "par = true"
+        ),
+        ["1:1: pushed_authorization_request_endpoint is missing - or issuer, where there is discovery"],
+    ),
     ('client_id = "app"\nissuer = "login.example"', [f"3:10: {NOT_URL}"]),
     *(
         (
@@ -39,6 +50,8 @@ WHOLE = [  # the whole table, from line 2
         for path in ("/.well-known/openid-configuration", "/t/.well-known/x", "/.well-known/x/t")
     ),
 ]
+NOT_RESOURCE = "expected an absolute URI without a fragment, like https://api.example.com"
+NOT_RESOURCES = ["", "api", "/api", "https:", "https://api.example/#x", "https://api.example/a b", "urn:é"]
 LINES = [  # added on line 4 to a minimal credential
     (
         'issuer2 = "https://login.example"',
@@ -46,14 +59,20 @@ LINES = [  # added on line 4 to a minimal credential
     ),
     ('provider = "salesforce"', ["4:1: provider is not in this version of token-proxy - leave it out"]),
     (
-        'device_authorization_endpoint = "https://login.example"',
-        ["4:1: device_authorization_endpoint is not in this version of token-proxy - leave it out"],
+        'device_authorization_endpoint = "http://login.example"',
+        ["4:33: http would expose secrets to the network: expected https (http on loopback only)"],
+    ),
+    (
+        (
+            'grant = "client_credentials"\nclient_auth = "none"\n'
+            'device_authorization_endpoint = "https://login.example"'
+        ),
+        ['6:33: grant = "client_credentials" has no logins - leave the key out'],
     ),
     ('pkce = "no"', ["4:8: expected true or false"]),
     ('token_types = "Bearer"', ["4:15: expected a list: [ … ]"]),
     ("token_types = []", ["4:15: an empty list accepts no token - expected a type, or no token_types"]),
     ('token_types = ["a b"]', ["4:16: expected a token type: one word, like Bearer"]),
-    ('grant = "device_code"', [f"4:9: device_code is not in this version of token-proxy: {NOT_GRANT}"]),
     ('grant = "implicit"', [f"4:9: {NOT_GRANT}"]),
     (
         'grant = "refresh_token"',
@@ -66,10 +85,6 @@ LINES = [  # added on line 4 to a minimal credential
     (
         'refresh_token = { env = "SEED" }',
         ['4:17: only for grant = "refresh_token" - change the grant, or leave the key out'],
-    ),
-    (
-        'client_auth = "private_key_jwt"',
-        [f"4:15: private_key_jwt is not in this version of token-proxy: {NOT_AUTH}"],
     ),
     (
         'client_auth = "client_secret_post"',
@@ -100,6 +115,16 @@ LINES = [  # added on line 4 to a minimal credential
     ("token_params = { max_age = 5 }", ['4:28: expected a string: "…"']),
     ("token_params = { resource = ['a', 5] }", ['4:35: expected a string: "…"']),
     ("token_params = 'audience'", ["4:16: expected a table: [ … ] on a line of its own, or { … }"]),
+    ('resource = "https://api.example"', ["4:12: expected a list: [ … ]"]),
+    *[(f'resource = ["{uri}"]', [f"4:13: {NOT_RESOURCE}"]) for uri in NOT_RESOURCES],
+    (
+        'token_params = { resource = "urn:a" }\nresource = ["urn:a"]',
+        ["5:12: token_params has a resource too: expected only one of the two"],
+    ),
+    (
+        'authorize_params = { resource = "urn:a" }\nresource = ["urn:a"]',
+        ["5:12: authorize_params has a resource too: expected only one of the two"],
+    ),
     ("refresh_at = 0.1", ["4:14: too small: expected more than 0.1"]),
     ("refresh_at = 1", ["4:14: too large: expected at most 0.95"]),
     ("refresh_at = nan", ["4:14: expected a finite number"]),
@@ -154,13 +179,17 @@ LINES = [  # added on line 4 to a minimal credential
         'proxy = { env = "NOTHING" }',
         ["4:9: the environment variable NOTHING is not set - set it before token-proxy starts"],
     ),
+    ('par = "yes"', ["4:7: expected true or false"]),
+    (
+        'grant = "client_credentials"\nclient_auth = "none"\npar = true',
+        ['6:7: grant = "client_credentials" has no logins in a browser - leave the key out'],
+    ),
     ("proxy = 3128", [f"4:9: {NOT_REFERENCE}"]),
-    ("tls = { }", ["4:7: ca is missing - this table requires it"]),
     (
         'tls = { ca = "/", proxy = "http://egress:3128" }',
         [
             "4:14: there is no file / - check the name",
-            "4:19: unknown key 'proxy' - known here: ca",
+            "4:19: unknown key 'proxy' - known here: ca, cert, key",
         ],
     ),
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.config.load import load, schema
+from tests.fakes import signing
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 ENVIRON = {"OAUTH_CLIENT_ID": "app", "OAUTH_CLIENT_SECRET": "s3cret"}
@@ -75,6 +76,8 @@ def test_the_example_is_valid_unchanged() -> None:
 def test_the_example_is_valid_with_all_its_settings(whole_example: str, tmp_path: Path) -> None:
     for name in re.findall(r'"([\w-]+\.(?:pem|key))"', whole_example):
         (tmp_path / name).touch()
+    (tmp_path / "client-key.pem").write_text(signing.pem("rsa"))
+    (tmp_path / "workload-token").touch()
     (tmp_path / "mail-refresh-token").write_text("seed\n")
     (tmp_path / "notes-api-key").write_text("key\n")
     (tmp_path / "admin-key").write_text("A" * 20 + "\n")

@@ -9,7 +9,7 @@ from proxy.errors import UnreadableRecord
 from proxy.oauth.token import Principal, Refusal, Token
 from proxy.secret import Secret
 
-_SECRETS = ("access_token", "refresh_token")
+_SECRETS = ("access_token", "refresh_token", "dpop_key")
 _PLAIN = (
     "server",
     "client_id",
@@ -36,6 +36,7 @@ _ADDED: dict[str, Any] = {  # added later, with their value for older records
     "endpoints": (),
     "token_endpoint": "",
     "auth_method": "",
+    "auth_algorithm": "",
     "nonce": "",
 }
 _STORED_AS: Final = {"observed_lifetimes": "ages", "since_last_401": "unrefused"}  # the names in the record
@@ -61,7 +62,12 @@ def decode(body: bytes) -> Token:
         known["refusal"] = None if known["refusal"] is None else Refusal(*known["refusal"])
         known["observed_lifetimes"] = tuple(known["observed_lifetimes"])
         known["endpoints"] = tuple((name, url) for name, url in known["endpoints"])
-        known |= {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
+        known |= {name: _secret(fields[name]) for name in ("access_token", "refresh_token")}
+        known["dpop_key"] = _secret(fields.get("dpop_key"))  # added later
         return Token(**known)
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableRecord("a stored token can't be read: was it written by a newer version?") from error
+
+
+def _secret(value: str | None) -> Secret | None:
+    return None if value is None else Secret(value)
