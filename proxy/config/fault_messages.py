@@ -37,10 +37,8 @@ NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
         "assertion",
-        "command",
         "echo_guard",
         "jwt_bearer",
-        "keyring",
         "mcp",
         "notify",
         "old_keys",
@@ -53,7 +51,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "subject_token",
         "subject_token_type",
         "token_exchange",
-        "tokens",
         "upstream_hosts",
         "username",
     }

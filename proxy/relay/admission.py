@@ -10,12 +10,13 @@ from proxy.http.malformed import MalformedRequest
 from proxy.http.message import RequestHead
 from proxy.http.target import Target, read_target
 from proxy.observe.audit import AuditLog
-from proxy.relay import policy, problems, web_pages
+from proxy.relay import policy, problems, token_requests, web_pages
 from proxy.relay.callers import Caller
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
 from proxy.relay.problems import AboutUs, Refusal
 from proxy.relay.runtime import RouteRuntime
+from proxy.relay.token_requests import TokenAsked
 
 MOST_DIGITS: Final = 9  # of Max-Forwards
 
@@ -26,7 +27,7 @@ def admit(
     """The route of a request, its path, and its caller where callers are identified.
 
     `own`: the route that has this listener to itself. Raises Refusal for the first rule of the contract that
-    the request breaks; AboutUs. Whether it may use the route is for `permit`.
+    the request breaks; AboutUs; TokenAsked. Whether it may use the route is for `permit`.
     """
     if request.method in problems.REFUSED_METHODS:
         raise Refusal(problems.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
@@ -41,7 +42,7 @@ def admit(
         host = context.hosts.known(authority) or context.hosts.read(authority, downstream.local_address)
     if host is None:
         raise Refusal(problems.HOST_REFUSED, "this Host is not allowed; see server.allowed_hosts")
-    runtime = own or context.table.match(host, path)
+    runtime = own or (None if token_requests.is_reserved(path) else context.table.match(host, path))
     needs_checks = request.fields.needs_checks
     is_tls = downstream.is_tls
     if needs_checks or not (is_tls or host in LOOPBACK_NAMES):
@@ -54,6 +55,8 @@ def admit(
         check_hops(request)
     if path == b"*":
         check_asterisk(request)
+    if runtime is None and token_requests.is_reserved(path):
+        raise TokenAsked(caller)
     if runtime is None:
         raise Refusal(problems.NO_ROUTE, "no configured route matches this host and path")
     return runtime, path, caller

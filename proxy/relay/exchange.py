@@ -28,15 +28,17 @@ from proxy.http import head_writer
 from proxy.http.body import Body, UntilClose
 from proxy.http.message import ResponseHead
 from proxy.http.target import upstream_path
-from proxy.relay import admission, decisions, phases, problems, translate
+from proxy.relay import admission, decisions, obtain, phases, problems, token_requests, translate
 from proxy.relay import upstream_causes as causes
 from proxy.relay.connecting import Connecting
 from proxy.relay.failures import Failure, may_repeat, refusal_of
 from proxy.relay.phases import Phase
 from proxy.relay.problems import AboutUs, Refusal
 from proxy.relay.runtime import RouteRuntime
+from proxy.relay.token_requests import TokenAsked
 from proxy.relay.upload import Upload
 from proxy.relay.upstream import Upstream
+from proxy.tokens import handed_out
 from proxy.tokens.account import Account
 from proxy.tokens.attachment import Attachment, at_once
 
@@ -85,6 +87,10 @@ class Exchange(Connecting):
             self._finish("")
             self._caller.about_us(question.head)
             return
+        except TokenAsked as asked:
+            self._identity = asked.caller
+            self._do(self._hand_out(), "hand out a token", phases.TOKEN)
+            return
         if context.says_decisions:
             table = context.callers
             self._number = decisions.admitted(request, runtime, account, caller, table, self._caller)
@@ -94,6 +100,21 @@ class Exchange(Connecting):
             self._do(self._prepare(account), "prepare a request", phases.TOKEN)
         else:
             self._send_on_idle(account, attachment)
+
+    async def _hand_out(self) -> None:
+        """The caller asks for a token itself: token_requests.py. Raises Refusal."""
+        context, request = self._context, self._request
+        wanted = token_requests.wanted(request, self._identity)
+        if context.audit is not None:
+            admission.check_audit(context.audit)
+        account = self._account = context.tokens.account(wanted.credential, wanted.account)
+        attachment = await obtain.token(context, account)
+        head, body = token_requests.response(account, attachment, context.tokens.clock)
+        handed_out.note(account, self.caller)
+        self._status = 200
+        self._bytes_out = 0 if request.method == b"HEAD" else len(body)
+        self._finish("")
+        self._caller.about_us(head, body)
 
     def request_data(self, payload: bytes) -> None:
         """More of the request's body, or of a tunnel, has come."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from proxy.config.attach import Attach, AttachBasic, AttachField, AttachQuery
 from proxy.secret import Secret
 
-_SCHEME: Final = "Bearer"  # RFC 6750 section 2.1
+SCHEME: Final = "Bearer"  # RFC 6750 section 2.1
 _DEFAULT: Final = (AttachField(),)
 
 
@@ -27,7 +27,7 @@ class Attachment:
 
     __slots__ = ("access_token", "fields", "query")
 
-    def __init__(self, access_token: Secret, places: Sequence[Attach] = (), scheme: str = _SCHEME) -> None:
+    def __init__(self, access_token: Secret, places: Sequence[Attach] = (), scheme: str = SCHEME) -> None:
         """`scheme`: where the place names none. Raises UnicodeEncodeError for a token that is not ASCII."""
         self.access_token = access_token
         token = access_token.reveal()

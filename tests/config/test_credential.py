@@ -6,11 +6,10 @@ import pytest
 
 from proxy.config.credential import ClientAuth, Grant
 
-from .conftest import Complaints, Load, one_of
+from .conftest import NOT_REFERENCE, Complaints, Load, one_of
 
 MINIMAL = 'client_id = "app"\nissuer = "https://login.example"\n'
 NOT_URL = "expected a URL: https://host/path"
-NOT_REFERENCE = 'expected { env = "NAME" }, { file = "name" } or a string'
 NOT_PROXY = "expected an egress proxy: http://host:port or http://user:password@host:port"
 TLS_TO_PROXY = "TLS to the egress proxy itself is not supported: expected http://host:port"
 OURS = "token-proxy sends this parameter itself - leave it out"
@@ -172,7 +171,7 @@ LINES = [  # added on line 4 to a minimal credential
     ("client_secret = { env = 5 }", [f"4:17: {NOT_REFERENCE}"]),
     (
         'client_secret = { keyring = "x" }',
-        ["4:17: keyring is not in this version of token-proxy: expected env or file"],
+        ['4:17: expected { keyring = "service/name" }'],
     ),
     ('proxy = "https://egress:3128"', [f"4:9: {TLS_TO_PROXY}"]),
     ('proxy = "egress:3128"', [f"4:9: {NOT_PROXY}"]),

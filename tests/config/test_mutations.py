@@ -26,6 +26,7 @@ LITERALS = [  # each secret of the example as a literal string, in every notatio
         "key = ['Sesame-8-of-twenty-characters', '''Sesame-9-of-20-characters''']",
     ),
     ('admin_key = { file = "admin-key" }', 'admin_key = "Sesame-7-of-20-letters"'),
+    ('value = { file = "notes-api-key" }', 'value = "Sesame-8"'),
     ("token_params = {", 'token_params = { password = "Sesame-5", assertion = "Sesame-6",'),
 ]
 PIECES = [*"\"'=[]{},.:#\\ \t\n\r\0\x1b\ufeffé", '"""', "'''", "\r\n", "[[", "0x" + "f" * 300, "9" * 5000]
@@ -142,8 +143,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_example_with_all_its_keys_is_a_configuration_with_warnings(folder: Path) -> None:
     said, warnings = outcome("\n".join(WHOLE).encode(), folder)
     assert SECRET not in said
-    literal = [each for each in warnings if "a secret in the configuration file itself" in each.message]
-    assert len(literal) == 8
+    messages = [warning.message for warning in warnings]
+    assert len([each for each in messages if "a secret in the configuration file itself" in each]) == 9
+    assert len([each for each in messages if "the token is in URLs" in each]) == 1
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
