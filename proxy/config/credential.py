@@ -8,12 +8,16 @@ from pydantic import AfterValidator, Discriminator, Field, StrictBool, Tag, Wrap
 from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config import credential_checks as checks
+from proxy.config import grant_keys
 from proxy.config.base import NameOfTable, Table
 from proxy.config.credential_checks import LOGIN_PARAMETERS, REFRESH_AT, TOKEN_PARAMETERS, none_of
+from proxy.config.grant_keys import AssertionKeyValue, Claim, ClaimName, UsedFile
 from proxy.config.references import EgressProxy, ExistingFile, PublicValue, SecretValue
 from proxy.config.values import Endpoint, Issuer, Moment, Scope, TokenType
 
-Grant = Literal["authorization_code", "refresh_token", "client_credentials", "device_code"]
+Grant = Literal[
+    "authorization_code", "refresh_token", "client_credentials", "device_code", "jwt_bearer", "password"
+]
 ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
 
 # Seconds. Ten years, as in oauth/token_response.py: more is a typo, or milliseconds.
@@ -38,6 +42,11 @@ class Credential(Table):
     grant: Grant = Field("authorization_code", description="How tokens are obtained.")
     issuer: Issuer | None = Field(
         None, description="The authorization server; discovery (RFC 8414, OpenID) finds its endpoints."
+    )
+    key: Annotated[AssertionKeyValue | None, AfterValidator(grant_keys.only_for_its_grant)] = Field(
+        None,
+        description="For grant jwt_bearer: signs the assertions. A Google service-account key file as it is, "
+        "whose token_uri is the token endpoint; or PEM, or a JWK, with client_id.",
     )
     token_endpoint: Annotated[Endpoint | None, AfterValidator(checks.has_a_token_endpoint)] = Field(
         None, description="Only without discovery.", validate_default=True
@@ -84,6 +93,36 @@ class Credential(Table):
         description="For grant refresh_token: the seed, adopted when it differs from the last one.",
         validate_default=True,
     )
+    claims: Annotated[
+        dict[ClaimName, Claim],
+        AfterValidator(grant_keys.only_for_its_grant),
+        AfterValidator(grant_keys.has_its_issuer),
+    ] = Field(
+        {},
+        description="For grant jwt_bearer with a key: more claims of the assertion, or others than iss, sub, "
+        "aud and scope as token-proxy sets them.",
+        validate_default=True,
+    )
+    assertion: Annotated[
+        UsedFile | None,
+        AfterValidator(grant_keys.only_for_its_grant),
+        AfterValidator(grant_keys.has_its_assertion),
+    ] = Field(
+        None,
+        description="For grant jwt_bearer instead of a key: a file with an assertion that the platform "
+        "writes; read again for each token request.",
+        validate_default=True,
+    )
+    username: Annotated[
+        PublicValue | None,
+        AfterValidator(grant_keys.only_for_its_grant),
+        AfterValidator(grant_keys.is_needed),
+    ] = Field(None, description="For grant password: of the person.", validate_default=True)
+    password: Annotated[
+        SecretValue | None,
+        AfterValidator(grant_keys.only_for_its_grant),
+        AfterValidator(grant_keys.is_needed),
+    ] = Field(None, description="For grant password: by reference.", validate_default=True)
     scopes: tuple[Scope, ...] = Field((), description="Scopes to request.")
     pkce: StrictBool = Field(
         True,
@@ -153,3 +192,13 @@ class Credential(Table):
     def authentication(self) -> ClientAuth:
         """How the client authenticates: as given, or what its secret suggests; see oauth/client_auth.py."""
         return self.client_auth or ("client_secret_basic" if self.client_secret else "none")
+
+    @property
+    def principal(self) -> str:
+        """Who gets the tokens: the client, and the person or service that it acts for, where that is known.
+
+        Tokens of another one are never used.
+        """
+        issuer = self.claims.get("iss") or (self.key.issuer if self.key else "")
+        names = (self.client_id or issuer, self.claims.get("sub"), self.username)
+        return " ".join(str(name) for name in names if name)

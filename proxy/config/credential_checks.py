@@ -62,6 +62,9 @@ def has_its_client(value: object, valid: ValidatorFunctionWrapHandler, info: Val
 
 def has_a_token_endpoint(value: str | None, info: ValidationInfo) -> str | None:
     name, asks = _asked(info)
+    key = info.data.get("key")
+    if value is None and key is not None and info.data.get("issuer") is None:
+        value = key.token_endpoint or None
     if value is not None and asks is not None and asks.server == "none":
         raise ValueError(f'grant = "{name}" has no authorization server - leave the key out')
     is_needed = asks is None or asks.server == "required"

@@ -36,7 +36,6 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
 NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid ones"
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
-        "assertion",
         "assertion_audience",
         "attach",
         "client_assertion",
@@ -46,13 +45,11 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "command",
         "dpop",
         "echo_guard",
-        "jwt_bearer",
         "keyring",
         "mcp",
         "notify",
         "old_keys",
         "par",
-        "password",
         "private_key_jwt",
         "provider",
         "request",
@@ -67,7 +64,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "token_exchange",
         "tokens",
         "upstream_hosts",
-        "username",
     }
 )
 NOT_THIS_VERSION: Final = "not in this version of token-proxy"

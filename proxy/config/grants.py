@@ -24,6 +24,8 @@ class Requirements:
     has_accounts: bool = False  # else only the account "default"
     client: Presence = "required"  # an OAuth client: client_id
     server: Presence = "required"  # an authorization server: issuer or token_endpoint
+    keys: frozenset[str] = frozenset()  # that other grants do not have
+    warning: str = ""  # about its use, at each start
 
     @property
     def logs_in(self) -> bool:
@@ -41,6 +43,14 @@ REQUIREMENTS: Final[Mapping[str, Requirements]] = {
     "refresh_token": Requirements(has_seed=True),
     "client_credentials": Requirements(has_refresh_tokens=False, needs_secret=True),
     "device_code": Requirements(login_endpoint="device_authorization_endpoint", has_accounts=True),
+    "jwt_bearer": Requirements(
+        has_refresh_tokens=False, client="optional", keys=frozenset({"key", "claims", "assertion"})
+    ),
+    "password": Requirements(
+        keys=frozenset({"username", "password"}),
+        warning="this program must know a person's password, and OAuth 2.1 has no such grant - expected only "
+        "where the server has no other",
+    ),
 }
 
 

@@ -18,7 +18,14 @@ from proxy.config import environment
 from proxy.config.admin_checks import advise_admin, check_admin
 from proxy.config.callbacks import check_callbacks
 from proxy.config.caller_checks import check_callers, check_keys, check_networks
-from proxy.config.checks import check, check_patterns, check_pkce, check_secrets, check_state_dir
+from proxy.config.checks import (
+    check,
+    check_grants,
+    check_patterns,
+    check_pkce,
+    check_secrets,
+    check_state_dir,
+)
 from proxy.config.environment import Environment
 from proxy.config.exposed_files import check_exposed
 from proxy.config.fault_messages import Complaint, complaints
@@ -187,7 +194,7 @@ def _load(read: Read) -> Loaded:
         found += check_state_dir(config) if context.secrets else ()  # else the store may not be known
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
-    weak = check_secrets, check_pkce, check_networks, check_patterns
+    weak = check_secrets, check_pkce, check_grants, check_networks, check_patterns
     weaknesses = [each for look in weak for each in look(data)]
     if context.secrets:
         weaknesses += check_exposed(data, context.folder)

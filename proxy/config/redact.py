@@ -51,6 +51,8 @@ def _may_be_secret(path: Path) -> bool:
         return True
     if path[0] == "routes" and "headers" in path:
         return True  # a route's fields may be keys of an API
+    if path[0] == "credentials" and path[2:3] == ("key",):
+        return True
     named = path[0] in {"credentials", "callers"} and len(path) > len(("credentials", "NAME"))
     keys = path[2:] if named else path  # the table's own name does not matter
     return any(isinstance(key, str) and _SECRET_NAME.search(key) for key in keys)

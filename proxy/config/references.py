@@ -148,6 +148,15 @@ def _store_url(value: object, info: ValidationInfo) -> Secret:
     return Secret(read_store_url(_UNREAD_STORE if _is_unread(value, info) else text))
 
 
+def existing_path(name: str, info: ValidationInfo) -> Path:
+    """The path of a file that must be there now, but is not watched. Raises ValueError."""
+    context = load_context(info)
+    path = _absolute(name, context)
+    if context.secrets:
+        Files(known=()).require(path)
+    return path
+
+
 def _existing_file(value: object, info: ValidationInfo) -> Path:
     context = load_context(info)
     path = value if isinstance(value, Path) else _absolute(text_of(value), context)

@@ -31,8 +31,8 @@ def server_of(credential: Credential) -> str:
 
 
 def client_of(credential: Credential) -> Client:
-    """Credentials with the same one share its throttle. The client id is "" where the grant has none."""
-    return server_of(credential), credential.client_id, credential.grant
+    """Credentials with the same one share its throttle. The client is "" where the grant has none."""
+    return server_of(credential), credential.principal, credential.grant
 
 
 def by_hand(credential: Credential) -> dict[str, str]:
@@ -66,7 +66,7 @@ def is_bound(token: Token, credential: Credential) -> bool:
     new revocation endpoint requires no login. The token endpoint is the exception: refresh tokens are sent
     there, so it must be the one that issued this token.
     """
-    if (token.server, token.client_id) != (server_of(credential), credential.client_id):
+    if (token.server, token.client_id) != (server_of(credential), credential.principal):
         return False
     if not token.grant:
         return True  # of an earlier version: see `bind`

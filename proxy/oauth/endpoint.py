@@ -16,14 +16,23 @@ from proxy.clock import Clock
 from proxy.config.credential import ClientAuth
 from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import client_auth, device, documents, expires_in, id_token, token_response
+from proxy.oauth import (
+    client_auth,
+    device,
+    documents,
+    expires_in,
+    grants,
+    id_token,
+    token_response,
+    used_files,
+)
 from proxy.oauth.binding import by_hand, server_of
 from proxy.oauth.clock_skew import SkewWatch
 from proxy.oauth.device import DeviceAuthorization
 from proxy.oauth.discovery import Discovery, Endpoints, is_safe
 from proxy.oauth.documents import UnreadableDocument
 from proxy.oauth.fetch import Fetcher, Reply
-from proxy.oauth.grants import Form
+from proxy.oauth.grants import Form, Proof
 from proxy.oauth.grants.device_code import authorization_form
 from proxy.oauth.oddities import Oddities
 from proxy.oauth.token import Token
@@ -128,6 +137,7 @@ class AuthorizationServers:
         """
         endpoint = await self._token_endpoint(credential, before)
         grant, method = form.get("grant_type", ""), endpoint.auth_method
+        form = await self._proven(credential, form, endpoint)
         decision(_log, "%s: a token is requested (%s, %s)", credential.name, grant, method)
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
         body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats the parameter
@@ -151,6 +161,15 @@ class AuthorizationServers:
         if nonce and not identified.nonce:
             self._oddities.log(credential.name, "id_token", _NO_NONCE, _NO_NONCE)
         return identified
+
+    async def _proven(self, credential: Credential, form: Form, endpoint: _TokenEndpoint) -> Form:
+        """The form with the parameter that its grant makes anew for each request."""
+        kind = grants.of(credential)
+        if kind.proof is None or form.get("grant_type") != kind.grant_type:
+            return form
+        path = kind.file(credential)
+        content = None if path is None else await used_files.read(path)
+        return {**form, **kind.proof(credential, Proof(endpoint.url, self._clock.wall(), content))}
 
     async def _token_endpoint(self, credential: Credential, before: Token | None) -> _TokenEndpoint:
         """Configured, discovered, or that of the token `before` while discovery fails."""
@@ -192,7 +211,7 @@ class AuthorizationServers:
             access_token=granted.access_token,
             refresh_token=granted.refresh_token,
             server=server_of(credential),
-            client_id=credential.client_id,
+            client_id=credential.principal,
             issued_at=sent.wall,
             issued_boot=sent.boot,
             boot_id=self._clock.boot_id,

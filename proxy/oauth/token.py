@@ -47,7 +47,7 @@ class Token:
     access_token: Secret | None
     refresh_token: Secret | None
     server: str  # the issuer or token endpoint that issued it: it is never sent to another
-    client_id: str  # the client it was issued to
+    client_id: str  # the client it was issued to, and whom that acts for: Credential.principal
     issued_at: float  # Unix seconds
     issued_boot: float  # the same instant on the boot clock ...
     boot_id: str  # ... of this boot

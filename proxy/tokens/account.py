@@ -203,7 +203,10 @@ class Account:
             self.failing_since = self._clock.wall()
         self.failure = error
         self.in_doubt = True
-        self.hold_until = self._clock.boot() + backoff.pause_after(error, self.failures)
+        pause = backoff.pause_after(error, self.failures)
+        if error.error == "invalid_grant":
+            pause = max(pause, self.grant.pause_when_refused)
+        self.hold_until = self._clock.boot() + pause
 
     def state(self) -> TokenState:
         if self.unreadable or self.is_misconfigured:

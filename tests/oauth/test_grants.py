@@ -15,14 +15,17 @@ import pytest
 
 import proxy
 from proxy.config import credential as configured
+from proxy.config.grant_keys import read_assertion_key
 from proxy.config.grants import REQUIREMENTS
 from proxy.config.model import Credential
 from proxy.oauth.grants import GRANTS, Renewal
 from proxy.oauth.grants.authorization_code import login_command, redemption_form
 from proxy.oauth.grants.base import Form
 from proxy.secret import Secret
+from tests.config.test_grant_keys import service_account
 
 CALLBACK = "http://127.0.0.1:8081/callback"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 REFRESH: Form = {"grant_type": "refresh_token", "refresh_token": "R"}
 
 
@@ -55,6 +58,24 @@ ROWS = [
         {"client_auth": "none"},
     ),
     Row("device_code", None, REFRESH, {"scopes": ["api"]}),
+    Row(
+        "jwt_bearer",
+        {"grant_type": JWT_BEARER, "scope": "api"},
+        {"grant_type": JWT_BEARER, "scope": "api"},
+        {"scopes": ["api"], "assertion": Path("assertion.jwt")},
+    ),
+    Row(
+        "jwt_bearer",
+        {"grant_type": JWT_BEARER},  # the scope is a claim
+        {"grant_type": JWT_BEARER},
+        {"scopes": ["api"], "key": read_assertion_key(service_account())},
+    ),
+    Row(
+        "password",
+        {"grant_type": "password", "username": "ann", "password": "pw", "scope": "api"},
+        REFRESH,
+        {"scopes": ["api"], "username": "ann", "password": Secret("pw")},
+    ),
 ]
 REDEMPTIONS = [
     (
@@ -101,7 +122,7 @@ def test_what_the_configuration_asks_for_is_what_the_grant_needs(name):
     grant, asks = GRANTS[name], REQUIREMENTS[name]
     assert asks.logs_in == asks.has_accounts == grant.needs_person
     assert asks.has_seed == (grant.renewal is Renewal.CONFIGURATION)
-    assert asks.has_refresh_tokens == (not grant.renews_itself)
+    assert asks.has_refresh_tokens == any(row.next == REFRESH for row in ROWS if row.grant == name)
 
 
 @pytest.mark.parametrize("name", GRANTS)

@@ -177,6 +177,11 @@ CAUSES: Final[Mapping[str, Row]] = {
     "too_large": _BROKEN,
     "no_access_token": Row(_WAITS, "the authorization server's response has no access token"),
     "introspection": _BROKEN,
+    "token_file": Row(
+        _WAITS,
+        "the file with the token that the platform writes can't be read, or holds no token",
+        "check the file that credentials.{credential} names; it is read again with the next try",
+    ),
     "expires_in": Row(
         _WAITS,
         "the access tokens expire before they arrive",
