@@ -11,9 +11,10 @@ from proxy.config import credential_checks as checks
 from proxy.config.base import NameOfTable, Table
 from proxy.config.credential_checks import LOGIN_PARAMETERS, REFRESH_AT, TOKEN_PARAMETERS, none_of
 from proxy.config.references import EgressProxy, ExistingFile, PublicValue, SecretValue
+from proxy.config.steps import Jwt, Steps, StepSecrets, TokenPlace
 from proxy.config.values import Endpoint, Issuer, Moment, Scope, TokenType
 
-Grant = Literal["authorization_code", "refresh_token", "client_credentials"]
+Grant = Literal["authorization_code", "refresh_token", "client_credentials", "request"]
 ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
 
 # Seconds. Ten years, as in oauth/token_response.py: more is a typo, or milliseconds.
@@ -134,6 +135,16 @@ class Credential(Table):
     )
     required: StrictBool | None = Field(
         None, description="Counts for /readyz. Default: true if a route with a fixed account uses it."
+    )
+    steps: Steps = Field(
+        (),
+        description="For grant request: the requests, in order; the last one's response has the token.",
+        repr=False,
+    )
+    jwt: Jwt | None = Field(None, description="For grant request: the JWT of {jwt}.", repr=False)
+    secrets: StepSecrets = Field({}, description="For grant request: the values of {secret.NAME}.")
+    response: TokenPlace | None = Field(
+        None, description="For grant request: where the last response has the token and its expiry."
     )
     tls: AuthorizationServerTLS | None = Field(None, description="TLS to the authorization server.")
     proxy: EgressProxy | None = Field(

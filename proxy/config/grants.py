@@ -22,12 +22,14 @@ class Requirements:
     has_accounts: bool = False  # else only the account "default"
     client: Presence = "required"  # an OAuth client: client_id
     server: Presence = "required"  # an authorization server: issuer or token_endpoint
+    described: bool = False  # its requests are described in the file: see step_checks.py
 
 
 REQUIREMENTS: Final[Mapping[str, Requirements]] = {
     "authorization_code": Requirements(logs_in=True, has_accounts=True),
     "refresh_token": Requirements(has_seed=True),
     "client_credentials": Requirements(has_refresh_tokens=False, needs_secret=True),
+    "request": Requirements(has_refresh_tokens=False, client="none", server="none", described=True),
 }
 
 

@@ -31,6 +31,7 @@ from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
+from proxy.config.step_checks import check_step_secrets, check_steps
 from proxy.config.unused import advise_unused
 from proxy.config.variable_checks import Reference, check_variables, references
 from proxy.errors import ConfigError, Fault
@@ -181,13 +182,14 @@ def _load(read: Read) -> Loaded:
     data = origin.data
     config, found = _validate(data, context)
     found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
+    found += check_steps(data)
     if config is not None:
         others = [each for look in read.more for each in look(config)]
         found += [*check_keys(config.callers), *others]
         found += check_state_dir(config) if context.secrets else ()  # else the store may not be known
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
-    weak = check_secrets, check_pkce, check_networks, check_patterns
+    weak = check_secrets, check_step_secrets, check_pkce, check_networks, check_patterns
     weaknesses = [each for look in weak for each in look(data)]
     if context.secrets:
         weaknesses += check_exposed(data, context.folder)

@@ -16,7 +16,15 @@ from proxy.clock import Clock
 from proxy.config.credential import ClientAuth
 from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import client_auth, documents, expires_in, id_token, token_response
+from proxy.oauth import (
+    client_auth,
+    described,
+    documents,
+    expires_in,
+    id_token,
+    step_response,
+    token_response,
+)
 from proxy.oauth.binding import by_hand, server_of
 from proxy.oauth.clock_skew import SkewWatch
 from proxy.oauth.discovery import Discovery, Endpoints, is_safe
@@ -104,12 +112,25 @@ class AuthorizationServers:
         sent. `before` is the token to be replaced. An invalid id_token counts as none: the response to a
         refresh must not be lost for that.
         """
+        if credential.steps:
+            return await self._described(credential, before_send)
         try:
             return await self.token_of_person(credential, form, before_send, before=before)
         except UnprovenToken as error:
             words = {error.error: "it is invalid and ignored"}
             self._oddities.log(credential.name, "id_token", words, words)
             return error.token
+
+    async def _described(self, credential: Credential, before_send: Callable[[], None] | None) -> Token:
+        """By the requests in the configuration, which may be any server's: it has no token endpoint."""
+        end = await described.run(self._fetcher, self._clock, credential, before_send)
+        granted = end.granted
+        self._oddities.log(
+            credential.name, "response of the last step", granted.oddities, step_response.ODDITIES
+        )
+        sent = _Sent(end.sent_at, end.sent_boot, end.received)
+        nowhere = _TokenEndpoint("", "none")
+        return self._made(credential, nowhere, granted, sent, self._heard(credential, end.reply, sent))
 
     async def token_of_person(
         self,

@@ -166,7 +166,7 @@ def _granted(
     Raises AuthorizationServerError if it has one that must not be attached, and no refresh token.
     """
     members, odd = document.members, set(document.oddities)
-    access_token = _access_token(members.get("access_token"))
+    access_token = attachable(members.get("access_token"))
     refresh_token = _refresh_token(members.get("refresh_token"))
     if access_token is None and refresh_token is None:
         return None
@@ -232,7 +232,7 @@ def _is_padded(value: object) -> bool:
     return isinstance(value, str) and value != value.strip(_PADDING)
 
 
-def _access_token(value: object) -> Secret | None:
+def attachable(value: object) -> Secret | None:
     """A token that can be sent in a header field, else None."""
     text = value.strip(_PADDING) if isinstance(value, str) else ""
     return Secret(text) if len(text) <= MAX_TOKEN and _VISIBLE.fullmatch(text) else None

@@ -77,7 +77,7 @@ FAULTS: list[tuple[dict[str, str], list[str]]] = [  # changes of BASE; the fault
     ),
     (
         {"GRANT": "code"},
-        ['GRANT: expected "authorization_code", "refresh_token" or "client_credentials"'],
+        ['GRANT: expected "authorization_code", "refresh_token", "client_credentials" or "request"'],
     ),
     (
         {"GRANT": "client_credentials"},

@@ -58,7 +58,7 @@ REPORT = """\
 {file}:4:1: client_id is missing - this table requires it
     4 | [credentials.crm]
       | ^
-{file}:5:9: expected "authorization_code", "refresh_token" or "client_credentials"
+{file}:5:9: expected "authorization_code", "refresh_token", "client_credentials" or "request"
     5 | grant = "client_credential"
       |         ^
 {file}:6:10: http would expose secrets to the network: expected https (http on loopback only)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.config.load import load
 from proxy.errors import ConfigError, Fault
+from tests.fakes.signing import pem
 
 EXAMPLE = (Path(__file__).parents[2] / "config.example.toml").read_text()
 ENVIRON = {"OAUTH_CLIENT_ID": "app", "OAUTH_CLIENT_SECRET": "s"}
@@ -25,6 +26,8 @@ LITERALS = [  # each secret of the example as a literal string, in every notatio
         "key = ['Sesame-8-of-twenty-characters', '''Sesame-9-of-20-characters''']",
     ),
     ('admin_key = { file = "admin-key" }', 'admin_key = "Sesame-7-of-20-letters"'),
+    ('{ file = "toast-secret" }', '"Sesame-10"'),
+    ('{ file = "vault-password" }', '"Sesame-11"'),
     ("token_params = {", 'token_params = { password = "Sesame-5", assertion = "Sesame-6",'),
 ]
 PIECES = [*"\"'=[]{},.:#\\ \t\n\r\0\x1b\ufeffé", '"""', "'''", "\r\n", "[[", "0x" + "f" * 300, "9" * 5000]
@@ -132,13 +135,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("config")
     for name in re.findall(r'"([\w-]+\.(?:pem|key))"', EXAMPLE):
         (folder / name).touch()
+    (folder / "app.pem").write_text(pem("rsa"))
     return folder
 
 
 def test_the_example_with_all_its_keys_is_a_configuration_with_warnings(folder: Path) -> None:
     said, warnings = outcome("\n".join(WHOLE).encode(), folder)
     assert SECRET not in said
-    assert len(warnings) == 8
+    assert len(warnings) == 10
     assert all("a secret in the configuration file itself" in warning.message for warning in warnings)
 
 

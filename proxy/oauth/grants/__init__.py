@@ -14,9 +14,10 @@ from proxy.oauth.grants.authorization_code import AUTHORIZATION_CODE
 from proxy.oauth.grants.base import Form, Grant, Renewal
 from proxy.oauth.grants.client_credentials import CLIENT_CREDENTIALS
 from proxy.oauth.grants.refresh_token import REFRESH_TOKEN
+from proxy.oauth.grants.request import REQUEST
 
 GRANTS: Final[Mapping[str, Grant]] = {
-    grant.name: grant for grant in (AUTHORIZATION_CODE, REFRESH_TOKEN, CLIENT_CREDENTIALS)
+    grant.name: grant for grant in (AUTHORIZATION_CODE, REFRESH_TOKEN, CLIENT_CREDENTIALS, REQUEST)
 }
 
 

@@ -1,0 +1,181 @@
+"""Rules of grant = "request" that concern several keys of its table. Pure: parsed TOML in, complaints out.
+
+As in checks.py, a value of the wrong type is skipped: its complaint comes from the model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from proxy.config.credential import Credential
+from proxy.config.fault_messages import Complaint, suggestion
+from proxy.config.grants import requirements_of
+from proxy.config.placeholders import Placeholder, read_template
+from proxy.config.positions import Path
+from proxy.config.step_url import read_step_url
+from proxy.config.tables import Tables, table
+
+KEYS: Final = ("steps", "jwt", "secrets", "response")
+REQUIRED: Final = ("steps", "response")
+ALSO: Final = frozenset(  # keys of other grants that mean the same here
+    {
+        "access_token_lifetime",
+        "attach",
+        "grant",
+        "keep_alive",
+        "proxy",
+        "refresh_at",
+        "refresh_window",
+        "required",
+        "tls",
+    }
+)
+_ELSEWHERE: Final = frozenset(  # credential_checks.py has a complaint of its own about these
+    {"client_id", "token_endpoint", "refresh_token", "refresh_token_idle", "refresh_token_lifetime"}
+)
+_BODIES: Final = ("headers", "json", "form")
+_SECRET_FIELD: Final = re.compile("key|token|secret|auth|passw|cookie", re.IGNORECASE)
+
+
+def check_steps(data: Tables) -> Iterator[Complaint]:
+    """Keys that belong to this grant or not, and placeholders without a value."""
+    for name, credential in table(data, "credentials").items():
+        if not isinstance(credential, dict):
+            continue
+        asks = requirements_of(credential.get("grant", "authorization_code"))
+        if asks is None:
+            continue
+        place = ("credentials", name)
+        if asks.described:
+            yield from _check_keys(credential, place)
+            yield from _check_placeholders(credential, place)
+            continue
+        for key in KEYS:
+            if key in credential:
+                yield Complaint((*place, key), 'only for grant = "request" - leave the key out', "key")
+
+
+def check_step_secrets(data: Tables) -> Iterator[Complaint]:
+    """Secrets written into the file: for warnings."""
+    for name, credential in table(data, "credentials").items():
+        if not isinstance(credential, dict):
+            continue
+        place = ("credentials", name)
+        secrets, jwt = table(credential, "secrets"), table(credential, "jwt")
+        given: list[tuple[Path, object]] = [((*place, "secrets", each), secrets[each]) for each in secrets]
+        given.append(((*place, "jwt", "key"), jwt.get("key")))
+        for path, text in _texts(credential.get("steps"), (*place, "steps")):
+            if is_literal_secret(path, text):
+                given.append((path, text))
+        for path, value in given:
+            if isinstance(value, str):
+                sentence = (
+                    'a secret in the configuration file itself - use { env = "NAME" } or { file = "name" }'
+                )
+                is_step = "steps" in path
+                yield Complaint(
+                    path, f"{sentence} in secrets, and {{secret.NAME}} here" if is_step else sentence
+                )
+
+
+def is_literal_secret(path: Path, text: str) -> bool:
+    """Whether a text in `steps` seems to be a secret itself, by its name."""
+    named = path[path.index("steps") + 2 :] if "steps" in path else ()
+    is_value = bool(named) and named[0] in _BODIES
+    return is_value and bool(_SECRET_FIELD.search(str(named[-1]))) and "{" not in text
+
+
+def _check_keys(credential: Tables, place: Path) -> Iterator[Complaint]:
+    for key in REQUIRED:
+        if not credential.get(key):
+            yield Complaint(place, f'{key} is missing - grant = "request" requires it', "table", missing=key)
+    others = Credential.model_fields.keys() - {*KEYS, *ALSO, *_ELSEWHERE}
+    for key in credential:
+        if key in others:
+            yield Complaint(
+                (*place, key), 'grant = "request" describes its requests in steps - leave the key out', "key"
+            )
+
+
+def _check_placeholders(credential: Tables, place: Path) -> Iterator[Complaint]:
+    secrets = table(credential, "secrets")
+    used: set[Placeholder] = set()
+    steps = credential.get("steps")
+    for index, step in enumerate(steps if isinstance(steps, list) else []):
+        for path, text in _values(step, (*place, "steps", index)):
+            for each in _placeholders(text):
+                used.add(each)
+                if fault := _missing(each, secrets, "jwt" in credential, index):
+                    yield Complaint(path, fault)
+    for path, text in _texts(table(credential, "jwt").get("claims"), (*place, "jwt", "claims")):
+        for each in _placeholders(text):
+            used.add(each)
+            fault = (
+                _missing(each, secrets, True, 0)
+                if each.kind == "secret"
+                else "only {secret.NAME} is known here"
+            )
+            if fault:
+                yield Complaint(path, fault)
+    yield from _check_use(credential, place, used)
+
+
+def _check_use(credential: Tables, place: Path, used: set[Placeholder]) -> Iterator[Complaint]:
+    names, kinds = {each.name for each in used}, {each.kind for each in used}
+    for name in table(credential, "secrets"):
+        if name not in names:
+            yield Complaint(
+                (*place, "secrets", name), f"no step uses it: expected {{secret.{name}}} in a value", "key"
+            )
+    if "jwt" in credential and "jwt" not in kinds:
+        yield Complaint((*place, "jwt"), "no step uses it: expected {jwt} in a value", "key")
+
+
+def _missing(each: Placeholder, secrets: Tables, has_jwt: bool, index: int) -> str:
+    """Why the step at `index` has no value for a placeholder; "" if it has."""
+    if each.kind == "jwt" and not has_jwt:
+        return "there is no jwt to put here - add jwt = { alg = …, key = …, claims = … }"
+    if each.kind == "secret" and each.name not in secrets:
+        remedy = suggestion(each.name, secrets) or f"add secrets = {{ {each.name} = {{ … }} }}"
+        return f"there is no secret {each.name!r} - {remedy}"
+    if each.kind == "step" and each.step > index:
+        before = (
+            f"expected {{step{index}.…}} or an earlier one" if index else "there is none before the first"
+        )
+        return f"only the responses to earlier steps are known in step {index + 1}: {before}"
+    return ""
+
+
+def _values(step: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """Each string of a step in which placeholders may stand."""
+    if not isinstance(step, dict):
+        return
+    url = step.get("url")
+    with suppress(ValueError):  # the model's complaint
+        if isinstance(url, str):
+            read_step_url(url)
+            yield (*path, "url"), url
+    for key in _BODIES:
+        yield from _texts(step.get(key), (*path, key))
+
+
+def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """Each string in a document, with its path."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _texts(each, (*path, key))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _texts(each, (*path, index))
+
+
+def _placeholders(text: str) -> list[Placeholder]:
+    try:
+        return list(read_template(text).placeholders)
+    except ValueError:
+        return []  # the model's complaint
