@@ -7,6 +7,7 @@ the path, form-encoded into a parameter, or put into a header field as it is. Wh
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -39,10 +40,10 @@ class Values:
         value = self._found(placeholder)
         if isinstance(value, str):
             return _plain(value)
-        if isinstance(value, bool | int | float):
+        if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
             _plain(_text(value))
             return value
-        raise UnfitValue("there is no such value, or it is a list or a table")
+        raise UnfitValue("there is no such value, or it is a list, a table or no finite number")
 
     def _found(self, placeholder: Placeholder) -> object:
         match placeholder.kind:

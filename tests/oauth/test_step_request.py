@@ -207,6 +207,7 @@ CHECKS = {"path": _path, "fields": _fields, "form": _form, "json": _json}
 @example("s", "")
 @example("s", None)
 @example("s", ["v"])
+@example("s", float("inf"))
 def test_what_is_sent_has_no_line_break_nul_or_gap(secret, value):
     for kind in WHAT.values():
         request = made(secret, value, **{**kind, "headers": FIELDS})
@@ -214,6 +215,7 @@ def test_what_is_sent_has_no_line_break_nul_or_gap(secret, value):
             continue
         assert not set("\r\n\0") & set("".join(request.headers.values()) + request.url + (request.body or ""))
         assert isinstance(value, str | int | float)
+        json.dumps(value, allow_nan=False)
         assert not set("\r\n\0") & set(secret + text_of(value))
 
 
