@@ -36,7 +36,7 @@ def described(loaded: Loaded) -> Iterator[str]:
             "required": config.required(name),
         }
         yield from view.table(f"[credentials.{name}]", credential, path, effective)
-        if REQUIREMENTS[credential.grant].logs_in:
+        if REQUIREMENTS[credential.grant].redirects:
             yield f"# redirect URI to register: {config.redirect_uri(credential)}"
     for index, route in enumerate(config.routes):
         yield from view.table("[[routes]]", route, ("routes", index), {"env": route.variable})

@@ -14,7 +14,7 @@ from proxy.config.references import EgressProxy, ExistingFile, PublicValue, Secr
 from proxy.config.steps import Jwt, Steps, StepSecrets, TokenPlace
 from proxy.config.values import Endpoint, Issuer, Moment, Scope, TokenType
 
-Grant = Literal["authorization_code", "refresh_token", "client_credentials", "request"]
+Grant = Literal["authorization_code", "refresh_token", "client_credentials", "device_code", "request"]
 ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
 
 # Seconds. Ten years, as in oauth/token_response.py: more is a typo, or milliseconds.
@@ -47,6 +47,13 @@ class Credential(Table):
         Endpoint | None, AfterValidator(checks.has_an_authorization_endpoint)
     ] = Field(
         None, description="Only without discovery; for grant authorization_code.", validate_default=True
+    )
+    device_authorization_endpoint: Annotated[
+        Endpoint | None, AfterValidator(checks.has_a_device_authorization_endpoint)
+    ] = Field(
+        None,
+        description="Only without discovery; for grant device_code, and for `token-proxy login --device`.",
+        validate_default=True,
     )
     revocation_endpoint: Endpoint | None = Field(None, description="Only without discovery; used by logout.")
     introspection_endpoint: Endpoint | None = Field(

@@ -71,10 +71,21 @@ def has_a_token_endpoint(value: str | None, info: ValidationInfo) -> str | None:
 
 
 def has_an_authorization_endpoint(value: str | None, info: ValidationInfo) -> str | None:
+    return _has_its_login_endpoint("authorization_endpoint", value, info)
+
+
+def has_a_device_authorization_endpoint(value: str | None, info: ValidationInfo) -> str | None:
+    name, asks = _asked(info)
+    if value is not None and asks is not None and not asks.logs_in:
+        raise ValueError(f'grant = "{name}" has no logins - leave the key out')
+    return _has_its_login_endpoint("device_authorization_endpoint", value, info)
+
+
+def _has_its_login_endpoint(key: str, value: str | None, info: ValidationInfo) -> str | None:
     _, asks = _asked(info)
-    by_hand = asks is not None and asks.logs_in and info.data.get("issuer", "") is None
-    if value is None and by_hand and "token_endpoint" in info.data:  # else the issuer is reported
-        raise MissingKey("authorization_endpoint is missing - or issuer, where there is discovery")
+    is_needed = asks is not None and asks.login_endpoint == key and info.data.get("issuer", "") is None
+    if value is None and is_needed and "token_endpoint" in info.data:  # else the issuer is reported
+        raise MissingKey(f"{key} is missing - or issuer, where there is discovery")
     return value
 
 

@@ -44,6 +44,10 @@ _WANTED: Final[Mapping[str, tuple[str, str]]] = {
         "TOKEN_PROXY_AUTHORIZATION_ENDPOINT",
         "expected beside TOKEN_PROXY_TOKEN_ENDPOINT; or TOKEN_PROXY_ISSUER, where there is discovery",
     ),
+    "device_authorization_endpoint": (
+        "TOKEN_PROXY_ISSUER",
+        "expected for TOKEN_PROXY_GRANT=device_code: its metadata name the device authorization endpoint",
+    ),
     "client_auth": (
         "TOKEN_PROXY_CLIENT_SECRET",
         "expected a secret, there or by TOKEN_PROXY_CLIENT_SECRET_FILE; or TOKEN_PROXY_CLIENT_AUTH=none",

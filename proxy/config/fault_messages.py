@@ -44,8 +44,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "client_key_id",
         "client_secret_jwt",
         "command",
-        "device_authorization_endpoint",
-        "device_code",
         "dpop",
         "echo_guard",
         "jwt_bearer",

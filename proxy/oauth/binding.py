@@ -16,6 +16,7 @@ Client = tuple[str, str, str]  # server, client id, grant
 
 ENDPOINTS: Final = (
     "authorization_endpoint",
+    "device_authorization_endpoint",
     "token_endpoint",
     "revocation_endpoint",
     "introspection_endpoint",

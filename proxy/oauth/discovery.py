@@ -61,6 +61,7 @@ class Endpoints:
     token_endpoint: str | None = None
     revocation_endpoint: str | None = None
     introspection_endpoint: str | None = None
+    device_authorization_endpoint: str | None = None
     iss_in_callback: bool = False  # RFC 9207: it always sends `iss`
     auth_methods: tuple[str, ...] | None = None  # at the token endpoint (RFC 8414 section 2); None: unknown
     unsafe: frozenset[str] = frozenset()  # names of its endpoints that must not be used

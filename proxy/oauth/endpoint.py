@@ -19,6 +19,7 @@ from proxy.errors import AuthorizationServerError
 from proxy.oauth import (
     client_auth,
     described,
+    device,
     documents,
     expires_in,
     id_token,
@@ -27,10 +28,12 @@ from proxy.oauth import (
 )
 from proxy.oauth.binding import by_hand, server_of
 from proxy.oauth.clock_skew import SkewWatch
+from proxy.oauth.device import DeviceAuthorization
 from proxy.oauth.discovery import Discovery, Endpoints, is_safe
 from proxy.oauth.documents import UnreadableDocument
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.grants import Form
+from proxy.oauth.grants.device_code import authorization_form
 from proxy.oauth.oddities import Oddities
 from proxy.oauth.token import Token
 from proxy.oauth.token_response import TokenResponse
@@ -237,6 +240,18 @@ class AuthorizationServers:
         except id_token.BadIdToken as error:
             raise UnprovenToken(error.error, token) from None
         return replace(token, nonce=nonce if has_nonce else "")
+
+    async def device_authorization(self, credential: Credential) -> DeviceAuthorization:
+        """Codes for a login on another device (RFC 8628 section 3.1). Raises AuthorizationServerError."""
+        url = (await self._discovery.endpoints(credential)).get("device_authorization_endpoint")
+        if url is None:
+            raise AuthorizationServerError("misconfigured", "no_device_authorization_endpoint")
+        body = urlencode(authorization_form(credential), doseq=True)
+        reply = await self._post(credential, url, body, await self._auth_method(credential))
+        now = expires_in.server_time(reply.headers)
+        return device.parse(
+            reply.status, reply.headers, reply.body, now=self._clock.wall() if now is None else now
+        )
 
     async def introspected_lifetime(self, credential: Credential, token: Secret) -> float | None:
         """The remaining lifetime in seconds by introspection (RFC 7662); None: the server states none.

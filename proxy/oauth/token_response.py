@@ -37,6 +37,8 @@ ERRORS: Final[dict[str, Outcome]] = {
     "unauthorized_client": "misconfigured",
     "unsupported_grant_type": "misconfigured",
     "access_denied": "misconfigured",
+    "authorization_pending": "transient",  # RFC 8628 section 3.5, as slow_down and the next
+    "expired_token": "login_required",
     "server_error": "transient",
     "slow_down": "transient",  # RFC 8628
     "temporarily_unavailable": "transient",

@@ -14,6 +14,7 @@ from proxy.config.load import Loaded, load
 from proxy.config.variables import BY_NAME, OTHERS
 from proxy.errors import ConfigError
 from proxy.secret import Secret
+from tests.config.test_credential import NOT_GRANT
 
 KEY = "A" * 43 + "="
 CALLER_KEY = "tpk_" + "k" * 43
@@ -77,7 +78,7 @@ FAULTS: list[tuple[dict[str, str], list[str]]] = [  # changes of BASE; the fault
     ),
     (
         {"GRANT": "code"},
-        ['GRANT: expected "authorization_code", "refresh_token", "client_credentials" or "request"'],
+        [f"GRANT: {NOT_GRANT}"],
     ),
     (
         {"GRANT": "client_credentials"},

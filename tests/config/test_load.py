@@ -12,6 +12,7 @@ from proxy.config.load import find_config, load
 from proxy.errors import ConfigError
 
 from .conftest import Complaints, Load
+from .test_credential import NOT_GRANT
 
 NO_VALUE = 'expected a string in "quotes", a number, true or false'
 NO_QUOTE = "expected a closing quote"
@@ -58,7 +59,7 @@ REPORT = """\
 {file}:4:1: client_id is missing - this table requires it
     4 | [credentials.crm]
       | ^
-{file}:5:9: expected "authorization_code", "refresh_token", "client_credentials" or "request"
+{file}:5:9: {not_grant}
     5 | grant = "client_credential"
       |         ^
 {file}:6:10: http would expose secrets to the network: expected https (http on loopback only)
@@ -78,7 +79,7 @@ REPORT = """\
 def test_every_fault_is_reported_at_once_with_its_line(load_text: Load, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as report:
         load_text(EVERYTHING_WRONG)
-    assert str(report.value) == REPORT.format(file=tmp_path / "config.toml")
+    assert str(report.value) == REPORT.format(file=tmp_path / "config.toml", not_grant=NOT_GRANT)
 
 
 @pytest.mark.parametrize(("text", "place", "remedy"), NOT_TOML)

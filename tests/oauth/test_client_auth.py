@@ -65,7 +65,7 @@ async def test_a_server_that_knows_the_secret(credential, servers, method, secre
             client_auth=method,
             basic_encoding=encoding,
         )
-        asking = servers.token(client, CLIENT_CREDENTIALS.form((), None))
+        asking = servers.token(client, CLIENT_CREDENTIALS.form(client, None))
         if works:
             assert server.active((await asking).access_token.reveal()) == "web"
             return

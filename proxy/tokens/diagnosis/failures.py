@@ -109,6 +109,7 @@ CAUSES: Final[Mapping[str, Row]] = {
     # -- a refresh token, refused but not finally
     "invalid_grant": _REFUSED_ONCE,
     "bad_refresh_token": _REFUSED_ONCE,
+    "expired_token": _REFUSED_ONCE,
     "bad_verification_code": _REFUSED_ONCE,
     "interaction_required": _REFUSED_ONCE,
     "invalid_code": _REFUSED_ONCE,
@@ -190,6 +191,17 @@ CAUSES: Final[Mapping[str, Row]] = {
     "server_error": _TROUBLE,
     "temporarily_unavailable": Row(_WAITS, "the authorization server is temporarily unavailable"),
     "slow_down": _BUSY,
+    "authorization_pending": Row(_WAITS, "the authorization server still waits for the person"),
+    "device_response": Row(
+        _WAITS,
+        "the response of the device authorization endpoint can't be used",
+        f"if this persists, check {_IN_TABLE}device_authorization_endpoint",
+    ),
+    "no_device_authorization_endpoint": Row(
+        _CONFIG,
+        "the server's metadata name no device authorization endpoint",
+        f"set {_IN_TABLE}device_authorization_endpoint, or use another grant",
+    ),
     "http_429": _BUSY,
     "http_5xx": _TROUBLE,
     "http_4xx": Row(
