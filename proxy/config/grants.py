@@ -25,6 +25,7 @@ class Requirements:
     client: Presence = "required"  # an OAuth client: client_id
     server: Presence = "required"  # an authorization server: issuer or token_endpoint
     described: bool = False  # its requests are described in the file: see step_checks.py
+    is_fixed: bool = False  # the configuration gives the token itself: nothing is requested of anyone
 
     @property
     def logs_in(self) -> bool:
@@ -43,6 +44,7 @@ REQUIREMENTS: Final[Mapping[str, Requirements]] = {
     "client_credentials": Requirements(has_refresh_tokens=False, needs_secret=True),
     "request": Requirements(has_refresh_tokens=False, client="none", server="none", described=True),
     "device_code": Requirements(login_endpoint="device_authorization_endpoint", has_accounts=True),
+    "static": Requirements(has_refresh_tokens=False, client="none", server="none", is_fixed=True),
 }
 
 

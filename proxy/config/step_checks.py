@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from proxy.config.credential import Credential
 from proxy.config.fault_messages import Complaint, suggestion
 from proxy.config.grants import requirements_of
 from proxy.config.placeholders import Placeholder, read_template
@@ -18,44 +17,21 @@ from proxy.config.positions import Path
 from proxy.config.step_url import read_step_url
 from proxy.config.tables import Tables, table
 
-KEYS: Final = ("steps", "jwt", "secrets", "response")
 REQUIRED: Final = ("steps", "response")
-ALSO: Final = frozenset(  # keys of other grants that mean the same here
-    {
-        "access_token_lifetime",
-        "attach",
-        "grant",
-        "keep_alive",
-        "proxy",
-        "refresh_at",
-        "refresh_window",
-        "required",
-        "tls",
-    }
-)
-_ELSEWHERE: Final = frozenset(  # credential_checks.py has a complaint of its own about these
-    {"client_id", "token_endpoint", "refresh_token", "refresh_token_idle", "refresh_token_lifetime"}
-)
 _BODIES: Final = ("headers", "json", "form")
 _SECRET_FIELD: Final = re.compile("key|token|secret|auth|passw|cookie", re.IGNORECASE)
 
 
+_PUBLIC_FIELD: Final = re.compile("(name|type|id|version|scheme)$", re.IGNORECASE)
+
+
 def check_steps(data: Tables) -> Iterator[Complaint]:
-    """Keys that belong to this grant or not, and placeholders without a value."""
+    """Keys that this grant requires, and placeholders without a value."""
     for name, credential in table(data, "credentials").items():
-        if not isinstance(credential, dict):
-            continue
-        asks = requirements_of(credential.get("grant", "authorization_code"))
-        if asks is None:
-            continue
-        place = ("credentials", name)
-        if asks.described:
-            yield from _check_keys(credential, place)
-            yield from _check_placeholders(credential, place)
-            continue
-        for key in KEYS:
-            if key in credential:
-                yield Complaint((*place, key), 'only for grant = "request" - leave the key out', "key")
+        asks = requirements_of(credential.get("grant")) if isinstance(credential, dict) else None
+        if asks is not None and asks.described:
+            yield from _check_required(credential, ("credentials", name))
+            yield from _check_placeholders(credential, ("credentials", name))
 
 
 def check_step_secrets(data: Tables) -> Iterator[Complaint]:
@@ -85,19 +61,15 @@ def is_literal_secret(path: Path, text: str) -> bool:
     """Whether a text in `steps` seems to be a secret itself, by its name."""
     named = path[path.index("steps") + 2 :] if "steps" in path else ()
     is_value = bool(named) and named[0] in _BODIES
-    return is_value and bool(_SECRET_FIELD.search(str(named[-1]))) and "{" not in text
+    name = str(named[-1]) if named else ""
+    is_secret = bool(_SECRET_FIELD.search(name)) and not _PUBLIC_FIELD.search(name)
+    return is_value and is_secret and "{" not in text
 
 
-def _check_keys(credential: Tables, place: Path) -> Iterator[Complaint]:
+def _check_required(credential: Tables, place: Path) -> Iterator[Complaint]:
     for key in REQUIRED:
         if not credential.get(key):
             yield Complaint(place, f'{key} is missing - grant = "request" requires it', "table", missing=key)
-    others = Credential.model_fields.keys() - {*KEYS, *ALSO, *_ELSEWHERE}
-    for key in credential:
-        if key in others:
-            yield Complaint(
-                (*place, key), 'grant = "request" describes its requests in steps - leave the key out', "key"
-            )
 
 
 def _check_placeholders(credential: Tables, place: Path) -> Iterator[Complaint]:

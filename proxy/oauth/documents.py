@@ -102,6 +102,11 @@ def json_value(headers: Mapping[str, str], body: bytes) -> Any:
         raise UnreadableDocument("not_json") from None
 
 
+def members_of(value: object) -> dict[str, Any]:
+    """The members of an object inside a document; {} for anything else."""
+    return _merged(value)[0] if isinstance(value, _Members) else {}
+
+
 def _decompressed(body: bytes, may_be_raw: bool) -> tuple[bytes, bool]:
     """Undo gzip and deflate (RFC 1950, or raw as some servers send it) by the bytes alone."""
     was_compressed = False

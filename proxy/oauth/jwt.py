@@ -11,7 +11,6 @@ from cachetools import LRUCache
 from proxy.config.signing_keys import SigningKey
 from proxy.secret import Secret
 
-HMAC: Final = ("HS256", "HS384", "HS512")  # with a shared secret
 CACHED: Final = 256  # keys; reading one of RSA takes a millisecond, in which no request is served
 
 _read: LRUCache[Secret, Any] = LRUCache(maxsize=CACHED)
@@ -27,7 +26,7 @@ def signed(
 def signed_with_secret(
     claims: Mapping[str, Any], secret: Secret, algorithm: str, header: Mapping[str, Any] | None = None
 ) -> str:
-    """A compact JWS with a MAC; `algorithm`: one of HMAC."""
+    """A compact JWS with a MAC; `algorithm`: one of signing_keys.HMAC."""
     from joserfc.jwk import OctKey  # noqa: PLC0415 (large, and most configurations sign nothing)
 
     with _quietly():

@@ -70,7 +70,8 @@ class Token:
     grant: str = ""  # the grant that obtained it; empty: earlier version, see oauth/binding.py
     endpoints: tuple[tuple[str, str], ...] = ()  # those configured then, by name
     token_endpoint: str = ""  # that issued it: used while discovery fails ...
-    auth_method: str = ""  # ... with this client authentication
+    auth_method: str = ""  # ... with this client authentication ...
+    auth_algorithm: str = ""  # ... whose JWT is signed with this one
     nonce: str = field(default="", repr=False)  # in the login's id_token (OpenID Connect Core 1.0 12.2)
 
     @property

@@ -75,7 +75,7 @@ class Exchange(Connecting):
                 admission.check_audit(context.audit)
             account = self._account = runtime.fixed or runtime.account(request, caller)
             if runtime.changes_fields or request.fields.has_links:
-                translate.to_upstream(context, runtime, request, self._caller)
+                path = translate.to_upstream(context, runtime, request, self._caller)
             self.upgrades = runtime.websocket and request.wants_websocket
         except Refusal as refusal:
             self._refuse(refusal)
@@ -135,7 +135,7 @@ class Exchange(Connecting):
         if self._number:
             how = "a connection from the pool" if upstream.reused else "a new connection"
             decisions.say(self._number, "sent", "sent with a token on %s", how)
-        names = self._runtime.authority, attachment.fields, self._context.via
+        names = self._runtime.authority, attachment.fields, self._context.via, attachment.query
         head = head_writer.to_upstream(request, self._path, *names, upgrade=self.upgrades)
         body = request.body
         if body is None:

@@ -167,14 +167,14 @@ TABLES = [  # lines from the third on, their faults
         (ONE, 'response = { token = "a", expires_at = "b", expires_in = "c" }'),
         ["4:58: expires_at is set too: expected only one of the two"],
     ),
-    ((ONE, RESPONSE, 'client_id = "x"'), ['5:13: grant = "request" has no client - leave the key out']),
+    ((ONE, RESPONSE, 'client_id = "x"'), ['5:1: grant = "request" has no client - leave the key out']),
     (
         (ONE, RESPONSE, 'issuer = "https://a.example"'),
-        ['5:1: grant = "request" describes its requests in steps - leave the key out'],
+        ['5:1: grant = "request" has no authorization server - leave the key out'],
     ),
     (
         (ONE, RESPONSE, 'scopes = ["a"]'),
-        ['5:1: grant = "request" describes its requests in steps - leave the key out'],
+        ['5:1: grant = "request" has no authorization server - leave the key out'],
     ),
     (
         (ONE, RESPONSE, 'secrets = { A = { env = "A" } }'),
@@ -232,7 +232,9 @@ def test_a_fault_in_the_jwt(complaints: Complaints, jwt: str, start: str) -> Non
 @pytest.mark.parametrize("key", ["steps = []", RESPONSE, f"jwt = {JWT}", 'secrets = { A = "x" }'])
 def test_the_keys_are_faults_for_other_grants(complaints: Complaints, key: str) -> None:
     text = f'[credentials.x]\nissuer = "https://a.example"\nclient_id = "x"\n{key}\n{ROUTE}'
-    assert complaints(text, ENVIRON) == ['4:1: only for grant = "request" - leave the key out']
+    assert complaints(text, ENVIRON) == [
+        '4:1: grant = "authorization_code" describes no requests - leave the key out'
+    ]
 
 
 def test_a_secret_has_no_line_break(complaints: Complaints) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import requests
 
 from proxy.demo.serve import running
-from tests.fakes.two_step import GitHubApp, Toast
+from tests.fakes.two_step import GitHubApp, Tableau, Toast, Veeva
 from tests.fakes.two_step.base import TwoStep
 
 from .processes import free_port, wait_until
@@ -25,7 +26,6 @@ listen = "127.0.0.1:{port}"
 admin = "127.0.0.1:{admin}"
 state_dir = "{folder}/state"
 [credentials.x]
-refresh_at = 0.5
 {table}
 [[routes]]
 path = "/x"
@@ -59,6 +59,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         port, admin = free_port(), free_port()
         proxy = Proxy(tmp_path, port, admin, f"http://127.0.0.1:{admin}", server.environment)
         table = server.configuration(urls[0])
+        # two of them do not say how long their tokens live
+        table = re.sub(r"access_token_lifetime = \d+", f"access_token_lifetime = {LIFETIME}", table)
         text = CONFIG.format(port=port, admin=admin, folder=tmp_path, table=table, url=urls[0])
         proxy.config.write_text(text)
         made.append(proxy)
@@ -77,7 +79,7 @@ def call(proxy: Proxy) -> int:
     return requests.get(f"http://127.0.0.1:{proxy.data_port}/x/thing", timeout=60).status_code
 
 
-@pytest.mark.parametrize("kind", [GitHubApp, Toast])
+@pytest.mark.parametrize("kind", [GitHubApp, Tableau, Toast, Veeva])
 def test_requests_across_expiries_a_restart_the_commands_and_a_logout(
     start: Start, kind: type[TwoStep]
 ) -> None:

@@ -22,6 +22,7 @@ from proxy.oauth.grants.authorization_code import login_command, redemption_form
 from proxy.oauth.grants.base import Form
 from proxy.secret import Secret
 
+STEPS = {"steps": [{"url": "https://login.example/login"}], "response": {"token": "token"}}
 CALLBACK = "http://127.0.0.1:8081/callback"
 REFRESH: Form = {"grant_type": "refresh_token", "refresh_token": "R"}
 
@@ -35,7 +36,7 @@ class Row:
 
     grant: str
     first: Form | None
-    next: Form
+    next: Form | None
     keys: dict[str, Any] = field(default_factory=dict)
 
 
@@ -55,6 +56,8 @@ ROWS = [
         {"client_auth": "none"},
     ),
     Row("device_code", None, REFRESH, {"scopes": ["api"]}),
+    Row("request", {"grant_type": "request"}, {"grant_type": "request"}, STEPS),
+    Row("static", None, None, {"value": Secret("key")}),
 ]
 REDEMPTIONS = [
     (
@@ -69,8 +72,10 @@ REDEMPTIONS = [
 
 
 def credential_of(row: Row) -> Credential:
-    server = {"issuer": "https://login.example", "client_id": "web", "name": "crm"}
-    return Credential.model_validate({**server, "grant": row.grant, **row.keys})
+    server = {"issuer": "https://login.example", "client_id": "web"}
+    has_server = REQUIREMENTS[row.grant].server == "required"
+    given = {"name": "crm", "grant": row.grant, **row.keys}
+    return Credential.model_validate({**server, **given} if has_server else given)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.grant for row in ROWS])
@@ -78,7 +83,7 @@ def test_the_form_of_a_grant(row):
     credential, grant = credential_of(row), GRANTS[row.grant]
     assert grant.form(credential, None) == row.first
     assert grant.form(credential, Secret("R")) == row.next
-    assert grant.grant_type == (row.first or row.next)["grant_type"]
+    assert grant.grant_type == (row.first or row.next or {}).get("grant_type", "")
 
 
 def test_each_grant_has_a_row():
@@ -101,7 +106,8 @@ def test_what_the_configuration_asks_for_is_what_the_grant_needs(name):
     grant, asks = GRANTS[name], REQUIREMENTS[name]
     assert asks.logs_in == asks.has_accounts == grant.needs_person
     assert asks.has_seed == (grant.renewal is Renewal.CONFIGURATION)
-    assert asks.has_refresh_tokens == (not grant.renews_itself)
+    assert asks.is_fixed == grant.is_fixed
+    assert asks.has_refresh_tokens == (not grant.renews_itself and not grant.is_fixed)
 
 
 @pytest.mark.parametrize("name", GRANTS)
@@ -128,7 +134,9 @@ def _compares_a_grant(node: ast.AST) -> bool:
         for each in ast.walk(side)
     )
     is_identity = all(isinstance(each, ast.Is | ast.IsNot) for each in node.ops)  # "is not None"
-    return (is_grant and not is_identity) or bool(names & {"authorization_code", "client_credentials"})
+    return (is_grant and not is_identity) or bool(
+        names & {"authorization_code", "client_credentials", "static"}
+    )
 
 
 def test_no_module_compares_a_grants_name():

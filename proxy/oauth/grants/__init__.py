@@ -16,10 +16,11 @@ from proxy.oauth.grants.client_credentials import CLIENT_CREDENTIALS
 from proxy.oauth.grants.device_code import DEVICE_CODE
 from proxy.oauth.grants.refresh_token import REFRESH_TOKEN
 from proxy.oauth.grants.request import REQUEST
+from proxy.oauth.grants.static import STATIC
 
 GRANTS: Final[Mapping[str, Grant]] = {
     grant.name: grant
-    for grant in (AUTHORIZATION_CODE, REFRESH_TOKEN, CLIENT_CREDENTIALS, DEVICE_CODE, REQUEST)
+    for grant in (AUTHORIZATION_CODE, REFRESH_TOKEN, CLIENT_CREDENTIALS, DEVICE_CODE, REQUEST, STATIC)
 }
 
 

@@ -18,6 +18,7 @@ class Renewal(Enum):
     LOGIN = "a person logs in"
     CONFIGURATION = "the configuration gives a new refresh token"
     ITSELF = "each token request is independent: it needs no refresh token"
+    NEVER = "no token is requested: the configuration gives the token itself"
 
 
 class Login(Enum):
@@ -32,12 +33,12 @@ class Grant:
     """One way to get tokens.
 
     `form(credential, refresh_token)` is the form of the next token request; None if it needs a refresh token
-    and there is none. `remedy(credential, account)` tells people how to get new tokens when no request can;
-    "" if that can't happen.
+    and there is none, or if no token is ever requested. `remedy(credential, account)` tells people how to get
+    new tokens when no request can; "" if that can't happen.
     """
 
     name: str  # as in the configuration
-    grant_type: str  # the parameter of that name in `form` (RFC 6749), without a refresh token if it can
+    grant_type: str  # as in `form` (RFC 6749), without a refresh token if it can; "" if it is not OAuth's
     renewal: Renewal
     form: Callable[[Credential, Secret | None], Form | None]
     remedy: Callable[[str, str], str]
@@ -48,6 +49,11 @@ class Grant:
     def needs_person(self) -> bool:
         """Whether the first tokens need a login."""
         return self.renewal is Renewal.LOGIN
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the configuration gives the token itself: nothing is requested, stored or refreshed."""
+        return self.renewal is Renewal.NEVER
 
     @property
     def renews_itself(self) -> bool:

@@ -47,6 +47,22 @@ _OF_CODES: Final[dict[tuple[str, str], str]] = {
         "check client_id and client_secret of credentials.{credential}, or set basic_encoding = "
         '"raw" there; some servers need client_auth = "client_secret_post"'
     ),
+    ("invalid_client", "client_key"): (
+        "check client_id, client_key and client_key_id of credentials.{credential}, and that the public key "
+        'is registered; some servers need assertion_audience = "endpoint" there'
+    ),
+    ("invalid_client", "client_assertion"): (
+        "check that the platform still renews the file client_assertion of credentials.{credential}, and "
+        "that the server trusts its issuer, subject and audience for this client_id"
+    ),
+    ("invalid_client", "client_secret_jwt"): (
+        "check client_id and client_secret of credentials.{credential}; some servers need "
+        'assertion_audience = "endpoint" there'
+    ),
+    ("invalid_client", "tls"): (
+        "check client_id and tls.cert of credentials.{credential}, and that this certificate is the one "
+        "registered for the client"
+    ),
     ("invalid_client", "client_auth"): (
         "check client_id and client_secret of credentials.{credential}, or set client_auth = "
         '"client_secret_post" there; some servers need basic_encoding = "raw"'
@@ -164,6 +180,17 @@ CAUSES: Final[Mapping[str, Row]] = {
     ),
     "step_not_json": Row(
         _WAITS, "the response to a described request is not JSON", f"if this persists, check {_IN_TABLE}steps"
+    ),
+    # -- the client's files
+    "tls_files": Row(
+        _WAITS,
+        "the certificates for the connection to the authorization server can't be used",
+        f"check the files of {_IN_TABLE}tls, or run `token-proxy check`",
+    ),
+    "client_assertion": Row(
+        _WAITS,
+        "the file client_assertion can't be read, or holds no JWT",
+        f"check {_IN_TABLE}client_assertion, and that the platform writes the file",
     ),
     # -- this program
     "internal": Row(_WAITS, "this program failed unexpectedly: its log has the cause", "report it"),

@@ -36,6 +36,7 @@ _ADDED: dict[str, Any] = {  # added later, with their value for older records
     "endpoints": (),
     "token_endpoint": "",
     "auth_method": "",
+    "auth_algorithm": "",
     "nonce": "",
 }
 _STORED_AS: Final = {"observed_lifetimes": "ages", "since_last_401": "unrefused"}  # the names in the record

@@ -27,6 +27,7 @@ steps = [
 ]
 secrets = {{ PAT = {{ env = "TABLEAU_SECRET" }} }}
 response = {{ token = "credentials.token" }}
+attach = {{ header = "X-Tableau-Auth", scheme = "" }}
 access_token_lifetime = 14400
 """  # noqa: E501 (as a user writes it)
 

@@ -24,6 +24,7 @@ grant = "request"
 steps = [ {{ url = "{url}/api/v24.1/auth", form = {{ username = "{{secret.USER}}", password = "{{secret.PASSWORD}}" }} }} ]
 secrets = {{ USER = {{ env = "VAULT_USER" }}, PASSWORD = {{ env = "VAULT_PASSWORD" }} }}
 response = {{ token = "sessionId" }}
+attach = {{ header = "Authorization", scheme = "" }}
 access_token_lifetime = 1200
 """  # noqa: E501 (as a user writes it)
 
