@@ -10,7 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 from proxy.config import client_auth as methods
 from proxy.config import credential_checks as checks
 from proxy.config.attach import Attachments
-from proxy.config.base import NameOfTable, Table
+from proxy.config.base import Computed, NameOfTable, Table
 from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth, PlatformFile
 from proxy.config.credential_checks import LOGIN_PARAMETERS, REFRESH_AT, TOKEN_PARAMETERS, none_of
 from proxy.config.references import EgressProxy, PublicValue, SecretValue
@@ -35,6 +35,7 @@ class Credential(Table):
     """One OAuth client at one authorization server."""
 
     name: SkipJsonSchema[NameOfTable] = ""
+    upstream_fields: SkipJsonSchema[Annotated[tuple[str, ...], Computed]] = ()  # see upstream_hosts.py
     grant: Grant = Field("authorization_code", description="How tokens are obtained.")
     issuer: Issuer | None = Field(
         None, description="The authorization server; discovery (RFC 8414, OpenID) finds its endpoints."

@@ -54,7 +54,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "subject_token_type",
         "token_exchange",
         "tokens",
-        "upstream_hosts",
         "username",
     }
 )

@@ -214,7 +214,7 @@ def _load(read: Read) -> Loaded:
     surprises = check_cookies, advise_names, advise_admin, check_callbacks
     surprising = [*(each for look in surprises for each in look(data)), *advise_probes(config)]
     advice = origin.faults(surprising)
-    config = config.model_copy(update={"path": path, "digest": origin.digest})
+    config = config.model_copy(update={"path": path, "digest": origin.digest}).with_upstream_fields()
     unused = origin.faults(advise_unused(data))
     return Loaded(config, warnings, advice, unused, origin.variables, tuple(references(data)), read)
 

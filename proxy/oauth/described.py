@@ -62,7 +62,7 @@ async def run(
         assert credential.response is not None  # config/step_checks.py
         server_now = expires_in.server_time(reply.headers)
         now = received if server_now is None else server_now
-        granted = step_response.granted(document, credential.response, now)
+        granted = step_response.granted(document, credential.response, now, credential.upstream_fields)
     except AuthorizationServerError as error:
         error.hint = f"step{number}"
         raise

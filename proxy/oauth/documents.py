@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -105,6 +105,15 @@ def json_value(headers: Mapping[str, str], body: bytes) -> Any:
 def members_of(value: object) -> dict[str, Any]:
     """The members of an object inside a document; {} for anything else."""
     return _merged(value)[0] if isinstance(value, _Members) else {}
+
+
+def at(members: Mapping[str, Any], path: Iterable[str]) -> Any:
+    """The value at a path of names in a document; None if there is none."""
+    node: Any = members
+    for name in path:
+        node = members_of(node) if isinstance(node, _Members) else node
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
 
 
 def _decompressed(body: bytes, may_be_raw: bool) -> tuple[bytes, bool]:

@@ -161,7 +161,12 @@ class AuthorizationServers:
         sent = _Sent(sent_at, sent_boot, sent_at + self._clock.boot() - sent_boot)
         try:
             granted = token_response.parse(
-                reply.status, reply.headers, reply.body, now=sent.received, token_types=credential.token_types
+                reply.status,
+                reply.headers,
+                reply.body,
+                now=sent.received,
+                token_types=credential.token_types,
+                upstream_fields=credential.upstream_fields,
             )
         except AuthorizationServerError as error:
             error.hint = client_auth.hint(credential, endpoint.auth.method, error.error)
@@ -227,6 +232,7 @@ class AuthorizationServers:
             skew=skew,
             refresh_expires_at=sent.wall + granted.refresh_lifetime if granted.refresh_lifetime else None,
             scope=granted.scope,
+            upstreams=granted.upstreams,
             grant=credential.grant,
             endpoints=tuple(by_hand(credential).items()),
             token_endpoint=endpoint.url,

@@ -6,7 +6,8 @@ are misconfigured, since the request is described in the configuration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Final
 
 from proxy.config.placeholders import find, read_path
@@ -44,7 +45,9 @@ def read(status: int, headers: Mapping[str, str], body: bytes, now: float) -> ob
         raise AuthorizationServerError("transient", "step_not_json") from None
 
 
-def granted(document: object, place: TokenPlace, now: float) -> TokenResponse:
+def granted(
+    document: object, place: TokenPlace, now: float, upstream_fields: Collection[str] = ()
+) -> TokenResponse:
     """The token in the last step's JSON. `now`: the server's time. Raises AuthorizationServerError."""
     token = token_response.attachable(find(document, read_path(place.token)))
     if token is None:
@@ -60,6 +63,7 @@ def granted(document: object, place: TokenPlace, now: float) -> TokenResponse:
         refresh_lifetime=None,
         scope="",
         oddities=("no_expiry",) if is_odd else (),
+        upstreams=token_response.upstreams(partial(find, document), upstream_fields),
     )
 
 
