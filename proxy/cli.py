@@ -127,7 +127,7 @@ def check(no_secrets: bool, verbose: bool, config: Path | None) -> int:
     from proxy.config.load import find_config, load
     from proxy.tokens.saved.lasting import store_warning
 
-    more = [] if no_secrets else [checking.check_store]
+    more = [] if no_secrets else [checking.check_store, checking.check_tls]
     loaded = load(find_config(config), secrets=not no_secrets, more=more)
     warn([*loaded.warnings, *loaded.advice, *loaded.unused], loaded.config)
     if not no_secrets and (warning := store_warning(loaded.config)):

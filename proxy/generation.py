@@ -174,9 +174,10 @@ def _runtime(
     limits: Limits = services.config.limits
     is_fixed = isinstance(route.account, str)
     fixed = accounts.get(AccountId(route.credential, str(route.account))) if is_fixed else None
-    if known is not None and known.is_of(route, limits, tls, fixed):
+    attach = services.config.credentials[route.credential].attach
+    if known is not None and known.is_of(route, limits, tls, fixed, attach):
         return known
-    return RouteRuntime(route, limits, services.tokens, services.metrics, tls, fixed, lasting.idle)
+    return RouteRuntime(route, limits, services.tokens, services.metrics, tls, fixed, lasting.idle, attach)
 
 
 def own_names(config: Config) -> Iterator[str]:

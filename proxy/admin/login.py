@@ -152,6 +152,8 @@ class LoginPages:
         await access.check_post(request, self._public_url)
         try:
             await self._services.logins.log_out(self._account(request).key)
+        except LoginFailed as error:
+            return self._failed(str(error), status=400)
         except StoreError:
             return self._failed(STORE_FAILED, status=503)
         return _to_status_page()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
 from proxy.config.base import Table
+from proxy.config.credential_tables import lacks
 from proxy.config.grants import REQUIREMENTS
 from proxy.config.load import Loaded
-from proxy.config.model import Config
+from proxy.config.model import Config, Credential
+from proxy.config.placeholders import Template
 from proxy.config.positions import Path
+from proxy.config.step_checks import is_literal_secret
 from proxy.secret import MASK, Secret
 from proxy.store.open import KEY_FILE, place_of
 
@@ -33,8 +36,10 @@ def described(loaded: Loaded) -> Iterator[str]:
             "client_auth": credential.authentication,
             "required": config.required(name),
         }
-        yield from view.table(f"[credentials.{name}]", credential, path, effective)
-        if REQUIREMENTS[credential.grant].redirects:
+        asks = REQUIREMENTS[credential.grant]
+        meant = {key for _, key in _keys(Credential) if not lacks(key, asks)}
+        yield from view.table(f"[credentials.{name}]", credential, path, effective, meant=meant)
+        if asks.redirects:
             yield f"# redirect URI to register: {config.redirect_uri(credential)}"
     for index, route in enumerate(config.routes):
         yield from view.table("[[routes]]", route, ("routes", index), {"env": route.variable})
@@ -71,10 +76,11 @@ class _View:
         shown: Mapping[str, object] = MappingProxyType({}),
         *,
         defaults: bool = True,
+        meant: Collection[str] | None = None,
     ) -> Iterator[str]:
         """`effective`: values that stand for those of the model, where these are not given; `shown`: always.
 
-        Without `defaults` only the keys that differ from them.
+        Without `defaults` only the keys that differ from them. `meant`: only these, if not None.
         """
         yield ""
         yield title
@@ -85,7 +91,7 @@ class _View:
             if not is_given or value is None:
                 value = effective.get(name, value)
             value = shown.get(name, value)
-            if value in _EMPTY:
+            if value in _EMPTY or (meant is not None and key not in meant):
                 continue
             if not defaults and not is_given:
                 left_out += 1
@@ -127,9 +133,8 @@ def _has_secret(value: object) -> bool:
 def _text(value: Any, *, masked: bool = False) -> str:
     """As in TOML; secrets as a mask without quotes."""
     if isinstance(value, dict):
-        return (
-            f"{{ {', '.join(f'{_key(key)} = {_text(each, masked=masked)}' for key, each in value.items())} }}"
-        )
+        pairs = ((key, _text(each, masked=masked or _is_hidden(key, each))) for key, each in value.items())
+        return f"{{ {', '.join(f'{_key(key)} = {text}' for key, text in pairs)} }}"
     if isinstance(value, Table):
         fields = {
             key: getattr(value, name) for name, key in _keys(type(value)) if name in value.model_fields_set
@@ -144,6 +149,11 @@ def _text(value: Any, *, masked: bool = False) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value) if isinstance(value, int | float) else json.dumps(str(value), ensure_ascii=False)
+
+
+def _is_hidden(key: str, value: object) -> bool:
+    """Whether a value of a described request may be a secret that is in the file itself."""
+    return isinstance(value, Template) and is_literal_secret(("steps", 0, "headers", key), str(value))
 
 
 def _key(key: str) -> str:

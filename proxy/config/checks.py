@@ -24,7 +24,7 @@ from proxy.config.tables import Tables, route_list, table
 
 _Place = tuple[Path, object]
 
-SECRETS: Final = ("client_secret", "key", "password", "refresh_token")
+SECRETS: Final = ("client_secret", "client_key", "key", "password", "refresh_token", "value")
 _PASSWORD: Final = re.compile(r"://[^@]*:[^@]*@|[?&]password=")  # in the URL of a store
 _SECRET_FIELD: Final = re.compile("key|token|secret|auth|passw|cookie", re.IGNORECASE)
 
@@ -49,7 +49,7 @@ def check_pkce(data: Tables) -> Iterator[Complaint]:
             )
 
 
-def check_grants(data: Tables) -> Iterator[Complaint]:
+def check_legacy(data: Tables) -> Iterator[Complaint]:
     """Grants that a server should no longer need: for warnings."""
     for name, credential in table(data, "credentials").items():
         asks = requirements_of(credential.get("grant")) if isinstance(credential, dict) else None

@@ -36,12 +36,6 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
 NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid ones"
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
-        "assertion_audience",
-        "attach",
-        "client_assertion",
-        "client_key",
-        "client_key_id",
-        "client_secret_jwt",
         "command",
         "dpop",
         "echo_guard",
@@ -50,20 +44,13 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "notify",
         "old_keys",
         "par",
-        "private_key_jwt",
         "provider",
-        "request",
         "requested_token_type",
         "resource",
-        "response",
-        "static",
-        "steps",
         "subject_token",
         "subject_token_type",
-        "tls_client_auth",
         "token_exchange",
         "tokens",
-        "upstream_hosts",
     }
 )
 NOT_THIS_VERSION: Final = "not in this version of token-proxy"

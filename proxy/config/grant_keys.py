@@ -22,7 +22,7 @@ from pydantic import (
 
 from proxy.config.base import MissingKey
 from proxy.config.grants import requirements_of
-from proxy.config.references import REFERENCE, existing_path, load_context, read_secret
+from proxy.config.references import REFERENCE, load_context, read_secret
 from proxy.config.signing_keys import UNREAD, SigningKey, read_signing_key
 from proxy.config.values import Endpoint
 from proxy.secret import MASK
@@ -32,12 +32,6 @@ SERVICE_ACCOUNT: Final = "service_account"  # `type` in Google's files
 _UNREAD_ENDPOINT: Final = "https://unread.invalid/token"
 _ENDPOINT: Final[TypeAdapter[str]] = TypeAdapter(Endpoint)
 _DEEPEST: Final = 8  # levels of a claim
-_FILE: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {"file": {"type": "string"}},
-    "required": ["file"],
-    "additionalProperties": False,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +107,9 @@ def _is_json(value: object, depth: int) -> bool:
     return isinstance(value, str | int | float | bool) and is_finite
 
 
-def _used_file(value: object, info: ValidationInfo) -> Path:
-    """`{ file = "name" }` of a file that is read for each use, not with the configuration."""
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, dict) or len(value) != 1 or not isinstance(value.get("file"), str):
-        raise ValueError('expected { file = "name" }: it is read again for each use')
-    return existing_path(value["file"], info)
-
-
 AssertionKeyValue = Annotated[AssertionKey, PlainValidator(_assertion_key), WithJsonSchema(REFERENCE)]
 Claim = Annotated[Any, PlainValidator(_claim), WithJsonSchema({})]
 ClaimName = Annotated[str, AfterValidator(is_claim)]
-UsedFile = Annotated[Path, PlainValidator(_used_file), WithJsonSchema(_FILE)]
 
 
 # -- rules of several keys; each is a validator of the last of them

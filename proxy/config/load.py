@@ -16,16 +16,18 @@ from pydantic import ValidationError
 
 from proxy.config import environment
 from proxy.config.admin_checks import advise_admin, check_admin
+from proxy.config.attach_checks import check_attachments, check_queries
 from proxy.config.callbacks import check_callbacks
 from proxy.config.caller_checks import check_callers, check_keys, check_networks
 from proxy.config.checks import (
     check,
-    check_grants,
+    check_legacy,
     check_patterns,
     check_pkce,
     check_secrets,
     check_state_dir,
 )
+from proxy.config.credential_tables import check_grants
 from proxy.config.environment import Environment
 from proxy.config.exposed_files import check_exposed
 from proxy.config.fault_messages import Complaint, complaints
@@ -38,6 +40,7 @@ from proxy.config.references import LoadContext
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
+from proxy.config.step_checks import check_step_secrets, check_steps
 from proxy.config.unused import advise_unused
 from proxy.config.variable_checks import Reference, check_variables, references
 from proxy.errors import ConfigError, Fault
@@ -54,6 +57,16 @@ Give a file with -c FILE, or describe one route by variables:
 docs/operations.md shows both; `token-proxy demo` needs no configuration."""
 
 Check = Callable[[Config], Iterable[Complaint]]
+# about several tables, as parsed
+RULES: Final = (
+    check,
+    check_grants,
+    check_steps,
+    check_attachments,
+    check_callers,
+    check_admin,
+    check_variables,
+)
 
 
 class Origin(Protocol):
@@ -109,6 +122,11 @@ class Loaded:
     def secrets(self) -> bool:
         """Whether they were read."""
         return self.read is None or self.read.context.secrets
+
+    def file(self, reference: Reference) -> Path:
+        """The absolute path of the file that it names."""
+        name = Path(reference.name).expanduser()
+        return name if self.read is None else self.read.context.folder / name
 
     def again(self, files: Files) -> Loaded:
         """The same configuration, with the secrets that `files` has now. Raises ConfigError."""
@@ -187,14 +205,22 @@ def _load(read: Read) -> Loaded:
     origin, path, context, faults = read.origin, read.path, read.context, read.faults
     data = origin.data
     config, found = _validate(data, context)
-    found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
+    found += [*origin.found, *(each for look in RULES for each in look(data))]
     if config is not None:
         others = [each for look in read.more for each in look(config)]
         found += [*check_keys(config.callers), *others]
         found += check_state_dir(config) if context.secrets else ()  # else the store may not be known
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
-    weak = check_secrets, check_pkce, check_grants, check_networks, check_patterns
+    weak = (
+        check_secrets,
+        check_step_secrets,
+        check_pkce,
+        check_legacy,
+        check_queries,
+        check_networks,
+        check_patterns,
+    )
     weaknesses = [each for look in weak for each in look(data)]
     if context.secrets:
         weaknesses += check_exposed(data, context.folder)
@@ -203,7 +229,7 @@ def _load(read: Read) -> Loaded:
     surprises = check_cookies, advise_names, advise_admin, check_callbacks
     surprising = [*(each for look in surprises for each in look(data)), *advise_probes(config)]
     advice = origin.faults(surprising)
-    config = config.model_copy(update={"path": path, "digest": origin.digest})
+    config = config.model_copy(update={"path": path, "digest": origin.digest}).with_upstream_fields()
     unused = origin.faults(advise_unused(data))
     return Loaded(config, warnings, advice, unused, origin.variables, tuple(references(data)), read)
 

@@ -17,6 +17,7 @@ from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 from proxy.config.references import REFERENCE, load_context, read_secret
 from proxy.secret import Secret
 
+HMAC: Final = ("HS256", "HS384", "HS512")  # with a shared secret
 RSA: Final = ("RS256", "PS256", "RS384", "PS384", "RS512", "PS512")
 _OF_CURVE: Final[Mapping[str, tuple[str, ...]]] = {  # by cryptography's name of the curve
     "secp256r1": ("ES256",),
@@ -79,12 +80,14 @@ def _of_pem(text: str) -> Any:
 
 def _of_jwk(text: str) -> SigningKey:
     from joserfc.errors import JoseError  # noqa: PLC0415 (large, and JWKs are rare)
-    from joserfc.jwk import OctKey, import_key  # noqa: PLC0415
+    from joserfc.jwk import OctKey, import_key  # noqa: PLC0415 (as above)
 
     not_usable = ValueError(f"not a JWK of a private key: {EXPECTED}")
     try:
         members = json.loads(text)
         kid, algorithm = members.get("kid", ""), members.get("alg")
+        if members["kty"] == "oct":
+            raise not_usable
         key = import_key(members)
     except (JoseError, ValueError, KeyError, TypeError, AttributeError):
         raise not_usable from None

@@ -5,9 +5,11 @@ They are never sent to another: a token whose credential has changed counts as a
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Final
 
+from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.oauth.token import Token
 
@@ -27,7 +29,17 @@ def server_of(credential: Credential) -> str:
 
     Where there is neither, nothing is known to be shared with another credential: then its own name.
     """
-    return credential.issuer or credential.token_endpoint or f"credentials.{credential.name}"
+    given = credential.issuer or credential.token_endpoint or _described(credential)
+    return given or f"credentials.{credential.name}"
+
+
+def _described(credential: Credential) -> str:
+    """A name of the described requests: other requests get other tokens. Without the secrets in it."""
+    if not credential.steps:
+        return ""
+    claims = credential.jwt.claims if credential.jwt else {}
+    text = repr((credential.steps, claims, credential.response))
+    return f"{credential.steps[-1].url.origin} {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def client_of(credential: Credential) -> Client:
@@ -46,6 +58,20 @@ def bind(token: Token, credential: Credential) -> Token:
     if token.grant:
         return token
     return replace(token, grant=credential.grant, endpoints=tuple(by_hand(credential).items()))
+
+
+def given(credential: Credential, clock: Clock) -> Token:
+    """The token that the configuration itself gives: `value`."""
+    return Token(
+        access_token=credential.value,
+        refresh_token=None,
+        server=server_of(credential),
+        client_id=credential.client_id,
+        issued_at=clock.wall(),
+        issued_boot=clock.boot(),
+        boot_id=clock.boot_id,
+        grant=credential.grant,
+    )
 
 
 def is_same_client(one: Credential, other: Credential) -> bool:

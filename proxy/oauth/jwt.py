@@ -11,7 +11,6 @@ from cachetools import LRUCache
 from proxy.config.signing_keys import SigningKey
 from proxy.secret import Secret
 
-HMAC: Final = ("HS256", "HS384", "HS512")  # with a shared secret
 CACHED: Final = 256  # keys; reading one of RSA takes a millisecond, in which no request is served
 
 _read: LRUCache[Secret, Any] = LRUCache(maxsize=CACHED)
@@ -24,13 +23,15 @@ def signed(
     return _encoded(claims, _private(key), algorithm or key.algorithms[0], header or {})
 
 
-def signed_with_secret(claims: Mapping[str, Any], secret: Secret, algorithm: str) -> str:
-    """A compact JWS with a MAC; `algorithm`: one of HMAC."""
+def signed_with_secret(
+    claims: Mapping[str, Any], secret: Secret, algorithm: str, header: Mapping[str, Any] | None = None
+) -> str:
+    """A compact JWS with a MAC; `algorithm`: one of signing_keys.HMAC."""
     from joserfc.jwk import OctKey  # noqa: PLC0415 (large, and most configurations sign nothing)
 
     with _quietly():
         key = OctKey.import_key(secret.reveal().encode())
-    return _encoded(claims, key, algorithm, {})
+    return _encoded(claims, key, algorithm, header or {})
 
 
 def _private(key: SigningKey) -> Any:

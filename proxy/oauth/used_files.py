@@ -13,21 +13,21 @@ from proxy.secret import Secret
 
 LONGEST: Final = 5.0  # seconds to read it: a file system may hang, and a request waits
 UNREADABLE: Final = "token_file"
-_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
-async def read(path: Path) -> Secret:
+async def read(path: Path, pattern: re.Pattern[str] = TOKEN, error: str = UNREADABLE) -> Secret:
     """The token in a file, without white space around it. Raises AuthorizationServerError.
 
-    It fails for the moment only: platforms replace such files while they are in use.
+    It fails, with the code `error`, for the moment only: platforms replace such files while they are in use.
     """
     try:
         async with asyncio.timeout(LONGEST):
             text = await asyncio.to_thread(_text, path)
     except (OSError, ValueError, TimeoutError):
         text = ""
-    if not _TOKEN.fullmatch(text):
-        raise AuthorizationServerError("transient", UNREADABLE, reached=False)
+    if not pattern.fullmatch(text):
+        raise AuthorizationServerError("transient", error, reached=False)
     return Secret(text)
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import ssl
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
+from urllib.parse import quote
 
+from proxy.config.address import Upstream
+from proxy.config.attach import Attach, AttachField, AttachQuery
 from proxy.config.model import AccountHeader, Limits, Route
+from proxy.config.route_fields import AUTHORIZATION
+from proxy.config.upstream_hosts import NotAllowed, resolve
 from proxy.config.values import ACCOUNT_NAME
-from proxy.http import fields
+from proxy.http import fields, query
 from proxy.http.body import keep_from_trailers
 from proxy.http.headers import RouteFields
 from proxy.http.message import RequestHead
@@ -44,10 +50,13 @@ class RouteRuntime:
         tls: ssl.SSLContext | None,
         fixed: Account | None,
         idle: IdleConnections,
+        attach: Sequence[Attach] = (),
+        listed: RouteRuntime | None = None,
     ) -> None:
         """`fixed`: the account of all requests; None if each request names one.
 
-        `idle`: the idle connections of all routes.
+        `idle`: the idle connections of all routes. `attach`: of the credential.
+        `listed`: the route as configured, for one of its upstreams that a token response names (`of_token`).
         """
         self.route = route
         self.name = route.name  # these two are read for each request
@@ -60,8 +69,15 @@ class RouteRuntime:
         self.websocket = route.websocket
         self.forwarded = route.forwarded
         self.pages = _pages(route)
-        self.own_fields = _own_fields(route)
-        self.changes_fields = route.forwarded or self.own_fields is not None
+        self.own_fields = _own_fields(route, attach)
+        self.passes_authorization = route.caller_authorization == "pass"
+        self.parameters = _parameters(attach)
+        self.changes_fields = (
+            route.forwarded
+            or self.own_fields is not None
+            or self.passes_authorization
+            or bool(self.parameters)
+        )
         self.policy = policy_of(route.methods, route.allow, route.deny)
         self.tls = tls
         self.sessions = Sessions(cache)  # of `tls`
@@ -71,19 +87,33 @@ class RouteRuntime:
         self._tokens = tokens
         self._metrics = metrics
         self._limits = limits
+        self._attach = attach
         self._dialer = Dialer(route, tls, limits, idle, sessions=self.sessions)
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
         self._former: list[Pool] = []  # no longer in `_pools`, but some request still uses or awaits them
         self.fixed = fixed
-        self.fixed_pool = Pool(self._dialer) if fixed else None  # the connections of `fixed`
+        self.listed: RouteRuntime = listed or self  # the one in the table of routes
+        self.moves = listed is None and bool(route.upstream.field)  # its upstreams are in `_by_value`
+        self._by_value: OrderedDict[str, RouteRuntime] = OrderedDict()  # the last used at the end
+        self._former_upstreams: list[RouteRuntime] = []  # no longer there, but some request still uses them
+        self.fixed_pool = (
+            Pool(self._dialer) if fixed and not self.moves else None
+        )  # the connections of `fixed`
         self.account_field = b""  # the field in which each request names its account, in lower case
         if isinstance(route.account, AccountHeader):
             self.account_field = route.account.header.lower().encode("ascii")
         self.tally = metrics.requests.of(route.name)
 
-    def is_of(self, route: Route, limits: Limits, tls: ssl.SSLContext | None, fixed: Account | None) -> bool:
+    def is_of(
+        self,
+        route: Route,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+        fixed: Account | None,
+        attach: Sequence[Attach] = (),
+    ) -> bool:
         """Whether it was made of the same: then it goes on after a reload, with its connections."""
-        is_same = self.tls is tls and self.fixed is fixed
+        is_same = self.tls is tls and self.fixed is fixed and self._attach == attach
         return is_same and self.route == route and self._limits == limits
 
     def account(self, request: RequestHead, caller: Caller | None) -> Account:
@@ -109,6 +139,45 @@ class RouteRuntime:
         name = values[0].decode("latin-1") if len(values) == 1 else ""
         return name if ACCOUNT_NAME.fullmatch(name) else ""
 
+    def of_token(self, attachment: Attachment) -> RouteRuntime:
+        """Where `moves`: the same route with the upstream that the token's response names.
+
+        Raises Refusal (503): nothing may be sent.
+        """
+        field = self.route.upstream.field
+        value = attachment.upstreams.get(field, "")
+        runtime = self._by_value.get(value)
+        if runtime is not None:
+            self._by_value.move_to_end(value)
+            return runtime
+        try:
+            if not value:
+                raise NotAllowed("is missing")
+            upstream = resolve(self.route.upstream, value, self.route.upstream_hosts)
+        except NotAllowed as error:
+            raise problems.no_upstream(self.route, field, str(error)) from None
+        runtime = self._by_value[value] = self._at(upstream)
+        if len(self._by_value) > POOLS:
+            former = self._by_value.popitem(last=False)[1]
+            former.retire()
+            self._former_upstreams.append(former)
+        return runtime
+
+    def _at(self, upstream: Upstream) -> RouteRuntime:
+        route = self.route.model_copy(update={"upstream": upstream})
+        idle = self._dialer.idle
+        return RouteRuntime(
+            route,
+            self._limits,
+            self._tokens,
+            self._metrics,
+            self.tls,
+            self.fixed,
+            idle,
+            self._attach,
+            self,
+        )
+
     def pool(self, account: Account) -> Pool:
         """The connections that carry this account's requests only."""
         if self.fixed_pool is not None:
@@ -129,6 +198,11 @@ class RouteRuntime:
             self._former.append(pool)
 
     @property
+    def requests(self) -> int:
+        """In flight, at all its upstreams."""
+        return self.in_flight + sum(each.in_flight for each in self._elsewhere())
+
+    @property
     def idle(self) -> int:
         """Open upstream connections without a request."""
         return sum(pool.idle for pool in self._each_pool())
@@ -143,23 +217,43 @@ class RouteRuntime:
         return sum(pool.queued for pool in self._each_pool())
 
     def _each_pool(self) -> list[Pool]:
+        if self.moves:
+            return [pool for each in self._elsewhere() for pool in each._each_pool()]  # noqa: SLF001
         return [self.fixed_pool] if self.fixed_pool else [*self._pools.values(), *self._former]
+
+    def _elsewhere(self) -> list[RouteRuntime]:
+        return [*self._by_value.values(), *self._former_upstreams]
 
     def look(self, now: float) -> None:
         """The sweep, with the loop's time."""
+        if self.moves:
+            self._look_elsewhere(now)
+            return
         for pool in self._each_pool():
             pool.look(now)
         if self._former:
             self._former = [pool for pool in self._former if not pool.is_empty]
 
+    def _look_elsewhere(self, now: float) -> None:
+        for each in self._elsewhere():
+            each.look(now)
+        self._former_upstreams = [each for each in self._former_upstreams if not each.is_over]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing uses it."""
+        return not self.in_flight and all(pool.is_empty for pool in self._each_pool())
+
     def retire(self) -> None:
         """Keep no idle connections from now on: the requests in flight are its last."""
-        self.sessions.retire()
+        for each in (self, *self._elsewhere()):
+            each.sessions.retire()
         for pool in self._each_pool():
             pool.retire()
 
     def close(self) -> None:
-        self.sessions.retire()
+        for each in (self, *self._elsewhere()):
+            each.sessions.retire()
         for pool in self._each_pool():
             pool.close()
 
@@ -172,7 +266,11 @@ class RouteRuntime:
     def returned(self, account: Account, attachment: Attachment, now: float) -> None:
         """A 401 of the upstream to this token passes. `now`: loop time."""
         self._count_401("returned")
-        if attachment is account.attachment and 0 <= account.token_age < NEW_TOKEN:
+        if attachment is not account.attachment:
+            return
+        if account.grant.is_fixed:
+            self.failures.value_refused(now)
+        elif 0 <= account.token_age < NEW_TOKEN:
             self.failures.unauthorized(account.token_age, now)
 
     def _count_401(self, action: str) -> None:
@@ -192,8 +290,16 @@ def _pages(route: Route) -> Pages:
     return Pages(frozenset(origin.encode("ascii") for origin in route.origins), methods)
 
 
-def _own_fields(route: Route) -> RouteFields | None:
-    if not route.headers and not route.drop:
+def _own_fields(route: Route, attach: Sequence[Attach]) -> RouteFields | None:
+    """Where the token takes a field, the caller's is dropped; Authorization always is, by other rules."""
+    taken = [each.header for each in attach if isinstance(each, AttachField) and each.field != AUTHORIZATION]
+    if not route.headers and not route.drop and not taken:
         return None
     values = {name: value.reveal() for name, value in route.headers.items()}
-    return RouteFields(values, route.drop)
+    return RouteFields(values, (*route.drop, *taken))
+
+
+def _parameters(attach: Sequence[Attach]) -> frozenset[bytes]:
+    """Those of the query that take the token; as `query.spelled`."""
+    names = [each.query for each in attach if isinstance(each, AttachQuery)]
+    return frozenset(query.spelled(quote(name, safe="").encode("ascii")) for name in names)

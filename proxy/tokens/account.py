@@ -16,7 +16,7 @@ from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, Outcome, TokenError
 from proxy.oauth import grants
-from proxy.oauth.binding import is_bound, is_same_client
+from proxy.oauth.binding import given, is_bound, is_same_client
 from proxy.oauth.token import Refusal, Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
@@ -92,8 +92,10 @@ class Account:
         self.last_success_at: float | None = None
         self.failed_login: FailedLogin | None = None  # the last login, if it failed at this process
         self.flight: asyncio.Task[None] | None = None
+        self.is_value_lost = False  # grant static: what the configuration refers to can't be read now
         self._clock = clock
         self._begun = float("inf")  # boot clock; when the token was issued; infinity: unknown
+        self._take_value()
 
     def keeps(self, credential: Credential) -> bool:
         """Whether it is the same account under this credential of another configuration."""
@@ -106,9 +108,28 @@ class Account:
         before, self.credential = self.credential, credential
         if before == credential:
             return
+        if before.attach != credential.attach:
+            self._attach(self.held)
+        if self.grant.is_fixed:
+            self._take_value()
+            return
         self.forgive()
         self.behind = True  # the record may have a token of this credential, or must get its new seed
         self.look_at_the_clock()
+
+    def _attach(self, held: StoredToken) -> None:
+        access_token, token = _access(held), held.token
+        if access_token is None or token is None:
+            self.attachment = None
+            return
+        self.attachment = Attachment(access_token, self.credential.attach, token.upstreams)
+
+    def _take_value(self) -> None:
+        """Grant static: the configuration's value is the token. It is never stored."""
+        value = self.credential.value
+        if value is None or value == _access(self.held):
+            return
+        self.apply(StoredToken(self.held.generation + 1, "valid", given(self.credential, self._clock), None))
 
     def forgive(self) -> None:
         """Try again now, if the server has refused the client: the credential has been changed since."""
@@ -121,10 +142,15 @@ class Account:
         if held.generation < self.held.generation:
             return
         if _access(held) != _access(self.held):
-            access_token = _access(held)
-            self.attachment = Attachment(access_token) if access_token is not None else None
+            self._attach(held)
         elif self.is_rejected and held.token is not None:
             held = replace(held, token=replace(held.token, rejected=True))
+        if (
+            self.attachment is not None
+            and held.token
+            and self.attachment.upstreams != dict(held.token.upstreams)
+        ):
+            self._attach(held)
         if _issue(held) != _issue(self.held):
             self._begun = float("inf")
         is_new = held.generation != self.held.generation
@@ -209,7 +235,7 @@ class Account:
         self.hold_until = self._clock.boot() + pause
 
     def state(self) -> TokenState:
-        if self.unreadable or self.is_misconfigured:
+        if self.unreadable or self.is_value_lost or self.is_misconfigured:
             return "misconfigured"
         if self.held.state == "login_required":
             return "login_required"
@@ -237,7 +263,7 @@ class Account:
     @property
     def needs_login(self) -> bool:
         """Whether new tokens are certain only after a login (or a new refresh_token in the configuration)."""
-        if self.grant.renews_itself:
+        if self.grant.renews_itself or self.grant.is_fixed:
             return False
         token = self.held.token
         return self.held.state != "valid" or token is None or token.refresh_token is None
@@ -245,6 +271,8 @@ class Account:
     @property
     def can_refresh(self) -> bool:
         """Whether a request to the token endpoint could help, without a person."""
+        if self.grant.is_fixed:
+            return False
         if not self.needs_login:
             return True
         return self.held.state == "login_required" and refusal.may_heal(self.refusal, self._clock.wall())
@@ -294,7 +322,11 @@ class Account:
     @property
     def needs_person(self) -> bool:
         """As `diagnosis().needs_person`, but cheap for a healthy account."""
-        if self.grant.renews_itself or (self.held.state == "valid" and self.can_refresh):
+        if (
+            self.grant.renews_itself
+            or self.grant.is_fixed
+            or (self.held.state == "valid" and self.can_refresh)
+        ):
             return False
         return self.diagnosis().needs_person
 

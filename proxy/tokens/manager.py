@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -99,6 +99,11 @@ class TokenManager:
         """Load the accounts that are new since `use`. Raises StoreError."""
         await self._accounts.load_known()
 
+    def values_lost(self, credentials: Collection[str]) -> None:
+        """Note the credentials whose value in the configuration can't be read now. All others' can."""
+        for account in self._accounts.in_memory():
+            account.is_value_lost = account.key.credential in credentials
+
     # -- start and close
 
     async def start(self) -> None:
@@ -127,7 +132,7 @@ class TokenManager:
         if key is None:  # anything may have changed
             for account in self._accounts.in_memory():
                 await self._read(account.key, self._accounts.load_quietly(account))
-        elif key.credential in self._config.credentials:
+        elif self._config.is_stored(key.credential):
             await self._read(key, self._accounts.follow(key))
 
     async def _read(self, key: AccountId, reading: Coroutine[object, object, None]) -> None:

@@ -61,10 +61,10 @@ FAULTS = [
         JWT + 'key = { file = "sa.json" }\nassertion = { file = "token" }',
         ["5:13: key or claims are set too: expected a file of ready assertions, or a key"],
     ),
-    (JWT + 'assertion = "a.b.c"', ['4:13: expected { file = "name" }: it is read again for each use']),
+    (JWT + 'assertion = "a.b.c"', ['4:13: expected a file that the platform writes: { file = "name" }']),
     (
         JWT + 'assertion = { env = "SEED" }',
-        ['4:13: expected { file = "name" }: it is read again for each use'],
+        ['4:13: expected a file that the platform writes: { file = "name" }'],
     ),
     (JWT + 'assertion = { file = "none" }', ["4:13: there is no file {folder}/none - check the name"]),
     (JWT + 'key = { file = "sa.json" }\nclaims = { exp = 5 }', [f"5:12: {OUR_CLAIM}"]),

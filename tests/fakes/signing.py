@@ -55,8 +55,9 @@ def jwk(kind, *, is_private=True, **members):
     return json.dumps({**JWKRegistry.import_key(pem(kind), kty).as_dict(private=is_private), **members})
 
 
+@functools.cache
 def certificate(kind):
-    """Self-signed, PEM."""
+    """Self-signed, PEM; the same for each test of a process."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "client")])
     now = dt.datetime.now(dt.UTC)
     made = x509.CertificateBuilder(

@@ -24,6 +24,7 @@ from proxy.oauth.grants.base import Form
 from proxy.secret import Secret
 from tests.config.test_grant_keys import service_account
 
+STEPS = {"steps": [{"url": "https://login.example/login"}], "response": {"token": "token"}}
 CALLBACK = "http://127.0.0.1:8081/callback"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 REFRESH: Form = {"grant_type": "refresh_token", "refresh_token": "R"}
@@ -38,7 +39,7 @@ class Row:
 
     grant: str
     first: Form | None
-    next: Form
+    next: Form | None
     keys: dict[str, Any] = field(default_factory=dict)
 
 
@@ -76,6 +77,8 @@ ROWS = [
         REFRESH,
         {"scopes": ["api"], "username": "ann", "password": Secret("pw")},
     ),
+    Row("request", {"grant_type": "request"}, {"grant_type": "request"}, STEPS),
+    Row("static", None, None, {"value": Secret("key")}),
 ]
 REDEMPTIONS = [
     (
@@ -90,8 +93,10 @@ REDEMPTIONS = [
 
 
 def credential_of(row: Row) -> Credential:
-    server = {"issuer": "https://login.example", "client_id": "web", "name": "crm"}
-    return Credential.model_validate({**server, "grant": row.grant, **row.keys})
+    server = {"issuer": "https://login.example", "client_id": "web"}
+    has_server = REQUIREMENTS[row.grant].server == "required"
+    given = {"name": "crm", "grant": row.grant, **row.keys}
+    return Credential.model_validate({**server, **given} if has_server else given)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.grant for row in ROWS])
@@ -99,7 +104,7 @@ def test_the_form_of_a_grant(row):
     credential, grant = credential_of(row), GRANTS[row.grant]
     assert grant.form(credential, None) == row.first
     assert grant.form(credential, Secret("R")) == row.next
-    assert grant.grant_type == (row.first or row.next)["grant_type"]
+    assert grant.grant_type == (row.first or row.next or {}).get("grant_type", "")
 
 
 def test_each_grant_has_a_row():
@@ -122,6 +127,7 @@ def test_what_the_configuration_asks_for_is_what_the_grant_needs(name):
     grant, asks = GRANTS[name], REQUIREMENTS[name]
     assert asks.logs_in == asks.has_accounts == grant.needs_person
     assert asks.has_seed == (grant.renewal is Renewal.CONFIGURATION)
+    assert asks.is_fixed == grant.is_fixed
     assert asks.has_refresh_tokens == any(row.next == REFRESH for row in ROWS if row.grant == name)
 
 
@@ -149,7 +155,9 @@ def _compares_a_grant(node: ast.AST) -> bool:
         for each in ast.walk(side)
     )
     is_identity = all(isinstance(each, ast.Is | ast.IsNot) for each in node.ops)  # "is not None"
-    return (is_grant and not is_identity) or bool(names & {"authorization_code", "client_credentials"})
+    return (is_grant and not is_identity) or bool(
+        names & {"authorization_code", "client_credentials", "static"}
+    )
 
 
 def test_no_module_compares_a_grants_name():

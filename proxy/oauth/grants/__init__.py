@@ -17,6 +17,8 @@ from proxy.oauth.grants.device_code import DEVICE_CODE
 from proxy.oauth.grants.jwt_bearer import JWT_BEARER
 from proxy.oauth.grants.password import PASSWORD
 from proxy.oauth.grants.refresh_token import REFRESH_TOKEN
+from proxy.oauth.grants.request import REQUEST
+from proxy.oauth.grants.static import STATIC
 
 GRANTS: Final[Mapping[str, Grant]] = {
     grant.name: grant
@@ -27,6 +29,8 @@ GRANTS: Final[Mapping[str, Grant]] = {
         DEVICE_CODE,
         JWT_BEARER,
         PASSWORD,
+        REQUEST,
+        STATIC,
     )
 }
 

@@ -19,6 +19,7 @@ class Renewal(Enum):
     LOGIN = "a person logs in"
     CONFIGURATION = "the configuration gives a new refresh token"
     ITSELF = "each token request is independent: it needs no refresh token"
+    NEVER = "no token is requested: the configuration gives the token itself"
 
 
 class Login(Enum):
@@ -46,13 +47,14 @@ class Grant:
     """One way to get tokens.
 
     `form(credential, refresh_token)` is the form of the next token request; None if it needs a refresh token
-    and there is none. `remedy(credential, account)` tells people how to get new tokens when no request can;
-    "" if that can't happen. Where a parameter must be made anew for each request, such as a signed assertion,
-    `proof(credential, proof)` makes it, of the content of `file(credential)` if that is a path.
+    and there is none, or if no token is ever requested. `remedy(credential, account)` tells people how to get
+    new tokens when no request can; "" if that can't happen. Where a parameter must be made anew for each
+    request, such as a signed assertion, `proof(credential, proof)` makes it, of the content of
+    `file(credential)` if that is a path.
     """
 
     name: str  # as in the configuration
-    grant_type: str  # the parameter of that name in `form` (RFC 6749), without a refresh token if it can
+    grant_type: str  # as in `form` (RFC 6749), without a refresh token if it can; "" if it is not OAuth's
     renewal: Renewal
     form: Callable[[Credential, Secret | None], Form | None]
     remedy: Callable[[str, str], str]
@@ -72,6 +74,11 @@ class Grant:
     def needs_person(self) -> bool:
         """Whether the first tokens need a login."""
         return self.renewal is Renewal.LOGIN
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the configuration gives the token itself: nothing is requested, stored or refreshed."""
+        return self.renewal is Renewal.NEVER
 
     @property
     def renews_itself(self) -> bool:

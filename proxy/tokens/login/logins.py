@@ -187,10 +187,15 @@ class Logins:
         return await self._ended(asked.key, asked.command, self._decide(asked, replace=replace))
 
     async def log_out(self, key: AccountId) -> None:
-        """Forget the tokens, then revoke them (RFC 7009), refresh token first. Raises StoreError.
+        """Forget the tokens, then revoke them (RFC 7009), refresh token first.
 
-        A failed revocation is logged only.
+        A failed revocation is logged only. Raises LoginFailed, StoreError.
         """
+        if not self._config.is_stored(key.credential):
+            raise LoginFailed(
+                f"the token of {key} is in the configuration, so that there is none to forget: change or "
+                f"remove credentials.{key.credential}.value"
+            )
         token = await self._tokens.forget(key)
         event(_log, INFO, "logout", f"logged out of {key}", **key._asdict())
         if token is not None:
