@@ -171,8 +171,8 @@ async def _explained(services: Services, relay: RelayServer, asked: Asked, peer:
     key = (runtime.fixed or runtime.account(request, caller)).key
     report.add("account", key.account)
     token = await _entry(services, key)
-    refusal = await _nowhere(services, runtime, key) if token["serves"] else None
-    return _judge_token(report, token, services.clock.wall(), refusal)
+    nowhere = await _nowhere(services, runtime, key) if token["serves"] else None
+    return _judge_token(report, token, services.clock.wall(), nowhere)
 
 
 def _with_callers(refusal: Refusal, relay: RelayServer) -> str:
