@@ -10,6 +10,9 @@ import trustme
 
 from proxy.demo.faults import Fault
 from proxy.errors import TokenError
+from proxy.relay.runtime import POOLS
+from proxy.secret import Secret
+from proxy.tokens.attachment import Attachment
 from proxy.tokens.saved import records
 
 NO = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
@@ -132,6 +135,31 @@ async def test_a_refresh_without_the_field_keeps_the_old_host(moving, hosts, kit
         await proxy.tokens.refresh_now(proxy.account)
         assert kit.split(await proxy.get())[0] == 200
     assert (hosts.one.requests, hosts.two.requests) == (2, 0)
+
+
+async def test_a_refresh_that_repeats_the_token_can_still_name_another_host(moving, hosts, kit):
+    async with moving() as proxy:
+        same = {"access_token": "AT-same"}
+        named = [Fault(change={**same, "instance_url": hosts.url(each)}) for each in (hosts.one, hosts.two)]
+        proxy.server.script(*named)
+        await proxy.get()
+        await proxy.tokens.refresh_now(proxy.account)
+        assert kit.split(await proxy.get())[0] == 200
+    assert (hosts.one.requests, hosts.two.requests) == (1, 1)
+
+
+async def test_the_number_of_hosts_of_a_route_is_bounded(moving, hosts, kit):
+    allowed = f'upstream_hosts = ["127.0.0.1:{hosts.one.port}", "**.a.example"]'
+    async with moving(allowed=allowed) as proxy:
+        proxy.server.script(hosts.names(hosts.one))
+        assert kit.split(await proxy.get())[0] == 200
+        assert proxy.sample("upstream_connections", route="up", state="idle") == 1
+        for number in range(POOLS):
+            named = (("instance_url", f"https://h{number}.a.example"),)
+            proxy.runtime.of_token(Attachment(Secret("x"), (), named))
+        assert proxy.sample("upstream_connections", route="up", state="idle") == 0  # the first is closed
+        assert kit.split(await proxy.get())[0] == 200  # and opened again
+    assert len(hosts.one.connections) == 2
 
 
 @pytest.mark.parametrize("body", [b"", b"hello"])
