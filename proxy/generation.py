@@ -172,12 +172,15 @@ def _runtime(
     known: RouteRuntime | None,
 ) -> RouteRuntime:
     limits: Limits = services.config.limits
-    is_fixed = isinstance(route.account, str)
+    credential = services.config.credentials[route.credential]
+    is_fixed = isinstance(route.account, str) and not credential.subject_field
     fixed = accounts.get(AccountId(route.credential, str(route.account))) if is_fixed else None
-    attach = services.config.credentials[route.credential].attach
-    if known is not None and known.is_of(route, limits, tls, fixed, attach):
+    attach, field = credential.attach, credential.subject_field
+    if known is not None and known.is_of(route, limits, tls, fixed, attach, field):
         return known
-    return RouteRuntime(route, limits, services.tokens, services.metrics, tls, fixed, lasting.idle, attach)
+    return RouteRuntime(
+        route, limits, services.tokens, services.metrics, tls, fixed, lasting.idle, attach, field
+    )
 
 
 def own_names(config: Config) -> Iterator[str]:

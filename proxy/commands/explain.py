@@ -168,6 +168,8 @@ async def _explained(services: Services, relay: RelayServer, asked: Asked, peer:
     report.add("credential", runtime.route.credential)
     if runtime.account_field:
         return _judge_named(report, runtime.account_field.decode(), caller)
+    if runtime.subject_field:
+        return _judge_subject(report, runtime.subject_field.decode())
     key = (runtime.fixed or runtime.account(request, caller)).key
     report.add("account", key.account)
     token = await _entry(services, key)
@@ -224,6 +226,13 @@ def _judge_named(report: Report, name: str, caller: Caller | None) -> int:
         detail = "this caller may name no account: see `accounts` of the caller"
         return report.refuse(problems.CALLER_DENIED, detail)
     report.add("outcome", "passes, if it names an account that has a token")
+    return PASSES
+
+
+def _judge_subject(report: Report, name: str) -> int:
+    """For a request whose own token, in the field `name`, is exchanged for another."""
+    report.add("account", f"of each caller's own token, in the field {name}")
+    report.add("outcome", "passes, if the authorization server exchanges that token")
     return PASSES
 
 

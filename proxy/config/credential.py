@@ -14,7 +14,15 @@ from proxy.config.attach import Attachments
 from proxy.config.base import Computed, NameOfTable, Table
 from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth, PlatformFile
 from proxy.config.credential_checks import LOGIN_PARAMETERS, REFRESH_AT, TOKEN_PARAMETERS, none_of
-from proxy.config.grant_keys import AssertionKeyValue, Claim, ClaimName
+from proxy.config.grant_keys import (
+    ACCESS_TOKEN,
+    AssertionKeyValue,
+    Claim,
+    ClaimName,
+    Subject,
+    SubjectField,
+    TokenTypeUri,
+)
 from proxy.config.references import EgressProxy, PublicValue, SecretValue
 from proxy.config.signing_keys import SigningKeyValue
 from proxy.config.steps import Jwt, Steps, StepSecrets, TokenPlace
@@ -29,6 +37,7 @@ Grant = Literal[
     "password",
     "request",
     "static",
+    "token_exchange",
 ]
 
 # Seconds. Ten years, as in oauth/token_response.py: more is a typo, or milliseconds.
@@ -153,6 +162,25 @@ class Credential(Table):
         "writes; read again for each token request.",
         validate_default=True,
     )
+    subject_token: Annotated[
+        Subject | None, AfterValidator(grant_keys.only_for_its_grant), AfterValidator(grant_keys.is_needed)
+    ] = Field(
+        None,
+        description='For grant token_exchange: { header = "Authorization" } exchanges each caller\'s own '
+        "token, which is taken from that field; { file = … } one that the platform writes.",
+        validate_default=True,
+    )
+    subject_token_type: Annotated[TokenTypeUri, AfterValidator(grant_keys.only_for_its_grant)] = Field(
+        ACCESS_TOKEN, description="For grant token_exchange: the subject's type (RFC 8693 section 3)."
+    )
+    requested_token_type: Annotated[TokenTypeUri | None, AfterValidator(grant_keys.only_for_its_grant)] = (
+        Field(
+            None, description="For grant token_exchange: the type to ask for. Default: as the server decides."
+        )
+    )
+    audience: Annotated[str | None, AfterValidator(grant_keys.only_for_its_grant)] = Field(
+        None, description="For grant token_exchange: the service for which the token is."
+    )
     username: Annotated[
         PublicValue | None,
         AfterValidator(grant_keys.only_for_its_grant),
@@ -254,6 +282,11 @@ class Credential(Table):
     def authentication(self) -> ClientAuth:
         """How it authenticates if the server's metadata don't say more; see oauth/client_auth."""
         return self.authentications[0]
+
+    @property
+    def subject_field(self) -> bytes:
+        """The field, in lower case, in which each caller gives its own token; empty where they give none."""
+        return self.subject_token.field if isinstance(self.subject_token, SubjectField) else b""
 
     @property
     def principal(self) -> str:

@@ -45,11 +45,7 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "old_keys",
         "par",
         "provider",
-        "requested_token_type",
         "resource",
-        "subject_token",
-        "subject_token_type",
-        "token_exchange",
         "tokens",
     }
 )

@@ -6,6 +6,7 @@ As in values.py, a fault is a ValueError whose message holds nothing of a secret
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,20 +14,27 @@ from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
     PlainValidator,
+    Tag,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     WithJsonSchema,
 )
 
-from proxy.config.base import MissingKey
+from proxy.config.base import MissingKey, Table
+from proxy.config.client_auth import PlatformFile
 from proxy.config.grants import requirements_of
 from proxy.config.references import REFERENCE, load_context, read_secret
 from proxy.config.signing_keys import UNREAD, SigningKey, read_signing_key
-from proxy.config.values import Endpoint
+from proxy.config.values import Endpoint, FieldName
 from proxy.secret import MASK
 
+ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 (RFC 8693 section 3)
+_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")
 OUR_CLAIMS: Final = frozenset({"exp", "iat", "jti", "nbf"})
 SERVICE_ACCOUNT: Final = "service_account"  # `type` in Google's files
 _UNREAD_ENDPOINT: Final = "https://unread.invalid/token"
@@ -77,6 +85,30 @@ def _json(text: str) -> Mapping[str, Any]:
     return members if isinstance(members, dict) else {}
 
 
+class SubjectField(Table):
+    """The caller's own token, in a field of its request."""
+
+    header: FieldName = Field(description="The field with the caller's own token.")
+
+    @property
+    def field(self) -> bytes:
+        """In lower case."""
+        return self.header.lower().encode("ascii")
+
+
+def _subject(value: object) -> object:
+    is_field = isinstance(value, dict) and value.keys() == {"header"}
+    is_file = isinstance(value, dict) and value.keys() == {"file"}
+    if not (is_field or is_file or isinstance(value, SubjectField | Path)):
+        raise ValueError('expected { header = "Authorization" } or { file = "name" }')
+    return value
+
+
+def _kind_of_subject(value: object) -> str:
+    is_field = isinstance(value, SubjectField) or (isinstance(value, dict) and "header" in value)
+    return "a field" if is_field else "a file"
+
+
 def _assertion_key(value: object, info: ValidationInfo) -> AssertionKey:
     if isinstance(value, AssertionKey):
         return value
@@ -108,6 +140,22 @@ def _is_json(value: object, depth: int) -> bool:
 
 
 AssertionKeyValue = Annotated[AssertionKey, PlainValidator(_assertion_key), WithJsonSchema(REFERENCE)]
+Subject = Annotated[
+    Annotated[
+        Annotated[SubjectField, Tag("a field")] | Annotated[PlatformFile, Tag("a file")],
+        Discriminator(_kind_of_subject),
+    ],
+    BeforeValidator(_subject),
+]
+
+
+def _uri(value: str) -> str:
+    if not _URI.fullmatch(value):
+        raise ValueError(f"expected the URI of a token type, like {ACCESS_TOKEN}")
+    return value
+
+
+TokenTypeUri = Annotated[str, AfterValidator(_uri)]
 Claim = Annotated[Any, PlainValidator(_claim), WithJsonSchema({})]
 ClaimName = Annotated[str, AfterValidator(is_claim)]
 

@@ -54,6 +54,10 @@ REQUIREMENTS: Final[Mapping[str, Requirements]] = {
         warning="this program must know a person's password, and OAuth 2.1 has no such grant - expected only "
         "where the server has no other",
     ),
+    "token_exchange": Requirements(
+        has_refresh_tokens=False,
+        keys=frozenset({"subject_token", "subject_token_type", "requested_token_type", "audience"}),
+    ),
     "static": Requirements(has_refresh_tokens=False, client="none", server="none", is_fixed=True),
 }
 

@@ -41,6 +41,7 @@ from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
 from proxy.config.step_checks import check_step_secrets, check_steps
+from proxy.config.subject_checks import check_subjects
 from proxy.config.unused import advise_unused
 from proxy.config.variable_checks import Reference, check_variables, references
 from proxy.errors import ConfigError, Fault
@@ -64,6 +65,7 @@ RULES: Final = (
     check_steps,
     check_attachments,
     check_callers,
+    check_subjects,
     check_admin,
     check_variables,
 )

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Final
 
 from proxy.config.model import Route
-from proxy.errors import LoginRequired, Misconfigured, ProxyError, TokenError
+from proxy.errors import LoginRequired, Misconfigured, ProxyError, SubjectRefused, TokenError
 from proxy.failure_causes import Cause
 from proxy.http import cors
 from proxy.http.malformed import MalformedRequest
@@ -161,6 +161,8 @@ def of_token_error(error: TokenError, credential: str, account: str, login_url: 
         extra["login_url"] = login_url
     if isinstance(error, LoginRequired):
         return Refusal(LOGIN_REQUIRED, str(error), extra=extra)
+    if isinstance(error, SubjectRefused):
+        return Refusal(CALLER_UNKNOWN, str(error), extra={"credential": credential})
     if isinstance(error, Misconfigured):
         return Refusal(MISCONFIGURED, str(error), extra=extra)
     return Refusal(TOKEN_UNAVAILABLE, str(error), retry_after=error.retry_after or 1, extra=extra)

@@ -20,7 +20,7 @@ from proxy.http.headers import RouteFields
 from proxy.http.message import RequestHead
 from proxy.http.policy import policy_of
 from proxy.observe.metrics import Metrics
-from proxy.relay import problems
+from proxy.relay import problems, subjects
 from proxy.relay.callers import Caller
 from proxy.relay.dialer import Dialer
 from proxy.relay.failure_log import FailureLog
@@ -51,11 +51,12 @@ class RouteRuntime:
         fixed: Account | None,
         idle: IdleConnections,
         attach: Sequence[Attach] = (),
+        subject_field: bytes = b"",
         listed: RouteRuntime | None = None,
     ) -> None:
         """`fixed`: the account of all requests; None if each request names one.
 
-        `idle`: the idle connections of all routes. `attach`: of the credential.
+        `idle`: the idle connections of all routes. `attach`, `subject_field`: of the credential.
         `listed`: the route as configured, for one of its upstreams that a token response names (`of_token`).
         """
         self.route = route
@@ -72,12 +73,8 @@ class RouteRuntime:
         self.own_fields = _own_fields(route, attach)
         self.passes_authorization = route.caller_authorization == "pass"
         self.parameters = _parameters(attach)
-        self.changes_fields = (
-            route.forwarded
-            or self.own_fields is not None
-            or self.passes_authorization
-            or bool(self.parameters)
-        )
+        changes = self.own_fields is not None or self.passes_authorization or bool(self.parameters)
+        self.changes_fields = route.forwarded or changes
         self.policy = policy_of(route.methods, route.allow, route.deny)
         self.tls = tls
         self.sessions = Sessions(cache)  # of `tls`
@@ -98,9 +95,8 @@ class RouteRuntime:
         self._former_upstreams: list[RouteRuntime] = []  # no longer there, but some request still uses them
         # the connections of `fixed`
         self.fixed_pool = Pool(self._dialer) if fixed and not self.moves else None
-        self.account_field = b""  # the field in which each request names its account, in lower case
-        if isinstance(route.account, AccountHeader):
-            self.account_field = route.account.header.lower().encode("ascii")
+        self.subject_field = subject_field  # the field, in lower case, with each caller's own token
+        self.account_field = _account_field(route)
         self.tally = metrics.requests.of(route.name)
 
     def is_of(
@@ -110,15 +106,19 @@ class RouteRuntime:
         tls: ssl.SSLContext | None,
         fixed: Account | None,
         attach: Sequence[Attach] = (),
+        subject_field: bytes = b"",
     ) -> bool:
         """Whether it was made of the same: then it goes on after a reload, with its connections."""
         is_same = self.tls is tls and self.fixed is fixed and self._attach == attach
+        is_same = is_same and self.subject_field == subject_field
         return is_same and self.route == route and self._limits == limits
 
     def account(self, request: RequestHead, caller: Caller | None) -> Account:
         """The account of a request; a field that names it is not forwarded. Raises Refusal (400)."""
         if self.fixed is not None:
             return self.fixed
+        if self.subject_field:
+            return self._tokens.exchanged(self.credential, subjects.take(request, self.subject_field))
         if not self.account_field:
             assert caller is not None  # such a route requires callers: config/caller_checks.py
             return self._tokens.account(self.route.credential, caller.account)
@@ -174,6 +174,7 @@ class RouteRuntime:
             self.fixed,
             idle,
             self._attach,
+            self.subject_field,
             self,
         )
 
@@ -282,6 +283,12 @@ class RouteRuntime:
         self._metrics.upstream_errors.labels(self.route.name, ending).inc()
         if cause is not None:
             self.failures.failed(ending, cause, now)
+
+
+def _account_field(route: Route) -> bytes:
+    """The field in which each request names its account, in lower case; empty if none does."""
+    account = route.account
+    return account.header.lower().encode("ascii") if isinstance(account, AccountHeader) else b""
 
 
 def _pages(route: Route) -> Pages:

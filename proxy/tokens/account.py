@@ -14,7 +14,7 @@ from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
-from proxy.errors import AuthorizationServerError, Outcome, TokenError
+from proxy.errors import AuthorizationServerError, Outcome, SubjectRefused, TokenError
 from proxy.oauth import grants
 from proxy.oauth.binding import given, is_bound, is_same_client
 from proxy.oauth.token import Refusal, Token
@@ -64,15 +64,25 @@ class Account:
     """The state of one account in this process. Most requests only call TokenManager.ready()."""
 
     def __init__(
-        self, key: AccountId, credential: Credential, clock: Clock, throttle: ServerThrottle
+        self,
+        key: AccountId,
+        credential: Credential,
+        clock: Clock,
+        throttle: ServerThrottle,
+        subject: Secret | None = None,
     ) -> None:
+        """`subject`: the caller's own token that is exchanged for this account's; None for all others."""
         self.key = key
         self.name = key.account  # read for each request
         self.credential = credential
         self.grant = grants.of(credential)
         self.throttle = throttle
         self.held = NOTHING
-        self.behind = True  # not read yet, or the last read failed: the store may have something newer
+        self.subject = subject
+        self.kept_until = NEVER  # boot clock; of a subject: see exchanged.py
+        self.behind = (
+            subject is None
+        )  # not read yet, or the last read failed: the store may have something newer
         self.unreadable = False  # the store has a record that its key does not decrypt
         self.in_doubt = False  # a refresh must be retried soon, whatever the token's age
         self.attachment: Attachment | None = None
@@ -271,6 +281,8 @@ class Account:
     @property
     def can_refresh(self) -> bool:
         """Whether a request to the token endpoint could help, without a person."""
+        if self.is_for_callers:
+            return False
         if self.grant.is_fixed:
             return False
         if not self.needs_login:
@@ -314,8 +326,18 @@ class Account:
             return False
         return self.throttle.refusals.is_of_client(self.key, refused)
 
+    @property
+    def is_for_callers(self) -> bool:
+        """Whether it has no token, as each caller's own is exchanged, which has an account of its own."""
+        return self.subject is None and bool(self.credential.subject_field)
+
     def why_not(self) -> TokenError:
         """The error of a request that gets no token now."""
+        if self.subject is not None and self.failure is not None and refusal.is_of_subject(self.failure):
+            return SubjectRefused(
+                f"{self.key.credential}: the authorization server does not exchange the caller's own token "
+                f"({self.failure.error}): expected one that it accepts, and that has not expired"
+            )
         wait = self.waits_until - self._clock.boot()
         return self.diagnosis().error(retry_after=max(1, math.ceil(wait)) if wait > 0 else 1)
 

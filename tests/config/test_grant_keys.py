@@ -11,6 +11,12 @@ from tests.fakes import signing
 
 JWT = '[credentials.crm]\ngrant = "jwt_bearer"\nissuer = "https://login.example"\n'
 PASSWORD = '[credentials.crm]\ngrant = "password"\nissuer = "https://login.example"\nclient_id = "web"\n'
+EXCHANGE = (
+    '[credentials.crm]\ngrant = "token_exchange"\nissuer = "https://login.example"\nclient_id = "web"\n'
+    'client_secret = { env = "SEED" }\n'
+)
+OWN = EXCHANGE + 'subject_token = { header = "Authorization" }\n'
+ROUTE = '[[routes]]\npath = "/crm"\nupstream = "https://api.example"\ncredential = "crm"\n'
 OTHER = '[credentials.crm]\ngrant = "refresh_token"\nissuer = "https://login.example"\nclient_id = "web"\n'
 OTHER += 'refresh_token = { env = "SEED" }\n'
 NO_KEY = (
@@ -78,6 +84,49 @@ FAULTS = [
         JWT + 'key = { file = "sa.json" }\nrefresh_token_idle = 60',
         ['5:22: grant = "jwt_bearer" has no refresh tokens'],
     ),
+    (EXCHANGE, ['1:1: subject_token is missing - grant = "token_exchange" sends one']),
+    (
+        EXCHANGE + 'subject_token = "x"',
+        ['6:17: expected { header = "Authorization" } or { file = "name" }'],
+    ),
+    (
+        EXCHANGE + 'subject_token = { env = "SEED" }',
+        ['6:17: expected { header = "Authorization" } or { file = "name" }'],
+    ),
+    (
+        EXCHANGE + 'subject_token = { header = "a b" }',
+        ["6:28: expected the name of a header field, like Token-Proxy-Account"],
+    ),
+    (EXCHANGE + 'subject_token = { header = "Host" }', ["6:28: this field is not the caller's to choose"]),
+    (
+        EXCHANGE + 'subject_token = { header = "Token-Proxy-Key" }',
+        ["6:28: this field is not the caller's to choose"],
+    ),
+    (
+        EXCHANGE + 'subject_token = { file = "none" }',
+        ["6:17: there is no file {folder}/none - check the name"],
+    ),
+    (OWN + 'subject_token_type = "jwt"', ["7:22: expected the URI of a token type, like urn:ietf:params"]),
+    (OWN + "refresh_token_idle = 60", ['7:22: grant = "token_exchange" has no refresh tokens']),
+    (
+        OWN + ROUTE + 'attach = { header = "X-Api-Key" }',
+        ["11:1: unknown key 'attach'"],
+    ),
+    (
+        OWN.replace("Authorization", "X-Own") + ROUTE + 'account = { header = "Account" }',
+        ['11:11: grant = "token_exchange" has the account "default" only - leave account out'],
+    ),
+    (
+        OWN + 'attach = { header = "X-Api-Key", scheme = "" }\n' + ROUTE + 'caller_authorization = "pass"\n'
+        '[callers.a]\nkey = "tpk_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"',
+        ["12:24: the caller's Authorization is the subject_token of the credential"],
+    ),
+    (
+        '[server]\nanyone = ["172.18.0.0/16"]\nlisten = "0.0.0.0:8080"\nplaintext = true\n' + OWN + ROUTE,
+        ["14:14: beyond this machine tokens are exchanged only for callers: expected [callers.NAME]"],
+    ),
+    (OTHER + 'audience = "x"', [f"6:12: {NO_USE}"]),
+    (OTHER + 'subject_token = { header = "X" }', [f"6:17: {NO_USE}"]),
     (PASSWORD, ['1:1: password is missing - grant = "password" sends one', "1:1: username is missing"]),
     (PASSWORD + 'username = "ann"', ['1:1: password is missing - grant = "password" sends one']),
     (OTHER + 'username = "ann"', [f"6:12: {NO_USE}"]),

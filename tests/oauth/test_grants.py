@@ -15,7 +15,7 @@ import pytest
 
 import proxy
 from proxy.config import credential as configured
-from proxy.config.grant_keys import read_assertion_key
+from proxy.config.grant_keys import ACCESS_TOKEN, read_assertion_key
 from proxy.config.grants import REQUIREMENTS
 from proxy.config.model import Credential
 from proxy.oauth.grants import GRANTS, Renewal
@@ -27,6 +27,7 @@ from tests.config.test_grant_keys import service_account
 STEPS = {"steps": [{"url": "https://login.example/login"}], "response": {"token": "token"}}
 CALLBACK = "http://127.0.0.1:8081/callback"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 REFRESH: Form = {"grant_type": "refresh_token", "refresh_token": "R"}
 
 
@@ -76,6 +77,12 @@ ROWS = [
         {"grant_type": "password", "username": "ann", "password": "pw", "scope": "api"},
         REFRESH,
         {"scopes": ["api"], "username": "ann", "password": Secret("pw")},
+    ),
+    Row(
+        "token_exchange",
+        {"grant_type": EXCHANGE, "subject_token_type": ACCESS_TOKEN, "audience": "api", "scope": "x"},
+        {"grant_type": EXCHANGE, "subject_token_type": ACCESS_TOKEN, "audience": "api", "scope": "x"},
+        {"scopes": ["x"], "audience": "api", "subject_token": {"header": "Authorization"}},
     ),
     Row("request", {"grant_type": "request"}, {"grant_type": "request"}, STEPS),
     Row("static", None, None, {"value": Secret("key")}),

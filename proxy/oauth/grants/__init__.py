@@ -19,6 +19,7 @@ from proxy.oauth.grants.password import PASSWORD
 from proxy.oauth.grants.refresh_token import REFRESH_TOKEN
 from proxy.oauth.grants.request import REQUEST
 from proxy.oauth.grants.static import STATIC
+from proxy.oauth.grants.token_exchange import TOKEN_EXCHANGE
 
 GRANTS: Final[Mapping[str, Grant]] = {
     grant.name: grant
@@ -31,6 +32,7 @@ GRANTS: Final[Mapping[str, Grant]] = {
         PASSWORD,
         REQUEST,
         STATIC,
+        TOKEN_EXCHANGE,
     )
 }
 

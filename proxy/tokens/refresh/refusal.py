@@ -40,6 +40,11 @@ def is_refused(error: AuthorizationServerError, token: Token | None) -> bool:
     return error.refusal and token is not None and token.access_token is not None
 
 
+def is_of_subject(error: AuthorizationServerError) -> bool:
+    """Whether `error` refuses the subject of an exchange: RFC 8693 section 2.2.2 says invalid_request."""
+    return error.outcome == "login_required" or (error.refusal and error.error != "invalid_target")
+
+
 def form_afresh(credential: Credential, form: Form, error: AuthorizationServerError) -> Form | None:
     """The form of a request without the refresh token that `error` refuses; None if the grant needs one."""
     grant = grants.of(credential)
