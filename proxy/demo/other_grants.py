@@ -15,10 +15,9 @@ from authlib.oauth2.rfc6749.grants import BaseGrant, TokenEndpointMixin
 from joserfc import jwk, jws, jwt
 from joserfc.errors import JoseError
 
-from proxy.demo.clients import Client
+from proxy.demo.clients import TOKEN_EXCHANGE, Client
 
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 (a name)
 ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
 LONGEST: Final = 3600  # seconds of an assertion, as at Google
 _METHODS: Final = ["client_secret_basic", "client_secret_post"]

@@ -20,13 +20,12 @@ from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7636 import CodeChallenge
 from authlib.oauth2.rfc8628 import DEVICE_CODE_GRANT_TYPE
 
-from proxy.demo.clients import Client
+from proxy.demo.clients import TOKEN_EXCHANGE, Client
 from proxy.demo.devices import DeviceEndpoint, DeviceGrant, Devices
 from proxy.demo.faults import Answer, Renewal
 from proxy.demo.ledger import Code, Ledger, Token, TokenAnswer, new_access_token, new_refresh_token
 from proxy.demo.other_grants import (
     JWT_BEARER,
-    TOKEN_EXCHANGE,
     JWTBearerGrant,
     PasswordGrant,
     TokenExchangeGrant,

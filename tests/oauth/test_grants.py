@@ -7,6 +7,7 @@ tests of its own.
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +21,7 @@ from proxy.config.grants import REQUIREMENTS
 from proxy.config.model import Credential
 from proxy.oauth.grants import GRANTS, Renewal
 from proxy.oauth.grants.authorization_code import login_command, redemption_form
-from proxy.oauth.grants.base import Form
+from proxy.oauth.grants.base import Form, Grant
 from proxy.secret import Secret
 from tests.config.test_grant_keys import service_account
 
@@ -28,6 +29,8 @@ STEPS = {"steps": [{"url": "https://login.example/login"}], "response": {"token"
 CALLBACK = "http://127.0.0.1:8081/callback"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+SUBJECT = {"subject_token": {"header": "Authorization"}}
+CONTRIBUTING = Path(proxy.__file__).parent.parent / "CONTRIBUTING.md"
 REFRESH: Form = {"grant_type": "refresh_token", "refresh_token": "R"}
 
 
@@ -112,6 +115,21 @@ def test_the_form_of_a_grant(row):
     assert grant.form(credential, None) == row.first
     assert grant.form(credential, Secret("R")) == row.next
     assert grant.grant_type == (row.first or row.next or {}).get("grant_type", "")
+
+
+def test_the_grant_that_contributing_shows_works_as_its_row_says():
+    """Its first code block is the file of a grant, the second its row."""
+    section = CONTRIBUTING.read_text().partition("## A new grant\n")[2].partition("\n## ")[0]
+    file, row = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    made: dict[str, Any] = {}
+    exec(compile(file, "CONTRIBUTING.md", "exec"), made)
+    shown = eval(row, {"Row": Row})
+    (grant,) = (each for each in made.values() if isinstance(each, Grant))
+    # under the name of one with the same keys, as the configuration does not know the new one
+    known = credential_of(Row("token_exchange", None, REFRESH, {**shown.keys, **SUBJECT}))
+    assert grant.name == shown.grant
+    assert grant.form(known, None) == shown.first
+    assert grant.form(known, Secret("R")) == shown.next
 
 
 def test_each_grant_has_a_row():

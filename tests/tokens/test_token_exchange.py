@@ -1,4 +1,4 @@
-"""grant = "token_exchange" with a subject that the platform writes: a token as any, and never a stale subject."""
+"""grant = "token_exchange" with a subject that the platform writes: read again for each exchange."""
 
 from __future__ import annotations
 
