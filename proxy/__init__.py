@@ -15,13 +15,15 @@ A token (tokens/, oauth/):
                                                         └─ throttle, lease, re-read, intent, send, save
     scheduler ──► due accounts, by the store's index ───┘
 
-Where a C compiler is, http/, relay/ and the modules that they call per request are compiled (hatch_build.py).
+Where a C compiler is, http/, relay/, sockets/ and the modules that they call per request are compiled
+(hatch_build.py).
 
 Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 
     errors secret tasks clock hosts caller_keys name_lookup failure_causes
     accept fd_limits reserve file_thread
                         connections and open files; a thread for file systems that may hang
+    sockets/            callers' connections without TLS: one epoll, accept and a transport of our own
     qr_code             a URL as a QR code
     systemd signals hooks
                         the service manager, signals; callbacks when a process starts, reloads, drains
@@ -50,7 +52,7 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     generation          all that one configuration is made into; a reload replaces it whole
     process             a serving process, and what outlives a reload: listen, serve, drain
     startup             from a configuration to a serving process
-    config_watch reload
+    config_watch lookups_again reload
                         other configurations and other contents of files, for a serving process
     demo/               an authorization server and an API, with the proxy between them
     commands/           a module for each command of the command line, and its parts

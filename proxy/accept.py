@@ -25,6 +25,8 @@ PAUSE: Final = 0.1  # seconds without accepting, if there is no room or no open 
 class Gate(ABC):
     """A server that decides which connections are accepted."""
 
+    takes_plain = False  # whether its protocols, without TLS, need no more than sockets/transport.py has
+
     @abstractmethod
     def has_room(self) -> bool:
         """Whether the next connection may be accepted. Changes nothing, as there may be none."""

@@ -214,18 +214,37 @@ def login(
 
 @main.command()
 @click.argument("credential")
+@click.argument("operation", required=False, metavar="")  # of git, which appends it
 @account_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["plain", "json", "header", "env", "git", "exec-credential"]),
+    default="plain",
+    help="plain: the token alone. json. header: the field, as for curl -H. env: NAME_ACCESS_TOKEN=…. git: as "
+    "a credential helper. exec-credential: for kubectl.",
+)
 @config_option
 @command
-def token(credential: str, account: str, config: Path | None) -> int:
+def token(credential: str, operation: str | None, account: str, form: str, config: Path | None) -> int:
     """Print the access token of CREDENTIAL, and nothing else.
 
     It is refreshed first if necessary. Exit code 3 if a person must log in.
-    """
-    loaded = load_config(config)
-    from proxy.commands.tokens import print_token
 
-    return run_async(print_token(loaded, credential, account, click.echo))
+    For git: git config credential.https://git.example.helper '!token-proxy token CREDENTIAL --format git'
+    """
+    if operation is not None and form != "git":
+        raise click.UsageError(f"Got unexpected extra argument ({operation})")
+    if operation not in {None, "get", "erase"}:  # store, or one of a later git: nothing to do
+        return 0
+    loaded = load_config(config)
+    from proxy.commands.token_formats import read_git
+    from proxy.commands.tokens import git_refused, print_token
+
+    git = read_git(sys.stdin.read()) if operation is not None else {}
+    if operation == "erase":
+        return run_async(git_refused(loaded, credential, account, git))
+    return run_async(print_token(loaded, credential, account, click.echo, form, git))
 
 
 @main.command(name="open")

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import Final, NamedTuple
 
-PACKAGES: Final = ("proxy.http", "proxy.relay")  # with all their modules
+PACKAGES: Final = ("proxy.http", "proxy.relay", "proxy.sockets")  # with all their modules
 MODULES: Final = (
     "proxy.clock",
     "proxy.hosts",

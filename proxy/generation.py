@@ -175,12 +175,11 @@ def _runtime(
     credential = services.config.credentials[route.credential]
     is_fixed = isinstance(route.account, str) and not credential.subject_field
     fixed = accounts.get(AccountId(route.credential, str(route.account))) if is_fixed else None
-    attach, field = credential.attach, credential.subject_field
-    if known is not None and known.is_of(route, limits, tls, fixed, attach, field):
+    attach, field, proves = credential.attach, credential.subject_field, credential.dpop
+    if known is not None and known.is_of(route, limits, tls, fixed, attach, field, proves=proves):
         return known
-    return RouteRuntime(
-        route, limits, services.tokens, services.metrics, tls, fixed, lasting.idle, attach, field
-    )
+    tokens, metrics, idle = services.tokens, services.metrics, lasting.idle
+    return RouteRuntime(route, limits, tokens, metrics, tls, fixed, idle, attach, field, proves=proves)
 
 
 def own_names(config: Config) -> Iterator[str]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -21,6 +22,8 @@ from aiohttp import http_parser, web
 
 from proxy.accept import Acceptor, Gate, bound
 from proxy.errors import ProxyError
+from proxy.sockets import readiness
+from proxy.sockets.acceptor import PlainAcceptor
 
 if TYPE_CHECKING:  # the demo's servers, which other projects import in tests, need no configuration
     from proxy.config.address import Address
@@ -110,6 +113,9 @@ async def stop(*sites: web.BaseSite) -> None:
             loop.remove_reader(listener)
     for _ in range(_TURNS):
         await asyncio.sleep(0)
+    for server in servers:
+        if isinstance(server, PlainAcceptor):
+            server.close()
     acceptors = [server for server in servers if isinstance(server, Acceptor)]
     await asyncio.gather(*(each.settle(HANDSHAKES_AT_STOP) for each in acceptors))
     for site in sites:
@@ -155,8 +161,11 @@ def _tls_options(context: ssl.SSLContext | None, handshake: float) -> dict[str, 
 def _accepting(gate: Gate, sockets: list[socket.socket], options: dict[str, Any]) -> asyncio.AbstractServer:
     """Raises OSError."""
     tls = {name: value for name, value in options.items() if name != "backlog"}
+    backlog = options["backlog"]
+    is_ours = gate.takes_plain and tls["ssl"] is None and readiness.AVAILABLE
+    acceptor = PlainAcceptor if is_ours else partial(Acceptor, options=tls)
     try:
-        return cast("asyncio.AbstractServer", Acceptor(gate, sockets, options["backlog"], tls))
+        return cast("asyncio.AbstractServer", acceptor(gate, sockets, backlog))
     except OSError:
         for sock in sockets:
             sock.close()

@@ -159,7 +159,7 @@ class Process:
         """Raises CannotListen."""
         tls, files = config.listener_tls(place.address), self._shared.lasting.descriptors
         listener = Listener(self.relay, number)
-        server = ReserveGate(listener, files) if tls or files.are_few else listener
+        server = ReserveGate(listener, files, probes=tls is not None or files.are_few)
         context, handshake = material.listener(tls), config.limits.header_time
         await self.listeners.start(place, web.ServerRunner(server), context, handshake=handshake)
 

@@ -27,6 +27,7 @@ from proxy.config.load import Loaded
 from proxy.errors import ConfigError, ProxyError
 from proxy.file_thread import FileThread
 from proxy.hooks import call
+from proxy.lookups_again import LookupsAgain
 from proxy.observe import logs
 from proxy.observe.events import event
 from proxy.process import Process
@@ -53,6 +54,7 @@ class Reloader:
         self._lock = asyncio.Lock()
         self._looks, self._watch = Looks(), Watch()
         self._had_lost = False  # values of credentials
+        self._lookups = LookupsAgain(process, self._files, self._lock, self._serve_instead)
         self._metrics = process.services.metrics
 
     @asynccontextmanager
@@ -62,6 +64,7 @@ class Reloader:
         `watched`: the configuration file, if its changes ask for a reload too.
         """
         loops = [tasks.forever("reload", self._serve), tasks.forever(LOOK, self._look)]
+        self._process.services.tokens.look_up = self._lookups.begin
         if watched is not None:
             from proxy.config_watch import ConfigWatch  # noqa: PLC0415 (only for --watch)
 
@@ -97,11 +100,15 @@ class Reloader:
             self._metrics.reload_succeeded(self._process.services.clock.wall())
             loaded = self._process.loaded
             _log_changes(changes(before.config, loaded.config))
+            _log_failed(loaded)
             logs.warn(loaded.warnings, loaded.config.place)
 
     async def _replace(self, read: Callable[[], Loaded]) -> None:
         """Raises ConfigError."""
-        loaded = await self._files.run(read)
+        await self._serve_instead(await self._files.run(read))
+
+    async def _serve_instead(self, loaded: Loaded) -> None:
+        """Raises ConfigError."""
         require_no_restart(self._process.loaded, loaded)
         material = await self._files.run(partial(gather, needed(loaded.config), self._process.material))
         await self._process.replace(loaded, material)
@@ -177,7 +184,10 @@ class Reloader:
 
 def groups_of(loaded: Loaded, material: Material) -> dict[Group, Prints]:
     """The files of a configuration, as they are used now."""
-    groups: dict[Group, Prints] = {(path,): (each.print,) for path, each in loaded.files.contents.items()}
+    contents = loaded.files.contents.items()
+    groups: dict[Group, Prints] = {
+        (path,): (each.print,) for path, each in contents if isinstance(path, Path)
+    }
     for settings, made in material.made.items():
         if files := files_of(settings):
             groups[files] = made.prints
@@ -211,6 +221,11 @@ def _said(error: ProxyError) -> str:
 def _log_changes(found: Changes) -> None:
     fields: dict[str, Any] = {**found.fields()}
     event(_log, logging.INFO, "reload", "reloaded the configuration: %s", found.text, **fields)
+
+
+def _log_failed(loaded: Loaded) -> None:
+    for reason in loaded.files.failed.values():
+        event(_log, logging.WARNING, "reload", "%s; what was found before counts", reason)
 
 
 def _log_faults(error: ConfigError) -> None:

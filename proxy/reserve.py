@@ -3,7 +3,7 @@
 With TLS, the relay learns of a connection only when its handshake is done. With few files, one burst of
 connections takes them all, as the event loop accepts whatever is queued before the relay's refusals close
 anything. Here each connection needs a file below the reserve before it is accepted, or waits in the kernel's
-queue. Elsewhere the event loop accepts: that is faster.
+queue. Elsewhere the number of an accepted connection's file tells as much, without a probe.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ from proxy.fd_limits import Descriptors
 
 
 class ReserveGate(web.Server, Gate):
-    """Wraps the server of a listener."""
+    """Wraps the server of a listener. `probes`: whether a file must be free before each accept()."""
 
-    def __init__(self, listener: web.Server, files: Descriptors) -> None:
+    takes_plain = True
+
+    def __init__(self, listener: web.Server, files: Descriptors, *, probes: bool) -> None:
         super().__init__(listener.request_handler)
         self._listener = listener
         self._files = files
+        self._probes = probes
 
     def has_room(self) -> bool:
-        if self._files.refuse_another_caller():  # with a response, which the relay decides on
+        if (
+            not self._probes or self._files.refuse_another_caller()
+        ):  # with a response, which the relay decides on
             return True
         self._files.log_refusal()
         return False

@@ -21,7 +21,8 @@ def checkout(folder: Path) -> Path:
     folder.mkdir()
     for name in FILES:
         shutil.copy(REPOSITORY / name, folder)
-    shutil.copytree(REPOSITORY / "proxy", folder / "proxy", ignore=shutil.ignore_patterns("__pycache__"))
+    built = shutil.ignore_patterns("__pycache__", "*.so")  # in the folder of a compiled build
+    shutil.copytree(REPOSITORY / "proxy", folder / "proxy", ignore=built)
     settings, narrowed = (
         (folder / "pyproject.toml").read_text(),
         'include = ["proxy/clock.py", "proxy/http/in_c.c"]',

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import resource
 import socket
 import ssl
@@ -11,6 +12,7 @@ import pytest
 import trustme
 
 from proxy.accept import Acceptor, Gate, bound
+from proxy.sockets.acceptor import PlainAcceptor
 
 PATIENCE = 60  # seconds
 
@@ -56,12 +58,21 @@ async def opened():
         yield stack
 
 
+ACCEPTORS = {"of the loop": functools.partial(Acceptor, options={"ssl": None}), "of our own": PlainAcceptor}
+
+
+@pytest.fixture(params=ACCEPTORS)
+def accepting(request):
+    """Without TLS."""
+    return ACCEPTORS[request.param]
+
+
 @pytest.fixture
-async def made(opened):
+async def made(opened, accepting):
     """A gate without a limit, and its address."""
     gate = Turnstile(1000)
     sockets = await bound("127.0.0.1", 0)
-    acceptor = Acceptor(gate, sockets, 128, {"ssl": None})
+    acceptor = accepting(gate, sockets, 128)
     yield gate, sockets[0].getsockname()
     acceptor.close()
     for protocol in gate.admitted:
@@ -175,11 +186,11 @@ async def test_a_taken_port_is_an_error_and_leaves_no_socket():
         await bound("127.0.0.1", taken.getsockname()[1])
 
 
-async def test_while_it_pauses_it_can_be_closed(opened):
+async def test_while_it_pauses_it_can_be_closed(opened, accepting):
     gate = Turnstile(0)
     sockets = await bound("127.0.0.1", 0)
     address = sockets[0].getsockname()
-    acceptor = Acceptor(gate, sockets, 128, {"ssl": None})
+    acceptor = accepting(gate, sockets, 128)
     await connect(opened, address)
     await asyncio.sleep(0.05)
     acceptor.close()

@@ -23,13 +23,14 @@ from proxy.http.message import RequestHead
 from proxy.http.request_head import read_request
 from proxy.http.target import upstream_path
 from proxy.observe.status import Entry, entry
-from proxy.relay import admission, policy, problems
+from proxy.relay import admission, policy, problems, token_requests
 from proxy.relay.callers import Caller, Standing
 from proxy.relay.interfaces import Downstream
 from proxy.relay.peer_process import Process
 from proxy.relay.problems import Case, Refusal
 from proxy.relay.runtime import RouteRuntime
 from proxy.relay.server import RelayServer
+from proxy.relay.token_requests import TokenAsked
 from proxy.services import Services, open_services
 from proxy.store.base import AccountId
 
@@ -159,6 +160,8 @@ async def _explained(services: Services, relay: RelayServer, asked: Asked, peer:
         return report.refuse(refusal.case, refusal.detail)
     except Refusal as refusal:
         return report.refuse(refusal.case, _with_callers(refusal, relay))
+    except TokenAsked as question:
+        return await _explain_token(services, request, question.caller, report)
     _describe(report, runtime, request, path, caller)
     try:
         admission.permit(runtime, request, caller)
@@ -175,6 +178,22 @@ async def _explained(services: Services, relay: RelayServer, asked: Asked, peer:
     token = await _entry(services, key)
     nowhere = await _nowhere(services, runtime, key) if token["serves"] else None
     return _judge_token(report, token, services.clock.wall(), nowhere)
+
+
+async def _explain_token(
+    services: Services, request: RequestHead, caller: Caller | None, report: Report
+) -> int:
+    """A request for a token itself."""
+    report.add("route", "none: this proxy itself gives tokens there")
+    try:
+        wanted = token_requests.wanted(request, caller)
+    except Refusal as refusal:
+        return report.refuse(refusal.case, refusal.detail)
+    report.add("caller", caller.name if caller is not None else "")
+    report.add("credential", wanted.credential)
+    report.add("account", wanted.account)
+    entry_of = await _entry(services, AccountId(wanted.credential, wanted.account))
+    return _judge_token(report, entry_of, services.clock.wall(), None)
 
 
 def _with_callers(refusal: Refusal, relay: RelayServer) -> str:

@@ -46,6 +46,7 @@ def check_callers(data: Tables) -> Iterator[Complaint]:
                 "table",
             )
         yield from _check_routes(data, name, caller)
+        yield from _check_tokens(data, name, caller)
     yield from _check_identities(callers)
     yield from _check_listeners(data, callers)
     yield from _check_accounts(data)
@@ -91,6 +92,14 @@ def _check_routes(data: Tables, name: str, caller: Tables) -> Iterator[Complaint
         if isinstance(route, str) and route not in known:
             remedy = suggestion(route, known) or "known routes: " + (", ".join(sorted(known)) or "none")
             yield Complaint(path, f"there is no route {route!r} - {remedy}")
+
+
+def _check_tokens(data: Tables, name: str, caller: Tables) -> Iterator[Complaint]:
+    known = table(data, "credentials")
+    for path, credential in _each(("callers", name, "tokens"), caller.get("tokens", [])):
+        if isinstance(credential, str) and credential not in known:
+            remedy = suggestion(credential, known) or "known credentials: " + (", ".join(known) or "none")
+            yield Complaint(path, f"there is no credential {credential!r} - {remedy}")
 
 
 def _check_identities(callers: Mapping[str, Tables]) -> Iterator[Complaint]:

@@ -176,6 +176,11 @@ class Caller(PolicyTable):
         None,
         description="Its account on routes with account = { caller = true }. Default: the caller's name.",
     )
+    tokens: tuple[Name, ...] = Field(
+        (),
+        description="The credentials whose access tokens it may fetch, at /.token-proxy/token/NAME of a data "
+        "listener. Default: none.",
+    )
     not_before: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] | None = Field(
         None, description="Unix time in seconds; signed keys made earlier are not accepted."
     )

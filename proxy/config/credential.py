@@ -9,7 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config import client_auth as methods
 from proxy.config import credential_checks as checks
-from proxy.config import grant_keys
+from proxy.config import grant_keys, mcp_keys
 from proxy.config.attach import Attachments
 from proxy.config.base import Computed, NameOfTable, Table
 from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth, PlatformFile
@@ -26,7 +26,7 @@ from proxy.config.grant_keys import (
 from proxy.config.references import EgressProxy, PublicValue, SecretValue
 from proxy.config.signing_keys import SigningKeyValue
 from proxy.config.steps import Jwt, Steps, StepSecrets, TokenPlace
-from proxy.config.values import Endpoint, Issuer, KeyId, Moment, Scope, TokenType
+from proxy.config.values import Endpoint, Issuer, KeyId, Moment, ResourceUri, Scope, TokenType
 
 Grant = Literal[
     "authorization_code",
@@ -83,6 +83,19 @@ class Credential(Table):
         None,
         description="Only without discovery; asked for a token's lifetime (RFC 7662) where its response "
         "states none.",
+    )
+    pushed_authorization_request_endpoint: Endpoint | None = Field(
+        None, description="Only without discovery; used with par."
+    )
+    par: Annotated[StrictBool, AfterValidator(checks.has_logins_to_push)] = Field(
+        False,
+        description="Push authorization requests (RFC 9126): the browser carries only a reference. On by "
+        "itself where the server's metadata require it.",
+    )
+    dpop: StrictBool = Field(
+        False,
+        description="Bind the tokens of each account to a key, and prove its possession with each request "
+        "(DPoP, RFC 9449). Other tokens are refused.",
     )
     client_id: Annotated[PublicValue, WrapValidator(checks.has_its_client)] = Field(
         None, description="The client's id at the authorization server.", validate_default=True
@@ -222,6 +235,11 @@ class Credential(Table):
         {},
         description="Extra parameters of token requests, e.g. audience.",
         repr=False,  # some servers need a password or an assertion there
+    )
+    resource: Annotated[tuple[ResourceUri, ...], AfterValidator(mcp_keys.names_its_resources)] = Field(
+        (),
+        description="The APIs that the tokens are for (RFC 8707); sent with each login and each token "
+        "request.",
     )
     access_token_lifetime: Lifetime | None = Field(
         None,

@@ -20,6 +20,7 @@ LOGIN_PARAMETERS: Final = frozenset(
         "client_id",
         "code_challenge",
         "code_challenge_method",
+        "dpop_jkt",
         "redirect_uri",
         "response_type",
         "scope",
@@ -77,6 +78,17 @@ def has_a_token_endpoint(value: str | None, info: ValidationInfo) -> str | None:
     is_needed = asks is None or asks.server == "required"
     if value is None and is_needed and info.data.get("issuer", "") is None:
         raise MissingKey("issuer is missing - or token_endpoint, where there is no discovery")
+    return value
+
+
+def has_logins_to_push(value: bool, info: ValidationInfo) -> bool:
+    """Of par."""
+    name, asks = asked(info)
+    if value and asks is not None and not asks.redirects:
+        raise ValueError(f'grant = "{name}" has no logins in a browser - leave the key out')
+    endpoint = "pushed_authorization_request_endpoint"
+    if value and info.data.get("issuer", "") is None and info.data.get(endpoint, "") is None:
+        raise MissingKey(f"{endpoint} is missing - or issuer, where there is discovery")
     return value
 
 

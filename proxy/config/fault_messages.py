@@ -36,17 +36,11 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
 NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid ones"
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
-        "command",
-        "dpop",
         "echo_guard",
-        "keyring",
         "mcp",
         "notify",
         "old_keys",
-        "par",
         "provider",
-        "resource",
-        "tokens",
     }
 )
 NOT_THIS_VERSION: Final = "not in this version of token-proxy"

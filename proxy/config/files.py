@@ -1,6 +1,7 @@
-"""Reads the secrets in files that a configuration names, and remembers what it has read.
+"""Reads the secrets in files that a configuration names, or of commands and keyrings, and remembers them.
 
-While a process runs, a file may be empty or gone, for a moment or for good: its last good content counts.
+While a process runs, a file may be empty or gone, for a moment or for good, and a command may fail: the last
+good content counts.
 """
 
 from __future__ import annotations
@@ -11,11 +12,9 @@ import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from proxy.config.lookups import LARGEST, Lookup
 from proxy.secret import Secret
-
-LARGEST_SECRET: Final = 65536  # bytes; a larger file is the wrong one
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,8 @@ class Content:
     print: bytes  # see `fingerprint`
 
 
-Contents = Mapping[Path, Content]
+Origin = Path | Lookup
+Contents = Mapping[Origin, Content]
 
 
 class Files:
@@ -44,16 +44,17 @@ class Files:
         self._instead = instead or {}
         self._fixed = fixed or {}
         self._known = known
-        self.contents: dict[Path, Content] = {}  # of the secrets that were asked for, as used
+        self.contents: dict[Origin, Content] = {}  # of the secrets that were asked for, as used
+        self.failed: dict[Lookup, str] = {}  # why an earlier content of it is used
         self.others: set[Path] = set()  # files that others read, like certificates
 
     def again(self) -> Files:
         """For reading all of them again, where they can be used now."""
         return Files(instead=self.contents, known=self.others)
 
-    def but(self, changed: Collection[Path]) -> Files:
-        """With the contents as they were, but for the changed files."""
-        fixed = {path: content for path, content in self.contents.items() if path not in changed}
+    def but(self, changed: Collection[Origin]) -> Files:
+        """With the contents as they were, but for the changed files, or what is to be looked up again."""
+        fixed = {origin: content for origin, content in self.contents.items() if origin not in changed}
         return Files(fixed=fixed, known=self.others)
 
     def secret(self, path: Path) -> str:
@@ -61,6 +62,24 @@ class Files:
         found = self._fixed[path] if path in self._fixed else self._current(path)
         self.contents[path] = found
         return found.secret.reveal()
+
+    def look_up(self, lookup: Lookup, environ: Mapping[str, str]) -> str:
+        """What a command prints, or a keyring has. Blocks, but once for each. Raises ValueError."""
+        known = self.contents.get(lookup) or self._fixed.get(lookup)
+        if known is None:
+            known = self._looked_up(lookup, environ)
+        self.contents[lookup] = known
+        return known.secret.reveal()
+
+    def _looked_up(self, lookup: Lookup, environ: Mapping[str, str]) -> Content:
+        try:
+            return content_of(lookup.read(environ), str(lookup))
+        except ValueError as error:
+            known = self._instead.get(lookup)
+            if known is None:
+                raise
+            self.failed[lookup] = str(error)
+            return known
 
     def require(self, path: Path) -> None:
         """Check a file that is read elsewhere, like a certificate. Raises ValueError."""
@@ -99,17 +118,23 @@ def read(path: Path) -> Content:
     """The secret in a file. Raises ValueError."""
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST_SECRET + 1)
-        value = content.decode("utf-8").removesuffix("\n").removesuffix("\r")
+            content = file.read(LARGEST + 1)
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()
         raise ValueError(f"{path} can't be read ({reason}): expected a file with the secret") from None
+    return content_of(content, str(path))
+
+
+def content_of(content: bytes, origin: str) -> Content:
+    """Without its last newline. `origin`: for messages. Raises ValueError."""
+    try:
+        value = content.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8: expected a text file with the secret") from None
+        raise ValueError(f"{origin} is not UTF-8: expected the secret as text") from None
     if not value:
-        raise ValueError(f"{path} is empty: expected a file with the secret")
-    if len(content) > LARGEST_SECRET:
-        raise ValueError(f"{path} is too large: expected a file with nothing but the secret")
+        raise ValueError(f"{origin} is empty: expected the secret")
+    if len(content) > LARGEST:
+        raise ValueError(f"{origin} is too large: expected nothing but the secret")
     return Content(Secret(value), fingerprint(content))
 
 

@@ -104,10 +104,11 @@ class Limits(Table):
         "burst needs beyond them stays for 10 s after its last use.",
     )
     dials: Count = Field(
-        64,
+        1024,
         description="Connections to an upstream being opened at once, per route and account; requests wait "
-        "for the first that is open or free again. 64 open 640 a second if a handshake takes 100 ms; a "
-        "thousand at once would keep all callers waiting for their handshakes.",
+        "for the first that is open or free again. 64 at first, more while the upstream accepts them and "
+        "this process has time for them. 1024 open 5000 a second if a handshake takes 200 ms, which is more "
+        "than a core can.",
     )
     account_idle: Days = Field(
         7 * 86400.0,

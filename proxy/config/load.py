@@ -32,16 +32,18 @@ from proxy.config.environment import Environment
 from proxy.config.exposed_files import check_exposed
 from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.files import Files
+from proxy.config.lookups import Lookup
 from proxy.config.model import ENVIRONMENT, Config
 from proxy.config.plain_names import advise_names
 from proxy.config.positions import Path as KeyPath
 from proxy.config.probes import advise_probes
-from proxy.config.references import LoadContext
+from proxy.config.references import LoadContext, lookup_of
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
 from proxy.config.step_checks import check_step_secrets, check_steps
 from proxy.config.subject_checks import check_subjects
+from proxy.config.tables import table
 from proxy.config.unused import advise_unused
 from proxy.config.variable_checks import Reference, check_variables, references
 from proxy.errors import ConfigError, Fault
@@ -129,6 +131,14 @@ class Loaded:
         """The absolute path of the file that it names."""
         name = Path(reference.name).expanduser()
         return name if self.read is None else self.read.context.folder / name
+
+    def lookups(self, credential: str) -> set[Lookup]:
+        """What this credential looks up: in a keyring, or by a command."""
+        if self.read is None:
+            return set()
+        data, folder = self.read.origin.data, self.read.context.folder
+        values = table(table(data, "credentials"), credential).values()
+        return {found for value in values if (found := lookup_of(value, folder)) is not None}
 
     def again(self, files: Files) -> Loaded:
         """The same configuration, with the secrets that `files` has now. Raises ConfigError."""

@@ -18,6 +18,7 @@ from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
 from proxy.config.address import Egress, read_egress
 from proxy.config.files import Files
+from proxy.config.lookups import Lookup, command_of, keyring_of
 from proxy.config.values import read_store_url, text_of
 from proxy.secret import Secret
 
@@ -49,16 +50,17 @@ def load_context(info: ValidationInfo) -> LoadContext:
 
 
 def _referred(value: object, info: ValidationInfo) -> str:
-    """A literal, `{ env = "NAME" }` or `{ file = "name" }`."""
+    """A literal, or a reference: see _READERS."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict) and len(value) == 1:
         kind, name = next(iter(value.items()))
-        if kind == "keyring":
-            raise ValueError("keyring is not in this version of token-proxy: expected env or file")
-        if kind in _READERS and isinstance(name, str):
+        if kind in _READERS and (isinstance(name, str) or kind in _LOOKUPS):
             return _READERS[kind](name, load_context(info))
-    raise ValueError('expected { env = "NAME" }, { file = "name" } or a string')
+    raise ValueError(
+        'expected { env = "NAME" }, { file = "name" }, { command = ["…"] }, { keyring = "service/name" } '
+        "or a string"
+    )
 
 
 def _from_env(name: str, context: LoadContext) -> str:
@@ -89,7 +91,36 @@ def _stand_in(kind: str, name: str) -> str:
     return base64.b64encode(hashlib.sha256(f"{kind}:{name}".encode()).digest()).decode("ascii")
 
 
-_READERS: Final[dict[str, Callable[[str, LoadContext], str]]] = {"env": _from_env, "file": _from_file}
+def lookup_of(value: object, folder: Path) -> Lookup | None:
+    """What a value of the file looks up, if it does, and has no fault."""
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return None
+    kind, name = next(iter(value.items()))
+    try:
+        return _LOOKUPS[kind](name, folder) if kind in _LOOKUPS else None
+    except ValueError:
+        return None
+
+
+def _looked_up(kind: str) -> Callable[[Any, LoadContext], str]:
+    def read(name: object, context: LoadContext) -> str:
+        lookup = _LOOKUPS[kind](name, context.folder)
+        if not context.secrets:
+            return _stand_in(kind, str(name))
+        return context.files.look_up(lookup, context.environ)
+
+    return read
+
+
+_LOOKUPS: Final[dict[str, Callable[[object, Path], Lookup]]] = {
+    "keyring": lambda name, _folder: keyring_of(name),
+    "command": command_of,
+}
+_READERS: Final[dict[str, Callable[[Any, LoadContext], str]]] = {
+    "env": _from_env,
+    "file": _from_file,
+    **{kind: _looked_up(kind) for kind in _LOOKUPS},
+}
 
 
 def _absolute(name: str, context: LoadContext) -> Path:
@@ -189,13 +220,14 @@ def _state_dir(value: object, info: ValidationInfo) -> Path:
 
 
 _STRING: Final[dict[str, Any]] = {"type": "string"}
+_FORMS: Final[dict[str, dict[str, Any]]] = {"command": {"type": "array", "items": _STRING, "minItems": 1}}
 REFERENCE: Final[dict[str, Any]] = {
     "oneOf": [
         _STRING,
         *(
             {
                 "type": "object",
-                "properties": {kind: _STRING},
+                "properties": {kind: _FORMS.get(kind, _STRING)},
                 "required": [kind],
                 "additionalProperties": False,
             }

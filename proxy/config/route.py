@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -37,6 +38,9 @@ from proxy.config.values import (
 from proxy.secret import Secret
 
 EXPOSED: Final = "http would expose the token to the network: expected https, or plaintext = true"
+
+
+RESERVED: Final = "/.token-proxy/"  # requests to this proxy itself: relay/token_requests.py
 
 
 class UpstreamTLS(Table):
@@ -105,6 +109,12 @@ def default_name(route: Mapping[str, Any]) -> str:
     return slug[:63].rstrip("-") or "root"
 
 
+def _not_reserved(path: str | None) -> str | None:
+    if path is not None and f"{path}/".startswith(RESERVED):
+        raise ValueError(f"requests below {RESERVED} are for this proxy itself: expected another path")
+    return path
+
+
 def _is_here(upstream: Upstream) -> bool:
     return upstream.scheme == "http" and upstream.is_local
 
@@ -115,7 +125,9 @@ class Route(PolicyTable):
     name: Name = Field(
         "", description="The value of the `route` label. Default: made from path, host or listener."
     )
-    path: PathPrefix | None = Field(None, description="A path prefix; matches whole segments.")
+    path: Annotated[PathPrefix | None, AfterValidator(_not_reserved)] = Field(
+        None, description="A path prefix; matches whole segments."
+    )
     host: HostName | None = Field(None, description="The host name by which callers address this route.")
     listen: ListenAddress | None = Field(
         None,

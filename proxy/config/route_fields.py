@@ -32,7 +32,7 @@ _FRAMING: Final = frozenset(  # the proxy reads or writes them itself, for this 
 )
 AUTHORIZATION: Final = "authorization"
 _MAPPED: Final = frozenset({"destination", "if"})  # links, which have to be mapped for each request
-_VALUE: Final = re.compile(
+VALUE: Final = re.compile(
     r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?"
 )  # RFC 9110 section 5.5, without obs-text
 
@@ -59,7 +59,7 @@ def _droppable(name: str) -> str:
 
 
 def visible(value: Secret) -> Secret:
-    if not _VALUE.fullmatch(value.reveal()):
+    if not VALUE.fullmatch(value.reveal()):
         raise ValueError("expected a field's value: visible ASCII characters, with spaces between them only")
     return value
 

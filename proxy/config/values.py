@@ -31,6 +31,7 @@ _PAGE_ORIGIN: Final = re.compile(  # http, https, and browser extensions
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.1
 _KEY_ID: Final = re.compile(r"[\x20-\x7e]{1,256}")  # a string in JSON; ids are UUIDs, thumbprints, dates
 _TOKEN_TYPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 A.13: a name, or a URI
+_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]+")
 ONE_SCOPE: Final = 'expected one scope per item: ["api", "offline_access"]'
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 
@@ -160,6 +161,11 @@ AccountName = Annotated[
 ]
 FieldName = Annotated[
     str, _matching(_FIELD_NAME, "expected the name of a header field, like Token-Proxy-Account"), _Text
+]
+ResourceUri = Annotated[  # RFC 8707 section 2
+    str,
+    _matching(_ABSOLUTE_URI, "expected an absolute URI without a fragment, like https://api.example.com"),
+    _Text,
 ]
 Scope = Annotated[str, _matching(_SCOPE, ONE_SCOPE), _Text]
 KeyId = Annotated[str, _matching(_KEY_ID, "expected the key's id: a string of ASCII"), _Text]

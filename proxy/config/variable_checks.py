@@ -57,7 +57,7 @@ def variables_read(data: Tables) -> frozenset[str]:
 
 
 class Reference(NamedTuple):
-    """A value that is somewhere else: `{ KIND = "NAME" }` at `path`."""
+    """A value that is somewhere else: `{ KIND = "NAME" }` at `path`. Of a command: its program."""
 
     path: Path
     kind: str
@@ -65,10 +65,12 @@ class Reference(NamedTuple):
 
 
 def references(data: Any, path: Path = ()) -> Iterator[Reference]:
-    """All in a document: to variables of the environment, and to files."""
+    """All in a document."""
     if isinstance(data, dict):
-        for kind in ("env", "file"):
+        for kind in ("env", "file", "keyring", "command"):
             name = data.get(kind)
+            if kind == "command" and isinstance(name, list) and name:
+                name = name[0]
             if len(data) == 1 and isinstance(name, str) and not (path and path[-1] in _FREE_TABLES):
                 yield Reference(path, kind, name)
         for key, each in data.items():

@@ -32,6 +32,7 @@ REPLACED: Final = frozenset(
     {
         b"authorization",  # by the token
         b"host",  # by the upstream's
+        b"dpop",  # by the proof of the token's key, if it has one (RFC 9449)
         b"forwarded",  # RFC 7239: a caller's own statement is not trustworthy
     }
 )

@@ -21,7 +21,7 @@ from proxy.http.target import read_target, upstream_path
 from proxy.routes import is_prefix
 
 ELSEWHERE: Final = "Destination and If must stay within the route of their request"
-_ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#\\]*)(.*)")
+_ABSOLUTE: Final = re.compile(rb"(?i:https?|wss?)://([^/?#\\]*)(.*)")
 
 
 class Mapping(NamedTuple):

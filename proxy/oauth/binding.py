@@ -21,6 +21,7 @@ ENDPOINTS: Final = (
     "token_endpoint",
     "revocation_endpoint",
     "introspection_endpoint",
+    "pushed_authorization_request_endpoint",
 )
 
 

@@ -61,10 +61,13 @@ class Endpoints:
     revocation_endpoint: str | None = None
     introspection_endpoint: str | None = None
     device_authorization_endpoint: str | None = None
+    pushed_authorization_request_endpoint: str | None = None
+    requires_par: bool = False  # it refuses other authorization requests (RFC 9126 section 5)
     audience: str | None = None  # the token endpoint as other clients know it (see _aliased)
     iss_in_callback: bool = False  # RFC 9207: it always sends `iss`
     auth_methods: tuple[str, ...] | None = None  # at the token endpoint (RFC 8414 section 2); None: unknown
     auth_algorithms: tuple[str, ...] | None = None  # of JWTs that authenticate clients there; None: unknown
+    dpop_algorithms: tuple[str, ...] | None = None  # of proofs (RFC 9449 section 5.1); None: unknown
     unsafe: frozenset[str] = frozenset()  # names of its endpoints that must not be used
 
     def get(self, name: str) -> str | None:
@@ -117,9 +120,11 @@ class Discovery:
             credential.issuer,
             **{name: document[name] if name in needed - unsafe else given[name] for name in ENDPOINTS},
             audience=credential.token_endpoint or _safe(plain.get("token_endpoint")),
+            requires_par=plain.get("require_pushed_authorization_requests") is True,
             iss_in_callback=document.get("authorization_response_iss_parameter_supported") is True,
             auth_methods=_words(document.get("token_endpoint_auth_methods_supported")),
             auth_algorithms=_words(document.get("token_endpoint_auth_signing_alg_values_supported")),
+            dpop_algorithms=_words(document.get("dpop_signing_alg_values_supported")),
             unsafe=unsafe,
         )
 

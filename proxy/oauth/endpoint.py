@@ -15,27 +15,35 @@ from proxy.clock import Clock
 from proxy.config.model import AuthorizationServerTLS, Credential, Limits
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import (
+    authorize,
     client_auth,
     described,
     device,
     documents,
+    dpop,
     expires_in,
     grants,
     id_token,
+    par,
+    posts,
+    resource,
     step_response,
     token_response,
     used_files,
 )
+from proxy.oauth.authorize import AuthorizationRequest
 from proxy.oauth.binding import by_hand, server_of
 from proxy.oauth.client_auth import Choice
 from proxy.oauth.clock_skew import SkewWatch
 from proxy.oauth.device import DeviceAuthorization
 from proxy.oauth.discovery import Discovery, Endpoints, is_safe
 from proxy.oauth.documents import UnreadableDocument
+from proxy.oauth.dpop import Prover
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.grants import Form, Proof
 from proxy.oauth.grants.device_code import authorization_form
 from proxy.oauth.oddities import Oddities
+from proxy.oauth.posts import Posts
 from proxy.oauth.token import Token
 from proxy.oauth.token_response import TokenResponse
 from proxy.observe.events import decision
@@ -89,6 +97,7 @@ class AuthorizationServers:
         self._oddities = Oddities()
         self._skews = SkewWatch()
         self._discovery = Discovery(fetcher, clock, self._oddities)
+        self._posts = Posts(fetcher, clock, self._discovery)
 
     def use(
         self,
@@ -149,18 +158,22 @@ class AuthorizationServers:
         *,
         before: Token | None = None,
         nonce: str = "",
+        dpop_key: Secret | None = None,
     ) -> Token:
         """As `token`, but raises UnprovenToken if the id_token is invalid.
 
-        `nonce` is that of the login (OpenID Connect Core 1.0 section 3.1.2.1).
+        `nonce` is that of the login (OpenID Connect Core 1.0 section 3.1.2.1), and `dpop_key` its key.
         """
         endpoint = await self._token_endpoint(credential, before)
         grant, method = form.get("grant_type", ""), endpoint.auth.method
         form = await self._proven(credential, form, endpoint)
         decision(_log, "%s: a token is requested (%s, %s)", credential.name, grant, method)
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
-        body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats the parameter
-        reply = await self._post(credential, endpoint.url, body, endpoint.auth, before_send)
+        parameters = {**form, **resource.parameters(credential), **credential.token_params}
+        body = urlencode(parameters, doseq=True)  # a list repeats the parameter
+        key = (dpop_key if credential.dpop else None) or await self.dpop_key(credential, before)
+        prover = Prover(key) if key else None
+        reply = await self._posts.send(credential, endpoint.url, body, endpoint.auth, before_send, prover)
         sent = _Sent(sent_at, sent_boot, sent_at + self._clock.boot() - sent_boot)
         try:
             granted = token_response.parse(
@@ -170,12 +183,14 @@ class AuthorizationServers:
                 now=sent.received,
                 token_types=credential.token_types,
                 upstream_fields=credential.upstream_fields,
+                dpop=credential.dpop,
             )
         except AuthorizationServerError as error:
             error.hint = client_auth.hint(credential, endpoint.auth.method, error.error)
             raise
         self._oddities.log(credential.name, "token response", granted.oddities, token_response.ODDITIES)
         token = self._made(credential, endpoint, granted, sent, self._heard(credential, reply, sent))
+        token = replace(token, dpop_key=key)
         if granted.refusal is not None:
             raise RefusedToken(granted.refusal, token)
         if granted.id_token is None:
@@ -195,6 +210,18 @@ class AuthorizationServers:
         content = None if path is None else await used_files.read(path)
         return {**form, **kind.proof(credential, Proof(endpoint.url, self._clock.wall(), content))}
 
+    async def dpop_key(self, credential: Credential, before: Token | None = None) -> Secret | None:
+        """The key of the account that has the token `before`, a new one without; None without `dpop`."""
+        if not credential.dpop:
+            return None
+        if before is not None and before.dpop_key is not None:
+            return before.dpop_key
+        try:
+            found = await self._discovery.endpoints(credential, is_urgent=False)
+        except AuthorizationServerError:
+            return dpop.new_key(None)
+        return dpop.new_key(found.dpop_algorithms)
+
     async def _token_endpoint(self, credential: Credential, before: Token | None) -> _TokenEndpoint:
         """Configured, discovered, or that of the token `before` while discovery fails."""
         if credential.token_endpoint is not None:
@@ -206,11 +233,11 @@ class AuthorizationServers:
         except AuthorizationServerError:
             if before is None or not is_known:
                 raise
-            return _TokenEndpoint(before.token_endpoint, _as_before(credential, before))
+            return _TokenEndpoint(before.token_endpoint, posts.as_before(credential, before))
         found_url = found.get("token_endpoint")
         if found_url is None:
             raise AuthorizationServerError("misconfigured", "no_token_endpoint")
-        return _TokenEndpoint(found_url, _by_metadata(credential, found))
+        return _TokenEndpoint(found_url, posts.by_metadata(credential, found))
 
     def _heard(self, credential: Credential, reply: Reply, sent: _Sent) -> float | None:
         """The lower bound of the server's clock skew (seconds) by its Date; None without one."""
@@ -270,7 +297,7 @@ class AuthorizationServers:
         if url is None:
             raise AuthorizationServerError("misconfigured", "no_device_authorization_endpoint")
         body = urlencode(authorization_form(credential), doseq=True)
-        reply = await self._post(credential, url, body, await self._auth_method(credential))
+        reply = await self._posts.send(credential, url, body, await self._posts.auth_of(credential))
         now = expires_in.server_time(reply.headers)
         return device.parse(
             reply.status, reply.headers, reply.body, now=self._clock.wall() if now is None else now
@@ -287,7 +314,7 @@ class AuthorizationServers:
         if endpoint is None:
             return None
         body = urlencode({"token": token.reveal(), "token_type_hint": "access_token"})
-        reply = await self._post(credential, endpoint, body, await self._auth_method(credential))
+        reply = await self._posts.send(credential, endpoint, body, await self._posts.auth_of(credential))
         try:
             claims = documents.read(reply.headers, reply.body, ("active",)).members
         except UnreadableDocument:
@@ -308,50 +335,18 @@ class AuthorizationServers:
         if endpoint is None:
             return False
         body, _ = prepare_revoke_token_request(token.reveal(), hint, "", {})
-        reply = await self._post(credential, endpoint, body, await self._auth_method(credential))
+        reply = await self._posts.send(credential, endpoint, body, await self._posts.auth_of(credential))
         if not 200 <= reply.status < 300:
             raise AuthorizationServerError("transient", token_response.http_error(reply.status))
         return True
 
-    async def _auth_method(self, credential: Credential) -> Choice:
-        """For the other endpoints: the same as at the token endpoint."""
-        audience = credential.token_endpoint or server_of(credential)
-        if credential.issuer is None or not client_auth.needs_metadata(credential):
-            return client_auth.choose(credential, audience)
+    async def push(self, credential: Credential, endpoint: str, request: AuthorizationRequest) -> str:
+        """Push an authorization request (RFC 9126); its request_uri. Raises AuthorizationServerError."""
+        form = authorize.pushed_form(credential, request)
+        auth = await self._posts.auth_of(credential)
+        reply = await self._posts.send(credential, endpoint, form, auth)
         try:
-            found = await self._discovery.endpoints(credential, is_urgent=False)
-        except AuthorizationServerError:
-            return client_auth.choose(credential, audience)
-        return _by_metadata(credential, found)
-
-    async def _post(
-        self,
-        credential: Credential,
-        endpoint: str,
-        body: str,
-        auth: Choice,
-        before_send: Callable[[], None] | None = None,
-    ) -> Reply:
-        """The only POST of a client, with its authentication. Raises AuthorizationServerError."""
-        heard = self._clock.heard.get(server_of(credential))
-        now = self._clock.wall() if heard is None else heard + self._clock.boot()
-        request = client_auth.Request(credential, auth, body, now)
-        authenticated = await client_auth.authenticate(request)
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-        if authenticated.authorization:
-            headers["Authorization"] = authenticated.authorization
-        return await self._fetcher.fetch(
-            credential, "POST", endpoint, headers, authenticated.body, before_send
-        )
-
-
-def _by_metadata(credential: Credential, found: Endpoints) -> Choice:
-    audience = found.audience or found.token_endpoint or server_of(credential)
-    return client_auth.choose(credential, audience, found.auth_methods, found.auth_algorithms)
-
-
-def _as_before(credential: Credential, before: Token) -> Choice:
-    """As for this token, while discovery fails."""
-    methods = (before.auth_method,) if before.auth_method else None
-    algorithms = (before.auth_algorithm,) if before.auth_algorithm else None
-    return client_auth.choose(credential, before.token_endpoint, methods, algorithms)
+            return par.read(reply, self._clock.wall())
+        except AuthorizationServerError as error:
+            error.hint = client_auth.hint(credential, auth.method, error.error)
+            raise

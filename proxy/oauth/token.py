@@ -73,6 +73,7 @@ class Token:
     auth_method: str = ""  # ... with this client authentication ...
     auth_algorithm: str = ""  # ... whose JWT is signed with this one
     upstreams: tuple[tuple[str, str], ...] = ()  # members of its responses that may name upstreams
+    dpop_key: Secret | None = None  # that it is bound to (oauth/dpop.py); None: to none
     nonce: str = field(default="", repr=False)  # in the login's id_token (OpenID Connect Core 1.0 12.2)
 
     @property

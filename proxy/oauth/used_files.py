@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from proxy.config.files import LARGEST_SECRET
+from proxy.config.lookups import LARGEST
 from proxy.errors import AuthorizationServerError
 from proxy.secret import Secret
 
@@ -33,5 +33,5 @@ async def read(path: Path, pattern: re.Pattern[str] = TOKEN, error: str = UNREAD
 
 def _text(path: Path) -> str:
     with path.open("rb") as file:
-        content = file.read(LARGEST_SECRET + 1)
-    return content.decode("ascii").strip() if len(content) <= LARGEST_SECRET else ""
+        content = file.read(LARGEST + 1)
+    return content.decode("ascii").strip() if len(content) <= LARGEST else ""

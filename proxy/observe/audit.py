@@ -1,4 +1,4 @@
-"""The audit log: a JSON line for each request and its decision, and for logins and logouts.
+"""The audit log: a JSON line for each request and its decision, for logins, logouts and tokens handed out.
 
 Every field is in each line of its kind. JSON leaves no way to inject lines; no line has a query, a field's
 value or a token. Where [log] audit is not set there is no object of this module, and requests cost nothing.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ALLOWED: Final = "allowed"
 LONGEST_PATH: Final = 1024  # bytes
-EVENTS: Final = frozenset({"login", "login_failed", "logout"})
+EVENTS: Final = frozenset({"login", "login_failed", "logout", "token_handed_out"})
 _ALL: Final = logging.getLogger("proxy")
 _OF_LOGINS: Final = (logging.getLogger("proxy.logins"), logging.getLogger("proxy.tokens"))
 
@@ -175,7 +175,7 @@ def path_of(target: bytes) -> str:
 
 
 class _Events(logging.Handler):
-    """Logins and logouts, as the other log has them."""
+    """Logins, logouts and tokens handed out, as the other log has them."""
 
     def __init__(self, audit: AuditLog) -> None:
         super().__init__(INFO)

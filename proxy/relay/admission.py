@@ -11,12 +11,13 @@ from proxy.http.malformed import MalformedRequest
 from proxy.http.message import RequestHead
 from proxy.http.target import Target, read_target
 from proxy.observe.audit import AuditLog
-from proxy.relay import policy, problems, subjects, web_pages
+from proxy.relay import policy, problems, subjects, token_requests, web_pages
 from proxy.relay.callers import Caller, CallerTable
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
 from proxy.relay.problems import AboutUs, Refusal
 from proxy.relay.runtime import RouteRuntime
+from proxy.relay.token_requests import TokenAsked
 
 MOST_DIGITS: Final = 9  # of Max-Forwards
 
@@ -27,7 +28,7 @@ def admit(
     """The route of a request, its path, and its caller where callers are identified.
 
     `own`: the route that has this listener to itself. Raises Refusal for the first rule of the contract that
-    the request breaks; AboutUs. Whether it may use the route is for `permit`.
+    the request breaks; AboutUs; TokenAsked. Whether it may use the route is for `permit`.
     """
     if request.method in problems.REFUSED_METHODS:
         raise Refusal(problems.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
@@ -42,23 +43,21 @@ def admit(
         host = context.hosts.known(authority) or context.hosts.read(authority, downstream.local_address)
     if host is None:
         raise Refusal(problems.HOST_REFUSED, "this Host is not allowed; see server.allowed_hosts")
-    runtime = own or context.table.match(host, path)
+    runtime = own or (None if token_requests.is_reserved(path) else context.table.match(host, path))
     needs_checks = request.fields.needs_checks
     is_tls = downstream.is_tls
     if needs_checks or not (is_tls or host in LOOPBACK_NAMES):
         pages = web_pages.NO_PAGES if runtime is None else runtime.pages
         is_known = _has_safe_key(context, runtime, request, downstream)
         web_pages.check(request, pages, host, is_tls=is_tls, has_safe_key=is_known)
-    caller = None
-    if context.callers is not None:
-        is_subject = runtime is not None and runtime.subject_field
-        keys = _other_keys(context.callers, runtime, request) if is_subject else None
-        caller = context.callers.identify(request, downstream, keys)
+    caller = None if context.callers is None else _caller(context.callers, runtime, request, downstream)
     if needs_checks:
         check_no_loop(request, context.via)
         check_hops(request)
     if path == b"*":
         check_asterisk(request)
+    if runtime is None and token_requests.is_reserved(path):
+        raise TokenAsked(caller)
     if runtime is None:
         raise Refusal(problems.NO_ROUTE, "no configured route matches this host and path")
     return runtime, path, caller
@@ -95,6 +94,15 @@ def check_caller(runtime: RouteRuntime, request: RequestHead, caller: Caller) ->
             raise Refusal(
                 problems.CALLER_DENIED, "this caller may not use this account: see `accounts` of the caller"
             )
+
+
+def _caller(
+    callers: CallerTable, runtime: RouteRuntime | None, request: RequestHead, downstream: Downstream
+) -> Caller | None:
+    is_subject = runtime is not None and runtime.subject_field
+    return callers.identify(
+        request, downstream, _other_keys(callers, runtime, request) if is_subject else None
+    )
 
 
 def _has_safe_key(

@@ -40,10 +40,15 @@ class Caller:
         self._routes: frozenset[str] | None = None if table.routes is None else frozenset(table.routes)
         self.accounts: tuple[str, ...] = table.accounts  # in the file's order
         self._accounts: frozenset[str] = frozenset(table.accounts)
+        self._tokens: frozenset[str] = frozenset(table.tokens)
         self._has_all_accounts: bool = configured.ALL in table.accounts
 
     def may_use(self, route: str) -> bool:
         return self._routes is None or route in self._routes
+
+    def may_fetch(self, credential: str) -> bool:
+        """Whether it may have tokens of this credential itself."""
+        return credential in self._tokens
 
     def may_name(self, account: str) -> bool:
         """Whether it may use this account of a route where requests name their account."""

@@ -28,17 +28,19 @@ from proxy.http import head_writer
 from proxy.http.body import Body, UntilClose
 from proxy.http.message import ResponseHead
 from proxy.http.target import upstream_path
-from proxy.relay import admission, decisions, phases, problems, translate
+from proxy.relay import admission, decisions, obtain, phases, problems, token_requests, translate
 from proxy.relay import upstream_causes as causes
 from proxy.relay.connecting import Connecting
 from proxy.relay.failures import Failure, may_repeat, refusal_of
 from proxy.relay.phases import Phase
 from proxy.relay.problems import AboutUs, Refusal
 from proxy.relay.runtime import RouteRuntime
+from proxy.relay.token_requests import TokenAsked
 from proxy.relay.upload import Upload
 from proxy.relay.upstream import Upstream
+from proxy.tokens import handed_out
 from proxy.tokens.account import Account
-from proxy.tokens.attachment import Attachment
+from proxy.tokens.attachment import Attachment, at_once
 
 UNAUTHORIZED: Final = 401
 BOTH_WAYS: Final = 2  # of a tunnel
@@ -84,6 +86,10 @@ class Exchange(Connecting):
             self._finish("")
             self._caller.about_us(question.head)
             return
+        except TokenAsked as asked:
+            self._identity = asked.caller
+            self._do(self._hand_out(), "hand out a token", phases.TOKEN)
+            return
         if context.says_decisions:
             table = context.callers
             self._number = decisions.admitted(request, runtime, account, caller, table, self._caller)
@@ -93,6 +99,21 @@ class Exchange(Connecting):
             self._do(self._prepare(account), "prepare a request", phases.TOKEN)
         else:
             self._send_on_idle(account, attachment)
+
+    async def _hand_out(self) -> None:
+        """The caller asks for a token itself: token_requests.py. Raises Refusal."""
+        context, request = self._context, self._request
+        wanted = token_requests.wanted(request, self._identity)
+        if context.audit is not None:
+            admission.check_audit(context.audit)
+        account = self._account = context.tokens.account(wanted.credential, wanted.account)
+        attachment = await obtain.token(context, account)
+        head, body = token_requests.response(account, attachment, context.tokens.clock)
+        handed_out.note(account, self.caller)
+        self._status = 200
+        self._bytes_out = 0 if request.method == b"HEAD" else len(body)
+        self._finish("")
+        self._caller.about_us(head, body)
 
     def request_data(self, payload: bytes) -> None:
         """More of the request's body, or of a tunnel, has come."""
@@ -134,7 +155,10 @@ class Exchange(Connecting):
         if self._number:
             how = "a connection from the pool" if upstream.reused else "a new connection"
             decisions.say(self._number, "sent", "sent with a token on %s", how)
-        names = self._runtime.authority, attachment.fields, self._context.via, attachment.query
+        runtime, attached = self._runtime, attachment.fields
+        if runtime.proves:
+            attached = attachment.fields_for(request.method, runtime.origin, self._path)
+        names = runtime.authority, attached, self._context.via, attachment.query
         head = head_writer.to_upstream(request, self._path, *names, upgrade=self.upgrades)
         body = request.body
         if body is None:
@@ -168,14 +192,19 @@ class Exchange(Connecting):
         self._caller.switch(self._translated(head))
 
     def response_head(self, head: ResponseHead) -> None:
-        if head.status != UNAUTHORIZED or not self._rejected(head):
+        has_nonce = self._runtime.proves and self._attachment.learn(self._runtime.origin, head.block)
+        if head.status != UNAUTHORIZED or not self._rejected(head, has_nonce=has_nonce):
             self._relay_head(head)
 
-    def _rejected(self, head: ResponseHead) -> bool:
-        """A 401: hold it if the request can be sent again with a better token."""
+    def _rejected(self, head: ResponseHead, *, has_nonce: bool) -> bool:
+        """A 401: hold it if the request can be sent again with a better token, or a nonce that it lacked."""
         assert self._account is not None
         assert self._upstream is not None
-        better = None if self._second else self._context.tokens.reject(self._account, self._attachment)
+        better: Awaitable[Attachment | None] | None = None
+        if has_nonce and not self._second:
+            better = at_once(self._attachment)
+        elif not self._second:
+            better = self._context.tokens.reject(self._account, self._attachment)
         if better is None or not self._upload.repeatable:
             self._passes_401()
             return False

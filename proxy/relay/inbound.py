@@ -163,9 +163,10 @@ class Inbound(HalfClosable):
         self._write(problems.render(refusal, head_only=head_only, close=close, page=self._asked.page))
         self._done(close=close)
 
-    def about_us(self, head: bytes) -> None:
+    def about_us(self, head: bytes, body: bytes = b"") -> None:
         close = self._is_last  # the rest of a body must not be read as a request
-        self._write(head + (b"Connection: close\r\n\r\n" if close else b"\r\n"))
+        end = b"Connection: close\r\n\r\n" if close else b"\r\n"
+        self._write(head + end + (b"" if self._asked.method == b"HEAD" else body))
         self._done(close=close)
 
     def close(self) -> None:

@@ -89,8 +89,11 @@ class Downstream(Protocol):
         """Send a response of our own instead of the upstream's. The rest of the request is not read."""
         ...
 
-    def about_us(self, head: bytes) -> None:
-        """Send the response to an OPTIONS request that asks about this proxy: see `AboutUs`."""
+    def about_us(self, head: bytes, body: bytes = b"") -> None:
+        """Send a response about this proxy: to an OPTIONS request, see `AboutUs`, or with a token itself.
+
+        `head`: without its last line.
+        """
         ...
 
     def close(self) -> None:

@@ -96,6 +96,13 @@ class Lifecycle:
         return self._runtime.route.name if self._routed else ""
 
     @property
+    def _credential(self) -> str:
+        """Of its account, or of its route if there is none yet; empty before it has either."""
+        if self._account is not None:
+            return self._account.key.credential
+        return self._runtime.credential if self._routed else ""
+
+    @property
     def caller(self) -> str:
         """The name of the request's caller; empty if it has none."""
         return self._identity.name if self._identity is not None else ""
@@ -178,13 +185,12 @@ class Lifecycle:
         )
 
     def _audit(self, audit: AuditLog, decision: str) -> None:
-        route = self._runtime.route if self._routed else None
         audit.request(
             request_id=trace_id(self._request.fields.block),
             caller=self.caller,
             peer=self._peer,
             route=self.route,
-            credential="" if route is None else route.credential,
+            credential=self._credential,
             account="" if self._account is None else self._account.key.account,
             method=self._request.method.decode("ascii"),
             target=self._request.path or self._request.target,

@@ -6,7 +6,7 @@
     dials ─────┴───────────► queue ──► in use ┘      the first connection that is dialled or given back
 
 A dial belongs to the pool: it goes on if the request that caused it leaves. There are no more dials under way
-than waiting requests, and never more than `limits.dials`.
+than waiting requests, few at first (dial_bound.py), and never more than `limits.dials`.
 
 When does a failed dial fail those who wait? One failure among many successes should fail nobody, and an
 upstream that refuses must not let them wait. So a failure begins a *doubt*: no further dial is started. A
@@ -29,6 +29,7 @@ from proxy import tasks
 from proxy.failure_causes import CONNECT_TIMEOUT
 from proxy.relay import problems
 from proxy.relay import upstream_causes as causes
+from proxy.relay.dial_bound import DialBound
 from proxy.relay.dialer import Dialer
 from proxy.relay.pool_queue import NEVER, Queue, Waiter, first, take_all
 from proxy.relay.problems import Refusal
@@ -38,6 +39,7 @@ SURPLUS: Final = 10.0  # seconds; idle connections beyond `limits.pool` outlive 
 # Seconds. Not shorter than between two sweeps, as these dial again; within it, callers are refused.
 ALIVE: Final = 0.5  # an upstream has given a connection back so lately
 UNDECIDED: Final = 0.5  # the longest that a failure waits for the outcome of other dials
+GRACE: Final = 0.1  # a dial that began with a wait has told by then why it is too slow
 
 _log = logging.getLogger("proxy.relay")
 
@@ -46,11 +48,13 @@ class Pool:
     """The connections of one route and account: no other account's response can arrive on them."""
 
     __slots__ = (
+        "_bound",
         "_by_age",
         "_dialer",
         "_dials",
         "_doubted_at",
         "_given_at",
+        "_growth",
         "_idle",
         "_is_closed",
         "_is_retired",
@@ -67,6 +71,8 @@ class Pool:
         self._open: set[Upstream] = set()
         self._queue = Queue()
         self._dials: set[asyncio.Task[None]] = set()
+        self._bound = DialBound(dialer.limits.dials)
+        self._growth: asyncio.TimerHandle | None = None  # the next step of the bound
         self._probed = 0.0  # loop time; connections that became idle before it have been probed
         self._given_at = -NEVER  # loop time; when a connection was given back last
         self._doubted_at = NEVER  # loop time; of the first failure since the last success
@@ -161,11 +167,25 @@ class Pool:
     # -- dial
 
     def _dial_another(self) -> bool:
-        """Start a dial if more requests wait than dials are under way, and the limit permits."""
-        if len(self._dials) >= min(self._queue.length, self._dialer.limits.dials):
+        """Start a dial if more requests wait than dials are under way, and the bound permits."""
+        if len(self._dials) >= self._queue.length:
+            return False
+        if len(self._dials) >= self._bound.allowed:
+            self._grow_later()
             return False
         self._dials.add(tasks.spawn(self._dial(), "dial an upstream"))
         return True
+
+    def _grow_later(self) -> None:
+        if self._growth is None and self._open and self._bound.may_grow:
+            loop = asyncio.get_running_loop()
+            self._growth = loop.call_at(self._bound.next_step(loop.time()), self._grow)
+
+    def _grow(self) -> None:
+        self._growth = None
+        if self._doubted_at == NEVER and self._bound.allowed <= len(self._dials) < self._queue.length:
+            self._bound.grow(asyncio.get_running_loop().time())
+            self._dial_for_all()
 
     async def _dial(self) -> None:
         failure: Refusal | None = None
@@ -185,7 +205,10 @@ class Pool:
         if upstream is not None:
             self._dialled(upstream)
         elif failure is not None:
+            self._bound.restart()
             self._dial_failed(failure)
+        if not self._dials:
+            self._bound.restart()
 
     def _dialled(self, upstream: Upstream) -> None:
         self._doubted_at, self._too_slow = NEVER, None
@@ -257,7 +280,7 @@ class Pool:
     def look(self, now: float) -> None:
         """The sweep, with the loop's time: close what has been idle for long, look after those who wait."""
         if self._queue.length:
-            self._refuse_overdue(now)
+            self._refuse_overdue(now - GRACE)
             if self._doubted_at == NEVER:
                 self._dial_for_all()
             else:
@@ -299,6 +322,8 @@ class Pool:
     def close(self) -> None:
         """Close everything; refuse those who wait."""
         self._is_retired = self._is_closed = True
+        if self._growth is not None:
+            self._growth.cancel()
         for dial in list(self._dials):
             dial.cancel()
         self._refuse_all(_stopping(), spare=False)

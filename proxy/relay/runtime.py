@@ -53,11 +53,14 @@ class RouteRuntime:
         attach: Sequence[Attach] = (),
         subject_field: bytes = b"",
         listed: RouteRuntime | None = None,
+        *,
+        proves: bool = False,
     ) -> None:
         """`fixed`: the account of all requests; None if each request names one.
 
         `idle`: the idle connections of all routes. `attach`, `subject_field`: of the credential.
         `listed`: the route as configured, for one of its upstreams that a token response names (`of_token`).
+        `proves`: its tokens need a proof for each request.
         """
         self.route = route
         self.name = route.name  # these two are read for each request
@@ -76,15 +79,14 @@ class RouteRuntime:
         changes = self.own_fields is not None or self.passes_authorization or bool(self.parameters)
         self.changes_fields = route.forwarded or changes
         self.policy = policy_of(route.methods, route.allow, route.deny)
-        self.tls = tls
+        self.tls, self._tokens, self._metrics, self._limits = tls, tokens, metrics, limits
         self.sessions = Sessions(cache)  # of `tls`
         self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
         self.failures = FailureLog(route)
-        self._tokens = tokens
-        self._metrics = metrics
-        self._limits = limits
         self._attach = attach
+        self.proves = proves
+        self.origin = f"{route.upstream.scheme}://{route.upstream.authority}"
         self._dialer = Dialer(route, tls, limits, idle, sessions=self.sessions)
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
         self._former: list[Pool] = []  # no longer in `_pools`, but some request still uses or awaits them
@@ -107,9 +109,11 @@ class RouteRuntime:
         fixed: Account | None,
         attach: Sequence[Attach] = (),
         subject_field: bytes = b"",
+        *,
+        proves: bool = False,
     ) -> bool:
         """Whether it was made of the same: then it goes on after a reload, with its connections."""
-        is_same = self.tls is tls and self.fixed is fixed and self._attach == attach
+        is_same = self.tls is tls and self.fixed is fixed and self._attach == attach and self.proves == proves
         is_same = is_same and self.subject_field == subject_field
         return is_same and self.route == route and self._limits == limits
 
@@ -176,6 +180,7 @@ class RouteRuntime:
             self._attach,
             self.subject_field,
             self,
+            proves=self.proves,
         )
 
     def pool(self, account: Account) -> Pool:

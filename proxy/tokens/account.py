@@ -25,6 +25,7 @@ from proxy.tokens.account_facts import facts_of
 from proxy.tokens.attachment import Attachment
 from proxy.tokens.diagnosis import Diagnosis, diagnose
 from proxy.tokens.lifetime import TokenState
+from proxy.tokens.proofs import ProvingAttachment
 from proxy.tokens.refresh import backoff, refusal
 from proxy.tokens.refresh.breaker import Candidate
 from proxy.tokens.refresh.throttle import ServerThrottle
@@ -119,7 +120,7 @@ class Account:
         if before == credential:
             return
         if before.attach != credential.attach:
-            self._attach(self.held)
+            self._attach(self.held.token)
         if self.grant.is_fixed:
             self._take_value()
             return
@@ -127,12 +128,17 @@ class Account:
         self.behind = True  # the record may have a token of this credential, or must get its new seed
         self.look_at_the_clock()
 
-    def _attach(self, held: StoredToken) -> None:
-        access_token, token = _access(held), held.token
-        if access_token is None or token is None:
+    def _attach(self, token: Token | None) -> None:
+        places, access_token = self.credential.attach, token.access_token if token else None
+        if token is None or access_token is None:
             self.attachment = None
-            return
-        self.attachment = Attachment(access_token, self.credential.attach, token.upstreams)
+        elif token.dpop_key is None:
+            self.attachment = Attachment(access_token, places, upstreams=token.upstreams)
+        else:
+            key, server = token.dpop_key, token.server
+            self.attachment = ProvingAttachment(
+                access_token, places, key, server, self._clock, token.upstreams
+            )
 
     def _take_value(self) -> None:
         """Grant static: the configuration's value is the token. It is never stored."""
@@ -152,7 +158,7 @@ class Account:
         if held.generation < self.held.generation:
             return
         if _access(held) != _access(self.held):
-            self._attach(held)
+            self._attach(held.token)
         elif self.is_rejected and held.token is not None:
             held = replace(held, token=replace(held.token, rejected=True))
         if (
@@ -160,7 +166,7 @@ class Account:
             and held.token
             and self.attachment.upstreams != dict(held.token.upstreams)
         ):
-            self._attach(held)
+            self._attach(held.token)
         if _issue(held) != _issue(self.held):
             self._begun = float("inf")
         is_new = held.generation != self.held.generation
@@ -196,6 +202,8 @@ class Account:
         token = self.held.token
         if token is None:
             return
+        if self.credential.dpop != (token.dpop_key is not None):
+            return  # the configuration asks for another kind of token than this one
         if token.rejected and token.refusal is not None:
             return  # the upstream rejects it, and the server refuses to replace it
         window = lifetime.window(token, self.held.due_at, self._clock, known=self._begun)

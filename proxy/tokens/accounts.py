@@ -222,6 +222,8 @@ class Accounts:
 
     async def follow(self, key: AccountId) -> None:
         """Read an account that another process may have changed."""
+        if not self._config.is_stored(key.credential):
+            return
         account = self.find(key)
         if account is None:
             if key.credential in self._crowded:

@@ -5,15 +5,16 @@ Another place is a class in config/attach.py and a line in this module only.
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
 from proxy.config.attach import Attach, AttachBasic, AttachField, AttachQuery
 from proxy.secret import Secret
 
-_SCHEME: Final = "Bearer"  # RFC 6750 section 2.1
+SCHEME: Final = "Bearer"  # RFC 6750 section 2.1
 _DEFAULT: Final = (AttachField(),)
 
 
@@ -31,14 +32,15 @@ class Attachment:
         self,
         access_token: Secret,
         places: Sequence[Attach] = (),
+        scheme: str = SCHEME,
         upstreams: Iterable[tuple[str, str]] = (),
     ) -> None:
-        """Raises UnicodeEncodeError for a token that is not ASCII."""
+        """`scheme`: where the place names none. Raises UnicodeEncodeError for a token that is not ASCII."""
         self.upstreams: Mapping[str, str] = dict(upstreams)
         self.access_token = access_token
         token = access_token.reveal()
         places = places or _DEFAULT
-        self.fields: bytes = b"".join(_field(each, token) for each in places)
+        self.fields: bytes = b"".join(_field(each, token, scheme) for each in places)
         self.query: bytes = b"&".join(
             _parameter(each, token) for each in places if isinstance(each, AttachQuery)
         )
@@ -46,14 +48,31 @@ class Attachment:
     def __repr__(self) -> str:
         return "Attachment(***)"
 
+    # -- only asked on routes whose credential has `dpop`: see proofs.py
 
-def _field(place: Attach, token: str) -> bytes:
+    def fields_for(self, _method: bytes, _origin: str, _target: bytes) -> bytes:
+        """`fields`, and those that differ for each request."""
+        return self.fields
+
+    def learn(self, _origin: str, _block: bytes) -> bool:
+        """Read the fields of an upstream's response; whether the same request has better ones now."""
+        return False
+
+
+def at_once(attachment: Attachment) -> Awaitable[Attachment]:
+    """A result that is known at once. A future, since a coroutine that is not awaited causes a warning."""
+    future: asyncio.Future[Attachment] = asyncio.get_running_loop().create_future()
+    future.set_result(attachment)
+    return future
+
+
+def _field(place: Attach, token: str, default_scheme: str) -> bytes:
     if isinstance(place, AttachQuery):
         return b""
     if isinstance(place, AttachBasic):  # RFC 7617 section 2.1
         pair = base64.b64encode(f"{place.basic_user}:{token}".encode()).decode("ascii")
         return f"\r\nAuthorization: Basic {pair}".encode("ascii")
-    scheme = _SCHEME if place.scheme is None else place.scheme
+    scheme = default_scheme if place.scheme is None else place.scheme
     return f"\r\n{place.header}: {f'{scheme} ' if scheme else ''}{token}".encode("ascii")
 
 

@@ -1,7 +1,7 @@
 """The tokens of this process: `ready`, `get`, `reject`, `adopt`, `forget`.
 
 One refresh per account here (refresh/single_flight.py), one lease across processes (refresh/lease.py).
-Changes by other processes are seen within a second (`_watch`).
+Changes by other processes are seen within a second (store_changes.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -17,7 +18,7 @@ from proxy import tasks
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
 from proxy.errors import GenerationConflict, ProxyError, TokenError
-from proxy.oauth import binding
+from proxy.oauth import binding, client_auth
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, differ
 from proxy.observe.events import decision
@@ -28,7 +29,7 @@ from proxy.store.base import AccountId, Store
 from proxy.tokens import health, log_warnings
 from proxy.tokens.account import NEVER, Account, FailedLogin, StoredToken
 from proxy.tokens.accounts import Accounts
-from proxy.tokens.attachment import Attachment
+from proxy.tokens.attachment import Attachment, at_once
 from proxy.tokens.diagnosis.failures import row_of
 from proxy.tokens.exchanged import Exchanged
 from proxy.tokens.refresh import lease
@@ -38,9 +39,12 @@ from proxy.tokens.refresh.scheduler import RefreshScheduler
 from proxy.tokens.refresh.single_flight import SingleFlight, Why
 from proxy.tokens.reminders import REMIND, Reminders
 from proxy.tokens.saved import records, tombstones
+from proxy.tokens.store_changes import WATCH, StoreChanges
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: the token may not be the cause
-WATCH: Final = "watch the store"  # in internal_errors_total
+
+# Looks the secrets of a credential up again. None: it has none that are looked up, or that was just done.
+LookUp = Callable[[str], Awaitable[None] | None]
 
 _log = logging.getLogger("proxy.tokens")
 
@@ -64,7 +68,7 @@ class TokenManager:
         self._config = config
         self._store = store
         self._servers = servers
-        self._clock = clock
+        self.clock = self._clock = clock
         self._metrics = metrics
         self._accounts = Accounts(config, store, clock)
         me = f"{lease.this_process(clock.boot_id)}/{secrets.token_hex(4)}"  # tests have several in a process
@@ -77,7 +81,8 @@ class TokenManager:
             self._accounts, self.refresh_behind, store, clock, idle_after=config.limits.account_idle
         )
         self._patience = config.limits.token_wait
-        self._changes: AsyncIterator[AccountId | None] | None = None
+        self.look_up: LookUp = lambda _credential: None  # as for commands: they have just read it
+        self._changes = StoreChanges(store, lambda: self._accounts)
         self._watcher: asyncio.Task[None] | None = None
         self._reminder: asyncio.Task[None] | None = None
 
@@ -111,38 +116,15 @@ class TokenManager:
 
     async def start(self) -> None:
         """Load the stored accounts and follow changes by other processes. Raises StoreError."""
-        self._changes = self._store.changes()  # before loading, so that no change is missed
+        self._changes.listen()
         await self._accounts.load_known()
-        self._watcher = tasks.forever(WATCH, self._watch)
+        self._watcher = tasks.forever(WATCH, self._changes.watch)
         self._reminder = tasks.forever(REMIND, self._reminders.remind)
 
     async def close(self, grace: float) -> None:
         """Stop; refreshes under way get `grace` seconds to save their tokens."""
         await tasks.cancel(self._watcher, self._reminder)
         await self._single_flight.close(grace)
-
-    async def _watch(self) -> None:
-        """Follow changes by others, until the store is closed. Raises Finished."""
-        changes, self._changes = self._changes, None
-        if changes is None:  # the last iterator has failed: its changes are unknown
-            changes = self._store.changes()
-            await self._follow(None)
-        async for key in changes:
-            await self._follow(key)
-        raise tasks.Finished
-
-    async def _follow(self, key: AccountId | None) -> None:
-        if key is None:  # anything may have changed
-            for account in self._accounts.in_memory():
-                await self._read(account.key, self._accounts.load_quietly(account))
-        elif self._config.is_stored(key.credential):
-            await self._read(key, self._accounts.follow(key))
-
-    async def _read(self, key: AccountId, reading: Coroutine[object, object, None]) -> None:
-        try:
-            await reading
-        except Exception as error:  # noqa: BLE001 (changes of other accounts must still be seen)
-            tasks.report(WATCH, error, f"unexpected error in reading {key}: report it")
 
     async def report_logins(self) -> None:
         """In a serving process, for ever: log each account whose tokens have ended, for any reason."""
@@ -227,7 +209,10 @@ class TokenManager:
         current = self.ready(account)
         if current is not None and current is not rejected:
             decision(_log, "%s: 401 to a token that has been replaced: the request is replayed", account.key)
-            return _done(current)
+            return at_once(current)
+        if account.grant.is_fixed:
+            looking = self.look_up(account.key.credential)
+            return tasks.spawn(self._looked_up(account, rejected, looking), "look up") if looking else None
         is_news = rejected is account.attachment and account.reject()
         if account.flight is None:
             now = self._clock.boot()
@@ -242,6 +227,14 @@ class TokenManager:
             account.learn_from_401()
             self._single_flight.start(account, "rejected")
         return tasks.spawn(self._replacement(account, rejected), f"replace {account.key}")
+
+    async def _looked_up(
+        self, account: Account, rejected: Attachment, looking: Awaitable[None]
+    ) -> Attachment | None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(looking), self._patience)
+        attachment = self.ready(account)
+        return None if attachment is rejected else attachment
 
     async def _replacement(self, account: Account, rejected: Attachment) -> Attachment | None:
         await self._single_flight.wait(account, self._patience, "rejected")
@@ -354,10 +347,5 @@ class TokenManager:
 
     def _attempted(self, credential: Credential, outcome: str, error: str, seconds: float) -> None:
         self._metrics.token_requested(credential.name, outcome, error and row_of(error), seconds)
-
-
-def _done(attachment: Attachment) -> Awaitable[Attachment]:
-    """A result that is known at once. A future, since a coroutine that is not awaited causes a warning."""
-    future: asyncio.Future[Attachment] = asyncio.get_running_loop().create_future()
-    future.set_result(attachment)
-    return future
+        if error in client_auth.REFUSALS:
+            self.look_up(credential.name)

@@ -46,6 +46,8 @@ class Command:
     port: int
     admin_port: int
     files: int = 0  # that it may have open; 0: as many as this process
+    environment: dict[str, str] = field(default_factory=dict)  # beside PATH and HOME
+    program: tuple[str, ...] = ("-m", "proxy")
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -83,10 +85,10 @@ class Command:
         return self._process.pid
 
     def _argv(self, name: str, *more: str) -> list[str]:
-        return [sys.executable, "-m", "proxy", name, *more, "-c", str(self.config)]
+        return [sys.executable, *self.program, name, *more, "-c", str(self.config)]
 
     def _environment(self) -> dict[str, str]:
-        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8"}
+        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8", **self.environment}
 
     def run(self, name: str, *more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -18,6 +18,11 @@ from tests.fakes.crowd import Plan
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 120.0  # seconds; a busy machine is no failure
+# The command without a bound of dials, for a comparison; `limits.dials` must permit it too.
+UNBOUNDED = (
+    "-c",
+    "from proxy.relay import dial_bound; dial_bound.AT_FIRST = 1_000_000; from proxy.cli import main; main()",
+)
 ROUTE = """
 [[routes]]
 name = "{name}"

@@ -8,6 +8,11 @@ import pytest
 from proxy.config.load import Loaded, load
 from proxy.errors import ConfigError
 
+NOT_REFERENCE = (
+    'expected { env = "NAME" }, { file = "name" }, { command = ["…"] }, { keyring = "service/name" } '
+    "or a string"
+)
+
 Load = Callable[..., Loaded]
 Complaints = Callable[..., list[str]]
 

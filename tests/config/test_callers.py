@@ -7,7 +7,7 @@ import pytest
 
 from proxy import caller_keys
 
-from .conftest import Complaints, Load
+from .conftest import NOT_REFERENCE, Complaints, Load
 
 KEY = "tpk_" + "k" * 43
 CREDENTIAL = """
@@ -44,7 +44,7 @@ VALUES = [  # a line of the table, its fault
     ('key = "two-lines-of-a-key\\nsecond-line"', f"2:7: {NOT_A_KEY}"),
     ('key = { env = "NOT_SET" }', f"2:7: {NOT_SET}"),
     ("key = []", "2:7: an empty list: expected at least one item"),
-    ("key = 5", '2:7: expected { env = "NAME" }, { file = "name" } or a string'),
+    ("key = 5", f"2:7: {NOT_REFERENCE}"),
     (f'key_sha256 = "{"0" * 63}"', f"2:14: {NOT_A_DIGEST}"),
     (f'key_sha256 = ["{"0" * 64}", "{"g" * 64}"]', f"2:83: {NOT_A_DIGEST}"),
     ('certificate = "two words"', f"2:15: {NAMES}"),
@@ -65,7 +65,8 @@ VALUES = [  # a line of the table, its fault
     (f'key = "{KEY}"\nroutes = ["crn"]', "3:11: there is no route 'crn' - did you mean 'crm'?"),
     (f'key = "{KEY}"\nnot_before = -1', "3:14: too small: expected 0 or more"),
     (f'key = "{KEY}"\nnot_before = inf', "3:14: expected a finite number"),
-    (f'key = "{KEY}"\ntokens = ["crm"]', "3:1: tokens is not in this version of token-proxy - leave it out"),
+    (f'key = "{KEY}"\ntokens = ["crn"]', "3:11: there is no credential 'crn' - did you mean 'crm'?"),
+    (f'key = "{KEY}"\ntokens = "crm"', "3:10: expected a list: [ … ]"),
     (f'key = "{KEY}"\nrutes = ["crm"]', "3:1: unknown key 'rutes' - did you mean 'routes'?"),
 ]  # fmt: skip
 NO_IDENTITY = (

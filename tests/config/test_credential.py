@@ -6,11 +6,10 @@ import pytest
 
 from proxy.config.credential import ClientAuth, Grant
 
-from .conftest import Complaints, Load, one_of
+from .conftest import NOT_REFERENCE, Complaints, Load, one_of
 
 MINIMAL = 'client_id = "app"\nissuer = "https://login.example"\n'
 NOT_URL = "expected a URL: https://host/path"
-NOT_REFERENCE = 'expected { env = "NAME" }, { file = "name" } or a string'
 NOT_PROXY = "expected an egress proxy: http://host:port or http://user:password@host:port"
 TLS_TO_PROXY = "TLS to the egress proxy itself is not supported: expected http://host:port"
 OURS = "token-proxy sends this parameter itself - leave it out"
@@ -30,6 +29,13 @@ WHOLE = [  # the whole table, from line 2
         ["1:1: device_authorization_endpoint is missing - or issuer, where there is discovery"],
     ),
     ('client_id = "app"\ngrant = "client_credentials"\nclient_auth = "none"', [f"1:1: {NO_ISSUER}"]),
+    (
+        (
+            'client_id = "app"\ntoken_endpoint = "https://a.example"\nauthorization_endpoint = "https://a.example"\n'
+            "par = true"
+        ),
+        ["1:1: pushed_authorization_request_endpoint is missing - or issuer, where there is discovery"],
+    ),
     ('client_id = "app"\nissuer = "login.example"', [f"3:10: {NOT_URL}"]),
     *(
         (
@@ -44,6 +50,8 @@ WHOLE = [  # the whole table, from line 2
         for path in ("/.well-known/openid-configuration", "/t/.well-known/x", "/.well-known/x/t")
     ),
 ]
+NOT_RESOURCE = "expected an absolute URI without a fragment, like https://api.example.com"
+NOT_RESOURCES = ["", "api", "/api", "https:", "https://api.example/#x", "https://api.example/a b", "urn:é"]
 LINES = [  # added on line 4 to a minimal credential
     (
         'issuer2 = "https://login.example"',
@@ -107,6 +115,16 @@ LINES = [  # added on line 4 to a minimal credential
     ("token_params = { max_age = 5 }", ['4:28: expected a string: "…"']),
     ("token_params = { resource = ['a', 5] }", ['4:35: expected a string: "…"']),
     ("token_params = 'audience'", ["4:16: expected a table: [ … ] on a line of its own, or { … }"]),
+    ('resource = "https://api.example"', ["4:12: expected a list: [ … ]"]),
+    *[(f'resource = ["{uri}"]', [f"4:13: {NOT_RESOURCE}"]) for uri in NOT_RESOURCES],
+    (
+        'token_params = { resource = "urn:a" }\nresource = ["urn:a"]',
+        ["5:12: token_params has a resource too: expected only one of the two"],
+    ),
+    (
+        'authorize_params = { resource = "urn:a" }\nresource = ["urn:a"]',
+        ["5:12: authorize_params has a resource too: expected only one of the two"],
+    ),
     ("refresh_at = 0.1", ["4:14: too small: expected more than 0.1"]),
     ("refresh_at = 1", ["4:14: too large: expected at most 0.95"]),
     ("refresh_at = nan", ["4:14: expected a finite number"]),
@@ -153,13 +171,18 @@ LINES = [  # added on line 4 to a minimal credential
     ("client_secret = { env = 5 }", [f"4:17: {NOT_REFERENCE}"]),
     (
         'client_secret = { keyring = "x" }',
-        ["4:17: keyring is not in this version of token-proxy: expected env or file"],
+        ['4:17: expected { keyring = "service/name" }'],
     ),
     ('proxy = "https://egress:3128"', [f"4:9: {TLS_TO_PROXY}"]),
     ('proxy = "egress:3128"', [f"4:9: {NOT_PROXY}"]),
     (
         'proxy = { env = "NOTHING" }',
         ["4:9: the environment variable NOTHING is not set - set it before token-proxy starts"],
+    ),
+    ('par = "yes"', ["4:7: expected true or false"]),
+    (
+        'grant = "client_credentials"\nclient_auth = "none"\npar = true',
+        ['6:7: grant = "client_credentials" has no logins in a browser - leave the key out'],
     ),
     ("proxy = 3128", [f"4:9: {NOT_REFERENCE}"]),
     (

@@ -145,6 +145,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "service-account.json").write_text(service_account())
     (folder / "billing.pem").write_text(signing.pem("p256"))
     (folder / "cluster-token").write_text("a.b.c")
+    (folder / "notes-api-key").write_text("key")
     return folder
 
 

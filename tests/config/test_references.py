@@ -18,10 +18,10 @@ FILES = [  # content, the secret
     (" sécret".encode(), " sécret"),
 ]
 BAD_FILES = [
-    (b"", "{file} is empty: expected a file with the secret"),
-    (b"\n", "{file} is empty: expected a file with the secret"),
-    (b"\xff\xfe", "{file} is not UTF-8: expected a text file with the secret"),
-    (b"x" * 65537, "{file} is too large: expected a file with nothing but the secret"),
+    (b"", "{file} is empty: expected the secret"),
+    (b"\n", "{file} is empty: expected the secret"),
+    (b"\xff\xfe", "{file} is not UTF-8: expected the secret as text"),
+    (b"x" * 65537, "{file} is too large: expected nothing but the secret"),
 ]
 BAD_REFERENCES = [
     ('{ env = "UNSET" }', "the environment variable UNSET is not set - set it before token-proxy starts"),

@@ -50,7 +50,9 @@ def keys_of_toml(data: dict[str, Any], path: str = "") -> Iterator[str]:
         if not is_named:
             yield name
         for table in child if isinstance(child, list) else [child]:
-            one_form = isinstance(table, dict) and (table.keys() <= {"env", "file"} or "unix" in table)
+            one_form = isinstance(table, dict) and (
+                table.keys() <= {"env", "file", "keyring", "command"} or "unix" in table
+            )
             is_free = key.endswith("_params") or name.endswith(FREE) or one_form
             if isinstance(table, dict) and not is_free:
                 yield from keys_of_toml(table, name)
@@ -134,7 +136,12 @@ def test_a_secret_is_a_string_or_a_reference() -> None:
     secret = SCHEMA["$defs"]["Credential"]["properties"]["client_secret"]
     text, *references = secret["oneOf"]
     assert text == {"type": "string"}
-    assert [reference["required"] for reference in references] == [["env"], ["file"]]
+    assert [reference["required"] for reference in references] == [
+        ["env"],
+        ["file"],
+        ["keyring"],
+        ["command"],
+    ]
     assert "default" not in secret
 
 

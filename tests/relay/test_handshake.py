@@ -182,8 +182,8 @@ def test_a_server_that_ends_anywhere_in_the_handshake_is_named(run, version):
         while size is None or at < size:
             with ends:
                 shaking, said = await flight(ends)
-                size = len(said)
-                ends.right.send(said[:at])
+                size = len(said)  # not always the same: signatures differ in their length
+                ends.right.send(said[: min(at, size - 1)])
                 ends.right.close()
                 with pytest.raises(OSError) as raised:
                     await shaking

@@ -2,8 +2,9 @@
 
 import pytest
 
-from proxy.relay import problems, upstream_causes
-from proxy.relay.pool import ALIVE, SURPLUS, UNDECIDED
+from proxy.relay import dial_bound, problems, upstream_causes
+from proxy.relay.dial_bound import BUSY, PACE
+from proxy.relay.pool import ALIVE, GRACE, SURPLUS, UNDECIDED
 
 from .pool_stage import LAST, OK, REFUSES, ROUTE, staged
 
@@ -131,6 +132,69 @@ def test_one_failure_among_successes_fails_nobody():
         assert asked(made) == [["a"], ["b"], ["c"], ["d"]]
 
 
+@pytest.fixture
+def few_at_first(monkeypatch):
+    monkeypatch.setattr(dial_bound, "AT_FIRST", 2)
+    with staged(dials=5) as made:
+        yield made
+
+
+def paces(made, *times):
+    """How many dials are under way after each pause of so many PACEs."""
+    counts = []
+    for each in times:
+        made.stage.loop.now += each * PACE
+        made.stage.turn()
+        counts.append(len(made.stage.dials))
+    return counts
+
+
+def test_at_an_upstream_that_has_accepted_a_connection_more_dials_are_started_step_by_step(few_at_first):
+    made = few_at_first
+    ask(made, *"abcdefghij")
+    assert paces(made, 1, 1, 1) == [2, 2, 2]  # it has accepted none
+    made.stage.dials[0].succeed()
+    assert paces(made, 0, 0.5, 0.5, 0.5, 0.5) == [2, 2, 4, 4, 5]
+    assert paces(made, 1, 1, 1) == [5, 5, 5]  # the limit
+
+
+def test_in_a_busy_process_no_more_dials_are_started(few_at_first):
+    made = few_at_first
+    ask(made, *"abcdefghij")
+    made.stage.dials[0].succeed()
+    late = 1 + 1.5 * BUSY / PACE
+    assert paces(made, late, late, late) == [2, 2, 2]
+    assert paces(made, 1) == [4]
+
+
+@pytest.mark.parametrize("then", ["a failure", "a timeout", "all are served"])
+def test_dials_are_few_again_after(few_at_first, then):
+    made = few_at_first
+    ask(made, *"abcdefghijklm")
+    made.stage.dials[0].succeed()
+    assert paces(made, 1, 1) == [4, 5]
+    if then == "all are served":
+        for _ in range(12):
+            made.stage.dials[0].succeed()
+        assert not made.stage.dials
+        ask(made, *"opqrst", only_new=True)
+        assert len(made.stage.dials) == 2
+        return
+    made.stage.dials[0].fail(SLOW if then == "a timeout" else REFUSES)
+    for _ in range(3):
+        made.stage.dials[0].succeed()
+    assert len(made.stage.dials) == 2
+    assert paces(made, 1) == [4]
+
+
+def test_a_pool_that_is_closed_starts_nothing_more(few_at_first):
+    made = few_at_first
+    ask(made, *"abcdefghij")
+    made.stage.dials[0].succeed()
+    made.stage.run(made.pool.close)
+    assert paces(made, 1, 1) == [0, 0]
+
+
 def test_a_caller_in_the_midst_of_an_outage_waits_for_the_others_dials_only():
     with staged(dials=8) as made:
         early = ask(made, *"ab")
@@ -202,6 +266,17 @@ def test_an_unexpected_exception_refuses_and_strands_nobody(made, caplog):
 
 
 # -- the deadline
+
+
+def test_a_dial_tells_why_it_is_too_slow_before_a_sweep_refuses_for_it():
+    with staged(connect=5.0) as made:
+        made.stage.dials_time_out = False
+        (caller,) = ask(made, "a")
+        made.stage.loop.now += 5.0 + GRACE / 2
+        made.stage.run(lambda: made.pool.look(made.stage.loop.now))
+        assert caller.outcome is None
+        made.stage.dials[0].fail(SLOW)
+        assert caller.outcome.cause is upstream_causes.HANDSHAKE_TIMEOUT
 
 
 def test_a_black_hole_refuses_everybody_in_time_with_the_cause_of_the_dials():

@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from proxy.relay import problems, upstream_causes
-from proxy.relay.pool import ALIVE, SURPLUS, UNDECIDED, Pool
+from proxy.relay import dial_bound, problems, upstream_causes
+from proxy.relay.dial_bound import PACE
+from proxy.relay.pool import ALIVE, GRACE, SURPLUS, UNDECIDED, Pool
 from proxy.relay.problems import Refusal
 
 from .pool_stage import LAST, OK, REFUSES, ROUTE, Caller, End, Stage
 
-DIALS, KEPT, CONNECT, IDLE = 3, 2, 5.0, 20.0
+DIALS, AT_FIRST, KEPT, CONNECT, IDLE = 5, 3, 2, 5.0, 20.0
 SWEEP = 0.5
 PLENTY = 1000  # files
 SLOW = upstream_causes.refusal(problems.CONNECT_TIMEOUT, upstream_causes.HANDSHAKE_TIMEOUT, ROUTE)
@@ -52,6 +53,8 @@ class Account:
     doubted: float = NEVER  # since the first failure after the last success
     given: float = -NEVER  # when a connection was given back last
     keeps: bool = True
+    allowed: int = AT_FIRST  # dials at once
+    may_grow: bool = False  # since the last failure, or time without a dial, time has passed
 
     @property
     def idle(self):
@@ -72,15 +75,16 @@ class Account:
 class Pools(RuleBasedStateMachine):
     @initialize()
     def begin(self):
+        self.at_first, dial_bound.AT_FIRST = dial_bound.AT_FIRST, AT_FIRST
         self.stage = Stage(dials=DIALS, pool=KEPT, connect=CONNECT, upstream_idle=IDLE)
         self.stage.dials_time_out = False  # the machine decides
         self.count = 0
         self.accounts = [self._account("ann"), self._account("bob")]
         self.former = []
         for account in self.accounts:  # from the middle of some traffic
-            for _ in range(DIALS):
+            for _ in range(AT_FIRST):
                 self._ask(account, "any")
-        for dial in self.stage.dials[1 :: DIALS - 1]:
+        for dial in self.stage.dials[1 :: AT_FIRST - 1]:
             self._dial_succeeds(dial)
 
     def _account(self, name):
@@ -166,6 +170,7 @@ class Pools(RuleBasedStateMachine):
         if self.stage.files.refusals > refused:
             self._judge(short=True)
             return
+        account.allowed, account.may_grow = AT_FIRST, False
         if how is SLOW and account.doubted == NEVER:
             self._judge()
             return
@@ -265,12 +270,25 @@ class Pools(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0, SWEEP))
     def a_moment_passes(self, seconds):
+        self._passes(seconds)
+
+    @rule(paces=st.integers(1, 3))
+    def the_bound_of_dials_may_grow(self, paces):
+        refused = self.stage.files.refusals
+        for _ in range(paces):
+            self._passes(PACE)
+            self.stage.turn()
+        self._judge(short=self.stage.files.refusals > refused)
+
+    def _passes(self, seconds):
         self.stage.loop.now += seconds
+        for account in self.all:
+            account.may_grow = account.may_grow or bool(account.connections)
 
     @rule(sweeps=st.sampled_from([1, 1, 1, 2, 5, 11, 21]))
     def time_passes(self, sweeps):
         for _ in range(sweeps):
-            self.stage.loop.now += SWEEP
+            self._passes(SWEEP)
             for account in self.all:
                 self._swept(account)
         for account in [each for each in self.former if each.pool.is_empty]:
@@ -286,7 +304,7 @@ class Pools(RuleBasedStateMachine):
         surplus = rest[: max(0, len(rest) - KEPT)]
         for connection in old + [each for each in surplus if each.idle_since < self.now - SURPLUS]:
             self._gone(account, connection)
-        overdue = [w for w in account.waiting if w.since + CONNECT <= self.now]
+        overdue = [w for w in account.waiting if w.since + CONNECT + GRACE <= self.now]
         assert all(w.caller.outcome is not None for w in overdue), "their time is over"
         self._judge(short=self.stage.files.refusals > refused)
         assert account.dials or not account.waiting or self.stage.files.most < PLENTY, (
@@ -331,6 +349,11 @@ class Pools(RuleBasedStateMachine):
         assert dials == account.pool.dialling
         assert dials <= DIALS
         assert dials <= max(account.dials, len(account.waiting)), "nobody waits for it"
+        if account.dials < dials and dials > account.allowed:
+            assert account.may_grow, "more than at first"
+            account.allowed = DIALS
+        if not dials:
+            account.allowed, account.may_grow = AT_FIRST, False
         account.dials = dials
         if account.waiting and not dials:
             assert account.busy or self.stage.files.most < PLENTY, "they wait for nothing"
@@ -381,6 +404,7 @@ class Pools(RuleBasedStateMachine):
             assert all(waiting.caller.outcome is not None for waiting in account.waiting)
             assert (account.pool.queued, account.pool.dialling) == (0, 0)
         self.stage.close(*(account.pool for account in self.all))
+        dial_bound.AT_FIRST = self.at_first
 
 
 Pools.TestCase.settings = settings(

@@ -97,7 +97,7 @@ async def test_a_black_hole_refuses_all_in_time_and_harms_no_other_route(
     )
     with made() as listener:
         route = tls_route(tls_authority) + other
-        async with make_proxy(url(listener), route=route, limits="connect = 2.0\ndials = 8") as proxy:
+        async with make_proxy(url(listener), route=route, limits="connect = 5.0\ndials = 8") as proxy:
             assert (await proxy.get(b"/other")).startswith(b"HTTP/1.1 200 ")
             lost = [asyncio.create_task(proxy.get()) for _ in range(300)]
             await queued(proxy, 300)

@@ -158,6 +158,9 @@ MUST_NAME = {
     "egress_proxy": ("can't be reached", "credentials.crm.proxy"),
     "store": ("token store can't be written",),
     "client_assertion": ("credentials.crm.client_assertion", "JWT"),
+    "no_dpop": ("credentials.crm.dpop", "register"),
+    "invalid_dpop_proof": ("DPoP", "clock"),
+    "use_dpop_nonce": ("DPoP nonce",),
     "tls_files": ("credentials.crm.tls", "check"),
 }
 

@@ -103,10 +103,10 @@ async def test_an_account_that_can_not_be_read_hides_no_others_change(make_side,
 async def test_where_anything_may_have_changed_one_odd_account_hides_no_other(make_side, odd, counted):
     async with make_side(store=odd) as side:
         bad, good = await side.log_in("bad"), await side.log_in("good")
-        await side.until(lambda: not side.tokens._changes)
+        await side.until(lambda: not side.tokens._changes._changes)
         odd.account = bad.key
         good.held = replace(good.held, generation=0)
-        await side.tokens._follow(None)
+        await side.tokens._changes.follow(None)
         assert good.held.generation == 1
         assert counted(manager.WATCH) >= 1
 

@@ -25,7 +25,7 @@ METHODS: Final[Mapping[ClientAuth, Method]] = {
     "none": client_secret.nothing,
 }
 _SIGNED: Final = frozenset({"private_key_jwt", "client_secret_jwt"})
-_REFUSALS: Final = frozenset({"invalid_client", "incorrect_client_credentials"})  # the second: GitHub
+REFUSALS: Final = frozenset({"invalid_client", "incorrect_client_credentials"})  # the second: GitHub
 
 
 def needs_metadata(credential: Credential) -> bool:
@@ -68,7 +68,7 @@ async def authenticate(request: Request) -> Authenticated:
 
 def hint(credential: Credential, method: ClientAuth, error: str) -> str:
     """The configuration key that may explain this error, besides a wrong id or secret; "" if none."""
-    if error not in _REFUSALS or method == "none":
+    if error not in REFUSALS or method == "none":
         return ""
     if method == "private_key_jwt":
         return "client_key" if credential.client_key else "client_assertion"

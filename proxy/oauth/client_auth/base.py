@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode
 
 from proxy.config.client_auth import ClientAuth
 from proxy.config.model import Credential
@@ -32,6 +33,13 @@ class Request:
 class Authenticated:
     body: str
     authorization: str = ""  # the header field; "": none
+
+
+def with_parameters(body: str, added: Mapping[str, str]) -> str:
+    """The form with these, but for those that it has: a repeated one is refused (RFC 6749 section 3.2)."""
+    known = {name for name, _ in parse_qsl(body, keep_blank_values=True)}
+    missing = {name: value for name, value in added.items() if name not in known}
+    return "&".join(part for part in (body, urlencode(missing)) if part)
 
 
 Method = Callable[[Request], Awaitable[Authenticated]]

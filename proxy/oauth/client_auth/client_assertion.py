@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 import secrets
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
 
 from proxy.oauth import jwt, used_files
-from proxy.oauth.client_auth.base import Authenticated, Request
+from proxy.oauth.client_auth.base import Authenticated, Request, with_parameters
 
 TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LIFETIME: Final = 120.0  # seconds. FAPI and Keycloak refuse long ones; a JWT is sent as soon as it is signed
@@ -57,7 +56,6 @@ def _claims(request: Request) -> dict[str, Any]:
 
 def _with(request: Request, assertion: str) -> Authenticated:
     """With the client id, which RFC 7521 section 4.2 leaves open, and Entra requires."""
-    added = {"client_assertion_type": TYPE, "client_assertion": assertion}
-    if "client_id" not in dict(parse_qsl(request.body)):
-        added["client_id"] = request.credential.client_id
-    return Authenticated(f"{request.body}&{urlencode(added)}")
+    client_id = request.credential.client_id
+    added = {"client_id": client_id, "client_assertion_type": TYPE, "client_assertion": assertion}
+    return Authenticated(with_parameters(request.body, added))

@@ -1,7 +1,7 @@
-"""client_secret_basic and client_secret_post (RFC 6749 section 2.3.1), on top of Authlib's ClientAuth.
+"""client_secret_basic and client_secret_post (RFC 6749 section 2.3.1).
 
-Authlib's own client_secret_basic sends id and secret unencoded, in latin-1. RFC 6749 requires them to be
-form-encoded first, and most servers decode them; a few don't (`basic_encoding = "raw"`).
+The RFC requires id and secret to be form-encoded for Basic, and most servers decode them; a few don't
+(`basic_encoding = "raw"`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import base64
 from urllib.parse import quote
 
-from authlib.oauth2.auth import ClientAuth
-
 from proxy.config.model import Credential
-from proxy.oauth.client_auth.base import Authenticated, Request
+from proxy.oauth.client_auth.base import Authenticated, Request, with_parameters
 
 
 async def basic(request: Request) -> Authenticated:
@@ -26,7 +24,8 @@ async def basic(request: Request) -> Authenticated:
 
 
 async def post(request: Request) -> Authenticated:
-    return _in_body(request, "client_secret_post")
+    secret = {"client_id": request.credential.client_id, "client_secret": _secret(request.credential)}
+    return Authenticated(with_parameters(request.body, secret))
 
 
 async def nothing(request: Request) -> Authenticated:
@@ -34,20 +33,14 @@ async def nothing(request: Request) -> Authenticated:
 
     Nothing where the grant itself says who asks (RFC 7521 section 4.1).
     """
-    if not request.credential.client_id:
-        return Authenticated(request.body)
-    return _in_body(request, "none")
+    client_id = request.credential.client_id
+    body = with_parameters(request.body, {"client_id": client_id}) if client_id else request.body
+    return Authenticated(body)
 
 
 def is_changed_by_encoding(credential: Credential) -> bool:
     """Whether the two values of basic_encoding send something different."""
     return any(quote(part, safe="") != part for part in (credential.client_id, _secret(credential)))
-
-
-def _in_body(request: Request, method: str) -> Authenticated:
-    auth = ClientAuth(request.credential.client_id, _secret(request.credential), method)
-    _, _, body = auth.prepare("POST", "", {}, request.body)
-    return Authenticated(body)
 
 
 def _secret(credential: Credential) -> str:

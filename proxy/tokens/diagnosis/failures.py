@@ -105,12 +105,12 @@ CAUSES: Final[Mapping[str, Row]] = {
     "invalid_request": Row(
         _WAITS,
         "the authorization server does not understand the request",
-        f"check {_IN_TABLE}token_params: a parameter may be missing, such as audience or resource",
+        f"check {_IN_TABLE}token_params: a parameter may be missing, such as audience, or the key resource",
     ),
     "invalid_target": Row(
         _WAITS,
         "the authorization server does not know the requested resource or audience",
-        f"check {_IN_TABLE}token_params",
+        f"check {_IN_TABLE}resource and token_params",
     ),
     "access_denied": Row(
         _WAITS,
@@ -122,6 +122,17 @@ CAUSES: Final[Mapping[str, Row]] = {
         "the authorization server issues tokens of a type that can't be attached",
         f"register the client for bearer tokens, or check {_IN_TABLE}token_types",
     ),
+    "no_dpop": Row(
+        _CONFIG,
+        "the authorization server issues tokens without a proof of possession (DPoP)",
+        f"register the client for DPoP-bound access tokens, or leave {_IN_TABLE}dpop out",
+    ),
+    "invalid_dpop_proof": Row(
+        _CONFIG,
+        "the authorization server does not accept the proof of possession (DPoP)",
+        "check the clock of this machine, and that the token endpoint is the address that the server knows",
+    ),
+    "use_dpop_nonce": Row(_WAITS, "the authorization server asks for a new DPoP nonce each time"),
     # -- a refresh token, refused but not finally
     "invalid_grant": _REFUSED_ONCE,
     "bad_refresh_token": _REFUSED_ONCE,
@@ -153,6 +164,11 @@ CAUSES: Final[Mapping[str, Row]] = {
         _CONFIG,
         "the token endpoint redirects to another address",
         f"set {_IN_TABLE}issuer or token_endpoint to the address that it redirects to",
+    ),
+    "no_request_uri": Row(
+        _CONFIG,
+        "the response to the pushed authorization request has no request_uri",
+        f"check {_IN_TABLE}pushed_authorization_request_endpoint, or leave par out there",
     ),
     # -- described requests (grant = "request")
     "step_refused": Row(

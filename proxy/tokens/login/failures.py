@@ -13,6 +13,7 @@ from proxy.tokens.diagnosis import explain_failure
 _REFUSALS: Final = {  # RFC 6749 section 4.1.2.1
     "access_denied": "the login was declined",
     "invalid_scope": "the authorization server does not know or allow one of the scopes: check `scopes`",
+    "invalid_target": "the authorization server does not know the requested resource: check `resource`",
     "unauthorized_client": "this client is not registered for logins: check its registration",
     "unsupported_response_type": "this client is not registered for logins: check its registration",
     "server_error": "the authorization server reports an internal error: try again",
@@ -32,6 +33,16 @@ _BAD_ID_TOKEN: Final = {  # codes of oauth/id_token.py; the tokens that came wit
 }
 
 
+_REFUSED_PUSHES: Final = {  # by the codes of AuthorizationServerError
+    "invalid_request": (
+        "the authorization server refuses the pushed request: check that the redirect URI is registered, and "
+        "check `authorize_params`"
+    ),
+    "invalid_scope": _REFUSALS["invalid_scope"],
+    "unauthorized_client": _REFUSALS["unauthorized_client"],
+}
+
+
 def of_redirect(error: str) -> LoginFailed:
     """What the `error` of a callback means."""
     if error not in _REFUSALS:
@@ -41,6 +52,12 @@ def of_redirect(error: str) -> LoginFailed:
 
 def of_id_token(error: AuthorizationServerError) -> LoginFailed:
     return LoginFailed(_BAD_ID_TOKEN[error.error], error.error)
+
+
+def of_push(credential: Credential, error: AuthorizationServerError) -> LoginFailed:
+    """What a failed request to the pushed authorization request endpoint means (RFC 9126 section 2.3)."""
+    sentence = _REFUSED_PUSHES.get(error.error) or f"the login can't begin: {explained(credential, error)}"
+    return LoginFailed(sentence, error.error)
 
 
 def of_response(credential: Credential, error: AuthorizationServerError) -> LoginFailed:

@@ -29,6 +29,7 @@ from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants.authorization_code import redemption_form
 from proxy.oauth.token import Principal, Token
 from proxy.observe.events import ERROR, INFO, WARNING, event
+from proxy.secret import Secret
 from proxy.store.base import AccountId, Store
 from proxy.tokens.login import failures, pending, takeover
 from proxy.tokens.login.devices import DeviceLogin, DeviceLogins
@@ -232,8 +233,14 @@ class Logins:
             raise failures.of_redirect(callback.error)
         if not callback.code:
             raise LoginFailed("the redirect has no code: start the login again", "no_code")
+        dpop_key = Secret(login.dpop_key) if login.dpop_key else None
         token = await self._redeem(
-            login.key, callback.code, login.redirect_uri, login.verifier, nonce=login.nonce
+            login.key,
+            callback.code,
+            login.redirect_uri,
+            login.verifier,
+            nonce=login.nonce,
+            dpop_key=dpop_key,
         )
         return await self._save(login.key, token, browser, login.command)
 
@@ -252,12 +259,19 @@ class Logins:
             return await self._save(key, polled, browser)
 
     async def _redeem(
-        self, key: AccountId, code: str, redirect_uri: str, verifier: str | None, *, nonce: str = ""
+        self,
+        key: AccountId,
+        code: str,
+        redirect_uri: str,
+        verifier: str | None,
+        *,
+        nonce: str = "",
+        dpop_key: Secret | None = None,
     ) -> Token:
         """Exchange a code for tokens. Raises LoginFailed."""
         credential = self._requests.credential(key.credential)
         form = redemption_form(code, redirect_uri, verifier)
-        return await redeem(self._servers, self._store, self._tokens, credential, key, form, nonce)
+        return await redeem(self._servers, self._store, self._tokens, credential, key, form, nonce, dpop_key)
 
     async def _save(
         self,

@@ -43,6 +43,7 @@ class Pending:
     nonce: str
     verifier: str | None
     command: str  # the party that waits for the outcome; "": none does
+    dpop_key: str | None = None  # of the tokens; added later
 
     @property
     def key(self) -> AccountId:

@@ -11,6 +11,7 @@ from proxy.oauth.endpoint import AuthorizationServers, RefusedToken, UnprovenTok
 from proxy.oauth.grants.base import Form
 from proxy.oauth.token import Token
 from proxy.observe.events import ERROR, event
+from proxy.secret import Secret
 from proxy.store.base import AccountId, Store
 from proxy.tokens.login import failures
 from proxy.tokens.manager import AnotherPerson, TokenManager
@@ -26,10 +27,11 @@ async def redeem(
     key: AccountId,
     form: Form,
     nonce: str,
+    dpop_key: Secret | None,
 ) -> Token:
     """Send the code once; the tokens are not stored yet. Raises LoginFailed."""
     try:
-        return await servers.token_of_person(credential, form, nonce=nonce)
+        return await servers.token_of_person(credential, form, nonce=nonce, dpop_key=dpop_key)
     except AuthorizationServerError as error:
         raise await failure_of(error, store, tokens, credential, key) from error
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 from proxy.config.model import Config, Credential
 from proxy.errors import AuthorizationServerError, LoginFailed, UnreadableRecord
 from proxy.oauth import authorize, grants
+from proxy.oauth.authorize import AuthorizationRequest
 from proxy.oauth.binding import by_hand, server_of
 from proxy.oauth.discovery import Endpoints
+from proxy.oauth.dpop import Prover
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Login
 from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT
@@ -16,6 +19,11 @@ from proxy.store.base import AccountId, Store
 from proxy.tokens.login import failures, pending
 from proxy.tokens.login.pending import Pending
 from proxy.tokens.manager import TokenManager
+
+_PUSH: Final = "pushed_authorization_request_endpoint"
+NO_PUSH: Final = (
+    f"the server's metadata name no {_PUSH}: set it in the configuration, or leave `par` out if it has none"
+)
 
 
 class AuthorizationRequests:
@@ -61,27 +69,43 @@ class AuthorizationRequests:
         `command`: the party that waits for the outcome, if one does.
         """
         credential, endpoint = await self.check(key)
-        state = authorize.new_state()
+        dpop_key = await self._servers.dpop_key(credential)
+        request = AuthorizationRequest(
+            redirect_uri=self._config.redirect_uri(credential),
+            state=authorize.new_state(),
+            verifier=authorize.new_verifier() if credential.pkce else None,
+            nonce=authorize.nonce_for(credential),
+            dpop_jkt=Prover(dpop_key).thumbprint if dpop_key else "",
+        )
+        url = await self._url(credential, endpoint, request)
         login = Pending(
             key.credential,
             key.account,
             server=server_of(credential),
             client_id=credential.client_id,
             endpoints=by_hand(credential),
-            redirect_uri=self._config.redirect_uri(credential),
-            nonce=authorize.nonce_for(credential),
-            verifier=authorize.new_verifier() if credential.pkce else None,
+            redirect_uri=request.redirect_uri,
+            nonce=request.nonce,
+            verifier=request.verifier,
             command=command,
+            dpop_key=dpop_key.reveal() if dpop_key else None,
         )
-        await pending.keep(self._store, state, login, parties)
-        return authorize.authorization_url(
-            credential,
-            endpoint,
-            redirect_uri=login.redirect_uri,
-            state=state,
-            verifier=login.verifier,
-            nonce=login.nonce,
-        )
+        await pending.keep(self._store, request.state, login, parties)
+        return url
+
+    async def _url(self, credential: Credential, endpoint: str, request: AuthorizationRequest) -> str:
+        """The URL for the browser; the request is pushed first if it must be. Raises LoginFailed."""
+        found = await self.endpoints(credential)
+        try:
+            push_to = found.get(_PUSH) if credential.par or found.requires_par else None
+            if push_to is None and credential.par:
+                raise LoginFailed(NO_PUSH, "no_par_endpoint")
+            if push_to is None:
+                return authorize.authorization_url(credential, endpoint, request)
+            uri = await self._servers.push(credential, push_to, request)
+        except AuthorizationServerError as error:
+            raise failures.of_push(credential, error) from error
+        return authorize.pushed_url(credential, endpoint, uri)
 
     def credential(self, name: str) -> Credential:
         """Raises LoginFailed unless the configuration has it, with a grant that has logins."""
