@@ -9,7 +9,8 @@
     ├── TokenError              no token for this request
     │   ├── LoginRequired       a person must log in
     │   ├── TokenUnavailable    authorization server: temporary; it is retried
-    │   └── Misconfigured       operator: the authorization server refuses this client
+    │   ├── Misconfigured       operator: the authorization server refuses this client
+    │   └── SubjectRefused      the caller: its own token is not exchanged for another
     ├── LoginFailed             a login without tokens (the message is for the person)
     └── Refusal                 a response of our own instead of the upstream's (relay/problems.py)
 
@@ -190,6 +191,10 @@ class TokenUnavailable(TokenError):
 
 class Misconfigured(TokenError):
     """The authorization server refuses this client or its request: the configuration must change."""
+
+
+class SubjectRefused(TokenError):
+    """The authorization server does not exchange the caller's own token: it is the caller who must act."""
 
 
 class LoginFailed(ProxyError):

@@ -172,14 +172,14 @@ def _runtime(
     known: RouteRuntime | None,
 ) -> RouteRuntime:
     limits: Limits = services.config.limits
-    is_fixed = isinstance(route.account, str)
-    fixed = accounts.get(AccountId(route.credential, str(route.account))) if is_fixed else None
     credential = services.config.credentials[route.credential]
-    attach, proves = credential.attach, credential.dpop
-    if known is not None and known.is_of(route, limits, tls, fixed, attach, proves=proves):
+    is_fixed = isinstance(route.account, str) and not credential.subject_field
+    fixed = accounts.get(AccountId(route.credential, str(route.account))) if is_fixed else None
+    attach, field, proves = credential.attach, credential.subject_field, credential.dpop
+    if known is not None and known.is_of(route, limits, tls, fixed, attach, field, proves=proves):
         return known
-    tokens, metrics = services.tokens, services.metrics
-    return RouteRuntime(route, limits, tokens, metrics, tls, fixed, lasting.idle, attach, proves=proves)
+    tokens, metrics, idle = services.tokens, services.metrics, lasting.idle
+    return RouteRuntime(route, limits, tokens, metrics, tls, fixed, idle, attach, field, proves=proves)
 
 
 def own_names(config: Config) -> Iterator[str]:

@@ -171,9 +171,13 @@ async def _explained(services: Services, relay: RelayServer, asked: Asked, peer:
     report.add("credential", runtime.route.credential)
     if runtime.account_field:
         return _judge_named(report, runtime.account_field.decode(), caller)
+    if runtime.subject_field:
+        return _judge_subject(report, runtime.subject_field.decode())
     key = (runtime.fixed or runtime.account(request, caller)).key
     report.add("account", key.account)
-    return _judge_token(report, await _entry(services, key), services.clock.wall())
+    token = await _entry(services, key)
+    nowhere = await _nowhere(services, runtime, key) if token["serves"] else None
+    return _judge_token(report, token, services.clock.wall(), nowhere)
 
 
 async def _explain_token(
@@ -189,7 +193,7 @@ async def _explain_token(
     report.add("credential", wanted.credential)
     report.add("account", wanted.account)
     entry_of = await _entry(services, AccountId(wanted.credential, wanted.account))
-    return _judge_token(report, entry_of, services.clock.wall())
+    return _judge_token(report, entry_of, services.clock.wall(), None)
 
 
 def _with_callers(refusal: Refusal, relay: RelayServer) -> str:
@@ -244,6 +248,13 @@ def _judge_named(report: Report, name: str, caller: Caller | None) -> int:
     return PASSES
 
 
+def _judge_subject(report: Report, name: str) -> int:
+    """For a request whose own token, in the field `name`, is exchanged for another."""
+    report.add("account", f"of each caller's own token, in the field {name}")
+    report.add("outcome", "passes, if the authorization server exchanges that token")
+    return PASSES
+
+
 async def _entry(services: Services, key: AccountId) -> Entry:
     """As `status` shows it: from a running server, else from the store."""
     status = await ask_server(services.config)
@@ -253,7 +264,19 @@ async def _entry(services: Services, key: AccountId) -> Entry:
     return entry(await services.tokens.look_at(key), services.config)
 
 
-def _judge_token(report: Report, token: Entry, now: float) -> int:
+async def _nowhere(services: Services, runtime: RouteRuntime, key: AccountId) -> Refusal | None:
+    """Why the stored token leads to no upstream, where its response must name one."""
+    attachment = (await services.tokens.look_at(key)).attachment if runtime.moves else None
+    if attachment is None:
+        return None
+    try:
+        runtime.of_token(attachment)
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+def _judge_token(report: Report, token: Entry, now: float, refusal: Refusal | None) -> int:
     ends = token["expires_at"]
     expiry = "" if ends is None else f", {'expires' if ends > now else 'expired'} {relative(ends, now)}"
     report.add("token", token["state"].replace("_", " ") + expiry)
@@ -261,6 +284,8 @@ def _judge_token(report: Report, token: Entry, now: float) -> int:
     if token["serves"]:
         if advice:
             report.add("", advice)
+        if refusal is not None:
+            return report.refuse(refusal.case, refusal.detail)
         report.add("outcome", "passes")
         return PASSES
     case = problems.MISCONFIGURED if token["state"] == "misconfigured" else problems.TOKEN_UNAVAILABLE

@@ -14,7 +14,7 @@ from typing import Final
 
 from proxy.config.address import Address
 from proxy.config.fault_messages import Complaint, suggestion
-from proxy.config.grants import REQUIREMENTS
+from proxy.config.grants import REQUIREMENTS, requirements_of
 from proxy.config.listeners import read_listen
 from proxy.config.model import Config, Credential, Server
 from proxy.config.positions import Path
@@ -24,7 +24,7 @@ from proxy.config.tables import Tables, route_list, table
 
 _Place = tuple[Path, object]
 
-SECRETS: Final = ("client_secret", "client_key", "refresh_token", "value")
+SECRETS: Final = ("client_secret", "client_key", "key", "password", "refresh_token", "value")
 _PASSWORD: Final = re.compile(r"://[^@]*:[^@]*@|[?&]password=")  # in the URL of a store
 _SECRET_FIELD: Final = re.compile("key|token|secret|auth|passw|cookie", re.IGNORECASE)
 
@@ -47,6 +47,14 @@ def check_pkce(data: Tables) -> Iterator[Complaint]:
                 ("credentials", name, "pkce"),
                 "without PKCE a stolen code can be used - expected only where the server refuses it",
             )
+
+
+def check_legacy(data: Tables) -> Iterator[Complaint]:
+    """Grants that a server should no longer need: for warnings."""
+    for name, credential in table(data, "credentials").items():
+        asks = requirements_of(credential.get("grant")) if isinstance(credential, dict) else None
+        if asks is not None and asks.warning:
+            yield Complaint(("credentials", name, "grant"), asks.warning)
 
 
 def check_secrets(data: Tables) -> Iterator[Complaint]:

@@ -9,16 +9,36 @@ from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config import client_auth as methods
 from proxy.config import credential_checks as checks
-from proxy.config import mcp_keys
+from proxy.config import grant_keys, mcp_keys
 from proxy.config.attach import Attachments
-from proxy.config.base import NameOfTable, Table
+from proxy.config.base import Computed, NameOfTable, Table
 from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth, PlatformFile
 from proxy.config.credential_checks import LOGIN_PARAMETERS, REFRESH_AT, TOKEN_PARAMETERS, none_of
+from proxy.config.grant_keys import (
+    ACCESS_TOKEN,
+    AssertionKeyValue,
+    Claim,
+    ClaimName,
+    Subject,
+    SubjectField,
+    TokenTypeUri,
+)
 from proxy.config.references import EgressProxy, PublicValue, SecretValue
 from proxy.config.signing_keys import SigningKeyValue
+from proxy.config.steps import Jwt, Steps, StepSecrets, TokenPlace
 from proxy.config.values import Endpoint, Issuer, KeyId, Moment, ResourceUri, Scope, TokenType
 
-Grant = Literal["authorization_code", "refresh_token", "client_credentials", "device_code", "static"]
+Grant = Literal[
+    "authorization_code",
+    "refresh_token",
+    "client_credentials",
+    "device_code",
+    "jwt_bearer",
+    "password",
+    "request",
+    "static",
+    "token_exchange",
+]
 
 # Seconds. Ten years, as in oauth/token_response.py: more is a typo, or milliseconds.
 Lifetime = Annotated[float, Field(gt=0, le=10 * 365 * 86400, allow_inf_nan=False, strict=True)]
@@ -33,9 +53,15 @@ class Credential(Table):
     """One OAuth client at one authorization server."""
 
     name: SkipJsonSchema[NameOfTable] = ""
+    upstream_fields: SkipJsonSchema[Annotated[tuple[str, ...], Computed]] = ()  # see upstream_hosts.py
     grant: Grant = Field("authorization_code", description="How tokens are obtained.")
     issuer: Issuer | None = Field(
         None, description="The authorization server; discovery (RFC 8414, OpenID) finds its endpoints."
+    )
+    key: Annotated[AssertionKeyValue | None, AfterValidator(grant_keys.only_for_its_grant)] = Field(
+        None,
+        description="For grant jwt_bearer: signs the assertions. A Google service-account key file as it is, "
+        "whose token_uri is the token endpoint; or PEM, or a JWK, with client_id.",
     )
     token_endpoint: Annotated[Endpoint | None, AfterValidator(checks.has_a_token_endpoint)] = Field(
         None, description="Only without discovery.", validate_default=True
@@ -129,6 +155,55 @@ class Credential(Table):
         description="For grant refresh_token: the seed, adopted when it differs from the last one.",
         validate_default=True,
     )
+    claims: Annotated[
+        dict[ClaimName, Claim],
+        AfterValidator(grant_keys.only_for_its_grant),
+        AfterValidator(grant_keys.has_its_issuer),
+    ] = Field(
+        {},
+        description="For grant jwt_bearer with a key: more claims of the assertion, or others than iss, sub, "
+        "aud and scope as token-proxy sets them.",
+        validate_default=True,
+    )
+    assertion: Annotated[
+        PlatformFile | None,
+        AfterValidator(grant_keys.only_for_its_grant),
+        AfterValidator(grant_keys.has_its_assertion),
+    ] = Field(
+        None,
+        description="For grant jwt_bearer instead of a key: a file with an assertion that the platform "
+        "writes; read again for each token request.",
+        validate_default=True,
+    )
+    subject_token: Annotated[
+        Subject | None, AfterValidator(grant_keys.only_for_its_grant), AfterValidator(grant_keys.is_needed)
+    ] = Field(
+        None,
+        description='For grant token_exchange: { header = "Authorization" } exchanges each caller\'s own '
+        "token, which is taken from that field; { file = … } one that the platform writes.",
+        validate_default=True,
+    )
+    subject_token_type: Annotated[TokenTypeUri, AfterValidator(grant_keys.only_for_its_grant)] = Field(
+        ACCESS_TOKEN, description="For grant token_exchange: the subject's type (RFC 8693 section 3)."
+    )
+    requested_token_type: Annotated[TokenTypeUri | None, AfterValidator(grant_keys.only_for_its_grant)] = (
+        Field(
+            None, description="For grant token_exchange: the type to ask for. Default: as the server decides."
+        )
+    )
+    audience: Annotated[str | None, AfterValidator(grant_keys.only_for_its_grant)] = Field(
+        None, description="For grant token_exchange: the service for which the token is."
+    )
+    username: Annotated[
+        PublicValue | None,
+        AfterValidator(grant_keys.only_for_its_grant),
+        AfterValidator(grant_keys.is_needed),
+    ] = Field(None, description="For grant password: of the person.", validate_default=True)
+    password: Annotated[
+        SecretValue | None,
+        AfterValidator(grant_keys.only_for_its_grant),
+        AfterValidator(grant_keys.is_needed),
+    ] = Field(None, description="For grant password: by reference.", validate_default=True)
     value: Annotated[SecretValue | None, AfterValidator(checks.is_its_own)] = Field(
         None, description="For grant static: the token or key itself, by reference.", validate_default=True
     )
@@ -200,6 +275,16 @@ class Credential(Table):
     required: StrictBool | None = Field(
         None, description="Counts for /readyz. Default: true if a route with a fixed account uses it."
     )
+    steps: Steps = Field(
+        (),
+        description="For grant request: the requests, in order; the last one's response has the token.",
+        repr=False,
+    )
+    jwt: Jwt | None = Field(None, description="For grant request: the JWT of {jwt}.", repr=False)
+    secrets: StepSecrets = Field({}, description="For grant request: the values of {secret.NAME}.")
+    response: TokenPlace | None = Field(
+        None, description="For grant request: where the last response has the token and its expiry."
+    )
     proxy: EgressProxy | None = Field(
         None,
         description='An egress proxy for these calls; "none": no proxy. Servers on this machine are called '
@@ -215,3 +300,18 @@ class Credential(Table):
     def authentication(self) -> ClientAuth:
         """How it authenticates if the server's metadata don't say more; see oauth/client_auth."""
         return self.authentications[0]
+
+    @property
+    def subject_field(self) -> bytes:
+        """The field, in lower case, in which each caller gives its own token; empty where they give none."""
+        return self.subject_token.field if isinstance(self.subject_token, SubjectField) else b""
+
+    @property
+    def principal(self) -> str:
+        """Who gets the tokens: the client, and the person or service that it acts for, where that is known.
+
+        Tokens of another one are never used.
+        """
+        issuer = self.claims.get("iss") or (self.key.issuer if self.key else "")
+        names = (self.client_id or issuer, self.claims.get("sub"), self.username)
+        return " ".join(str(name) for name in names if name)

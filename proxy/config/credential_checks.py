@@ -72,6 +72,9 @@ def has_its_client(value: object, valid: ValidatorFunctionWrapHandler, info: Val
 
 def has_a_token_endpoint(value: str | None, info: ValidationInfo) -> str | None:
     _, asks = asked(info)
+    key = info.data.get("key")
+    if value is None and key is not None and info.data.get("issuer") is None:
+        value = key.token_endpoint or None
     is_needed = asks is None or asks.server == "required"
     if value is None and is_needed and info.data.get("issuer", "") is None:
         raise MissingKey("issuer is missing - or token_endpoint, where there is no discovery")

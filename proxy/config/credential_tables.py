@@ -29,9 +29,9 @@ OF_SERVERS: Final = frozenset(
         "issuer",
         "token_endpoint",
         "authorization_endpoint",
+        "device_authorization_endpoint",
         "revocation_endpoint",
         "introspection_endpoint",
-        "device_authorization_endpoint",
         "pushed_authorization_request_endpoint",
         "par",
         "dpop",
@@ -43,6 +43,7 @@ OF_SERVERS: Final = frozenset(
         "token_params",
     }
 )
+OF_STEPS: Final = frozenset({"steps", "jwt", "secrets", "response"})
 OF_REQUESTS: Final = frozenset(
     {
         "access_token_lifetime",
@@ -77,4 +78,6 @@ def lacks(key: str, asks: Requirements) -> str:
         return "has no client"
     if key in OF_SERVERS and asks.server == "none":
         return "has no authorization server"
+    if key in OF_STEPS and not asks.described:
+        return "describes no requests"
     return "requests no tokens" if key in OF_REQUESTS and asks.is_fixed else ""

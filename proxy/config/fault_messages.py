@@ -36,23 +36,11 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
 NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid ones"
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
-        "assertion",
         "echo_guard",
-        "jwt_bearer",
         "mcp",
         "notify",
         "old_keys",
-        "password",
         "provider",
-        "request",
-        "requested_token_type",
-        "response",
-        "steps",
-        "subject_token",
-        "subject_token_type",
-        "token_exchange",
-        "upstream_hosts",
-        "username",
     }
 )
 NOT_THIS_VERSION: Final = "not in this version of token-proxy"

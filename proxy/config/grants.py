@@ -24,6 +24,9 @@ class Requirements:
     has_accounts: bool = False  # else only the account "default"
     client: Presence = "required"  # an OAuth client: client_id
     server: Presence = "required"  # an authorization server: issuer or token_endpoint
+    keys: frozenset[str] = frozenset()  # that other grants do not have
+    warning: str = ""  # about its use, at each start
+    described: bool = False  # its requests are described in the file: see step_checks.py
     is_fixed: bool = False  # the configuration gives the token itself: nothing is requested of anyone
 
     @property
@@ -41,8 +44,21 @@ REQUIREMENTS: Final[Mapping[str, Requirements]] = {
     "authorization_code": Requirements(login_endpoint=REDIRECT_ENDPOINT, has_accounts=True),
     "refresh_token": Requirements(has_seed=True),
     "client_credentials": Requirements(has_refresh_tokens=False, needs_secret=True),
-    "static": Requirements(has_refresh_tokens=False, client="none", server="none", is_fixed=True),
+    "request": Requirements(has_refresh_tokens=False, client="none", server="none", described=True),
     "device_code": Requirements(login_endpoint="device_authorization_endpoint", has_accounts=True),
+    "jwt_bearer": Requirements(
+        has_refresh_tokens=False, client="optional", keys=frozenset({"key", "claims", "assertion"})
+    ),
+    "password": Requirements(
+        keys=frozenset({"username", "password"}),
+        warning="this program must know a person's password, and OAuth 2.1 has no such grant - expected only "
+        "where the server has no other",
+    ),
+    "token_exchange": Requirements(
+        has_refresh_tokens=False,
+        keys=frozenset({"subject_token", "subject_token_type", "requested_token_type", "audience"}),
+    ),
+    "static": Requirements(has_refresh_tokens=False, client="none", server="none", is_fixed=True),
 }
 
 

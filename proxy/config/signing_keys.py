@@ -46,7 +46,7 @@ class SigningKey:
 
 
 # In place of a key that is not read: it may be of any kind.
-_UNREAD: Final = SigningKey(
+UNREAD: Final = SigningKey(
     Secret("unread"),
     "RSA",
     (*RSA, *(each for curve in _OF_CURVE.values() for each in curve), *ED25519, *ED448),
@@ -160,7 +160,7 @@ def _signing_key(value: object, info: ValidationInfo) -> SigningKey:
         return value
     secret = read_secret(value, info)
     if isinstance(value, dict) and not load_context(info).secrets:
-        return _UNREAD
+        return UNREAD
     return read_signing_key(secret.reveal())
 
 

@@ -15,10 +15,8 @@ from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 from proxy.config.address import (
     DEFAULT_PORTS,
     LARGEST_PORT,
-    Upstream,
     is_loopback,
     read_host,
-    read_upstream,
     read_url,
 )
 from proxy.hosts import is_localhost
@@ -53,10 +51,6 @@ def _unix_time(value: object) -> float:
     if isinstance(value, date):
         return datetime.combine(value, time(), UTC).timestamp()
     raise ValueError("expected a date without quotes: 2027-03-01")
-
-
-def _upstream(value: object) -> Upstream:
-    return value if isinstance(value, Upstream) else read_upstream(text_of(value))
 
 
 def _safe_url(value: object) -> str:
@@ -155,7 +149,6 @@ Moment = Annotated[
     PlainValidator(_unix_time),
     WithJsonSchema({"anyOf": [{"type": "string", "format": each} for each in ("date", "date-time")]}),
 ]
-UpstreamValue = Annotated[Upstream, PlainValidator(_upstream), _Text]
 Endpoint = Annotated[str, PlainValidator(_safe_url), _Text]
 Issuer = Annotated[Endpoint, AfterValidator(_without_query), AfterValidator(_not_a_document)]
 Origin = Annotated[str, PlainValidator(_origin), _Text]

@@ -6,9 +6,9 @@
         ...
         assert server.families_revoked == 0
 
-It supports the grants authorization_code (always with PKCE, S256), refresh_token, client_credentials and
-device_code (RFC 8628), revocation (RFC 7009), metadata (RFC 8414) and `iss` (RFC 9207). All state is in
-memory and survives a restart of the application.
+It supports the grants authorization_code (always with PKCE, S256), refresh_token, client_credentials,
+device_code (RFC 8628), jwt_bearer (RFC 7523), token_exchange (RFC 8693) and password, revocation (RFC 7009),
+metadata (RFC 8414) and `iss` (RFC 9207). All state is in memory and survives a restart of the application.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from proxy.demo.journal import (
     fingerprint,
 )
 from proxy.demo.ledger import Ledger, TokenAnswer
+from proxy.demo.other_grants import Trust
 from proxy.demo.pages import HEADERS, decided_page, device_page, login_page, refusal_page
 from proxy.demo.protocol import AUTH_METHODS, CODE_CHALLENGE_METHODS, GRANT_TYPES, Protocol
 from proxy.demo.read_request import ReadRequest, read_form
@@ -123,6 +124,21 @@ class AuthorizationServer:
                     ends_at=now + after + lasting,
                 )
             )
+
+    @property
+    def trust(self) -> Trust:
+        """The issuers of accepted JWT assertions (RFC 7523)."""
+        return self._protocol.trust
+
+    @property
+    def passwords(self) -> dict[str, str]:
+        """By username, for the grant password."""
+        return self._protocol.passwords
+
+    @property
+    def exchanges(self) -> list[dict[str, str]]:
+        """The forms of the token exchanges (RFC 8693) that succeeded."""
+        return self._protocol.exchanges
 
     def issue(self, client_id: str, subject: str) -> TokenAnswer:
         """Issue tokens as after a login. Raises KeyError for an unknown client."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"  # RFC 8628 section 3.4
+TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 (RFC 8693)
 
 
 @dataclass(frozen=True, slots=True)

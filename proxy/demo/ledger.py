@@ -224,6 +224,16 @@ class Ledger:
     def find(self, value: str) -> Token | None:
         return self._tokens.get(fingerprint(value))
 
+    def wall(self) -> float:
+        return self._clock.wall()
+
+    def subject_of(self, access_token: str) -> str | None:
+        """The subject of an access token that is valid now."""
+        token = self.find(access_token)
+        if token is None or token.kind != "access_token" or token.verdict(self._clock.boot()) != "good":
+            return None
+        return token.family.subject
+
     def find_fingerprint(self, of_token: str) -> Token | None:
         return self._tokens.get(of_token)
 

@@ -20,15 +20,30 @@ from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7636 import CodeChallenge
 from authlib.oauth2.rfc8628 import DEVICE_CODE_GRANT_TYPE
 
-from proxy.demo.clients import Client
+from proxy.demo.clients import TOKEN_EXCHANGE, Client
 from proxy.demo.devices import DeviceEndpoint, DeviceGrant, Devices
 from proxy.demo.faults import Answer, Renewal
 from proxy.demo.ledger import Code, Ledger, Token, TokenAnswer, new_access_token, new_refresh_token
+from proxy.demo.other_grants import (
+    JWT_BEARER,
+    JWTBearerGrant,
+    PasswordGrant,
+    TokenExchangeGrant,
+    Trust,
+)
 from proxy.demo.read_request import ReadRequest, basic_credentials
 
 AUTH_METHODS: Final = ["client_secret_basic", "client_secret_post", "none"]
 CODE_CHALLENGE_METHODS: Final = ["S256"]
-GRANT_TYPES: Final = ["authorization_code", "refresh_token", "client_credentials", DEVICE_CODE_GRANT_TYPE]
+GRANT_TYPES: Final = [
+    "authorization_code",
+    "refresh_token",
+    "client_credentials",
+    DEVICE_CODE_GRANT_TYPE,
+    JWT_BEARER,
+    TOKEN_EXCHANGE,
+    "password",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,9 @@ class Protocol(rfc6749.AuthorizationServer):
         super().__init__()
         self.ledger = ledger
         self.devices = devices
+        self.trust = Trust()
+        self.exchanges: list[dict[str, str]] = []  # the forms of successful token exchanges
+        self.passwords: dict[str, str] = {}
         self._clients = {client.client_id: client for client in clients}
         self.register_token_generator(
             "default",
@@ -58,6 +76,9 @@ class Protocol(rfc6749.AuthorizationServer):
         self.register_grant(_RefreshTokenGrant)
         self.register_grant(_ClientCredentialsGrant)
         self.register_grant(DeviceGrant)
+        self.register_grant(JWTBearerGrant)
+        self.register_grant(TokenExchangeGrant)
+        self.register_grant(PasswordGrant)
         self.register_endpoint(_RevocationEndpoint)
         device_endpoint: Any = DeviceEndpoint  # Authlib accepts it, whatever its stub says
         self.register_endpoint(device_endpoint)

@@ -24,7 +24,7 @@ from proxy.config.load import load
 from proxy.config.model import Config
 from proxy.demo.api import api_application
 from proxy.demo.authorization_server import AuthorizationServer
-from proxy.demo.clients import DEVICE_CODE, Client
+from proxy.demo.clients import DEVICE_CODE, TOKEN_EXCHANGE, Client
 from proxy.demo.script import Order
 from proxy.demo.serve import running
 from proxy.errors import LoginFailed
@@ -165,7 +165,11 @@ async def embedded(
         redirect_uris=(f"http://127.0.0.1:{admin}/callback",),
         grants=("authorization_code", "refresh_token", DEVICE_CODE),
     )
-    machine = Client("demo-machine", secret, grants=("client_credentials",))
+    machine = Client(
+        "demo-machine",
+        secret,
+        grants=("client_credentials", "password", "refresh_token", TOKEN_EXCHANGE),
+    )
     server = AuthorizationServer(clients=(person, machine), users=(PERSON,), **options)
     with TemporaryDirectory(prefix="token-proxy-demo-") as folder:
         (Path(folder) / "secret").write_text(secret)

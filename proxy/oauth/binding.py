@@ -5,6 +5,7 @@ They are never sent to another: a token whose credential has changed counts as a
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Final
 
@@ -29,12 +30,22 @@ def server_of(credential: Credential) -> str:
 
     Where there is neither, nothing is known to be shared with another credential: then its own name.
     """
-    return credential.issuer or credential.token_endpoint or f"credentials.{credential.name}"
+    given = credential.issuer or credential.token_endpoint or _described(credential)
+    return given or f"credentials.{credential.name}"
+
+
+def _described(credential: Credential) -> str:
+    """A name of the described requests: other requests get other tokens. Without the secrets in it."""
+    if not credential.steps:
+        return ""
+    claims = credential.jwt.claims if credential.jwt else {}
+    text = repr((credential.steps, claims, credential.response))
+    return f"{credential.steps[-1].url.origin} {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def client_of(credential: Credential) -> Client:
-    """Credentials with the same one share its throttle. The client id is "" where the grant has none."""
-    return server_of(credential), credential.client_id, credential.grant
+    """Credentials with the same one share its throttle. The client is "" where the grant has none."""
+    return server_of(credential), credential.principal, credential.grant
 
 
 def by_hand(credential: Credential) -> dict[str, str]:
@@ -82,7 +93,7 @@ def is_bound(token: Token, credential: Credential) -> bool:
     new revocation endpoint requires no login. The token endpoint is the exception: refresh tokens are sent
     there, so it must be the one that issued this token.
     """
-    if (token.server, token.client_id) != (server_of(credential), credential.client_id):
+    if (token.server, token.client_id) != (server_of(credential), credential.principal):
         return False
     if not token.grant:
         return True  # of an earlier version: see `bind`

@@ -17,15 +17,19 @@ from proxy.errors import AuthorizationServerError
 from proxy.oauth import (
     authorize,
     client_auth,
+    described,
     device,
     documents,
     dpop,
     expires_in,
+    grants,
     id_token,
     par,
     posts,
     resource,
+    step_response,
     token_response,
+    used_files,
 )
 from proxy.oauth.authorize import AuthorizationRequest
 from proxy.oauth.binding import by_hand, server_of
@@ -36,7 +40,7 @@ from proxy.oauth.discovery import Discovery, Endpoints, is_safe
 from proxy.oauth.documents import UnreadableDocument
 from proxy.oauth.dpop import Prover
 from proxy.oauth.fetch import Fetcher, Reply
-from proxy.oauth.grants import Form
+from proxy.oauth.grants import Form, Proof
 from proxy.oauth.grants.device_code import authorization_form
 from proxy.oauth.oddities import Oddities
 from proxy.oauth.posts import Posts
@@ -126,12 +130,25 @@ class AuthorizationServers:
         sent. `before` is the token to be replaced. An invalid id_token counts as none: the response to a
         refresh must not be lost for that.
         """
+        if credential.steps:
+            return await self._described(credential, before_send)
         try:
             return await self.token_of_person(credential, form, before_send, before=before)
         except UnprovenToken as error:
             words = {error.error: "it is invalid and ignored"}
             self._oddities.log(credential.name, "id_token", words, words)
             return error.token
+
+    async def _described(self, credential: Credential, before_send: Callable[[], None] | None) -> Token:
+        """By the requests in the configuration, which may be any server's: it has no token endpoint."""
+        end = await described.run(self._fetcher, self._clock, credential, before_send)
+        granted = end.granted
+        self._oddities.log(
+            credential.name, "response of the last step", granted.oddities, step_response.ODDITIES
+        )
+        sent = _Sent(end.sent_at, end.sent_boot, end.received)
+        nowhere = _TokenEndpoint("", Choice("none"))
+        return self._made(credential, nowhere, granted, sent, self._heard(credential, end.reply, sent))
 
     async def token_of_person(
         self,
@@ -149,6 +166,7 @@ class AuthorizationServers:
         """
         endpoint = await self._token_endpoint(credential, before)
         grant, method = form.get("grant_type", ""), endpoint.auth.method
+        form = await self._proven(credential, form, endpoint)
         decision(_log, "%s: a token is requested (%s, %s)", credential.name, grant, method)
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
         parameters = {**form, **resource.parameters(credential), **credential.token_params}
@@ -164,6 +182,7 @@ class AuthorizationServers:
                 reply.body,
                 now=sent.received,
                 token_types=credential.token_types,
+                upstream_fields=credential.upstream_fields,
                 dpop=credential.dpop,
             )
         except AuthorizationServerError as error:
@@ -181,6 +200,15 @@ class AuthorizationServers:
         if nonce and not identified.nonce:
             self._oddities.log(credential.name, "id_token", _NO_NONCE, _NO_NONCE)
         return identified
+
+    async def _proven(self, credential: Credential, form: Form, endpoint: _TokenEndpoint) -> Form:
+        """The form with the parameter that its grant makes anew for each request."""
+        kind = grants.of(credential)
+        if kind.proof is None or form.get("grant_type") != kind.grant_type:
+            return form
+        path = kind.file(credential)
+        content = None if path is None else await used_files.read(path)
+        return {**form, **kind.proof(credential, Proof(endpoint.url, self._clock.wall(), content))}
 
     async def dpop_key(self, credential: Credential, before: Token | None = None) -> Secret | None:
         """The key of the account that has the token `before`, a new one without; None without `dpop`."""
@@ -234,7 +262,7 @@ class AuthorizationServers:
             access_token=granted.access_token,
             refresh_token=granted.refresh_token,
             server=server_of(credential),
-            client_id=credential.client_id,
+            client_id=credential.principal,
             issued_at=sent.wall,
             issued_boot=sent.boot,
             boot_id=self._clock.boot_id,
@@ -243,6 +271,7 @@ class AuthorizationServers:
             skew=skew,
             refresh_expires_at=sent.wall + granted.refresh_lifetime if granted.refresh_lifetime else None,
             scope=granted.scope,
+            upstreams=granted.upstreams,
             grant=credential.grant,
             endpoints=tuple(by_hand(credential).items()),
             token_endpoint=endpoint.url,

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+_LATEST: Final = 1e15  # Unix seconds; more is no time
 MAX_LIFETIME: Final = 10 * 365 * 86400.0  # seconds; a larger number is a date or milliseconds
 
 
@@ -74,14 +75,26 @@ def of_jwt(token: str, now: float) -> float | None:
 
     Its signature is not checked: the result only decides when to refresh.
     """
+    return of_claims(_claims(token), now)
+
+
+def end_of_jwt(token: str) -> float | None:
+    """`exp` of a token that is a JWT, Unix seconds; None for any other. Its signature is not checked."""
+    end = _claims(token).get("exp")
+    is_time = isinstance(end, int | float) and not isinstance(end, bool) and abs(end) < _LATEST
+    return float(end) if is_time and end is not None else None
+
+
+def _claims(token: str) -> Mapping[str, Any]:
+    """Empty for a token that is no JWT."""
     parts = token.split(".", 3)
     if len(parts) != 3:
-        return None
+        return {}
     try:
         claims = json.loads(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, RecursionError):
-        return None
-    return of_claims(claims, now) if isinstance(claims, dict) else None
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def server_time(headers: Mapping[str, str]) -> float | None:

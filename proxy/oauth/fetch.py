@@ -21,6 +21,7 @@ from typing import Any, Final, Self
 import aiohttp
 import aiohttp.abc
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from proxy import failure_causes
 from proxy.config.address import Egress
@@ -154,13 +155,14 @@ class Fetcher:
         self,
         credential: Credential,
         method: str,
-        url: str,
+        url: str | URL,
         headers: Mapping[str, str],
         body: str | None,
         before_send: Callable[[], None] | None = None,
     ) -> Reply:
         """Send one request and read its response. Raises AuthorizationServerError("transient", …).
 
+        A `url` that is a text is normalized; `URL(…, encoded=True)` is sent as it is.
         `before_send` is called on an open connection, just before the body is written: what it raises is
         raised here, and nothing was sent.
         """
@@ -187,17 +189,17 @@ class Fetcher:
         self,
         credential: Credential,
         method: str,
-        url: str,
+        url: str | URL,
         headers: Mapping[str, str],
         payload: aiohttp.Payload | None,
     ) -> Reply:
-        is_tls = url.startswith("https:")  # else on loopback
+        is_tls = str(url).startswith("https:")  # else on loopback
         began = time.perf_counter()
         async with self._open().request(
             method,
             url,
             data=payload,
-            headers={**headers, "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
+            headers={"User-Agent": USER_AGENT, **headers, "Accept-Encoding": "identity"},
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
                 total=self._limits.authorization_server_total,

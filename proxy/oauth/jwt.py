@@ -23,13 +23,15 @@ def signed(
     return _encoded(claims, _private(key), algorithm or key.algorithms[0], header or {})
 
 
-def signed_with_secret(claims: Mapping[str, Any], secret: Secret, algorithm: str) -> str:
+def signed_with_secret(
+    claims: Mapping[str, Any], secret: Secret, algorithm: str, header: Mapping[str, Any] | None = None
+) -> str:
     """A compact JWS with a MAC; `algorithm`: one of signing_keys.HMAC."""
     from joserfc.jwk import OctKey  # noqa: PLC0415 (large, and most configurations sign nothing)
 
     with _quietly():
         key = OctKey.import_key(secret.reveal().encode())
-    return _encoded(claims, key, algorithm, {})
+    return _encoded(claims, key, algorithm, header or {})
 
 
 def _private(key: SigningKey) -> Any:

@@ -47,7 +47,7 @@ class Token:
     access_token: Secret | None
     refresh_token: Secret | None
     server: str  # the issuer or token endpoint that issued it: it is never sent to another
-    client_id: str  # the client it was issued to
+    client_id: str  # the client it was issued to, and whom that acts for: Credential.principal
     issued_at: float  # Unix seconds
     issued_boot: float  # the same instant on the boot clock ...
     boot_id: str  # ... of this boot
@@ -72,6 +72,7 @@ class Token:
     token_endpoint: str = ""  # that issued it: used while discovery fails ...
     auth_method: str = ""  # ... with this client authentication ...
     auth_algorithm: str = ""  # ... whose JWT is signed with this one
+    upstreams: tuple[tuple[str, str], ...] = ()  # members of its responses that may name upstreams
     dpop_key: Secret | None = None  # that it is bound to (oauth/dpop.py); None: to none
     nonce: str = field(default="", repr=False)  # in the login's id_token (OpenID Connect Core 1.0 12.2)
 

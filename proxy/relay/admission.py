@@ -6,12 +6,13 @@ from typing import Final
 
 from proxy.hosts import LOOPBACK_NAMES
 from proxy.http import headers
+from proxy.http.key_fields import PresentedKey
 from proxy.http.malformed import MalformedRequest
 from proxy.http.message import RequestHead
 from proxy.http.target import Target, read_target
 from proxy.observe.audit import AuditLog
-from proxy.relay import policy, problems, token_requests, web_pages
-from proxy.relay.callers import Caller
+from proxy.relay import policy, problems, subjects, token_requests, web_pages
+from proxy.relay.callers import Caller, CallerTable
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
 from proxy.relay.problems import AboutUs, Refusal
@@ -47,9 +48,9 @@ def admit(
     is_tls = downstream.is_tls
     if needs_checks or not (is_tls or host in LOOPBACK_NAMES):
         pages = web_pages.NO_PAGES if runtime is None else runtime.pages
-        is_known = _has_safe_key(context, request, downstream)
+        is_known = _has_safe_key(context, runtime, request, downstream)
         web_pages.check(request, pages, host, is_tls=is_tls, has_safe_key=is_known)
-    caller = None if context.callers is None else context.callers.identify(request, downstream)
+    caller = None if context.callers is None else _caller(context.callers, runtime, request, downstream)
     if needs_checks:
         check_no_loop(request, context.via)
         check_hops(request)
@@ -95,9 +96,32 @@ def check_caller(runtime: RouteRuntime, request: RequestHead, caller: Caller) ->
             )
 
 
-def _has_safe_key(context: RelayContext, request: RequestHead, downstream: Downstream) -> bool:
+def _caller(
+    callers: CallerTable, runtime: RouteRuntime | None, request: RequestHead, downstream: Downstream
+) -> Caller | None:
+    is_subject = runtime is not None and runtime.subject_field
+    return callers.identify(
+        request, downstream, _other_keys(callers, runtime, request) if is_subject else None
+    )
+
+
+def _has_safe_key(
+    context: RelayContext, runtime: RouteRuntime | None, request: RequestHead, downstream: Downstream
+) -> bool:
     """Whether a caller's key has come in a field that no web page can set without a preflight."""
-    return context.callers is not None and context.callers.by_field(request, downstream) is not None
+    callers = context.callers
+    if callers is None:
+        return False
+    return callers.by_field(request, downstream, _other_keys(callers, runtime, request)) is not None
+
+
+def _other_keys(
+    callers: CallerTable, runtime: RouteRuntime | None, request: RequestHead
+) -> list[PresentedKey] | None:
+    """The values that may be callers' keys, without the field of the caller's own token; None: all may."""
+    if runtime is None or not runtime.subject_field or callers.keys is None:
+        return None
+    return subjects.other_keys(request, runtime.subject_field, callers.keys)
 
 
 def _target(request: RequestHead) -> Target:

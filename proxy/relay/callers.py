@@ -129,10 +129,15 @@ class CallerTable:
     def named(self, name: str) -> Caller | None:
         return self._by_name.get(name)
 
-    def identify(self, request: RequestHead, downstream: Downstream) -> Caller | None:
-        """The caller of a request; None where requests need no identity. Raises Refusal (401)."""
+    def identify(
+        self, request: RequestHead, downstream: Downstream, keys: list[PresentedKey] | None = None
+    ) -> Caller | None:
+        """The caller of a request; None where requests need no identity. Raises Refusal (401).
+
+        `keys`: those that count, where not all of the request do.
+        """
         standing = self._standing(downstream)
-        keys = request.fields.keys
+        keys = request.fields.keys if keys is None else keys
         by_key = self._by_key(keys, standing) if keys else None
         caller = standing.by_certificate or by_key or standing.otherwise
         if caller is None and not standing.needs_none:
@@ -147,13 +152,15 @@ class CallerTable:
         is_by_key = any(self._owner(key) is caller for key in request.fields.keys)
         return "key" if is_by_key else "user, group or network"
 
-    def by_field(self, request: RequestHead, downstream: Downstream) -> Caller | None:
+    def by_field(
+        self, request: RequestHead, downstream: Downstream, keys: list[PresentedKey] | None = None
+    ) -> Caller | None:
         """The caller whose key stands in a field that no web page can set without a CORS preflight.
 
         All fields for keys are such, except Authorization: Basic, which browsers send by themselves.
         """
         standing = self._standing(downstream)
-        for key in request.fields.keys:
+        for key in request.fields.keys if keys is None else keys:
             caller = self._owner(key) if key.needs_preflight else None
             if caller is not None and standing.fits(caller):
                 return caller

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from proxy.errors import LoginRequired, Misconfigured, ProxyError, TokenError
+from proxy.config.model import Route
+from proxy.errors import LoginRequired, Misconfigured, ProxyError, SubjectRefused, TokenError
 from proxy.failure_causes import Cause
 from proxy.http import cors
 from proxy.http.malformed import MalformedRequest
@@ -144,6 +145,15 @@ class AboutUs(ProxyError):
         self.status = int(head.split(b" ", 2)[1])
 
 
+def no_upstream(route: Route, field: str, why: str) -> Refusal:
+    """The response to a request whose token names no upstream that is allowed. `why`: about the value."""
+    detail = (
+        f"{field} of the token response {why}: check upstream and upstream_hosts of the route {route.name}, "
+        "then refresh the token or log in again"
+    )
+    return Refusal(MISCONFIGURED, detail, extra={"credential": route.credential})
+
+
 def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:
     """The response to a request for which there is no token. `login_url` may be empty."""
     extra = {"credential": credential, "account": account}
@@ -151,6 +161,8 @@ def of_token_error(error: TokenError, credential: str, account: str, login_url: 
         extra["login_url"] = login_url
     if isinstance(error, LoginRequired):
         return Refusal(LOGIN_REQUIRED, str(error), extra=extra)
+    if isinstance(error, SubjectRefused):
+        return Refusal(CALLER_UNKNOWN, str(error), extra={"credential": credential})
     if isinstance(error, Misconfigured):
         return Refusal(MISCONFIGURED, str(error), extra=extra)
     return Refusal(TOKEN_UNAVAILABLE, str(error), retry_after=error.retry_after or 1, extra=extra)

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
+from proxy.config.address import Upstream
 from proxy.config.attach import Attach, AttachField, AttachQuery
 from proxy.config.model import AccountHeader, Limits, Route
 from proxy.config.route_fields import AUTHORIZATION
+from proxy.config.upstream_hosts import NotAllowed, resolve
 from proxy.config.values import ACCOUNT_NAME
 from proxy.http import fields, query
 from proxy.http.body import keep_from_trailers
@@ -18,7 +20,7 @@ from proxy.http.headers import RouteFields
 from proxy.http.message import RequestHead
 from proxy.http.policy import policy_of
 from proxy.observe.metrics import Metrics
-from proxy.relay import problems
+from proxy.relay import problems, subjects
 from proxy.relay.callers import Caller
 from proxy.relay.dialer import Dialer
 from proxy.relay.failure_log import FailureLog
@@ -49,13 +51,16 @@ class RouteRuntime:
         fixed: Account | None,
         idle: IdleConnections,
         attach: Sequence[Attach] = (),
+        subject_field: bytes = b"",
+        listed: RouteRuntime | None = None,
         *,
         proves: bool = False,
     ) -> None:
         """`fixed`: the account of all requests; None if each request names one.
 
-        `idle`: the idle connections of all routes. `attach`: of the credential. `proves`: its tokens need a
-        proof for each request.
+        `idle`: the idle connections of all routes. `attach`, `subject_field`: of the credential.
+        `listed`: the route as configured, for one of its upstreams that a token response names (`of_token`).
+        `proves`: its tokens need a proof for each request.
         """
         self.route = route
         self.name = route.name  # these two are read for each request
@@ -71,21 +76,14 @@ class RouteRuntime:
         self.own_fields = _own_fields(route, attach)
         self.passes_authorization = route.caller_authorization == "pass"
         self.parameters = _parameters(attach)
-        self.changes_fields = (
-            route.forwarded
-            or self.own_fields is not None
-            or self.passes_authorization
-            or bool(self.parameters)
-        )
+        changes = self.own_fields is not None or self.passes_authorization or bool(self.parameters)
+        self.changes_fields = route.forwarded or changes
         self.policy = policy_of(route.methods, route.allow, route.deny)
-        self.tls = tls
+        self.tls, self._tokens, self._metrics, self._limits = tls, tokens, metrics, limits
         self.sessions = Sessions(cache)  # of `tls`
         self.half_closed = limits.half_closed if route.half_closed is None else route.half_closed
         self.in_flight = 0
         self.failures = FailureLog(route)
-        self._tokens = tokens
-        self._metrics = metrics
-        self._limits = limits
         self._attach = attach
         self.proves = proves
         self.origin = f"{route.upstream.scheme}://{route.upstream.authority}"
@@ -93,10 +91,14 @@ class RouteRuntime:
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
         self._former: list[Pool] = []  # no longer in `_pools`, but some request still uses or awaits them
         self.fixed = fixed
-        self.fixed_pool = Pool(self._dialer) if fixed else None  # the connections of `fixed`
-        self.account_field = b""  # the field in which each request names its account, in lower case
-        if isinstance(route.account, AccountHeader):
-            self.account_field = route.account.header.lower().encode("ascii")
+        self.listed: RouteRuntime = listed or self  # the one in the table of routes
+        self.moves = listed is None and bool(route.upstream.field)  # its upstreams are in `_by_value`
+        self._by_value: OrderedDict[str, RouteRuntime] = OrderedDict()  # the last used at the end
+        self._former_upstreams: list[RouteRuntime] = []  # no longer there, but some request still uses them
+        # the connections of `fixed`
+        self.fixed_pool = Pool(self._dialer) if fixed and not self.moves else None
+        self.subject_field = subject_field  # the field, in lower case, with each caller's own token
+        self.account_field = _account_field(route)
         self.tally = metrics.requests.of(route.name)
 
     def is_of(
@@ -106,17 +108,21 @@ class RouteRuntime:
         tls: ssl.SSLContext | None,
         fixed: Account | None,
         attach: Sequence[Attach] = (),
+        subject_field: bytes = b"",
         *,
         proves: bool = False,
     ) -> bool:
         """Whether it was made of the same: then it goes on after a reload, with its connections."""
         is_same = self.tls is tls and self.fixed is fixed and self._attach == attach and self.proves == proves
+        is_same = is_same and self.subject_field == subject_field
         return is_same and self.route == route and self._limits == limits
 
     def account(self, request: RequestHead, caller: Caller | None) -> Account:
         """The account of a request; a field that names it is not forwarded. Raises Refusal (400)."""
         if self.fixed is not None:
             return self.fixed
+        if self.subject_field:
+            return self._tokens.exchanged(self.credential, subjects.take(request, self.subject_field))
         if not self.account_field:
             assert caller is not None  # such a route requires callers: config/caller_checks.py
             return self._tokens.account(self.route.credential, caller.account)
@@ -135,6 +141,47 @@ class RouteRuntime:
         values = fields.values(request.fields.block, self.account_field)
         name = values[0].decode("latin-1") if len(values) == 1 else ""
         return name if ACCOUNT_NAME.fullmatch(name) else ""
+
+    def of_token(self, attachment: Attachment) -> RouteRuntime:
+        """Where `moves`: the same route with the upstream that the token's response names.
+
+        Raises Refusal (503): nothing may be sent.
+        """
+        field = self.route.upstream.field
+        value = attachment.upstreams.get(field, "")
+        runtime = self._by_value.get(value)
+        if runtime is not None:
+            self._by_value.move_to_end(value)
+            return runtime
+        try:
+            if not value:
+                raise NotAllowed("is missing")
+            upstream = resolve(self.route.upstream, value, self.route.upstream_hosts)
+        except NotAllowed as error:
+            raise problems.no_upstream(self.route, field, str(error)) from None
+        runtime = self._by_value[value] = self._at(upstream)
+        if len(self._by_value) > POOLS:
+            former = self._by_value.popitem(last=False)[1]
+            former.retire()
+            self._former_upstreams.append(former)
+        return runtime
+
+    def _at(self, upstream: Upstream) -> RouteRuntime:
+        route = self.route.model_copy(update={"upstream": upstream})
+        idle = self._dialer.idle
+        return RouteRuntime(
+            route,
+            self._limits,
+            self._tokens,
+            self._metrics,
+            self.tls,
+            self.fixed,
+            idle,
+            self._attach,
+            self.subject_field,
+            self,
+            proves=self.proves,
+        )
 
     def pool(self, account: Account) -> Pool:
         """The connections that carry this account's requests only."""
@@ -156,6 +203,11 @@ class RouteRuntime:
             self._former.append(pool)
 
     @property
+    def requests(self) -> int:
+        """In flight, at all its upstreams."""
+        return self.in_flight + sum(each.in_flight for each in self._elsewhere())
+
+    @property
     def idle(self) -> int:
         """Open upstream connections without a request."""
         return sum(pool.idle for pool in self._each_pool())
@@ -170,23 +222,43 @@ class RouteRuntime:
         return sum(pool.queued for pool in self._each_pool())
 
     def _each_pool(self) -> list[Pool]:
+        if self.moves:
+            return [pool for each in self._elsewhere() for pool in each._each_pool()]  # noqa: SLF001
         return [self.fixed_pool] if self.fixed_pool else [*self._pools.values(), *self._former]
+
+    def _elsewhere(self) -> list[RouteRuntime]:
+        return [*self._by_value.values(), *self._former_upstreams]
 
     def look(self, now: float) -> None:
         """The sweep, with the loop's time."""
+        if self.moves:
+            self._look_elsewhere(now)
+            return
         for pool in self._each_pool():
             pool.look(now)
         if self._former:
             self._former = [pool for pool in self._former if not pool.is_empty]
 
+    def _look_elsewhere(self, now: float) -> None:
+        for each in self._elsewhere():
+            each.look(now)
+        self._former_upstreams = [each for each in self._former_upstreams if not each.is_over]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing uses it."""
+        return not self.in_flight and all(pool.is_empty for pool in self._each_pool())
+
     def retire(self) -> None:
         """Keep no idle connections from now on: the requests in flight are its last."""
-        self.sessions.retire()
+        for each in (self, *self._elsewhere()):
+            each.sessions.retire()
         for pool in self._each_pool():
             pool.retire()
 
     def close(self) -> None:
-        self.sessions.retire()
+        for each in (self, *self._elsewhere()):
+            each.sessions.retire()
         for pool in self._each_pool():
             pool.close()
 
@@ -216,6 +288,12 @@ class RouteRuntime:
         self._metrics.upstream_errors.labels(self.route.name, ending).inc()
         if cause is not None:
             self.failures.failed(ending, cause, now)
+
+
+def _account_field(route: Route) -> bytes:
+    """The field in which each request names its account, in lower case; empty if none does."""
+    account = route.account
+    return account.header.lower().encode("ascii") if isinstance(account, AccountHeader) else b""
 
 
 def _pages(route: Route) -> Pages:

@@ -14,7 +14,7 @@ from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
-from proxy.errors import AuthorizationServerError, Outcome, TokenError
+from proxy.errors import AuthorizationServerError, Outcome, SubjectRefused, TokenError
 from proxy.oauth import grants
 from proxy.oauth.binding import given, is_bound, is_same_client
 from proxy.oauth.token import Refusal, Token
@@ -65,15 +65,25 @@ class Account:
     """The state of one account in this process. Most requests only call TokenManager.ready()."""
 
     def __init__(
-        self, key: AccountId, credential: Credential, clock: Clock, throttle: ServerThrottle
+        self,
+        key: AccountId,
+        credential: Credential,
+        clock: Clock,
+        throttle: ServerThrottle,
+        subject: Secret | None = None,
     ) -> None:
+        """`subject`: the caller's own token that is exchanged for this account's; None for all others."""
         self.key = key
         self.name = key.account  # read for each request
         self.credential = credential
         self.grant = grants.of(credential)
         self.throttle = throttle
         self.held = NOTHING
-        self.behind = True  # not read yet, or the last read failed: the store may have something newer
+        self.subject = subject
+        self.kept_until = NEVER  # boot clock; of a subject: see exchanged.py
+        self.behind = (
+            subject is None
+        )  # not read yet, or the last read failed: the store may have something newer
         self.unreadable = False  # the store has a record that its key does not decrypt
         self.in_doubt = False  # a refresh must be retried soon, whatever the token's age
         self.attachment: Attachment | None = None
@@ -123,10 +133,12 @@ class Account:
         if token is None or access_token is None:
             self.attachment = None
         elif token.dpop_key is None:
-            self.attachment = Attachment(access_token, places)
+            self.attachment = Attachment(access_token, places, upstreams=token.upstreams)
         else:
             key, server = token.dpop_key, token.server
-            self.attachment = ProvingAttachment(access_token, places, key, server, self._clock)
+            self.attachment = ProvingAttachment(
+                access_token, places, key, server, self._clock, token.upstreams
+            )
 
     def _take_value(self) -> None:
         """Grant static: the configuration's value is the token. It is never stored."""
@@ -149,6 +161,12 @@ class Account:
             self._attach(held.token)
         elif self.is_rejected and held.token is not None:
             held = replace(held, token=replace(held.token, rejected=True))
+        if (
+            self.attachment is not None
+            and held.token
+            and self.attachment.upstreams != dict(held.token.upstreams)
+        ):
+            self._attach(held.token)
         if _issue(held) != _issue(self.held):
             self._begun = float("inf")
         is_new = held.generation != self.held.generation
@@ -229,7 +247,10 @@ class Account:
             self.failing_since = self._clock.wall()
         self.failure = error
         self.in_doubt = True
-        self.hold_until = self._clock.boot() + backoff.pause_after(error, self.failures)
+        pause = backoff.pause_after(error, self.failures)
+        if error.error == "invalid_grant":
+            pause = max(pause, self.grant.pause_when_refused)
+        self.hold_until = self._clock.boot() + pause
 
     def state(self) -> TokenState:
         if self.unreadable or self.is_value_lost or self.is_misconfigured:
@@ -268,6 +289,8 @@ class Account:
     @property
     def can_refresh(self) -> bool:
         """Whether a request to the token endpoint could help, without a person."""
+        if self.is_for_callers:
+            return False
         if self.grant.is_fixed:
             return False
         if not self.needs_login:
@@ -311,8 +334,18 @@ class Account:
             return False
         return self.throttle.refusals.is_of_client(self.key, refused)
 
+    @property
+    def is_for_callers(self) -> bool:
+        """Whether it has no token, as each caller's own is exchanged, which has an account of its own."""
+        return self.subject is None and bool(self.credential.subject_field)
+
     def why_not(self) -> TokenError:
         """The error of a request that gets no token now."""
+        if self.subject is not None and self.failure is not None and refusal.is_of_subject(self.failure):
+            return SubjectRefused(
+                f"{self.key.credential}: the authorization server does not exchange the caller's own token "
+                f"({self.failure.error}): expected one that it accepts, and that has not expired"
+            )
         wait = self.waits_until - self._clock.boot()
         return self.diagnosis().error(retry_after=max(1, math.ceil(wait)) if wait > 0 else 1)
 

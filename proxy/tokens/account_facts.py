@@ -48,6 +48,8 @@ def _reason(account: Account, clock: Clock) -> str:
     """A code of diagnosis.Reason, or the last failure's."""
     if account.unreadable:
         return Reason.UNREADABLE
+    if account.is_for_callers:
+        return Reason.FOR_CALLERS
     if account.grant.is_fixed:
         return Reason.VALUE_LOST if account.is_value_lost else Reason.NONE
     if not account.grant.renews_itself and (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -23,12 +23,20 @@ class Attachment:
 
     `fields` is ready to be written: each field is preceded by CR LF. `query` has parameters, to be appended
     to a target that ends with "?" or "&" (http/query.py). `access_token` is for the command that prints it.
+    `upstreams` has the members of token responses that may name the upstream.
     """
 
-    __slots__ = ("access_token", "fields", "query")
+    __slots__ = ("access_token", "fields", "query", "upstreams")
 
-    def __init__(self, access_token: Secret, places: Sequence[Attach] = (), scheme: str = SCHEME) -> None:
+    def __init__(
+        self,
+        access_token: Secret,
+        places: Sequence[Attach] = (),
+        scheme: str = SCHEME,
+        upstreams: Iterable[tuple[str, str]] = (),
+    ) -> None:
         """`scheme`: where the place names none. Raises UnicodeEncodeError for a token that is not ASCII."""
+        self.upstreams: Mapping[str, str] = dict(upstreams)
         self.access_token = access_token
         token = access_token.reveal()
         places = places or _DEFAULT

@@ -167,7 +167,7 @@ def successor(new: Token, old: Token, refused: Token | None = None) -> Token:
     old scope. `refused` is `old` with what `learned_from_401` added in this process.
     """
     if refused is not None and refused.access_token == old.access_token:
-        old = refused
+        old = replace(refused, refresh_token=old.refresh_token)
     is_same = new.refresh_token in {None, old.refresh_token}
     end = new.refresh_expires_at or (old.refresh_expires_at if is_same else None)
     observed_lifetimes, since_last_401 = old.observed_lifetimes, old.since_last_401 + 1

@@ -17,19 +17,21 @@ from typing import Final
 from proxy import tasks
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
-from proxy.errors import GenerationConflict, ProxyError
+from proxy.errors import GenerationConflict, ProxyError, TokenError
 from proxy.oauth import binding, client_auth
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, differ
 from proxy.observe.events import decision
 from proxy.observe.metrics import Metrics
 from proxy.observe.token_metrics import TokenHealth
+from proxy.secret import Secret
 from proxy.store.base import AccountId, Store
 from proxy.tokens import health, log_warnings
 from proxy.tokens.account import NEVER, Account, FailedLogin, StoredToken
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.attachment import Attachment, at_once
 from proxy.tokens.diagnosis.failures import row_of
+from proxy.tokens.exchanged import Exchanged
 from proxy.tokens.refresh import lease
 from proxy.tokens.refresh.introspection import with_lifetime
 from proxy.tokens.refresh.refresh import RefreshContext
@@ -72,6 +74,7 @@ class TokenManager:
         me = f"{lease.this_process(clock.boot_id)}/{secrets.token_hex(4)}"  # tests have several in a process
         context = RefreshContext(store, servers, clock, me, self._attempted)
         metrics.tokens_unsaved.set_function(lambda: len(context.unsaved))
+        self._exchanged = Exchanged(clock)
         self._single_flight = SingleFlight(context, self._accounts, clock)
         self._reminders = Reminders(self.accounts, self._login_url, clock)
         self.scheduler = RefreshScheduler(
@@ -141,6 +144,13 @@ class TokenManager:
     def account(self, credential: str, name: str) -> Account:
         """The account's state in this process; a new one is not loaded yet."""
         return self._accounts.get(AccountId(credential, name))
+
+    def exchanged(self, credential: str, subject: Secret) -> Account:
+        """The account of a caller's own token, which is to be exchanged. Raises TokenError."""
+        found = self._config.credentials.get(credential)
+        if found is None:
+            raise TokenError(f"the configuration no longer has the credential {credential!r}")
+        return self._exchanged.account(found, self._accounts.throttles[credential], subject)
 
     def ready(self, account: Account) -> Attachment | None:
         """The token, if it can be attached at once. A stale one is used while a refresh runs behind it."""

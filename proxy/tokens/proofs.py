@@ -7,7 +7,7 @@ is then sent again. The last nonce of each upstream is remembered, for all accou
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from proxy.clock import Clock
@@ -31,10 +31,16 @@ class ProvingAttachment(Attachment):
     __slots__ = ("_clock", "_prover", "_server")
 
     def __init__(
-        self, access_token: Secret, places: Sequence[Attach], key: Secret, server: str, clock: Clock
+        self,
+        access_token: Secret,
+        places: Sequence[Attach],
+        key: Secret,
+        server: str,
+        clock: Clock,
+        upstreams: Iterable[tuple[str, str]] = (),
     ) -> None:
         """`key`: the token's. `server`: the authorization server, by whose clock proofs are dated."""
-        super().__init__(access_token, places, dpop.SCHEME)
+        super().__init__(access_token, places, dpop.SCHEME, upstreams)
         self._prover = Prover(key)
         self._server = server
         self._clock = clock

@@ -264,7 +264,7 @@ async def test_a_public_client_has_no_client_credentials_grant(a_world: Any) -> 
     ("form", "error"),
     [
         ({"grant_type": "client_credentials"}, "unauthorized_client"),
-        ({"grant_type": "password"}, "unsupported_grant_type"),
+        ({"grant_type": "implicit"}, "unsupported_grant_type"),
         ({"grant_type": "refresh_token"}, "invalid_request"),
         ({"grant_type": "refresh_token", "refresh_token": "never issued"}, "invalid_grant"),
     ],

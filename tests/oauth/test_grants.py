@@ -7,6 +7,7 @@ tests of its own.
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -15,14 +16,21 @@ import pytest
 
 import proxy
 from proxy.config import credential as configured
+from proxy.config.grant_keys import ACCESS_TOKEN, read_assertion_key
 from proxy.config.grants import REQUIREMENTS
 from proxy.config.model import Credential
 from proxy.oauth.grants import GRANTS, Renewal
 from proxy.oauth.grants.authorization_code import login_command, redemption_form
-from proxy.oauth.grants.base import Form
+from proxy.oauth.grants.base import Form, Grant
 from proxy.secret import Secret
+from tests.config.test_grant_keys import service_account
 
+STEPS = {"steps": [{"url": "https://login.example/login"}], "response": {"token": "token"}}
 CALLBACK = "http://127.0.0.1:8081/callback"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+SUBJECT = {"subject_token": {"header": "Authorization"}}
+CONTRIBUTING = Path(proxy.__file__).parent.parent / "CONTRIBUTING.md"
 REFRESH: Form = {"grant_type": "refresh_token", "refresh_token": "R"}
 
 
@@ -55,7 +63,32 @@ ROWS = [
         {"client_auth": "none"},
     ),
     Row("device_code", None, REFRESH, {"scopes": ["api"]}),
-    Row("static", None, None, {"value": Secret("v")}),
+    Row(
+        "jwt_bearer",
+        {"grant_type": JWT_BEARER, "scope": "api"},
+        {"grant_type": JWT_BEARER, "scope": "api"},
+        {"scopes": ["api"], "assertion": Path("assertion.jwt")},
+    ),
+    Row(
+        "jwt_bearer",
+        {"grant_type": JWT_BEARER},  # the scope is a claim
+        {"grant_type": JWT_BEARER},
+        {"scopes": ["api"], "key": read_assertion_key(service_account())},
+    ),
+    Row(
+        "password",
+        {"grant_type": "password", "username": "ann", "password": "pw", "scope": "api"},
+        REFRESH,
+        {"scopes": ["api"], "username": "ann", "password": Secret("pw")},
+    ),
+    Row(
+        "token_exchange",
+        {"grant_type": EXCHANGE, "subject_token_type": ACCESS_TOKEN, "audience": "api", "scope": "x"},
+        {"grant_type": EXCHANGE, "subject_token_type": ACCESS_TOKEN, "audience": "api", "scope": "x"},
+        {"scopes": ["x"], "audience": "api", "subject_token": {"header": "Authorization"}},
+    ),
+    Row("request", {"grant_type": "request"}, {"grant_type": "request"}, STEPS),
+    Row("static", None, None, {"value": Secret("key")}),
 ]
 REDEMPTIONS = [
     (
@@ -70,10 +103,10 @@ REDEMPTIONS = [
 
 
 def credential_of(row: Row) -> Credential:
-    server = {"issuer": "https://login.example", "client_id": "web", "name": "crm"}
-    if REQUIREMENTS[row.grant].client == "none":
-        server = {}
-    return Credential.model_validate({**server, "grant": row.grant, **row.keys})
+    server = {"issuer": "https://login.example", "client_id": "web"}
+    has_server = REQUIREMENTS[row.grant].server == "required"
+    given = {"name": "crm", "grant": row.grant, **row.keys}
+    return Credential.model_validate({**server, **given} if has_server else given)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.grant for row in ROWS])
@@ -81,8 +114,22 @@ def test_the_form_of_a_grant(row):
     credential, grant = credential_of(row), GRANTS[row.grant]
     assert grant.form(credential, None) == row.first
     assert grant.form(credential, Secret("R")) == row.next
-    assert grant.grant_type == (row.first or row.next or {"grant_type": ""})["grant_type"]
-    assert (row.next is None) == grant.is_fixed
+    assert grant.grant_type == (row.first or row.next or {}).get("grant_type", "")
+
+
+def test_the_grant_that_contributing_shows_works_as_its_row_says():
+    """Its first code block is the file of a grant, the second its row."""
+    section = CONTRIBUTING.read_text().partition("## A new grant\n")[2].partition("\n## ")[0]
+    file, row = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    made: dict[str, Any] = {}
+    exec(compile(file, "CONTRIBUTING.md", "exec"), made)
+    shown = eval(row, {"Row": Row})
+    (grant,) = (each for each in made.values() if isinstance(each, Grant))
+    # under the name of one with the same keys, as the configuration does not know the new one
+    known = credential_of(Row("token_exchange", None, REFRESH, {**shown.keys, **SUBJECT}))
+    assert grant.name == shown.grant
+    assert grant.form(known, None) == shown.first
+    assert grant.form(known, Secret("R")) == shown.next
 
 
 def test_each_grant_has_a_row():
@@ -106,7 +153,7 @@ def test_what_the_configuration_asks_for_is_what_the_grant_needs(name):
     assert asks.logs_in == asks.has_accounts == grant.needs_person
     assert asks.has_seed == (grant.renewal is Renewal.CONFIGURATION)
     assert asks.is_fixed == grant.is_fixed
-    assert asks.has_refresh_tokens == (not grant.renews_itself and not grant.is_fixed)
+    assert asks.has_refresh_tokens == any(row.next == REFRESH for row in ROWS if row.grant == name)
 
 
 @pytest.mark.parametrize("name", GRANTS)

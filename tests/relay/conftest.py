@@ -206,7 +206,8 @@ async def proxying(
     tmp_path, upstream_url, *, route="", limits="", grant="client_credentials", server="", credential=""
 ):
     async with AsyncExitStack() as stack:
-        issuing = AuthorizationServer(clients=[Client("machine", "secret", grants=("client_credentials",))])
+        grants = ("client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange")
+        issuing = AuthorizationServer(clients=[Client("machine", "secret", grants=grants)])
         issuer = await stack.enter_async_context(running(issuing.application()))
         file = tmp_path / "config.toml"
         places = {"state": tmp_path, "issuer": issuer, "upstream": upstream_url}

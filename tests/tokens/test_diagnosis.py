@@ -136,6 +136,12 @@ def test_a_fault_of_another_cause_is_never_reported_as_a_wrong_secret(state, cod
 
 
 MUST_NAME = {
+    "step_refused": ("credentials.crm",),
+    "step_failed": ("credentials.crm.steps",),
+    "step_redirect": ("credentials.crm.steps",),
+    "step_value": ("credentials.crm.steps", "placeholder"),
+    "step_token": ("credentials.crm.response.token",),
+    "step_not_json": ("credentials.crm.steps",),
     "invalid_client": ("client_id", "client_secret", "client_auth", "basic_encoding"),
     "incorrect_client_credentials": ("client_id", "client_secret", "client_auth", "basic_encoding"),
     "invalid_scope": ("credentials.crm.scopes", "api, mail"),

@@ -6,15 +6,11 @@ replace it long before it expires.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
-from pathlib import Path
 from typing import Any, Final
 
-from proxy.config import files
-from proxy.errors import AuthorizationServerError
-from proxy.oauth import jwt
+from proxy.oauth import jwt, used_files
 from proxy.oauth.client_auth.base import Authenticated, Request, with_parameters
 
 TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -29,7 +25,8 @@ async def private_key(request: Request) -> Authenticated:
     """Signed with client_key, or by the platform. Raises AuthorizationServerError."""
     credential = request.credential
     if credential.client_assertion is not None:
-        return _with(request, await asyncio.to_thread(_of_platform, credential.client_assertion))
+        assertion = await used_files.read(credential.client_assertion, _JWT, "client_assertion")
+        return _with(request, assertion.reveal())
     key = credential.client_key
     assert key is not None  # config/client_auth.py
     kid = credential.client_key_id or key.kid
@@ -62,14 +59,3 @@ def _with(request: Request, assertion: str) -> Authenticated:
     client_id = request.credential.client_id
     added = {"client_id": client_id, "client_assertion_type": TYPE, "client_assertion": assertion}
     return Authenticated(with_parameters(request.body, added))
-
-
-def _of_platform(path: Path) -> str:
-    """Blocks. Raises AuthorizationServerError."""
-    try:
-        text = files.read(path).secret.reveal().strip()
-    except ValueError:
-        text = ""
-    if not _JWT.fullmatch(text):
-        raise AuthorizationServerError("transient", "client_assertion", reached=False)
-    return text

@@ -29,8 +29,13 @@ async def post(request: Request) -> Authenticated:
 
 
 async def nothing(request: Request) -> Authenticated:
-    """Only the client id: of a public client, or of one that its TLS certificate authenticates (RFC 8705)."""
-    return Authenticated(with_parameters(request.body, {"client_id": request.credential.client_id}))
+    """Only the client id: of a public client, or of one that its TLS certificate authenticates (RFC 8705).
+
+    Nothing where the grant itself says who asks (RFC 7521 section 4.1).
+    """
+    client_id = request.credential.client_id
+    body = with_parameters(request.body, {"client_id": client_id}) if client_id else request.body
+    return Authenticated(body)
 
 
 def is_changed_by_encoding(credential: Credential) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from proxy.config.model import Credential
 from proxy.secret import Secret
@@ -29,22 +30,45 @@ class Login(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """What a parameter that is made anew for each request is made of."""
+
+    endpoint: str  # the URL of the token endpoint
+    now: float  # Unix seconds
+    content: Secret | None = None  # of `Grant.file`
+
+
+def _no_file(_credential: Credential) -> Path | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """One way to get tokens.
 
     `form(credential, refresh_token)` is the form of the next token request; None if it needs a refresh token
     and there is none, or if no token is ever requested. `remedy(credential, account)` tells people how to get
-    new tokens when no request can; "" if that can't happen.
+    new tokens when no request can; "" if that can't happen. Where a parameter must be made anew for each
+    request, such as a signed assertion, `proof(credential, proof)` makes it, of the content of
+    `file(credential)` if that is a path.
     """
 
     name: str  # as in the configuration
-    # the parameter of that name in `form` (RFC 6749), without a refresh token if it can; "" outside OAuth
-    grant_type: str
+    grant_type: str  # as in `form` (RFC 6749), without a refresh token if it can; "" if it is not OAuth's
     renewal: Renewal
     form: Callable[[Credential, Secret | None], Form | None]
     remedy: Callable[[str, str], str]
     login: Login = Login.REDIRECT  # where `needs_person`
     login_type: str = ""  # the parameter grant_type of its login, where it has one
+    file: Callable[[Credential], Path | None] = _no_file
+    proof: Callable[[Credential, Proof], Form] | None = None
+    # seconds between tries after invalid_grant: many servers lock an account after a few wrong passwords
+    pause_when_refused: float = 0.0
+    # what invalid_grant means where there is no refresh token, and the next step; {credential} is its name
+    refused: tuple[str, str] = (
+        "the authorization server refuses this client's requests",
+        "check the table credentials.{credential} of the configuration",
+    )
 
     @property
     def needs_person(self) -> bool:

@@ -31,6 +31,8 @@ LOGIN_NEEDED: Final = 3  # exit codes of `status` and `token`
 FAILED: Final = 1
 FINE: Final = 0
 _CHECK: Final = "check the table credentials.{credential} of the configuration"
+_REFUSED: Final = "{refused}"  # by the grant
+_CHECK_REFUSED: Final = "{check_refused}"
 _FAR: Final = 20 * 3600.0  # seconds; times further away are shown with their date
 _LAST: Final = 253_402_300_000.0  # Unix seconds; the end of the year 9999, the last that datetime represents
 
@@ -150,6 +152,8 @@ def explain_failure(
     """Why a request to the authorization server failed, and the next step: `otherwise` if none is known."""
     code, hint = error.error, error.hint
     row = CAUSES[row_of(code)]
+    if grant.renews_itself and row_of(code) in _REFRESH_TOKEN_REFUSED:
+        row = Row(Verdict.MISCONFIGURED, _REFUSED, _CHECK_REFUSED)
     facts = Facts(
         credential, DEFAULT_ACCOUNT, grant, "absent", code, usable=False, now=0.0, hint=hint, scopes=scopes
     )
@@ -180,6 +184,8 @@ def _fields(facts: Facts) -> dict[str, str]:
         "option": "" if facts.account == DEFAULT_ACCOUNT else f" --account {facts.account}",
         "renew": facts.grant.remedy(facts.credential, facts.account),
         "grant_type": facts.grant.grant_type,
+        "refused": facts.grant.refused[0],
+        "check_refused": facts.grant.refused[1].format(credential=facts.credential),
         "next_try": _next_try(facts),
         "ends": _when(facts.ends_at, facts.now),
         "scopes": ", ".join(facts.scopes) or "none requested",
@@ -216,10 +222,9 @@ def _time(at: float, now: float) -> str:
 def _of_failure(state: TokenState, code: str, renewal: Renewal) -> Row:
     """The row of a cause in a state. Without refresh tokens, a refusal concerns the client."""
     cause = CAUSES[code]
-    is_ours = state == "misconfigured" or (renewal is Renewal.ITSELF and code in _REFRESH_TOKEN_REFUSED)
-    sentence = cause.sentence
+    is_ours, sentence = state == "misconfigured", cause.sentence
     if renewal is Renewal.ITSELF and code in _REFRESH_TOKEN_REFUSED:
-        sentence = "the authorization server refuses this client's requests"
+        return Row(Verdict.MISCONFIGURED, _BEGINNINGS[state] + _REFUSED, _CHECK_REFUSED)
     verdict = Verdict.MISCONFIGURED if is_ours else cause.verdict
     remedy = cause.remedy or (_CHECK if is_ours else "")
     return Row(verdict, _BEGINNINGS[state] + sentence, remedy)

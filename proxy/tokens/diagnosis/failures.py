@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from proxy.config.steps import MOST_STEPS
 from proxy.tokens.diagnosis.reasons import Row, Verdict
 
 OTHER: Final = "other"  # the row for unknown codes
@@ -34,7 +35,7 @@ _NO_METADATA: Final = Row(
 )
 
 # By code and AuthorizationServerError.hint: a more precise next step than that of the code alone.
-HINTS: Final[Mapping[tuple[str, str], str]] = {
+_OF_CODES: Final[dict[tuple[str, str], str]] = {
     ("issuer_mismatch", "slash"): f"the two differ only in the slash at the end: correct {_IN_TABLE}issuer",
     ("issuer_mismatch", "loopback"): (
         f"the two differ only in localhost and 127.0.0.1: correct {_IN_TABLE}issuer"
@@ -66,6 +67,19 @@ HINTS: Final[Mapping[tuple[str, str], str]] = {
         "check client_id and client_secret of credentials.{credential}, or set client_auth = "
         '"client_secret_post" there; some servers need basic_encoding = "raw"'
     ),
+}
+_STEP_HINTS: Final[Mapping[str, str]] = {  # {step}: its number, from 1
+    "step_refused": "check the secrets in step {step} of credentials.{{credential}}.steps, and their rights",
+    "step_failed": "check step {step} of credentials.{{credential}}.steps: its url, method and body",
+    "step_redirect": "correct the url in step {step} of credentials.{{credential}}.steps",
+    "step_value": "check the placeholders in step {step} of credentials.{{credential}}.steps",
+    "step_not_json": "if this persists, check the url in step {step} of credentials.{{credential}}.steps",
+    "dns": "if this persists, check the host in step {step} of credentials.{{credential}}.steps",
+}
+HINTS: Final[Mapping[tuple[str, str], str]] = _OF_CODES | {
+    (code, f"step{number}"): text.format(step=number)
+    for code, text in _STEP_HINTS.items()
+    for number in range(1, MOST_STEPS + 1)
 }
 
 CAUSES: Final[Mapping[str, Row]] = {
@@ -156,6 +170,34 @@ CAUSES: Final[Mapping[str, Row]] = {
         "the response to the pushed authorization request has no request_uri",
         f"check {_IN_TABLE}pushed_authorization_request_endpoint, or leave par out there",
     ),
+    # -- described requests (grant = "request")
+    "step_refused": Row(
+        _CONFIG,
+        "the server refuses the described login",
+        f"check the secrets and the key of {_IN_TABLE}jwt",
+    ),
+    "step_failed": Row(
+        _CONFIG, "the server does not accept the described request", f"check {_IN_TABLE}steps"
+    ),
+    "step_redirect": Row(
+        _CONFIG,
+        "the address of a described request redirects to another one",
+        f"set the url in {_IN_TABLE}steps to the address that it redirects to",
+    ),
+    "step_value": Row(
+        _CONFIG,
+        "a placeholder of a described request has no value, or one that can't stand there",
+        f"check the placeholders in {_IN_TABLE}steps, and the responses that they refer to",
+    ),
+    "step_token": Row(
+        _CONFIG,
+        "the response to the last described request has no token where the configuration says",
+        f"check {_IN_TABLE}response.token; some servers report a refused login in such a response",
+    ),
+    "step_not_json": Row(
+        _WAITS, "the response to a described request is not JSON", f"if this persists, check {_IN_TABLE}steps"
+    ),
+    # -- the client's files
     "tls_files": Row(
         _WAITS,
         "the certificates for the connection to the authorization server can't be used",
@@ -219,6 +261,11 @@ CAUSES: Final[Mapping[str, Row]] = {
     "too_large": _BROKEN,
     "no_access_token": Row(_WAITS, "the authorization server's response has no access token"),
     "introspection": _BROKEN,
+    "token_file": Row(
+        _WAITS,
+        "the file with the token that the platform writes can't be read, or holds no token",
+        "check the file that credentials.{credential} names; it is read again with the next try",
+    ),
     "expires_in": Row(
         _WAITS,
         "the access tokens expire before they arrive",

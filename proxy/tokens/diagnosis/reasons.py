@@ -30,6 +30,7 @@ class Reason(StrEnum):
     )
     REFUSED_ALIKE = "refused_alike"  # as other accounts of the client are, and none has succeeded since
     UNREADABLE = "unreadable"  # the store's key does not decrypt the record
+    FOR_CALLERS = "for_callers"  # each caller's own token is exchanged: the account itself has none
     NOT_READ = "not_read"  # the store could not be read
     VALUE_LOST = "value_lost"  # grant static: what the configuration refers to can't be used now
     HELD_BACK = "held_back"  # other accounts of the client have opened the circuit breaker
@@ -108,6 +109,16 @@ STORED: Final[Rows] = (
             Verdict.WAITS,
             "the authorization server counts as down: it fails for other accounts of this client",
             "nothing to do: {next_try}",
+        ),
+    ),
+    (
+        ANY,
+        (Reason.FOR_CALLERS,),
+        ANY_GRANT,
+        Row(
+            Verdict.UNTRIED,
+            "each caller's own token is exchanged for one of its own",
+            "nothing to do: callers send theirs in the field of credentials.{credential}.subject_token",
         ),
     ),
     # -- a person must act

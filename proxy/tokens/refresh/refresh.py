@@ -112,7 +112,7 @@ class Refresh:
             await self._let_sender_save(held, mine)
             await self._intend(held)
         try:
-            token = await self._send(form, held, mine)
+            token, held = await self._requested(form, held, mine)
         except RefusedToken as error:
             self.kept = await self._save_refused(held, error)
             raise
@@ -173,6 +173,18 @@ class Refresh:
         await store.intend(self.key, held.generation, self._note(held))
         if held.due_at is None or held.due_at > now:
             await store.postpone(self.key, held.generation, now)
+
+    async def _requested(self, form: Form, held: StoredToken, mine: Lease) -> tuple[Token, StoredToken]:
+        """A token, and what it replaces. If the refresh token is refused, without it where the grant can."""
+        try:
+            return await self._send(form, held, mine), held
+        except AuthorizationServerError as error:
+            afresh = refusal.form_afresh(self.credential, form, error)
+            if afresh is None or held.token is None:
+                raise
+        self._debug("the refresh token is refused, and not needed: a request without it follows")
+        held = replace(held, token=replace(held.token, refresh_token=None))
+        return await self._send(afresh, held, mine), held
 
     async def _send(self, form: Form, held: StoredToken, mine: Lease) -> Token:
         """Request a token; retries after a lost response. Raises LeaseLost if nothing was sent."""

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
+from proxy.oauth import grants
+from proxy.oauth.grants import Form
 from proxy.oauth.token import Refusal, Token
 from proxy.store.base import AccountId
 
@@ -35,6 +38,18 @@ def is_refused(error: AuthorizationServerError, token: Token | None) -> bool:
     if error.outcome == "login_required":
         return True
     return error.refusal and token is not None and token.access_token is not None
+
+
+def is_of_subject(error: AuthorizationServerError) -> bool:
+    """Whether `error` refuses the subject of an exchange: RFC 8693 section 2.2.2 says invalid_request."""
+    return error.outcome == "login_required" or (error.refusal and error.error != "invalid_target")
+
+
+def form_afresh(credential: Credential, form: Form, error: AuthorizationServerError) -> Form | None:
+    """The form of a request without the refresh token that `error` refuses; None if the grant needs one."""
+    grant = grants.of(credential)
+    is_about_it = "refresh_token" in form and (error.outcome == "login_required" or error.refusal)
+    return grant.form(credential, None) if is_about_it and grant.renews_itself else None
 
 
 def follow(

@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from proxy import tasks
 from proxy.clock import Clock
+from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, StoreError
 from proxy.oauth.token import Refusal
 from proxy.observe.events import ERROR, INFO, WARNING, Field, decision, event
@@ -19,8 +20,9 @@ from proxy.tokens.account import Account, LastRefresh, StoredToken
 from proxy.tokens.account_facts import explained
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.refresh.breaker import Candidate
+from proxy.tokens.refresh.exchange import SubjectExchange
 from proxy.tokens.refresh.refresh import Refresh, RefreshContext
-from proxy.tokens.refresh.throttle import HeldBack
+from proxy.tokens.refresh.throttle import HeldBack, Turn
 
 # Requests of one refresh, if the last one succeeded: after a lost response it is retried while servers still
 # repeat theirs, for most some seconds (RFC 9700 section 4.14.2). After a failed refresh, one request each.
@@ -74,10 +76,10 @@ class SingleFlight:
         flight = _Flight(why, self._clock.boot())
         credential = account.credential  # a reload may give the account another one
         attempts = ATTEMPTS if throttle.is_closed and not account.failures else 1
-        refresh: Refresh | None = None
+        refresh: Refresh | SubjectExchange | None = None
         try:
             async with throttle.turn(candidate) as turn:
-                refresh = Refresh(self._context, credential, account.key, known, turn, attempts)
+                refresh = self._work(account, credential, known, turn, attempts)
                 held = await refresh.run()
         except HeldBack as held_back:  # no failure of the account: nothing was sent
             _debug(account, "the refresh is held back: %s", held_back)
@@ -98,6 +100,13 @@ class SingleFlight:
         finally:
             throttle.leave(candidate)
             account.flight = None
+
+    def _work(
+        self, account: Account, credential: Credential, known: StoredToken, turn: Turn, attempts: int
+    ) -> Refresh | SubjectExchange:
+        if account.subject is None:
+            return Refresh(self._context, credential, account.key, known, turn, attempts)
+        return SubjectExchange(self._context, credential, account.key, known, turn, attempts, account.subject)
 
     def _landed(self, account: Account, flight: _Flight, known: StoredToken, held: StoredToken) -> None:
         self._accounts.apply(account, held)

@@ -37,6 +37,7 @@ _ADDED: dict[str, Any] = {  # added later, with their value for older records
     "token_endpoint": "",
     "auth_method": "",
     "auth_algorithm": "",
+    "upstreams": (),
     "nonce": "",
 }
 _STORED_AS: Final = {"observed_lifetimes": "ages", "since_last_401": "unrefused"}  # the names in the record
@@ -62,6 +63,7 @@ def decode(body: bytes) -> Token:
         known["refusal"] = None if known["refusal"] is None else Refusal(*known["refusal"])
         known["observed_lifetimes"] = tuple(known["observed_lifetimes"])
         known["endpoints"] = tuple((name, url) for name, url in known["endpoints"])
+        known["upstreams"] = tuple((name, value) for name, value in known["upstreams"])
         known |= {name: _secret(fields[name]) for name in ("access_token", "refresh_token")}
         known["dpop_key"] = _secret(fields.get("dpop_key"))  # added later
         return Token(**known)

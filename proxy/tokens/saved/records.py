@@ -125,6 +125,7 @@ def successor(new: Token, old: Token, refused: Token | None = None) -> Token:
         ancestors=ancestors[-ANCESTORS:],
         principal=new.principal or old.principal,
         nonce=new.nonce or old.nonce,
+        upstreams=tuple((dict(old.upstreams) | dict(new.upstreams)).items()),
     )
 
 

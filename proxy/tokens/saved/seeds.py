@@ -60,7 +60,7 @@ def _token(credential: Credential, clock: Clock, seed: Secret | None) -> Token:
         access_token=None,
         refresh_token=seed,
         server=server_of(credential),
-        client_id=credential.client_id,
+        client_id=credential.principal,
         issued_at=clock.wall(),
         issued_boot=clock.boot(),
         boot_id=clock.boot_id,
