@@ -18,7 +18,7 @@ from proxy import tasks
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
 from proxy.errors import GenerationConflict, ProxyError, TokenError
-from proxy.oauth import binding, client_auth
+from proxy.oauth import binding, client_auth, grants
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Principal, Token, differ
 from proxy.observe.events import decision
@@ -347,5 +347,8 @@ class TokenManager:
 
     def _attempted(self, credential: Credential, outcome: str, error: str, seconds: float) -> None:
         self._metrics.token_requested(credential.name, outcome, error and row_of(error), seconds)
-        if error in client_auth.REFUSALS:
+        is_secret_refused = (
+            error == "invalid_grant" and grants.of(credential).renews_itself
+        )  # or its password
+        if error in client_auth.REFUSALS or is_secret_refused:
             self.look_up(credential.name)

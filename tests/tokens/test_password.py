@@ -147,3 +147,17 @@ async def test_a_lost_response_costs_no_more_than_the_password(make_legacy, name
         side.server.script(faults.NAMED[name], grant_type="refresh_token")
         side.clock.advance(HOUR)
         assert side.is_good(await side.tokens.get(account))
+
+
+async def test_a_refused_password_is_looked_up_again_where_it_is_from_a_command(make_legacy):
+    async with make_legacy() as side:
+        looked: list[str] = []
+        side.tokens.look_up = looked.append
+        await side.tokens.get(side.account())
+        assert looked == []
+        side.server.passwords["ann"] = "another"
+        side.server.script(faults.NAMED["invalid-grant"], grant_type="refresh_token")
+        side.clock.advance(HOUR)
+        with pytest.raises(Misconfigured):
+            await side.tokens.get(side.account())
+        assert "crm" in looked
