@@ -27,7 +27,7 @@ from proxy.clock import boot_seconds
 
 LONGEST: Final = 3600.0  # seconds; an upstream whose certificate is replaced or expires is noticed by then
 REST: Final = 60.0  # seconds; so such a server costs one more connection a minute
-MOST_OF_A_ROUTE: Final = 64  # tickets; no more connections of a pool are opened at once
+MOST_OF_A_ROUTE: Final = 64  # tickets; with as many dials a burst of callers begins (dial_bound.py)
 NEVER: Final = float("inf")
 MOST: Final = 1024  # sessions of all routes; some 7 KiB each
 
