@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import quote
 
 from proxy.config.attach import Attach, AttachBasic, AttachField, AttachQuery
+from proxy.http import query
 from proxy.secret import Secret
 
 SCHEME: Final = "Bearer"  # RFC 6750 section 2.1
@@ -20,11 +21,11 @@ _DEFAULT: Final = (AttachField(),)
 class Attachment:
     """The parts of a request that carry a token. Each token has its own object: compare by identity.
 
-    `fields` is ready to be written: each field is preceded by CR LF. `query` has parameters, to be appended
-    to a target that ends with "?" or "&" (http/query.py). `access_token` is for the command that prints it.
+    `fields` is ready to be written: each field is preceded by CR LF. `query` has parameters, which replace
+    those called `parameters` (http/query.py). `access_token` is for programs that get it themselves.
     """
 
-    __slots__ = ("access_token", "fields", "query")
+    __slots__ = ("access_token", "fields", "parameters", "query")
 
     def __init__(self, access_token: Secret, places: Sequence[Attach] = ()) -> None:
         """Raises UnicodeEncodeError for a token that is not ASCII."""
@@ -35,9 +36,16 @@ class Attachment:
         self.query: bytes = b"&".join(
             _parameter(each, token) for each in places if isinstance(each, AttachQuery)
         )
+        self.parameters = parameters_of(places)
 
     def __repr__(self) -> str:
         return "Attachment(***)"
+
+
+def parameters_of(places: Sequence[Attach]) -> frozenset[bytes]:
+    """The names of the query's parameters that take the token; as `query.spelled`."""
+    names = [each.query for each in places if isinstance(each, AttachQuery)]
+    return frozenset(query.spelled(quote(name, safe="").encode("ascii")) for name in names)
 
 
 def _field(place: Attach, token: str) -> bytes:
