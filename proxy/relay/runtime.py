@@ -96,7 +96,6 @@ class RouteRuntime:
         self.moves = listed is None and bool(route.upstream.field)  # its upstreams are in `_by_value`
         self._by_value: OrderedDict[str, RouteRuntime] = OrderedDict()  # the last used at the end
         self._former_upstreams: list[RouteRuntime] = []  # no longer there, but some request still uses them
-        # the connections of `fixed`
         self.fixed_pool = Pool(self._dialer) if fixed and not self.moves else None
         self.account_field = b""  # the field in which each request names its account, in lower case
         if isinstance(route.account, AccountHeader):
