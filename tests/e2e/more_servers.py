@@ -47,6 +47,12 @@ KINDS: Final = {
         machine='token_endpoint = "{issuer}/token"\nclient_auth = "client_secret_post"',
         scopes=("api",),
     ),
+    # The issuer has a path. A client bound to one way of authentication refuses the other: `client_auth`.
+    "better_auth": Kind(
+        person='issuer = "{issuer}"\nclient_auth = "client_secret_post"',
+        machine='issuer = "{issuer}"\nclient_auth = "client_secret_basic"',
+        scopes=("openid", "offline_access", "api"),
+    ),
 }
 
 
