@@ -1,7 +1,7 @@
 """More real authorization servers, for the main journey only: test_journeys.py.
 
-Each is started as those of authorization_servers.py, and tells in its first line where it listens. What is odd
-about it is said where it is configured here.
+Each is started as those of authorization_servers.py, and tells in its first line where it listens. What is
+odd about it is said where it is configured here.
 """
 
 from __future__ import annotations
@@ -52,6 +52,13 @@ KINDS: Final = {
         person='issuer = "{issuer}"\nclient_auth = "client_secret_post"',
         machine='issuer = "{issuer}"\nclient_auth = "client_secret_basic"',
         scopes=("openid", "offline_access", "api"),
+    ),
+    # Its library does not decode Basic: such a secret needs `basic_encoding = "raw"`, or `client_auth`.
+    "django_allauth": Kind(
+        person='issuer = "{issuer}"',
+        machine='issuer = "{issuer}"\nbasic_encoding = "raw"',
+        scopes=("openid", "api"),
+        node=False,
     ),
 }
 

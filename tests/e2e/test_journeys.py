@@ -1,4 +1,4 @@
-"""The main journey by the real command, against more real servers: what a user meets from the first day on."""
+"""The main journey by the real command, against more real servers: the first weeks of a user."""
 
 from __future__ import annotations
 
