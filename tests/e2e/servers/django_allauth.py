@@ -1,7 +1,7 @@
 """django-allauth's provider (allauth.idp.oidc), with its own login and consent pages, in one file.
 
-Its refresh tokens rotate; secrets in Basic are not decoded. It is told by the environment (see Settings below)
-and tells on stdout, one JSON object a line: where it listens, every token request and what came of it.
+Its refresh tokens rotate; secrets in Basic are not decoded. It is told by the environment (see Settings
+below) and tells on stdout, one JSON object a line: where it listens, every token request and what came of it.
 """
 
 import json
