@@ -13,7 +13,9 @@ from proxy.config.credential_tables import lacks
 from proxy.config.grants import REQUIREMENTS
 from proxy.config.load import Loaded
 from proxy.config.model import Config, Credential
+from proxy.config.placeholders import Template
 from proxy.config.positions import Path
+from proxy.config.step_checks import is_literal_secret
 from proxy.secret import MASK, Secret
 from proxy.store.open import KEY_FILE, place_of
 
@@ -37,7 +39,7 @@ def described(loaded: Loaded) -> Iterator[str]:
         asks = REQUIREMENTS[credential.grant]
         meant = {key for _, key in _keys(Credential) if not lacks(key, asks)}
         yield from view.table(f"[credentials.{name}]", credential, path, effective, meant=meant)
-        if asks.logs_in:
+        if asks.redirects:
             yield f"# redirect URI to register: {config.redirect_uri(credential)}"
     for index, route in enumerate(config.routes):
         yield from view.table("[[routes]]", route, ("routes", index), {"env": route.variable})
@@ -131,9 +133,8 @@ def _has_secret(value: object) -> bool:
 def _text(value: Any, *, masked: bool = False) -> str:
     """As in TOML; secrets as a mask without quotes."""
     if isinstance(value, dict):
-        return (
-            f"{{ {', '.join(f'{_key(key)} = {_text(each, masked=masked)}' for key, each in value.items())} }}"
-        )
+        pairs = ((key, _text(each, masked=masked or _is_hidden(key, each))) for key, each in value.items())
+        return f"{{ {', '.join(f'{_key(key)} = {text}' for key, text in pairs)} }}"
     if isinstance(value, Table):
         fields = {
             key: getattr(value, name) for name, key in _keys(type(value)) if name in value.model_fields_set
@@ -148,6 +149,11 @@ def _text(value: Any, *, masked: bool = False) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value) if isinstance(value, int | float) else json.dumps(str(value), ensure_ascii=False)
+
+
+def _is_hidden(key: str, value: object) -> bool:
+    """Whether a value of a described request may be a secret that is in the file itself."""
+    return isinstance(value, Template) and is_literal_secret(("steps", 0, "headers", key), str(value))
 
 
 def _key(key: str) -> str:

@@ -173,7 +173,9 @@ async def _explained(services: Services, relay: RelayServer, asked: Asked, peer:
         return _judge_named(report, runtime.account_field.decode(), caller)
     key = (runtime.fixed or runtime.account(request, caller)).key
     report.add("account", key.account)
-    return _judge_token(report, await _entry(services, key), services.clock.wall())
+    token = await _entry(services, key)
+    nowhere = await _nowhere(services, runtime, key) if token["serves"] else None
+    return _judge_token(report, token, services.clock.wall(), nowhere)
 
 
 async def _explain_token(
@@ -189,7 +191,7 @@ async def _explain_token(
     report.add("credential", wanted.credential)
     report.add("account", wanted.account)
     entry_of = await _entry(services, AccountId(wanted.credential, wanted.account))
-    return _judge_token(report, entry_of, services.clock.wall())
+    return _judge_token(report, entry_of, services.clock.wall(), None)
 
 
 def _with_callers(refusal: Refusal, relay: RelayServer) -> str:
@@ -253,7 +255,19 @@ async def _entry(services: Services, key: AccountId) -> Entry:
     return entry(await services.tokens.look_at(key), services.config)
 
 
-def _judge_token(report: Report, token: Entry, now: float) -> int:
+async def _nowhere(services: Services, runtime: RouteRuntime, key: AccountId) -> Refusal | None:
+    """Why the stored token leads to no upstream, where its response must name one."""
+    attachment = (await services.tokens.look_at(key)).attachment if runtime.moves else None
+    if attachment is None:
+        return None
+    try:
+        runtime.of_token(attachment)
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+def _judge_token(report: Report, token: Entry, now: float, refusal: Refusal | None) -> int:
     ends = token["expires_at"]
     expiry = "" if ends is None else f", {'expires' if ends > now else 'expired'} {relative(ends, now)}"
     report.add("token", token["state"].replace("_", " ") + expiry)
@@ -261,6 +275,8 @@ def _judge_token(report: Report, token: Entry, now: float) -> int:
     if token["serves"]:
         if advice:
             report.add("", advice)
+        if refusal is not None:
+            return report.refuse(refusal.case, refusal.detail)
         report.add("outcome", "passes")
         return PASSES
     case = problems.MISCONFIGURED if token["state"] == "misconfigured" else problems.TOKEN_UNAVAILABLE

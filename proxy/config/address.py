@@ -87,6 +87,7 @@ class Upstream:
     port: int
     base: str
     unix_path: str = ""
+    field: str = ""  # the member of the token response that names the host; see upstream_hosts.py
 
     @property
     def authority(self) -> str:
@@ -100,7 +101,9 @@ class Upstream:
 
     @property
     def origin(self) -> str:
-        """Without the base."""
+        """Without the base. A host that a token response names is not shown."""
+        if self.field:
+            return f"{{{self.field}}}"
         return f"unix:{self.unix_path}:" if self.unix_path else f"{self.scheme}://{self.authority}"
 
     def __str__(self) -> str:

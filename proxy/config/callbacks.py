@@ -35,4 +35,4 @@ def check_callbacks(data: Mapping[str, Any]) -> Iterator[Complaint]:
 
 def _shares(credential: Mapping[str, Any]) -> bool:
     grant = REQUIREMENTS.get(str(credential.get("grant", "authorization_code")))
-    return grant is not None and grant.logs_in and credential.get("callback", "shared") == "shared"
+    return grant is not None and grant.redirects and credential.get("callback", "shared") == "shared"

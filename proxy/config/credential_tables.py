@@ -11,13 +11,25 @@ from proxy.config.model import Credential
 from proxy.config.tables import Tables, table
 
 OF_CLIENTS: Final = frozenset(
-    {"client_id", "client_secret", "client_secret_expires", "client_auth", "basic_encoding"}
+    {
+        "client_id",
+        "client_secret",
+        "client_secret_expires",
+        "client_key",
+        "client_key_id",
+        "client_assertion",
+        "assertion_audience",
+        "assertion_alg",
+        "client_auth",
+        "basic_encoding",
+    }
 )
 OF_SERVERS: Final = frozenset(
     {
         "issuer",
         "token_endpoint",
         "authorization_endpoint",
+        "device_authorization_endpoint",
         "revocation_endpoint",
         "introspection_endpoint",
         "scopes",
@@ -28,6 +40,7 @@ OF_SERVERS: Final = frozenset(
         "token_params",
     }
 )
+OF_STEPS: Final = frozenset({"steps", "jwt", "secrets", "response"})
 OF_REQUESTS: Final = frozenset(
     {
         "access_token_lifetime",
@@ -62,4 +75,6 @@ def lacks(key: str, asks: Requirements) -> str:
         return "has no client"
     if key in OF_SERVERS and asks.server == "none":
         return "has no authorization server"
+    if key in OF_STEPS and not asks.described:
+        return "describes no requests"
     return "requests no tokens" if key in OF_REQUESTS and asks.is_fixed else ""

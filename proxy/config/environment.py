@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from proxy.config.admin_checks import CLEAR, OPEN
 from proxy.config.caller_checks import FAR, IN_CLEAR, NOT_WITH_CALLERS, OPEN_NETWORKS
-from proxy.config.credential_checks import NONE_SENDS_NOTHING, NOT_A_SEED
+from proxy.config.client_auth import NONE_SENDS_NOTHING
+from proxy.config.credential_checks import NOT_A_SEED
 from proxy.config.fault_messages import Complaint
 from proxy.config.positions import Path
 from proxy.config.route import EXPOSED
@@ -43,6 +44,10 @@ _WANTED: Final[Mapping[str, tuple[str, str]]] = {
     "authorization_endpoint": (
         "TOKEN_PROXY_AUTHORIZATION_ENDPOINT",
         "expected beside TOKEN_PROXY_TOKEN_ENDPOINT; or TOKEN_PROXY_ISSUER, where there is discovery",
+    ),
+    "device_authorization_endpoint": (
+        "TOKEN_PROXY_ISSUER",
+        "expected for TOKEN_PROXY_GRANT=device_code: its metadata name the device authorization endpoint",
     ),
     "client_auth": (
         "TOKEN_PROXY_CLIENT_SECRET",

@@ -37,13 +37,6 @@ NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
         "assertion",
-        "assertion_audience",
-        "client_assertion",
-        "client_key",
-        "client_key_id",
-        "client_secret_jwt",
-        "device_authorization_endpoint",
-        "device_code",
         "dpop",
         "echo_guard",
         "jwt_bearer",
@@ -52,18 +45,12 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "old_keys",
         "par",
         "password",
-        "private_key_jwt",
         "provider",
-        "request",
         "requested_token_type",
         "resource",
-        "response",
-        "steps",
         "subject_token",
         "subject_token_type",
-        "tls_client_auth",
         "token_exchange",
-        "upstream_hosts",
         "username",
     }
 )

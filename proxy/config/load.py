@@ -34,6 +34,7 @@ from proxy.config.references import LoadContext, lookup_of
 from proxy.config.schema import schema
 from proxy.config.shared_cookies import check_cookies
 from proxy.config.source import Source
+from proxy.config.step_checks import check_step_secrets, check_steps
 from proxy.config.tables import table
 from proxy.config.unused import advise_unused
 from proxy.config.variable_checks import Reference, check_variables, references
@@ -52,7 +53,15 @@ docs/operations.md shows both; `token-proxy demo` needs no configuration."""
 
 Check = Callable[[Config], Iterable[Complaint]]
 # about several tables, as parsed
-RULES: Final = (check, check_grants, check_attachments, check_callers, check_admin, check_variables)
+RULES: Final = (
+    check,
+    check_grants,
+    check_steps,
+    check_attachments,
+    check_callers,
+    check_admin,
+    check_variables,
+)
 
 
 class Origin(Protocol):
@@ -206,7 +215,7 @@ def _load(read: Read) -> Loaded:
         found += check_state_dir(config) if context.secrets else ()  # else the store may not be known
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
-    weak = check_secrets, check_pkce, check_queries, check_networks, check_patterns
+    weak = check_secrets, check_step_secrets, check_pkce, check_queries, check_networks, check_patterns
     weaknesses = [each for look in weak for each in look(data)]
     if context.secrets:
         weaknesses += check_exposed(data, context.folder)
@@ -215,7 +224,7 @@ def _load(read: Read) -> Loaded:
     surprises = check_cookies, advise_names, advise_admin, check_callbacks
     surprising = [*(each for look in surprises for each in look(data)), *advise_probes(config)]
     advice = origin.faults(surprising)
-    config = config.model_copy(update={"path": path, "digest": origin.digest})
+    config = config.model_copy(update={"path": path, "digest": origin.digest}).with_upstream_fields()
     unused = origin.faults(advise_unused(data))
     return Loaded(config, warnings, advice, unused, origin.variables, tuple(references(data)), read)
 

@@ -7,16 +7,18 @@ reason for its default; rules about several tables are in checks.py. The names o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from proxy.config import upstream_hosts
 from proxy.config.address import DEFAULT_PORTS, Address, Egress, is_loopback
 from proxy.config.base import Computed, Table
 from proxy.config.callers import Caller
-from proxy.config.credential import AuthorizationServerTLS, ClientAuth, Credential, Grant
+from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth
+from proxy.config.credential import Credential, Grant
 from proxy.config.grants import REQUIREMENTS
 from proxy.config.limits import Limits
 from proxy.config.route import AccountHeader, AccountOfCaller, Route, UpstreamTLS
@@ -113,6 +115,15 @@ class Config(Table):
         """
         found = self.credentials.get(credential)
         return found is not None and not REQUIREMENTS[found.grant].is_fixed
+
+    def with_upstream_fields(self) -> Self:
+        """With the members of token responses that routes need, in each credential."""
+        fields = upstream_hosts.fields_by_credential((each.credential, each.upstream) for each in self.routes)
+        changed = {
+            name: self.credentials[name].model_copy(update={"upstream_fields": found})
+            for name, found in fields.items()
+        }
+        return self.model_copy(update={"credentials": self.credentials | changed}) if changed else self
 
     def required(self, credential: str) -> bool:
         """Whether /readyz requires this credential."""

@@ -14,6 +14,7 @@ from typing import Final
 
 from proxy.config.model import Config
 from proxy.config.positions import Path, Positions
+from proxy.config.step_checks import is_literal_secret
 from proxy.secret import MASK
 
 Span = tuple[int, int]
@@ -37,7 +38,8 @@ def masks_of_toml(text: str, positions: Positions, unknown: Collection[Path]) ->
     for path, end in positions.scalars.items():
         start = positions.values[path]
         is_unknown = any(path[: len(key)] == key for key in unknown)
-        if (is_unknown or _may_be_secret(path)) and not _is_reference(path, text[start:end]):
+        is_secret = _may_be_secret(path) or is_literal_secret(path, text[start:end])
+        if (is_unknown or is_secret) and not _is_reference(path, text[start:end]):
             masks.append((start, end))
     return masks
 
@@ -48,6 +50,8 @@ def _users(text: str) -> list[Span]:
 
 def _may_be_secret(path: Path) -> bool:
     if path[:2] == ("store", "key") or (path[0] == "callers" and not _KEYS.isdisjoint(path[2:])):
+        return True
+    if path[2:] == ("jwt", "key"):
         return True
     if path[0] == "routes" and "headers" in path:
         return True  # a route's fields may be keys of an API

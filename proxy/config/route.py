@@ -26,6 +26,7 @@ from proxy.config.policy import PolicyTable
 from proxy.config.references import EgressProxy, ExistingFile
 from proxy.config.route_fields import AUTHORIZATION, DroppedField, SetFields, plain
 from proxy.config.route_variables import VariableName, default_variable
+from proxy.config.upstream_hosts import AllowedHost, HostPattern, UpstreamValue
 from proxy.config.values import (
     AccountName,
     FieldName,
@@ -33,7 +34,6 @@ from proxy.config.values import (
     Name,
     PageOrigin,
     PathPrefix,
-    UpstreamValue,
 )
 from proxy.secret import Secret
 
@@ -137,7 +137,16 @@ class Route(PolicyTable):
     plaintext: StrictBool = Field(
         default=False, description="Allow http to an upstream that is not on this machine."
     )
-    upstream: UpstreamValue = Field(description='"https://host/base" or "unix:/path.sock:/base".')
+    upstream: UpstreamValue = Field(
+        description='"https://host/base" or "unix:/path.sock:/base"; "{instance_url}/base" where the token '
+        "response names the host."
+    )
+    upstream_hosts: tuple[AllowedHost, ...] = Field(
+        (),
+        description="The hosts that a token response may name, where `upstream` has a placeholder: * is one "
+        "whole label, ** one or more.",
+        validate_default=True,
+    )
     credential: Name = Field(description="The credential whose token is attached.")
     account: AccountValue = Field(
         "default",
@@ -210,6 +219,24 @@ class Route(PolicyTable):
     def _is_safe_for_tokens(cls, value: Upstream, info: ValidationInfo) -> Upstream:
         if value.scheme == "http" and not value.is_local and info.data.get("plaintext") is False:
             raise ValueError(EXPOSED)
+        if value.field and info.data.get("plaintext"):
+            raise ValueError("a host from a token response is always reached by https - leave plaintext out")
+        return value
+
+    @field_validator("upstream_hosts")
+    @classmethod
+    def _lists_hosts(cls, value: tuple[HostPattern, ...], info: ValidationInfo) -> tuple[HostPattern, ...]:
+        upstream = info.data.get("upstream")
+        if upstream is None:
+            return value
+        if upstream.field and not value:
+            raise MissingKey(
+                "upstream_hosts is missing - a token response names the host: list the allowed ones"
+            )
+        if value and not upstream.field:
+            raise ValueError(
+                'this upstream is fixed - leave upstream_hosts out, or write "{instance_url}/base"'
+            )
         return value
 
     @field_validator("headers")
@@ -233,6 +260,15 @@ class Route(PolicyTable):
     def _goes_with_https(cls, value: UpstreamTLS | None, info: ValidationInfo) -> UpstreamTLS | None:
         if value is not None and "upstream" in info.data and info.data["upstream"].scheme == "http":
             raise ValueError("this upstream is not https - leave tls out")
+        if (
+            value is not None
+            and value.server_name
+            and "upstream" in info.data
+            and info.data["upstream"].field
+        ):
+            raise ValueError(
+                "a token response names the host, which its certificate must have: leave server_name out"
+            )
         return value
 
     @field_validator("proxy")

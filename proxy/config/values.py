@@ -15,10 +15,8 @@ from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 from proxy.config.address import (
     DEFAULT_PORTS,
     LARGEST_PORT,
-    Upstream,
     is_loopback,
     read_host,
-    read_upstream,
     read_url,
 )
 from proxy.hosts import is_localhost
@@ -31,6 +29,7 @@ _PAGE_ORIGIN: Final = re.compile(  # http, https, and browser extensions
     r"([a-z][a-z0-9+.-]*)://(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?"
 )
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.1
+_KEY_ID: Final = re.compile(r"[\x20-\x7e]{1,256}")  # a string in JSON; ids are UUIDs, thumbprints, dates
 _TOKEN_TYPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 A.13: a name, or a URI
 ONE_SCOPE: Final = 'expected one scope per item: ["api", "offline_access"]'
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
@@ -51,10 +50,6 @@ def _unix_time(value: object) -> float:
     if isinstance(value, date):
         return datetime.combine(value, time(), UTC).timestamp()
     raise ValueError("expected a date without quotes: 2027-03-01")
-
-
-def _upstream(value: object) -> Upstream:
-    return value if isinstance(value, Upstream) else read_upstream(text_of(value))
 
 
 def _safe_url(value: object) -> str:
@@ -153,7 +148,6 @@ Moment = Annotated[
     PlainValidator(_unix_time),
     WithJsonSchema({"anyOf": [{"type": "string", "format": each} for each in ("date", "date-time")]}),
 ]
-UpstreamValue = Annotated[Upstream, PlainValidator(_upstream), _Text]
 Endpoint = Annotated[str, PlainValidator(_safe_url), _Text]
 Issuer = Annotated[Endpoint, AfterValidator(_without_query), AfterValidator(_not_a_document)]
 Origin = Annotated[str, PlainValidator(_origin), _Text]
@@ -168,4 +162,5 @@ FieldName = Annotated[
     str, _matching(_FIELD_NAME, "expected the name of a header field, like Token-Proxy-Account"), _Text
 ]
 Scope = Annotated[str, _matching(_SCOPE, ONE_SCOPE), _Text]
+KeyId = Annotated[str, _matching(_KEY_ID, "expected the key's id: a string of ASCII"), _Text]
 TokenType = Annotated[str, _matching(_TOKEN_TYPE, "expected a token type: one word, like Bearer"), _Text]

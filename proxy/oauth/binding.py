@@ -5,6 +5,7 @@ They are never sent to another: a token whose credential has changed counts as a
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Final
 
@@ -16,6 +17,7 @@ Client = tuple[str, str, str]  # server, client id, grant
 
 ENDPOINTS: Final = (
     "authorization_endpoint",
+    "device_authorization_endpoint",
     "token_endpoint",
     "revocation_endpoint",
     "introspection_endpoint",
@@ -27,7 +29,17 @@ def server_of(credential: Credential) -> str:
 
     Where there is neither, nothing is known to be shared with another credential: then its own name.
     """
-    return credential.issuer or credential.token_endpoint or f"credentials.{credential.name}"
+    given = credential.issuer or credential.token_endpoint or _described(credential)
+    return given or f"credentials.{credential.name}"
+
+
+def _described(credential: Credential) -> str:
+    """A name of the described requests: other requests get other tokens. Without the secrets in it."""
+    if not credential.steps:
+        return ""
+    claims = credential.jwt.claims if credential.jwt else {}
+    text = repr((credential.steps, claims, credential.response))
+    return f"{credential.steps[-1].url.origin} {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def client_of(credential: Credential) -> Client:

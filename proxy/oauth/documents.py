@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -86,6 +86,34 @@ def read(headers: Mapping[str, str], body: bytes, sought: tuple[str, ...]) -> Do
             oddities |= {"padding"} if stripped != text.strip(_WHITE) else set()
             return Document(members, tuple(name for name in ODDITIES if name in oddities), repeated)
     raise UnreadableDocument("not_json")
+
+
+def json_value(headers: Mapping[str, str], body: bytes) -> Any:
+    """The JSON of a complete body. `headers` is case-insensitive. Raises UnreadableDocument.
+
+    Stricter than `read`: what is around it or not UTF-8 is no JSON. A repeated name has its last value.
+    """
+    if len(body) > MAX_SIZE:
+        raise UnreadableDocument("too_large")
+    may_be_raw = "deflate" in headers.get("Content-Encoding", "").lower()
+    try:
+        return json.loads(_decompressed(body, may_be_raw)[0])
+    except (ValueError, RecursionError):
+        raise UnreadableDocument("not_json") from None
+
+
+def members_of(value: object) -> dict[str, Any]:
+    """The members of an object inside a document; {} for anything else."""
+    return _merged(value)[0] if isinstance(value, _Members) else {}
+
+
+def at(members: Mapping[str, Any], path: Iterable[str]) -> Any:
+    """The value at a path of names in a document; None if there is none."""
+    node: Any = members
+    for name in path:
+        node = members_of(node) if isinstance(node, _Members) else node
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
 
 
 def _decompressed(body: bytes, may_be_raw: bool) -> tuple[bytes, bool]:

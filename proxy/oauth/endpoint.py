@@ -6,23 +6,33 @@ import logging
 import ssl
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
 from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 
 from proxy.clock import Clock
-from proxy.config.credential import ClientAuth
-from proxy.config.model import Credential, Limits
+from proxy.config.model import AuthorizationServerTLS, Credential, Limits
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import client_auth, documents, expires_in, id_token, token_response
+from proxy.oauth import (
+    client_auth,
+    described,
+    device,
+    documents,
+    expires_in,
+    id_token,
+    step_response,
+    token_response,
+)
 from proxy.oauth.binding import by_hand, server_of
+from proxy.oauth.client_auth import Choice
 from proxy.oauth.clock_skew import SkewWatch
+from proxy.oauth.device import DeviceAuthorization
 from proxy.oauth.discovery import Discovery, Endpoints, is_safe
 from proxy.oauth.documents import UnreadableDocument
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.grants import Form
+from proxy.oauth.grants.device_code import authorization_form
 from proxy.oauth.oddities import Oddities
 from proxy.oauth.token import Token
 from proxy.oauth.token_response import TokenResponse
@@ -56,7 +66,7 @@ class RefusedToken(AuthorizationServerError):
 @dataclass(frozen=True, slots=True)
 class _TokenEndpoint:
     url: str
-    auth_method: ClientAuth
+    auth: Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +88,13 @@ class AuthorizationServers:
         self._skews = SkewWatch()
         self._discovery = Discovery(fetcher, clock, self._oddities)
 
-    def use(self, limits: Limits, contexts: Mapping[Path, ssl.SSLContext], changed: Collection[Path]) -> None:
-        """Use other limits and TLS contexts from now on. `changed`: files with other authorities than before.
+    def use(
+        self,
+        limits: Limits,
+        contexts: Mapping[AuthorizationServerTLS, ssl.SSLContext],
+        changed: Collection[AuthorizationServerTLS],
+    ) -> None:
+        """Use other limits and TLS contexts from now on. `changed`: settings with other files.
 
         What was discovered under those is forgotten.
         """
@@ -104,12 +119,25 @@ class AuthorizationServers:
         sent. `before` is the token to be replaced. An invalid id_token counts as none: the response to a
         refresh must not be lost for that.
         """
+        if credential.steps:
+            return await self._described(credential, before_send)
         try:
             return await self.token_of_person(credential, form, before_send, before=before)
         except UnprovenToken as error:
             words = {error.error: "it is invalid and ignored"}
             self._oddities.log(credential.name, "id_token", words, words)
             return error.token
+
+    async def _described(self, credential: Credential, before_send: Callable[[], None] | None) -> Token:
+        """By the requests in the configuration, which may be any server's: it has no token endpoint."""
+        end = await described.run(self._fetcher, self._clock, credential, before_send)
+        granted = end.granted
+        self._oddities.log(
+            credential.name, "response of the last step", granted.oddities, step_response.ODDITIES
+        )
+        sent = _Sent(end.sent_at, end.sent_boot, end.received)
+        nowhere = _TokenEndpoint("", Choice("none"))
+        return self._made(credential, nowhere, granted, sent, self._heard(credential, end.reply, sent))
 
     async def token_of_person(
         self,
@@ -125,18 +153,23 @@ class AuthorizationServers:
         `nonce` is that of the login (OpenID Connect Core 1.0 section 3.1.2.1).
         """
         endpoint = await self._token_endpoint(credential, before)
-        grant, method = form.get("grant_type", ""), endpoint.auth_method
+        grant, method = form.get("grant_type", ""), endpoint.auth.method
         decision(_log, "%s: a token is requested (%s, %s)", credential.name, grant, method)
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
         body = urlencode({**form, **credential.token_params}, doseq=True)  # a list repeats the parameter
-        reply = await self._post(credential, endpoint.url, body, endpoint.auth_method, before_send)
+        reply = await self._post(credential, endpoint.url, body, endpoint.auth, before_send)
         sent = _Sent(sent_at, sent_boot, sent_at + self._clock.boot() - sent_boot)
         try:
             granted = token_response.parse(
-                reply.status, reply.headers, reply.body, now=sent.received, token_types=credential.token_types
+                reply.status,
+                reply.headers,
+                reply.body,
+                now=sent.received,
+                token_types=credential.token_types,
+                upstream_fields=credential.upstream_fields,
             )
         except AuthorizationServerError as error:
-            error.hint = client_auth.hint(credential, endpoint.auth_method, error.error)
+            error.hint = client_auth.hint(credential, endpoint.auth.method, error.error)
             raise
         self._oddities.log(credential.name, "token response", granted.oddities, token_response.ODDITIES)
         token = self._made(credential, endpoint, granted, sent, self._heard(credential, reply, sent))
@@ -153,19 +186,19 @@ class AuthorizationServers:
     async def _token_endpoint(self, credential: Credential, before: Token | None) -> _TokenEndpoint:
         """Configured, discovered, or that of the token `before` while discovery fails."""
         if credential.token_endpoint is not None:
-            return _TokenEndpoint(credential.token_endpoint, client_auth.method_for(credential))
+            url = credential.token_endpoint
+            return _TokenEndpoint(url, client_auth.choose(credential, url))
         is_known = before is not None and is_safe(before.token_endpoint)
         try:
             found = await self._discovery.endpoints(credential, is_urgent=not is_known)
         except AuthorizationServerError:
             if before is None or not is_known:
                 raise
-            offered = (before.auth_method,) if before.auth_method else None
-            return _TokenEndpoint(before.token_endpoint, client_auth.method_for(credential, offered))
-        url = found.get("token_endpoint")
-        if url is None:
+            return _TokenEndpoint(before.token_endpoint, _as_before(credential, before))
+        found_url = found.get("token_endpoint")
+        if found_url is None:
             raise AuthorizationServerError("misconfigured", "no_token_endpoint")
-        return _TokenEndpoint(url, client_auth.method_for(credential, found.auth_methods))
+        return _TokenEndpoint(found_url, _by_metadata(credential, found))
 
     def _heard(self, credential: Credential, reply: Reply, sent: _Sent) -> float | None:
         """The lower bound of the server's clock skew (seconds) by its Date; None without one."""
@@ -199,10 +232,12 @@ class AuthorizationServers:
             skew=skew,
             refresh_expires_at=sent.wall + granted.refresh_lifetime if granted.refresh_lifetime else None,
             scope=granted.scope,
+            upstreams=granted.upstreams,
             grant=credential.grant,
             endpoints=tuple(by_hand(credential).items()),
             token_endpoint=endpoint.url,
-            auth_method=endpoint.auth_method,
+            auth_method=endpoint.auth.method,
+            auth_algorithm=endpoint.auth.algorithm,
         )
 
     def _identified(self, credential: Credential, token: Token, proof: Secret, nonce: str) -> Token:
@@ -216,6 +251,18 @@ class AuthorizationServers:
         except id_token.BadIdToken as error:
             raise UnprovenToken(error.error, token) from None
         return replace(token, nonce=nonce if has_nonce else "")
+
+    async def device_authorization(self, credential: Credential) -> DeviceAuthorization:
+        """Codes for a login on another device (RFC 8628 section 3.1). Raises AuthorizationServerError."""
+        url = (await self._discovery.endpoints(credential)).get("device_authorization_endpoint")
+        if url is None:
+            raise AuthorizationServerError("misconfigured", "no_device_authorization_endpoint")
+        body = urlencode(authorization_form(credential), doseq=True)
+        reply = await self._post(credential, url, body, await self._auth_method(credential))
+        now = expires_in.server_time(reply.headers)
+        return device.parse(
+            reply.status, reply.headers, reply.body, now=self._clock.wall() if now is None else now
+        )
 
     async def introspected_lifetime(self, credential: Credential, token: Secret) -> float | None:
         """The remaining lifetime in seconds by introspection (RFC 7662); None: the server states none.
@@ -254,27 +301,45 @@ class AuthorizationServers:
             raise AuthorizationServerError("transient", token_response.http_error(reply.status))
         return True
 
-    async def _auth_method(self, credential: Credential) -> ClientAuth:
+    async def _auth_method(self, credential: Credential) -> Choice:
         """For the other endpoints: the same as at the token endpoint."""
-        if (
-            credential.client_auth is not None
-            or credential.client_secret is None
-            or credential.issuer is None
-        ):
-            return client_auth.method_for(credential)
+        audience = credential.token_endpoint or server_of(credential)
+        if credential.issuer is None or not client_auth.needs_metadata(credential):
+            return client_auth.choose(credential, audience)
         try:
-            offered = (await self._discovery.endpoints(credential, is_urgent=False)).auth_methods
+            found = await self._discovery.endpoints(credential, is_urgent=False)
         except AuthorizationServerError:
-            offered = None
-        return client_auth.method_for(credential, offered)
+            return client_auth.choose(credential, audience)
+        return _by_metadata(credential, found)
 
     async def _post(
         self,
         credential: Credential,
         endpoint: str,
         body: str,
-        method: ClientAuth,
+        auth: Choice,
         before_send: Callable[[], None] | None = None,
     ) -> Reply:
-        url, headers, body = client_auth.authenticate(credential, endpoint, body, method)
-        return await self._fetcher.fetch(credential, "POST", url, headers, body, before_send)
+        """The only POST of a client, with its authentication. Raises AuthorizationServerError."""
+        heard = self._clock.heard.get(server_of(credential))
+        now = self._clock.wall() if heard is None else heard + self._clock.boot()
+        request = client_auth.Request(credential, auth, body, now)
+        authenticated = await client_auth.authenticate(request)
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        if authenticated.authorization:
+            headers["Authorization"] = authenticated.authorization
+        return await self._fetcher.fetch(
+            credential, "POST", endpoint, headers, authenticated.body, before_send
+        )
+
+
+def _by_metadata(credential: Credential, found: Endpoints) -> Choice:
+    audience = found.audience or found.token_endpoint or server_of(credential)
+    return client_auth.choose(credential, audience, found.auth_methods, found.auth_algorithms)
+
+
+def _as_before(credential: Credential, before: Token) -> Choice:
+    """As for this token, while discovery fails."""
+    methods = (before.auth_method,) if before.auth_method else None
+    algorithms = (before.auth_algorithm,) if before.auth_algorithm else None
+    return client_auth.choose(credential, before.token_endpoint, methods, algorithms)

@@ -70,7 +70,9 @@ class Token:
     grant: str = ""  # the grant that obtained it; empty: earlier version, see oauth/binding.py
     endpoints: tuple[tuple[str, str], ...] = ()  # those configured then, by name
     token_endpoint: str = ""  # that issued it: used while discovery fails ...
-    auth_method: str = ""  # ... with this client authentication
+    auth_method: str = ""  # ... with this client authentication ...
+    auth_algorithm: str = ""  # ... whose JWT is signed with this one
+    upstreams: tuple[tuple[str, str], ...] = ()  # members of its responses that may name upstreams
     nonce: str = field(default="", repr=False)  # in the login's id_token (OpenID Connect Core 1.0 12.2)
 
     @property

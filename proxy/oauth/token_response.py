@@ -14,11 +14,14 @@ No error raised here has a cause: a JSONDecodeError carries the whole body, toke
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
+from proxy.config import upstream_hosts
+from proxy.config.placeholders import Path, read_path
 from proxy.errors import CLIENT_ERRORS, TRY_LATER, AuthorizationServerError, Outcome
 from proxy.oauth import documents, expires_in
 from proxy.oauth.documents import Document, UnreadableDocument
@@ -37,6 +40,8 @@ ERRORS: Final[dict[str, Outcome]] = {
     "unauthorized_client": "misconfigured",
     "unsupported_grant_type": "misconfigured",
     "access_denied": "misconfigured",
+    "authorization_pending": "transient",  # RFC 8628 section 3.5, as slow_down and the next
+    "expired_token": "login_required",
     "server_error": "transient",
     "slow_down": "transient",  # RFC 8628
     "temporarily_unavailable": "transient",
@@ -91,6 +96,7 @@ class TokenResponse:
     id_token: Secret | None = None  # as received
     refusal: AuthorizationServerError | None = None  # why its access token can't be attached
     oddities: tuple[str, ...] = ()  # keys of ODDITIES
+    upstreams: tuple[tuple[str, str], ...] = ()  # members that may name upstreams, by name
 
 
 def parse(
@@ -100,10 +106,12 @@ def parse(
     *,
     now: float = 0.0,
     token_types: Collection[str] | None = None,
+    upstream_fields: Collection[str] = (),
 ) -> TokenResponse:
     """Read a complete response. `headers` is case-insensitive; `now` (Unix seconds) is for dates in it.
 
-    `token_types` are those accepted; None: any that needs no proof. Raises AuthorizationServerError.
+    `token_types` are those accepted; None: any that needs no proof. `upstream_fields`: members that name
+    upstreams. Raises AuthorizationServerError.
     """
     pause = retry_after(headers, now)
     if status >= 500 or status in TRY_LATER:
@@ -124,7 +132,9 @@ def parse(
     if is_success:
         response = _granted(document, status, now if server_now is None else server_now, token_types)
         if response is not None:
-            return response
+            return replace(
+                response, upstreams=upstreams(partial(documents.at, document.members), upstream_fields)
+            )
     code = _error_code(document.members, status)
     raise AuthorizationServerError(
         ERRORS.get(code, "transient"),
@@ -133,6 +143,15 @@ def parse(
         status=status,
         refusal=pause is None and is_refusal(status, headers, body, code),
     )
+
+
+def upstreams(at: Callable[[Path], object], fields: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """The members that may name upstreams: those in `fields`, and well-known ones for routes to come.
+
+    `at`: the value at a path in the response.
+    """
+    found = ((name, at(read_path(name))) for name in dict.fromkeys((*upstream_hosts.KNOWN, *fields)))
+    return tuple((name, str(value)) for name, value in found if upstream_hosts.is_kept(value))
 
 
 def _error_code(members: Mapping[str, Any], status: int) -> str:
@@ -166,7 +185,7 @@ def _granted(
     Raises AuthorizationServerError if it has one that must not be attached, and no refresh token.
     """
     members, odd = document.members, set(document.oddities)
-    access_token = _access_token(members.get("access_token"))
+    access_token = attachable(members.get("access_token"))
     refresh_token = _refresh_token(members.get("refresh_token"))
     if access_token is None and refresh_token is None:
         return None
@@ -232,7 +251,7 @@ def _is_padded(value: object) -> bool:
     return isinstance(value, str) and value != value.strip(_PADDING)
 
 
-def _access_token(value: object) -> Secret | None:
+def attachable(value: object) -> Secret | None:
     """A token that can be sent in a header field, else None."""
     text = value.strip(_PADDING) if isinstance(value, str) else ""
     return Secret(text) if len(text) <= MAX_TOKEN and _VISIBLE.fullmatch(text) else None

@@ -14,7 +14,8 @@ from typing import Any
 
 from proxy import tasks
 from proxy.http.message import IDEMPOTENT
-from proxy.relay import decisions, obtain, phases
+from proxy.http.target import upstream_path
+from proxy.relay import decisions, obtain, phases, translate
 from proxy.relay.lifecycle import Lifecycle
 from proxy.relay.phases import Phase
 from proxy.relay.pool import Pool
@@ -29,6 +30,8 @@ class Connecting(Lifecycle):
 
     _attachment: Attachment  # the fields that carry the token, once there is one
     _second = False  # the request is being sent again
+    _path = b""  # upstream
+    _unmapped = b""  # its fields, before they were rewritten for an upstream
 
     def _send(self, attachment: Attachment, upstream: Upstream) -> None:
         raise NotImplementedError
@@ -54,7 +57,11 @@ class Connecting(Lifecycle):
 
     def _send_on_idle(self, account: Account, attachment: Attachment) -> None:
         """Send on an idle connection, or on the first that is dialled or given back."""
-        pool = self._runtime.fixed_pool or self._runtime.pool(account)
+        pool = self._runtime.fixed_pool
+        if pool is None:
+            pool = self._pool(account, attachment)
+            if pool is None:
+                return
         once = self._upload.arriving or self._upload.fills_spool  # it can't be sent a second time
         upstream = pool.take_alive() if once else pool.take()
         if upstream is not None:
@@ -68,7 +75,38 @@ class Connecting(Lifecycle):
         self._second = True
         self._asked = perf_counter()
         decisions.say(self._number, "dial", "it waits for a new connection")
-        self._wait(attachment, self._runtime.pool(account), only_new=True)
+        pool = self._pool(account, attachment)
+        if pool is not None:
+            self._wait(attachment, pool, only_new=True)
+
+    def _pool(self, account: Account, attachment: Attachment) -> Pool | None:
+        """The connections for this token; None if the request has been refused."""
+        if self._runtime.listed.moves:
+            try:
+                self._settle(attachment)
+            except Refusal as refusal:
+                self._refuse(refusal)
+                return None
+        return self._runtime.pool(account)
+
+    def _settle(self, attachment: Attachment) -> None:
+        """Take the upstream that this token's response named; the next token may have another one.
+
+        Raises Refusal.
+        """
+        request, before = self._request, self._runtime
+        runtime = before.listed.of_token(attachment)
+        if runtime is before:
+            return
+        if before is before.listed:
+            self._unmapped = request.forwarded_fields
+        request.forwarded_fields = self._unmapped
+        before.in_flight -= 1
+        runtime.in_flight += 1
+        self._runtime = runtime
+        if runtime.changes_fields or request.fields.has_links:
+            translate.to_upstream(self._context, runtime, request, self._caller)
+        self._path = upstream_path(runtime.base, runtime.prefix, request.path, strip=runtime.strip)
 
     def _wait(self, attachment: Attachment, pool: Pool, *, only_new: bool) -> None:
         self._attachment = attachment

@@ -50,7 +50,6 @@ BOTH_WAYS: Final = 2  # of a tunnel
 class Exchange(Connecting):
     """A request and its response."""
 
-    _path = b""  # upstream
     upgrades = False  # it asks for WebSocket, and the route permits it
     _expecting = False  # the caller is waiting for a 100
     _held: ResponseHead | None = None  # a 401, until it is known whether the request is sent again
@@ -77,7 +76,7 @@ class Exchange(Connecting):
             if context.audit is not None:
                 admission.check_audit(context.audit)
             account = self._account = runtime.fixed or runtime.account(request, caller)
-            if runtime.changes_fields or request.fields.has_links:
+            if (runtime.changes_fields or request.fields.has_links) and not runtime.moves:
                 translate.to_upstream(context, runtime, request, self._caller)
             self.upgrades = runtime.websocket and request.wants_websocket
         except Refusal as refusal:

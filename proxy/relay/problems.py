@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from proxy.config.model import Route
 from proxy.errors import LoginRequired, Misconfigured, ProxyError, TokenError
 from proxy.failure_causes import Cause
 from proxy.http import cors
@@ -142,6 +143,15 @@ class AboutUs(ProxyError):
         super().__init__("a request about this proxy")
         self.head = head
         self.status = int(head.split(b" ", 2)[1])
+
+
+def no_upstream(route: Route, field: str, why: str) -> Refusal:
+    """The response to a request whose token names no upstream that is allowed. `why`: about the value."""
+    detail = (
+        f"{field} of the token response {why}: check upstream and upstream_hosts of the route {route.name}, "
+        "then refresh the token or log in again"
+    )
+    return Refusal(MISCONFIGURED, detail, extra={"credential": route.credential})
 
 
 def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:

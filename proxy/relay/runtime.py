@@ -7,9 +7,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
+from proxy.config.address import Upstream
 from proxy.config.attach import Attach, AttachField
 from proxy.config.model import AccountHeader, Limits, Route
 from proxy.config.route_fields import AUTHORIZATION
+from proxy.config.upstream_hosts import NotAllowed, resolve
 from proxy.config.values import ACCOUNT_NAME
 from proxy.http import fields
 from proxy.http.body import keep_from_trailers
@@ -48,10 +50,12 @@ class RouteRuntime:
         fixed: Account | None,
         idle: IdleConnections,
         attach: Sequence[Attach] = (),
+        listed: RouteRuntime | None = None,
     ) -> None:
         """`fixed`: the account of all requests; None if each request names one.
 
         `idle`: the idle connections of all routes. `attach`: of the credential.
+        `listed`: the route as configured, for one of its upstreams that a token response names (`of_token`).
         """
         self.route = route
         self.name = route.name  # these two are read for each request
@@ -82,7 +86,11 @@ class RouteRuntime:
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
         self._former: list[Pool] = []  # no longer in `_pools`, but some request still uses or awaits them
         self.fixed = fixed
-        self.fixed_pool = Pool(self._dialer) if fixed else None  # the connections of `fixed`
+        self.listed: RouteRuntime = listed or self  # the one in the table of routes
+        self.moves = listed is None and bool(route.upstream.field)  # its upstreams are in `_by_value`
+        self._by_value: OrderedDict[str, RouteRuntime] = OrderedDict()  # the last used at the end
+        self._former_upstreams: list[RouteRuntime] = []  # no longer there, but some request still uses them
+        self.fixed_pool = Pool(self._dialer) if fixed and not self.moves else None
         self.account_field = b""  # the field in which each request names its account, in lower case
         if isinstance(route.account, AccountHeader):
             self.account_field = route.account.header.lower().encode("ascii")
@@ -123,6 +131,45 @@ class RouteRuntime:
         name = values[0].decode("latin-1") if len(values) == 1 else ""
         return name if ACCOUNT_NAME.fullmatch(name) else ""
 
+    def of_token(self, attachment: Attachment) -> RouteRuntime:
+        """Where `moves`: the same route with the upstream that the token's response names.
+
+        Raises Refusal (503): nothing may be sent.
+        """
+        field = self.route.upstream.field
+        value = attachment.upstreams.get(field, "")
+        runtime = self._by_value.get(value)
+        if runtime is not None:
+            self._by_value.move_to_end(value)
+            return runtime
+        try:
+            if not value:
+                raise NotAllowed("is missing")
+            upstream = resolve(self.route.upstream, value, self.route.upstream_hosts)
+        except NotAllowed as error:
+            raise problems.no_upstream(self.route, field, str(error)) from None
+        runtime = self._by_value[value] = self._at(upstream)
+        if len(self._by_value) > POOLS:
+            former = self._by_value.popitem(last=False)[1]
+            former.retire()
+            self._former_upstreams.append(former)
+        return runtime
+
+    def _at(self, upstream: Upstream) -> RouteRuntime:
+        route = self.route.model_copy(update={"upstream": upstream})
+        idle = self._dialer.idle
+        return RouteRuntime(
+            route,
+            self._limits,
+            self._tokens,
+            self._metrics,
+            self.tls,
+            self.fixed,
+            idle,
+            self._attach,
+            self,
+        )
+
     def pool(self, account: Account) -> Pool:
         """The connections that carry this account's requests only."""
         if self.fixed_pool is not None:
@@ -143,6 +190,11 @@ class RouteRuntime:
             self._former.append(pool)
 
     @property
+    def requests(self) -> int:
+        """In flight, at all its upstreams."""
+        return self.in_flight + sum(each.in_flight for each in self._elsewhere())
+
+    @property
     def idle(self) -> int:
         """Open upstream connections without a request."""
         return sum(pool.idle for pool in self._each_pool())
@@ -157,23 +209,43 @@ class RouteRuntime:
         return sum(pool.queued for pool in self._each_pool())
 
     def _each_pool(self) -> list[Pool]:
+        if self.moves:
+            return [pool for each in self._elsewhere() for pool in each._each_pool()]  # noqa: SLF001
         return [self.fixed_pool] if self.fixed_pool else [*self._pools.values(), *self._former]
+
+    def _elsewhere(self) -> list[RouteRuntime]:
+        return [*self._by_value.values(), *self._former_upstreams]
 
     def look(self, now: float) -> None:
         """The sweep, with the loop's time."""
+        if self.moves:
+            self._look_elsewhere(now)
+            return
         for pool in self._each_pool():
             pool.look(now)
         if self._former:
             self._former = [pool for pool in self._former if not pool.is_empty]
 
+    def _look_elsewhere(self, now: float) -> None:
+        for each in self._elsewhere():
+            each.look(now)
+        self._former_upstreams = [each for each in self._former_upstreams if not each.is_over]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing uses it."""
+        return not self.in_flight and all(pool.is_empty for pool in self._each_pool())
+
     def retire(self) -> None:
         """Keep no idle connections from now on: the requests in flight are its last."""
-        self.sessions.retire()
+        for each in (self, *self._elsewhere()):
+            each.sessions.retire()
         for pool in self._each_pool():
             pool.retire()
 
     def close(self) -> None:
-        self.sessions.retire()
+        for each in (self, *self._elsewhere()):
+            each.sessions.retire()
         for pool in self._each_pool():
             pool.close()
 

@@ -102,9 +102,9 @@ class RelayServer:
     def _forget_former(self) -> None:
         """Forget routes of earlier contexts whose last request has ended."""
         for runtime in self._former:
-            if not runtime.in_flight:
+            if not runtime.requests:
                 runtime.close()
-        self._former = [runtime for runtime in self._former if runtime.in_flight]
+        self._former = [runtime for runtime in self._former if runtime.requests]
 
     # -- metrics of routes, under all contexts
 
@@ -124,7 +124,7 @@ class RelayServer:
         return former if current is None else [current, *former]
 
     def _in_flight(self, route: str) -> float:
-        return sum(each.in_flight for each in self._all(route))
+        return sum(each.requests for each in self._all(route))
 
     def _idle(self, route: str) -> float:
         return sum(each.idle for each in self._all(route))

@@ -104,7 +104,7 @@ def _mapping(
     has_listener = runtime.route.listen is not None
 
     def is_route(place: bytes) -> bool:
-        return has_listener or context.table.match(host, place) is runtime
+        return has_listener or context.table.match(host, place) is runtime.listed
 
     def is_own(named: bytes, at: int) -> bool:
         return (at in own or at in context.lasting.ports) and context.hosts.leads_here(

@@ -150,4 +150,6 @@ def peer_of(cause: Cause, route: Route) -> str:
     if cause.code.startswith(_PROXY) and route.proxy is not None:
         return str(route.proxy.address)
     upstream = route.upstream
+    if upstream.field:
+        return upstream.origin
     return f"unix:{upstream.unix_path}" if upstream.unix_path else str(Address(upstream.host, upstream.port))

@@ -109,7 +109,7 @@ class Account:
         if before == credential:
             return
         if before.attach != credential.attach:
-            self._attach(_access(self.held))
+            self._attach(self.held)
         if self.grant.is_fixed:
             self._take_value()
             return
@@ -117,9 +117,12 @@ class Account:
         self.behind = True  # the record may have a token of this credential, or must get its new seed
         self.look_at_the_clock()
 
-    def _attach(self, access_token: Secret | None) -> None:
-        places = self.credential.attach
-        self.attachment = Attachment(access_token, places) if access_token is not None else None
+    def _attach(self, held: StoredToken) -> None:
+        access_token, token = _access(held), held.token
+        if access_token is None or token is None:
+            self.attachment = None
+            return
+        self.attachment = Attachment(access_token, self.credential.attach, token.upstreams)
 
     def _take_value(self) -> None:
         """Grant static: the configuration's value is the token. It is never stored."""
@@ -139,10 +142,15 @@ class Account:
         if held.generation < self.held.generation:
             return
         if _access(held) != _access(self.held):
-            access_token = _access(held)
-            self._attach(access_token)
+            self._attach(held)
         elif self.is_rejected and held.token is not None:
             held = replace(held, token=replace(held.token, rejected=True))
+        if (
+            self.attachment is not None
+            and held.token
+            and self.attachment.upstreams != dict(held.token.upstreams)
+        ):
+            self._attach(held)
         if _issue(held) != _issue(self.held):
             self._begun = float("inf")
         is_new = held.generation != self.held.generation

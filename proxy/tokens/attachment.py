@@ -6,7 +6,7 @@ Another place is a class in config/attach.py and a line in this module only.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -23,12 +23,19 @@ class Attachment:
 
     `fields` is ready to be written: each field is preceded by CR LF. `query` has parameters, which replace
     those called `parameters` (http/query.py). `access_token` is for programs that get it themselves.
+    `upstreams` has the members of token responses that may name the upstream.
     """
 
-    __slots__ = ("access_token", "fields", "parameters", "query")
+    __slots__ = ("access_token", "fields", "parameters", "query", "upstreams")
 
-    def __init__(self, access_token: Secret, places: Sequence[Attach] = ()) -> None:
+    def __init__(
+        self,
+        access_token: Secret,
+        places: Sequence[Attach] = (),
+        upstreams: Iterable[tuple[str, str]] = (),
+    ) -> None:
         """Raises UnicodeEncodeError for a token that is not ASCII."""
+        self.upstreams: Mapping[str, str] = dict(upstreams)
         self.access_token = access_token
         token = access_token.reveal()
         places = places or _DEFAULT

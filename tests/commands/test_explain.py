@@ -215,3 +215,13 @@ async def test_which_accounts_a_caller_may_name(bench, caller, expected, may_nam
     code, lines = await explained(bench, "GET", "/demo/x", "--caller", caller)
     assert (code, ending(lines)) == (expected, refused)
     assert lines["account"] == f"named by each request, in the field x-remote-user{may_name}"
+
+
+async def test_a_token_that_names_no_upstream(bench):
+    api = next(route.upstream for route in bench.config.routes)
+    bench.edit(f'upstream = "{api}"\n', 'upstream = "{instance_url}"\nupstream_hosts = ["a.example"]\n')
+    await bench.log_in()
+    code, lines = await explained(bench, "GET", "/demo/labels")
+    assert (code, ending(lines)) == (FAILED, "credential-misconfigured")
+    assert lines["upstream"] == "GET {instance_url}/labels"
+    assert "instance_url of the token response is missing" in lines["outcome"]

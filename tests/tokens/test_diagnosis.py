@@ -136,6 +136,12 @@ def test_a_fault_of_another_cause_is_never_reported_as_a_wrong_secret(state, cod
 
 
 MUST_NAME = {
+    "step_refused": ("credentials.crm",),
+    "step_failed": ("credentials.crm.steps",),
+    "step_redirect": ("credentials.crm.steps",),
+    "step_value": ("credentials.crm.steps", "placeholder"),
+    "step_token": ("credentials.crm.response.token",),
+    "step_not_json": ("credentials.crm.steps",),
     "invalid_client": ("client_id", "client_secret", "client_auth", "basic_encoding"),
     "incorrect_client_credentials": ("client_id", "client_secret", "client_auth", "basic_encoding"),
     "invalid_scope": ("credentials.crm.scopes", "api, mail"),
@@ -151,6 +157,16 @@ MUST_NAME = {
     "connect_timeout": ("can't be reached",),
     "egress_proxy": ("can't be reached", "credentials.crm.proxy"),
     "store": ("token store can't be written",),
+    "client_assertion": ("credentials.crm.client_assertion", "JWT"),
+    "tls_files": ("credentials.crm.tls", "check"),
+}
+
+
+OF_HINT = {  # where the keys are others than those of the code alone
+    ("invalid_client", "client_key"): ("client_id", "client_key_id", "assertion_audience"),
+    ("invalid_client", "client_assertion"): ("client_id", "client_assertion", "platform", "audience"),
+    ("invalid_client", "client_secret_jwt"): ("client_id", "client_secret", "assertion_audience"),
+    ("invalid_client", "tls"): ("client_id", "tls.cert", "registered"),
 }
 
 
@@ -271,7 +287,8 @@ def test_a_hint_says_more_of_a_code_and_not_something_else():
         assert (hinted.sentence, hinted.verdict) == (plain.sentence, plain.verdict)
         assert hinted.remedy != plain.remedy
         assert "{" not in hinted.remedy
-        assert all(word in hinted.text for word in MUST_NAME[code] if word != "slash"), hinted.text
+        named = OF_HINT.get((code, hint), MUST_NAME[code])
+        assert all(word in hinted.text for word in named if word != "slash"), hinted.text
         explained = explain_failure(failure(code, hint), "crm", GRANTS["authorization_code"], ())
         assert hinted.remedy.partition("; next try")[0] in explained
     assert "slash" in told("expired", "issuer_mismatch", "authorization_code", hint="slash").text

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
+from proxy.config.model import Credential
 from proxy.oauth.grants.base import Form, Grant, Renewal
 from proxy.secret import Secret
 
 
-def _form(_scopes: Sequence[str], _refresh_token: Secret | None) -> Form | None:
+def _form(_credential: Credential, _refresh_token: Secret | None) -> Form | None:
     return None
 
 

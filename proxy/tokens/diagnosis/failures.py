@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from proxy.config.steps import MOST_STEPS
 from proxy.tokens.diagnosis.reasons import Row, Verdict
 
 OTHER: Final = "other"  # the row for unknown codes
@@ -34,7 +35,7 @@ _NO_METADATA: Final = Row(
 )
 
 # By code and AuthorizationServerError.hint: a more precise next step than that of the code alone.
-HINTS: Final[Mapping[tuple[str, str], str]] = {
+_OF_CODES: Final[dict[tuple[str, str], str]] = {
     ("issuer_mismatch", "slash"): f"the two differ only in the slash at the end: correct {_IN_TABLE}issuer",
     ("issuer_mismatch", "loopback"): (
         f"the two differ only in localhost and 127.0.0.1: correct {_IN_TABLE}issuer"
@@ -46,10 +47,39 @@ HINTS: Final[Mapping[tuple[str, str], str]] = {
         "check client_id and client_secret of credentials.{credential}, or set basic_encoding = "
         '"raw" there; some servers need client_auth = "client_secret_post"'
     ),
+    ("invalid_client", "client_key"): (
+        "check client_id, client_key and client_key_id of credentials.{credential}, and that the public key "
+        'is registered; some servers need assertion_audience = "endpoint" there'
+    ),
+    ("invalid_client", "client_assertion"): (
+        "check that the platform still renews the file client_assertion of credentials.{credential}, and "
+        "that the server trusts its issuer, subject and audience for this client_id"
+    ),
+    ("invalid_client", "client_secret_jwt"): (
+        "check client_id and client_secret of credentials.{credential}; some servers need "
+        'assertion_audience = "endpoint" there'
+    ),
+    ("invalid_client", "tls"): (
+        "check client_id and tls.cert of credentials.{credential}, and that this certificate is the one "
+        "registered for the client"
+    ),
     ("invalid_client", "client_auth"): (
         "check client_id and client_secret of credentials.{credential}, or set client_auth = "
         '"client_secret_post" there; some servers need basic_encoding = "raw"'
     ),
+}
+_STEP_HINTS: Final[Mapping[str, str]] = {  # {step}: its number, from 1
+    "step_refused": "check the secrets in step {step} of credentials.{{credential}}.steps, and their rights",
+    "step_failed": "check step {step} of credentials.{{credential}}.steps: its url, method and body",
+    "step_redirect": "correct the url in step {step} of credentials.{{credential}}.steps",
+    "step_value": "check the placeholders in step {step} of credentials.{{credential}}.steps",
+    "step_not_json": "if this persists, check the url in step {step} of credentials.{{credential}}.steps",
+    "dns": "if this persists, check the host in step {step} of credentials.{{credential}}.steps",
+}
+HINTS: Final[Mapping[tuple[str, str], str]] = _OF_CODES | {
+    (code, f"step{number}"): text.format(step=number)
+    for code, text in _STEP_HINTS.items()
+    for number in range(1, MOST_STEPS + 1)
 }
 
 CAUSES: Final[Mapping[str, Row]] = {
@@ -95,6 +125,7 @@ CAUSES: Final[Mapping[str, Row]] = {
     # -- a refresh token, refused but not finally
     "invalid_grant": _REFUSED_ONCE,
     "bad_refresh_token": _REFUSED_ONCE,
+    "expired_token": _REFUSED_ONCE,
     "bad_verification_code": _REFUSED_ONCE,
     "interaction_required": _REFUSED_ONCE,
     "invalid_code": _REFUSED_ONCE,
@@ -123,6 +154,44 @@ CAUSES: Final[Mapping[str, Row]] = {
         "the token endpoint redirects to another address",
         f"set {_IN_TABLE}issuer or token_endpoint to the address that it redirects to",
     ),
+    # -- described requests (grant = "request")
+    "step_refused": Row(
+        _CONFIG,
+        "the server refuses the described login",
+        f"check the secrets and the key of {_IN_TABLE}jwt",
+    ),
+    "step_failed": Row(
+        _CONFIG, "the server does not accept the described request", f"check {_IN_TABLE}steps"
+    ),
+    "step_redirect": Row(
+        _CONFIG,
+        "the address of a described request redirects to another one",
+        f"set the url in {_IN_TABLE}steps to the address that it redirects to",
+    ),
+    "step_value": Row(
+        _CONFIG,
+        "a placeholder of a described request has no value, or one that can't stand there",
+        f"check the placeholders in {_IN_TABLE}steps, and the responses that they refer to",
+    ),
+    "step_token": Row(
+        _CONFIG,
+        "the response to the last described request has no token where the configuration says",
+        f"check {_IN_TABLE}response.token; some servers report a refused login in such a response",
+    ),
+    "step_not_json": Row(
+        _WAITS, "the response to a described request is not JSON", f"if this persists, check {_IN_TABLE}steps"
+    ),
+    # -- the client's files
+    "tls_files": Row(
+        _WAITS,
+        "the certificates for the connection to the authorization server can't be used",
+        f"check the files of {_IN_TABLE}tls, or run `token-proxy check`",
+    ),
+    "client_assertion": Row(
+        _WAITS,
+        "the file client_assertion can't be read, or holds no JWT",
+        f"check {_IN_TABLE}client_assertion, and that the platform writes the file",
+    ),
     # -- this program
     "internal": Row(_WAITS, "this program failed unexpectedly: its log has the cause", "report it"),
     # -- the connection to the server
@@ -149,6 +218,17 @@ CAUSES: Final[Mapping[str, Row]] = {
     "server_error": _TROUBLE,
     "temporarily_unavailable": Row(_WAITS, "the authorization server is temporarily unavailable"),
     "slow_down": _BUSY,
+    "authorization_pending": Row(_WAITS, "the authorization server still waits for the person"),
+    "device_response": Row(
+        _WAITS,
+        "the response of the device authorization endpoint can't be used",
+        f"if this persists, check {_IN_TABLE}device_authorization_endpoint",
+    ),
+    "no_device_authorization_endpoint": Row(
+        _CONFIG,
+        "the server's metadata name no device authorization endpoint",
+        f"set {_IN_TABLE}device_authorization_endpoint, or use another grant",
+    ),
     "http_429": _BUSY,
     "http_5xx": _TROUBLE,
     "http_4xx": Row(

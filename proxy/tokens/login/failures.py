@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from proxy.config.model import Credential
@@ -16,6 +17,11 @@ _REFUSALS: Final = {  # RFC 6749 section 4.1.2.1
     "unsupported_response_type": "this client is not registered for logins: check its registration",
     "server_error": "the authorization server reports an internal error: try again",
     "temporarily_unavailable": "the authorization server is temporarily unavailable: try again later",
+}
+_ON_DEVICE: Final = {  # RFC 8628 section 3.5
+    "access_denied": "the login was declined",
+    "expired_token": "nobody has entered the code in time: start the login again",
+    "invalid_grant": "the device code is refused, as used or expired: start the login again",
 }
 _BAD_ID_TOKEN: Final = {  # codes of oauth/id_token.py; the tokens that came with it are discarded
     "id_token_malformed": "the id_token that came with the tokens can't be read: nothing was stored",
@@ -48,6 +54,15 @@ def of_response(credential: Credential, error: AuthorizationServerError) -> Logi
     return LoginFailed(sentence, error.error)
 
 
+def of_poll(credential: Credential, error: AuthorizationServerError) -> LoginFailed:
+    """What a failed poll for the tokens of a login on another device means."""
+    if error.error in _ON_DEVICE:
+        return LoginFailed(_ON_DEVICE[error.error], error.error)
+    return of_response(credential, error)
+
+
 def explained(credential: Credential, error: AuthorizationServerError) -> str:
     """What any other failed request means, from the table of tokens/diagnosis."""
-    return explain_failure(error, credential.name, grants.of(credential), credential.scopes)
+    grant = grants.of(credential)
+    grant = replace(grant, grant_type=grant.login_type or grant.grant_type)
+    return explain_failure(error, credential.name, grant, credential.scopes)

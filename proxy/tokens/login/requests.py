@@ -10,6 +10,7 @@ from proxy.oauth import authorize, grants
 from proxy.oauth.binding import by_hand, server_of
 from proxy.oauth.discovery import Endpoints
 from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.grants import Login
 from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT
 from proxy.store.base import AccountId, Store
 from proxy.tokens.login import failures, pending
@@ -31,18 +32,28 @@ class AuthorizationRequests:
 
         Raises LoginFailed if no login can begin, StoreError.
         """
-        credential = self.credential(key.credential)
+        credential = await self.check_account(key)
         endpoint = await self._authorization_endpoint(credential)
         if endpoint is None:
             raise LoginFailed(
                 f"credential {key.credential!r} has no authorization_endpoint: set it in the configuration",
                 "no_authorization_endpoint",
             )
+        return credential, endpoint
+
+    async def check_account(self, key: AccountId) -> Credential:
+        """The credential. Raises LoginFailed if the account can't be logged in to, StoreError."""
+        credential = self.credential(key.credential)
         try:
             await self._tokens.owner(key)
         except UnreadableRecord as error:  # it would not be replaced: fail before the person logs in
             raise LoginFailed(str(error), "record_unreadable") from error
-        return credential, endpoint
+        return credential
+
+    def is_on_device(self, key: AccountId) -> bool:
+        """Whether the logins of this credential are on another device."""
+        credential = self._config.credentials.get(key.credential)
+        return credential is not None and grants.of(credential).login is Login.DEVICE
 
     async def make(self, key: AccountId, parties: Collection[str], command: str = "") -> str:
         """The URL for the browser of a new login, which `parties` may end. Raises as `check`.

@@ -36,6 +36,8 @@ _ADDED: dict[str, Any] = {  # added later, with their value for older records
     "endpoints": (),
     "token_endpoint": "",
     "auth_method": "",
+    "auth_algorithm": "",
+    "upstreams": (),
     "nonce": "",
 }
 _STORED_AS: Final = {"observed_lifetimes": "ages", "since_last_401": "unrefused"}  # the names in the record
@@ -61,6 +63,7 @@ def decode(body: bytes) -> Token:
         known["refusal"] = None if known["refusal"] is None else Refusal(*known["refusal"])
         known["observed_lifetimes"] = tuple(known["observed_lifetimes"])
         known["endpoints"] = tuple((name, url) for name, url in known["endpoints"])
+        known["upstreams"] = tuple((name, value) for name, value in known["upstreams"])
         known |= {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
         return Token(**known)
     except (ValueError, KeyError, TypeError) as error:

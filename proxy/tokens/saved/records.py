@@ -125,6 +125,7 @@ def successor(new: Token, old: Token, refused: Token | None = None) -> Token:
         ancestors=ancestors[-ANCESTORS:],
         principal=new.principal or old.principal,
         nonce=new.nonce or old.nonce,
+        upstreams=tuple((dict(old.upstreams) | dict(new.upstreams)).items()),
     )
 
 
@@ -138,6 +139,7 @@ def with_refresh_token_of(new: Token, old: Token) -> Token:
         ancestors=made.ancestors,
         token_endpoint=new.token_endpoint,
         auth_method=new.auth_method,
+        auth_algorithm=new.auth_algorithm,
         refusal=None,
     )
 
