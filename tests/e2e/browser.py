@@ -135,6 +135,7 @@ class Person:
                 return page.url
             assert page.status == 200, f"{page.status} from {page.url}: {page.text[:500]}"
             form = page.forms[0]
+            form.buttons = [button for button in form.buttons if button[1] != "cancel"]
             page = browser.submit(page, form, stop_at=redirect_uri, **self._answers(form))
         raise AssertionError(f"no way to the callback, stuck at {page.url}: {page.text[:500]}")
 
