@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, StrictBool, Tag, WrapValidator
+from pydantic import AfterValidator, Discriminator, Field, InstanceOf, StrictBool, Tag, WrapValidator
 from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config import credential_checks as checks
 from proxy.config import mcp_keys
-from proxy.config.base import NameOfTable, Table
+from proxy.config.base import Computed, NameOfTable, Table
 from proxy.config.credential_checks import LOGIN_PARAMETERS, REFRESH_AT, TOKEN_PARAMETERS, none_of
+from proxy.config.found import Found
 from proxy.config.references import EgressProxy, ExistingFile, PublicValue, SecretValue
-from proxy.config.values import Endpoint, Issuer, Moment, ResourceUri, Scope, TokenType
+from proxy.config.values import Endpoint, Issuer, McpServer, Moment, ResourceUri, Scope, TokenType
 
 Grant = Literal["authorization_code", "refresh_token", "client_credentials"]
 ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
@@ -36,7 +37,15 @@ class Credential(Table):
     """One OAuth client at one authorization server."""
 
     name: SkipJsonSchema[NameOfTable] = ""
+    # set only by oauth/discovered.py, in a copy
+    found: SkipJsonSchema[Annotated[InstanceOf[Found] | None, Computed]] = None
     grant: Grant = Field("authorization_code", description="How tokens are obtained.")
+    mcp: Annotated[McpServer | None, AfterValidator(mcp_keys.goes_with_the_grant)] = Field(
+        None,
+        description="The URL of an MCP server. Discovery finds its authorization server, where a client is "
+        "registered unless client_id names one; and it makes the route /NAME, unless a route names the "
+        "credential.",
+    )
     issuer: Issuer | None = Field(
         None, description="The authorization server; discovery (RFC 8414, OpenID) finds its endpoints."
     )
@@ -152,3 +161,9 @@ class Credential(Table):
     def authentication(self) -> ClientAuth:
         """How the client authenticates: as given, or what its secret suggests; see oauth/client_auth.py."""
         return self.client_auth or ("client_secret_basic" if self.client_secret else "none")
+
+    @property
+    def registers(self) -> bool:
+        """Whether its client is registered by token-proxy itself (RFC 7591)."""
+        is_registered = self.found is not None and self.found.registration is not None
+        return self.mcp is not None and (not self.client_id or is_registered)

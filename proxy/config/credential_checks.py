@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pydantic import AfterValidator, ValidationInfo, ValidatorFunctionWrapHandler
 
+from proxy.config import mcp_keys
 from proxy.config.base import MissingKey
 from proxy.config.grants import Requirements, requirements_of
 
@@ -55,9 +56,14 @@ def has_its_client(value: object, valid: ValidatorFunctionWrapHandler, info: Val
         raise ValueError(f'grant = "{name}" has no client - leave the key out')
     if value is not None:
         return valid(value)
-    if asks is None or asks.client == "required":
+    if is_without(info, "mcp") and (asks is None or asks.client == "required"):
         raise MissingKey("client_id is missing - this table requires it")
     return ""
+
+
+def is_without(info: ValidationInfo, *keys: str) -> bool:
+    """Whether none of the keys is given, not even with a fault."""
+    return all(info.data.get(key, "") is None for key in keys)
 
 
 def has_a_token_endpoint(value: str | None, info: ValidationInfo) -> str | None:
@@ -65,14 +71,14 @@ def has_a_token_endpoint(value: str | None, info: ValidationInfo) -> str | None:
     if value is not None and asks is not None and asks.server == "none":
         raise ValueError(f'grant = "{name}" has no authorization server - leave the key out')
     is_needed = asks is None or asks.server == "required"
-    if value is None and is_needed and info.data.get("issuer", "") is None:
+    if value is None and is_needed and is_without(info, "issuer", "mcp"):
         raise MissingKey("issuer is missing - or token_endpoint, where there is no discovery")
     return value
 
 
 def has_an_authorization_endpoint(value: str | None, info: ValidationInfo) -> str | None:
     _, asks = _asked(info)
-    by_hand = asks is not None and asks.logs_in and info.data.get("issuer", "") is None
+    by_hand = asks is not None and asks.logs_in and is_without(info, "issuer", "mcp")
     if value is None and by_hand and "token_endpoint" in info.data:  # else the issuer is reported
         raise MissingKey("authorization_endpoint is missing - or issuer, where there is discovery")
     return value
@@ -83,6 +89,8 @@ def has_its_secret(value: str | None, info: ValidationInfo) -> str | None:
     if "client_secret" not in info.data:
         return value
     has_secret = info.data["client_secret"] is not None
+    if mcp_keys.is_registered(info):
+        return value
     if value == "none" and has_secret:
         raise ValueError(NONE_SENDS_NOTHING)
     if value not in {None, "none"} and not has_secret:

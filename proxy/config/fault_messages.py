@@ -50,7 +50,6 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
         "echo_guard",
         "jwt_bearer",
         "keyring",
-        "mcp",
         "notify",
         "old_keys",
         "par",

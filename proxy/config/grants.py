@@ -22,12 +22,17 @@ class Requirements:
     has_accounts: bool = False  # else only the account "default"
     client: Presence = "required"  # an OAuth client: client_id
     server: Presence = "required"  # an authorization server: issuer or token_endpoint
+    registers_for: tuple[str, ...] = ()  # grant_types of a registered client (RFC 7591); (): none can be
 
 
 REQUIREMENTS: Final[Mapping[str, Requirements]] = {
-    "authorization_code": Requirements(logs_in=True, has_accounts=True),
+    "authorization_code": Requirements(
+        logs_in=True, has_accounts=True, registers_for=("authorization_code", "refresh_token")
+    ),
     "refresh_token": Requirements(has_seed=True),
-    "client_credentials": Requirements(has_refresh_tokens=False, needs_secret=True),
+    "client_credentials": Requirements(
+        has_refresh_tokens=False, needs_secret=True, registers_for=("client_credentials",)
+    ),
 }
 
 

@@ -34,7 +34,7 @@ _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 sect
 _TOKEN_TYPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 A.13: a name, or a URI
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]+")
 ONE_SCOPE: Final = 'expected one scope per item: ["api", "offline_access"]'
-_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
+SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 
 
 def text_of(value: object) -> str:
@@ -78,6 +78,13 @@ def _not_a_document(url: str) -> str:
         raise ValueError(
             "this is the address of its metadata: expected the issuer itself, as `issuer` in that document"
         )
+    return url
+
+
+def read_mcp_server(value: object) -> str:
+    """The URL, if it is safe for tokens and can be a route's upstream. Raises ValueError."""
+    url = _without_query(_safe_url(value))
+    read_upstream(url)
     return url
 
 
@@ -158,6 +165,7 @@ UpstreamValue = Annotated[Upstream, PlainValidator(_upstream), _Text]
 Endpoint = Annotated[str, PlainValidator(_safe_url), _Text]
 Issuer = Annotated[Endpoint, AfterValidator(_without_query), AfterValidator(_not_a_document)]
 Origin = Annotated[str, PlainValidator(_origin), _Text]
+McpServer = Annotated[str, PlainValidator(read_mcp_server), _Text]
 PathPrefix = Annotated[str, PlainValidator(_path), _Text]
 PageOrigin = Annotated[str, PlainValidator(_page_origin), _Text]
 HostName = Annotated[str, PlainValidator(_host), _Text]
@@ -173,5 +181,5 @@ ResourceUri = Annotated[  # RFC 8707 section 2
     _matching(_ABSOLUTE_URI, "expected an absolute URI without a fragment, like https://api.example.com"),
     _Text,
 ]
-Scope = Annotated[str, _matching(_SCOPE, ONE_SCOPE), _Text]
+Scope = Annotated[str, _matching(SCOPE, ONE_SCOPE), _Text]
 TokenType = Annotated[str, _matching(_TOKEN_TYPE, "expected a token type: one word, like Bearer"), _Text]

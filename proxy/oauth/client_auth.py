@@ -18,8 +18,8 @@ from proxy.config.model import Credential
 
 Prepared = tuple[str, dict[str, str], str]  # URL, header fields, form body
 
-_WITH_SECRET: Final[tuple[Method, ...]] = ("client_secret_basic", "client_secret_post")  # by preference
-_REFUSALS: Final = frozenset({"invalid_client", "incorrect_client_credentials"})  # the second: GitHub
+WITH_SECRET: Final[tuple[Method, ...]] = ("client_secret_basic", "client_secret_post")  # by preference
+REFUSALS: Final = frozenset({"invalid_client", "incorrect_client_credentials"})  # the second: GitHub
 
 
 def method_for(credential: Credential, offered: Collection[str] | None = None) -> Method:
@@ -29,7 +29,7 @@ def method_for(credential: Credential, offered: Collection[str] | None = None) -
     """
     if credential.client_auth is not None or credential.client_secret is None or offered is None:
         return credential.authentication
-    return next((method for method in _WITH_SECRET if method in offered), credential.authentication)
+    return next((method for method in WITH_SECRET if method in offered), credential.authentication)
 
 
 def authenticate(credential: Credential, url: str, body: str, method: Method | None = None) -> Prepared:
@@ -45,7 +45,7 @@ def authenticate(credential: Credential, url: str, body: str, method: Method | N
 
 def hint(credential: Credential, method: Method, error: str) -> str:
     """The configuration key that may explain this error, besides a wrong id or secret; "" if none."""
-    if error not in _REFUSALS or credential.client_secret is None:
+    if error not in REFUSALS or credential.client_secret is None:
         return ""
     parts = (credential.client_id, credential.client_secret.reveal())
     if method == "client_secret_basic" and any(quote(part, safe="") != part for part in parts):

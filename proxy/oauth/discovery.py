@@ -22,7 +22,7 @@ from proxy.config.address import Egress, is_loopback, read_url
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import documents
-from proxy.oauth.binding import ENDPOINTS
+from proxy.oauth.binding import ENDPOINTS, by_hand
 from proxy.oauth.documents import Document, UnreadableDocument
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.oddities import Oddities
@@ -34,6 +34,7 @@ RETRY_AFTER: Final = 60.0
 CACHED: Final = 256  # documents; a configuration needs a few
 _OAUTH: Final = "oauth-authorization-server"
 _OPENID: Final = "openid-configuration"
+_REGISTRATION: Final = "registration_endpoint"
 _NOT_THERE: Final = frozenset({404, 405, 410})
 # The error of a search that found no document is the first of these that occurred, the most specific first.
 _TELLING: Final = (
@@ -61,8 +62,11 @@ class Endpoints:
     token_endpoint: str | None = None
     revocation_endpoint: str | None = None
     introspection_endpoint: str | None = None
+    registration_endpoint: str | None = None  # RFC 7591
     iss_in_callback: bool = False  # RFC 9207: it always sends `iss`
     auth_methods: tuple[str, ...] | None = None  # at the token endpoint (RFC 8414 section 2); None: unknown
+    challenge_methods: tuple[str, ...] | None = None  # of PKCE (RFC 8414 section 2); None: unknown
+    scopes: tuple[str, ...] = ()  # some of those that it knows
     unsafe: frozenset[str] = frozenset()  # names of its endpoints that must not be used
 
     def get(self, name: str) -> str | None:
@@ -104,17 +108,19 @@ class Discovery:
 
         `is_urgent`: try although the last try failed less than RETRY_AFTER seconds ago.
         """
-        given = {name: getattr(credential, name) for name in ENDPOINTS}
+        given: dict[str, Any] = {**by_hand(credential)}
         if credential.issuer is None:
             return Endpoints(None, **given)
         document = await self._document(credential, credential.issuer, is_urgent)
-        needed = {name for name in ENDPOINTS if given[name] is None and document.get(name) is not None}
-        unsafe = frozenset(name for name in needed if not is_safe(document[name]))
+        named = {name for name in (*ENDPOINTS, _REGISTRATION) if document.get(name) is not None}
+        unsafe = frozenset(name for name in named - given.keys() if not is_safe(document[name]))
         return Endpoints(
             credential.issuer,
-            **{name: document[name] if name in needed - unsafe else given[name] for name in ENDPOINTS},
+            **{**{name: document[name] for name in named - unsafe}, **given},
             iss_in_callback=document.get("authorization_response_iss_parameter_supported") is True,
             auth_methods=_words(document.get("token_endpoint_auth_methods_supported")),
+            challenge_methods=_words(document.get("code_challenge_methods_supported")),
+            scopes=_words(document.get("scopes_supported")) or (),
             unsafe=unsafe,
         )
 

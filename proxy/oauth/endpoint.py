@@ -14,9 +14,19 @@ from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 
 from proxy.clock import Clock
 from proxy.config.credential import ClientAuth
+from proxy.config.found import Found, Registration
 from proxy.config.model import Credential, Limits
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import client_auth, documents, expires_in, id_token, resource, token_response
+from proxy.oauth import (
+    client_auth,
+    documents,
+    expires_in,
+    id_token,
+    protected_resource,
+    registration,
+    resource,
+    token_response,
+)
 from proxy.oauth.binding import by_hand, server_of
 from proxy.oauth.clock_skew import SkewWatch
 from proxy.oauth.discovery import Discovery, Endpoints, is_safe
@@ -89,6 +99,25 @@ class AuthorizationServers:
     async def endpoints(self, credential: Credential) -> Endpoints:
         """Raises AuthorizationServerError if discovery fails."""
         return await self._discovery.endpoints(credential)
+
+    async def protected_resource(self, credential: Credential) -> Found:
+        """The authorization server of a credential with `mcp`. Raises AuthorizationServerError."""
+        return await protected_resource.find(self._fetcher, self._discovery, credential)
+
+    async def register(
+        self,
+        credential: Credential,
+        endpoint: str,
+        offered: tuple[str, ...] | None,
+        redirect_uri: str | None,
+        place: str,
+    ) -> Registration:
+        """Register a client (RFC 7591). Raises AuthorizationServerError."""
+        decision(_log, "%s: a client is registered", credential.name)
+        body = registration.request(credential, redirect_uri, offered)
+        asked, fields = registration.method_for(credential, offered), registration.FIELDS
+        reply = await self._fetcher.fetch(credential, "POST", endpoint, fields, body)
+        return registration.read(reply, asked=asked, place=place, now=self._clock.wall())
 
     async def token(
         self,
@@ -204,6 +233,7 @@ class AuthorizationServers:
             endpoints=tuple(by_hand(credential).items()),
             token_endpoint=endpoint.url,
             auth_method=endpoint.auth_method,
+            found=credential.found,
         )
 
     def _identified(self, credential: Credential, token: Token, proof: Secret, nonce: str) -> Token:

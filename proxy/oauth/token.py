@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from proxy.config.found import Found
 from proxy.secret import Secret
 
 
@@ -71,6 +72,7 @@ class Token:
     endpoints: tuple[tuple[str, str], ...] = ()  # those configured then, by name
     token_endpoint: str = ""  # that issued it: used while discovery fails ...
     auth_method: str = ""  # ... with this client authentication
+    found: Found | None = field(default=None, repr=False)  # the server and client of a credential with `mcp`
     nonce: str = field(default="", repr=False)  # in the login's id_token (OpenID Connect Core 1.0 12.2)
 
     @property

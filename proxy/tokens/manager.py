@@ -28,6 +28,7 @@ from proxy.tokens import health, log_warnings
 from proxy.tokens.account import NEVER, Account, FailedLogin, StoredToken
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.attachment import Attachment
+from proxy.tokens.clients import Clients
 from proxy.tokens.diagnosis.failures import row_of
 from proxy.tokens.refresh import lease
 from proxy.tokens.refresh.introspection import with_lifetime
@@ -66,7 +67,8 @@ class TokenManager:
         self._metrics = metrics
         self._accounts = Accounts(config, store, clock)
         me = f"{lease.this_process(clock.boot_id)}/{secrets.token_hex(4)}"  # tests have several in a process
-        context = RefreshContext(store, servers, clock, me, self._attempted)
+        self.clients = Clients(store, servers, clock, me)
+        context = RefreshContext(store, servers, self.clients, clock, me, self._attempted)
         metrics.tokens_unsaved.set_function(lambda: len(context.unsaved))
         self._single_flight = SingleFlight(context, self._accounts, clock)
         self._reminders = Reminders(self.accounts, self._login_url, clock)
@@ -334,8 +336,8 @@ class TokenManager:
         return health.clock_skews(self._config.credentials.values(), self._clock)
 
     def client_secret_ends(self) -> Iterator[tuple[str, float]]:
-        """For each credential, when its client secret expires (Unix seconds), where that is configured."""
-        return health.client_secret_ends(self._config.credentials.values())
+        """For each credential, when its client secret expires (Unix seconds), where that is known."""
+        return health.client_secret_ends(self._config.credentials.values(), self.accounts())
 
     def _attempted(self, credential: Credential, outcome: str, error: str, seconds: float) -> None:
         self._metrics.token_requested(credential.name, outcome, error and row_of(error), seconds)

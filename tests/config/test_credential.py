@@ -225,12 +225,12 @@ def test_a_credential_is_named_by_its_table(complaints: Complaints, load_text: L
     text = f"[credentials.crm]\n{MINIMAL}"
     assert load_text(text).config.credentials["crm"].name == "crm"
     (complaint,) = complaints(text + 'name = "other"')
-    assert complaint.startswith("4:1: unknown key 'name' - known here: grant, issuer, ")
+    assert complaint.startswith("4:1: unknown key 'name' - known here: grant, mcp, issuer, ")
 
 
 def test_a_credential_named_like_another_table_has_its_own_keys(complaints: Complaints) -> None:
     (complaint,) = complaints(f"[credentials.tls]\n{MINIMAL}xyz = 1")
-    assert complaint.startswith("4:1: unknown key 'xyz' - known here: grant, issuer, ")
+    assert complaint.startswith("4:1: unknown key 'xyz' - known here: grant, mcp, issuer, ")
 
 
 @pytest.mark.parametrize(("name", "fits"), NAMES)

@@ -33,6 +33,12 @@ _NO_METADATA: Final = Row(
     _WAITS, "the server has no metadata at the issuer's address", f"if this persists, {_ISSUER}"
 )
 
+_NOT_REGISTERED: Final = Row(
+    _CONFIG,
+    "the authorization server refuses to register a client",
+    f"register one there by hand, and set {_IN_TABLE}client_id",
+)
+
 # By code and AuthorizationServerError.hint: a more precise next step than that of the code alone.
 HINTS: Final[Mapping[tuple[str, str], str]] = {
     ("issuer_mismatch", "slash"): f"the two differ only in the slash at the end: correct {_IN_TABLE}issuer",
@@ -123,6 +129,62 @@ CAUSES: Final[Mapping[str, Row]] = {
         "the token endpoint redirects to another address",
         f"set {_IN_TABLE}issuer or token_endpoint to the address that it redirects to",
     ),
+    # -- an MCP server, and the client that is registered for it
+    "mcp_unreachable": Row(
+        _WAITS, "the MCP server can't be reached", f"if this persists, check {_IN_TABLE}mcp"
+    ),
+    "mcp_error": Row(
+        _WAITS,
+        "the MCP server reports an internal error instead of its metadata",
+        f"if this persists, set {_IN_TABLE}issuer to its authorization server",
+    ),
+    "mcp_no_authorization": Row(
+        _CONFIG,
+        "the metadata of the MCP server name no authorization server",
+        f"set {_IN_TABLE}issuer to its authorization server",
+    ),
+    "mcp_unsafe_issuer": Row(
+        _CONFIG,
+        "the metadata of the MCP server name an authorization server that is not https",
+        f"set {_IN_TABLE}issuer to its authorization server",
+    ),
+    "resource_mismatch": Row(
+        _CONFIG,
+        "the metadata of the MCP server are those of another resource",
+        f"set {_IN_TABLE}mcp to exactly the URL that the MCP server's documentation gives",
+    ),
+    "no_pkce": Row(
+        _CONFIG,
+        "the authorization server's metadata do not offer PKCE with S256, which MCP requires",
+        f"if its operator can't add it, set {_IN_TABLE}pkce = false: a stolen code can then be used",
+    ),
+    "no_registration": Row(
+        _CONFIG,
+        "the authorization server does not register clients by itself",
+        f"register a client there, and set {_IN_TABLE}client_id",
+    ),
+    "registration": Row(_WAITS, "the authorization server's response to a registration can't be used"),
+    "registration_redirect": Row(
+        _CONFIG,
+        "the registration endpoint redirects to another address",
+        f"register a client there, and set {_IN_TABLE}client_id",
+    ),
+    "registration_method": Row(
+        _CONFIG,
+        "the authorization server registers clients with a way of authentication that token-proxy lacks",
+        f"register a client there, and set {_IN_TABLE}client_id",
+    ),
+    "registration_refused": _NOT_REGISTERED,
+    "invalid_client_metadata": _NOT_REGISTERED,
+    "invalid_redirect_uri": Row(
+        _CONFIG,
+        "the authorization server does not register clients with this redirect URI",
+        f"check server.public_url, or register a client there and set {_IN_TABLE}client_id",
+    ),
+    "client_forgotten": Row(
+        _WAITS, "the authorization server does not know the client any more that was registered there"
+    ),
+    "client_expired": Row(_WAITS, "the client that was registered for these tokens has expired"),
     # -- this program
     "internal": Row(_WAITS, "this program failed unexpectedly: its log has the cause", "report it"),
     # -- the connection to the server

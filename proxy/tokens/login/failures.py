@@ -18,6 +18,7 @@ _REFUSALS: Final = {  # RFC 6749 section 4.1.2.1
     "server_error": "the authorization server reports an internal error: try again",
     "temporarily_unavailable": "the authorization server is temporarily unavailable: try again later",
 }
+_FORGOTTEN: Final = "the authorization server does not know the client that was registered there any more"
 _BAD_ID_TOKEN: Final = {  # codes of oauth/id_token.py; the tokens that came with it are discarded
     "id_token_malformed": "the id_token that came with the tokens can't be read: nothing was stored",
     "id_token_issuer": "the id_token names another issuer than the configured one: check `issuer`",
@@ -42,6 +43,8 @@ def of_response(credential: Credential, error: AuthorizationServerError) -> Logi
     """What a failed request to the token endpoint means."""
     if error.outcome != "login_required":
         return LoginFailed(explained(credential, error), error.error)
+    if error.error == "client_forgotten":
+        return LoginFailed(f"{_FORGOTTEN}: start the login again, and another is registered", error.error)
     sentence = (
         "the authorization server refuses the code, as used, expired or from another redirect URI: "
         "start the login again"

@@ -20,12 +20,14 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from proxy.config.model import Config
+from proxy.config.model import Config, Credential
 from proxy.errors import LoginFailed, StoreError
 from proxy.oauth import authorize
 from proxy.oauth.authorize import Callback
 from proxy.oauth.binding import by_hand, is_bound, server_of
+from proxy.oauth.discovered import with_found
 from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.grants import Form
 from proxy.oauth.grants.authorization_code import redemption_form
 from proxy.oauth.token import Principal, Token
 from proxy.observe.events import ERROR, INFO, WARNING, event
@@ -39,6 +41,7 @@ from proxy.tokens.login.requests import AuthorizationRequests
 from proxy.tokens.login.revoke import has_account, revoke
 from proxy.tokens.login.takeover import Takeover
 from proxy.tokens.manager import AnotherClient, AnotherPerson, TokenManager
+from proxy.tokens.saved import found
 
 CONFIG_CHANGED: Final = "the configuration has changed since this login was started: start it again"
 UNKNOWN: Final = (
@@ -158,7 +161,8 @@ class Logins:
     async def exchange(self, key: AccountId, code: str, redirect_uri: str, verifier: str | None) -> None:
         """Redeem a code and store its tokens. Raises LoginFailed, StoreError."""
         with self._outcomes.noted(key):
-            token = await self._redeem(key, code, redirect_uri, verifier)
+            credential, _ = await self._requests.check(key)
+            token = await self._redeem(key, credential, redemption_form(code, redirect_uri, verifier))
             await self._save(key, token)
 
     async def decide(self, ticket: str, browser: str, *, replace: bool) -> End:
@@ -203,23 +207,20 @@ class Logins:
         configured = (server_of(credential), credential.client_id, by_hand(credential))
         if (login.server, login.client_id, login.endpoints) != configured:
             raise LoginFailed(CONFIG_CHANGED, "configuration_changed")
+        if login.found is not None:
+            credential = with_found(credential, found.from_json(login.found))
         endpoints = await self._requests.endpoints(credential)
         await check_issuer(callback.iss, credential, endpoints, self._config, self._servers)
         if callback.error:
             raise failures.of_redirect(callback.error)
         if not callback.code:
             raise LoginFailed("the redirect has no code: start the login again", "no_code")
-        token = await self._redeem(
-            login.key, callback.code, login.redirect_uri, login.verifier, nonce=login.nonce
-        )
+        form = redemption_form(callback.code, login.redirect_uri, login.verifier)
+        token = await self._redeem(login.key, credential, form, login.nonce)
         return await self._save(login.key, token, browser, login.command)
 
-    async def _redeem(
-        self, key: AccountId, code: str, redirect_uri: str, verifier: str | None, *, nonce: str = ""
-    ) -> Token:
+    async def _redeem(self, key: AccountId, credential: Credential, form: Form, nonce: str = "") -> Token:
         """Exchange a code for tokens. Raises LoginFailed."""
-        credential = self._requests.credential(key.credential)
-        form = redemption_form(code, redirect_uri, verifier)
         return await redeem(self._servers, self._store, self._tokens, credential, key, form, nonce)
 
     async def _save(

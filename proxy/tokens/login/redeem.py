@@ -26,7 +26,7 @@ async def redeem(
     form: Form,
     nonce: str,
 ) -> Token:
-    """Send the code once; the tokens are not stored yet. Raises LoginFailed."""
+    """Send the code once; the tokens are not stored yet. Raises LoginFailed, StoreError."""
     try:
         return await servers.token_of_person(credential, form, nonce=nonce)
     except RefusedToken as error:
@@ -35,7 +35,8 @@ async def redeem(
     except UnprovenToken as error:
         raise failures.of_id_token(error) from error
     except AuthorizationServerError as error:
-        raise failures.of_response(credential, error) from error
+        meant = await tokens.clients.refused(credential, error)
+        raise failures.of_response(credential, meant) from error
 
 
 async def _save_refused(store: Store, tokens: TokenManager, key: AccountId, refused: RefusedToken) -> None:

@@ -15,6 +15,7 @@ from proxy.store.base import AccountId, Store
 from proxy.tokens.login import failures, pending
 from proxy.tokens.login.pending import Pending
 from proxy.tokens.manager import TokenManager
+from proxy.tokens.saved import found
 
 
 class AuthorizationRequests:
@@ -27,11 +28,11 @@ class AuthorizationRequests:
         self._tokens = tokens
 
     async def check(self, key: AccountId) -> tuple[Credential, str]:
-        """The credential and its authorization endpoint.
+        """The credential, with what was found for it, and its authorization endpoint.
 
         Raises LoginFailed if no login can begin, StoreError.
         """
-        credential = self.credential(key.credential)
+        credential = await self._with_client(self.credential(key.credential))
         endpoint = await self._authorization_endpoint(credential)
         if endpoint is None:
             raise LoginFailed(
@@ -50,17 +51,19 @@ class AuthorizationRequests:
         `command`: the party that waits for the outcome, if one does.
         """
         credential, endpoint = await self.check(key)
+        configured = self.credential(key.credential)
         state = authorize.new_state()
         login = Pending(
             key.credential,
             key.account,
-            server=server_of(credential),
-            client_id=credential.client_id,
-            endpoints=by_hand(credential),
+            server=server_of(configured),
+            client_id=configured.client_id,
+            endpoints=by_hand(configured),
             redirect_uri=self._config.redirect_uri(credential),
             nonce=authorize.nonce_for(credential),
             verifier=authorize.new_verifier() if credential.pkce else None,
             command=command,
+            found=found.to_json(credential.found) if credential.found else None,
         )
         await pending.keep(self._store, state, login, parties)
         return authorize.authorization_url(
@@ -84,6 +87,12 @@ class AuthorizationRequests:
             raise LoginFailed(f"credential {name!r} has the grant {grant.name}, which has no login{instead}")
         return credential
 
+    async def _with_client(self, credential: Credential) -> Credential:
+        try:
+            return await self._tokens.clients.for_login(credential, self._config.redirect_uri(credential))
+        except AuthorizationServerError as error:
+            raise self._no_discovery(credential, error) from error
+
     async def endpoints(self, credential: Credential) -> Endpoints:
         """Raises LoginFailed."""
         try:
@@ -100,4 +109,4 @@ class AuthorizationRequests:
 
     def _no_discovery(self, credential: Credential, error: AuthorizationServerError) -> LoginFailed:
         why = failures.explained(credential, error)
-        return LoginFailed(f"discovery of {credential.issuer} failed: {why}", error.error)
+        return LoginFailed(f"discovery of {credential.mcp or credential.issuer} failed: {why}", error.error)

@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
+from proxy.oauth.discovered import as_issued
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Token, differ
 from proxy.observe.events import WARNING, event
@@ -23,7 +24,7 @@ async def revoke(servers: AuthorizationServers, credential: Credential, key: Acc
     for secret, hint in ((token.refresh_token, "refresh_token"), (token.access_token, "access_token")):
         try:
             if secret is not None:
-                await servers.revoke(credential, secret, hint)
+                await servers.revoke(as_issued(credential, token), secret, hint)
         except AuthorizationServerError as error:
             sentence = f"{key}: its {hint} could not be revoked ({error.error})"
             fields = {**key._asdict(), "error": error.error, "token": hint}

@@ -138,6 +138,7 @@ def with_refresh_token_of(new: Token, old: Token) -> Token:
         ancestors=made.ancestors,
         token_endpoint=new.token_endpoint,
         auth_method=new.auth_method,
+        found=new.found,
         refusal=None,
     )
 
