@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.docs.pages import DOCS, blocks
 from tests.servers import programs
 
-from .authorization_servers import ACCESS_TTL, ALICE, OIDC_PROVIDER, install_oidc_provider
+from .authorization_servers import ACCESS_TTL, ALICE, OIDC_PROVIDER, install_oidc_provider, install_packages
 from .browser import Browser
 from .conftest import HERE
 from .processes import Service, free_port, plain_environment, wait_until
-from .proxy_process import Proxy
+from .proxy_process import COMMAND_LIMIT, Proxy
 
+TYPESCRIPT = HERE / "callers" / "mcp_typescript"
+PAGE_URL = "http://127.0.0.1:8080/docs"
 CONFIG = """
 [server]
 listen = "127.0.0.1:{data_port}"
@@ -138,6 +141,29 @@ def test_two_agents_share_a_login_across_rotations_and_a_restart(
     assert {(each["outcome"], json.dumps(each["resource"])) for each in requests_} == {
         ("success", json.dumps(mcp.ready["url"]))
     }
+
+
+@pytest.mark.parametrize("language", ["python", "typescript"])
+def test_the_programs_of_the_page_need_no_authorization(language: str, proxy: Proxy, tmp_path: Path) -> None:
+    proxy.start()
+    log_in(proxy)
+    (block,) = [each for each in blocks(DOCS / "mcp.md") if each.language == language]
+    assert PAGE_URL in block.text
+    text = block.text.replace(PAGE_URL, f"http://127.0.0.1:{proxy.data_port}/docs")
+    command = [sys.executable, "-c", text]
+    if language == "typescript":  # it is JavaScript too
+        install_packages(TYPESCRIPT)
+        command = [programs.find("node"), "--input-type=module", "--eval", text]
+    done = subprocess.run(
+        command,
+        cwd=TYPESCRIPT,
+        env=plain_environment(tmp_path, {}),
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT,
+        check=False,
+    )
+    assert (done.returncode, sorted(done.stdout.split())) == (0, ["count", "whoami"]), done.stderr
 
 
 def tokens_of(mcp: Service) -> set[int]:
