@@ -46,6 +46,8 @@ _TELLING: Final = (
     "discovery_not_found",
 )
 
+_NO_S256: Final = {"no_s256": "it does not offer PKCE with S256: a code that is stolen may be used"}
+
 _log = logging.getLogger("proxy.oauth")
 _TEMPLATE: Final = re.compile(r"\{[^{}]+\}")
 _LOOPBACK: Final = re.compile(r"//(127\.0\.0\.1|\[::1\])(?=[:/]|$)")
@@ -147,7 +149,8 @@ class Discovery:
             return copy.document
         self._failures.pop(key, None)
         self._copies[key] = _Copy(found.members, self._clock.boot() + FRESH_FOR)
-        self._oddities.log(credential.name, "discovery document", sorted(found.oddities), documents.ODDITIES)
+        codes = sorted(found.oddities) + (["no_s256"] if _denies_s256(found.members) else [])
+        self._oddities.log(credential.name, "discovery document", codes, {**documents.ODDITIES, **_NO_S256})
         return found.members
 
     async def _fetch(self, credential: Credential, issuer: str) -> Document:
@@ -200,6 +203,12 @@ def read_metadata(reply: Reply, issuer: str) -> Document:
     if found != issuer or "issuer" in document.repeated:
         raise AuthorizationServerError("misconfigured", "issuer_mismatch", hint=_difference(found, issuer))
     return document
+
+
+def _denies_s256(members: Mapping[str, Any]) -> bool:
+    """Whether the metadata list methods of PKCE, and S256 is none of them: a stolen code may be used."""
+    methods = _words(members.get("code_challenge_methods_supported"))
+    return methods is not None and "S256" not in methods
 
 
 def _difference(found: object, issuer: str) -> str:
