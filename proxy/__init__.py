@@ -22,6 +22,7 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     errors secret tasks clock hosts caller_keys name_lookup failure_causes
     accept fd_limits reserve file_thread
                         connections and open files; a thread for file systems that may hang
+    qr_code             a URL as a QR code
     systemd signals hooks
                         the service manager, signals; callbacks when a process starts, reloads, drains
     compiled            whether the data path is compiled

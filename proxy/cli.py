@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from math import isnan
 from pathlib import Path
@@ -126,7 +127,7 @@ def check(no_secrets: bool, verbose: bool, config: Path | None) -> int:
     from proxy.config.load import find_config, load
     from proxy.tokens.saved.lasting import store_warning
 
-    more = [] if no_secrets else [checking.check_store]
+    more = [] if no_secrets else [checking.check_store, checking.check_tls]
     loaded = load(find_config(config), secrets=not no_secrets, more=more)
     warn([*loaded.warnings, *loaded.advice, *loaded.unused], loaded.config)
     if not no_secrets and (warning := store_warning(loaded.config)):
@@ -157,6 +158,11 @@ def show_schema() -> int:
     is_flag=True,
     help="Do not open a browser: print the URL and read the pasted redirect URL.",
 )
+@click.option(
+    "--device",
+    is_flag=True,
+    help="Log in on any device, with a user code (RFC 8628). Always so for grant device_code.",
+)
 @click.option("--code", help="Exchange an authorization code obtained elsewhere and store the tokens.")
 @click.option(
     "--redirect-uri",
@@ -170,6 +176,7 @@ def login(
     credential: str,
     account: str,
     no_browser: bool,
+    device: bool,
     code: str | None,
     redirect_uri: str | None,
     code_verifier: str | None,
@@ -178,19 +185,31 @@ def login(
     """Log in to CREDENTIAL and store its tokens.
 
     The redirect goes to a running server, or to this command. If the browser can reach neither, paste the
-    redirect URL here.
+    redirect URL here. With grant device_code, or --device, enter the code that this command shows on any
+    device.
     """
     if code is None and (redirect_uri or code_verifier):
         raise click.UsageError("--redirect-uri and --code-verifier go with --code")
+    if code is not None and device:
+        raise click.UsageError("--device does not go with --code")
     loaded = read_config(config)
     warn(loaded.warnings, loaded.config)
-    from proxy.commands.login import exchange_code, log_in
+    from proxy.commands.device_login import is_on_device
+    from proxy.commands.login import exchange_code, log_in, log_in_on_device
 
     if code is not None:
         return run_async(
             exchange_code(loaded.config, credential, account, code, redirect_uri, code_verifier, click.echo)
         )
-    return run_async(log_in(loaded.config, credential, account, click.echo, open_browser=not no_browser))
+    opens = not no_browser
+    if device or is_on_device(loaded.config, credential):
+        in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        return run_async(
+            log_in_on_device(
+                loaded.config, credential, account, click.echo, open_browser=opens, in_colour=in_colour
+            )
+        )
+    return run_async(log_in(loaded.config, credential, account, click.echo, open_browser=opens))
 
 
 @main.command()

@@ -174,9 +174,12 @@ def _runtime(
     limits: Limits = services.config.limits
     is_fixed = isinstance(route.account, str)
     fixed = accounts.get(AccountId(route.credential, str(route.account))) if is_fixed else None
-    if known is not None and known.is_of(route, limits, tls, fixed):
+    credential = services.config.credentials[route.credential]
+    attach, proves = credential.attach, credential.dpop
+    if known is not None and known.is_of(route, limits, tls, fixed, attach, proves=proves):
         return known
-    return RouteRuntime(route, limits, services.tokens, services.metrics, tls, fixed, lasting.idle)
+    tokens, metrics = services.tokens, services.metrics
+    return RouteRuntime(route, limits, tokens, metrics, tls, fixed, lasting.idle, attach, proves=proves)
 
 
 def own_names(config: Config) -> Iterator[str]:

@@ -259,7 +259,7 @@ class Process:
 
     def _lend_authorities(self, before: Material) -> None:
         """Give the token side its TLS contexts."""
-        contexts, changed = self.material.authorities(before)
+        contexts, changed = self.material.of_servers(before)
         self.services.servers.use(self.loaded.config.limits, contexts, changed)
 
     # -- stop

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -52,6 +52,7 @@ class Reloader:
         self._files = FileThread()
         self._lock = asyncio.Lock()
         self._looks, self._watch = Looks(), Watch()
+        self._had_lost = False  # values of credentials
         self._metrics = process.services.metrics
 
     @asynccontextmanager
@@ -117,6 +118,13 @@ class Reloader:
             due = self._watch.looked(seen, accepted)
             if due:
                 await self._take_up(due)
+            self._note_lost_values()
+
+    def _note_lost_values(self) -> None:
+        lost = lost_values(self._process.loaded, self._watch.refused)
+        if lost or self._had_lost:
+            self._process.services.tokens.values_lost(lost)
+        self._had_lost = bool(lost)
 
     async def _take_up(self, due: Mapping[Group, Prints]) -> None:
         """All together, as they may belong together; else each by itself."""
@@ -174,6 +182,17 @@ def groups_of(loaded: Loaded, material: Material) -> dict[Group, Prints]:
         if files := files_of(settings):
             groups[files] = made.prints
     return groups
+
+
+def lost_values(loaded: Loaded, unusable: Collection[Path]) -> set[str]:
+    """The credentials whose `value` is in one of these files."""
+    return {
+        str(each.path[1])
+        for each in loaded.references
+        if each.path[::2] == ("credentials", "value")
+        and each.kind == "file"
+        and loaded.file(each) in unusable
+    }
 
 
 def require_no_restart(old: Loaded, new: Loaded) -> None:

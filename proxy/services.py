@@ -19,6 +19,7 @@ from proxy.observe.metrics import Metrics
 from proxy.store.open import open_store
 from proxy.store.seal import SealedStore
 from proxy.tokens import lifetime
+from proxy.tokens.login.devices import DeviceLogins
 from proxy.tokens.login.logins import Logins
 from proxy.tokens.manager import TokenManager
 
@@ -31,11 +32,13 @@ class Services:
     store: SealedStore
     servers: AuthorizationServers
     tokens: TokenManager
+    devices: DeviceLogins
     logins: Logins
 
     def under(self, config: Config) -> Services:
         """The services of another configuration. Neither these nor what they share is changed."""
-        return replace(self, config=config, logins=Logins(config, self.store, self.servers, self.tokens))
+        logins = Logins(config, self.store, self.servers, self.tokens, self.devices)
+        return replace(self, config=config, logins=logins)
 
 
 @asynccontextmanager
@@ -53,4 +56,7 @@ async def open_services(config: Config, clock: Clock | None = None) -> AsyncIter
         stack.push_async_callback(tokens.close, config.limits.authorization_server_total)
         metrics.show_tokens(tokens.health, lifetime.STATES, lambda: tokens.account_labels, tokens.clock_skews)
         metrics.show_secrets(tokens.client_secret_ends)
-        yield Services(config, clock, metrics, store, servers, tokens, Logins(config, store, servers, tokens))
+        devices = DeviceLogins(servers)
+        stack.push_async_callback(devices.close)
+        logins = Logins(config, store, servers, tokens, devices)
+        yield Services(config, clock, metrics, store, servers, tokens, devices, logins)

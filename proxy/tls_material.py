@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from proxy import listen
-from proxy.config.credential import AuthorizationServerTLS
 from proxy.config.files import fingerprint
-from proxy.config.model import Config, ListenerTLS, UpstreamTLS
+from proxy.config.model import AuthorizationServerTLS, Config, ListenerTLS, UpstreamTLS
 from proxy.config.positions import Path as KeyPath
 from proxy.oauth import fetch
 from proxy.relay import dial
@@ -35,7 +34,7 @@ def files_of(settings: Settings) -> tuple[Path, ...]:
         case UpstreamTLS():
             found = (settings.cert, settings.key, settings.ca)
         case AuthorizationServerTLS():
-            found = (settings.ca, None, None)
+            found = (settings.cert, settings.key, settings.ca)
         case None:
             found = (None, None, None)
     return tuple(path for path in found if path is not None)
@@ -80,11 +79,13 @@ class Material:
     def context(self, settings: Settings) -> ssl.SSLContext:
         return self.made[settings].context
 
-    def authorities(self, before: Material) -> tuple[dict[Path, ssl.SSLContext], set[Path]]:
-        """The contexts towards authorization servers, by their files; and the files that have changed."""
+    def of_servers(
+        self, before: Material
+    ) -> tuple[dict[AuthorizationServerTLS, ssl.SSLContext], set[AuthorizationServerTLS]]:
+        """The contexts towards authorization servers, and those of them whose files have changed."""
         ours = {each: made for each, made in self.made.items() if isinstance(each, AuthorizationServerTLS)}
-        changed = {each.ca for each, made in ours.items() if before.made.get(each) is not made}
-        return {each.ca: made.context for each, made in ours.items()}, changed
+        changed = {each for each, made in ours.items() if before.made.get(each) is not made}
+        return {each: made.context for each, made in ours.items()}, changed
 
     def listener(self, settings: ListenerTLS | None) -> ssl.SSLContext | None:
         return None if settings is None else self.made[settings].context
@@ -131,7 +132,7 @@ def _context(settings: Settings) -> ssl.SSLContext:
         case ListenerTLS():
             return listen.tls_context(settings)
         case AuthorizationServerTLS():
-            return fetch.tls_context(settings.ca)
+            return fetch.tls_context(settings)
         case _:
             return dial.tls_context(settings)
 

@@ -75,6 +75,12 @@ class Watch:
         self._states = states
         return due
 
+    @property
+    def refused(self) -> set[Path]:
+        """The files whose contents can't be used now."""
+        states = self._states.items()
+        return {path for group, state in states if isinstance(state, Refused) for path in group}
+
     def refuse(self, group: Group, prints: Prints) -> None:
         self._states[group] = Refused(prints)
 

@@ -27,6 +27,7 @@ from proxy.reload import Reloader
 from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.tokens.login.pending import new_secret
+from tests.fakes import signing
 from tests.patience import until
 
 PATIENCE = 60  # seconds
@@ -306,6 +307,52 @@ async def test_a_secret_that_can_not_be_used_leaves_the_old_one_with_one_warning
     await until(
         lambda: served.process.services.config.credentials["machine"].client_secret == Secret("third-secret")
     )
+
+
+async def test_another_client_key_is_taken_up_and_a_bad_one_leaves_the_old_with_one_warning(served):
+    path = served.path.parent / "client.pem"
+    path.write_text(signing.pem("p256"))
+    client = 'issuer = "https://login.example"\nclient_id = "app"\nclient_key = { file = "client.pem" }\n'
+    served.edit(more=f"\n[credentials.bank]\n{client}")
+    await served.reload()
+
+    def key():
+        return served.process.services.config.credentials["bank"].client_key
+
+    first, before = key(), len(served.logged())
+    path.write_text(signing.pem("weak"))
+    (told,) = await until(lambda: served.logged()[before:])
+    assert (told.levelname, key()) == ("WARNING", first)
+    assert "an RSA key of 1024 bits is too weak" in told.getMessage()
+    path.write_text(signing.pem("ed25519"))
+    await until(lambda: key() != first)
+    assert key().algorithms[0] == "EdDSA"
+    await until(lambda: [each.levelname for each in served.logged()[before:]] == ["WARNING", "INFO"])
+
+
+async def test_another_certificate_towards_the_authorization_server_is_taken_up(served, tmp_path):
+    authority, (cert, key) = trustme.CA(), (tmp_path / "client.pem", tmp_path / "client.key")
+
+    def issue():
+        made = authority.issue_cert("client.example")
+        made.cert_chain_pems[0].write_to_path(str(cert))
+        made.private_key_pem.write_to_path(str(key))
+
+    issue()
+    tls = f'tls = {{ cert = "{cert}", key = "{key}" }}\n'
+    served.edit(more=f'\n[credentials.bank]\nissuer = "https://login.example"\nclient_id = "app"\n{tls}')
+    await served.reload()
+
+    def context():
+        settings = served.process.services.config.credentials["bank"].tls
+        return served.process.services.servers._fetcher._contexts[settings]
+
+    first = context()
+    cert.write_text(signing.certificate("p256"))  # without its key: not taken up
+    await until(lambda: [each for each in served.logged() if each.levelname == "WARNING"])
+    assert context() is first
+    issue()
+    await until(lambda: context() is not first)
 
 
 async def test_a_file_that_is_being_written_is_not_taken_up_half(served):

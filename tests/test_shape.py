@@ -42,6 +42,7 @@ FLOORS = [  # from the top down; packages on one floor don't import each other, 
         "signals",
         "name_lookup",
         "failure_causes",
+        "qr_code",
         "observe",
     },
 ]

@@ -18,11 +18,16 @@ from proxy.config.values import ACCOUNT_NAME
 from proxy.errors import LoginFailed, StoreError, TokenError
 from proxy.services import Services
 from proxy.tokens.account import Account
-from proxy.tokens.login.logins import CALLBACK, TICKET_USED, Cancelled, End
+from proxy.tokens.login.ends import Cancelled, End
+from proxy.tokens.login.logins import CALLBACK, DEVICE, TICKET_USED
 from proxy.tokens.login.pending import UnknownLogin
 from proxy.tokens.login.takeover import Takeover
 
 STORE_FAILED: Final = "The token store is not available. See the log"
+NO_DEVICE_LOGIN: Final = (
+    "This browser waits for no login on another device: it was started elsewhere, is over, or the server has "
+    "been restarted since. Start it again"
+)
 NO_ACCOUNT: Final = "The configuration has no such credential, or the account name is invalid"
 
 
@@ -63,12 +68,24 @@ class LoginPages:
         # from the form on the status page
         if "account" in request.query and "account" not in request.match_info:
             raise web.HTTPSeeOther(f"/login/{self._named(request, request.query['account']).key}")
+        if DEVICE in request.query:
+            return await self._on_device(request, account)
         ways_in = access.ways_in(request, access.visitor_of(request))
         redirect_uri = self._services.logins.redirect_uri(account.key.credential)
         render = partial(pages.login_page, account, redirect_uri, self._home, ways_in=ways_in)
         response = access.form_page(request, render)
         response.headers.update(access.LOGIN_HEADERS)
         return response
+
+    async def _on_device(self, request: web.Request, account: Account) -> web.Response:
+        """The codes of this browser's login on another device, or its end."""
+        browser = access.browser_of(request)
+        login = self._services.logins.on_device(account.key, browser=browser) if browser else None
+        if login is None:
+            return self._failed(NO_DEVICE_LOGIN, status=404)
+        if not login.is_over:
+            return access.form_page(request, partial(pages.device_page, login, self._home))
+        return await self._end(request, "", login.ended())
 
     async def begin(self, request: web.Request) -> web.Response:
         await access.check_post(request, self._public_url)
@@ -135,6 +152,8 @@ class LoginPages:
         await access.check_post(request, self._public_url)
         try:
             await self._services.logins.log_out(self._account(request).key)
+        except LoginFailed as error:
+            return self._failed(str(error), status=400)
         except StoreError:
             return self._failed(STORE_FAILED, status=503)
         return _to_status_page()

@@ -12,11 +12,14 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
+from proxy import qr_code
+from proxy.oauth.grants import Login
 from proxy.oauth.token import Principal
 from proxy.observe.status import Status
 from proxy.store.base import AccountId
 from proxy.tokens.account import Account
 from proxy.tokens.diagnosis import Diagnosis
+from proxy.tokens.login.devices import DeviceLogin
 from proxy.tokens.login.takeover import Takeover
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 STYLE: Final = (files("proxy.admin") / "pages" / "style.css").read_text(encoding="utf-8")
 STYLE_SOURCE: Final = f"'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
 REFRESH: Final = 10  # seconds, of the status page
+LOOK_AGAIN: Final = 3  # seconds, of the page that waits for a login on another device
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -107,9 +111,23 @@ def login_page(
         "login.html",
         credential=account.credential,
         key=account.key,
-        redirect_uri=redirect_uri,
+        redirect_uri=redirect_uri if account.grant.login is Login.REDIRECT else "",
         csrf=csrf,
         ways_in=ways_in,
+    )
+
+
+def device_page(login: DeviceLogin, home: str, csrf: str) -> str:
+    """The codes of a login on another device that is under way. `home`: as for `login_page`."""
+    return _render(
+        "device.html",
+        key=login.key,
+        codes=login.codes,
+        qr_code=qr_code.svg(login.codes.link),
+        left=login.seconds_left,
+        again=LOOK_AGAIN,
+        home=home,
+        csrf=csrf,
     )
 
 

@@ -9,6 +9,7 @@ from proxy.config.load import Loaded
 from proxy.config.model import Config
 from proxy.errors import StoreError
 from proxy.store.open import check_url
+from proxy.tls_material import Material, gather, needed
 
 Say = Callable[[str], object]
 
@@ -19,6 +20,13 @@ def check_store(config: Config) -> Iterator[Complaint]:
         check_url(config.store.url.reveal())
     except StoreError as error:
         yield Complaint(("store", "url"), str(error))
+
+
+def check_tls(config: Config) -> Iterator[Complaint]:
+    """Certificates and keys that `run` would refuse."""
+    places = needed(config)
+    for settings, sentence in gather(places, Material()).unusable.items():
+        yield Complaint(places[settings], sentence)
 
 
 def report(loaded: Loaded, say: Say, *, verbose: bool) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
 from proxy.config.base import Table
+from proxy.config.credential_tables import lacks
 from proxy.config.grants import REQUIREMENTS
 from proxy.config.load import Loaded
-from proxy.config.model import Config
+from proxy.config.model import Config, Credential
 from proxy.config.positions import Path
 from proxy.secret import MASK, Secret
 from proxy.store.open import KEY_FILE, place_of
@@ -34,8 +35,10 @@ def described(loaded: Loaded) -> Iterator[str]:
             "client_auth": credential.authentication,
             "required": config.required(name),
         }
-        yield from view.table(f"[credentials.{name}]", credential, path, effective)
-        if REQUIREMENTS[credential.grant].logs_in:
+        asks = REQUIREMENTS[credential.grant]
+        meant = {key for _, key in _keys(Credential) if not lacks(key, asks)}
+        yield from view.table(f"[credentials.{name}]", credential, path, effective, meant=meant)
+        if asks.redirects:
             registers = "redirect URI of the client that is registered" if credential.registers else _REGISTER
             yield f"# {registers}: {config.redirect_uri(credential)}"
     for index, route in enumerate(config.routes):
@@ -73,10 +76,11 @@ class _View:
         shown: Mapping[str, object] = MappingProxyType({}),
         *,
         defaults: bool = True,
+        meant: Collection[str] | None = None,
     ) -> Iterator[str]:
         """`effective`: values that stand for those of the model, where these are not given; `shown`: always.
 
-        Without `defaults` only the keys that differ from them.
+        Without `defaults` only the keys that differ from them. `meant`: only these, if not None.
         """
         yield ""
         yield title
@@ -87,7 +91,7 @@ class _View:
             if not is_given or value is None:
                 value = effective.get(name, value)
             value = shown.get(name, value)
-            if value in _EMPTY:
+            if value in _EMPTY or (meant is not None and key not in meant):
                 continue
             if not defaults and not is_given:
                 left_out += 1

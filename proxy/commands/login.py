@@ -18,6 +18,7 @@ from proxy import tasks
 from proxy.admin.app import callback_application
 from proxy.admin.peers import TELLS_USERS
 from proxy.admin.server import AdminRunner
+from proxy.commands import device_login
 from proxy.commands.browser import has_browser, open_file, open_url, redirect_file
 from proxy.commands.running_server import ask_server, is_serving, still_needs_login
 from proxy.commands.tokens import audited_services, check_kept, key_of
@@ -79,6 +80,24 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
             can_paste = not (opened and listening)
             if failure := await _wait(services, key, command, say, can_paste=can_paste, or_wait=is_received):
                 raise LoginFailed(failure)
+        say(await _done(services, key))
+    return 0
+
+
+async def log_in_on_device(
+    config: Config, credential: str, account: str, say: Say, *, open_browser: bool, in_colour: bool
+) -> int:
+    """`in_colour`: `say` goes to a terminal with colours. Raises as `log_in`."""
+    key = key_of(config, credential, account)
+    check_kept(config)
+    async with audited_services(config) as services:
+        login = await services.logins.begin_on_device(key)
+        for line in device_login.lines_for(login.codes, in_colour=in_colour):
+            say(line)
+        with ExitStack() as stack:  # until the login ends
+            if open_browser and has_browser():
+                await asyncio.to_thread(_open, login.codes.link, stack)
+            await login.ended()
         say(await _done(services, key))
     return 0
 

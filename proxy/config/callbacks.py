@@ -37,4 +37,4 @@ def _shares(credential: Mapping[str, Any]) -> bool:
     grant = REQUIREMENTS.get(str(credential.get("grant", "authorization_code")))
     registers = "mcp" in credential and "client_id" not in credential  # see Config.redirect_uri
     default = "own" if registers else "shared"
-    return grant is not None and grant.logs_in and credential.get("callback", default) == "shared"
+    return grant is not None and grant.redirects and credential.get("callback", default) == "shared"

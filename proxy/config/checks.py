@@ -24,7 +24,7 @@ from proxy.config.tables import Tables, route_list, table
 
 _Place = tuple[Path, object]
 
-SECRETS: Final = ("client_secret", "refresh_token")
+SECRETS: Final = ("client_secret", "client_key", "refresh_token", "value")
 _PASSWORD: Final = re.compile(r"://[^@]*:[^@]*@|[?&]password=")  # in the URL of a store
 _SECRET_FIELD: Final = re.compile("key|token|secret|auth|passw|cookie", re.IGNORECASE)
 

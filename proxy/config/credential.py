@@ -7,16 +7,19 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Discriminator, Field, InstanceOf, StrictBool, Tag, WrapValidator
 from pydantic.json_schema import SkipJsonSchema
 
+from proxy.config import client_auth as methods
 from proxy.config import credential_checks as checks
 from proxy.config import mcp_keys
+from proxy.config.attach import Attachments
 from proxy.config.base import Computed, NameOfTable, Table
+from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth, PlatformFile
 from proxy.config.credential_checks import LOGIN_PARAMETERS, REFRESH_AT, TOKEN_PARAMETERS, none_of
 from proxy.config.found import Found
-from proxy.config.references import EgressProxy, ExistingFile, PublicValue, SecretValue
-from proxy.config.values import Endpoint, Issuer, McpServer, Moment, ResourceUri, Scope, TokenType
+from proxy.config.references import EgressProxy, PublicValue, SecretValue
+from proxy.config.signing_keys import SigningKeyValue
+from proxy.config.values import Endpoint, Issuer, KeyId, McpServer, Moment, ResourceUri, Scope, TokenType
 
-Grant = Literal["authorization_code", "refresh_token", "client_credentials"]
-ClientAuth = Literal["client_secret_basic", "client_secret_post", "none"]
+Grant = Literal["authorization_code", "refresh_token", "client_credentials", "device_code", "static"]
 
 # Seconds. Ten years, as in oauth/token_response.py: more is a typo, or milliseconds.
 Lifetime = Annotated[float, Field(gt=0, le=10 * 365 * 86400, allow_inf_nan=False, strict=True)]
@@ -25,12 +28,6 @@ ParameterValue = Annotated[
     Annotated[str, Tag("a string")] | Annotated[list[str], Tag("a list")],
     Discriminator(lambda value: "a list" if isinstance(value, list) else "a string"),
 ]
-
-
-class AuthorizationServerTLS(Table):
-    """TLS to the authorization server."""
-
-    ca: ExistingFile = Field(description="Trust this authority instead of the system's.")
 
 
 class Credential(Table):
@@ -57,11 +54,31 @@ class Credential(Table):
     ] = Field(
         None, description="Only without discovery; for grant authorization_code.", validate_default=True
     )
+    device_authorization_endpoint: Annotated[
+        Endpoint | None, AfterValidator(checks.has_a_device_authorization_endpoint)
+    ] = Field(
+        None,
+        description="Only without discovery; for grant device_code, and for `token-proxy login --device`.",
+        validate_default=True,
+    )
     revocation_endpoint: Endpoint | None = Field(None, description="Only without discovery; used by logout.")
     introspection_endpoint: Endpoint | None = Field(
         None,
         description="Only without discovery; asked for a token's lifetime (RFC 7662) where its response "
         "states none.",
+    )
+    pushed_authorization_request_endpoint: Endpoint | None = Field(
+        None, description="Only without discovery; used with par."
+    )
+    par: Annotated[StrictBool, AfterValidator(checks.has_logins_to_push)] = Field(
+        False,
+        description="Push authorization requests (RFC 9126): the browser carries only a reference. On by "
+        "itself where the server's metadata require it.",
+    )
+    dpop: StrictBool = Field(
+        False,
+        description="Bind the tokens of each account to a key, and prove its possession with each request "
+        "(DPoP, RFC 9449). Other tokens are refused.",
     )
     client_id: Annotated[PublicValue, WrapValidator(checks.has_its_client)] = Field(
         None, description="The client's id at the authorization server.", validate_default=True
@@ -72,10 +89,44 @@ class Credential(Table):
         description="When it expires, as a date: for the metric and its alert, as no server tells it in a "
         "response.",
     )
-    client_auth: Annotated[ClientAuth | None, AfterValidator(checks.has_its_secret)] = Field(
+    client_key: SigningKeyValue | None = Field(
         None,
-        description="How the client authenticates. Default: none without a secret; with one what the "
-        "server's metadata offer, client_secret_basic first.",
+        description="Its private key in place of a secret, by reference: PEM or a JWK. It signs a JWT for "
+        "each request (private_key_jwt, RFC 7523).",
+    )
+    client_key_id: Annotated[KeyId | None, AfterValidator(methods.is_of_a_key)] = Field(
+        None,
+        description="The key's id (kid) at the authorization server. Default: that of the JWK, else none.",
+        validate_default=True,
+    )
+    client_assertion: PlatformFile | None = Field(
+        None,
+        description="A JWT that the platform writes and renews, in place of a secret of ours: of Kubernetes, "
+        "SPIFFE, a CI system. Its file is read for each use.",
+    )
+    assertion_audience: Annotated[
+        Literal["issuer", "endpoint"] | None, AfterValidator(methods.has_its_audience)
+    ] = Field(
+        None,
+        description="The audience of the JWTs that we sign: the issuer, or the token endpoint. Default: "
+        '"issuer" where there is one.',
+        validate_default=True,
+    )
+    assertion_alg: Annotated[str | None, AfterValidator(methods.fits_the_key)] = Field(
+        None,
+        description="The algorithm that signs them. Default: one that fits the key, and that the server's "
+        "metadata offer.",
+        validate_default=True,
+    )
+    tls: AuthorizationServerTLS | None = Field(
+        None,
+        description="TLS to the authorization server; cert and key can authenticate the client (RFC 8705).",
+    )
+    client_auth: Annotated[ClientAuth | None, AfterValidator(methods.has_its_key)] = Field(
+        None,
+        description="How the client authenticates. Default: what its keys allow and the server's metadata "
+        "offer: with client_secret client_secret_basic first, with client_key or client_assertion "
+        "private_key_jwt, with tls.cert alone tls_client_auth, else none.",
         validate_default=True,
     )
     basic_encoding: Literal["rfc6749", "raw"] = Field(
@@ -86,6 +137,14 @@ class Credential(Table):
         None,
         description="For grant refresh_token: the seed, adopted when it differs from the last one.",
         validate_default=True,
+    )
+    value: Annotated[SecretValue | None, AfterValidator(checks.is_its_own)] = Field(
+        None, description="For grant static: the token or key itself, by reference.", validate_default=True
+    )
+    attach: Attachments = Field(
+        (),
+        description='Where the token goes: { header = "X-Api-Key", scheme = "" }, { query = "access_token" } '
+        'or { basic_user = "x-access-token" }; or a list of these. Default: Authorization: Bearer.',
     )
     scopes: tuple[Scope, ...] = Field((), description="Scopes to request.")
     pkce: StrictBool = Field(
@@ -150,7 +209,6 @@ class Credential(Table):
     required: StrictBool | None = Field(
         None, description="Counts for /readyz. Default: true if a route with a fixed account uses it."
     )
-    tls: AuthorizationServerTLS | None = Field(None, description="TLS to the authorization server.")
     proxy: EgressProxy | None = Field(
         None,
         description='An egress proxy for these calls; "none": no proxy. Servers on this machine are called '
@@ -158,9 +216,14 @@ class Credential(Table):
     )
 
     @property
+    def authentications(self) -> tuple[ClientAuth, ...]:
+        """How the client can authenticate: as given, or what its keys allow, the default first."""
+        return (self.client_auth,) if self.client_auth else methods.allowed_by(self.__dict__)
+
+    @property
     def authentication(self) -> ClientAuth:
-        """How the client authenticates: as given, or what its secret suggests; see oauth/client_auth.py."""
-        return self.client_auth or ("client_secret_basic" if self.client_secret else "none")
+        """How it authenticates if the server's metadata don't say more; see oauth/client_auth."""
+        return self.authentications[0]
 
     @property
     def registers(self) -> bool:

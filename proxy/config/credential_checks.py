@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from pydantic import AfterValidator, ValidationInfo, ValidatorFunctionWrapHandler
 
-from proxy.config import mcp_keys
 from proxy.config.base import MissingKey
 from proxy.config.grants import Requirements, requirements_of
+from proxy.config.route_fields import visible
+from proxy.secret import Secret
 
 # Parameters that token-proxy sends itself. "uri" is an argument of the Authlib function that takes them.
 LOGIN_PARAMETERS: Final = frozenset(
@@ -19,6 +20,7 @@ LOGIN_PARAMETERS: Final = frozenset(
         "client_id",
         "code_challenge",
         "code_challenge_method",
+        "dpop_jkt",
         "redirect_uri",
         "response_type",
         "scope",
@@ -27,10 +29,19 @@ LOGIN_PARAMETERS: Final = frozenset(
     }
 )
 TOKEN_PARAMETERS: Final = frozenset(
-    {"client_secret", "code", "code_verifier", "grant_type", "redirect_uri", "refresh_token"}
+    {
+        "client_assertion",
+        "client_assertion_type",
+        "client_secret",
+        "code",
+        "code_verifier",
+        "grant_type",
+        "redirect_uri",
+        "refresh_token",
+    }
 )
-NONE_SENDS_NOTHING: Final = "none sends no secret - choose another client_auth, or leave client_secret out"
 NOT_A_SEED: Final = 'only for grant = "refresh_token" - change the grant, or leave the key out'
+NOT_A_VALUE: Final = 'only for grant = "static" - change the grant, or leave the key out'
 REFRESH_AT: Final = 0.8
 
 
@@ -43,7 +54,7 @@ def none_of(ours: frozenset[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _asked(info: ValidationInfo) -> tuple[str, Requirements | None]:
+def asked(info: ValidationInfo) -> tuple[str, Requirements | None]:
     """The grant's name, and what it asks; None if the grant itself has a fault."""
     name = info.data.get("grant", "")
     return name, requirements_of(name)
@@ -51,9 +62,7 @@ def _asked(info: ValidationInfo) -> tuple[str, Requirements | None]:
 
 def has_its_client(value: object, valid: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
     """Of client_id, "" where there is none. `value` is None where the key is left out."""
-    name, asks = _asked(info)
-    if value is not None and asks is not None and asks.client == "none":
-        raise ValueError(f'grant = "{name}" has no client - leave the key out')
+    _, asks = asked(info)
     if value is not None:
         return valid(value)
     if is_without(info, "mcp") and (asks is None or asks.client == "required"):
@@ -67,37 +76,40 @@ def is_without(info: ValidationInfo, *keys: str) -> bool:
 
 
 def has_a_token_endpoint(value: str | None, info: ValidationInfo) -> str | None:
-    name, asks = _asked(info)
-    if value is not None and asks is not None and asks.server == "none":
-        raise ValueError(f'grant = "{name}" has no authorization server - leave the key out')
+    _, asks = asked(info)
     is_needed = asks is None or asks.server == "required"
     if value is None and is_needed and is_without(info, "issuer", "mcp"):
         raise MissingKey("issuer is missing - or token_endpoint, where there is no discovery")
     return value
 
 
-def has_an_authorization_endpoint(value: str | None, info: ValidationInfo) -> str | None:
-    _, asks = _asked(info)
-    by_hand = asks is not None and asks.logs_in and is_without(info, "issuer", "mcp")
-    if value is None and by_hand and "token_endpoint" in info.data:  # else the issuer is reported
-        raise MissingKey("authorization_endpoint is missing - or issuer, where there is discovery")
+def has_logins_to_push(value: bool, info: ValidationInfo) -> bool:
+    """Of par."""
+    name, asks = asked(info)
+    if value and asks is not None and not asks.redirects:
+        raise ValueError(f'grant = "{name}" has no logins in a browser - leave the key out')
+    endpoint = "pushed_authorization_request_endpoint"
+    if value and is_without(info, "issuer", "mcp", endpoint):
+        raise MissingKey(f"{endpoint} is missing - or issuer, where there is discovery")
     return value
 
 
-def has_its_secret(value: str | None, info: ValidationInfo) -> str | None:
-    """Of client_auth."""
-    if "client_secret" not in info.data:
-        return value
-    has_secret = info.data["client_secret"] is not None
-    if mcp_keys.is_registered(info):
-        return value
-    if value == "none" and has_secret:
-        raise ValueError(NONE_SENDS_NOTHING)
-    if value not in {None, "none"} and not has_secret:
-        raise MissingKey(f'client_secret is missing - client_auth = "{value}" sends one')
-    name, asks = _asked(info)
-    if value is None and not has_secret and asks is not None and asks.needs_secret:
-        raise MissingKey(f'client_secret is missing - grant = "{name}" needs one, or client_auth = "none"')
+def has_an_authorization_endpoint(value: str | None, info: ValidationInfo) -> str | None:
+    return _has_its_login_endpoint("authorization_endpoint", value, info)
+
+
+def has_a_device_authorization_endpoint(value: str | None, info: ValidationInfo) -> str | None:
+    name, asks = asked(info)
+    if value is not None and asks is not None and not asks.logs_in:
+        raise ValueError(f'grant = "{name}" has no logins - leave the key out')
+    return _has_its_login_endpoint("device_authorization_endpoint", value, info)
+
+
+def _has_its_login_endpoint(key: str, value: str | None, info: ValidationInfo) -> str | None:
+    _, asks = asked(info)
+    is_needed = asks is not None and asks.login_endpoint == key and is_without(info, "issuer", "mcp")
+    if value is None and is_needed and "token_endpoint" in info.data:  # else the issuer is reported
+        raise MissingKey(f"{key} is missing - or issuer, where there is discovery")
     return value
 
 
@@ -120,8 +132,8 @@ def is_within_the_lifetime(value: float | None, info: ValidationInfo) -> float |
 
 def has_refresh_tokens(value: float | None, info: ValidationInfo) -> float | None:
     """Of refresh_token_idle and refresh_token_lifetime."""
-    name, asks = _asked(info)
-    if value is not None and asks is not None and not asks.has_refresh_tokens:
+    name, asks = asked(info)
+    if value is not None and asks is not None and not asks.has_refresh_tokens and not asks.is_fixed:
         raise ValueError(f'grant = "{name}" has no refresh tokens - leave the key out')
     return value
 
@@ -135,9 +147,19 @@ def is_not_below_idle(value: float | None, info: ValidationInfo) -> float | None
 
 def has_a_seed(value: object, info: ValidationInfo) -> object:
     """Of refresh_token."""
-    name, asks = _asked(info)
+    name, asks = asked(info)
     if asks is not None and asks.has_seed and value is None:
         raise MissingKey(f'refresh_token is missing - grant = "{name}" starts from one')
     if asks is not None and not asks.has_seed and value is not None:
         raise ValueError(NOT_A_SEED)
     return value
+
+
+def is_its_own(value: Secret | None, info: ValidationInfo) -> Secret | None:
+    """Of value."""
+    name, asks = asked(info)
+    if asks is not None and asks.is_fixed and value is None:
+        raise MissingKey(f'value is missing - grant = "{name}" attaches it')
+    if asks is not None and not asks.is_fixed and value is not None:
+        raise ValueError(NOT_A_VALUE)
+    return None if value is None else visible(value)

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from proxy.config.admin_checks import CLEAR, OPEN
 from proxy.config.caller_checks import FAR, IN_CLEAR, NOT_WITH_CALLERS, OPEN_NETWORKS
-from proxy.config.credential_checks import NONE_SENDS_NOTHING, NOT_A_SEED
+from proxy.config.client_auth import NONE_SENDS_NOTHING
+from proxy.config.credential_checks import NOT_A_SEED
 from proxy.config.fault_messages import Complaint
 from proxy.config.positions import Path
 from proxy.config.route import EXPOSED
@@ -44,6 +45,10 @@ _WANTED: Final[Mapping[str, tuple[str, str]]] = {
         "TOKEN_PROXY_AUTHORIZATION_ENDPOINT",
         "expected beside TOKEN_PROXY_TOKEN_ENDPOINT; or TOKEN_PROXY_ISSUER, where there is discovery",
     ),
+    "device_authorization_endpoint": (
+        "TOKEN_PROXY_ISSUER",
+        "expected for TOKEN_PROXY_GRANT=device_code: its metadata name the device authorization endpoint",
+    ),
     "client_auth": (
         "TOKEN_PROXY_CLIENT_SECRET",
         "expected a secret, there or by TOKEN_PROXY_CLIENT_SECRET_FILE; or TOKEN_PROXY_CLIENT_AUTH=none",
@@ -62,6 +67,8 @@ _WANTED: Final[Mapping[str, tuple[str, str]]] = {
         "expected a directory for the tokens, as there is no home directory here; or TOKEN_PROXY_STORE_URL",
     ),
 }
+_GRANT: Final = "TOKEN_PROXY_GRANT"  # of what is missing then
+NEEDS_A_FILE: Final = "it needs what no variable gives: expected another grant, or a configuration file"
 _FILE_NEEDED: Final = "or a configuration file"
 # Sentences that name keys of a file -> the same in variables
 _REWORDED: Final[Mapping[str, str]] = {
@@ -133,6 +140,8 @@ class Environment:
     def _worded(self, complaint: Complaint) -> tuple[str, str]:
         """The variable and the sentence."""
         if complaint.missing:
+            if complaint.missing not in _WANTED:
+                return _GRANT, NEEDS_A_FILE
             name, expected = _WANTED[complaint.missing]
             instead = self._misspelt.get(name)
             return name, f"not set - {f'is {instead} misspelt? ' if instead else ''}{expected}"

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+REDIRECT_ENDPOINT: Final = "authorization_endpoint"
+
 Presence = Literal["required", "optional", "none"]  # "none": its keys are faults
 
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    logs_in: bool = False  # a person is sent to an authorization_endpoint
+    login_endpoint: str = ""  # the endpoint at which a login of a person begins; "": there are no logins
     has_seed: bool = False  # the file gives the first refresh token
     has_refresh_tokens: bool = True  # else settings of their lifetime mean nothing
     needs_secret: bool = False  # or an explicit client_auth = "none": a missing secret is a mistake
@@ -23,16 +25,31 @@ class Requirements:
     client: Presence = "required"  # an OAuth client: client_id
     server: Presence = "required"  # an authorization server: issuer or token_endpoint
     registers_for: tuple[str, ...] = ()  # grant_types of a registered client (RFC 7591); (): none can be
+    is_fixed: bool = False  # the configuration gives the token itself: nothing is requested of anyone
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether a person logs in."""
+        return bool(self.login_endpoint)
+
+    @property
+    def redirects(self) -> bool:
+        """Whether its logins end at our redirect URI."""
+        return self.login_endpoint == REDIRECT_ENDPOINT
 
 
 REQUIREMENTS: Final[Mapping[str, Requirements]] = {
     "authorization_code": Requirements(
-        logs_in=True, has_accounts=True, registers_for=("authorization_code", "refresh_token")
+        login_endpoint=REDIRECT_ENDPOINT,
+        has_accounts=True,
+        registers_for=("authorization_code", "refresh_token"),
     ),
     "refresh_token": Requirements(has_seed=True),
     "client_credentials": Requirements(
         has_refresh_tokens=False, needs_secret=True, registers_for=("client_credentials",)
     ),
+    "static": Requirements(has_refresh_tokens=False, client="none", server="none", is_fixed=True),
+    "device_code": Requirements(login_endpoint="device_authorization_endpoint", has_accounts=True),
 }
 
 

@@ -16,9 +16,11 @@ from pydantic import ValidationError
 
 from proxy.config import environment
 from proxy.config.admin_checks import advise_admin, check_admin
+from proxy.config.attach_checks import check_attachments, check_queries
 from proxy.config.callbacks import check_callbacks
 from proxy.config.caller_checks import check_callers, check_keys, check_networks
 from proxy.config.checks import check, check_patterns, check_pkce, check_secrets, check_state_dir
+from proxy.config.credential_tables import check_grants
 from proxy.config.environment import Environment
 from proxy.config.exposed_files import check_exposed
 from proxy.config.fault_messages import Complaint, complaints
@@ -48,6 +50,8 @@ Give a file with -c FILE, or describe one route by variables:
 docs/operations.md shows both; `token-proxy demo` needs no configuration."""
 
 Check = Callable[[Config], Iterable[Complaint]]
+# about several tables, as parsed
+RULES: Final = (check, check_grants, check_attachments, check_callers, check_admin, check_variables)
 
 
 class Origin(Protocol):
@@ -107,6 +111,11 @@ class Loaded:
     def secrets(self) -> bool:
         """Whether they were read."""
         return self.read is None or self.read.context.secrets
+
+    def file(self, reference: Reference) -> Path:
+        """The absolute path of the file that it names."""
+        name = Path(reference.name).expanduser()
+        return name if self.read is None else self.read.context.folder / name
 
     def again(self, files: Files) -> Loaded:
         """The same configuration, with the secrets that `files` has now. Raises ConfigError."""
@@ -186,14 +195,14 @@ def _load(read: Read) -> Loaded:
     data = with_routes(origin.data)
     config, found = _validate(data, context)
     found += check_routes(origin.data)
-    found += [*origin.found, *check(data), *check_callers(data), *check_admin(data), *check_variables(data)]
+    found += [*origin.found, *(each for look in RULES for each in look(data))]
     if config is not None:
         others = [each for look in read.more for each in look(config)]
         found += [*check_keys(config.callers), *others]
         found += check_state_dir(config) if context.secrets else ()  # else the store may not be known
     if config is None or found or faults:
         raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *read.faults_of(found)])
-    weak = check_secrets, check_pkce, check_networks, check_patterns
+    weak = check_secrets, check_pkce, check_queries, check_networks, check_patterns
     weaknesses = [each for look in weak for each in look(data)]
     if context.secrets:
         weaknesses += check_exposed(data, context.folder)

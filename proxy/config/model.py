@@ -16,7 +16,9 @@ from pydantic.json_schema import SkipJsonSchema
 from proxy.config.address import DEFAULT_PORTS, Address, Egress, is_loopback
 from proxy.config.base import Computed, Table
 from proxy.config.callers import Caller
-from proxy.config.credential import AuthorizationServerTLS, ClientAuth, Credential, Grant
+from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth
+from proxy.config.credential import Credential, Grant
+from proxy.config.grants import REQUIREMENTS
 from proxy.config.limits import Limits
 from proxy.config.route import AccountHeader, AccountOfCaller, Route, UpstreamTLS
 from proxy.config.server import ListenerTLS, Log, Server, StoreConfig
@@ -105,6 +107,13 @@ class Config(Table):
     @classmethod
     def _named_callers(cls, callers: dict[str, Caller]) -> dict[str, Caller]:
         return {name: found.model_copy(update={"name": name}) for name, found in callers.items()}
+
+    def is_stored(self, credential: str) -> bool:
+        """Whether its tokens are in the store: not those of a credential that has been removed, nor values of
+        the configuration itself, though there may be records of an earlier grant.
+        """
+        found = self.credentials.get(credential)
+        return found is not None and not REQUIREMENTS[found.grant].is_fixed
 
     def required(self, credential: str) -> bool:
         """Whether /readyz requires this credential."""

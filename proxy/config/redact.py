@@ -21,7 +21,7 @@ Span = tuple[int, int]
 _SECRET_NAME: Final = re.compile(
     "secr|passw|refresh_token|access_token|assertion|private|api_?key|admin_?key", re.IGNORECASE
 )
-_KEYS: Final = frozenset({"key", "key_sha256"})  # a wrong digest may be the key itself
+_KEYS: Final = frozenset({"key", "key_sha256", "value"})  # a wrong digest may be the key itself
 _VARIABLE: Final = re.compile(r"""(["'])[A-Za-z_][A-Za-z0-9_]*\1""")
 _URL_USER: Final = re.compile(r"://(?P<value>[^\s\"']+)@")
 _IN_URLS: Final = (_URL_USER, re.compile(r"[?&]password=(?P<value>[^\s\"'&#]+)"))
@@ -53,6 +53,8 @@ def _may_be_secret(path: Path) -> bool:
         return True  # a route's fields may be keys of an API
     named = path[0] in {"credentials", "callers"} and len(path) > len(("credentials", "NAME"))
     keys = path[2:] if named else path  # the table's own name does not matter
+    if path[0] == "credentials" and keys[:1] == ("value",):
+        return True
     return any(isinstance(key, str) and _SECRET_NAME.search(key) for key in keys)
 
 

@@ -148,7 +148,7 @@ def _store_url(value: object, info: ValidationInfo) -> Secret:
     return Secret(read_store_url(_UNREAD_STORE if _is_unread(value, info) else text))
 
 
-def _existing_file(value: object, info: ValidationInfo) -> Path:
+def existing_file(value: object, info: ValidationInfo) -> Path:
     context = load_context(info)
     path = value if isinstance(value, Path) else _absolute(text_of(value), context)
     if not context.secrets:
@@ -209,6 +209,6 @@ SealingKey = Annotated[Secret, PlainValidator(_sealing_key), WithJsonSchema(REFE
 PublicValue = Annotated[str, PlainValidator(_public), WithJsonSchema(REFERENCE)]
 EgressProxy = Annotated[Egress | None, PlainValidator(_egress), WithJsonSchema(REFERENCE)]
 StoreUrl = Annotated[Secret, PlainValidator(_store_url), WithJsonSchema(REFERENCE)]
-ExistingFile = Annotated[Path, PlainValidator(_existing_file), WithJsonSchema(_STRING)]
+ExistingFile = Annotated[Path, PlainValidator(existing_file), WithJsonSchema(_STRING)]
 AuditFile = Annotated[Path, PlainValidator(_audit_file), WithJsonSchema(_STRING)]
 StateDirectory = Annotated[Path, PlainValidator(_state_dir), WithJsonSchema(_STRING)]

@@ -23,7 +23,7 @@ from proxy.config.limits import Pause
 from proxy.config.listeners import ListenAddress
 from proxy.config.policy import PolicyTable
 from proxy.config.references import EgressProxy, ExistingFile
-from proxy.config.route_fields import DroppedField, SetFields, plain
+from proxy.config.route_fields import AUTHORIZATION, DroppedField, SetFields, plain
 from proxy.config.route_variables import VariableName, default_variable
 from proxy.config.values import (
     AccountName,
@@ -150,7 +150,9 @@ class Route(PolicyTable):
         (), description="Fields of the caller that do not go upstream, like an SDK's dummy key."
     )
     caller_authorization: Literal["replace", "pass"] = Field(
-        "replace", description="What becomes of the caller's Authorization: the token replaces it."
+        "replace",
+        description="What becomes of the caller's Authorization: the token replaces it, or, where the token "
+        'goes elsewhere, "pass" sends it upstream.',
     )
     env: VariableName | None = Field(
         None,
@@ -208,12 +210,10 @@ class Route(PolicyTable):
 
     @field_validator("caller_authorization")
     @classmethod
-    def _has_the_token(cls, value: str) -> str:
-        if value == "pass":
-            raise ValueError(
-                "the token goes into Authorization, and attaching it elsewhere is not in this version of "
-                'token-proxy: expected "replace"'
-            )
+    def _is_not_removed(cls, value: str, info: ValidationInfo) -> str:
+        names = {plain(name) for key in ("headers", "drop") for name in info.data.get(key, ())}
+        if value == "pass" and AUTHORIZATION in names:
+            raise ValueError('this route replaces or drops Authorization: expected "replace"')
         return value
 
     @field_validator("tls")

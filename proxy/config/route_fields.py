@@ -30,6 +30,7 @@ _FRAMING: Final = frozenset(  # the proxy reads or writes them itself, for this 
         "via",
     }
 )
+AUTHORIZATION: Final = "authorization"
 _MAPPED: Final = frozenset({"destination", "if"})  # links, which have to be mapped for each request
 _VALUE: Final = re.compile(
     r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?"
@@ -41,10 +42,9 @@ def plain(name: str) -> str:
     return name.strip("-_").lower().replace("_", "-")
 
 
-def _settable(name: str) -> str:
+def settable(name: str) -> str:
+    """Whether a field of this name goes upstream as it is set is checked in attach.py, too."""
     kind = plain(name)
-    if kind == "authorization":
-        raise ValueError("the token goes into Authorization: expected another field")
     if kind == "forwarded" or kind.startswith("x-forwarded-"):
         raise ValueError("expected forwarded = true, which sends X-Forwarded-For, -Proto and -Host")
     if kind in _FRAMING | _MAPPED:
@@ -58,7 +58,7 @@ def _droppable(name: str) -> str:
     return name
 
 
-def _visible(value: Secret) -> Secret:
+def visible(value: Secret) -> Secret:
     if not _VALUE.fullmatch(value.reveal()):
         raise ValueError("expected a field's value: visible ASCII characters, with spaces between them only")
     return value
@@ -70,7 +70,7 @@ def _without_twins(headers: dict[str, Secret]) -> dict[str, Secret]:
     return headers
 
 
-SetName = Annotated[FieldName, AfterValidator(_settable)]
-SetValue = Annotated[SecretValue, AfterValidator(_visible)]
+SetName = Annotated[FieldName, AfterValidator(settable)]
+SetValue = Annotated[SecretValue, AfterValidator(visible)]
 SetFields = Annotated[dict[SetName, SetValue], AfterValidator(_without_twins)]
 DroppedField = Annotated[FieldName, AfterValidator(_droppable)]

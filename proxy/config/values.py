@@ -31,6 +31,7 @@ _PAGE_ORIGIN: Final = re.compile(  # http, https, and browser extensions
     r"([a-z][a-z0-9+.-]*)://(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?"
 )
 _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.1
+_KEY_ID: Final = re.compile(r"[\x20-\x7e]{1,256}")  # a string in JSON; ids are UUIDs, thumbprints, dates
 _TOKEN_TYPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 A.13: a name, or a URI
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]+")
 ONE_SCOPE: Final = 'expected one scope per item: ["api", "offline_access"]'
@@ -182,4 +183,5 @@ ResourceUri = Annotated[  # RFC 8707 section 2
     _Text,
 ]
 Scope = Annotated[str, _matching(SCOPE, ONE_SCOPE), _Text]
+KeyId = Annotated[str, _matching(_KEY_ID, "expected the key's id: a string of ASCII"), _Text]
 TokenType = Annotated[str, _matching(_TOKEN_TYPE, "expected a token type: one word, like Bearer"), _Text]

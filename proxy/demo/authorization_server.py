@@ -6,9 +6,9 @@
         ...
         assert server.families_revoked == 0
 
-It supports the grants authorization_code (always with PKCE, S256), refresh_token and client_credentials,
-revocation (RFC 7009), metadata (RFC 8414) and `iss` (RFC 9207). All state is in memory and survives a
-restart of the application.
+It supports the grants authorization_code (always with PKCE, S256), refresh_token, client_credentials and
+device_code (RFC 8628), revocation (RFC 7009), metadata (RFC 8414) and `iss` (RFC 9207). All state is in
+memory and survives a restart of the application.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from aiohttp import web
 from proxy.clock import Clock, SystemClock
 from proxy.demo.clients import Client
 from proxy.demo.delivery import response
+from proxy.demo.devices import Devices
 from proxy.demo.faults import Answer, Fault
 from proxy.demo.journal import (
     ApiRequest,
@@ -33,7 +34,7 @@ from proxy.demo.journal import (
     fingerprint,
 )
 from proxy.demo.ledger import Ledger, TokenAnswer
-from proxy.demo.pages import HEADERS, login_page, refusal_page
+from proxy.demo.pages import HEADERS, decided_page, device_page, login_page, refusal_page
 from proxy.demo.protocol import AUTH_METHODS, CODE_CHALLENGE_METHODS, GRANT_TYPES, Protocol
 from proxy.demo.read_request import ReadRequest, read_form
 from proxy.demo.script import Rule, Script
@@ -74,7 +75,8 @@ class AuthorizationServer:
             grace=grace,
             limit=limit,
         )
-        self._protocol = Protocol(clients, self._ledger)
+        self.devices = Devices(self.clock)
+        self._protocol = Protocol(clients, self._ledger, self.devices)
         self._token_endpoint = TokenEndpoint(self._protocol, self._ledger, self.journal, self.clock)
         logging.getLogger("authlib.oauth2").setLevel(logging.INFO)  # its debug lines show whole tokens
 
@@ -87,6 +89,9 @@ class AuthorizationServer:
         app.router.add_post("/authorize", self._decide)
         app.router.add_post("/token", self._token_endpoint.serve)
         app.router.add_post("/revoke", self._revoke)
+        app.router.add_post("/device_authorization", self._authorize_device)
+        app.router.add_get("/device", self._ask_for_code)
+        app.router.add_post("/device", self._decide_device)
         return app
 
     def script(
@@ -225,6 +230,7 @@ class AuthorizationServer:
                 "authorization_endpoint": f"{self.issuer}/authorize",
                 "token_endpoint": f"{self.issuer}/token",
                 "revocation_endpoint": f"{self.issuer}/revoke",
+                "device_authorization_endpoint": f"{self.issuer}/device_authorization",
                 "response_types_supported": ["code"],
                 "grant_types_supported": GRANT_TYPES,
                 "code_challenge_methods_supported": CODE_CHALLENGE_METHODS,
@@ -249,6 +255,21 @@ class AuthorizationServer:
 
     async def _revoke(self, request: web.Request) -> web.Response:
         return response(self._protocol.revocation(self._read(request, await read_form(request))))
+
+    async def _authorize_device(self, request: web.Request) -> web.Response:
+        return response(self._protocol.device_authorization(self._read(request, await read_form(request))))
+
+    async def _ask_for_code(self, request: web.Request) -> web.Response:
+        page = device_page(request.query.get("user_code", ""), self._users)
+        return web.Response(text=page, headers=HEADERS)
+
+    async def _decide_device(self, request: web.Request) -> web.Response:
+        form = dict(await read_form(request))
+        device, user = self.devices.of_user_code(form.get("user_code", "")), form.get("user", "")
+        if device is None or (user and user not in self._users):
+            return web.Response(status=400, text=refusal_page("There is no such code now."), headers=HEADERS)
+        device.subject, device.approved = user or "nobody", bool(user)
+        return web.Response(text=decided_page(), headers=HEADERS)
 
     def _read(self, request: web.Request, pairs: Iterable[tuple[str, str]]) -> ReadRequest:
         return ReadRequest(request.method, f"{self.issuer}{request.path_qs}", request.headers, pairs)

@@ -62,6 +62,23 @@ def login_page(client_id: str, scopes: Iterable[str], users: Iterable[str]) -> s
     )
 
 
+def device_page(user_code: str, users: Iterable[str]) -> str:
+    """A form for the code of another device (RFC 8628 section 3.3)."""
+    choices = "".join(
+        f'<button name="user" value="{escape(user)}">Continue as {escape(user)}</button>' for user in users
+    )
+    return _page(
+        "Log in on a device",
+        '<p>Enter the code that the device shows:</p><form method="post">'
+        f'<p><input name="user_code" value="{escape(user_code)}" required autocomplete="off"></p>'
+        f'{choices}<button name="user" value="">Refuse</button></form>',
+    )
+
+
+def decided_page() -> str:
+    return _page("Done", "<p>You can close this page, and go back to the device.</p>")
+
+
 def refusal_page(reason: str) -> str:
     return _page("Login failed", f"<p>{escape(reason)}</p>")
 

@@ -18,15 +18,17 @@ from authlib.oauth2.rfc6749 import InvalidRequestError, grants
 from authlib.oauth2.rfc6750 import BearerTokenGenerator
 from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7636 import CodeChallenge
+from authlib.oauth2.rfc8628 import DEVICE_CODE_GRANT_TYPE
 
 from proxy.demo.clients import Client
+from proxy.demo.devices import DeviceEndpoint, DeviceGrant, Devices
 from proxy.demo.faults import Answer, Renewal
 from proxy.demo.ledger import Code, Ledger, Token, TokenAnswer, new_access_token, new_refresh_token
 from proxy.demo.read_request import ReadRequest, basic_credentials
 
 AUTH_METHODS: Final = ["client_secret_basic", "client_secret_post", "none"]
 CODE_CHALLENGE_METHODS: Final = ["S256"]
-GRANT_TYPES: Final = ["authorization_code", "refresh_token", "client_credentials"]
+GRANT_TYPES: Final = ["authorization_code", "refresh_token", "client_credentials", DEVICE_CODE_GRANT_TYPE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,10 @@ class Consent:
 class Protocol(rfc6749.AuthorizationServer):
     issuer: str
 
-    def __init__(self, clients: Iterable[Client], ledger: Ledger) -> None:
+    def __init__(self, clients: Iterable[Client], ledger: Ledger, devices: Devices) -> None:
         super().__init__()
         self.ledger = ledger
+        self.devices = devices
         self._clients = {client.client_id: client for client in clients}
         self.register_token_generator(
             "default",
@@ -54,7 +57,10 @@ class Protocol(rfc6749.AuthorizationServer):
         self.register_grant(_AuthorizationCodeGrant, [_S256()])
         self.register_grant(_RefreshTokenGrant)
         self.register_grant(_ClientCredentialsGrant)
+        self.register_grant(DeviceGrant)
         self.register_endpoint(_RevocationEndpoint)
+        device_endpoint: Any = DeviceEndpoint  # Authlib accepts it, whatever its stub says
+        self.register_endpoint(device_endpoint)
 
     def ask(self, request: ReadRequest) -> Consent | Answer:
         """The consent to ask for, or the response to an invalid request."""
@@ -86,6 +92,9 @@ class Protocol(rfc6749.AuthorizationServer):
     def revocation(self, request: ReadRequest) -> Answer:
         return self._answer(self.create_endpoint_response("revocation", request))
 
+    def device_authorization(self, request: ReadRequest) -> Answer:
+        return self._answer(self.create_endpoint_response("device_authorization", request))
+
     def issue(self, client_id: str, subject: str) -> TokenAnswer:
         """Issue tokens as after a login."""
         client = self._clients[client_id]
@@ -109,8 +118,9 @@ class Protocol(rfc6749.AuthorizationServer):
     def save_token(self, token: TokenAnswer, request: ReadRequest) -> None:
         client_id = request.client.client_id
         origin: Code | Token | None = request.authorization_code or request.refresh_token
+        subject = request.user or client_id  # without a person, the client itself
         family = (
-            origin.family if origin else self.ledger.new_family(client_id, client_id, token.get("scope", ""))
+            origin.family if origin else self.ledger.new_family(client_id, subject, token.get("scope", ""))
         )
         renewal = self._renewal(request)
         if renewal != "new":

@@ -24,7 +24,7 @@ from proxy.config.load import load
 from proxy.config.model import Config
 from proxy.demo.api import api_application
 from proxy.demo.authorization_server import AuthorizationServer
-from proxy.demo.clients import Client
+from proxy.demo.clients import DEVICE_CODE, Client
 from proxy.demo.script import Order
 from proxy.demo.serve import running
 from proxy.errors import LoginFailed
@@ -159,7 +159,12 @@ async def embedded(
     `data` and `admin` are the ports of the proxy's listeners. All files are removed after the block.
     """
     secret = secrets.token_urlsafe(24)
-    person = Client("demo-app", secret, redirect_uris=(f"http://127.0.0.1:{admin}/callback",))
+    person = Client(
+        "demo-app",
+        secret,
+        redirect_uris=(f"http://127.0.0.1:{admin}/callback",),
+        grants=("authorization_code", "refresh_token", DEVICE_CODE),
+    )
     machine = Client("demo-machine", secret, grants=("client_credentials",))
     server = AuthorizationServer(clients=(person, machine), users=(PERSON,), **options)
     with TemporaryDirectory(prefix="token-proxy-demo-") as folder:

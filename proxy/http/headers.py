@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from proxy.http import key_fields, rules
-from proxy.http.fields import plain, without
+from proxy.http.fields import plain, values, without
 from proxy.http.key_fields import KnownKeys
 from proxy.http.rules import Rules
 
@@ -32,6 +32,7 @@ REPLACED: Final = frozenset(
     {
         b"authorization",  # by the token
         b"host",  # by the upstream's
+        b"dpop",  # by the proof of the token's key, if it has one (RFC 9449)
         b"forwarded",  # RFC 7239: a caller's own statement is not trustworthy
     }
 )
@@ -119,6 +120,21 @@ def trailers(block: bytes, names: frozenset[bytes] = frozenset(), keys: KnownKey
     """The end of a chunked body, with the trailer fields that pass. `names`: `Options.nominated`."""
     passed = _TRAILERS.cut(without(names, block))
     return b"0%b\r\n\r\n" % (passed if keys is None else key_fields.without_keys(passed, keys))
+
+
+def own_authorization(block: bytes, nominated: frozenset[bytes], keys: KnownKeys | None) -> bytes:
+    """The caller's Authorization, for a route that passes it on; never one that carries a caller's key.
+
+    `block`: all fields of the request. `nominated`: by its Connection.
+    """
+    if b"authorization" in nominated:
+        return b""
+    own = [
+        b"\r\nAuthorization: " + value
+        for value in values(block, b"authorization")
+        if keys is None or not keys.carries(value)
+    ]
+    return b"".join(own)
 
 
 class RouteFields:

@@ -16,6 +16,7 @@ from proxy.http import links
 from proxy.http.cookies import CookieScope
 from proxy.http.links import PLAIN, Unreadable, Url
 from proxy.http.malformed import MalformedRequest
+from proxy.http.query import without
 from proxy.http.target import read_target, upstream_path
 from proxy.routes import is_prefix
 
@@ -34,6 +35,7 @@ class Mapping(NamedTuple):
     secure: bool  # the caller uses TLS
     is_route: Callable[[bytes], bool]  # whether a path on the caller's listener belongs to this route
     is_own: Callable[[bytes, int], bool]  # whether a host and port lead to a listener of ours
+    parameters: frozenset[bytes] = frozenset()  # of the query that take the token: no caller may see it
 
     @property
     def base(self) -> bytes:
@@ -50,6 +52,8 @@ class Mapping(NamedTuple):
     def to_caller(self, reference: bytes) -> bytes | None:
         """A link of a response for the caller; None: it must not be followed, and is dropped."""
         reference = reference.strip(b" \t")
+        if self.parameters:
+            reference = without(reference, self.parameters)
         if not reference:
             return reference  # no link: clients ignore it
         scheme, authority = self.upstream.scheme.encode("ascii"), self.upstream.authority.encode("ascii")

@@ -13,6 +13,7 @@ from itertools import takewhile
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
+from authlib.common.urls import add_params_to_uri
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
@@ -46,32 +47,50 @@ def nonce_for(credential: Credential) -> str:
     return secrets.token_urlsafe(32) if "openid" in credential.scopes else ""
 
 
-def authorization_url(
-    credential: Credential,
-    endpoint: str,
-    *,
-    redirect_uri: str,
-    state: str,
-    verifier: str | None,
-    nonce: str = "",
-) -> str:
-    """The URL for the browser. No PKCE without a `verifier`."""
-    ours: Parameters = resource.parameters(credential)
-    if nonce:
-        ours["nonce"] = nonce
-    if verifier is not None:
-        ours["code_challenge"] = create_s256_code_challenge(verifier)
-        ours["code_challenge_method"] = "S256"
-    url: str = prepare_grant_uri(
-        endpoint,
-        credential.client_id,
-        "code",
-        redirect_uri=redirect_uri,
-        scope=" ".join(credential.scopes) or None,
-        state=state,
-        **{**ours, **credential.authorize_params},
-    )
+@dataclass(frozen=True, slots=True)
+class AuthorizationRequest:
+    """RFC 6749 section 4.1.1. No PKCE without a `verifier`."""
+
+    redirect_uri: str
+    state: str
+    verifier: str | None
+    nonce: str = ""
+    dpop_jkt: str = ""  # the thumbprint of the account's key (RFC 9449 section 10)
+
+
+def authorization_url(credential: Credential, endpoint: str, request: AuthorizationRequest) -> str:
+    """The URL for the browser."""
+    parameters = _parameters(credential, request)
+    url: str = prepare_grant_uri(endpoint, credential.client_id, "code", **parameters)
     return url
+
+
+def pushed_form(credential: Credential, request: AuthorizationRequest) -> str:
+    """The same parameters as a form, for RFC 9126 section 2.1."""
+    return authorization_url(credential, "", request).removeprefix("?")
+
+
+def pushed_url(credential: Credential, endpoint: str, request_uri: str) -> str:
+    """The URL for the browser after that (RFC 9126 section 4)."""
+    parameters = {"client_id": credential.client_id, "request_uri": request_uri}
+    url: str = add_params_to_uri(endpoint, parameters.items())
+    return url
+
+
+def _parameters(credential: Credential, request: AuthorizationRequest) -> Parameters:
+    """Those besides client_id and response_type."""
+    ours: Parameters = resource.parameters(credential)
+    ours |= {"redirect_uri": request.redirect_uri, "state": request.state}
+    if credential.scopes:
+        ours["scope"] = " ".join(credential.scopes)
+    if request.nonce:
+        ours["nonce"] = request.nonce
+    if request.verifier is not None:
+        ours["code_challenge"] = create_s256_code_challenge(request.verifier)
+        ours["code_challenge_method"] = "S256"
+    if request.dpop_jkt:
+        ours["dpop_jkt"] = request.dpop_jkt
+    return {**ours, **credential.authorize_params}
 
 
 @dataclass(frozen=True, slots=True)

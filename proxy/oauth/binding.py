@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.oauth.token import Token
 
@@ -15,9 +16,11 @@ Client = tuple[str, str, str]  # server, client id, grant
 
 ENDPOINTS: Final = (
     "authorization_endpoint",
+    "device_authorization_endpoint",
     "token_endpoint",
     "revocation_endpoint",
     "introspection_endpoint",
+    "pushed_authorization_request_endpoint",
 )
 
 
@@ -47,6 +50,20 @@ def bind(token: Token, credential: Credential) -> Token:
     if token.grant:
         return token
     return replace(token, grant=credential.grant, endpoints=tuple(by_hand(credential).items()))
+
+
+def given(credential: Credential, clock: Clock) -> Token:
+    """The token that the configuration itself gives: `value`."""
+    return Token(
+        access_token=credential.value,
+        refresh_token=None,
+        server=server_of(credential),
+        client_id=credential.client_id,
+        issued_at=clock.wall(),
+        issued_boot=clock.boot(),
+        boot_id=clock.boot_id,
+        grant=credential.grant,
+    )
 
 
 def is_same_client(one: Credential, other: Credential) -> bool:

@@ -11,7 +11,6 @@ import logging
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -19,7 +18,7 @@ from cachetools import LRUCache
 
 from proxy.clock import Clock
 from proxy.config.address import Egress, is_loopback, read_url
-from proxy.config.model import Credential
+from proxy.config.model import AuthorizationServerTLS, Credential
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import documents
 from proxy.oauth.binding import ENDPOINTS, by_hand
@@ -52,7 +51,7 @@ _log = logging.getLogger("proxy.oauth")
 _TEMPLATE: Final = re.compile(r"\{[^{}]+\}")
 _LOOPBACK: Final = re.compile(r"//(127\.0\.0\.1|\[::1\])(?=[:/]|$)")
 
-_Cache = tuple[str, Path | None, Egress | None]
+_Cache = tuple[str, AuthorizationServerTLS | None, Egress | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +63,15 @@ class Endpoints:
     token_endpoint: str | None = None
     revocation_endpoint: str | None = None
     introspection_endpoint: str | None = None
+    device_authorization_endpoint: str | None = None
+    pushed_authorization_request_endpoint: str | None = None
     registration_endpoint: str | None = None  # RFC 7591
+    requires_par: bool = False  # it refuses other authorization requests (RFC 9126 section 5)
+    audience: str | None = None  # the token endpoint as other clients know it (see _aliased)
     iss_in_callback: bool = False  # RFC 9207: it always sends `iss`
     auth_methods: tuple[str, ...] | None = None  # at the token endpoint (RFC 8414 section 2); None: unknown
+    auth_algorithms: tuple[str, ...] | None = None  # of JWTs that authenticate clients there; None: unknown
+    dpop_algorithms: tuple[str, ...] | None = None  # of proofs (RFC 9449 section 5.1); None: unknown
     challenge_methods: tuple[str, ...] | None = None  # of PKCE (RFC 8414 section 2); None: unknown
     scopes: tuple[str, ...] = ()  # some of those that it knows
     unsafe: frozenset[str] = frozenset()  # names of its endpoints that must not be used
@@ -96,13 +101,13 @@ class Discovery:
         self._fetcher = fetcher
         self._clock = clock
         self._oddities = oddities
-        # keyed by CA and egress proxy, too: a response is trusted only under the settings it was fetched with
+        # keyed by the settings of the connection, too: a response is trusted only under those it came with
         self._copies: LRUCache[_Cache, _Copy] = LRUCache(maxsize=CACHED)
         self._failures: LRUCache[_Cache, _Failure] = LRUCache(maxsize=CACHED)
 
-    def forget(self, authorities: Collection[Path]) -> None:
-        """Forget what was fetched under the authorities of these files."""
-        for key in [key for key in self._copies if key[1] in authorities]:
+    def forget(self, changed: Collection[AuthorizationServerTLS]) -> None:
+        """Forget what was fetched under these settings."""
+        for key in [key for key in self._copies if key[1] in changed]:
             del self._copies[key]
 
     async def endpoints(self, credential: Credential, *, is_urgent: bool = True) -> Endpoints:
@@ -112,22 +117,27 @@ class Discovery:
         """
         given: dict[str, Any] = {**by_hand(credential)}
         if credential.issuer is None:
-            return Endpoints(None, **given)
-        document = await self._document(credential, credential.issuer, is_urgent)
+            return Endpoints(None, **given, audience=credential.token_endpoint)
+        plain = await self._document(credential, credential.issuer, is_urgent)
+        document = _aliased(plain) if credential.tls and credential.tls.cert else plain
         named = {name for name in (*ENDPOINTS, _REGISTRATION) if document.get(name) is not None}
         unsafe = frozenset(name for name in named - given.keys() if not is_safe(document[name]))
         return Endpoints(
             credential.issuer,
             **{**{name: document[name] for name in named - unsafe}, **given},
+            audience=credential.token_endpoint or _safe(plain.get("token_endpoint")),
+            requires_par=plain.get("require_pushed_authorization_requests") is True,
             iss_in_callback=document.get("authorization_response_iss_parameter_supported") is True,
             auth_methods=_words(document.get("token_endpoint_auth_methods_supported")),
+            auth_algorithms=_words(document.get("token_endpoint_auth_signing_alg_values_supported")),
+            dpop_algorithms=_words(document.get("dpop_signing_alg_values_supported")),
             challenge_methods=_words(document.get("code_challenge_methods_supported")),
             scopes=_words(document.get("scopes_supported")) or (),
             unsafe=unsafe,
         )
 
     async def _document(self, credential: Credential, issuer: str, is_urgent: bool) -> Mapping[str, Any]:
-        key = (issuer, credential.tls.ca if credential.tls else None, credential.proxy)
+        key = (issuer, credential.tls, credential.proxy)
         copy, now = self._copies.get(key), self._clock.boot()
         if copy is not None and now < copy.good_until:
             decision(_log, "%s: the metadata in memory are used", credential.name)
@@ -232,6 +242,16 @@ def is_safe(url: object) -> bool:
     except ValueError:
         return False
     return parts.scheme == "https" or is_loopback(parts.hostname or "")
+
+
+def _safe(url: object) -> str | None:
+    return url if isinstance(url, str) and is_safe(url) else None
+
+
+def _aliased(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata for a client that has a certificate (RFC 8705 section 5)."""
+    aliases = documents.members_of(document.get("mtls_endpoint_aliases"))
+    return {**document, **{name: aliases[name] for name in ENDPOINTS if aliases.get(name) is not None}}
 
 
 def _words(value: object) -> tuple[str, ...] | None:

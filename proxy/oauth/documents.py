@@ -88,6 +88,11 @@ def read(headers: Mapping[str, str], body: bytes, sought: tuple[str, ...]) -> Do
     raise UnreadableDocument("not_json")
 
 
+def members_of(value: object) -> dict[str, Any]:
+    """The members of an object inside a document; {} for anything else."""
+    return _merged(value)[0] if isinstance(value, _Members) else {}
+
+
 def _decompressed(body: bytes, may_be_raw: bool) -> tuple[bytes, bool]:
     """Undo gzip and deflate (RFC 1950, or raw as some servers send it) by the bytes alone."""
     was_compressed = False

@@ -6,34 +6,43 @@ import logging
 import ssl
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
 from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 
 from proxy.clock import Clock
-from proxy.config.credential import ClientAuth
 from proxy.config.found import Found, Registration
-from proxy.config.model import Credential, Limits
+from proxy.config.model import AuthorizationServerTLS, Credential, Limits
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import (
+    authorize,
     client_auth,
+    device,
     documents,
+    dpop,
     expires_in,
     id_token,
+    par,
+    posts,
     protected_resource,
     registration,
     resource,
     token_response,
 )
+from proxy.oauth.authorize import AuthorizationRequest
 from proxy.oauth.binding import by_hand, server_of
+from proxy.oauth.client_auth import Choice
 from proxy.oauth.clock_skew import SkewWatch
+from proxy.oauth.device import DeviceAuthorization
 from proxy.oauth.discovery import Discovery, Endpoints, is_safe
 from proxy.oauth.documents import UnreadableDocument
+from proxy.oauth.dpop import Prover
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.grants import Form
+from proxy.oauth.grants.device_code import authorization_form
 from proxy.oauth.oddities import Oddities
+from proxy.oauth.posts import Posts
 from proxy.oauth.token import Token
 from proxy.oauth.token_response import TokenResponse
 from proxy.observe.events import decision
@@ -66,7 +75,7 @@ class RefusedToken(AuthorizationServerError):
 @dataclass(frozen=True, slots=True)
 class _TokenEndpoint:
     url: str
-    auth_method: ClientAuth
+    auth: Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +96,15 @@ class AuthorizationServers:
         self._oddities = Oddities()
         self._skews = SkewWatch()
         self._discovery = Discovery(fetcher, clock, self._oddities)
+        self._posts = Posts(fetcher, clock, self._discovery)
 
-    def use(self, limits: Limits, contexts: Mapping[Path, ssl.SSLContext], changed: Collection[Path]) -> None:
-        """Use other limits and TLS contexts from now on. `changed`: files with other authorities than before.
+    def use(
+        self,
+        limits: Limits,
+        contexts: Mapping[AuthorizationServerTLS, ssl.SSLContext],
+        changed: Collection[AuthorizationServerTLS],
+    ) -> None:
+        """Use other limits and TLS contexts from now on. `changed`: settings with other files.
 
         What was discovered under those is forgotten.
         """
@@ -148,28 +163,37 @@ class AuthorizationServers:
         *,
         before: Token | None = None,
         nonce: str = "",
+        dpop_key: Secret | None = None,
     ) -> Token:
         """As `token`, but raises UnprovenToken if the id_token is invalid.
 
-        `nonce` is that of the login (OpenID Connect Core 1.0 section 3.1.2.1).
+        `nonce` is that of the login (OpenID Connect Core 1.0 section 3.1.2.1), and `dpop_key` its key.
         """
         endpoint = await self._token_endpoint(credential, before)
-        grant, method = form.get("grant_type", ""), endpoint.auth_method
+        grant, method = form.get("grant_type", ""), endpoint.auth.method
         decision(_log, "%s: a token is requested (%s, %s)", credential.name, grant, method)
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
         parameters = {**form, **resource.parameters(credential), **credential.token_params}
         body = urlencode(parameters, doseq=True)  # a list repeats the parameter
-        reply = await self._post(credential, endpoint.url, body, endpoint.auth_method, before_send)
+        key = (dpop_key if credential.dpop else None) or await self.dpop_key(credential, before)
+        prover = Prover(key) if key else None
+        reply = await self._posts.send(credential, endpoint.url, body, endpoint.auth, before_send, prover)
         sent = _Sent(sent_at, sent_boot, sent_at + self._clock.boot() - sent_boot)
         try:
             granted = token_response.parse(
-                reply.status, reply.headers, reply.body, now=sent.received, token_types=credential.token_types
+                reply.status,
+                reply.headers,
+                reply.body,
+                now=sent.received,
+                token_types=credential.token_types,
+                dpop=credential.dpop,
             )
         except AuthorizationServerError as error:
-            error.hint = client_auth.hint(credential, endpoint.auth_method, error.error)
+            error.hint = client_auth.hint(credential, endpoint.auth.method, error.error)
             raise
         self._oddities.log(credential.name, "token response", granted.oddities, token_response.ODDITIES)
         token = self._made(credential, endpoint, granted, sent, self._heard(credential, reply, sent))
+        token = replace(token, dpop_key=key)
         if granted.refusal is not None:
             raise RefusedToken(granted.refusal, token)
         if granted.id_token is None:
@@ -180,22 +204,34 @@ class AuthorizationServers:
             self._oddities.log(credential.name, "id_token", _NO_NONCE, _NO_NONCE)
         return identified
 
+    async def dpop_key(self, credential: Credential, before: Token | None = None) -> Secret | None:
+        """The key of the account that has the token `before`, a new one without; None without `dpop`."""
+        if not credential.dpop:
+            return None
+        if before is not None and before.dpop_key is not None:
+            return before.dpop_key
+        try:
+            found = await self._discovery.endpoints(credential, is_urgent=False)
+        except AuthorizationServerError:
+            return dpop.new_key(None)
+        return dpop.new_key(found.dpop_algorithms)
+
     async def _token_endpoint(self, credential: Credential, before: Token | None) -> _TokenEndpoint:
         """Configured, discovered, or that of the token `before` while discovery fails."""
         if credential.token_endpoint is not None:
-            return _TokenEndpoint(credential.token_endpoint, client_auth.method_for(credential))
+            url = credential.token_endpoint
+            return _TokenEndpoint(url, client_auth.choose(credential, url))
         is_known = before is not None and is_safe(before.token_endpoint)
         try:
             found = await self._discovery.endpoints(credential, is_urgent=not is_known)
         except AuthorizationServerError:
             if before is None or not is_known:
                 raise
-            offered = (before.auth_method,) if before.auth_method else None
-            return _TokenEndpoint(before.token_endpoint, client_auth.method_for(credential, offered))
-        url = found.get("token_endpoint")
-        if url is None:
+            return _TokenEndpoint(before.token_endpoint, posts.as_before(credential, before))
+        found_url = found.get("token_endpoint")
+        if found_url is None:
             raise AuthorizationServerError("misconfigured", "no_token_endpoint")
-        return _TokenEndpoint(url, client_auth.method_for(credential, found.auth_methods))
+        return _TokenEndpoint(found_url, posts.by_metadata(credential, found))
 
     def _heard(self, credential: Credential, reply: Reply, sent: _Sent) -> float | None:
         """The lower bound of the server's clock skew (seconds) by its Date; None without one."""
@@ -232,7 +268,8 @@ class AuthorizationServers:
             grant=credential.grant,
             endpoints=tuple(by_hand(credential).items()),
             token_endpoint=endpoint.url,
-            auth_method=endpoint.auth_method,
+            auth_method=endpoint.auth.method,
+            auth_algorithm=endpoint.auth.algorithm,
             found=credential.found,
         )
 
@@ -248,6 +285,18 @@ class AuthorizationServers:
             raise UnprovenToken(error.error, token) from None
         return replace(token, nonce=nonce if has_nonce else "")
 
+    async def device_authorization(self, credential: Credential) -> DeviceAuthorization:
+        """Codes for a login on another device (RFC 8628 section 3.1). Raises AuthorizationServerError."""
+        url = (await self._discovery.endpoints(credential)).get("device_authorization_endpoint")
+        if url is None:
+            raise AuthorizationServerError("misconfigured", "no_device_authorization_endpoint")
+        body = urlencode(authorization_form(credential), doseq=True)
+        reply = await self._posts.send(credential, url, body, await self._posts.auth_of(credential))
+        now = expires_in.server_time(reply.headers)
+        return device.parse(
+            reply.status, reply.headers, reply.body, now=self._clock.wall() if now is None else now
+        )
+
     async def introspected_lifetime(self, credential: Credential, token: Secret) -> float | None:
         """The remaining lifetime in seconds by introspection (RFC 7662); None: the server states none.
 
@@ -259,7 +308,7 @@ class AuthorizationServers:
         if endpoint is None:
             return None
         body = urlencode({"token": token.reveal(), "token_type_hint": "access_token"})
-        reply = await self._post(credential, endpoint, body, await self._auth_method(credential))
+        reply = await self._posts.send(credential, endpoint, body, await self._posts.auth_of(credential))
         try:
             claims = documents.read(reply.headers, reply.body, ("active",)).members
         except UnreadableDocument:
@@ -280,32 +329,18 @@ class AuthorizationServers:
         if endpoint is None:
             return False
         body, _ = prepare_revoke_token_request(token.reveal(), hint, "", {})
-        reply = await self._post(credential, endpoint, body, await self._auth_method(credential))
+        reply = await self._posts.send(credential, endpoint, body, await self._posts.auth_of(credential))
         if not 200 <= reply.status < 300:
             raise AuthorizationServerError("transient", token_response.http_error(reply.status))
         return True
 
-    async def _auth_method(self, credential: Credential) -> ClientAuth:
-        """For the other endpoints: the same as at the token endpoint."""
-        if (
-            credential.client_auth is not None
-            or credential.client_secret is None
-            or credential.issuer is None
-        ):
-            return client_auth.method_for(credential)
+    async def push(self, credential: Credential, endpoint: str, request: AuthorizationRequest) -> str:
+        """Push an authorization request (RFC 9126); its request_uri. Raises AuthorizationServerError."""
+        form = authorize.pushed_form(credential, request)
+        auth = await self._posts.auth_of(credential)
+        reply = await self._posts.send(credential, endpoint, form, auth)
         try:
-            offered = (await self._discovery.endpoints(credential, is_urgent=False)).auth_methods
-        except AuthorizationServerError:
-            offered = None
-        return client_auth.method_for(credential, offered)
-
-    async def _post(
-        self,
-        credential: Credential,
-        endpoint: str,
-        body: str,
-        method: ClientAuth,
-        before_send: Callable[[], None] | None = None,
-    ) -> Reply:
-        url, headers, body = client_auth.authenticate(credential, endpoint, body, method)
-        return await self._fetcher.fetch(credential, "POST", url, headers, body, before_send)
+            return par.read(reply, self._clock.wall())
+        except AuthorizationServerError as error:
+            error.hint = client_auth.hint(credential, auth.method, error.error)
+            raise

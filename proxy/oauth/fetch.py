@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final, Self
 
 import aiohttp
@@ -25,7 +24,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from proxy import failure_causes
 from proxy.config.address import Egress
-from proxy.config.model import Credential, Limits
+from proxy.config.model import AuthorizationServerTLS, Credential, Limits
 from proxy.errors import AuthorizationServerError
 from proxy.failure_causes import Cause, cause_of
 from proxy.name_lookup import AddressInfo, resolver
@@ -131,9 +130,9 @@ class Fetcher:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
-        self._contexts: dict[Path | None, ssl.SSLContext] = {}  # by the file of the authority
+        self._contexts: dict[AuthorizationServerTLS | None, ssl.SSLContext] = {}
 
-    def use(self, limits: Limits, contexts: Mapping[Path, ssl.SSLContext]) -> None:
+    def use(self, limits: Limits, contexts: Mapping[AuthorizationServerTLS, ssl.SSLContext]) -> None:
         """Use other limits and TLS contexts from the next request on. The default context stays."""
         self._limits = limits
         default = self._contexts.get(None)
@@ -231,18 +230,24 @@ class Fetcher:
         return self._session
 
     async def _context(self, credential: Credential) -> ssl.SSLContext:
-        ca = credential.tls.ca if credential.tls else None
-        context = self._contexts.get(ca)
-        if context is None:
-            context = self._contexts[ca] = await asyncio.to_thread(tls_context, ca)  # reads the trust store
+        tls = credential.tls
+        context = self._contexts.get(tls)
+        if context is not None:
+            return context
+        try:
+            context = self._contexts[tls] = await asyncio.to_thread(tls_context, tls)  # reads the trust store
+        except OSError:  # `run` has refused to start, or to reload, with such files
+            raise AuthorizationServerError("transient", "tls_files", reached=False) from None
         return context
 
 
-def tls_context(ca: Path | None) -> ssl.SSLContext:
+def tls_context(tls: AuthorizationServerTLS | None) -> ssl.SSLContext:
     """The TLS settings towards an authorization server. Slow. Raises OSError."""
-    context = ssl.create_default_context(cafile=ca)
+    context = ssl.create_default_context(cafile=tls.ca if tls else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9325 section 3.1.1
     context.hostname_checks_common_name = False  # RFC 9525 section 6.1
+    if tls and tls.cert:
+        context.load_cert_chain(tls.cert, tls.key, password="")  # else OpenSSL prompts on the terminal
     return context
 
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeGuard
 from urllib.parse import urlsplit
 
+from proxy.config.client_auth import REGISTERED
 from proxy.config.found import Registration
 from proxy.config.grants import REQUIREMENTS
 from proxy.config.model import Credential
 from proxy.errors import TRY_LATER, AuthorizationServerError
 from proxy.oauth import documents
-from proxy.oauth.client_auth import WITH_SECRET
 from proxy.oauth.documents import UnreadableDocument
 from proxy.oauth.fetch import Reply
 from proxy.secret import Secret
@@ -28,7 +28,6 @@ _ERRORS: Final = frozenset(  # section 3.2.2; others count as the last
     {"invalid_redirect_uri", "invalid_client_metadata", "registration_refused"}
 )
 _VISIBLE: Final = re.compile(r"[\x20-\x7e]+")  # RFC 6749 A.1 and A.2
-_METHODS: Final[frozenset[str]] = frozenset((*WITH_SECRET, "none"))
 
 
 def request(credential: Credential, redirect_uri: str | None, offered: tuple[str, ...] | None) -> str:
@@ -60,8 +59,8 @@ def method_for(credential: Credential, offered: tuple[str, ...] | None) -> str:
     if credential.client_auth is not None:
         return credential.client_auth
     if offered is None:
-        return WITH_SECRET[0]
-    return next((method for method in (*WITH_SECRET, "none") if method in offered), WITH_SECRET[0])
+        return REGISTERED[0]
+    return next((method for method in REGISTERED if method in offered), REGISTERED[0])
 
 
 def read(reply: Reply, *, asked: str, place: str, now: float) -> Registration:
@@ -81,7 +80,7 @@ def read(reply: Reply, *, asked: str, place: str, now: float) -> Registration:
     if not _is_visible(client_id) or not (secret is None or _is_visible(secret)):
         raise AuthorizationServerError("transient", "registration")
     method = members.get("token_endpoint_auth_method") or (asked if secret else "none")
-    if method not in _METHODS or (secret is None) != (method == "none"):
+    if method not in REGISTERED or (secret is None) != (method == "none"):
         if method != "none":
             raise AuthorizationServerError("misconfigured", "registration_method")
         secret = None  # it is not to be sent

@@ -71,7 +71,9 @@ class Token:
     grant: str = ""  # the grant that obtained it; empty: earlier version, see oauth/binding.py
     endpoints: tuple[tuple[str, str], ...] = ()  # those configured then, by name
     token_endpoint: str = ""  # that issued it: used while discovery fails ...
-    auth_method: str = ""  # ... with this client authentication
+    auth_method: str = ""  # ... with this client authentication ...
+    auth_algorithm: str = ""  # ... whose JWT is signed with this one
+    dpop_key: Secret | None = None  # that it is bound to (oauth/dpop.py); None: to none
     found: Found | None = field(default=None, repr=False)  # the server and client of a credential with `mcp`
     nonce: str = field(default="", repr=False)  # in the login's id_token (OpenID Connect Core 1.0 12.2)
 

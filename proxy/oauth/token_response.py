@@ -37,6 +37,8 @@ ERRORS: Final[dict[str, Outcome]] = {
     "unauthorized_client": "misconfigured",
     "unsupported_grant_type": "misconfigured",
     "access_denied": "misconfigured",
+    "authorization_pending": "transient",  # RFC 8628 section 3.5, as slow_down and the next
+    "expired_token": "login_required",
     "server_error": "transient",
     "slow_down": "transient",  # RFC 8628
     "temporarily_unavailable": "transient",
@@ -47,8 +49,11 @@ ERRORS: Final[dict[str, Outcome]] = {
     "invalid_code": "login_required",  # Zoho
     "invalid_refresh_token": "login_required",  # Slack, as the next, with status 200
     "token_revoked": "login_required",
+    "invalid_dpop_proof": "misconfigured",  # RFC 9449 section 5
+    "use_dpop_nonce": "transient",  # again, after its nonce was sent (RFC 9449 section 8)
 }
 _BUSY: Final = frozenset({"server_error", "slow_down", "temporarily_unavailable"})
+_OF_PROOF: Final = frozenset({"invalid_dpop_proof", "use_dpop_nonce"})
 _STATUSES: Final = frozenset(HTTPStatus)
 _REFUSED: Final = frozenset({400, 401, 403})  # the server understood the request and refuses it
 REFRESH_LIFETIME_NAMES: Final = (  # not in any RFC
@@ -59,6 +64,7 @@ REFRESH_LIFETIME_NAMES: Final = (  # not in any RFC
 EXPIRY_NAMES: Final = ("expires_at", "expires_on")  # if expires_in is missing; the second: Microsoft (v1)
 _TOKENS: Final = ("access_token", "refresh_token")
 _BOUND_TYPES: Final = frozenset({"dpop", "pop", "mac"})  # useless without a proof for each request
+_DPOP: Final = frozenset({"dpop"})  # the only type where we send proofs
 _NOT_APPLICABLE: Final = "n_a"  # RFC 8693 section 2.2.1: what was issued is no access token ...
 _ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - ... unless it says so
 _PADDING: Final = " \t\r\n\0"  # around a token: left by a template or a C string
@@ -100,10 +106,12 @@ def parse(
     *,
     now: float = 0.0,
     token_types: Collection[str] | None = None,
+    dpop: bool = False,
 ) -> TokenResponse:
     """Read a complete response. `headers` is case-insensitive; `now` (Unix seconds) is for dates in it.
 
-    `token_types` are those accepted; None: any that needs no proof. Raises AuthorizationServerError.
+    `token_types` are those accepted; None: any that needs no proof. `dpop`: only that one is (RFC 9449
+    section 5). Raises AuthorizationServerError.
     """
     pause = retry_after(headers, now)
     if status >= 500 or status in TRY_LATER:
@@ -122,7 +130,8 @@ def parse(
         ) from None
     server_now = expires_in.server_time(headers)
     if is_success:
-        response = _granted(document, status, now if server_now is None else server_now, token_types)
+        accepted = _DPOP if dpop else token_types
+        response = _granted(document, status, now if server_now is None else server_now, accepted)
         if response is not None:
             return response
     code = _error_code(document.members, status)
@@ -149,7 +158,7 @@ def is_refusal(status: int, headers: Mapping[str, str], body: bytes, code: str =
     HTML comes from a component in front of it: a firewall, a captive portal, a maintenance page.
     """
     is_html = "html" in headers.get("Content-Type", "").lower() or body.lstrip()[:1] == b"<"
-    is_other = code in CLIENT_ERRORS or code in _BUSY
+    is_other = code in CLIENT_ERRORS or code in _BUSY or code in _OF_PROOF
     return status in _REFUSED and not is_other and not (is_html and body)
 
 
@@ -208,6 +217,8 @@ def _type_refusal(
     named = {each.strip().lower() for each in types if isinstance(each, str) and each.strip()}
     is_access_token = _NOT_APPLICABLE in named and members.get("issued_token_type") == _ACCESS_TOKEN
     unusable = _BOUND_TYPES if is_access_token else _BOUND_TYPES | {_NOT_APPLICABLE}
+    if token_types is _DPOP:
+        return (None if named & _DPOP else AuthorizationServerError("misconfigured", "no_dpop")), ""
     if named & unusable:
         return AuthorizationServerError("misconfigured", "token_type"), ""
     if token_types is not None and not named & {each.lower() for each in token_types}:

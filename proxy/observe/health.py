@@ -81,7 +81,7 @@ class Health:
         records = await self._records(after)
         last = records[-1].key if len(records) == PAGE else None
         known = self._known()
-        stored = {each.key: each for each in records if each.key.credential in self._config.credentials}
+        stored = {each.key: each for each in records if self._config.is_stored(each.key.credential)}
         here = {
             key
             for key in self._named | known.keys()
@@ -112,7 +112,7 @@ class Health:
         except StoreError:
             return counts
         for credential, states in stored.items():
-            if credential in counts and sum(states.values()) > counts[credential].total():
+            if self._config.is_stored(credential) and sum(states.values()) > counts[credential].total():
                 counts[credential] = _as_states(states)
         return counts
 

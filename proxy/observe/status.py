@@ -95,7 +95,8 @@ def _actions(account: Account, diagnosis: Diagnosis) -> list[Action]:
         actions.append("login")
     if diagnosis.can_retry and diagnosis.reason != Reason.NOT_ASKED:
         actions.append("refresh")
-    if account.unreadable or (account.held.token is not None and not account.grant.renews_itself):
+    has_tokens = account.held.token is not None and not account.grant.renews_itself
+    if account.unreadable or (has_tokens and not account.grant.is_fixed):
         actions.append("logout")
     return actions
 

@@ -38,7 +38,7 @@ from proxy.relay.runtime import RouteRuntime
 from proxy.relay.upload import Upload
 from proxy.relay.upstream import Upstream
 from proxy.tokens.account import Account
-from proxy.tokens.attachment import Attachment
+from proxy.tokens.attachment import Attachment, at_once
 
 UNAUTHORIZED: Final = 401
 BOTH_WAYS: Final = 2  # of a tunnel
@@ -75,7 +75,7 @@ class Exchange(Connecting):
                 admission.check_audit(context.audit)
             account = self._account = runtime.fixed or runtime.account(request, caller)
             if runtime.changes_fields or request.fields.has_links:
-                translate.to_upstream(context, runtime, request, self._caller)
+                path = translate.to_upstream(context, runtime, request, self._caller)
             self.upgrades = runtime.websocket and request.wants_websocket
         except Refusal as refusal:
             self._refuse(refusal)
@@ -135,7 +135,10 @@ class Exchange(Connecting):
         if self._number:
             how = "a connection from the pool" if upstream.reused else "a new connection"
             decisions.say(self._number, "sent", "sent with a token on %s", how)
-        names = self._runtime.authority, attachment.fields, self._context.via
+        runtime, attached = self._runtime, attachment.fields
+        if runtime.proves:
+            attached = attachment.fields_for(request.method, runtime.origin, self._path)
+        names = runtime.authority, attached, self._context.via, attachment.query
         head = head_writer.to_upstream(request, self._path, *names, upgrade=self.upgrades)
         body = request.body
         if body is None:
@@ -169,14 +172,19 @@ class Exchange(Connecting):
         self._caller.switch(self._translated(head))
 
     def response_head(self, head: ResponseHead) -> None:
-        if head.status != UNAUTHORIZED or not self._rejected(head):
+        has_nonce = self._runtime.proves and self._attachment.learn(self._runtime.origin, head.block)
+        if head.status != UNAUTHORIZED or not self._rejected(head, has_nonce=has_nonce):
             self._relay_head(head)
 
-    def _rejected(self, head: ResponseHead) -> bool:
-        """A 401: hold it if the request can be sent again with a better token."""
+    def _rejected(self, head: ResponseHead, *, has_nonce: bool) -> bool:
+        """A 401: hold it if the request can be sent again with a better token, or a nonce that it lacked."""
         assert self._account is not None
         assert self._upstream is not None
-        better = None if self._second else self._context.tokens.reject(self._account, self._attachment)
+        better: Awaitable[Attachment | None] | None = None
+        if has_nonce and not self._second:
+            better = at_once(self._attachment)
+        elif not self._second:
+            better = self._context.tokens.reject(self._account, self._attachment)
         if better is None or not self._upload.repeatable:
             self._passes_401()
             return False

@@ -73,6 +73,22 @@ class FailureLog:
             token_age=round(seconds, 1),
         )
 
+    def value_refused(self, now: float) -> None:
+        """The same event, for a token that the configuration gives."""
+        if self._suppressed("unauthorized", now, UNAUTHORIZED_EVERY) is None:
+            return
+        route = self._route
+        event(
+            _log,
+            WARNING,
+            "upstream_unauthorized",
+            "the upstream of route %s refuses (401) the value of credentials.%s: replace it, or correct its "
+            "`attach`",
+            *(route.name, route.credential),
+            route=route.name,
+            credential=route.credential,
+        )
+
     def _suppressed(self, code: str, now: float, every: float) -> int | None:
         """None if there was a line about it lately, else the number of suppressed lines since the last."""
         told = self._told.get(code)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ssl
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
+from urllib.parse import quote
 
+from proxy.config.attach import Attach, AttachField, AttachQuery
 from proxy.config.model import AccountHeader, Limits, Route
+from proxy.config.route_fields import AUTHORIZATION
 from proxy.config.values import ACCOUNT_NAME
-from proxy.http import fields
+from proxy.http import fields, query
 from proxy.http.body import keep_from_trailers
 from proxy.http.headers import RouteFields
 from proxy.http.message import RequestHead
@@ -44,10 +48,14 @@ class RouteRuntime:
         tls: ssl.SSLContext | None,
         fixed: Account | None,
         idle: IdleConnections,
+        attach: Sequence[Attach] = (),
+        *,
+        proves: bool = False,
     ) -> None:
         """`fixed`: the account of all requests; None if each request names one.
 
-        `idle`: the idle connections of all routes.
+        `idle`: the idle connections of all routes. `attach`: of the credential. `proves`: its tokens need a
+        proof for each request.
         """
         self.route = route
         self.name = route.name  # these two are read for each request
@@ -60,8 +68,15 @@ class RouteRuntime:
         self.websocket = route.websocket
         self.forwarded = route.forwarded
         self.pages = _pages(route)
-        self.own_fields = _own_fields(route)
-        self.changes_fields = route.forwarded or self.own_fields is not None
+        self.own_fields = _own_fields(route, attach)
+        self.passes_authorization = route.caller_authorization == "pass"
+        self.parameters = _parameters(attach)
+        self.changes_fields = (
+            route.forwarded
+            or self.own_fields is not None
+            or self.passes_authorization
+            or bool(self.parameters)
+        )
         self.policy = policy_of(route.methods, route.allow, route.deny)
         self.tls = tls
         self.sessions = Sessions(cache)  # of `tls`
@@ -71,6 +86,9 @@ class RouteRuntime:
         self._tokens = tokens
         self._metrics = metrics
         self._limits = limits
+        self._attach = attach
+        self.proves = proves
+        self.origin = f"{route.upstream.scheme}://{route.upstream.authority}"
         self._dialer = Dialer(route, tls, limits, idle, sessions=self.sessions)
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
         self._former: list[Pool] = []  # no longer in `_pools`, but some request still uses or awaits them
@@ -81,9 +99,18 @@ class RouteRuntime:
             self.account_field = route.account.header.lower().encode("ascii")
         self.tally = metrics.requests.of(route.name)
 
-    def is_of(self, route: Route, limits: Limits, tls: ssl.SSLContext | None, fixed: Account | None) -> bool:
+    def is_of(
+        self,
+        route: Route,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+        fixed: Account | None,
+        attach: Sequence[Attach] = (),
+        *,
+        proves: bool = False,
+    ) -> bool:
         """Whether it was made of the same: then it goes on after a reload, with its connections."""
-        is_same = self.tls is tls and self.fixed is fixed
+        is_same = self.tls is tls and self.fixed is fixed and self._attach == attach and self.proves == proves
         return is_same and self.route == route and self._limits == limits
 
     def account(self, request: RequestHead, caller: Caller | None) -> Account:
@@ -172,7 +199,11 @@ class RouteRuntime:
     def returned(self, account: Account, attachment: Attachment, now: float) -> None:
         """A 401 of the upstream to this token passes. `now`: loop time."""
         self._count_401("returned")
-        if attachment is account.attachment and 0 <= account.token_age < NEW_TOKEN:
+        if attachment is not account.attachment:
+            return
+        if account.grant.is_fixed:
+            self.failures.value_refused(now)
+        elif 0 <= account.token_age < NEW_TOKEN:
             self.failures.unauthorized(account.token_age, now)
 
     def _count_401(self, action: str) -> None:
@@ -192,8 +223,16 @@ def _pages(route: Route) -> Pages:
     return Pages(frozenset(origin.encode("ascii") for origin in route.origins), methods)
 
 
-def _own_fields(route: Route) -> RouteFields | None:
-    if not route.headers and not route.drop:
+def _own_fields(route: Route, attach: Sequence[Attach]) -> RouteFields | None:
+    """Where the token takes a field, the caller's is dropped; Authorization always is, by other rules."""
+    taken = [each.header for each in attach if isinstance(each, AttachField) and each.field != AUTHORIZATION]
+    if not route.headers and not route.drop and not taken:
         return None
     values = {name: value.reveal() for name, value in route.headers.items()}
-    return RouteFields(values, route.drop)
+    return RouteFields(values, (*route.drop, *taken))
+
+
+def _parameters(attach: Sequence[Attach]) -> frozenset[bytes]:
+    """Those of the query that take the token; as `query.spelled`."""
+    names = [each.query for each in attach if isinstance(each, AttachQuery)]
+    return frozenset(query.spelled(quote(name, safe="").encode("ascii")) for name in names)

@@ -18,6 +18,7 @@ from proxy.http.body import keep_from_trailers
 from proxy.http.malformed import MalformedRequest
 from proxy.http.mapping import Mapping
 from proxy.http.message import RequestHead, ResponseHead
+from proxy.http.query import open_query
 from proxy.relay import problems
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
@@ -30,8 +31,13 @@ _log = logging.getLogger("proxy.relay")
 
 def to_upstream(
     context: RelayContext, runtime: RouteRuntime, request: RequestHead, caller: Downstream
-) -> None:
-    """Rewrite the request's fields for the upstream. Raises Refusal (400)."""
+) -> bytes:
+    """Rewrite the request's fields for the upstream, and return its path for it. Raises Refusal (400)."""
+    if runtime.passes_authorization:
+        sent = request.fields
+        request.forwarded_fields += headers.own_authorization(
+            sent.block, sent.nominated, context.head_limits.keys
+        )
     if request.fields.has_links:
         mapping = _mapping(context, runtime, request, caller)
         try:
@@ -44,6 +50,8 @@ def to_upstream(
         keep_from_trailers(request.body, own.names)
     if runtime.forwarded:
         request.forwarded_fields += _forwarded(request, caller)
+    parameters = runtime.parameters
+    return open_query(request.path, parameters) if parameters else request.path
 
 
 def _forwarded(request: RequestHead, caller: Downstream) -> bytes:
@@ -115,4 +123,5 @@ def _mapping(
         secure=caller.is_tls,
         is_route=is_route,
         is_own=is_own,
+        parameters=runtime.parameters,
     )

@@ -17,7 +17,7 @@ from proxy.config.found import Registration
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, Outcome, TokenError
 from proxy.oauth import grants
-from proxy.oauth.binding import is_bound, is_same_client
+from proxy.oauth.binding import given, is_bound, is_same_client
 from proxy.oauth.token import Refusal, Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
@@ -26,6 +26,7 @@ from proxy.tokens.account_facts import facts_of
 from proxy.tokens.attachment import Attachment
 from proxy.tokens.diagnosis import Diagnosis, diagnose
 from proxy.tokens.lifetime import TokenState
+from proxy.tokens.proofs import ProvingAttachment
 from proxy.tokens.refresh import backoff, refusal
 from proxy.tokens.refresh.breaker import Candidate
 from proxy.tokens.refresh.throttle import ServerThrottle
@@ -93,8 +94,10 @@ class Account:
         self.last_success_at: float | None = None
         self.failed_login: FailedLogin | None = None  # the last login, if it failed at this process
         self.flight: asyncio.Task[None] | None = None
+        self.is_value_lost = False  # grant static: what the configuration refers to can't be read now
         self._clock = clock
         self._begun = float("inf")  # boot clock; when the token was issued; infinity: unknown
+        self._take_value()
 
     def keeps(self, credential: Credential) -> bool:
         """Whether it is the same account under this credential of another configuration."""
@@ -107,9 +110,31 @@ class Account:
         before, self.credential = self.credential, credential
         if before == credential:
             return
+        if before.attach != credential.attach:
+            self._attach(self.held.token)
+        if self.grant.is_fixed:
+            self._take_value()
+            return
         self.forgive()
         self.behind = True  # the record may have a token of this credential, or must get its new seed
         self.look_at_the_clock()
+
+    def _attach(self, token: Token | None) -> None:
+        places, access_token = self.credential.attach, token.access_token if token else None
+        if token is None or access_token is None:
+            self.attachment = None
+        elif token.dpop_key is None:
+            self.attachment = Attachment(access_token, places)
+        else:
+            key, server = token.dpop_key, token.server
+            self.attachment = ProvingAttachment(access_token, places, key, server, self._clock)
+
+    def _take_value(self) -> None:
+        """Grant static: the configuration's value is the token. It is never stored."""
+        value = self.credential.value
+        if value is None or value == _access(self.held):
+            return
+        self.apply(StoredToken(self.held.generation + 1, "valid", given(self.credential, self._clock), None))
 
     def forgive(self) -> None:
         """Try again now, if the server has refused the client: the credential has been changed since."""
@@ -122,8 +147,7 @@ class Account:
         if held.generation < self.held.generation:
             return
         if _access(held) != _access(self.held):
-            access_token = _access(held)
-            self.attachment = Attachment(access_token) if access_token is not None else None
+            self._attach(held.token)
         elif self.is_rejected and held.token is not None:
             held = replace(held, token=replace(held.token, rejected=True))
         if _issue(held) != _issue(self.held):
@@ -161,6 +185,8 @@ class Account:
         token = self.held.token
         if token is None:
             return
+        if self.credential.dpop != (token.dpop_key is not None):
+            return  # the configuration asks for another kind of token than this one
         if token.rejected and token.refusal is not None:
             return  # the upstream rejects it, and the server refuses to replace it
         window = lifetime.window(token, self.held.due_at, self._clock, known=self._begun)
@@ -207,7 +233,7 @@ class Account:
         self.hold_until = self._clock.boot() + backoff.pause_after(error, self.failures)
 
     def state(self) -> TokenState:
-        if self.unreadable or self.is_misconfigured:
+        if self.unreadable or self.is_value_lost or self.is_misconfigured:
             return "misconfigured"
         if self.held.state == "login_required":
             return "login_required"
@@ -241,7 +267,7 @@ class Account:
     @property
     def needs_login(self) -> bool:
         """Whether new tokens are certain only after a login (or a new refresh_token in the configuration)."""
-        if self.grant.renews_itself:
+        if self.grant.renews_itself or self.grant.is_fixed:
             return False
         token = self.held.token
         return self.held.state != "valid" or token is None or token.refresh_token is None
@@ -249,6 +275,8 @@ class Account:
     @property
     def can_refresh(self) -> bool:
         """Whether a request to the token endpoint could help, without a person."""
+        if self.grant.is_fixed:
+            return False
         if not self.needs_login:
             return True
         return self.held.state == "login_required" and refusal.may_heal(self.refusal, self._clock.wall())
@@ -298,7 +326,11 @@ class Account:
     @property
     def needs_person(self) -> bool:
         """As `diagnosis().needs_person`, but cheap for a healthy account."""
-        if self.grant.renews_itself or (self.held.state == "valid" and self.can_refresh):
+        if (
+            self.grant.renews_itself
+            or self.grant.is_fixed
+            or (self.held.state == "valid" and self.can_refresh)
+        ):
             return False
         return self.diagnosis().needs_person
 

@@ -50,6 +50,8 @@ def _reason(account: Account, clock: Clock) -> str:
     """A code of diagnosis.Reason, or the last failure's."""
     if account.unreadable:
         return Reason.UNREADABLE
+    if account.grant.is_fixed:
+        return Reason.VALUE_LOST if account.is_value_lost else Reason.NONE
     if not account.grant.renews_itself and (
         account.held.state == "login_required" or not account.can_refresh
     ):

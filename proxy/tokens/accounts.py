@@ -142,6 +142,14 @@ class Accounts:
             if key in self._recent:
                 self._recent[key].account.noted_at = used_at
 
+    def with_room(self) -> list[str]:
+        """The credentials with tokens in the store for which more refreshes may start now."""
+        return [
+            name
+            for name, throttle in self.throttles.items()
+            if not throttle.is_quiet and self._config.is_stored(name)
+        ]
+
     def in_memory(self) -> list[Account]:
         """Every account in memory, also those that a request found without tokens."""
         return list(self._all.values())
@@ -168,6 +176,8 @@ class Accounts:
 
     async def load(self, account: Account) -> None:
         """Read the account from the store. Raises TokenUnavailable."""
+        if account.grant.is_fixed:
+            return
         try:
             held = await records.read(self._store, self._clock, account.credential, account.key, account.held)
         except UnreadableRecord as error:
@@ -224,7 +234,7 @@ class Accounts:
         self.remember(account)
 
     async def _show(self, credential: str, stored: list[Record]) -> None:
-        if credential not in self._credentials:
+        if not self._config.is_stored(credential):
             return
         self._shown[credential] = len(stored)
         for record in stored:

@@ -1,29 +1,72 @@
-"""The header fields attached to a request: built once per token, never per request.
+"""A token as requests carry it, in the places of `attach`: built once per token, never per request.
 
-Another authentication scheme or field is a change in this module only.
+Another place is a class in config/attach.py and a line in this module only.
 """
 
 from __future__ import annotations
 
+import asyncio
+import base64
+from collections.abc import Awaitable, Sequence
 from typing import Final
+from urllib.parse import quote
 
+from proxy.config.attach import Attach, AttachBasic, AttachField, AttachQuery
 from proxy.secret import Secret
 
-_SCHEME: Final = b"Bearer"  # RFC 6750 section 2.1
+_SCHEME: Final = "Bearer"  # RFC 6750 section 2.1
+_DEFAULT: Final = (AttachField(),)
 
 
 class Attachment:
-    """The header fields of a token. Each token has its own object: compare by identity.
+    """The parts of a request that carry a token. Each token has its own object: compare by identity.
 
-    `fields` is ready to be written: each field is preceded by CR LF. `access_token` is for the command that
-    prints it.
+    `fields` is ready to be written: each field is preceded by CR LF. `query` has parameters, to be appended
+    to a target that ends with "?" or "&" (http/query.py). `access_token` is for the command that prints it.
     """
 
-    __slots__ = ("access_token", "fields")
+    __slots__ = ("access_token", "fields", "query")
 
-    def __init__(self, access_token: Secret) -> None:
+    def __init__(self, access_token: Secret, places: Sequence[Attach] = (), scheme: str = _SCHEME) -> None:
+        """`scheme`: where the place names none. Raises UnicodeEncodeError for a token that is not ASCII."""
         self.access_token = access_token
-        self.fields: bytes = b"\r\nAuthorization: %b %b" % (_SCHEME, access_token.reveal().encode("ascii"))
+        token = access_token.reveal()
+        places = places or _DEFAULT
+        self.fields: bytes = b"".join(_field(each, token, scheme) for each in places)
+        self.query: bytes = b"&".join(
+            _parameter(each, token) for each in places if isinstance(each, AttachQuery)
+        )
 
     def __repr__(self) -> str:
         return "Attachment(***)"
+
+    # -- only asked on routes whose credential has `dpop`: see proofs.py
+
+    def fields_for(self, _method: bytes, _origin: str, _target: bytes) -> bytes:
+        """`fields`, and those that differ for each request."""
+        return self.fields
+
+    def learn(self, _origin: str, _block: bytes) -> bool:
+        """Read the fields of an upstream's response; whether the same request has better ones now."""
+        return False
+
+
+def at_once(attachment: Attachment) -> Awaitable[Attachment]:
+    """A result that is known at once. A future, since a coroutine that is not awaited causes a warning."""
+    future: asyncio.Future[Attachment] = asyncio.get_running_loop().create_future()
+    future.set_result(attachment)
+    return future
+
+
+def _field(place: Attach, token: str, default_scheme: str) -> bytes:
+    if isinstance(place, AttachQuery):
+        return b""
+    if isinstance(place, AttachBasic):  # RFC 7617 section 2.1
+        pair = base64.b64encode(f"{place.basic_user}:{token}".encode()).decode("ascii")
+        return f"\r\nAuthorization: Basic {pair}".encode("ascii")
+    scheme = default_scheme if place.scheme is None else place.scheme
+    return f"\r\n{place.header}: {f'{scheme} ' if scheme else ''}{token}".encode("ascii")
+
+
+def _parameter(place: AttachQuery, token: str) -> bytes:
+    return f"{quote(place.query, safe='')}={quote(token, safe='')}".encode("ascii")

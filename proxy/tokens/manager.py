@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -27,7 +27,7 @@ from proxy.store.base import AccountId, Store
 from proxy.tokens import health, log_warnings
 from proxy.tokens.account import NEVER, Account, FailedLogin, StoredToken
 from proxy.tokens.accounts import Accounts
-from proxy.tokens.attachment import Attachment
+from proxy.tokens.attachment import Attachment, at_once
 from proxy.tokens.clients import Clients
 from proxy.tokens.diagnosis.failures import row_of
 from proxy.tokens.refresh import lease
@@ -101,6 +101,11 @@ class TokenManager:
         """Load the accounts that are new since `use`. Raises StoreError."""
         await self._accounts.load_known()
 
+    def values_lost(self, credentials: Collection[str]) -> None:
+        """Note the credentials whose value in the configuration can't be read now. All others' can."""
+        for account in self._accounts.in_memory():
+            account.is_value_lost = account.key.credential in credentials
+
     # -- start and close
 
     async def start(self) -> None:
@@ -129,7 +134,7 @@ class TokenManager:
         if key is None:  # anything may have changed
             for account in self._accounts.in_memory():
                 await self._read(account.key, self._accounts.load_quietly(account))
-        elif key.credential in self._config.credentials:
+        elif self._config.is_stored(key.credential):
             await self._read(key, self._accounts.follow(key))
 
     async def _read(self, key: AccountId, reading: Coroutine[object, object, None]) -> None:
@@ -214,7 +219,7 @@ class TokenManager:
         current = self.ready(account)
         if current is not None and current is not rejected:
             decision(_log, "%s: 401 to a token that has been replaced: the request is replayed", account.key)
-            return _done(current)
+            return at_once(current)
         is_news = rejected is account.attachment and account.reject()
         if account.flight is None:
             now = self._clock.boot()
@@ -341,10 +346,3 @@ class TokenManager:
 
     def _attempted(self, credential: Credential, outcome: str, error: str, seconds: float) -> None:
         self._metrics.token_requested(credential.name, outcome, error and row_of(error), seconds)
-
-
-def _done(attachment: Attachment) -> Awaitable[Attachment]:
-    """A result that is known at once. A future, since a coroutine that is not awaited causes a warning."""
-    future: asyncio.Future[Attachment] = asyncio.get_running_loop().create_future()
-    future.set_result(attachment)
-    return future

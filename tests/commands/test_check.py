@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from proxy.cli import main
 from proxy.config.load import load
 from proxy.errors import ConfigError
+from tests.fakes import signing
 from tests.other_user import STRANGER
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -208,6 +209,21 @@ def test_a_url_of_the_store_that_run_refuses_is_a_fault(check, url):
 
 
 # -- warnings
+
+
+def test_certificates_that_run_refuses_are_a_fault_at_their_place(open_folder):
+    keys = {"rsa.pem": signing.pem("rsa"), "other.pem": signing.certificate("p256")}
+    for name, text in keys.items():
+        (open_folder / name).write_text(text)
+    client = 'issuer = "https://login.example"\nclient_id = "app"\n'
+    path = open_folder / "config.toml"
+    path.write_text(f'[credentials.crm]\n{client}tls = {{ cert = "other.pem", key = "rsa.pem" }}\n')
+    result = CliRunner().invoke(main, ["check", "-c", str(path)])
+    assert result.exit_code == 2
+    assert (
+        f"{path}:4:7: {open_folder}/other.pem, {open_folder}/rsa.pem can't be used: expected" in result.output
+    )
+    assert CliRunner().invoke(main, ["check", "--no-secrets", "-c", str(path)]).exit_code == 0
 
 
 def test_no_routes_and_unused_credentials_are_warned_about(check):

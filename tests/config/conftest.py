@@ -12,6 +12,12 @@ Load = Callable[..., Loaded]
 Complaints = Callable[..., list[str]]
 
 
+def one_of(names: tuple[str, ...]) -> str:
+    """The sentence of a fault: one of these is expected."""
+    *others, last = (f'"{name}"' for name in names)
+    return f"expected {', '.join(others)} or {last}"
+
+
 @pytest.fixture
 def load_text(tmp_path: Path) -> Load:
     def load_text(text: str | bytes, environ: Mapping[str, str] | None = None) -> Loaded:

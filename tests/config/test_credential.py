@@ -6,7 +6,7 @@ import pytest
 
 from proxy.config.credential import ClientAuth, Grant
 
-from .conftest import Complaints, Load
+from .conftest import Complaints, Load, one_of
 
 MINIMAL = 'client_id = "app"\nissuer = "https://login.example"\n'
 NOT_URL = "expected a URL: https://host/path"
@@ -15,12 +15,6 @@ NOT_PROXY = "expected an egress proxy: http://host:port or http://user:password@
 TLS_TO_PROXY = "TLS to the egress proxy itself is not supported: expected http://host:port"
 OURS = "token-proxy sends this parameter itself - leave it out"
 NO_ISSUER = "issuer is missing - or token_endpoint, where there is no discovery"
-
-
-def one_of(names: tuple[str, ...]) -> str:
-    *others, last = (f'"{name}"' for name in names)
-    return f"expected {', '.join(others)} or {last}"
-
 
 NOT_GRANT = one_of(get_args(Grant))
 NOT_AUTH = one_of(get_args(ClientAuth))
@@ -31,7 +25,18 @@ WHOLE = [  # the whole table, from line 2
         'client_id = "app"\ntoken_endpoint = "https://a.example"',
         ["1:1: authorization_endpoint is missing - or issuer, where there is discovery"],
     ),
+    (
+        'client_id = "app"\ngrant = "device_code"\ntoken_endpoint = "https://a.example"',
+        ["1:1: device_authorization_endpoint is missing - or issuer, where there is discovery"],
+    ),
     ('client_id = "app"\ngrant = "client_credentials"\nclient_auth = "none"', [f"1:1: {NO_ISSUER}"]),
+    (
+        (
+            'client_id = "app"\ntoken_endpoint = "https://a.example"\nauthorization_endpoint = "https://a.example"\n'
+            "par = true"
+        ),
+        ["1:1: pushed_authorization_request_endpoint is missing - or issuer, where there is discovery"],
+    ),
     ('client_id = "app"\nissuer = "login.example"', [f"3:10: {NOT_URL}"]),
     *(
         (
@@ -55,14 +60,20 @@ LINES = [  # added on line 4 to a minimal credential
     ),
     ('provider = "salesforce"', ["4:1: provider is not in this version of token-proxy - leave it out"]),
     (
-        'device_authorization_endpoint = "https://login.example"',
-        ["4:1: device_authorization_endpoint is not in this version of token-proxy - leave it out"],
+        'device_authorization_endpoint = "http://login.example"',
+        ["4:33: http would expose secrets to the network: expected https (http on loopback only)"],
+    ),
+    (
+        (
+            'grant = "client_credentials"\nclient_auth = "none"\n'
+            'device_authorization_endpoint = "https://login.example"'
+        ),
+        ['6:33: grant = "client_credentials" has no logins - leave the key out'],
     ),
     ('pkce = "no"', ["4:8: expected true or false"]),
     ('token_types = "Bearer"', ["4:15: expected a list: [ … ]"]),
     ("token_types = []", ["4:15: an empty list accepts no token - expected a type, or no token_types"]),
     ('token_types = ["a b"]', ["4:16: expected a token type: one word, like Bearer"]),
-    ('grant = "device_code"', [f"4:9: device_code is not in this version of token-proxy: {NOT_GRANT}"]),
     ('grant = "implicit"', [f"4:9: {NOT_GRANT}"]),
     (
         'grant = "refresh_token"',
@@ -75,10 +86,6 @@ LINES = [  # added on line 4 to a minimal credential
     (
         'refresh_token = { env = "SEED" }',
         ['4:17: only for grant = "refresh_token" - change the grant, or leave the key out'],
-    ),
-    (
-        'client_auth = "private_key_jwt"',
-        [f"4:15: private_key_jwt is not in this version of token-proxy: {NOT_AUTH}"],
     ),
     (
         'client_auth = "client_secret_post"',
@@ -173,13 +180,17 @@ LINES = [  # added on line 4 to a minimal credential
         'proxy = { env = "NOTHING" }',
         ["4:9: the environment variable NOTHING is not set - set it before token-proxy starts"],
     ),
+    ('par = "yes"', ["4:7: expected true or false"]),
+    (
+        'grant = "client_credentials"\nclient_auth = "none"\npar = true',
+        ['6:7: grant = "client_credentials" has no logins in a browser - leave the key out'],
+    ),
     ("proxy = 3128", [f"4:9: {NOT_REFERENCE}"]),
-    ("tls = { }", ["4:7: ca is missing - this table requires it"]),
     (
         'tls = { ca = "/", proxy = "http://egress:3128" }',
         [
             "4:14: there is no file / - check the name",
-            "4:19: unknown key 'proxy' - known here: ca",
+            "4:19: unknown key 'proxy' - known here: ca, cert, key",
         ],
     ),
 ]

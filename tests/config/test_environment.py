@@ -3,17 +3,21 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.config.address import Address, read_egress, read_upstream
+from proxy.config.credential import Grant
 from proxy.config.environment import PREFIX
 from proxy.config.load import Loaded, load
 from proxy.config.variables import BY_NAME, OTHERS
 from proxy.errors import ConfigError
 from proxy.secret import Secret
+
+from .conftest import one_of
 
 KEY = "A" * 43 + "="
 CALLER_KEY = "tpk_" + "k" * 43
@@ -77,7 +81,11 @@ FAULTS: list[tuple[dict[str, str], list[str]]] = [  # changes of BASE; the fault
     ),
     (
         {"GRANT": "code"},
-        ['GRANT: expected "authorization_code", "refresh_token" or "client_credentials"'],
+        [f"GRANT: {one_of(get_args(Grant))}"],
+    ),
+    (
+        {"GRANT": "static", "CLIENT_ID": "", "ISSUER": ""},
+        ["GRANT: it needs what no variable gives: expected another grant, or a configuration file"],
     ),
     (
         {"GRANT": "client_credentials"},

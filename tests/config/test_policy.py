@@ -62,8 +62,8 @@ OWNED = "this field depends on the connection or the request: expected another f
 VALUE = "expected a field's value: visible ASCII characters, with spaces between them only"
 NOT_DROPPED = "this field belongs to the connection, not to the caller: expected another field"
 PASS = (
-    "the token goes into Authorization, and attaching it elsewhere is not in this version of token-proxy: "
-    'expected "replace"'
+    "the token of credential 'crm' goes into Authorization: expected \"replace\", or that its `attach` has "
+    "another field"
 )
 LINES = [  # on line 8
     ('methods = ["GET", "M-SEARCH"]', []),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.config.load import load, schema
+from tests.fakes import signing
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 ENVIRON = {"OAUTH_CLIENT_ID": "app", "OAUTH_CLIENT_SECRET": "s3cret"}
@@ -30,7 +31,7 @@ def keys_of_schema(node: dict[str, Any], path: str = "") -> Iterator[str]:
     """Dotted paths; * stands for a name. Tables with free keys are not entered, nor are forms of a value."""
     node = resolved(node)
     for choice in (*node.get("oneOf", ()), node.get("items", {})):
-        if "$ref" in choice:
+        if "$ref" in choice or "oneOf" in choice:
             yield from keys_of_schema(choice, path)
     named = node.get("additionalProperties")
     if isinstance(named, dict) and "$ref" in named:
@@ -73,13 +74,17 @@ def test_the_example_is_valid_unchanged() -> None:
 def test_the_example_is_valid_with_all_its_settings(whole_example: str, tmp_path: Path) -> None:
     for name in re.findall(r'"([\w-]+\.(?:pem|key))"', whole_example):
         (tmp_path / name).touch()
+    (tmp_path / "client-key.pem").write_text(signing.pem("rsa"))
+    (tmp_path / "workload-token").touch()
     (tmp_path / "mail-refresh-token").write_text("seed\n")
+    (tmp_path / "notes-api-key").write_text("key\n")
     (tmp_path / "admin-key").write_text("A" * 20 + "\n")
     (tmp_path / "store.key").write_text("A" * 43 + "=\n")
     for caller in ("build", "reporter"):
         (tmp_path / f"{caller}.key").write_text(f"tpk_{caller:_<43}\n")
     path = tmp_path / "config.toml"
-    path.write_text(re.sub(r"^anyone = .*\n", "", whole_example, flags=re.MULTILINE))  # not with [callers]
+    # anyone does not go with [callers]; a token in the query is warned about
+    path.write_text(re.sub(r"^anyone = .*\n|, \{ query = .* \}(?=\])", "", whole_example, flags=re.MULTILINE))
     loaded = load(path, ENVIRON)
     assert loaded.warnings == []
     assert loaded.config.server.tls is not None

@@ -27,11 +27,12 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def credential() -> Callable[..., Credential]:
-    """A credential of the client `web`; a secret is given as a plain string."""
+    """A credential of the client `web`; a secret or a key is given as a plain string."""
 
     def make(**fields: Any) -> Credential:
-        if "client_secret" in fields:
-            fields["client_secret"] = Secret(fields["client_secret"])
+        for name in ("client_secret", "client_key"):
+            if name in fields:
+                fields[name] = Secret(fields[name])
         return Credential.model_validate({"client_id": "web", "name": "crm", **fields})
 
     return make

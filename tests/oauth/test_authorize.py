@@ -13,13 +13,14 @@ from yarl import URL
 
 from proxy.config.model import Credential
 from proxy.oauth import authorize
+from proxy.oauth.authorize import AuthorizationRequest
 
 ENDPOINT = "https://login.example/authorize"
 REDIRECT = "http://127.0.0.1:8081/callback"
 
 
 def parameters(client: Credential, endpoint: str = ENDPOINT) -> list[tuple[str, str]]:
-    url = authorize.authorization_url(client, endpoint, redirect_uri=REDIRECT, state="S", verifier="v" * 64)
+    url = authorize.authorization_url(client, endpoint, AuthorizationRequest(REDIRECT, "S", "v" * 64))
     parts = urlsplit(url)
     assert f"{parts.scheme}://{parts.netloc}{parts.path}" == ENDPOINT
     return parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
@@ -119,9 +120,7 @@ def test_a_pasted_redirect_url(pasted, callback):
 
 
 def sent(client: Credential, verifier: str | None, nonce: str) -> dict[str, str]:
-    url = authorize.authorization_url(
-        client, ENDPOINT, redirect_uri=REDIRECT, state="S", verifier=verifier, nonce=nonce
-    )
+    url = authorize.authorization_url(client, ENDPOINT, AuthorizationRequest(REDIRECT, "S", verifier, nonce))
     return dict(parse_qsl(urlsplit(url).query, strict_parsing=True))
 
 

@@ -13,6 +13,7 @@ from proxy.demo.authorization_server import AuthorizationServer, Client
 from proxy.demo.serve import running
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import client_auth
+from proxy.oauth.client_auth import Choice, Request
 from proxy.oauth.grants.base import refresh_form
 from proxy.oauth.grants.client_credentials import CLIENT_CREDENTIALS
 from proxy.secret import Secret
@@ -30,17 +31,15 @@ WAYS = [  # client_auth, basic_encoding, Authorization, members added to the for
 
 
 @pytest.mark.parametrize(("method", "encoding", "userpass", "added"), WAYS)
-def test_what_is_sent(credential, method, encoding, userpass, added):
+async def test_what_is_sent(credential, method, encoding, userpass, added):
     secret = {} if method == "none" else {"client_secret": HARD}
     client = credential(
         token_endpoint=URL, grant="client_credentials", client_auth=method, basic_encoding=encoding, **secret
     )
-    url, headers, body = client_auth.authenticate(client, URL, FORM)
-    sent = headers.get("Authorization")
-    assert (sent and base64.b64decode(sent.removeprefix("Basic ")).decode()) == userpass
-    assert dict(parse_qsl(body)) == {"grant_type": "client_credentials", **added}
-    assert headers["Content-Type"] == "application/x-www-form-urlencoded"
-    assert url == URL
+    made = await client_auth.authenticate(Request(client, Choice(method), FORM, 0.0))
+    sent = made.authorization
+    assert (base64.b64decode(sent.removeprefix("Basic ")).decode() if sent else None) == userpass
+    assert dict(parse_qsl(made.body)) == {"grant_type": "client_credentials", **added}
 
 
 SERVER_TAKES = [  # registered method, secret, basic_encoding, whether it gets a token
@@ -65,7 +64,7 @@ async def test_a_server_that_knows_the_secret(credential, servers, method, secre
             client_auth=method,
             basic_encoding=encoding,
         )
-        asking = servers.token(client, CLIENT_CREDENTIALS.form((), None))
+        asking = servers.token(client, CLIENT_CREDENTIALS.form(client, None))
         if works:
             assert server.active((await asking).access_token.reveal()) == "web"
             return
@@ -153,7 +152,7 @@ async def test_a_method_that_is_not_configured_is_chosen_by_the_metadata(
 
 async def test_without_a_secret_there_is_nothing_to_choose(puppet, servers, credential):
     client = credential(issuer=puppet.url)
-    assert client_auth.method_for(client, ["client_secret_post"]) == "none"
+    assert client_auth.choose(client, URL, ["client_secret_post"]) == Choice("none")
 
 
 HINTS = [  # secret, more keys, error, hint

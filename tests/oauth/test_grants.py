@@ -1,23 +1,63 @@
-"""The form that each grant sends to the token endpoint, and its properties."""
+"""The table of grants: what each sends to the token endpoint, and what it asks of the configuration.
+
+A new grant adds its rows to ROWS (CONTRIBUTING.md, "A new grant"); what it does beyond its form has a file of
+tests of its own.
+"""
 
 from __future__ import annotations
 
 import ast
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 import proxy
-from proxy.config import credential
+from proxy.config import credential as configured
 from proxy.config.grants import REQUIREMENTS
+from proxy.config.model import Credential
 from proxy.oauth.grants import GRANTS, Renewal
 from proxy.oauth.grants.authorization_code import login_command, redemption_form
+from proxy.oauth.grants.base import Form
 from proxy.secret import Secret
 
 CALLBACK = "http://127.0.0.1:8081/callback"
-REFRESH = {"grant_type": "refresh_token", "refresh_token": "R"}
-FORMS = [
+REFRESH: Form = {"grant_type": "refresh_token", "refresh_token": "R"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A grant, what its credential has beside client and server, and the forms that follow.
+
+    `first`: without a refresh token; None if it can send nothing then. `next`: with the refresh token R.
+    """
+
+    grant: str
+    first: Form | None
+    next: Form | None
+    keys: dict[str, Any] = field(default_factory=dict)
+
+
+ROWS = [
+    Row("authorization_code", None, REFRESH, {"scopes": ["api"]}),
+    Row("refresh_token", None, REFRESH, {"scopes": ["api"], "refresh_token": Secret("seed")}),
+    Row(
+        "client_credentials",
+        {"grant_type": "client_credentials", "scope": "api mail"},
+        {"grant_type": "client_credentials", "scope": "api mail"},
+        {"scopes": ["api", "mail"], "client_secret": Secret("s3cret")},
+    ),
+    Row(
+        "client_credentials",
+        {"grant_type": "client_credentials"},
+        {"grant_type": "client_credentials"},
+        {"client_auth": "none"},
+    ),
+    Row("device_code", None, REFRESH, {"scopes": ["api"]}),
+    Row("static", None, None, {"value": Secret("v")}),
+]
+REDEMPTIONS = [
     (
         redemption_form("C", CALLBACK, "V"),
         {"grant_type": "authorization_code", "code": "C", "redirect_uri": CALLBACK, "code_verifier": "V"},
@@ -26,30 +66,36 @@ FORMS = [
         redemption_form("C", CALLBACK, None),
         {"grant_type": "authorization_code", "code": "C", "redirect_uri": CALLBACK},
     ),
-    (GRANTS["authorization_code"].form(("api",), Secret("R")), REFRESH),
-    (GRANTS["authorization_code"].form(("api",), None), None),
-    (GRANTS["refresh_token"].form(("api",), Secret("R")), REFRESH),
-    (GRANTS["refresh_token"].form(("api",), None), None),
-    (
-        GRANTS["client_credentials"].form(("api", "mail"), Secret("R")),
-        {"grant_type": "client_credentials", "scope": "api mail"},
-    ),
-    (GRANTS["client_credentials"].form((), None), {"grant_type": "client_credentials"}),
 ]
 
 
-@pytest.mark.parametrize(("form", "expected"), FORMS)
-def test_a_form(form, expected):
+def credential_of(row: Row) -> Credential:
+    server = {"issuer": "https://login.example", "client_id": "web", "name": "crm"}
+    if REQUIREMENTS[row.grant].client == "none":
+        server = {}
+    return Credential.model_validate({**server, "grant": row.grant, **row.keys})
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.grant for row in ROWS])
+def test_the_form_of_a_grant(row):
+    credential, grant = credential_of(row), GRANTS[row.grant]
+    assert grant.form(credential, None) == row.first
+    assert grant.form(credential, Secret("R")) == row.next
+    assert grant.grant_type == (row.first or row.next or {"grant_type": ""})["grant_type"]
+    assert (row.next is None) == grant.is_fixed
+
+
+def test_each_grant_has_a_row():
+    assert {row.grant for row in ROWS} == set(GRANTS)
+
+
+@pytest.mark.parametrize(("form", "expected"), REDEMPTIONS)
+def test_the_form_of_a_code(form, expected):
     assert form == expected
 
 
-@pytest.mark.parametrize("grant", GRANTS.values(), ids=list(GRANTS))
-def test_the_grant_type_is_the_one_in_the_form(grant):
-    assert grant.form((), Secret("R"))["grant_type"] == grant.grant_type
-
-
 def test_every_grant_of_the_configuration_has_an_object_and_requirements():
-    names = set(get_args(credential.Grant))
+    names = set(get_args(configured.Grant))
     assert names == set(GRANTS) == set(REQUIREMENTS)
     assert all(grant.name == name for name, grant in GRANTS.items())
 
@@ -59,7 +105,8 @@ def test_what_the_configuration_asks_for_is_what_the_grant_needs(name):
     grant, asks = GRANTS[name], REQUIREMENTS[name]
     assert asks.logs_in == asks.has_accounts == grant.needs_person
     assert asks.has_seed == (grant.renewal is Renewal.CONFIGURATION)
-    assert asks.has_refresh_tokens == (not grant.renews_itself)
+    assert asks.is_fixed == grant.is_fixed
+    assert asks.has_refresh_tokens == (not grant.renews_itself and not grant.is_fixed)
 
 
 @pytest.mark.parametrize("name", GRANTS)
@@ -86,7 +133,9 @@ def _compares_a_grant(node: ast.AST) -> bool:
         for each in ast.walk(side)
     )
     is_identity = all(isinstance(each, ast.Is | ast.IsNot) for each in node.ops)  # "is not None"
-    return (is_grant and not is_identity) or bool(names & {"authorization_code", "client_credentials"})
+    return (is_grant and not is_identity) or bool(
+        names & {"authorization_code", "client_credentials", "static"}
+    )
 
 
 def test_no_module_compares_a_grants_name():

@@ -190,6 +190,7 @@ authorization_endpoint = "{issuer}/authorize"
 grant = "{grant}"
 client_id = "machine"
 client_secret = "secret"
+{credential}
 [[routes]]
 path = "/up"
 upstream = "{upstream}"
@@ -201,13 +202,16 @@ credential = "cred"
 
 
 @asynccontextmanager
-async def proxying(tmp_path, upstream_url, *, route="", limits="", grant="client_credentials", server=""):
+async def proxying(
+    tmp_path, upstream_url, *, route="", limits="", grant="client_credentials", server="", credential=""
+):
     async with AsyncExitStack() as stack:
         issuing = AuthorizationServer(clients=[Client("machine", "secret", grants=("client_credentials",))])
         issuer = await stack.enter_async_context(running(issuing.application()))
         file = tmp_path / "config.toml"
         places = {"state": tmp_path, "issuer": issuer, "upstream": upstream_url}
-        file.write_text(CONFIG.format(**places, route=route, limits=limits, grant=grant, server=server))
+        more = {"route": route, "limits": limits, "grant": grant, "server": server, "credential": credential}
+        file.write_text(CONFIG.format(**places, **more))
         config = load(file).config
         state = await stack.enter_async_context(open_services(config))
         relay = await generation.relay_of(state)

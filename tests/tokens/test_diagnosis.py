@@ -151,6 +151,19 @@ MUST_NAME = {
     "connect_timeout": ("can't be reached",),
     "egress_proxy": ("can't be reached", "credentials.crm.proxy"),
     "store": ("token store can't be written",),
+    "client_assertion": ("credentials.crm.client_assertion", "JWT"),
+    "no_dpop": ("credentials.crm.dpop", "register"),
+    "invalid_dpop_proof": ("DPoP", "clock"),
+    "use_dpop_nonce": ("DPoP nonce",),
+    "tls_files": ("credentials.crm.tls", "check"),
+}
+
+
+OF_HINT = {  # where the keys are others than those of the code alone
+    ("invalid_client", "client_key"): ("client_id", "client_key_id", "assertion_audience"),
+    ("invalid_client", "client_assertion"): ("client_id", "client_assertion", "platform", "audience"),
+    ("invalid_client", "client_secret_jwt"): ("client_id", "client_secret", "assertion_audience"),
+    ("invalid_client", "tls"): ("client_id", "tls.cert", "registered"),
 }
 
 
@@ -271,7 +284,8 @@ def test_a_hint_says_more_of_a_code_and_not_something_else():
         assert (hinted.sentence, hinted.verdict) == (plain.sentence, plain.verdict)
         assert hinted.remedy != plain.remedy
         assert "{" not in hinted.remedy
-        assert all(word in hinted.text for word in MUST_NAME[code] if word != "slash"), hinted.text
+        named = OF_HINT.get((code, hint), MUST_NAME[code])
+        assert all(word in hinted.text for word in named if word != "slash"), hinted.text
         explained = explain_failure(failure(code, hint), "crm", GRANTS["authorization_code"], ())
         assert hinted.remedy.partition("; next try")[0] in explained
     assert "slash" in told("expired", "issuer_mismatch", "authorization_code", hint="slash").text

@@ -11,12 +11,15 @@ from typing import Final
 
 from proxy.config.model import Credential
 from proxy.oauth.grants.authorization_code import AUTHORIZATION_CODE
-from proxy.oauth.grants.base import Form, Grant, Renewal
+from proxy.oauth.grants.base import Form, Grant, Login, Renewal
 from proxy.oauth.grants.client_credentials import CLIENT_CREDENTIALS
+from proxy.oauth.grants.device_code import DEVICE_CODE
 from proxy.oauth.grants.refresh_token import REFRESH_TOKEN
+from proxy.oauth.grants.static import STATIC
 
 GRANTS: Final[Mapping[str, Grant]] = {
-    grant.name: grant for grant in (AUTHORIZATION_CODE, REFRESH_TOKEN, CLIENT_CREDENTIALS)
+    grant.name: grant
+    for grant in (AUTHORIZATION_CODE, REFRESH_TOKEN, CLIENT_CREDENTIALS, DEVICE_CODE, STATIC)
 }
 
 
@@ -25,4 +28,4 @@ def of(credential: Credential) -> Grant:
     return GRANTS[credential.grant]
 
 
-__all__ = ["GRANTS", "Form", "Grant", "Renewal", "of"]
+__all__ = ["GRANTS", "Form", "Grant", "Login", "Renewal", "of"]

@@ -23,7 +23,8 @@ def login_command(credential: str, account: str) -> str:
     return f"token-proxy login {credential}{option}"
 
 
-def _remedy(credential: str, account: str) -> str:
+def log_in_again(credential: str, account: str) -> str:
+    """The remedy of grants with a login."""
     return f"run `{login_command(credential, account)}`"
 
 
@@ -32,5 +33,6 @@ AUTHORIZATION_CODE: Final = Grant(
     grant_type="refresh_token",
     renewal=Renewal.LOGIN,
     form=refresh_form,
-    remedy=_remedy,
+    login_type="authorization_code",
+    remedy=log_in_again,
 )

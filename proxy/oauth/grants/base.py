@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from proxy.config.model import Credential
 from proxy.secret import Secret
 
 Form = dict[str, str]
@@ -17,22 +18,33 @@ class Renewal(Enum):
     LOGIN = "a person logs in"
     CONFIGURATION = "the configuration gives a new refresh token"
     ITSELF = "each token request is independent: it needs no refresh token"
+    NEVER = "no token is requested: the configuration gives the token itself"
+
+
+class Login(Enum):
+    """The way in which a person logs in, for a grant that needs one."""
+
+    REDIRECT = "the browser comes back with a code"
+    DEVICE = "the person enters a user code, and the token endpoint is polled"
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
     """One way to get tokens.
 
-    `form(scopes, refresh_token)` is the form of the next token request; None if it needs a refresh token and
-    there is none. `remedy(credential, account)` tells people how to get new tokens when no request can; ""
-    if that can't happen.
+    `form(credential, refresh_token)` is the form of the next token request; None if it needs a refresh token
+    and there is none, or if no token is ever requested. `remedy(credential, account)` tells people how to get
+    new tokens when no request can; "" if that can't happen.
     """
 
     name: str  # as in the configuration
-    grant_type: str  # the parameter of that name in `form` (RFC 6749)
+    # the parameter of that name in `form` (RFC 6749), without a refresh token if it can; "" outside OAuth
+    grant_type: str
     renewal: Renewal
-    form: Callable[[Sequence[str], Secret | None], Form | None]
+    form: Callable[[Credential, Secret | None], Form | None]
     remedy: Callable[[str, str], str]
+    login: Login = Login.REDIRECT  # where `needs_person`
+    login_type: str = ""  # the parameter grant_type of its login, where it has one
 
     @property
     def needs_person(self) -> bool:
@@ -40,13 +52,28 @@ class Grant:
         return self.renewal is Renewal.LOGIN
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether the configuration gives the token itself: nothing is requested, stored or refreshed."""
+        return self.renewal is Renewal.NEVER
+
+    @property
     def renews_itself(self) -> bool:
         """Whether it gets new tokens without a refresh token."""
         return self.renewal is Renewal.ITSELF
 
 
-def refresh_form(_scopes: Sequence[str], refresh_token: Secret | None) -> Form | None:
+def refresh_form(_credential: Credential, refresh_token: Secret | None) -> Form | None:
     """RFC 6749 section 6. Without a scope: the granted scope is kept, and a refresh can't widen it."""
     if refresh_token is None:
         return None
     return {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
+
+
+def with_scope(form: Form, credential: Credential) -> Form:
+    """RFC 6749 section 3.3; without scopes the server decides."""
+    return {**form, "scope": " ".join(credential.scopes)} if credential.scopes else form
+
+
+def no_remedy(_credential: str, _account: str) -> str:
+    """Of a grant that renews itself: the next token request is independent."""
+    return ""

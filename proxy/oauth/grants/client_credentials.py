@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-from proxy.oauth.grants.base import Form, Grant, Renewal
+from proxy.config.model import Credential
+from proxy.oauth.grants.base import Form, Grant, Renewal, no_remedy, with_scope
 from proxy.secret import Secret
 
 
-def _form(scopes: Sequence[str], _refresh_token: Secret | None) -> Form:
+def _form(credential: Credential, _refresh_token: Secret | None) -> Form:
     """RFC 6749 section 4.4.2."""
-    form = {"grant_type": "client_credentials"}
-    if scopes:
-        form["scope"] = " ".join(scopes)
-    return form
-
-
-def _remedy(_credential: str, _account: str) -> str:
-    return ""  # the next token request is independent
+    return with_scope({"grant_type": "client_credentials"}, credential)
 
 
 CLIENT_CREDENTIALS: Final = Grant(
@@ -26,5 +19,5 @@ CLIENT_CREDENTIALS: Final = Grant(
     grant_type="client_credentials",
     renewal=Renewal.ITSELF,
     form=_form,
-    remedy=_remedy,
+    remedy=no_remedy,
 )

@@ -52,6 +52,22 @@ HINTS: Final[Mapping[tuple[str, str], str]] = {
         "check client_id and client_secret of credentials.{credential}, or set basic_encoding = "
         '"raw" there; some servers need client_auth = "client_secret_post"'
     ),
+    ("invalid_client", "client_key"): (
+        "check client_id, client_key and client_key_id of credentials.{credential}, and that the public key "
+        'is registered; some servers need assertion_audience = "endpoint" there'
+    ),
+    ("invalid_client", "client_assertion"): (
+        "check that the platform still renews the file client_assertion of credentials.{credential}, and "
+        "that the server trusts its issuer, subject and audience for this client_id"
+    ),
+    ("invalid_client", "client_secret_jwt"): (
+        "check client_id and client_secret of credentials.{credential}; some servers need "
+        'assertion_audience = "endpoint" there'
+    ),
+    ("invalid_client", "tls"): (
+        "check client_id and tls.cert of credentials.{credential}, and that this certificate is the one "
+        "registered for the client"
+    ),
     ("invalid_client", "client_auth"): (
         "check client_id and client_secret of credentials.{credential}, or set client_auth = "
         '"client_secret_post" there; some servers need basic_encoding = "raw"'
@@ -98,9 +114,21 @@ CAUSES: Final[Mapping[str, Row]] = {
         "the authorization server issues tokens of a type that can't be attached",
         f"register the client for bearer tokens, or check {_IN_TABLE}token_types",
     ),
+    "no_dpop": Row(
+        _CONFIG,
+        "the authorization server issues tokens without a proof of possession (DPoP)",
+        f"register the client for DPoP-bound access tokens, or leave {_IN_TABLE}dpop out",
+    ),
+    "invalid_dpop_proof": Row(
+        _CONFIG,
+        "the authorization server does not accept the proof of possession (DPoP)",
+        "check the clock of this machine, and that the token endpoint is the address that the server knows",
+    ),
+    "use_dpop_nonce": Row(_WAITS, "the authorization server asks for a new DPoP nonce each time"),
     # -- a refresh token, refused but not finally
     "invalid_grant": _REFUSED_ONCE,
     "bad_refresh_token": _REFUSED_ONCE,
+    "expired_token": _REFUSED_ONCE,
     "bad_verification_code": _REFUSED_ONCE,
     "interaction_required": _REFUSED_ONCE,
     "invalid_code": _REFUSED_ONCE,
@@ -185,6 +213,21 @@ CAUSES: Final[Mapping[str, Row]] = {
         _WAITS, "the authorization server does not know the client any more that was registered there"
     ),
     "client_expired": Row(_WAITS, "the client that was registered for these tokens has expired"),
+    "no_request_uri": Row(
+        _CONFIG,
+        "the response to the pushed authorization request has no request_uri",
+        f"check {_IN_TABLE}pushed_authorization_request_endpoint, or leave par out there",
+    ),
+    "tls_files": Row(
+        _WAITS,
+        "the certificates for the connection to the authorization server can't be used",
+        f"check the files of {_IN_TABLE}tls, or run `token-proxy check`",
+    ),
+    "client_assertion": Row(
+        _WAITS,
+        "the file client_assertion can't be read, or holds no JWT",
+        f"check {_IN_TABLE}client_assertion, and that the platform writes the file",
+    ),
     # -- this program
     "internal": Row(_WAITS, "this program failed unexpectedly: its log has the cause", "report it"),
     # -- the connection to the server
@@ -211,6 +254,17 @@ CAUSES: Final[Mapping[str, Row]] = {
     "server_error": _TROUBLE,
     "temporarily_unavailable": Row(_WAITS, "the authorization server is temporarily unavailable"),
     "slow_down": _BUSY,
+    "authorization_pending": Row(_WAITS, "the authorization server still waits for the person"),
+    "device_response": Row(
+        _WAITS,
+        "the response of the device authorization endpoint can't be used",
+        f"if this persists, check {_IN_TABLE}device_authorization_endpoint",
+    ),
+    "no_device_authorization_endpoint": Row(
+        _CONFIG,
+        "the server's metadata name no device authorization endpoint",
+        f"set {_IN_TABLE}device_authorization_endpoint, or use another grant",
+    ),
     "http_429": _BUSY,
     "http_5xx": _TROUBLE,
     "http_4xx": Row(

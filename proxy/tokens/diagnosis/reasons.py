@@ -34,6 +34,7 @@ class Reason(StrEnum):
     CLIENT_FORGOTTEN = "registration_forgotten"  # the server does not know it any more
     UNREADABLE = "unreadable"  # the store's key does not decrypt the record
     NOT_READ = "not_read"  # the store could not be read
+    VALUE_LOST = "value_lost"  # grant static: what the configuration refers to can't be used now
     HELD_BACK = "held_back"  # other accounts of the client have opened the circuit breaker
 
 
@@ -97,6 +98,16 @@ STORED: Final[Rows] = (
             Verdict.WAITS,
             "the token store can't be read now",
             "it is read again with each request; if it keeps failing, see the log",
+        ),
+    ),
+    (
+        ANY,
+        (Reason.VALUE_LOST,),
+        ANY_GRANT,
+        Row(
+            Verdict.MISCONFIGURED,
+            "its value can't be read now, and the last one that could be is attached",
+            "restore what credentials.{credential}.value refers to; the log says what is wrong with it",
         ),
     ),
     (

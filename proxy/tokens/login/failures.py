@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from proxy.config.model import Credential
@@ -19,12 +20,27 @@ _REFUSALS: Final = {  # RFC 6749 section 4.1.2.1
     "temporarily_unavailable": "the authorization server is temporarily unavailable: try again later",
 }
 _FORGOTTEN: Final = "the authorization server does not know the client that was registered there any more"
+_ON_DEVICE: Final = {  # RFC 8628 section 3.5
+    "access_denied": "the login was declined",
+    "expired_token": "nobody has entered the code in time: start the login again",
+    "invalid_grant": "the device code is refused, as used or expired: start the login again",
+}
 _BAD_ID_TOKEN: Final = {  # codes of oauth/id_token.py; the tokens that came with it are discarded
     "id_token_malformed": "the id_token that came with the tokens can't be read: nothing was stored",
     "id_token_issuer": "the id_token names another issuer than the configured one: check `issuer`",
     "id_token_audience": "the id_token is for another client: check client_id",
     "id_token_nonce": "the id_token belongs to another login: start the login again",
     "id_token_expired": "the id_token had already expired when it arrived: check the clock of this machine",
+}
+
+
+_REFUSED_PUSHES: Final = {  # by the codes of AuthorizationServerError
+    "invalid_request": (
+        "the authorization server refuses the pushed request: check that the redirect URI is registered, and "
+        "check `authorize_params`"
+    ),
+    "invalid_scope": _REFUSALS["invalid_scope"],
+    "unauthorized_client": _REFUSALS["unauthorized_client"],
 }
 
 
@@ -37,6 +53,12 @@ def of_redirect(error: str) -> LoginFailed:
 
 def of_id_token(error: AuthorizationServerError) -> LoginFailed:
     return LoginFailed(_BAD_ID_TOKEN[error.error], error.error)
+
+
+def of_push(credential: Credential, error: AuthorizationServerError) -> LoginFailed:
+    """What a failed request to the pushed authorization request endpoint means (RFC 9126 section 2.3)."""
+    sentence = _REFUSED_PUSHES.get(error.error) or f"the login can't begin: {explained(credential, error)}"
+    return LoginFailed(sentence, error.error)
 
 
 def of_response(credential: Credential, error: AuthorizationServerError) -> LoginFailed:
@@ -52,6 +74,15 @@ def of_response(credential: Credential, error: AuthorizationServerError) -> Logi
     return LoginFailed(sentence, error.error)
 
 
+def of_poll(credential: Credential, error: AuthorizationServerError) -> LoginFailed:
+    """What a failed poll for the tokens of a login on another device means."""
+    if error.error in _ON_DEVICE:
+        return LoginFailed(_ON_DEVICE[error.error], error.error)
+    return of_response(credential, error)
+
+
 def explained(credential: Credential, error: AuthorizationServerError) -> str:
     """What any other failed request means, from the table of tokens/diagnosis."""
-    return explain_failure(error, credential.name, grants.of(credential), credential.scopes)
+    grant = grants.of(credential)
+    grant = replace(grant, grant_type=grant.login_type or grant.grant_type)
+    return explain_failure(error, credential.name, grant, credential.scopes)

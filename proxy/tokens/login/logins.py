@@ -16,12 +16,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from proxy.config.model import Config, Credential
-from proxy.errors import LoginFailed, StoreError
+from proxy.errors import AuthorizationServerError, LoginFailed, StoreError
 from proxy.oauth import authorize
 from proxy.oauth.authorize import Callback
 from proxy.oauth.binding import by_hand, is_bound, server_of
@@ -31,12 +31,15 @@ from proxy.oauth.grants import Form
 from proxy.oauth.grants.authorization_code import redemption_form
 from proxy.oauth.token import Principal, Token
 from proxy.observe.events import ERROR, INFO, WARNING, event
+from proxy.secret import Secret
 from proxy.store.base import AccountId, Store
 from proxy.tokens.login import failures, pending, takeover
+from proxy.tokens.login.devices import DeviceLogin, DeviceLogins
+from proxy.tokens.login.ends import Cancelled, End, LoggedIn
 from proxy.tokens.login.mix_up import check_issuer
 from proxy.tokens.login.outcomes import Outcomes
 from proxy.tokens.login.pending import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID, Pending, UnknownLogin, party
-from proxy.tokens.login.redeem import redeem
+from proxy.tokens.login.redeem import failure_of, redeem
 from proxy.tokens.login.requests import AuthorizationRequests
 from proxy.tokens.login.revoke import has_account, revoke
 from proxy.tokens.login.takeover import Takeover
@@ -65,39 +68,34 @@ NOTHING_TO_DECIDE: Final = (
 )
 CANCELLED: Final = "the login was cancelled: the account has another person's tokens, and keeps them"
 CALLBACK: Final = "/callback"  # the path of redirect URIs; "own" ones continue with the credential's name
+DEVICE: Final = "device"  # the query of the page that shows the codes of a login on another device
 POLL_EVERY: Final = 0.25  # seconds between the polls of a command that waits for the outcome
 
 _log = logging.getLogger("proxy.logins")
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedIn:
-    """The account has its tokens. `principal`: their owner; None if the server named none."""
-
-    key: AccountId
-    principal: Principal | None
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """The account is unchanged."""
-
-    key: AccountId
-
-
-End = LoggedIn | Cancelled | Takeover  # Takeover: not ended yet, a decision is needed
+def device_page(key: AccountId) -> str:
+    """The path of the page that shows the codes of a login on another device."""
+    return f"/login/{key}?{DEVICE}"
 
 
 class Logins:
     def __init__(
-        self, config: Config, store: Store, servers: AuthorizationServers, tokens: TokenManager
+        self,
+        config: Config,
+        store: Store,
+        servers: AuthorizationServers,
+        tokens: TokenManager,
+        devices: DeviceLogins | None = None,
     ) -> None:
+        """`devices`: the logins on other devices that outlive this configuration."""
         self._config = config
         self._store = store
         self._servers = servers
         self._tokens = tokens
         self._requests = AuthorizationRequests(config, store, servers, tokens)
         self._outcomes = Outcomes(config, tokens)
+        self._devices = devices or DeviceLogins(servers)
 
     def redirect_uri(self, credential: str) -> str:
         return self._config.redirect_uri(self._config.credentials[credential])
@@ -107,8 +105,29 @@ class Logins:
 
         Raises LoginFailed, StoreError.
         """
+        if self._requests.is_on_device(key):
+            await self.begin_on_device(key, browser=browser)
+            return f"{self._config.public_url}{device_page(key)}"
         with self._outcomes.noted(key):
             return await self._requests.make(key, [party(browser)])
+
+    async def begin_on_device(self, key: AccountId, *, browser: str = "") -> DeviceLogin:
+        """Begin a login that goes on in this process, whatever device the person uses (RFC 8628).
+
+        `browser`: the cookie of the one that shows the codes; "" for a command, which shows them itself.
+        Raises LoginFailed, StoreError.
+        """
+        with self._outcomes.noted(key):
+            credential = await self._requests.with_client(key)
+            try:
+                finish = partial(self._finish_on_device, key, party(browser))
+                return await self._devices.begin(key, credential, party(browser), finish)
+            except AuthorizationServerError as error:
+                raise LoginFailed(failures.explained(credential, error), error.error) from error
+
+    def on_device(self, key: AccountId, *, browser: str) -> DeviceLogin | None:
+        """The last login of this browser to the account, if it is recent."""
+        return self._devices.of(key, party(browser))
 
     async def begin_to_paste(self, key: AccountId, command: str) -> str:
         """Begin a login that ends only with `paste`. Returns and raises as `begin`."""
@@ -173,10 +192,15 @@ class Logins:
         return await self._ended(asked.key, asked.command, self._decide(asked, replace=replace))
 
     async def log_out(self, key: AccountId) -> None:
-        """Forget the tokens, then revoke them (RFC 7009), refresh token first. Raises StoreError.
+        """Forget the tokens, then revoke them (RFC 7009), refresh token first.
 
-        A failed revocation is logged only.
+        A failed revocation is logged only. Raises LoginFailed, StoreError.
         """
+        if not self._config.is_stored(key.credential):
+            raise LoginFailed(
+                f"the token of {key} is in the configuration, so that there is none to forget: change or "
+                f"remove credentials.{key.credential}.value"
+            )
         token = await self._tokens.forget(key)
         event(_log, INFO, "logout", f"logged out of {key}", **key._asdict())
         if token is not None:
@@ -216,12 +240,34 @@ class Logins:
         if not callback.code:
             raise LoginFailed("the redirect has no code: start the login again", "no_code")
         form = redemption_form(callback.code, login.redirect_uri, login.verifier)
-        token = await self._redeem(login.key, credential, form, login.nonce)
+        dpop_key = Secret(login.dpop_key) if login.dpop_key else None
+        token = await self._redeem(login.key, credential, form, login.nonce, dpop_key)
         return await self._save(login.key, token, browser, login.command)
 
-    async def _redeem(self, key: AccountId, credential: Credential, form: Form, nonce: str = "") -> Token:
+    async def _finish_on_device(
+        self, key: AccountId, browser: str, polled: Token | AuthorizationServerError | LoginFailed
+    ) -> End:
+        """`browser`: the party that can be asked. Raises LoginFailed, StoreError."""
+        with self._outcomes.noted(key):
+            if isinstance(polled, AuthorizationServerError):
+                credential = self._requests.credential(key.credential)
+                polled = await failure_of(
+                    polled, self._store, self._tokens, credential, key, failures.of_poll
+                )
+            if isinstance(polled, LoginFailed):
+                raise polled
+            return await self._save(key, polled, browser)
+
+    async def _redeem(
+        self,
+        key: AccountId,
+        credential: Credential,
+        form: Form,
+        nonce: str = "",
+        dpop_key: Secret | None = None,
+    ) -> Token:
         """Exchange a code for tokens. Raises LoginFailed."""
-        return await redeem(self._servers, self._store, self._tokens, credential, key, form, nonce)
+        return await redeem(self._servers, self._store, self._tokens, credential, key, form, nonce, dpop_key)
 
     async def _save(
         self,

@@ -44,6 +44,7 @@ class Pending:
     verifier: str | None
     command: str  # the party that waits for the outcome; "": none does
     found: dict[str, Any] | None = None  # of saved/found.py: the server and client of this login
+    dpop_key: str | None = None  # of the tokens; added later
 
     @property
     def key(self) -> AccountId:

@@ -145,7 +145,7 @@ class Refresh:
             and refusal.may_heal(token.refusal, self.context.clock.wall())
         )
         refresh_token = token.refresh_token if token and may_send else None
-        return self._grant.form(self.credential.scopes, refresh_token)
+        return self._grant.form(self.credential, refresh_token)
 
     @property
     def _grant(self) -> Grant:

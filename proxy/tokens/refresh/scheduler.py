@@ -87,7 +87,7 @@ class RefreshScheduler:
         Raises StoreError.
         """
         waits = [LOOK_AGAIN]
-        with_room = [name for name, throttle in self._accounts.throttles.items() if not throttle.is_quiet]
+        with_room = self._accounts.with_room()
         indexed = await self._store.due_before(with_room, now + LOOK_AGAIN, BATCH)
         restless = [Due(now, account.key, None) for account in self._restless()]
         for due in sorted([*restless, *indexed], key=self._failures):  # those without failures first

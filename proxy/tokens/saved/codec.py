@@ -10,7 +10,7 @@ from proxy.oauth.token import Principal, Refusal, Token
 from proxy.secret import Secret
 from proxy.tokens.saved import found
 
-_SECRETS = ("access_token", "refresh_token")
+_SECRETS = ("access_token", "refresh_token", "dpop_key")
 _PLAIN = (
     "server",
     "client_id",
@@ -37,6 +37,7 @@ _ADDED: dict[str, Any] = {  # added later, with their value for older records
     "endpoints": (),
     "token_endpoint": "",
     "auth_method": "",
+    "auth_algorithm": "",
     "nonce": "",
     "found": None,
 }
@@ -65,7 +66,12 @@ def decode(body: bytes) -> Token:
         known["observed_lifetimes"] = tuple(known["observed_lifetimes"])
         known["found"] = None if known["found"] is None else found.from_json(known["found"])
         known["endpoints"] = tuple((name, url) for name, url in known["endpoints"])
-        known |= {name: None if fields[name] is None else Secret(fields[name]) for name in _SECRETS}
+        known |= {name: _secret(fields[name]) for name in ("access_token", "refresh_token")}
+        known["dpop_key"] = _secret(fields.get("dpop_key"))  # added later
         return Token(**known)
     except (ValueError, KeyError, TypeError) as error:
         raise UnreadableRecord("a stored token can't be read: was it written by a newer version?") from error
+
+
+def _secret(value: str | None) -> Secret | None:
+    return None if value is None else Secret(value)

@@ -18,7 +18,8 @@ def store_warning(config: Config, mount_of: MountOf = mounts.mount_of) -> str | 
 
     A shared store is on a server of its own, about which nothing is known here.
     """
-    if all(grants.of(credential).renews_itself for credential in config.credentials.values()):
+    used = map(grants.of, config.credentials.values())
+    if all(grant.renews_itself or grant.is_fixed for grant in used):
         return None
     scheme, _, name = config.store.url.reveal().partition(":")
     if scheme == "memory":

@@ -131,13 +131,17 @@ def successor(new: Token, old: Token, refused: Token | None = None) -> Token:
 def with_refresh_token_of(new: Token, old: Token) -> Token:
     """`old` with the refresh token of `new`, whose access token must not be attached."""
     made = successor(new, old)
+    is_as_bound = (new.dpop_key is None) == (old.dpop_key is None)
     return replace(
         old,
+        access_token=old.access_token if is_as_bound else None,
+        dpop_key=new.dpop_key,  # the refresh token may be bound to it
         refresh_token=made.refresh_token,
         refresh_expires_at=made.refresh_expires_at,
         ancestors=made.ancestors,
         token_endpoint=new.token_endpoint,
         auth_method=new.auth_method,
+        auth_algorithm=new.auth_algorithm,
         found=new.found,
         refusal=None,
     )

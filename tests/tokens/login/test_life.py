@@ -29,7 +29,7 @@ from proxy.errors import LoginFailed
 from proxy.store.base import AccountId
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
-from proxy.tokens.login.logins import Cancelled, End, LoggedIn
+from proxy.tokens.login.ends import Cancelled, End, LoggedIn
 from proxy.tokens.login.pending import TIME_TO_LOG_IN, UnknownLogin, party
 from proxy.tokens.login.takeover import Takeover
 from tests.fakes.clock import FakeClock

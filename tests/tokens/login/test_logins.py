@@ -15,7 +15,8 @@ from proxy.errors import LoginFailed, StoreError
 from proxy.oauth.discovery import Endpoints
 from proxy.store.base import AccountId
 from proxy.tokens.login import logins, pending
-from proxy.tokens.login.logins import UNKNOWN, LoggedIn
+from proxy.tokens.login.ends import LoggedIn
+from proxy.tokens.login.logins import UNKNOWN
 from proxy.tokens.login.mix_up import NO_ISSUER, OTHER_SERVER
 from proxy.tokens.login.pending import TIME_TO_LOG_IN
 

@@ -11,7 +11,8 @@ from aiohttp import web
 from proxy.demo.authorization_server import Client
 from proxy.demo.serve import running
 from proxy.store.base import AccountId
-from proxy.tokens.login.logins import CONFIG_CHANGED, LoggedIn
+from proxy.tokens.login.ends import LoggedIn
+from proxy.tokens.login.logins import CONFIG_CHANGED
 from proxy.tokens.saved import codec
 from tests.fakes.id_tokens import logs_in
 from tests.tokens.conftest import CALLBACK, HOUR

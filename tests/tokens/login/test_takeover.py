@@ -15,7 +15,8 @@ from proxy.store.base import AccountId
 from proxy.store.memory import MemoryStore
 from proxy.store.seal import SealedStore
 from proxy.tokens.login import logins, revoke, takeover
-from proxy.tokens.login.logins import CANCELLED, CONFIG_CHANGED, Cancelled, LoggedIn
+from proxy.tokens.login.ends import Cancelled, LoggedIn
+from proxy.tokens.login.logins import CANCELLED, CONFIG_CHANGED
 from proxy.tokens.login.logins import NOTHING_TO_DECIDE as NOTHING
 from proxy.tokens.login.pending import TIME_TO_LOG_IN, party
 from proxy.tokens.login.takeover import Takeover
