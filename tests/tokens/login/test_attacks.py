@@ -36,9 +36,12 @@ class Bad:
     metadata: dict[str, Any] = field(default_factory=dict)
     resource: dict[str, Any] = field(default_factory=dict)
     hits: list[str] = field(default_factory=list)
+    state: str = ""  # of the last request that was pushed
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
         self.hits.append(request.path)
+        if request.path == "/par":
+            self.state = str((await request.post())["state"])
         if request.path == "/token" and "/token refresh" in self.answers:
             form = await request.post()
             if form["grant_type"] == "refresh_token":
@@ -63,11 +66,20 @@ class Bad:
                 "registration_endpoint": f"{self.url}/register",
                 "introspection_endpoint": f"{self.url}/introspect",
                 "revocation_endpoint": f"{self.url}/revoke",
+                "pushed_authorization_request_endpoint": f"{self.url}/par",
+                "device_authorization_endpoint": f"{self.url}/device",
                 **self.metadata,
             },
             "/register": {"client_id": "id", "client_secret": "the-secret"},
             "/token": {"access_token": "AT", "refresh_token": "RT", "token_type": "Bearer"},
             "/introspect": {"active": True, "exp": 1},
+            "/par": {"request_uri": "urn:it", "expires_in": 60},
+            "/device": {
+                "device_code": "D",
+                "user_code": "U",
+                "verification_uri": f"{self.url}/verify",
+                "expires_in": 600,
+            },
         }
 
 
@@ -101,12 +113,12 @@ def make_victim(make_docs, world, places):
     return make_docs
 
 
-async def whole_life(side: Side) -> list[str]:
+async def whole_life(side: Side, bad: Bad) -> list[str]:
     """A login, a refresh and a logout, as far as they go; what failed."""
     failures: list[str] = []
     try:
-        begun = await side.logins.begin(KEY, browser=BROWSER)
-        await side.logins.finish({"code": "C", "state": state_of(begun)}, BROWSER, path=CALLBACK)
+        await side.logins.begin(KEY, browser=BROWSER)
+        await side.logins.finish({"code": "C", "state": bad.state}, BROWSER, path=CALLBACK)
     except LoginFailed as error:
         failures.append(error.error)
     account = side.tokens.account(*KEY)
@@ -127,6 +139,7 @@ REDIRECTING = [  # the path, what is said of it (an introspection and a revocati
     ("/token refresh", ["redirect"]),
     ("/introspect", []),
     ("/revoke", []),
+    ("/par", ["redirect"]),
 ]
 
 
@@ -140,11 +153,23 @@ async def test_no_endpoint_leads_us_elsewhere(make_victim, places, path, failure
         bad.answers[PLACE] = lambda: web.json_response({"resource": f"{bad.url}/mcp"})
     if path == "/mcp":  # it is asked only without metadata at the well-known place
         bad.answers[f"{PLACE}/mcp"] = lambda: web.Response(status=404)
-    async with make_victim() as side:
-        assert await whole_life(side) == failures
+    async with make_victim("par = true") as side:
+        assert await whole_life(side, bad) == failures
     assert path in bad.hits, "else nothing was tried"
     assert elsewhere.hits == []
     assert "stolen" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_nor_does_the_endpoint_of_logins_on_another_device(make_victim, places, status):
+    bad, elsewhere = places
+    redirect = web.Response(status=status, headers={"Location": f"{elsewhere.url}/device"})
+    bad.answers["/device"] = lambda: redirect
+    async with make_victim() as side:
+        with pytest.raises(LoginFailed):
+            await side.logins.begin_on_device(KEY)
+    assert "/device" in bad.hits
+    assert elsewhere.hits == []
 
 
 UNSAFE = [
@@ -171,8 +196,9 @@ ENDPOINTS = {
     "registration_endpoint": "/register",
     "revocation_endpoint": "/revoke",
     "introspection_endpoint": "/introspect",
+    "pushed_authorization_request_endpoint": "/par",
 }
-OF_LOGINS = {"authorization_endpoint", "token_endpoint", "registration_endpoint"}
+OF_LOGOUTS = {"revocation_endpoint", "introspection_endpoint"}
 
 
 @pytest.mark.parametrize("value", UNSAFE, ids=repr)
@@ -182,10 +208,26 @@ async def test_an_endpoint_that_is_no_safe_url_is_neither_called_nor_given_to_a_
 ):
     bad, _ = places
     bad.metadata[name] = value
-    async with make_victim() as side:
-        assert await whole_life(side) == (["unsafe_endpoint"] if name in OF_LOGINS else [])
+    async with make_victim("par = true") as side:
+        assert await whole_life(side, bad) == ([] if name in OF_LOGOUTS else ["unsafe_endpoint"])
     assert ENDPOINTS[name] not in bad.hits
     assert str(value) not in caplog.text or value in {"", 7}
+
+
+@pytest.mark.parametrize("value", UNSAFE, ids=repr)
+@pytest.mark.parametrize("name", ["verification_uri", "verification_uri_complete"])
+async def test_an_address_for_another_device_that_is_no_safe_url_is_not_shown(
+    make_victim, places, name, value
+):
+    bad, _ = places
+    page = {"verification_uri": f"{bad.url}/verify", "device_code": "D", "user_code": "U", "expires_in": 9}
+    bad.answers["/device"] = lambda: web.json_response({**page, name: value})
+    async with make_victim() as side:
+        with suppress(LoginFailed):
+            login = await side.logins.begin_on_device(KEY)
+            assert name != "verification_uri"
+            assert value in ("", 7) or str(value) not in repr(login.codes)
+            await side.logins._devices.close()  # as at the end of the process
 
 
 @pytest.mark.parametrize("value", UNSAFE, ids=repr)
@@ -193,7 +235,7 @@ async def test_an_authorization_server_that_is_no_safe_url_is_not_asked(make_vic
     bad, _ = places
     bad.resource["authorization_servers"] = [value]
     async with make_victim() as side:
-        assert await whole_life(side) == ["mcp_unsafe_issuer"]
+        assert await whole_life(side, bad) == ["mcp_unsafe_issuer"]
     assert bad.hits == [f"{PLACE}/mcp"]
 
 
@@ -220,7 +262,7 @@ async def test_a_malicious_mcp_server_gets_no_token_for_an_honest_one(make_victi
     bad, _ = places
     async with mcp_world() as honest, make_victim() as side:
         bad.resource |= {"resource": honest.mcp.url, "authorization_servers": [honest.auth.issuer]}
-        assert await whole_life(side) == ["resource_mismatch"]
+        assert await whole_life(side, bad) == ["resource_mismatch"]
         bad.resource["resource"] = f"{bad.url}/mcp"
         begun = await side.logins.begin(KEY, browser=BROWSER)
         assert parse_qs(urlsplit(begun).query)["resource"] == [f"{bad.url}/mcp"], "for that alone"
