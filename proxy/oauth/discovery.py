@@ -79,7 +79,7 @@ class Endpoints:
     def get(self, name: str) -> str | None:
         """The endpoint, None if it has none. Raises AuthorizationServerError if it is unsafe."""
         if name in self.unsafe:
-            raise AuthorizationServerError("misconfigured", "unsafe_endpoint")
+            raise AuthorizationServerError("misconfigured", "unsafe_endpoint", hint=name)
         url: str | None = getattr(self, name)
         return url
 

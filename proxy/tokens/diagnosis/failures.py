@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from proxy.oauth.binding import ENDPOINTS
 from proxy.tokens.diagnosis.reasons import Row, Verdict
 
 OTHER: Final = "other"  # the row for unknown codes
@@ -41,6 +42,13 @@ _NOT_REGISTERED: Final = Row(
 
 # By code and AuthorizationServerError.hint: a more precise next step than that of the code alone.
 HINTS: Final[Mapping[tuple[str, str], str]] = {
+    **{
+        (
+            "unsafe_endpoint",
+            name,
+        ): f"set {_IN_TABLE}{name}, or ask the server's operator to correct its metadata"
+        for name in ENDPOINTS
+    },
     ("issuer_mismatch", "slash"): f"the two differ only in the slash at the end: correct {_IN_TABLE}issuer",
     ("issuer_mismatch", "loopback"): (
         f"the two differ only in localhost and 127.0.0.1: correct {_IN_TABLE}issuer"

@@ -67,6 +67,10 @@ NOTHING_TO_DECIDE: Final = (
     "was asked; log in again"
 )
 CANCELLED: Final = "the login was cancelled: the account has another person's tokens, and keeps them"
+NOT_REVOKED: Final = (
+    "the tokens are forgotten here, but the authorization server has not revoked them ({why}): it accepts "
+    "them until they expire; end the login there too, if somebody else may have them"
+)
 CALLBACK: Final = "/callback"  # the path of redirect URIs; "own" ones continue with the credential's name
 DEVICE: Final = "device"  # the query of the page that shows the codes of a login on another device
 POLL_EVERY: Final = 0.25  # seconds between the polls of a command that waits for the outcome
@@ -191,10 +195,10 @@ class Logins:
             raise UnknownLogin(NOTHING_TO_DECIDE)
         return await self._ended(asked.key, asked.command, self._decide(asked, replace=replace))
 
-    async def log_out(self, key: AccountId) -> None:
+    async def log_out(self, key: AccountId) -> str:
         """Forget the tokens, then revoke them (RFC 7009), refresh token first.
 
-        A failed revocation is logged only. Raises LoginFailed, StoreError.
+        Returns "", or a sentence that says why the server still accepts them. Raises LoginFailed, StoreError.
         """
         if not self._config.is_stored(key.credential):
             raise LoginFailed(
@@ -203,8 +207,8 @@ class Logins:
             )
         token = await self._tokens.forget(key)
         event(_log, INFO, "logout", f"logged out of {key}", **key._asdict())
-        if token is not None:
-            await self._revoke(key, token)
+        failed = await self._revoke(key, token) if token is not None else ""
+        return NOT_REVOKED.format(why=failed) if failed else ""
 
     async def outcome(self, command: str) -> str:
         """Wait for the login of a command to end. Returns "", or a sentence that says why it failed."""
@@ -310,8 +314,8 @@ class Logins:
         await takeover.stash(self._store, asked)
         return asked
 
-    async def _revoke(self, key: AccountId, token: Token) -> None:
-        await revoke(self._servers, self._config.credentials[key.credential], key, token)
+    async def _revoke(self, key: AccountId, token: Token) -> str:
+        return await revoke(self._servers, self._config.credentials[key.credential], key, token)
 
     async def _decide(self, asked: Takeover, *, replace: bool) -> End:
         if not is_bound(asked.token, self._requests.credential(asked.key.credential)):
