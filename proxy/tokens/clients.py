@@ -27,9 +27,10 @@ from proxy.oauth.discovery import Endpoints
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Form
 from proxy.oauth.token import Token
-from proxy.observe.events import INFO, WARNING, event
+from proxy.observe.events import INFO, WARNING, decision, event
 from proxy.store.base import Store
 from proxy.tokens.refresh import lease
+from proxy.tokens.refresh.lease import LeaseLost
 from proxy.tokens.saved import registrations
 
 EXPIRED: Final = "client_expired"
@@ -85,22 +86,50 @@ class Clients:
                 raise
             return with_found(credential, found)  # the MCP server is away, not the authorization server
 
+    async def give_up(self, credential: Credential, redirect_uri: str) -> None:
+        """Let the next login register another client: the server may have forgotten the present one.
+
+        Nobody would learn it, as a server tells the person, and not us, that it does not know a client. The
+        tokens of other accounts keep the client that is stored with them.
+        Raises AuthorizationServerError, StoreError.
+        """
+        if credential.registers:
+            located, _ = await self._located(credential)
+            place = registrations.place_of(located, redirect_uri)
+            generation, current = await registrations.read(self._store, place)
+            if current is not None:
+                await registrations.put(self._store, place, None, expected=generation)
+
     async def _found(self, credential: Credential, redirect_uri: str | None) -> Credential:
+        located, endpoints = await self._located(credential)
+        if not credential.registers or located.found is None:
+            return located
+        made = await self._registered(located, endpoints, redirect_uri)
+        return with_found(credential, replace(located.found, registration=made))
+
+    async def _located(self, credential: Credential) -> tuple[Credential, Endpoints]:
+        """The credential with its server, but no client. Raises AuthorizationServerError."""
         found = await self._servers.protected_resource(credential)
         endpoints = await self._servers.endpoints(with_found(credential, found))
         _check_pkce(credential, endpoints)
         can_refresh = REQUIREMENTS[credential.grant].has_refresh_tokens
         if found.scopes and can_refresh and OFFLINE in endpoints.scopes and OFFLINE not in found.scopes:
             found = replace(found, scopes=(*found.scopes, OFFLINE))
-        if credential.registers:
-            made = await self._registered(with_found(credential, found), endpoints, redirect_uri)
-            found = replace(found, registration=made)
-        return with_found(credential, found)
+        return with_found(credential, found), endpoints
 
     async def _registered(
         self, credential: Credential, endpoints: Endpoints, redirect_uri: str | None
     ) -> Registration:
         """The client in the store, or a new one. Raises AuthorizationServerError, StoreError."""
+        while True:
+            try:
+                return await self._register_once(credential, endpoints, redirect_uri)
+            except LeaseLost:
+                decision(_log, "%s: suspended before the registration: again", credential.name)
+
+    async def _register_once(
+        self, credential: Credential, endpoints: Endpoints, redirect_uri: str | None
+    ) -> Registration:
         place = registrations.place_of(credential, redirect_uri)
         async with lease.holding(self._store, f"register:{place}", self._process, self._clock) as mine:
             generation, current = await registrations.read(self._store, place)

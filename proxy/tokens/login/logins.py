@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final
 from urllib.parse import urlencode, urlsplit
@@ -207,8 +208,16 @@ class Logins:
             )
         token = await self._tokens.forget(key)
         event(_log, INFO, "logout", f"logged out of {key}", **key._asdict())
-        failed = await self._revoke(key, token) if token is not None else ""
+        if token is None:  # perhaps as no login succeeds
+            await self._give_up_client(key)
+            return ""
+        failed = await self._revoke(key, token)
         return NOT_REVOKED.format(why=failed) if failed else ""
+
+    async def _give_up_client(self, key: AccountId) -> None:
+        with suppress(AuthorizationServerError):  # its server may be away, and a logout needs none
+            credential = self._config.credentials[key.credential]
+            await self._tokens.clients.give_up(credential, self.redirect_uri(key.credential))
 
     async def outcome(self, command: str) -> str:
         """Wait for the login of a command to end. Returns "", or a sentence that says why it failed."""

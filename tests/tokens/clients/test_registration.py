@@ -285,3 +285,42 @@ async def test_another_address_of_the_page_gets_another_client(make_docs, world,
     first, second = world.auth.registrations
     assert second["redirect_uris"] == ["https://proxy.example/callback/docs"]
     assert (first["application_type"], second["application_type"]) == ("native", "web")
+
+
+async def test_a_logout_of_nothing_gives_up_a_client_that_the_server_no_longer_knows(docs, world):
+    """The server tells the person that the client is unknown, not us: no redirect comes."""
+    other = await log_in(docs, AccountId("docs", "ann"))
+    await log_in(docs)
+    await docs.logins.log_out(KEY)
+    world.auth.known["client-9"] = world.auth.known.pop("client-1")
+    assert "client_id=client-1" in await docs.logins.begin(KEY, browser=BROWSER)
+    await docs.logins.log_out(KEY)
+    assert (await log_in(docs)).registration.client_id == "client-2"
+    assert other.registration.client_id == "client-1"
+
+
+async def test_a_logout_needs_no_server_to_give_up_a_client(docs, world):
+    world.mcp.status = 500
+    await docs.logins.log_out(KEY)
+    assert docs.tokens.account(*KEY).state() == "absent"
+
+
+CHANGES = [  # lines of the credential then, and whether its tokens count on
+    ("", True),
+    ('scopes = ["api"]', True),
+    ('client_id = "mine"', False),
+    ('grant = "client_credentials"', False),
+    ('issuer = "https://other.example"', False),
+    ('issuer = "{issuer}"', True),
+]
+
+
+@pytest.mark.parametrize(("lines", "counts"), CHANGES)
+async def test_tokens_are_bound_to_the_server_and_client_that_they_came_from(make_docs, world, lines, counts):
+    async with make_docs() as side:
+        await log_in(side)
+    async with make_docs(lines.format(issuer=world.auth.issuer)) as side:
+        assert (side.tokens.account(*KEY).held.token is not None) is counts
+    world.mcp.url = world.mcp.url.replace("/mcp", "/mcp2")
+    async with make_docs() as side:
+        assert side.tokens.account(*KEY).held.token is None, "of another MCP server"
