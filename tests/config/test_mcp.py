@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.commands.described import described
 from tests.config.conftest import Complaints, Load
 
 MCP = '[credentials.docs]\nmcp = "https://mcp.example/mcp"\n'
@@ -123,6 +124,13 @@ def test_two_servers_with_registered_clients_need_no_advice(load_text: Load) -> 
     shared = 'callback = "shared"\n'
     (advice,) = load_text(MCP + shared + second + shared).advice
     assert "share the redirect URI" in advice.message
+
+
+def test_the_effective_configuration_shows_the_route_and_no_uri_to_register(load_text: Load) -> None:
+    lines = list(described(load_text(MCP)))
+    assert "# redirect URI of the client that is registered: http://127.0.0.1:8081/callback/docs" in lines
+    assert any(line.startswith('path = "/docs"') for line in lines)
+    assert not any("found" in line for line in lines)
 
 
 def test_what_only_the_program_sets_is_no_key(complaints: Complaints) -> None:

@@ -132,6 +132,9 @@ def test_two_agents_share_a_login_across_rotations_and_a_restart(
     finally:
         for agent in agents:
             agent.stop()
+    status = requests.get(proxy.admin("/api/status"), timeout=20).json()
+    assert [token["account"] for token in status["tokens"]] == ["default"]
+    assert status["counts"].keys() == {"docs"}, "the registered client is no account"
     assert {call["agent"] for call in mcp.events("call")} == {"one", "two"}
     assert len(auth.events("registered")) == 1
     assert auth.events("family_revoked") == []
