@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import sys
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -377,7 +378,7 @@ def logout(credential: str, account: str, config: Path | None) -> int:
     loaded = load_config(config)
     from proxy.commands.tokens import log_out
 
-    return run_async(log_out(loaded, credential, account, click.echo))
+    return run_async(log_out(loaded, credential, account, click.echo, partial(click.echo, err=True)))
 
 
 @main.command(name="caller-key")

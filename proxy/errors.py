@@ -116,7 +116,8 @@ class AuthorizationServerError(ProxyError):
     the client); if that persists, the refresh token is dead. `hint`: more, by code. With invalid_client the
     key that may be the reason: "basic_encoding" or "client_auth". With issuer_mismatch the difference of the
     two issuers: "slash" (at the end), "loopback" (localhost and 127.0.0.1) or "template" (a name in braces,
-    as Entra's). Else "". `cause`: why the connection failed; None if it did not.
+    as Entra's). With unsafe_endpoint the endpoint's name. Else "". `cause`: why the connection failed; None
+    if it did not.
     """
 
     def __init__(

@@ -151,11 +151,14 @@ class LoginPages:
     async def logout(self, request: web.Request) -> web.Response:
         await access.check_post(request, self._public_url)
         try:
-            await self._services.logins.log_out(self._account(request).key)
+            remains = await self._services.logins.log_out(self._account(request).key)
         except LoginFailed as error:
             return self._failed(str(error), status=400)
         except StoreError:
             return self._failed(STORE_FAILED, status=503)
+        if remains:
+            sentence = f"{remains[:1].upper()}{remains[1:]}."
+            return access.html(pages.message("Logged out", sentence, self._home))
         return _to_status_page()
 
     async def refresh(self, request: web.Request) -> web.Response:

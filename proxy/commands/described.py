@@ -22,6 +22,7 @@ from proxy.store.open import KEY_FILE, place_of
 
 WIDTH: Final = 50  # of a line before its note
 DEFAULT: Final = "default"
+_REGISTER: Final = "redirect URI to register"
 _MASKED: Final = frozenset({"token_params"})  # some servers need a password there
 _EMPTY: Final[tuple[object, ...]] = (None, (), {})
 
@@ -41,7 +42,8 @@ def described(loaded: Loaded) -> Iterator[str]:
         meant = {key for _, key in _keys(Credential) if not lacks(key, asks)}
         yield from view.table(f"[credentials.{name}]", credential, path, effective, meant=meant)
         if asks.redirects:
-            yield f"# redirect URI to register: {config.redirect_uri(credential)}"
+            registers = "redirect URI of the client that is registered" if credential.registers else _REGISTER
+            yield f"# {registers}: {config.redirect_uri(credential)}"
     for index, route in enumerate(config.routes):
         yield from view.table("[[routes]]", route, ("routes", index), {"env": route.variable})
     for name, caller in config.callers.items():

@@ -111,11 +111,13 @@ async def git_refused(config: Config, credential: str, account: str, git: Mappin
     return 0
 
 
-async def log_out(config: Config, credential: str, account: str, say: Say) -> int:
+async def log_out(config: Config, credential: str, account: str, say: Say, warn: Say) -> int:
     """Raises StoreError, UnknownAccount, NothingKept."""
     key = key_of(config, credential, account)
     check_kept(config)
     async with audited_services(config) as services:
-        await services.logins.log_out(key)
+        remains = await services.logins.log_out(key)
     say(f"logged out of {key}")
+    if remains:
+        warn(f"token-proxy: {remains}")
     return 0

@@ -21,7 +21,7 @@ def check_callbacks(data: Mapping[str, Any]) -> Iterator[Complaint]:
     for name, credential in credentials.items() if isinstance(credentials, dict) else ():
         if not isinstance(credential, dict) or not _shares(credential):
             continue
-        server = str(credential.get("issuer") or credential.get("token_endpoint"))
+        server = str(credential.get("issuer") or credential.get("mcp") or credential.get("token_endpoint"))
         other = next((name for known, name in first.items() if known != server), None)
         if other is not None and server not in first:
             yield Complaint(
@@ -35,4 +35,6 @@ def check_callbacks(data: Mapping[str, Any]) -> Iterator[Complaint]:
 
 def _shares(credential: Mapping[str, Any]) -> bool:
     grant = REQUIREMENTS.get(str(credential.get("grant", "authorization_code")))
-    return grant is not None and grant.redirects and credential.get("callback", "shared") == "shared"
+    registers = "mcp" in credential and "client_id" not in credential  # see Config.redirect_uri
+    default = "own" if registers else "shared"
+    return grant is not None and grant.redirects and credential.get("callback", default) == "shared"

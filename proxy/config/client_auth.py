@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 
+from proxy.config import mcp_keys
 from proxy.config.base import MissingKey, Table
 from proxy.config.credential_checks import asked
 from proxy.config.references import ExistingFile, existing_file
@@ -43,6 +44,8 @@ BY_KEY: Final[Mapping[str, tuple[ClientAuth, ...]]] = {
     "client_assertion": ("private_key_jwt",),
     "tls.cert": ("tls_client_auth", "self_signed_tls_client_auth"),
 }
+# Those of clients that token-proxy registers itself, by preference: their secret comes with the registration.
+REGISTERED: Final[tuple[ClientAuth, ...]] = (*BY_KEY["client_secret"], "none")
 _ALONE: Final = (
     "client_secret",
     "client_key",
@@ -145,6 +148,10 @@ def fits_the_key(value: str | None, info: ValidationInfo) -> str | None:
 def has_its_key(method: ClientAuth | None, info: ValidationInfo) -> ClientAuth | None:
     """Of client_auth."""
     if any(name not in info.data for name in ("client_secret", "client_key", "client_assertion", "tls")):
+        return method
+    if mcp_keys.is_registered(info):
+        if method not in {None, *REGISTERED}:
+            raise MissingKey(f'client_id is missing - no client can be registered for "{method}"')
         return method
     keys = given(info.data)
     exclusive = [key for key in keys if key in _ALONE]

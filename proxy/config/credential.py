@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, StrictBool, Tag, WrapValidator
+from pydantic import AfterValidator, Discriminator, Field, InstanceOf, StrictBool, Tag, WrapValidator
 from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config import client_auth as methods
@@ -14,6 +14,7 @@ from proxy.config.attach import Attachments
 from proxy.config.base import Computed, NameOfTable, Table
 from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth, PlatformFile
 from proxy.config.credential_checks import LOGIN_PARAMETERS, REFRESH_AT, TOKEN_PARAMETERS, none_of
+from proxy.config.found import Found
 from proxy.config.grant_keys import (
     ACCESS_TOKEN,
     AssertionKeyValue,
@@ -26,7 +27,7 @@ from proxy.config.grant_keys import (
 from proxy.config.references import EgressProxy, PublicValue, SecretValue
 from proxy.config.signing_keys import SigningKeyValue
 from proxy.config.steps import Jwt, Steps, StepSecrets, TokenPlace
-from proxy.config.values import Endpoint, Issuer, KeyId, Moment, ResourceUri, Scope, TokenType
+from proxy.config.values import Endpoint, Issuer, KeyId, McpServer, Moment, ResourceUri, Scope, TokenType
 
 Grant = Literal[
     "authorization_code",
@@ -54,7 +55,15 @@ class Credential(Table):
 
     name: SkipJsonSchema[NameOfTable] = ""
     upstream_fields: SkipJsonSchema[Annotated[tuple[str, ...], Computed]] = ()  # see upstream_hosts.py
+    # set only by oauth/discovered.py, in a copy
+    found: SkipJsonSchema[Annotated[InstanceOf[Found] | None, Computed]] = None
     grant: Grant = Field("authorization_code", description="How tokens are obtained.")
+    mcp: Annotated[McpServer | None, AfterValidator(mcp_keys.goes_with_the_grant)] = Field(
+        None,
+        description="The URL of an MCP server. Discovery finds its authorization server, where a client is "
+        "registered unless client_id names one; and it makes the route /NAME, unless a route names the "
+        "credential.",
+    )
     issuer: Issuer | None = Field(
         None, description="The authorization server; discovery (RFC 8414, OpenID) finds its endpoints."
     )
@@ -315,3 +324,9 @@ class Credential(Table):
         issuer = self.claims.get("iss") or (self.key.issuer if self.key else "")
         names = (self.client_id or issuer, self.claims.get("sub"), self.username)
         return " ".join(str(name) for name in names if name)
+
+    @property
+    def registers(self) -> bool:
+        """Whether its client is registered by token-proxy itself (RFC 7591)."""
+        is_registered = self.found is not None and self.found.registration is not None
+        return self.mcp is not None and (not self.client_id or is_registered)

@@ -65,9 +65,14 @@ def has_its_client(value: object, valid: ValidatorFunctionWrapHandler, info: Val
     _, asks = asked(info)
     if value is not None:
         return valid(value)
-    if asks is None or asks.client == "required":
+    if is_without(info, "mcp") and (asks is None or asks.client == "required"):
         raise MissingKey("client_id is missing - this table requires it")
     return ""
+
+
+def is_without(info: ValidationInfo, *keys: str) -> bool:
+    """Whether none of the keys is given, not even with a fault."""
+    return all(info.data.get(key, "") is None for key in keys)
 
 
 def has_a_token_endpoint(value: str | None, info: ValidationInfo) -> str | None:
@@ -76,7 +81,7 @@ def has_a_token_endpoint(value: str | None, info: ValidationInfo) -> str | None:
     if value is None and key is not None and info.data.get("issuer") is None:
         value = key.token_endpoint or None
     is_needed = asks is None or asks.server == "required"
-    if value is None and is_needed and info.data.get("issuer", "") is None:
+    if value is None and is_needed and is_without(info, "issuer", "mcp"):
         raise MissingKey("issuer is missing - or token_endpoint, where there is no discovery")
     return value
 
@@ -87,7 +92,7 @@ def has_logins_to_push(value: bool, info: ValidationInfo) -> bool:
     if value and asks is not None and not asks.redirects:
         raise ValueError(f'grant = "{name}" has no logins in a browser - leave the key out')
     endpoint = "pushed_authorization_request_endpoint"
-    if value and info.data.get("issuer", "") is None and info.data.get(endpoint, "") is None:
+    if value and is_without(info, "issuer", "mcp", endpoint):
         raise MissingKey(f"{endpoint} is missing - or issuer, where there is discovery")
     return value
 
@@ -105,7 +110,7 @@ def has_a_device_authorization_endpoint(value: str | None, info: ValidationInfo)
 
 def _has_its_login_endpoint(key: str, value: str | None, info: ValidationInfo) -> str | None:
     _, asks = asked(info)
-    is_needed = asks is not None and asks.login_endpoint == key and info.data.get("issuer", "") is None
+    is_needed = asks is not None and asks.login_endpoint == key and is_without(info, "issuer", "mcp")
     if value is None and is_needed and "token_endpoint" in info.data:  # else the issuer is reported
         raise MissingKey(f"{key} is missing - or issuer, where there is discovery")
     return value

@@ -26,6 +26,8 @@ OF_CLIENTS: Final = frozenset(
 )
 OF_SERVERS: Final = frozenset(
     {
+        "mcp",
+        "resource",
         "issuer",
         "token_endpoint",
         "authorization_endpoint",

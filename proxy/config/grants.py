@@ -27,6 +27,7 @@ class Requirements:
     keys: frozenset[str] = frozenset()  # that other grants do not have
     warning: str = ""  # about its use, at each start
     described: bool = False  # its requests are described in the file: see step_checks.py
+    registers_for: tuple[str, ...] = ()  # grant_types of a registered client (RFC 7591); (): none can be
     is_fixed: bool = False  # the configuration gives the token itself: nothing is requested of anyone
 
     @property
@@ -41,9 +42,15 @@ class Requirements:
 
 
 REQUIREMENTS: Final[Mapping[str, Requirements]] = {
-    "authorization_code": Requirements(login_endpoint=REDIRECT_ENDPOINT, has_accounts=True),
+    "authorization_code": Requirements(
+        login_endpoint=REDIRECT_ENDPOINT,
+        has_accounts=True,
+        registers_for=("authorization_code", "refresh_token"),
+    ),
     "refresh_token": Requirements(has_seed=True),
-    "client_credentials": Requirements(has_refresh_tokens=False, needs_secret=True),
+    "client_credentials": Requirements(
+        has_refresh_tokens=False, needs_secret=True, registers_for=("client_credentials",)
+    ),
     "request": Requirements(has_refresh_tokens=False, client="none", server="none", described=True),
     "device_code": Requirements(login_endpoint="device_authorization_endpoint", has_accounts=True),
     "jwt_bearer": Requirements(

@@ -33,6 +33,7 @@ from proxy.config.exposed_files import check_exposed
 from proxy.config.fault_messages import Complaint, complaints
 from proxy.config.files import Files
 from proxy.config.lookups import Lookup
+from proxy.config.mcp_routes import at_their_credentials, check_routes, with_routes
 from proxy.config.model import ENVIRONMENT, Config
 from proxy.config.plain_names import advise_names
 from proxy.config.positions import Path as KeyPath
@@ -106,6 +107,10 @@ class Read:
     faults: list[Fault]
     more: Collection[Check]
 
+    def faults_of(self, complaints: Iterable[Complaint]) -> list[Fault]:
+        """A fault for each complaint, with its place, in order."""
+        return self.origin.faults(at_their_credentials(complaints, self.origin.data))
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -157,7 +162,7 @@ class Loaded:
         """A fault of the value at `path`, found after loading."""
         if self.read is None:
             return Fault(1, 1, sentence)
-        return self.read.origin.faults([Complaint(path, sentence)])[0]
+        return self.read.faults_of([Complaint(path, sentence)])[0]
 
 
 def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -215,15 +220,16 @@ def load(
 
 def _load(read: Read) -> Loaded:
     origin, path, context, faults = read.origin, read.path, read.context, read.faults
-    data = origin.data
+    data = with_routes(origin.data)
     config, found = _validate(data, context)
+    found += check_routes(origin.data)
     found += [*origin.found, *(each for look in RULES for each in look(data))]
     if config is not None:
         others = [each for look in read.more for each in look(config)]
         found += [*check_keys(config.callers), *others]
         found += check_state_dir(config) if context.secrets else ()  # else the store may not be known
     if config is None or found or faults:
-        raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
+        raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *read.faults_of(found)])
     weak = (
         check_secrets,
         check_step_secrets,
@@ -236,13 +242,13 @@ def _load(read: Read) -> Loaded:
     weaknesses = [each for look in weak for each in look(data)]
     if context.secrets:
         weaknesses += check_exposed(data, context.folder)
-    warnings = origin.faults(weaknesses)
+    warnings = read.faults_of(weaknesses)
     warnings += environment.check_unknown(context.environ, origin.variables)
     surprises = check_cookies, advise_names, advise_admin, check_callbacks
     surprising = [*(each for look in surprises for each in look(data)), *advise_probes(config)]
-    advice = origin.faults(surprising)
+    advice = read.faults_of(surprising)
     config = config.model_copy(update={"path": path, "digest": origin.digest}).with_upstream_fields()
-    unused = origin.faults(advise_unused(data))
+    unused = read.faults_of(advise_unused(data))
     return Loaded(config, warnings, advice, unused, origin.variables, tuple(references(data)), read)
 
 

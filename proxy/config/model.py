@@ -165,7 +165,10 @@ class Config(Table):
 
     def redirect_uri(self, credential: Credential) -> str:
         """Where authorization servers send the browser after a login (RFC 6749 section 3.1.2)."""
-        own = f"/{credential.name}" if credential.callback == "own" else ""
+        is_shared = credential.callback == "shared"
+        if credential.registers and "callback" not in credential.model_fields_set:
+            is_shared = False  # nobody has to register it, and it separates servers (RFC 9700 section 4.4)
+        own = "" if is_shared else f"/{credential.name}"
         return f"{self.public_url}/callback{own}"
 
     @property

@@ -17,6 +17,7 @@ from proxy.config.address import (
     LARGEST_PORT,
     is_loopback,
     read_host,
+    read_upstream,
     read_url,
 )
 from proxy.hosts import is_localhost
@@ -33,7 +34,7 @@ _KEY_ID: Final = re.compile(r"[\x20-\x7e]{1,256}")  # a string in JSON; ids are 
 _TOKEN_TYPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 A.13: a name, or a URI
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]+")
 ONE_SCOPE: Final = 'expected one scope per item: ["api", "offline_access"]'
-_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
+SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 
 
 def text_of(value: object) -> str:
@@ -73,6 +74,13 @@ def _not_a_document(url: str) -> str:
         raise ValueError(
             "this is the address of its metadata: expected the issuer itself, as `issuer` in that document"
         )
+    return url
+
+
+def read_mcp_server(value: object) -> str:
+    """The URL, if it is safe for tokens and can be a route's upstream. Raises ValueError."""
+    url = _without_query(_safe_url(value))
+    read_upstream(url)
     return url
 
 
@@ -152,6 +160,7 @@ Moment = Annotated[
 Endpoint = Annotated[str, PlainValidator(_safe_url), _Text]
 Issuer = Annotated[Endpoint, AfterValidator(_without_query), AfterValidator(_not_a_document)]
 Origin = Annotated[str, PlainValidator(_origin), _Text]
+McpServer = Annotated[str, PlainValidator(read_mcp_server), _Text]
 PathPrefix = Annotated[str, PlainValidator(_path), _Text]
 PageOrigin = Annotated[str, PlainValidator(_page_origin), _Text]
 HostName = Annotated[str, PlainValidator(_host), _Text]
@@ -167,6 +176,6 @@ ResourceUri = Annotated[  # RFC 8707 section 2
     _matching(_ABSOLUTE_URI, "expected an absolute URI without a fragment, like https://api.example.com"),
     _Text,
 ]
-Scope = Annotated[str, _matching(_SCOPE, ONE_SCOPE), _Text]
+Scope = Annotated[str, _matching(SCOPE, ONE_SCOPE), _Text]
 KeyId = Annotated[str, _matching(_KEY_ID, "expected the key's id: a string of ASCII"), _Text]
 TokenType = Annotated[str, _matching(_TOKEN_TYPE, "expected a token type: one word, like Bearer"), _Text]

@@ -28,9 +28,10 @@ ENDPOINTS: Final = (
 def server_of(credential: Credential) -> str:
     """The name of the authorization server: its issuer, else its configured token endpoint.
 
-    Where there is neither, nothing is known to be shared with another credential: then its own name.
+    With `mcp` the MCP server's URL, as its authorization server is not configured: see `Token.found`. Where
+    there is none of these, nothing is known to be shared with another credential: then its own name.
     """
-    given = credential.issuer or credential.token_endpoint or _described(credential)
+    given = credential.mcp or credential.issuer or credential.token_endpoint or _described(credential)
     return given or f"credentials.{credential.name}"
 
 
@@ -93,7 +94,7 @@ def is_bound(token: Token, credential: Credential) -> bool:
     new revocation endpoint requires no login. The token endpoint is the exception: refresh tokens are sent
     there, so it must be the one that issued this token.
     """
-    if (token.server, token.client_id) != (server_of(credential), credential.principal):
+    if token.server != server_of(credential) or not _is_of_client(token, credential):
         return False
     if not token.grant:
         return True  # of an earlier version: see `bind`
@@ -102,3 +103,13 @@ def is_bound(token: Token, credential: Credential) -> bool:
         bound.setdefault("token_endpoint", token.token_endpoint)
     is_changed = any(given[name] != bound[name] for name in given.keys() & bound.keys())
     return token.grant == credential.grant and not is_changed
+
+
+def _is_of_client(token: Token, credential: Credential) -> bool:
+    """Whether the token is of the configured client, or of one that was registered for the credential."""
+    found = token.found
+    if credential.mcp is None:
+        return token.client_id == credential.principal
+    if found is None or credential.issuer not in {None, found.issuer}:
+        return False
+    return found.registration is not None if credential.registers else token.client_id == credential.principal

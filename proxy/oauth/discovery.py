@@ -21,7 +21,7 @@ from proxy.config.address import Egress, is_loopback, read_url
 from proxy.config.model import AuthorizationServerTLS, Credential
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import documents
-from proxy.oauth.binding import ENDPOINTS
+from proxy.oauth.binding import ENDPOINTS, by_hand
 from proxy.oauth.documents import Document, UnreadableDocument
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.oddities import Oddities
@@ -33,6 +33,7 @@ RETRY_AFTER: Final = 60.0
 CACHED: Final = 256  # documents; a configuration needs a few
 _OAUTH: Final = "oauth-authorization-server"
 _OPENID: Final = "openid-configuration"
+_REGISTRATION: Final = "registration_endpoint"
 _NOT_THERE: Final = frozenset({404, 405, 410})
 # The error of a search that found no document is the first of these that occurred, the most specific first.
 _TELLING: Final = (
@@ -43,6 +44,8 @@ _TELLING: Final = (
     "discovery",
     "discovery_not_found",
 )
+
+_NO_S256: Final = {"no_s256": "it does not offer PKCE with S256: a code that is stolen may be used"}
 
 _log = logging.getLogger("proxy.oauth")
 _TEMPLATE: Final = re.compile(r"\{[^{}]+\}")
@@ -62,18 +65,21 @@ class Endpoints:
     introspection_endpoint: str | None = None
     device_authorization_endpoint: str | None = None
     pushed_authorization_request_endpoint: str | None = None
+    registration_endpoint: str | None = None  # RFC 7591
     requires_par: bool = False  # it refuses other authorization requests (RFC 9126 section 5)
     audience: str | None = None  # the token endpoint as other clients know it (see _aliased)
     iss_in_callback: bool = False  # RFC 9207: it always sends `iss`
     auth_methods: tuple[str, ...] | None = None  # at the token endpoint (RFC 8414 section 2); None: unknown
     auth_algorithms: tuple[str, ...] | None = None  # of JWTs that authenticate clients there; None: unknown
     dpop_algorithms: tuple[str, ...] | None = None  # of proofs (RFC 9449 section 5.1); None: unknown
+    challenge_methods: tuple[str, ...] | None = None  # of PKCE (RFC 8414 section 2); None: unknown
+    scopes: tuple[str, ...] = ()  # some of those that it knows
     unsafe: frozenset[str] = frozenset()  # names of its endpoints that must not be used
 
     def get(self, name: str) -> str | None:
         """The endpoint, None if it has none. Raises AuthorizationServerError if it is unsafe."""
         if name in self.unsafe:
-            raise AuthorizationServerError("misconfigured", "unsafe_endpoint")
+            raise AuthorizationServerError("misconfigured", "unsafe_endpoint", hint=name)
         url: str | None = getattr(self, name)
         return url
 
@@ -109,22 +115,24 @@ class Discovery:
 
         `is_urgent`: try although the last try failed less than RETRY_AFTER seconds ago.
         """
-        given = {name: getattr(credential, name) for name in ENDPOINTS}
+        given: dict[str, Any] = {**by_hand(credential)}
         if credential.issuer is None:
             return Endpoints(None, **given, audience=credential.token_endpoint)
         plain = await self._document(credential, credential.issuer, is_urgent)
         document = _aliased(plain) if credential.tls and credential.tls.cert else plain
-        needed = {name for name in ENDPOINTS if given[name] is None and document.get(name) is not None}
-        unsafe = frozenset(name for name in needed if not is_safe(document[name]))
+        named = {name for name in (*ENDPOINTS, _REGISTRATION) if document.get(name) is not None}
+        unsafe = frozenset(name for name in named - given.keys() if not is_safe(document[name]))
         return Endpoints(
             credential.issuer,
-            **{name: document[name] if name in needed - unsafe else given[name] for name in ENDPOINTS},
+            **{**{name: document[name] for name in named - unsafe}, **given},
             audience=credential.token_endpoint or _safe(plain.get("token_endpoint")),
             requires_par=plain.get("require_pushed_authorization_requests") is True,
             iss_in_callback=document.get("authorization_response_iss_parameter_supported") is True,
             auth_methods=_words(document.get("token_endpoint_auth_methods_supported")),
             auth_algorithms=_words(document.get("token_endpoint_auth_signing_alg_values_supported")),
             dpop_algorithms=_words(document.get("dpop_signing_alg_values_supported")),
+            challenge_methods=_words(document.get("code_challenge_methods_supported")),
+            scopes=_words(document.get("scopes_supported")) or (),
             unsafe=unsafe,
         )
 
@@ -151,7 +159,8 @@ class Discovery:
             return copy.document
         self._failures.pop(key, None)
         self._copies[key] = _Copy(found.members, self._clock.boot() + FRESH_FOR)
-        self._oddities.log(credential.name, "discovery document", sorted(found.oddities), documents.ODDITIES)
+        codes = sorted(found.oddities) + (["no_s256"] if _denies_s256(found.members) else [])
+        self._oddities.log(credential.name, "discovery document", codes, {**documents.ODDITIES, **_NO_S256})
         return found.members
 
     async def _fetch(self, credential: Credential, issuer: str) -> Document:
@@ -204,6 +213,12 @@ def read_metadata(reply: Reply, issuer: str) -> Document:
     if found != issuer or "issuer" in document.repeated:
         raise AuthorizationServerError("misconfigured", "issuer_mismatch", hint=_difference(found, issuer))
     return document
+
+
+def _denies_s256(members: Mapping[str, Any]) -> bool:
+    """Whether the metadata list methods of PKCE, and S256 is none of them: a stolen code may be used."""
+    methods = _words(members.get("code_challenge_methods_supported"))
+    return methods is not None and "S256" not in methods
 
 
 def _difference(found: object, issuer: str) -> str:

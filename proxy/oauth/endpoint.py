@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 
 from proxy.clock import Clock
+from proxy.config.found import Found, Registration
 from proxy.config.model import AuthorizationServerTLS, Credential, Limits
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import (
@@ -26,6 +27,8 @@ from proxy.oauth import (
     id_token,
     par,
     posts,
+    protected_resource,
+    registration,
     resource,
     step_response,
     token_response,
@@ -115,6 +118,25 @@ class AuthorizationServers:
     async def endpoints(self, credential: Credential) -> Endpoints:
         """Raises AuthorizationServerError if discovery fails."""
         return await self._discovery.endpoints(credential)
+
+    async def protected_resource(self, credential: Credential) -> Found:
+        """The authorization server of a credential with `mcp`. Raises AuthorizationServerError."""
+        return await protected_resource.find(self._fetcher, self._discovery, credential)
+
+    async def register(
+        self,
+        credential: Credential,
+        endpoint: str,
+        offered: tuple[str, ...] | None,
+        redirect_uri: str | None,
+        place: str,
+    ) -> Registration:
+        """Register a client (RFC 7591). Raises AuthorizationServerError."""
+        decision(_log, "%s: a client is registered", credential.name)
+        body = registration.request(credential, redirect_uri, offered)
+        asked, fields = registration.method_for(credential, offered), registration.FIELDS
+        reply = await self._fetcher.fetch(credential, "POST", endpoint, fields, body)
+        return registration.read(reply, asked=asked, place=place, now=self._clock.wall())
 
     async def token(
         self,
@@ -277,6 +299,7 @@ class AuthorizationServers:
             token_endpoint=endpoint.url,
             auth_method=endpoint.auth.method,
             auth_algorithm=endpoint.auth.algorithm,
+            found=credential.found,
         )
 
     def _identified(self, credential: Credential, token: Token, proof: Secret, nonce: str) -> Token:

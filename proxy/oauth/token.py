@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from proxy.config.found import Found
 from proxy.secret import Secret
 
 
@@ -74,6 +75,7 @@ class Token:
     auth_algorithm: str = ""  # ... whose JWT is signed with this one
     upstreams: tuple[tuple[str, str], ...] = ()  # members of its responses that may name upstreams
     dpop_key: Secret | None = None  # that it is bound to (oauth/dpop.py); None: to none
+    found: Found | None = field(default=None, repr=False)  # the server and client of a credential with `mcp`
     nonce: str = field(default="", repr=False)  # in the login's id_token (OpenID Connect Core 1.0 12.2)
 
     @property

@@ -136,7 +136,7 @@ class TokenCollector(Collector):
 
 
 class SecretCollector(Collector):
-    """When client secrets expire, as the configuration says."""
+    """When client secrets expire, as the configuration or a registration says."""
 
     def __init__(self, prefix: str, ends: Callable[[], Iterable[tuple[str, float]]]) -> None:
         self._name = f"{prefix}client_secret_expiry_timestamp_seconds"
@@ -146,7 +146,7 @@ class SecretCollector(Collector):
         return ()  # nothing to check for clashes before the first scrape
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        text = "Unix time at which the client secret expires, by client_secret_expires of the configuration."
+        text = "Unix time at which the client secret expires, as configured or as registered."
         family = GaugeMetricFamily(self._name, text, labels=("credential",))
         for credential, expires_at in self._ends():
             family.add_metric((credential,), expires_at)

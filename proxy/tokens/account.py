@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.clock import Clock
+from proxy.config.found import Registration
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, Outcome, SubjectRefused, TokenError
 from proxy.oauth import grants
@@ -272,6 +273,12 @@ class Account:
     def refusal(self) -> Refusal | None:
         """The refusal of the last refresh; None if it was not refused."""
         return self.held.token.refusal if self.held.token else None
+
+    @property
+    def registration(self) -> Registration | None:
+        """The client that was registered for its tokens; None if it is configured."""
+        found = self.held.token.found if self.held.token else None
+        return found.registration if found else None
 
     @property
     def is_rejected(self) -> bool:

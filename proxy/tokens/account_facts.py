@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from proxy.clock import Clock
 from proxy.errors import AuthorizationServerError
 from proxy.tokens.diagnosis import Facts, Reason, explain_failure
+from proxy.tokens.diagnosis.reasons import CLIENT_ENDED
 from proxy.tokens.scopes import missing_scopes
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def facts_of(account: Account, clock: Clock) -> Facts:
         failed_login=astuple(account.failed_login) if account.failed_login else None,
         next_try_at=now + wait if account.can_refresh and wait > 0 else None,
         ends_at=token.expires_at if token else None,
+        client_ends_at=account.registration.expires_at if account.registration else None,
         scopes=account.credential.scopes,
         missing_scopes=missing_scopes(account.credential, token) if token else (),
     )
@@ -65,6 +67,9 @@ def _reason(account: Account, clock: Clock) -> str:
         return Reason.NOT_ASKED
     if missing_scopes(account.credential, token):
         return Reason.SCOPES_NOT_GRANTED
+    client = account.registration
+    if client is not None and client.due_at is not None and clock.wall() >= client.due_at:
+        return Reason.CLIENT_ENDS
     return Reason.NONE
 
 
@@ -72,6 +77,8 @@ def _why_no_refresh(account: Account) -> Reason:
     if account.held.state == "login_required":
         if account.is_misconfigured:
             return Reason.REFUSED_ALIKE
+        if account.refusal is not None and account.refusal.error in CLIENT_ENDED:
+            return CLIENT_ENDED[account.refusal.error]
         is_dead = account.refusal is None or account.refusal.is_dead
         return Reason.REFUSED if is_dead else Reason.REFUSED_OTHERWISE
     if account.held.token is not None:

@@ -20,10 +20,16 @@ def clock_skews(credentials: Iterable[Credential], clock: Clock) -> Iterator[tup
             yield credential.name, round(seconds, 3) + 0.0
 
 
-def client_secret_ends(credentials: Iterable[Credential]) -> Iterator[tuple[str, float]]:
-    for credential in credentials:
-        if credential.client_secret_expires is not None:
-            yield credential.name, credential.client_secret_expires
+def client_secret_ends(
+    credentials: Iterable[Credential], accounts: Iterable[Account]
+) -> Iterator[tuple[str, float]]:
+    """As configured, or the first end of the clients that were registered for the accounts' tokens."""
+    ends = {each.name: each.client_secret_expires for each in credentials}
+    for account in accounts:
+        client, name = account.registration, account.key.credential
+        if client is not None and client.expires_at is not None and name in ends:
+            ends[name] = min(client.expires_at, ends[name] or client.expires_at)
+    yield from ((name, end) for name, end in ends.items() if end is not None)
 
 
 def of(account: Account) -> TokenHealth:

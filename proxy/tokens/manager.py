@@ -30,6 +30,7 @@ from proxy.tokens import health, log_warnings
 from proxy.tokens.account import NEVER, Account, FailedLogin, StoredToken
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.attachment import Attachment, at_once
+from proxy.tokens.clients import Clients
 from proxy.tokens.diagnosis.failures import row_of
 from proxy.tokens.exchanged import Exchanged
 from proxy.tokens.refresh import lease
@@ -72,7 +73,8 @@ class TokenManager:
         self._metrics = metrics
         self._accounts = Accounts(config, store, clock)
         me = f"{lease.this_process(clock.boot_id)}/{secrets.token_hex(4)}"  # tests have several in a process
-        context = RefreshContext(store, servers, clock, me, self._attempted)
+        self.clients = Clients(store, servers, clock, me)
+        context = RefreshContext(store, servers, self.clients, clock, me, self._attempted)
         metrics.tokens_unsaved.set_function(lambda: len(context.unsaved))
         self._exchanged = Exchanged(clock)
         self._single_flight = SingleFlight(context, self._accounts, clock)
@@ -342,8 +344,8 @@ class TokenManager:
         return health.clock_skews(self._config.credentials.values(), self._clock)
 
     def client_secret_ends(self) -> Iterator[tuple[str, float]]:
-        """For each credential, when its client secret expires (Unix seconds), where that is configured."""
-        return health.client_secret_ends(self._config.credentials.values())
+        """For each credential, when its client secret expires (Unix seconds), where that is known."""
+        return health.client_secret_ends(self._config.credentials.values(), self.accounts())
 
     def _attempted(self, credential: Credential, outcome: str, error: str, seconds: float) -> None:
         self._metrics.token_requested(credential.name, outcome, error and row_of(error), seconds)

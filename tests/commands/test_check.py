@@ -190,7 +190,8 @@ def test_verbose_output_without_notes_is_toml(check):
     tables = done.stdout.partition("\n")[2].partition("# Routes")[0]
     parsed = tomllib.loads(tables.replace("***", '"***"'))
     assert parsed["credentials"]["crm"]["issuer"] == "https://login.example"
-    assert len(parsed["routes"]) == 3
+    assert [route["name"] for route in parsed["routes"]][-1] == "tickets", "the route that `mcp` makes"
+    assert len(parsed["routes"]) == 4
 
 
 # -- faults that `run` would find

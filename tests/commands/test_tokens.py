@@ -72,6 +72,17 @@ async def test_logout_forgets_here_and_revokes_there(bench):
     assert (await bench.call("logout", "person")).exit_code == DONE, "again changes nothing"
 
 
+async def test_a_logout_that_the_server_is_not_told_says_so(bench):
+    await bench.log_in()
+    bench.edit(
+        'client_id = "demo-app"', 'client_id = "demo-app"\nrevocation_endpoint = "http://127.0.0.1:1/x"'
+    )
+    done = await bench.call("logout", "person")
+    assert (done.exit_code, done.stdout) == (DONE, "logged out of person/default\n")
+    assert done.stderr.startswith("token-proxy: the tokens are forgotten here, but the authorization server")
+    assert "(unreachable)" in done.stderr
+
+
 async def test_a_logout_is_honoured_by_a_running_server_within_a_second(bench):
     await bench.log_in()
     async with bench.serving():

@@ -38,7 +38,7 @@ def test_the_example_has_no_faults_and_no_warnings() -> None:
     done = run("check", "-c", EXAMPLE, **ENVIRON)
     assert (done.exit_code, done.stdout, done.stderr) == (
         DONE,
-        f"{EXAMPLE}: no faults (2 credentials, 3 routes)\n",
+        f"{EXAMPLE}: no faults (3 credentials, 4 routes)\n",
         "",
     )
 
@@ -55,7 +55,7 @@ def test_the_example_has_no_faults_in_a_real_process(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout, done.stderr) == (
         DONE,
-        "config.example.toml: no faults (2 credentials, 3 routes)\n",
+        "config.example.toml: no faults (3 credentials, 4 routes)\n",
         "",
     )
     assert list(tmp_path.iterdir()) == [], "check changes nothing"

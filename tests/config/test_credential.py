@@ -240,7 +240,7 @@ def test_a_credential_is_named_by_its_table(complaints: Complaints, load_text: L
 
 def test_a_credential_named_like_another_table_has_its_own_keys(complaints: Complaints) -> None:
     (complaint,) = complaints(f"[credentials.tls]\n{MINIMAL}xyz = 1")
-    assert complaint.startswith("4:1: unknown key 'xyz' - known here: grant, issuer, ")
+    assert complaint.startswith("4:1: unknown key 'xyz' - known here: grant, mcp, issuer, ")
 
 
 @pytest.mark.parametrize(("name", "fits"), NAMES)

@@ -115,18 +115,23 @@ def start_oidc_provider(folder: Path, redirect_uris: Sequence[str]) -> Authoriza
 
 
 def install_oidc_provider() -> None:
-    if (OIDC_PROVIDER / "node_modules").exists():
+    install_packages(OIDC_PROVIDER)
+
+
+def install_packages(folder: Path) -> None:
+    """The npm packages of a folder, as locked there."""
+    if (folder / "node_modules").exists():
         return
     done = subprocess.run(
         [*programs.command("npm"), "ci", "--ignore-scripts"],
-        cwd=OIDC_PROVIDER,
+        cwd=folder,
         env=programs.environment(),
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
-        pytest.fail(f"npm ci in {OIDC_PROVIDER} failed: {done.stderr}")
+        pytest.fail(f"npm ci in {folder} failed: {done.stderr}")
 
 
 def server_environment(redirect_uris: Sequence[str], m2m_secret: str) -> dict[str, str]:

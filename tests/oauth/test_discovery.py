@@ -394,3 +394,15 @@ async def test_an_endpoint_from_before_that_is_not_safe_is_not_used(puppet, serv
     before = Token(None, Secret("R0"), puppet.url, "web", 0.0, 0.0, "b", token_endpoint=url)
     asking = servers.token(credential(issuer=puppet.url), refresh_form((), Secret("R0")), before=before)
     assert await outcome_of(asking) == ("transient", "discovery_not_found")
+
+
+@pytest.mark.parametrize(("methods", "is_told"), [(["plain"], 1), ([], 1), (["S256"], 0), (None, 0)])
+async def test_a_server_that_denies_s256_is_warned_about_once(
+    puppet, servers, credential, caplog, methods, is_told
+):
+    document = {"issuer": puppet.url, "code_challenge_methods_supported": methods}
+    puppet.says(OAUTH, document)
+    client = credential(issuer=puppet.url)
+    for _ in range(2):
+        await servers.endpoints(client)
+    assert caplog.text.count("it does not offer PKCE with S256") == is_told

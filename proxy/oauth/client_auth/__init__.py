@@ -81,4 +81,4 @@ def hint(credential: Credential, method: ClientAuth, error: str) -> str:
     return "client_auth" if credential.client_auth is None else ""
 
 
-__all__ = ["METHODS", "Authenticated", "Choice", "Request", "authenticate", "choose", "hint"]
+__all__ = ["METHODS", "REFUSALS", "Authenticated", "Choice", "Request", "authenticate", "choose", "hint"]

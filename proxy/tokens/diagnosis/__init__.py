@@ -65,6 +65,7 @@ class Facts:
     failed_login: tuple[float, str] | None = None  # when the last login failed, and the code
     next_try_at: float | None = None
     ends_at: float | None = None  # expiry of the access token
+    client_ends_at: float | None = None  # expiry of the registered client
     scopes: tuple[str, ...] = ()
     missing_scopes: tuple[str, ...] = ()
 
@@ -188,6 +189,7 @@ def _fields(facts: Facts) -> dict[str, str]:
         "check_refused": facts.grant.refused[1].format(credential=facts.credential),
         "next_try": _next_try(facts),
         "ends": _when(facts.ends_at, facts.now),
+        "client_ends": _when(facts.client_ends_at, facts.now),
         "scopes": ", ".join(facts.scopes) or "none requested",
         "missing": ", ".join(facts.missing_scopes),
     }
@@ -238,7 +240,11 @@ def _of_stored(state: TokenState, reason: Reason, renewal: Renewal) -> Row:
     )
 
 
-_LOGIN_HELPS: Final = (Reason.NO_REFRESH_TOKEN, Reason.REFUSED_ALIKE)  # though not required
+_LOGIN_HELPS: Final = (
+    Reason.NO_REFRESH_TOKEN,
+    Reason.REFUSED_ALIKE,
+    Reason.CLIENT_ENDS,
+)  # though not required
 _STORED_REASONS: Final = frozenset(str(reason) for reason in Reason)
 _REFRESH_TOKEN_REFUSED: Final = frozenset(
     code for code, row in CAUSES.items() if row is CAUSES["invalid_grant"]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from proxy.config.steps import MOST_STEPS
+from proxy.oauth.binding import ENDPOINTS
 from proxy.tokens.diagnosis.reasons import Row, Verdict
 
 OTHER: Final = "other"  # the row for unknown codes
@@ -34,8 +35,21 @@ _NO_METADATA: Final = Row(
     _WAITS, "the server has no metadata at the issuer's address", f"if this persists, {_ISSUER}"
 )
 
+_NOT_REGISTERED: Final = Row(
+    _CONFIG,
+    "the authorization server refuses to register a client",
+    f"register one there by hand, and set {_IN_TABLE}client_id",
+)
+
 # By code and AuthorizationServerError.hint: a more precise next step than that of the code alone.
 _OF_CODES: Final[dict[tuple[str, str], str]] = {
+    **{
+        (
+            "unsafe_endpoint",
+            name,
+        ): f"set {_IN_TABLE}{name}, or ask the server's operator to correct its metadata"
+        for name in ENDPOINTS
+    },
     ("issuer_mismatch", "slash"): f"the two differ only in the slash at the end: correct {_IN_TABLE}issuer",
     ("issuer_mismatch", "loopback"): (
         f"the two differ only in localhost and 127.0.0.1: correct {_IN_TABLE}issuer"
@@ -165,6 +179,62 @@ CAUSES: Final[Mapping[str, Row]] = {
         "the token endpoint redirects to another address",
         f"set {_IN_TABLE}issuer or token_endpoint to the address that it redirects to",
     ),
+    # -- an MCP server, and the client that is registered for it
+    "mcp_unreachable": Row(
+        _WAITS, "the MCP server can't be reached", f"if this persists, check {_IN_TABLE}mcp"
+    ),
+    "mcp_error": Row(
+        _WAITS,
+        "the MCP server reports an internal error instead of its metadata",
+        f"if this persists, set {_IN_TABLE}issuer to its authorization server",
+    ),
+    "mcp_no_authorization": Row(
+        _CONFIG,
+        "the metadata of the MCP server name no authorization server",
+        f"set {_IN_TABLE}issuer to its authorization server",
+    ),
+    "mcp_unsafe_issuer": Row(
+        _CONFIG,
+        "the metadata of the MCP server name an authorization server that is not https",
+        f"set {_IN_TABLE}issuer to its authorization server",
+    ),
+    "resource_mismatch": Row(
+        _CONFIG,
+        "the metadata of the MCP server are those of another resource",
+        f"set {_IN_TABLE}mcp to exactly the URL that the MCP server's documentation gives",
+    ),
+    "no_pkce": Row(
+        _CONFIG,
+        "the authorization server's metadata do not offer PKCE with S256, which MCP requires",
+        f"if its operator can't add it, set {_IN_TABLE}pkce = false: a stolen code can then be used",
+    ),
+    "no_registration": Row(
+        _CONFIG,
+        "the authorization server does not register clients by itself",
+        f"register a client there, and set {_IN_TABLE}client_id",
+    ),
+    "registration": Row(_WAITS, "the authorization server's response to a registration can't be used"),
+    "registration_redirect": Row(
+        _CONFIG,
+        "the registration endpoint redirects to another address",
+        f"register a client there, and set {_IN_TABLE}client_id",
+    ),
+    "registration_method": Row(
+        _CONFIG,
+        "the authorization server registers clients with a way of authentication that token-proxy lacks",
+        f"register a client there, and set {_IN_TABLE}client_id",
+    ),
+    "registration_refused": _NOT_REGISTERED,
+    "invalid_client_metadata": _NOT_REGISTERED,
+    "invalid_redirect_uri": Row(
+        _CONFIG,
+        "the authorization server does not register clients with this redirect URI",
+        f"check server.public_url, or register a client there and set {_IN_TABLE}client_id",
+    ),
+    "client_forgotten": Row(
+        _WAITS, "the authorization server does not know the client any more that was registered there"
+    ),
+    "client_expired": Row(_WAITS, "the client that was registered for these tokens has expired"),
     "no_request_uri": Row(
         _CONFIG,
         "the response to the pushed authorization request has no request_uri",

@@ -29,11 +29,20 @@ class Reason(StrEnum):
         "refused_otherwise"  # the refresh, repeatedly, by codes that do not name the refresh token
     )
     REFUSED_ALIKE = "refused_alike"  # as other accounts of the client are, and none has succeeded since
+    CLIENT_ENDS = "registration_ends"  # the registered client of its tokens, within days
+    CLIENT_EXPIRED = "registration_expired"  # the registered client of its tokens
+    CLIENT_FORGOTTEN = "registration_forgotten"  # the server does not know it any more
     UNREADABLE = "unreadable"  # the store's key does not decrypt the record
     FOR_CALLERS = "for_callers"  # each caller's own token is exchanged: the account itself has none
     NOT_READ = "not_read"  # the store could not be read
     VALUE_LOST = "value_lost"  # grant static: what the configuration refers to can't be used now
     HELD_BACK = "held_back"  # other accounts of the client have opened the circuit breaker
+
+
+CLIENT_ENDED: Final = {  # by code of the refusal: the refresh token has ended with its client
+    "client_expired": Reason.CLIENT_EXPIRED,
+    "client_forgotten": Reason.CLIENT_FORGOTTEN,
+}
 
 
 class Verdict(Enum):
@@ -70,6 +79,7 @@ _KEY_BACK: Final = (
     "restore the store's key; if it is in place, run `token-proxy logout {credential}{option}`, which sets "
     "the record aside"
 )
+_ANOTHER: Final = "{renew}: another client is registered then"
 _UNREADABLE: Final = "its record in the store can't be read"
 _OTHER_CLIENT: Final = "the stored tokens are from another server or client than the configured one"
 _REFUSED: Final = "the authorization server refuses the refresh token"
@@ -142,6 +152,32 @@ STORED: Final[Rows] = (
             "the authorization server refuses to refresh the tokens of all accounts of this client",
             "check the client at the authorization server, and the table credentials.{credential}; "
             "if both are correct, {renew}",
+        ),
+    ),
+    (
+        ANY,
+        (Reason.CLIENT_EXPIRED,),
+        BY_PERSON,
+        Row(Verdict.LOGIN, "the client that was registered for its tokens has expired", _ANOTHER),
+    ),
+    (
+        ANY,
+        (Reason.CLIENT_FORGOTTEN,),
+        BY_PERSON,
+        Row(
+            Verdict.LOGIN,
+            "the authorization server does not know the client any more that was registered for its tokens",
+            _ANOTHER,
+        ),
+    ),
+    (
+        USABLE,
+        (Reason.CLIENT_ENDS,),
+        (Renewal.LOGIN,),
+        Row(
+            Verdict.SERVES,
+            "the client that was registered for its tokens expires {client_ends}, and they with it",
+            _ANOTHER + " from then on",
         ),
     ),
     (ANY, (Reason.LOGGED_OUT,), (Renewal.LOGIN,), Row(Verdict.LOGIN, "logged out", "{renew}")),

@@ -16,9 +16,20 @@ _REFUSALS: Final = {  # RFC 6749 section 4.1.2.1
     "invalid_target": "the authorization server does not know the requested resource: check `resource`",
     "unauthorized_client": "this client is not registered for logins: check its registration",
     "unsupported_response_type": "this client is not registered for logins: check its registration",
+    "invalid_request": (
+        "the authorization server does not understand the request: check `scopes` and `authorize_params`, "
+        "and the redirect URI that is registered there"
+    ),
+    # OpenID Connect Core 1.0 section 3.1.2.6: it was told not to ask the person, by `prompt`
+    **dict.fromkeys(
+        ("interaction_required", "login_required", "consent_required", "account_selection_required"),
+        "the authorization server may not ask the person, who has to answer: check `prompt` in "
+        "`authorize_params`",
+    ),
     "server_error": "the authorization server reports an internal error: try again",
     "temporarily_unavailable": "the authorization server is temporarily unavailable: try again later",
 }
+_FORGOTTEN: Final = "the authorization server does not know the client that was registered there any more"
 _ON_DEVICE: Final = {  # RFC 8628 section 3.5
     "access_denied": "the login was declined",
     "expired_token": "nobody has entered the code in time: start the login again",
@@ -47,7 +58,8 @@ def of_redirect(error: str) -> LoginFailed:
     """What the `error` of a callback means."""
     if error not in _REFUSALS:
         return LoginFailed("the authorization server refused the login")
-    return LoginFailed(_REFUSALS[error], error)
+    code = "" if error == "access_denied" else f" ({error})"
+    return LoginFailed(_REFUSALS[error] + code, error)
 
 
 def of_id_token(error: AuthorizationServerError) -> LoginFailed:
@@ -64,6 +76,8 @@ def of_response(credential: Credential, error: AuthorizationServerError) -> Logi
     """What a failed request to the token endpoint means."""
     if error.outcome != "login_required":
         return LoginFailed(explained(credential, error), error.error)
+    if error.error == "client_forgotten":
+        return LoginFailed(f"{_FORGOTTEN}: start the login again, and another is registered", error.error)
     sentence = (
         "the authorization server refuses the code, as used, expired or from another redirect URI: "
         "start the login again"

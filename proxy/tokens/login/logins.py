@@ -16,16 +16,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from proxy.config.model import Config
+from proxy.config.model import Config, Credential
 from proxy.errors import AuthorizationServerError, LoginFailed, StoreError
 from proxy.oauth import authorize
 from proxy.oauth.authorize import Callback
 from proxy.oauth.binding import by_hand, is_bound, server_of
+from proxy.oauth.discovered import with_found
 from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.grants import Form
 from proxy.oauth.grants.authorization_code import redemption_form
 from proxy.oauth.token import Principal, Token
 from proxy.observe.events import ERROR, INFO, WARNING, event
@@ -42,6 +45,7 @@ from proxy.tokens.login.requests import AuthorizationRequests
 from proxy.tokens.login.revoke import has_account, revoke
 from proxy.tokens.login.takeover import Takeover
 from proxy.tokens.manager import AnotherClient, AnotherPerson, TokenManager
+from proxy.tokens.saved import found
 
 CONFIG_CHANGED: Final = "the configuration has changed since this login was started: start it again"
 UNKNOWN: Final = (
@@ -64,6 +68,10 @@ NOTHING_TO_DECIDE: Final = (
     "was asked; log in again"
 )
 CANCELLED: Final = "the login was cancelled: the account has another person's tokens, and keeps them"
+NOT_REVOKED: Final = (
+    "the tokens are forgotten here, but the authorization server has not revoked them ({why}): it accepts "
+    "them until they expire; end the login there too, if somebody else may have them"
+)
 CALLBACK: Final = "/callback"  # the path of redirect URIs; "own" ones continue with the credential's name
 DEVICE: Final = "device"  # the query of the page that shows the codes of a login on another device
 POLL_EVERY: Final = 0.25  # seconds between the polls of a command that waits for the outcome
@@ -115,7 +123,7 @@ class Logins:
         Raises LoginFailed, StoreError.
         """
         with self._outcomes.noted(key):
-            credential = await self._requests.check_account(key)
+            credential = await self._requests.with_client(key)
             try:
                 finish = partial(self._finish_on_device, key, party(browser))
                 return await self._devices.begin(key, credential, party(browser), finish)
@@ -177,7 +185,8 @@ class Logins:
     async def exchange(self, key: AccountId, code: str, redirect_uri: str, verifier: str | None) -> None:
         """Redeem a code and store its tokens. Raises LoginFailed, StoreError."""
         with self._outcomes.noted(key):
-            token = await self._redeem(key, code, redirect_uri, verifier)
+            credential, _ = await self._requests.check(key)
+            token = await self._redeem(key, credential, redemption_form(code, redirect_uri, verifier))
             await self._save(key, token)
 
     async def decide(self, ticket: str, browser: str, *, replace: bool) -> End:
@@ -187,10 +196,10 @@ class Logins:
             raise UnknownLogin(NOTHING_TO_DECIDE)
         return await self._ended(asked.key, asked.command, self._decide(asked, replace=replace))
 
-    async def log_out(self, key: AccountId) -> None:
+    async def log_out(self, key: AccountId) -> str:
         """Forget the tokens, then revoke them (RFC 7009), refresh token first.
 
-        A failed revocation is logged only. Raises LoginFailed, StoreError.
+        Returns "", or a sentence that says why the server still accepts them. Raises LoginFailed, StoreError.
         """
         if not self._config.is_stored(key.credential):
             raise LoginFailed(
@@ -199,8 +208,16 @@ class Logins:
             )
         token = await self._tokens.forget(key)
         event(_log, INFO, "logout", f"logged out of {key}", **key._asdict())
-        if token is not None:
-            await self._revoke(key, token)
+        if token is None:  # perhaps as no login succeeds
+            await self._give_up_client(key)
+            return ""
+        failed = await self._revoke(key, token)
+        return NOT_REVOKED.format(why=failed) if failed else ""
+
+    async def _give_up_client(self, key: AccountId) -> None:
+        with suppress(AuthorizationServerError):  # its server may be away, and a logout needs none
+            credential = self._config.credentials[key.credential]
+            await self._tokens.clients.give_up(credential, self.redirect_uri(key.credential))
 
     async def outcome(self, command: str) -> str:
         """Wait for the login of a command to end. Returns "", or a sentence that says why it failed."""
@@ -227,21 +244,17 @@ class Logins:
         configured = (server_of(credential), credential.client_id, by_hand(credential))
         if (login.server, login.client_id, login.endpoints) != configured:
             raise LoginFailed(CONFIG_CHANGED, "configuration_changed")
+        if login.found is not None:
+            credential = with_found(credential, found.from_json(login.found))
         endpoints = await self._requests.endpoints(credential)
         await check_issuer(callback.iss, credential, endpoints, self._config, self._servers)
         if callback.error:
             raise failures.of_redirect(callback.error)
         if not callback.code:
             raise LoginFailed("the redirect has no code: start the login again", "no_code")
+        form = redemption_form(callback.code, login.redirect_uri, login.verifier)
         dpop_key = Secret(login.dpop_key) if login.dpop_key else None
-        token = await self._redeem(
-            login.key,
-            callback.code,
-            login.redirect_uri,
-            login.verifier,
-            nonce=login.nonce,
-            dpop_key=dpop_key,
-        )
+        token = await self._redeem(login.key, credential, form, login.nonce, dpop_key)
         return await self._save(login.key, token, browser, login.command)
 
     async def _finish_on_device(
@@ -261,16 +274,12 @@ class Logins:
     async def _redeem(
         self,
         key: AccountId,
-        code: str,
-        redirect_uri: str,
-        verifier: str | None,
-        *,
+        credential: Credential,
+        form: Form,
         nonce: str = "",
         dpop_key: Secret | None = None,
     ) -> Token:
         """Exchange a code for tokens. Raises LoginFailed."""
-        credential = self._requests.credential(key.credential)
-        form = redemption_form(code, redirect_uri, verifier)
         return await redeem(self._servers, self._store, self._tokens, credential, key, form, nonce, dpop_key)
 
     async def _save(
@@ -314,8 +323,8 @@ class Logins:
         await takeover.stash(self._store, asked)
         return asked
 
-    async def _revoke(self, key: AccountId, token: Token) -> None:
-        await revoke(self._servers, self._config.credentials[key.credential], key, token)
+    async def _revoke(self, key: AccountId, token: Token) -> str:
+        return await revoke(self._servers, self._config.credentials[key.credential], key, token)
 
     async def _decide(self, asked: Takeover, *, replace: bool) -> End:
         if not is_bound(asked.token, self._requests.credential(asked.key.credential)):

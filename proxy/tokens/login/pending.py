@@ -15,7 +15,7 @@ import json
 import secrets
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 from proxy.errors import LoginFailed
 from proxy.store.base import AccountId, Store
@@ -43,6 +43,7 @@ class Pending:
     nonce: str
     verifier: str | None
     command: str  # the party that waits for the outcome; "": none does
+    found: dict[str, Any] | None = None  # of saved/found.py: the server and client of this login
     dpop_key: str | None = None  # of the tokens; added later
 
     @property

@@ -29,7 +29,7 @@ async def redeem(
     nonce: str,
     dpop_key: Secret | None,
 ) -> Token:
-    """Send the code once; the tokens are not stored yet. Raises LoginFailed."""
+    """Send the code once; the tokens are not stored yet. Raises LoginFailed, StoreError."""
     try:
         return await servers.token_of_person(credential, form, nonce=nonce, dpop_key=dpop_key)
     except AuthorizationServerError as error:
@@ -49,7 +49,7 @@ async def failure_of(
         return failures.of_id_token(error)
     if isinstance(error, RefusedToken):
         await _save_refused(store, tokens, key, error)
-    return explain(credential, error)
+    return explain(credential, await tokens.clients.refused(credential, error))
 
 
 async def _save_refused(store: Store, tokens: TokenManager, key: AccountId, refused: RefusedToken) -> None:

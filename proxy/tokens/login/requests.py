@@ -19,6 +19,7 @@ from proxy.store.base import AccountId, Store
 from proxy.tokens.login import failures, pending
 from proxy.tokens.login.pending import Pending
 from proxy.tokens.manager import TokenManager
+from proxy.tokens.saved import found
 
 _PUSH: Final = "pushed_authorization_request_endpoint"
 NO_PUSH: Final = (
@@ -36,11 +37,11 @@ class AuthorizationRequests:
         self._tokens = tokens
 
     async def check(self, key: AccountId) -> tuple[Credential, str]:
-        """The credential and its authorization endpoint.
+        """The credential, with what was found for it, and its authorization endpoint.
 
         Raises LoginFailed if no login can begin, StoreError.
         """
-        credential = await self.check_account(key)
+        credential = await self.with_client(key)
         endpoint = await self._authorization_endpoint(credential)
         if endpoint is None:
             raise LoginFailed(
@@ -69,6 +70,7 @@ class AuthorizationRequests:
         `command`: the party that waits for the outcome, if one does.
         """
         credential, endpoint = await self.check(key)
+        configured = self.credential(key.credential)
         dpop_key = await self._servers.dpop_key(credential)
         request = AuthorizationRequest(
             redirect_uri=self._config.redirect_uri(credential),
@@ -81,14 +83,15 @@ class AuthorizationRequests:
         login = Pending(
             key.credential,
             key.account,
-            server=server_of(credential),
-            client_id=credential.client_id,
-            endpoints=by_hand(credential),
+            server=server_of(configured),
+            client_id=configured.client_id,
+            endpoints=by_hand(configured),
             redirect_uri=request.redirect_uri,
             nonce=request.nonce,
             verifier=request.verifier,
             command=command,
             dpop_key=dpop_key.reveal() if dpop_key else None,
+            found=found.to_json(credential.found) if credential.found else None,
         )
         await pending.keep(self._store, request.state, login, parties)
         return url
@@ -119,6 +122,14 @@ class AuthorizationRequests:
             raise LoginFailed(f"credential {name!r} has the grant {grant.name}, which has no login{instead}")
         return credential
 
+    async def with_client(self, key: AccountId) -> Credential:
+        """The credential, with the server and client of a new login. Raises as `check`."""
+        credential = await self.check_account(key)
+        try:
+            return await self._tokens.clients.for_login(credential, self._config.redirect_uri(credential))
+        except AuthorizationServerError as error:
+            raise self._no_discovery(credential, error) from error
+
     async def endpoints(self, credential: Credential) -> Endpoints:
         """Raises LoginFailed."""
         try:
@@ -135,4 +146,4 @@ class AuthorizationRequests:
 
     def _no_discovery(self, credential: Credential, error: AuthorizationServerError) -> LoginFailed:
         why = failures.explained(credential, error)
-        return LoginFailed(f"discovery of {credential.issuer} failed: {why}", error.error)
+        return LoginFailed(f"discovery of {credential.mcp or credential.issuer} failed: {why}", error.error)

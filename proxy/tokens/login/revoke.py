@@ -7,27 +7,32 @@ from typing import Final
 
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
+from proxy.oauth.discovered import as_issued
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Token, differ
 from proxy.observe.events import WARNING, event
 from proxy.store.base import AccountId, Store
 from proxy.tokens.saved import codec
 
+NO_ENDPOINT: Final = "no_revocation_endpoint"
 PAGE: Final = 100  # records decrypted in one go; requests wait some ms meanwhile
 
 _log = logging.getLogger("proxy.tokens")
 
 
-async def revoke(servers: AuthorizationServers, credential: Credential, key: AccountId, token: Token) -> None:
-    """A failure is logged only: the tokens are forgotten in any case."""
+async def revoke(servers: AuthorizationServers, credential: Credential, key: AccountId, token: Token) -> str:
+    """A failure is logged, and returned as a code; "" for none. The tokens are forgotten in any case."""
+    failed = ""
     for secret, hint in ((token.refresh_token, "refresh_token"), (token.access_token, "access_token")):
         try:
-            if secret is not None:
-                await servers.revoke(credential, secret, hint)
+            if secret is not None and not await servers.revoke(as_issued(credential, token), secret, hint):
+                failed = NO_ENDPOINT
         except AuthorizationServerError as error:
+            failed = failed or error.error
             sentence = f"{key}: its {hint} could not be revoked ({error.error})"
             fields = {**key._asdict(), "error": error.error, "token": hint}
             event(_log, WARNING, "revocation_failed", sentence, **fields)
+    return failed
 
 
 async def has_account(store: Store, token: Token) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, StoreError
+from proxy.oauth.discovered import as_issued
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.observe.events import INFO, event
 from proxy.store.base import AccountId, Store
@@ -32,7 +33,8 @@ async def with_lifetime(
         return saved
     try:
         async with asyncio.timeout(INTROSPECTION_WAIT):
-            lifetime = await servers.introspected_lifetime(credential, token.access_token)
+            issuing = as_issued(credential, token)
+            lifetime = await servers.introspected_lifetime(issuing, token.access_token)
         if lifetime is None:
             return saved
         token = replace(token, lifetime=lifetime)

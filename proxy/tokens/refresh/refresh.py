@@ -30,6 +30,7 @@ from proxy.observe.events import CRITICAL, ERROR, INFO, WARNING, Field, decision
 from proxy.store.base import AccountId, Store
 from proxy.tokens import lifetime, log_warnings
 from proxy.tokens.account import StoredToken
+from proxy.tokens.clients import Clients
 from proxy.tokens.login.revoke import revoke
 from proxy.tokens.refresh import backoff, lease, refusal
 from proxy.tokens.refresh.introspection import with_lifetime
@@ -57,6 +58,7 @@ class RefreshContext:
 
     store: Store
     servers: AuthorizationServers
+    clients: Clients
     clock: Clock
     process: str  # prefix of lease holders' names
     attempted: Attempted
@@ -192,9 +194,7 @@ class Refresh:
             self.tried += 1
             started = time.perf_counter()
             try:
-                token = await self.context.servers.token(
-                    self.credential, form, before_send=mine.check, before=held.token
-                )
+                token = await self.context.clients.token(self.credential, form, mine.check, held.token)
             except AuthorizationServerError as error:
                 self.turn.failed(error)
                 is_refused = self._is_refused(held, error)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from proxy.errors import UnreadableRecord
 from proxy.oauth.token import Principal, Refusal, Token
 from proxy.secret import Secret
+from proxy.tokens.saved import found
 
 _SECRETS = ("access_token", "refresh_token", "dpop_key")
 _PLAIN = (
@@ -39,6 +40,7 @@ _ADDED: dict[str, Any] = {  # added later, with their value for older records
     "auth_algorithm": "",
     "upstreams": (),
     "nonce": "",
+    "found": None,
 }
 _STORED_AS: Final = {"observed_lifetimes": "ages", "since_last_401": "unrefused"}  # the names in the record
 
@@ -49,6 +51,7 @@ def encode(token: Token) -> bytes:
     for name in _SECRETS:
         secret = getattr(token, name)
         fields[name] = None if secret is None else secret.reveal()
+    fields["found"] = None if token.found is None else found.to_json(token.found)
     return json.dumps(fields).encode()
 
 
@@ -62,6 +65,7 @@ def decode(body: bytes) -> Token:
         known["principal"] = None if known["principal"] is None else Principal(*known["principal"])
         known["refusal"] = None if known["refusal"] is None else Refusal(*known["refusal"])
         known["observed_lifetimes"] = tuple(known["observed_lifetimes"])
+        known["found"] = None if known["found"] is None else found.from_json(known["found"])
         known["endpoints"] = tuple((name, url) for name, url in known["endpoints"])
         known["upstreams"] = tuple((name, value) for name, value in known["upstreams"])
         known |= {name: _secret(fields[name]) for name in ("access_token", "refresh_token")}

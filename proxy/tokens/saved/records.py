@@ -143,6 +143,7 @@ def with_refresh_token_of(new: Token, old: Token) -> Token:
         token_endpoint=new.token_endpoint,
         auth_method=new.auth_method,
         auth_algorithm=new.auth_algorithm,
+        found=new.found,
         refusal=None,
     )
 
