@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
 from contextlib import asynccontextmanager
 
 import pytest
+import trustme
 from aiohttp import web
 
 from proxy.config.load import load
+from proxy.config.model import Limits
 from proxy.demo.serve import running
 from proxy.errors import AuthorizationServerError
 from proxy.oauth.binding import client_of, is_bound
+from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.fetch import Fetcher
 from proxy.oauth.grants import GRANTS
 from tests.fakes.two_step import GitHubApp, Tableau, Toast, Veeva
 from tests.fakes.two_step.github_app import INSTALLATION
@@ -232,6 +237,25 @@ async def test_an_unreachable_host_names_its_step(tmp_path, servers):
         "step1",
     )
     assert caught.value.about == "server"
+
+
+async def test_the_servers_certificate_is_checked_and_a_private_authority_can_be_trusted(tmp_path, clock):
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    server = Toast(clock)
+    async with (
+        running(server.application(), ssl_context=context) as url,
+        Fetcher(Limits(authorization_server_connect=30, authorization_server_total=60)) as fetcher,
+    ):
+        servers = AuthorizationServers(fetcher, clock)
+        trusting = server.configuration(url) + 'tls = { ca = "ca.pem" }'
+        token = await servers.token(configured(tmp_path, trusting, server.environment), FORM)
+        assert server.active(token.access_token.reveal())
+        with pytest.raises(AuthorizationServerError) as caught:
+            await servers.token(configured(tmp_path, server.configuration(url), server.environment), FORM)
+    assert (caught.value.error, caught.value.outcome, server.logins) == ("tls", "transient", 1)
 
 
 async def test_tokens_are_bound_to_the_description_but_not_to_its_secrets(log_in, servers):
