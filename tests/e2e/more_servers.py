@@ -11,13 +11,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
-from tests.servers import programs
+from tests.servers import debian, programs
 
 from .authorization_servers import (
+    ALICE,
     ODD_ASCII_SECRET,
     REFRESH_AT,
     AuthorizationServer,
@@ -25,7 +33,8 @@ from .authorization_servers import (
     start_upstream,
     toml,
 )
-from .processes import Service
+from .browser import Person
+from .processes import Service, free_port
 
 SERVERS: Final = Path(__file__).parent / "servers"
 
@@ -37,7 +46,8 @@ class Kind:
     person: str  # lines of the credential of a person; {issuer} is filled in
     machine: str  # of a machine's; also {issuer}
     scopes: Sequence[str]
-    node: bool = True  # else Python
+    runs: Literal["node", "python", "perl"] = "node"
+    who: Person = ALICE
 
 
 KINDS: Final = {
@@ -58,7 +68,16 @@ KINDS: Final = {
         person='issuer = "{issuer}"',
         machine='issuer = "{issuer}"\nbasic_encoding = "raw"',
         scopes=("openid", "api"),
-        node=False,
+        runs="python",
+    ),
+    # The issuer ends with a slash, and its place of RFC 8414 has a page. Of Basic it takes \w only. There is
+    # no revocation endpoint, and a dead refresh token is an invalid_request.
+    "lemonldap": Kind(
+        person='issuer = "{issuer}"\nclient_auth = "client_secret_post"',
+        machine='issuer = "{issuer}"\nclient_auth = "client_secret_post"',
+        scopes=("openid", "api"),
+        runs="perl",
+        who=Person("dwho", "dwho"),  # of its demonstration
     ),
 }
 
@@ -91,14 +110,26 @@ refresh_at = {REFRESH_AT}"""
 def start(name: str, folder: Path, redirect_uris: Sequence[str]) -> JourneyServer:
     kind = KINDS[name]
     environment = {**server_environment(redirect_uris, ODD_ASCII_SECRET), "FOLDER": str(folder)}
-    if kind.node:
+    if kind.runs == "node":
         install(name)
         command = [programs.find("node"), str(SERVERS / name / "server.mjs")]
+    elif kind.runs == "perl":
+        environment |= {**debian.environment(), **_keys(folder), "PORT": str(free_port())}
+        command = [debian.PERL, str(SERVERS / name / "server.pl")]
     else:
         command = [sys.executable, str(SERVERS / f"{name}.py")]
     service = Service(command, folder, environment)
     upstream, ca = start_upstream(folder / "upstream", service)
     return JourneyServer(name, service, upstream, ca, ODD_ASCII_SECRET, kind.scopes)
+
+
+def _keys(folder: Path) -> dict[str, str]:
+    """Files with a key that signs id_tokens."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private, public = folder / "private.pem", folder / "public.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return {"PRIVATE_KEY": str(private), "PUBLIC_KEY": str(public)}
 
 
 def install(name: str) -> None:

@@ -107,6 +107,19 @@ def test_requests_across_expiries_a_restart_the_commands_and_a_logout(
         assert secret not in proxy.log()
 
 
+def test_a_corrected_secret_is_taken_up_without_a_restart(start: Start, tmp_path: Path) -> None:
+    server, proxy = start(Toast)
+    file = tmp_path / "toast-secret"
+    file.write_text("a-wrong-one\n")
+    text = proxy.config.read_text()
+    assert '{ env = "TOAST_SECRET" }' in text
+    proxy.config.write_text(text.replace('{ env = "TOAST_SECRET" }', '{ file = "toast-secret" }'))
+    proxy.start()
+    assert call(proxy) == 503
+    file.write_text(server.environment["TOAST_SECRET"] + "\n")
+    wait_until(lambda: call(proxy) == 200, "the new secret to be used")
+
+
 def test_a_refused_login_says_what_to_check_to_callers_and_people(start: Start) -> None:
     server, proxy = start(Toast)
     proxy.environment = {**server.environment, "TOAST_SECRET": "a-wrong-one"}

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
+import warnings
 from contextlib import asynccontextmanager
 
 import pytest
+import trustme
 from aiohttp import web
+from joserfc import jwk, jwt
 
 from proxy.config.load import load
+from proxy.config.model import Limits
+from proxy.config.steps import Jwt
 from proxy.demo.serve import running
 from proxy.errors import AuthorizationServerError
+from proxy.oauth import described
 from proxy.oauth.binding import client_of, is_bound
+from proxy.oauth.endpoint import AuthorizationServers
+from proxy.oauth.fetch import Fetcher
 from proxy.oauth.grants import GRANTS
+from proxy.secret import Secret
+from tests.fakes import signing
 from tests.fakes.two_step import GitHubApp, Tableau, Toast, Veeva
 from tests.fakes.two_step.github_app import INSTALLATION
 
@@ -234,6 +245,25 @@ async def test_an_unreachable_host_names_its_step(tmp_path, servers):
     assert caught.value.about == "server"
 
 
+async def test_the_servers_certificate_is_checked_and_a_private_authority_can_be_trusted(tmp_path, clock):
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    server = Toast(clock)
+    async with (
+        running(server.application(), ssl_context=context) as url,
+        Fetcher(Limits(authorization_server_connect=30, authorization_server_total=60)) as fetcher,
+    ):
+        servers = AuthorizationServers(fetcher, clock)
+        trusting = server.configuration(url) + 'tls = { ca = "ca.pem" }'
+        token = await servers.token(configured(tmp_path, trusting, server.environment), FORM)
+        assert server.active(token.access_token.reveal())
+        with pytest.raises(AuthorizationServerError) as caught:
+            await servers.token(configured(tmp_path, server.configuration(url), server.environment), FORM)
+    assert (caught.value.error, caught.value.outcome, server.logins) == ("tls", "transient", 1)
+
+
 async def test_tokens_are_bound_to_the_description_but_not_to_its_secrets(log_in, servers):
     async with log_in(Toast) as (_, credential):
         token = await servers.token(credential, FORM)
@@ -252,3 +282,43 @@ async def test_no_secret_is_in_what_prints_a_credential(log_in):
         for secret in server.environment.values():
             assert secret not in repr(credential)
             assert secret not in json.dumps(str(credential.secrets))
+
+
+KEYS = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "rsa"),
+    "ES256": "p256",
+    "ES384": "p384",
+    "ES512": "p521",
+    "EdDSA": "ed25519",
+}
+
+
+@pytest.mark.parametrize("alg", [*KEYS, "HS256", "HS384", "HS512"])
+def test_a_jwt_of_each_algorithm_can_be_verified(alg):
+    secret = "" if alg in KEYS else "k" * 64
+    description = Jwt.model_validate(
+        {
+            "alg": alg,
+            "key": signing.pem(KEYS[alg]) if alg in KEYS else secret,
+            "key_id": "2027",
+            "claims": {"iss": "{secret.APP}", "scope": ["a", "b"], "n": 7},
+            "lifetime": 300,
+        }
+    )
+    compact = described.signed(description, {"APP": Secret("12345")}, 1_764_288_000.9)
+    with warnings.catch_warnings(action="ignore"):  # joserfc's, of names and sizes
+        key = jwk.import_key(signing.public_pem(KEYS[alg]) if alg in KEYS else secret, KTY[alg[:2]])
+        token = jwt.decode(compact, key, algorithms=[alg])
+    assert token.header == {"alg": alg, "typ": "JWT", "kid": "2027"}
+    jti = token.claims.pop("jti")
+    assert len(jti) >= 16
+    assert token.claims == {
+        "iss": "12345",
+        "scope": ["a", "b"],
+        "n": 7,
+        "iat": 1_764_287_940,
+        "exp": 1_764_288_300,
+    }
+
+
+KTY = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP", "HS": "oct"}
