@@ -34,7 +34,7 @@ FAULTS = [  # `attach` begins at column 10 of line 4
     ("[5]", [f"11: {EXPECTED}"]),
     ('{ query = "a", basic_user = "b" }', [f"10: {EXPECTED}"]),
     ('{ header = "X-Api-Key" }', [f"10: scheme is missing - {NO_SCHEME}"]),
-    ('{ heder = "X" }', ["12: unknown key 'heder' - did you mean 'header'?"]),
+    ('{ headers = "X" }', ["12: unknown key 'headers' - did you mean 'header'?"]),
     ('{ header = "a b", scheme = "" }', [f"21: {NAME}"]),
     ('{ header = "Host", scheme = "" }', [f"21: {OWNED}"]),
     ('{ header = "Transfer-Encoding", scheme = "" }', [f"21: {OWNED}"]),

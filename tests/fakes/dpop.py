@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from urllib.parse import parse_qsl
@@ -26,7 +27,7 @@ class BadProof(Exception):
 class Verifier:
     """Remembers each jti. `nonce`: required of each proof, if not empty."""
 
-    now: object  # a callable, Unix seconds
+    now: Callable[[], float]  # Unix seconds
     nonce: str = ""
     seen: set[str] = field(default_factory=set)
 

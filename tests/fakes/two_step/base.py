@@ -6,6 +6,7 @@ import secrets
 from email.utils import formatdate
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from proxy.clock import Clock, SystemClock
 
@@ -52,7 +53,7 @@ class TwoStep:
         response.headers["Date"] = formatdate(self.clock.wall(), usegmt=True)
 
     @web.middleware
-    async def _note(self, request: web.Request, handler: web.Handler) -> web.StreamResponse:
+    async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not request.path.startswith("/api/v1/resource"):
             self.requests.append(request)
             if self.fails_with:
