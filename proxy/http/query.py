@@ -19,14 +19,14 @@ def spelled(name: bytes) -> bytes:
     return plain.replace(b".", b"_").replace(b" ", b"_")
 
 
-def open_query(path: bytes, names: frozenset[bytes]) -> bytes:
-    """The path and query without the parameters called `names` (as `spelled`); others pass byte for byte.
+def with_parameters(path: bytes, names: frozenset[bytes], ours: bytes) -> bytes:
+    """The path and query with the parameters `ours`, which replace those called `names` (as `spelled`).
 
-    It ends with "?" or "&", so that parameters can be appended.
+    All others pass byte for byte.
     """
     place, _, query = path.partition(b"?")
     kept = _kept(query, names)
-    return place + b"?" + kept + (b"&" if kept else b"")
+    return place + b"?" + kept + (b"&" if kept else b"") + ours
 
 
 def without(link: bytes, names: frozenset[bytes]) -> bytes:

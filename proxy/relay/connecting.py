@@ -104,10 +104,9 @@ class Connecting(Lifecycle):
         before.in_flight -= 1
         runtime.in_flight += 1
         self._runtime = runtime
-        path = request.path
         if runtime.changes_fields or request.fields.has_links:
-            path = translate.to_upstream(self._context, runtime, request, self._caller)
-        self._path = upstream_path(runtime.base, runtime.prefix, path, strip=runtime.strip)
+            translate.to_upstream(self._context, runtime, request, self._caller)
+        self._path = upstream_path(runtime.base, runtime.prefix, request.path, strip=runtime.strip)
 
     def _wait(self, attachment: Attachment, pool: Pool, *, only_new: bool) -> None:
         self._attachment = attachment

@@ -27,6 +27,7 @@ from proxy.failure_causes import Cause
 from proxy.http import head_writer
 from proxy.http.body import Body, UntilClose
 from proxy.http.message import ResponseHead
+from proxy.http.query import with_parameters
 from proxy.http.target import upstream_path
 from proxy.relay import admission, decisions, obtain, phases, problems, token_requests, translate
 from proxy.relay import upstream_causes as causes
@@ -76,7 +77,7 @@ class Exchange(Connecting):
                 admission.check_audit(context.audit)
             account = self._account = runtime.fixed or runtime.account(request, caller)
             if (runtime.changes_fields or request.fields.has_links) and not runtime.moves:
-                path = translate.to_upstream(context, runtime, request, self._caller)
+                translate.to_upstream(context, runtime, request, self._caller)
             self.upgrades = runtime.websocket and request.wants_websocket
         except Refusal as refusal:
             self._refuse(refusal)
@@ -155,11 +156,13 @@ class Exchange(Connecting):
         if self._number:
             how = "a connection from the pool" if upstream.reused else "a new connection"
             decisions.say(self._number, "sent", "sent with a token on %s", how)
-        runtime, attached = self._runtime, attachment.fields
+        runtime, path, attached = self._runtime, self._path, attachment.fields
         if runtime.proves:
-            attached = attachment.fields_for(request.method, runtime.origin, self._path)
-        names = runtime.authority, attached, self._context.via, attachment.query
-        head = head_writer.to_upstream(request, self._path, *names, upgrade=self.upgrades)
+            attached = attachment.fields_for(request.method, runtime.origin, path)
+        if attachment.query:
+            path = with_parameters(path, attachment.parameters, attachment.query)
+        names = runtime.authority, attached, self._context.via
+        head = head_writer.to_upstream(request, path, *names, upgrade=self.upgrades)
         body = request.body
         if body is None:
             upstream.start(self, request.method, head)

@@ -6,15 +6,14 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import quote
 
 from proxy.config.address import Upstream
-from proxy.config.attach import Attach, AttachField, AttachQuery
+from proxy.config.attach import Attach, AttachField
 from proxy.config.model import AccountHeader, Limits, Route
 from proxy.config.route_fields import AUTHORIZATION
 from proxy.config.upstream_hosts import NotAllowed, resolve
 from proxy.config.values import ACCOUNT_NAME
-from proxy.http import fields, query
+from proxy.http import fields
 from proxy.http.body import keep_from_trailers
 from proxy.http.headers import RouteFields
 from proxy.http.message import RequestHead
@@ -30,7 +29,7 @@ from proxy.relay.problems import Refusal
 from proxy.relay.tls_sessions import Sessions, cache
 from proxy.relay.web_pages import Pages
 from proxy.tokens.account import Account
-from proxy.tokens.attachment import Attachment
+from proxy.tokens.attachment import Attachment, parameters_of
 from proxy.tokens.manager import TokenManager
 
 # Seconds. A 401 to a token this new is not about its age; longer than between two refreshes by 401s.
@@ -75,9 +74,8 @@ class RouteRuntime:
         self.pages = _pages(route)
         self.own_fields = _own_fields(route, attach)
         self.passes_authorization = route.caller_authorization == "pass"
-        self.parameters = _parameters(attach)
-        changes = self.own_fields is not None or self.passes_authorization or bool(self.parameters)
-        self.changes_fields = route.forwarded or changes
+        self.parameters = parameters_of(attach)  # of responses' links
+        self.changes_fields = route.forwarded or self.own_fields is not None or self.passes_authorization
         self.policy = policy_of(route.methods, route.allow, route.deny)
         self.tls, self._tokens, self._metrics, self._limits = tls, tokens, metrics, limits
         self.sessions = Sessions(cache)  # of `tls`
@@ -95,7 +93,6 @@ class RouteRuntime:
         self.moves = listed is None and bool(route.upstream.field)  # its upstreams are in `_by_value`
         self._by_value: OrderedDict[str, RouteRuntime] = OrderedDict()  # the last used at the end
         self._former_upstreams: list[RouteRuntime] = []  # no longer there, but some request still uses them
-        # the connections of `fixed`
         self.fixed_pool = Pool(self._dialer) if fixed and not self.moves else None
         self.subject_field = subject_field  # the field, in lower case, with each caller's own token
         self.account_field = _account_field(route)
@@ -308,9 +305,3 @@ def _own_fields(route: Route, attach: Sequence[Attach]) -> RouteFields | None:
         return None
     values = {name: value.reveal() for name, value in route.headers.items()}
     return RouteFields(values, (*route.drop, *taken))
-
-
-def _parameters(attach: Sequence[Attach]) -> frozenset[bytes]:
-    """Those of the query that take the token; as `query.spelled`."""
-    names = [each.query for each in attach if isinstance(each, AttachQuery)]
-    return frozenset(query.spelled(quote(name, safe="").encode("ascii")) for name in names)

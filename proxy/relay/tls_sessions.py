@@ -13,12 +13,15 @@ are forgotten: they come from the same server. When a handshake with a session f
 either: some servers give sessions that they can't resume.
 
 Python copies a session by encoding and parsing it with the certificate, both when it is read and when it is
-set: each takes a fifth of a full handshake. So sessions that would not be kept are not read.
+set: each takes a fifth of a full handshake. So sessions that would not be kept are not read. Some versions
+of Python lose the memory of the copy (`leaks`): there only so many are read in the life of a process, and
+then each handshake is a full one.
 """
 
 from __future__ import annotations
 
 import ssl
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -27,9 +30,16 @@ from proxy.clock import boot_seconds
 
 LONGEST: Final = 3600.0  # seconds; an upstream whose certificate is replaced or expires is noticed by then
 REST: Final = 60.0  # seconds; so such a server costs one more connection a minute
-MOST_OF_A_ROUTE: Final = 64  # tickets; no more connections of a pool are opened at once
+MOST_OF_A_ROUTE: Final = 64  # tickets; with as many dials a burst of callers begins (dial_bound.py)
 NEVER: Final = float("inf")
 MOST: Final = 1024  # sessions of all routes; some 7 KiB each
+MOST_LOST: Final = 1024  # sessions, too
+NO_LIMIT: Final = sys.maxsize
+
+
+def leaks(python: tuple[int, int, int]) -> bool:
+    """Whether this version loses each session that it reads: github.com/python/cpython/issues/116810."""
+    return python < (3, 12, 8) or (3, 13, 0) <= python < (3, 13, 1)
 
 
 class Session:
@@ -83,6 +93,8 @@ class Sessions:
         once = tls.version() == "TLSv1.3"
         if not self._has_room(MOST_OF_A_ROUTE if once else 1, now):
             return
+        if not self._all.may_read():
+            return
         session = tls.session
         if session is None or not (session.has_ticket or (session.id and not once)):
             return
@@ -125,11 +137,17 @@ class Sessions:
 class SessionCache:
     """The sessions of all routes, which bounds their number: the oldest give way."""
 
-    __slots__ = ("_holders", "_last", "_most", "now")
+    __slots__ = ("_holders", "_last", "_most", "now", "reads_left")
 
-    def __init__(self, most: int = MOST, now: Callable[[], float] = boot_seconds) -> None:
-        """`now`: seconds of the boot clock, which goes on while the machine is suspended."""
+    def __init__(
+        self, most: int = MOST, now: Callable[[], float] = boot_seconds, reads: int = NO_LIMIT
+    ) -> None:
+        """`now`: seconds of the boot clock, which goes on while the machine is suspended.
+
+        `reads`: how many sessions may be read.
+        """
         self.now = now
+        self.reads_left = reads
         self._most = most
         self._last = 0
         self._holders: OrderedDict[int, Sessions] = (
@@ -138,6 +156,11 @@ class SessionCache:
 
     def __len__(self) -> int:
         return len(self._holders)
+
+    def may_read(self) -> bool:
+        """Whether another session may be read; it counts as read."""
+        self.reads_left -= 1
+        return self.reads_left >= 0
 
     def number_for(self, holder: Sessions) -> int:
         """The number of another session, for which there is room then."""
@@ -152,4 +175,6 @@ class SessionCache:
         del self._holders[number]
 
 
-cache: Final = SessionCache()  # one per process, like its memory
+_VERSION: Final = sys.version_info
+_READS: Final = MOST_LOST if leaks((_VERSION.major, _VERSION.minor, _VERSION.micro)) else NO_LIMIT
+cache: Final = SessionCache(reads=_READS)  # one per process, like its memory

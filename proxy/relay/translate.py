@@ -18,7 +18,6 @@ from proxy.http.body import keep_from_trailers
 from proxy.http.malformed import MalformedRequest
 from proxy.http.mapping import Mapping
 from proxy.http.message import RequestHead, ResponseHead
-from proxy.http.query import open_query
 from proxy.relay import problems
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
@@ -31,8 +30,8 @@ _log = logging.getLogger("proxy.relay")
 
 def to_upstream(
     context: RelayContext, runtime: RouteRuntime, request: RequestHead, caller: Downstream
-) -> bytes:
-    """Rewrite the request's fields for the upstream, and return its path for it. Raises Refusal (400)."""
+) -> None:
+    """Rewrite the request's fields for the upstream. Raises Refusal (400)."""
     if runtime.passes_authorization:
         sent = request.fields
         request.forwarded_fields += headers.own_authorization(
@@ -50,8 +49,6 @@ def to_upstream(
         keep_from_trailers(request.body, own.names)
     if runtime.forwarded:
         request.forwarded_fields += _forwarded(request, caller)
-    parameters = runtime.parameters
-    return open_query(request.path, parameters) if parameters else request.path
 
 
 def _forwarded(request: RequestHead, caller: Downstream) -> bytes:

@@ -34,7 +34,10 @@ def failure_of(error: OSError) -> Failure:
     """The failure of an exchange whose connection broke with `error` (RFC 8446 section 6.2)."""
     if error.errno == RENEGOTIATION:
         return Failure.RENEGOTIATION
-    if isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):  # OpenSSL's names
+    reason = getattr(
+        error, "reason", None
+    )  # OpenSSL's name; not all have one, and None is no str when compiled
+    if isinstance(error, ssl.SSLError) and "_ALERT_" in (reason or ""):
         return Failure.ALERT
     return Failure.ENDED
 
@@ -174,6 +177,8 @@ class TLSWire(Wire):
                 part = self._tls.read(RECORD)
             except ssl.SSLWantReadError:
                 break
+            except ssl.SSLZeroReturnError:
+                part = b""  # a close_notify after our own
             except ssl.SSLError as error:
                 if not parts:
                     raise

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import quote
 
 from proxy.config.attach import Attach, AttachBasic, AttachField, AttachQuery
+from proxy.http import query
 from proxy.secret import Secret
 
 SCHEME: Final = "Bearer"  # RFC 6750 section 2.1
@@ -21,12 +22,12 @@ _DEFAULT: Final = (AttachField(),)
 class Attachment:
     """The parts of a request that carry a token. Each token has its own object: compare by identity.
 
-    `fields` is ready to be written: each field is preceded by CR LF. `query` has parameters, to be appended
-    to a target that ends with "?" or "&" (http/query.py). `access_token` is for the command that prints it.
+    `fields` is ready to be written: each field is preceded by CR LF. `query` has parameters, which replace
+    those called `parameters` (http/query.py). `access_token` is for programs that get it themselves.
     `upstreams` has the members of token responses that may name the upstream.
     """
 
-    __slots__ = ("access_token", "fields", "query", "upstreams")
+    __slots__ = ("access_token", "fields", "parameters", "query", "upstreams")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Attachment:
         self.query: bytes = b"&".join(
             _parameter(each, token) for each in places if isinstance(each, AttachQuery)
         )
+        self.parameters = parameters_of(places)
 
     def __repr__(self) -> str:
         return "Attachment(***)"
@@ -64,6 +66,12 @@ def at_once(attachment: Attachment) -> Awaitable[Attachment]:
     future: asyncio.Future[Attachment] = asyncio.get_running_loop().create_future()
     future.set_result(attachment)
     return future
+
+
+def parameters_of(places: Sequence[Attach]) -> frozenset[bytes]:
+    """The names of the query's parameters that take the token; as `query.spelled`."""
+    names = [each.query for each in places if isinstance(each, AttachQuery)]
+    return frozenset(query.spelled(quote(name, safe="").encode("ascii")) for name in names)
 
 
 def _field(place: Attach, token: str, default_scheme: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,28 @@ def test_a_401_to_a_static_value_looks_it_up_again_and_replays(command, vault):
         assert "took up other secrets of credentials.key" in command.log()
         command.stop()
     assert "sesame" not in command.log()
+
+
+def test_many_refusals_share_one_look_which_delays_nothing_else(command, vault):
+    script, runs = command.folder / "read.sh", command.folder / "runs"
+    script.write_text(
+        "#!/bin/sh\necho run >> runs\n"
+        'if [ "$(wc -l < runs)" -gt 1 ]; then while [ ! -e go ]; do sleep 0.05; done; fi\nexec cat vault\n'
+    )
+    with listening(api(lambda: vault.read_text().strip())) as upstream, ThreadPoolExecutor(20) as callers:
+        value = '{ command = ["./read.sh"] }'
+        command.configure(STATIC.format(value=value) + ROUTE.format(upstream=upstream, credential="key"))
+        command.start()
+        assert command.get("/x")[0] == 200
+        vault.write_text("sesame-2\n")
+        asked = [callers.submit(command.get, "/x") for _ in range(20)]
+        until(lambda: runs.read_text() == "run\nrun\n", "the look is under way")
+        assert command.get("/healthz", admin=True)[0] == 200  # the loop does not wait for it
+        assert command.get("/nowhere")[0] == 404
+        (command.folder / "go").touch()
+        assert [each.result()[0] for each in asked] == [200] * 20
+        assert runs.read_text() == "run\nrun\n"
+        command.stop()
 
 
 def test_a_command_that_fails_later_leaves_the_value_and_is_warned_about_once(command, vault):

@@ -226,6 +226,17 @@ def test_certificates_that_run_refuses_are_a_fault_at_their_place(open_folder):
     assert CliRunner().invoke(main, ["check", "--no-secrets", "-c", str(path)]).exit_code == 0
 
 
+def test_verbose_shows_that_a_key_is_there_and_nothing_of_it(check, tmp_path):
+    (tmp_path / "key.pem").write_text(signing.pem("p256"))
+    client = 'issuer = "https://login.example"\nclient_id = "app"\n'
+    result = check(
+        "-v", text=f'[credentials.crm]\n{client}client_key = {{ file = "key.pem" }}\ndpop = true\n'
+    )
+    assert re.search(r"^client_key = \*\*\* +# from file key.pem$", result.output, re.MULTILINE)
+    assert re.search(r'^client_auth = "private_key_jwt" +# default$', result.output, re.MULTILINE)
+    assert "PRIVATE" not in result.output
+
+
 def test_no_routes_and_unused_credentials_are_warned_about(check):
     credentials = "".join(
         f"[credentials.{name}]\nissuer = 'https://l.example'\nclient_id = 'x'\n" for name in ("one", "two")

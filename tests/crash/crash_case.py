@@ -15,9 +15,10 @@ from tests.crash import forkserver, tracing
 from tests.crash.herd import herd
 from tests.crash.setup import Setup, stored
 from tests.crash.tracing import Call, Traced
+from tests.patience import FOR_CERTAIN, slowness
 
 LOOPS: Final = 1.3  # seconds; a process that goes on refreshing would do so within them
-SHORTEST_GRACE: Final = 5  # seconds
+SHORTEST_GRACE: Final = 5  # seconds, of some servers
 START: Final = 1.0  # seconds until a process listens, on an idle machine
 
 
@@ -33,6 +34,7 @@ class CrashCase:
     outcome: str
     again: str  # that of a second request; after a while, if a person must log in
     starting: float  # seconds from the death until the next process listened
+    slowness: float  # of this machine, in the end
     seconds: float  # from the death until the refresh token was sent again, else until the response
     state: str  # in the store, in the end
     held: str  # fingerprint of the refresh token in the store, in the end
@@ -60,7 +62,7 @@ class CrashCase:
     def faults(self) -> Iterator[str]:
         if self.outcome != self.due:
             yield f"{self.due} was due"
-        if self.seconds >= SHORTEST_GRACE * max(1.0, self.starting / START):
+        if self.seconds >= SHORTEST_GRACE * max(self.slowness, self.starting / START):
             yield "the refresh token was sent again too late for some servers"
         if self.again != self.outcome:
             yield f"asked again: {self.again}"
@@ -137,6 +139,7 @@ async def killed_at(call: Call, setup: Setup, account: str, *, expired: bool) ->
         outcome=outcome,
         again=again,
         starting=starting,
+        slowness=slowness(),
         seconds=(after[0].arrived_at if after else answered_at) - died_at,
         state=state,
         held=fingerprint(held),
@@ -167,9 +170,9 @@ async def _kill_a_refresher(call: Call, setup: Setup, config: Config, account: s
 
 
 async def _until_current(setup: Setup, config: Config, account: str) -> None:
-    """Wait, for a while, until the store has the refresh token that is the last for the server."""
+    """Wait until the store has the refresh token that is the last for the server; without it, no longer."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(SHORTEST_GRACE):
+        async with asyncio.timeout(FOR_CERTAIN):
             while not setup.is_current((await stored(config, account))[1]):
                 await asyncio.sleep(0.05)
 

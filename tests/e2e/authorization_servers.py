@@ -91,17 +91,17 @@ def toml(value: object) -> str:
 
 def start_django_oauth_toolkit(folder: Path, redirect_uris: Sequence[str]) -> AuthorizationServer:
     script = HERE / "servers" / "django_oauth_toolkit.py"
-    environment = {**_environment(redirect_uris, ODD_SECRET), "FOLDER": str(folder)}
+    environment = {**server_environment(redirect_uris, ODD_SECRET), "FOLDER": str(folder)}
     service = Service([sys.executable, str(script)], folder, environment)
-    upstream, ca = _start_upstream(folder / "upstream", service)
+    upstream, ca = start_upstream(folder / "upstream", service)
     return AuthorizationServer("django_oauth_toolkit", service, upstream, ca, ODD_SECRET, ("api",))
 
 
 def start_oidc_provider(folder: Path, redirect_uris: Sequence[str]) -> AuthorizationServer:
     install_oidc_provider()
-    environment = _environment(redirect_uris, ODD_ASCII_SECRET)
+    environment = server_environment(redirect_uris, ODD_ASCII_SECRET)
     service = Service([programs.find("node"), str(OIDC_PROVIDER / "server.mjs")], folder, environment)
-    upstream, ca = _start_upstream(folder / "upstream", service)
+    upstream, ca = start_upstream(folder / "upstream", service)
     return AuthorizationServer(
         "oidc_provider",
         service,
@@ -129,7 +129,7 @@ def install_oidc_provider() -> None:
         pytest.fail(f"npm ci in {OIDC_PROVIDER} failed: {done.stderr}")
 
 
-def _environment(redirect_uris: Sequence[str], m2m_secret: str) -> dict[str, str]:
+def server_environment(redirect_uris: Sequence[str], m2m_secret: str) -> dict[str, str]:
     return {
         "ACCESS_TTL": str(ACCESS_TTL),
         "REDIRECT_URIS": " ".join(redirect_uris),
@@ -140,7 +140,7 @@ def _environment(redirect_uris: Sequence[str], m2m_secret: str) -> dict[str, str
     }
 
 
-def _start_upstream(folder: Path, authorization_server: Service) -> tuple[Service, Path]:
+def start_upstream(folder: Path, authorization_server: Service) -> tuple[Service, Path]:
     folder.mkdir(parents=True)
     authority, ca, certificate = trustme.CA(), folder / "ca.pem", folder / "certificate.pem"
     authority.cert_pem.write_to_path(str(ca))

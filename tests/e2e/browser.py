@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import requests
 
@@ -135,9 +135,24 @@ class Person:
                 return page.url
             assert page.status == 200, f"{page.status} from {page.url}: {page.text[:500]}"
             form = page.forms[0]
+            form.buttons = [button for button in form.buttons if button[1] != "cancel"]
             page = browser.submit(page, form, stop_at=redirect_uri, **self._answers(form))
         raise AssertionError(f"no way to the callback, stuck at {page.url}: {page.text[:500]}")
 
     def _answers(self, form: Form) -> dict[str, str]:
         known = {"text": self.username, "password": self.password}
         return {name: known[kind] for name, kind in form.types.items() if kind in known}
+
+    def enter_code(self, browser: Browser, url: str) -> None:
+        """Open the page of a login on another device, with its code; log in and consent."""
+        code = {"user_code": parse_qs(urlsplit(url).query)["user_code"][0]}
+        page = browser.open(url)
+        for _ in range(MOST_PAGES + 2):
+            assert page.status == 200, f"{page.status} from {page.url}: {page.text[:500]}"
+            if not page.forms:
+                return
+            form = page.forms[0]
+            form.buttons = [button for button in form.buttons if button[0] != "abort"]
+            answers = self._answers(form)
+            page = browser.submit(page, form, **(code if "user_code" in form.fields else answers))
+        raise AssertionError(f"no end of the login, stuck at {page.url}: {page.text[:500]}")

@@ -29,6 +29,7 @@ from typing import Any, Final, cast
 import uvloop
 
 AT_ONCE: Final = 500  # connections being opened; the proxy's queue for them is 1024
+UNACKED: Final = struct.Struct("@24xI")  # of TCP_INFO: segments that wait for their acknowledgement
 SOURCES: Final = 8  # addresses; one has ports for some 28 000 connections, and others use them too
 SLOT: Final = 0.1  # seconds; responses are counted by slots since the start
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 seconds
@@ -292,9 +293,22 @@ async def _open(crowd: Crowd, number: int, tls: ssl.SSLContext | None, gate: asy
                 ssl=tls,
                 server_hostname="localhost" if tls else None,
             )
+            while plan.at_once < plan.callers and _is_unheard(sock):
+                await asyncio.sleep(SLOT)
         except OSError as error:
             crowd.faults[f"no connection: {type(error).__name__}"] += 1
             crowd.done()
+
+
+def _is_unheard(sock: socket.socket) -> bool:
+    """Whether the first request has found no room in the listener's queue, although there is a connection.
+
+    The kernel gives such connections up after a minute: on a busy machine callers would be cut off by it.
+    """
+    if not sys.platform.startswith("linux") or sock.fileno() < 0:
+        return False
+    found: int = UNACKED.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, UNACKED.size))[0]
+    return found > 0
 
 
 def _give_up(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.http.query import open_query, spelled, without
+from proxy.http.query import spelled, with_parameters, without
 
 NAMES = frozenset({b"access_token"})
 CASES = [
@@ -30,7 +30,7 @@ CASES = [
 
 @pytest.mark.parametrize(("path", "expected"), CASES)
 def test_a_query_opened_for_the_token(path: bytes, expected: bytes) -> None:
-    assert open_query(path, NAMES) == expected
+    assert with_parameters(path, NAMES, b"k=v") == expected + b"k=v"
 
 
 LINKS = [
@@ -67,7 +67,7 @@ def test_no_parameter_of_the_name_is_left_and_every_other_is(
     others = [pair for pair in others if pair[0]]
     shown = [b"%b=%b" % pair for pair in others]
     shown.insert(at, ours + b"=evil")
-    opened = open_query(b"/x?" + b"&".join(shown), NAMES) + b"access_token=ours"
+    opened = with_parameters(b"/x?" + b"&".join(shown), NAMES, b"access_token=ours")
     query = opened.partition(b"?")[2]
     assert query.split(b"&") == [b"%b=%b" % pair for pair in others] + [b"access_token=ours"]
     tokens = [value for name, value in parse_qsl(query.decode("latin-1")) if name == "access_token"]

@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from proxy.relay.tls_sessions import LONGEST, MOST_OF_A_ROUTE, REST, SessionCache, Sessions
+from proxy.relay import tls_sessions
+from proxy.relay.tls_sessions import LONGEST, MOST_OF_A_ROUTE, NO_LIMIT, REST, SessionCache, Sessions, leaks
 from tests.e2e.processes import free_port, wait_until
 from tests.fakes.client_hello import tapping
 from tests.fakes.clock import FakeClock
@@ -75,6 +76,12 @@ async def ask(proxy, count=1, path=b"/up/x"):
         answer = await asyncio.wait_for(proxy.get(path), FOR_CERTAIN)
         assert answer.startswith(b"HTTP/1.1 200 "), answer
         await asyncio.sleep(0)
+
+
+@pytest.fixture(autouse=True)
+def _room_to_read(monkeypatch):
+    """Tests before these may have used up what this version of Python may read."""
+    monkeypatch.setattr(tls_sessions.cache, "reads_left", NO_LIMIT)
 
 
 @pytest.fixture
@@ -424,6 +431,30 @@ def test_a_route_keeps_as_many_tickets_as_it_may_use_at_once(clock):
     assert sessions.take() is not None
     assert sessions.take() is None
     assert len(cache) == 0
+
+
+def test_where_reading_loses_memory_only_so_many_sessions_are_read(clock):
+    sessions = Sessions(SessionCache(now=clock.boot, reads=3))
+    kept = []
+    for _ in range(10):
+        sessions.keep(Tls(newest=True), clock.boot())
+        kept.append(sessions.take() is not None)
+    assert kept == [True] * 3 + [False] * 7
+
+
+@pytest.mark.parametrize(
+    ("python", "lost"),
+    [
+        ((3, 11, 7), True),
+        ((3, 12, 7), True),
+        ((3, 12, 8), False),
+        ((3, 13, 0), True),
+        ((3, 13, 1), False),
+        ((3, 14, 0), False),
+    ],
+)
+def test_which_versions_of_python_lose_what_they_read(python, lost):
+    assert leaks(python) is lost
 
 
 def test_thousands_of_routes_keep_no_more_than_all_may(clock):

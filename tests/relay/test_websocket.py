@@ -278,8 +278,8 @@ async def test_a_side_that_does_not_read_pauses_the_other(make_proxy, upstream, 
         assert 0 < flooding.sent < MOST_IN_FLIGHT
         (inbound,) = proxy.relay._connections
         (outbound,) = proxy.runtime.pool(proxy.account)._open
-        assert outbound._queued < 2**18
-        assert inbound._transport.get_write_buffer_size() < 2**18
+        assert outbound._queued < 2**19  # one read beyond HIGH_WATER, which uvloop makes of up to 256 KiB
+        assert inbound._transport.get_write_buffer_size() < 2**19
         flooding.cancel()
         leave.set()
         writer.transport.abort()

@@ -7,7 +7,8 @@ import ssl
 import pytest
 import trustme
 
-from proxy.relay.wire import TLSWire, Wire
+from proxy.relay.failures import Failure
+from proxy.relay.wire import TLSWire, Wire, failure_of
 
 
 @pytest.fixture
@@ -78,6 +79,29 @@ def _close_properly(peer):
         peer.unwrap()
     except (ssl.SSLWantReadError, OSError):
         peer.close()
+
+
+async def test_an_announced_end_after_our_own_is_an_end(ends):
+    """OpenSSL reports it in another way then: a tunnel whose caller ended first was cut off for it."""
+    wire, peer = ends
+    wire.end()
+    assert await asyncio.to_thread(peer.recv, 100) == b""
+    peer.send(b"last words")
+    await asyncio.to_thread(_close_properly, peer)
+    assert wire.receive() == b"last words"
+    assert wire.receive() == b""
+    assert wire.receive() == b""
+
+
+@pytest.mark.parametrize(
+    "kind", [ssl.SSLError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError]
+)
+def test_a_failure_without_a_reason_of_openssl_is_an_end(kind):
+    """Its `reason` is None, or missing, whatever its type says."""
+    error = kind()
+    if isinstance(error, ssl.SSLError):
+        error.reason = None
+    assert failure_of(error) is Failure.ENDED
 
 
 async def test_an_end_without_close_notify_is_an_error(ends):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,9 +151,14 @@ async def test_tokens_of_an_earlier_grant_stay_stored_and_count_for_nothing(tmp_
     async with served(tmp_path) as services:
         account = services.tokens.account("key", "default")
         assert (account.state(), account.held.generation) == ("valid", 1)
+        (record,) = await services.store.page(None, 10)
+        for name in ("alice", "bob"):
+            await services.store.put(replace(record, key=AccountId("key", name), generation=1), expected=0)
         status = await Health(services).status()
+        assert [each["account"] for each in status["tokens"]] == ["default"]
         assert status["counts"] == {"key": {"valid": 1}}
-        assert len(await services.store.page(None, 10)) == 1
+        await services.tokens.load_new()
+        assert [each.key.account for each in services.tokens.accounts()] == ["default"]
         await asyncio.sleep(0)
         assert services.tokens.ready(account) is not None
     async with open_services(oauth.config) as services:
