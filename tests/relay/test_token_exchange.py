@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 import random
 import re
@@ -17,7 +18,16 @@ from .conftest import proxying
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 SUBJECT = 'subject_token = { header = "Authorization" }\naudience = "https://api.example"\n'
 KEY = "tpk_" + "b" * 43
-CALLERS = f'[callers.build]\nkey = "{KEY}"\n'
+GIVEN = "a-key-of-our-own-making"
+DIGEST = "only-its-digest-is-in-the-file"
+CALLERS = f"""
+[callers.build]
+key = "{KEY}"
+[callers.given]
+key = "{GIVEN}"
+[callers.digest]
+key_sha256 = "{hashlib.sha256(DIGEST.encode()).hexdigest()}"
+"""
 AUTHORIZATION = re.compile(rb"\r\nAuthorization: Bearer ([^\r]+)\r\n")
 
 
@@ -215,6 +225,9 @@ async def test_a_caller_is_known_by_another_field_and_its_token_is_no_key(make, 
         [b"Authorization: Bearer " + KEY.encode()],
         [b"Authorization: Basic " + base64.b64encode(b"me:" + KEY.encode())],
         [b"Authorization: Bearer " + KEY.encode(), b"Token-Proxy-Key: " + KEY.encode()],
+        [bearer(GIVEN), b"Token-Proxy-Key: " + KEY.encode()],
+        [bearer(DIGEST), b"Token-Proxy-Key: " + KEY.encode()],
+        [bearer(GIVEN)],
     ],
 )
 async def test_a_key_is_never_read_from_the_subjects_field_nor_sent_to_the_server(make, kit, upstream, lines):
