@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Final
 
-from proxy.commands.token_formats import FORMATS, Printed
+from proxy.commands.token_formats import FORMATS, CannotPrint, Printed
 from proxy.config.model import Config
 from proxy.config.values import ACCOUNT_NAME
 from proxy.errors import ProxyError
@@ -76,6 +76,11 @@ async def print_token(
     Raises TokenError, StoreError, UnknownAccount, CannotPrint.
     """
     key = key_of(config, credential, account)
+    if config.credentials[credential].dpop:
+        raise CannotPrint(
+            f"a token of credentials.{credential} is bound to a key (dpop), and of no use without it: send "
+            "the requests through token-proxy"
+        )
     async with audited_services(config) as services:
         wanted = services.tokens.account(*key)
         served = await _served(services, wanted)

@@ -28,6 +28,9 @@ FAR: Final = (
 IN_CLEAR: Final = (
     "without TLS the network could read callers' keys: expected server.tls, or server.plaintext = true"
 )
+BOUND: Final = (
+    "its tokens are bound to a key (dpop), and of no use without it - expected a credential without dpop"
+)
 NOT_WITH_CALLERS: Final = "anyone does not go with callers - leave it out, or make these networks a caller's"
 OPEN_NETWORKS: Final = (
     "every program in these networks may use all routes and accounts - [callers] can limit them"
@@ -100,6 +103,8 @@ def _check_tokens(data: Tables, name: str, caller: Tables) -> Iterator[Complaint
         if isinstance(credential, str) and credential not in known:
             remedy = suggestion(credential, known) or "known credentials: " + (", ".join(known) or "none")
             yield Complaint(path, f"there is no credential {credential!r} - {remedy}")
+        elif isinstance(credential, str) and table(known, credential).get("dpop") is True:
+            yield Complaint(path, BOUND)
 
 
 def _check_identities(callers: Mapping[str, Tables]) -> Iterator[Complaint]:

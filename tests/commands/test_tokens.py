@@ -133,3 +133,11 @@ async def test_with_a_store_in_memory_the_command_is_refused(bench, arguments):
     failed = await bench.call(*arguments)
     assert failed.exit_code == FAILED
     assert f"use the page {bench.config.public_url}/" in failed.stderr
+
+
+async def test_a_token_that_is_bound_to_a_key_is_not_handed_out(bench):
+    bench.edit("[credentials.machine]", "[credentials.machine]\ndpop = true")
+    done = await bench.call("token", "machine")
+    assert (done.exit_code, done.stdout) == (FAILED, "")
+    assert "bound to a key (dpop)" in done.stderr
+    assert bench.server.token_requests == []

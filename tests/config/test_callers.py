@@ -83,6 +83,13 @@ def test_a_fault_of_a_caller(line: str, expected: str, complaints: Complaints) -
     ] == [expected]
 
 
+def test_a_token_that_is_bound_to_a_key_can_not_be_fetched(complaints: Complaints) -> None:
+    text = f'[callers.app]\nkey = "{KEY}"\ntokens = ["crm"]\n{ROUTES}'
+    assert complaints(text) == []
+    (found,) = complaints(text.replace("[credentials.crm]", "[credentials.crm]\ndpop = true"))
+    assert found.startswith("3:11: its tokens are bound to a key (dpop)")
+
+
 def test_a_caller_needs_an_identity(complaints: Complaints) -> None:
     assert complaints('[callers.app]\naccount = "x"') == [NO_IDENTITY]
     assert complaints("[callers.app]") == [NO_IDENTITY]
