@@ -27,12 +27,13 @@ from proxy.observe.token_metrics import TokenHealth
 from proxy.secret import Secret
 from proxy.store.base import AccountId, Store
 from proxy.tokens import health, log_warnings
-from proxy.tokens.account import NEVER, Account, FailedLogin, StoredToken
+from proxy.tokens.account import NEVER, Account
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.attachment import Attachment, at_once
 from proxy.tokens.clients import Clients
 from proxy.tokens.diagnosis.failures import row_of
 from proxy.tokens.exchanged import Exchanged
+from proxy.tokens.last_attempts import FailedLogin
 from proxy.tokens.refresh import lease
 from proxy.tokens.refresh.introspection import with_lifetime
 from proxy.tokens.refresh.refresh import RefreshContext
@@ -41,6 +42,7 @@ from proxy.tokens.refresh.single_flight import SingleFlight, Why
 from proxy.tokens.reminders import REMIND, Reminders
 from proxy.tokens.saved import records, tombstones
 from proxy.tokens.store_changes import WATCH, StoreChanges
+from proxy.tokens.stored_token import StoredToken
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: the token may not be the cause
 

@@ -29,7 +29,6 @@ from proxy.oauth.token import Refusal, Token, differ
 from proxy.observe.events import CRITICAL, ERROR, INFO, WARNING, Field, decision, event
 from proxy.store.base import AccountId, Store
 from proxy.tokens import lifetime, log_warnings
-from proxy.tokens.account import StoredToken
 from proxy.tokens.clients import Clients
 from proxy.tokens.login.revoke import revoke
 from proxy.tokens.refresh import backoff, lease, refusal
@@ -37,6 +36,7 @@ from proxy.tokens.refresh.introspection import with_lifetime
 from proxy.tokens.refresh.lease import Lease, LeaseLost
 from proxy.tokens.refresh.throttle import Turn
 from proxy.tokens.saved import records, recovery, seeds
+from proxy.tokens.stored_token import StoredToken
 
 SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than a response that is not saved yet
 SAVE_AGAIN_LAST: Final = 0.5  # seconds
