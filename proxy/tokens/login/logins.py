@@ -34,6 +34,7 @@ from proxy.oauth.token import Principal, Token
 from proxy.observe.events import ERROR, INFO, WARNING, event
 from proxy.secret import Secret
 from proxy.store.base import AccountId, Store
+from proxy.tokens.adoption import AnotherClient, AnotherPerson
 from proxy.tokens.login import failures, pending, takeover
 from proxy.tokens.login.devices import DeviceLogin, DeviceLogins
 from proxy.tokens.login.ends import Cancelled, End, LoggedIn
@@ -44,7 +45,7 @@ from proxy.tokens.login.redeem import failure_of, redeem
 from proxy.tokens.login.requests import AuthorizationRequests
 from proxy.tokens.login.revoke import has_account, revoke
 from proxy.tokens.login.takeover import Takeover
-from proxy.tokens.manager import AnotherClient, AnotherPerson, TokenManager
+from proxy.tokens.manager import TokenManager
 from proxy.tokens.saved import found
 
 CONFIG_CHANGED: Final = "the configuration has changed since this login was started: start it again"
