@@ -35,7 +35,7 @@ from proxy.tokens.diagnosis.failures import row_of
 from proxy.tokens.exchanged import Exchanged
 from proxy.tokens.last_attempts import FailedLogin
 from proxy.tokens.refresh import lease
-from proxy.tokens.refresh.refresh import RefreshContext
+from proxy.tokens.refresh.context import RefreshContext
 from proxy.tokens.refresh.scheduler import RefreshScheduler
 from proxy.tokens.refresh.single_flight import SingleFlight, Why
 from proxy.tokens.reminders import REMIND, Reminders

@@ -18,7 +18,7 @@ from proxy.oauth.token import Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.tokens.refresh import backoff
-from proxy.tokens.refresh.refresh import RefreshContext
+from proxy.tokens.refresh.context import RefreshContext
 from proxy.tokens.refresh.throttle import Turn
 from proxy.tokens.saved import records
 from proxy.tokens.stored_token import StoredToken

@@ -21,8 +21,9 @@ from proxy.tokens.account_facts import explained
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.last_attempts import LastRefresh
 from proxy.tokens.refresh.breaker import Candidate
+from proxy.tokens.refresh.context import RefreshContext
 from proxy.tokens.refresh.exchange import SubjectExchange
-from proxy.tokens.refresh.refresh import Refresh, RefreshContext
+from proxy.tokens.refresh.refresh import Refresh
 from proxy.tokens.refresh.throttle import HeldBack, Turn
 from proxy.tokens.stored_token import StoredToken
 
