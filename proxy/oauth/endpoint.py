@@ -1,4 +1,4 @@
-"""Requests to the token, introspection and revocation endpoints of an authorization server."""
+"""Requests to an authorization server: to its token endpoint here, to the others by other_endpoints."""
 
 from __future__ import annotations
 
@@ -9,23 +9,18 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlencode
 
-from authlib.oauth2.rfc7009 import prepare_revoke_token_request
-
 from proxy.clock import Clock
 from proxy.config.found import Found, Registration
 from proxy.config.model import AuthorizationServerTLS, Credential, Limits
 from proxy.errors import AuthorizationServerError
 from proxy.oauth import (
-    authorize,
     client_auth,
     described,
-    device,
-    documents,
     dpop,
     expires_in,
     grants,
     id_token,
-    par,
+    other_endpoints,
     posts,
     protected_resource,
     registration,
@@ -40,11 +35,9 @@ from proxy.oauth.client_auth import Choice
 from proxy.oauth.clock_skew import SkewWatch
 from proxy.oauth.device import DeviceAuthorization
 from proxy.oauth.discovery import Discovery, Endpoints, is_safe
-from proxy.oauth.documents import UnreadableDocument
 from proxy.oauth.dpop import Prover
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.grants import Form, Proof
-from proxy.oauth.grants.device_code import authorization_form
 from proxy.oauth.oddities import Oddities
 from proxy.oauth.posts import Posts
 from proxy.oauth.token import Token
@@ -316,14 +309,8 @@ class AuthorizationServers:
 
     async def device_authorization(self, credential: Credential) -> DeviceAuthorization:
         """Codes for a login on another device (RFC 8628 section 3.1). Raises AuthorizationServerError."""
-        url = (await self._discovery.endpoints(credential)).get("device_authorization_endpoint")
-        if url is None:
-            raise AuthorizationServerError("misconfigured", "no_device_authorization_endpoint")
-        body = urlencode(authorization_form(credential), doseq=True)
-        reply = await self._posts.send(credential, url, body, await self._posts.auth_of(credential))
-        now = expires_in.server_time(reply.headers)
-        return device.parse(
-            reply.status, reply.headers, reply.body, now=self._clock.wall() if now is None else now
+        return await other_endpoints.device_authorization(
+            self._posts, self._discovery, credential, self._clock
         )
 
     async def introspected_lifetime(self, credential: Credential, token: Secret) -> float | None:
@@ -331,45 +318,17 @@ class AuthorizationServers:
 
         Raises AuthorizationServerError.
         """
-        endpoint = credential.introspection_endpoint
-        if endpoint is None and credential.issuer is not None:
-            endpoint = (await self.endpoints(credential)).introspection_endpoint  # None if it is unsafe
-        if endpoint is None:
-            return None
-        body = urlencode({"token": token.reveal(), "token_type_hint": "access_token"})
-        reply = await self._posts.send(credential, endpoint, body, await self._posts.auth_of(credential))
-        try:
-            claims = documents.read(reply.headers, reply.body, ("active",)).members
-        except UnreadableDocument:
-            claims = {}
-        if reply.status != 200 or claims.get("active") is not True:
-            raise AuthorizationServerError("transient", "introspection")
-        now = expires_in.server_time(reply.headers)
-        return expires_in.of_claims(claims, self._clock.wall() if now is None else now)
+        return await other_endpoints.introspected_lifetime(
+            self._posts, self._discovery, credential, token, self._clock
+        )
 
     async def revoke(self, credential: Credential, token: Secret, hint: str) -> bool:
         """Revoke a token (RFC 7009). False if the server has no such endpoint.
 
         Raises AuthorizationServerError.
         """
-        endpoint = credential.revocation_endpoint
-        if endpoint is None:
-            endpoint = (await self.endpoints(credential)).get("revocation_endpoint")
-        if endpoint is None:
-            return False
-        body, _ = prepare_revoke_token_request(token.reveal(), hint, "", {})
-        reply = await self._posts.send(credential, endpoint, body, await self._posts.auth_of(credential))
-        if not 200 <= reply.status < 300:
-            raise AuthorizationServerError("transient", token_response.http_error(reply.status))
-        return True
+        return await other_endpoints.revoke(self._posts, self._discovery, credential, token, hint)
 
     async def push(self, credential: Credential, endpoint: str, request: AuthorizationRequest) -> str:
         """Push an authorization request (RFC 9126); its request_uri. Raises AuthorizationServerError."""
-        form = authorize.pushed_form(credential, request)
-        auth = await self._posts.auth_of(credential)
-        reply = await self._posts.send(credential, endpoint, form, auth)
-        try:
-            return par.read(reply, self._clock.wall())
-        except AuthorizationServerError as error:
-            error.hint = client_auth.hint(credential, auth.method, error.error)
-            raise
+        return await other_endpoints.push(self._posts, credential, endpoint, request, self._clock)

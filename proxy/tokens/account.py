@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from proxy.clock import Clock
@@ -25,41 +25,15 @@ from proxy.tokens import lifetime
 from proxy.tokens.account_facts import facts_of
 from proxy.tokens.attachment import Attachment
 from proxy.tokens.diagnosis import Diagnosis, diagnose
+from proxy.tokens.last_attempts import FailedLogin, LastRefresh
 from proxy.tokens.lifetime import TokenState
 from proxy.tokens.proofs import ProvingAttachment
 from proxy.tokens.refresh import backoff, refusal
 from proxy.tokens.refresh.breaker import Candidate
 from proxy.tokens.refresh.throttle import ServerThrottle
+from proxy.tokens.stored_token import NOTHING, StoredToken, access_token_of, response_of
 
 NEVER: Final = float("-inf")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredToken:
-    """A stored record, as read: `token` is None if it has none for this server and client."""
-
-    generation: int
-    state: str  # as in store.base.Record, or "absent"
-    token: Token | None
-    due_at: float | None
-    in_doubt: bool = False  # a refresh was sent, and its result is unknown ...
-    in_doubt_by: str = ""  # ... sent by this process
-
-
-NOTHING: Final = StoredToken(generation=0, state="absent", token=None, due_at=None)
-
-
-@dataclass(frozen=True, slots=True)
-class LastRefresh:
-    at: float  # Unix seconds
-    outcome: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class FailedLogin:
-    at: float  # Unix seconds
-    error: str
 
 
 class Account:
@@ -144,7 +118,7 @@ class Account:
     def _take_value(self) -> None:
         """Grant static: the configuration's value is the token. It is never stored."""
         value = self.credential.value
-        if value is None or value == _access(self.held):
+        if value is None or value == access_token_of(self.held):
             return
         self.apply(StoredToken(self.held.generation + 1, "valid", given(self.credential, self._clock), None))
 
@@ -158,7 +132,7 @@ class Account:
         self.behind = self.unreadable = False
         if held.generation < self.held.generation:
             return
-        if _access(held) != _access(self.held):
+        if access_token_of(held) != access_token_of(self.held):
             self._attach(held.token)
         elif self.is_rejected and held.token is not None:
             held = replace(held, token=replace(held.token, rejected=True))
@@ -168,7 +142,7 @@ class Account:
             and self.attachment.upstreams != dict(held.token.upstreams)
         ):
             self._attach(held.token)
-        if _issue(held) != _issue(self.held):
+        if response_of(held) != response_of(self.held):
             self._begun = float("inf")
         is_new = held.generation != self.held.generation
         if is_new:
@@ -370,12 +344,3 @@ class Account:
     def diagnosis(self) -> Diagnosis:
         """The diagnosis of this account, for every interface that reports it."""
         return diagnose(facts_of(self, self._clock))
-
-
-def _access(held: StoredToken) -> Secret | None:
-    return held.token.access_token if held.token else None
-
-
-def _issue(held: StoredToken) -> tuple[str, float] | None:
-    """Identifies a token response: two may have the same access token."""
-    return (held.token.boot_id, held.token.issued_boot) if held.token else None

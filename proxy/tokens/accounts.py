@@ -23,9 +23,10 @@ from proxy.errors import StoreError, TokenError, TokenUnavailable, UnreadableRec
 from proxy.oauth.binding import Client, client_of
 from proxy.observe.events import ERROR, INFO, decision, event
 from proxy.store.base import AccountId, Record, Store
-from proxy.tokens.account import Account, StoredToken
+from proxy.tokens.account import Account
 from proxy.tokens.refresh.throttle import ServerThrottle
 from proxy.tokens.saved import records
+from proxy.tokens.stored_token import StoredToken
 
 KEPT: Final = 2048  # accounts; some 3 KiB each: in all a tenth of the memory of a process
 DROPPED: Final = 8  # one in 8 is dropped at once: sorting them takes a millisecond, too long for each request

@@ -11,36 +11,37 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from proxy import tasks
 from proxy.clock import Clock
 from proxy.config.model import Config, Credential
-from proxy.errors import GenerationConflict, ProxyError, TokenError
+from proxy.errors import GenerationConflict, TokenError
 from proxy.oauth import binding, client_auth, grants
 from proxy.oauth.endpoint import AuthorizationServers
-from proxy.oauth.token import Principal, Token, differ
+from proxy.oauth.token import Principal, Token
 from proxy.observe.events import decision
 from proxy.observe.metrics import Metrics
 from proxy.observe.token_metrics import TokenHealth
 from proxy.secret import Secret
 from proxy.store.base import AccountId, Store
-from proxy.tokens import health, log_warnings
-from proxy.tokens.account import NEVER, Account, FailedLogin, StoredToken
+from proxy.tokens import health
+from proxy.tokens.account import NEVER, Account
 from proxy.tokens.accounts import Accounts
+from proxy.tokens.adoption import Adoption, AnotherClient
 from proxy.tokens.attachment import Attachment, at_once
 from proxy.tokens.clients import Clients
 from proxy.tokens.diagnosis.failures import row_of
 from proxy.tokens.exchanged import Exchanged
+from proxy.tokens.last_attempts import FailedLogin
 from proxy.tokens.refresh import lease
-from proxy.tokens.refresh.introspection import with_lifetime
-from proxy.tokens.refresh.refresh import RefreshContext
+from proxy.tokens.refresh.context import RefreshContext
 from proxy.tokens.refresh.scheduler import RefreshScheduler
 from proxy.tokens.refresh.single_flight import SingleFlight, Why
 from proxy.tokens.reminders import REMIND, Reminders
 from proxy.tokens.saved import records, tombstones
 from proxy.tokens.store_changes import WATCH, StoreChanges
+from proxy.tokens.stored_token import StoredToken
 
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: the token may not be the cause
 
@@ -50,25 +51,12 @@ LookUp = Callable[[str], Awaitable[None] | None]
 _log = logging.getLogger("proxy.tokens")
 
 
-class AnotherPerson(ProxyError):
-    """The account has the tokens of `owner`, and the tokens to save are another person's."""
-
-    def __init__(self, owner: Principal) -> None:
-        super().__init__("the account has the tokens of another person")
-        self.owner = owner
-
-
-class AnotherClient(ProxyError):
-    """The account's credential has been removed, or is another client now than that of the tokens to save."""
-
-
 class TokenManager:
     def __init__(
         self, config: Config, store: Store, servers: AuthorizationServers, clock: Clock, metrics: Metrics
     ) -> None:
         self._config = config
         self._store = store
-        self._servers = servers
         self.clock = self._clock = clock
         self._metrics = metrics
         self._accounts = Accounts(config, store, clock)
@@ -84,6 +72,7 @@ class TokenManager:
         )
         self._patience = config.limits.token_wait
         self.look_up: LookUp = lambda _credential: None  # as for commands: they have just read it
+        self._adoption = Adoption(store, servers, clock, lambda: self._accounts)
         self._changes = StoreChanges(store, lambda: self._accounts)
         self._watcher: asyncio.Task[None] | None = None
         self._reminder: asyncio.Task[None] | None = None
@@ -267,29 +256,7 @@ class TokenManager:
         Tokens of another person are replaced only if that person is `instead_of`. Raises StoreError,
         AnotherPerson, AnotherClient.
         """
-        account = self._account_for(key, token)
-        token = replace(token, login_at=token.issued_at)
-        due_at = records.due_at(account.credential, token)
-        while True:
-            record = await self._store.get(key)
-            if self._accounts.find(key) is not account:
-                raise AnotherClient  # a reload meanwhile
-            owner = records.owner(record, account.held, account.credential)
-            is_agreed = instead_of is not None and not differ(owner, instead_of)
-            if owner and differ(owner, token.principal) and not is_agreed:
-                raise AnotherPerson(owner)
-            stored = record.generation if record else 0
-            held = StoredToken(max(stored, account.held.generation) + 1, "valid", token, due_at)
-            try:
-                await records.put(self._store, key, held, expected=stored, used_at=self._clock.wall())
-            except GenerationConflict:
-                continue
-            account.throttle.succeeded()
-            log_warnings.narrowed(key, account.credential, token, None)
-            held = await with_lifetime(self._store, self._servers, account.credential, key, held)
-            self._accounts.apply(account, held)
-            self._accounts.remember(account)
-            return
+        await self._adoption.adopt(self._account_for(key, token), token, instead_of)
 
     def login_ended(self, key: AccountId, outcome: str, error: str = "") -> None:
         """Note the end of a login. `error`: the code of its failure."""

@@ -20,8 +20,8 @@ from proxy.oauth.token import Token
 from proxy.secret import Secret
 from proxy.services import open_services
 from proxy.store.base import AccountId
-from proxy.tokens.account import StoredToken
 from proxy.tokens.saved import codec, records
+from proxy.tokens.stored_token import StoredToken
 from tests.crash.herd import Api, api
 
 HOUR: Final = 3600

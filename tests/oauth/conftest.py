@@ -94,3 +94,14 @@ def make_puppet() -> Callable[..., Any]:
 async def puppet(make_puppet: Callable[..., Any]) -> AsyncIterator[Puppet]:
     async with make_puppet() as made:
         yield made
+
+
+@pytest.fixture
+def web_client(credential: Callable[..., Credential], puppet: Puppet) -> Credential:
+    """A client of the puppet."""
+    return credential(
+        token_endpoint=f"{puppet.url}/token",
+        revocation_endpoint=f"{puppet.url}/revoke",
+        authorization_endpoint=f"{puppet.url}/authorize",
+        client_secret="s",
+    )

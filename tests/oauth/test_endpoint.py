@@ -1,4 +1,4 @@
-"""The requests to an authorization server, and the handling of its responses."""
+"""The requests to the token endpoint of an authorization server, and the handling of its responses."""
 
 from __future__ import annotations
 
@@ -12,33 +12,15 @@ from urllib.parse import parse_qsl
 import pytest
 from aiohttp import web
 
-from proxy.errors import AuthorizationServerError
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants.base import refresh_form
 from proxy.oauth.token import Principal
 from proxy.secret import Secret
 from tests.fakes.id_tokens import id_token
+from tests.oauth.outcome import outcome_of
 
 FORM = refresh_form((), Secret("R0"))
 GOOD = {"access_token": "AT-1", "token_type": "Bearer", "expires_in": 60}
-
-
-async def outcome_of(asking) -> tuple[str, str]:
-    with pytest.raises(AuthorizationServerError) as caught:
-        await asking
-    assert caught.value.__cause__ is None
-    return caught.value.outcome, caught.value.error
-
-
-@pytest.fixture
-def web_client(credential, puppet):
-    """A client of the puppet."""
-    return credential(
-        token_endpoint=f"{puppet.url}/token",
-        revocation_endpoint=f"{puppet.url}/revoke",
-        authorization_endpoint=f"{puppet.url}/authorize",
-        client_secret="s",
-    )
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -159,61 +141,6 @@ async def test_the_most_reliable_statement_of_the_lifetime_counts(
     puppet.answers["/token"] = dated(clock, {**GOOD, **members, "refresh_in": 30}, off=3600)
     token = await servers.token(client, FORM)
     assert (token.lifetime, token.refresh_in) == (expected, 30)
-
-
-INTROSPECTED = [  # the response of the endpoint, seconds
-    (200, {"active": True, "exp": 1_800_000_600}, 600),
-    (200, {"active": True}, None),
-    (200, {"active": True, "exp": 1_700_000_000}, None),
-    (200, {"active": False, "exp": 1_800_000_600}, "introspection"),
-    (200, {"exp": 1_800_000_600}, "introspection"),
-    (200, [], "introspection"),
-    (401, {"error": "invalid_client"}, "introspection"),
-    (302, {}, "introspection"),
-]
-
-
-@pytest.mark.parametrize(("status", "document", "expected"), INTROSPECTED)
-async def test_introspection_returns_the_remaining_lifetime(
-    puppet, servers, credential, clock, status, document, expected
-):
-    client = credential(
-        token_endpoint="https://x.example/token",
-        authorization_endpoint="https://x.example/",
-        introspection_endpoint=f"{puppet.url}/introspect",
-        client_secret="s",
-    )
-    forms = []
-
-    async def respond(request):
-        forms.append((dict(parse_qsl(await request.text())), request.headers["Authorization"]))
-        date = formatdate(clock.wall(), usegmt=True)
-        return web.json_response(document, status=status, headers={"Date": date})
-
-    puppet.answers["/introspect"] = respond
-    asking = servers.introspected_lifetime(client, Secret("AT-1"))
-    if expected == "introspection":
-        assert await outcome_of(asking) == ("transient", expected)
-    else:
-        assert await asking == expected
-    assert forms == [({"token": "AT-1", "token_type_hint": "access_token"}, "Basic d2ViOnM=")]
-
-
-async def test_an_introspection_response_that_is_not_json_is_an_error(puppet, servers, credential):
-    client = credential(issuer=puppet.url, introspection_endpoint=f"{puppet.url}/introspect")
-
-    async def respond(_request):
-        return web.Response(body=b"[" * 100_000)
-
-    puppet.answers["/introspect"] = respond
-    asking = servers.introspected_lifetime(client, Secret("AT-1"))
-    assert await outcome_of(asking) == ("transient", "introspection")
-
-
-async def test_without_an_introspection_endpoint_no_request_is_sent(credential, puppet, servers):
-    client = credential(token_endpoint=f"{puppet.url}/t", authorization_endpoint="https://x.example/")
-    assert await servers.introspected_lifetime(client, Secret("AT-1")) is None
-    assert puppet.hits == []
 
 
 async def test_more_parameters_are_sent_with_every_grant_and_lists_are_repeated(credential, puppet, servers):
@@ -425,28 +352,3 @@ async def test_the_environment_can_redirect_nothing(puppet, servers, web_client,
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     puppet.says("/token", GOOD)
     assert (await servers.token(web_client, FORM)).access_token.reveal() == "AT-1"
-
-
-async def test_revocation_follows_no_redirect_and_takes_200_for_done(puppet, servers, web_client):
-    bodies = []
-
-    async def revoke(request):
-        bodies.append(dict(parse_qsl(await request.text())))
-        return web.Response()
-
-    puppet.answers["/revoke"] = revoke
-    assert await servers.revoke(web_client, Secret("R0"), "refresh_token") is True
-    assert bodies == [{"token": "R0", "token_type_hint": "refresh_token"}]
-    puppet.says("/revoke", {}, status=307)
-    assert await outcome_of(servers.revoke(web_client, Secret("R0"), "refresh_token")) == (
-        "transient",
-        "http_307",
-    )
-
-
-async def test_there_is_nothing_to_revoke_at_a_server_without_the_endpoint(credential, puppet, servers):
-    puppet.says(
-        "/.well-known/oauth-authorization-server",
-        {"issuer": puppet.url, "token_endpoint": f"{puppet.url}/token"},
-    )
-    assert await servers.revoke(credential(issuer=puppet.url), Secret("R0"), "refresh_token") is False

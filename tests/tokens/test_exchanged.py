@@ -11,10 +11,10 @@ from proxy.config.model import Credential
 from proxy.oauth.token import Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
-from proxy.tokens.account import StoredToken
 from proxy.tokens.exchanged import WITHOUT_TOKEN, Exchanged
 from proxy.tokens.refresh import exchange
 from proxy.tokens.refresh.throttle import ServerThrottle
+from proxy.tokens.stored_token import StoredToken
 from tests.fakes.clock import FakeClock
 
 TEXTS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12)

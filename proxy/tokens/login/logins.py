@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Final
 from urllib.parse import urlencode, urlsplit
@@ -31,20 +30,22 @@ from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Form
 from proxy.oauth.grants.authorization_code import redemption_form
 from proxy.oauth.token import Principal, Token
-from proxy.observe.events import ERROR, INFO, WARNING, event
+from proxy.observe.events import ERROR, WARNING, event
 from proxy.secret import Secret
 from proxy.store.base import AccountId, Store
+from proxy.tokens.adoption import AnotherClient, AnotherPerson
 from proxy.tokens.login import failures, pending, takeover
 from proxy.tokens.login.devices import DeviceLogin, DeviceLogins
 from proxy.tokens.login.ends import Cancelled, End, LoggedIn
+from proxy.tokens.login.logout import log_out
 from proxy.tokens.login.mix_up import check_issuer
 from proxy.tokens.login.outcomes import Outcomes
 from proxy.tokens.login.pending import TIME_TO_LOG_IN, TIME_TO_LOG_IN_SAID, Pending, UnknownLogin, party
 from proxy.tokens.login.redeem import failure_of, redeem
 from proxy.tokens.login.requests import AuthorizationRequests
-from proxy.tokens.login.revoke import has_account, revoke
+from proxy.tokens.login.revoke import discard
 from proxy.tokens.login.takeover import Takeover
-from proxy.tokens.manager import AnotherClient, AnotherPerson, TokenManager
+from proxy.tokens.manager import TokenManager
 from proxy.tokens.saved import found
 
 CONFIG_CHANGED: Final = "the configuration has changed since this login was started: start it again"
@@ -68,10 +69,6 @@ NOTHING_TO_DECIDE: Final = (
     "was asked; log in again"
 )
 CANCELLED: Final = "the login was cancelled: the account has another person's tokens, and keeps them"
-NOT_REVOKED: Final = (
-    "the tokens are forgotten here, but the authorization server has not revoked them ({why}): it accepts "
-    "them until they expire; end the login there too, if somebody else may have them"
-)
 CALLBACK: Final = "/callback"  # the path of redirect URIs; "own" ones continue with the credential's name
 DEVICE: Final = "device"  # the query of the page that shows the codes of a login on another device
 POLL_EVERY: Final = 0.25  # seconds between the polls of a command that waits for the outcome
@@ -201,23 +198,7 @@ class Logins:
 
         Returns "", or a sentence that says why the server still accepts them. Raises LoginFailed, StoreError.
         """
-        if not self._config.is_stored(key.credential):
-            raise LoginFailed(
-                f"the token of {key} is in the configuration, so that there is none to forget: change or "
-                f"remove credentials.{key.credential}.value"
-            )
-        token = await self._tokens.forget(key)
-        event(_log, INFO, "logout", f"logged out of {key}", **key._asdict())
-        if token is None:  # perhaps as no login succeeds
-            await self._give_up_client(key)
-            return ""
-        failed = await self._revoke(key, token)
-        return NOT_REVOKED.format(why=failed) if failed else ""
-
-    async def _give_up_client(self, key: AccountId) -> None:
-        with suppress(AuthorizationServerError):  # its server may be away, and a logout needs none
-            credential = self._config.credentials[key.credential]
-            await self._tokens.clients.give_up(credential, self.redirect_uri(key.credential))
+        return await log_out(self._config, self._servers, self._tokens, key)
 
     async def outcome(self, command: str) -> str:
         """Wait for the login of a command to end. Returns "", or a sentence that says why it failed."""
@@ -323,9 +304,6 @@ class Logins:
         await takeover.stash(self._store, asked)
         return asked
 
-    async def _revoke(self, key: AccountId, token: Token) -> str:
-        return await revoke(self._servers, self._config.credentials[key.credential], key, token)
-
     async def _decide(self, asked: Takeover, *, replace: bool) -> End:
         if not is_bound(asked.token, self._requests.credential(asked.key.credential)):
             raise LoginFailed(CONFIG_CHANGED, "configuration_changed")
@@ -337,16 +315,8 @@ class Logins:
         return Cancelled(asked.key)
 
     async def _discard(self, asked: Takeover) -> None:
-        """Revoke tokens that no account will use, unless that could invalidate the tokens of an account.
-
-        Some servers (Google) revoke all tokens of the same person together.
-        """
-        try:
-            has_others = await has_account(self._store, asked.token)
-        except StoreError:
-            has_others = True  # possibly
-        if not has_others:
-            await self._revoke(asked.key, asked.token)
+        credential = self._config.credentials[asked.key.credential]
+        await discard(self._store, self._servers, credential, asked.key, asked.token)
 
     async def _ended(self, key: AccountId, command: str, ending: Awaitable[End]) -> End:
         """Await the end of a login, and report it to a waiting command."""

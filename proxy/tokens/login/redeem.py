@@ -13,8 +13,9 @@ from proxy.oauth.token import Token
 from proxy.observe.events import ERROR, event
 from proxy.secret import Secret
 from proxy.store.base import AccountId, Store
+from proxy.tokens.adoption import AnotherPerson
 from proxy.tokens.login import failures
-from proxy.tokens.manager import AnotherPerson, TokenManager
+from proxy.tokens.manager import TokenManager
 
 _log = logging.getLogger("proxy.logins")
 

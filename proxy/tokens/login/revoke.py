@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 from proxy.config.model import Credential
-from proxy.errors import AuthorizationServerError
+from proxy.errors import AuthorizationServerError, StoreError
 from proxy.oauth.discovered import as_issued
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Token, differ
@@ -33,6 +33,21 @@ async def revoke(servers: AuthorizationServers, credential: Credential, key: Acc
             fields = {**key._asdict(), "error": error.error, "token": hint}
             event(_log, WARNING, "revocation_failed", sentence, **fields)
     return failed
+
+
+async def discard(
+    store: Store, servers: AuthorizationServers, credential: Credential, key: AccountId, token: Token
+) -> None:
+    """Revoke tokens that no account will use, unless that could invalidate the tokens of an account.
+
+    Some servers (Google) revoke all tokens of the same person together.
+    """
+    try:
+        has_others = await has_account(store, token)
+    except StoreError:
+        has_others = True  # possibly
+    if not has_others:
+        await revoke(servers, credential, key, token)
 
 
 async def has_account(store: Store, token: Token) -> bool:

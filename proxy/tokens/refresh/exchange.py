@@ -17,11 +17,11 @@ from proxy.oauth.grants.token_exchange import form_for
 from proxy.oauth.token import Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
-from proxy.tokens.account import StoredToken
 from proxy.tokens.refresh import backoff
-from proxy.tokens.refresh.refresh import RefreshContext
+from proxy.tokens.refresh.context import RefreshContext
 from proxy.tokens.refresh.throttle import Turn
 from proxy.tokens.saved import records
+from proxy.tokens.stored_token import StoredToken
 
 UNKNOWN_LIFETIME: Final = 300.0  # seconds, where neither token states its end
 

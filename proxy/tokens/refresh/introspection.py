@@ -13,8 +13,8 @@ from proxy.oauth.discovered import as_issued
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.observe.events import INFO, event
 from proxy.store.base import AccountId, Store
-from proxy.tokens.account import StoredToken
 from proxy.tokens.saved import records
+from proxy.tokens.stored_token import StoredToken
 
 INTROSPECTION_WAIT: Final = 3.0  # seconds; requests wait for it, but do not need its result
 

@@ -15,28 +15,26 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
-from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, GenerationConflict, StoreError, UnreadableRecord
 from proxy.oauth import grants
-from proxy.oauth.endpoint import AuthorizationServers, RefusedToken
+from proxy.oauth.endpoint import RefusedToken
 from proxy.oauth.grants import Form, Grant
 from proxy.oauth.token import Refusal, Token, differ
 from proxy.observe.events import CRITICAL, ERROR, INFO, WARNING, Field, decision, event
-from proxy.store.base import AccountId, Store
+from proxy.store.base import AccountId
 from proxy.tokens import lifetime, log_warnings
-from proxy.tokens.account import StoredToken
-from proxy.tokens.clients import Clients
 from proxy.tokens.login.revoke import revoke
 from proxy.tokens.refresh import backoff, lease, refusal
+from proxy.tokens.refresh.context import RefreshContext
 from proxy.tokens.refresh.introspection import with_lifetime
 from proxy.tokens.refresh.lease import Lease, LeaseLost
 from proxy.tokens.refresh.throttle import Turn
 from proxy.tokens.saved import records, recovery, seeds
+from proxy.tokens.stored_token import StoredToken
 
 SAVE_AGAIN: Final = 0.1  # seconds, growing: no write is more urgent than a response that is not saved yet
 SAVE_AGAIN_LAST: Final = 0.5  # seconds
@@ -49,20 +47,6 @@ LOST: Final = (
 )
 
 _log = logging.getLogger("proxy.tokens")
-Attempted = Callable[[Credential, str, str, float], None]  # credential, outcome, error, seconds
-
-
-@dataclass(frozen=True, slots=True)
-class RefreshContext:
-    """The dependencies of every refresh."""
-
-    store: Store
-    servers: AuthorizationServers
-    clients: Clients
-    clock: Clock
-    process: str  # prefix of lease holders' names
-    attempted: Attempted
-    unsaved: set[AccountId] = field(default_factory=set)  # accounts whose new token can't be saved now
 
 
 @dataclass(slots=True)

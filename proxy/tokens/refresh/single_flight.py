@@ -16,13 +16,16 @@ from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, StoreError
 from proxy.oauth.token import Refusal
 from proxy.observe.events import ERROR, INFO, WARNING, Field, decision, event
-from proxy.tokens.account import Account, LastRefresh, StoredToken
+from proxy.tokens.account import Account
 from proxy.tokens.account_facts import explained
 from proxy.tokens.accounts import Accounts
+from proxy.tokens.last_attempts import LastRefresh
 from proxy.tokens.refresh.breaker import Candidate
+from proxy.tokens.refresh.context import RefreshContext
 from proxy.tokens.refresh.exchange import SubjectExchange
-from proxy.tokens.refresh.refresh import Refresh, RefreshContext
+from proxy.tokens.refresh.refresh import Refresh
 from proxy.tokens.refresh.throttle import HeldBack, Turn
+from proxy.tokens.stored_token import StoredToken
 
 # Requests of one refresh, if the last one succeeded: after a lost response it is retried while servers still
 # repeat theirs, for most some seconds (RFC 9700 section 4.14.2). After a failed refresh, one request each.

@@ -22,9 +22,9 @@ from proxy.oauth.token import Principal, Token
 from proxy.observe.events import INFO, event
 from proxy.store.base import AccountId, Record, Store
 from proxy.tokens import lifetime
-from proxy.tokens.account import NOTHING, StoredToken
 from proxy.tokens.saved import codec, recovery, seeds
 from proxy.tokens.saved.seeds import fingerprint
+from proxy.tokens.stored_token import NOTHING, StoredToken
 
 ANCESTORS: Final = 16  # refresh tokens listed in a token; a process that is further behind ended long ago
 

@@ -14,9 +14,9 @@ from proxy.errors import GenerationConflict
 from proxy.oauth.token import Token
 from proxy.observe.events import ERROR, event
 from proxy.store.base import AccountId, Record
-from proxy.tokens.account import StoredToken
 from proxy.tokens.saved import codec
 from proxy.tokens.saved.seeds import fingerprint
+from proxy.tokens.stored_token import StoredToken
 
 _log = logging.getLogger("proxy.tokens")
 

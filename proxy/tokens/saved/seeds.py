@@ -17,7 +17,7 @@ from proxy.oauth.grants import Renewal
 from proxy.oauth.token import Token
 from proxy.secret import Secret
 from proxy.store.base import Record
-from proxy.tokens.account import StoredToken
+from proxy.tokens.stored_token import StoredToken
 
 
 def sown(

@@ -1,0 +1,130 @@
+"""`token-proxy login`, `token` and `logout`, of one account each: their options."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+
+from proxy.commands.shared import (
+    account_option,
+    command,
+    config_option,
+    load_config,
+    read_config,
+    run_async,
+    warn,
+)
+
+
+@click.command()
+@click.argument("credential")
+@account_option
+@click.option(
+    "--no-browser",
+    is_flag=True,
+    help="Do not open a browser: print the URL and read the pasted redirect URL.",
+)
+@click.option(
+    "--device",
+    is_flag=True,
+    help="Log in on any device, with a user code (RFC 8628). Always so for grant device_code.",
+)
+@click.option("--code", help="Exchange an authorization code obtained elsewhere and store the tokens.")
+@click.option(
+    "--redirect-uri",
+    metavar="URI",
+    help="With --code: the redirect URI of the code. Default: the one that the credential's logins use.",
+)
+@click.option("--code-verifier", metavar="VERIFIER", help="With --code: the PKCE verifier, if one was used.")
+@config_option
+@command
+def login(
+    credential: str,
+    account: str,
+    no_browser: bool,
+    device: bool,
+    code: str | None,
+    redirect_uri: str | None,
+    code_verifier: str | None,
+    config: Path | None,
+) -> int:
+    """Log in to CREDENTIAL and store its tokens.
+
+    The redirect goes to a running server, or to this command. If the browser can reach neither, paste the
+    redirect URL here. With grant device_code, or --device, enter the code that this command shows on any
+    device.
+    """
+    if code is None and (redirect_uri or code_verifier):
+        raise click.UsageError("--redirect-uri and --code-verifier go with --code")
+    if code is not None and device:
+        raise click.UsageError("--device does not go with --code")
+    loaded = read_config(config)
+    warn(loaded.warnings, loaded.config)
+    from proxy.commands.device_login import is_on_device
+    from proxy.commands.login import exchange_code, log_in, log_in_on_device
+
+    if code is not None:
+        return run_async(
+            exchange_code(loaded.config, credential, account, code, redirect_uri, code_verifier, click.echo)
+        )
+    opens = not no_browser
+    if device or is_on_device(loaded.config, credential):
+        in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        return run_async(
+            log_in_on_device(
+                loaded.config, credential, account, click.echo, open_browser=opens, in_colour=in_colour
+            )
+        )
+    return run_async(log_in(loaded.config, credential, account, click.echo, open_browser=opens))
+
+
+@click.command()
+@click.argument("credential")
+@click.argument("operation", required=False, metavar="")  # of git, which appends it
+@account_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["plain", "json", "header", "env", "git", "exec-credential"]),
+    default="plain",
+    help="plain: the token alone. json. header: the field, as for curl -H. env: NAME_ACCESS_TOKEN=…. git: as "
+    "a credential helper. exec-credential: for kubectl.",
+)
+@config_option
+@command
+def token(credential: str, operation: str | None, account: str, form: str, config: Path | None) -> int:
+    """Print the access token of CREDENTIAL, and nothing else.
+
+    It is refreshed first if necessary. Exit code 3 if a person must log in.
+
+    For git: git config credential.https://git.example.helper '!token-proxy token CREDENTIAL --format git'
+    """
+    if operation is not None and form != "git":
+        raise click.UsageError(f"Got unexpected extra argument ({operation})")
+    if operation not in {None, "get", "erase"}:  # store, or one of a later git: nothing to do
+        return 0
+    loaded = load_config(config)
+    from proxy.commands.token_formats import read_git
+    from proxy.commands.tokens import git_refused, print_token
+
+    git = read_git(sys.stdin.read()) if operation is not None else {}
+    if operation == "erase":
+        return run_async(git_refused(loaded, credential, account, git))
+    return run_async(print_token(loaded, credential, account, click.echo, form, git))
+
+
+@click.command()
+@click.argument("credential")
+@account_option
+@config_option
+@command
+def logout(credential: str, account: str, config: Path | None) -> int:
+    """Revoke the tokens of CREDENTIAL and delete them."""
+    loaded = load_config(config)
+    from proxy.commands.tokens import log_out
+
+    return run_async(log_out(loaded, credential, account, click.echo, partial(click.echo, err=True)))
