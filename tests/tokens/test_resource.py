@@ -85,4 +85,4 @@ async def test_a_resource_that_the_server_does_not_know_is_named_as_the_key(make
         assert sentence.endswith("check credentials.crm.resource and token_params")
         again = state_of(await side.logins.begin(KEY, browser=BROWSER))
         sentence = await refused(side.logins.finish({"error": "invalid_target", "state": again}, BROWSER))
-        assert sentence.endswith("does not know the requested resource: check `resource`")
+        assert sentence.endswith("does not know the requested resource: check `resource` (invalid_target)")
