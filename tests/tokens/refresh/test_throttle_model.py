@@ -98,7 +98,7 @@ class Server:
             raise AuthorizationServerError(**vars(error))
         return self.issue(name)
 
-    def issue(self, name: str) -> Token:
+    def issue(self, name: str, lifetime: float = LIFETIME) -> Token:
         return Token(
             access_token=Secret(f"AT-{len(self.sent)}"),
             refresh_token=Secret(f"RT-{name}"),
@@ -107,7 +107,7 @@ class Server:
             issued_at=self.clock.wall(),
             issued_boot=self.clock.boot(),
             boot_id=self.clock.boot_id,
-            lifetime=LIFETIME,
+            lifetime=lifetime,
         )
 
 
@@ -159,10 +159,11 @@ class Throttled(RuleBasedStateMachine):
     def all_of_them_do(self, trouble: str) -> None:
         self.server.troubles.update(dict.fromkeys(OTHERS, TROUBLES[trouble]))
 
-    @rule(name=st.sampled_from(OTHERS))
-    def a_person_logs_in(self, name: str) -> None:
+    @rule(name=st.sampled_from(OTHERS), lifetime=st.sampled_from([LIFETIME, 5 * LIFETIME]))
+    def a_person_logs_in(self, name: str, lifetime: float = LIFETIME) -> None:
+        """With a token that lasts longer, an account may join an outage when the others have failed often."""
         self.server.troubles.pop(name, None)
-        self.run(self.tokens.adopt(AccountId("crm", name), self.server.issue(name)))
+        self.run(self.tokens.adopt(AccountId("crm", name), self.server.issue(name, lifetime)))
 
     @rule(name=st.sampled_from(OTHERS))
     def a_person_presses_refresh(self, name: str) -> None:
@@ -277,6 +278,19 @@ def test_an_account_that_fails_since_an_outage_delays_the_others_by_one_pause_at
         machine.up_since = before_it  # for all that the accounts can know
         machine.time_passes(int(RECOVERY + MISLED) + 1)
         assert its_probe < machine.last_waited_at
+    finally:
+        machine.teardown()
+
+
+def test_accounts_that_join_an_outage_and_fail_by_themselves_cost_a_pause_each():
+    """The others have failed often by then: each new account would be the first choice many times."""
+    machine = Throttled()
+    machine.begin(other_first=True)
+    try:
+        for name in OTHERS:
+            machine.a_person_logs_in(name, 15 * LIFETIME)
+        machine.all_of_them_do("its own 500")
+        machine.the_server_is_down("503", 600)
     finally:
         machine.teardown()
 
