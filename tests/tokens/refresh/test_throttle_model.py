@@ -290,7 +290,7 @@ def test_accounts_that_join_an_outage_and_fail_by_themselves_cost_a_pause_each()
         for name in OTHERS:
             machine.a_person_logs_in(name, 15 * LIFETIME)
         machine.all_of_them_do("its own 500")
-        machine.the_server_is_down("503", 600)
+        machine.the_server_is_down("503", 660)
     finally:
         machine.teardown()
 
