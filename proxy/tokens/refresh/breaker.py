@@ -21,7 +21,7 @@ WITNESSES: Final = 2  # accounts that must fail: one alone may have a problem of
 
 
 class Candidate(NamedTuple):
-    """An account that wants a turn. The smallest is the first choice for a probe."""
+    """An account that wants a turn. Of those that have not probed yet, the smallest is the first choice."""
 
     failures: int  # of this account since its last success
     since: float  # boot clock: when its refresh was due

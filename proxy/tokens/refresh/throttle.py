@@ -5,6 +5,9 @@ Each account also has its own back-off (account.py), which the success of anothe
 The breaker's probe is the account with the fewest failures since its last success: accounts that are refused
 for reasons of their own must not decide for all others whether the server is up. For the same reason they
 get at most half of the turns, and their failures do not count against the server.
+
+Such an account is not known as one before its first failure, and during an outage all fail alike. So accounts
+probe in rounds: after an outage it delays the others by one pause at most.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.errors import AuthorizationServerError, ProxyError
 from proxy.observe.events import decision
+from proxy.store.base import AccountId
 from proxy.tokens.refresh.breaker import (
     Candidate,
     Closed,
@@ -67,6 +71,9 @@ class ServerThrottle:
         self._called = 0  # woken from the line, and not yet run
         self._best: Candidate | None = None  # the first choice for the next probe ...
         self._best_asked_at = float("-inf")  # ... and when it last asked (boot clock)
+        self._round = 0  # of probes, since the server last responded: each account probes once in each
+        self._places: dict[AccountId, tuple[int, int]] = {}  # the next round of an account, its place there
+        self._last_place = 0
 
     def use(self, rate: float) -> None:
         self._interval = 1 / rate
@@ -134,6 +141,8 @@ class ServerThrottle:
     def failed(self, candidate: Candidate, error: AuthorizationServerError) -> None:
         """Note a failed request of `candidate`. Only an error of the server opens the breaker."""
         if error.about == "server":
+            if not candidate.is_troubled:
+                self._send_to_next_round(candidate)
             self.on(ServerDown(candidate, error, self._clock.boot(), random.random()))  # noqa: S311 (spreads load, hides nothing)
         else:
             self.on(ServerUp())
@@ -146,6 +155,8 @@ class ServerThrottle:
             decision(_log, "the circuit breaker of a client: %s -> %s, by %s", *names)
             if type(self.state) is not type(before):
                 self._best = None
+            if isinstance(event, ServerUp):
+                self._round, self._places = 0, {}
             self._wake()
 
     def may_repeat(self, candidate: Candidate, error: AuthorizationServerError) -> bool:
@@ -158,14 +169,28 @@ class ServerThrottle:
             return True
         if not error.is_lost and sum(self._under_way.values()) > 1:
             return False
-        self.on(ProbeStarts(candidate.key))
+        self._start_probe(candidate)
         return True
+
+    def _start_probe(self, candidate: Candidate) -> None:
+        self._round = max(self._round, self._rank(candidate)[0])
+        self._send_to_next_round(candidate)
+        self.on(ProbeStarts(candidate.key))
+
+    def _send_to_next_round(self, candidate: Candidate) -> None:
+        self._last_place += 1
+        self._places[candidate.key] = (self._round + 1, self._last_place)
+
+    def _rank(self, candidate: Candidate) -> tuple[int, int, Candidate]:
+        """The smallest is the first choice for a probe. Each failure before the outage costs a round."""
+        round_, place = self._places.get(candidate.key, (candidate.failures, 0))
+        return round_, place, candidate
 
     def _is_first_choice(self, candidate: Candidate) -> bool:
         """Whether it is the best of the recent candidates for the probe. Registers it as one."""
         now, best = self._clock.boot(), self._best
         is_gone = best is None or now - self._best_asked_at > INTEREST
-        if best is None or is_gone or best.key == candidate.key or candidate < best:
+        if best is None or is_gone or best.key == candidate.key or self._rank(candidate) < self._rank(best):
             self._best, self._best_asked_at = candidate, now
             return True
         return False
@@ -183,7 +208,7 @@ class ServerThrottle:
                 if self._clock.boot() < self.state.pause_ends(candidate):
                     raise HeldBack("the authorization server is down: retried shortly")
                 if self._is_first_choice(candidate):
-                    self.on(ProbeStarts(candidate.key))
+                    self._start_probe(candidate)
                     break
             if not isinstance(self.state, Closed) or not is_next or self._is_waiting(candidate):
                 await self._wait(line, in_front=is_next)

@@ -247,6 +247,63 @@ async def test_the_probe_is_the_account_that_failed_least(throttle, clock: FakeC
     assert order == ["good", "later"]
 
 
+async def next_probe(throttle, clock: FakeClock, failures: dict[str, int]) -> str:
+    """The account that probes after the pause, if all of them ask. Its probe fails."""
+    clock.advance(LAST)
+    asking = [candidate(name, count) for name, count in failures.items()]
+    assert all(map(throttle.admits, asking))
+    probing = []
+
+    async def one(each):
+        async with throttle.turn(each) as turn:
+            probing.append(each.key.account)
+            await asyncio.sleep(0)
+            turn.failed(DOWN)
+
+    await asyncio.gather(*map(one, asking), return_exceptions=True)
+    assert len(probing) == 1
+    failures[probing[0]] += 1
+    return probing[0]
+
+
+async def test_accounts_that_join_an_outage_do_not_probe_again_before_the_others(throttle, clock: FakeClock):
+    """They have failed less often. If that is for reasons of their own, the others would wait each time."""
+    fail(throttle)
+    failures = {"first": 0, "second": 0}
+    for _ in range(20):
+        await next_probe(throttle, clock, failures)
+    failures |= {"joined": 0, "joined, too": 0}
+    order = [await next_probe(throttle, clock, failures) for _ in range(12)]
+    assert set(order[:2]) == {"joined", "joined, too"}
+    for number in range(len(order) - 3):
+        assert set(order[number : number + 4]) == set(failures)
+
+
+async def test_those_whose_failures_began_the_outage_are_in_the_first_round(throttle, clock: FakeClock):
+    """Each has sent its request several times by then."""
+    fail(throttle)
+    failures = {"user0": 3, "user1": 3, "joined": 0}
+    order = [await next_probe(throttle, clock, failures) for _ in range(6)]
+    assert order == ["joined", "user0", "user1", "joined", "user0", "user1"]
+
+
+async def test_accounts_that_failed_before_the_outage_probe_after_the_others(throttle, clock: FakeClock):
+    fail(throttle)
+    failures = {"failed before": 2, "first": 0, "second": 0}
+    order = [await next_probe(throttle, clock, failures) for _ in range(5)]
+    assert order == ["first", "second", "first", "second", "failed before"]
+
+
+async def test_another_outage_begins_with_the_accounts_as_they_are_then(throttle, clock: FakeClock):
+    fail(throttle)
+    for _ in range(20):
+        await next_probe(throttle, clock, {"good": 0})
+    clock.advance(LAST)
+    await probe(throttle, "good", error=None)
+    fail(throttle)
+    assert await next_probe(throttle, clock, {"good": 0, "troubled": 1}) == "good"
+
+
 async def test_an_account_that_no_longer_wants_to_be_the_probe_delays_no_other(
     throttle, clock: FakeClock, monkeypatch
 ):

@@ -1,5 +1,8 @@
 """For any mixture of healthy and failing accounts of one client: no healthy one waits for a failing one.
 
+With one exception, since a probe shows no more than whether it failed: if an account fails as it would at a
+server that is down (5xx, no response), and did not before the breaker opened, its probe costs a pause.
+
 The real manager, scheduler and throttle, against an authorization server in memory, on a manual
 clock. Hypothesis generates the accounts that fail and how, and when the server is down.
 """
@@ -35,7 +38,8 @@ from tests.tokens.conftest import SEAL, write_config
 
 TIMES = int(os.environ.get("TIMES", "1"))  # factor on the usual number of examples
 LIFETIME = 60.0  # seconds; refreshed from the 43rd on, expired at the 57th
-RECOVERY = backoff.BACKOFF_LAST + 5  # seconds after which all healthy accounts must be fresh again
+RECOVERY = backoff.BACKOFF_LAST + 5  # seconds after which all healthy accounts must be fresh again ...
+MISLED = backoff.BACKOFF_LAST + 1  # ... and seconds more for each account whose probe may be misleading
 TURNS = 60  # iterations of the event loop per second: enough for all that does not wait
 CREDENTIAL = 'client_id = "web"\ntoken_endpoint = "http://127.0.0.1:1/t"\nauthorization_endpoint = "http://127.0.0.1:1/a"'
 
@@ -74,6 +78,7 @@ class Server:
         self.down: AuthorizationServerError | None = None
         self.sent: list[float] = []  # boot clock
         self.inside = self.most_inside = 0
+        self.ends_with: str | None = None  # the account with whose request an outage ends
 
     async def token(
         self, _credential: Any, form: Any, before_send: Any = None, *, before: Any = None
@@ -86,12 +91,14 @@ class Server:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         self.inside -= 1
+        if name == self.ends_with:
+            self.down = None
         error = self.down or self.troubles.get(name)
         if error is not None:
             raise AuthorizationServerError(**vars(error))
         return self.issue(name)
 
-    def issue(self, name: str) -> Token:
+    def issue(self, name: str, lifetime: float = LIFETIME) -> Token:
         return Token(
             access_token=Secret(f"AT-{len(self.sent)}"),
             refresh_token=Secret(f"RT-{name}"),
@@ -100,7 +107,7 @@ class Server:
             issued_at=self.clock.wall(),
             issued_boot=self.clock.boot(),
             boot_id=self.clock.boot_id,
-            lifetime=LIFETIME,
+            lifetime=lifetime,
         )
 
 
@@ -118,6 +125,8 @@ class Throttled(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.server = Server(self.clock)
         self.up_since = self.clock.boot() - RECOVERY
+        self.all_served_at = self.last_waited_at = self.open_at = self.clock.boot()
+        self.misleading: set[str] = set()
         store = SealedStore(MemoryStore(self.clock), SEAL)
         self.runner.run(self._open(config.model_copy(update={"limits": limits}), store))
         names = [*OTHERS, *HEALTHY] if other_first else [*HEALTHY, *OTHERS]
@@ -150,10 +159,11 @@ class Throttled(RuleBasedStateMachine):
     def all_of_them_do(self, trouble: str) -> None:
         self.server.troubles.update(dict.fromkeys(OTHERS, TROUBLES[trouble]))
 
-    @rule(name=st.sampled_from(OTHERS))
-    def a_person_logs_in(self, name: str) -> None:
+    @rule(name=st.sampled_from(OTHERS), lifetime=st.sampled_from([LIFETIME, 5 * LIFETIME]))
+    def a_person_logs_in(self, name: str, lifetime: float = LIFETIME) -> None:
+        """With a token that lasts longer, an account may join an outage when the others have failed often."""
         self.server.troubles.pop(name, None)
-        self.run(self.tokens.adopt(AccountId("crm", name), self.server.issue(name)))
+        self.run(self.tokens.adopt(AccountId("crm", name), self.server.issue(name, lifetime)))
 
     @rule(name=st.sampled_from(OTHERS))
     def a_person_presses_refresh(self, name: str) -> None:
@@ -168,7 +178,7 @@ class Throttled(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         for _ in range(seconds):
             self.run(self._second())
-            if self.server.down is None and self.clock.boot() - self.up_since >= RECOVERY:
+            if self.server.down is None:
                 self._all_healthy_serve()
 
     @rule(kind=st.sampled_from(sorted(OUTAGES)), seconds=st.sampled_from([3, 30, 200]))
@@ -179,7 +189,7 @@ class Throttled(RuleBasedStateMachine):
         self.time_passes(seconds)
         self._is_left_alone(began)
         self.server.down, self.up_since = None, self.clock.boot()
-        self.time_passes(int(RECOVERY) + 1)
+        self.time_passes(int(RECOVERY + len(self._misleading()) * MISLED) + 1)
 
     async def _second(self, *, asking: bool = True) -> None:
         """A request to each account, and a check by the scheduler."""
@@ -203,9 +213,25 @@ class Throttled(RuleBasedStateMachine):
 
     # -- what must hold
 
+    def _misleading(self) -> set[str]:
+        """The accounts that fail as they would at a server that is down."""
+        return {name for name, error in self.server.troubles.items() if error.about == "server"}
+
     def _all_healthy_serve(self) -> None:
-        for name in HEALTHY:
-            assert self.tokens.account("crm", name).is_usable, f"{name} waits for {self.server.troubles}"
+        now = self.clock.boot()
+        accounts = [self.tokens.account("crm", name) for name in HEALTHY]
+        waiting = [account.name for account in accounts if not account.is_usable]
+        if waiting:
+            self.last_waited_at = now
+        else:
+            self.all_served_at, self.misleading = now, set()
+        if not accounts[0].throttle.is_closed:
+            self.open_at = now
+        self.misleading |= self._misleading()
+        until = max(self.up_since + RECOVERY, self.all_served_at)
+        if now - self.open_at <= 1:
+            until += len(self.misleading) * MISLED
+        assert not waiting or now < until, f"{waiting} wait for {self.server.troubles}"
 
     def _is_left_alone(self, began: float) -> None:
         assert self.server.most_inside <= 1, "more than one probe at a time"
@@ -223,6 +249,50 @@ Throttled.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestThrottled = Throttled.TestCase
+
+
+FAILS_SINCE_AN_OUTAGE = [  # seconds before the outage, its kind and duration, failure of one account since
+    (0, "429 with a pause", 30, "its own 500"),
+    (100, "503", 200, "its own timeout"),
+]
+
+
+@pytest.mark.parametrize(("before", "outage", "seconds", "trouble"), FAILS_SINCE_AN_OUTAGE)
+def test_an_account_that_fails_since_an_outage_delays_the_others_by_one_pause_at_most(
+    before: int, outage: str, seconds: int, trouble: str
+):
+    """The server is up again, and its probe is the first: the others can't know more."""
+    machine, bad = Throttled(), "other0"
+    machine.begin(other_first=True)
+    try:
+        machine.time_passes(before)
+        machine.an_account_gets_into_trouble(bad, trouble)
+        machine.server.down = OUTAGES[outage]
+        machine._let_all_notice()
+        for second in range(3600):
+            machine.server.ends_with = bad if second >= seconds else None
+            machine.run(machine._second())
+            if machine.server.down is None:
+                break
+        before_it, its_probe = machine.server.sent[-2:]
+        machine.up_since = before_it  # for all that the accounts can know
+        machine.time_passes(int(RECOVERY + MISLED) + 1)
+        assert its_probe < machine.last_waited_at
+    finally:
+        machine.teardown()
+
+
+def test_accounts_that_join_an_outage_and_fail_by_themselves_cost_a_pause_each():
+    """The others have failed often by then: each new account would be the first choice many times."""
+    machine = Throttled()
+    machine.begin(other_first=True)
+    try:
+        for name in OTHERS:
+            machine.a_person_logs_in(name, 15 * LIFETIME)
+        machine.all_of_them_do("its own 500")
+        machine.the_server_is_down("503", 660)
+    finally:
+        machine.teardown()
 
 
 MIXTURES = [  # failure, accounts with it, accounts without
