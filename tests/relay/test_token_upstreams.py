@@ -156,7 +156,7 @@ async def test_the_number_of_hosts_of_a_route_is_bounded(moving, hosts, kit):
         assert proxy.sample("upstream_connections", route="up", state="idle") == 1
         for number in range(POOLS):
             named = (("instance_url", f"https://h{number}.a.example"),)
-            proxy.runtime.of_token(Attachment(Secret("x"), (), named))
+            proxy.runtime.of_token(Attachment(Secret("x"), upstreams=named))
         assert proxy.sample("upstream_connections", route="up", state="idle") == 0  # the first is closed
         assert kit.split(await proxy.get())[0] == 200  # and opened again
     assert len(hosts.one.connections) == 2
