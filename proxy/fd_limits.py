@@ -100,6 +100,7 @@ class Descriptors:
         self._usable = limit - reserve
         self._by_callers = int(self._usable * (1 - FOR_UPSTREAMS))
         self._by_refused = (self._by_callers + self._usable) // 2  # open until the refusal is sent
+        self._by_callers_with_spare = (self._by_callers + self._by_refused) // 2  # or none could be refused
         self._logged_at = float("-inf")
         self.spare: Spare | None = None
 
@@ -107,7 +108,7 @@ class Descriptors:
         """Whether an accepted caller may stay. `number`: of its connection's file."""
         if number < self._by_callers or self._leaves(number, self._by_callers):
             return True
-        if self._leaves(number, self._usable) and self._close_spare():
+        if self._leaves(number, self._by_callers_with_spare) and self._close_spare():
             return True
         self.log_refusal()
         return False

@@ -231,6 +231,6 @@ async def test_an_ended_connection_is_freed_at_once():
     try:
         await reset_while_it_writes()
         await turns()
-        assert not [each for each in gc.get_objects() if isinstance(each, PlainTransport)]
+        assert not [each for each in gc.get_objects() if type(each) is PlainTransport]
     finally:
         gc.enable()
