@@ -128,16 +128,16 @@ def let_go_of_upstreams(command: Command, there: Upstream) -> None:
 @pytest.mark.parametrize(("callers", "rounds"), SIZES)
 def test_callers_that_vanish_at_any_moment(command, credential, certificates, callers, rounds):
     """In the queue, while their request is sent, before its response, within it, and in a tunnel."""
-    with upstream(certificates.both, delay=0.05) as there:
+    with upstream(certificates.both, delay=0.1) as there:
         files = started(command, credential("m2m"), there, certificates, 64)
         memory = 0
-        for number in range(WARMING + rounds):
-            if number == WARMING:
+        for number in range(2 * WARMING + rounds):
+            if number == 2 * WARMING:  # two crowds with large responses
                 let_go_of_upstreams(command, there)  # how many are idle differs between rounds
                 memory = resident(command.pid)
             there.change(forget=True, size=200_000 if number % 2 else 500)
             kinds = {"leave": 0.5, "post": 0.3, "upgrade": 0.1}
-            seen = ask(command.port, callers, within=1.0, prefix=f"a{number}-", seed=number, **kinds)
+            seen = ask(command.port, callers, within=0.2, prefix=f"a{number}-", seed=number, **kinds)
             assert_that_each_was_served_once(there, seen, callers)
             assert sum(seen["gone"].values()) > callers / 10, "hardly any has gone"
             assert_that_nothing_is_left(command, files)
