@@ -52,6 +52,8 @@ class Exchange(Connecting):
 
     upgrades = False  # it asks for WebSocket, and the route permits it
     _expecting = False  # the caller is waiting for a 100
+    _has_nonce = False  # it was sent again with a nonce that it lacked ...
+    _only_for_nonce = False  # ... and for nothing else: a better token is still worth another time
     _held: ResponseHead | None = None  # a 401, until it is known whether the request is sent again
     _ways = BOTH_WAYS  # of a tunnel that are open
 
@@ -204,13 +206,16 @@ class Exchange(Connecting):
         assert self._account is not None
         assert self._upstream is not None
         better: Awaitable[Attachment | None] | None = None
-        if has_nonce and not self._second:
+        lacks_nonce = has_nonce and not self._has_nonce
+        if lacks_nonce:
             better = at_once(self._attachment)
-        elif not self._second:
+        elif not has_nonce and (not self._second or self._only_for_nonce):
             better = self._context.tokens.reject(self._account, self._attachment)
         if better is None or not self._upload.repeatable:
             self._passes_401()
             return False
+        self._only_for_nonce = lacks_nonce and not self._second
+        self._has_nonce = self._has_nonce or lacks_nonce
         decisions.say(self._number, "unauthorized", "401: held until there is a better token")
         self._upstream.pause()
         self._held = head

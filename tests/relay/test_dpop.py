@@ -104,6 +104,23 @@ async def test_a_nonce_that_is_asked_for_is_sent_with_the_same_request(bound, up
     assert verdicts.verdicts[6:] == [200]
 
 
+async def test_a_token_that_ends_beside_a_nonce_is_replaced_all_the_same(bound, upstream, kit):
+    """The request was sent again for the nonce alone; a better token is worth another time."""
+
+    async def ended(connection):
+        connection.writer.write(
+            b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: DPoP error="invalid_token"\r\n'
+            b"Content-Length: 0\r\n\r\n"
+        )
+        await connection.writer.drain()
+
+    verdicts = judge(bound, upstream, nonce="n-0")
+    upstream.script = [verdicts, ended]
+    answer = await bound.ask(kit.request(b"GET", b"/up", b"Connection: close"))
+    assert kit.split(answer)[0] == 401, "the server of these tests has no bound token to give"
+    assert len(bound.server.token_requests) == 1
+
+
 async def test_a_nonce_of_any_response_is_used_next(bound, upstream):
     verdicts = judge(bound, upstream, nonce="n-0", renews=True)
     for _ in range(5):
