@@ -114,9 +114,7 @@ def _missing(each: Placeholder, secrets: Tables, has_jwt: bool, index: int) -> s
         remedy = suggestion(each.name, secrets) or f"add secrets = {{ {each.name} = {{ … }} }}"
         return f"there is no secret {each.name!r} - {remedy}"
     if each.kind == "step" and each.step > index:
-        before = (
-            f"expected {{step{index}.…}} or an earlier one" if index else "there is none before the first"
-        )
+        before = f"expected {{step{index}.…}} or an earlier one" if index else "expected none in the first"
         return f"only the responses to earlier steps are known in step {index + 1}: {before}"
     return ""
 

@@ -128,7 +128,7 @@ FAULTS = [  # the text of a step, its faults
     ),
     (
         f'{LOGIN}, json = {{ a = "{{step1.b}}" }}',
-        ["3:59: only the responses to earlier steps are known in step 1: there is none before the first"],
+        ["3:59: only the responses to earlier steps are known in step 1: expected none in the first"],
     ),
 ]
 
