@@ -10,8 +10,8 @@ from typing import Final
 
 from proxy.secret import Secret
 
-RENEW_SHARE: Final = 0.2  # of a secret's life: before that end another client is registered ...
-RENEW_BEFORE: Final = 7 * 86400.0  # ... but not more than so many seconds before
+RENEW_SHARE: Final = 0.2  # in the last part of a secret's life another client is registered ...
+RENEW_BEFORE: Final = 7 * 86400.0  # ... at the earliest this many seconds before its end
 
 
 @dataclass(frozen=True, slots=True)

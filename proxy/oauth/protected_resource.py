@@ -8,7 +8,7 @@ The revisions of MCP's specification, the newest first:
   are /authorize, /token and /register.
 
 A server error ends the search: it does not mean that there are no metadata. Metadata of another resource are
-refused (RFC 9728 section 3.3): with them, a server could ask for tokens that are meant for another one.
+refused (RFC 9728 section 3.3): otherwise one server could request the tokens of another.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ either: some servers give sessions that they can't resume.
 
 Python copies a session by encoding and parsing it with the certificate, both when it is read and when it is
 set: each takes a fifth of a full handshake. So sessions that would not be kept are not read. Some versions
-of Python lose the memory of the copy (`leaks`): there only so many are read in the life of a process, and
-then each handshake is a full one.
+of Python leak the copy (`leaks`): on these, a process reads a limited number of sessions, and makes full
+handshakes afterwards.
 """
 
 from __future__ import annotations

@@ -56,9 +56,8 @@ class Account:
         self.held = NOTHING
         self.subject = subject
         self.kept_until = NEVER  # boot clock; of a subject: see exchanged.py
-        self.behind = (
-            subject is None
-        )  # not read yet, or the last read failed: the store may have something newer
+        # not read yet, or the last read failed: the store may have something newer, but for subjects
+        self.behind = subject is None
         self.unreadable = False  # the store has a record that its key does not decrypt
         self.in_doubt = False  # a refresh must be retried soon, whatever the token's age
         self.attachment: Attachment | None = None

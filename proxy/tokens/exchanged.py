@@ -1,8 +1,8 @@
 """Tokens that callers' own tokens are exchanged for (RFC 8693): in memory only, one account for each subject.
 
 An account here is one in every other respect: one exchange at a time, back-off, the throttle of its client.
-It is found only by the subject that it was made for, so that nobody gets a token of somebody else. It is
-forgotten when its token ends, and a token ends with its subject.
+It is found by its own subject only: no caller gets another caller's token. It is forgotten when its token
+ends, and a token ends with its subject.
 """
 
 from __future__ import annotations
