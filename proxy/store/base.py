@@ -32,7 +32,7 @@ class Record:
     key: AccountId
     generation: int  # 1 at the first login, then greater with each put
     state: str  # one of STATES
-    due_at: float | None  # when to refresh before expiry; None: only on demand
+    due_at: float | None  # when to refresh before expiry; ON_DEMAND: only if it is used; None: it can't be
     expires_at: float | None  # of the access token; None: unknown
     body: bytes  # encrypted below seal.py, plain JSON above it
     intent: bytes | None = None  # a refresh sent but not yet saved; set by `intend`, cleared by `put`
@@ -41,7 +41,17 @@ class Record:
 
 # "logged_out" is a tombstone; states that depend on the time are not stored (see Store.counts)
 STATES: Final = frozenset({"valid", "login_required", "logged_out"})
+ON_DEMAND: Final = 253_402_300_000.0  # as due_at: a time that never comes, the end of the year 9999
 UNREADABLE: Final = "unreadable"  # instead of a state: the record is damaged or sealed with another key
+
+
+class Outline(NamedTuple):
+    """What a record says in clear. Times are as in Record."""
+
+    key: AccountId
+    state: str  # one of STATES, or UNREADABLE
+    due_at: float | None
+    expires_at: float | None
 
 
 class Due(NamedTuple):
@@ -56,6 +66,10 @@ def must_advance(record: Record, expected: int) -> None:
     """Raises ValueError unless the generation grows: otherwise a late write would pass for a new one."""
     if record.generation <= expected:
         raise ValueError(f"{record.key}: generation {record.generation} can't follow {expected}")
+
+
+def outline(record: Record) -> Outline:
+    return Outline(record.key, record.state, record.due_at, record.expires_at)
 
 
 def later(one: float | None, other: float | None) -> float | None:
@@ -132,6 +146,17 @@ class Store(Protocol):
         """At most `limit` records in the order of their keys, from the first one greater than `after`.
 
         An unreadable record has state UNREADABLE and an empty body.
+        """
+        ...
+
+    async def outlines(self, after: AccountId | None, limit: int) -> list[Outline]:
+        """As `page`, but without what is encrypted: much cheaper. A damaged record has state UNREADABLE."""
+        ...
+
+    async def get_many(self, keys: Collection[AccountId]) -> list[Record]:
+        """The records of `keys` that exist, in any order, read together.
+
+        An unreadable one has state UNREADABLE and an empty body.
         """
         ...
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from proxy.clock import Clock
 from proxy.errors import GenerationConflict
-from proxy.store.base import AccountId, Due, Record, later, must_advance
+from proxy.store.base import AccountId, Due, Outline, Record, later, must_advance, outline
 
 
 class _Stashed(NamedTuple):
@@ -94,6 +94,12 @@ class MemoryStore:
     async def page(self, after: AccountId | None, limit: int) -> list[Record]:
         keys = sorted(key for key in self._records if after is None or key > after)
         return [self._records[key] for key in keys[:limit]]
+
+    async def outlines(self, after: AccountId | None, limit: int) -> list[Outline]:
+        return [outline(record) for record in await self.page(after, limit)]
+
+    async def get_many(self, keys: Collection[AccountId]) -> list[Record]:
+        return [self._records[key] for key in keys if key in self._records]
 
     async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
         counts: dict[str, Counter[str]] = {}

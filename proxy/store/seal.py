@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from proxy.errors import GenerationConflict, StoreError, UnreadableRecord
 from proxy.observe.events import INFO, WARNING, event
-from proxy.store.base import STATES, UNREADABLE, AccountId, Due, Record, Store
+from proxy.store.base import STATES, UNREADABLE, AccountId, Due, Outline, Record, Store
 
 _log = logging.getLogger("proxy.store")
 T = TypeVar("T")
@@ -122,6 +122,12 @@ class SealedStore:
 
     async def page(self, after: AccountId | None, limit: int) -> list[Record]:
         return [self._opened_or_marked(record) for record in await self._store.page(after, limit)]
+
+    async def outlines(self, after: AccountId | None, limit: int) -> list[Outline]:
+        return await self._store.outlines(after, limit)
+
+    async def get_many(self, keys: Collection[AccountId]) -> list[Record]:
+        return [self._opened_or_marked(record) for record in await self._store.get_many(keys)]
 
     async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
         return await self._store.counts(now)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.errors import GenerationConflict
-from proxy.store.base import AccountId, Due, Record, Store
+from proxy.store.base import ON_DEMAND, AccountId, Due, Outline, Record, Store
 from tests.patience import within
 
 ANN = AccountId("crm", "ann")
@@ -217,6 +217,43 @@ async def test_pages_go_through_all_records_in_the_order_of_their_keys(
     assert [len(page) for page in pages] == [2, 2, 1]
     assert [tuple(record.key) for page in pages for record in page] == names
     assert [record.body.decode() for page in pages for record in page] == [account for _, account in names]
+
+
+async def test_outlines_go_through_all_records_like_pages(store: Store, record: MakeRecord) -> None:
+    saved = [
+        record("Zoe", state="login_required", expires_at=9.5),
+        record("ann", due_at=7.25, expires_at=9.5),
+        record("bob@x.y", state="logged_out"),
+        record("ann", credential="erp", due_at=ON_DEMAND),
+    ]
+    for each in reversed(saved):
+        await store.put(each, expected=0)
+    outlines = [Outline(each.key, each.state, each.due_at, each.expires_at) for each in saved]
+    assert await store.outlines(None, 10) == outlines
+    assert await store.outlines(None, 2) == outlines[:2]
+    assert await store.outlines(saved[1].key, 10) == outlines[2:]
+    assert await store.outlines(saved[-1].key, 10) == []
+
+
+async def test_many_records_are_read_together(store: Store, record: MakeRecord) -> None:
+    saved = {name: record(name, body=name.encode(), due_at=1.5) for name in ("ann", "bob", "cid")}
+    for each in saved.values():
+        await store.put(each, expected=0)
+    await store.intend(saved["bob"].key, 1, b"sent")
+    found = await store.get_many([saved["cid"].key, NOBODY, saved["bob"].key, AccountId("erp", "ann")])
+    assert sorted(found, key=lambda each: each.key) == [replace(saved["bob"], intent=b"sent"), saved["cid"]]
+    assert await store.get_many([]) == []
+    assert await store.get_many([NOBODY]) == []
+
+
+async def test_an_account_that_is_refreshed_on_demand_is_never_due(store: Store, record: MakeRecord) -> None:
+    await store.put(record(due_at=10.0, expires_at=20.0), expected=0)
+    await store.postpone(ANN, 1, ON_DEMAND)
+    assert await store.due_before(["crm"], NOW * 100, 10) == []
+    held = await store.get(ANN)
+    assert held is not None
+    assert held.due_at == ON_DEMAND, "exactly"
+    assert await store.counts(15.0) == {"crm": {"valid": 1}}
 
 
 async def test_counts_split_valid_accounts_by_time(store: Store, record: MakeRecord) -> None:

@@ -65,6 +65,9 @@ async def refuses_ann_and_serves_bob(store: SealedStore, record: MakeRecord, gen
     page = {found.key: found for found in await store.page(None, 10)}
     assert page[ANN].state == UNREADABLE
     assert page[CID].body == b"tokens of cid"
+    many = {found.key: found for found in await store.get_many([ANN, CID])}
+    assert (many[ANN].state, many[CID]) == (UNREADABLE, page[CID])
+    assert {ANN, BOB, CID} <= {outline.key for outline in await store.outlines(None, 10)}
     await store.intend(BOB, generation, b"sent")
     await store.put(record("bob", generation=generation + 1, body=b"new"), expected=generation)
     assert (await store.get(BOB)) == record("bob", generation=generation + 1, body=b"new", used_at=5.5)
@@ -259,6 +262,8 @@ async def outcome(
         assert replace(found, intent=intent) == replace(expected, **times, intent=intent)
     try:
         await store.page(None, 10)
+        await store.outlines(None, 10)
+        await store.get_many([ANN, BOB, CID])
         await store.due_before(["crm"], 100.0, 10)
         await store.counts(1.0)
         await store.put(record("bob", generation=2, body=b"new"), expected=1)

@@ -37,6 +37,15 @@ PAGE: Final = Statement(
     """SELECT credential, account, generation, state, due_at, expires_at, body, intent, used_at
     FROM {schema}.tokens WHERE (credential, account) > (%s, %s) ORDER BY credential, account LIMIT %s""",
 )
+OUTLINES: Final = Statement(
+    """SELECT credential, account, state, due_at, expires_at FROM {schema}.tokens
+    WHERE (credential, account) > (%s, %s) ORDER BY credential, account LIMIT %s""",
+)
+GET_MANY: Final = Statement(
+    """SELECT credential, account, generation, state, due_at, expires_at, body, intent, used_at
+    FROM {schema}.tokens
+    JOIN unnest(%s::text[], %s::text[]) AS asked (c, a) ON (credential, account) = (c, a)""",
+)
 PUT_FIRST: Final = Statement(
     """WITH put AS (
       INSERT INTO {schema}.tokens

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, Final, Self
 
 from proxy.errors import GenerationConflict
-from proxy.store.base import AccountId, Due, Record, must_advance
+from proxy.store.base import AccountId, Due, Outline, Record, must_advance
 from proxy.store.postgres import statements
 from proxy.store.postgres.link import Link, Pool, Rows, Values, read_url
 from proxy.store.postgres.schema import prepare
@@ -98,6 +98,14 @@ class PostgresStore:
     async def page(self, after: AccountId | None, limit: int) -> list[Record]:
         rows = await self._ask(statements.PAGE, (*(after or ("", "")), limit))
         return [_record(*row) for row in rows]
+
+    async def outlines(self, after: AccountId | None, limit: int) -> list[Outline]:
+        rows = await self._ask(statements.OUTLINES, (*(after or ("", "")), limit))
+        return [Outline(AccountId(credential, account), *rest) for credential, account, *rest in rows]
+
+    async def get_many(self, keys: Collection[AccountId]) -> list[Record]:
+        credentials, accounts = [key.credential for key in keys], [key.account for key in keys]
+        return [_record(*row) for row in await self._ask(statements.GET_MANY, (credentials, accounts))]
 
     async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
         counts: dict[str, dict[str, int]] = {}

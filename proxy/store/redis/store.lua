@@ -156,6 +156,22 @@ function operations.page(after, limit)
   return page
 end
 
+function operations.outlines(after, limit)
+  local page = {}
+  for _, key in ipairs(keys_after(after, limit)) do
+    page[#page + 1] = {key, unpack(call('HMGET', record(key), 'state', 'due_at', 'expires_at'))}
+  end
+  return page
+end
+
+function operations.get_many(...)
+  local found = {}
+  for _, key in ipairs({...}) do
+    found[#found + 1] = {key, unpack(read(key))}
+  end
+  return found
+end
+
 -- Counts the states of the next `limit` records; also returns the last key of these, if there may be more.
 function operations.counts(now, after, limit)
   now = number(now)

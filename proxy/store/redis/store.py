@@ -25,7 +25,7 @@ from typing import Final, Self
 from proxy import tasks
 from proxy.errors import GenerationConflict, StoreError, UnreadableRecord
 from proxy.observe.events import ERROR, event
-from proxy.store.base import AccountId, Due, Record, must_advance
+from proxy.store.base import UNREADABLE, AccountId, Due, Outline, Record, must_advance
 from proxy.store.redis.link import Link
 from proxy.store.watchers import Watchers
 
@@ -111,6 +111,14 @@ class RedisStore:
 
     async def page(self, after: AccountId | None, limit: int) -> list[Record]:
         rows = await self._link.run("page", _member(after) if after else "", limit)
+        return [_listed(_key(member), fields) for member, *fields in rows if any(fields)]
+
+    async def outlines(self, after: AccountId | None, limit: int) -> list[Outline]:
+        rows = await self._link.run("outlines", _member(after) if after else "", limit)
+        return [_outline(_key(member), fields) for member, *fields in rows if any(fields)]
+
+    async def get_many(self, keys: Collection[AccountId]) -> list[Record]:
+        rows = await self._link.run("get_many", *map(_member, keys)) if keys else []
         return [_listed(_key(member), fields) for member, *fields in rows if any(fields)]
 
     async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
@@ -233,7 +241,15 @@ def _listed(key: AccountId, fields: Sequence[bytes | None]) -> Record:
     try:
         return _record(key, fields)
     except UnreadableRecord:
-        return Record(key, 0, "unreadable", None, None, b"")
+        return Record(key, 0, UNREADABLE, None, None, b"")
+
+
+def _outline(key: AccountId, fields: Sequence[bytes | None]) -> Outline:
+    state, due_at, expires_at = fields
+    try:
+        return Outline(key, (state or b"").decode(), _time(due_at), _time(expires_at))
+    except ValueError:  # a value that none of our operations wrote
+        return Outline(key, UNREADABLE, None, None)
 
 
 def _written(time: float | None) -> float | str:

@@ -32,6 +32,11 @@ PAGE: Final = Statement(
     WHERE (credential, account) > (?, ?) ORDER BY credential, account LIMIT ?""",
     _RECORD,
 )
+OUTLINES: Final = Statement(
+    """SELECT credential, account, state, due_at, expires_at FROM tokens
+    WHERE (credential, account) > (?, ?) ORDER BY credential, account LIMIT ?""",
+    (str, str, str, float | None, float | None),
+)
 KEYS: Final = Statement(  # from the index alone, which lists the records even where the table is damaged
     """SELECT credential, account FROM tokens
     WHERE (credential, account) > (?, ?) ORDER BY credential, account LIMIT ?""",

@@ -21,7 +21,7 @@ from proxy import tasks
 from proxy.clock import Clock
 from proxy.errors import GenerationConflict, StoreError
 from proxy.observe.events import ERROR, event
-from proxy.store.base import UNREADABLE, AccountId, Due, Record, must_advance
+from proxy.store.base import UNREADABLE, AccountId, Due, Outline, Record, must_advance, outline
 from proxy.store.sqlite import statements
 from proxy.store.sqlite.errors import FAILURES, store_error
 from proxy.store.sqlite.file import OpenDatabase, open_database
@@ -120,6 +120,16 @@ class SQLiteStore:
 
     async def page(self, after: AccountId | None, limit: int) -> list[Record]:
         return await self._run(lambda db: _page(db, (*(after or ("", "")), limit)))
+
+    async def outlines(self, after: AccountId | None, limit: int) -> list[Outline]:
+        return await self._run(lambda db: _outlines(db, (*(after or ("", "")), limit)))
+
+    async def get_many(self, keys: Collection[AccountId]) -> list[Record]:
+        def read(db: sqlite3.Connection) -> list[Record]:
+            records = (_record_if_any(db, key) for key in keys)
+            return [record for record in records if record is not None]
+
+        return await self._run(read)
 
     async def counts(self, now: float) -> Mapping[str, Mapping[str, int]]:
         counts: dict[str, dict[str, int]] = {}
@@ -242,14 +252,41 @@ def _unreadable(key: AccountId) -> Record:
     return Record(key, 0, UNREADABLE, None, None, b"")
 
 
+def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
+
+
 def _page(db: sqlite3.Connection, values: Values) -> list[Record]:
     try:
         rows = db.execute(statements.PAGE.sql, values).fetchall()
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
+        if not _is_corrupt(error):
             raise
         return [_record_of_many(db, AccountId(*row)) for row in sound_rows(db, statements.KEYS, values)]
     return [_record(AccountId(*row[:2]), row) for row in rows if is_sound(statements.KEYS, row[:2])]
+
+
+def _outlines(db: sqlite3.Connection, values: Values) -> list[Outline]:
+    try:
+        rows = db.execute(statements.OUTLINES.sql, values).fetchall()
+    except sqlite3.DatabaseError:
+        return [outline(record) for record in _page(db, values)]  # raises unless a row is damaged
+    return [
+        Outline(AccountId(*row[:2]), *row[2:])
+        if is_sound(statements.OUTLINES, row)
+        else Outline(AccountId(*row[:2]), UNREADABLE, None, None)
+        for row in rows
+        if is_sound(statements.KEYS, row[:2])
+    ]
+
+
+def _record_if_any(db: sqlite3.Connection, key: AccountId) -> Record | None:
+    try:
+        return _get(db, key)
+    except sqlite3.DatabaseError as error:
+        if not _is_corrupt(error):
+            raise
+        return _unreadable(key)
 
 
 def _record_of_many(db: sqlite3.Connection, key: AccountId) -> Record:

@@ -17,7 +17,7 @@ from proxy import tasks
 from proxy.clock import Clock
 from proxy.errors import StoreError
 from proxy.observe.events import ERROR, decision, event
-from proxy.store.base import AccountId, Due, Store
+from proxy.store.base import ON_DEMAND, AccountId, Due, Store
 from proxy.tokens import lifetime
 from proxy.tokens.account import NEVER, Account
 from proxy.tokens.accounts import Accounts
@@ -168,7 +168,7 @@ class RefreshScheduler:
             account.hold_until = NEVER
             self._refresh_behind(account)
             return
-        due_at = None if math.isinf(seconds) else self._clock.wall() + seconds
+        due_at = ON_DEMAND if math.isinf(seconds) else self._clock.wall() + seconds
         await self._store.postpone(account.key, held.generation, due_at)
 
     async def note_uses(self) -> None:

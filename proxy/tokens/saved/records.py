@@ -20,7 +20,7 @@ from proxy.oauth import grants
 from proxy.oauth.binding import bind, is_bound
 from proxy.oauth.token import Principal, Token
 from proxy.observe.events import INFO, event
-from proxy.store.base import AccountId, Record, Store
+from proxy.store.base import ON_DEMAND, AccountId, Record, Store
 from proxy.tokens import lifetime
 from proxy.tokens.saved import codec, recovery, seeds
 from proxy.tokens.saved.seeds import fingerprint
@@ -103,9 +103,8 @@ def _stored_token(record: Record | None, token: Token | None, credential: Creden
         return StoredToken(record.generation, "absent", None, None)
     token = bind(token, credential)
     in_doubt_by = "" if record.intent is None else _sender(record.intent)
-    return StoredToken(
-        record.generation, record.state, token, record.due_at, record.intent is not None, in_doubt_by
-    )
+    due_at = None if record.due_at == ON_DEMAND else record.due_at
+    return StoredToken(record.generation, record.state, token, due_at, record.intent is not None, in_doubt_by)
 
 
 def _sender(intent: bytes) -> str:

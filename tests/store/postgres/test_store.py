@@ -150,6 +150,8 @@ async def test_the_url_may_name_the_schema(postgres: Postgres, postgres_url: str
 QUESTIONS = {
     "get": (statements.GET, ANN),
     "page": (statements.PAGE, ("crm", "a7", 10)),
+    "outlines": (statements.OUTLINES, ("crm", "a7", 10)),
+    "get_many": (statements.GET_MANY, (["crm", "crm"], ["a7", "a8"])),
     "due_before": (statements.DUE, (["crm"], 50.0, 10)),
     "put": (statements.PUT_NEXT, dict.fromkeys(["credential", "account", "state", "body"], "x")),
     "touch": (statements.TOUCH, (["crm"], ["a7"], [1.0])),

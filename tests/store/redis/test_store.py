@@ -388,6 +388,9 @@ async def test_a_damaged_record_is_reported_and_left_unchanged(
         ("ann", "unreadable"),
         ("zoe", "valid"),
     ]
+    many = {one.key.account: one.state for one in await store.get_many([ANN, AccountId("crm", "zoe")])}
+    assert many == {"ann": "unreadable", "zoe": "valid"}
+    assert [one.key.account for one in await store.outlines(None, 10)] == ["ann", "zoe"]
     assert redis_server.ask("HGETALL", RECORD) == before
 
 

@@ -230,6 +230,7 @@ QUESTIONS = {
     "counts": (statements.COUNTS, (1.0, 1.0)),
     "changes": (statements.CHANGES, (1, 9, 10)),
     "keys": (statements.KEYS, ("crm", "ann", 10)),
+    "outlines": (statements.OUTLINES, ("crm", "ann", 10)),
     "sweep": (statements.SWEEP, (1.0,)),
 }
 

@@ -11,7 +11,7 @@ import pytest
 from proxy.demo import faults
 from proxy.demo.faults import Fault
 from proxy.errors import AuthorizationServerError
-from proxy.store.base import AccountId
+from proxy.store.base import ON_DEMAND, AccountId
 from proxy.tokens import accounts
 from proxy.tokens.refresh import scheduler, throttle
 from proxy.tokens.refresh.breaker import WITNESSES, Candidate
@@ -253,7 +253,7 @@ async def test_an_unused_account_is_not_refreshed_until_its_next_use(side):
         side.clock.advance(2 * DAY)
         await asyncio.sleep(5 * LOOKS)
         assert account.held.generation == 4
-        assert (await side.stored("ann")).due_at is None
+        assert (await side.stored("ann")).due_at == ON_DEMAND
         assert side.is_good(await side.tokens.get(account))
         assert account.held.generation == 5
         side.clock.advance(HOUR)
