@@ -73,6 +73,7 @@ class Account:
         self.failure: AuthorizationServerError | None = None
         self.reminded_of = NEVER  # Unix seconds; the refresh token's end that has been logged
         self.login_told = -1  # the generation for which login_required has been logged
+        self.standing: tuple[TokenState, bool] | None = None  # at the last look at what changes by time alone
         self.last_refresh: LastRefresh | None = None
         self.last_success_at: float | None = None
         self.failed_login: FailedLogin | None = None  # the last login, if it failed at this process
@@ -159,7 +160,7 @@ class Account:
         refused = self.refusal
         if refused is None:
             return
-        self.failures = refused.times
+        self.failures, self.failing_since = refused.times, refused.since
         outcome: Outcome = "transient" if refused.decided_at is None else "login_required"
         self.failure = AuthorizationServerError(outcome, refused.error)
         if refused.decided_at is None and not self.is_usable:
@@ -339,6 +340,19 @@ class Account:
         ):
             return False
         return self.diagnosis().needs_person
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether it does not serve, or a person must act: a login, the configuration, the store's key.
+
+        Cheap for a healthy account.
+        """
+        if self.state() == "misconfigured":
+            return True
+        if self.is_usable and self.held.state == "valid":
+            return False
+        diagnosis = self.diagnosis()
+        return diagnosis.needs_person or not diagnosis.serves
 
     def diagnosis(self) -> Diagnosis:
         """The diagnosis of this account, for every interface that reports it."""

@@ -24,6 +24,7 @@ from proxy.oauth.binding import Client, client_of
 from proxy.observe.events import ERROR, INFO, decision, event
 from proxy.store.base import AccountId, Record, Store
 from proxy.tokens.account import Account
+from proxy.tokens.changes import Changes
 from proxy.tokens.refresh.throttle import ServerThrottle
 from proxy.tokens.saved import records
 from proxy.tokens.stored_token import StoredToken
@@ -56,6 +57,7 @@ class Accounts:
         self._credentials = config.credentials
         self._store = store
         self._clock = clock
+        self.changes: Changes = before.changes if before else Changes()
         self._by_client: dict[Client, ServerThrottle] = dict(before._by_client) if before else {}  # noqa: SLF001
         self.throttles = {name: self._throttle(each) for name, each in config.credentials.items()}
         self._all: WeakValueDictionary[AccountId, Account] = WeakValueDictionary()
@@ -122,6 +124,11 @@ class Accounts:
         """The account, if this process has it in memory."""
         return self._all.get(key)
 
+    def shown(self, key: AccountId) -> Account | None:
+        """The account, if it is one of `known`."""
+        place = self._recent.get(key)
+        return self.fixed.get(key) or (place.account if place else None)
+
     def known(self) -> list[Account]:
         return [*self.fixed.values(), *(place.account for place in self._recent.values())]
 
@@ -157,7 +164,15 @@ class Accounts:
 
     def apply(self, account: Account, held: StoredToken) -> None:
         """Apply a stored record to the account."""
+        before = account.held.generation, account.unreadable
         account.apply(held)
+        if (account.held.generation, account.unreadable) != before:
+            self.changed(account)
+
+    def changed(self, account: Account) -> None:
+        """Tell the subscribers of `changes`. Accounts of callers' own tokens are not shown anywhere."""
+        if self._all.get(account.key) is account:
+            self.changes.note(account.key)
 
     def remember(self, account: Account) -> None:
         """Give the account a place among the recently used ones, if it has a record."""
@@ -172,6 +187,8 @@ class Accounts:
         for place in sorted(self._recent.values(), key=_last_use)[: max(1, KEPT // DROPPED)]:
             account = place.account
             del self._recent[account.key]
+            if account.failures:  # of which the store does not know
+                self.changes.note(account.key)
             if account.used_at > account.noted_at and len(self._unnoted) < UNNOTED:
                 self._unnoted[account.key] = account.used_at
 
@@ -184,6 +201,7 @@ class Accounts:
         except UnreadableRecord as error:
             if not account.unreadable:  # once, not with every request
                 event(_log, ERROR, "record_unreadable", f"{account.key}: {error}", **account.key._asdict())
+                self.changed(account)
             account.unreadable = True
             self.remember(account)
             raise account.diagnosis().error(retry_after=STORE_PAUSE) from error

@@ -30,6 +30,7 @@ from proxy.tokens.account import NEVER, Account
 from proxy.tokens.accounts import Accounts
 from proxy.tokens.adoption import Adoption, AnotherClient
 from proxy.tokens.attachment import Attachment, at_once
+from proxy.tokens.changes import Changes
 from proxy.tokens.clients import Clients
 from proxy.tokens.diagnosis.failures import row_of
 from proxy.tokens.exchanged import Exchanged
@@ -66,7 +67,7 @@ class TokenManager:
         metrics.tokens_unsaved.set_function(lambda: len(context.unsaved))
         self._exchanged = Exchanged(clock)
         self._single_flight = SingleFlight(context, self._accounts, clock)
-        self._reminders = Reminders(self.accounts, self._login_url, clock)
+        self._reminders = Reminders(self.accounts, self._changed, self._login_url, clock)
         self.scheduler = RefreshScheduler(
             self._accounts, self.refresh_behind, store, clock, idle_after=config.limits.account_idle
         )
@@ -93,6 +94,7 @@ class TokenManager:
         self._single_flight.use(accounts)
         self.scheduler.use(accounts, config.limits.account_idle)
         self._patience = config.limits.token_wait
+        accounts.changes.note(None)
 
     async def load_new(self) -> None:
         """Load the accounts that are new since `use`. Raises StoreError."""
@@ -101,7 +103,9 @@ class TokenManager:
     def values_lost(self, credentials: Collection[str]) -> None:
         """Note the credentials whose value in the configuration can't be read now. All others' can."""
         for account in self._accounts.in_memory():
-            account.is_value_lost = account.key.credential in credentials
+            was_lost, account.is_value_lost = account.is_value_lost, account.key.credential in credentials
+            if account.is_value_lost != was_lost:
+                self._accounts.changed(account)
 
     # -- start and close
 
@@ -120,6 +124,9 @@ class TokenManager:
     async def report_logins(self) -> None:
         """In a serving process, for ever: log each account whose tokens have ended, for any reason."""
         await self._reminders.report_logins()
+
+    def _changed(self, account: Account) -> None:
+        self._accounts.changed(account)
 
     def _login_url(self, key: AccountId) -> str:
         return f"{self._config.public_url}/login/{key}"
@@ -264,6 +271,7 @@ class TokenManager:
         account = self._accounts.find(key)
         if account is not None:
             account.failed_login = FailedLogin(self._clock.wall(), error) if error else None
+            self._accounts.changed(account)
 
     def _account_for(self, key: AccountId, token: Token) -> Account:
         """The account, if its client is the token's: another's must not replace what it has."""
@@ -296,6 +304,15 @@ class TokenManager:
     def accounts(self) -> list[Account]:
         """Every account known to this process."""
         return self._accounts.known()
+
+    def shown(self, key: AccountId) -> Account | None:
+        """The account, if this process knows it."""
+        return self._accounts.shown(key)
+
+    @property
+    def changes(self) -> Changes:
+        """The signal that an account has changed. Reloads keep it."""
+        return self._accounts.changes
 
     @property
     def account_labels(self) -> int:

@@ -1,4 +1,4 @@
-"""Looks at all accounts now and then, for what comes by time alone and requires a person."""
+"""Looks at all accounts now and then, for what comes by time alone: other states, tokens that end."""
 
 from __future__ import annotations
 
@@ -20,12 +20,20 @@ AT_ONCE: Final = 64  # accounts checked before other tasks run again
 
 
 class Reminders:
-    """`accounts` returns all that this process knows, `login_url` the page of an account's login."""
+    """`accounts` returns all that this process knows, `login_url` the page of an account's login.
+
+    `changed` is called for each account with another state than at the last look.
+    """
 
     def __init__(
-        self, accounts: Callable[[], list[Account]], login_url: Callable[[AccountId], str], clock: Clock
+        self,
+        accounts: Callable[[], list[Account]],
+        changed: Callable[[Account], object],
+        login_url: Callable[[AccountId], str],
+        clock: Clock,
     ) -> None:
         self._accounts = accounts
+        self._changed = changed
         self._login_url = login_url
         self._clock = clock
 
@@ -56,5 +64,11 @@ class Reminders:
         for account in accounts:
             try:
                 log_warnings.login_required(account, self._login_url(account.key))
+                self._look(account)
             except Exception as error:  # noqa: BLE001 (one odd account must not silence the others)
                 tasks.report(REPORT, error, f"unexpected error in looking at {account.key}: report it")
+
+    def _look(self, account: Account) -> None:
+        before, account.standing = account.standing, (account.state(), account.needs_attention)
+        if before not in {None, account.standing}:
+            self._changed(account)

@@ -37,9 +37,11 @@ class StoreChanges:
         accounts = self._accounts()
         if key is not None:
             await self._read(key, accounts.follow(key))
-            return
-        for account in accounts.in_memory():  # anything may have changed
-            await self._read(account.key, accounts.load_quietly(account))
+        else:  # anything may have changed
+            for account in accounts.in_memory():
+                await self._read(account.key, accounts.load_quietly(account))
+        if key is None or accounts.shown(key) is None:  # else it has told by itself, if it has changed
+            accounts.changes.note(key)
 
     async def _read(self, key: AccountId, reading: Coroutine[object, object, None]) -> None:
         try:

@@ -75,7 +75,8 @@ class SingleFlight:
         await tasks.cancel(*self._flights)
 
     async def _run(self, account: Account, candidate: Candidate, why: Why) -> None:
-        known, failures, throttle = account.held, account.failures, account.throttle
+        known, throttle = account.held, account.throttle
+        failures, since = account.failures, account.failing_since
         flight = _Flight(why, self._clock.boot())
         credential = account.credential  # a reload may give the account another one
         attempts = ATTEMPTS if throttle.is_closed and not account.failures else 1
@@ -89,7 +90,7 @@ class SingleFlight:
             return
         except AuthorizationServerError as error:
             if refresh is not None and refresh.kept is not None:
-                self._kept(account, refresh.kept, failures)
+                self._kept(account, refresh.kept, failures, since)
             self._failed(account, flight, error, refresh.tried if refresh else 0)
             if account.credential != credential:
                 account.forgive()
@@ -150,10 +151,10 @@ class SingleFlight:
             next_try_s=next_try,
         )
 
-    def _kept(self, account: Account, held: StoredToken, failures: int) -> None:
+    def _kept(self, account: Account, held: StoredToken, failures: int, since: float | None) -> None:
         """Apply the refresh token of a refused response: the earlier failures still count."""
         self._accounts.apply(account, held)
-        account.failures = failures
+        account.failures, account.failing_since = failures, since
 
     def _failed(
         self,
@@ -166,6 +167,7 @@ class SingleFlight:
     ) -> None:
         """`ours`: what failed, if it is our own store."""
         account.failed(error, attempts)
+        self._accounts.changed(account)
         self._accounts.remember(account)  # a dropped account would be retried without the pause
         account.last_refresh = LastRefresh(self._clock.wall(), error.outcome, error.error)
         next_try = self._next_try(account)
