@@ -32,7 +32,8 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     observe/            metrics: metrics, request_metrics, token_metrics, process_metrics;
                         logs: logs, events, request_lines, request_log, log_writer;
                         audit, audit_file: at the bottom too;
-                        health, status, supervision (for the service manager): above services
+                        health, status, listing (with query, account_index), supervision (for the service
+                        manager): above services
     config/             the configuration: a file, or environment variables; every fault with its position
     routes listen adopted
                         the route table; listeners, and sockets of a service manager for them

@@ -18,7 +18,7 @@ from functools import partial
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from proxy.admin import access, forms, isolation, pages
+from proxy.admin import access, forms, isolation, pages, status_api
 from proxy.admin.gate import only_known_visitors
 from proxy.admin.login import LoginPages
 from proxy.admin.probes import Probes
@@ -26,8 +26,8 @@ from proxy.admin.sessions import SESSIONS, Ground, Sessions
 from proxy.admin.sign_in import SignInPages
 from proxy.hosts import Hosts
 from proxy.observe.health import Health
+from proxy.observe.query import BadQueryError, Query
 from proxy.services import Services
-from proxy.store.base import AccountId
 
 
 def admin_application(services: Services, hosts: Hosts, health: Health, probes: Probes) -> web.Application:
@@ -84,7 +84,7 @@ class StatusPages:
         ]
 
     async def page(self, request: web.Request) -> web.Response:
-        status = await self._health.status(_after(request))
+        status = await self._health.status(_query(request))
         visitor = access.visitor_of(request)
         render = partial(
             pages.status_page,
@@ -101,7 +101,7 @@ class StatusPages:
         return response
 
     async def status(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._health.status(_after(request)))
+        return await status_api.status(request, self._health)
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         await self._health.metrics()
@@ -117,7 +117,9 @@ class StatusPages:
         return self._probes.startupz()
 
 
-def _after(request: web.Request) -> AccountId | None:
-    """The end of the previous page: `next` of its status."""
-    credential, _, account = request.query.get("after", "").partition("/")
-    return AccountId(credential, account) if account else None
+def _query(request: web.Request) -> Query:
+    """Everything, if a parameter has a value that it can't have: a page for people is no place to say so."""
+    try:
+        return Query.of(request.query)
+    except BadQueryError:
+        return Query()

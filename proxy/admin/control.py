@@ -22,6 +22,7 @@ from typing import Final
 from aiohttp import web
 
 from proxy import tasks
+from proxy.admin import status_api
 from proxy.admin.base_urls import base_url, listening
 from proxy.config.address import Address
 from proxy.config.model import Config
@@ -65,8 +66,8 @@ def control_application(entry: Callable[[], ServerEntry], health: Health) -> web
     async def server(_request: web.Request) -> web.Response:
         return web.json_response(entry())
 
-    async def status(_request: web.Request) -> web.Response:
-        return web.json_response(await health.status())
+    async def status(request: web.Request) -> web.Response:
+        return await status_api.status(request, health)
 
     app = web.Application()
     app.add_routes([web.get("/server", server), web.get("/api/status", status)])

@@ -158,6 +158,8 @@ _LAST_REFRESH: Final[Mapping[str, Check]] = {
 _ENTRY: Final[Mapping[str, Check]] = {
     "credential": _is_text,
     "account": _is_text,
+    "grant": _is_text,
+    "owner": _or_null(_is_text),
     "state": _is_text,
     "generation": _is_number,
     "issued_at": _or_null(_is_number),
@@ -166,10 +168,13 @@ _ENTRY: Final[Mapping[str, Check]] = {
     "refresh_expires_at": _or_null(_is_number),
     "last_refresh": lambda value: _fits(value, _LAST_REFRESH),
     "failures": _is_number,
+    "failing_since": _or_null(_is_number),
+    "next_try_at": _or_null(_is_number),
     "reason": _or_null(_is_text),
     "remedy": _or_null(_is_text),
     "needs_person": _is_flag,
     "serves": _is_flag,
+    "needs_attention": _is_flag,
     "actions": _is_texts,
     "login_url": _or_null(_is_text),
     "routes": _is_texts,
@@ -181,6 +186,8 @@ _STATUS: Final[Mapping[str, Check]] = {
     "ready": _is_flag,
     "tokens": lambda value: isinstance(value, list) and all(_fits(entry, _ENTRY) for entry in value),
     "counts": _is_counts,
+    "attention": _is_number,
+    "joinable": _is_texts,
     "next": _or_null(_is_text),
 }
 assert set(_STATUS) == Status.__required_keys__

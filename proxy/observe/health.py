@@ -1,7 +1,7 @@
 """The health of every account, as /api/status, /readyz, /metrics, the page and the `status` command show it.
 
 Memory has precedence, as failures are not in the records. If there are very many accounts, it does not hold
-all of them: the others are read from the store, a page at a time, each record once. Nothing is written.
+all of them: the others are read from the store, a page at a time (listing.py). Nothing is written.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Final, TypedDict
 from prometheus_client import CollectorRegistry
 
 from proxy.config.model import Config
-from proxy.errors import StoreError, UnreadableRecord
-from proxy.observe.status import Status, can_serve, entry
+from proxy.errors import StoreError
+from proxy.observe.listing import Listing, named
+from proxy.observe.query import Query
+from proxy.observe.status import Status, can_serve, entry, joinable
 from proxy.observe.token_metrics import Counts
 from proxy.services import Services
-from proxy.store.base import AccountId, Record
+from proxy.store.base import AccountId
 from proxy.tokens.account import Account
 from proxy.tokens.lifetime import TokenState
-from proxy.tokens.refresh.throttle import ServerThrottle
-from proxy.tokens.saved.records import view
 
-PAGE: Final = 500  # records in one response of /api/status
+EVERYTHING: Final = Query()
 
 
 class NotReady(TypedDict):
@@ -39,17 +39,20 @@ class Health:
 
     def __init__(self, services: Services) -> None:
         self.draining = False
+        self._listing = Listing(services)
         self.use(services)
 
     def use(self, services: Services) -> None:
         """Read the accounts of these services from now on; called again by each reload."""
+        self._listing.drop()
+        self._listing = Listing(services)
         self._config = services.config
         self._clock = services.clock
         self._store = services.store
         self._tokens = services.tokens
         self._metrics = services.metrics
         self.refused = services.metrics.refused
-        self._named = frozenset(_named(services.config))
+        self._named = frozenset(named(services.config))
         self._required = sorted(set(_required(services.config)))
 
     @property
@@ -76,27 +79,18 @@ class Health:
             self._metrics.account_counts = await self.counts()
         return self._metrics.registry
 
-    async def status(self, after: AccountId | None = None) -> Status:
-        """A page of the accounts that follow `after`, and the counts of all."""
-        records = await self._records(after)
-        last = records[-1].key if len(records) == PAGE else None
-        known = self._known()
-        stored = {each.key: each for each in records if self._config.is_stored(each.key.credential)}
-        here = {
-            key
-            for key in self._named | known.keys()
-            if (after is None or key > after) and (last is None or key <= last)
-        }
-        shown = sorted(here | stored.keys())
-        accounts = [known.get(key) or self._stored(key, stored.get(key)) for key in shown]
-        counts = await self.counts()
+    async def status(self, query: Query = EVERYTHING) -> Status:
+        """A page of the accounts that fit `query`, and the counts of all."""
+        page = await self._listing.page(query)
         return {
             "version": 1,
             "now": self._clock.wall(),
             "ready": self.ready,
-            "tokens": [entry(account, self._config) for account in accounts],
-            "counts": {credential: dict(states) for credential, states in counts.items()},
-            "next": str(last) if last else None,
+            "tokens": [entry(account, self._config) for account in page.accounts],
+            "counts": page.counts,
+            "attention": page.attention,
+            "joinable": joinable(self._config),
+            "next": page.next,
         }
 
     async def counts(self) -> Counts:
@@ -119,34 +113,6 @@ class Health:
     def _known(self) -> dict[AccountId, Account]:
         accounts = self._tokens.accounts()
         return {each.key: each for each in accounts if each.key.credential in self._config.credentials}
-
-    async def _records(self, after: AccountId | None) -> list[Record]:
-        try:
-            return await self._store.page(after, PAGE)
-        except StoreError:
-            return []  # accounts in memory are still served and shown
-
-    def _stored(self, key: AccountId, record: Record | None) -> Account:
-        """An account that is not in memory, from its record. It is not kept in memory."""
-        credential = self._config.credentials[key.credential]
-        throttle = ServerThrottle(self._clock, self._config.limits.authorization_server_rate)
-        account = Account(key, credential, self._clock, throttle)
-        try:
-            account.apply(view(record, credential, self._clock))
-        except UnreadableRecord:
-            account.unreadable = True
-        return account
-
-
-def _named(config: Config) -> Iterator[AccountId]:
-    """The accounts named by routes, and `default` of credentials that no route uses."""
-    routed = {route.credential for route in config.routes}
-    for route in config.routes:
-        if isinstance(route.account, str):
-            yield AccountId(route.credential, route.account)
-    for name in config.credentials:
-        if name not in routed:
-            yield AccountId(name, "default")
 
 
 def _required(config: Config) -> Iterator[AccountId]:

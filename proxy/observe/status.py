@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypedDict
 
 from proxy.config.model import Config
+from proxy.oauth import grants
 from proxy.tokens import lifetime
 from proxy.tokens.account import Account
 from proxy.tokens.diagnosis import Diagnosis, Reason, Verdict
@@ -24,6 +25,8 @@ class Entry(TypedDict):
 
     credential: str
     account: str
+    grant: str  # the name of the grant
+    owner: str | None  # the person whose tokens these are, as its server names them, if it does
     state: TokenState
     generation: int  # 0: no token was ever stored
     issued_at: float | None
@@ -31,11 +34,14 @@ class Entry(TypedDict):
     refresh_due_at: float | None
     refresh_expires_at: float | None
     last_refresh: LastRefresh
-    failures: int
+    failures: int  # since the last success
+    failing_since: float | None  # the first of them
+    next_try_at: float | None  # of a token request that is held back after a failure
     reason: str | None
     remedy: str | None  # the next step: a command, a key of the configuration, or that there is nothing to do
     needs_person: bool  # exactly where `login_required` of the metrics is 1
     serves: bool  # whether requests are served, as far as is known
+    needs_attention: bool  # it does not serve, or needs a person or another configuration
     actions: list[Action]  # that are possible, and would help
     login_url: str | None  # if a login is required
     routes: list[str]
@@ -49,6 +55,8 @@ class Status(TypedDict):
     ready: bool
     tokens: list[Entry]
     counts: dict[str, dict[str, int]]
+    attention: int  # accounts that need attention, of all
+    joinable: list[str]  # credentials whose requests name the account, to which people log in; as configured
     next: str | None  # for `?after=`
 
 
@@ -60,6 +68,8 @@ def entry(account: Account, config: Config) -> Entry:
     return {
         "credential": account.key.credential,
         "account": account.key.account,
+        "grant": account.grant.name,
+        "owner": token.principal.shown if token and token.principal else None,
         "state": account.state(),
         "generation": held.generation,
         "issued_at": shown.issued_at if shown else None,
@@ -72,14 +82,25 @@ def entry(account: Account, config: Config) -> Entry:
             "error": (last.error or None) if last else None,
         },
         "failures": account.failures,
+        "failing_since": account.failing_since,
+        "next_try_at": account.next_try_at,
         "reason": diagnosis.sentence or None,
         "remedy": diagnosis.remedy or None,
         "needs_person": diagnosis.needs_person,
         "serves": diagnosis.serves,
+        "needs_attention": account.needs_attention,
         "actions": _actions(account, diagnosis),
         "login_url": login_url if diagnosis.needs_person and diagnosis.can_log_in else None,
         "routes": [route.name for route in config.routes if _uses(route.account, route.credential, account)],
     }
+
+
+def joinable(config: Config) -> list[str]:
+    """The credentials to which people log in under account names of their own."""
+    named = {route.credential for route in config.routes if not isinstance(route.account, str)}
+    return [
+        name for name, each in config.credentials.items() if name in named and grants.of(each).needs_person
+    ]
 
 
 def can_serve(account: Account) -> bool:

@@ -1,19 +1,21 @@
 """/readyz and /api/status in all states of the tokens."""
 
 import json
-from collections import Counter
+from contextlib import suppress
 
 import pytest
 
 from proxy.demo import faults
-from proxy.errors import StoreError
-from proxy.observe import health as health_module
+from proxy.errors import StoreError, TokenError
+from proxy.oauth.token import Principal
 from proxy.store.base import AccountId, Record
 from proxy.tokens.saved import records
 
 KEYS = {
     "credential": str,
     "account": str,
+    "grant": str,
+    "owner": str | None,
     "state": str,
     "generation": int,
     "issued_at": float | None,
@@ -22,10 +24,13 @@ KEYS = {
     "refresh_expires_at": float | None,
     "last_refresh": dict,
     "failures": int,
+    "failing_since": float | None,
+    "next_try_at": float | None,
     "reason": str | None,
     "remedy": str | None,
     "needs_person": bool,
     "serves": bool,
+    "needs_attention": bool,
     "actions": list,
     "login_url": str | None,
     "routes": list,
@@ -56,7 +61,7 @@ def required(credential, value):
 async def test_status_has_exactly_the_keys_of_the_contract(house):
     await house.give()
     status = json.loads(json.dumps(await house.health.status()))
-    assert status.keys() == {"version", "now", "ready", "tokens", "counts", "next"}
+    assert status.keys() == {"version", "now", "ready", "tokens", "counts", "attention", "joinable", "next"}
     assert (status["version"], status["now"], status["ready"], status["next"]) == (
         1,
         house.clock.now,
@@ -155,6 +160,89 @@ async def test_a_transient_failure_of_a_refresh_is_shown_with_its_error(house):
     assert (await house.entry())["state"] == "expired"
 
 
+async def test_a_server_that_is_down_from_the_start_is_shown_with_since_when_and_the_next_try(house):
+    """Not as "no token has been requested yet" (grant client_credentials: no record tells of it)."""
+    begun = house.clock.now
+    house.server.script(*[faults.NAMED["outage"]] * 24)  # the first refresh sends three requests
+    for _ in range(22):
+        await house.refresh("machine")
+        house.clock.now += 1
+    entry = await house.entry("machine")
+    assert (entry["state"], entry["generation"], entry["grant"]) == ("absent", 0, "client_credentials")
+    assert (entry["failures"], entry["failing_since"]) == (24, begun)
+    assert house.clock.now < entry["next_try_at"] <= house.clock.now + 120
+    assert (entry["serves"], entry["needs_attention"], entry["needs_person"]) == (False, True, False)
+    assert entry["last_refresh"]["outcome"] == "transient"
+    assert "24 failures in a row since" in entry["reason"]
+    assert "next try at" in entry["remedy"]
+    house.clock.now += 300
+    await house.refresh("machine")
+    entry = await house.entry("machine")
+    assert (entry["failures"], entry["failing_since"], entry["next_try_at"]) == (0, None, None)
+    assert (entry["state"], entry["needs_attention"]) == ("valid", False)
+
+
+async def test_refusals_that_are_not_final_yet_have_their_beginning(house):
+    await house.give()
+    begun = house.clock.now
+    house.server.script(faults.NAMED["invalid-grant"])
+    await house.refresh()
+    house.clock.now += 3
+    entry = await house.entry()
+    assert (entry["failures"], entry["failing_since"], entry["state"]) == (1, begun, "stale")
+    assert entry["next_try_at"] > house.clock.now
+
+
+async def test_the_owner_is_named_as_the_server_names_them(house):
+    await house.give(principal=Principal("https://issuer", "7", "Ann <a@example.com>"))
+    await house.give(name="ben", principal=Principal("https://issuer", "248289761001", ""))
+    assert (await house.entry())["owner"] == "Ann <a@example.com>"
+    assert (await house.entry(name="ben"))["owner"] == "248289761001"
+    await house.services.tokens.forget(AccountId("person", "default"))
+    assert (await house.entry())["owner"] is None
+
+
+async def test_an_account_needs_attention_exactly_if_it_does_not_serve_or_somebody_must_act(house):
+    await house.give()
+    await house.give(name="refused")
+    await house.give(name="short", refresh_token=False)
+    await house.give(name="fine", lifetime=6000.0)
+    assert not (await house.entry())["needs_attention"]
+    assert (await house.entry(name="short"))["needs_attention"] is False
+    house.server.script(faults.NAMED["invalid-client"])
+    with suppress(TokenError):
+        await house.services.tokens.refresh_now(house.account(name="refused"))
+    refused = await house.entry(name="refused")
+    assert (refused["serves"], refused["needs_person"], refused["needs_attention"]) == (True, False, True)
+    house.clock.now += 61
+    attention = {
+        entry["account"]: entry["needs_attention"]
+        for entry in (await house.health.status())["tokens"]
+        if entry["credential"] == "person"
+    }
+    # the expired one with a refresh token is refreshed with the next request
+    assert attention == {"default": False, "refused": True, "short": True, "fine": False}
+
+
+async def test_joinable_are_the_credentials_whose_requests_name_the_account_in_their_order(a_house):
+    def more(text):
+        route = (
+            '[[routes]]\npath = "/{0}"\nupstream = "http://127.0.0.1:9"\ncredential = "{0}"\naccount = {1}\n'
+        )
+        secret = 'issuer = "http://127.0.0.1:9"\nclient_id = "x"\nclient_secret = "y"\n'
+        return (
+            text
+            + f"[credentials.zoo]\n{secret}[credentials.art]\n{secret}"
+            + route.format("art", '{ header = "X-User" }')
+            + route.format("zoo", '{ header = "X-User" }')
+        )
+
+    async with a_house(more) as house:
+        status = await house.health.status()
+        assert status["joinable"] == ["zoo", "art"]
+        assert not [entry for entry in status["tokens"] if entry["credential"] in status["joinable"]]
+
+
 async def test_a_refresh_that_works_clears_what_failed_before(house):
     await house.give()
     house.server.script(faults.NAMED["too-many-requests"])
@@ -214,43 +302,15 @@ async def test_a_credential_that_no_route_uses_is_shown_all_the_same(a_house):
         assert (entry["state"], entry["login_url"], entry["routes"]) == ("absent", LOGIN_URL, [])
 
 
-async def test_accounts_beyond_one_page_are_found_behind_the_cursor(house, monkeypatch):
-    monkeypatch.setattr(health_module, "PAGE", 3)
-    names = sorted(f"user{number}" for number in range(7))
-    for name in names:
-        await house.give(name=name)
-    for name in names[4:]:
-        house.services.tokens._accounts._recent.pop(AccountId("person", name))  # as with very many accounts
-    seen, after = [], None
-    for _ in range(10):
-        status = await house.health.status(after)
-        seen += [
-            (entry["account"], entry["state"])
-            for entry in status["tokens"]
-            if entry["credential"] == "person"
-        ]
-        assert status["counts"]["person"] == {"valid": 7}
-        if status["next"] is None:
-            break
-        after = AccountId(*status["next"].split("/"))
-    assert seen == [("default", "absent"), *((name, "valid") for name in names)]
-    assert len(house.services.tokens.accounts()) == 6, "looking takes no room"
-
-
 async def test_an_unreadable_record_is_shown_as_such_and_requires_no_login(house, monkeypatch):
     await house.give()
     await house.give(name="anna")
     house.services.tokens._accounts._recent.pop(AccountId("person", "anna"))
 
-    inner = house.services.store.page
+    async def get_many(keys):
+        return [Record(key, 0, "unreadable", None, None, b"") for key in keys]
 
-    async def page(after, limit):
-        return [
-            Record(each.key, 0, "unreadable", None, None, b"") if each.key.account == "anna" else each
-            for each in await inner(after, limit)
-        ]
-
-    monkeypatch.setattr(house.services.store, "page", page)
+    monkeypatch.setattr(house.services.store, "get_many", get_many)
     entry = await house.entry(name="anna")
     assert (entry["state"], entry["login_url"]) == ("misconfigured", None)
     assert entry["reason"] == "its record in the store can't be read"
@@ -260,31 +320,6 @@ async def test_an_unreadable_record_is_shown_as_such_and_requires_no_login(house
     )
     assert "logout" in entry["actions"]
     assert (await house.entry())["state"] == "valid"
-
-
-WRITES = {"put", "intend", "quarantine", "postpone", "touch", "stash", "take"}
-
-
-async def test_a_page_reads_each_account_once_and_writes_nothing(house, monkeypatch):
-    for number in range(40):
-        await house.give(name=f"user{number}")
-    house.services.tokens._accounts._recent.clear()  # as with very many accounts
-    calls = Counter()
-
-    def counted(name, inner):
-        async def call(*args, **kwargs):
-            calls[name] += 1
-            return await inner(*args, **kwargs)
-
-        return call
-
-    store = house.services.store
-    for name in {"get", "page", "counts", *WRITES}:
-        monkeypatch.setattr(store, name, counted(name, getattr(store, name)))
-    status = await house.health.status()
-    assert sum(entry["state"] == "valid" for entry in status["tokens"]) == 40
-    assert calls.pop("get", 0) < 40  # news of the last writes above, which another task may still read
-    assert calls == {"page": 1, "counts": 1}
 
 
 async def test_a_seed_that_is_not_adopted_yet_is_shown_as_if_it_were(a_house):
@@ -310,8 +345,8 @@ async def test_while_the_store_fails_what_is_in_memory_is_shown(house, monkeypat
     async def broken(*_):
         raise StoreError("the disk is gone")
 
-    monkeypatch.setattr(house.services.store, "page", broken)
-    monkeypatch.setattr(house.services.store, "counts", broken)
+    for name in ("outlines", "get_many", "counts"):
+        monkeypatch.setattr(house.services.store, name, broken)
     status = await house.health.status()
     assert status["ready"]
     assert status["counts"]["person"] == {"valid": 1}
@@ -395,8 +430,3 @@ async def test_readyz_is_exactly_its_document(world):
 async def test_healthz_is_always_ok(world):
     response = await world.get("/healthz")
     assert (response.status, await response.text()) == (200, "ok")
-
-
-async def test_an_invalid_cursor_starts_at_the_beginning(world):
-    for query in ("", "?after=", "?after=x", "?after=%00/%00"):
-        assert (await world.get(f"/api/status{query}")).status == 200

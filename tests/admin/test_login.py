@@ -258,7 +258,7 @@ async def test_the_logout_button_ends_the_tokens_here_and_there(world):
     response = await world.browser.press("/logout/person", page="/")
     assert (response.status, response.headers["Location"]) == (303, "/")
     assert not await is_let_in(world)
-    (_, entry) = (await world.json("/api/status"))["tokens"]
+    (entry, _) = (await world.json("/api/status"))["tokens"]
     assert (entry["state"], entry["reason"]) == ("absent", "logged out")
     assert world.server.families_revoked == 1, "RFC 7009: the server was told"
 
@@ -300,9 +300,11 @@ async def test_claims_of_an_id_token_are_escaped(world):
     assert "&lt;img src=x onerror=alert(1)&gt;\ufffd\ufffd" in shown
 
 
-async def test_other_browsers_do_not_see_the_user(world):
+async def test_the_user_is_named_in_the_status_and_nowhere_else(world):
     await log_in_as(world, "ann-7")
-    for path in ("/", "/login/person", "/api/status", "/metrics", "/readyz"):
+    owners = [entry["owner"] for entry in (await world.json("/api/status"))["tokens"]]
+    assert owners == [None, "ann-7@example.com"]
+    for path in ("/login/person", "/metrics", "/readyz"):
         response = await world.another_browser().get(path)
         assert "ann-7" not in await response.text() + str(response.headers)
 

@@ -18,6 +18,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 ENTRY = {
     "credential": "machine",
     "account": "default",
+    "grant": "client_credentials",
+    "owner": None,
     "state": "valid",
     "generation": 1,
     "issued_at": 1.0,
@@ -26,10 +28,13 @@ ENTRY = {
     "refresh_expires_at": None,
     "last_refresh": {"at": None, "outcome": None, "error": None},
     "failures": 0,
+    "failing_since": None,
+    "next_try_at": None,
     "reason": None,
     "remedy": None,
     "needs_person": False,
     "serves": True,
+    "needs_attention": False,
     "actions": [],
     "login_url": None,
     "routes": ["machine"],
@@ -40,6 +45,8 @@ STATUS = {
     "ready": True,
     "tokens": [ENTRY],
     "counts": {"machine": {"valid": 1}, "person": {}},
+    "attention": 0,
+    "joinable": [],
     "next": None,
 }
 
@@ -201,7 +208,7 @@ async def test_a_program_that_is_no_server_of_ours_is_ignored(bench, squat, resp
     squat(respond)
     done = await bench.call("status")
     assert done.exit_code == 3
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["CREDENTIAL", "machine", "person"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["CREDENTIAL", "person", "machine"]
     assert done.stderr == ""
 
 
