@@ -22,6 +22,7 @@ from aiohttp import web
 from proxy import generation, tasks
 from proxy.admin import control
 from proxy.admin.base_urls import listening
+from proxy.admin.live import STREAMS
 from proxy.admin.probes import Probes
 from proxy.admin.server import AdminRunner, AdminServer
 from proxy.admin.summary import Summary, summarize
@@ -236,6 +237,7 @@ class Process:
         self.relay.swap(after.context)
         self.health.use(self.services)
         _server_of(self._pages).serve_instead(_server_of(after.parts.pages))
+        before.parts.pages.app[STREAMS].close()
         for place in self.listeners.places:
             if place.kind in {"admin", "data"} or place in after.numbers:
                 self.listeners.renew_tls(place, self.material.listener(_tls(config, place)))
@@ -273,6 +275,7 @@ class Process:
         """Let requests in flight end, and refreshes be saved; no more of either begins."""
         self.health.draining = True
         call(self.hooks.draining)
+        self.generation.parts.pages.app[STREAMS].close()
         await self._control.aclose()
         await tasks.cancel(self._scheduler)  # a refresh that starts now would not end in time
         clock, shutdown = self.services.clock, self.loaded.config.limits.shutdown

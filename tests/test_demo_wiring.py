@@ -45,7 +45,7 @@ async def test_the_demo_starts_what_it_prints_works_and_it_leaves_nothing(tmp_pa
         assert ['"alice"' in response for response in responses] == [True, True, False]
         assert '"demo-machine"' in responses[2]
         status_page = re.search(r"(\S+) +status page", said)[1]
-        assert "2 accounts, ready" in await curl(status_page)
+        assert "All 2 accounts work" in await curl(status_page)
         assert "token_proxy_build_info" in await curl(f"{status_page}metrics")
         assert len(list(tmp_path.iterdir())) == 1
     assert process.returncode == 0

@@ -30,7 +30,8 @@ STALE_FORM: Final = (
 )
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _POLICY: Final = (
-    f"default-src 'none'; style-src {pages.STYLE_SOURCE}; base-uri 'none'; frame-ancestors 'none'"
+    f"default-src 'none'; style-src {pages.STYLE_SOURCE}; script-src {pages.SCRIPT_SOURCE}; "
+    "connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS: Final = {
     **own_errors.HEADERS,
@@ -41,7 +42,7 @@ LOGIN_HEADERS: Final = {"Content-Security-Policy": _POLICY}
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """A signal handler: no response, errors included, is cached, framed, sniffed or may run scripts."""
+    """A signal handler: no response, errors included, is cached, framed, sniffed or runs foreign scripts."""
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.popall("Server", None)  # it has version numbers
@@ -56,7 +57,7 @@ async def no_surprises(request: web.Request, handler: Handler) -> web.StreamResp
         raise
     except Exception as error:  # noqa: BLE001 (for any bug: an error page, and a traceback in the log)
         tasks.report("admin page", error, "an admin page failed")
-        page = pages.message("Internal error", "This is a bug; the server's log has the details.")
+        page = pages.message("Internal error", own_errors.SENTENCES[500], own_errors.home_of(request))
         return web.Response(status=500, text=page, content_type="text/html")
 
 
@@ -149,7 +150,7 @@ async def check_post(request: web.Request, public_url: str) -> None:
         return
     await check_form(request, public_url)
     if visitor is None:
-        page = pages.refused_page(sessions.ways_in())
+        page = pages.refused_page(sessions.ways_in(), own_errors.home_of(request))
         raise web.HTTPForbidden(text=page, content_type="text/html")
 
 
@@ -164,7 +165,8 @@ async def check_form(request: web.Request, public_url: str) -> None:
             expected = sessions.csrf_token(browser, salt=given[:32])
             if hmac.compare_digest(given.encode(), expected.encode()):
                 return
-    raise web.HTTPForbidden(text=pages.message("Request refused", STALE_FORM), content_type="text/html")
+    page = pages.message("Request refused", STALE_FORM, own_errors.home_of(request))
+    raise web.HTTPForbidden(text=page, content_type="text/html")
 
 
 def origin_of(url: str) -> str:

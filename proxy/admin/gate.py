@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from proxy.admin import access, launch, pages
+from proxy.admin import access, launch, own_errors, pages
 from proxy.admin.sessions import SESSIONS
 from proxy.config.model import Config
 from proxy.tokens.login.logins import CALLBACK
@@ -65,7 +65,7 @@ def _unknown(request: web.Request) -> web.Response:
         text = WITH_KEY if ways_in.takes_key else "\n".join(ways_in.sentences)
         return web.Response(status=status, headers=challenge, text=f"{text}\n")
     back_to = request.path if request.method == "GET" else "/"
-    render = partial(pages.sign_in_page, ways_in, back_to=back_to)
+    render = partial(pages.sign_in_page, ways_in, own_errors.home_of(request), back_to=back_to)
     response = access.form_page(request, render, status=status)
     response.headers.update(challenge)
     return response

@@ -26,7 +26,7 @@ from proxy.admin import own_errors, peers
 from proxy.admin.pace import Pace
 from proxy.admin.probes import STARTING, Probes
 from proxy.admin.scrapes import Scrapes, WithoutAccounts, wanted
-from proxy.admin.server import AdminConnection, AdminRunner
+from proxy.admin.server import AdminConnection, AdminRunner, Phase
 from proxy.config.model import Config
 from proxy.fd_limits import Descriptors
 from proxy.relay.problems import BROWSER_REFUSED
@@ -72,7 +72,7 @@ class HealthPages:
     async def respond(self, request: web.Request) -> web.StreamResponse:
         """Raises ConnectionResetError if the peer has gone before its turn."""
         if not self._pace.take():
-            with _connection(request).queued():
+            with _connection(request).within(Phase.QUEUED):
                 is_here = await self._pace.wait(lambda: request.transport is not None)
             if not is_here:
                 raise ConnectionResetError
@@ -94,7 +94,7 @@ class HealthPages:
             return web.Response(status=503, text=STARTING)
         headers = request.headers
         form = wanted(",".join(headers.getall("Accept", [])), ",".join(headers.getall("Accept-Encoding", [])))
-        with _connection(request).queued():
+        with _connection(request).within(Phase.QUEUED):
             body = await self._scrapes.text(form)
         fields = {"Content-Type": form.content_type, "Vary": "Accept, Accept-Encoding"}
         if form.is_compressed:

@@ -1,13 +1,14 @@
 """Keep scripts out of the admin listener: of what pages may send, only a person's navigations pass.
 
-Browsers mark their requests (Fetch Metadata); a request without marks is a program's. Our pages have no
-scripts: a script in our own origin is one of another program, which has left a service worker in the browser
-when it had this port; `same-site` are the pages on other ports of this host. By experiment with Chromium and
-Firefox, what passes of a browser is:
+Browsers mark their requests (Fetch Metadata); a request without marks is a program's. Our own script only
+opens feeds (live.py): any other script in our own origin is one of another program, which has left a service
+worker in the browser when it had this port; `same-site` are the pages on other ports of this host. By
+experiment with Chromium and Firefox, what passes of a browser is:
 
 GET   A navigation of a whole tab, from anywhere: the callback of a login comes from another site. From our
       own origin it must have been begun by the person (`Sec-Fetch-User`), as a script can read a tab that it
-      has opened, or be the status page loading itself again.
+      has opened.
+GET   A feed, from our own origin, if its URL has the mark that only our own page has been given.
 POST  A form of our own origin, sent by the person. WebKit does not mark that: there the CSRF token counts.
 
 A worker that passes a navigation on (`fetch(event.request)`) sends `Sec-Fetch-Dest: empty`, and a preload for
@@ -30,37 +31,45 @@ from proxy.admin import access, pages
 from proxy.relay.problems import BROWSER_REFUSED
 
 SENTENCE: Final = "This request was begun by a script, or by another site. Open the page by this link instead"
-AGAIN: Final = "again"  # in the query of the status page that loads itself again
+FEED: Final = "/events"
+MARK: Final = "mark"  # in the query of a feed
 # It removes the workers and the data of this origin, but no cookies. Not in a response to `Service-Worker:
 # script`: Firefox would wait for the end of the worker's update, which waits for the removal.
 CLEAR: Final = {"Clear-Site-Data": '"storage"'}
 
 
-class Reloads:
-    """The URL by which the status page loads itself again: browsers don't mark that as the person's."""
+class FeedMarks:
+    """The URLs of feeds: each has a mark, which only a page of ours for this browser has."""
 
     def __init__(self, key: bytes) -> None:
+        """`key`: derived from the store's key."""
         self._key = key
 
-    def url(self, browser: str, after: str = "") -> str:
-        """`browser`: its cookie. The same each time, so that the browser's history has it once."""
-        return "/?" + urlencode({**({"after": after} if after else {}), AGAIN: self._mark(browser)})
+    def url(self, browser: str, path: str = "", query: str = "") -> str:
+        """`browser`: its cookie. `path`: behind FEED."""
+        mark = urlencode({MARK: self._mark(browser)})
+        return f"{FEED}{path}?{query}&{mark}" if query else f"{FEED}{path}?{mark}"
 
     def is_one(self, request: web.Request) -> bool:
-        browser, given = access.browser_of(request), request.query.get(AGAIN, "")
+        """Whether a script of our own page has sent it."""
+        browser, given = access.browser_of(request), request.query.get(MARK, "")
+        is_feed = request.path == FEED or request.path.startswith(f"{FEED}/")
         is_ours = hmac.compare_digest(given.encode(), self._mark(browser).encode())
-        return bool(browser) and request.path == "/" and is_ours
+        return request.method == "GET" and is_feed and bool(browser) and is_ours
 
     def _mark(self, browser: str) -> str:
-        return hmac.new(self._key, browser.encode(), hashlib.sha256).hexdigest()[:16]
+        return hmac.new(self._key, browser.encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def only_navigations(reloads: Reloads, public_url: str, refused: Counter) -> Middleware:
+MARKS: Final = web.AppKey("feed marks", FeedMarks)
+
+
+def only_navigations(public_url: str, refused: Counter) -> Middleware:
     """A middleware: refuses what a browser sends for anything but a person's navigation."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if may_pass(request, reloads):
+        if may_pass(request, request.app[MARKS]):
             return await handler(request)
         refused.labels(BROWSER_REFUSED.ending).inc()
         return web.Response(
@@ -73,7 +82,7 @@ def only_navigations(reloads: Reloads, public_url: str, refused: Counter) -> Mid
     return check
 
 
-def may_pass(request: web.Request, reloads: Reloads) -> bool:
+def may_pass(request: web.Request, marks: FeedMarks) -> bool:
     headers = request.headers
     if "Service-Worker" in headers or "Service-Worker-Navigation-Preload" in headers:
         return False
@@ -82,11 +91,14 @@ def may_pass(request: web.Request, reloads: Reloads) -> bool:
         # a program, or a browser on a plain name, where a script that is to read sends its Origin
         own = f"{request.scheme}://{request.host}"
         return request.method == "POST" or headers.get("Origin", own) == own
-    if headers.get("Sec-Fetch-Mode") != "navigate" or headers.get("Sec-Fetch-Dest") != "document":
+    mode, dest = headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest")
+    if (site, mode, dest) == ("same-origin", "cors", "empty"):
+        return marks.is_one(request)
+    if (mode, dest) != ("navigate", "document"):
         return False
     if request.method == "POST":
         return site == "same-origin" and is_begun_by_person(request)
-    return site != "same-origin" or is_begun_by_person(request) or reloads.is_one(request)
+    return site != "same-origin" or is_begun_by_person(request)
 
 
 def is_begun_by_person(request: web.Request) -> bool:

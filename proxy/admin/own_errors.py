@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 
 from proxy.admin import pages
 
+HOME: Final = web.AppKey("home", str)  # the address of the status page, in an application that has one
 SENTENCES: Final = {
     400: "This request can't be read",
     404: "There is no such page here",
@@ -74,9 +75,14 @@ def _response(request: web.Request, error: web.HTTPException) -> web.Response:
     status = HTTPStatus(error.status)
     kept = {name: value for name, value in error.headers.items() if not name.startswith("Content-")}
     if "text/html" in request.headers.get("Accept", ""):
-        page = pages.message(status.phrase, SENTENCES.get(status, status.phrase) + ".")
+        page = pages.message(status.phrase, SENTENCES.get(status, status.phrase), home_of(request))
         return web.Response(status=status, headers=kept, text=page, content_type="text/html")
     return web.Response(status=status, headers=kept, text=_text(status))
+
+
+def home_of(request: web.Request) -> str:
+    """The address of the status page, for a link; empty where there is none."""
+    return request.app.get(HOME, "")
 
 
 def _text(status: HTTPStatus, sentence: str = "") -> str:

@@ -1,21 +1,25 @@
 """HTML: Jinja2 templates in pages/; every value is escaped.
 
-Pages are self-contained: the style sheet is inline, there are no scripts and no other resources.
+Pages are self-contained: the style sheet and the script are inline, and there are no other resources. All
+pages work without scripts.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Collection
+import math
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from proxy import qr_code
+from proxy.admin.status_page import Page, as_sentence
 from proxy.oauth.grants import Login
 from proxy.oauth.token import Principal
-from proxy.observe.status import Status
 from proxy.store.base import AccountId
 from proxy.tokens.account import Account
 from proxy.tokens.diagnosis import Diagnosis
@@ -27,11 +31,24 @@ if TYPE_CHECKING:
 
     from proxy.admin.sessions import WaysIn
 
-STYLE: Final = (files("proxy.admin") / "pages" / "style.css").read_text(encoding="utf-8")
-STYLE_SOURCE: Final = f"'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
-REFRESH: Final = 10  # seconds, of the status page
-LOOK_AGAIN: Final = 3  # seconds, of the page that waits for a login on another device
+_MARKED: Final = re.compile("`([^`]+)`")  # a command, a key or a field in a sentence
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+_LAST: Final = 253_402_300_000.0  # Unix seconds; the end of the year 9999, the last that datetime represents
+
+
+def _read(name: str) -> str:
+    return (files("proxy.admin") / "pages" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """A source of a Content-Security-Policy that allows this element alone (CSP level 3, section 2.3.1)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+STYLE: Final = _read("style.css")
+STYLE_SOURCE: Final = _hash(STYLE)
+SCRIPT: Final = _read("script.js")
+SCRIPT_SOURCE: Final = _hash(SCRIPT)
 
 
 @cache
@@ -48,7 +65,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["style"] = STYLE
+    environment.globals["script"] = SCRIPT
     environment.globals["relative"] = relative
+    environment.globals["iso"] = iso
+    environment.globals["pieces"] = _MARKED.split
     return environment
 
 
@@ -69,63 +89,70 @@ def _render(template: str, **values: object) -> str:
 
 
 def status_page(
-    status: Status,
-    joinable: Collection[str],
-    public_url: str,
-    csrf: str,
-    *,
-    ways_in: WaysIn | None = None,
-    signed_in: bool = False,
+    page: Page, csrf: str, *, feed: str, ways_in: WaysIn | None = None, signed_in: bool = False
 ) -> str:
-    """`joinable`: the credentials whose requests name the account, so that new ones may be added.
+    """`feed`: the URL of its stream. `ways_in`: how this visitor can get a session; None if none is needed.
 
-    `ways_in`: how this visitor can get a session; None if none is needed. `signed_in`: it has one to end.
+    `signed_in`: it has one to end.
     """
     return _render(
         "status.html",
-        entries=status["tokens"],
-        joinable=joinable,
-        total=sum(sum(states.values()) for states in status["counts"].values()),
-        ready=status["ready"],
-        now=status["now"],
-        next=status["next"],
-        public_url=public_url,
+        page=page,
         csrf=csrf,
+        feed=feed,
         ways_in=ways_in,
         signed_in=signed_in,
+        home=f"{page.public_url}/",
     )
 
 
+def status_main(page: Page, *, ways_in: WaysIn | None) -> str:
+    """The element `main` of the status page, for every browser that sees this: without its CSRF token."""
+    return _render("status_main.html", page=page, csrf="", ways_in=ways_in)
+
+
 def login_page(
-    account: Account, redirect_uri: str, home: str, csrf: str, *, ways_in: WaysIn | None = None
+    account: Account,
+    redirect_uri: str,
+    home: str,
+    csrf: str,
+    *,
+    routes: Sequence[str] = (),
+    ways_in: WaysIn | None = None,
 ) -> str:
-    """`redirect_uri`: of its logins. `home`: the address of the status page.
+    """`redirect_uri`: of its logins. `home`: the address of the status page. `routes`: that use the account.
 
     `ways_in`: as for `status_page`.
     """
     if not account.grant.needs_person:
         text = account.diagnosis().text
         sentence = f"No login to {account.key} is needed: its grant is {account.grant.name}."
-        return message("No login needed", f"{sentence} {_as_sentence(text)}" if text else sentence, home)
+        return message("No login needed", f"{sentence} {as_sentence(text)}" if text else sentence, home)
     return _render(
         "login.html",
         credential=account.credential,
         key=account.key,
         redirect_uri=redirect_uri if account.grant.login is Login.REDIRECT else "",
+        routes=routes,
+        home=home,
         csrf=csrf,
         ways_in=ways_in,
     )
 
 
-def device_page(login: DeviceLogin, home: str, csrf: str) -> str:
-    """The codes of a login on another device that is under way. `home`: as for `login_page`."""
+def device_page(login: DeviceLogin, home: str, csrf: str, *, feed: str, now: float) -> str:
+    """The codes of a login on another device that is under way. `home`: as for `login_page`.
+
+    `feed`: the URL of the stream that ends with the login. `now`: Unix seconds.
+    """
     return _render(
         "device.html",
         key=login.key,
         codes=login.codes,
         qr_code=qr_code.svg(login.codes.link),
-        left=login.seconds_left,
-        again=LOOK_AGAIN,
+        ends_at=now + login.seconds_left,
+        now=now,
+        feed=feed,
         home=home,
         csrf=csrf,
     )
@@ -138,46 +165,78 @@ def logged_in_page(
 
     `diagnosis`: of the account after the login, which may end soon.
     """
-    warning = _as_sentence(diagnosis.text) if diagnosis.text else ""
+    warning = as_sentence(diagnosis.text) if diagnosis.text else ""
     return _render("logged_in.html", key=key, person=person, warning=warning, home=home, csrf=csrf)
 
 
-def undecided_page(undecided: Takeover, csrf: str) -> str:
+def logout_page(
+    account: Account, home: str, csrf: str, *, routes: Sequence[str], ways_in: WaysIn | None = None
+) -> str:
+    """What a logout will do. `home`: the address of the status page. `routes`: that use the account.
+
+    `ways_in`: as for `status_page`.
+    """
+    token = account.held.token
+    return _render(
+        "logout.html",
+        key=account.key,
+        owner=token.principal if token else None,
+        ways_in=ways_in,
+        revokes=bool(account.credential.revocation_endpoint or account.credential.issuer),
+        routes=routes,
+        home=home,
+        csrf=csrf,
+    )
+
+
+def undecided_page(undecided: Takeover, home: str, csrf: str) -> str:
     return _render(
         "undecided.html",
         key=undecided.key,
         owner=undecided.owner,
         newcomer=undecided.token.principal,
         ticket=undecided.ticket,
+        home=home,
         csrf=csrf,
     )
 
 
-def sign_in_page(ways_in: WaysIn, csrf: str, *, back_to: str, refused: str = "") -> str:
+def sign_in_page(ways_in: WaysIn, home: str, csrf: str, *, back_to: str, refused: str = "") -> str:
     """`back_to`: the path of the page after it. `refused`: why the last attempt was."""
-    return _render("sign_in.html", ways_in=ways_in, csrf=csrf, next=back_to, refused=refused)
+    return _render("sign_in.html", ways_in=ways_in, home=home, csrf=csrf, next=back_to, refused=refused)
 
 
-def refused_page(ways_in: WaysIn) -> str:
+def refused_page(ways_in: WaysIn, home: str) -> str:
     """For a change by a visitor without a session."""
-    return _render("refused.html", ways_in=ways_in)
+    return _render("refused.html", ways_in=ways_in, home=home)
 
 
-def message(title: str, sentence: str, home: str = "") -> str:
-    """`home`: the address of the status page, if there is one."""
-    return _render("message.html", title=title, sentence=_as_sentence(sentence), home=home)
-
-
-def _as_sentence(text: str) -> str:
-    """An error message (lower case, no full stop) as a sentence."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+def message(
+    title: str, sentence: str, home: str = "", *, again: str = "", again_word: str = "Try again"
+) -> str:
+    """`home`: the address of the status page, if there is one. `again`: that of the next step, if any."""
+    return _render(
+        "message.html",
+        title=title,
+        sentence=as_sentence(sentence),
+        home=home,
+        again=again,
+        again_word=again_word,
+    )
 
 
 def relative(at: float | None, now: float) -> str:
     """A relative time: "in 4 min", "12 s ago"."""
-    if at is None:
+    if at is None or not math.isfinite(at):
         return "–"  # noqa: RUF001 (an en dash for an empty cell)
     distance = abs(at - now)
     size, unit = next(((size, unit) for size, unit in _UNITS if distance >= size), (1, "s"))
-    amount = f"{int(distance // size)} {unit}"
-    return f"in {amount}" if at >= now else f"{amount} ago"
+    count = int(distance // size)
+    return f"in {count} {unit}" if at >= now else f"{count} {unit} ago"
+
+
+def iso(at: float) -> str:
+    """For the attribute `datetime`; empty for a time that has no such form."""
+    if not math.isfinite(at) or not 0 <= at < _LAST:
+        return ""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"

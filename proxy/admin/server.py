@@ -36,6 +36,7 @@ from proxy.fd_limits import LOG_EVERY, Descriptors
 from proxy.observe.events import WARNING, event
 
 REQUEST_TIME: Final = 120.0  # seconds from a request's header to its response's end; logins take 40 at most
+STREAM_TIME: Final = 1200.0  # seconds; a stream of events ends itself before (live.py)
 LINGER: Final = 2.0  # seconds to read on behind an error: closed at once, the peer might lose the response
 SHUTDOWN: Final = 2.0  # seconds for a page that is being sent when the process ends
 
@@ -50,6 +51,7 @@ class Phase(enum.Enum):
     IDLE = "between two requests"
     REQUEST = "a request is being handled"
     QUEUED = "a request waits for its turn"
+    STREAM = "a response that goes on as long as its page is open"
     LEAVING = "the last response is written, and what still comes is ignored"
     GONE = "closed, or about to be"
 
@@ -163,10 +165,9 @@ class AdminServer(web.Server, Gate):
         if now - self._logged_at >= LOG_EVERY:
             self._logged_at = now
             count = len(self._open)
-            sentence = (
-                f"the {self.listener} listener has {count} connections, its limit: idle ones are closed"
-            )
-            event(_log, WARNING, "connections_full", sentence, listener=self.listener, connections=count)
+            name = self.listener
+            sentence = f"the {name} listener has {count} connections, its limit: idle ones are closed"
+            event(_log, WARNING, "connections_full", sentence, listener=name, connections=count)
 
 
 class AdminConnection(web.RequestHandler):
@@ -189,9 +190,7 @@ class AdminConnection(web.RequestHandler):
         self._server = server
         self._sock = sock
         self._peer: str | None = None
-        self._wire: asyncio.Transport | None = (
-            None  # unlike self.transport, kept until the connection is closed
-        )
+        self._wire: asyncio.Transport | None = None  # unlike self.transport, kept until it is closed
         self._payload: StreamReader = EMPTY_PAYLOAD  # of the last request, handled or not
         self._head_size = 0  # bytes of headers received since the last request was taken up
         self._timer: asyncio.TimerHandle | None = None
@@ -212,9 +211,9 @@ class AdminConnection(web.RequestHandler):
         return self._phase is not Phase.GONE
 
     @contextmanager
-    def queued(self) -> Iterator[None]:
-        """Within the block its request waits for its turn, and the connection may be closed for another."""
-        self._enter(Phase.QUEUED)
+    def within(self, phase: Literal[Phase.QUEUED, Phase.STREAM]) -> Iterator[None]:
+        """Within the block its request is in this phase, and the connection may be closed for another."""
+        self._enter(phase)
         try:
             yield
         finally:
@@ -256,8 +255,8 @@ class AdminConnection(web.RequestHandler):
         self._enter(Phase.HEAD)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
         self._enter(Phase.GONE)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._phase in {Phase.LEAVING, Phase.GONE}:
@@ -325,14 +324,15 @@ class AdminConnection(web.RequestHandler):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._phase is Phase.STREAM and phase is Phase.GONE and self._task_handler is not None:
+            self._task_handler.cancel()  # it would only notice at the next event
         self._phase = phase
         self.since = time.monotonic()  # uvloop's own clock counts in milliseconds: too few to tell an order
         if phase is Phase.GONE:
             self._server.left(self)
             return
-        seconds = {Phase.REQUEST: REQUEST_TIME, Phase.LEAVING: LINGER}.get(
-            phase, self._server.limits.admin_header_time
-        )
+        times = {Phase.REQUEST: REQUEST_TIME, Phase.STREAM: STREAM_TIME, Phase.LEAVING: LINGER}
+        seconds = times.get(phase, self._server.limits.admin_header_time)
         self._timer = self._loop.call_later(seconds, self.abort)
 
 

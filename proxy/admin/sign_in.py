@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.admin import access, forms, gate, launch, navigation, pages
+from proxy.admin import access, forms, gate, launch, navigation, own_errors, pages
 from proxy.admin.sessions import SESSIONS
 from proxy.errors import StoreError
 from proxy.services import Services
@@ -68,10 +68,12 @@ class SignInPages:
         try:
             is_valid = await launch.use(self._services.store, request.match_info["token"])
         except StoreError:
-            return access.html(pages.message("Request failed", STORE_FAILED), 503)
+            return access.html(
+                pages.message("Sign-in failed", STORE_FAILED, own_errors.home_of(request)), 503
+            )
         sessions = request.app[SESSIONS]
         if not is_valid:
-            return access.html(pages.message("Link not valid", USED), 403)
+            return access.html(pages.message("Link not valid", USED, own_errors.home_of(request)), 403)
         response = access.see_other("/")
         response.headers["Referrer-Policy"] = "no-referrer"
         sessions.begin(response, sessions.browser_of(request) or sessions.new_browser(request), "l")
@@ -84,5 +86,6 @@ def _own_path(given: str) -> str:
 
 def _form(request: web.Request, *, back_to: str, refused: str = "", status: int = 200) -> web.Response:
     ways_in = request.app[SESSIONS].ways_in()
-    render = partial(pages.sign_in_page, ways_in, back_to=back_to, refused=refused)
+    home = own_errors.home_of(request)
+    render = partial(pages.sign_in_page, ways_in, home, back_to=back_to, refused=refused)
     return access.form_page(request, render, status=status)

@@ -1,4 +1,4 @@
-"""The page of a login on another device (RFC 8628): it works without scripts, and shows the end by itself."""
+"""The page of a login on another device (RFC 8628): it works without scripts; with one it shows the end."""
 
 import asyncio
 import re
@@ -12,6 +12,7 @@ from tests.fakes.id_tokens import logs_in
 
 USER_CODE = re.compile(r"<strong>([A-Z]{4}-[A-Z]{4})</strong>")
 LINK = re.compile(r'<a href="([^"]+/device[^"]*)"')
+LOGIN = "/login/person/default"
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 
 
@@ -68,18 +69,18 @@ async def test_a_person_logs_in_by_the_page_and_another_device(world):
         unescape(LINK.search(shown)[1])
         == f"{world.server.issuer}/device?user_code=" + (USER_CODE.search(shown)[1])
     )
-    assert f'<meta http-equiv="refresh" content="{pages.LOOK_AGAIN}">' in shown
+    assert "http-equiv" not in shown
+    assert f'href="{LOGIN}?device">reload it<' in shown
     assert page.headers["Cache-Control"] == "no-store"
     await decide(world, shown)
     page, done = await result(world.browser, url)
     assert page.status == 200
     assert "person/default has its tokens" in done
-    assert "http-equiv" not in done
     assert (await world.browser.get(url)).status == 200  # loading it again changes nothing
     assert set(world.granted()) == {DEVICE}
 
 
-async def test_the_page_needs_no_script_no_style_of_its_own_and_no_other_resource(world):
+async def test_the_page_has_only_the_common_script_no_style_of_its_own_and_no_other_resource(world):
     _, page, shown = await begin(world.browser)
     policy = page.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -87,7 +88,31 @@ async def test_the_page_needs_no_script_no_style_of_its_own_and_no_other_resourc
     assert "img-src" not in policy
     (svg,) = re.findall(r"<svg.*?</svg>", shown, re.DOTALL)
     assert not re.search(r"style=|data:|href|url\(|<script|<image|<use", svg)
-    assert not re.search(r"<script|style=|data:|src=", shown.replace(pages.STYLE, ""))
+    assert shown.count("<script>") == 1
+    rest = shown.replace(pages.STYLE, "").replace(f"<script>{pages.SCRIPT}", "")
+    assert not re.search(r"<script|style=|data:|src=", rest)
+
+
+async def test_the_page_is_told_the_end_by_its_feed(world):
+    _, _, shown = await begin(world.browser)
+    feed = unescape(re.search(r'data-feed="([^"]+)"', shown)[1])
+    assert feed.startswith(f"/events{LOGIN}?mark=")
+    own = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
+    async with world.browser._session.get(world.admin + feed, headers=own) as stream:
+        assert stream.status == 200
+        await decide(world, shown)
+        async with asyncio.timeout(60):
+            told = (await stream.read()).decode()  # the end is the last event
+    assert "event: end\n" in told
+    assert "data: <h1>Logged in</h1>" in told
+    assert "csrf" not in told or world.browser.csrf_in(told)
+
+
+async def test_another_browsers_feed_ends_at_once_and_tells_nothing(world):
+    await begin(world.browser)
+    async with world.another_browser()._session.get(f"{world.admin}/events{LOGIN}") as stream:
+        async with asyncio.timeout(60):
+            assert "data:" not in (await stream.read()).decode()
 
 
 async def test_the_login_goes_on_without_its_browser(world):

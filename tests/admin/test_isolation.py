@@ -1,14 +1,21 @@
 """What a browser may send to the admin listener: a person's navigations, and nothing that a script begins."""
 
+import re
+from html import unescape
+
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.admin.isolation import Reloads, may_pass
+from proxy.admin.isolation import FeedMarks, may_pass
+from proxy.admin.sessions import SESSIONS, Sessions
+from proxy.clock import SystemClock
+from proxy.config.load import load
 from proxy.http.cookies import BROWSER_COOKIE
 
-RELOADS = Reloads(b"k" * 32)
+MARKS = FeedMarks(b"k" * 32)
 BROWSER = "b" * 43
 CHROMIUM = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36"
@@ -91,16 +98,40 @@ async def test_a_script_of_our_own_origin_opens_no_tab_that_it_could_read(world)
     assert (await world.get("/", headers=script | {"User-Agent": SAFARI})).status == 200
 
 
-async def test_the_status_page_loads_itself_again_without_a_person(world):
-    script = marks("same-origin", User="")
-    again = (await world.get("/")).headers["Refresh"].partition("; url=")[2]
-    for _ in range(2):
-        response = await world.get(again, headers=script)
-        assert response.status == 200
-        assert response.headers["Refresh"] == f"10; url={again}"
-    assert (await world.get(again.replace("/?", "/api/status?"), headers=script)).status == 403
-    assert (await world.get(again[:-1], headers=script)).status == 403
-    assert (await world.another_browser().get(again, headers=script)).status == 403
+EVENT_SOURCE = {"Mode": "cors", "Dest": "empty", "User": ""}
+
+
+async def feed_of(browser, path="/"):
+    return unescape(re.search(r'data-feed="([^"]+)"', await (await browser.get(path)).text())[1])
+
+
+async def status_of(world, path, headers, browser=None):
+    """Of a response that may go on."""
+    browser = browser or world.browser
+    async with browser._session.get(world.admin + path, headers=headers) as response:
+        return response.status
+
+
+async def test_a_feed_is_for_the_page_that_was_given_its_address(world):
+    feed = await feed_of(world.browser)
+    own = marks("same-origin", **EVENT_SOURCE)
+    assert await status_of(world, feed, own) == 200
+    for site in ("cross-site", "same-site", "none"):
+        assert await status_of(world, feed, marks(site, **EVENT_SOURCE)) == 403
+    assert await status_of(world, feed[:-1], own) == 403
+    assert await status_of(world, "/events", own) == 403
+    assert await status_of(world, feed, own, world.another_browser()) == 403
+    other = world.another_browser()
+    assert await feed_of(other) != feed
+    assert await status_of(world, feed, own, other) == 403
+    for path in ("/", "/api/status", "/login/person", "/metrics"):  # the mark opens nothing else
+        assert await status_of(world, feed.replace("/events", path), own) == 403
+    no_cors = marks("same-origin", Mode="no-cors", Dest="empty", User="")
+    assert await status_of(world, feed, no_cors) == 403
+    assert await status_of(world, feed, own | {"Service-Worker": "script"}) == 403
+    foreign = {"Origin": "http://evil.example"}
+    assert await status_of(world, "/events", foreign) == 403, "a browser on a plain name"
+    assert await status_of(world, "/events", {}) == 200, "a program"
 
 
 @pytest.mark.parametrize(
@@ -162,24 +193,52 @@ def expected(method, path, headers):
         return False
     site, mode, dest = (headers.get(f"Sec-Fetch-{name}") for name in ("Site", "Mode", "Dest"))
     person = headers.get("Sec-Fetch-User") == "?1" or headers.get("User-Agent") == SAFARI
-    again = path == RELOADS.url(BROWSER) and headers.get("Cookie") == f"{BROWSER_COOKIE}={BROWSER}"
+    ours = path == MARKS.url(BROWSER) and headers.get("Cookie") == f"{BROWSER_COOKIE}={BROWSER}"
     tab = (mode, dest) == ("navigate", "document")
     return (
         (site is None and (method == "POST" or headers.get("Origin") in {None, "http://localhost:8081"}))
         or (site == "same-origin" and tab and person)
-        or (site == "same-origin" and tab and method != "POST" and again)
+        or (site == "same-origin" and (mode, dest) == ("cors", "empty") and method == "GET" and ours)
         or (site in {"none", "cross-site", "same-site", ""} and tab and method != "POST")
     )
 
 
+CONFIG = """
+[credentials.crm]
+token_endpoint = "https://login.example/token"
+grant = "client_credentials"
+client_id = "x"
+client_secret = { env = "PATH" }
+"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    file = tmp_path_factory.mktemp("isolation") / "config.toml"
+    file.write_text(CONFIG)
+    made = web.Application()
+    made[SESSIONS] = Sessions(load(file).config, b"k" * 32, SystemClock())
+    return made
+
+
 @given(
     st.sampled_from(["GET", "HEAD", "POST"]),
-    st.sampled_from(["/", RELOADS.url(BROWSER), "/?again=", "/callback?code=x", "/api/status"]),
+    st.sampled_from(["/", MARKS.url(BROWSER), "/events?mark=", "/callback?code=x", "/api/status"]),
     HEADERS,
+)
+@example(
+    "GET",
+    MARKS.url(BROWSER),
+    {
+        "Sec-Fetch-Site": "same-origin",
+        "Sec-Fetch-Mode": "cors",
+        "Sec-Fetch-Dest": "empty",
+        "Cookie": f"{BROWSER_COOKIE}={BROWSER}",
+    },
 )
 @example(
     "POST", "/", {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 )
-def test_each_combination_is_judged_as_the_model_says(method, path, headers):
-    request = make_mocked_request(method, path, {"Host": "localhost:8081", **headers})
-    assert may_pass(request, RELOADS) == expected(method, path, headers)
+def test_each_combination_is_judged_as_the_model_says(app, method, path, headers):
+    request = make_mocked_request(method, path, {"Host": "localhost:8081", **headers}, app=app)
+    assert may_pass(request, MARKS) == expected(method, path, headers)

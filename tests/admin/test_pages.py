@@ -39,7 +39,7 @@ def test_relative_times(at, words):
 
 @given(st.text())
 def test_messages_are_escaped(sentence):
-    page = pages.message(sentence, sentence)
+    page = re.sub("</?code>", "", pages.message(sentence, sentence))
     around = pages.message("", ".")
     for mark in "<>":
         assert page.count(mark) == around.count(mark)
@@ -48,23 +48,52 @@ def test_messages_are_escaped(sentence):
 def test_a_page_has_no_scripts_and_no_other_resources():
     page = pages.message("Title", "sentence", "http://127.0.0.1:8081/")
     for tag in ("<script", "<link", "<img", "<iframe", " on", "url(", "@import", "style="):
-        assert tag not in page.replace("<style>", "")
+        assert tag not in page.replace(f"<style>{pages.STYLE}", "")
 
 
-async def shown(world):
-    html = await (await world.get("/")).text()
+async def test_the_status_page_has_one_script_which_the_policy_allows_by_its_hash(world):
+    response = await world.get("/")
+    html, policy = await response.text(), response.headers["Content-Security-Policy"]
+    assert re.findall("<script[^>]*>", html) == ["<script>"]
+    assert f"<script>{pages.SCRIPT}</script>" in html
+    assert f"script-src {pages.SCRIPT_SOURCE};" in policy
+    assert "unsafe" not in policy
+    assert "connect-src 'self'" in policy
+    shown = html.replace(pages.SCRIPT, "").replace(pages.STYLE, "")
+    for inline in (" style=", " onclick", "javascript:", "src=", "http-equiv"):
+        assert inline not in shown
+    assert "Refresh" not in response.headers
+
+
+def test_commands_in_a_sentence_are_marked():
+    page = pages.message("t", "run `token-proxy login a<b` or `x")
+    assert "<p>Run <code>token-proxy login a&lt;b</code> or `x.</p>" in page
+
+
+async def shown(world, path="/"):
+    html = await (await world.get(path)).text()
     return html, BUTTONS.findall(html)
+
+
+def headline(html):
+    return re.search(r"<h1[^>]*>(.*?)</h1>", html)[1]
 
 
 async def test_the_status_page_shows_each_account_and_what_can_be_done(world):
     html, buttons = await shown(world)
-    assert "2 accounts, not ready" in html
+    assert headline(html) == "1 of 2 accounts needs attention"
+    assert "<title>(1) Accounts · token-proxy</title>" in html
     assert buttons == [("login", "person")]
+    assert 'aria-label="Connect person/default">Connect<' in html
+    assert "nobody yet" in html
 
     await world.browser.log_in()
     html, buttons = await shown(world)
-    assert "2 accounts, ready" in html
+    assert headline(html) == "All 2 accounts work"
+    assert "<title>Accounts · token-proxy</title>" in html
     assert buttons == [("refresh", "person"), ("logout", "person")]
+    assert 'aria-label="Refresh: person/default">Refresh<' in html
+    assert 'aria-label="Disconnect person/default">Disconnect…<' in html
 
     account = world.services.tokens.account("person", "default")
     world.server.script(*[faults.NAMED["invalid-grant"]] * 2)
@@ -72,9 +101,37 @@ async def test_the_status_page_shows_each_account_and_what_can_be_done(world):
     await world.browser.press("/refresh/person", page="/")
     html, buttons = await shown(world)
     assert "login required" in html
-    assert "refuses the refresh token" in html
-    assert "run `token-proxy login person`" in html
+    assert "efuses the refresh token" in html
+    assert "un <code>token-proxy login person</code>" in html
+    assert "Reconnect<" in html
     assert buttons == [("login", "person"), ("logout", "person")]
+
+
+async def test_what_needs_attention_comes_first_with_times_and_bars(world):
+    await world.browser.log_in()
+    world.server.script(*[faults.NAMED["outage"]] * 3)
+    await world.browser.press("/refresh/person", page="/")
+    html, _ = await shown(world)
+    entry = next(e for e in (await world.json("/api/status"))["tokens"] if e["credential"] == "person")
+    assert f'data-at="{entry["expires_at"]}"' in html
+    assert re.search(
+        r'<svg class="bar[^"]*" [^>]*data-from="[\d.]+" data-to="[\d.]+"><rect width="[\d.]+"', html
+    )
+    assert "next try <time" in html
+    assert "failed <time" in html
+    assert f"({entry['last_refresh']['error']})" in html
+    assert ">Try now<" in html
+    assert html.index("Working") < html.index('id="row-person/default"'), "it still serves"
+
+
+async def test_the_footer_says_what_this_is(world):
+    html, _ = await shown(world)
+    foot = html[html.index('id="foot"') :]
+    assert re.search(r"As of <time[^>]*>\d\d:\d\d:\d\d UTC</time>", foot)
+    for link in ('href="/"', 'href="/api/status"', 'href="/metrics"', 'href="/readyz"'):
+        assert link in foot
+    assert str(world.config.path) in foot
+    assert re.search(r"token-proxy \d+\.\d+", foot)
 
 
 async def test_a_machine_has_no_logout_button(world):
@@ -83,17 +140,11 @@ async def test_a_machine_has_no_logout_button(world):
     assert ("logout", "machine") not in (await shown(world))[1]
 
 
-async def test_the_page_loads_itself_again(world):
-    response = await world.get("/?after=machine/default")
-    seconds, _, url = response.headers["Refresh"].partition("; url=")
-    assert seconds == "10"
-    assert url.startswith("/?after=machine%2Fdefault&again=")
-    assert (await world.get(url)).headers["Refresh"] == f"10; url={url}"
-
-
 async def test_without_credentials_the_page_says_what_to_write(a_world):
     async with a_world(lambda text: text.partition("[credentials")[0]) as world:
-        assert "[credentials.NAME]" in (await shown(world))[0]
+        html, _ = await shown(world)
+        assert "[credentials.NAME]" in html
+        assert headline(html) == "No credentials yet"
 
 
 async def test_the_callback_of_a_command_links_to_no_status_page(world):
@@ -123,16 +174,20 @@ BY_HEADER = 'credential = "person"\naccount = { header = "X-Remote-User" }'
 async def test_where_requests_name_the_account_the_page_can_begin_one(a_world):
     async with a_world(lambda text: text.replace('credential = "person"', BY_HEADER)) as world:
         html, _ = await shown(world)
-        assert "no credentials yet" not in html
-        assert re.search(r'<form method="get" action="/login/person"><input name="account"', html)
+        assert "No credentials yet" not in html
+        assert "No accounts yet." in html
+        assert re.search(
+            r'<form method="get" action="/login/person"><input id="account-person" name="account"', html
+        )
         for name, location in (("anna", "/login/person/anna"), ("a.b@c+d", "/login/person/a.b@c+d")):
             response = await world.browser.get("/login/person", params={"account": name})
             assert (response.status, response.headers["Location"]) == (303, location)
             assert (await world.get(response.headers["Location"])).status == 200
         await world.browser.log_in("/login/person/anna")
         html, _buttons = await shown(world)
-        assert "anna" in html
-        assert '<input name="account"' in html, "the next one, too"
+        assert "<bdi>anna</bdi>" in html
+        assert 'name="account"' in html, "the next one, too"
+        assert "1 account." in html
 
 
 @pytest.mark.parametrize(
@@ -149,7 +204,7 @@ async def test_a_machine_that_was_refused_can_be_tried_again_at_once(world):
     await world.get(f"{world.data}/machine/x")
     html, buttons = await shown(world)
     assert ("refresh", "machine") in buttons
-    assert "<button>Try now</button>" in html
+    assert ">Try now</button>" in html
     world.server.faults.clear()  # the configuration at the server was corrected
     assert (await world.browser.press("/refresh/machine/default", page="/")).status == 303
     assert (await world.get(f"{world.data}/machine/x")).status == 200

@@ -15,7 +15,7 @@ from aiohttp import web
 from proxy.admin import peers
 from proxy.admin import server as server_module
 from proxy.admin.peer_group import LOOPBACK, group_of
-from proxy.admin.server import AdminRunner
+from proxy.admin.server import AdminRunner, Phase
 from proxy.config.address import Address
 from proxy.config.limits import Limits
 from proxy.config.model import ListenerTLS
@@ -35,12 +35,14 @@ class House:
     def __init__(self, limits, most):
         self.held = asyncio.Event()
         self.handling = 0
+        self.streaming = 0
         app = web.Application()
         app.add_routes(
             [
                 web.get("/", self._hello),
                 web.get("/held", self._held),
                 web.get("/large", self._large),
+                web.get("/stream", self._stream),
                 web.post("/body", self._body),
             ]
         )
@@ -56,6 +58,16 @@ class House:
         self.handling += 1
         await self.held.wait()
         return web.Response(text="at last")
+
+    async def _stream(self, request):
+        self.streaming += 1
+        try:
+            with request.protocol.within(Phase.STREAM):
+                response = web.StreamResponse()
+                await response.prepare(request)
+                await asyncio.Event().wait()
+        finally:
+            self.streaming -= 1
 
     async def _large(self, _request):
         return web.Response(body=b"x" * 30_000_000)  # more than the kernel takes
@@ -356,12 +368,19 @@ async def not_reading(house, address):
     writer.write(GET.replace(b"/ ", b"/large "))
 
 
+async def streaming(house, address):
+    reader, writer = await house.connect(address)
+    writer.write(GET.replace(b"/ ", b"/stream "))
+    await reader.readuntil(b"\r\n\r\n")
+
+
 async def leaving(house, address):
     (await house.connect(address))[1].write(b"nonsense\r\n\r\n")
 
 
 @pytest.mark.parametrize(
-    "attack", [silent, with_half_a_header, between_requests, with_half_a_body, not_reading, leaving]
+    "attack",
+    [silent, with_half_a_header, between_requests, with_half_a_body, not_reading, streaming, leaving],
 )
 async def test_connections_that_wait_for_their_peer_keep_nobody_out(a_house, attack):
     async with a_house(8) as house:
@@ -386,6 +405,18 @@ async def test_a_request_that_is_being_handled_is_not_cut_off_and_newcomers_wait
         house.held.set()
         assert await asyncio.gather(*asked) == [(200, b"at last")] * 3
         assert (await newcomer)[0] == 200
+
+
+async def test_a_stream_lasts_and_ends_at_once_when_its_peer_leaves(a_house, monkeypatch):
+    monkeypatch.setattr(server_module, "REQUEST_TIME", 0.1)
+    async with a_house(admin_header_time=0.1) as house:
+        address = await house.listen()
+        await streaming(house, address)
+        await asyncio.sleep(0.5)
+        assert house.streaming == house.open == 1
+        house.leave()
+        await house.until(lambda: house.streaming == 0)
+        await house.until(lambda: house.open == 0)
 
 
 async def test_the_limit_is_logged_once(a_house, caplog):

@@ -50,10 +50,14 @@ class DeviceLogin:
     def seconds_left(self) -> float:
         return max(0.0, self.expires_at - asyncio.get_running_loop().time())
 
-    async def ended(self) -> End:
-        """Wait for the end. Raises LoginFailed, StoreError."""
+    async def wait(self) -> None:
+        """Wait for the end. May be cancelled, and the login goes on."""
         if self.task is not None:
             await asyncio.wait((self.task,))
+
+    async def ended(self) -> End:
+        """Wait for the end. Raises LoginFailed, StoreError."""
+        await self.wait()
         if self.end is None:
             raise LoginFailed("the login was ended: start it again", "cancelled")
         if isinstance(self.end, Exception):
