@@ -16,7 +16,7 @@ from proxy.config.model import Config
 from proxy.errors import StoreError
 from proxy.observe.listing import Listing, named
 from proxy.observe.query import Query
-from proxy.observe.status import Status, can_serve, entry, joinable
+from proxy.observe.status import Status, can_serve, joinable
 from proxy.observe.token_metrics import Counts
 from proxy.services import Services
 from proxy.store.base import AccountId
@@ -86,7 +86,7 @@ class Health:
             "version": 1,
             "now": self._clock.wall(),
             "ready": self.ready,
-            "tokens": [entry(account, self._config) for account in page.accounts],
+            "tokens": page.entries,
             "counts": page.counts,
             "attention": page.attention,
             "joinable": joinable(self._config),

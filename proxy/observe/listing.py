@@ -22,6 +22,7 @@ from proxy.errors import StoreError, UnreadableRecord
 from proxy.oauth import grants
 from proxy.observe.account_index import AccountIndex, Line, is_indexable, key_of, name_of, stored_line
 from proxy.observe.query import ATTENTION, Query
+from proxy.observe.status import Entry, entry
 from proxy.services import Services
 from proxy.store.base import AccountId, Outline, Record, outline
 from proxy.tokens.account import Account
@@ -29,12 +30,14 @@ from proxy.tokens.refresh.throttle import ServerThrottle
 from proxy.tokens.saved.records import view
 
 AT_ONCE: Final = 500  # records read at once for the index: 2 ms, in which no request is served
+ROWS: Final = 500  # accounts kept after they were read, 3 KiB each ...
+ROWS_FOR: Final = 10.0  # ... for so many seconds: a due time may be put off without a signal
 IDLE: Final = 600.0  # seconds without a look until the index is dropped
 CLOCK_SET: Final = 1.0  # seconds; two clocks that differ by more than before: one was set
 
 
 class Page(NamedTuple):
-    accounts: list[Account]
+    entries: list[Entry]
     next: str | None
     counts: dict[str, dict[str, int]]  # of all accounts, by credential and state
     attention: int  # of all accounts, those that need it
@@ -49,6 +52,8 @@ class Listing:
         self._named = frozenset(named(services.config))
         self._index: AccountIndex | None = None
         self._changes = services.tokens.changes.subscribe()
+        self._rows: dict[AccountId, Account] = {}  # read lately, as the same page is often looked at again
+        self._rows_since = 0.0  # the event loop's clock
         self._missed: set[AccountId] = set()  # changed while the store could not be read
         self._clocks_apart = 0.0  # wall clock minus boot clock, when the index was made
         self._looked_at = 0.0  # the event loop's clock
@@ -60,14 +65,17 @@ class Listing:
         async with self._turn:
             index = await self._up_to_date()
             names, after = index.page(query)
-            accounts = await self._accounts(index, names)
+            entries = [entry(each, self._config) for each in await self._accounts(names)]
+            for name, shown in zip(names, entries, strict=True):
+                self._correct(index, name, shown)
             counts = {name: dict(index.counts.get(name, {})) for name in self._config.credentials}
-            shown = [account for account in accounts if _fits(account, query)]
-            return Page(shown, str(after) if after else None, counts, index.attention)
+            fitting = [shown for shown in entries if _fits(shown, query)]
+            return Page(fitting, str(after) if after else None, counts, index.attention)
 
     def drop(self) -> None:
         """Free the memory of the index; the next page makes another."""
         self._index = None
+        self._rows.clear()
         if self._drop is not None:
             self._drop.cancel()
             self._drop = None
@@ -75,6 +83,9 @@ class Listing:
     def _keep_for_a_while(self) -> None:
         loop = asyncio.get_running_loop()
         self._looked_at = loop.time()
+        if self._looked_at > self._rows_since + ROWS_FOR or len(self._rows) > ROWS:
+            self._rows_since = self._looked_at
+            self._rows.clear()
         if self._drop is None:
             self._drop = loop.call_later(IDLE, self._drop_if_idle)
 
@@ -95,6 +106,7 @@ class Listing:
             return await self._made()
         missed, self._missed = self._missed, set()
         for key in changed | missed:
+            self._rows.pop(key, None)
             await self._look_at(index, key)
         for name, line in index.due(self._clock.boot()):
             key = key_of(name)
@@ -107,6 +119,7 @@ class Listing:
         """If the store can't be read, it has what is in memory, and is made again for the next page."""
         self._index, after, is_whole = None, None, True
         self._missed.clear()
+        self._rows.clear()
         lines: dict[str, Line] = {}
         try:
             while outlines := await self._store.outlines(after, AT_ONCE):
@@ -162,20 +175,24 @@ class Listing:
 
     # -- the accounts of a page
 
-    async def _accounts(self, index: AccountIndex, names: list[str]) -> list[Account]:
+    async def _accounts(self, names: list[str]) -> list[Account]:
         keys = [key_of(name) for name in names]
-        known = {key: account for key in keys if (account := self._tokens.shown(key)) is not None}
-        missing = [key for key in keys if key not in known]
+        found = {key: account for key in keys if (account := self._tokens.shown(key) or self._rows.get(key))}
+        missing = [key for key in keys if key not in found]
         try:
             records = {each.key: each for each in await self._store.get_many(missing)} if missing else {}
         except StoreError:
-            return [known.get(key) or self._unread(key) for key in keys]
+            return [found.get(key) or self._unread(key) for key in keys]
         for key in missing:
-            known[key] = account = self._account(key, records.get(key))
-            line, found = index.get(name_of(key)), self._line(account)
-            if line is not None and line.group != found.group:
-                index.set(name_of(key), found)
-        return [known[key] for key in keys]
+            found[key] = self._rows[key] = self._account(key, records.get(key))
+        return [found[key] for key in keys]
+
+    def _correct(self, index: AccountIndex, name: str, shown: Entry) -> None:
+        """The line of an account, if it is in another state than its record says in clear."""
+        line, account = index.get(name), self._rows.get(key_of(name))
+        if line is None or account is None or line.group == (shown["needs_attention"], shown["state"]):
+            return
+        index.set(name, self._line(account))
 
     def _account(self, key: AccountId, record: Record | None) -> Account:
         """An account that is not in memory, from its record. It is not kept in memory."""
@@ -202,8 +219,8 @@ def named(config: Config) -> Iterator[AccountId]:
             yield AccountId(name, "default")
 
 
-def _fits(account: Account, query: Query) -> bool:
+def _fits(shown: Entry, query: Query) -> bool:
     """Whether it is in the state that was asked for, if any; the index may not have known."""
     if query.state == ATTENTION:
-        return account.needs_attention
-    return query.state in {"", account.state()}
+        return shown["needs_attention"]
+    return query.state in {"", shown["state"]}

@@ -88,7 +88,7 @@ def entry(account: Account, config: Config) -> Entry:
         "remedy": diagnosis.remedy or None,
         "needs_person": diagnosis.needs_person,
         "serves": diagnosis.serves,
-        "needs_attention": account.needs_attention,
+        "needs_attention": account.needs_attention_by(diagnosis),
         "actions": _actions(account, diagnosis),
         "login_url": login_url if diagnosis.needs_person and diagnosis.can_log_in else None,
         "routes": [route.name for route in config.routes if _uses(route.account, route.credential, account)],

@@ -347,12 +347,13 @@ class Account:
 
         Cheap for a healthy account.
         """
-        if self.state() == "misconfigured":
-            return True
         if self.is_usable and self.held.state == "valid":
-            return False
-        diagnosis = self.diagnosis()
-        return diagnosis.needs_person or not diagnosis.serves
+            return self.state() == "misconfigured"
+        return self.needs_attention_by(self.diagnosis())
+
+    def needs_attention_by(self, diagnosis: Diagnosis) -> bool:
+        """As `needs_attention`, with its diagnosis at hand."""
+        return diagnosis.needs_person or not diagnosis.serves or self.state() == "misconfigured"
 
     def diagnosis(self) -> Diagnosis:
         """The diagnosis of this account, for every interface that reports it."""

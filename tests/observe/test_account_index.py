@@ -4,10 +4,12 @@ from collections import Counter
 from dataclasses import replace
 from math import inf
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from proxy.observe import account_index
 from proxy.observe.account_index import AccountIndex, Line, is_indexable, key_of, name_of, stored_line
 from proxy.observe.query import ATTENTION, Cursor, Query
 from proxy.store.base import ON_DEMAND, UNREADABLE, AccountId, Outline
@@ -63,9 +65,12 @@ def paged(index, query, between=lambda: None):
         between()
 
 
-@given(st.dictionaries(NAMES, LINES), QUERIES)
-def test_the_pages_of_a_query_are_all_accounts_that_fit_in_order(lines, query):
-    assert paged(AccountIndex(lines), query) == plainly(lines, query)
+@given(st.dictionaries(NAMES, LINES), QUERIES, st.sampled_from([0, 2, 1000]))
+@settings(max_examples=300)
+def test_the_pages_of_a_query_are_all_accounts_that_fit_in_order(lines, query, few):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(account_index, "_FEW", few)  # a search that finds more is another one
+        assert paged(AccountIndex(lines), query) == plainly(lines, query)
 
 
 @given(st.dictionaries(NAMES, LINES, min_size=1), QUERIES, st.data())
@@ -115,7 +120,8 @@ class Changing(RuleBasedStateMachine):
             (name, state): n for name, states in self.index.counts.items() for state, n in states.items()
         }
         assert shown == counts
-        assert paged(self.index, Query(limit=3)) == plainly(self.lines, Query())
+        for query in (Query(limit=3), Query(limit=3, text="a")):
+            assert paged(self.index, query) == plainly(self.lines, query)
 
 
 TestChanging = Changing.TestCase
