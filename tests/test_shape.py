@@ -34,6 +34,7 @@ FLOORS = [  # from the top down; packages on one floor don't import each other, 
     {"config"},
     {
         "errors",
+        "endings",
         "secret",
         "tasks",
         "accept",

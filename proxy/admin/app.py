@@ -9,7 +9,8 @@ POST /refresh/…                     refreshes now
 GET  /events, /events/login/…       streams that keep the status page, and that of a device login, up to date
 GET  /sign-in, POST                 a session, for the admin key
 GET  /launch/{token}                a session, for a launch link
-GET  /api/status                    the accounts as JSON, with the same query as the page
+GET  /api/status                    the same as JSON
+GET  /help[/{ending}]               what our own responses mean
 GET  /metrics, /healthz, /readyz, /startupz    for machines
 """
 
@@ -23,8 +24,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 
 from proxy.admin import access, forms, isolation, own_errors, pages, status_api
 from proxy.admin.gate import only_known_visitors
-from proxy.admin.isolation import FEED, MARKS, FeedMarks
-from proxy.admin.live import STREAMS, Streams
+from proxy.admin.help import HelpPages
 from proxy.admin.login import LoginPages
 from proxy.admin.logout import LogoutPages
 from proxy.admin.probes import Probes
@@ -45,6 +45,7 @@ def admin_application(services: Services, hosts: Hosts, health: Health, probes: 
     app.add_routes(LoginPages(services).routes())
     app.add_routes(LogoutPages(services).routes())
     app.add_routes(SignInPages(services).routes())
+    app.add_routes(HelpPages(services.config.public_url).routes())
     return app
 
 

@@ -1,8 +1,8 @@
 """Beyond this machine the admin listener is for known visitors only.
 
-Others get the probes, what has a secret of its own in its URL (a callback, the ticket of a command, a launch
-link), and the page to sign in. Without TLS of our own, only the proxy in front is served: keys and cookies
-would pass the network in clear.
+Others get the probes, the help, what has a secret of its own in its URL (a callback, the ticket of a command,
+a launch link), and the page to sign in. Without TLS of our own, only the proxy in front is served: keys and
+cookies would pass the network in clear.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from proxy.admin import access, launch, own_errors, pages
+from proxy.admin import access, launch, pages
+from proxy.admin.help import is_help
 from proxy.admin.sessions import SESSIONS
 from proxy.config.model import Config
 from proxy.tokens.login.logins import CALLBACK
@@ -35,7 +36,8 @@ def only_known_visitors(config: Config) -> Middleware:
         sessions = request.app[SESSIONS]
         if server.admin_tls is None and not sessions.is_trusted(request):
             return web.Response(status=403, text=f"use {config.public_url}\n")
-        if has_own_secret(request) or sessions.visitor(request) is not None:
+        is_open = has_own_secret(request) or is_help(request.path)
+        if is_open or sessions.visitor(request) is not None:
             return await handler(request)
         return _unknown(request)
 

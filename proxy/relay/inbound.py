@@ -160,7 +160,8 @@ class Inbound(HalfClosable):
     def refuse(self, refusal: Refusal) -> None:
         close = refusal.case.closes or self._is_last
         head_only = self._asked.method == b"HEAD"
-        self._write(problems.render(refusal, head_only=head_only, close=close, page=self._asked.page))
+        public_url, page = self._server.context.public_url, self._asked.page
+        self._write(problems.render(refusal, public_url, head_only=head_only, close=close, page=page))
         self._done(close=close)
 
     def about_us(self, head: bytes, body: bytes = b"") -> None:
@@ -283,9 +284,10 @@ class Inbound(HalfClosable):
         context = self._server.context
         context.count_refused(refusal, routed=False)
         if context.audit is not None:
-            context.audit.unread(self.peer_name, refusal.case.ending, refusal.case.status, len(refusal.body))
+            sent = len(refusal.body(context.public_url))
+            context.audit.unread(self.peer_name, refusal.case.ending, refusal.case.status, sent)
         head_only = head.startswith(b"HEAD ")  # RFC 9110 section 9.3.2, even for a malformed head
-        self._write(problems.render(refusal, head_only=head_only, close=True))
+        self._write(problems.render(refusal, context.public_url, head_only=head_only, close=True))
         self._close(linger=True)
 
     # -- the end

@@ -86,7 +86,7 @@ class Lifecycle:
         if self._routed and case.status in {502, 504}:
             self._runtime.upstream_failed(refusal, self._caller.time())
         if self._request.method != b"HEAD":
-            self._bytes_out = len(refusal.body)
+            self._bytes_out = len(refusal.body(self._context.public_url))
         self._finish(case.ending)
         self._caller.refuse(refusal)
 

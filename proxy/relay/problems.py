@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from proxy import endings
 from proxy.config.model import Route
 from proxy.errors import LoginRequired, Misconfigured, ProxyError, SubjectRefused, TokenError
 from proxy.failure_causes import Cause
@@ -32,43 +33,39 @@ class Case:
     closes: bool = False
 
 
-BAD_REQUEST: Final = Case(
-    "bad-request", 400, "http_request_error", "Malformed or ambiguous request", closes=True
-)
-HEADER_TOO_LARGE: Final = Case("header-too-large", 431, "http_request_error", "Header too large", closes=True)
-METHOD_REFUSED: Final = Case("method-refused", 405, "http_request_denied", "Method refused", closes=True)
-METHOD_UNKNOWN: Final = Case("method-refused", 501, "http_request_denied", "Method not known", closes=True)
-CALLER_TIMEOUT: Final = Case(
-    "caller-timeout", 408, "http_request_error", "The request's body stopped arriving", closes=True
-)
-EXPECTATION_FAILED: Final = Case("expectation-failed", 417, "http_request_denied", "Unknown expectation")
-HOST_REFUSED: Final = Case("host-refused", 421, "http_request_denied", "Host not allowed")
-BROWSER_REFUSED: Final = Case("browser-refused", 403, "http_request_denied", "Not for web pages")
-CALLER_UNKNOWN: Final = Case("caller-unknown", 401, "http_request_denied", "Caller not recognised")
-CALLER_DENIED: Final = Case("caller-denied", 403, "http_request_denied", "Not for this caller")
-LOOP: Final = Case("loop", 508, "proxy_loop_detected", "The request came back to this proxy")
-NO_ROUTE: Final = Case("no-route", 404, "destination_not_found", "No route")
-POLICY_DENIED: Final = Case("policy-denied", 403, "http_request_denied", "Not permitted by a policy")
-ACCOUNT_INVALID: Final = Case("account-invalid", 400, "http_request_denied", "Account missing or invalid")
-LOGIN_REQUIRED: Final = Case("login-required", 503, "proxy_configuration_error", "Login required")
-TOKEN_UNAVAILABLE: Final = Case("token-unavailable", 503, "proxy_internal_error", "No valid token now")
-MISCONFIGURED: Final = Case(
-    "credential-misconfigured",
-    503,
-    "proxy_configuration_error",
-    "The authorization server refuses this client",
-)
-OVERLOADED: Final = Case("overloaded", 503, "proxy_internal_error", "Overloaded")
-UNREACHABLE: Final = Case("upstream-unreachable", 502, "destination_unavailable", "Upstream unreachable")
-UPSTREAM_TLS: Final = Case("upstream-tls", 502, "tls_protocol_error", "TLS with the upstream failed")
-UPSTREAM_PROTOCOL: Final = Case(
-    "upstream-protocol", 502, "http_protocol_error", "Malformed upstream response"
-)
-CONNECT_TIMEOUT: Final = Case("upstream-timeout", 504, "connection_timeout", "Upstream too slow to connect")
-RESPONSE_TIMEOUT: Final = Case("upstream-timeout", 504, "http_response_timeout", "Upstream response too slow")
-INTERNAL_ERROR: Final = Case(
-    "internal-error", 500, "proxy_internal_error", "Internal error of this proxy", closes=True
-)
+def _case(ending: str, error: str, *, status: int = 0, closes: bool = False) -> Case:
+    """`status`: if the ending has more than one."""
+    row = endings.ENDINGS[ending]
+    return Case(ending, status or row.statuses[0], error, row.title, closes)
+
+
+_REQUEST, _DENIED, _CONFIGURATION = "http_request_error", "http_request_denied", "proxy_configuration_error"
+_INTERNAL: Final = "proxy_internal_error"
+
+BAD_REQUEST: Final = _case("bad-request", _REQUEST, closes=True)
+HEADER_TOO_LARGE: Final = _case("header-too-large", _REQUEST, closes=True)
+METHOD_REFUSED: Final = _case("method-refused", _DENIED, closes=True)
+METHOD_UNKNOWN: Final = _case("method-refused", _DENIED, status=501, closes=True)
+CALLER_TIMEOUT: Final = _case("caller-timeout", _REQUEST, closes=True)
+EXPECTATION_FAILED: Final = _case("expectation-failed", _DENIED)
+HOST_REFUSED: Final = _case("host-refused", _DENIED)
+BROWSER_REFUSED: Final = _case("browser-refused", _DENIED)
+CALLER_UNKNOWN: Final = _case("caller-unknown", _DENIED)
+CALLER_DENIED: Final = _case("caller-denied", _DENIED)
+LOOP: Final = _case("loop", "proxy_loop_detected")
+NO_ROUTE: Final = _case("no-route", "destination_not_found")
+POLICY_DENIED: Final = _case("policy-denied", _DENIED)
+ACCOUNT_INVALID: Final = _case("account-invalid", _DENIED)
+LOGIN_REQUIRED: Final = _case("login-required", _CONFIGURATION)
+TOKEN_UNAVAILABLE: Final = _case("token-unavailable", _INTERNAL)
+MISCONFIGURED: Final = _case("credential-misconfigured", _CONFIGURATION)
+OVERLOADED: Final = _case("overloaded", _INTERNAL)
+UNREACHABLE: Final = _case("upstream-unreachable", "destination_unavailable")
+UPSTREAM_TLS: Final = _case("upstream-tls", "tls_protocol_error")
+UPSTREAM_PROTOCOL: Final = _case("upstream-protocol", "http_protocol_error")
+CONNECT_TIMEOUT: Final = _case("upstream-timeout", "connection_timeout")
+RESPONSE_TIMEOUT: Final = _case("upstream-timeout", "http_response_timeout")
+INTERNAL_ERROR: Final = _case("internal-error", _INTERNAL, closes=True)
 
 _CASES: Final = tuple(value for value in tuple(globals().values()) if isinstance(value, Case))
 ENDINGS: Final = tuple(dict.fromkeys(case.ending for case in _CASES))
@@ -98,9 +95,8 @@ class Refusal(ProxyError):
         self.cause = cause
         self._body = b""
 
-    @property
-    def body(self) -> bytes:
-        """The problem document."""
+    def body(self, public_url: str) -> bytes:
+        """The problem document. `public_url`: of the admin listener, which has a page on each ending."""
         if not self._body:
             document = {
                 "type": TYPE + self.case.ending,
@@ -108,6 +104,7 @@ class Refusal(ProxyError):
                 "status": self.case.status,
                 "detail": self.detail,
                 **self.extra,
+                "documentation": endings.help_url(public_url, self.case.ending),
             }
             self._body = json.dumps(document).encode() + b"\n"
         return self._body
@@ -168,11 +165,11 @@ def of_token_error(error: TokenError, credential: str, account: str, login_url: 
     return Refusal(TOKEN_UNAVAILABLE, str(error), retry_after=error.retry_after or 1, extra=extra)
 
 
-def render(refusal: Refusal, *, head_only: bool, close: bool, page: bytes = b"") -> bytes:
+def render(refusal: Refusal, public_url: str, *, head_only: bool, close: bool, page: bytes = b"") -> bytes:
     """The bytes of the whole response. `page`: the Origin of a page that may read it."""
     case = refusal.case
     error = case.error if refusal.cause is None else refusal.cause.proxy_error
-    body = refusal.body
+    body = refusal.body(public_url)
     lines = [
         f"HTTP/1.1 {case.status} {HTTPStatus(case.status).phrase}",
         "Content-Type: application/problem+json",

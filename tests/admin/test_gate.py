@@ -105,6 +105,17 @@ async def test_an_unknown_visitor_gets_the_probes_alone(beyond):
                 assert (path, response.status) == (path, 401)
 
 
+async def test_the_help_needs_no_session(beyond):
+    async with beyond(WITH_KEY) as server, server.client() as client:
+        for path in ("/help", "/help/login-required"):
+            for accept in (HTML, {}):
+                async with client.get(path, headers=accept) as response:
+                    assert response.status == 200
+                    assert "Set-Cookie" not in response.headers
+        for path in ("/helpx", "/help/../metrics", "//help"):
+            assert await server.status(path) in {401, 404}
+
+
 async def test_what_has_a_secret_of_its_own_is_judged_by_that(beyond):
     async with beyond(WITH_KEY) as server:
         for path in ("/callback?state=x&code=y", "/callback/person?state=x&code=y", "/login/person?ticket=x"):
