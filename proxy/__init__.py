@@ -30,7 +30,7 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     compiled            whether the data path is compiled
                         all of the above import only each other, and observe/
     observe/            metrics: metrics, request_metrics, token_metrics, process_metrics;
-                        logs: logs, events, request_lines, request_log, log_writer;
+                        logs: logs, events, event_table, request_lines, request_log, log_writer;
                         audit, audit_file: at the bottom too;
                         health, status, listing (with query, account_index), supervision (for the service
                         manager): above services
