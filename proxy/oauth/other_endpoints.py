@@ -8,12 +8,13 @@ from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 
 from proxy.clock import Clock
 from proxy.config.model import Credential
-from proxy.errors import AuthorizationServerError
+from proxy.errors import TRY_LATER, AuthorizationServerError
 from proxy.oauth import authorize, client_auth, device, documents, expires_in, par, token_response
 from proxy.oauth.authorize import AuthorizationRequest
 from proxy.oauth.device import DeviceAuthorization
 from proxy.oauth.discovery import Discovery
 from proxy.oauth.documents import UnreadableDocument
+from proxy.oauth.fetch import Reply
 from proxy.oauth.grants.device_code import authorization_form
 from proxy.oauth.posts import Posts
 from proxy.secret import Secret
@@ -28,6 +29,7 @@ async def device_authorization(
         raise AuthorizationServerError("misconfigured", "no_device_authorization_endpoint")
     body = urlencode(authorization_form(credential), doseq=True)
     reply = await posts.send(credential, url, body, await posts.auth_of(credential))
+    _check_redirect(reply, "device_redirect")
     now = expires_in.server_time(reply.headers)
     return device.parse(reply.status, reply.headers, reply.body, now=clock.wall() if now is None else now)
 
@@ -46,6 +48,7 @@ async def introspected_lifetime(
         return None
     body = urlencode({"token": token.reveal(), "token_type_hint": "access_token"})
     reply = await posts.send(credential, endpoint, body, await posts.auth_of(credential))
+    _check_redirect(reply, "introspection_redirect")
     try:
         claims = documents.read(reply.headers, reply.body, ("active",)).members
     except UnreadableDocument:
@@ -70,6 +73,9 @@ async def revoke(
         return False
     body, _ = prepare_revoke_token_request(token.reveal(), hint, "", {})
     reply = await posts.send(credential, endpoint, body, await posts.auth_of(credential))
+    _check_redirect(reply, "revocation_redirect")
+    if 400 <= reply.status < 500 and reply.status not in TRY_LATER:
+        raise AuthorizationServerError("misconfigured", "revocation_refused", status=reply.status)
     if not 200 <= reply.status < 300:
         raise AuthorizationServerError("transient", token_response.http_error(reply.status))
     return True
@@ -82,8 +88,15 @@ async def push(
     form = authorize.pushed_form(credential, request)
     auth = await posts.auth_of(credential)
     reply = await posts.send(credential, endpoint, form, auth)
+    _check_redirect(reply, "par_redirect")
     try:
         return par.read(reply, clock.wall())
     except AuthorizationServerError as error:
         error.hint = client_auth.hint(credential, auth.method, error.error)
         raise
+
+
+def _check_redirect(reply: Reply, error: str) -> None:
+    """No redirect is followed. Raises AuthorizationServerError with this code."""
+    if 300 <= reply.status < 400:
+        raise AuthorizationServerError("misconfigured", error)

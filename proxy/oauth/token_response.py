@@ -49,6 +49,10 @@ ERRORS: Final[dict[str, Outcome]] = {
     "bad_verification_code": "login_required",
     "incorrect_client_credentials": "misconfigured",
     "interaction_required": "login_required",  # Microsoft
+    # OpenID Connect Core 1.0 section 3.1.2.6; not final at once, as invalid_grant is the code for that
+    "consent_required": "transient",
+    "login_required": "transient",
+    "account_selection_required": "transient",
     "invalid_code": "login_required",  # Zoho
     "invalid_refresh_token": "login_required",  # Slack, as the next, with status 200
     "token_revoked": "login_required",

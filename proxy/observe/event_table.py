@@ -62,8 +62,8 @@ GROUPS: Final[Mapping[str, tuple[Event, ...]]] = {
         _event(
             "login_failed",
             "warning error",
-            "credential account login_url error",
-            "a login failed; error: its tokens could not be saved",
+            "credential account login_url error cause",
+            "a login failed; error: its tokens could not be saved; `cause` where a connection or TLS failed",
         ),
         _event(
             "login_undecided",
@@ -81,7 +81,7 @@ GROUPS: Final[Mapping[str, tuple[Event, ...]]] = {
         _event(
             "revocation_failed",
             "warning",
-            "credential account error token",
+            "credential account error cause token",
             "at a logout, the server did not revoke a token",
         ),
         _event(
@@ -100,8 +100,9 @@ GROUPS: Final[Mapping[str, tuple[Event, ...]]] = {
         _event(
             "no_refresh_token",
             "warning",
-            "credential account ends_at",
-            "a login gave no refresh token, and so ends with its access token",
+            "credential account login_url ends_at",
+            "a login gave no refresh token, and so ends with its access token; `message` says which "
+            "settings bring one",
         ),
         _event(
             "refresh_token_ends",
@@ -211,7 +212,7 @@ GROUPS: Final[Mapping[str, tuple[Event, ...]]] = {
         _event(
             "upstream_failed",
             "warning",
-            "route error cause peer suppressed",
+            "route credential error cause peer suppressed",
             "an upstream failed; once a minute for each route and cause",
         ),
         _event(

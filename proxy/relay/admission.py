@@ -11,7 +11,7 @@ from proxy.http.malformed import MalformedRequest
 from proxy.http.message import RequestHead
 from proxy.http.target import Target, read_target
 from proxy.observe.audit import AuditLog
-from proxy.relay import policy, problems, subjects, token_requests, web_pages
+from proxy.relay import no_route, policy, problems, subjects, token_requests, web_pages
 from proxy.relay.callers import Caller, CallerTable
 from proxy.relay.context import RelayContext
 from proxy.relay.interfaces import Downstream
@@ -31,7 +31,7 @@ def admit(
     the request breaks; AboutUs; TokenAsked. Whether it may use the route is for `permit`.
     """
     if request.method in problems.REFUSED_METHODS:
-        raise Refusal(problems.METHOD_REFUSED, "TRACE and CONNECT are not relayed")
+        raise Refusal(problems.METHOD_REFUSED, problems.NOT_RELAYED)
     path, absolute = _target(request)
     request.path = path
     if absolute is not None:
@@ -42,14 +42,14 @@ def admit(
     else:  # most values are known, and need no look at the connection
         host = context.hosts.known(authority) or context.hosts.read(authority, downstream.local_address)
     if host is None:
-        raise Refusal(problems.HOST_REFUSED, "this Host is not allowed; see server.allowed_hosts")
+        raise Refusal(problems.HOST_REFUSED, problems.OTHER_HOST)
     runtime = own or (None if token_requests.is_reserved(path) else context.table.match(host, path))
     needs_checks = request.fields.needs_checks
     is_tls = downstream.is_tls
     if needs_checks or not (is_tls or host in LOOPBACK_NAMES):
         pages = web_pages.NO_PAGES if runtime is None else runtime.pages
         is_known = _has_safe_key(context, runtime, request, downstream)
-        web_pages.check(request, pages, host, is_tls=is_tls, has_safe_key=is_known)
+        web_pages.check(request, pages, host, context.public_url, is_tls=is_tls, has_safe_key=is_known)
     caller = None if context.callers is None else _caller(context.callers, runtime, request, downstream)
     if needs_checks:
         check_no_loop(request, context.via)
@@ -59,7 +59,7 @@ def admit(
     if runtime is None and token_requests.is_reserved(path):
         raise TokenAsked(caller)
     if runtime is None:
-        raise Refusal(problems.NO_ROUTE, "no configured route matches this host and path")
+        raise no_route.refusal(context)
     return runtime, path, caller
 
 
@@ -159,7 +159,10 @@ def check_asterisk(request: RequestHead) -> None:
 
 def check_expectation(request: RequestHead) -> None:
     if any(value.lower() != b"100-continue" for value in request.fields.index.get(b"expect", ())):
-        raise Refusal(problems.EXPECTATION_FAILED, "the only expectation supported is 100-continue")
+        raise Refusal(
+            problems.EXPECTATION_FAILED,
+            "the only expectation supported is 100-continue: leave the field Expect out",
+        )
 
 
 def check_upgrade(request: RequestHead, *, permitted: bool) -> None:

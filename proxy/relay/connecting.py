@@ -15,7 +15,7 @@ from typing import Any
 from proxy import tasks
 from proxy.http.message import IDEMPOTENT
 from proxy.http.target import upstream_path
-from proxy.relay import decisions, obtain, phases, translate
+from proxy.relay import decisions, obtain, phases, problems, translate
 from proxy.relay.lifecycle import Lifecycle
 from proxy.relay.phases import Phase
 from proxy.relay.pool import Pool
@@ -85,6 +85,8 @@ class Connecting(Lifecycle):
             try:
                 self._settle(attachment)
             except Refusal as refusal:
+                if refusal.case is problems.MISCONFIGURED:
+                    refusal.name_account(account.key.account, self._context.login_url(account))
                 self._refuse(refusal)
                 return None
         return self._runtime.pool(account)

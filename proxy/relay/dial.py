@@ -60,7 +60,7 @@ async def dial(
         raise attempt.refusal(problems.UNREACHABLE, error.cause) from error
     except OSError as error:
         if error.errno in fd_limits.USED_UP:
-            raise Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1) from error
+            raise Refusal(problems.OVERLOADED, problems.NO_FILES, retry_after=1) from error
         raise attempt.refusal(problems.UNREACHABLE, attempt.why(error)) from error
 
 

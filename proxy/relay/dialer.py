@@ -42,5 +42,5 @@ class Dialer:
     async def dial(self) -> Wire:
         """A new connection, within `limits.connect`. Raises Refusal (502, 503, 504)."""
         if not self.idle.make_room():
-            raise Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
+            raise Refusal(problems.OVERLOADED, problems.NO_FILES, retry_after=1)
         return await self._dial(self.route, self._tls, self.limits.connect, self._sessions)

@@ -50,6 +50,7 @@ class FailureLog:
             "the upstream of route %s failed (%s): %s%s",
             *(route, peer, cause.sentence, more),
             route=route,
+            credential=self._route.credential,
             error=ending,
             cause=cause.sentence,
             peer=peer,

@@ -121,7 +121,7 @@ class Lifecycle:
             self._finish(problems.BAD_REQUEST.ending)
             self._caller.abort()
         else:
-            self._refuse(Refusal(problems.BAD_REQUEST, "the request's body is malformed"))
+            self._refuse(Refusal(problems.BAD_REQUEST, problems.BODY_MALFORMED))
 
     def fail(self, error: Exception) -> None:
         """End the exchange after an unexpected exception."""
@@ -132,7 +132,7 @@ class Lifecycle:
                 self._finish(problems.INTERNAL_ERROR.ending)
                 self._caller.abort()
             else:
-                self._refuse(Refusal(problems.INTERNAL_ERROR, "an unexpected error; see the proxy's log"))
+                self._refuse(Refusal(problems.INTERNAL_ERROR, problems.BUG))
         except Exception as again:  # noqa: BLE001
             _log.error("responding to a failed request failed too", exc_info=again)
             self._caller.abort()

@@ -16,7 +16,7 @@ async def token(context: RelayContext, account: Account) -> Attachment:
     if attachment is not None:
         return attachment
     if context.lasting.waiting >= context.limits.waiting:
-        raise Refusal(problems.OVERLOADED, "too many requests are waiting for a token", retry_after=1)
+        raise Refusal(problems.OVERLOADED, problems.TOO_MANY_WAIT, retry_after=1)
     context.lasting.waiting += 1
     try:
         return await context.tokens.get(account)

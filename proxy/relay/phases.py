@@ -41,14 +41,20 @@ class Phase:
     begun: bool = False  # the final response's head has been passed to the caller
 
 
-_STOPPED: Final = "the request's body stopped arriving"
+_STOPPED: Final = "the request's body stopped arriving, for longer than limits.body_stall"
 _NOT_READ: Final = "the caller does not read the response"
 
 # Nothing is awaited: a sweep that finds an exchange here has found a bug of ours.
 ADMISSION: Final = Phase(0, "admission", "us", "", 0.0, problems.INTERNAL_ERROR, "the request was abandoned")
 # TokenManager.get enforces the limit.
 TOKEN: Final = Phase(
-    1, "token", "tokens", "token_wait", OVERDUE, problems.TOKEN_UNAVAILABLE, "no token was available in time"
+    1,
+    "token",
+    "tokens",
+    "token_wait",
+    OVERDUE,
+    problems.TOKEN_UNAVAILABLE,
+    "no token came within limits.token_wait: send the request again, `token-proxy status` shows the cause",
 )
 # The pool enforces the limit.
 CONNECTING: Final = Phase(

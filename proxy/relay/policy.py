@@ -16,7 +16,7 @@ from proxy.relay.runtime import RouteRuntime
 from proxy.routes import is_prefix
 
 DETAILS: Final[dict[Kind, str]] = {
-    "method": "the {owner}'s policy does not permit this method",
+    "method": "the {owner}'s policy does not permit this method: see its `methods`",
     "field": "the {owner}'s policy does not permit fields that override the method or the path",
     "length": "the {owner}'s policy judges paths: expected one of at most 8192 bytes",
     "path": "the {owner}'s policy does not permit this path",

@@ -197,7 +197,7 @@ class Pool:
             failure = refusal
         except Exception as error:  # noqa: BLE001 (whatever it is, no request may wait for ever)
             _log.error("connecting to an upstream failed unexpectedly", exc_info=error)
-            failure = Refusal(problems.INTERNAL_ERROR, "an unexpected error; see the proxy's log")
+            failure = Refusal(problems.INTERNAL_ERROR, problems.BUG)
         finally:
             task = asyncio.current_task()
             assert task is not None
@@ -332,4 +332,4 @@ class Pool:
 
 
 def _stopping() -> Refusal:
-    return Refusal(problems.OVERLOADED, "this proxy is stopping", retry_after=1)
+    return Refusal(problems.OVERLOADED, problems.STOPPING, retry_after=1)

@@ -95,6 +95,12 @@ class Refusal(ProxyError):
         self.cause = cause
         self._body = b""
 
+    def name_account(self, account: str, login_url: str) -> None:
+        """Add the account, and where a person can log in to it; `login_url` may be empty."""
+        self.extra["account"] = account
+        if login_url:
+            self.extra["login_url"] = login_url
+
     def body(self, public_url: str) -> bytes:
         """The problem document. `public_url`: of the admin listener, which has a page on each ending."""
         if not self._body:
@@ -109,6 +115,25 @@ class Refusal(ProxyError):
             self._body = json.dumps(document).encode() + b"\n"
         return self._body
 
+
+# `detail` of refusals that several modules raise
+BUG: Final = "an unexpected error: the proxy's log has the details, please report them"
+BODY_MALFORMED: Final = (
+    "the framing of the request's body is malformed: check its Content-Length or its chunks"
+)
+STOPPING: Final = "this proxy is stopping: send the request again"
+NO_FILES: Final = "this proxy has too many open files: send the request again, or raise its limit (ulimit -n)"
+FULL: Final = "there are too many connections: send the request again, or raise limits.connections"
+TOO_MANY_WAIT: Final = (
+    "too many requests are waiting for a token: send the request again; `token-proxy status` shows the cause"
+)
+NOT_RELAYED: Final = (
+    "TRACE and CONNECT are not relayed: use another method, and this proxy as base URL, not as HTTPS_PROXY"
+)
+OTHER_HOST: Final = (
+    "the Host of this request is none of this proxy's names: use 127.0.0.1 or localhost, or add it to "
+    "server.allowed_hosts"
+)
 
 _MALFORMED: Final = {
     "malformed": BAD_REQUEST,
@@ -153,16 +178,18 @@ def no_upstream(route: Route, field: str, why: str) -> Refusal:
 
 def of_token_error(error: TokenError, credential: str, account: str, login_url: str) -> Refusal:
     """The response to a request for which there is no token. `login_url` may be empty."""
-    extra = {"credential": credential, "account": account}
-    if login_url and error.diagnosis is not None and error.diagnosis.can_log_in:
-        extra["login_url"] = login_url
-    if isinstance(error, LoginRequired):
-        return Refusal(LOGIN_REQUIRED, str(error), extra=extra)
+    extra = {"credential": credential}
     if isinstance(error, SubjectRefused):
-        return Refusal(CALLER_UNKNOWN, str(error), extra={"credential": credential})
-    if isinstance(error, Misconfigured):
-        return Refusal(MISCONFIGURED, str(error), extra=extra)
-    return Refusal(TOKEN_UNAVAILABLE, str(error), retry_after=error.retry_after or 1, extra=extra)
+        return Refusal(CALLER_UNKNOWN, str(error), extra=extra)
+    if isinstance(error, LoginRequired):
+        refusal = Refusal(LOGIN_REQUIRED, str(error), extra=extra)
+    elif isinstance(error, Misconfigured):
+        refusal = Refusal(MISCONFIGURED, str(error), extra=extra)
+    else:
+        refusal = Refusal(TOKEN_UNAVAILABLE, str(error), retry_after=error.retry_after or 1, extra=extra)
+    can_log_in = error.diagnosis is not None and error.diagnosis.can_log_in
+    refusal.name_account(account, login_url if can_log_in else "")
+    return refusal
 
 
 def render(refusal: Refusal, public_url: str, *, head_only: bool, close: bool, page: bytes = b"") -> bytes:

@@ -30,6 +30,7 @@ from proxy.relay.tls_sessions import Sessions, cache
 from proxy.relay.web_pages import Pages
 from proxy.tokens.account import Account
 from proxy.tokens.attachment import Attachment, parameters_of
+from proxy.tokens.last_attempts import Unauthorized
 from proxy.tokens.manager import TokenManager
 
 # Seconds. A 401 to a token this new is not about its age; longer than between two refreshes by 401s.
@@ -126,7 +127,8 @@ class RouteRuntime:
         name = self.account_name(request)
         if not name:
             raise Refusal(
-                problems.ACCOUNT_INVALID, f"the field {self.account_field.decode()} must name one account"
+                problems.ACCOUNT_INVALID,
+                f"this route needs the name of one account, once, in the field {self.account_field.decode()}",
             )
         names = frozenset((fields.plain(self.account_field),))
         request.forwarded_fields = fields.without(names, request.forwarded_fields)
@@ -274,6 +276,9 @@ class RouteRuntime:
             self.failures.value_refused(now)
         elif 0 <= account.token_age < NEW_TOKEN:
             self.failures.unauthorized(account.token_age, now)
+        else:
+            return
+        account.unauthorized = Unauthorized(self._tokens.clock.wall(), self.name)
 
     def _count_401(self, action: str) -> None:
         self._metrics.upstream_unauthorized.labels(self.route.name, action).inc()

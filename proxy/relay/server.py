@@ -84,7 +84,9 @@ class RelayServer:
             exchange = connection.exchange
             if exchange is not None and (exchange.route in routes or exchange.caller in callers):
                 case = problems.NO_ROUTE if exchange.route in routes else problems.CALLER_UNKNOWN
-                refusal = Refusal(case, "the configuration no longer has this route or caller")
+                refusal = Refusal(
+                    case, "the configuration was changed meanwhile, and no longer has this route or caller"
+                )
                 until = now + context.limits.shutdown
                 self._leaving.append(_Leaving(connection, exchange, until, refusal))
             if connection.listener != SHARED and context.is_closed(connection.listener):
@@ -142,12 +144,12 @@ class RelayServer:
         if not self.context.descriptors.hold_caller(connection.descriptor):
             self._turn_away(connection)
         elif len(self._connections) > self.context.limits.connections:
-            connection.turn_away(Refusal(problems.OVERLOADED, "too many connections", retry_after=1))
+            connection.turn_away(Refusal(problems.OVERLOADED, problems.FULL, retry_after=1))
         elif self.context.draining:
             connection.drain()
 
     def _turn_away(self, connection: Inbound) -> None:
-        refusal = Refusal(problems.OVERLOADED, "this proxy has too many open files", retry_after=1)
+        refusal = Refusal(problems.OVERLOADED, problems.NO_FILES, retry_after=1)
         if self.context.descriptors.refuse_caller(connection.descriptor):
             connection.turn_away(refusal)
         else:

@@ -26,6 +26,11 @@ PAGE_MODES: Final = frozenset({b"no-cors", b"navigate"})  # not "cors": Node's f
 LISTED_MODES: Final = frozenset({b"cors", b"websocket"})
 BROWSER: Final = b"Mozilla/"  # the beginning of every browser's User-Agent
 _BROWSER_FIELD: Final = re.compile(rb"\r\n(?i:user-agent):[ \t]*Mozilla/")
+NAVIGATED: Final = "this port is for programs, not for browsers: try curl; the status page is {}/"
+FROM_PAGE: Final = (
+    "this request comes from a web page, and only programs may call this proxy; to let a page call a route, "
+    "list its origin in `origins` of the route"
+)
 
 
 class Pages(NamedTuple):
@@ -38,7 +43,9 @@ class Pages(NamedTuple):
 NO_PAGES: Final = Pages(frozenset(), None)
 
 
-def check(request: RequestHead, pages: Pages, host: str, *, is_tls: bool, has_safe_key: bool) -> None:
+def check(
+    request: RequestHead, pages: Pages, host: str, public_url: str, *, is_tls: bool, has_safe_key: bool
+) -> None:
     """Refuse a request of a web page, but for `pages`. `host`: as hosts.py read it.
 
     `has_safe_key`: the caller's key has come in a field that no page can set without a preflight.
@@ -58,7 +65,15 @@ def check(request: RequestHead, pages: Pages, host: str, *, is_tls: bool, has_sa
         or ((is_own or not is_marked) and not has_safe_key and _is_browser(request.fields.block))
     )
     if from_page:
-        raise _refused("this request comes from a web page; only programs may call this proxy")
+        raise _refused(NAVIGATED.format(public_url) if _is_navigation(request) else FROM_PAGE)
+
+
+def _is_navigation(request: RequestHead) -> bool:
+    """Whether a person looks at the response, as after typing a URL; a script can't read it."""
+    index = request.fields.index
+    modes = [value.lower() for value in index.get(b"sec-fetch-mode", ())]
+    is_plain = not modes and b"sec-fetch-site" not in index  # of a browser that does not mark it
+    return request.method == b"GET" and b"origin" not in index and (is_plain or modes == [b"navigate"])
 
 
 def _are_own(origins: list[bytes], authority: str | None) -> bool:

@@ -25,7 +25,7 @@ from proxy.tokens import lifetime
 from proxy.tokens.account_facts import facts_of
 from proxy.tokens.attachment import Attachment
 from proxy.tokens.diagnosis import Diagnosis, diagnose
-from proxy.tokens.last_attempts import FailedLogin, LastRefresh
+from proxy.tokens.last_attempts import FailedLogin, LastRefresh, Unauthorized
 from proxy.tokens.lifetime import TokenState
 from proxy.tokens.proofs import ProvingAttachment
 from proxy.tokens.refresh import backoff, refusal
@@ -77,6 +77,7 @@ class Account:
         self.last_refresh: LastRefresh | None = None
         self.last_success_at: float | None = None
         self.failed_login: FailedLogin | None = None  # the last login, if it failed at this process
+        self.unauthorized: Unauthorized | None = None  # the last 401 of an upstream to a new token
         self.flight: asyncio.Task[None] | None = None
         self.is_value_lost = False  # grant static: what the configuration refers to can't be read now
         self._clock = clock
@@ -94,6 +95,7 @@ class Account:
         before, self.credential = self.credential, credential
         if before == credential:
             return
+        self.unauthorized = None
         if before.attach != credential.attach:
             self._attach(self.held.token)
         if self.grant.is_fixed:

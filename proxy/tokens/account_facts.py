@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.clock import Clock
 from proxy.errors import AuthorizationServerError
-from proxy.tokens.diagnosis import Facts, Reason, explain_failure
+from proxy.tokens.diagnosis import Facts, Reason, explain_failure, offline_access
 from proxy.tokens.diagnosis.reasons import CLIENT_ENDED
+from proxy.tokens.last_attempts import Refused
 from proxy.tokens.scopes import missing_scopes
 
 if TYPE_CHECKING:
     from proxy.tokens.account import Account
 
+UNAUTHORIZED_FOR: Final = 3600.0  # seconds after the last such 401; nothing tells that the cause is gone
+
 
 def facts_of(account: Account, clock: Clock) -> Facts:
-    token, now = account.held.token, clock.wall()
+    token, now, refusal = account.held.token, clock.wall(), account.refusal
     wait = account.waits_until - clock.boot()
     return Facts(
         credential=account.key.credential,
@@ -27,16 +29,19 @@ def facts_of(account: Account, clock: Clock) -> Facts:
         usable=account.is_usable,
         now=now,
         hint=account.failure.hint if account.failure else "",
-        cause=account.failure.cause_sentence if account.failure else "",
+        cause=account.failure.cause if account.failure else None,
         can_refresh=account.can_refresh,
         failures=account.failures,
         failing_since=account.failing_since,
-        failed_login=astuple(account.failed_login) if account.failed_login else None,
+        refused=Refused(refusal.error, refusal.since, refusal.times) if refusal else None,
+        failed_login=account.failed_login,
+        unauthorized=account.unauthorized,
         next_try_at=now + wait if account.can_refresh and wait > 0 else None,
         ends_at=token.expires_at if token else None,
         client_ends_at=account.registration.expires_at if account.registration else None,
         scopes=account.credential.scopes,
         missing_scopes=missing_scopes(account.credential, token) if token else (),
+        offline=offline_access.advice(account.credential),
     )
 
 
@@ -53,24 +58,37 @@ def _reason(account: Account, clock: Clock) -> str:
     if account.is_for_callers:
         return Reason.FOR_CALLERS
     if account.grant.is_fixed:
-        return Reason.VALUE_LOST if account.is_value_lost else Reason.NONE
+        return Reason.VALUE_LOST if account.is_value_lost else _of_token(account, clock)
     if not account.grant.renews_itself and (
         account.held.state == "login_required" or not account.can_refresh
     ):
         return _why_no_refresh(account)
-    token = account.held.token
     if account.failure is not None:
         return account.failure.error
     if not account.is_usable and account.throttle.waits_until(account.candidate) > clock.boot():
         return Reason.HELD_BACK
+    return _of_token(account, clock)
+
+
+def _of_token(account: Account, clock: Clock) -> str:
+    """Of an account without a failure."""
+    token = account.held.token
     if token is None or token.access_token is None:
         return Reason.NOT_ASKED
+    if _is_unauthorized(account, clock):
+        return Reason.UNAUTHORIZED
     if missing_scopes(account.credential, token):
         return Reason.SCOPES_NOT_GRANTED
     client = account.registration
     if client is not None and client.due_at is not None and clock.wall() >= client.due_at:
         return Reason.CLIENT_ENDS
     return Reason.NONE
+
+
+def _is_unauthorized(account: Account, clock: Clock) -> bool:
+    """Whether an upstream has lately refused a token that was new. Only a change made by a person ends it."""
+    last = account.unauthorized
+    return last is not None and account.is_usable and clock.wall() - last.at < UNAUTHORIZED_FOR
 
 
 def _why_no_refresh(account: Account) -> Reason:

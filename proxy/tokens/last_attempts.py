@@ -1,4 +1,4 @@
-"""The last refresh and the last login of an account, as status and diagnosis show them. Plain data."""
+"""The last attempts of an account, as status and diagnosis show them. Plain data; times are Unix seconds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,32 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LastRefresh:
-    at: float  # Unix seconds
+    at: float
     outcome: str
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class FailedLogin:
-    at: float  # Unix seconds
+    """`sentence`: why, and what to do next, as the person was told; `error`: its code."""
+
+    at: float
     error: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Refusals to refresh a token that have ended it."""
+
+    code: str
+    since: float
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthorized:
+    """A 401 of an upstream to a token that was new."""
+
+    at: float
+    route: str

@@ -265,13 +265,13 @@ class TokenManager:
         """
         await self._adoption.adopt(self._account_for(key, token), token, instead_of)
 
-    def login_ended(self, key: AccountId, outcome: str, error: str = "") -> None:
-        """Note the end of a login. `error`: the code of its failure."""
+    def login_ended(self, key: AccountId, outcome: str, error: str = "", sentence: str = "") -> None:
+        """Note the end of a login. `error`, `sentence`: the code of its failure, and what it means."""
         self._metrics.logins.labels(key.credential, outcome).inc()
         account = self._accounts.find(key)
         if account is not None:
-            account.failed_login = FailedLogin(self._clock.wall(), error) if error else None
-            self._accounts.changed(account)
+            account.failed_login = FailedLogin(self._clock.wall(), error, sentence) if error else None
+            account.unauthorized = account.unauthorized if error else None
 
     def _account_for(self, key: AccountId, token: Token) -> Account:
         """The account, if its client is the token's: another's must not replace what it has."""

@@ -112,6 +112,7 @@ async def test_each_cause_is_told_to_the_caller_and_to_the_operator(bench, upstr
         peer = urls[name].partition("//")[2]
         line = told[name]
         assert (line["level"], line["error"], line["cause"]) == ("warning", ending, cause), name
+        assert line["credential"] == "machine"
         assert line["peer"] == (f"{peer}:443" if name == "no-host" else peer)
     assert not any("secret" in line for line in server.log)
 

@@ -19,7 +19,7 @@ INTROSPECTED = [  # the response of the endpoint, seconds
     (200, {"exp": 1_800_000_600}, "introspection"),
     (200, [], "introspection"),
     (401, {"error": "invalid_client"}, "introspection"),
-    (302, {}, "introspection"),
+    (302, {}, "introspection_redirect"),
 ]
 
 
@@ -42,8 +42,9 @@ async def test_introspection_returns_the_remaining_lifetime(
 
     puppet.answers["/introspect"] = respond
     asking = servers.introspected_lifetime(client, Secret("AT-1"))
-    if expected == "introspection":
-        assert await outcome_of(asking) == ("transient", expected)
+    if isinstance(expected, str):
+        outcome = "misconfigured" if status == 302 else "transient"
+        assert await outcome_of(asking) == (outcome, expected)
     else:
         assert await asking == expected
     assert forms == [({"token": "AT-1", "token_type_hint": "access_token"}, "Basic d2ViOnM=")]
@@ -78,8 +79,8 @@ async def test_revocation_follows_no_redirect_and_takes_200_for_done(puppet, ser
     assert bodies == [{"token": "R0", "token_type_hint": "refresh_token"}]
     puppet.says("/revoke", {}, status=307)
     assert await outcome_of(servers.revoke(web_client, Secret("R0"), "refresh_token")) == (
-        "transient",
-        "http_307",
+        "misconfigured",
+        "revocation_redirect",
     )
 
 

@@ -19,7 +19,9 @@ KEY = {"credential", "account"}
 PASSED_ON = {
     "refresh": {"outcome", "why", "duration_ms"} | KEY,
     "refresh_failed": {"outcome", "why", "duration_ms"} | KEY,
-    "revocation_failed": {"error", "token"} | KEY,
+    "login_failed": {"login_url", "error", "cause"},
+    "no_refresh_token": {"login_url", "ends_at"},
+    "revocation_failed": {"error", "cause", "token"},
     "reload": {each.name for each in fields(Changes)},
     "start": {  # Summary.fields
         *("version", "compiled", "config", "store", "public_url", "routes", "routes_left_out")

@@ -119,6 +119,8 @@ async def test_a_refused_request_gets_our_response(proxy, upstream, kit, name):
     document = json.loads(body)
     assert (seen, document["status"]) == (status, status)
     assert document["type"] == f"urn:token-proxy:problem:{ending}"
+    assert document["documentation"] == f"{proxy.relay.context.public_url}/help/{ending}"
+    assert b"Content-Length: %d" % len(body) in fields
     assert b"Content-Type: application/problem+json" in fields
     assert any(field.startswith(b"Proxy-Status: token-proxy; error=") for field in fields)
     assert proxy.refused(ending) == before + 1

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from proxy.demo.faults import Fault, status
+from proxy.tokens.last_attempts import Unauthorized
 
 NO = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 2\r\n\r\nno"
 
@@ -164,6 +165,31 @@ async def test_an_upstream_that_refuses_new_tokens_is_a_warning_and_not_many(pro
     assert line.fields == {"route": "up", "credential": "cred", "token_age": line.fields["token_age"]}
     assert 0 <= line.fields["token_age"] < 60
     assert "scopes" in line.getMessage()
+
+
+async def test_an_upstream_that_refuses_new_tokens_is_in_the_status_of_the_account(proxy, upstream):
+    await proxy.adopt("rejected")
+    assert proxy.account.diagnosis().text == ""
+    upstream.script = [NO] * 2
+    await proxy.get()
+    diagnosis = proxy.account.diagnosis()
+    assert (diagnosis.reason, diagnosis.serves, diagnosis.exit_code) == ("upstream_unauthorized", True, 0)
+    assert diagnosis.sentence.startswith(
+        "the upstream of route up refuses new tokens with 401, the last time at "
+    )
+    assert "scopes" in diagnosis.remedy
+    assert "credentials.cred" in diagnosis.remedy
+    proxy.tokens.login_ended(proxy.account.key, "failed", "access_denied", "the login was declined")
+    assert proxy.account.diagnosis().reason == "upstream_unauthorized"
+    proxy.tokens.login_ended(proxy.account.key, "success")
+    assert proxy.account.diagnosis().text == ""
+
+
+async def test_after_an_hour_it_may_have_been_mended(proxy, upstream):
+    await proxy.adopt("rejected")
+    for age, reason in ((3590, "upstream_unauthorized"), (3610, "")):
+        proxy.account.unauthorized = Unauthorized(proxy.state.clock.wall() - age, "up")
+        assert proxy.account.diagnosis().reason == reason
 
 
 async def test_a_401_that_a_new_token_mends_is_no_warning(proxy, upstream, warned):

@@ -64,7 +64,13 @@ def says(answer, kit):
 
 
 def check(record, ending, cause, peer):
-    assert record.fields == {"route": "up", "error": ending, "cause": cause, "peer": peer}
+    assert record.fields == {
+        "route": "up",
+        "credential": "cred",
+        "error": ending,
+        "cause": cause,
+        "peer": peer,
+    }
     assert record.levelno == logging.WARNING
     assert cause in record.getMessage()
     assert not SECRETS.search(record.getMessage())

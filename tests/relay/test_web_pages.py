@@ -21,6 +21,7 @@ from proxy.relay.server import Listener
 from proxy.relay.web_pages import NO_PAGES, Pages
 
 LISTED = b"https://app.example"
+STATUS_PAGE = "http://127.0.0.1:8081"
 EXTENSION = b"chrome-extension://abcdefghijklmnop"
 PAGES = Pages(frozenset({LISTED, EXTENSION}), None)
 CHROMIUM = b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
@@ -40,7 +41,7 @@ def outcome(listener, lines, *, method=b"GET", pages=NO_PAGES, has_safe_key=Fals
     )
     name = host.decode().strip("[]")
     try:
-        web_pages.check(request, pages, name, is_tls=is_tls, has_safe_key=has_safe_key)
+        web_pages.check(request, pages, name, STATUS_PAGE, is_tls=is_tls, has_safe_key=has_safe_key)
     except AboutUs:
         return "preflight"
     except Refusal as refusal:

@@ -12,12 +12,24 @@ import pytest
 import proxy
 from proxy import failure_causes
 from proxy.errors import AuthorizationServerError, LoginRequired, Misconfigured, TokenUnavailable
+from proxy.failure_causes import Cause
 from proxy.oauth import fetch, token_response
 from proxy.oauth.grants import GRANTS, Renewal
-from proxy.tokens.diagnosis import TABLE, Facts, Reason, Verdict, diagnose, explain_failure
-from proxy.tokens.diagnosis.failures import CAUSES, HINTS, OTHER, row_of
+from proxy.tokens.diagnosis import (
+    TABLE,
+    Facts,
+    Reason,
+    Verdict,
+    diagnose,
+    explain_failure,
+    offline_access,
+)
+from proxy.tokens.diagnosis.failures import CAUSES, OTHER, row_of
+from proxy.tokens.diagnosis.hints import HINTS, OF_CAUSES
 from proxy.tokens.diagnosis.reasons import STORED
+from proxy.tokens.last_attempts import FailedLogin, Refused, Unauthorized
 from proxy.tokens.lifetime import STATES
+from tests.tokens.made import credential
 
 NOW = 1_795_852_800.0  # 2026-11-28 08:00 UTC
 REASONS = [*map(str, Reason), *CAUSES]
@@ -158,7 +170,16 @@ MUST_NAME = {
     "invalid_redirect_uri": ("server.public_url", "credentials.crm.client_id"),
     "no_pkce": ("S256", "credentials.crm.pkce"),
     "discovery": ("credentials.crm.issuer",),
-    "redirect": ("redirects to",),
+    "redirect": ("the token endpoint redirects", "credentials.crm.issuer or token_endpoint"),
+    "revocation_redirect": ("the revocation endpoint redirects", "set credentials.crm.revocation_endpoint"),
+    "introspection_redirect": ("redirects to another", "set credentials.crm.introspection_endpoint"),
+    "device_redirect": ("redirects to another", "set credentials.crm.device_authorization_endpoint"),
+    "par_redirect": ("redirects to another", "set credentials.crm.pushed_authorization_request_endpoint"),
+    "discovery_redirect": ("redirects to another", "set credentials.crm.issuer to the address"),
+    "registration_redirect": ("redirects to another", "credentials.crm.client_id"),
+    "no_revocation_endpoint": ("no revocation endpoint", "set credentials.crm.revocation_endpoint"),
+    "revocation_refused": ("refuses to revoke", "credentials.crm.revocation_endpoint"),
+    "consent_required": ("consent",),
     "unreachable": ("can't be reached",),
     "dns": ("can't be reached",),
     "tls": ("can't be reached",),
@@ -310,13 +331,137 @@ def test_the_cause_of_a_failed_connection_is_told_to_all():
     cause = failure_causes.SELF_SIGNED
     error = AuthorizationServerError("transient", "tls", cause=cause)
     explained = explain_failure(error, "crm", GRANTS["authorization_code"], ())
-    shown = told("expired", "tls", "authorization_code", cause=cause.sentence, failures=1)
+    shown = told("expired", "tls", "authorization_code", cause=cause, failures=1)
     for text in (explained, shown.text):
         assert "(tls: certificate verify failed: self-signed certificate)" in text
-    more = told(
-        "expired", "tls", "client_credentials", cause=cause.sentence, failures=3, failing_since=NOW - 60
-    )
+    more = told("expired", "tls", "client_credentials", cause=cause, failures=3, failing_since=NOW - 60)
     assert "self-signed certificate, 3 failures in a row since 07:59:00 UTC)" in more.sentence
+
+
+ALL_CAUSES = {each.code: each for each in vars(failure_causes).values() if isinstance(each, Cause)}
+
+
+@pytest.mark.parametrize(("code", "cause"), OF_CAUSES)
+def test_the_cause_of_a_failed_connection_has_a_next_step_of_its_own(code, cause):
+    for grant in GRANTS:
+        plain, precise = (
+            told("expired", code, grant, cause=each) for each in (failure_causes.OTHER, ALL_CAUSES[cause])
+        )
+        assert precise.verdict == plain.verdict
+        assert precise.remedy.partition("; next try")[0]
+        assert "{" not in precise.remedy
+        error = AuthorizationServerError("transient", code, cause=ALL_CAUSES[cause])
+        assert precise.remedy.partition("; next try")[0] in explain_failure(error, "crm", GRANTS[grant], ())
+
+
+NEXT_STEPS = [  # code, cause, what the next step names
+    ("tls", failure_causes.SELF_SIGNED, "set credentials.crm.tls.ca"),
+    ("tls", failure_causes.UNKNOWN_CA, "set credentials.crm.tls.ca"),
+    ("tls", failure_causes.EXPIRED, "renew it"),
+    ("tls", failure_causes.NOT_YET_VALID, "check the clock of this machine"),
+    ("tls", failure_causes.WRONG_NAME, "check the host in issuer or token_endpoint of credentials.crm"),
+    ("tls", failure_causes.CLIENT_CERTIFICATE_NEEDED, "set credentials.crm.tls.cert and tls.key"),
+    ("dns", failure_causes.NO_SUCH_HOST, "check the host in issuer or token_endpoint of credentials.crm"),
+    ("dns", failure_causes.LOOKUP_UNAVAILABLE, "name servers of this machine"),
+    ("unreachable", failure_causes.REFUSED, "the port in issuer or token_endpoint of credentials.crm"),
+]
+
+
+@pytest.mark.parametrize(("code", "cause", "step"), NEXT_STEPS)
+def test_what_to_do_depends_on_the_cause(code, cause, step):
+    diagnosis = told("expired", code, "authorization_code", cause=cause)
+    assert f"({code}: {cause.sentence})" in diagnosis.sentence
+    assert step in diagnosis.remedy
+    if cause in {failure_causes.EXPIRED, failure_causes.NOT_YET_VALID, failure_causes.WRONG_NAME}:
+        assert "tls.ca" not in diagnosis.remedy  # a trusted authority is not what is missing
+    described = told("expired", code, "request", cause=cause).remedy
+    assert "issuer" not in described
+
+
+OPENID = {"scopes": ("openid", "api")}
+GOOGLE = {"issuer": "https://accounts.google.com", **OPENID}
+ADVICE = [  # keys of the credential, what is advised
+    (OPENID, 'add "offline_access" to scopes and prompt = "consent" to authorize_params of credentials.crm'),
+    (
+        {**OPENID, "authorize_params": {"prompt": "login consent"}},
+        'add "offline_access" to scopes of credentials.crm',
+    ),
+    (
+        {"scopes": ("offline_access", "api")},
+        'add prompt = "consent" to authorize_params of credentials.crm',
+    ),
+    (
+        {"scopes": ("offline_access",), "authorize_params": {"prompt": "consent"}},
+        "allow this client refresh tokens (offline access) at the authorization server",
+    ),
+    (
+        GOOGLE,
+        'add access_type = "offline" and prompt = "consent" to authorize_params of credentials.crm',
+    ),
+    (
+        {**GOOGLE, "authorize_params": {"access_type": "offline"}},
+        'add prompt = "consent" to authorize_params of credentials.crm',
+    ),
+    (
+        {**GOOGLE, "authorize_params": {"access_type": "offline", "prompt": "consent"}},
+        "allow this client refresh tokens (offline access) at the authorization server",
+    ),
+    ({"scopes": ("api",)}, f"{offline_access.GENERAL} of credentials.crm"),
+    ({"scopes": ("api",), "grant": "device_code"}, 'add "offline_access" to scopes of credentials.crm'),
+]
+
+
+@pytest.mark.parametrize(("keys", "advice"), ADVICE)
+def test_the_setting_that_brings_a_refresh_token_is_the_one_that_is_missing(keys, advice):
+    said = offline_access.advice(credential(name="crm", **keys))
+    assert said == advice
+    diagnosis = told("valid", "no_refresh_token", "authorization_code", usable=True, offline=said)
+    assert diagnosis.remedy.endswith(f"; to get a refresh token, first {advice}")
+
+
+def test_refusals_have_their_code_and_their_time():
+    once, often = Refused("invalid_grant", NOW - 60, 1), Refused("consent_required", NOW - 600, 3)
+    assert told("login_required", "refused", "authorization_code", refused=once).sentence == (
+        "the authorization server refuses the refresh token (invalid_grant, at 07:59:00 UTC)"
+    )
+    assert told("login_required", "refused_otherwise", "authorization_code", refused=often).sentence == (
+        "the authorization server keeps refusing to refresh the token (consent_required, 3 times since "
+        "07:50:00 UTC)"
+    )
+    usable = told("login_required", "refused", "refresh_token", usable=True, refused=once, ends_at=NOW + 60)
+    assert "07:59:00 UTC); the access token is used until it expires at 08:01:00 UTC" in usable.sentence
+
+
+def test_a_single_failure_has_its_time_too():
+    text = told("expired", "http_503", "authorization_code", failures=1, failing_since=NOW - 5).sentence
+    assert text.endswith("(http_503, at 07:59:55 UTC)")
+
+
+def test_a_failed_login_is_told_with_its_reason_wherever_a_login_would_help():
+    failed = FailedLogin(
+        NOW - 30, "invalid_client", "the server does not accept this client; check client_id"
+    )
+    said = "; the last login failed at 07:59:30 UTC: the server does not accept this client; check client_id"
+    for state, reason in (
+        ("absent", "no_login"),
+        ("valid", "no_refresh_token"),
+        ("expired", "no_refresh_token"),
+    ):
+        diagnosis = told(state, reason, "authorization_code", usable=state == "valid", failed_login=failed)
+        assert said in diagnosis.sentence
+        assert "run `token-proxy login crm --account alice`" in diagnosis.remedy
+    assert told("valid", "", "authorization_code", usable=True, failed_login=failed).text == ""
+
+
+@pytest.mark.parametrize("grant", GRANTS)
+def test_an_upstream_that_refuses_new_tokens_is_told_while_they_are_attached(grant):
+    last = Unauthorized(NOW - 30, "up")
+    diagnosis = told("valid", "upstream_unauthorized", grant, usable=True, unauthorized=last)
+    assert "the upstream of route up refuses" in diagnosis.sentence
+    assert "401" in diagnosis.sentence
+    assert "07:59:30 UTC" in diagnosis.sentence
+    assert "credentials.crm" in diagnosis.remedy
+    assert diagnosis.serves
 
 
 def test_an_unknown_hint_changes_nothing():

@@ -58,6 +58,7 @@ class Grant:
     renewal: Renewal
     form: Callable[[Credential, Secret | None], Form | None]
     remedy: Callable[[str, str], str]
+    place: str = "issuer or token_endpoint"  # the keys that have the server's address
     login: Login = Login.REDIRECT  # where `needs_person`
     login_type: str = ""  # the parameter grant_type of its login, where it has one
     file: Callable[[Credential], Path | None] = _no_file

@@ -19,5 +19,10 @@ def _remedy(_credential: str, _account: str) -> str:
 
 
 REQUEST: Final = Grant(
-    name="request", grant_type="request", renewal=Renewal.ITSELF, form=_form, remedy=_remedy
+    name="request",
+    grant_type="request",
+    renewal=Renewal.ITSELF,
+    form=_form,
+    remedy=_remedy,
+    place="the urls in steps",
 )

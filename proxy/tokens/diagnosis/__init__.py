@@ -1,6 +1,6 @@
 """The diagnosis table: what every interface reports about an account. Pure.
 
-    (state, reason, grant)  ->  sentence, next step, whether a person must act
+    (state, reason, grant)  ->  what is wrong, since when, the next step, whether a person must act
 
 Problem documents, exit codes, /api/status, /readyz, the pages, the commands, the metric `login_required` and
 the log event of that name all read it, so that they never contradict each other. Reasons are codes: those of
@@ -21,10 +21,14 @@ from proxy.errors import (
     TokenError,
     TokenUnavailable,
 )
+from proxy.failure_causes import Cause
 from proxy.oauth.grants import Grant, Renewal
 from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT
-from proxy.tokens.diagnosis.failures import CAUSES, HINTS, row_of
+from proxy.tokens.diagnosis.failures import CAUSES, row_of
+from proxy.tokens.diagnosis.hints import HINTS, OF_CAUSES
+from proxy.tokens.diagnosis.offline_access import GENERAL
 from proxy.tokens.diagnosis.reasons import STORED, Reason, Row, Verdict
+from proxy.tokens.last_attempts import FailedLogin, Refused, Unauthorized
 from proxy.tokens.lifetime import STATES, TokenState
 
 LOGIN_NEEDED: Final = 3  # exit codes of `status` and `token`
@@ -58,16 +62,19 @@ class Facts:
     usable: bool  # there is an access token that can be attached now
     now: float
     hint: str = ""  # of the last failure: AuthorizationServerError.hint
-    cause: str = ""  # of the last failure: the sentence of AuthorizationServerError.cause
+    cause: Cause | None = None  # of the last failure: AuthorizationServerError.cause
     can_refresh: bool = False
     failures: int = 0  # failed token requests since the last success
     failing_since: float | None = None  # the first of them
-    failed_login: tuple[float, str] | None = None  # when the last login failed, and the code
+    refused: Refused | None = None  # the refusals that have ended the refresh token
+    failed_login: FailedLogin | None = None  # the last login, if it failed
+    unauthorized: Unauthorized | None = None  # the last 401 of an upstream to a new token
     next_try_at: float | None = None
     ends_at: float | None = None  # expiry of the access token
     client_ends_at: float | None = None  # expiry of the registered client
     scopes: tuple[str, ...] = ()
     missing_scopes: tuple[str, ...] = ()
+    offline: str = GENERAL  # how to get a refresh token: of offline_access.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +131,14 @@ def diagnose(facts: Facts) -> Diagnosis:
     if is_failure:
         sentence += f" ({_with_cause(facts.reason, facts.cause)}{_count(facts)})"
         remedy = f"{remedy}; {_next_try(facts)}" if remedy else f"nothing to do: {_next_try(facts)}"
-    elif facts.usable and row.verdict is Verdict.LOGIN:
+    elif facts.refused is not None and facts.reason in _REFUSALS:
+        sentence += f" ({_refusals(facts.refused, facts.now)})"
+    if facts.usable and row.verdict is Verdict.LOGIN:
         sentence += f"; the access token is used until it expires {_when(facts.ends_at, facts.now)}"
-    if facts.failed_login is not None and row.verdict is Verdict.LOGIN:
-        at, code = facts.failed_login
-        sentence += f"; the last login failed {_when(at, facts.now)} ({code})"
     helps = row.verdict is Verdict.LOGIN or facts.reason in _LOGIN_HELPS
+    if facts.failed_login is not None and helps:
+        failed = facts.failed_login
+        sentence += f"; the last login failed {_when(failed.at, facts.now)}: {failed.sentence}"
     return Diagnosis(
         key=f"{facts.credential}/{facts.account}",
         reason=facts.reason,
@@ -156,15 +165,20 @@ def explain_failure(
     if grant.renews_itself and row_of(code) in _REFRESH_TOKEN_REFUSED:
         row = Row(Verdict.MISCONFIGURED, _REFUSED, _CHECK_REFUSED)
     facts = Facts(
-        credential, DEFAULT_ACCOUNT, grant, "absent", code, usable=False, now=0.0, hint=hint, scopes=scopes
+        *(credential, DEFAULT_ACCOUNT, grant, "absent", code),
+        usable=False,
+        now=0.0,
+        hint=hint,
+        cause=error.cause,
+        scopes=scopes,
     )
     sentence, remedy = _filled(row, facts)
-    cause = f"{sentence} ({_with_cause(code, error.cause_sentence)})"
+    cause = f"{sentence} ({_with_cause(code, error.cause)})"
     return "; ".join(part for part in (cause, remedy or otherwise) if part)
 
 
-def _with_cause(code: str, cause: str) -> str:
-    return f"{code}: {cause}" if cause else code
+def _with_cause(code: str, cause: Cause | None) -> str:
+    return f"{code}: {cause.sentence}" if cause else code
 
 
 def _row_key(reason: str) -> str:
@@ -173,7 +187,8 @@ def _row_key(reason: str) -> str:
 
 def _filled(row: Row, facts: Facts) -> tuple[str, str]:
     """Sentence and next step of a row, with the facts filled in."""
-    remedy = HINTS.get((facts.reason, facts.hint), row.remedy)
+    code, cause = facts.reason, facts.cause.code if facts.cause else ""
+    remedy = HINTS.get((code, facts.hint)) or OF_CAUSES.get((code, cause)) or row.remedy
     fields = _fields(facts)
     return row.sentence.format_map(fields), remedy.format_map(fields)
 
@@ -183,6 +198,7 @@ def _fields(facts: Facts) -> dict[str, str]:
     return {
         "credential": facts.credential,
         "option": "" if facts.account == DEFAULT_ACCOUNT else f" --account {facts.account}",
+        "place": _place(facts),
         "renew": facts.grant.remedy(facts.credential, facts.account),
         "grant_type": facts.grant.grant_type,
         "refused": facts.grant.refused[0],
@@ -192,7 +208,15 @@ def _fields(facts: Facts) -> dict[str, str]:
         "client_ends": _when(facts.client_ends_at, facts.now),
         "scopes": ", ".join(facts.scopes) or "none requested",
         "missing": ", ".join(facts.missing_scopes),
+        "offline": facts.offline,
+        "route": facts.unauthorized.route if facts.unauthorized else "",
+        "unauthorized": _when(facts.unauthorized.at if facts.unauthorized else None, facts.now),
     }
+
+
+def _place(facts: Facts) -> str:
+    """Where the configuration names the server's address."""
+    return f"{facts.grant.place} of credentials.{facts.credential}"
 
 
 def _next_try(facts: Facts) -> str:
@@ -203,10 +227,19 @@ def _next_try(facts: Facts) -> str:
 
 
 def _count(facts: Facts) -> str:
+    since = facts.failing_since
     if facts.failures <= 1:
-        return ""
-    since = "" if facts.failing_since is None else f" since {_time(facts.failing_since, facts.now)}"
-    return f", {facts.failures} failures in a row{since}"
+        return "" if since is None else f", at {_time(since, facts.now)}"
+    said = f", {facts.failures} failures in a row"
+    return said if since is None else f"{said} since {_time(since, facts.now)}"
+
+
+def _refusals(refused: Refused, now: float) -> str:
+    """As `_count`, of refusals that the store has."""
+    since = _when(refused.since, now)
+    if refused.times <= 1:
+        return f"{refused.code}, {since}"
+    return f"{refused.code}, {refused.times} times since {since.removeprefix('at ')}"
 
 
 def _when(at: float | None, now: float) -> str:
@@ -240,6 +273,7 @@ def _of_stored(state: TokenState, reason: Reason, renewal: Renewal) -> Row:
     )
 
 
+_REFUSALS: Final = (Reason.REFUSED, Reason.REFUSED_OTHERWISE, Reason.REFUSED_ALIKE)
 _LOGIN_HELPS: Final = (
     Reason.NO_REFRESH_TOKEN,
     Reason.REFUSED_ALIKE,

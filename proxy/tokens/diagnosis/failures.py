@@ -1,7 +1,8 @@
 """Why the last token request failed, by the code of its AuthorizationServerError: half of the table.
 
 One row per code, with a sentence that is true wherever the code comes from: a wrong issuer is never reported
-as a wrong secret. In the state "misconfigured" every verdict is MISCONFIGURED.
+as a wrong secret. In the state "misconfigured" every verdict is MISCONFIGURED. hints.py has more precise next
+steps for some.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from proxy.config.steps import MOST_STEPS
-from proxy.oauth.binding import ENDPOINTS
 from proxy.tokens.diagnosis.reasons import Row, Verdict
 
 OTHER: Final = "other"  # the row for unknown codes
@@ -41,60 +40,12 @@ _NOT_REGISTERED: Final = Row(
     f"register one there by hand, and set {_IN_TABLE}client_id",
 )
 
-# By code and AuthorizationServerError.hint: a more precise next step than that of the code alone.
-_OF_CODES: Final[dict[tuple[str, str], str]] = {
-    **{
-        (
-            "unsafe_endpoint",
-            name,
-        ): f"set {_IN_TABLE}{name}, or ask the server's operator to correct its metadata"
-        for name in ENDPOINTS
-    },
-    ("issuer_mismatch", "slash"): f"the two differ only in the slash at the end: correct {_IN_TABLE}issuer",
-    ("issuer_mismatch", "loopback"): (
-        f"the two differ only in localhost and 127.0.0.1: correct {_IN_TABLE}issuer"
-    ),
-    ("issuer_mismatch", "template"): (
-        f"the server's has a placeholder in braces: set {_IN_TABLE}issuer to the issuer of your tenant"
-    ),
-    ("invalid_client", "basic_encoding"): (
-        "check client_id and client_secret of credentials.{credential}, or set basic_encoding = "
-        '"raw" there; some servers need client_auth = "client_secret_post"'
-    ),
-    ("invalid_client", "client_key"): (
-        "check client_id, client_key and client_key_id of credentials.{credential}, and that the public key "
-        'is registered; some servers need assertion_audience = "endpoint" there'
-    ),
-    ("invalid_client", "client_assertion"): (
-        "check that the platform still renews the file client_assertion of credentials.{credential}, and "
-        "that the server trusts its issuer, subject and audience for this client_id"
-    ),
-    ("invalid_client", "client_secret_jwt"): (
-        "check client_id and client_secret of credentials.{credential}; some servers need "
-        'assertion_audience = "endpoint" there'
-    ),
-    ("invalid_client", "tls"): (
-        "check client_id and tls.cert of credentials.{credential}, and that this certificate is the one "
-        "registered for the client"
-    ),
-    ("invalid_client", "client_auth"): (
-        "check client_id and client_secret of credentials.{credential}, or set client_auth = "
-        '"client_secret_post" there; some servers need basic_encoding = "raw"'
-    ),
-}
-_STEP_HINTS: Final[Mapping[str, str]] = {  # {step}: its number, from 1
-    "step_refused": "check the secrets in step {step} of credentials.{{credential}}.steps, and their rights",
-    "step_failed": "check step {step} of credentials.{{credential}}.steps: its url, method and body",
-    "step_redirect": "correct the url in step {step} of credentials.{{credential}}.steps",
-    "step_value": "check the placeholders in step {step} of credentials.{{credential}}.steps",
-    "step_not_json": "if this persists, check the url in step {step} of credentials.{{credential}}.steps",
-    "dns": "if this persists, check the host in step {step} of credentials.{{credential}}.steps",
-}
-HINTS: Final[Mapping[tuple[str, str], str]] = _OF_CODES | {
-    (code, f"step{number}"): text.format(step=number)
-    for code, text in _STEP_HINTS.items()
-    for number in range(1, MOST_STEPS + 1)
-}
+
+def _redirects(endpoint: str) -> Row:
+    """The row of an endpoint that redirects: none is followed, as the request has a secret."""
+    sentence = f"the {endpoint.replace('_', ' ')} redirects to another address"
+    return Row(_CONFIG, sentence, f"set {_IN_TABLE}{endpoint} to the address that it redirects to")
+
 
 CAUSES: Final[Mapping[str, Row]] = {
     # -- the client and its request (RFC 6749 section 5.2)
@@ -153,6 +104,9 @@ CAUSES: Final[Mapping[str, Row]] = {
     "expired_token": _REFUSED_ONCE,
     "bad_verification_code": _REFUSED_ONCE,
     "interaction_required": _REFUSED_ONCE,
+    "consent_required": Row(_WAITS, "the authorization server wants a person to consent again"),
+    "login_required": Row(_WAITS, "the authorization server wants a person to authenticate again"),
+    "account_selection_required": Row(_WAITS, "the authorization server wants a person to select an account"),
     "invalid_code": _REFUSED_ONCE,
     "invalid_refresh_token": _REFUSED_ONCE,
     "token_revoked": _REFUSED_ONCE,
@@ -161,7 +115,10 @@ CAUSES: Final[Mapping[str, Row]] = {
     "discovery": _NO_METADATA,
     "discovery_not_found": _NO_METADATA,
     "discovery_redirect": Row(
-        _WAITS, "the issuer's address redirects to another one", f"if this persists, {_ISSUER}"
+        _WAITS,
+        "the issuer's address redirects to another one",
+        f"if this persists, set {_IN_TABLE}issuer to the address that it redirects to, without "
+        "/.well-known/; or set token_endpoint and authorization_endpoint explicitly",
     ),
     "discovery_not_json": Row(
         _WAITS, "the document at the issuer's address is not server metadata", f"if this persists, {_ISSUER}"
@@ -178,6 +135,20 @@ CAUSES: Final[Mapping[str, Row]] = {
         _CONFIG,
         "the token endpoint redirects to another address",
         f"set {_IN_TABLE}issuer or token_endpoint to the address that it redirects to",
+    ),
+    "revocation_redirect": _redirects("revocation_endpoint"),
+    "introspection_redirect": _redirects("introspection_endpoint"),
+    "device_redirect": _redirects("device_authorization_endpoint"),
+    "par_redirect": _redirects("pushed_authorization_request_endpoint"),
+    "no_revocation_endpoint": Row(
+        _CONFIG,
+        "no revocation endpoint of the authorization server is known",
+        f"if it has one, set {_IN_TABLE}revocation_endpoint",
+    ),
+    "revocation_refused": Row(
+        _CONFIG,
+        "the authorization server refuses to revoke tokens for this client",
+        f"check {_IN_TABLE}revocation_endpoint, and that the client may revoke tokens there",
     ),
     # -- an MCP server, and the client that is registered for it
     "mcp_unreachable": Row(
@@ -285,7 +256,7 @@ CAUSES: Final[Mapping[str, Row]] = {
     "dns": Row(
         _WAITS,
         "the authorization server can't be reached: its name can't be resolved",
-        f"if this persists, check the host in {_IN_TABLE}issuer or token_endpoint",
+        "if this persists, check the host in {place}",
     ),
     "tls": Row(
         _WAITS,
@@ -320,13 +291,13 @@ CAUSES: Final[Mapping[str, Row]] = {
     "http_4xx": Row(
         _WAITS,
         "the authorization server refuses the request without an OAuth error code",
-        f"if this persists, check {_IN_TABLE}issuer or token_endpoint",
+        "if this persists, check {place}",
     ),
     "http_2xx": _BROKEN,
     "not_json": Row(
         _WAITS,
         "the authorization server's response is not JSON",
-        f"if this persists, check {_IN_TABLE}issuer or token_endpoint",
+        "if this persists, check {place}",
     ),
     "too_large": _BROKEN,
     "no_access_token": Row(_WAITS, "the authorization server's response has no access token"),

@@ -29,6 +29,7 @@ class Reason(StrEnum):
         "refused_otherwise"  # the refresh, repeatedly, by codes that do not name the refresh token
     )
     REFUSED_ALIKE = "refused_alike"  # as other accounts of the client are, and none has succeeded since
+    UNAUTHORIZED = "upstream_unauthorized"  # an upstream refuses new tokens
     CLIENT_ENDS = "registration_ends"  # the registered client of its tokens, within days
     CLIENT_EXPIRED = "registration_expired"  # the registered client of its tokens
     CLIENT_FORGOTTEN = "registration_forgotten"  # the server does not know it any more
@@ -70,11 +71,7 @@ ANY_GRANT: Final = tuple(Renewal)
 BY_PERSON: Final = (Renewal.LOGIN, Renewal.CONFIGURATION)
 
 _NOTHING_TO_DO: Final = "nothing to do: the next request gets a token"
-_LASTING: Final = (
-    'to get a refresh token, first set in credentials.{credential} the scope "offline_access" and '
-    'authorize_params = {{ prompt = "consent" }} (OpenID providers), or authorize_params = '
-    '{{ access_type = "offline", prompt = "consent" }} (Google)'
-)
+_LASTING: Final = "to get a refresh token, first {offline}"
 _KEY_BACK: Final = (
     "restore the store's key; if it is in place, run `token-proxy logout {credential}{option}`, which sets "
     "the record aside"
@@ -228,6 +225,28 @@ STORED: Final[Rows] = (
         Row(Verdict.LOGIN, "the access token has expired, and there is no refresh token", "{renew}"),
     ),
     (("login_required",), tuple(Reason), BY_PERSON, Row(Verdict.LOGIN, _REFUSED, "{renew}")),
+    # -- tokens are attached, and do not help
+    (
+        USABLE,
+        (Reason.UNAUTHORIZED,),
+        (Renewal.LOGIN, Renewal.CONFIGURATION, Renewal.ITSELF),
+        Row(
+            Verdict.SERVES,
+            "the upstream of route {route} refuses new tokens with 401, the last time {unauthorized}",
+            "check scopes, token_params (audience) and resource of credentials.{credential}, and upstream of "
+            "the route",
+        ),
+    ),
+    (
+        USABLE,
+        (Reason.UNAUTHORIZED,),
+        (Renewal.NEVER,),
+        Row(
+            Verdict.SERVES,
+            "the upstream of route {route} refuses this value with 401, the last time {unauthorized}",
+            "replace credentials.{credential}.value, or correct attach there",
+        ),
+    ),
     # -- nothing is wrong, or nothing is known yet
     (
         ("valid",),

@@ -230,7 +230,7 @@ class Logins:
         endpoints = await self._requests.endpoints(credential)
         await check_issuer(callback.iss, credential, endpoints, self._config, self._servers)
         if callback.error:
-            raise failures.of_redirect(callback.error)
+            raise failures.of_redirect(credential, login.redirect_uri, callback.error)
         if not callback.code:
             raise LoginFailed("the redirect has no code: start the login again", "no_code")
         form = redemption_form(callback.code, login.redirect_uri, login.verifier)
@@ -283,10 +283,7 @@ class Logins:
         except AnotherPerson as error:
             return await self._ask(Takeover(key, error.owner, token, browser, command))
         if token.refresh_token is None:
-            sentence = (
-                f"{key}: the server gave no refresh token: the login ends when the access token expires"
-            )
-            event(_log, WARNING, "no_refresh_token", sentence, **key._asdict(), ends_at=token.expires_at)
+            self._outcomes.ends(key, token)
         self._outcomes.succeeded(key)
         return LoggedIn(key, token.principal)
 

@@ -15,8 +15,8 @@ from proxy.tokens.login.revoke import revoke
 from proxy.tokens.manager import TokenManager
 
 NOT_REVOKED: Final = (
-    "the tokens are forgotten here, but the authorization server has not revoked them ({why}): it accepts "
-    "them until they expire; end the login there too, if somebody else may have them"
+    "the tokens are forgotten here, but not revoked: {why}. The authorization server accepts them until they "
+    "expire; end the login there too, if somebody else may have them"
 )
 
 _log = logging.getLogger("proxy.logins")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from proxy.config.model import Config
-from proxy.errors import LoginFailed, StoreError
+from proxy.errors import AuthorizationServerError, LoginFailed, StoreError
+from proxy.oauth.token import Token
 from proxy.observe.events import ERROR, INFO, WARNING, event
 from proxy.store.base import AccountId
 from proxy.tokens.login.pending import UnknownLogin
@@ -29,11 +30,17 @@ class Outcomes:
         except UnknownLogin:
             raise
         except LoginFailed as error:
-            self._failed(key, WARNING, f"the login to {key} failed: {error}", error.error)
+            self._failed(key, WARNING, error.error, str(error), cause=_cause_of(error))
             raise
         except StoreError as error:
-            self._failed(key, ERROR, f"the login to {key} could not be saved: {error}", "store")
+            self._failed(key, ERROR, "store", f"its tokens could not be saved: {error}")
             raise
+
+    def ends(self, key: AccountId, token: Token) -> None:
+        """The login has brought no refresh token."""
+        sentence = f"{key}: {self._tokens.account(*key).diagnosis().text}"
+        fields = {"login_url": self._login_url(key), "ends_at": token.expires_at}
+        event(_log, WARNING, "no_refresh_token", sentence, **key._asdict(), **fields)
 
     def succeeded(self, key: AccountId) -> None:
         self._tokens.login_ended(key, "success")
@@ -44,9 +51,18 @@ class Outcomes:
         sentence = f"the login to {key} was cancelled: it keeps another person's tokens"
         event(_log, INFO, "login", sentence, **key._asdict(), outcome="cancelled")
 
-    def _failed(self, key: AccountId, level: int, sentence: str, error: str) -> None:
+    def _failed(self, key: AccountId, level: int, error: str, why: str, *, cause: str = "") -> None:
         if key.credential not in self._config.credentials:
             return  # a name from a URL: neither a metric nor the log may grow with these
-        self._tokens.login_ended(key, "failed", error)
-        login_url = f"{self._config.public_url}/login/{key}"
-        event(_log, level, "login_failed", sentence, **key._asdict(), login_url=login_url, error=error)
+        self._tokens.login_ended(key, "failed", error, why)
+        fields = {"login_url": self._login_url(key), "error": error, "cause": cause}
+        event(_log, level, "login_failed", f"the login to {key} failed: {why}", **key._asdict(), **fields)
+
+    def _login_url(self, key: AccountId) -> str:
+        return f"{self._config.public_url}/login/{key}"
+
+
+def _cause_of(error: LoginFailed) -> str:
+    """Why a connection to the authorization server failed, if that is the reason."""
+    request = error.__cause__
+    return request.cause_sentence if isinstance(request, AuthorizationServerError) else ""

@@ -107,7 +107,7 @@ class AuthorizationRequests:
                 return authorize.authorization_url(credential, endpoint, request)
             uri = await self._servers.push(credential, push_to, request)
         except AuthorizationServerError as error:
-            raise failures.of_push(credential, error) from error
+            raise failures.of_push(credential, request.redirect_uri, error) from error
         return authorize.pushed_url(credential, endpoint, uri)
 
     def credential(self, name: str) -> Credential:

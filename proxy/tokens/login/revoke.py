@@ -7,31 +7,37 @@ from typing import Final
 
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError, StoreError
+from proxy.oauth import grants
 from proxy.oauth.discovered import as_issued
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.token import Token, differ
 from proxy.observe.events import WARNING, event
 from proxy.store.base import AccountId, Store
+from proxy.tokens.diagnosis import explain_failure
 from proxy.tokens.saved import codec
 
-NO_ENDPOINT: Final = "no_revocation_endpoint"
 PAGE: Final = 100  # records decrypted in one go; requests wait some ms meanwhile
 
 _log = logging.getLogger("proxy.tokens")
 
 
 async def revoke(servers: AuthorizationServers, credential: Credential, key: AccountId, token: Token) -> str:
-    """A failure is logged, and returned as a code; "" for none. The tokens are forgotten in any case."""
-    failed = ""
+    """A failure is logged, and returned as a sentence; "" for none. The tokens are forgotten in any case."""
+    issuing, failed = as_issued(credential, token), ""
     for secret, hint in ((token.refresh_token, "refresh_token"), (token.access_token, "access_token")):
+        if secret is None:
+            continue
         try:
-            if secret is not None and not await servers.revoke(as_issued(credential, token), secret, hint):
-                failed = NO_ENDPOINT
+            if not await servers.revoke(issuing, secret, hint):
+                raise AuthorizationServerError("misconfigured", "no_revocation_endpoint")
         except AuthorizationServerError as error:
-            failed = failed or error.error
-            sentence = f"{key}: its {hint} could not be revoked ({error.error})"
-            fields = {**key._asdict(), "error": error.error, "token": hint}
-            event(_log, WARNING, "revocation_failed", sentence, **fields)
+            why = explain_failure(
+                error, credential.name, grants.of(credential), credential.scopes, otherwise=""
+            )
+            failed = failed or why
+            fields = {"error": error.error, "cause": error.cause_sentence, "token": hint}
+            sentence = f"{key}: its {hint} was not revoked: {why}"
+            event(_log, WARNING, "revocation_failed", sentence, **key._asdict(), **fields)
     return failed
 
 

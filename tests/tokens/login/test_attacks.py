@@ -139,7 +139,7 @@ REDIRECTING = [  # the path, what is said of it (an introspection and a revocati
     ("/token refresh", ["redirect"]),
     ("/introspect", []),
     ("/revoke", []),
-    ("/par", ["redirect"]),
+    ("/par", ["par_redirect"]),
 ]
 
 

@@ -302,7 +302,8 @@ NOT_TO_BEGIN = [  # credential of the configuration, key, the sentence
         KEY,
         (
             "discovery of http://127.0.0.1:1 failed: the authorization server can't be reached "
-            "(unreachable: connection refused); try again"
+            "(unreachable: connection refused); if this persists, check that the server runs, and the port "
+            "in issuer or token_endpoint of credentials.crm"
         ),
     ),
 ]

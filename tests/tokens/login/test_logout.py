@@ -28,17 +28,19 @@ async def test_a_logout_forgets_the_tokens_whatever_the_response(make_side, capl
         account = await side.log_in("ann")
         await side.logins.log_out(KEY)
         assert account.state() == "absent"
-    assert "its refresh_token could not be revoked (unreachable)" in caplog.text
+    assert "its refresh_token was not revoked: the authorization server can't be reached" in caplog.text
 
 
 REVOCATIONS = [  # the response to a revocation, the code of what is told; "": nothing
     (200, None, ""),
     (204, None, ""),
-    (404, None, "http_404"),
-    (401, None, "http_401"),
+    (404, None, "revocation_refused"),
+    (401, None, "revocation_refused"),
+    (429, None, "http_429"),
     (503, None, "http_503"),
-    (302, None, "http_302"),
-    (400, {"error": "unsupported_token_type"}, "http_400"),
+    (302, None, "revocation_redirect"),
+    (307, None, "revocation_redirect"),
+    (400, {"error": "unsupported_token_type"}, "revocation_refused"),
 ]
 
 
@@ -55,12 +57,17 @@ async def test_a_person_is_told_that_the_server_has_not_revoked_the_tokens(make_
         async with make_side(credential="\n".join(lines)) as side:
             await side.log_in("ann")
             told = await side.logins.log_out(KEY)
-            assert (f"has not revoked them ({code})" in told) if code else told == ""
+            assert (f"({code})" in told and "until they expire" in told) if code else told == ""
+            assert ("set credentials.crm.revocation_endpoint to" in told) == (code == "revocation_redirect")
             assert await side.logins.log_out(KEY) == "", "nothing is left to revoke"
 
 
-async def test_a_person_is_told_that_there_is_no_way_to_revoke_the_tokens(make_side):
+async def test_a_person_is_told_that_there_is_no_way_to_revoke_the_tokens(make_side, caplog):
     endpoints = ['token_endpoint = "http://127.0.0.1:1"', 'authorization_endpoint = "http://127.0.0.1:1"']
     async with make_side(credential="\n".join(['client_id = "web"', *endpoints])) as side:
         await side.log_in("ann")
-        assert "(no_revocation_endpoint): it accepts them until they expire" in await side.logins.log_out(KEY)
+        told = await side.logins.log_out(KEY)
+    assert "no revocation endpoint of the authorization server is known (no_revocation_endpoint)" in told
+    assert "set credentials.crm.revocation_endpoint" in told
+    (event,) = {each.fields["error"] for each in caplog.records if each.event == "revocation_failed"}
+    assert event == "no_revocation_endpoint"

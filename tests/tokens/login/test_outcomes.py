@@ -67,10 +67,26 @@ async def test_a_failed_login_is_in_the_status_of_its_account_until_one_succeeds
         await log_in(side, key=key)
     sentence = account.diagnosis().sentence
     assert sentence.startswith("nobody has logged in yet; the last login failed at ")
-    assert sentence.endswith(" (invalid_client)")
+    assert "UTC: the authorization server does not accept this client (invalid_client); check " in sentence
     await log_in(side, key=key)
     assert account.diagnosis().sentence == ""
     assert counted(side) == {("crm", "failed"): 1, ("crm", "success"): 1}
+
+
+async def test_a_login_without_a_refresh_token_says_when_it_ends_and_which_setting_brings_one(
+    side, told, caplog
+):
+    side.server.script(faults.Fault(change={"refresh_token": None}))
+    await log_in(side)
+    ((level, event),) = told("no_refresh_token")
+    account = side.account("ann")
+    assert (level, event["login_url"], event["ends_at"]) == (
+        "WARNING",
+        LOGIN_URL,
+        account.held.token.expires_at,
+    )
+    assert f"crm/ann: {account.diagnosis().text}" in caplog.text
+    assert "offline_access" in account.diagnosis().remedy
 
 
 async def test_a_login_that_the_person_declines(side, told):
@@ -101,7 +117,7 @@ async def test_a_login_that_can_not_begin(make_side, told, how):
         with pytest.raises(LoginFailed):
             await begin()
         ((_, event),) = told("login_failed")
-        assert event["error"] == "unreachable"
+        assert (event["error"], event["cause"]) == ("unreachable", "connection refused")
         assert counted(side) == {("crm", "failed"): 1}
 
 

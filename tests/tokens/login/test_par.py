@@ -155,7 +155,11 @@ ANSWERS = [  # the endpoint's response, words of the sentence, its code
     (lambda: web.Response(status=405), ("without an OAuth error code",), "http_405"),
     (lambda: web.Response(status=503), ("internal error",), "http_503"),
     (lambda: web.Response(status=429), ("limits the rate",), "http_429"),
-    (lambda: web.Response(status=307, headers={"Location": "/token"}), ("redirects",), "redirect"),
+    (
+        lambda: web.Response(status=307, headers={"Location": "/token"}),
+        ("pushed authorization request endpoint redirects",),
+        "par_redirect",
+    ),
     (lambda: web.Response(status=201, text="<html>"), ("not JSON",), "not_json"),
     *(
         (

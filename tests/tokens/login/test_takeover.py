@@ -285,12 +285,16 @@ async def test_a_record_that_can_not_be_read_is_not_given_away(side):
 # -- an id_token that is no good
 
 
+UNREADABLE = (
+    "that came with the tokens can't be read, and nothing was stored: start the login again; if this "
+    "persists, leave openid out of `scopes`"
+)
 BAD = [  # claims, the sentence
     ({"iss": "https://evil.example"}, "names another issuer than the configured one: check `issuer`"),
     ({"aud": "other"}, "is for another client: check client_id"),
     ({"exp": 1}, "had already expired when it arrived: check the clock of this machine"),
-    ({"sub": "x" * 256}, "that came with the tokens can't be read: nothing was stored"),
-    ({"more": "x" * 70_000}, "that came with the tokens can't be read: nothing was stored"),
+    ({"sub": "x" * 256}, UNREADABLE),
+    ({"more": "x" * 70_000}, UNREADABLE),
 ]
 
 
