@@ -12,7 +12,9 @@ import pytest
 # Seconds that they take, most of which they wait: begun at the end, they would let all others wait for one.
 # With what they share they stay together. A file that is missing here costs time, nothing else.
 LONG: Final = {
-    "tests/browsers": 185,
+    "tests/browsers/test_pages.py": 185,
+    "tests/browsers/test_accessibility.py": 70,
+    "tests/browsers/test_journeys.py": 70,
     "tests/e2e/newcomers": 105,
     "tests/jepsen/test_runs.py": 100,
     "tests/deploy/test_image.py": 80,

