@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Final
 
 from proxy import tasks
@@ -44,57 +45,43 @@ class Gate(ABC):
         """A connection could not be accepted, as there is no free file."""
 
 
-class Acceptor:
-    """Accepts the connections of bound sockets for a gate. `options`: of `loop.connect_accepted_socket`.
-
-    Of an asyncio server it has what aiohttp's sites use.
-    """
+class AcceptLoop:
+    """Accepts the connections of listening sockets; pauses without room, and without a free file."""
 
     def __init__(
-        self, gate: Gate, listeners: list[socket.socket], backlog: int, options: dict[str, Any]
+        self,
+        gate: Gate,
+        listeners: list[socket.socket],
+        backlog: int,
+        per_turn: int,
+        begin: Callable[[socket.socket, object], None],
     ) -> None:
-        """Begin to accept. Raises OSError."""
+        """Begin to accept. Raises OSError.
+
+        `per_turn`: connections accepted before the event loop goes on. `begin`: takes each connection, and
+        its peer's address.
+        """
+        self.listeners = listeners
         self._gate = gate
-        self._listeners = listeners
-        self._options = options
+        self._per_turn = per_turn
+        self._begin = begin
         self._loop = asyncio.get_running_loop()
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
-        self._connecting: set[asyncio.Task[None]] = set()
         for listener in listeners:
             listener.setblocking(False)
             listener.listen(backlog)
         for listener in listeners:
             self._resume(listener)
 
-    async def settle(self, seconds: float) -> None:
-        """Stop accepting, and wait until the connections accepted are made; at most `seconds`, for TLS."""
-        self._close_listeners()
-        if self._connecting:
-            await asyncio.wait(self._connecting, timeout=seconds)
-
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
+    def close(self) -> None:
+        """Stop accepting."""
+        for listener in self.listeners:
             if listener.fileno() < 0:
                 continue
             self._loop.remove_reader(listener)
             if pause := self._pauses.pop(listener, None):
                 pause.cancel()
             listener.close()
-
-    def close(self) -> None:
-        """Stop accepting. What has been accepted goes on, but for TLS handshakes."""
-        self._close_listeners()
-        if self._options.get("ssl"):
-            for task in self._connecting:
-                task.cancel()
-
-    def renew_tls(self, context: ssl.SSLContext | None) -> None:
-        """Use another context for handshakes from now on."""
-        self._options = {**self._options, "ssl": context}
-
-    @property
-    def sockets(self) -> list[socket.socket]:
-        return self._listeners
 
     def _resume(self, listener: socket.socket) -> None:
         self._pauses.pop(listener, None)
@@ -105,12 +92,12 @@ class Acceptor:
         self._pauses[listener] = self._loop.call_later(PAUSE, self._resume, listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(PER_TURN):
+        for _ in range(self._per_turn):
             if not self._gate.has_room():
                 self._pause(listener)
                 return
             try:
-                sock, _address = listener.accept()
+                sock, address = listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionAbortedError:  # it was ended while it was queued
@@ -120,15 +107,56 @@ class Acceptor:
                 self._gate.out_of_files()
                 self._pause(listener)
                 return
-            sock.setblocking(False)
-            task = tasks.spawn(self._connect(self._gate.admit(sock), sock), "begin a connection")
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+            self._begin(sock, address)
+
+
+class Acceptor:
+    """Accepts connections for a gate, with TLS or without. `options`: of `loop.connect_accepted_socket`.
+
+    Of an asyncio server it has what aiohttp's sites use.
+    """
+
+    def __init__(
+        self, gate: Gate, listeners: list[socket.socket], backlog: int, options: dict[str, Any]
+    ) -> None:
+        """Begin to accept. Raises OSError."""
+        self._gate = gate
+        self._options = options
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._accepting = AcceptLoop(gate, listeners, backlog, PER_TURN, self._begin)
+
+    async def settle(self, seconds: float) -> None:
+        """Stop accepting, and wait until the connections accepted are made; at most `seconds`, for TLS."""
+        self._accepting.close()
+        if self._connecting:
+            await asyncio.wait(self._connecting, timeout=seconds)
+
+    def close(self) -> None:
+        """Stop accepting. What has been accepted goes on, but for TLS handshakes."""
+        self._accepting.close()
+        if self._options.get("ssl"):
+            for task in self._connecting:
+                task.cancel()
+
+    def renew_tls(self, context: ssl.SSLContext | None) -> None:
+        """Use another context for handshakes from now on."""
+        self._options = {**self._options, "ssl": context}
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        return self._accepting.listeners
+
+    def _begin(self, sock: socket.socket, _address: object) -> None:
+        sock.setblocking(False)
+        task = tasks.spawn(self._connect(self._gate.admit(sock), sock), "begin a connection")
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
 
     async def _connect(self, protocol: asyncio.Protocol, sock: socket.socket) -> None:
         connected = False
         try:
-            await self._loop.connect_accepted_socket(lambda: protocol, sock, **self._options)
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: protocol, sock, **self._options)
             connected = True
         except OSError:  # the handshake failed, took too long or was broken off
             pass
