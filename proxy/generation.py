@@ -178,8 +178,19 @@ def _runtime(
     attach, field, proves = credential.attach, credential.subject_field, credential.dpop
     if known is not None and known.is_of(route, limits, tls, fixed, attach, field, proves=proves):
         return known
-    tokens, metrics, idle = services.tokens, services.metrics, lasting.idle
-    return RouteRuntime(route, limits, tokens, metrics, tls, fixed, idle, attach, field, proves=proves)
+    return RouteRuntime(
+        route,
+        limits,
+        services.tokens,
+        services.metrics,
+        tls,
+        fixed,
+        lasting.heads_of(limits),
+        lasting.idle,
+        attach,
+        field,
+        proves=proves,
+    )
 
 
 def own_names(config: Config) -> Iterator[str]:

@@ -35,10 +35,19 @@ class Lasting:
     waiting: int = 0  # requests that are waiting for a token
     descriptors: Descriptors = field(default_factory=Descriptors)
     idle: IdleConnections = field(init=False)  # to the upstreams of all routes
+    heads: HeadLimits | None = None  # of all routes; see `heads_of`
 
     def __post_init__(self) -> None:
         self.idle = IdleConnections(self.descriptors)
         self.descriptors.spare = self.idle
+
+    def heads_of(self, limits: Limits) -> HeadLimits:
+        """What reading responses remembers: one memory for all routes, until a reload changes its limits."""
+        wanted = (limits.header_size, limits.field_size, limits.fields)
+        heads = self.heads
+        if heads is None or (heads.header_size, heads.field_size, heads.fields) != wanted:
+            heads = self.heads = HeadLimits(*wanted)
+        return heads
 
 
 @dataclass(slots=True)

@@ -18,7 +18,9 @@ Dial = Callable[[Route, ssl.SSLContext | None, float, Sessions | None], Awaitabl
 
 
 class Dialer:
-    """`idle`: the connections of all pools, which give way if open files run short."""
+    """`heads`: what reading responses remembers, for all routes. `idle`: the connections of all pools, which
+    give way if open files run short.
+    """
 
     __slots__ = ("_dial", "_sessions", "_tls", "head_limits", "idle", "limits", "route")
 
@@ -27,13 +29,14 @@ class Dialer:
         route: Route,
         tls: ssl.SSLContext | None,
         limits: Limits,
+        heads: HeadLimits,
         idle: IdleConnections,
         dial: Dial = dial,
         sessions: Sessions | None = None,
     ) -> None:
         self.route = route
         self.limits = limits
-        self.head_limits = HeadLimits(limits.header_size, limits.field_size, limits.fields)
+        self.head_limits = heads
         self.idle = idle
         self._tls = tls
         self._dial = dial

@@ -16,7 +16,7 @@ from proxy.config.values import ACCOUNT_NAME
 from proxy.http import fields
 from proxy.http.body import keep_from_trailers
 from proxy.http.headers import RouteFields
-from proxy.http.message import RequestHead
+from proxy.http.message import HeadLimits, RequestHead
 from proxy.http.policy import policy_of
 from proxy.observe.metrics import Metrics
 from proxy.relay import problems, subjects
@@ -49,6 +49,7 @@ class RouteRuntime:
         metrics: Metrics,
         tls: ssl.SSLContext | None,
         fixed: Account | None,
+        heads: HeadLimits,
         idle: IdleConnections,
         attach: Sequence[Attach] = (),
         subject_field: bytes = b"",
@@ -58,7 +59,8 @@ class RouteRuntime:
     ) -> None:
         """`fixed`: the account of all requests; None if each request names one.
 
-        `idle`: the idle connections of all routes. `attach`, `subject_field`: of the credential.
+        `heads`: what reading responses remembers, for all routes. `idle`: their idle connections.
+        `attach`, `subject_field`: of the credential.
         `listed`: the route as configured, for one of its upstreams that a token response names (`of_token`).
         `proves`: its tokens need a proof for each request.
         """
@@ -86,7 +88,7 @@ class RouteRuntime:
         self._attach = attach
         self.proves = proves
         self.origin = f"{route.upstream.scheme}://{route.upstream.authority}"
-        self._dialer = Dialer(route, tls, limits, idle, sessions=self.sessions)
+        self._dialer = Dialer(route, tls, limits, heads, idle, sessions=self.sessions)
         self._pools: OrderedDict[str, Pool] = OrderedDict()  # by account, the last used at the end
         self._former: list[Pool] = []  # no longer in `_pools`, but some request still uses or awaits them
         self.fixed = fixed
@@ -167,7 +169,6 @@ class RouteRuntime:
 
     def _at(self, upstream: Upstream) -> RouteRuntime:
         route = self.route.model_copy(update={"upstream": upstream})
-        idle = self._dialer.idle
         return RouteRuntime(
             route,
             self._limits,
@@ -175,7 +176,8 @@ class RouteRuntime:
             self._metrics,
             self.tls,
             self.fixed,
-            idle,
+            self._dialer.head_limits,
+            self._dialer.idle,
             self._attach,
             self.subject_field,
             self,

@@ -175,6 +175,7 @@ class Setting:
             self.metrics,
             None,
             self.tokens.account("cred", "default"),  # type: ignore[arg-type]
+            lasting.heads_of(LIMITS),
             lasting.idle,
         )
         self.context = RelayContext(

@@ -18,6 +18,7 @@ from proxy.config.address import read_upstream
 from proxy.config.model import Limits, Route
 from proxy.failure_causes import CONNECT_TIMEOUT, REFUSED
 from proxy.fd_limits import Descriptors
+from proxy.http.message import HeadLimits
 from proxy.relay import problems, upstream_causes
 from proxy.relay.dialer import Dialer
 from proxy.relay.idle import IdleConnections
@@ -27,6 +28,7 @@ from proxy.relay.wire import Wire
 
 from .exchange_machine import Loop
 
+HEADS = HeadLimits(131072, 32768, 200)
 TURNS = 8  # of the loop, enough for all pending callbacks
 ROUTE = Route(name="up", path="/", upstream=read_upstream("http://127.0.0.1:9"), credential="cred")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -181,7 +183,7 @@ class Stage:
             self.dials.append(dial)
             return await dial.outcome(seconds)
 
-        return Pool(Dialer(ROUTE, None, self.limits, self.idle, dials))
+        return Pool(Dialer(ROUTE, None, self.limits, HEADS, self.idle, dials))
 
     def run(self, act: Any) -> Any:
         """`act` inside the loop, then all that follows from it."""
