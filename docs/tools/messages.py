@@ -1,0 +1,78 @@
+"""What is said about an account, by its reason: from the tables of proxy/tokens/diagnosis."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from docs.tools.markdown import code, table, text
+from proxy.oauth.grants import GRANTS, Grant, Renewal
+from proxy.tokens.diagnosis.failures import CAUSES
+from proxy.tokens.diagnosis.reasons import STORED, Reason, Row, Verdict
+
+_MEANS: Final = {
+    Verdict.SERVES: "requests are served",
+    Verdict.UNTRIED: "the next request gets a token",
+    Verdict.WAITS: "tried again by itself",
+    Verdict.MISCONFIGURED: "the configuration or the client must change",
+    Verdict.LOGIN: "a person must act",
+}
+_GRANTS: Final = {  # one that stands for those that are renewed alike
+    Renewal.LOGIN: GRANTS["authorization_code"],
+    Renewal.CONFIGURATION: GRANTS["refresh_token"],
+    Renewal.ITSELF: GRANTS["client_credentials"],
+}
+_HEAD: Final = ("code", "what is said", "what to do", "meaning")
+Message = tuple[str, str, str]
+
+
+class _Fields(dict[str, str]):
+    """The fields of a format string; one that is not listed stands for itself, in capitals."""
+
+    def __missing__(self, key: str) -> str:
+        return key.upper()
+
+
+def of_the_store() -> str:
+    """Reasons that are known from the store."""
+    return _table(
+        (str(reason), _message(row, next(grant for each, grant in _GRANTS.items() if each in renewals)))
+        for _, reasons, renewals, row in STORED
+        if row.sentence and len(reasons) < len(Reason)  # those of all reasons are about the state alone
+        for reason in reasons
+    )
+
+
+def of_requests() -> str:
+    """Reasons why a request to the authorization server failed."""
+    return _table((error, _message(row, _GRANTS[Renewal.LOGIN])) for error, row in CAUSES.items())
+
+
+def _table(messages: Iterable[tuple[str, Message]]) -> str:
+    """A row for each message, with all its codes."""
+    codes: dict[Message, dict[str, None]] = defaultdict(dict)
+    for each, message in messages:
+        codes[message][each] = None
+    return table(_HEAD, _rows(codes))
+
+
+def _rows(codes: dict[Message, dict[str, None]]) -> Iterator[tuple[str, ...]]:
+    for message, names in codes.items():
+        yield ", ".join(map(code, names)), *message
+
+
+def _message(row: Row, grant: Grant) -> Message:
+    fields = _Fields(
+        credential="NAME",
+        option="",
+        renew=grant.remedy("NAME", "default"),
+        grant_type="GRANT",
+        refused=grant.refused[0],
+        check_refused=grant.refused[1],
+        next_try="it is tried again",
+        ends="at a time that is stated",
+        client_ends="at a time that is stated",
+    )
+    remedy = row.remedy.format_map(fields) or "nothing: it is tried again"
+    return text(row.sentence.format_map(fields)), text(remedy), _MEANS[row.verdict]
