@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from docs.tools import commands, configuration, messages, metrics, status
+from docs.tools import commands, configuration, messages, metrics, responses, status
 from proxy.cli import main
 from proxy.config.load import schema
 
@@ -38,6 +38,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "configuration": lambda: configuration.page(schema()),
     "reasons of the store": messages.of_the_store,
     "reasons of requests": messages.of_requests,
+    "responses": responses.page,
     "status": lambda: status.page(REPOSITORY / "proxy" / "observe" / "status.py"),
     **{f"metrics, {group}": partial(_metrics, group) for group in metrics.GROUPS},
 }
