@@ -6,7 +6,7 @@
 # make fuzz      random messages, for SECONDS an entry
 # make soak      a thousand event streams for a minute, five minutes without the authorization server, an hour of bursts
 # make bench     the peers side by side (needs nginx, wrk; `make bench-peers` brings more of them)
-# make screenshots  the pictures of the status page, for the documents
+# make docs      the site of docs/, into site/; make reference takes from the code what its pages take from there
 # make speed     all of them in all scenarios, into docs/speed.md
 
 PYTHON ?= python3
@@ -28,7 +28,7 @@ WORKERS ?= $(shell expr 2 '*' $(CORES))
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-source test-compiled test-compiled-meanwhile torture coverage wheel pure-wheel sdist check \
-	check-locks fmt bench bench-peers speed soak soak-bursts jepsen fuzz lock screenshots clean
+	check-locks fmt docs reference bench bench-peers speed soak soak-bursts jepsen fuzz lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/token-proxy demo
@@ -104,6 +104,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/mypy $(TYPED_TESTS:%=-p tests.%) -m tests.checkout -m tests.conftest -m tests.order -m tests.patience -m tests.wheel
 	$(BIN)/mypy bench/*.py
+	$(BIN)/mypy -p docs.tools
 	$(BIN)/mypy hatch_build.py
 	$(BIN)/codespell
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -114,6 +115,13 @@ check: $(VENV)/.dev
 fmt: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: reference
+	@$(BIN)/python -m mkdocs build --strict --quiet && echo "site/index.html"
+
+# Tables of commands, keys, metrics, events and responses, in the pages of docs/: after a change of any of them.
+reference: $(VENV)/.dev
+	@$(BIN)/python -m docs.tools.generate
 
 bench: $(VENV)/.dev
 	@$(BIN)/python bench/run.py $(ARGS)
@@ -221,4 +229,4 @@ screenshots: $(VENV)/.dev
 	@$(BIN)/python -m tests.browsers.screenshots $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(COMPILED) dist .coverage $(NODE_MODULES) $(KUBECTL)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench .fuzz
+	rm -rf $(VENV) $(COMPILED) dist .coverage $(NODE_MODULES) $(KUBECTL)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .bench .fuzz site

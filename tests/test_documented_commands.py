@@ -8,6 +8,7 @@ import click
 import pytest
 
 from proxy.cli import main
+from proxy.demo.__main__ import main as demo_server
 
 REPOSITORY = Path(__file__).parent.parent
 DOCUMENTS = sorted(
@@ -20,9 +21,11 @@ FENCED = re.compile(r"^ *```\w*\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 QUOTED = re.compile(r"`([^`]+)`")
 # At the beginning of a line, or after what runs it; not the name of a unit, a container or a package.
 COMMAND = re.compile(
-    r"(?:^ *|(?:sudo|CONTAINER|HOST|&&|\$\(|-cmd \"))(?: *)token-proxy +(\S.*)$", re.MULTILINE
+    r"(?:^ *|(?:sudo|CONTAINER|HOST|&&|\$\(|-cmd \"|'!))(?: *)(?:\.?venv/bin/)?token-proxy +(\S.*)$", re.MULTILINE
 )
-END = re.compile(r"\s#\s.*|[|;&>)\"].*")  # of a command in its line
+END = re.compile(r"\s#\s.*|[|;&>)\"].*|'$")  # of a command in its line
+MAKE = re.compile(r"(?:^ *|`)make ([a-z-]+)", re.MULTILINE)
+DEMO = re.compile(r"python -m proxy\.demo((?: +--[a-z-]+(?: [^-\s`]\S*)?)*)")
 PLACEHOLDERS = {"FILE": "/dev/null", "SECONDS": "1", "…": ""}
 
 
@@ -73,6 +76,22 @@ def test_a_command_to_copy_parses(line):
 def test_a_command_that_a_sentence_names_parses_but_for_its_arguments(line):
     found = fault(line)
     assert found is None or isinstance(found, click.MissingParameter), IN_SENTENCES[line]
+
+
+def test_targets_of_make_exist():
+    made = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    named = {target: path for path in DOCUMENTS for target in MAKE.findall(path.read_text())}
+    assert {"demo", "test", "docs", "reference", "speed"} <= named.keys()
+    assert {target: path for target, path in named.items() if target not in made} == {}
+
+
+def test_options_of_the_demo_server_exist():
+    known = {name for option in demo_server.params for name in option.opts} | {"--help"}
+    named = {
+        option for path in DOCUMENTS for line in DEMO.findall(path.read_text()) for option in line.split()
+    }
+    assert "--client" in named
+    assert {option for option in named if option.startswith("--")} <= known
 
 
 def test_all_commands_are_documented():

@@ -24,7 +24,7 @@ def page(main: click.Group) -> str:
 
 
 def _about(command: click.Command, context: click.Context) -> str:
-    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    usage = " ".join(["Usage:", context.command_path, *command.collect_usage_pieces(context)])
     parts = [f"```text\n{usage}\n```\n", *_paragraphs(command.help or "")]
     rows = [row for row in (_option(each, context) for each in command.get_params(context)) if row]
     parts.append(table(("option", "meaning"), rows))

@@ -88,7 +88,7 @@ def _references(node: Any) -> Iterator[str]:
 
 
 def _titles(definitions: Mapping[str, Node], used: Mapping[str, list[str]]) -> dict[str, str]:
-    """`tls of [server], admin_tls of [server]`; where a key takes one of several tables, with what it means."""
+    """`tls of [server], admin_tls of [server]`; where a key takes one of several tables, with its meaning."""
     titles = {name: ", ".join(paths) for name, paths in used.items()}
     several = {title for title, count in Counter(titles.values()).items() if count > 1}
     return {

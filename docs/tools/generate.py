@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from docs.tools import commands, configuration, messages, metrics, responses, status
+from docs.tools import commands, configuration, events, messages, metrics, responses
 from proxy.cli import main
 from proxy.config.load import schema
 
@@ -36,10 +36,10 @@ def _metrics(group: str) -> str:
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "commands": lambda: commands.page(main),
     "configuration": lambda: configuration.page(schema()),
+    "events": events.page,
     "reasons of the store": messages.of_the_store,
     "reasons of requests": messages.of_requests,
     "responses": responses.page,
-    "status": lambda: status.page(REPOSITORY / "proxy" / "observe" / "status.py"),
     **{f"metrics, {group}": partial(_metrics, group) for group in metrics.GROUPS},
 }
 

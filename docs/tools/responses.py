@@ -7,11 +7,16 @@ from proxy import endings
 
 
 def page() -> str:
-    rows = [(f"[{code(each.name)}](#{each.name})", each.status, text(each.title)) for each in endings.ENDINGS.values()]
+    rows = [
+        (f"[{code(each.name)}](#{each.name})", each.status, text(each.title))
+        for each in endings.ENDINGS.values()
+    ]
     overview = table(("ending", "status", "title"), rows)
     return "\n".join([overview, *map(_section, endings.ENDINGS.values())])
 
 
 def _section(ending: endings.Ending) -> str:
     cures = "\n".join(f"- {text(cure)}" for cure in ending.cures)
-    return f"## {ending.name}\n\n**{text(ending.title)}** ({ending.status})\n\n{text(ending.cause)}\n\n{cures}\n"
+    return (
+        f"## {ending.name}\n\n**{text(ending.title)}** ({ending.status})\n\n{text(ending.cause)}\n\n{cures}\n"
+    )

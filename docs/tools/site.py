@@ -1,7 +1,7 @@
 """A hook of mkdocs: pages from outside docs/, and links that the site can follow.
 
-README.md and its like become pages of the site. A relative link to a page becomes a link within the site; one to
-another file of the repository leads to its address at the forge. So the same text can be read in both places.
+README.md and its like become pages of the site. A relative link to a page becomes a link within the site; one
+to another file of the repository leads to its address at the forge. So a text can be read in both places.
 """
 
 from __future__ import annotations
