@@ -10,14 +10,16 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from proxy.commands.account_commands import login, logout, token
+from proxy.commands.completions import callers, completion
 from proxy.commands.demo import demo
+from proxy.commands.group import CommandGroup, example, show_version
+from proxy.commands.server_commands import explain, open_page, status, wait
 from proxy.commands.shared import (
     DONE,
     command,
@@ -31,11 +33,12 @@ from proxy.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from proxy.commands.wait import Wanted
     from proxy.systemd import Supervisor
 
 
 @click.group(
+    cls=CommandGroup,
+    epilog=example("token-proxy demo"),
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
@@ -63,13 +66,11 @@ def main(context: click.Context, config: Path | None) -> None:
 
 
 def _show_version(context: click.Context) -> None:
-    from proxy import compiled
-
-    click.echo(f"token-proxy, version {compiled.about()}")
+    context.invoke(show_version)
     context.exit()
 
 
-@main.command()
+@main.command(epilog=example("token-proxy run -c config.toml"))
 @click.option("--watch", is_flag=True, help="Reload whenever the configuration file changes.")
 @config_option
 @command
@@ -104,11 +105,11 @@ def _to_stderr(line: str) -> None:
     click.echo(line, err=True)
 
 
-for _each in (demo, login, token, logout):
+for _each in (demo, login, token, logout, status, wait, open_page, explain, completion):
     main.add_command(_each)
 
 
-@main.command()
+@main.command(epilog=example("token-proxy check -v"))
 @click.option(
     "--no-secrets",
     is_flag=True,
@@ -136,13 +137,13 @@ def check(no_secrets: bool, verbose: bool, config: Path | None) -> int:
     return DONE
 
 
-@main.command(name="schema")
+@main.command(name="schema", epilog=example("token-proxy schema > config.schema.json"))
 @config_ignored
 @command
 def show_schema() -> int:
     """Print the JSON Schema of the configuration.
 
-    For editors that complete and check it: token-proxy schema > config.schema.json
+    For editors that complete and check it.
     """
     from proxy.config.load import schema
 
@@ -150,42 +151,16 @@ def show_schema() -> int:
     return DONE
 
 
-@main.command(name="open")
-@config_option
-@command
-def open_page(config: Path | None) -> int:
-    """Open the status page in the browser, signed in.
-
-    It uses a link that works once. Without a browser, the link is printed.
-    """
-    loaded = load_config(config)
-    from proxy.commands import open as page
-
-    return run_async(page.open_page(loaded, click.echo))
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, as /api/status does.")
-@click.option("--watch", is_flag=True, help="Repeat every two seconds.")
-@config_option
-@command
-def status(as_json: bool, watch: bool, config: Path | None) -> int:
-    """Show the state of every token.
-
-    Asks a running server, or reads the store if none runs. Exit code 3 if a person must log in (or give a
-    refresh token), else 1 if an account can't serve.
-    """
-    loaded = load_config(config)
-    from proxy.commands.status import show_status
-
-    return run_async(show_status(loaded, click.echo, as_json=as_json, watch=watch))
-
-
-@main.command(name="exec", context_settings={"allow_interspersed_args": False})
+@main.command(
+    name="exec",
+    context_settings={"allow_interspersed_args": False},
+    epilog=example("token-proxy exec -- python app.py"),
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
 @click.option(
     "--caller",
     metavar="CALLER",
+    shell_complete=callers,
     help="Give CMD a key of this caller of the configuration in TOKEN_PROXY_KEY, valid for 24 hours.",
 )
 @config_option
@@ -213,65 +188,8 @@ def execute(command: tuple[str, ...], caller: str | None, config: Path | None) -
     return program.execute(known, functools.partial(load, path), command, caller, _to_stderr)
 
 
-@main.command()
-@click.option(
-    "--for",
-    "wanted",
-    type=click.Choice(["ready", "startup", "healthy"]),
-    default="ready",
-    show_default=True,
-    help="ready: every required credential can serve (/readyz). startup: the store and the listeners are up "
-    "(/startupz). healthy: the process lives (/healthz).",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, 30 * 86400.0),
-    default=60,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait; 0: look once, as a container's HEALTHCHECK does.",
-)
-@config_option
-@command
-def wait(wanted: Wanted, timeout: float, config: Path | None) -> int:
-    """Wait until a running server is ready.
-
-    Asks the health listener, if the configuration has one, else the admin listener. Silent on success;
-    otherwise it prints why the server is not ready, with exit code 1.
-    """
-    if isnan(timeout):
-        raise click.BadParameter("expected a number of seconds", param_hint="--timeout")
-    from proxy.commands.wait import wait as wait_for
-    from proxy.config.load import find_config, load
-
-    loaded = load(find_config(config), secrets=False)  # a health check may be without them
-    return run_async(wait_for(loaded.config, wanted, timeout))
-
-
-@main.command()
-@click.argument("method")
-@click.argument("url")
-@click.option(
-    "--caller",
-    metavar="CALLER",
-    help="The caller that sends it, as named in the configuration; from any of its networks.",
-)
-@config_option
-@command
-def explain(method: str, url: str, caller: str | None, config: Path | None) -> int:
-    """Show what would happen to a request METHOD URL.
-
-    Shows its route, caller, policy, credential and token. URL is one of this proxy, or a path alone. Nothing
-    is sent upstream. Exit code 1 if the request would be refused.
-    """
-    loaded = load_config(config)
-    from proxy.commands.explain import explain as explain_request
-
-    return run_async(explain_request(loaded, method, url, caller, click.echo))
-
-
-@main.command(name="caller-key")
-@click.argument("name")
+@main.command(name="caller-key", epilog=example("token-proxy caller-key build"))
+@click.argument("name", shell_complete=callers)
 @click.option(
     "--ttl",
     metavar="TIME",

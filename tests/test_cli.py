@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from proxy import cli
-from proxy.commands import shared
+from proxy.commands import group, shared
 from proxy.demo.faults import NAMED
 from proxy.errors import ConfigError, LoginRequired, ProxyError, StoreError, TokenUnavailable
 
@@ -28,7 +28,9 @@ COMMANDS = {
     "logout",
     "open",
     "schema",
+    "completion",
 }
+UNLISTED = {"help", "version"}
 CONFIG = """
 [credentials.crm]
 issuer = "https://login.example"
@@ -62,8 +64,9 @@ def write(path, name="crm"):
 def test_help_lists_every_command(call):
     shown = call("--help")
     assert shown.exit_code == 0
-    assert {line.split()[0] for line in shown.stdout.partition("Commands:\n")[2].splitlines()} == COMMANDS
-    assert "..." not in shown.stdout.partition("Commands:\n")[2]
+    listed = shown.stdout.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert {line.split()[0] for line in listed.splitlines()} == COMMANDS
+    assert "..." not in listed
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -72,6 +75,46 @@ def test_each_command_explains_itself(call, command):
     assert shown.exit_code == 0
     assert "--debug" in shown.stdout
     assert call(command, "-h").stdout == shown.stdout
+    assert call("help", command).stdout == shown.stdout
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_each_help_is_short_and_ends_with_an_example_of_that_command(call, command):
+    shown = call(command, "--help").stdout
+    assert len(shown.splitlines()) <= 50
+    *_, example = shown.rstrip().splitlines()
+    assert f"token-proxy {command}" in example
+    assert len(shown.rpartition("Example")[2].splitlines()) <= 4 or command == "demo"
+
+
+def test_help_and_the_version_are_commands_too(call):
+    assert call("help").stdout == call("--help").stdout
+    assert call("version").stdout == call("--version").stdout
+    assert call("help", "version").exit_code == 0
+    failed = call("help", "nothing")
+    assert (failed.exit_code, failed.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(("verb", "meant"), group.VERBS.items())
+def test_what_other_tools_call_a_command_leads_to_ours(call, verb, meant):
+    for arguments in ((verb,), ("help", verb), (verb.upper(), "--option")):
+        failed = call(*arguments)
+        assert (failed.exit_code, failed.stdout) == (2, "")
+        assert f"it is `token-proxy {meant}` here" in failed.stderr
+
+
+def test_other_tools_names_are_none_of_ours():
+    assert set(group.VERBS.values()) <= COMMANDS
+    assert set(group.VERBS).isdisjoint(COMMANDS | UNLISTED)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suggested"), [(("statsu",), "status"), (("status", "--wach"), "--watch")]
+)
+def test_a_misspelt_command_or_option_is_suggested(call, arguments, suggested):
+    failed = call(*arguments)
+    assert (failed.exit_code, failed.stdout) == (2, "")
+    assert suggested in failed.stderr.partition("Error: ")[2]
 
 
 def test_the_demos_faults_are_listed_with_descriptions(call):
@@ -133,7 +176,7 @@ def test_the_configuration_is_the_first_that_exists(call, tmp_path, monkeypatch)
     assert call("check", "-c", str(given)).stdout == f"{given}: no faults (1 credential, 1 route)\n"
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS - {"demo", "schema", "caller-key"}))
+@pytest.mark.parametrize("command", sorted(COMMANDS - {"demo", "schema", "caller-key", "completion"}))
 def test_without_a_configuration_the_places_are_named(call, command):
     arguments = {
         "explain": ["GET", "/crm"],
@@ -204,7 +247,7 @@ def test_schema_prints_a_json_schema_and_needs_no_configuration(call):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("nothing",), ("login",), ("token", "crm", "--nothing"), ("status", "crm")]
+    "arguments", [("nothing",), ("token",), ("token", "crm", "--nothing"), ("status", "crm")]
 )
 def test_a_wrong_call_gets_a_usage_error(call, arguments):
     failed = call(*arguments)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
+from proxy.commands.completions import accounts, credentials
+from proxy.commands.group import example
 from proxy.commands.shared import (
-    account_option,
     command,
     config_option,
     load_config,
@@ -19,9 +20,13 @@ from proxy.commands.shared import (
     warn,
 )
 
+account_option = click.option(
+    "--account", default="default", show_default=True, shell_complete=accounts, help="Name of the account."
+)
 
-@click.command()
-@click.argument("credential")
+
+@click.command(epilog=example("token-proxy login crm --account alice"))
+@click.argument("credential", shell_complete=credentials)
 @account_option
 @click.option(
     "--no-browser",
@@ -82,8 +87,8 @@ def login(
     return run_async(log_in(loaded.config, credential, account, click.echo, open_browser=opens))
 
 
-@click.command()
-@click.argument("credential")
+@click.command(epilog=example('curl -H "$(token-proxy token crm --format header)" https://api.example.com/'))
+@click.argument("credential", shell_complete=credentials)
 @click.argument("operation", required=False, metavar="")  # of git, which appends it
 @account_option
 @click.option(
@@ -117,8 +122,8 @@ def token(credential: str, operation: str | None, account: str, form: str, confi
     return run_async(print_token(loaded, credential, account, click.echo, form, git))
 
 
-@click.command()
-@click.argument("credential")
+@click.command(epilog=example("token-proxy logout crm"))
+@click.argument("credential", shell_complete=credentials)
 @account_option
 @config_option
 @command

@@ -96,7 +96,6 @@ def _given_before(context: click.Context, _option: click.Parameter, after: Path 
 config_option = _config_option(callback=_given_before)
 config_ignored = _config_option(expose_value=False, hidden=True)  # accepted, but not used
 config_before = _config_option()  # of the command group
-account_option = click.option("--account", default="default", show_default=True, help="Name of the account.")
 
 
 def read_config(given: Path | None) -> Loaded:
