@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
-import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
+
+from proxy.commands.hardening import found_umask
+
+# A process of its own, for the umask alone: ours would make the person's downloads private.
+_OPEN: Final = """
+import signal, sys, webbrowser
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+sys.exit(not webbrowser.open(sys.argv[1]))
+"""
 
 
 def open_url(url: str) -> bool:
     """Without a shell, but as an argument of a program, which every user of the machine can read."""
-    return has_browser() and urlsplit(url).scheme in {"http", "https"} and webbrowser.open(url)
+    return has_browser() and urlsplit(url).scheme in {"http", "https"} and _open(url)
 
 
 def open_file(path: Path) -> bool:
-    return has_browser() and webbrowser.open(path.as_uri())
+    return has_browser() and _open(path.as_uri())
+
+
+def _open(url: str) -> bool:
+    command = [sys.executable, "-I", "-c", _OPEN, url]
+    try:
+        return subprocess.run(command, umask=found_umask(), check=False).returncode == 0  # noqa: S603
+    except OSError:
+        return False
 
 
 def has_browser() -> bool:

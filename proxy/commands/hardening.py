@@ -11,13 +11,23 @@ from typing import Final
 
 PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 PR_SET_DUMPABLE: Final = 4
+PRIVATE: Final = 0o077
+
+
+_found = PRIVATE  # the umask that this process was started with, once it is known
 
 
 def keep_to_ourselves() -> None:
     """Set umask 0077, disable core dumps and, on Linux, attaching by processes of the same user."""
-    os.umask(0o077)
+    global _found  # noqa: PLW0603 (one process, one umask)
+    _found = os.umask(PRIVATE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     hide_memory()
+
+
+def found_umask() -> int:
+    """The umask for programs that are not ours, like a browser: that of the person."""
+    return _found
 
 
 def hide_memory() -> None:

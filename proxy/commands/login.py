@@ -8,11 +8,10 @@ is certain, the user can log in without that page, and paste the redirect URL: o
 from __future__ import annotations
 
 import asyncio
-import sys
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
 from proxy import tasks
 from proxy.admin.app import callback_application
@@ -20,6 +19,8 @@ from proxy.admin.peers import TELLS_USERS
 from proxy.admin.server import AdminRunner
 from proxy.commands import device_login
 from proxy.commands.browser import has_browser, open_file, open_url, redirect_file
+from proxy.commands.pasted import lines_of_stdin
+from proxy.commands.progress import progress, terminal
 from proxy.commands.running_server import ask_server, is_serving, still_needs_login
 from proxy.commands.tokens import audited_services, check_kept, key_of
 from proxy.config.address import Address, is_loopback
@@ -37,6 +38,7 @@ ANOTHER_STORE: Final = (
     "the server at {} still needs this login, as it has another store: expected its server.state_dir "
     "(or $STATE_DIRECTORY), not {}"
 )
+WAITING: Final = "waiting for the login"
 Say = Callable[[str], object]
 
 
@@ -77,7 +79,8 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
         with ExitStack() as stack:  # until the login ends
             is_secret = is_received and not is_bound
             opened = open_browser and await asyncio.to_thread(_open, url, stack if is_secret else None)
-            can_paste = not (opened and listening)
+            comes_here = is_received and (listening or not _is_shared(config))
+            can_paste = not (opened and comes_here)
             if failure := await _wait(services, key, command, say, can_paste=can_paste, or_wait=is_received):
                 raise LoginFailed(failure)
         say(await _done(services, key))
@@ -97,7 +100,8 @@ async def log_in_on_device(
         with ExitStack() as stack:  # until the login ends
             if open_browser and has_browser():
                 await asyncio.to_thread(_open, login.codes.link, stack)
-            await login.ended()
+            async with progress(WAITING, login.codes.lifetime, terminal()):
+                await login.ended()
         say(await _done(services, key))
     return 0
 
@@ -124,16 +128,44 @@ async def _wait(
     services: Services, key: AccountId, command: str, say: Say, *, can_paste: bool, or_wait: bool
 ) -> str:
     """The outcome of the login: "", or the reason of its failure."""
-    if can_paste and or_wait:
-        say("If the browser can't open that, log in here:")
-        say(await services.logins.begin_to_paste(key, command))
-    ends = [tasks.spawn(services.logins.outcome(command), "wait for the callback")]
+    redirect_uri = services.logins.redirect_uri(key.credential)
     if can_paste:
-        redirect_uri = services.logins.redirect_uri(key.credential)
-        say(f"If nothing happens here after that, paste the URL in the browser ({redirect_uri}?...):")
-        pasted = _pasted(services, key, command, say, or_wait=or_wait)
-        ends.append(tasks.spawn(pasted, "wait for a pasted URL"))
-    return await _first(ends)
+        if or_wait:
+            say("From a browser that can't open that, log in here:")
+            say(await services.logins.begin_to_paste(key, command))
+        for line in how_to_paste(redirect_uri, is_received=or_wait):
+            say(line)
+    client = services.config.credentials[key.credential].client_id
+    if client:
+        say(f"If the server refuses the redirect URI: register {redirect_uri} there, for client {client}.")
+    on_terminal = terminal()
+    if on_terminal is None:
+        say(f"Waiting for the login, for {TIME_TO_LOG_IN_SAID} at most.")
+    outcome = services.logins.outcome(command)
+    async with progress(WAITING, TIME_TO_LOG_IN, on_terminal) as shown:
+        ends = [tasks.spawn(outcome, "wait for the callback")]
+        if not can_paste:
+            return await _first(ends)
+        with lines_of_stdin(lambda begun: shown.hide() if begun else shown.show()) as lines:
+            pasted = _pasted(services, key, command, shown.above(say), lines, or_wait=or_wait)
+            ends.append(tasks.spawn(pasted, "wait for a pasted URL"))
+            return await _first(ends)
+
+
+def how_to_paste(redirect_uri: str, *, is_received: bool) -> Iterator[str]:
+    """Lines for the person. `is_received`: by a server or by this command, if the browser reaches it."""
+    address = urlsplit(redirect_uri)
+    if not is_loopback(address.hostname or ""):
+        yield f"Your browser will end on {redirect_uri}?code=…: copy its address, and paste the URL here."
+        return
+    page = "can't be reached" if is_received else "can't be reached, or is another program's"
+    yield (
+        f"Your browser will end on a page that {page} ({redirect_uri}?code=…). That is expected: "
+        "copy the address from its address bar, and paste the URL here."
+    )
+    if is_received:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        yield f"Or forward the port, and open the first URL: ssh -L {port}:127.0.0.1:{port} HOST"
 
 
 def _is_shared(config: Config) -> bool:
@@ -171,9 +203,16 @@ async def _first(ends: list[asyncio.Task[str]]) -> str:
     return done.pop().result() if done else f"no login within {TIME_TO_LOG_IN_SAID}: run the command again"
 
 
-async def _pasted(services: Services, key: AccountId, command: str, say: Say, *, or_wait: bool) -> str:
+async def _pasted(
+    services: Services,
+    key: AccountId,
+    command: str,
+    say: Say,
+    lines: asyncio.Queue[str],
+    *,
+    or_wait: bool,
+) -> str:
     """Wait for the redirect URL on stdin, and finish the login with it."""
-    lines = _lines_of_stdin()
     while line := await lines.get():
         try:
             if line.strip():
@@ -186,29 +225,6 @@ async def _pasted(services: Services, key: AccountId, command: str, say: Say, *,
     if or_wait:
         await asyncio.Event().wait()  # wait for the callback only
     return "no redirect URL was pasted, and no server runs to receive it: start one, or paste the URL"
-
-
-def _lines_of_stdin() -> asyncio.Queue[str]:
-    """The lines of stdin as they arrive, then ""."""
-    loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[str] = asyncio.Queue()
-
-    def read() -> None:
-        with suppress(RuntimeError):  # the command has ended meanwhile
-            for line in _stdin():
-                loop.call_soon_threadsafe(lines.put_nowait, line)
-
-    threading.Thread(target=read, name="read stdin", daemon=True).start()
-    return lines
-
-
-def _stdin() -> Iterator[str]:
-    """Lines of stdin; not from sys.stdin, as the interpreter can't exit while a thread reads that."""
-    with suppress(OSError):
-        if sys.stdin is not None:
-            with open(sys.stdin.fileno(), errors="replace", closefd=False) as stdin:
-                yield from stdin
-    yield ""
 
 
 @asynccontextmanager

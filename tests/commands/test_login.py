@@ -6,7 +6,6 @@ import os
 import re
 import stat
 import sys
-import webbrowser
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from html import escape
@@ -28,19 +27,23 @@ from proxy.services import open_services
 from proxy.store.base import AccountId
 from tests.admin.conftest import Browser
 from tests.fakes.id_tokens import logs_in
-from tests.patience import within
+from tests.patience import until, within
 
 DONE, FAILED, USAGE = 0, 1, 2
 LOGGED_IN = "logged in: person/default has tokens"
 VERIFIER = "v" * 43
 TICKET = re.compile(r'name="ticket" value="([A-Za-z0-9_-]{43})"')
 BROWSER = """#!{python}
-import sys, urllib.request
+import os, sys, urllib.request
 browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 asked = browser.open(sys.argv[1])  # our page leads to the authorization server's
 approved = browser.open(asked.url, data=b"user=alice")  # follows the redirect to the callback
 assert b"Logged in" in approved.read()
 open({note!r}, "w").write("\\n".join(sys.argv[1:]))
+open({note!r} + ".umask", "w").write(oct(os.umask(0)))
+"""
+NOTING_BROWSER = """#!/bin/sh
+printf '%s\\n' "$*" >>{note}
 """
 
 
@@ -217,7 +220,7 @@ async def test_an_own_callback_of_a_credential_is_served_by_the_command(bench, t
     assert callback.startswith(f"{redirect_uri}?")
     assert (await browser.get(callback)).status == 200
     assert await at.command == DONE
-    assert any(f"({redirect_uri}?...)" in line for line in at.said)
+    assert any(f"({redirect_uri}?code=…)" in line for line in at.said)
 
 
 async def test_a_browser_elsewhere_that_does_not_reach_the_page_can_log_in_and_paste(bench, terminal):
@@ -426,25 +429,40 @@ async def test_a_code_replaces_another_person_only_after_a_logout(bench):
 # -- the browser
 
 
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    """The URLs that a browser was started with, a line each."""
+    note, browser = tmp_path / "opened", tmp_path / "noting"
+    browser.write_text(NOTING_BROWSER.format(note=note))
+    browser.chmod(stat.S_IRWXU)
+    monkeypatch.setenv("BROWSER", str(browser))
+    return note
+
+
 @pytest.mark.parametrize(
     "url",
     ["file:///etc/passwd", "javascript:alert(1)", "--version", "-a", "$(touch x)", '"&calc', "//host/x", ""],
 )
-def test_only_http_urls_are_opened(monkeypatch, url):
-    opened = []
-    monkeypatch.setattr(browser_command.webbrowser, "open", lambda url: opened.append(url) or True)
-    monkeypatch.setenv("DISPLAY", ":0")
+def test_only_http_urls_are_opened(opened, url):
     assert not browser_command.open_url(url)
-    assert opened == []
+    assert not opened.exists()
     assert browser_command.open_url("https://login.example/authorize?x=1")
-    assert opened == ["https://login.example/authorize?x=1"]
+    assert opened.read_text() == "https://login.example/authorize?x=1\n"
+
+
+def test_a_browser_that_can_not_be_started_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("BROWSER", str(tmp_path / "missing"))
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", "")
+    assert not browser_command.open_url("https://login.example/")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="a Mac always has a screen")
 def test_where_there_is_no_screen_no_browser_takes_the_terminal(monkeypatch):
     for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(browser_command.webbrowser, "open", pytest.fail)
+    monkeypatch.setattr(browser_command, "_open", pytest.fail)
     assert not browser_command.open_url("https://login.example/")
 
 
@@ -452,8 +470,13 @@ async def test_the_browser_is_a_program_that_is_given_the_url_as_it_is(bench, tm
     note, browser = tmp_path / "note", tmp_path / "browser"
     browser.write_text(BROWSER.format(python=sys.executable, note=str(note)))
     browser.chmod(stat.S_IRWXU)
-    command = await bench.start("login", "person", "-c", str(bench.path), BROWSER=str(browser))
+    before = os.umask(0o022)
+    try:
+        command = await bench.start("login", "person", "-c", str(bench.path), BROWSER=str(browser))
+    finally:
+        os.umask(before)
     code = await command.end()
+    assert (tmp_path / "note.umask").read_text() == oct(0o022), "the person's own, for downloads"
     assert (code, command.log) == (DONE, [])
     assert command.out.splitlines()[-1] == LOGGED_IN
     assert note.read_text() in command.out, "one argument: the URL that was printed too"
@@ -469,24 +492,20 @@ def read_private(url):
 
 @pytest.mark.parametrize("serving", [False, True], ids=["it listens itself", "a server has the callback"])
 async def test_where_users_are_not_told_apart_no_argument_of_the_browser_has_the_ticket(
-    bench, terminal, browser, monkeypatch, serving
+    bench, terminal, browser, monkeypatch, opened, serving
 ):
-    opened = []
-    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(login, "TELLS_USERS", False)
-    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
     async with bench.serving() if serving else nullcontext():
         at = terminal(open_browser=True)
         address = await at.url()
-        while not opened:
-            await asyncio.sleep(0.02)
-        assert opened[0].startswith("file://")
-        assert read_private(opened[0]).count(escape(address)) == 2
+        file = (await until(lambda: opened.exists() and opened.read_text())).strip()
+        assert file.startswith("file://")
+        assert read_private(file).count(escape(address)) == 2
         callback = await browser.approve((await browser.get(address)).headers["Location"])
         assert (await browser.get(callback)).status == 200
         assert await at.command == DONE
         with pytest.raises(FileNotFoundError):
-            read_private(opened[0])
+            read_private(file)
 
 
 # -- a code obtained elsewhere
