@@ -21,7 +21,8 @@ FENCED = re.compile(r"^ *```\w*\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 QUOTED = re.compile(r"`([^`]+)`")
 # At the beginning of a line, or after what runs it; not the name of a unit, a container or a package.
 COMMAND = re.compile(
-    r"(?:^ *|(?:sudo|CONTAINER|HOST|&&|\$\(|-cmd \"|'!))(?: *)(?:\.?venv/bin/)?token-proxy +(\S.*)$", re.MULTILINE
+    r"(?:^ *|(?:sudo|CONTAINER|HOST|&&|\$\(|-cmd \"|'!))(?: *)(?:\.?venv/bin/)?token-proxy +(\S.*)$",
+    re.MULTILINE,
 )
 END = re.compile(r"\s#\s.*|[|;&>)\"].*|'$")  # of a command in its line
 MAKE = re.compile(r"(?:^ *|`)make ([a-z-]+)", re.MULTILINE)

@@ -10,7 +10,9 @@ import click
 
 from docs.tools.markdown import code, table, text
 
+OF_ALL = frozenset({"--config", "--debug", "--help"})  # options that every command takes
 _AS_IT_STANDS = "\b\n"  # of click: a paragraph that is not wrapped
+_TOLD = re.compile(r"^( *token-proxy .*?\S) {2,}([^\s#])", re.MULTILINE)  # a command, and what it does
 
 
 def page(main: click.Group) -> str:
@@ -26,8 +28,14 @@ def page(main: click.Group) -> str:
 def _about(command: click.Command, context: click.Context) -> str:
     usage = " ".join(["Usage:", context.command_path, *command.collect_usage_pieces(context)])
     parts = [f"```text\n{usage}\n```\n", *_paragraphs(command.help or "")]
-    rows = [row for row in (_option(each, context) for each in command.get_params(context)) if row]
-    parts.append(table(("option", "meaning"), rows))
+    own = [
+        each
+        for each in command.get_params(context)
+        if context.parent is None or not OF_ALL.intersection(each.opts)
+    ]
+    rows = [row for row in (_option(each, context) for each in own) if row]
+    if rows:
+        parts.append(table(("option", "meaning"), rows))
     parts += _paragraphs(command.epilog or "")
     return "\n".join(parts)
 
@@ -44,6 +52,7 @@ def _paragraphs(help_text: str) -> Iterator[str]:
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(help_text)):
         if paragraph.startswith(_AS_IT_STANDS):
             lines = inspect.cleandoc("\n" + paragraph.removeprefix(_AS_IT_STANDS))
-            yield f"```text\n{lines}\n```\n"
+            commented = _TOLD.sub(r"\1  # \2", lines)
+            yield f"```text\n{commented}\n```\n"
         elif paragraph:
             yield text(paragraph) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,9 @@ def text(plain: str) -> str:
 
 def code(plain: str) -> str:
     """As code, within a table too: there a | would end the cell."""
-    return f"`{plain}`" if plain and "|" not in plain else plain.replace("|", "&#124;")
+    if "|" not in plain:
+        return f"`{plain}`"
+    return f"<code>{html.escape(plain).replace('|', '&#124;')}</code>"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
