@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import BLOCK, REPOSITORY
+from tests.docs.pages import BLOCK, PAGES, REPOSITORY
 
 LINK = re.compile(r"\]\((?!https?://|mailto:)([^)\s]+)\)")
-PAGES = sorted(
-    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "deploy").rglob("*.md")]
-)
 
 
 def anchors(page: Path) -> set[str]:
