@@ -117,7 +117,8 @@ fmt: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 docs: reference
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo "site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html; with its search: $(PYTHON) -m http.server --bind 127.0.0.1 --directory site"
 
 # Tables of commands, keys, metrics, events and responses, in the pages of docs/: after a change of any of them.
 reference: $(VENV)/.dev

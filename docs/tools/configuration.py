@@ -105,21 +105,18 @@ def _heading(title: str) -> str:
 def _section(title: str, node: Node, places: Mapping[str, str]) -> str:
     required = set(node.get("required", ()))
     rows = [
-        (
-            code(key),
-            kind(each, places),
-            "required" if key in required else _default(each),
-            text(each["description"]),
-        )
+        (code(key), kind(each, places) + _default(each, required=key in required), text(each["description"]))
         for key, each in node["properties"].items()
     ]
-    head = ("key", "value", "default", "meaning")
+    head = ("key", "value", "meaning")
     intro = text(node["description"])
     return f"## {text(title)}\n\n{intro}\n\n{table(head, rows)}"
 
 
-def _default(node: Node) -> str:
-    return code(toml(node["default"])) if "default" in node else ""
+def _default(node: Node, *, required: bool) -> str:
+    if required:
+        return "; required"
+    return f"; default {code(toml(node['default']))}" if "default" in node else ""
 
 
 def kind(node: Node, places: Mapping[str, str]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from docs.tools.markdown import code, table, text
@@ -23,6 +23,11 @@ _GRANTS: Final = {  # one that stands for those that are renewed alike
     Renewal.CONFIGURATION: GRANTS["refresh_token"],
     Renewal.ITSELF: GRANTS["client_credentials"],
 }
+_KINDS: Final = {
+    Renewal.LOGIN: "with a login",
+    Renewal.CONFIGURATION: "grant `refresh_token`",
+    Renewal.ITSELF: "without a login",
+}
 _HEAD: Final = ("code", "what is said", "what to do", "meaning")
 Message = tuple[str, str, str]
 
@@ -36,12 +41,28 @@ class _Fields(dict[str, str]):
 
 def of_the_store() -> str:
     """Reasons that are known from the store."""
-    return _table(
-        (str(reason), _message(row, next(grant for each, grant in _GRANTS.items() if each in renewals)))
+    listed = [
+        (reason, renewals, row)
         for _, reasons, renewals, row in STORED
         if row.sentence and len(reasons) < len(Reason)  # those of all reasons are about the state alone
         for reason in reasons
+    ]
+    rows = Counter(reason for reason, _, _ in listed)
+    return _table(
+        (str(reason), _of_grant(renewals, _message(row, _first(renewals)), tell=rows[reason] > 1))
+        for reason, renewals, row in listed
     )
+
+
+def _first(renewals: Collection[Renewal]) -> Grant:
+    return next(grant for each, grant in _GRANTS.items() if each in renewals)
+
+
+def _of_grant(renewals: Collection[Renewal], message: Message, *, tell: bool) -> Message:
+    """With the grants that it is for, where others have a message of their own."""
+    if not tell or len(renewals) == len(_GRANTS):
+        return message
+    return f"{' or '.join(_KINDS[each] for each in renewals)}: {message[0]}", *message[1:]
 
 
 def of_requests() -> str:
@@ -71,8 +92,8 @@ def _message(row: Row, grant: Grant) -> Message:
         refused=grant.refused[0],
         check_refused=grant.refused[1],
         next_try="it is tried again",
-        ends="at a time that is stated",
-        client_ends="at a time that is stated",
+        ends="at TIME",
+        client_ends="at TIME",
     )
     remedy = row.remedy.format_map(fields) or "nothing: it is tried again"
     return text(row.sentence.format_map(fields)), text(remedy), _MEANS[row.verdict]
