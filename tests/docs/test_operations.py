@@ -73,12 +73,6 @@ def test_every_block_is_run_or_has_a_reason_why_not():
     assert len(blocks(PAGE)) == len(RUN) + len(NOT_RUN)
 
 
-@pytest.mark.parametrize("text", [block.text for block in blocks(PAGE) if block.language == "sh"])
-def test_every_block_is_valid_shell(text):
-    done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 # -- blocks that need no server
 
 
