@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from docs.tools import commands, configuration, events, messages, metrics, responses
+from docs.tools import commands, configuration, events, messages, metrics, responses, status
 from proxy.cli import main
 from proxy.config.load import schema
 
@@ -39,6 +39,8 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "events": events.page,
     "reasons of the store": messages.of_the_store,
     "reasons of requests": messages.of_requests,
+    "reasons of logins": messages.of_logins,
+    "status": lambda: status.page(REPOSITORY / "proxy" / "observe" / "status.py"),
     "responses": responses.page,
     **{f"metrics, {group}": partial(_metrics, group) for group in metrics.GROUPS},
 }

@@ -15,46 +15,48 @@ Action = Literal["login", "refresh", "logout"]
 
 
 class LastRefresh(TypedDict):
-    at: float | None
-    outcome: str | None
-    error: str | None
+    """The last request for a new token by this process."""
+
+    at: float | None  # Unix seconds
+    outcome: str | None  # success, transient, misconfigured or login_required
+    error: str | None  # the code of the failure
 
 
 class Entry(TypedDict):
     """One account. Times are Unix seconds."""
 
-    credential: str
-    account: str
+    credential: str  # its name in the configuration
+    account: str  # its name
     grant: str  # the name of the grant
     owner: str | None  # the person whose tokens these are, as its server names them, if it does
-    state: TokenState
+    state: TokenState  # valid, stale, expired, login_required, misconfigured or absent
     generation: int  # 0: no token was ever stored
-    issued_at: float | None
-    expires_at: float | None
-    refresh_due_at: float | None
-    refresh_expires_at: float | None
-    last_refresh: LastRefresh
+    issued_at: float | None  # of the access token
+    expires_at: float | None  # of the access token
+    refresh_due_at: float | None  # when it is refreshed ahead of its expiry
+    refresh_expires_at: float | None  # of the refresh token, unless it is used or replaced before
+    last_refresh: LastRefresh  # as below
     failures: int  # since the last success
     failing_since: float | None  # the first of them
     next_try_at: float | None  # of a token request that is held back after a failure
-    reason: str | None
+    reason: str | None  # what is wrong, as a sentence; null if nothing is
     remedy: str | None  # the next step: a command, a key of the configuration, or that there is nothing to do
     needs_person: bool  # exactly where `login_required` of the metrics is 1
     serves: bool  # whether requests are served, as far as is known
     needs_attention: bool  # it does not serve, or needs a person or another configuration
     actions: list[Action]  # that are possible, and would help
     login_url: str | None  # if a login is required
-    routes: list[str]
+    routes: list[str]  # the names of the routes that use it
 
 
 class Status(TypedDict):
-    """The document."""
+    """The document. Accounts that need attention come first."""
 
-    version: int
-    now: float
-    ready: bool
-    tokens: list[Entry]
-    counts: dict[str, dict[str, int]]
+    version: int  # of this document: 1
+    now: float  # Unix seconds
+    ready: bool  # as /readyz
+    tokens: list[Entry]  # the accounts of this page, as below
+    counts: dict[str, dict[str, int]]  # of all accounts: credential -> state -> number
     attention: int  # accounts that need attention, of all
     joinable: list[str]  # credentials whose requests name the account, to which people log in; as configured
     next: str | None  # for `?after=`

@@ -1,5 +1,6 @@
 """What the pages take from the code is current: `make reference` would change nothing."""
 
+import ast
 import copy
 import re
 
@@ -100,6 +101,19 @@ def test_a_field_of_the_status_without_a_comment_is_an_error(tmp_path):
     )
     with pytest.raises(status.MissingText, match=r"Entry: routes"):
         status.page(source)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "word"),
+    [
+        ("float | None", "number or null"),
+        ("list[Entry]", "list of [Entry](#entry)"),
+        ("dict[str, dict[str, int]]", "object of object of number"),
+        ("TokenState", "string"),
+    ],
+)
+def test_types_have_the_words_of_json(annotation, word):
+    assert status.kind(ast.parse(annotation, mode="eval").body, {"Entry"}) == word
 
 
 # -- Markdown
