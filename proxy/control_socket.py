@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypedDict, cast
+from typing import Any, Final, NotRequired, TypedDict, cast
 
 SOCKET: Final = "control.sock"
 VERSION: Final = 1  # of the document
@@ -41,6 +41,7 @@ class ServerEntry(TypedDict):
     digest: str  # of the configuration: Config.digest
     routes: list[RouteEntry]
     hints: list[str]  # a sentence for each required account that can't serve
+    started_at: NotRequired[float]  # Unix seconds; servers of older versions don't say
 
 
 @contextmanager
@@ -121,6 +122,7 @@ def _is_entry(entry: Any) -> bool:
         and (entry.get("config") is None or isinstance(entry.get("config"), str))
         and isinstance(entry.get("digest"), str)
         and _are(entry.get("routes"), _is_route)
+        and isinstance(entry.get("started_at", 0.0), int | float)
         and _are(entry.get("hints"), lambda each: isinstance(each, str) and each.isprintable())
     )
 

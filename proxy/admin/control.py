@@ -13,6 +13,7 @@ import asyncio
 import errno
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -33,6 +34,7 @@ from proxy.listeners import Listeners
 from proxy.observe.health import Health
 from proxy.store.files import make_private_directory
 
+STARTED_AT: Final = time.time()
 AGAIN: Final = 5.0  # seconds until the socket is tried for again
 SHUTDOWN: Final = 1.0  # seconds for a response that is being sent when the process ends
 
@@ -57,6 +59,7 @@ def server_entry(config: Config, listeners: Listeners, names: Iterable[str], hea
             for route in config.routes
         ],
         "hints": health.hints(),
+        "started_at": STARTED_AT,
     }
 
 

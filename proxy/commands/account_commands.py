@@ -6,6 +6,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,14 +21,17 @@ from proxy.commands.shared import (
     warn,
 )
 
+if TYPE_CHECKING:
+    from proxy.config.model import Config
+
 account_option = click.option(
     "--account", default="default", show_default=True, shell_complete=accounts, help="Name of the account."
 )
 
 
 @click.command(epilog=example("token-proxy login crm --account alice"))
-@click.argument("credential", shell_complete=credentials)
-@account_option
+@click.argument("credential", required=False, shell_complete=credentials)
+@click.option("--account", show_default="default", shell_complete=accounts, help="Name of the account.")
 @click.option(
     "--no-browser",
     is_flag=True,
@@ -48,8 +52,8 @@ account_option = click.option(
 @config_option
 @command
 def login(
-    credential: str,
-    account: str,
+    credential: str | None,
+    account: str | None,
     no_browser: bool,
     device: bool,
     code: str | None,
@@ -58,6 +62,8 @@ def login(
     config: Path | None,
 ) -> int:
     """Log in to CREDENTIAL and store its tokens.
+
+    Without CREDENTIAL: the only one that has a login, else a list of them.
 
     The redirect goes to a running server, or to this command. If the browser can reach neither, paste the
     redirect URL here. With grant device_code, or --device, enter the code that this command shows on any
@@ -72,6 +78,7 @@ def login(
     from proxy.commands.device_login import is_on_device
     from proxy.commands.login import exchange_code, log_in, log_in_on_device
 
+    credential, account = _chosen(loaded.config, credential, account)
     if code is not None:
         return run_async(
             exchange_code(loaded.config, credential, account, code, redirect_uri, code_verifier, click.echo)
@@ -85,6 +92,19 @@ def login(
             )
         )
     return run_async(log_in(loaded.config, credential, account, click.echo, open_browser=opens))
+
+
+def _chosen(config: Config, credential: str | None, account: str | None) -> tuple[str, str]:
+    from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT
+
+    if credential is not None:
+        return credential, account or DEFAULT_ACCOUNT
+    from proxy.commands.login_choice import choose
+
+    found = run_async(choose(config, account, click.echo))
+    if found is None:
+        raise click.UsageError("name the credential to log in to, as one of these commands does")
+    return found
 
 
 @click.command(epilog=example('curl -H "$(token-proxy token crm --format header)" https://api.example.com/'))

@@ -14,20 +14,22 @@ PR_SET_DUMPABLE: Final = 4
 PRIVATE: Final = 0o077
 
 
-_found = PRIVATE  # the umask that this process was started with, once it is known
+_found: int | None = None  # the umask that this process was started with
 
 
 def keep_to_ourselves() -> None:
     """Set umask 0077, disable core dumps and, on Linux, attaching by processes of the same user."""
     global _found  # noqa: PLW0603 (one process, one umask)
-    _found = os.umask(PRIVATE)
+    before = os.umask(PRIVATE)
+    if _found is None:
+        _found = before
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     hide_memory()
 
 
 def found_umask() -> int:
     """The umask for programs that are not ours, like a browser: that of the person."""
-    return _found
+    return PRIVATE if _found is None else _found
 
 
 def hide_memory() -> None:

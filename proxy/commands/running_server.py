@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from math import isfinite
+from types import MappingProxyType
 from typing import Any, Final, cast
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -27,18 +29,22 @@ LOOK_EVERY: Final = 0.1  # seconds
 LARGEST: Final = 4 * 1024 * 1024  # bytes; a page of 500 accounts has half a million
 UNPRINTABLE: Final = "\N{REPLACEMENT CHARACTER}"
 Check = Callable[[Any], bool]
+_EVERYTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-async def ask_server(config: Config) -> Status | None:
+async def ask_server(config: Config, fields: Mapping[str, str] = _EVERYTHING) -> Status | None:
     """The status from the running server of this configuration; None if none runs here.
+
+    `fields`: parameters of /api/status.
 
     By the control socket if there is one: it is certainly our server's.
     """
-    body = await asyncio.to_thread(control_socket.ask, config.server.state_dir, "/api/status")
+    path = f"/api/status?{urlencode(fields)}"
+    body = await asyncio.to_thread(control_socket.ask, config.server.state_dir, path)
     if body is not None and (status := read_status(body, config)) is not None:
         return status
     try:
-        async with _asking(config, "/api/status") as response:
+        async with _asking(config, path) as response:
             return read_status(await body_of(response), config)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from proxy.commands.completions import callers, paths
+from proxy.commands.completions import callers, credentials, paths
 from proxy.commands.group import example
 from proxy.commands.shared import command, config_option, load_config, run_async
+
+# As in tokens/lifetime.py and observe/query.py, without their imports.
+STATES = ("valid", "stale", "expired", "login_required", "misconfigured", "absent")
+ATTENTION = "attention"
 
 if TYPE_CHECKING:
     from proxy.commands.wait import Wanted
@@ -31,20 +35,42 @@ def open_page(config: Path | None) -> int:
 
 
 @click.command(epilog=example("token-proxy status --watch"))
+@click.option(
+    "--state", type=click.Choice([*STATES, ATTENTION]), default="", help="Accounts in this state only."
+)
+@click.option(
+    "--credential", default="", metavar="CREDENTIAL", shell_complete=credentials, help="Its accounts only."
+)
+@click.option(
+    "-q", "text", default="", metavar="SEARCH", help="Accounts whose name, or credential, has this in it."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as /api/status does.")
-@click.option("--watch", is_flag=True, help="Repeat every two seconds.")
+@click.option(
+    "--watch", is_flag=True, help="Redraw it every two seconds; if it is not a terminal, print changes."
+)
 @config_option
 @command
-def status(as_json: bool, watch: bool, config: Path | None) -> int:
-    """Show the state of every token.
+def status(state: str, credential: str, text: str, as_json: bool, watch: bool, config: Path | None) -> int:
+    """Show the state of every token, and how to mend what does not work.
 
     Asks a running server, or reads the store if none runs. Exit code 3 if a person must log in (or give a
     refresh token), else 1 if an account can't serve.
     """
     loaded = load_config(config)
     from proxy.commands.status import show_status
+    from proxy.commands.status_table import Selection
+    from proxy.commands.tokens import key_of
+    from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT
+    from proxy.observe.query import BadQueryError, Query
 
-    return run_async(show_status(loaded, click.echo, as_json=as_json, watch=watch))
+    selection = Selection(state, credential, text)
+    try:
+        Query.of(selection.fields(1))
+    except BadQueryError as error:
+        raise click.UsageError(str(error)) from None
+    if credential:
+        key_of(loaded, credential, DEFAULT_ACCOUNT)
+    return run_async(show_status(loaded, click.echo, selection, as_json=as_json, watch=watch))
 
 
 @click.command(epilog=example("token-proxy wait --timeout 30 && ./job"))

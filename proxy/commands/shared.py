@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import io
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -21,9 +22,10 @@ FAILED: Final = 1
 WRONG_CONFIG: Final = 2
 LOGIN_NEEDED: Final = 3
 INTERRUPTED: Final = 130  # as shells report SIGINT
+Result = TypeVar("Result")
 
 
-def run_async(work: Coroutine[Any, Any, int]) -> int:
+def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     import asyncio
 
     import uvloop
@@ -68,11 +70,18 @@ def command(function: Callable[..., int]) -> Callable[..., None]:
     def run(*, debug: bool, **options: Any) -> None:
         from proxy.observe import logs
 
+        _show_what_can_be_shown()
         logs.set_up_command(debug=debug)
         action = functools.partial(function, **options)
         sys.exit(_outcome(action, debug=debug))
 
     return run
+
+
+def _show_what_can_be_shown() -> None:
+    """A terminal or a pipe that is not in UTF-8 gets "?" for what it does not know, instead of nothing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _config_option(**more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

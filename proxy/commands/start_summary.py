@@ -9,7 +9,7 @@ from typing import Final, TextIO
 
 from proxy.admin.pages import relative
 from proxy.admin.summary import ServedRoute, Summary
-from proxy.commands.status import COLOURS
+from proxy.commands.states import advice, state_cell
 from proxy.commands.terminal import Cell, grid
 from proxy.observe.status import Entry
 
@@ -22,24 +22,24 @@ def start_summary(summary: Summary, stream: TextIO) -> str:
     lines = ["   ".join(head)]
     if summary.routes:
         now = time.time()
-        lines.append(grid((_row(route, now) for route in summary.routes[:LISTED]), stream, indent=2))
+        rows = (_row(route, now, stream) for route in summary.routes[:LISTED])
+        lines.append(grid(rows, stream, indent=2))
     if len(summary.routes) > LISTED:
         lines.append(f"  and {len(summary.routes) - LISTED} more routes")
     return "\n".join([*lines, *_ending(summary)])
 
 
-def _row(route: ServedRoute, now: float) -> tuple[Cell, ...]:
-    state = _state(route.token, now) if route.token is not None else ""
+def _row(route: ServedRoute, now: float, stream: TextIO) -> tuple[Cell, ...]:
+    state = _state(route.token, now, stream) if route.token is not None else ""
     return route.place, f"→ {route.upstream}", f"{route.credential}/{route.account}", state
 
 
-def _state(token: Entry, now: float) -> Cell:
-    state = token["state"]
-    words = state.replace("_", " ")
+def _state(token: Entry, now: float, stream: TextIO) -> Cell:
+    words, style = state_cell(token["state"], stream)
     if token["serves"] and token["expires_at"] is not None:
         words += f", expires {relative(token['expires_at'], now)}"
-    advice = "; ".join(part for part in (token["reason"], token["remedy"]) if part)
-    return (f"{words}: {advice}" if advice else words), COLOURS.get(state, "red")
+    todo = advice(token)
+    return (f"{words}: {todo}" if todo else words), style
 
 
 def _ending(summary: Summary) -> Iterator[str]:

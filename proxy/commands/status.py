@@ -4,77 +4,108 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from proxy.admin.pages import relative
+from proxy import control_socket
 from proxy.commands.running_server import ask_server
-from proxy.commands.terminal import Cell, grid
+from proxy.commands.status_table import Selection, Shown, sheet, signature
+from proxy.commands.terminal import can_redraw, live, rendered
 from proxy.config.model import Config
-from proxy.oauth.grants.authorization_code import login_command
 from proxy.observe.health import Health
+from proxy.observe.query import LIMIT, Query
 from proxy.observe.status import Entry, Status
 from proxy.services import open_services
 from proxy.tokens.diagnosis import FAILED, FINE, LOGIN_NEEDED
 
 EVERY: Final = 2.0  # seconds, with --watch
-COLUMNS: Final = ("CREDENTIAL", "ACCOUNT", "STATE", "EXPIRES", "REFRESH DUE", "ROUTES", "")
-COLOURS: Final = {"valid": "green", "stale": "green", "expired": "yellow", "absent": "yellow"}
+LISTED: Final = 20  # accounts on a terminal; more would scroll the first ones away, which need attention
 Say = Callable[[str], object]
 
 
-async def show_status(config: Config, say: Say, *, as_json: bool, watch: bool) -> int:
-    """Returns 3 if a person must act for an account, else 1 if one can't serve, else 0. Raises StoreError."""
-    while True:
-        status = await ask_server(config) or await _ask_store(config)
-        say(json.dumps(status, indent=2) if as_json else _table(status))
-        if not watch:
-            break
+async def show_status(config: Config, say: Say, selection: Selection, *, as_json: bool, watch: bool) -> int:
+    """Returns 3 if a person must act for a selected account, else 1 if one can't serve, else 0.
+
+    Raises StoreError, BadQueryError.
+    """
+    if watch and not as_json:
+        await _watch(config, say, selection)
+    shown = await look(config, selection)
+    while watch:
+        say(_json(shown))
         await asyncio.sleep(EVERY)
-    return max(map(_exit_code, status["tokens"]), default=FINE)
+        shown = await look(config, selection)
+    say(_json(shown) if as_json else rendered(sheet(shown, selection, sys.stdout), sys.stdout))
+    return await _exit_code(config, shown.status, selection)
 
 
-async def _ask_store(config: Config) -> Status:
+async def look(config: Config, selection: Selection) -> Shown:
+    """Raises StoreError, BadQueryError."""
+    fields = selection.fields(LISTED if sys.stdout.isatty() else LIMIT)
+    status = await ask_server(config, fields)
+    if status is None:
+        return Shown(await _ask_store(config, fields), None, None)
+    server = await asyncio.to_thread(control_socket.find_server, config.server.state_dir)
+    began = server.get("started_at") if server is not None else None
+    return Shown(status, config.public_url, began)
+
+
+async def _ask_store(config: Config, fields: Mapping[str, str]) -> Status:
+    query = Query.of(fields)
     async with open_services(config) as services:
         await services.tokens.start()
-        return await Health(services).status()
+        return await Health(services).status(query)
 
 
-def _exit_code(entry: Entry) -> int:
+async def _exit_code(config: Config, status: Status, selection: Selection) -> int:
+    """Accounts that need attention come first: those beyond this page count, too."""
+    code = max(map(_exit_code_of, status["tokens"]), default=FINE)
+    while code < LOGIN_NEEDED and status["next"] and status["tokens"][-1]["needs_attention"]:
+        fields = {**selection.fields(LIMIT), "after": status["next"]}
+        status = await ask_server(config, fields) or await _ask_store(config, fields)
+        code = max(code, *map(_exit_code_of, status["tokens"]))
+    return code
+
+
+def _exit_code_of(entry: Entry) -> int:
     if entry["needs_person"]:
         return LOGIN_NEEDED
     return FINE if entry["serves"] else FAILED
 
 
-def _table(status: Status) -> str:
-    if not status["counts"]:
-        return "the configuration has no credentials yet"
-    rows = [_row(entry, status["now"]) for entry in status["tokens"]]
-    shown = {entry["credential"] for entry in status["tokens"]}
-    if status["next"] is None:
-        rows += [_without_accounts(name) for name in status["counts"] if name not in shown]
-    return grid([COLUMNS, *map(_coloured, rows)], sys.stdout)
+def _json(shown: Shown) -> str:
+    return json.dumps(shown.status, indent=2)
 
 
-def _row(entry: Entry, now: float) -> tuple[str, ...]:
-    return (
-        entry["credential"],
-        entry["account"],
-        entry["state"].replace("_", " "),
-        relative(entry["expires_at"], now),
-        relative(entry["refresh_due_at"], now),
-        ", ".join(entry["routes"]),
-        "; ".join(part for part in (entry["reason"], entry["remedy"]) if part),
-    )
+async def _watch(config: Config, say: Say, selection: Selection) -> None:
+    """Redraw the status in place; without a terminal, print it when it has changed. Until a signal."""
+    if can_redraw(sys.stdout):
+        await _redraw(config, selection)
+    before = None
+    while True:
+        shown = await look(config, selection)
+        now = signature(shown)
+        if now != before:
+            say(f"{time.strftime('%Y-%m-%d %H:%M:%S')}")
+            say(f"{rendered(sheet(shown, selection, sys.stdout), sys.stdout)}\n")
+        before = now
+        await asyncio.sleep(EVERY)
 
 
-def _without_accounts(credential: str) -> tuple[str, ...]:
-    """A credential whose requests name the account, before the first login."""
-    remedy = f"no accounts yet; run `{login_command(credential, 'NAME')}`"
-    return (credential, "-", "absent", relative(None, 0), relative(None, 0), "", remedy)
-
-
-def _coloured(row: tuple[str, ...]) -> tuple[Cell, ...]:
-    credential, account, state, *rest = row
-    return (credential, account, (state, COLOURS.get(state, "red")), *rest)
+async def _redraw(config: Config, selection: Selection) -> None:
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    with live(sys.stdout) as draw:  # shows the cursor again at its end
+        while not ended.is_set():
+            shown = await look(config, selection)
+            draw(sheet(shown, selection, sys.stdout, f"{time.strftime('%H:%M:%S')}, Ctrl-C ends"))
+            try:
+                await asyncio.wait_for(ended.wait(), EVERY)
+            except TimeoutError:
+                continue
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,18 +1,27 @@
-"""Tables and colours on a terminal: the only module that imports rich, which heeds NO_COLOR and TERM=dumb."""
+"""Tables, colours and links on a terminal: the only module that imports rich, which heeds TERM=dumb.
+
+Nothing that is shown reaches the terminal as a control character. Without a terminal there are no escape
+sequences and no limit of width; with NO_COLOR there are no escape sequences either.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, TextIO
 
-from rich.console import Console, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 UNLIMITED: Final = 10_000  # characters of a line, where nothing wraps lines
 FIRST_LINE: Final = 2  # cells of a row that takes two lines
+_UNPRINTABLE: Final = "\N{REPLACEMENT CHARACTER}"
 
 Cell = str | tuple[str, str]  # a text, and its style
 Row = Sequence[Cell]
@@ -23,19 +32,118 @@ def grid(rows: Iterable[Row], stream: TextIO, *, indent: int = 0) -> str:
 
     No cell is cut or folded: URLs and commands are there to be copied.
     """
-    rows = list(rows)
-    is_terminal = stream.isatty()
+    return rendered(_Grid(list(rows), indent), stream)
+
+
+def rendered(renderable: RenderableType, stream: TextIO) -> str:
+    """As text for `stream`. A line that is too long is left to the terminal to wrap, so it can be copied."""
     output = io.StringIO()
-    console = Console(
-        file=output, force_terminal=is_terminal, width=None if is_terminal else UNLIMITED, highlight=False
-    )
-    widths = [max(map(len, map(_plain, column))) for column in zip(*rows, strict=True)]
-    if sum(widths) + 2 * len(widths) + indent <= console.width:
-        console.print(Padding(_table(rows), (0, 0, 0, indent)))
-    else:
-        for line in _lines(rows, indent):
-            console.print(line, soft_wrap=True)
+    console_for(stream, output).print(renderable, soft_wrap=True)
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines())
+
+
+def console_for(stream: TextIO, output: TextIO | None = None) -> Console:
+    """Writes to `output` as is fit for `stream`."""
+    is_terminal = stream.isatty()
+    return Console(
+        file=output or stream,
+        force_terminal=is_terminal,
+        width=None if is_terminal else UNLIMITED,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        highlight=False,
+    )
+
+
+def can_redraw(stream: TextIO) -> bool:
+    return stream.isatty() and not console_for(stream).is_dumb_terminal
+
+
+@contextmanager
+def live(stream: TextIO) -> Iterator[Callable[[RenderableType], None]]:
+    """A function that replaces what it has drawn before, on a terminal that can redraw."""
+    with Live(console=console_for(stream), auto_refresh=False, vertical_overflow="ellipsis") as shown:
+        yield lambda renderable: shown.update(renderable, refresh=True)
+
+
+def can_show(text: str, stream: TextIO) -> bool:
+    try:
+        text.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    """Without what a terminal would obey instead of showing it."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _UNPRINTABLE for each in text)
+
+
+def line(*cells: Cell) -> Text:
+    """Texts of different styles in one line."""
+    return Text("", overflow="fold").join(map(_text, cells))
+
+
+def link(url: str) -> Cell:
+    """A link (OSC 8) where the terminal knows them, else the text alone."""
+    is_web = url.startswith(("http://", "https://")) and url.isprintable() and " " not in url
+    return (url, f"link {url}") if is_web else url
+
+
+class Sheet:
+    """A table with a header. Where it does not fit, each row becomes a heading with a line for each cell.
+
+    The first `heading` cells are the heading. `omit_empty`: without the columns that are empty in all rows.
+    """
+
+    def __init__(
+        self, columns: Sequence[str], rows: Iterable[Row], *, heading: int, omit_empty: bool = False
+    ) -> None:
+        rows = [*rows]
+        kept = [
+            number
+            for number in range(len(columns))
+            if not omit_empty or number < heading or any(_plain(row[number]) not in EMPTY for row in rows)
+        ]
+        self._columns = [columns[number] for number in kept]
+        self._rows = [[row[number] for number in kept] for row in rows]
+        self._heading = heading
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        header = [(name, "bold") for name in self._columns]
+        if _width([header, *self._rows]) <= options.max_width:
+            yield _table([header, *self._rows])
+            return
+        for row in self._rows:
+            yield line(*_spaced(row[: self._heading]))
+            named = list(zip(self._columns, row, strict=True))[self._heading :]
+            for name, cell in named:
+                if _plain(cell) not in EMPTY:
+                    yield line(f"    {name.lower()}  ", cell)
+
+
+EMPTY: Final = ("", "–")  # noqa: RUF001 (an en dash for an empty cell)
+
+
+class _Grid:
+    def __init__(self, rows: Sequence[Row], indent: int) -> None:
+        self._rows = rows
+        self._indent = indent
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        indent = " " * self._indent
+        if _width(self._rows) + self._indent <= options.max_width:
+            yield Padding(_table(self._rows), (0, 0, 0, self._indent))
+            return
+        for row in self._rows:
+            yield line(indent, *_spaced(row[:FIRST_LINE]))
+            yield line(f"{indent}    ", *_spaced(row[FIRST_LINE:]))
+
+
+def _width(rows: Sequence[Row]) -> int:
+    widths = [max(cell_len(_plain(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    return sum(widths) + 2 * len(widths)
 
 
 def _table(rows: Sequence[Row]) -> RenderableType:
@@ -45,16 +153,33 @@ def _table(rows: Sequence[Row]) -> RenderableType:
     return table
 
 
-def _lines(rows: Iterable[Row], indent: int) -> Iterator[RenderableType]:
-    for row in rows:
-        first, second = map(_text, row[:FIRST_LINE]), map(_text, row[FIRST_LINE:])
-        yield Text(" " * indent) + Text("  ").join(first)
-        yield Text(" " * (indent + 4)) + Text("  ").join(second)
+def _spaced(cells: Iterable[Cell]) -> Iterator[Cell]:
+    for number, cell in enumerate(cells):
+        if number:
+            yield "  "
+        yield cell
 
 
 def _text(cell: Cell) -> Text:
-    return Text(cell) if isinstance(cell, str) else Text().append(*cell)
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    return Text(printable(text), style, overflow="fold")
 
 
 def _plain(cell: Cell) -> str:
-    return cell if isinstance(cell, str) else cell[0]
+    return printable(cell if isinstance(cell, str) else cell[0])
+
+
+__all__ = [
+    "Cell",
+    "Group",
+    "Row",
+    "Sheet",
+    "can_redraw",
+    "can_show",
+    "console_for",
+    "grid",
+    "line",
+    "link",
+    "live",
+    "rendered",
+]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from typing import Any, Final, Literal
 import aiohttp
 
 from proxy.admin.probes import DRAINING, STARTING
+from proxy.commands.progress import progress, terminal
 from proxy.commands.running_server import ask, ask_server, body_of
 from proxy.config.address import Address
 from proxy.config.model import Config
@@ -50,15 +52,16 @@ async def wait(config: Config, wanted: Wanted, timeout: float) -> int:  # noqa: 
     address = _address(config)
     began = time.monotonic()
     left = timeout
-    while True:
-        seconds = ONE_LOOK if not timeout else min(ONE_LOOK, max(left, SHORTEST_LOOK))
-        look = await _look(config, address, PATHS[wanted], seconds)
-        if look.status == HTTPStatus.OK:
-            return READY
-        left = timeout - (time.monotonic() - began)
-        if left <= 0:
-            break
-        await asyncio.sleep(min(PAUSE, left))
+    async with progress(f"waiting until {address} is {wanted}", timeout, terminal(sys.stderr)):
+        while True:
+            seconds = ONE_LOOK if not timeout else min(ONE_LOOK, max(left, SHORTEST_LOOK))
+            look = await _look(config, address, PATHS[wanted], seconds)
+            if look.status == HTTPStatus.OK:
+                return READY
+            left = timeout - (time.monotonic() - began)
+            if left <= 0:
+                break
+            await asyncio.sleep(min(PAUSE, left))
     after = f" after {timeout:g} s" if timeout else ""
     raise NotReady(f"not {wanted}{after}: {await _reason(config, address, PATHS[wanted], look)}")
 
