@@ -21,7 +21,10 @@ from tests.servers import debian, programs
 
 TESTS = Path(__file__).parent
 CALLERS = 2000
-LOGGERS = ("root", "proxy", "proxy.logins", "authlib", "aiohttp", "asyncio")  # whose levels logs.py sets
+LOGGERS = (  # whose levels logs.py sets
+    *("root", "proxy", "proxy.logins", "proxy.store.upgrade"),
+    *("authlib", "aiohttp", "asyncio"),
+)
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,

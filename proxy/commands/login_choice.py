@@ -17,7 +17,7 @@ from proxy.oauth.grants.authorization_code import login_command
 from proxy.observe.status import Status
 from proxy.store.base import AccountId
 
-COLUMNS: Final = ("CREDENTIAL", "ACCOUNT", "STATE", "COMMAND")
+COLUMNS: Final = {each: each.lower() for each in ("CREDENTIAL", "ACCOUNT", "STATE", "COMMAND")}
 LISTED: Final = 20  # accounts
 ANYBODY: Final = "NAME"  # stands for the name of an account in a command
 Say = Callable[[str], object]

@@ -35,9 +35,7 @@ def open_page(config: Path | None) -> int:
 
 
 @click.command(epilog=example("token-proxy status --watch"))
-@click.option(
-    "--state", type=click.Choice([*STATES, ATTENTION]), default="", help="Accounts in this state only."
-)
+@click.option("--state", type=click.Choice([*STATES, ATTENTION]), help="Accounts in this state only.")
 @click.option(
     "--credential", default="", metavar="CREDENTIAL", shell_complete=credentials, help="Its accounts only."
 )
@@ -50,7 +48,9 @@ def open_page(config: Path | None) -> int:
 )
 @config_option
 @command
-def status(state: str, credential: str, text: str, as_json: bool, watch: bool, config: Path | None) -> int:
+def status(
+    state: str | None, credential: str, text: str, as_json: bool, watch: bool, config: Path | None
+) -> int:
     """Show the state of every token, and how to mend what does not work.
 
     Asks a running server, or reads the store if none runs. Exit code 3 if a person must log in (or give a
@@ -63,7 +63,7 @@ def status(state: str, credential: str, text: str, as_json: bool, watch: bool, c
     from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT
     from proxy.observe.query import BadQueryError, Query
 
-    selection = Selection(state, credential, text)
+    selection = Selection(state or "", credential, text)
     try:
         Query.of(selection.fields(1))
     except BadQueryError as error:

@@ -13,16 +13,16 @@ from proxy.oauth.grants.authorization_code import login_command
 from proxy.observe.query import ATTENTION
 from proxy.observe.status import Entry, Status
 
-COLUMNS: Final = (
-    "CREDENTIAL",
-    "ACCOUNT",
-    "STATE",
-    "TOKEN ENDS",
-    "REFRESH TOKEN ENDS",
-    "NEXT REFRESH",
-    "OWNER",
-    "ROUTES",
-)
+COLUMNS: Final = {  # the header in a table, and the label in a line of its own
+    "CREDENTIAL": "credential",
+    "ACCOUNT": "account",
+    "STATE": "state",
+    "EXPIRES": "access token expires",
+    "REFRESH TOKEN": "refresh token expires",
+    "NEXT TRY": "next refresh",
+    "OWNER": "owner",
+    "ROUTES": "routes",
+}
 HEADING: Final = 3  # the cells that tell rows apart
 NOTHING: Final = "–"  # noqa: RUF001 (an en dash for an empty cell)
 

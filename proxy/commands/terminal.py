@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, TextIO
 
@@ -61,7 +61,10 @@ def can_redraw(stream: TextIO) -> bool:
 @contextmanager
 def live(stream: TextIO) -> Iterator[Callable[[RenderableType], None]]:
     """A function that replaces what it has drawn before, on a terminal that can redraw."""
-    with Live(console=console_for(stream), auto_refresh=False, vertical_overflow="ellipsis") as shown:
+    console = console_for(stream)
+    with Live(
+        console=console, auto_refresh=False, vertical_overflow="ellipsis", redirect_stdout=False
+    ) as shown:
         yield lambda renderable: shown.update(renderable, refresh=True)
 
 
@@ -82,7 +85,7 @@ def printable(text: str) -> str:
 
 def line(*cells: Cell) -> Text:
     """Texts of different styles in one line."""
-    return Text("", overflow="fold").join(map(_text, cells))
+    return Text("").join(map(_text, cells))
 
 
 def link(url: str) -> Cell:
@@ -94,11 +97,17 @@ def link(url: str) -> Cell:
 class Sheet:
     """A table with a header. Where it does not fit, each row becomes a heading with a line for each cell.
 
-    The first `heading` cells are the heading. `omit_empty`: without the columns that are empty in all rows.
+    `columns`: the header of each, and its label where it is a line. The first `heading` cells are the
+    heading. `omit_empty`: without the columns that are empty in all rows.
     """
 
     def __init__(
-        self, columns: Sequence[str], rows: Iterable[Row], *, heading: int, omit_empty: bool = False
+        self,
+        columns: Mapping[str, str],
+        rows: Iterable[Row],
+        *,
+        heading: int,
+        omit_empty: bool = False,
     ) -> None:
         rows = [*rows]
         kept = [
@@ -106,21 +115,21 @@ class Sheet:
             for number in range(len(columns))
             if not omit_empty or number < heading or any(_plain(row[number]) not in EMPTY for row in rows)
         ]
-        self._columns = [columns[number] for number in kept]
+        self._columns = [list(columns.items())[number] for number in kept]
         self._rows = [[row[number] for number in kept] for row in rows]
         self._heading = heading
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        header = [(name, "bold") for name in self._columns]
+        header = [(name, "bold") for name, _ in self._columns]
         if _width([header, *self._rows]) <= options.max_width:
             yield _table([header, *self._rows])
             return
         for row in self._rows:
             yield line(*_spaced(row[: self._heading]))
             named = list(zip(self._columns, row, strict=True))[self._heading :]
-            for name, cell in named:
+            for (_, label), cell in named:
                 if _plain(cell) not in EMPTY:
-                    yield line(f"    {name.lower()}  ", cell)
+                    yield line(f"    {label}  ", cell)
 
 
 EMPTY: Final = ("", "–")  # noqa: RUF001 (an en dash for an empty cell)
@@ -143,7 +152,7 @@ class _Grid:
 
 def _width(rows: Sequence[Row]) -> int:
     widths = [max(cell_len(_plain(cell)) for cell in column) for column in zip(*rows, strict=True)]
-    return sum(widths) + 2 * len(widths)
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _table(rows: Sequence[Row]) -> RenderableType:
@@ -162,7 +171,7 @@ def _spaced(cells: Iterable[Cell]) -> Iterator[Cell]:
 
 def _text(cell: Cell) -> Text:
     text, style = (cell, "") if isinstance(cell, str) else cell
-    return Text(printable(text), style, overflow="fold")
+    return Text(printable(text), style)
 
 
 def _plain(cell: Cell) -> str:
@@ -181,5 +190,6 @@ __all__ = [
     "line",
     "link",
     "live",
+    "printable",
     "rendered",
 ]

@@ -220,7 +220,8 @@ def _send(formatter: logging.Formatter, level: str, logins: str = "NOTSET") -> N
     handler.setLevel(level if logins == "NOTSET" else logins)  # loggers may have more for the audit log
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    for name, least in (("root", "WARNING"), ("proxy", level), ("proxy.logins", logins), *_LIBRARIES):
+    ours = (("proxy", level), ("proxy.logins", logins), ("proxy.store.upgrade", logins))
+    for name, least in (("root", "WARNING"), *ours, *_LIBRARIES):
         logging.getLogger(name).setLevel(least)
 
 

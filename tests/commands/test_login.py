@@ -275,6 +275,28 @@ async def test_where_a_server_may_receive_the_redirect(tmp_path, a_free_port, st
     assert await login._may_have_server(load(file).config) is expected
 
 
+async def test_the_redirect_uri_to_register_is_named_with_its_client(bench, terminal):
+    at = terminal()
+    await at.url()
+    await until(lambda: at.said[-1].startswith("Waiting for the login, for 10 minutes"))
+    redirect_uri = f"{bench.config.public_url}/callback"
+    assert (
+        f"If the server refuses the redirect URI: register {redirect_uri} there, for client demo-app."
+        in at.said
+    )
+    await at.break_off()
+
+
+@pytest.mark.parametrize("serving", [False, True], ids=["it listens itself", "a server has the callback"])
+async def test_where_a_browser_was_opened_nothing_need_be_pasted(bench, terminal, opened, serving):
+    async with bench.serving() if serving else nullcontext():
+        at = terminal(open_browser=True)
+        await until(lambda: at.said and at.said[-1].startswith("Waiting for the login"))
+        assert opened.exists()
+        assert "paste" not in "".join(at.said)
+        await at.break_off()
+
+
 # -- the user pastes it
 
 

@@ -179,7 +179,7 @@ async def test_on_a_terminal_a_summary_says_what_is_served_and_what_to_do(bench,
 async def test_the_summary_has_colours_only_where_they_are_wanted(bench):
     run = [sys.executable, "-m", "proxy", "run", "-c", str(bench.path)]
     _, coloured = await asyncio.to_thread(on_a_terminal, run, 250, TERM="xterm-256color")
-    assert "\x1b[33mabsent" in coloured
+    assert "\x1b[33m○ absent" in coloured
     _, dumb = await asyncio.to_thread(on_a_terminal, run, 250, TERM="dumb")
     assert "\x1b[" not in dumb
 

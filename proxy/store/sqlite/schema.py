@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -80,7 +82,9 @@ UPGRADES: Final = {  # version -> statements that upgrade it to the next
     ),
 }
 
-_log = logging.getLogger("proxy.store")
+TELL_AFTER: Final = 1.0  # seconds of an upgrade
+
+_log = logging.getLogger("proxy.store.upgrade")  # which commands show, too: see observe/logs.py
 
 
 def version_of(connection: sqlite3.Connection) -> int:
@@ -92,7 +96,7 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> None:
     """Upgrade the file to VERSION unless another process was faster. Raises sqlite3.Error, OSError."""
     ((patience,),) = connection.execute("PRAGMA busy_timeout").fetchall()
     connection.execute(f"PRAGMA busy_timeout = {_OTHERS_UPGRADE}")
-    with connection:  # commits, or rolls back
+    with _told_if_slow(path), connection:  # commits, or rolls back
         connection.execute("BEGIN IMMEDIATE")
         found = version_of(connection)
         if found < VERSION:
@@ -109,6 +113,23 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> None:
             f"{path.name}-shm; accounts refreshed since then may need a new login"
         )
         event(_log, WARNING, "store_upgraded", sentence)
+
+
+@contextmanager
+def _told_if_slow(path: Path) -> Iterator[None]:
+    """Log once that it takes long: a person may be waiting for it."""
+
+    def tell() -> None:
+        sentence = f"token store {path}: being copied and upgraded for this version; do not stop the process"
+        event(_log, WARNING, "store_upgrading", sentence)
+
+    timer = threading.Timer(TELL_AFTER, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _back_up(path: Path, version: int) -> Path:

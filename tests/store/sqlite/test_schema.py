@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from proxy.errors import StoreError
 from proxy.store.base import AccountId
 from proxy.store.seal import SealedStore
+from proxy.store.sqlite import schema as upgrading
 from proxy.store.sqlite.file import open_database
 from proxy.store.sqlite.store import SQLiteStore
 from tests.servers.programs import find
@@ -114,10 +116,33 @@ def test_a_backup_that_only_the_owner_can_read_is_beside_the_file(
     backup = backup_of(old)
     assert backup.stat().st_mode & 0o777 == 0o600
     assert (version(backup), content(backup)) == (1, before)
-    (message,) = caplog.messages
+    (message,) = upgrades(caplog)
     assert f"put {backup} in its place and remove tokens.db-wal and tokens.db-shm" in message
     open_database(old).close()
-    assert len(caplog.messages) == 1
+    assert len(upgrades(caplog)) == 1
+
+
+def upgrades(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [message for message in caplog.messages if "upgraded from" in message]
+
+
+def test_an_upgrade_that_takes_long_is_told_once_while_it_lasts(
+    old: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrading, "TELL_AFTER", 0.01)
+    with raw(old) as other, ThreadPoolExecutor() as pool:
+        other.isolation_level = None
+        other.execute("BEGIN IMMEDIATE")
+        opened = pool.submit(lambda: open_database(old).close())
+        try:
+            with pytest.raises(TimeoutError):
+                opened.result(0.5)
+            (message,) = caplog.messages
+            assert message.startswith(f"token store {old}: being copied and upgraded")
+        finally:
+            other.execute("COMMIT")
+        opened.result(60)
+    assert len(caplog.messages) == 2
 
 
 def test_the_backup_includes_the_log_of_an_open_file(old: Path) -> None:
