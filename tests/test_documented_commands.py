@@ -100,6 +100,6 @@ def test_all_commands_are_documented():
     assert set(main.commands) - used == set()
 
 
-@pytest.mark.parametrize("line", ["statis", "status --jsno", "wait --timeout soon", "login"])
+@pytest.mark.parametrize("line", ["statis", "status --jsno", "wait --timeout soon", "token"])
 def test_a_command_that_does_not_exist_is_noticed(line):
     assert fault(line) is not None

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 LONGEST: Final = 1 << 20  # bytes of a line; what exceeds it is no URL, and is dropped
 _AT_ONCE: Final = 65536  # bytes
@@ -83,8 +83,10 @@ def lines_of_stdin(typing: Typed) -> Iterator[asyncio.Queue[str]]:
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str] = asyncio.Queue()
     with _unlimited() as is_edited:
-        source = _keys() if is_edited else _plain()
-        take = partial(_type, Line(), lines, typing) if is_edited else lines.put_nowait
+        source: Iterator[Any] = _keys() if is_edited else _plain()
+        take: Callable[[Any], object] = lines.put_nowait
+        if is_edited:
+            take = partial(_type, Line(), lines, typing)
 
         def read() -> None:
             with suppress(RuntimeError):  # the command has ended meanwhile

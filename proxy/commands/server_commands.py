@@ -51,10 +51,11 @@ def open_page(config: Path | None) -> int:
 def status(
     state: str | None, credential: str, text: str, as_json: bool, watch: bool, config: Path | None
 ) -> int:
-    """Show the state of every token, and how to mend what does not work.
+    """Show the state of every token.
 
-    Asks a running server, or reads the store if none runs. Exit code 3 if a person must log in (or give a
-    refresh token), else 1 if an account can't serve.
+    Below the table are the commands that mend what does not work. Asks a running server, or reads the store
+    if none runs. Exit code 3 if a person must log in (or give a refresh token), else 1 if an account can't
+    serve.
     """
     loaded = load_config(config)
     from proxy.commands.status import show_status

@@ -26,7 +26,9 @@ async def test_a_recorded_session_goes_as_it_stands(bench, tmp_path, path):
     actions = {
         "config": lambda: (tmp_path / "config.toml").write_text(bench.path.read_text()),
         "log in, for a second": lambda: in_loop(short_login()),
-        "revoke": lambda: bench.server.script(*[faults.NAMED["invalid-grant"]] * 3),
+        "revoke": lambda: bench.server.script(
+            faults.NAMED["invalid-grant"], times=3, grant_type="refresh_token"
+        ),
     }
     names = {
         "data": bench.data,
