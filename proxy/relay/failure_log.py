@@ -1,4 +1,4 @@
-"""Why the upstream of a route fails, and that it refuses new tokens: log lines, each cause once in a while.
+"""Why the upstream of a route fails, refuses new tokens, or may not be used: log lines, once in a while.
 
 An outage fails every request: the same line for each would hide everything else, and tell nothing more.
 """
@@ -15,6 +15,7 @@ from proxy.relay.upstream_causes import peer_of
 
 CAUSE_EVERY: Final = 60.0  # seconds between two lines about one cause
 UNAUTHORIZED_EVERY: Final = 3600.0  # seconds; it persists until somebody changes a configuration
+ACCOUNTS: Final = 4096  # of which the last upstream that was not allowed is known; some 500 KiB
 
 _log = logging.getLogger("proxy.relay")
 
@@ -35,6 +36,7 @@ class FailureLog:
     def __init__(self, route: Route) -> None:
         self._route = route
         self._told: dict[str, _Told] = {}  # by a code of fixed lists: bounded
+        self._not_allowed: dict[str, int] = {}  # by account: a hash of the value, which may be long
 
     def failed(self, ending: str, cause: Cause, now: float) -> None:
         """Event upstream_failed."""
@@ -88,6 +90,27 @@ class FailureLog:
             *(route.name, route.credential),
             route=route.name,
             credential=route.credential,
+        )
+
+    def upstream_not_allowed(self, account: str, value: str, sentence: str) -> None:
+        """The account's token response names an upstream that is not allowed: told once for each value.
+
+        `value`: what it names, which is not shown. `sentence`: says what is wrong with it.
+        """
+        if self._not_allowed.get(account) == hash(value):
+            return
+        self._not_allowed[account] = hash(value)
+        if len(self._not_allowed) > ACCOUNTS:
+            del self._not_allowed[next(iter(self._not_allowed))]
+        event(
+            _log,
+            WARNING,
+            "upstream_not_allowed",
+            "%s/%s: no request is sent: %s",
+            *(self._route.credential, account, sentence),
+            route=self._route.name,
+            credential=self._route.credential,
+            account=account,
         )
 
     def _suppressed(self, code: str, now: float, every: float) -> int | None:

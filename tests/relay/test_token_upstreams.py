@@ -234,12 +234,33 @@ async def test_a_value_outside_the_list_sends_nothing(moving, hosts, kit, change
     assert hosts.one.connections == []
 
 
-async def test_a_person_is_told_where_to_log_in_again(moving, hosts, kit):
-    async with moving(grant="authorization_code") as proxy:
-        await proxy.adopt("AT-1", "default", upstreams=(("instance_url", "https://evil.example"),))
-        problem = json.loads(kit.split(await proxy.get())[2])
-        login_url = f"{proxy.relay.context.public_url}/login/cred/default"
-    assert (problem["account"], problem["login_url"]) == ("default", login_url)
+async def test_a_value_outside_the_list_is_logged_once_for_each_account_and_host(moving, hosts, caplog):
+    def logged():
+        return [each for each in caplog.records if getattr(each, "event", "") == "upstream_not_allowed"]
+
+    async with moving() as proxy:
+        evil = [
+            Fault(change={"instance_url": f"https://{name}.example"}) for name in ("evil", "worse", "evil")
+        ]
+        proxy.server.script(*evil)
+        for _ in range(3):
+            await proxy.get()
+        (record,) = logged()
+        assert (record.levelname, record.fields) == (
+            "WARNING",
+            {"route": "up", "credential": "cred", "account": "default"},
+        )
+        assert record.getMessage() == (
+            "cred/default: no request is sent: instance_url of the token response leads to a host that is "
+            "not in upstream_hosts: check upstream and upstream_hosts of the route up, then refresh the "
+            "token or log in again"
+        )
+        for _ in range(2):
+            await proxy.tokens.refresh_now(proxy.account)
+            await proxy.get()
+            await proxy.get()
+        assert len(logged()) == 3
+    assert not any("evil" in each.getMessage() for each in caplog.records)
 
 
 async def test_a_refused_host_is_used_once_a_refresh_names_a_good_one(moving, hosts, kit):
