@@ -44,6 +44,7 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     tokens/             the lifecycle of a token: refresh/, login/, saved/ (records of accounts);
                         diagnosis/ (the table of sentences about an account)
     relay/              the data path; imports tokens/, never oauth/ or store/
+    notify/             reports of accounts that need a person: to a program, or to a URL
     services            the objects that a configuration needs, connected
     tls_material listeners watched_files
                         TLS contexts and open listeners; when a changed file is taken up

@@ -34,6 +34,8 @@ from proxy.generation import Generation, Parts, Shared
 from proxy.hooks import Hooks, call
 from proxy.listen import CannotListen
 from proxy.listeners import Listeners, Place, places_of_all, places_of_routes
+from proxy.notify.metrics import NotificationMetrics
+from proxy.notify.notifier import Notifier
 from proxy.observe import logs
 from proxy.observe.audit import AuditMetrics
 from proxy.observe.audit_file import CLOSE_TIME
@@ -83,6 +85,7 @@ class Process:
         self._next_number = itertools.count(SHARED + 1)
         self.has_page = False  # whether there is an admin listener
         self._scheduler: asyncio.Task[None] | None = None
+        self._notifier = _notifier(parts.services)
         self._control = AsyncExitStack()  # the control socket, until the drain
         self.generation = self._made(parts, self._numbered(parts.loaded.config, {}), None)
         self.relay = RelayServer(self.generation.context)
@@ -121,6 +124,7 @@ class Process:
         self.relay.start()
         self._scheduler = self._loop(tokens.scheduler.run(), "keep tokens fresh")
         self._loop(tokens.report_logins(), "report due logins")
+        self._loop(self._notifier.run(), "notify")
         self.services.metrics.reload_succeeded(self.services.clock.wall())
         self._probes.health = self.health
         if is_found:
@@ -236,6 +240,7 @@ class Process:
         self._lend_authorities(before.parts.material)
         self.relay.swap(after.context)
         self.health.use(self.services)
+        self._notifier.use(config)
         _server_of(self._pages).serve_instead(_server_of(after.parts.pages))
         before.parts.pages.app[STREAMS].close()
         for place in self.listeners.places:
@@ -284,6 +289,13 @@ class Process:
         await self.relay.drain(shutdown)
         left = shutdown - (clock.boot() - began)
         await self.services.tokens.close(max(left, SAVE_GRACE))
+
+
+def _notifier(services: Services) -> Notifier:
+    metrics = NotificationMetrics(PREFIX, services.metrics.registry)
+    notifier = Notifier(services.tokens, services.store, services.clock, metrics)
+    notifier.use(services.config)
+    return notifier
 
 
 def _server_of(pages: AdminRunner) -> AdminServer:

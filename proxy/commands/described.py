@@ -48,6 +48,10 @@ def described(loaded: Loaded) -> Iterator[str]:
         yield from view.table("[[routes]]", route, ("routes", index), {"env": route.variable})
     for name, caller in config.callers.items():
         yield from view.table(f"[callers.{name}]", caller, ("callers", name), {})
+    if config.notify is not None:
+        command = config.notify.command
+        program = {} if command is None else {"command": [command.argv[0], *("…" for _ in command.argv[1:])]}
+        yield from view.table("[notify]", config.notify, ("notify",), {}, program)
     for title, table in (("limits", config.limits), ("log", config.log)):
         yield from view.table(f"[{title}]", table, (title,), {}, defaults=title == "log")
 

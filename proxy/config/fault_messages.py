@@ -37,7 +37,6 @@ NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
         "echo_guard",
-        "notify",
         "old_keys",
         "provider",
     }

@@ -21,6 +21,7 @@ from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth
 from proxy.config.credential import Credential, Grant
 from proxy.config.grants import REQUIREMENTS
 from proxy.config.limits import Limits
+from proxy.config.notify import Notify
 from proxy.config.route import AccountHeader, AccountOfCaller, Route, UpstreamTLS
 from proxy.config.server import ListenerTLS, Log, Server, StoreConfig
 from proxy.config.values import Name
@@ -37,6 +38,7 @@ __all__ = [
     "Limits",
     "ListenerTLS",
     "Log",
+    "Notify",
     "Route",
     "Server",
     "StoreConfig",
@@ -71,6 +73,11 @@ class Config(Table):
     callers: dict[Name, Caller] = Field(
         {},
         description="The programs that may use this proxy, by name: [callers.NAME]. Without any, all may.",
+    )
+    notify: Notify | None = Field(
+        None,
+        description="Report that an account needs a person, and that it works again: by a program, or to a "
+        "URL.",
     )
     limits: Limits = Field(default_factory=Limits)
     log: Log = Field(default_factory=Log)

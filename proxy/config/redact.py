@@ -22,7 +22,8 @@ Span = tuple[int, int]
 _SECRET_NAME: Final = re.compile(
     "secr|passw|refresh_token|access_token|assertion|private|api_?key|admin_?key", re.IGNORECASE
 )
-_KEYS: Final = frozenset({"key", "key_sha256", "value"})  # a wrong digest may be the key itself
+# a wrong digest may be the key itself; of a webhook, the URL is the secret
+_KEYS: Final = frozenset({"command", "key", "key_sha256", "url", "value"})
 _VARIABLE: Final = re.compile(r"""(["'])[A-Za-z_][A-Za-z0-9_]*\1""")
 _URL_USER: Final = re.compile(r"://(?P<value>[^\s\"']+)@")
 _IN_URLS: Final = (_URL_USER, re.compile(r"[?&]password=(?P<value>[^\s\"'&#]+)"))
@@ -49,6 +50,8 @@ def _users(text: str) -> list[Span]:
 
 
 def _may_be_secret(path: Path) -> bool:
+    if path[:2] == ("notify", "url") or (path[:2] == ("notify", "command") and path[2:] != (0,)):
+        return True  # a program's arguments too may hold a secret
     if path[:2] == ("store", "key") or (path[0] == "callers" and not _KEYS.isdisjoint(path[2:])):
         return True
     if path[2:] == ("jwt", "key"):

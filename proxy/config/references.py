@@ -19,7 +19,7 @@ from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 from proxy.config.address import Egress, read_egress
 from proxy.config.files import Files
 from proxy.config.lookups import Lookup, command_of, keyring_of
-from proxy.config.values import read_store_url, text_of
+from proxy.config.values import read_safe_url, read_store_url, text_of
 from proxy.secret import Secret
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -27,6 +27,7 @@ _KEY_BYTES: Final = 32  # of AES-256
 DIRECT: Final = "none"  # as an egress proxy: without one
 _UNREAD_EGRESS: Final = "http://egress.invalid"
 _UNREAD_STORE: Final = "sqlite:unread"
+_UNREAD_URL: Final = "https://unread.invalid"
 NO_HOME: Final = Path("/dev/null/token-proxy")  # a state_dir that can't exist: where there is no home
 
 
@@ -179,6 +180,14 @@ def _store_url(value: object, info: ValidationInfo) -> Secret:
     return Secret(read_store_url(_UNREAD_STORE if _is_unread(value, info) else text))
 
 
+def _secret_url(value: object, info: ValidationInfo) -> Secret:
+    """An https URL, or http on loopback, that may hold a secret: of a webhook."""
+    if isinstance(value, Secret):
+        return value
+    text = _referred(value, info)
+    return Secret(read_safe_url(_UNREAD_URL if _is_unread(value, info) else text))
+
+
 def existing_file(value: object, info: ValidationInfo) -> Path:
     context = load_context(info)
     path = value if isinstance(value, Path) else _absolute(text_of(value), context)
@@ -240,6 +249,7 @@ SecretValue = Annotated[Secret, PlainValidator(read_secret), WithJsonSchema(REFE
 SealingKey = Annotated[Secret, PlainValidator(_sealing_key), WithJsonSchema(REFERENCE)]
 PublicValue = Annotated[str, PlainValidator(_public), WithJsonSchema(REFERENCE)]
 EgressProxy = Annotated[Egress | None, PlainValidator(_egress), WithJsonSchema(REFERENCE)]
+SecretUrl = Annotated[Secret, PlainValidator(_secret_url), WithJsonSchema(REFERENCE)]
 StoreUrl = Annotated[Secret, PlainValidator(_store_url), WithJsonSchema(REFERENCE)]
 ExistingFile = Annotated[Path, PlainValidator(existing_file), WithJsonSchema(_STRING)]
 AuditFile = Annotated[Path, PlainValidator(_audit_file), WithJsonSchema(_STRING)]

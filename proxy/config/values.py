@@ -63,6 +63,11 @@ def _safe_url(value: object) -> str:
     return text
 
 
+def read_safe_url(value: object) -> str:
+    """An https URL, or http on loopback, as for an endpoint. Raises ValueError."""
+    return _safe_url(value)
+
+
 def _without_query(url: str) -> str:
     if "?" in url:
         raise ValueError("no query allowed in this URL: expected https://host/path")  # RFC 8414 section 2

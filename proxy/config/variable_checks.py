@@ -17,6 +17,7 @@ from proxy.config.tables import Tables, route_list
 _FREE_TABLES: Final = frozenset(  # the user chooses their keys: `env` there is a name like others
     {"authorize_params", "claims", "form", "headers", "json", "token_params"}
 )
+_PROGRAMS: Final = ("notify",)  # the table whose `command` is a key: it gives no secret
 
 
 def check_variables(data: Tables) -> Iterator[Complaint]:
@@ -71,7 +72,8 @@ def references(data: Any, path: Path = ()) -> Iterator[Reference]:
             name = data.get(kind)
             if kind == "command" and isinstance(name, list) and name:
                 name = name[0]
-            if len(data) == 1 and isinstance(name, str) and not (path and path[-1] in _FREE_TABLES):
+            is_key = path == _PROGRAMS or (path and path[-1] in _FREE_TABLES)
+            if len(data) == 1 and isinstance(name, str) and not is_key:
                 yield Reference(path, kind, name)
         for key, each in data.items():
             yield from references(each, (*path, key))

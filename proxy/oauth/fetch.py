@@ -52,6 +52,8 @@ _FAILURES: Final[tuple[tuple[type[BaseException], str, bool], ...]] = (
     (ValueError, "connection_lost", True),  # raised by aiohttp for some malformed responses
 )
 
+FAILURES: Final = tuple(kind for kind, _, _ in _FAILURES)
+
 _log = logging.getLogger("proxy.oauth")
 
 
@@ -82,7 +84,7 @@ class _Payload(aiohttp.BytesPayload):
         await super().write_with_length(writer, content_length)
 
 
-class _Resolver(AbstractResolver):
+class Resolver(AbstractResolver):
     """Look-ups as for upstreams, with a timeout for name servers that do not respond.
 
     A refresh is rare, and must not fail for an address that is some seconds old: each is looked up.
@@ -170,9 +172,8 @@ class Fetcher:
         began = time.perf_counter()
         try:
             return await self._exchange(credential, method, url, headers, payload)
-        except tuple(kind for kind, _, _ in _FAILURES) as error:
-            name, reached = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
-            cause = _cause_of(error)
+        except FAILURES as error:
+            name, reached, cause = failure_of(error)
             self._debug(credential, method, began, f"{name}: {cause.sentence}")
         if payload is not None and payload.stopped_by is not None:
             raise payload.stopped_by
@@ -206,7 +207,7 @@ class Fetcher:
                 sock_connect=self._limits.authorization_server_connect,
             ),
             ssl=await self._context(credential) if is_tls else True,
-            **(_through(credential.proxy) if is_tls and credential.proxy else {}),
+            **(through(credential.proxy) if is_tls and credential.proxy else {}),
         ) as response:
             received = bytearray()
             async for chunk in response.content.iter_any():
@@ -225,7 +226,7 @@ class Fetcher:
                 connector=aiohttp.TCPConnector(
                     limit=0,
                     force_close=True,
-                    resolver=_Resolver(lambda: self._limits.authorization_server_connect),
+                    resolver=Resolver(lambda: self._limits.authorization_server_connect),
                     use_dns_cache=False,
                 ),
             )
@@ -253,6 +254,12 @@ def tls_context(tls: AuthorizationServerTLS | None) -> ssl.SSLContext:
     return context
 
 
+def failure_of(error: BaseException) -> tuple[str, bool, Cause]:
+    """Of one of FAILURES: its code, whether the request may have reached the server, and the cause."""
+    name, reached = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
+    return name, reached, _cause_of(error)
+
+
 def _cause_of(error: BaseException) -> Cause:
     """aiohttp's errors wrap those that have the codes."""
     match error:
@@ -273,7 +280,7 @@ def _cause_of(error: BaseException) -> Cause:
     return failure_causes.MALFORMED
 
 
-def _through(egress: Egress) -> dict[str, Any]:
+def through(egress: Egress) -> dict[str, Any]:
     """aiohttp's options for the egress proxy; the fields are sent to it only."""
     ours = {"Proxy-Authorization": egress.authorization.reveal()} if egress.authorization else {}
     return {"proxy": f"http://{egress.address}", "proxy_headers": ours}

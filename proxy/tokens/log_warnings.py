@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from typing import Final
 
 from proxy.config.model import Credential
 from proxy.oauth.token import Token
@@ -15,7 +16,7 @@ from proxy.tokens.diagnosis import Reason
 from proxy.tokens.scopes import missing_scopes
 
 _log = logging.getLogger("proxy.tokens")
-_NO_NEWS = (Reason.NO_LOGIN, Reason.LOGGED_OUT)  # nothing has ended: no login yet, or a wanted logout
+NO_NEWS: Final = (Reason.NO_LOGIN, Reason.LOGGED_OUT)  # nothing has ended: no login yet, or a wanted logout
 
 
 def narrowed(key: AccountId, credential: Credential, token: Token, before: Token | None) -> None:
@@ -59,7 +60,7 @@ def login_required(account: Account, login_url: str) -> None:
         return
     account.login_told = account.held.generation
     diagnosis = account.diagnosis()
-    if diagnosis.reason in _NO_NEWS:
+    if diagnosis.reason in NO_NEWS:
         return
     refused = account.refusal
     event(

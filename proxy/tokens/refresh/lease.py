@@ -63,14 +63,17 @@ class Lease:
 
 
 @asynccontextmanager
-async def holding(store: Store, name: str, process: str, clock: Clock) -> AsyncIterator[Lease]:
+async def holding(
+    store: Store, name: str, process: str, clock: Clock, *, again: float = POLL_EVERY
+) -> AsyncIterator[Lease]:
     """Wait for the lease and hold it for the duration of the block. Raises StoreError.
 
-    Two blocks never hold it at once, not even two of one process.
+    Two blocks never hold it at once, not even two of one process. `again`: seconds between tries, while
+    another has it.
     """
     owner = f"{process}/{secrets.token_hex(4)}"
     lease = Lease(clock)
-    await _acquire(store, name, owner, lease, clock)
+    await _acquire(store, name, owner, lease, clock, again)
     renewing = tasks.forever("renew a lease", partial(_renew, store, name, owner, lease, clock))
     try:
         yield lease
@@ -79,7 +82,7 @@ async def holding(store: Store, name: str, process: str, clock: Clock) -> AsyncI
         await _release(store, name, owner)
 
 
-async def _acquire(store: Store, name: str, owner: str, lease: Lease, clock: Clock) -> None:
+async def _acquire(store: Store, name: str, owner: str, lease: Lease, clock: Clock, again: float) -> None:
     succeed = None
     while True:
         asked_at = clock.boot()
@@ -95,7 +98,7 @@ async def _acquire(store: Store, name: str, owner: str, lease: Lease, clock: Clo
             decision(_log, "another holds the lease %s: it is awaited", name)
         lease.was_awaited = True
         if succeed is None:
-            await asyncio.sleep(POLL_EVERY)
+            await asyncio.sleep(again)
 
 
 async def _renew(store: Store, name: str, owner: str, lease: Lease, clock: Clock) -> None:
