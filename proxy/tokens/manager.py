@@ -249,7 +249,7 @@ class TokenManager:
             raise account.why_not()
         before = account.held.generation
         account.hold_until = NEVER
-        account.throttle.try_now()
+        account.throttle.try_now(account.key)
         joined = account.flight is not None  # it may have started before the newest token was known
         await self._single_flight.wait(account, self._patience, "person")
         if joined and account.held.generation == before and account.failure is None:

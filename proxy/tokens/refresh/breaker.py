@@ -52,23 +52,31 @@ class Open:
     """The server is down: nothing is sent before `until` (boot clock), then one probe.
 
     An account without failures of its own may probe from `fresh_until` on, which is earlier: the failures of
-    other accounts don't extend its pause.
+    other accounts don't extend its pause. `pressed` may probe at once, as a person wants it to.
     """
 
     until: float
     fresh_until: float
     pauses: Pauses
+    pressed: AccountId | None = None
 
     def pause_ends(self, candidate: Candidate) -> float:
+        if candidate.key == self.pressed:
+            return float("-inf")
         return self.until if candidate.is_troubled else self.fresh_until
 
 
 @dataclass(frozen=True, slots=True)
 class HalfOpen:
-    """`probe` tests whether the server is up again; all others wait for its result."""
+    """`probe` tests whether the server is up again; all others wait for its result.
+
+    `before`: the pause that it did not wait for, as a person wanted it to probe. It goes on if the probe says
+    nothing about the server: else pressing again and again would hold all other accounts back.
+    """
 
     probe: AccountId
     pauses: Pauses
+    before: Open | None = None
 
 
 State: TypeAlias = Closed | Open | HalfOpen
@@ -104,9 +112,9 @@ class TurnEnds:
 
 @dataclass(frozen=True, slots=True)
 class TryNow:
-    """A person may have corrected the cause: end the pause."""
+    """A person may have corrected the cause: this account need not wait for the end of the pause."""
 
-    at: float  # boot clock
+    key: AccountId
 
 
 Event: TypeAlias = ServerUp | ServerDown | ProbeStarts | TurnEnds | TryNow
@@ -121,18 +129,21 @@ def next_state(state: State, event: Event) -> State:
             return Closed()
         case Closed(), ServerDown():
             return _after_failure(state, event)
-        case Open(until, fresh_until), ServerDown():  # the request was sent before it opened
-            asked_for = event.at + (event.error.retry_after or 0.0)
-            return replace(state, until=max(until, asked_for), fresh_until=max(fresh_until, asked_for))
+        case Open(), ServerDown():  # the request was sent before it opened
+            return _extended(state, event)
+        case HalfOpen(probe, _, Open() as before), ServerDown() if (
+            probe == event.candidate.key and not _is_witness(event)
+        ):
+            return _extended(before, event)
         case HalfOpen(probe, pauses), ServerDown() if probe == event.candidate.key:
             of_fresh = pauses.of_fresh + _is_witness(event)
             return _opened(Pauses(pauses.of_all + 1, of_fresh), event)
-        case Open(_, _, pauses), ProbeStarts(key):
-            return HalfOpen(key, pauses)
-        case HalfOpen(probe, pauses), TurnEnds(key, at) if probe == key:
-            return Open(at, at, pauses)
-        case Open(_, _, pauses), TryNow(at):
-            return Open(at, at, pauses)
+        case Open(_, _, pauses, pressed), ProbeStarts(key):
+            return HalfOpen(key, pauses, replace(state, pressed=None) if key == pressed else None)
+        case HalfOpen(probe, pauses, before), TurnEnds(key, at) if probe == key:
+            return before or Open(at, at, pauses)
+        case Open(), TryNow(key):
+            return replace(state, pressed=key)
     return state
 
 
@@ -142,6 +153,12 @@ def _after_failure(state: Closed, event: ServerDown) -> State:
     witnesses = state.witnesses | {event.candidate.key}
     is_certain = not event.error.reached or event.error.retry_after is not None
     return _opened(Pauses(), event) if is_certain or len(witnesses) >= WITNESSES else Closed(witnesses)
+
+
+def _extended(state: Open, event: ServerDown) -> Open:
+    """The pause, and at least as long as the server wants."""
+    asked_for = event.at + (event.error.retry_after or 0.0)
+    return replace(state, until=max(state.until, asked_for), fresh_until=max(state.fresh_until, asked_for))
 
 
 def _is_witness(event: ServerDown) -> bool:

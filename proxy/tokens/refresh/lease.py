@@ -82,7 +82,9 @@ async def holding(
         await _release(store, name, owner)
 
 
-async def _acquire(store: Store, name: str, owner: str, lease: Lease, clock: Clock, again: float) -> None:
+async def _acquire(
+    store: Store, name: str, owner: str, lease: Lease, clock: Clock, again: float = POLL_EVERY
+) -> None:
     succeed = None
     while True:
         asked_at = clock.boot()

@@ -130,10 +130,9 @@ class ServerThrottle:
             self.on(TurnEnds(candidate.key, self._clock.boot()))
             self._wake()
 
-    def try_now(self) -> None:
-        """A person may have corrected the cause: the next candidate may try before the pause ends."""
-        self._best = None
-        self.on(TryNow(self._clock.boot()))
+    def try_now(self, key: AccountId) -> None:
+        """A person may have corrected the cause: this account may try before the pause ends."""
+        self.on(TryNow(key))
 
     def succeeded(self) -> None:
         self.on(ServerUp())
@@ -207,6 +206,9 @@ class ServerThrottle:
             if isinstance(self.state, Open):
                 if self._clock.boot() < self.state.pause_ends(candidate):
                     raise HeldBack("the authorization server is down: retried shortly")
+                if candidate.key == self.state.pressed:
+                    self.on(ProbeStarts(candidate.key))  # outside the rounds
+                    break
                 if self._is_first_choice(candidate):
                     self._start_probe(candidate)
                     break

@@ -37,7 +37,7 @@ EVENTS = st.one_of(
     DOWN,
     st.builds(ProbeStarts, KEY),
     st.builds(TurnEnds, KEY, NOW),
-    st.builds(TryNow, NOW),
+    st.builds(TryNow, KEY),
 )
 
 

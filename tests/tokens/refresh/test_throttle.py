@@ -384,10 +384,65 @@ async def test_a_retry_after_sent_to_one_account_is_kept_by_all(throttle, clock:
 async def test_after_a_correction_the_next_try_is_at_once(throttle):
     fail(throttle)
     throttle.admits(candidate("better"))
-    throttle.try_now()
+    throttle.try_now(candidate("bad").key)
     async with asyncio.timeout(1):
         await probe(throttle, "bad", 9, error=None)
     assert throttle.is_closed
+
+
+async def test_pressing_again_and_again_for_an_account_with_trouble_of_its_own_holds_no_other_back(
+    throttle, clock: FakeClock
+):
+    fail(throttle)
+    good, troubled = throttle.waits_until(candidate()), throttle.waits_until(candidate("other", 3))
+    for failures in range(1, 20):
+        throttle.try_now(candidate("bad").key)
+        assert not throttle.admits(candidate())  # of the others nobody is let in
+        await probe(throttle, "bad", failures)
+        assert throttle.waits_until(candidate()) == good
+        assert throttle.waits_until(candidate("other", 3)) == troubled
+    clock.advance(good - clock.boot())
+    assert throttle.admits(candidate())
+
+
+async def test_a_press_for_an_account_without_trouble_tells_of_the_server(throttle, clock: FakeClock):
+    fail(throttle)
+    before = throttle.waits_until(candidate())
+    clock.advance(0.1)
+    throttle.try_now(candidate("good").key)
+    await probe(throttle, "good")
+    assert throttle.waits_until(candidate()) > before
+
+
+async def test_a_press_that_says_nothing_about_the_server_leaves_the_pause(throttle):
+    fail(throttle)
+    before = throttle.waits_until(candidate())
+    throttle.try_now(candidate("bad").key)
+    async with throttle.turn(candidate("bad", 1)):
+        pass
+    assert throttle.waits_until(candidate()) == before
+    with pytest.raises(HeldBack):
+        async with throttle.turn(candidate("bad", 1)):
+            pass
+
+
+async def test_refresh_pressed_for_one_account_during_an_outage_delays_no_other(side, monkeypatch):
+    monkeypatch.undo()  # the real pauses
+    bad, good = await side.log_in("bad"), await side.log_in("good")
+    witness = await side.log_in("witness")
+    side.clock.advance(HOUR)
+    side.server.script(*[faults.status(503)] * 100)
+    for account in (bad, witness):
+        with pytest.raises(TokenUnavailable):
+            await side.tokens.get(account)
+    assert not good.throttle.is_closed
+    pause = good.waits_until
+    for _ in range(10):
+        with pytest.raises(TokenUnavailable):
+            await side.tokens.refresh_now(bad)
+        assert good.waits_until == pause
+    side.clock.advance(pause - side.clock.boot())
+    assert good.may_start
 
 
 async def test_a_lost_response_is_retried_in_the_same_turn_and_an_unsent_request_is_not(throttle):
@@ -473,7 +528,7 @@ async def test_the_back_off_of_one_account_outlives_the_recovery_of_another(side
     side.server.script(*[faults.status(503, headers={"Retry-After": "200"})])
     with pytest.raises(TokenUnavailable):
         await side.tokens.get(bad)
-    side.tokens.account("crm", "good").throttle.try_now()
+    good.throttle.try_now(good.key)
     assert side.is_good(await side.tokens.get(good))
     asked = len(side.refreshes)
     with pytest.raises(TokenUnavailable):
