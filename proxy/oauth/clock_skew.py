@@ -22,6 +22,11 @@ def known(clock: Clock, credential: Credential) -> float | None:
     return None if heard is None else heard + clock.boot() - clock.wall()
 
 
+def server_now(clock: Clock, credential: Credential) -> float:
+    """The server's Unix time, for what it compares with its clock; ours while the difference is unknown."""
+    return clock.wall() + (known(clock, credential) or 0.0)
+
+
 class SkewWatch:
     """Reports a difference once, until it is over."""
 

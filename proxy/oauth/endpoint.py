@@ -39,7 +39,7 @@ from proxy.oauth.dpop import Prover
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.grants import Form, Proof
 from proxy.oauth.oddities import Oddities
-from proxy.oauth.posts import Posts
+from proxy.oauth.posts import Body, Posts
 from proxy.oauth.token import Token
 from proxy.oauth.token_response import TokenResponse
 from proxy.observe.events import decision
@@ -181,11 +181,9 @@ class AuthorizationServers:
         """
         endpoint = await self._token_endpoint(credential, before)
         grant, method = form.get("grant_type", ""), endpoint.auth.method
-        form = await self._proven(credential, form, endpoint)
+        body = await self._body(credential, form, endpoint)
         decision(_log, "%s: a token is requested (%s, %s)", credential.name, grant, method)
         sent_at, sent_boot = self._clock.wall(), self._clock.boot()
-        parameters = {**form, **resource.parameters(credential), **credential.token_params}
-        body = urlencode(parameters, doseq=True)  # a list repeats the parameter
         key = (dpop_key if credential.dpop else None) or await self.dpop_key(credential, before)
         prover = Prover(key) if key else None
         reply = await self._posts.send(credential, endpoint.url, body, endpoint.auth, before_send, prover)
@@ -216,14 +214,21 @@ class AuthorizationServers:
             self._oddities.log(credential.name, "id_token", _NO_NONCE, _NO_NONCE)
         return identified
 
-    async def _proven(self, credential: Credential, form: Form, endpoint: _TokenEndpoint) -> Form:
-        """The form with the parameter that its grant makes anew for each request."""
+    async def _body(self, credential: Credential, form: Form, endpoint: _TokenEndpoint) -> Body:
+        """The form, with the parameter that its grant makes anew for each request."""
+        added = {**resource.parameters(credential), **credential.token_params}
         kind = grants.of(credential)
-        if kind.proof is None or form.get("grant_type") != kind.grant_type:
-            return form
+        prove = kind.proof
+        if prove is None or form.get("grant_type") != kind.grant_type:
+            return urlencode({**form, **added}, doseq=True)  # a list repeats the parameter
         path = kind.file(credential)
         content = None if path is None else await used_files.read(path)
-        return {**form, **kind.proof(credential, Proof(endpoint.url, self._clock.wall(), content))}
+
+        def at(now: float) -> str:
+            proven = prove(credential, Proof(endpoint.url, now, content))
+            return urlencode({**form, **proven, **added}, doseq=True)
+
+        return at if credential.key is not None and content is None else at(self._clock.wall())
 
     async def dpop_key(self, credential: Credential, before: Token | None = None) -> Secret | None:
         """The key of the account that has the token `before`, a new one without; None without `dpop`."""
@@ -329,6 +334,13 @@ class AuthorizationServers:
         """
         return await other_endpoints.revoke(self._posts, self._discovery, credential, token, hint)
 
-    async def push(self, credential: Credential, endpoint: str, request: AuthorizationRequest) -> str:
+    async def push(
+        self,
+        credential: Credential,
+        endpoint: str,
+        request: AuthorizationRequest,
+        dpop_key: Secret | None = None,
+    ) -> str:
         """Push an authorization request (RFC 9126); its request_uri. Raises AuthorizationServerError."""
-        return await other_endpoints.push(self._posts, credential, endpoint, request, self._clock)
+        prover = Prover(dpop_key) if dpop_key else None
+        return await other_endpoints.push(self._posts, credential, endpoint, request, self._clock, prover)

@@ -14,7 +14,7 @@ from proxy.oauth.authorize import AuthorizationRequest
 from proxy.oauth.device import DeviceAuthorization
 from proxy.oauth.discovery import Discovery
 from proxy.oauth.documents import UnreadableDocument
-from proxy.oauth.fetch import Reply
+from proxy.oauth.dpop import Prover
 from proxy.oauth.grants.device_code import authorization_form
 from proxy.oauth.posts import Posts
 from proxy.secret import Secret
@@ -64,6 +64,8 @@ async def revoke(
 ) -> bool:
     """Revoke a token (RFC 7009). False if the server has no such endpoint.
 
+    Without a proof of possession, also of a token that is bound to a key: RFC 9449 asks for none here.
+
     Raises AuthorizationServerError.
     """
     endpoint = credential.revocation_endpoint
@@ -82,13 +84,21 @@ async def revoke(
 
 
 async def push(
-    posts: Posts, credential: Credential, endpoint: str, request: AuthorizationRequest, clock: Clock
+    posts: Posts,
+    credential: Credential,
+    endpoint: str,
+    request: AuthorizationRequest,
+    clock: Clock,
+    prover: Prover | None,
 ) -> str:
-    """Push an authorization request (RFC 9126); its request_uri. Raises AuthorizationServerError."""
+    """Push an authorization request (RFC 9126); its request_uri. Raises AuthorizationServerError.
+
+    With DPoP, the request names the key (dpop_jkt), which is enough for RFC 9449 section 10.1. It is proven
+    too, as some servers (those of the AT Protocol) require that.
+    """
     form = authorize.pushed_form(credential, request)
     auth = await posts.auth_of(credential)
-    reply = await posts.send(credential, endpoint, form, auth)
-    _check_redirect(reply, "par_redirect")
+    reply = await posts.send(credential, endpoint, form, auth, prover=prover)
     try:
         return par.read(reply, clock.wall())
     except AuthorizationServerError as error:

@@ -8,7 +8,7 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.config.model import Credential
 from proxy.errors import AuthorizationServerError
-from proxy.oauth import client_auth, dpop
+from proxy.oauth import client_auth, clock_skew, dpop, expires_in
 from proxy.oauth.binding import server_of
 from proxy.oauth.client_auth import Choice
 from proxy.oauth.discovery import Discovery, Endpoints
@@ -16,6 +16,9 @@ from proxy.oauth.dpop import Nonces, Prover
 from proxy.oauth.fetch import Fetcher, Reply
 from proxy.oauth.token import Token
 
+# A request's form; where it holds something signed, made with the server's time (Unix seconds).
+Body = str | Callable[[float], str]
+MISDATED: Final = 10.0  # seconds of a difference that was unknown: as much as JWTs are backdated
 _FIELDS: Final = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 
 
@@ -41,47 +44,66 @@ class Posts:
         self,
         credential: Credential,
         endpoint: str,
-        body: str,
+        body: Body,
         auth: Choice,
         before_send: Callable[[], None] | None = None,
         prover: Prover | None = None,
     ) -> Reply:
         """POST a form; with `prover` a proof of possession too. Raises AuthorizationServerError.
 
-        It is sent a second time, once, if the server asks for a nonce in the proof: it has not acted then.
+        It is sent a second time, once, if the server has not acted: it asks for a nonce in the proof, or it
+        refuses something signed, and its Date shows that this was signed with the wrong time.
         """
         origin = dpop.origin_of(endpoint)
+        assumed = clock_skew.server_now(self._clock, credential) - self._clock.wall()
         reply = await self._send(credential, endpoint, body, auth, before_send, prover)
         has_nonce = self._nonces.learn(origin, reply.headers.get(dpop.NONCE_FIELD, ""))
-        if prover is None or not has_nonce:
-            return reply
-        if not dpop.asks_for_nonce(reply.status, reply.headers, reply.body):
-            return reply
-        reply = await self._send(credential, endpoint, body, auth, before_send, prover)
-        self._nonces.learn(origin, reply.headers.get(dpop.NONCE_FIELD, ""))
+        lacks_nonce = prover is not None and has_nonce
+        lacks_nonce = lacks_nonce and dpop.asks_for_nonce(reply.status, reply.headers, reply.body)
+        is_signed = prover is not None or callable(body) or client_auth.is_signed(credential, auth)
+        if lacks_nonce or (is_signed and self._was_misdated(credential, reply, assumed)):
+            reply = await self._send(credential, endpoint, body, auth, before_send, prover)
+            self._nonces.learn(origin, reply.headers.get(dpop.NONCE_FIELD, ""))
         return reply
+
+    def _was_misdated(self, credential: Credential, reply: Reply, assumed: float) -> bool:
+        """`assumed`: seconds by which the server's clock was thought to be ahead."""
+        seconds = clock_skew.server_now(self._clock, credential) - self._clock.wall()
+        return reply.status in {400, 401} and abs(seconds - assumed) >= MISDATED
 
     async def _send(
         self,
         credential: Credential,
         endpoint: str,
-        body: str,
+        body: Body,
         auth: Choice,
         before_send: Callable[[], None] | None,
         prover: Prover | None,
     ) -> Reply:
-        heard = self._clock.heard.get(server_of(credential))
-        now = self._clock.wall() if heard is None else heard + self._clock.boot()
-        authenticated = await client_auth.authenticate(client_auth.Request(credential, auth, body, now))
+        now = clock_skew.server_now(self._clock, credential)
+        form = body(now) if callable(body) else body
+        authenticated = await client_auth.authenticate(client_auth.Request(credential, auth, form, now))
         headers = {**_FIELDS}
         if authenticated.authorization:
             headers["Authorization"] = authenticated.authorization
         if prover is not None:
             nonce = self._nonces.of(dpop.origin_of(endpoint))
             headers["DPoP"] = prover.proof("POST", endpoint, now, nonce=nonce)
-        return await self._fetcher.fetch(
+        sent_at, sent_boot = self._clock.wall(), self._clock.boot()
+        reply = await self._fetcher.fetch(
             credential, "POST", endpoint, headers, authenticated.body, before_send
         )
+        self._hear(credential, reply, sent_at, sent_boot)
+        return reply
+
+    def _hear(self, credential: Credential, reply: Reply, sent_at: float, sent_boot: float) -> None:
+        """Learn the server's time from its Date, also from a refusal: what was refused may be the time."""
+        date = expires_in.server_time(reply.headers)
+        if date is None or reply.status >= 500:  # of a gateway before it, perhaps
+            return
+        received = sent_at + self._clock.boot() - sent_boot
+        _, most = expires_in.skew(date, sent_at, received)
+        self._clock.heard[server_of(credential)] = sent_at + most - sent_boot
 
 
 def by_metadata(credential: Credential, found: Endpoints) -> Choice:

@@ -20,8 +20,10 @@ from proxy.errors import TRY_LATER, AuthorizationServerError
 from proxy.oauth import documents
 from proxy.oauth.documents import UnreadableDocument
 from proxy.oauth.fetch import Reply
+from proxy.oauth.grants.device_code import GRANT_TYPE as DEVICE_CODE
 from proxy.secret import Secret
 
+ON_DEVICE: Final = (DEVICE_CODE, "refresh_token")  # the grant types of a client without redirects
 FIELDS: Final = {"Content-Type": "application/json", "Accept": "application/json"}
 _MILLISECONDS: Final = 1e11  # a Unix time above this is not in seconds: that would be the year 5138
 _ERRORS: Final = frozenset(  # section 3.2.2; others count as the last
@@ -31,8 +33,12 @@ _VISIBLE: Final = re.compile(r"[\x20-\x7e]+")  # RFC 6749 A.1 and A.2
 
 
 def request(credential: Credential, redirect_uri: str | None, offered: tuple[str, ...] | None) -> str:
-    """The body of the request (section 3.1). `offered`: the server's authentication methods, if known."""
-    grant_types = REQUIREMENTS[credential.grant].registers_for
+    """The body of the request (section 3.1). `offered`: the server's authentication methods, if known.
+
+    Without `redirect_uri` it is for logins on another device, if the grant has logins.
+    """
+    asks = REQUIREMENTS[credential.grant]
+    grant_types = ON_DEVICE if asks.redirects and redirect_uri is None else asks.registers_for
     metadata: dict[str, Any] = {
         "client_name": "token-proxy",
         "grant_types": grant_types,

@@ -46,9 +46,10 @@ class Clients:
         self._clock = clock
         self._process = process
 
-    async def for_login(self, credential: Credential, redirect_uri: str) -> Credential:
-        """The credential with the server and client of a new login.
+    async def for_login(self, credential: Credential, redirect_uri: str | None) -> Credential:
+        """The credential with the server and client of a new login; without `redirect_uri` on another device.
 
+        A registered client is for one of the two: a server may refuse grant types that it does not know.
         Raises AuthorizationServerError, StoreError.
         """
         return await self._found(credential, redirect_uri) if credential.mcp else credential

@@ -3,6 +3,7 @@
 import base64
 import json
 import warnings
+from email.utils import formatdate
 from urllib.parse import parse_qsl
 
 import pytest
@@ -120,6 +121,51 @@ async def test_the_first_one_is_of_our_clock_and_later_ones_of_the_servers(
     heard = clock.heard[puppet.url] + clock.boot()  # the real time: the fake clock is far from it
     assert abs(issued[1] - (heard - BACKDATED)) <= 1
     assert abs(heard - clock.wall()) > 3600
+
+
+class Timely(Server):
+    """Its clock is `ahead` of `clock`, and it refuses JWTs of another time."""
+
+    def __init__(self, puppet, clock, ahead):
+        super().__init__(puppet)
+        self._now = lambda: clock.wall() + ahead
+        self.accepted = []
+
+    async def take(self, request):
+        response = await super().take(request)
+        claims = verified(dict(self.forms[-1])["client_assertion"], public("p256"), "ES256").claims
+        self.accepted.append(claims["iat"] <= self._now() < claims["exp"])
+        if not self.accepted[-1]:
+            response = web.json_response({"error": "invalid_client"}, status=401)
+        response.headers["Date"] = formatdate(self._now(), usegmt=True)
+        return response
+
+
+@pytest.mark.parametrize("ahead", [600, -600])
+async def test_a_server_whose_clock_differs_gets_jwts_of_its_own_time(
+    puppet, servers, credential, clock, ahead
+):
+    server = Timely(puppet, clock, ahead)
+    client = credential(issuer=puppet.url, client_key=signing.pem("p256"))
+    await servers.token(client, refresh_form((), Secret("R0")))
+    assert server.accepted == [False, True]  # the second by the Date of the refusal
+    await servers.revoke(client, Secret("R0"), "refresh_token")
+    assert server.accepted == [False, True, True]
+
+
+async def test_where_the_clocks_agree_a_refused_jwt_is_not_sent_again(puppet, servers, credential, clock):
+    server = Server(puppet)
+
+    async def refuse(request):
+        await Server.take(server, request)
+        date = formatdate(clock.wall(), usegmt=True)
+        return web.json_response({"error": "invalid_client"}, status=401, headers={"Date": date})
+
+    puppet.answers["/token"] = refuse
+    client = credential(issuer=puppet.url, client_key=signing.pem("p256"))
+    with pytest.raises(AuthorizationServerError):
+        await servers.token(client, refresh_form((), Secret("R0")))
+    assert len(server.forms) == 1
 
 
 async def test_the_key_id_is_that_of_the_jwk_unless_it_is_configured(puppet, servers, credential):

@@ -16,6 +16,7 @@ from proxy.demo.serve import running
 from proxy.errors import Misconfigured, TokenUnavailable
 from tests.config.test_grant_keys import service_account
 from tests.fakes import signing
+from tests.fakes.clock import FakeClock
 from tests.tokens.conftest import HOUR
 
 ROBOT = "robot@p.iam.gserviceaccount.com"
@@ -29,14 +30,14 @@ def make_robot(make_side, tmp_path, monkeypatch):
     from contextlib import asynccontextmanager
 
     @asynccontextmanager
-    async def make(more="", *, kind="rsa", file="sa.json"):
+    async def make(more="", *, kind="rsa", file="sa.json", **options):
         from tests.tokens import conftest
 
         monkeypatch.setattr(conftest, "CONFIG", conftest.CONFIG.replace('client_secret = "s3cret"\n', ""))
         (tmp_path / "key.pem").write_text(signing.pem(kind))
         (tmp_path / "sa.json").write_text(service_account())
         credential = KEY.format(file=file, scope=SCOPE, more=more)
-        async with make_side(credential=credential, clients=(Client("unused"),)) as side:
+        async with make_side(credential=credential, clients=(Client("unused"),), **options) as side:
             side.server.trust.keys[ROBOT] = signing.public_pem("rsa")
             side.server.trust.keys["web"] = signing.public_pem(kind)
             yield side
@@ -103,6 +104,30 @@ async def test_each_request_has_an_assertion_of_its_own(make_robot):
         side.server.script(faults.NAMED["drop-after-commit"])
         assert side.is_good(await side.tokens.get(side.account()))
         assert len({each["jti"] for each in side.server.trust.claims}) == 2
+
+
+@pytest.mark.parametrize("ahead", [600, -600])
+async def test_a_server_whose_clock_differs_gets_assertions_of_its_own_time(make_robot, clock, ahead):
+    theirs = FakeClock(clock.wall() + ahead)
+    async with make_robot(clock=theirs) as side:
+        account = side.account()
+        await side.tokens.get(account)  # the first is of our time: refused, and signed anew by its Date
+        (claims,) = side.server.trust.claims
+        assert claims["iat"] <= theirs.wall() < claims["exp"]
+        assert account.failures == 0
+        asked = len(side.server.token_requests)
+        for each in (clock, theirs):
+            each.advance(HOUR)
+        await side.tokens.get(account)
+        assert len(side.server.token_requests) == asked + 1
+
+
+async def test_a_refused_assertion_is_not_sent_again_for_that(make_robot):
+    async with make_robot() as side:
+        side.server.trust.keys.clear()
+        with pytest.raises(Misconfigured):
+            await side.tokens.get(side.account())
+        assert len(side.server.token_requests) == 1
 
 
 async def test_a_refused_assertion_is_a_fault_of_the_configuration(make_robot):

@@ -28,6 +28,11 @@ _SIGNED: Final = frozenset({"private_key_jwt", "client_secret_jwt"})
 REFUSALS: Final = frozenset({"invalid_client", "incorrect_client_credentials"})  # the second: GitHub
 
 
+def is_signed(credential: Credential, choice: Choice) -> bool:
+    """Whether we sign a JWT for each request. Not one that the platform has written."""
+    return choice.method in _SIGNED and credential.client_assertion is None
+
+
 def needs_metadata(credential: Credential) -> bool:
     """Whether the server's metadata make a difference."""
     return len(credential.authentications) > 1 or credential.authentication in _SIGNED

@@ -120,7 +120,7 @@ class Logins:
         Raises LoginFailed, StoreError.
         """
         with self._outcomes.noted(key):
-            credential = await self._requests.with_client(key)
+            credential = await self._requests.with_client(key, on_device=True)
             try:
                 finish = partial(self._finish_on_device, key, party(browser))
                 return await self._devices.begin(key, credential, party(browser), finish)

@@ -15,6 +15,7 @@ from proxy.oauth.dpop import Prover
 from proxy.oauth.endpoint import AuthorizationServers
 from proxy.oauth.grants import Login
 from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT
+from proxy.secret import Secret
 from proxy.store.base import AccountId, Store
 from proxy.tokens.login import failures, pending
 from proxy.tokens.login.pending import Pending
@@ -79,7 +80,7 @@ class AuthorizationRequests:
             nonce=authorize.nonce_for(credential),
             dpop_jkt=Prover(dpop_key).thumbprint if dpop_key else "",
         )
-        url = await self._url(credential, endpoint, request)
+        url = await self._url(credential, endpoint, request, dpop_key)
         login = Pending(
             key.credential,
             key.account,
@@ -96,7 +97,9 @@ class AuthorizationRequests:
         await pending.keep(self._store, request.state, login, parties)
         return url
 
-    async def _url(self, credential: Credential, endpoint: str, request: AuthorizationRequest) -> str:
+    async def _url(
+        self, credential: Credential, endpoint: str, request: AuthorizationRequest, dpop_key: Secret | None
+    ) -> str:
         """The URL for the browser; the request is pushed first if it must be. Raises LoginFailed."""
         found = await self.endpoints(credential)
         try:
@@ -105,7 +108,7 @@ class AuthorizationRequests:
                 raise LoginFailed(NO_PUSH, "no_par_endpoint")
             if push_to is None:
                 return authorize.authorization_url(credential, endpoint, request)
-            uri = await self._servers.push(credential, push_to, request)
+            uri = await self._servers.push(credential, push_to, request, dpop_key)
         except AuthorizationServerError as error:
             raise failures.of_push(credential, request.redirect_uri, error) from error
         return authorize.pushed_url(credential, endpoint, uri)
@@ -122,11 +125,12 @@ class AuthorizationRequests:
             raise LoginFailed(f"credential {name!r} has the grant {grant.name}, which has no login{instead}")
         return credential
 
-    async def with_client(self, key: AccountId) -> Credential:
+    async def with_client(self, key: AccountId, *, on_device: bool = False) -> Credential:
         """The credential, with the server and client of a new login. Raises as `check`."""
         credential = await self.check_account(key)
+        redirect_uri = None if on_device else self._config.redirect_uri(credential)
         try:
-            return await self._tokens.clients.for_login(credential, self._config.redirect_uri(credential))
+            return await self._tokens.clients.for_login(credential, redirect_uri)
         except AuthorizationServerError as error:
             raise self._no_discovery(credential, error) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
@@ -11,7 +12,9 @@ from aiohttp import web
 
 from proxy.demo.serve import running
 from proxy.errors import LoginFailed
+from proxy.secret import Secret
 from proxy.tokens.login.ends import LoggedIn
+from tests.fakes.dpop import Verifier
 from tests.tokens.conftest import CALLBACK
 from tests.tokens.login.test_logins import BROWSER, KEY, refused
 
@@ -26,6 +29,8 @@ class Server:
     def __init__(self):
         self.metadata, self.pushed, self.fields, self.codes = {}, {}, [], {}
         self.answer = None  # instead of a request_uri
+        self.verifier = None  # of proofs of possession (RFC 9449)
+        self.revoked = []  # the fields of each request
         self.url = ""
 
     async def describe(self, _request):
@@ -35,6 +40,7 @@ class Server:
                 "authorization_endpoint": f"{self.url}/authorize?realm=1",
                 "token_endpoint": f"{self.url}/token",
                 "pushed_authorization_request_endpoint": f"{self.url}/par",
+                "revocation_endpoint": f"{self.url}/revoke",
                 **self.metadata,
             }
         )
@@ -42,10 +48,23 @@ class Server:
     async def push(self, request):
         if self.answer is not None:
             return self.answer()
+        if self.verifier is not None:
+            try:
+                self.proven = self.verifier.check(
+                    request.headers.getall("DPoP", []), "POST", f"{self.url}/par"
+                )
+            except LookupError:
+                date = formatdate(self.verifier.now(), usegmt=True)  # of the clock of these tests
+                fields = {"DPoP-Nonce": self.verifier.nonce, "Date": date}
+                return web.json_response({"error": "use_dpop_nonce"}, status=400, headers=fields)
         uri = f"urn:ietf:params:oauth:request_uri:{secrets.token_urlsafe(8)}"
         self.pushed[uri] = parse_qsl(await request.text(), keep_blank_values=True)
         self.fields.append(request.headers)
         return web.json_response({"request_uri": uri, "expires_in": 60}, status=201)
+
+    async def revoke(self, request):
+        self.revoked.append(request.headers)
+        return web.Response()
 
     def authorize(self, url):
         """Open the URL as a browser does; the redirect's parameters."""
@@ -74,6 +93,7 @@ def push_side(make_side):
         app.router.add_get("/.well-known/oauth-authorization-server", server.describe)
         app.router.add_post("/par", server.push)
         app.router.add_post("/token", server.redeem)
+        app.router.add_post("/revoke", server.revoke)
         async with running(app) as server.url:
             credential = f'issuer = "{server.url}"\n{CLIENT}{keys}'
             async with make_side(credential=credential) as side:
@@ -213,3 +233,30 @@ async def test_an_endpoint_may_be_given_by_hand(make_side):
         async with make_side(credential=CLIENT + by_hand) as side:
             callback = server.authorize(await begin(side))
             assert await side.logins.finish(callback, BROWSER) == LoggedIn(KEY, None)
+
+
+@pytest.mark.parametrize("nonce", ["", "N-1"])
+async def test_with_dpop_the_key_is_named_and_proven(push_side, clock, nonce):
+    """RFC 9449 section 10.1: either is enough, and some servers require the proof."""
+    async with push_side("par = true\ndpop = true\n") as (side, server):
+        server.verifier = Verifier(clock.wall, nonce)
+        await begin(side)
+        ((_, pushed),) = server.pushed.items()
+        assert dict(pushed)["dpop_jkt"] == server.proven
+        assert len(server.fields) == 1  # the second request, where the server has a nonce
+
+
+async def test_without_dpop_nothing_is_proven(push_side):
+    async with push_side() as (side, server):
+        await begin(side)
+        ((_, pushed),) = server.pushed.items()
+        assert "dpop_jkt" not in dict(pushed)
+        assert "DPoP" not in server.fields[0]
+
+
+async def test_a_revocation_needs_no_proof(push_side):
+    """RFC 9449 has none for RFC 7009: the client authenticates as always."""
+    async with push_side("dpop = true\n") as (side, server):
+        assert await side.servers.revoke(side.config.credentials["crm"], Secret("RT"), "refresh_token")
+        (fields,) = server.revoked
+        assert "DPoP" not in fields
