@@ -147,6 +147,26 @@ GROUPS: Final[Mapping[str, tuple[Event, ...]]] = {
             "lease_not_released", "warning", "", "the store failed after a refresh; the lease ends by itself"
         ),
     ),
+    "Notifications": (
+        _event(
+            "notified",
+            "info",
+            "credential account state more",
+            "a notification was delivered: an account needs a person, or works again; `more`: others",
+        ),
+        _event(
+            "notify_failed",
+            "warning",
+            "error status failures waiting next_try_s",
+            "a notification was not delivered, and is tried again; `waiting`: accounts with one to come",
+        ),
+        _event(
+            "notification_not_noted",
+            "warning",
+            _KEY,
+            "the store failed after a delivery: another process, or the next start, may repeat it",
+        ),
+    ),
     "Store": (
         _event(
             "store_not_writable",
@@ -220,6 +240,12 @@ GROUPS: Final[Mapping[str, tuple[Event, ...]]] = {
             "warning",
             "route credential error cause peer suppressed",
             "an upstream failed; once a minute for each route and cause",
+        ),
+        _event(
+            "upstream_not_allowed",
+            "warning",
+            "route credential account",
+            "a token response names an upstream outside `upstream_hosts`; once for each account and value",
         ),
         _event(
             "upstream_unauthorized",
