@@ -14,6 +14,7 @@ from proxy.http.message import RequestHead, ResponseHead
 from proxy.observe.events import DEBUG, event
 from proxy.relay.callers import Caller, CallerTable
 from proxy.relay.interfaces import Downstream
+from proxy.relay.problems import Refusal
 from proxy.tokens.account import Account
 
 if TYPE_CHECKING:
@@ -43,6 +44,14 @@ def admitted(
         who = f"caller {caller.name} (known by {table.how_known(caller, request, downstream)})"
     say(number, "admitted", "%s on route %s for %s, account %s", method, route, who, account.key)
     return number
+
+
+def refused(number: int, refusal: Refusal) -> None:
+    """`number`: 0 for a request that was not admitted; it gets one of its own."""
+    if not number and not are_logged():
+        return
+    case = refusal.case
+    say(number or next(_numbers), "refused", "%d %s: %s", case.status, case.ending, refusal.detail)
 
 
 def responded(number: int, head: ResponseHead) -> None:

@@ -19,7 +19,7 @@ from proxy.http.head_reader import HeadReader
 from proxy.http.malformed import MalformedBody, MalformedRequest
 from proxy.http.message import END, RequestHead, ResponseHead
 from proxy.http.request_head import read_request
-from proxy.relay import phases, problems
+from proxy.relay import decisions, phases, problems
 from proxy.relay.connection import HIGH_WATER, IDLE_AT_STOP, NEVER, ConnectionOwner
 from proxy.relay.context import SHARED
 from proxy.relay.exchange import Exchange
@@ -283,6 +283,7 @@ class Inbound(HalfClosable):
         """Refuse without an exchange, then close. `head`: the part of the request's head received, if any."""
         context = self._server.context
         context.count_refused(refusal, routed=False)
+        decisions.refused(0, refusal)
         if context.audit is not None:
             sent = len(refusal.body(context.public_url))
             context.audit.unread(self.peer_name, refusal.case.ending, refusal.case.status, sent)

@@ -80,7 +80,7 @@ class Lifecycle:
     def _refuse(self, refusal: Refusal) -> None:
         """End the exchange by a response of our own. The rest of the request's body is not read."""
         case = refusal.case
-        decisions.say(self._number, "refused", "%d %s: %s", case.status, case.ending, refusal.detail)
+        decisions.refused(self._number, refusal)
         self._status = case.status
         self._context.count_refused(refusal, routed=self._routed)
         if self._routed and case.status in {502, 504}:

@@ -66,7 +66,7 @@ DECIDED = [
     ("GET", "/demo/messages/1/send", "deny has /messages/*/send"),
     ("GET", "/demo/messages/1%252Fsend", "deny has /messages/*/send"),
     ("GET", "/demo/drafts", "no pattern of allow fits"),
-    ("DELETE", "/demo/labels", "the route's policy does not permit this method"),
+    ("DELETE", "/demo/labels", "the route's policy does not permit this method: see its `methods`"),
 ]
 
 

@@ -60,6 +60,23 @@ async def test_a_refusal_and_a_retry_are_lines(decided, debugged, upstream, kit)
     assert decided() == ["admitted", "sent", "retry", "dial", "sent", "refused"]
 
 
+async def test_why_a_request_without_a_route_is_refused_is_a_line(decided, debugged, caplog):
+    await debugged.get(b"/other")
+    await debugged.ask(b"GET /up HTTP/1.1\r\nHost: canary.example\r\nConnection: close\r\n\r\n")
+    await debugged.ask(b"GET /canary\r\n\r\n")
+    lines = [record for record in caplog.records if getattr(record, "event", "") == "decision"]
+    words = [
+        "404 no-route: no route matches",
+        "421 host-refused: the Host",
+        "400 bad-request: the request line",
+    ]
+    for line, word in zip(lines, words, strict=True):
+        assert f"request {line.fields['number']}: {word}" in line.getMessage()
+        assert "canary" not in line.getMessage()
+    assert decided() == ["refused"] * 3
+    assert len({line.fields["number"] for line in lines}) == 3
+
+
 async def test_a_reset_of_the_caller_is_a_line(decided, debugged, upstream):
     async def break_off(connection):
         connection.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf")

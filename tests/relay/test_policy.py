@@ -45,7 +45,7 @@ methods = ["GET", "HEAD"]
 allow = ["/messages/**", "/labels"]
 deny = ["/messages/*/send"]
 """
-METHOD = "the route's policy does not permit this method"
+METHOD = "the route's policy does not permit this method: see its `methods`"
 PATH = "the route's policy does not permit this path"
 FIELD = "the route's policy does not permit fields that override the method or the path"
 REQUESTS = [  # method, path, fields, the detail of the refusal

@@ -261,7 +261,8 @@ def test_the_grant_that_is_named_is_the_one_that_was_sent():
             {"failures": 22, "next_try_at": NOW + 12},
             (
                 "there is no access token yet: the authorization server can't be reached (unreachable, "
-                "22 failures in a row); nothing to do: next try at 08:00:12 UTC"
+                "22 failures in a row); if this persists, check that the server runs, and issuer or "
+                "token_endpoint of credentials.crm; next try at 08:00:12 UTC"
             ),
         ),
         (
@@ -272,7 +273,8 @@ def test_the_grant_that_is_named_is_the_one_that_was_sent():
             {"failures": 1},
             (
                 "the access token has expired, and there is no new one: the authorization server reports an "
-                "internal error (http_503); nothing to do: next try with the next request"
+                "internal error (http_503); if this persists, ask the server's operator; next try with the "
+                "next request"
             ),
         ),
         (
@@ -430,6 +432,16 @@ def test_refusals_have_their_code_and_their_time():
     )
     usable = told("login_required", "refused", "refresh_token", usable=True, refused=once, ends_at=NOW + 60)
     assert "07:59:00 UTC); the access token is used until it expires at 08:01:00 UTC" in usable.sentence
+
+
+@pytest.mark.parametrize("code", ["consent_required", "login_required", "account_selection_required"])
+def test_where_the_server_wants_a_person_a_login_is_offered(code):
+    diagnosis = told("expired", code, "authorization_code")
+    assert (diagnosis.can_log_in, diagnosis.needs_person) == (True, False)
+    assert "if this persists, run `token-proxy login crm --account alice`" in diagnosis.remedy
+    for grant in ("refresh_token", "client_credentials"):
+        assert not told("expired", code, grant).can_log_in
+    assert told("expired", code, "client_credentials").remedy.startswith("nothing to do: next try")
 
 
 def test_a_single_failure_has_its_time_too():

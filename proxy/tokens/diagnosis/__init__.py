@@ -195,11 +195,13 @@ def _filled(row: Row, facts: Facts) -> tuple[str, str]:
 
 def _fields(facts: Facts) -> dict[str, str]:
     """The fields that the format strings of rows may use."""
+    renew = facts.grant.remedy(facts.credential, facts.account)
     return {
         "credential": facts.credential,
         "option": "" if facts.account == DEFAULT_ACCOUNT else f" --account {facts.account}",
         "place": _place(facts),
-        "renew": facts.grant.remedy(facts.credential, facts.account),
+        "renew": renew,
+        "if_renewed": f"if this persists, {renew}" if renew else "",
         "grant_type": facts.grant.grant_type,
         "refused": facts.grant.refused[0],
         "check_refused": facts.grant.refused[1].format(credential=facts.credential),
@@ -278,6 +280,7 @@ _LOGIN_HELPS: Final = (
     Reason.NO_REFRESH_TOKEN,
     Reason.REFUSED_ALIKE,
     Reason.CLIENT_ENDS,
+    *("consent_required", "login_required", "account_selection_required"),
 )  # though not required
 _STORED_REASONS: Final = frozenset(str(reason) for reason in Reason)
 _REFRESH_TOKEN_REFUSED: Final = frozenset(

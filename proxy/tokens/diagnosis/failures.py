@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from proxy.tokens.diagnosis.mcp_and_steps import MCP_AND_STEPS
 from proxy.tokens.diagnosis.reasons import Row, Verdict
 
 OTHER: Final = "other"  # the row for unknown codes
 _WAITS, _CONFIG = Verdict.WAITS, Verdict.MISCONFIGURED
 _IN_TABLE: Final = "credentials.{credential}."
+_PERSON: Final = "{if_renewed}"
 
 _CLIENT: Final = Row(
     _CONFIG,
@@ -23,8 +25,9 @@ _CLIENT: Final = Row(
     '"client_secret_post" there, or basic_encoding = "raw"',
 )
 _REFUSED_ONCE: Final = Row(_WAITS, "the authorization server refused the refresh token")
-_BROKEN: Final = Row(_WAITS, "the authorization server's response can't be used")
-_TROUBLE: Final = Row(_WAITS, "the authorization server reports an internal error")
+_OPERATOR: Final = "if this persists, ask the server's operator"
+_BROKEN: Final = Row(_WAITS, "the authorization server's response can't be used", _OPERATOR)
+_TROUBLE: Final = Row(_WAITS, "the authorization server reports an internal error", _OPERATOR)
 _BUSY: Final = Row(_WAITS, "the authorization server limits the rate of requests")
 _ISSUER: Final = (
     f"set {_IN_TABLE}issuer to exactly the issuer in the server's metadata (check the slash at the end), "
@@ -32,12 +35,6 @@ _ISSUER: Final = (
 )
 _NO_METADATA: Final = Row(
     _WAITS, "the server has no metadata at the issuer's address", f"if this persists, {_ISSUER}"
-)
-
-_NOT_REGISTERED: Final = Row(
-    _CONFIG,
-    "the authorization server refuses to register a client",
-    f"register one there by hand, and set {_IN_TABLE}client_id",
 )
 
 
@@ -97,16 +94,18 @@ CAUSES: Final[Mapping[str, Row]] = {
         "the authorization server does not accept the proof of possession (DPoP)",
         "check the clock of this machine, and that the token endpoint is the address that the server knows",
     ),
-    "use_dpop_nonce": Row(_WAITS, "the authorization server asks for a new DPoP nonce each time"),
+    "use_dpop_nonce": Row(_WAITS, "the authorization server asks for a new DPoP nonce each time", _OPERATOR),
     # -- a refresh token, refused but not finally
     "invalid_grant": _REFUSED_ONCE,
     "bad_refresh_token": _REFUSED_ONCE,
     "expired_token": _REFUSED_ONCE,
     "bad_verification_code": _REFUSED_ONCE,
     "interaction_required": _REFUSED_ONCE,
-    "consent_required": Row(_WAITS, "the authorization server wants a person to consent again"),
-    "login_required": Row(_WAITS, "the authorization server wants a person to authenticate again"),
-    "account_selection_required": Row(_WAITS, "the authorization server wants a person to select an account"),
+    "consent_required": Row(_WAITS, "the authorization server wants a person to consent again", _PERSON),
+    "login_required": Row(_WAITS, "the authorization server wants a person to authenticate again", _PERSON),
+    "account_selection_required": Row(
+        _WAITS, "the authorization server wants a person to select an account", _PERSON
+    ),
     "invalid_code": _REFUSED_ONCE,
     "invalid_refresh_token": _REFUSED_ONCE,
     "token_revoked": _REFUSED_ONCE,
@@ -150,94 +149,7 @@ CAUSES: Final[Mapping[str, Row]] = {
         "the authorization server refuses to revoke tokens for this client",
         f"check {_IN_TABLE}revocation_endpoint, and that the client may revoke tokens there",
     ),
-    # -- an MCP server, and the client that is registered for it
-    "mcp_unreachable": Row(
-        _WAITS, "the MCP server can't be reached", f"if this persists, check {_IN_TABLE}mcp"
-    ),
-    "mcp_error": Row(
-        _WAITS,
-        "the MCP server reports an internal error instead of its metadata",
-        f"if this persists, set {_IN_TABLE}issuer to its authorization server",
-    ),
-    "mcp_no_authorization": Row(
-        _CONFIG,
-        "the metadata of the MCP server name no authorization server",
-        f"set {_IN_TABLE}issuer to its authorization server",
-    ),
-    "mcp_unsafe_issuer": Row(
-        _CONFIG,
-        "the metadata of the MCP server name an authorization server that is not https",
-        f"set {_IN_TABLE}issuer to its authorization server",
-    ),
-    "resource_mismatch": Row(
-        _CONFIG,
-        "the metadata of the MCP server are those of another resource",
-        f"set {_IN_TABLE}mcp to exactly the URL that the MCP server's documentation gives",
-    ),
-    "no_pkce": Row(
-        _CONFIG,
-        "the authorization server's metadata do not offer PKCE with S256, which MCP requires",
-        f"if its operator can't add it, set {_IN_TABLE}pkce = false: a stolen code can then be used",
-    ),
-    "no_registration": Row(
-        _CONFIG,
-        "the authorization server does not register clients by itself",
-        f"register a client there, and set {_IN_TABLE}client_id",
-    ),
-    "registration": Row(_WAITS, "the authorization server's response to a registration can't be used"),
-    "registration_redirect": Row(
-        _CONFIG,
-        "the registration endpoint redirects to another address",
-        f"register a client there, and set {_IN_TABLE}client_id",
-    ),
-    "registration_method": Row(
-        _CONFIG,
-        "the authorization server registers clients with a way of authentication that token-proxy lacks",
-        f"register a client there, and set {_IN_TABLE}client_id",
-    ),
-    "registration_refused": _NOT_REGISTERED,
-    "invalid_client_metadata": _NOT_REGISTERED,
-    "invalid_redirect_uri": Row(
-        _CONFIG,
-        "the authorization server does not register clients with this redirect URI",
-        f"check server.public_url, or register a client there and set {_IN_TABLE}client_id",
-    ),
-    "client_forgotten": Row(
-        _WAITS, "the authorization server does not know the client any more that was registered there"
-    ),
-    "client_expired": Row(_WAITS, "the client that was registered for these tokens has expired"),
-    "no_request_uri": Row(
-        _CONFIG,
-        "the response to the pushed authorization request has no request_uri",
-        f"check {_IN_TABLE}pushed_authorization_request_endpoint, or leave par out there",
-    ),
-    # -- described requests (grant = "request")
-    "step_refused": Row(
-        _CONFIG,
-        "the server refuses the described login",
-        f"check the secrets and the key of {_IN_TABLE}jwt",
-    ),
-    "step_failed": Row(
-        _CONFIG, "the server does not accept the described request", f"check {_IN_TABLE}steps"
-    ),
-    "step_redirect": Row(
-        _CONFIG,
-        "the address of a described request redirects to another one",
-        f"set the url in {_IN_TABLE}steps to the address that it redirects to",
-    ),
-    "step_value": Row(
-        _CONFIG,
-        "a placeholder of a described request has no value, or one that can't stand there",
-        f"check the placeholders in {_IN_TABLE}steps, and the responses that they refer to",
-    ),
-    "step_token": Row(
-        _CONFIG,
-        "the response to the last described request has no token where the configuration says",
-        f"check {_IN_TABLE}response.token; some servers report a refused login in such a response",
-    ),
-    "step_not_json": Row(
-        _WAITS, "the response to a described request is not JSON", f"if this persists, check {_IN_TABLE}steps"
-    ),
+    **MCP_AND_STEPS,
     # -- the client's files
     "tls_files": Row(
         _WAITS,
@@ -252,7 +164,11 @@ CAUSES: Final[Mapping[str, Row]] = {
     # -- this program
     "internal": Row(_WAITS, "this program failed unexpectedly: its log has the cause", "report it"),
     # -- the connection to the server
-    "unreachable": Row(_WAITS, "the authorization server can't be reached"),
+    "unreachable": Row(
+        _WAITS,
+        "the authorization server can't be reached",
+        "if this persists, check that the server runs, and {place}",
+    ),
     "dns": Row(
         _WAITS,
         "the authorization server can't be reached: its name can't be resolved",
@@ -268,12 +184,20 @@ CAUSES: Final[Mapping[str, Row]] = {
         "the authorization server can't be reached: the egress proxy fails",
         f"if this persists, check {_IN_TABLE}proxy",
     ),
-    "connect_timeout": Row(_WAITS, "the authorization server can't be reached: connecting takes too long"),
-    "timeout": Row(_WAITS, "the authorization server does not respond in time"),
-    "connection_lost": Row(_WAITS, "the connection to the authorization server was lost"),
+    "connect_timeout": Row(
+        _WAITS,
+        "the authorization server can't be reached: connecting takes too long",
+        "if this persists, check the network between, and {place}",
+    ),
+    "timeout": Row(_WAITS, "the authorization server does not respond in time", _OPERATOR),
+    "connection_lost": Row(
+        _WAITS,
+        "the connection to the authorization server was lost",
+        "if this persists, check the network between, and {place}",
+    ),
     # -- its response
     "server_error": _TROUBLE,
-    "temporarily_unavailable": Row(_WAITS, "the authorization server is temporarily unavailable"),
+    "temporarily_unavailable": Row(_WAITS, "the authorization server is temporarily unavailable", _OPERATOR),
     "slow_down": _BUSY,
     "authorization_pending": Row(_WAITS, "the authorization server still waits for the person"),
     "device_response": Row(
@@ -300,7 +224,7 @@ CAUSES: Final[Mapping[str, Row]] = {
         "if this persists, check {place}",
     ),
     "too_large": _BROKEN,
-    "no_access_token": Row(_WAITS, "the authorization server's response has no access token"),
+    "no_access_token": Row(_WAITS, "the authorization server's response has no access token", _OPERATOR),
     "introspection": _BROKEN,
     "token_file": Row(
         _WAITS,
@@ -312,7 +236,9 @@ CAUSES: Final[Mapping[str, Row]] = {
         "the access tokens expire before they arrive",
         f"check {_IN_TABLE}access_token_lifetime, and the token lifetime at the server",
     ),
-    OTHER: Row(_WAITS, "the authorization server refuses the request with a non-standard error code"),
+    OTHER: Row(
+        _WAITS, "the authorization server refuses the request with a non-standard error code", _OPERATOR
+    ),
     # -- this machine
     "store": Row(_WAITS, "the token store can't be written", "check the store's disk or server: see the log"),
 }
