@@ -65,7 +65,7 @@ def _note_call(call: ast.Call, found: dict[str, Emitted]) -> None:
     extra = next((each.value for each in call.keywords if each.arg == "extra"), None)
     if isinstance(extra, ast.Dict) and (name := _event_of(extra)):
         found[name].levels.add(called)
-    elif called in EMITTERS:
+    elif called in EMITTERS and not isinstance(call.args[0], ast.Constant):  # else an event for browsers
         names = [each.value for each in call.args if isinstance(each, ast.Constant)]
         name = "decision" if called == "decision" else next((each for each in names if _is_name(each)), "")
         if name:  # else it is a function that passes on what it was given
