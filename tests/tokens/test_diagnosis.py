@@ -445,8 +445,11 @@ def test_where_the_server_wants_a_person_a_login_is_offered(code):
 
 
 def test_a_single_failure_has_its_time_too():
-    text = told("expired", "http_503", "authorization_code", failures=1, failing_since=NOW - 5).sentence
-    assert text.endswith("(http_503, at 07:59:55 UTC)")
+    diagnosis = told(
+        "expired", "http_503", "authorization_code", failures=1, failing_since=NOW - 5, next_try_at=NOW + 2
+    )
+    assert diagnosis.sentence.endswith("(http_503)")
+    assert diagnosis.remedy.endswith("; next try at 08:00:02 UTC, the first failed at 07:59:55 UTC")
 
 
 def test_a_failed_login_is_told_with_its_reason_wherever_a_login_would_help():

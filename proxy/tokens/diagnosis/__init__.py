@@ -130,7 +130,8 @@ def diagnose(facts: Facts) -> Diagnosis:
     is_failure = facts.reason not in _STORED_REASONS
     if is_failure:
         sentence += f" ({_with_cause(facts.reason, facts.cause)}{_count(facts)})"
-        remedy = f"{remedy}; {_next_try(facts)}" if remedy else f"nothing to do: {_next_try(facts)}"
+        tries = _next_try(facts) + _first_try(facts)
+        remedy = f"{remedy}; {tries}" if remedy else f"nothing to do: {tries}"
     elif facts.refused is not None and facts.reason in _REFUSALS:
         sentence += f" ({_refusals(facts.refused, facts.now)})"
     if facts.usable and row.verdict is Verdict.LOGIN:
@@ -228,12 +229,18 @@ def _next_try(facts: Facts) -> str:
     return f"next try {_when(at, facts.now)}"
 
 
+def _first_try(facts: Facts) -> str:
+    """The time of the only failure; `_count` has that of several."""
+    if facts.failures != 1 or facts.failing_since is None:
+        return ""
+    return f", the first failed {_when(facts.failing_since, facts.now)}"
+
+
 def _count(facts: Facts) -> str:
-    since = facts.failing_since
     if facts.failures <= 1:
-        return "" if since is None else f", at {_time(since, facts.now)}"
-    said = f", {facts.failures} failures in a row"
-    return said if since is None else f"{said} since {_time(since, facts.now)}"
+        return ""
+    since = "" if facts.failing_since is None else f" since {_time(facts.failing_since, facts.now)}"
+    return f", {facts.failures} failures in a row{since}"
 
 
 def _refusals(refused: Refused, now: float) -> str:
