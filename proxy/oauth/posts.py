@@ -58,10 +58,12 @@ class Posts:
         assumed = clock_skew.server_now(self._clock, credential) - self._clock.wall()
         reply = await self._send(credential, endpoint, body, auth, before_send, prover)
         has_nonce = self._nonces.learn(origin, reply.headers.get(dpop.NONCE_FIELD, ""))
-        lacks_nonce = prover is not None and has_nonce
-        lacks_nonce = lacks_nonce and dpop.asks_for_nonce(reply.status, reply.headers, reply.body)
-        is_signed = prover is not None or callable(body) or client_auth.is_signed(credential, auth)
-        if lacks_nonce or (is_signed and self._was_misdated(credential, reply, assumed)):
+        if prover is not None and dpop.asks_for_nonce(reply.status, reply.headers, reply.body):
+            must_repeat = has_nonce
+        else:
+            is_signed = prover is not None or callable(body) or client_auth.is_signed(credential, auth)
+            must_repeat = is_signed and self._was_misdated(credential, reply, assumed)
+        if must_repeat:
             reply = await self._send(credential, endpoint, body, auth, before_send, prover)
             self._nonces.learn(origin, reply.headers.get(dpop.NONCE_FIELD, ""))
         return reply

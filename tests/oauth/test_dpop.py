@@ -13,7 +13,7 @@ from proxy.oauth.dpop import Nonces, Prover, new_key, origin_of
 from proxy.oauth.endpoint import RefusedToken
 from proxy.oauth.grants.base import refresh_form
 from proxy.secret import Secret
-from tests.fakes.dpop import ALGORITHMS, DpopServer, Verifier
+from tests.fakes.dpop import ALGORITHMS, BadProof, DpopServer, Verifier
 
 NOW = 1_800_000_000.0
 
@@ -193,9 +193,18 @@ async def test_the_key_fits_the_metadata(server, servers, client):
 
 
 async def test_a_proof_is_refused_with_its_own_words(server, servers, client):
-    server.verifier.now = lambda: 5.0
+    server.verifier.check = lambda *_: (_ for _ in ()).throw(BadProof)
     crm = client()
     with pytest.raises(AuthorizationServerError) as caught:
         await servers.token(crm, refresh_form(crm, Secret("R0")))
     assert (caught.value.outcome, caught.value.error) == ("misconfigured", "invalid_dpop_proof")
     assert not caught.value.refusal
+
+
+@pytest.mark.parametrize("ahead", [600, -600])
+async def test_a_server_whose_clock_differs_gets_proofs_of_its_own_time(
+    server, servers, client, clock, ahead
+):
+    server.verifier.now = lambda: clock.wall() + ahead
+    await first_token(server, servers, client())
+    assert server.outcomes == ["invalid_dpop_proof", "success"]
