@@ -48,7 +48,8 @@ Packages, from the bottom up; imports go downward only (tests/test_shape.py):
     services            the objects that a configuration needs, connected
     tls_material listeners watched_files
                         TLS contexts and open listeners; when a changed file is taken up
-    admin/              the admin listener: status page, logins, metrics;
+    admin/              the admin listener: status page, logins, metrics; live and status_feed: pages that
+                        are kept up to date;
                         health_listener, with probes, scrapes and pace; control (of the control socket);
                         base_urls and summary: the routes as callers reach them
     generation          all that one configuration is made into; a reload replaces it whole

@@ -31,7 +31,7 @@ STALE_FORM: Final = (
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _POLICY: Final = (
     f"default-src 'none'; style-src {pages.STYLE_SOURCE}; script-src {pages.SCRIPT_SOURCE}; "
-    "connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS: Final = {
     **own_errors.HEADERS,

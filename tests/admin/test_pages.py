@@ -1,9 +1,10 @@
 """What the pages show."""
 
 import re
+from html import unescape
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.admin import access, pages
@@ -37,6 +38,7 @@ def test_relative_times(at, words):
     assert pages.relative(at, NOW) == words
 
 
+@settings(deadline=None)  # the first one compiles the templates
 @given(st.text())
 def test_messages_are_escaped(sentence):
     page = re.sub("</?code>", "", pages.message(sentence, sentence))
@@ -48,7 +50,9 @@ def test_messages_are_escaped(sentence):
 def test_a_page_has_no_scripts_and_no_other_resources():
     page = pages.message("Title", "sentence", "http://127.0.0.1:8081/")
     for tag in ("<script", "<link", "<img", "<iframe", " on", "url(", "@import", "style="):
-        assert tag not in page.replace(f"<style>{pages.STYLE}", "")
+        assert tag not in page.replace(f"<style>{pages.STYLE}", "").replace(
+            '<link rel="icon" href="data:', ""
+        )
 
 
 async def test_the_status_page_has_one_script_which_the_policy_allows_by_its_hash(world):
@@ -60,6 +64,7 @@ async def test_the_status_page_has_one_script_which_the_policy_allows_by_its_has
     assert "unsafe" not in policy
     assert "connect-src 'self'" in policy
     shown = html.replace(pages.SCRIPT, "").replace(pages.STYLE, "")
+    assert re.findall("<link [^>]*>", shown) == [f'<link rel="icon" href="{pages.icon(attention=True)}">']
     for inline in (" style=", " onclick", "javascript:", "src=", "http-equiv"):
         assert inline not in shown
     assert "Refresh" not in response.headers
@@ -150,7 +155,7 @@ async def test_without_credentials_the_page_says_what_to_write(a_world):
 async def test_the_callback_of_a_command_links_to_no_status_page(world):
     done = await world.browser.log_in()
     assert f'href="{world.config.public_url}/"' in await done.text()
-    assert "href" not in pages.message("Logged in", "You can close this page.")
+    assert "<a " not in pages.message("Logged in", "You can close this page.")
 
 
 def test_an_errors_message_becomes_a_sentence():
@@ -188,6 +193,27 @@ async def test_where_requests_name_the_account_the_page_can_begin_one(a_world):
         assert "<bdi>anna</bdi>" in html
         assert 'name="account"' in html, "the next one, too"
         assert "1 account." in html
+
+
+async def test_long_lists_have_pages_and_can_be_searched(world):
+    for name in ("anna", "bert", "carl"):
+        await world.browser.log_in(f"/login/person/{name}")
+    rows, path = [], "/?limit=2&q=PERSON"
+    while path:
+        html, _ = await shown(world, path)
+        found = re.findall(r'id="row-person/(\w+)"', html)
+        assert 1 <= len(found) <= 2
+        assert ('rel="first"' in html) == bool(rows)
+        rows += found
+        following = re.search(r'<a href="([^"]+)" rel="next"', html)
+        path = following and unescape(following[1])
+    assert rows == ["default", "anna", "bert", "carl"], "first the one that needs attention"
+    html, _ = await shown(world, "/?q=n/B")
+    assert re.findall(r'id="row-([^"]+)"', html) == ["person/bert"]
+    html, _ = await shown(world, "/?state=attention")
+    assert re.findall(r'id="row-([^"]+)"', html) == ["person/default"]
+    html, _ = await shown(world, "/?state=nonsense")
+    assert len(re.findall(r'id="row-([^"]+)"', html)) == 5, "an old link shows all"
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,9 @@
       if (!field.value) field.setAttribute("value", csrf);
     }
     update(document.querySelector("main"), fresh);
-    if (fresh.dataset.title) document.title = fresh.dataset.title;
+    const { title, icon } = fresh.dataset;
+    if (title) document.title = title;
+    if (icon) document.querySelector("link[rel=icon]").href = icon;
     tick();
     if (!focused || focused === document.activeElement || focused === document.body) return;
     const there = row && document.getElementById(row.id);
