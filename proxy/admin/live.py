@@ -3,8 +3,8 @@
     event: page    the time (Unix seconds), and behind it `main` of the page
     event: end     the last page, as HTML: there is nothing more to wait for
 
-A visitor has at most MOST_OF_VISITOR streams; a browser itself opens 6 connections. A stream whose connection
-is wanted for somebody else's request is closed like an idle one (server.py). All of them end with their
+A visitor has at most MOST_OF_VISITOR streams, as a browser opens no more than 6 connections. At the limit of
+connections a stream makes room for a request, like an idle connection (server.py). All streams end with their
 configuration; browsers then connect again by themselves.
 """
 
@@ -24,6 +24,9 @@ from proxy.admin.peer_group import LOOPBACK, group_of
 from proxy.admin.server import AdminConnection, Phase
 
 MOST: Final = 100  # streams in all
+MOST_OF_PEER: Final = (
+    50  # of a user of this machine or an address, as a program can make up any number of cookies
+)
 MOST_OF_VISITOR: Final = 4
 HEARTBEAT: Final = 25.0  # seconds; proxies in front close a connection that is silent for 60
 LONGEST: Final = 900.0  # seconds; then the browser connects again, and its access is checked again
@@ -41,7 +44,8 @@ class Streams:
     """The open streams of one configuration."""
 
     def __init__(self) -> None:
-        self._open: Counter[str] = Counter()  # by visitor
+        self._open: Counter[str] = Counter()  # by visitor: a browser, or a peer without a cookie
+        self._by_peer: Counter[str] = Counter()
         self._running: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -53,18 +57,25 @@ class Streams:
 
     async def send(self, request: web.Request, following: Following) -> web.StreamResponse:
         """Send events until there are no more, or the connection ends."""
-        visitor = access.browser_of(request) or _peer(request)
-        if self._open[visitor] >= MOST_OF_VISITOR or self._open.total() >= MOST:
+        peer = f"peer {_peer(request)}"
+        visitor = access.browser_of(request) or peer
+        if not self._has_room(visitor, peer):
             return own_errors.plain(429, "Too many pages are kept up to date. Close one of them")
         connection = request.protocol
         assert isinstance(connection, AdminConnection)
         response = web.StreamResponse(headers=HEADERS)
-        with self._counted(visitor), connection.within(Phase.STREAM):
+        with self._counted(visitor, peer), connection.within(Phase.STREAM):
             await response.prepare(request)
             await response.write(b"retry: %d\n\n" % AGAIN)
             if not self._is_closed:
                 await self._run(response, following)
         return response
+
+    def _has_room(self, visitor: str, peer: str) -> bool:
+        of_peer = self._by_peer[peer]
+        return (
+            self._open[visitor] < MOST_OF_VISITOR and of_peer < MOST_OF_PEER and self._by_peer.total() < MOST
+        )
 
     async def _run(self, response: web.StreamResponse, following: Following) -> None:
         """In a task of its own: `close` ends that, and not the connection."""
@@ -77,13 +88,14 @@ class Streams:
             await tasks.cancel(running)
 
     @contextmanager
-    def _counted(self, visitor: str) -> Iterator[None]:
+    def _counted(self, visitor: str, peer: str) -> Iterator[None]:
         self._open[visitor] += 1
+        self._by_peer[peer] += 1
         try:
             yield
         finally:
-            self._open[visitor] -= 1
-            self._open += Counter()  # without those that have none
+            self._open -= Counter([visitor])  # which forgets those that have none
+            self._by_peer -= Counter([peer])
 
 
 STREAMS: Final = web.AppKey("streams", Streams)

@@ -1,4 +1,4 @@
-"""The status page as a stream: rendered once for all who see the same, at most once a second."""
+"""The status page as a stream: one rendering for all its subscribers, at most one a second."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RENDER: Final = "render a live page"  # in internal_errors_total
 
 
 class Seen(NamedTuple):
-    """What is seen alike."""
+    """All that the page depends on."""
 
     query: Query
     ways_in: WaysIn | None

@@ -87,7 +87,7 @@ def rendered(monkeypatch):
     return found
 
 
-async def test_a_change_is_rendered_once_for_all_who_see_the_same_and_nothing_without_one(world, rendered):
+async def test_a_change_is_rendered_once_for_all_subscribers_and_nothing_without_one(world, rendered):
     others = [world.browser, world.another_browser(), world.another_browser()]
     async with (
         listening(world, browser=others[0]) as one,
@@ -113,7 +113,7 @@ async def test_a_change_is_rendered_once_for_all_who_see_the_same_and_nothing_wi
     await until(lambda: not any("render" in task.get_name() for task in asyncio.all_tasks()))
 
 
-async def test_who_comes_later_is_shown_what_the_others_see(world, rendered):
+async def test_a_later_subscriber_gets_the_last_rendering(world, rendered):
     async with listening(world) as one:
         _, first = await one.next()
         async with listening(world, browser=world.another_browser()) as two:
@@ -131,8 +131,10 @@ async def test_a_visitor_has_a_few_streams_and_gets_another_when_one_is_left(wor
         assert {each.response.status for each in streams} == {200}
         async with listening(world) as refused:
             assert refused.response.status == 429
-        async with listening(world, browser=world.another_browser()) as other:
-            assert other.response.status in {200, 429}
+        other = world.another_browser()
+        await other.get("/")
+        async with listening(world, browser=other) as another:
+            assert another.response.status == 200
         streams[0].response.close()
 
         async def again():
@@ -144,6 +146,18 @@ async def test_a_visitor_has_a_few_streams_and_gets_another_when_one_is_left(wor
                 await asyncio.sleep(0.05)
         for each in opened:
             await each.__aexit__(None, None, None)
+
+
+async def test_a_peer_with_many_cookies_leaves_streams_to_others(world, monkeypatch):
+    monkeypatch.setattr(live, "MOST_OF_PEER", 2)
+    browsers = [world.browser, world.another_browser(), world.another_browser()]
+    for browser in browsers:
+        await browser.get("/")
+    async with listening(world, browser=browsers[0]) as one, listening(world, browser=browsers[1]) as two:
+        assert (one.response.status, two.response.status) == (200, 200)
+        async with listening(world, browser=browsers[2]) as refused:
+            assert refused.response.status == 429
+            assert b"Close one of them" in await refused.response.read()
 
 
 async def test_a_silent_stream_has_a_heartbeat_and_an_end(world, monkeypatch):

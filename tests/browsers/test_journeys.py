@@ -1,6 +1,6 @@
 """What people do on the page, in a real browser: with the real command and npm oidc-provider.
 
-Our own authorization server is there too, for what a real one does not do on demand.
+Our own authorization server is there too: it refuses, fails and revokes on demand.
 """
 
 import re

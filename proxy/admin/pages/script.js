@@ -1,5 +1,5 @@
 "use strict";
-// Keeps a page up to date: counts down each second, and takes what the server sends (live.py) into the page.
+// Keeps a page up to date: counts down each second, and puts the pages from the server (live.py) in its place.
 (() => {
   const { feed, csrf } = document.body.dataset;
   const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
@@ -30,7 +30,7 @@
     }
   };
 
-  // Make `old` equal to `fresh`. Elements stay where they can: so focus and what is typed stay too.
+  // Make `old` equal to `fresh`. Elements stay where possible, and with them the focus and typed text.
   const update = (old, fresh) => {
     if (old.isEqualNode(fresh)) return;
     for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
