@@ -20,7 +20,7 @@ an authorization server sent.
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -50,8 +50,17 @@ class Fault:
         where = f"{filename}{place}: {self.message}"
         if not self.source.strip():
             return where
-        below = re.sub(r"[^\t]", " ", self.source[: self.column - 1])  # the indentation of the line above
+        below = "".join(map(_blank, self.source[: self.column - 1]))  # as wide as the line above
         return f"{where}\n{self.line:5d} | {self.source}\n      | {below}^"
+
+
+def _blank(character: str) -> str:
+    """As wide as the character, on a terminal."""
+    if character == "\t":
+        return character
+    if unicodedata.combining(character):
+        return ""
+    return "  " if unicodedata.east_asian_width(character) in {"F", "W"} else " "
 
 
 class ConfigError(ProxyError):

@@ -30,7 +30,7 @@ def check_tls(config: Config) -> Iterator[Complaint]:
 
 
 def report(loaded: Loaded, say: Say, *, verbose: bool) -> None:
-    """Say that there are no faults; `verbose`: and what the configuration means."""
+    """Say that there are no faults, and where each route leads; `verbose`: all that was understood."""
     config = loaded.config
     counts = [
         _counted(config.credentials, "credential"),
@@ -38,10 +38,13 @@ def report(loaded: Loaded, say: Say, *, verbose: bool) -> None:
         *([_counted(config.callers, "caller")] if config.callers else []),
     ]
     say(f"{config.place}: no faults ({', '.join(counts)})")
+    from proxy.commands.route_table import route_table, short_route_table
+
     if not verbose:
+        if config.routes:
+            say(short_route_table(config))
         return
     from proxy.commands.described import described
-    from proxy.commands.route_table import route_table
 
     for line in described(loaded):
         say(line)

@@ -15,11 +15,22 @@ from proxy.generation import own_names
 COLUMNS: Final = ("URL", "UPSTREAM", "TOKEN", "MAY BE USED FOR")
 
 
+LISTED: Final = 20  # routes of the short table; more would scroll the first line away
+
+
 def route_table(config: Config) -> str:
     return grid([COLUMNS, *_rows(config)], sys.stdout)
 
 
-def _rows(config: Config) -> Iterator[tuple[str, ...]]:
+def short_route_table(config: Config) -> str:
+    """Without policies, and the first routes only."""
+    rows = [(place, f"→ {upstream}", token) for place, upstream, token, _ in _rows(config)]
+    more = len(rows) - LISTED
+    lines = [grid(rows[:LISTED], sys.stdout, indent=2)]
+    return "\n".join([*lines, f"  and {more} more routes, which -v shows"] if more > 0 else lines)
+
+
+def _rows(config: Config) -> Iterator[tuple[str, str, str, str]]:
     listening, accepted = configured(config), list(own_names(config))
     for route in sorted(config.routes, key=_precedence):
         place = place_of_route(route, listening, accepted)

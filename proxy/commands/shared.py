@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from proxy.commands.fault_report import all_faults, one_fault
 from proxy.errors import ConfigError, Fault, LoginRequired, ProxyError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _outcome(action: Callable[[], int], *, debug: bool) -> int:
     except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
         raise  # handled by click; a closed pipe is no error to report
     except ConfigError as error:
-        click.echo(str(error), err=True)
+        click.echo(all_faults(error, sys.stderr), err=True)
         return WRONG_CONFIG
     except ProxyError as error:
         click.echo(f"token-proxy: {error}", err=True)
@@ -120,4 +121,4 @@ def load_config(given: Path | None) -> Config:
 
 def warn(faults: Iterable[Fault], config: Config) -> None:
     for fault in faults:
-        click.echo(f"warning: {fault.render(config.place)}", err=True)
+        click.echo(one_fault(fault, config.place, sys.stderr, "warning"), err=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
+from proxy.config.literals import stands_for_a_variable
 from proxy.secret import Secret
 
 _TCP: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*)):([0-9]{1,5})")
@@ -23,6 +24,13 @@ LARGEST_PORT: Final = 65535
 LONGEST_SOCKET: Final = 107  # bytes; sockaddr_un of Linux, without its NUL
 PRIVATE: Final = 0o600  # the mode of a unix socket that only its owner can connect to
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_NOT_A_URL: Final = "expected a URL: https://host/path"
+_NOT_AN_ADDRESS: Final = "expected an address: host:port, [::1]:port or unix:/path"
+_WITHOUT_SCHEME: Final = re.compile(
+    r"((?:[a-z0-9-]{1,63}\.)+[a-z]{2,24}|localhost)(?::[0-9]{1,5})?(?:/[\w./-]*)?"
+)
+_WITH_PORT: Final = re.compile(r"(?:[a-z]+://)?(?:\[[0-9a-f:.]*\]|[\w.-]*):([0-9]{5,9})(?:[/?].*)?")
+_ONLY_PORT: Final = re.compile(r"(?:https?://)?(?:(\*|[a-z0-9.-]*):)?([0-9]{1,5})/?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +82,26 @@ def read_address(text: str) -> Address:
     in_brackets, plain, port = parts.groups() if parts else ("", "", "0")
     host = read_host(in_brackets or plain or "")
     if not host or (":" in host) != bool(in_brackets) or int(port) > LARGEST_PORT:
-        raise ValueError("expected an address: host:port, [::1]:port or unix:/path")
+        raise ValueError(_too_large(text) or _NOT_AN_ADDRESS + _meant_address(text))
     return Address(host, int(port))
+
+
+def address_of(value: object) -> Address:
+    """Of a value of the file. Raises ValueError."""
+    if isinstance(value, int) and 0 < value <= LARGEST_PORT and not isinstance(value, bool):
+        raise ValueError(f'expected host and port: "127.0.0.1:{value}"')
+    if not isinstance(value, str):
+        raise ValueError('expected a string: "…"')  # noqa: TRY004 (pydantic collects ValueErrors)
+    return read_address(value)
+
+
+def _meant_address(text: str) -> str:
+    """A port alone, or a URL."""
+    found = _ONLY_PORT.fullmatch(text)
+    if found is None or not 0 < int(found[2]) <= LARGEST_PORT:
+        return ""
+    host = "127.0.0.1" if found[1] in {None, "", "*"} else found[1]
+    return f' - did you mean "{host}:{found[2]}"?' if f"{host}:{found[2]}" != text else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +191,36 @@ def read_url(text: str) -> SplitResult:
     """An http or https URL with a valid host and port, without user and fragment. Raises ValueError."""
     if not text.isascii() or not text.isprintable() or " " in text:  # urlsplit drops some of these
         raise ValueError("expected a URL in ASCII: https://host/path")
+    if stands_for_a_variable(text):
+        raise ValueError("variables are not replaced here: expected the URL itself, https://host/path")
     try:
         parts = urlsplit(text)
         is_valid = parts.scheme in DEFAULT_PORTS and bool(read_host(parts.hostname or "")) and parts.port != 0
     except ValueError:
         is_valid = False
     if not is_valid:
-        raise ValueError("expected a URL: https://host/path")
+        raise ValueError(_too_large(text) or _NOT_A_URL + _meant_url(text))
     if "@" in parts.netloc:
         raise ValueError("user and password are not allowed in this URL: expected https://host/path")
     if "#" in text:
         raise ValueError("a fragment is not allowed in this URL: expected https://host/path")
     return parts
+
+
+def _meant_url(text: str) -> str:
+    """With the scheme that is missing."""
+    found = _WITHOUT_SCHEME.fullmatch(text)
+    if found is None:
+        return ""
+    return f' - did you mean "{"http" if found[1] == "localhost" else "https"}://{text}"?'
+
+
+def _too_large(text: str) -> str:
+    """About a port in a URL or an address; "" if that is not the fault."""
+    found = _WITH_PORT.fullmatch(text)
+    if found is None or int(found[1]) <= LARGEST_PORT:
+        return ""
+    return f"port {found[1]} is too large: expected at most {LARGEST_PORT}"
 
 
 def read_host(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from proxy.config.address import Address, read_address
+from proxy.config.address import Address, address_of
 from proxy.config.base import Table
 from proxy.config.callers import Network, covers_everything, read_network
 from proxy.config.references import SecretValue
@@ -28,7 +28,7 @@ _BY_BROWSERS: Final = frozenset(  # fields that a browser sends by itself, whate
 
 
 def _address(value: object) -> Address:
-    return value if isinstance(value, Address) else read_address(text_of(value))
+    return value if isinstance(value, Address) else address_of(value)
 
 
 def _strong(value: Secret) -> Secret:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.config.address import Address
-from proxy.config.fault_messages import Complaint, suggestion
+from proxy.config.fault_messages import SEE_LINE, Complaint, suggestion
 from proxy.config.grants import REQUIREMENTS, requirements_of
 from proxy.config.listeners import read_listen
 from proxy.config.model import Config, Credential, Server
@@ -157,12 +157,16 @@ def _check_places(routes: list[_Seen]) -> Iterator[Complaint]:
     names: dict[str, _Seen] = {}
     places: dict[tuple[str, str], _Seen] = {}
     for seen in routes:
-        if seen.name is not None and names.setdefault(seen.name, seen) is not seen:
-            where = (*seen.path, "name") if "name" in seen.route else seen.path
-            yield Complaint(where, f"another route is already named {seen.name!r} - choose a different name")
         if seen.place is not None and (first := places.setdefault(seen.place, seen)) is not seen:
             where = (*seen.path, "path" if seen.text("path") else "host")
-            yield Complaint(where, f"route {first.name!r} already has this host and path - choose others")
+            sentence = f"route {first.name!r}{SEE_LINE} already has this host and path - choose others"
+            yield Complaint(where, sentence, see=first.path)
+            if "name" not in seen.route:
+                continue  # the names follow from that
+        if seen.name is not None and (first := names.setdefault(seen.name, seen)) is not seen:
+            where = (*seen.path, "name") if "name" in seen.route else seen.path
+            sentence = f"another route{SEE_LINE} is already named {seen.name!r} - choose a different name"
+            yield Complaint(where, sentence, see=first.path)
 
 
 def _check_credential(seen: _Seen, credentials: Tables) -> Iterator[Complaint]:
@@ -190,16 +194,17 @@ def _check_listeners(server: Tables, routes: list[_Seen]) -> Iterator[Complaint]
     if "health" in server:
         listeners.append((("server", "health"), server["health"]))
     listeners += [((*seen.path, "listen"), seen.route["listen"]) for seen in routes if "listen" in seen.route]
-    taken: list[Address] = []
+    taken: list[tuple[Path, Address]] = []
     for path, text in listeners:
         with suppress(ValueError):
             address = read_listen(text)
-            if other := next((each for each in taken if each.overlaps(address)), None):
-                yield Complaint(path, _taken(address, other))
-            taken.append(address)
+            if other := next((each for each in taken if each[1].overlaps(address)), None):
+                yield Complaint(path, _taken(address, *other), see=other[0])
+            taken.append((path, address))
 
 
-def _taken(address: Address, other: Address) -> str:
+def _taken(address: Address, path: Path, other: Address) -> str:
+    name = ".".join(step for step in path if isinstance(step, str)) + SEE_LINE
     if address == other:
-        return f"{address} is already used by another listener - choose another address"
-    return f"{address} and {other} of another listener can't both be used - choose another port"
+        return f"{address} is already used by {name} - choose another address"
+    return f"{address} and {other} of {name} can't both be used - choose another port"

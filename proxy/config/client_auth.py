@@ -87,6 +87,10 @@ def _platform_file(value: object, info: ValidationInfo) -> Path:
     return existing_file(value["file"], info)
 
 
+_PLATFORM_FILE: Final = {
+    "type": "string",
+    "description": "The path of the file; relative to the configuration file. Read again for each use.",
+}
 # A file that is read again for each use
 PlatformFile = Annotated[
     Path,
@@ -96,7 +100,7 @@ PlatformFile = Annotated[
             "oneOf": [
                 {
                     "type": "object",
-                    "properties": {"file": {"type": "string"}},
+                    "properties": {"file": _PLATFORM_FILE},
                     "required": ["file"],
                     "additionalProperties": False,
                 }

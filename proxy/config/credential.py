@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, InstanceOf, StrictBool, Tag, WrapValidator
+from pydantic import AfterValidator, Field, InstanceOf, StrictBool, WrapValidator
 from pydantic.json_schema import SkipJsonSchema
 
 from proxy.config import client_auth as methods
@@ -13,7 +13,7 @@ from proxy.config import grant_keys, mcp_keys
 from proxy.config.attach import Attachments
 from proxy.config.base import Computed, NameOfTable, Table
 from proxy.config.client_auth import AuthorizationServerTLS, ClientAuth, PlatformFile
-from proxy.config.credential_checks import LOGIN_PARAMETERS, REFRESH_AT, TOKEN_PARAMETERS, none_of
+from proxy.config.credential_checks import REFRESH_AT
 from proxy.config.found import Found
 from proxy.config.grant_keys import (
     ACCESS_TOKEN,
@@ -44,11 +44,6 @@ Grant = Literal[
 # Seconds. Ten years, as in oauth/token_response.py: more is a typo, or milliseconds.
 Lifetime = Annotated[float, Field(gt=0, le=10 * 365 * 86400, allow_inf_nan=False, strict=True)]
 
-ParameterValue = Annotated[
-    Annotated[str, Tag("a string")] | Annotated[list[str], Tag("a list")],
-    Discriminator(lambda value: "a list" if isinstance(value, list) else "a string"),
-]
-
 
 class Credential(Table):
     """One OAuth client at one authorization server."""
@@ -57,7 +52,9 @@ class Credential(Table):
     upstream_fields: SkipJsonSchema[Annotated[tuple[str, ...], Computed]] = ()  # see upstream_hosts.py
     # set only by oauth/discovered.py, in a copy
     found: SkipJsonSchema[Annotated[InstanceOf[Found] | None, Computed]] = None
-    grant: Grant = Field("authorization_code", description="How tokens are obtained.")
+    grant: Grant = Field(
+        "authorization_code", description="How tokens are obtained: by a person's login, or without one."
+    )
     mcp: Annotated[McpServer | None, AfterValidator(mcp_keys.goes_with_the_grant)] = Field(
         None,
         description="The URL of an MCP server. Discovery finds its authorization server, where a client is "
@@ -73,28 +70,35 @@ class Credential(Table):
         "whose token_uri is the token endpoint; or PEM, or a JWK, with client_id.",
     )
     token_endpoint: Annotated[Endpoint | None, AfterValidator(checks.has_a_token_endpoint)] = Field(
-        None, description="Only without discovery.", validate_default=True
+        None, description="Where tokens are requested. Only without discovery.", validate_default=True
     )
     authorization_endpoint: Annotated[
         Endpoint | None, AfterValidator(checks.has_an_authorization_endpoint)
     ] = Field(
-        None, description="Only without discovery; for grant authorization_code.", validate_default=True
+        None,
+        description="Where a login begins in the browser, for grant authorization_code. Only without "
+        "discovery.",
+        validate_default=True,
     )
     device_authorization_endpoint: Annotated[
         Endpoint | None, AfterValidator(checks.has_a_device_authorization_endpoint)
     ] = Field(
         None,
-        description="Only without discovery; for grant device_code, and for `token-proxy login --device`.",
+        description="Where a login begins without a browser, for grant device_code and `token-proxy "
+        "login --device`. Only without discovery.",
         validate_default=True,
     )
-    revocation_endpoint: Endpoint | None = Field(None, description="Only without discovery; used by logout.")
+    revocation_endpoint: Endpoint | None = Field(
+        None, description="Where logout revokes tokens (RFC 7009). Only without discovery."
+    )
     introspection_endpoint: Endpoint | None = Field(
         None,
-        description="Only without discovery; asked for a token's lifetime (RFC 7662) where its response "
-        "states none.",
+        description="Where a token's lifetime is asked for (RFC 7662), if its response states none. "
+        "Only without discovery.",
     )
     pushed_authorization_request_endpoint: Endpoint | None = Field(
-        None, description="Only without discovery; used with par."
+        None,
+        description="Where authorization requests are pushed (RFC 9126), with par. Only without discovery.",
     )
     par: Annotated[StrictBool, AfterValidator(checks.has_logins_to_push)] = Field(
         False,
@@ -109,20 +113,23 @@ class Credential(Table):
     client_id: Annotated[PublicValue, WrapValidator(checks.has_its_client)] = Field(
         None, description="The client's id at the authorization server.", validate_default=True
     )
-    client_secret: SecretValue | None = Field(None, description="Its secret, by reference.")
+    client_secret: SecretValue | None = Field(
+        None, description="The client's secret, by reference; a literal one is warned about."
+    )
     client_secret_expires: Moment | None = Field(
         None,
-        description="When it expires, as a date: for the metric and its alert, as no server tells it in a "
-        "response.",
+        description="The date on which client_secret expires: for the metric and its alert, as no "
+        "server states it in a response.",
     )
     client_key: SigningKeyValue | None = Field(
         None,
-        description="Its private key in place of a secret, by reference: PEM or a JWK. It signs a JWT for "
-        "each request (private_key_jwt, RFC 7523).",
+        description="The client's private key in place of a secret, by reference: PEM or a JWK. It "
+        "signs a JWT for each request (private_key_jwt, RFC 7523).",
     )
     client_key_id: Annotated[KeyId | None, AfterValidator(methods.is_of_a_key)] = Field(
         None,
-        description="The key's id (kid) at the authorization server. Default: that of the JWK, else none.",
+        description="The id (kid) of client_key at the authorization server. Default: that of the JWK, "
+        "else none.",
         validate_default=True,
     )
     client_assertion: PlatformFile | None = Field(
@@ -134,13 +141,13 @@ class Credential(Table):
         Literal["issuer", "endpoint"] | None, AfterValidator(methods.has_its_audience)
     ] = Field(
         None,
-        description="The audience of the JWTs that we sign: the issuer, or the token endpoint. Default: "
-        '"issuer" where there is one.',
+        description="The audience of the JWTs that authenticate the client: the issuer, or the token "
+        'endpoint. Default: "issuer" where there is one.',
         validate_default=True,
     )
     assertion_alg: Annotated[str | None, AfterValidator(methods.fits_the_key)] = Field(
         None,
-        description="The algorithm that signs them. Default: one that fits the key, and that the server's "
+        description="The algorithm of these JWTs. Default: one that fits the key, and that the server's "
         "metadata offer.",
         validate_default=True,
     )
@@ -161,7 +168,8 @@ class Credential(Table):
     )
     refresh_token: Annotated[SecretValue | None, AfterValidator(checks.has_a_seed)] = Field(
         None,
-        description="For grant refresh_token: the seed, adopted when it differs from the last one.",
+        description="For grant refresh_token: the first refresh token, by reference. It is adopted when "
+        "it differs from the last one given here; else the stored one counts.",
         validate_default=True,
     )
     claims: Annotated[
@@ -201,18 +209,20 @@ class Credential(Table):
         )
     )
     audience: Annotated[str | None, AfterValidator(grant_keys.only_for_its_grant)] = Field(
-        None, description="For grant token_exchange: the service for which the token is."
+        None, description="For grant token_exchange: the service that the token is for."
     )
     username: Annotated[
         PublicValue | None,
         AfterValidator(grant_keys.only_for_its_grant),
         AfterValidator(grant_keys.is_needed),
-    ] = Field(None, description="For grant password: of the person.", validate_default=True)
+    ] = Field(None, description="For grant password: the person's user name.", validate_default=True)
     password: Annotated[
         SecretValue | None,
         AfterValidator(grant_keys.only_for_its_grant),
         AfterValidator(grant_keys.is_needed),
-    ] = Field(None, description="For grant password: by reference.", validate_default=True)
+    ] = Field(
+        None, description="For grant password: the person's password, by reference.", validate_default=True
+    )
     value: Annotated[SecretValue | None, AfterValidator(checks.is_its_own)] = Field(
         None, description="For grant static: the token or key itself, by reference.", validate_default=True
     )
@@ -221,7 +231,7 @@ class Credential(Table):
         description='Where the token goes: { header = "X-Api-Key", scheme = "" }, { query = "access_token" } '
         'or { basic_user = "x-access-token" }; or a list of these. Default: Authorization: Bearer.',
     )
-    scopes: tuple[Scope, ...] = Field((), description="Scopes to request.")
+    scopes: tuple[Scope, ...] = Field((), description="The scopes to request, one per item.")
     pkce: StrictBool = Field(
         True,
         description="false for servers that refuse PKCE (RFC 7636): then a stolen code can be used.",
@@ -233,14 +243,16 @@ class Credential(Table):
     )
     callback: Literal["shared", "own"] = Field(
         "shared",
-        description='The redirect URI of logins: "shared" is public_url + "/callback", "own" is that + "/" + '
-        "the credential's name. A code that arrives at another credential's is refused, so that no "
-        "authorization server gets another one's.",
+        description='The redirect URI of logins: "shared" is public_url + "/callback", "own" is that + '
+        '"/" + the credential\'s name. With "own", a code that arrives at the URI of another '
+        "credential is refused, so that no authorization server gets a code of another one.",
     )
-    authorize_params: dict[Annotated[str, none_of(LOGIN_PARAMETERS)], ParameterValue] = Field(
-        {}, description='Extra parameters of the authorization request, e.g. access_type = "offline".'
+    authorize_params: checks.LoginParameters = Field(
+        {},
+        description='Extra parameters of the authorization request, e.g. access_type = "offline"; without '
+        "`scopes` also scope, for servers that want commas in it.",
     )
-    token_params: dict[Annotated[str, none_of(TOKEN_PARAMETERS)], ParameterValue] = Field(
+    token_params: checks.TokenParameters = Field(
         {},
         description="Extra parameters of token requests, e.g. audience.",
         repr=False,  # some servers need a password or an assertion there
@@ -282,14 +294,16 @@ class Credential(Table):
         description="Refresh an unused account in time, before its refresh token expires from disuse.",
     )
     required: StrictBool | None = Field(
-        None, description="Counts for /readyz. Default: true if a route with a fixed account uses it."
+        None,
+        description="Whether /readyz requires this credential. Default: true if a route with a fixed "
+        "account uses it.",
     )
     steps: Steps = Field(
         (),
         description="For grant request: the requests, in order; the last one's response has the token.",
         repr=False,
     )
-    jwt: Jwt | None = Field(None, description="For grant request: the JWT of {jwt}.", repr=False)
+    jwt: Jwt | None = Field(None, description="For grant request: how the JWT of {jwt} is made.", repr=False)
     secrets: StepSecrets = Field({}, description="For grant request: the values of {secret.NAME}.")
     response: TokenPlace | None = Field(
         None, description="For grant request: where the last response has the token and its expiry."

@@ -5,9 +5,9 @@ A rule for keys of one subject that grows beyond a few lines has a module of its
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, ValidationInfo, ValidatorFunctionWrapHandler
+from pydantic import AfterValidator, Discriminator, Tag, ValidationInfo, ValidatorFunctionWrapHandler
 
 from proxy.config.base import MissingKey
 from proxy.config.grants import Requirements, requirements_of
@@ -23,7 +23,6 @@ LOGIN_PARAMETERS: Final = frozenset(
         "dpop_jkt",
         "redirect_uri",
         "response_type",
-        "scope",
         "state",
         "uri",
     }
@@ -43,15 +42,6 @@ TOKEN_PARAMETERS: Final = frozenset(
 NOT_A_SEED: Final = 'only for grant = "refresh_token" - change the grant, or leave the key out'
 NOT_A_VALUE: Final = 'only for grant = "static" - change the grant, or leave the key out'
 REFRESH_AT: Final = 0.8
-
-
-def none_of(ours: frozenset[str]) -> AfterValidator:
-    def check(name: str) -> str:
-        if name in ours:
-            raise ValueError("token-proxy sends this parameter itself - leave it out")
-        return name
-
-    return AfterValidator(check)
 
 
 def asked(info: ValidationInfo) -> tuple[str, Requirements | None]:
@@ -116,6 +106,13 @@ def _has_its_login_endpoint(key: str, value: str | None, info: ValidationInfo) -
     return value
 
 
+def has_scopes_once(value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    """Of authorize_params, whose `scope` is for servers that want commas between scopes."""
+    if "scope" in value and info.data.get("scopes"):
+        raise ValueError("scope is sent by `scopes`: expected only one of the two")
+    return value
+
+
 def accepts_something(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """Of token_types."""
     if value == ():
@@ -166,3 +163,22 @@ def is_its_own(value: Secret | None, info: ValidationInfo) -> Secret | None:
     if asks is not None and not asks.is_fixed and value is not None:
         raise ValueError(NOT_A_VALUE)
     return None if value is None else visible(value)
+
+
+def _none_of(ours: frozenset[str]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name in ours:
+            raise ValueError("token-proxy sends this parameter itself - leave it out")
+        return name
+
+    return AfterValidator(check)
+
+
+_ParameterValue = Annotated[
+    Annotated[str, Tag("a string")] | Annotated[list[str], Tag("a list")],
+    Discriminator(lambda value: "a list" if isinstance(value, list) else "a string"),
+]
+LoginParameters = Annotated[
+    dict[Annotated[str, _none_of(LOGIN_PARAMETERS)], _ParameterValue], AfterValidator(has_scopes_once)
+]
+TokenParameters = dict[Annotated[str, _none_of(TOKEN_PARAMETERS)], _ParameterValue]

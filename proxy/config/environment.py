@@ -21,7 +21,7 @@ from proxy.config.credential_checks import NOT_A_SEED
 from proxy.config.fault_messages import Complaint
 from proxy.config.positions import Path
 from proxy.config.route import EXPOSED
-from proxy.config.values import ONE_SCOPE
+from proxy.config.values import COMMA, ONE_SCOPE
 from proxy.config.variables import BY_NAME, NAME, OTHERS, PREFIX, VARIABLES, Variable, by_file
 from proxy.errors import Fault
 
@@ -73,6 +73,7 @@ _FILE_NEEDED: Final = "or a configuration file"
 # Sentences that name keys of a file -> the same in variables
 _REWORDED: Final[Mapping[str, str]] = {
     EXPOSED: f"http would expose the token to the network: expected https, {_FILE_NEEDED} (plaintext)",
+    COMMA: "a comma inside a scope: expected scopes separated by blanks: api offline_access",
     ONE_SCOPE: "expected scopes separated by blanks: api offline_access",
     NONE_SENDS_NOTHING: "none sends no secret - choose another, or unset TOKEN_PROXY_CLIENT_SECRET",
     NOT_A_SEED: "only for TOKEN_PROXY_GRANT=refresh_token - change the grant, or unset this",
@@ -146,7 +147,7 @@ class Environment:
             instead = self._misspelt.get(name)
             return name, f"not set - {f'is {instead} misspelt? ' if instead else ''}{expected}"
         found = (each.name for each in (*self._present, *VARIABLES) if each.covers(complaint.path))
-        return next(found), _REWORDED.get(complaint.sentence, complaint.sentence)
+        return next(found), _REWORDED.get(complaint.sentence, complaint.said())
 
 
 def _fault(name: str, sentence: str) -> Fault:

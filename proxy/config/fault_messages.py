@@ -5,26 +5,29 @@ pydantic's own messages are for programmers, and its input may be a secret: neit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from proxy.config.base import MissingKey
-from proxy.config.model import Config
+from proxy.config.keys import known_keys, table_with
+from proxy.config.meanings import Meaning, choice, meant
 from proxy.config.positions import Path
+from proxy.config.value_forms import as_list, as_number
 
 Location = tuple[str | int, ...]
+About = Literal["value", "key", "table"]
 
 SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled from its context
     "bool_type": "expected true or false",
-    "int_type": "expected a whole number, without quotes",
-    "float_type": "expected a number, without quotes",
+    "int_type": "expected a whole number{unit}, without quotes{number}",
+    "float_type": "expected a number{unit}, without quotes{number}",
     "string_type": 'expected a string: "…"',
-    "tuple_type": "expected a list: [ … ]",
+    "tuple_type": "expected a list: {list}",
     "dict_type": "expected a table: [ … ] on a line of its own, or {{ … }}",
     "model_type": "expected a table: [ … ] on a line of its own, or {{ … }}",
     "model_attributes_type": "expected a table: [ … ] on a line of its own, or {{ … }}",
@@ -33,6 +36,7 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
     "greater_than_equal": "too small: expected {ge:g} or more",
     "less_than_equal": "too large: expected at most {le:.10g}",
 }
+SHAPES: Final = frozenset({"tuple_type", "dict_type", "model_type", "model_attributes_type"})
 NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid ones"
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
@@ -42,6 +46,13 @@ NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     }
 )
 NOT_THIS_VERSION: Final = "not in this version of token-proxy"
+SEE_LINE: Final = "{line}"
+LISTED: Final = 5  # known keys in a message
+USUAL: Final = (  # those first
+    *("path", "upstream", "credential", "account", "headers"),
+    *("issuer", "client_id", "client_secret", "scopes", "grant"),
+    *("listen", "admin", "public_url", "health", "allowed_hosts"),
+)
 KEY: Final = "[key]"  # pydantic's last step for a fault in a key, not in its value
 
 
@@ -51,9 +62,16 @@ class Complaint:
 
     path: Path
     sentence: str
-    about: Literal["value", "key", "table"] = "value"
-    unknown: bool = False  # the key is unknown
+    about: About = "value"
+    unknown: bool = False  # the key, or those in its value, are unknown: their values may be secrets
     missing: str = ""  # the key that the table lacks
+    see: Path = ()  # another place in the file, whose line stands for SEE_LINE in the sentence
+
+    def said(self, line: int = 0) -> str:
+        """The sentence. `line`: of `see`; 0: it is not in the file."""
+        if not self.see:
+            return self.sentence
+        return self.sentence.replace(SEE_LINE, f" (line {line})" if line else "", 1)
 
 
 def complaints(details: Iterable[ErrorDetails], data: object) -> list[Complaint]:
@@ -68,15 +86,25 @@ def _complaint(kind: str, location: Location, context: Mapping[str, Any], data: 
             table, f"{location[-1]} is missing - this table requires it", "table", missing=str(location[-1])
         )
     if kind == "extra_forbidden":
-        return Complaint(path, _unknown(path), "key", unknown=True)
+        return unknown_key(path, _where_it_belongs(path))
     if kind == "literal_error":
-        return Complaint(path, _not_a_choice(value, context["expected"].replace("'", '"')))
+        return Complaint(path, _not_a_choice(path, value, context["expected"].replace("'", '"')))
     if kind == "value_error":
         error = context["error"]
         if isinstance(error, MissingKey):
             return Complaint(table, str(error), "table", missing=str(location[-1]))
-        return Complaint(path, str(error), "key" if location[-1] == KEY else "value")
-    return Complaint(path, SENTENCES.get(kind, NOT_VALID).format(**context))
+        about: About = "key" if location[-1] == KEY else "value"
+        return Complaint(path, str(error), about, unknown=path == ("routes",))
+    sentence = SENTENCES.get(kind, NOT_VALID).format(**context, **_forms(kind, path, value))
+    return Complaint(path, sentence, unknown=kind in SHAPES and isinstance(value, dict | list))
+
+
+def _forms(kind: str, path: Path, value: object) -> dict[str, str]:
+    """What SENTENCES say of the value, beside pydantic's context."""
+    if kind == "tuple_type":
+        return {"list": as_list(str(path[-1]), value)}
+    unit, number = as_number(value, whole=kind == "int_type")
+    return {"unit": unit, "number": number}
 
 
 def _place(location: Location, data: object) -> tuple[Path, object]:
@@ -97,40 +125,47 @@ def _place(location: Location, data: object) -> tuple[Path, object]:
     return path, node
 
 
-def _not_a_choice(value: object, expected: str) -> str:
-    if isinstance(value, str) and value in NOT_YET:
-        return f"{value} is {NOT_THIS_VERSION}: expected {expected}"
-    return f"expected {expected}"
+def unknown_key(path: Path, remedy: str, *, is_public: bool = False) -> Complaint:
+    """A fault of the key at `path`, which is ours in a later version, or in none.
 
-
-def _unknown(path: Path) -> str:
+    `is_public`: its value is certainly no secret.
+    """
     key = str(path[-1])
     if key in NOT_YET:
-        return f"{key} is {NOT_THIS_VERSION} - leave it out"
+        return Complaint(path, f"{key} is {NOT_THIS_VERSION} - leave it out", "key", unknown=True)
+    return Complaint(path, f"unknown key {key!r} - {remedy}", "key", unknown=not is_public)
+
+
+def meaning_of(table: Path, key: str) -> Meaning | None:
+    """What an unknown key of the table means, unless it is one of another table."""
+    known = known_keys(table)
+    found = meant(table, key, known, likeness=0.8)
+    return found if found or table_with(key, table) else meant(table, key, known)
+
+
+def _where_it_belongs(path: Path) -> str:
+    """A remedy for an unknown key."""
+    key = str(path[-1])
+    if meaning := meaning_of(path[:-1], key):
+        return meaning.remedy
+    if other := table_with(key, path[:-1]):
+        return f"it is a key of {other}"
     known = known_keys(path[:-1])
-    remedy = suggestion(key, known) or "known here: " + ", ".join(known)
-    return f"unknown key {key!r} - {remedy}"
+    if len(known) <= LISTED:
+        return f"known here: {', '.join(known)}"
+    usual = [each for each in USUAL if each in known] or known
+    return f"known here: {', '.join(usual[:LISTED])} and others, which `token-proxy schema` describes"
+
+
+def _not_a_choice(path: Path, value: object, expected: str) -> str:
+    if not isinstance(value, str):
+        return f"expected {expected}"
+    if value in NOT_YET:
+        return f"{value} is {NOT_THIS_VERSION}: expected {expected}"
+    meaning = choice(str(path[-1]), value, re.findall('"([^"]*)"', expected))
+    return f'expected {expected} - did you mean "{meaning}"?' if meaning else f"expected {expected}"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     close = get_close_matches(word, list(known), 1)
     return f"did you mean {close[0]!r}?" if close else ""
-
-
-def known_keys(table: Path) -> list[str]:
-    """The keys that the table at `table` may have."""
-    model: type[BaseModel] = Config
-    steps = iter(table)
-    for step in steps:
-        annotation = model.model_fields[str(step)].annotation
-        model = _models_in(annotation)[0]
-        if get_origin(annotation) in {dict, tuple}:
-            next(steps, None)  # the table's name or index
-    properties = model.model_json_schema()["properties"]  # without keys that only the program sets
-    return list(properties)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]

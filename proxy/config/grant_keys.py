@@ -27,7 +27,7 @@ from pydantic import (
 
 from proxy.config.base import MissingKey, Table
 from proxy.config.client_auth import PlatformFile
-from proxy.config.grants import requirements_of
+from proxy.config.grants import Requirements, requirements_of
 from proxy.config.references import REFERENCE, load_context, read_secret
 from proxy.config.signing_keys import UNREAD, SigningKey, read_signing_key
 from proxy.config.values import Endpoint, FieldName
@@ -168,8 +168,15 @@ def only_for_its_grant(value: Any, info: ValidationInfo) -> Any:
     name = info.data.get("grant", "")
     asks = requirements_of(name)
     if value and asks is not None and info.field_name not in asks.keys:
-        raise ValueError(f'grant = "{name}" does not use this key - leave it out')
+        raise ValueError(f'grant = "{name}" does not use this key - {_remedy(info, asks)}')
     return value
+
+
+def _remedy(info: ValidationInfo, asks: Requirements) -> str:
+    if info.field_name != "audience":
+        return "leave it out"
+    params = "authorize_params" if asks.redirects else "token_params"
+    return f'did you mean {params} = {{ audience = "…" }}?'
 
 
 def has_its_assertion(value: Path | None, info: ValidationInfo) -> Path | None:

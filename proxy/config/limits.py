@@ -40,7 +40,8 @@ class Limits(Table):
     )
     authorization_server_total: Seconds = Field(
         10.0,
-        description="Timeout for its whole response; below token_wait, so that requests get the error.",
+        description="Timeout for an authorization server's whole response; below token_wait, so that "
+        "requests get the error.",
     )
     authorization_server_rate: Rate = Field(
         50.0,
@@ -51,7 +52,8 @@ class Limits(Table):
         5.0, description="Connect timeout for upstreams, TLS included; allows for two lost packets."
     )
     first_byte: Seconds = Field(
-        60.0, description="Until the first byte of an upstream's response; the default of nginx."
+        60.0,
+        description="Timeout until the first byte of an upstream's response; nginx has the same default.",
     )
     body_stall: Seconds = Field(
         300.0, description="Longest pause within a body; long, as event streams pause."
@@ -62,7 +64,9 @@ class Limits(Table):
         "as gone, as a client that has timed out looks the same. 0: at once; inf: never.",
     )
     header_time: Seconds = Field(
-        20.0, description="For a caller's request header; a slower caller would take up a connection."
+        20.0,
+        description="How long a caller may take to send a request header; a slower one would take up a "
+        "connection.",
     )
     admin_connections: Count = Field(
         64,
@@ -71,25 +75,33 @@ class Limits(Table):
     )
     admin_header_time: Seconds = Field(
         20.0,
-        description="For a request header on the admin and the health listener, and between two; as "
-        "header_time, but for people and scrapers.",
+        description="How long a request header may take on the admin and the health listener, and how "
+        "long a connection there may be idle; as header_time, but for people and scrapers.",
     )
     health_connections: Count = Field(
         32,
         description="Connections of the health listener; two scrapers and the probes of a pod are five, each "
         "for a moment. Fewer if there are few open files. At the limit, idle ones are closed for new ones.",
     )
-    idle: Seconds = Field(75.0, description="A caller's connection between requests; the default of nginx.")
+    idle: Seconds = Field(
+        75.0,
+        description="How long a caller's connection may be idle between requests; nginx has the same "
+        "default.",
+    )
     upstream_idle: Seconds = Field(
-        55.0, description="An upstream connection between requests; many servers close theirs after 60."
+        55.0,
+        description="How long an upstream connection stays open between requests; many servers close "
+        "theirs after 60.",
     )
     shutdown: Seconds = Field(
-        25.0, description="For requests in flight at SIGTERM; Kubernetes kills after 30."
+        25.0, description="Time for the requests in flight at SIGTERM to complete; Kubernetes kills after 30."
     )
-    field_size: Count = Field(32768, description="One header field; fits the largest tokens and cookies.")
-    header_size: Count = Field(131072, description="A whole header; four of the largest fields.")
+    field_size: Count = Field(
+        32768, description="Size of one header field; fits the largest tokens and cookies."
+    )
+    header_size: Count = Field(131072, description="Size of a whole header; four of the largest fields.")
     fields: Count = Field(
-        200, description="Header fields of one message; no browser or gateway sends as many."
+        200, description="Number of header fields of one message; no browser or gateway sends as many."
     )
     spool: Count = Field(
         65536, description="A request body up to this size is kept, for a replay after a 401."
@@ -97,7 +109,9 @@ class Limits(Table):
     connections: Count = Field(
         10000, description="Callers' connections per process; 100 MB in all, and up to two open files each."
     )
-    waiting: Count = Field(10000, description="Requests waiting for a token; as many as connections.")
+    waiting: Count = Field(
+        10000, description="Number of requests waiting for a token; as many as connections."
+    )
     pool: Count = Field(
         128,
         description="Upstream connections per route and account that stay idle for upstream_idle. What a "

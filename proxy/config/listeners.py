@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema
 
-from proxy.config.address import PRIVATE, Address, read_address
+from proxy.config.address import PRIVATE, Address, address_of, read_address
 from proxy.config.base import Table
 from proxy.config.references import load_context
 from proxy.config.values import text_of
@@ -71,7 +71,7 @@ def _listen(value: object, info: ValidationInfo) -> Address:
     if isinstance(value, dict):
         socket = UnixSocket.model_validate(value, context=info.context)
         return Address("", 0, socket.unix, socket.mode, socket.group)
-    return read_address(text_of(value))
+    return address_of(value)
 
 
 def read_listen(value: object) -> Address:

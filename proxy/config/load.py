@@ -27,6 +27,7 @@ from proxy.config.checks import (
     check_secrets,
     check_state_dir,
 )
+from proxy.config.corrected import corrected
 from proxy.config.credential_tables import check_grants
 from proxy.config.environment import Environment
 from proxy.config.exposed_files import check_exposed
@@ -220,16 +221,17 @@ def load(
 
 def _load(read: Read) -> Loaded:
     origin, path, context, faults = read.origin, read.path, read.context, read.faults
-    data = with_routes(origin.data)
+    document = corrected(origin.data)
+    data = with_routes(document.data)
     config, found = _validate(data, context)
-    found += check_routes(origin.data)
-    found += [*origin.found, *(each for look in RULES for each in look(data))]
+    found += [*check_routes(document.data), *(each for look in RULES for each in look(data))]
     if config is not None:
         others = [each for look in read.more for each in look(config)]
         found += [*check_keys(config.callers), *others]
         found += check_state_dir(config) if context.secrets else ()  # else the store may not be known
+    found = [*origin.found, *document.found, *document.placed(at_their_credentials(found, document.data))]
     if config is None or found or faults:
-        raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *read.faults_of(found)])
+        raise ConfigError(str(path) if path else ENVIRONMENT, [*faults, *origin.faults(found)])
     weak = (
         check_secrets,
         check_step_secrets,

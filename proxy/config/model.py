@@ -64,8 +64,10 @@ class Config(Table):
 
     path: SkipJsonSchema[Annotated[Path | None, Computed]] = Path("config.toml")  # None: no file
     digest: SkipJsonSchema[Annotated[str, Computed]] = ""  # SHA-256 in hex, of what it was read from
-    server: Server = Field({}, validate_default=True)  # not Server(): its defaults depend on the environment
-    store: StoreConfig = Field(default_factory=StoreConfig)
+    server: Server = Field(  # not Server(): its defaults depend on the environment
+        {}, description="Where this process listens, and where it keeps its files.", validate_default=True
+    )
+    store: StoreConfig = Field(default_factory=StoreConfig, description="Where tokens are stored, encrypted.")
     credentials: dict[Name, Credential] = Field({}, description="OAuth clients by name: [credentials.NAME].")
     routes: Annotated[tuple[Route, ...], BeforeValidator(_many)] = Field(
         (), description="Which requests go to which upstream, with which token."
@@ -74,13 +76,12 @@ class Config(Table):
         {},
         description="The programs that may use this proxy, by name: [callers.NAME]. Without any, all may.",
     )
-    notify: Notify | None = Field(
-        None,
-        description="Report that an account needs a person, and that it works again: by a program, or to a "
-        "URL.",
+    limits: Limits = Field(
+        default_factory=Limits, description="Limits and timeouts: times in seconds, sizes in bytes."
     )
-    limits: Limits = Field(default_factory=Limits)
-    log: Log = Field(default_factory=Log)
+    log: Log = Field(
+        default_factory=Log, description="The log, which is written to stderr, and the audit log."
+    )
 
     @field_validator("credentials")
     @classmethod

@@ -25,11 +25,12 @@ _SECRET_NAME: Final = re.compile(
 # a wrong digest may be the key itself; of a webhook, the URL is the secret
 _KEYS: Final = frozenset({"command", "key", "key_sha256", "url", "value"})
 _VARIABLE: Final = re.compile(r"""(["'])[A-Za-z_][A-Za-z0-9_]*\1""")
+_PLAIN: Final = re.compile(r"true|false|-?[0-9]{1,5}(?:\.[0-9]{1,3})?")  # no secret, whatever the key is
 _URL_USER: Final = re.compile(r"://(?P<value>[^\s\"']+)@")
 _IN_URLS: Final = (_URL_USER, re.compile(r"[?&]password=(?P<value>[^\s\"'&#]+)"))
 _HEADER: Final = re.compile(r"""\s*\[{1,2}\s*(?P<first>[\w-]+)[\w.\s"'-]*\]{0,2}\s*(?:#.*)?""")
-_PAIR: Final = re.compile(r"\s*(?P<first>[\w-]+)(?:\s*\.\s*[\w-]+)*\s*(?P<equals>=?)\s*")
-_EACH_KEY: Final = re.compile(r"""([\w-]+)["']?\s*=""")
+_PAIR: Final = re.compile(r"\s*(?P<first>[\w-]+)(?:\s*\.\s*[\w-]+)*\s*(?P<equals>[=:]?)\s*")
+_EACH_KEY: Final = re.compile(r"""([\w-]+)["']?\s*=|(?:^|[{,])\s*["']?([\w-]+)["']?\s*:""")
 _HIDDEN: Final = "\0"  # a character that TOML doesn't allow
 
 
@@ -39,8 +40,9 @@ def masks_of_toml(text: str, positions: Positions, unknown: Collection[Path]) ->
     for path, end in positions.scalars.items():
         start = positions.values[path]
         is_unknown = any(path[: len(key)] == key for key in unknown)
-        is_secret = _may_be_secret(path) or is_literal_secret(path, text[start:end])
-        if (is_unknown or is_secret) and not _is_reference(path, text[start:end]):
+        is_secret = may_be_secret(path) or is_literal_secret(path, text[start:end])
+        is_plain = not is_secret and bool(_PLAIN.fullmatch(text, start, end))
+        if (is_unknown or is_secret) and not is_plain and not _is_reference(path, text[start:end]):
             masks.append((start, end))
     return masks
 
@@ -49,20 +51,14 @@ def _users(text: str) -> list[Span]:
     return [found.span("value") for part in _IN_URLS for found in part.finditer(text)]
 
 
-def _may_be_secret(path: Path) -> bool:
-    if path[:2] == ("notify", "url") or (path[:2] == ("notify", "command") and path[2:] != (0,)):
-        return True  # a program's arguments too may hold a secret
-    if path[:2] == ("store", "key") or (path[0] == "callers" and not _KEYS.isdisjoint(path[2:])):
-        return True
-    if path[2:] == ("jwt", "key"):
-        return True
+def may_be_secret(path: Path) -> bool:
+    """Whether the value of the key at `path` may be one. The file may have tables of another shape."""
     if path[0] == "routes" and "headers" in path:
         return True  # a route's fields may be keys of an API
-    if path[0] == "credentials" and path[2:3] == ("key",):
-        return True
     named = path[0] in {"credentials", "callers"} and len(path) > len(("credentials", "NAME"))
     keys = path[2:] if named else path  # the table's own name does not matter
-    if path[0] == "credentials" and keys[:1] == ("value",):
+    of_a_file = len(keys) > 1 and str(keys[-2]).endswith("tls")  # the key of a certificate
+    if not of_a_file and not _KEYS.isdisjoint(keys):
         return True
     return any(isinstance(key, str) and _SECRET_NAME.search(key) for key in keys)
 
@@ -77,12 +73,14 @@ def masks_of_broken(text: str, offset: int) -> list[Span]:
     start, end = _line(text, offset)
     line = text[start:end]
     header, pair = _HEADER.fullmatch(line), _PAIR.match(line)
+    if not any(map(str.isalnum, line)):
+        return []
     known = header or pair
     if known is None or known["first"] not in _keys_of_all_tables():
         return [(start, end)]
     if pair is None:
         return []
-    may_be_shown = pair["equals"] and all(map(_is_plain, _EACH_KEY.findall(line)))
+    may_be_shown = pair["equals"] and all(_is_plain(one or other) for one, other in _EACH_KEY.findall(line))
     return _users(text) if may_be_shown else [(start + pair.end(), end)]
 
 

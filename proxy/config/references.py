@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
+from proxy.config import literals
 from proxy.config.address import Egress, read_egress
 from proxy.config.files import Files
 from proxy.config.lookups import Lookup, command_of, keyring_of
@@ -53,6 +54,7 @@ def load_context(info: ValidationInfo) -> LoadContext:
 def _referred(value: object, info: ValidationInfo) -> str:
     """A literal, or a reference: see _READERS."""
     if isinstance(value, str):
+        literals.refuse(value)
         return value
     if isinstance(value, dict) and len(value) == 1:
         kind, name = next(iter(value.items()))
@@ -77,6 +79,10 @@ def _from_env(name: str, context: LoadContext) -> str:
         value.encode()
     except UnicodeEncodeError:  # Python decodes invalid bytes to lone surrogates
         raise ValueError(f"the environment variable {name} is not UTF-8: expected UTF-8 text") from None
+    try:
+        literals.refuse_placeholder(value)
+    except ValueError as error:
+        raise ValueError(f"the environment variable {name} has {error}") from None
     return value
 
 
@@ -229,14 +235,31 @@ def _state_dir(value: object, info: ValidationInfo) -> Path:
 
 
 _STRING: Final[dict[str, Any]] = {"type": "string"}
-_FORMS: Final[dict[str, dict[str, Any]]] = {"command": {"type": "array", "items": _STRING, "minItems": 1}}
+_FORMS: Final[dict[str, dict[str, Any]]] = {
+    "env": {**_STRING, "description": "The name of an environment variable that holds it."},
+    "file": {
+        **_STRING,
+        "description": "The path of a file that holds nothing else; relative to the configuration file. Read "
+        "again when it changes.",
+    },
+    "keyring": {
+        **_STRING,
+        "description": '"service/name": where the keyring of this machine has it.',
+    },
+    "command": {
+        "type": "array",
+        "items": _STRING,
+        "minItems": 1,
+        "description": "A program and its arguments; it prints the value, within 10 s. No shell is used.",
+    },
+}
 REFERENCE: Final[dict[str, Any]] = {
     "oneOf": [
         _STRING,
         *(
             {
                 "type": "object",
-                "properties": {kind: _FORMS.get(kind, _STRING)},
+                "properties": {kind: _FORMS[kind]},
                 "required": [kind],
                 "additionalProperties": False,
             }

@@ -123,7 +123,9 @@ class Route(PolicyTable):
     """Which requests go to which upstream, with which token."""
 
     name: Name = Field(
-        "", description="The value of the `route` label. Default: made from path, host or listener."
+        "",
+        description="The route's name, which is the `route` label of metrics. Default: made from path, "
+        "host or listener.",
     )
     path: Annotated[PathPrefix | None, AfterValidator(_not_reserved)] = Field(
         None, description="A path prefix; matches whole segments."
@@ -147,7 +149,9 @@ class Route(PolicyTable):
         "whole label, ** one or more.",
         validate_default=True,
     )
-    credential: Name = Field(description="The credential whose token is attached.")
+    credential: Name = Field(
+        description="The credential whose token is attached: a NAME of [credentials.NAME]."
+    )
     account: AccountValue = Field(
         "default",
         description="The account's name, or the header field that names it, or { caller = true }.",
@@ -181,7 +185,7 @@ class Route(PolicyTable):
         "Default: {ROUTE}_BASE_URL.",
     )
     half_closed: Pause | None = Field(
-        None, description="As in [limits], for callers of this route. Default: that one."
+        None, description="half_closed of [limits], for callers of this route. Default: the value there."
     )
     tls: UpstreamTLS | None = Field(
         None, description="TLS to the upstream. Default: the system's trust store."

@@ -21,7 +21,7 @@ class ListenerTLS(Table):
     """Serve TLS on a listener."""
 
     cert: ExistingFile = Field(description="The certificate chain, PEM.")
-    key: ExistingFile = Field(description="Its private key, PEM.")
+    key: ExistingFile = Field(description="The certificate's private key, PEM.")
     client_ca: ExistingFile | None = Field(
         None,
         description="The authority of client certificates. They are required, unless callers can be "
@@ -31,7 +31,7 @@ class ListenerTLS(Table):
 
 
 def _as_list(value: object) -> object:
-    if isinstance(value, str | Address | dict):
+    if isinstance(value, str | int | Address | dict) and not isinstance(value, bool):
         return [value]
     if not isinstance(value, list | tuple):
         raise ValueError('expected "host:port", "[::1]:port", "unix:/path", or a list of these')  # noqa: TRY004 (for pydantic)
@@ -194,10 +194,10 @@ class Log(Table):
     """The log, written to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Requests are logged at info."
+        "info", description="The least level that is logged. Requests are logged at info."
     )
     format: Literal["auto", "text", "json"] = Field(
-        "auto", description="auto: text on a terminal, else JSON."
+        "auto", description='"auto": text on a terminal, else JSON.'
     )
     audit: AuditFile | None = Field(
         None,

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tomllib
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from proxy.config.fault_messages import Complaint
 from proxy.config.positions import Positions, find_positions
 from proxy.config.redact import Span, masks_of_broken, masks_of_toml, shown_line
+from proxy.config.syntax import syntax_fault
 from proxy.config.variable_checks import variables_read
 from proxy.errors import ConfigError, Fault
-
-_TOML_PLACE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
-# How tomllib's message starts, and a remedy; the first match counts
-_REMEDIES: Final = (
-    ("Invalid value", 'expected a string in "quotes", a number, true or false'),
-    ("Illegal character", "expected a closing quote"),
-    ("Unterminated string", "expected a closing quote"),
-    ('Expected "\'"', "expected a closing quote"),
-    ("Unclosed array", "expected a closing bracket ]"),
-    ("Unclosed inline table", "expected a closing brace }"),
-    ("Cannot overwrite", "expected each key only once"),
-    ("Cannot declare", "expected each table only once"),
-    ("Expected '='", "expected key = value"),
-    ("Expected newline", "expected one key = value per line"),
-    ("", "see https://toml.io"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +37,10 @@ class Source:
         try:
             return cls(text, tomllib.loads(text), find_positions(text))
         except tomllib.TOMLDecodeError as error:
-            fault = _syntax_fault(text, str(error))
+            found = syntax_fault(text, str(error))
+            masks = masks_of_broken(text, found.offset)
+            fault = _fault(text, found.offset, found.sentence, masks)
+            fault = fault if found.shows_line else replace(fault, source="")
         except RecursionError:
             fault = Fault(1, 1, "nested too deeply - use fewer levels")
         except ValueError:  # from int(): Python limits the number of digits
@@ -74,7 +61,14 @@ class Source:
         """A fault for each complaint, at its position."""
         complaints = list(complaints)
         masks = masks_of_toml(self.text, self.positions, [each.path for each in complaints if each.unknown])
-        return sorted({_fault(self.text, self._offset(each), each.sentence, masks) for each in complaints})
+        return sorted({_fault(self.text, self._offset(each), self._said(each), masks) for each in complaints})
+
+    def _said(self, complaint: Complaint) -> str:
+        """The sentence, with the line of the other place that it is about."""
+        see, positions = complaint.see, self.positions
+        while see and see not in positions.values and see not in positions.tables:
+            see = see[:-1] if isinstance(see[-1], int) else ()  # one address in place of a list
+        return complaint.said(self.text.count("\n", 0, positions.of_value(see)) + 1 if see else 0)
 
     def _offset(self, complaint: Complaint) -> int:
         positions = self.positions
@@ -98,18 +92,6 @@ def _read(path: Path) -> str:
             return text.replace("\r\n", "\n")
         fault = Fault(1, 1, "starts with a byte order mark - save the file without it")
     raise ConfigError(str(path), [fault])
-
-
-def _syntax_fault(text: str, message: str) -> Fault:
-    """The fault for tomllib's message, which holds the position (attributes exist from Python 3.14 on)."""
-    place = _TOML_PLACE.fullmatch(message)
-    said = place[1] if place else message
-    remedy = next(remedy for start, remedy in _REMEDIES if said.startswith(start))
-    sentence = f"not TOML: {said[:1].lower()}{said[1:]} - {remedy}"
-    offset = len(text.rstrip())
-    if place is not None and place[2] is not None:
-        offset = sum(len(line) + 1 for line in text.split("\n")[: int(place[2]) - 1]) + int(place[3]) - 1
-    return _fault(text, offset, sentence, masks_of_broken(text, offset))
 
 
 def _fault(text: str, offset: int, sentence: str, masks: Collection[Span]) -> Fault:

@@ -184,9 +184,9 @@ def _is_only_body(value: Any, info: ValidationInfo) -> Any:
 class Step(Table):
     """One request. Placeholders may stand in values: {jwt}, {secret.NAME}, {step1.PATH}; `{{` is a brace."""
 
-    method: Literal["GET", "POST", "PUT", "PATCH"] = Field("POST", description="Of the request.")
+    method: Literal["GET", "POST", "PUT", "PATCH"] = Field("POST", description="The request's method.")
     url: Annotated[StepUrl, PlainValidator(_url), _TEXT] = Field(
-        description="https, or http on loopback. Placeholders may stand in its path."
+        description="The request's URL: https, or http on loopback. Placeholders may stand in its path."
     )
     headers: Annotated[dict[FieldName, FieldTemplate], AfterValidator(_fields)] = Field(
         {}, description="Header fields of the request."
@@ -208,7 +208,7 @@ class Jwt(Table):
     key: Annotated[SigningKey | Secret, PlainValidator(_key), WithJsonSchema(REFERENCE)] = Field(
         description="The private key, by reference; for HS256 and its like the shared secret."
     )
-    key_id: PublicValue | None = Field(None, description="The header member `kid`.")
+    key_id: PublicValue | None = Field(None, description="The key's id: the header member `kid`.")
     claims: Annotated[Any, PlainValidator(_claims), _ANY] = Field(
         {},
         description="Its claims; iat (60 s back), exp and jti are added. {secret.NAME} may stand in values.",

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 from pydantic import PlainValidator, WithJsonSchema
 
 from proxy.config.address import LARGEST_PORT, Upstream, read_host, read_upstream
+from proxy.config.literals import stands_for_a_variable
 from proxy.config.step_url import is_dot_segment
 from proxy.config.values import text_of
 
@@ -131,7 +132,8 @@ def _upstream(value: object) -> Upstream:
     if isinstance(value, Upstream):
         return value
     text = text_of(value)
-    return read_template(text) if "{" in text else read_upstream(text)
+    is_template = "{" in text and not stands_for_a_variable(text)
+    return read_template(text) if is_template else read_upstream(text)
 
 
 def _pattern(value: object) -> HostPattern:

@@ -33,6 +33,11 @@ _FIELD_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 sect
 _KEY_ID: Final = re.compile(r"[\x20-\x7e]{1,256}")  # a string in JSON; ids are UUIDs, thumbprints, dates
 _TOKEN_TYPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 A.13: a name, or a URI
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]+")
+_NOT_A_STORE: Final = "expected a store: sqlite:NAME, postgresql://…, redis://…, rediss://… or memory:"
+COMMA: Final = (
+    'a comma inside a scope: expected one scope per item, ["api", "offline_access"]; or, if the server wants '
+    'commas, authorize_params = { scope = "…" } in place of scopes'
+)
 ONE_SCOPE: Final = 'expected one scope per item: ["api", "offline_access"]'
 SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 
@@ -76,9 +81,10 @@ def _without_query(url: str) -> str:
 
 def _not_a_document(url: str) -> str:
     if "/.well-known/" in url:
-        raise ValueError(
-            "this is the address of its metadata: expected the issuer itself, as `issuer` in that document"
-        )
+        start, _, rest = url.partition("/.well-known/")
+        path = rest.partition("/")[2]  # RFC 8414 section 3.1 puts the issuer's path behind
+        issuer = f"{start}/{path}" if path else start
+        raise ValueError(f"this is the discovery document: expected the issuer itself, {issuer}")
     return url
 
 
@@ -95,6 +101,8 @@ def _origin(value: object) -> str:
     if not (text.startswith("http:") and is_localhost(read_url(text).hostname or "")):
         text = _safe_url(text)  # browsers don't look *.localhost up, but other programs may
     url = _without_query(text).removesuffix("/")
+    if url.endswith("/callback"):
+        raise ValueError('leave out "/callback", which is added: expected https://host without a path')
     if url.count("/") > 2:
         raise ValueError("the admin listener needs its own origin: expected https://host without a path")
     return url
@@ -102,12 +110,51 @@ def _origin(value: object) -> str:
 
 def read_store_url(text: str) -> str:
     """The URL, if it is one of a store. Raises ValueError."""
+    if text.startswith("postgres://"):  # as libpq accepts, and many hosting services write
+        text = f"postgresql://{text.removeprefix('postgres://')}"
     scheme, _, rest = text.partition(":")
     if scheme in SHARED_STORES and text.isprintable() and rest.startswith("//"):
         return text
     if not text.isprintable() or (scheme, bool(rest)) not in {("sqlite", True), ("memory", False)}:
-        raise ValueError("expected a store: sqlite:NAME, postgresql://…, redis://…, rediss://… or memory:")
+        raise ValueError(_NOT_A_STORE + _meant_store(text))
     return text
+
+
+def _meant_store(text: str) -> str:
+    """SQLAlchemy's dialects, and SQLite's name of its store in memory."""
+    if text in {"memory", ":memory:", "memory://", "sqlite", "sqlite::memory:"}:
+        return ' - did you mean "memory:"?' if "memory" in text else ' - did you mean "sqlite:tokens.db"?'
+    kind = text.partition("://")[0].partition("+")[0]
+    meant = {"postgres": "postgresql", "psql": "postgresql", "valkey": "redis", "valkeys": "rediss"}
+    kind = meant.get(kind, kind)
+    return f" - did you mean {kind}://…?" if kind in SHARED_STORES and "://" in text else ""
+
+
+def _scope(value: object) -> str:
+    text = text_of(value)
+    if not SCOPE.fullmatch(text):
+        raise ValueError(ONE_SCOPE)
+    if "," in text:
+        raise ValueError(COMMA)
+    return text
+
+
+def _name(value: object) -> str:
+    text = text_of(value)
+    if NAME.fullmatch(text):
+        return text
+    meant = re.sub("[^a-z0-9_]+", "-", text.lower()).strip("-_")
+    hint = f" - did you mean {meant!r}?" if NAME.fullmatch(meant) and len(text) < 64 else ""
+    raise ValueError(f"expected a name of at most 63 characters (a-z, 0-9, _ and -){hint}")
+
+
+def _account_name(value: object) -> str:
+    text = text_of(value)
+    if ACCOUNT_NAME.fullmatch(text):
+        return text
+    field = re.match(r"\{?([A-Za-z][A-Za-z0-9-]{0,62})\s*:", text)
+    hint = f'; or, from a header field, {{ header = "{field[1]}" }}' if field else ""
+    raise ValueError(f"expected an account name: letters, digits and . _ @ + -{hint}")
 
 
 def _matching(pattern: re.Pattern[str], complaint: str) -> PlainValidator:
@@ -120,10 +167,19 @@ def _matching(pattern: re.Pattern[str], complaint: str) -> PlainValidator:
     return PlainValidator(check)
 
 
+def _is_path(text: str) -> bool:
+    return bool(_PATH.fullmatch(text)) and not any(segment in {".", ".."} for segment in text.split("/"))
+
+
 def _path(value: object) -> str:
     text = text_of(value)
-    if not _PATH.fullmatch(text) or any(segment in {".", ".."} for segment in text.split("/")):
-        raise ValueError("expected a path prefix: /name or /name/name, without a slash at the end")
+    without = text.rstrip("*/") or "/"
+    if text.endswith("*") and _PATH.fullmatch(without):
+        raise ValueError(f'"*" has no meaning in a path: expected "{without}", which covers all below it')
+    if not _is_path(text):
+        meant = "/" + text.strip("/")
+        hint = f' - did you mean "{meant}"?' if text.strip("/") and _is_path(meant) else ""
+        raise ValueError(f"expected a path prefix: /name or /name/name, without a slash at the end{hint}")
     return text
 
 
@@ -169,10 +225,8 @@ McpServer = Annotated[str, PlainValidator(read_mcp_server), _Text]
 PathPrefix = Annotated[str, PlainValidator(_path), _Text]
 PageOrigin = Annotated[str, PlainValidator(_page_origin), _Text]
 HostName = Annotated[str, PlainValidator(_host), _Text]
-Name = Annotated[str, _matching(NAME, "expected a name of at most 63 characters: a-z, 0-9, _ and -"), _Text]
-AccountName = Annotated[
-    str, _matching(ACCOUNT_NAME, "expected an account name: letters, digits and . _ @ + -"), _Text
-]
+Name = Annotated[str, PlainValidator(_name), _Text]
+AccountName = Annotated[str, PlainValidator(_account_name), _Text]
 FieldName = Annotated[
     str, _matching(_FIELD_NAME, "expected the name of a header field, like Token-Proxy-Account"), _Text
 ]
@@ -181,6 +235,6 @@ ResourceUri = Annotated[  # RFC 8707 section 2
     _matching(_ABSOLUTE_URI, "expected an absolute URI without a fragment, like https://api.example.com"),
     _Text,
 ]
-Scope = Annotated[str, _matching(SCOPE, ONE_SCOPE), _Text]
+Scope = Annotated[str, PlainValidator(_scope), _Text]
 KeyId = Annotated[str, _matching(_KEY_ID, "expected the key's id: a string of ASCII"), _Text]
 TokenType = Annotated[str, _matching(_TOKEN_TYPE, "expected a token type: one word, like Bearer"), _Text]

@@ -9,7 +9,7 @@ from proxy.secret import MASK
 
 from .conftest import Complaints, Load
 
-KEY = "x" * 20
+KEY = "k" * 20
 WEAK = "expected one line of at least 20 visible characters: `openssl rand -base64 32` makes such a key"
 NOT_PEER = 'expected the address of the proxy in front, a network like "10.1.0.0/16", or "unix"'
 TLS = 'admin_tls = { cert = "config.toml", key = "config.toml" }'
@@ -41,7 +41,7 @@ FAULTS = [
             "2:16: header is missing - this table requires it",
         ],
     ),
-    ('admin_trusts = { header = "X-U", from = "10.1.2.3" }', ["2:41: expected a list: [ … ]"]),
+    ('admin_trusts = { header = "X-U", from = "10.1.2.3" }', ['2:41: expected a list: from = ["…"]']),
     ('admin_trusts = { header = "X-U", from = ["nginx"] }', [f"2:42: {NOT_PEER}"]),
     ('admin_trusts = { header = "X-U", from = ["10.1.2.3/8"] }', [f"2:42: {NOT_PEER}"]),
     (

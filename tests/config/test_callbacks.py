@@ -53,7 +53,7 @@ def test_it_is_no_fault(tmp_path):
 @pytest.mark.parametrize("value", ['"Own"', '"/callback/x"', "true", '""'])
 def test_another_value_is_a_fault(value, complaints):
     (complaint,) = complaints(text_of([f"{ONE}\ncallback = {value}"]))
-    assert complaint == '4:12: expected "shared" or "own"'
+    assert complaint.startswith('4:12: expected "shared" or "own"')
 
 
 def test_the_redirect_uri(load_text):

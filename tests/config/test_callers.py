@@ -61,12 +61,12 @@ VALUES = [  # a line of the table, its fault
     (f'key = "{KEY}"\naccounts = ["a b"]', f'3:13: {NOT_AN_ACCOUNT}; or ["*"] for all'),
     (f'key = "{KEY}"\naccounts = ["*", "a"]', NOT_ALL),
     (f'key = "{KEY}"\naccount = "a b"', f"3:11: {NOT_AN_ACCOUNT}"),
-    (f'key = "{KEY}"\nroutes = "crm"', "3:10: expected a list: [ … ]"),
+    (f'key = "{KEY}"\nroutes = "crm"', '3:10: expected a list: routes = ["…"]'),
     (f'key = "{KEY}"\nroutes = ["crn"]', "3:11: there is no route 'crn' - did you mean 'crm'?"),
     (f'key = "{KEY}"\nnot_before = -1', "3:14: too small: expected 0 or more"),
     (f'key = "{KEY}"\nnot_before = inf', "3:14: expected a finite number"),
     (f'key = "{KEY}"\ntokens = ["crn"]', "3:11: there is no credential 'crn' - did you mean 'crm'?"),
-    (f'key = "{KEY}"\ntokens = "crm"', "3:10: expected a list: [ … ]"),
+    (f'key = "{KEY}"\ntokens = "crm"', '3:10: expected a list: tokens = ["…"]'),
     (f'key = "{KEY}"\nrutes = ["crm"]', "3:1: unknown key 'rutes' - did you mean 'routes'?"),
 ]  # fmt: skip
 NO_IDENTITY = (
@@ -99,7 +99,8 @@ def test_a_caller_needs_an_identity(complaints: Complaints) -> None:
 @pytest.mark.parametrize("name", ["App", "'a.b'", "''", "a" * 64])
 def test_a_caller_has_a_name_like_a_route(name: str, complaints: Complaints) -> None:
     found = complaints(f"[callers.{name}]\nkey = '{KEY}'")
-    assert found == ["1:10: expected a name of at most 63 characters: a-z, 0-9, _ and -"]
+    assert len(found) == 1
+    assert found[0].startswith("1:10: expected a name of at most 63 characters (a-z, 0-9, _ and -)")
 
 
 def test_all_faults_are_reported_at_once(complaints: Complaints) -> None:
@@ -305,7 +306,7 @@ def test_anyone_is_warned_about_and_does_not_go_with_callers(load_text: Load, co
 OTHERS = '2:36: others may connect only where callers have uid or gid: expected "0600"'
 NOT_A_MODE = '2:36: expected the mode of a socket: "0600", "0660" or "0666"'
 NO_GROUP = "2:37: there is no such group on this machine - create it, or give its number"
-TAKEN = "2:26: unix:/run/s is already used by another listener - choose another address"
+TAKEN = "2:26: unix:/run/s is already used by server.listen (line 2) - choose another address"
 BY_UID = "\n[callers.app]\nuid = 1001\n"
 SOCKETS = [
     ('{ unix = "/run/s" }', "", []),

@@ -28,6 +28,8 @@ BASE = {
 }
 SECRET = "Sesame"  # in every secret below
 NOT_URL = "expected a URL: https://host/path"
+NOT_ADDRESS = "expected an address: host:port, [::1]:port or unix:/path"
+BY_BLANKS = "expected scopes separated by blanks: api offline_access"
 EXPOSED = "http would expose the token to the network: expected https, or a configuration file (plaintext)"
 FAR = (
     "anyone on the network could use the tokens: expected a loopback address or a unix socket; or "
@@ -45,7 +47,7 @@ FAULTS: list[tuple[dict[str, str], list[str]]] = [  # changes of BASE; the fault
             "CLIENT_ID: not set - expected the client's id at the authorization server",
         ],
     ),
-    ({"UPSTREAM": "api.example"}, [f"UPSTREAM: {NOT_URL}"]),
+    ({"UPSTREAM": "api.example"}, [f'UPSTREAM: {NOT_URL} - did you mean "https://api.example"?']),
     ({"UPSTREAM": "http://api.example"}, [f"UPSTREAM: {EXPOSED}"]),
     ({"UPSTREAM": "https://\udcff"}, ["UPSTREAM: not UTF-8 - expected UTF-8 text"]),
     (
@@ -81,7 +83,7 @@ FAULTS: list[tuple[dict[str, str], list[str]]] = [  # changes of BASE; the fault
     ),
     (
         {"GRANT": "code"},
-        [f"GRANT: {one_of(get_args(Grant))}"],
+        [f'GRANT: {one_of(get_args(Grant))} - did you mean "authorization_code"?'],
     ),
     (
         {"GRANT": "static", "CLIENT_ID": "", "ISSUER": ""},
@@ -145,7 +147,9 @@ FAULTS: list[tuple[dict[str, str], list[str]]] = [  # changes of BASE; the fault
         {"PROXY": f"https://user:{SECRET}@egress"},
         ["PROXY: TLS to the egress proxy itself is not supported: expected http://host:port"],
     ),
-    ({"LISTEN": "8080"}, ["LISTEN: expected an address: host:port, [::1]:port or unix:/path"]),
+    ({"LISTEN": "8080"}, [f'LISTEN: {NOT_ADDRESS} - did you mean "127.0.0.1:8080"?']),
+    ({"SCOPES": "api,offline_access"}, [f"SCOPES: a comma inside a scope: {BY_BLANKS}"]),
+    ({"CLIENT_ID": "YOUR_CLIENT_ID"}, ["CLIENT_ID: a placeholder from an example: expected the real value"]),
     ({"LISTEN": "127.0.0.1:9000 0.0.0.0:9001"}, [f"LISTEN: {FAR}"]),
     (
         {"LISTEN": "0.0.0.0:9000", "CALLER_KEY": CALLER_KEY},
@@ -156,10 +160,10 @@ FAULTS: list[tuple[dict[str, str], list[str]]] = [  # changes of BASE; the fault
             )
         ],
     ),
-    ({"HEALTH": "9102"}, ["HEALTH: expected an address: host:port, [::1]:port or unix:/path"]),
+    ({"HEALTH": "9102"}, [f'HEALTH: {NOT_ADDRESS} - did you mean "127.0.0.1:9102"?']),
     (
         {"LISTEN": "127.0.0.1:8081"},
-        ["ADMIN: 127.0.0.1:8081 is already used by another listener - choose another address"],
+        ["ADMIN: 127.0.0.1:8081 is already used by server.listen - choose another address"],
     ),
     (
         {"ADMIN": "10.0.0.1:8081"},

@@ -9,23 +9,30 @@ from proxy.config.address import Address, read_address
 from .conftest import Complaints, Load
 
 ALONE = 'this is for the health listener: expected health too, like "0.0.0.0:9102"'
-TAKEN = "is already used by another listener - choose another address"
-BOTH = "of another listener can't both be used - choose another port"
+TAKEN = "is already used by {} - choose another address"
+BOTH = "of {} can't both be used - choose another port"
+LINE_3 = "server.listen (line 3)"
 FAULTS = [
-    ("health = 9102", ['2:10: expected a string: "…"']),
+    ("health = 9102", ['2:10: expected host and port: "127.0.0.1:9102"']),
     ('health = ""', ["2:10: expected an address: host:port, [::1]:port or unix:/path"]),
-    ('health = ":9102"', ["2:10: expected an address: host:port, [::1]:port or unix:/path"]),
+    (
+        'health = ":9102"',
+        ['2:10: expected an address: host:port, [::1]:port or unix:/path - did you mean "127.0.0.1:9102"?'],
+    ),
     ('health = ["0.0.0.0:9102"]', ['2:10: expected a string: "…"']),
     ('health = "0.0.0.0:9102"\nquit = "yes"', ["3:8: expected true or false"]),
     ("quit = true", [f"2:8: {ALONE}"]),
     ("health_accounts = false", [f"2:19: {ALONE}"]),
-    ("health = 9102\nquit = true", ['2:10: expected a string: "…"']),
-    ('health = "127.0.0.1:8081"', [f"2:10: 127.0.0.1:8081 {TAKEN}"]),
-    ('health = "127.0.0.1:8080"', [f"2:10: 127.0.0.1:8080 {TAKEN}"]),
-    ('health = "0.0.0.0:8081"', [f"2:10: 0.0.0.0:8081 and 127.0.0.1:8081 {BOTH}"]),
-    ('health = "0.0.0.0:1"\nlisten = "127.0.0.1:1"', [f"2:10: 0.0.0.0:1 and 127.0.0.1:1 {BOTH}"]),
-    ('health = "[::]:1"\nlisten = ["localhost:1"]', [f"2:10: [::]:1 and localhost:1 {BOTH}"]),
-    ('health = "unix:/run/a"\nlisten = "unix:/run/a"', [f"2:10: unix:/run/a {TAKEN}"]),
+    ("health = 9102\nquit = true", ['2:10: expected host and port: "127.0.0.1:9102"']),
+    ('health = "127.0.0.1:8081"', [f"2:10: 127.0.0.1:8081 {TAKEN.format('server.admin')}"]),
+    ('health = "127.0.0.1:8080"', [f"2:10: 127.0.0.1:8080 {TAKEN.format('server.listen')}"]),
+    ('health = "0.0.0.0:8081"', [f"2:10: 0.0.0.0:8081 and 127.0.0.1:8081 {BOTH.format('server.admin')}"]),
+    (
+        'health = "0.0.0.0:1"\nlisten = "127.0.0.1:1"',
+        [f"2:10: 0.0.0.0:1 and 127.0.0.1:1 {BOTH.format(LINE_3)}"],
+    ),
+    ('health = "[::]:1"\nlisten = ["localhost:1"]', [f"2:10: [::]:1 and localhost:1 {BOTH.format(LINE_3)}"]),
+    ('health = "unix:/run/a"\nlisten = "unix:/run/a"', [f"2:10: unix:/run/a {TAKEN.format(LINE_3)}"]),
     (
         'health = "0.0.0.0:1"\n[limits]\nhealth_connections = 0',
         ["4:22: too small: expected more than 0"],
@@ -96,7 +103,7 @@ def test_a_listener_of_a_route_is_another_one(complaints: Complaints) -> None:
         f'[server]\nhealth = "0.0.0.0:9102"\n{route}[credentials.x]\nclient_id = "x"\n'
         'issuer = "https://login.example"\n'
     )
-    assert fault == f"4:10: 127.0.0.1:9102 and 0.0.0.0:9102 {BOTH}"
+    assert fault == f"4:10: 127.0.0.1:9102 and 0.0.0.0:9102 {BOTH.format('server.health (line 2)')}"
 
 
 def test_by_default_there_is_none(load_text: Load) -> None:

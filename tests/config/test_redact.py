@@ -11,7 +11,7 @@ SHOWN = [  # text, the line shown with the fault
     ('[credentials.crm]\nclient_secrt = "hunter2" # x', "client_secrt = *** # x"),
     ("[credentials.crm]\npassword = 'hunter2'", "password = ***"),
     (
-        "[credentials]\ncrm = { client_secret = 'hunter2', isuer = 5 }",
+        "[credentials]\ncrm = { client_secret = 'hunter2', isuer = 'hunter2' }",
         "crm = { client_secret = ***      , isuer = *** }",
     ),
     ("[credentials.crm]\nclient_secret = ['hunter2']", "client_secret = [***]"),
@@ -30,12 +30,20 @@ SHOWN = [  # text, the line shown with the fault
     ("[store]\nurl = 'redi://:hunter2/@x'", "url = 'redi://***@x'"),
     ("[unknown]\nkey = 'x'", "[unknown]"),
     ('\tunknown = "\\t"', " unknown = ***"),
+    ("[credentials.crm]\nverify = true\nretries = 3", "verify = true"),  # no secret
+    ("[credentials.crm]\ntoken_url = 'https://a.example'", "token_url = 'https://a.example'"),
+    ("[credentials.crm]\ntoken = 'hunter2'", "token = ***"),  # it stands for `value`
+    ("[credentials.crm]\nsecret = 'hunter2'", "secret = ***"),
 ]
 BROKEN = [  # not TOML
     ("listen = \n", "listen = "),
     ("[server\nlisten = 1", "[server"),
     ("[hunter2\nlisten = 1", "***"),
-    ("client_secret: 'hunter2'", "client_secret***"),
+    ("client_secret: 'hunter2'", "client_secret: ***"),
+    ("issuer: https://a.example", "issuer: https://a.example"),
+    ("issuer: a, client_secret: 'hunter2'", "issuer: ***"),
+    ("hunter2 {", ""),
+    ("{\nhunter2", ""),
     ("client_secret = [\n 'hunter2',", "***"),
     ("listen 'hunter2'", "listen ***"),
     ("hunter2", "***"),

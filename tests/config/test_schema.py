@@ -123,10 +123,19 @@ def test_the_limits_of_the_example_are_the_defaults() -> None:
     assert limits == {key: node["default"] for key, node in SCHEMA["$defs"]["Limits"]["properties"].items()}
 
 
-def test_every_key_is_described() -> None:
-    for table in SCHEMA["$defs"].values():
-        for key, node in table["properties"].items():
-            assert node.get("description") or resolved(node).get("description"), key
+def test_every_key_of_every_table_and_form_is_described() -> None:
+    """The reference of the configuration is made from these texts."""
+    described = [(key, each) for node in nodes(SCHEMA) for key, each in properties(node)]
+    assert len(described) > 150
+    for key, node in described:
+        text = node.get("description", "")
+        assert len(text) > 10, key
+        assert text[-1] in ".:)", f"{key}: {text}"
+
+
+def properties(node: dict[str, Any]) -> list[tuple[str, Any]]:
+    found = node.get("properties", {})
+    return list(found.items()) if node.get("type") == "object" else []
 
 
 def test_the_first_line_names_the_schema() -> None:

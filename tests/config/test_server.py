@@ -29,9 +29,11 @@ NOT_TABLE = "expected a table: [ … ] on a line of its own, or { … }"
 SERVER = [
     ('listen = "0.0.0.0:8080"', [f"2:10: {WITHOUT_CALLERS}"]),
     ('listen = ["127.0.0.1:1", "[::]:2"]', [f"2:26: {WITHOUT_CALLERS}"]),
-    ('listen = "8080"', [f"2:10: {NOT_ADDRESS}"]),
-    ("listen = 8080", ['2:10: expected "host:port", "[::1]:port", "unix:/path", or a list of these']),
-    ("listen = [8080]", [f"2:11: {NOT_TEXT}"]),
+    ('listen = "8080"', [f'2:10: {NOT_ADDRESS} - did you mean "127.0.0.1:8080"?']),
+    ("listen = 8080", ['2:10: expected host and port: "127.0.0.1:8080"']),
+    ("listen = true", ['2:10: expected "host:port", "[::1]:port", "unix:/path", or a list of these']),
+    ("listen = [8080]", ['2:11: expected host and port: "127.0.0.1:8080"']),
+    ("listen = [80800]", [f"2:11: {NOT_TEXT}"]),
     ("listen = []", ["2:10: an empty list: expected at least one address"]),
     ('admin = "10.0.0.1:8081"', [f"2:9: {OPEN}"]),
     (
@@ -84,7 +86,7 @@ OTHERS = [
     ("[limits]\nidle = 86401", ["2:8: too large: expected at most 86400"]),
     ("[limits]\nidle = nan", [f"2:8: {NOT_USABLE}"]),
     ("[limits]\nidle = inf", [f"2:8: {NOT_USABLE}"]),
-    ("[limits]\nidle = '75'", [f"2:8: {NOT_NUMBER}"]),
+    ("[limits]\nidle = '75'", [f"2:8: {NOT_NUMBER}: 75"]),
     ("[limits]\nidle = true", [f"2:8: {NOT_NUMBER}"]),
     ("[limits]\nidle = 07:32:00", [f"2:8: {NOT_NUMBER}"]),
     ("[limits]\nfields = 1.5", [f"2:10: {NOT_WHOLE}"]),
@@ -96,7 +98,7 @@ OTHERS = [
     ),
     (
         '[log]\nlevel = "inof"',
-        ['2:9: expected "debug", "info", "warning" or "error"'],
+        ['2:9: expected "debug", "info", "warning" or "error" - did you mean "info"?'],
     ),
     ("[log]\nformat = 1", ['2:10: expected "auto", "text" or "json"']),
     ("[log]\nlevle = 'info'", ["2:1: unknown key 'levle' - did you mean 'level'?"]),
@@ -115,10 +117,10 @@ OTHERS = [
     ("[lgo]\nlevel = 'info'", ["1:2: unknown key 'lgo' - did you mean 'log'?"]),
     (
         "path = 'config.toml'",
-        ["1:1: unknown key 'path' - known here: server, store, credentials, routes, callers, limits, log"],
+        ["1:1: unknown key 'path' - it is a key of [[routes]]"],
     ),
     (
-        "[[callers]]\nname = 'me'",
+        "[[callers]]\nnetworks = '10.0.0.0/8'",
         [f"1:3: {NOT_TABLE}"],
     ),
 ]

@@ -69,7 +69,8 @@ def test_only_check_prints_it_and_it_is_no_fault(tmp_path):
     file = tmp_path / "config.toml"
     file.write_text(HEAD + route(0, 'path = "/a"') + route(1, 'path = "/a/b"'))
     done = CliRunner().invoke(main, ["check", "-c", str(file)])
-    assert (done.exit_code, done.stdout) == (0, f"{file}: no faults (1 credential, 2 routes)\n")
+    assert done.exit_code == 0
+    assert done.stdout.startswith(f"{file}: no faults (1 credential, 2 routes)\n")
     assert done.stderr.startswith(f"warning: {file}:11:8: it gets the cookies of route 'r0'")
     other = CliRunner().invoke(main, ["token", "nobody", "-c", str(file)])
     assert "cookies" not in other.stderr

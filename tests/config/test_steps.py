@@ -30,7 +30,10 @@ def step(text, *more):
 URLS = [
     ("http://a.example/login", HTTPS),
     ("ftp://a.example/login", "expected a URL: https://host/path"),
-    ("a.example/login", "expected a URL: https://host/path"),
+    (
+        "a.example/login",
+        'expected a URL: https://host/path - did you mean "https://a.example/login"?',
+    ),
     ("https://me:pw@a.example/", "user and password are not allowed in this URL: expected https://host/path"),
     ("https://a.example/#x", "a fragment is not allowed in this URL: expected https://host/path"),
     *(

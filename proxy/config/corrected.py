@@ -1,0 +1,166 @@
+"""The document as its author probably meant it: with our names for keys that have other tools' names.
+
+Its tables are then checked as if they were right, so that a key under another name is one fault: not that
+fault, the same key missing, and what refers to its table as well. Pure: parsed TOML in, parsed TOML out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from proxy.config.fault_messages import NOT_YET, Complaint, meaning_of, unknown_key
+from proxy.config.keys import has_forms, known_keys, model_at
+from proxy.config.meanings import NAMED, Meaning
+from proxy.config.positions import Path
+from proxy.config.redact import may_be_secret
+from proxy.config.values import NAME
+
+NOT_A_LIST = "these tables have names: expected [{table}.{name}] in place of [[{table}]] with name"
+WRAPPERS = frozenset({"installed", "web"})  # of Google's client_secret.json
+NO_WRAPPER = "the client's keys belong to the credential itself: expected [credentials.{name}]"
+NO_DOTS = "a name has no dots: expected [{table}.{name}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """`found`: a complaint for each correction. Without any, `data` is the document itself."""
+
+    data: dict[str, Any]
+    found: list[Complaint] = field(default_factory=list)
+    places: Mapping[Path, Path] = field(default_factory=dict)  # in `data` -> in the file
+    unjudged: frozenset[Path] = frozenset()  # in `data`; their values were meant for another key
+
+    def placed(self, complaints: Iterable[Complaint]) -> list[Complaint]:
+        """Complaints about `data` at their places in the file, without those about values not judged."""
+        if not self.found:
+            return list(complaints)
+        judged = [each for each in complaints if not _is_below(each.path, self.unjudged)]
+        return [replace(each, path=self._place(each.path), see=self._place(each.see)) for each in judged]
+
+    def _place(self, path: Path) -> Path:
+        for length in range(len(path), 0, -1):
+            if (origin := self.places.get(path[:length])) is not None:
+                return (*origin, *path[length:])
+        return path
+
+
+def corrected(data: dict[str, Any]) -> Corrected:
+    """The document under our names, as far as its names are known to have a meaning."""
+    walk = _Walk()
+    document = walk.table(data, (), ())
+    if not walk.found:
+        return Corrected(data)
+    return Corrected(document, walk.found, walk.places, frozenset(walk.unjudged))
+
+
+class _Walk:
+    """`path` is a place in the file, `target` the one in the corrected document."""
+
+    def __init__(self) -> None:
+        self.found: list[Complaint] = []
+        self.places: dict[Path, Path] = {}
+        self.unjudged: set[Path] = set()
+
+    def table(self, node: dict[str, Any], path: Path, target: Path) -> dict[str, Any]:
+        model = model_at(target)
+        if model is None:
+            return node
+        known = known_keys(target)
+        made: dict[str, Any] = {}
+        for key, value in node.items():
+            is_known = key in known or key in model.model_fields or key in NOT_YET
+            found = None if is_known else meaning_of(target, key)
+            if found is None:
+                made[key] = self._value(model, key, value, (*path, key), (*target, key))
+                continue
+            is_public = found.is_sure and bool(found.key) and not may_be_secret((*target, found.key))
+            self.found.append(unknown_key((*path, key), found.remedy, is_public=is_public))
+            if found.key and found.key not in node and found.key not in made:
+                self._rename(found, value, (*path, key), (*target, found.key))
+                made[found.key] = self._value(model, found.key, value, (*path, key), (*target, found.key))
+        return made
+
+    def _rename(self, found: Meaning, value: object, path: Path, target: Path) -> None:
+        self.places[target] = path
+        is_guess = not found.is_sure and not isinstance(value, dict | list)
+        if not found.same_value or is_guess:
+            self.unjudged.add(target)
+
+    def _value(self, model: type[BaseModel], key: str, value: Any, path: Path, target: Path) -> Any:
+        if target in self.unjudged or key not in model.model_fields:
+            return value
+        if len(target) == 1 and key in NAMED:
+            return self._named(key, value, path, target)
+        if isinstance(value, dict) and not has_forms(model.model_fields[key].annotation):
+            return self.table(value, path, target)
+        return value
+
+    def _named(self, key: str, value: Any, path: Path, target: Path) -> Any:
+        if key == "routes":
+            return self._items(value, path, target) if isinstance(value, list) else value
+        if isinstance(value, list) and (names := _names(value)):
+            pairs = list(enumerate(value))
+            for (index, _), name in zip(pairs, names, strict=True):
+                self.found.append(Complaint((*path, index), NOT_A_LIST.format(table=key, name=name), "table"))
+                self.places[(*target, name)] = (*path, index)
+            value = {
+                name: {ours: each for ours, each in item.items() if ours != "name"}
+                for name, (_, item) in zip(names, pairs, strict=True)
+            }
+        if not isinstance(value, dict):
+            return value
+        made: dict[str, Any] = {}
+        for name, item in value.items():
+            made |= self._dotted(name, item, value, (*path, name), target)
+        return made
+
+    def _items(self, value: list[Any], path: Path, target: Path) -> list[Any]:
+        return [
+            self.table(item, (*path, index), (*target, index)) if isinstance(item, dict) else item
+            for index, item in enumerate(value)
+        ]
+
+    def _dotted(
+        self, name: str, item: Any, beside: Mapping[str, Any], path: Path, target: Path
+    ) -> dict[str, Any]:
+        """One table by its name; [credentials.my.crm] is the table "my-crm"."""
+        place = self.places.get((*target, name), path)
+        if not isinstance(item, dict):
+            return {name: item}
+        known = known_keys((*target, name))
+        parts = {inner: each for inner, each in item.items() if _is_part(inner, each, known)}
+        if not parts or len(parts) < len(item):
+            return {name: self.table(item, place, (*target, name))}
+        if len(item) == 1 and (wrapper := next(iter(item))) in WRAPPERS:
+            self.found.append(Complaint((*place, wrapper), NO_WRAPPER.format(name=name), "table"))
+            self.places[(*target, name)] = (*place, wrapper)
+            return {name: self.table(item[wrapper], (*place, wrapper), (*target, name))}
+        made: dict[str, Any] = {}
+        for inner, each in parts.items():
+            whole = f"{name}-{inner}"
+            sentence = NO_DOTS.format(table=target[0], name=whole)
+            self.found.append(Complaint((*place, inner), sentence, "table"))
+            if whole not in beside:
+                self.places[(*target, whole)] = (*place, inner)
+                made[whole] = self.table(each, (*place, inner), (*target, whole))
+        return made
+
+
+def _names(items: list[Any]) -> list[str]:
+    """The `name` of each item; [] if one has none, or two have the same."""
+    names = [item.get("name") for item in items if isinstance(item, dict)]
+    valid = [name for name in names if isinstance(name, str) and NAME.fullmatch(name)]
+    return valid if len(set(valid)) == len(items) else []
+
+
+def _is_part(key: str, value: object, known: list[str]) -> bool:
+    """Whether a key of a named table is the rest of a name with a dot."""
+    return isinstance(value, dict) and key not in known and bool(NAME.fullmatch(key)) and bool(value)
+
+
+def _is_below(path: Path, places: Iterable[Path]) -> bool:
+    return any(path[: len(place)] == place for place in places)
