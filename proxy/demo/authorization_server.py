@@ -234,6 +234,10 @@ class AuthorizationServer:
         if (found := self._ledger.find(token)) is not None:
             self._ledger.revoke_family(found.family, "server", after=after)
 
+    def revoke_logins(self, subject: str) -> int:
+        """Revoke all logins of a person, as an administrator may; returns their number."""
+        return self._ledger.revoke_subject(subject, "server")
+
     async def _started(self, app: web.Application) -> None:
         if not self._issuer_is_given:
             self.issuer = app[BASE_URL]

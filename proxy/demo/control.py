@@ -12,8 +12,10 @@
     POST   /issue          {"client_id": …, "subject": …}: issue tokens as after a login
     POST   /revoke         {"token": …}: revoke as in RFC 7009
     POST   /revoke-family  {"token": …, "after": 0}: revoke all tokens of its login, in `after` seconds
+    DELETE /logins/SUBJECT revoke all logins of a person
 
-Bodies must have the media type application/json, which a foreign web page can't send without a preflight.
+Bodies must have the media type application/json, which a foreign web page can't send without a preflight, and
+neither can it send a DELETE.
 Anyone who can connect gets tokens: for tests on loopback only.
 """
 
@@ -91,6 +93,7 @@ class Control:
                 web.post("/issue", self._issue),
                 web.post("/revoke", self._revoke),
                 web.post("/revoke-family", self._revoke_family),
+                web.delete("/logins/{subject}", self._end_logins),
             ]
         )
         return app
@@ -147,6 +150,13 @@ class Control:
         asked = await _read(request, _FamilyOf)
         self._server.revoke_family(asked.token, after=asked.after)
         return web.Response(status=204)
+
+    async def _end_logins(self, request: web.Request) -> web.Response:
+        subject = request.match_info["subject"]
+        number = self._server.revoke_logins(subject)
+        if not number:
+            raise _Refused(f"{subject!r} is not logged in")
+        return web.json_response({"logins_revoked": number})
 
 
 @web.middleware

@@ -247,6 +247,13 @@ class Ledger:
         elif token.revoked_at is None:
             token.revoked_at = self._clock.boot()
 
+    def revoke_subject(self, subject: str, reason: Reason) -> int:
+        """Revoke all logins of a person; the number of those that were not revoked yet."""
+        before = self.families_revoked
+        for family in {token.family for token in self._tokens.values() if token.family.subject == subject}:
+            self.revoke_family(family, reason)
+        return self.families_revoked - before
+
     @property
     def families_revoked(self) -> int:
         now = self._clock.boot()

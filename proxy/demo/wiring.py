@@ -25,6 +25,7 @@ from proxy.config.model import Config
 from proxy.demo.api import api_application
 from proxy.demo.authorization_server import AuthorizationServer
 from proxy.demo.clients import DEVICE_CODE, TOKEN_EXCHANGE, Client
+from proxy.demo.control import Control
 from proxy.demo.script import Order
 from proxy.demo.serve import running
 from proxy.errors import LoginFailed
@@ -75,10 +76,18 @@ token-proxy demo: {person} is logged in at the authorization server. Without a t
     curl -d 'a body' {data}/demo/orders
     curl {data}/machine/report
 
-{tokens}; leave it running and watch them change:
+Each response says which token came with the request: the proxy has attached it. {tokens};
+leave it running and watch them change:
 
     {page}          status page
     {admin}/metrics   Prometheus
+
+Now end {person}'s login at the authorization server, as its administrator could, and call again. The status
+page shows what is wrong, and its button Reconnect mends it.
+
+    curl -X DELETE {control}/logins/{person}
+    curl {data}/demo/hello   # 401: the API refuses the token, and the authorization server a new one
+    curl {data}/demo/hello   # 503: from now on the proxy says what to do
 
 {faults}
 
@@ -87,20 +96,27 @@ Ctrl-C stops everything.
 NO_FAULTS: Final = """\
 No faults are scripted. To see how the proxy handles some, run
 
-    token-proxy demo --fault outage@60-150         no refresh for a minute and a half
-    token-proxy demo --fault drop-after-commit:1   a response is lost, and with it the login
-    token-proxy demo --fault drop-after-commit:1 --grace 30
-    token-proxy demo --list-faults                 all faults"""
+    {program} demo --fault outage@60-150         no refresh for a minute and a half
+    {program} demo --fault drop-after-commit:1   a response is lost, and with it the login
+    {program} demo --fault drop-after-commit:1 --grace 30
+    {program} demo --list-faults                 all faults"""
 JOURNAL_LIMIT: Final = 10_000  # events and tokens: hours of a busy demo, in a few megabytes
 Say = Callable[[str], object]
 
 
 async def run_demo(
-    say: Say, orders: Sequence[Order] = (), *, lifetime: int = 60, grace: float = 0.0, rotation: bool = True
+    say: Say,
+    orders: Sequence[Order] = (),
+    *,
+    program: str = "token-proxy",
+    lifetime: int = 60,
+    grace: float = 0.0,
+    rotation: bool = True,
 ) -> int:
     """Run until a signal. Raises LoginFailed, StoreError, CannotListen.
 
-    The orders apply to refreshes only, so that a login always works and can repair what a fault broke.
+    `program`: the command, as it can be typed. The orders apply to refreshes only, so that a login always
+    works and can repair what a fault broke.
     """
     stop = asyncio.Event()
     signals.stop_on_signals(stop)
@@ -108,7 +124,8 @@ async def run_demo(
     settings: Any = {"access_token_lifetime": lifetime, "grace": grace, "rotation": rotation}
     async with embedded(data, admin, limit=JOURNAL_LIMIT, **settings) as (server, config):
         logs.set_up(config.log)
-        async with startup.serving(config) as state:
+        controlled = running(Control(server).application())
+        async with controlled as control, startup.serving(config) as state:
             await log_in(state)
             for order in orders:
                 server.script(
@@ -125,7 +142,8 @@ async def run_demo(
                     admin=config.public_url,
                     page=await _page(config, state),
                     tokens=_describe_settings(lifetime, grace, rotation=rotation),
-                    faults=_describe_orders(orders),
+                    control=control,
+                    faults=_describe_orders(orders) or NO_FAULTS.format(program=program),
                 )
             )
             await stop.wait()
@@ -146,7 +164,7 @@ def _describe_settings(lifetime: int, grace: float, *, rotation: bool) -> str:
 
 def _describe_orders(orders: Sequence[Order]) -> str:
     if not orders:
-        return NO_FAULTS
+        return ""
     return "Faults of refreshes:\n\n" + "\n".join(f"    {order}" for order in orders)
 
 

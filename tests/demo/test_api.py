@@ -47,6 +47,7 @@ async def test_it_greets_the_subject_of_the_token(house: House, method: str, pat
             "method": method,
             "path": path,
             "bytes": 5,
+            "authorization": f"Bearer {house.tokens['access_token'][:12]}...",
             "token_expires_in": 42,
         }
 

@@ -48,6 +48,17 @@ async def test_a_form_that_a_foreign_page_could_send_is_refused(control: aiohttp
         assert answer.status == 415
 
 
+async def test_the_logins_of_a_person_end(control: aiohttp.ClientSession, world: Any) -> None:
+    mine = [world.server.issue("web", "alice") for _ in range(2)]
+    other = world.server.issue("web", "bob")
+    async with control.delete("/logins/alice") as answer:
+        assert (answer.status, await answer.json()) == (200, {"logins_revoked": 2})
+    assert [world.server.active(each["access_token"]) for each in (*mine, other)] == [None, None, "bob"]
+    for subject in ("alice", "nobody"):
+        async with control.delete(f"/logins/{subject}") as answer:
+            assert (answer.status, await answer.json()) == (400, {"error": f"'{subject}' is not logged in"})
+
+
 async def test_events_are_numbered_so_that_a_reader_can_go_on(
     control: aiohttp.ClientSession, world: Any
 ) -> None:

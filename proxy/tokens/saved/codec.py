@@ -43,6 +43,7 @@ _ADDED: dict[str, Any] = {  # added later, with their value for older records
     "found": None,
 }
 _STORED_AS: Final = {"observed_lifetimes": "ages", "since_last_401": "unrefused"}  # the names in the record
+_OPTIONAL: Final = tuple((name, _STORED_AS.get(name, name), default) for name, default in _ADDED.items())
 
 
 def encode(token: Token) -> bytes:
@@ -60,7 +61,7 @@ def decode(body: bytes) -> Token:
     try:
         fields = json.loads(body)
         known: dict[str, Any] = {name: fields[name] for name in _PLAIN}
-        known |= {name: fields.get(_STORED_AS.get(name, name), default) for name, default in _ADDED.items()}
+        known |= {name: fields.get(stored_as, default) for name, stored_as, default in _OPTIONAL}
         known["ancestors"] = tuple(known["ancestors"])
         known["principal"] = None if known["principal"] is None else Principal(*known["principal"])
         known["refusal"] = None if known["refusal"] is None else Refusal(*known["refusal"])
