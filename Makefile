@@ -8,6 +8,7 @@
 # make soak      a thousand event streams for a minute, five minutes without the authorization server, an hour of bursts
 # make bench     the peers side by side (needs nginx, wrk; `make bench-peers` brings more of them)
 # make docs      the site of docs/, into site/; make reference takes from the code what its pages take from there
+# make screenshots  the pictures of the status page, for the documents
 # make speed     all of them in all scenarios, into docs/speed.md
 
 PYTHON ?= python3
@@ -29,7 +30,7 @@ WORKERS ?= $(shell expr 2 '*' $(CORES))
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-source test-compiled test-compiled-meanwhile torture coverage wheel pure-wheel sdist check \
-	check-locks fmt bench bench-peers speed soak soak-bursts jepsen newcomer fuzz lock clean
+	check-locks fmt docs reference bench bench-peers speed soak soak-bursts jepsen newcomer fuzz lock screenshots clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/token-proxy demo

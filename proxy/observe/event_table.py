@@ -204,10 +204,7 @@ GROUPS: Final[Mapping[str, tuple[Event, ...]]] = {
         _event("record_unreadable", "error", _KEY, "the key does not open a record, or it is damaged"),
         _event("store_replaced", "critical", "", "the file of the store was replaced while in use"),
         _event(
-            "store_upgrading",
-            "warning",
-            "",
-            "the file of the store is being copied and upgraded, which takes more than a second",
+            "store_upgrading", "warning", "", "the schema of the store is being upgraded: it may take a while"
         ),
         _event(
             "store_upgraded",
