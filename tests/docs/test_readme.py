@@ -32,6 +32,12 @@ def test_the_first_commands_need_no_setup():
     assert [line.split("  ")[0] for line in first.splitlines()] == ["make demo", "make test"]
 
 
+def test_the_page_is_shown():
+    for name in ("status.png", "status-phone.png"):
+        assert f"(docs/images/{name})" in TEXT
+        assert (DOCS / "images" / name).read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_ratios_are_those_of_the_last_measurement():
     measured = {
         name: (nginx, envoy)
