@@ -312,3 +312,17 @@ def test_a_closed_pipe_is_no_error(tmp_path):
         check=True,
     )
     assert (done.stdout, done.stderr) == ("{", "")
+
+
+def test_where_the_output_is_not_in_utf_8_it_is_shown_as_far_as_possible(tmp_path):
+    write(tmp_path / "config.toml")
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy", "status"],
+        cwd=tmp_path,
+        env={"PYTHONIOENCODING": "latin-1", "CRM_SECRET": "s", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout.splitlines()[3].split() == ["crm", "default", "absent", "?", "?", "?", "?", "crm"]

@@ -8,6 +8,7 @@ is certain, the user can log in without that page, and paste the redirect URL: o
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import Final
@@ -75,7 +76,7 @@ async def log_in(config: Config, credential: str, account: str, say: Say, *, ope
         else:
             url = await logins.begin_to_paste(key, command)
         say("Log in here:")
-        say(url)
+        say(_shown(url))
         with ExitStack() as stack:  # until the login ends
             is_secret = is_received and not is_bound
             opened = open_browser and await asyncio.to_thread(_open, url, stack if is_secret else None)
@@ -132,7 +133,7 @@ async def _wait(
     if can_paste:
         if or_wait:
             say("From a browser that can't open that, log in here:")
-            say(await services.logins.begin_to_paste(key, command))
+            say(_shown(await services.logins.begin_to_paste(key, command)))
         for line in how_to_paste(redirect_uri, is_received=or_wait):
             say(line)
     client = services.config.credentials[key.credential].client_id
@@ -150,6 +151,15 @@ async def _wait(
             pasted = _pasted(services, key, command, shown.above(say), lines, or_wait=or_wait)
             ends.append(tasks.spawn(pasted, "wait for a pasted URL"))
             return await _first(ends)
+
+
+def _shown(url: str) -> str:
+    """A link where the terminal knows them: the URL takes several lines."""
+    if terminal(sys.stdout) is None:
+        return url
+    from proxy.commands.terminal import line, link, rendered  # noqa: PLC0415 (on terminals only)
+
+    return rendered(line(link(url)), sys.stdout)
 
 
 def how_to_paste(redirect_uri: str, *, is_received: bool) -> Iterator[str]:

@@ -99,9 +99,12 @@ def lines_of_stdin(typing: Typed) -> Iterator[asyncio.Queue[str]]:
 
 
 def _plain() -> Iterator[str]:
-    """Not from sys.stdin, as the interpreter can't exit while a thread reads that."""
+    """Not from sys.stdin, as the interpreter can't exit while a thread reads that.
+
+    In the background there are none: reading a terminal would stop the process.
+    """
     with suppress(OSError):
-        if sys.stdin is not None:
+        if sys.stdin is not None and (not sys.stdin.isatty() or _is_in_foreground(sys.stdin.fileno())):
             with open(sys.stdin.fileno(), errors="replace", closefd=False) as stdin:
                 yield from stdin
 
@@ -139,7 +142,7 @@ def _unlimited() -> Iterator[bool]:
     try:
         terminal = sys.stdin.fileno()
         before = termios.tcgetattr(terminal)
-        is_ours = os.tcgetpgrp(terminal) == os.getpgrp()  # else a change would stop us, as would reading
+        is_ours = _is_in_foreground(terminal)
     except (AttributeError, ValueError, OSError, termios.error):
         is_ours = False
     if not is_ours:
@@ -159,9 +162,16 @@ def _unlimited() -> Iterator[bool]:
         restore()
 
 
+def _is_in_foreground(terminal: int) -> bool:
+    """Raises OSError."""
+    return os.tcgetpgrp(terminal) == os.getpgrp()
+
+
 def _set(terminal: int, attributes: list[object]) -> None:
-    with suppress(termios.error):  # it may be gone
-        termios.tcsetattr(terminal, termios.TCSANOW, attributes)  # type: ignore[arg-type]
+    """Not from the background: that would stop the process, and the settings are the shell's then."""
+    with suppress(OSError, termios.error):  # it may be gone
+        if _is_in_foreground(terminal):
+            termios.tcsetattr(terminal, termios.TCSANOW, attributes)  # type: ignore[arg-type]
 
 
 @contextmanager

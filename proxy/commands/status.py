@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ from proxy.tokens.diagnosis import FAILED, FINE, LOGIN_NEEDED
 
 EVERY: Final = 2.0  # seconds, with --watch
 LISTED: Final = 20  # accounts on a terminal; more would scroll the first ones away, which need attention
+AROUND: Final = 6  # lines that are not of accounts
 Say = Callable[[str], object]
 
 
@@ -43,9 +45,9 @@ async def show_status(config: Config, say: Say, selection: Selection, *, as_json
     return await _exit_code(config, shown.status, selection)
 
 
-async def look(config: Config, selection: Selection) -> Shown:
-    """Raises StoreError, BadQueryError."""
-    fields = selection.fields(LISTED if sys.stdout.isatty() else LIMIT)
+async def look(config: Config, selection: Selection, listed: int = LISTED) -> Shown:
+    """`listed`: accounts at most on a terminal. Raises StoreError, BadQueryError."""
+    fields = selection.fields(listed if sys.stdout.isatty() else LIMIT)
     status = await ask_server(config, fields)
     if status is None:
         return Shown(await _ask_store(config, fields), None, None)
@@ -96,12 +98,17 @@ async def _watch(config: Config, say: Say, selection: Selection) -> None:
         await asyncio.sleep(EVERY)
 
 
+def _fitting() -> int:
+    """Accounts for which the terminal has a row and a line of advice: what does not fit could not be seen."""
+    return max(1, min(LISTED, (shutil.get_terminal_size().lines - AROUND) // 2))
+
+
 async def _redraw(config: Config, selection: Selection) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     with live(sys.stdout) as draw:  # shows the cursor again at its end
         while not ended.is_set():
-            shown = await look(config, selection)
+            shown = await look(config, selection, _fitting())
             draw(sheet(shown, selection, sys.stdout, f"{time.strftime('%H:%M:%S')}, Ctrl-C ends"))
             try:
                 await asyncio.wait_for(ended.wait(), EVERY)

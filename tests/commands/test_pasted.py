@@ -1,6 +1,7 @@
 """Lines that are typed or pasted on a terminal."""
 
 import asyncio
+import os
 import signal
 import sys
 import termios
@@ -78,10 +79,15 @@ def test_a_line_has_an_end():
 class Typist:
     """`login` on a terminal of 80 columns. All calls block: call them in a thread."""
 
-    def __init__(self, bench):
+    def __init__(self, bench, program=None, arguments=None):
         command = ["-m", "proxy", "login", "person", "--no-browser", "-c", str(bench.path)]
         self.process = pexpect.spawn(
-            sys.executable, command, encoding="utf-8", timeout=FOR_CERTAIN, dimensions=(24, 80)
+            program or sys.executable,
+            arguments or command,
+            encoding="utf-8",
+            timeout=FOR_CERTAIN,
+            dimensions=(24, 80),
+            env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"},
         )
         self.process.delaybeforesend = None
         self.before = termios.tcgetattr(self.process.child_fd)
@@ -152,3 +158,20 @@ async def test_while_it_is_stopped_the_terminal_is_as_before(bench):
         await asyncio.to_thread(settled, False)
     await asyncio.to_thread(typist.process.sendintr)
     assert await asyncio.to_thread(typist.end) == (INTERRUPTED, None, True)
+
+
+@pytest.mark.skipif(
+    sys.platform == "darwin", reason="bash 3.2 has no job control without a shell of a person"
+)
+async def test_in_the_background_it_waits_for_the_callback_and_is_not_stopped(bench):
+    script = (
+        f"set -m; {sys.executable} -m proxy login person --no-browser -c {bench.path} & echo pid $!; wait"
+    )
+    typist = await asyncio.to_thread(Typist, bench, "bash", ["--norc", "-c", script])
+    await asyncio.to_thread(typist.process.expect, r"pid (\d+)")
+    pid = int(typist.process.match[1])
+    await asyncio.to_thread(typist.url)
+    assert termios.tcgetattr(typist.process.child_fd) == typist.before
+    os.kill(pid, signal.SIGINT)
+    await asyncio.to_thread(typist.process.expect, pexpect.EOF)
+    typist.process.close()
