@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from proxy.commands.pasted import LONGEST, Line
 from proxy.demo.serve import running
-from tests.patience import FOR_CERTAIN
+from tests.patience import FOR_CERTAIN, until
 
 DONE, INTERRUPTED = 0, 130
 TEXT = st.text(st.characters(codec="utf-8", min_codepoint=0x20).filter(lambda each: each != "\x7f"))
@@ -148,14 +148,9 @@ async def test_while_it_is_stopped_the_terminal_is_as_before(bench):
     await asyncio.to_thread(typist.url)
     typist.process.kill(signal.SIGTSTP)
 
-    def settled(wanted):
-        while (termios.tcgetattr(typist.process.child_fd) == typist.before) != wanted:
-            pass
-
-    async with asyncio.timeout(FOR_CERTAIN):
-        await asyncio.to_thread(settled, True)
-        typist.process.kill(signal.SIGCONT)
-        await asyncio.to_thread(settled, False)
+    await until(lambda: termios.tcgetattr(typist.process.child_fd) == typist.before)
+    typist.process.kill(signal.SIGCONT)
+    await until(lambda: termios.tcgetattr(typist.process.child_fd) != typist.before)
     await asyncio.to_thread(typist.process.sendintr)
     assert await asyncio.to_thread(typist.end) == (INTERRUPTED, None, True)
 
