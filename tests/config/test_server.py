@@ -117,7 +117,10 @@ OTHERS = [
     ("[lgo]\nlevel = 'info'", ["1:2: unknown key 'lgo' - did you mean 'log'?"]),
     (
         "path = 'config.toml'",
-        ["1:1: unknown key 'path' - it is a key of [[routes]]"],
+        [
+            "1:1: unknown key 'path' - known here: server, store, credentials, routes, callers, notify, "
+            + "limits, log"
+        ],
     ),
     (
         "[[callers]]\nnetworks = '10.0.0.0/8'",
