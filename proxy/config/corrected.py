@@ -69,10 +69,9 @@ class _Walk:
         model = model_at(target)
         if model is None:
             return node
-        known = known_keys(target)
         made: dict[str, Any] = {}
         for key, value in node.items():
-            is_known = key in known or key in model.model_fields or key in NOT_YET
+            is_known = key in model.model_fields or key in NOT_YET or key in known_keys(target)
             found = None if is_known else meaning_of(target, key)
             if found is None:
                 made[key] = self._value(model, key, value, (*path, key), (*target, key))
@@ -95,7 +94,7 @@ class _Walk:
             return value
         if len(target) == 1 and key in NAMED:
             return self._named(key, value, path, target)
-        if isinstance(value, dict) and not has_forms(model.model_fields[key].annotation):
+        if isinstance(value, dict) and not has_forms(model, key):
             return self.table(value, path, target)
         return value
 
@@ -131,16 +130,14 @@ class _Walk:
         place = self.places.get((*target, name), path)
         if not isinstance(item, dict):
             return {name: item}
-        known = known_keys((*target, name))
-        parts = {inner: each for inner, each in item.items() if _is_part(inner, each, known)}
-        if not parts or len(parts) < len(item):
+        if not _are_parts(item, (*target, name)):
             return {name: self.table(item, place, (*target, name))}
         if len(item) == 1 and (wrapper := next(iter(item))) in WRAPPERS:
             self.found.append(Complaint((*place, wrapper), NO_WRAPPER.format(name=name), "table"))
             self.places[(*target, name)] = (*place, wrapper)
             return {name: self.table(item[wrapper], (*place, wrapper), (*target, name))}
         made: dict[str, Any] = {}
-        for inner, each in parts.items():
+        for inner, each in item.items():
             whole = f"{name}-{inner}"
             sentence = NO_DOTS.format(table=target[0], name=whole)
             self.found.append(Complaint((*place, inner), sentence, "table"))
@@ -157,9 +154,11 @@ def _names(items: list[Any]) -> list[str]:
     return valid if len(set(valid)) == len(items) else []
 
 
-def _is_part(key: str, value: object, known: list[str]) -> bool:
-    """Whether a key of a named table is the rest of a name with a dot."""
-    return isinstance(value, dict) and key not in known and bool(NAME.fullmatch(key)) and bool(value)
+def _are_parts(item: Mapping[str, Any], target: Path) -> bool:
+    """Whether all keys of a named table are the rests of names with dots."""
+    if not item or not all(isinstance(each, dict) and each for each in item.values()):
+        return False
+    return all(NAME.fullmatch(key) for key in item) and not set(item) & set(known_keys(target))
 
 
 def _is_below(path: Path, places: Iterable[Path]) -> bool:

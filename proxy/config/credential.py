@@ -113,7 +113,7 @@ class Credential(Table):
     client_id: Annotated[PublicValue, WrapValidator(checks.has_its_client)] = Field(
         None, description="The client's id at the authorization server.", validate_default=True
     )
-    client_secret: SecretValue | None = Field(
+    client_secret: Annotated[SecretValue, AfterValidator(checks.is_no_document)] | None = Field(
         None, description="The client's secret, by reference; a literal one is warned about."
     )
     client_secret_expires: Moment | None = Field(

@@ -50,6 +50,14 @@ def asked(info: ValidationInfo) -> tuple[str, Requirements | None]:
     return name, requirements_of(name)
 
 
+def is_no_document(value: Secret) -> Secret:
+    """Of client_secret, which people take from a file like Google's client_secret.json."""
+    text = value.reveal()
+    if text.lstrip().startswith("{") and '"client_secret"' in text:
+        raise ValueError("a whole JSON document: expected the client_secret in it alone")
+    return value
+
+
 def has_its_client(value: object, valid: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
     """Of client_id, "" where there is none. `value` is None where the key is left out."""
     _, asks = asked(info)

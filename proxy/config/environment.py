@@ -19,6 +19,7 @@ from proxy.config.caller_checks import FAR, IN_CLEAR, NOT_WITH_CALLERS, OPEN_NET
 from proxy.config.client_auth import NONE_SENDS_NOTHING
 from proxy.config.credential_checks import NOT_A_SEED
 from proxy.config.fault_messages import Complaint
+from proxy.config.literals import variable_in
 from proxy.config.positions import Path
 from proxy.config.route import EXPOSED
 from proxy.config.values import COMMA, ONE_SCOPE
@@ -220,6 +221,8 @@ def _text(text: str, variable: Variable) -> str:
         text.encode()
     except UnicodeEncodeError:  # Python decodes invalid bytes to lone surrogates
         raise ValueError("not UTF-8 - expected UTF-8 text") from None
+    if name := variable_in(text):
+        raise ValueError(f"names the variable {name}, which is not replaced here - expected its value")
     return text
 
 

@@ -34,19 +34,19 @@ def model_at(table: Path) -> type[BaseModel] | None:
     model: type[BaseModel] = Config
     steps = iter(table)
     for step in steps:
-        field = model.model_fields.get(str(step))
-        models = _models_in(field.annotation) if field is not None else []
-        if field is None or not models:
+        inner, is_named = _inner(model, str(step))
+        if inner is None:
             return None
-        model = models[0]
-        if get_origin(field.annotation) in {dict, tuple}:
+        model = inner
+        if is_named:
             next(steps, None)  # the table's name or index
     return model
 
 
-def has_forms(annotation: Any) -> bool:
-    """Whether a value of this type may be one of several tables."""
-    return len(_models_in(annotation)) > 1
+@cache
+def has_forms(model: type[BaseModel], key: str) -> bool:
+    """Whether the value of a key may be one of several tables."""
+    return len(_models_in(model.model_fields[key].annotation)) > 1
 
 
 def table_with(key: str, besides: Path) -> str:
@@ -61,6 +61,16 @@ def table_with(key: str, besides: Path) -> str:
 @cache
 def _keys(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(model.model_json_schema()["properties"])  # without keys that only the program sets
+
+
+@cache
+def _inner(model: type[BaseModel], key: str) -> tuple[type[BaseModel] | None, bool]:
+    """The model of the tables below a key, and whether each has a name or an index."""
+    field = model.model_fields.get(key)
+    models = _models_in(field.annotation) if field is not None else []
+    if field is None or not models:
+        return None, False
+    return models[0], get_origin(field.annotation) in {dict, tuple}
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -45,17 +45,17 @@ _PLACEHOLDER: Final = re.compile(
     ),
     re.IGNORECASE,
 )
+LONGEST: Final = 1000  # characters of a text that is looked at; keys are longer
 AN_EXAMPLE: Final = "a placeholder from an example: expected the real value"
 
 
 def refuse(text: str) -> None:
     """Raises ValueError, if this can't be the value that is meant."""
-    if len(text) > 1000:  # as a key is; no placeholder is as long
+    if len(text) > LONGEST:
         return
     refuse_placeholder(text)
-    for pattern in _VARIABLES:
-        if found := pattern.fullmatch(text):
-            raise ValueError(f'a text, not the variable {found[1]}: expected {{ env = "{found[1]}" }}')
+    if name := variable_in(text):
+        raise ValueError(f'a text, not the variable {name}: expected {{ env = "{name}" }}')
     if found := _FILE.fullmatch(text):
         raise ValueError(f'a text, not the content of the file: expected {{ file = "{found["path"]}" }}')
     if _COMMAND.fullmatch(text):
@@ -63,6 +63,25 @@ def refuse(text: str) -> None:
     for pattern, form in _SOURCES:
         if pattern.fullmatch(text):
             raise ValueError(f"a text, not the secret itself: expected {form}")
+
+
+def refuse_content(text: str, variable: str) -> None:
+    """The same for the content of an environment variable."""
+    if name := variable_in(text):
+        raise ValueError(
+            f"the environment variable {variable} names {name}, which is not replaced: expected its value"
+        )
+    try:
+        refuse_placeholder(text)
+    except ValueError as error:
+        raise ValueError(f"the environment variable {variable} has {error}") from None
+
+
+def variable_in(text: str) -> str:
+    """The name of the variable that a text stands for; "" if it does not, or is a placeholder."""
+    if len(text) > LONGEST or _PLACEHOLDER.fullmatch(text.strip()):
+        return ""
+    return next((found[1] for each in _VARIABLES if (found := each.fullmatch(text))), "")
 
 
 def refuse_placeholder(text: str) -> None:

@@ -79,10 +79,7 @@ def _from_env(name: str, context: LoadContext) -> str:
         value.encode()
     except UnicodeEncodeError:  # Python decodes invalid bytes to lone surrogates
         raise ValueError(f"the environment variable {name} is not UTF-8: expected UTF-8 text") from None
-    try:
-        literals.refuse_placeholder(value)
-    except ValueError as error:
-        raise ValueError(f"the environment variable {name} has {error}") from None
+    literals.refuse_content(value, name)
     return value
 
 

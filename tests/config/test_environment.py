@@ -149,6 +149,14 @@ FAULTS: list[tuple[dict[str, str], list[str]]] = [  # changes of BASE; the fault
     ),
     ({"LISTEN": "8080"}, [f'LISTEN: {NOT_ADDRESS} - did you mean "127.0.0.1:8080"?']),
     ({"SCOPES": "api,offline_access"}, [f"SCOPES: a comma inside a scope: {BY_BLANKS}"]),
+    (
+        {"CLIENT_ID": "${CRM_ID}"},
+        ["CLIENT_ID: names the variable CRM_ID, which is not replaced here - expected its value"],
+    ),
+    (
+        {"ISSUER": "$ISSUER"},
+        ["ISSUER: names the variable ISSUER, which is not replaced here - expected its value"],
+    ),
     ({"CLIENT_ID": "YOUR_CLIENT_ID"}, ["CLIENT_ID: a placeholder from an example: expected the real value"]),
     ({"LISTEN": "127.0.0.1:9000 0.0.0.0:9001"}, [f"LISTEN: {FAR}"]),
     (
