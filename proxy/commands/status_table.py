@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, TextIO
 
@@ -73,13 +73,26 @@ def sheet(shown: Shown, selection: Selection, stream: TextIO, more: str = "") ->
     if not rows:
         return Group(first, "no account fits")
     table = Sheet(COLUMNS, rows, heading=HEADING, omit_empty=stream.isatty())
-    notes = [line(*mending(entry)) for entry in entries if advice(entry)]
+    notes = [line(*each) for each in _notes(entries)]
     notes += [
         line((name, "bold"), f": {_JOIN.format(command=login_command(name, 'NAME'))}") for name in empty
     ]
     ending = [line(each) for each in _ending(status, selection)]
     gap = [line("")] if notes or ending else []
     return Group(first, line(""), table, *gap, *notes, *ending)
+
+
+def _notes(entries: Iterable[Entry]) -> Iterator[Iterable[Cell]]:
+    """A line for each account that needs attention; one for all others of which the same is to be said."""
+    others: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry["needs_attention"]:
+            yield mending(entry)
+        elif text := advice(entry):
+            others.setdefault(text, []).append(entry)
+    for text, alike in others.items():
+        first, more = f"{alike[0]['credential']}/{alike[0]['account']}", len(alike) - 1
+        yield (first, "bold"), f" and {more} more" if more else "", f": {text}"
 
 
 _JOIN: Final = "no accounts yet; run `{command}`"
@@ -111,13 +124,14 @@ def _since(started_at: float, now: float) -> str:
 
 def _row(entry: Entry, now: float, stream: TextIO) -> Row:
     next_try = entry["next_try_at"] or entry["refresh_due_at"]
+    is_due = next_try is not None and next_try <= now
     return (
         entry["credential"],
         entry["account"],
         state_cell(entry["state"], stream),
         relative(entry["expires_at"], now),
         relative(entry["refresh_expires_at"], now),
-        relative(next_try, now),
+        "due" if is_due else relative(next_try, now),
         entry["owner"] or NOTHING,
         ", ".join(entry["routes"]) or NOTHING,
     )

@@ -95,10 +95,11 @@ def link(url: str) -> Cell:
 
 
 class Sheet:
-    """A table with a header. Where it does not fit, each row becomes a heading with a line for each cell.
+    """A table with a header. The last columns that do not fit are in a line of their own below each row.
 
-    `columns`: the header of each, and its label where it is a line. The first `heading` cells are the
-    heading. `omit_empty`: without the columns that are empty in all rows.
+    `columns`: the header of each, and its label in such a line. The first `heading` cells tell rows apart:
+    where not even they and one more fit, each other cell has a line. `omit_empty`: without the columns that
+    are empty in all rows.
     """
 
     def __init__(
@@ -121,15 +122,25 @@ class Sheet:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         header = [(name, "bold") for name, _ in self._columns]
-        if _width([header, *self._rows]) <= options.max_width:
-            yield _table([header, *self._rows])
-            return
+        widths = _widths([header, *self._rows])
+        fitting = [
+            count
+            for count in range(self._heading + 1, len(widths) + 1)
+            if sum(widths[:count]) + 2 * (count - 1) <= options.max_width
+        ]
+        shown = max(fitting, default=0)
+        if shown:
+            yield _padded(header[:shown], widths)
         for row in self._rows:
-            yield line(*_spaced(row[: self._heading]))
-            named = list(zip(self._columns, row, strict=True))[self._heading :]
-            for (_, label), cell in named:
-                if _plain(cell) not in EMPTY:
-                    yield line(f"    {label}  ", cell)
+            yield _padded(row[:shown], widths) if shown else line(*_spaced(row[: self._heading]))
+            named = list(zip((label for _, label in self._columns), row, strict=True))
+            rest = [
+                (f"{label} ", cell)
+                for label, cell in named[shown or self._heading :]
+                if _plain(cell) not in EMPTY
+            ]
+            lines = [rest] if shown else [[each] for each in rest]
+            yield from (line("    ", *_flat(each)) for each in lines if each)
 
 
 EMPTY: Final = ("", "–")  # noqa: RUF001 (an en dash for an empty cell)
@@ -151,8 +162,27 @@ class _Grid:
 
 
 def _width(rows: Sequence[Row]) -> int:
-    widths = [max(cell_len(_plain(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    widths = _widths(rows)
     return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _widths(rows: Sequence[Row]) -> list[int]:
+    return [max(cell_len(_plain(cell)) for cell in column) for column in zip(*rows, strict=True)]
+
+
+def _padded(row: Row, widths: Sequence[int]) -> Text:
+    """In columns, but for blanks at the end."""
+    cells: list[Cell] = []
+    for number, (cell, width) in enumerate(zip(row, widths, strict=False), start=1):
+        blanks = width - cell_len(_plain(cell)) + 2 if number < len(row) else 0
+        cells += cell, " " * blanks
+    return line(*cells)
+
+
+def _flat(pairs: Sequence[tuple[str, Cell]]) -> Iterator[Cell]:
+    for number, (label, cell) in enumerate(pairs):
+        yield f"   {label}" if number else label
+        yield cell
 
 
 def _table(rows: Sequence[Row]) -> RenderableType:

@@ -145,6 +145,20 @@ def test_below_the_table_is_a_line_with_the_command_and_the_url_for_what_needs_s
     assert len(lines) == 7
 
 
+def test_what_is_said_of_accounts_that_need_nothing_is_said_once():
+    alike = [
+        entry(account=f"user{number}", reason="expired", remedy="nothing to do") for number in range(500)
+    ]
+    lines = text(status(DEAD, *alike, entry(account="bob", reason="odd"))).splitlines()
+    assert lines[-3].startswith("crm/default: ")
+    assert lines[-2:] == ["crm/user0 and 499 more: expired; nothing to do", "crm/bob: odd"]
+
+
+def test_a_refresh_whose_time_has_come_is_due():
+    row = text(status(entry(refresh_due_at=NOW - 60))).splitlines()[3]
+    assert re.split(r" {2,}", row)[5] == "due"
+
+
 def test_the_first_line_says_whether_a_server_runs():
     assert text(status(entry())).startswith("no server runs here: this is what the store holds\n")
     running = text(status(entry()), server="http://127.0.0.1:8081", started_at=NOW - 3 * 3600 - 5)
@@ -215,6 +229,7 @@ def test_on_a_narrow_terminal_nothing_is_lost(at_terminal, columns, encoding):
         routes=[f"route-{number}" for number in range(30)],
         reason="r" * 300,
         remedy="run `something`",
+        needs_attention=True,
     )
     shown = text(status(DEAD, long, entry()), Stream(is_terminal=True, encoding=encoding))
     flat = re.sub(r"\s", "", without_escapes(shown))
@@ -241,6 +256,24 @@ def test_what_fits_is_a_table_without_empty_columns(at_terminal):
     ]
     assert row.startswith("crm         default  ✓ valid")
     assert failing.startswith("crm         default  ✗ login required  in 4 min  in 31 d")
+
+
+def test_the_last_columns_that_do_not_fit_are_below_each_row(at_terminal):
+    at_terminal(80)
+    _, _, head, row, below, *_ = without_escapes(text(status(DEAD, entry()), TERMINAL)).splitlines()
+    assert head.split() == ["CREDENTIAL", "ACCOUNT", "STATE", "EXPIRES", "REFRESH", "TOKEN", "NEXT", "TRY"]
+    assert head.index("NEXT TRY") == row.index("in 30 s")
+    assert below == "    owner alice@example.com   routes crm"
+
+
+def test_where_not_even_the_state_fits_each_cell_has_a_line(at_terminal):
+    at_terminal(30)
+    lines = without_escapes(text(status(DEAD), TERMINAL)).splitlines()
+    assert lines[2:5] == [
+        "crm  default  ✗ login required",
+        "    access token expires 1 min ago",
+        "    next refresh in 30 s",
+    ]
 
 
 def test_the_command_to_copy_is_not_broken_into_lines(at_terminal):
