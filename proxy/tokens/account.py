@@ -345,10 +345,7 @@ class Account:
 
     @property
     def needs_attention(self) -> bool:
-        """Whether it does not serve, or a person must act: a login, the configuration, the store's key.
-
-        Cheap for a healthy account.
-        """
+        """Whether it does not serve, or a person must act. Cheap for a healthy account."""
         if self.is_usable and self.held.state == "valid":
             return self.state() == "misconfigured"
         return self.needs_attention_by(self.diagnosis())
