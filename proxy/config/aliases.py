@@ -98,6 +98,10 @@ SAME: Final[Mapping[str, Mapping[str, str]]] = {
         "routes": "route allowed_routes",
         "accounts": "users allowed_accounts",
     },
+    "notify": {
+        "command": "cmd exec program script hook run",
+        "url": "webhook webhook_url endpoint slack_url slack_webhook slack_webhook_url",
+    },
     "limits": {
         "connect": "connect_timeout dial_timeout proxy_connect_timeout",
         "first_byte": "timeout read_timeout response_timeout upstream_timeout proxy_read_timeout",
