@@ -32,7 +32,7 @@ from tests.servers import programs
 
 pytestmark = [pytest.mark.browsers, pytest.mark.timeout(300)]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-SHORT = 8  # seconds that the access tokens of `hr` live
+SHORT = 5  # seconds that the access tokens of `hr` live
 SCOPES = 'scopes = ["openid", "offline_access", "api"]\nauthorize_params = { prompt = "consent" }'
 
 
@@ -178,10 +178,13 @@ def test_two_people_in_two_browsers_see_each_others_work(stage):
         for page in (alice, bob):
             for name in ("alice", "bob"):
                 expect(row(page, "team", name)).to_contain_text("valid")
+        mine = alice.get_by_role("link", name="Disconnect team/alice")
+        mine.focus()
         press(bob, "Disconnect", "team", "bob")
         bob.get_by_role("button", name="Disconnect team/bob").click()
         expect(row(alice, "team", "bob")).not_to_contain_text("valid")  # without a reload
         expect(row(alice, "team", "alice")).to_contain_text("valid")
+        expect(mine).to_be_focused()
 
 
 def test_a_login_on_another_device_ends_on_the_page_by_itself(stage):
