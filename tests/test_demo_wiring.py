@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from proxy.commands.demo import typed
 from proxy.demo.wiring import embedded, free_ports
 
 CURL = re.compile(r"^ +(curl .*)$", re.MULTILINE)
@@ -65,6 +66,21 @@ async def test_the_demo_starts_what_it_prints_works_and_it_leaves_nothing(tmp_pa
     assert process.returncode == 0
     assert "Traceback" not in process.log
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_is_named_as_it_can_be_typed(tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "token-proxy"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert typed("bin/token-proxy") == "bin/token-proxy"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert typed(str(program)) == typed("bin/token-proxy") == "token-proxy"
+    other = tmp_path / "other" / "token-proxy"
+    assert typed(str(other)) == str(other), "the one that is found is another"
+    assert typed("/site/proxy/__main__.py") == f"{sys.executable} -m proxy"
 
 
 async def test_a_scripted_fault_is_printed_and_takes_effect(tmp_path):

@@ -88,7 +88,7 @@ def demo(faults: list[Order], lifetime: int, grace: float, no_rotation: bool) ->
     """
     from proxy.demo.wiring import run_demo
 
-    program = _typed(sys.argv[0])
+    program = typed(sys.argv[0])
     return run_async(
         run_demo(
             click.echo, faults, program=program, lifetime=lifetime, grace=grace, rotation=not no_rotation
@@ -96,7 +96,7 @@ def demo(faults: list[Order], lifetime: int, grace: float, no_rotation: bool) ->
     )
 
 
-def _typed(started_as: str) -> str:
+def typed(started_as: str) -> str:
     """The command that starts this program: by its name only if it is found by that."""
     name = Path(started_as).name
     if name == "__main__.py":

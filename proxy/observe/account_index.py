@@ -28,6 +28,7 @@ _STATES: Final[Mapping[str, TokenState]] = {"login_required": "login_required", 
 _NUL: Final = "\0"
 _AFTER_NUL: Final = "\1"
 _FEW: Final = 1000  # matches of a search that are sorted for a page: half a millisecond
+_VERY_FEW: Final = 50  # matches that are looked up before all are counted, for which the text is read again
 _STALE_ENTRIES: Final = 4  # times as many entries in the queue as accounts: then it is made anew
 
 
@@ -37,8 +38,13 @@ class Line(NamedTuple):
     state: TokenState
     attention: bool
     until: float = inf  # boot clock; when that may change by time alone
-    due_at: float | None = None  # Unix seconds; as in its record, to find what it changes to
+    due_at: float | None = None  # Unix seconds; as in its record, to know what it changes to then
     expires_at: float | None = None
+
+    @property
+    def is_of_record(self) -> bool:
+        """Whether it was made of a record with tokens and these times, not of an account in memory."""
+        return self.due_at is not None or self.expires_at is not None
 
     @property
     def group(self) -> tuple[bool, TokenState]:
@@ -157,9 +163,12 @@ class AccountIndex:
         if self._text is None:
             self._text = _joined(self._names)
         part = _part(query.text)
-        if self._text.count(part) > _FEW:
-            return None
-        names = _containing(self._names, self._text, part)
+        containing = _containing(self._names, self._text, part)
+        names = list(islice(containing, _VERY_FEW))
+        if len(names) == _VERY_FEW:
+            if self._text.count(part) > _FEW:
+                return None
+            names += containing
         after = None if query.after is None else (query.after.is_rest, name_of(AccountId(*query.after[1:])))
         found = ((not self._lines[name].attention, name) for name in names if self._fits(name, query))
         return sorted(each for each in found if after is None or each > after)

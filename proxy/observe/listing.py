@@ -53,8 +53,8 @@ class Listing:
         self._index: AccountIndex | None = None
         self._changes = services.tokens.changes.subscribe()
         self._rows: dict[AccountId, Account] = {}  # read lately, as the same page is often looked at again
-        self._rows_since = 0.0  # the event loop's clock
-        self._missed: set[AccountId] = set()  # changed while the store could not be read
+        self._forget: asyncio.TimerHandle | None = None
+        self._unseen: set[AccountId] = set()  # changed since the index was brought up to date
         self._clocks_apart = 0.0  # wall clock minus boot clock, when the index was made
         self._looked_at = 0.0  # the event loop's clock
         self._drop: asyncio.TimerHandle | None = None
@@ -65,9 +65,10 @@ class Listing:
         async with self._turn:
             index = await self._up_to_date()
             names, after = index.page(query)
-            entries = [entry(each, self._config) for each in await self._accounts(names)]
-            for name, shown in zip(names, entries, strict=True):
-                self._correct(index, name, shown)
+            accounts = await self._accounts(names)
+            entries = [entry(each, self._config) for each in accounts]
+            for account, shown in zip(accounts, entries, strict=True):
+                self._correct(index, account, shown)
             counts = {name: dict(index.counts.get(name, {})) for name in self._config.credentials}
             fitting = [shown for shown in entries if _fits(shown, query)]
             return Page(fitting, str(after) if after else None, counts, index.attention)
@@ -83,11 +84,16 @@ class Listing:
     def _keep_for_a_while(self) -> None:
         loop = asyncio.get_running_loop()
         self._looked_at = loop.time()
-        if self._looked_at > self._rows_since + ROWS_FOR or len(self._rows) > ROWS:
-            self._rows_since = self._looked_at
+        if len(self._rows) > ROWS:
             self._rows.clear()
+        if self._forget is None:
+            self._forget = loop.call_later(ROWS_FOR, self._forget_rows)
         if self._drop is None:
             self._drop = loop.call_later(IDLE, self._drop_if_idle)
+
+    def _forget_rows(self) -> None:
+        self._rows.clear()
+        self._forget = None
 
     def _drop_if_idle(self) -> None:
         loop = asyncio.get_running_loop()
@@ -104,21 +110,25 @@ class Listing:
         if index is None or changed is None or abs(apart - self._clocks_apart) > CLOCK_SET:
             self._clocks_apart = apart
             return await self._made()
-        missed, self._missed = self._missed, set()
-        for key in changed | missed:
+        self._unseen |= changed  # until they are in the index: this may be cancelled
+        for key in list(self._unseen):
             self._rows.pop(key, None)
             await self._look_at(index, key)
-        for name, line in index.due(self._clock.boot()):
+        for number, (name, line) in enumerate(index.due(self._clock.boot()), start=1):
             key = key_of(name)
-            account = self._tokens.shown(key)
-            stored = Outline(key, "valid", line.due_at, line.expires_at)
-            index.set(name, self._line(account) if account else self._stored_line(stored))
+            if line.is_of_record and self._tokens.shown(key) is None:
+                index.set(name, self._stored_line(Outline(key, "valid", line.due_at, line.expires_at)))
+            else:
+                self._unseen.add(key)
+                await self._look_at(index, key)
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
         return index
 
     async def _made(self) -> AccountIndex:
         """If the store can't be read, it has what is in memory, and is made again for the next page."""
         self._index, after, is_whole = None, None, True
-        self._missed.clear()
+        self._unseen.clear()
         self._rows.clear()
         lines: dict[str, Line] = {}
         try:
@@ -141,30 +151,32 @@ class Listing:
         return index
 
     async def _look_at(self, index: AccountIndex, key: AccountId) -> None:
-        account, name = self._tokens.shown(key), name_of(key)
+        """Bring it up to date, unless the store can't be read now."""
+        account, line = self._tokens.shown(key), None
         if account is not None:
-            index.set(name, self._line(account))
-            return
-        try:
-            record = await self._store.get(key) if self._is_stored(key) else None
-        except UnreadableRecord:
-            index.set(name, Line("misconfigured", attention=True))
-        except StoreError:
-            self._missed.add(key)
+            line = self._line(account)
         else:
-            if record is not None:
-                index.set(name, self._stored_line(outline(record)))
+            try:
+                record = await self._store.get(key) if self._is_stored(key) else None
+            except UnreadableRecord:
+                line = Line("misconfigured", attention=True)
+            except StoreError:
+                return
             else:
-                index.set(name, self._line(self._account(key, None)) if key in self._named else None)
+                if record is not None:
+                    line = self._stored_line(outline(record))
+                elif key in self._named:
+                    line = self._line(self._account(key, None))
+        index.set(name_of(key), line)
+        self._unseen.discard(key)
 
     def _is_stored(self, key: AccountId) -> bool:
         return self._config.is_stored(key.credential) and is_indexable(key)
 
     def _line(self, account: Account) -> Line:
-        now, token = self._clock.boot(), account.held.token
+        now = self._clock.boot()
         until = min((time for time in (account.fresh_until, account.usable_until) if time > now), default=inf)
-        expires_at = token.expires_at if token else None
-        return Line(account.state(), account.needs_attention, until, account.held.due_at, expires_at)
+        return Line(account.state(), needs_attention(account), until)
 
     def _stored_line(self, stored: Outline) -> Line:
         grant = grants.of(self._config.credentials[stored.key.credential])
@@ -187,12 +199,12 @@ class Listing:
             found[key] = self._rows[key] = self._account(key, records.get(key))
         return [found[key] for key in keys]
 
-    def _correct(self, index: AccountIndex, name: str, shown: Entry) -> None:
+    def _correct(self, index: AccountIndex, account: Account, shown: Entry) -> None:
         """The line of an account, if it is in another state than its record says in clear."""
-        line, account = index.get(name), self._rows.get(key_of(name))
-        if line is None or account is None or line.group == (shown["needs_attention"], shown["state"]):
-            return
-        index.set(name, self._line(account))
+        line = index.get(name_of(account.key))
+        is_read = account.unreadable or not account.behind
+        if is_read and line is not None and line.group != (shown["needs_attention"], shown["state"]):
+            index.set(name_of(account.key), self._line(account))
 
     def _account(self, key: AccountId, record: Record | None) -> Account:
         """An account that is not in memory, from its record. It is not kept in memory."""

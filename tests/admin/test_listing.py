@@ -211,6 +211,25 @@ async def test_an_account_dropped_from_memory_is_listed_from_the_store(house, cr
     assert await listed(house) == ["default absent", "ann stale"]
 
 
+async def test_an_account_dropped_from_memory_is_read_again_when_its_token_ends(house, crowd):
+    await crowd.put("ann", state="login_required", lifetime=60.0)
+    await crowd.put("ben", lifetime=60.0)
+    await house.services.store.postpone(AccountId("person", "ben"), 1, ON_DEMAND)
+    for name in ("ann", "ben"):
+        await house.services.tokens.look_at(AccountId("person", name))
+        house.services.tokens._accounts.remember(house.account(name=name))
+    shown = ["ann login_required", "default absent", "ben valid"]
+    assert await listed(house) == shown
+    house.services.tokens._accounts._drop_idle()
+    house.services.tokens._accounts._drop_idle()
+    assert await listed(house) == shown
+    house.clock.now += 100
+    status = await house.health.status(Query(limit=1))
+    assert status["counts"]["person"] == {"login_required": 1, "absent": 1, "expired": 1}
+    assert status["attention"] == 2
+    assert await listed(house) == ["ann login_required", "default absent", "ben expired"]
+
+
 async def test_a_reload_lists_the_accounts_of_the_new_configuration(house, crowd):
     await crowd.put("ann")
     assert await listed(house) == ["default absent", "ann valid"]
@@ -385,16 +404,38 @@ async def test_accounts_that_were_shown_are_kept_for_a_moment_only(house, crowd,
     await crowd.put(*(f"user{number}" for number in range(20)))
     await house.health.status()
     assert len(house.health._listing._rows) == 20
-    calls = Counter()
-    counting(monkeypatch, crowd.store, calls)
-    monkeypatch.setattr(listing_module, "ROWS_FOR", 0.0)
+    house.health._listing._forget_rows()
+    monkeypatch.setattr(listing_module, "ROWS_FOR", 0.05)
     await house.health.status()
-    assert calls == {"get_many": 1, "rows": 20}
+    async with asyncio.timeout(30):
+        while house.health._listing._rows:
+            await asyncio.sleep(0.01)
     monkeypatch.setattr(listing_module, "ROWS_FOR", 1000.0)
     monkeypatch.setattr(listing_module, "ROWS", 5)
     for first in range(0, 20, 5):
         await house.health.status(Query(limit=5, after=Cursor(True, "person", f"user{first}")))
         assert len(house.health._listing._rows) <= 10
+
+
+async def test_a_page_that_is_given_up_loses_no_change(house, crowd, monkeypatch):
+    await crowd.put("ann", "ben")
+    assert await listed(house) == ["default absent", "ann valid", "ben valid"]
+    for name in ("ann", "ben"):
+        await crowd.put(name, state="login_required", expected=1)
+    await crowd.told()
+    inner, reached = crowd.store.get, asyncio.Event()
+
+    async def get(_key):
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(crowd.store, "get", get)
+    page = asyncio.ensure_future(house.health.status())
+    await reached.wait()
+    page.cancel()
+    await asyncio.gather(page, return_exceptions=True)
+    monkeypatch.setattr(crowd.store, "get", inner)
+    assert await listed(house) == ["ann login_required", "ben login_required", "default absent"]
 
 
 async def test_pages_at_the_same_time_make_one_index(house, crowd, monkeypatch):

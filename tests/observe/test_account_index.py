@@ -70,6 +70,7 @@ def paged(index, query, between=lambda: None):
 def test_the_pages_of_a_query_are_all_accounts_that_fit_in_order(lines, query, few):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(account_index, "_FEW", few)  # a search that finds more is another one
+        patch.setattr(account_index, "_VERY_FEW", few // 2)
         assert paged(AccountIndex(lines), query) == plainly(lines, query)
 
 
