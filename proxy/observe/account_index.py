@@ -2,8 +2,8 @@
 
 It holds some 400 bytes for an account, not its tokens. A page costs the same whatever the number of accounts:
 the names of each state are sorted, and the numbers of accounts in each state are kept, not counted. Only the
-search for a part of a name reads all names, joined into one text: half a millisecond for 20 000. If many have
-it, the names of each state are searched one by one, until the page is full.
+search for a part of a name reads all names, joined into one text: a fifth of a millisecond for 20 000. If
+many have it, the names of each state are searched one by one, until the page is full.
 
 States that change with time alone are in a queue: `due` takes those whose time has come.
 
@@ -13,10 +13,12 @@ A name is "credential NUL account": so names sort as AccountIds do, and one text
 from __future__ import annotations
 
 import heapq
+import re
+from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import accumulate, islice
 from math import inf
 from typing import Final, NamedTuple
 
@@ -88,7 +90,7 @@ class AccountIndex:
         self._lines: dict[str, Line] = dict(lines)
         self._groups: dict[tuple[bool, TokenState], list[str]] = {}
         self._names = sorted(lines)
-        self._text: str | None = None  # the names joined, in lower case; None: they have changed
+        self._text: _Text | None = None  # of the names; None: they have changed
         self._queue: list[tuple[float, str]] = []  # a heap; an entry that its line does not confirm is void
         self.counts: dict[str, Counter[str]] = {}  # by credential and state
         self.attention = 0  # accounts that need it
@@ -161,12 +163,12 @@ class AccountIndex:
     def _matches(self, query: Query) -> list[tuple[bool, str]] | None:
         """Those of `_found`, if the text is part of few names; else None."""
         if self._text is None:
-            self._text = _joined(self._names)
+            self._text = _Text(self._names)
         part = _part(query.text)
-        containing = _containing(self._names, self._text, part)
+        containing = (self._names[place] for place in self._text.places_of(part))
         names = list(islice(containing, _VERY_FEW))
         if len(names) == _VERY_FEW:
-            if self._text.count(part) > _FEW:
+            if self._text.joined.count(part) > _FEW:
                 return None
             names += containing
         after = None if query.after is None else (query.after.is_rest, name_of(AccountId(*query.after[1:])))
@@ -217,22 +219,19 @@ def _matching(names: list[str], query: Query, after: Cursor | None) -> Iterator[
     return (names[place] for place in range(first, end))
 
 
-def _joined(names: list[str]) -> str:
-    return "\n".join(names).lower()
-
-
 def _part(text: str) -> str:
     """What names in lower case contain, if a search finds them."""
     return text.lower().replace("/", _NUL)
 
 
-def _containing(names: list[str], joined: str, part: str) -> Iterator[str]:
-    """The names of which `part` is a part; `joined`: the same names."""
-    place, start = 0, 0  # of a name, and of its first character
-    while (found := joined.find(part, start)) >= 0:
-        place += joined.count("\n", start, found)
-        yield names[place]
-        start = joined.find("\n", found) + 1
-        place += 1
-        if not start:
-            return
+class _Text:
+    """Names joined in lower case, to be searched at once."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.joined = "\n".join(names).lower()
+        self._starts = array("L", accumulate((len(name) + 1 for name in names), initial=0))
+
+    def places_of(self, part: str) -> Iterator[int]:
+        """The places of the names of which `part` is a part, in order."""
+        for found in re.finditer(f"{re.escape(part)}[^\n]*", self.joined):
+            yield bisect_right(self._starts, found.start()) - 1
