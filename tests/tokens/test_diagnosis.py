@@ -408,6 +408,10 @@ ADVICE = [  # keys of the credential, what is advised
         {**GOOGLE, "authorize_params": {"access_type": "offline", "prompt": "consent"}},
         "allow this client refresh tokens (offline access) at the authorization server",
     ),
+    (
+        {"authorize_params": {"scope": "openid,api", "prompt": ["login", "consent"]}},
+        'add "offline_access" to authorize_params.scope of credentials.crm',
+    ),
     ({"scopes": ("api",)}, f"{offline_access.GENERAL} of credentials.crm"),
     ({"scopes": ("api",), "grant": "device_code"}, 'add "offline_access" to scopes of credentials.crm'),
 ]

@@ -20,18 +20,24 @@ _ALLOW: Final = "allow this client refresh tokens (offline access) at the author
 
 def advice(credential: Credential) -> str:
     """What to change for a refresh token, as the end of a sentence: the settings that are missing."""
-    has_consent = "consent" in str(credential.authorize_params.get("prompt", "")).split()
-    consent = [] if has_consent else ['prompt = "consent"']
+    consent = [] if "consent" in _words(credential, "prompt") else ['prompt = "consent"']
     if _host(credential) == _GOOGLE:
-        is_offline = credential.authorize_params.get("access_type") == "offline"
-        return _added([], [*([] if is_offline else ['access_type = "offline"']), *consent], credential)
-    has_scope = OFFLINE in credential.scopes
+        offline = [] if "offline" in _words(credential, "access_type") else ['access_type = "offline"']
+        return _added([], offline + consent, credential)
+    asked = {*credential.scopes, *_words(credential, "scope")}
+    has_scope = OFFLINE in asked
     scopes = [] if has_scope else [OFFLINE]
     if grants.of(credential).login is Login.DEVICE:  # authorize_params are of the other logins
         return _added(scopes, [], credential)
-    if has_scope or "openid" in credential.scopes:
+    if has_scope or "openid" in asked:
         return _added(scopes, consent, credential)
     return f"{GENERAL} of credentials.{credential.name}"
+
+
+def _words(credential: Credential, name: str) -> list[str]:
+    """Of an extra parameter of logins."""
+    value = credential.authorize_params.get(name, "")
+    return (value if isinstance(value, str) else " ".join(value)).replace(",", " ").split()
 
 
 def _host(credential: Credential) -> str:
@@ -42,6 +48,7 @@ def _host(credential: Credential) -> str:
 
 
 def _added(scopes: list[str], params: list[str], credential: Credential) -> str:
-    lists = {"scopes": [f'"{scope}"' for scope in scopes], "authorize_params": params}
+    key = "authorize_params.scope" if "scope" in credential.authorize_params else "scopes"
+    lists = {key: [f'"{scope}"' for scope in scopes], "authorize_params": params}
     parts = [f"{' and '.join(values)} to {key}" for key, values in lists.items() if values]
     return f"add {' and '.join(parts)} of credentials.{credential.name}" if parts else _ALLOW
