@@ -101,9 +101,12 @@ def _quiet(names: Callable[[click.Context, str], Iterable[str]]) -> Names:
     @functools.wraps(names)
     def found(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
         logging.disable()
-        with suppress(Exception):  # see above
-            return sorted({name for name in names(context, typed) if name.startswith(typed)})
-        return []
+        try:
+            with suppress(Exception):  # see above
+                return sorted({name for name in names(context, typed) if name.startswith(typed)})
+            return []
+        finally:
+            logging.disable(logging.NOTSET)
 
     return found
 

@@ -82,11 +82,11 @@ def lines_of_stdin(typing: Typed) -> Iterator[asyncio.Queue[str]]:
     """
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str] = asyncio.Queue()
-    with _unlimited() as is_edited:
-        source: Iterator[Any] = _keys() if is_edited else _plain()
+    with _unlimited() as echoes:
+        source: Iterator[Any] = _plain() if echoes is None else _keys()
         take: Callable[[Any], object] = lines.put_nowait
-        if is_edited:
-            take = partial(_type, Line(), lines, typing)
+        if echoes is not None:
+            take = partial(_type, Line(), lines, typing, echoes)
 
         def read() -> None:
             with suppress(RuntimeError):  # the command has ended meanwhile
@@ -115,9 +115,9 @@ def _keys() -> Iterator[bytes]:
             yield data
 
 
-def _type(line: Line, lines: asyncio.Queue[str], typing: Typed, data: bytes) -> None:
+def _type(line: Line, lines: asyncio.Queue[str], typing: Typed, echoes: bool, data: bytes) -> None:
     echo, finished = line.take(data)
-    if echo:
+    if echo and echoes:
         typing(True)
         _write_all(echo)
     for each in finished:
@@ -137,8 +137,11 @@ def _write_all(echo: bytes) -> None:
 
 
 @contextmanager
-def _unlimited() -> Iterator[bool]:
-    """Switch canonical mode off. Yields False where stdin is no terminal, or not ours to change."""
+def _unlimited() -> Iterator[bool | None]:
+    """Switch canonical mode off. Yields whether typed text is to be echoed, as the terminal did.
+
+    Yields None where stdin is no terminal, or not ours to change.
+    """
     try:
         terminal = sys.stdin.fileno()
         before = termios.tcgetattr(terminal)
@@ -146,7 +149,7 @@ def _unlimited() -> Iterator[bool]:
     except (AttributeError, ValueError, OSError, termios.error):
         is_ours = False
     if not is_ours:
-        yield False
+        yield None
         return
     changed = [*before]
     changed[3] &= ~(termios.ICANON | termios.ECHO | termios.IEXTEN)
@@ -157,7 +160,7 @@ def _unlimited() -> Iterator[bool]:
     change()
     try:
         with _restored_by_signals(restore, change):
-            yield True
+            yield bool(before[3] & termios.ECHO)
     finally:
         restore()
 

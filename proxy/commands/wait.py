@@ -52,7 +52,8 @@ async def wait(config: Config, wanted: Wanted, timeout: float) -> int:  # noqa: 
     address = _address(config)
     began = time.monotonic()
     left = timeout
-    async with progress(f"waiting until {address} is {wanted}", timeout, terminal(sys.stderr)):
+    on_terminal = terminal(sys.stderr) if timeout else None
+    async with progress(f"waiting until {address} is {wanted}", timeout, on_terminal):
         while True:
             seconds = ONE_LOOK if not timeout else min(ONE_LOOK, max(left, SHORTEST_LOOK))
             look = await _look(config, address, PATHS[wanted], seconds)

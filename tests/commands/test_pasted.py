@@ -79,7 +79,7 @@ def test_a_line_has_an_end():
 class Typist:
     """`login` on a terminal of 80 columns. All calls block: call them in a thread."""
 
-    def __init__(self, bench, program=None, arguments=None):
+    def __init__(self, bench, program=None, arguments=None, echo=True):
         command = ["-m", "proxy", "login", "person", "--no-browser", "-c", str(bench.path)]
         self.process = pexpect.spawn(
             program or sys.executable,
@@ -87,6 +87,7 @@ class Typist:
             encoding="utf-8",
             timeout=FOR_CERTAIN,
             dimensions=(24, 80),
+            echo=echo,
             env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"},
         )
         self.process.delaybeforesend = None
@@ -123,6 +124,17 @@ async def test_a_redirect_url_of_any_length_can_be_pasted(bench, length):
     await asyncio.to_thread(typist.process.expect, "That is not the redirect URL of this login")
     await asyncio.to_thread(typist.process.send, f"{callback}&session_state={'x' * length}\n")
     await asyncio.to_thread(typist.process.expect, "logged in: person/default has tokens")
+    assert await asyncio.to_thread(typist.end) == (DONE, None, True)
+
+
+@pytest.mark.usefixtures("stranger")
+async def test_a_terminal_that_did_not_echo_does_not(bench):
+    """As of an editor, which shows what was typed itself."""
+    typist = await asyncio.to_thread(Typist, bench, echo=False)
+    callback = await bench.authorize(await asyncio.to_thread(typist.url))
+    await asyncio.to_thread(typist.process.send, f"{callback}\n")
+    await asyncio.to_thread(typist.process.expect, "logged in: person/default has tokens")
+    assert "code=" not in typist.process.before
     assert await asyncio.to_thread(typist.end) == (DONE, None, True)
 
 
