@@ -54,7 +54,8 @@ def parse(line):
     command = main.commands.get(name)
     if command is None:
         raise click.UsageError(f"no command {name}")
-    command.make_context(name, words)
+    group = click.Context(main, **main.context_settings)  # whose help options the command keeps
+    command.make_context(name, words, parent=group)
 
 
 def fault(line):
