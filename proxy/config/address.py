@@ -88,15 +88,18 @@ def read_address(text: str) -> Address:
 
 def address_of(value: object) -> Address:
     """Of a value of the file. Raises ValueError."""
-    if isinstance(value, int) and 0 < value <= LARGEST_PORT and not isinstance(value, bool):
-        raise ValueError(f'expected host and port: "127.0.0.1:{value}"')
+    if isinstance(value, int) and 0 < value < 10**9 and not isinstance(value, bool):
+        raise ValueError(_too_large(f":{value}") or f'expected host and port: "127.0.0.1:{value}"')
     if not isinstance(value, str):
         raise ValueError('expected a string: "…"')  # noqa: TRY004 (pydantic collects ValueErrors)
     return read_address(value)
 
 
 def _meant_address(text: str) -> str:
-    """A port alone, or a URL."""
+    """A port alone, a URL, or an IPv6 address without brackets."""
+    address, _, port = text.rpartition(":")
+    if ":" in read_host(address) and port.isdigit():
+        return f' - did you mean "[{address}]:{port}"?'
     found = _ONLY_PORT.fullmatch(text)
     if found is None or not 0 < int(found[2]) <= LARGEST_PORT:
         return ""

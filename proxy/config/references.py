@@ -68,7 +68,8 @@ def _referred(value: object, info: ValidationInfo) -> str:
 
 def _from_env(name: str, context: LoadContext) -> str:
     if not _VARIABLE.fullmatch(name):
-        raise ValueError('not the name of an environment variable: expected { env = "NAME" }')
+        meant = literals.variable_in(name) or "NAME"
+        raise ValueError(f'not the name of an environment variable: expected {{ env = "{meant}" }}')
     if not context.secrets:
         return _stand_in("env", name)
     value = context.environ.get(name, "")

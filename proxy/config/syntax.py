@@ -15,9 +15,11 @@ EXPECTED: Final = """expected TOML, such as [server], and below it listen = "127
 _PLACE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 _HEADER: Final = re.compile(r"\s*(\[{1,2}[^\[\]]+\]{1,2})\s*(?:#.*)?")
 _PAIR: Final = re.compile(r"\s*([\w-]+)\s*=\s*(.*)")
+_CURLY: Final = frozenset("\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb")
 _BOOLEANS: Final = frozenset({"true", "false", "yes", "no", "on", "off"})
 _BARE: Final = re.compile(r"""[^\s"'\[{\]}#][^"'\[{#]*""")
 _YAML: Final = re.compile(r"---|- .*|[\w-]+:(?: +[^\s].*)?")
+_VARIABLE: Final = re.compile(r"(?:export\s+)?[A-Z][A-Z0-9_]*=")
 _COMMENT: Final = re.compile(r"\s*(?:#.*)?")
 _BRACES: Final = re.compile(r"[\w ./~^*-]+\{|[\w ]+;")
 
@@ -57,6 +59,8 @@ def other_language(text: str) -> str:
         return "INI"
     if first.startswith("<"):
         return "XML"
+    if _VARIABLE.match(first):
+        return "a file of environment variables"
     unindented = [line.rstrip() for line in lines if not line[0].isspace()]
     if all(_YAML.fullmatch(line) for line in unindented) and len(lines) > 1:
         return "YAML"
@@ -87,6 +91,8 @@ def _line_at(text: str, offset: int) -> tuple[int, str]:
 
 def _no_value(text: str, offset: int) -> str:
     pair = _PAIR.fullmatch(_line_at(text, offset)[1])
+    if text[offset : offset + 1] in _CURLY:
+        return 'curly quotes: expected straight ones, "…"'
     if pair and _BARE.fullmatch(pair[2]):
         if pair[2].strip().lower() in _BOOLEANS:
             return "expected true or false, in lower case"

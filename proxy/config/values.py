@@ -152,7 +152,7 @@ def _account_name(value: object) -> str:
     text = text_of(value)
     if ACCOUNT_NAME.fullmatch(text):
         return text
-    field = re.match(r"\{?([A-Za-z][A-Za-z0-9-]{0,62})\s*:", text)
+    field = re.match(r"([A-Za-z][A-Za-z0-9-]{0,62})\s*:", text)
     hint = f'; or, from a header field, {{ header = "{field[1]}" }}' if field else ""
     raise ValueError(f"expected an account name: letters, digits and . _ @ + -{hint}")
 
@@ -176,6 +176,8 @@ def _path(value: object) -> str:
     without = text.rstrip("*/") or "/"
     if text.endswith("*") and _PATH.fullmatch(without):
         raise ValueError(f'"*" has no meaning in a path: expected "{without}", which covers all below it')
+    if "/:" in text and _is_path(text):
+        raise ValueError("a segment that begins with a colon stands for itself here: expected a fixed prefix")
     if not _is_path(text):
         meant = "/" + text.strip("/")
         hint = f' - did you mean "{meant}"?' if text.strip("/") and _is_path(meant) else ""

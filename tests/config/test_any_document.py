@@ -190,6 +190,8 @@ def test_any_text_has_a_syntax_fault_inside(text: str, line: int, column: int) -
         ('{"a": 1}', "JSON"),
         ("\n\n [1]\n", ""),
         ("; x\n[server]\n", "INI"),
+        ("export TOKEN_PROXY_ISSUER=https://a.example\n", "a file of environment variables"),
+        ("A_B=c\n", "a file of environment variables"),
         ("<config>\n</config>", "XML"),
         ("server {\n  listen 80;\n}", "nginx's configuration"),
         ("worker_processes 1;\n", "nginx's configuration"),

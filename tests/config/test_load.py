@@ -38,6 +38,9 @@ NOT_TOML = [  # place and sentence; ours, as tomllib's message depends on the ve
     ("[a]\nb.c = 1\nb.c = 2\n", "3:1", "a key is there twice: expected each key only once"),
     ("a: 1\n", "1:2", 'expected "=" in place of ":"'),
     ("a\n", "1:2", "expected key = value"),
+    ("a = “x”\n", "1:5", 'curly quotes: expected straight ones, "…"'),
+    ("a = True\n", "1:5", "expected true or false, in lower case"),
+    ("issuer = https://a.example\n", "1:10", 'a value without quotes: expected issuer = "…"'),
     ("a = 1 b = 2\n", "1:7", "expected one key = value per line"),
     ("a = '\x00'\n", "1:6", "see https://toml.io"),
 ]

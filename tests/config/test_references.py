@@ -29,6 +29,10 @@ BAD_REFERENCES = [
     ('{ env = "ODD" }', "the environment variable ODD is not UTF-8: expected UTF-8 text"),
     ('{ file = "" }', "expected the path of a file"),
     ('{ file = "a\\u0000b" }', "expected the path of a file"),
+    (
+        '{ env = "${CRM_SECRET}" }',
+        'not the name of an environment variable: expected { env = "CRM_SECRET" }',
+    ),
     ('{ file = "~nobody-of-that-name/x" }', "~ has no home directory here: expected an absolute path"),
 ]
 LITERAL = 'a secret in the configuration file itself - use { env = "NAME" } or { file = "name" }'

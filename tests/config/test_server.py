@@ -33,7 +33,11 @@ SERVER = [
     ("listen = 8080", ['2:10: expected host and port: "127.0.0.1:8080"']),
     ("listen = true", ['2:10: expected "host:port", "[::1]:port", "unix:/path", or a list of these']),
     ("listen = [8080]", ['2:11: expected host and port: "127.0.0.1:8080"']),
-    ("listen = [80800]", [f"2:11: {NOT_TEXT}"]),
+    ("listen = [80800]", ["2:11: port 80800 is too large: expected at most 65535"]),
+    ("listen = [-1]", [f"2:11: {NOT_TEXT}"]),
+    ('listen = "::1:8080"', [f'2:10: {NOT_ADDRESS} - did you mean "[::1]:8080"?']),
+    ('listen = "*:8080"', [f'2:10: {NOT_ADDRESS} - did you mean "127.0.0.1:8080"?']),
+    ('listen = "127.0.0.1:80800"', ["2:10: port 80800 is too large: expected at most 65535"]),
     ("listen = []", ["2:10: an empty list: expected at least one address"]),
     ('admin = "10.0.0.1:8081"', [f"2:9: {OPEN}"]),
     (

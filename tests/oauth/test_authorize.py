@@ -93,6 +93,15 @@ def test_s256_always(extra):
     assert [value for name, value in sent if name == "redirect_uri"] == [REDIRECT]
 
 
+def test_a_scope_with_commas_is_sent_as_it_is():
+    """For servers that want commas in it, such as Strava's."""
+    extra = {"scope": "read,activity:read"}
+    client = Credential.model_validate(
+        {"client_id": "web", "issuer": "https://login.example", "authorize_params": extra}
+    )
+    assert [value for name, value in parameters(client) if name == "scope"] == ["read,activity:read"]
+
+
 def test_states_and_verifiers_are_new_unguessable_and_of_the_right_letters():
     unreserved = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 section 4.1; 43 of these are 256 bits
     for make in (authorize.new_state, authorize.new_verifier):
