@@ -20,6 +20,7 @@ from proxy.config.client_auth import NONE_SENDS_NOTHING
 from proxy.config.credential_checks import NOT_A_SEED
 from proxy.config.fault_messages import Complaint
 from proxy.config.literals import variable_in
+from proxy.config.meanings import meant
 from proxy.config.positions import Path
 from proxy.config.route import EXPOSED
 from proxy.config.values import COMMA, ONE_SCOPE
@@ -68,6 +69,13 @@ _WANTED: Final[Mapping[str, tuple[str, str]]] = {
         "expected a directory for the tokens, as there is no home directory here; or TOKEN_PROXY_STORE_URL",
     ),
 }
+_TABLES: Final[tuple[Path, ...]] = (
+    ("credentials", NAME),
+    ("credentials", NAME, "tls"),
+    ("routes", 0),
+    ("server",),
+    ("store",),
+)
 _GRANT: Final = "TOKEN_PROXY_GRANT"  # of what is missing then
 NEEDS_A_FILE: Final = "it needs what no variable gives: expected another grant, or a configuration file"
 _FILE_NEEDED: Final = "or a configuration file"
@@ -193,10 +201,24 @@ def _unknown(environ: Mapping[str, str], used: frozenset[str]) -> Iterator[str]:
 
 
 def _meant(name: str) -> str:
-    """The variable with the most similar name; "" if none is."""
+    """The variable that another tool calls so, or the one with the most similar name; "" if there is none."""
+    if variable := _alias(name):
+        return variable.name
     suffixes = [known.removeprefix(PREFIX) for known in (*BY_NAME, *OTHERS)]
     close = get_close_matches(name.removeprefix(PREFIX), suffixes, 1)
     return f"{PREFIX}{close[0]}" if close else ""
+
+
+def _alias(name: str) -> Variable | None:
+    """The variable of the key that another tool calls so."""
+    suffix = name.removeprefix(PREFIX).lower()
+    for table in _TABLES:
+        known = {str(each.path[-1]): each for each in reversed(VARIABLES) if each.path[:-1] == table}
+        key = suffix.removeprefix("store_") if table == ("store",) else suffix
+        found = meant(table, key, known, likeness=1.0)
+        if found is not None and found.key:
+            return known[found.key]
+    return None
 
 
 def _shown(name: str) -> str:
