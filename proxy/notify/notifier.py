@@ -24,7 +24,7 @@ from proxy.notify.delivery import NotDelivered, deliver
 from proxy.notify.message import Message
 from proxy.notify.metrics import FAILED, SENT, NotificationMetrics
 from proxy.observe.events import INFO, WARNING, decision, event
-from proxy.store.base import AccountId, Store
+from proxy.store.base import AccountId, Outline, Store
 from proxy.tokens.account import Account
 from proxy.tokens.changes import Subscription
 from proxy.tokens.log_warnings import NO_NEWS
@@ -36,7 +36,8 @@ LEASE: Final = "notify"  # held by the process that reports now
 LEASE_AGAIN: Final = 1.0  # seconds between tries to get it: a report may take as long as a program
 SETTLE: Final = 1.0  # seconds after a change: accounts that change together are reported together
 LOOK_AGAIN: Final = 30.0  # seconds, at most, while a report waits: a suspended machine's timers are late
-QUEUED: Final = 10_000  # accounts with a report to come; beyond, all are looked at again later
+QUEUED: Final = 2_000  # accounts with a report to come, of 3 KiB each; the others are looked for afterwards
+OUTLINES: Final = 1_000  # records looked at together
 PIECE: Final = 64  # accounts looked at before other tasks run again
 FIRST_PAUSE: Final = 5.0  # seconds after a first failed delivery; doubled by each further one
 LONGEST_PAUSE: Final = 300.0  # seconds; also how long a mended webhook may stay unused
@@ -124,14 +125,29 @@ class Notifier:
         changes = self._tokens.changes.subscribe()
         async for key, last in reported.all_open(self._store):
             self._last[key] = last
-        await self._look_at(None)
+        await self._look_at_all()
         self._changes = changes
 
+    async def _look_at_all(self) -> None:
+        """Of the accounts that are not in memory, those that may have a report to come. Raises StoreError."""
+        after: AccountId | None = None
+        while outlines := await self._store.outlines(after, OUTLINES):
+            now = self._clock.wall()
+            for each in outlines:
+                last = self._last.get(each.key)
+                if may_need_person(each, now) != (last is not None and last.needs):
+                    self._wait(each.key, 0.0)
+            after = outlines[-1].key
+        await self._look_at(None)
+
     async def _news(self, changes: Subscription) -> frozenset[AccountId] | None:
-        """The accounts that have changed, once some have, or a report is due. None: any."""
+        """The accounts that have changed, once some have, or a report is due. None: any.
+
+        Raises StoreError.
+        """
         if self._overflowed and not self._waiting:
             self._overflowed = False
-            return None
+            await self._look_at_all()
         pause = None
         if self._waiting:
             at = max(self._not_before, min(self._waiting.values()))
@@ -149,10 +165,7 @@ class Notifier:
         accounts = self._tokens.accounts()
         if keys is not None:
             wanted = frozenset(keys)
-            known = {each.key: each for each in accounts if each.key in wanted}
-            accounts = list(known.values())
-            for gone in wanted - known.keys():
-                self._waiting.pop(gone, None)
+            accounts = [each for each in accounts if each.key in wanted]
         for number, account in enumerate(accounts):
             self._consider(account)
             if number % PIECE == PIECE - 1:
@@ -283,6 +296,13 @@ def seen(account: Account) -> Seen:
     else:
         condition = Condition.EXPECTED if diagnosis.reason in NO_NEWS else Condition.NEEDS
     return Seen(condition, token.issued_at if token else None)
+
+
+def may_need_person(outline: Outline, now: float) -> bool:
+    """Whether the account may need a person, by what its record says in clear. `now`: Unix s."""
+    if outline.state != "valid":
+        return outline.state == "login_required"
+    return outline.due_at is None and outline.expires_at is not None and outline.expires_at <= now
 
 
 def _message(group: list[Due], public_url: str) -> Message:

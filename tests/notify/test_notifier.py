@@ -24,6 +24,7 @@ from proxy.store.seal import SealedStore
 from tests.fakes.clock import FakeClock
 from tests.notify.conftest import Program
 from tests.patience import FOR_CERTAIN, until
+from tests.tokens import conftest
 from tests.tokens.conftest import SEAL, FaultyStore, Side
 
 NEEDS = "login_required"
@@ -177,6 +178,41 @@ async def test_a_restart_repeats_nothing_and_makes_up_for_what_came_meanwhile(
             await until(lambda: len(program.got()) == 4)
             await replica.settled()
             assert sorted(program.said()[2:]) == [("bob", "valid"), ("eve", NEEDS)]
+
+
+async def test_accounts_that_are_not_in_memory_are_made_up_for_too(
+    make_side: Callable[..., Any],
+    make_server: Callable[..., Any],
+    open_sqlite: Any,
+    settings: Notify,
+    program: Program,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conftest, "CONFIG", conftest.CONFIG + "account_labels = 1\n")
+    monkeypatch.setattr(notifier_module, "QUEUED", 2)
+    monkeypatch.setattr(notifier_module, "OUTLINES", 2)
+    dead, mended = [f"a{number}" for number in range(4)], ["m1", "m2"]
+    async with make_server() as server:
+        async with (
+            make_side(server=server, store=await open_sqlite()) as side,
+            notifying(side, settings) as replica,
+        ):
+            await replica.live(*dead, *mended)
+            await replica.die(*mended)
+            await until(lambda: len(program.got()) == 2)
+            await replica.settled()
+        async with make_side(server=server, store=await open_sqlite()) as side:
+            side.clock.advance(LONG_AGO)
+            await Replica(side).die(*dead)
+            await side.tokens.adopt(AccountId("crm", "short"), replace(side.issued(), refresh_token=None))
+            side.clock.advance(3600)
+            await Replica(side).live(*mended)
+        async with make_side(server=server, store=await open_sqlite()) as side:
+            assert {each.key.account for each in side.tokens.accounts()} == {"default"}
+            async with notifying(side, settings):
+                await until(lambda: len(program.got()) == 9)
+    expected = [*((name, NEEDS) for name in (*dead, "short")), *((name, "valid") for name in mended)]
+    assert sorted(program.said()[2:]) == sorted(expected)
 
 
 async def test_of_two_replicas_one_reports(
