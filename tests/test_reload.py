@@ -986,3 +986,29 @@ async def test_all_routes_share_what_reading_responses_remembers(served):
     await served.reload()
     assert len(memories()) == 1
     assert memories() != before
+
+
+async def test_notifications_can_be_added_changed_and_removed(served, tmp_path):
+    def sent():
+        return served.sample("notifications_total", outcome="sent")
+
+    assert sent() is None
+    first = f'\n[notify]\ncommand = ["sh", "-c", "cat >> {tmp_path}/first"]\n'
+    served.edit(more=first)
+    await served.reload()
+    assert sent() == 0
+    await log_in(served.process.services)
+    account = served.process.services.tokens.account("person", "default")
+    served.server.revoke_family(account.held.token.refresh_token.reveal())
+    with suppress(TokenError):
+        await served.process.services.tokens.refresh_now(account)
+    await until(sent)
+    served.edit("first", "second")
+    await served.reload()
+    await log_in(served.process.services)
+    await until(lambda: sent() == 2)
+    said = [json.loads((tmp_path / name).read_text())["state"] for name in ("first", "second")]
+    assert said == ["login_required", "valid"]
+    served.edit(first.replace("first", "second"), "")
+    await served.reload()
+    assert sent() is None
