@@ -31,15 +31,16 @@ def page(schema: Node) -> str:
     definitions: Mapping[str, Node] = schema["$defs"]
     tables = dict(_tables(schema))
     used = _used(definitions, tables)
+    nodes = {"": schema, **definitions}
     missing = [
         f"{name}.{key}"
-        for name, node in definitions.items()
+        for name, node in nodes.items()
         for key, each in node.get("properties", {}).items()
         if not each.get("description")
     ]
-    if missing or any(not node.get("description") for node in definitions.values()):
-        without = [name for name, node in definitions.items() if not node.get("description")]
-        raise MissingText(", ".join([*missing, *without]))
+    missing += [name for name, node in nodes.items() if not node.get("description")]
+    if missing:
+        raise MissingText(", ".join(missing))
     titles = {name: header for header, name in tables.items()} | _titles(definitions, used)
     places = {name: _heading(title) for name, title in titles.items()}
     return "\n".join(_section(title, definitions[name], places) for name, title in titles.items())

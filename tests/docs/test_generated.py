@@ -55,6 +55,14 @@ def test_a_key_without_text_is_an_error():
             configuration.page(changed)
 
 
+@pytest.mark.parametrize("table", sorted(SCHEMA["properties"]))
+def test_a_table_of_the_file_without_text_is_an_error(table):
+    changed = copy.deepcopy(SCHEMA)
+    del changed["properties"][table]["description"]
+    with pytest.raises(configuration.MissingText, match=table):
+        configuration.page(changed)
+
+
 def test_a_table_without_text_is_an_error():
     changed = copy.deepcopy(SCHEMA)
     changed["$defs"]["Server"]["description"] = ""
