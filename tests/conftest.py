@@ -34,7 +34,13 @@ MARKED_GROUPS = {  # left out unless -m names them
     "debian": "they need LemonLDAP::NG, which apt-get does not offer here",
     "monitoring": "they need Prometheus and promtool, and run in CI",
     "privileged": "they need root on Linux, strace, nginx and systemd-analyze, and run in CI",
+    "shells": "they need zsh and fish, and run in CI",
     "torture": "they take long, and are what `make torture` runs",
+}
+PROGRAMS = {
+    "monitoring": ("prometheus", "promtool"),
+    "privileged": ("strace", "nginx", "systemd-analyze"),
+    "shells": ("zsh", "fish"),
 }
 
 
@@ -66,13 +72,16 @@ def is_left_out(group: str, config: pytest.Config) -> bool:
         return True
     if group == "debian":
         return not debian.is_offered()
+    return not _has(group) and os.environ.get("CI") != "true"
+
+
+def _has(group: str) -> bool:
+    """Whether this machine has what the group needs."""
     if group == "browsers":
-        return not all(map(browsers.program, browsers.PROGRAMS)) and os.environ.get("CI") != "true"
-    if group == "monitoring":
-        return not all(map(programs.machines, ("prometheus", "promtool"))) and os.environ.get("CI") != "true"
-    is_root = sys.platform == "linux" and os.geteuid() == 0
-    has_all = is_root and all(map(programs.machines, ("strace", "nginx", "systemd-analyze")))
-    return not has_all and os.environ.get("CI") != "true"
+        return all(map(browsers.program, browsers.PROGRAMS))
+    if group == "privileged" and (sys.platform != "linux" or os.geteuid() != 0):
+        return False
+    return all(map(programs.machines, PROGRAMS[group]))
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks for the marker

