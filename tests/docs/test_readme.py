@@ -54,4 +54,4 @@ def test_the_ratios_are_those_of_the_last_measurement():
 def test_nothing_is_installed_from_pypi_before_it_is_there():
     for page in PAGES:
         if page.name != "CHANGELOG.md":
-            assert not re.search(r"(?:pip|pipx|tool) install ['\"]?token-proxy", page.read_text()), page
+            assert not re.search(r"(?:pip|pipx|tool) install\s+['\"]?token-proxy", page.read_text()), page
