@@ -247,7 +247,7 @@ REFUSALS = [  # the response of the token endpoint, the message to the person
         "invalid-client",
         "the authorization server does not accept this client (invalid_client); check client_id and",
     ),
-    ("outage", "the authorization server reports an internal error (http_503); try again"),
+    ("outage", "the authorization server reports an internal error (http_503); if this persists, ask"),
     ("html", "the authorization server's response is not JSON (not_json); if this persists, check"),
     (
         "drop-before",
