@@ -98,7 +98,7 @@ def _chosen(config: Config, credential: str | None, account: str | None) -> tupl
     from proxy.oauth.grants.authorization_code import DEFAULT_ACCOUNT
 
     if credential is not None:
-        return credential, account or DEFAULT_ACCOUNT
+        return credential, DEFAULT_ACCOUNT if account is None else account
     from proxy.commands.login_choice import choose
 
     found = run_async(choose(config, account, click.echo))
