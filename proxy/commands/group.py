@@ -39,7 +39,7 @@ def example(line: str) -> str:
 
 
 class CommandGroup(click.Group):
-    """Suggests a command by what other tools call it, and has `help` and `version`, which help lists not."""
+    """Suggests our command for the name that other tools have for it; `help` and `version` are not listed."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return super().get_command(ctx, cmd_name) or _UNLISTED.get(cmd_name)

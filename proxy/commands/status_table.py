@@ -86,9 +86,10 @@ def _notes(entries: Iterable[Entry]) -> Iterator[Iterable[Cell]]:
     """A line for each account that needs attention; one for all others of which the same is to be said."""
     others: dict[str, list[Entry]] = {}
     for entry in entries:
-        if entry["needs_attention"]:
+        text = advice(entry)
+        if text and entry["needs_attention"]:
             yield mending(entry)
-        elif text := advice(entry):
+        elif text:
             others.setdefault(text, []).append(entry)
     for text, alike in others.items():
         first, more = f"{alike[0]['credential']}/{alike[0]['account']}", len(alike) - 1
@@ -155,7 +156,7 @@ def _ending(status: Status, selection: Selection) -> Iterator[str]:
         return
     total = selection.of(status)
     number = "more" if total is None else f"{max(1, total - len(status['tokens'])):,} more".replace(",", " ")
-    if selection.state or not status["attention"]:
+    if selection.state or not status["tokens"][-1]["needs_attention"]:  # which come first
         yield f"… and {number}: token-proxy status -q SEARCH"
     else:
         yield f"… and {number}: token-proxy status --state {ATTENTION}"

@@ -206,6 +206,11 @@ def test_more_accounts_than_are_shown_are_counted_with_the_way_to_them(selection
     assert text(found, selection=selection).splitlines()[-1] == ending
 
 
+def test_where_all_that_need_attention_are_shown_the_way_is_to_search():
+    found = status(DEAD, entry(), counts={"crm": {"valid": 500, "login_required": 1}}, next="crm/default")
+    assert text(found).splitlines()[-1] == "… and 499 more: token-proxy status -q SEARCH"
+
+
 def test_a_change_is_seen_and_passing_time_is_none():
     one = Shown(status(entry()), None, None)
     later = Shown(status(entry(), now=NOW + 9), None, None)
