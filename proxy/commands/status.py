@@ -14,7 +14,7 @@ from typing import Final
 
 from proxy import control_socket
 from proxy.commands.running_server import ask_server
-from proxy.commands.status_table import Selection, Shown, sheet, signature
+from proxy.commands.status_table import Selection, Shown, needs_attention_at_end, sheet, signature
 from proxy.commands.terminal import can_redraw, live, rendered
 from proxy.config.model import Config
 from proxy.observe.health import Health
@@ -25,6 +25,7 @@ from proxy.tokens.diagnosis import FAILED, FINE, LOGIN_NEEDED
 
 EVERY: Final = 2.0  # seconds, with --watch
 LISTED: Final = 20  # accounts on a terminal; more would scroll the first ones away, which need attention
+PAGES: Final = 200  # to look at for the exit code: 100 000 accounts, or a program that never stops
 AROUND: Final = 6  # lines that are not of accounts
 Say = Callable[[str], object]
 
@@ -66,10 +67,12 @@ async def _ask_store(config: Config, fields: Mapping[str, str]) -> Status:
 async def _exit_code(config: Config, status: Status, selection: Selection) -> int:
     """Accounts that need attention come first: those beyond this page count, too."""
     code = max(map(_exit_code_of, status["tokens"]), default=FINE)
-    while code < LOGIN_NEEDED and status["next"] and status["tokens"][-1]["needs_attention"]:
+    for _ in range(PAGES):
+        if code == LOGIN_NEEDED or not status["next"] or not needs_attention_at_end(status):
+            break
         fields = {**selection.fields(LIMIT), "after": status["next"]}
         status = await ask_server(config, fields) or await _ask_store(config, fields)
-        code = max(code, *map(_exit_code_of, status["tokens"]))
+        code = max(code, *map(_exit_code_of, status["tokens"]), FINE)
     return code
 
 

@@ -150,13 +150,18 @@ def _empty_row(credential: str, stream: TextIO) -> Row:
     return (credential, "-", state_cell("absent", stream), *[NOTHING] * (len(COLUMNS) - HEADING))
 
 
+def needs_attention_at_end(status: Status) -> bool:
+    """Whether accounts that need attention may be on the next page: they come first."""
+    return bool(status["tokens"]) and status["tokens"][-1]["needs_attention"]
+
+
 def _ending(status: Status, selection: Selection) -> Iterator[str]:
     """How to see the accounts that are not on this page."""
     if status["next"] is None:
         return
     total = selection.of(status)
     number = "more" if total is None else f"{max(1, total - len(status['tokens'])):,} more".replace(",", " ")
-    if selection.state or not status["tokens"][-1]["needs_attention"]:  # which come first
+    if selection.state or not needs_attention_at_end(status):
         yield f"… and {number}: token-proxy status -q SEARCH"
     else:
         yield f"… and {number}: token-proxy status --state {ATTENTION}"

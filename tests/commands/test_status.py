@@ -16,6 +16,8 @@ from proxy.commands.status_table import Selection
 from proxy.demo import faults
 from proxy.demo.serve import running
 from tests.commands.a_terminal import on_a_terminal
+from tests.commands.test_status_table import entry as status_entry
+from tests.commands.test_status_table import status as status_document
 from tests.patience import FOR_CERTAIN, until
 
 DONE, FAILED, USAGE, LOGIN_NEEDED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -263,6 +265,25 @@ async def test_the_exit_code_is_that_of_all_pages(bench, monkeypatch):
     assert (code, list(rows)) == (LOGIN_NEEDED, ["machine"])
     assert below[-1] == "… and 1 more: token-proxy status --state attention"
     assert selected.exit_code == FAILED
+
+
+@pytest.mark.parametrize("has_entries", [True, False])
+async def test_a_program_whose_pages_never_end_is_not_followed_for_ever(bench, monkeypatch, has_entries):
+    entry = status_entry(credential="machine", serves=False, needs_attention=True)
+    counts = {"machine": {"valid": 1}, "person": {"valid": 1}}
+    document = status_document(counts=counts, next="attention:machine/default")
+    document["tokens"] = [entry] if has_entries else []
+
+    async def respond(_request):
+        return web.json_response(document)
+
+    monkeypatch.setattr(status, "PAGES", 3)
+    app = web.Application()
+    app.router.add_get("/api/status", respond)
+    async with running(app, port=bench.config.server.admin.port):
+        done = await bench.call("status")
+    assert done.exit_code == (FAILED if has_entries else DONE)
+    assert done.stdout.startswith("from the server at ")
 
 
 # -- watch
