@@ -69,6 +69,8 @@ class Reminders:
                 tasks.report(REPORT, error, f"unexpected error in looking at {account.key}: report it")
 
     def _look(self, account: Account) -> None:
-        before, account.standing = account.standing, (account.state(), account.needs_attention)
+        """The state, and whether the circuit breaker holds it back: what only time, or others, change."""
+        waits = not account.is_usable and account.throttle.waits_until(account.candidate) > self._clock.boot()
+        before, account.standing = account.standing, (account.state(), waits)
         if before not in {None, account.standing}:
             self._changed(account)

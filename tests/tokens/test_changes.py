@@ -1,6 +1,7 @@
 """The signal "an account has changed": what it tells, to whom, and at what cost."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -160,6 +161,21 @@ async def test_a_state_that_changes_by_time_alone_is_told(make_side):
         for _ in range(2):
             looking.report(side.tokens.accounts())
         assert heard == [ANN, ANN]
+
+
+async def test_what_the_failures_of_others_do_to_an_account_is_told(make_side):
+    async with make_side() as side:
+        ann, ben = await side.log_in("ann"), await side.log_in("ben")
+        heard = []
+        looking = Reminders(side.tokens.accounts, lambda account: heard.append(account.key), str, side.clock)
+        side.clock.advance(4000)  # both have expired
+        looking.report([ben])
+        side.server.script(faults.NAMED["too-many-requests"])  # it says for how long
+        with suppress(TokenError):
+            await side.tokens.refresh_now(ann)
+        looking.report([ben])
+        assert heard == [BEN]
+        assert not ben.diagnosis().serves
 
 
 async def test_a_serving_process_tells_what_changes_by_time(make_side, monkeypatch):
