@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from proxy.config.fault_messages import NOT_YET, Complaint, meaning_of, unknown_key
+from proxy.config.credential import Credential, Grant
+from proxy.config.fault_messages import NOT_YET, Complaint, meaning_of, not_a_choice, unknown_key
 from proxy.config.keys import has_forms, known_keys, model_at
-from proxy.config.meanings import NAMED, Meaning
+from proxy.config.meanings import NAMED, Meaning, choice
 from proxy.config.positions import Path
 from proxy.config.redact import may_be_secret
 from proxy.config.values import NAME
 
+GRANTS = get_args(Grant)
 NOT_A_LIST = "these tables have names: expected [{table}.{name}] in place of [[{table}]] with name"
 WRAPPERS = frozenset({"installed", "web"})  # of Google's client_secret.json
 NO_WRAPPER = "the client's keys belong to the credential itself: expected [credentials.{name}]"
@@ -92,11 +94,21 @@ class _Walk:
     def _value(self, model: type[BaseModel], key: str, value: Any, path: Path, target: Path) -> Any:
         if target in self.unjudged or key not in model.model_fields:
             return value
+        if model is Credential and key == "grant" and isinstance(value, str):
+            return self._grant(value, path)
         if len(target) == 1 and key in NAMED:
             return self._named(key, value, path, target)
         if isinstance(value, dict) and not has_forms(model, key):
             return self.table(value, path, target)
         return value
+
+    def _grant(self, value: str, path: Path) -> str:
+        """What a credential requires depends on its grant."""
+        meaning = "" if value in GRANTS else choice("grant", value, GRANTS)
+        if not meaning:
+            return value
+        self.found.append(Complaint(path, not_a_choice("grant", value, GRANTS)))
+        return meaning
 
     def _named(self, key: str, value: Any, path: Path, target: Path) -> Any:
         if key == "routes":

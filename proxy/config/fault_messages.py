@@ -6,7 +6,7 @@ pydantic's own messages are for programmers, and its input may be a secret: neit
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, Literal
@@ -88,7 +88,10 @@ def _complaint(kind: str, location: Location, context: Mapping[str, Any], data: 
     if kind == "extra_forbidden":
         return unknown_key(path, _where_it_belongs(path))
     if kind == "literal_error":
-        return Complaint(path, _not_a_choice(path, value, context["expected"].replace("'", '"')))
+        choices = re.findall("'([^']*)'", context["expected"])
+        if not choices:  # Literal[True]
+            return Complaint(path, f"expected {context['expected'].lower()}")
+        return Complaint(path, not_a_choice(str(path[-1]), value, choices))
     if kind == "value_error":
         error = context["error"]
         if isinstance(error, MissingKey):
@@ -157,13 +160,16 @@ def _where_it_belongs(path: Path) -> str:
     return f"known here: {', '.join(usual[:LISTED])} and others, which `token-proxy schema` describes"
 
 
-def _not_a_choice(path: Path, value: object, expected: str) -> str:
+def not_a_choice(key: str, value: object, choices: Sequence[str]) -> str:
+    """For a value of the key that is none of its choices."""
+    *others, last = (f'"{each}"' for each in choices)
+    expected = f"expected {', '.join(others)} or {last}" if others else f"expected {last}"
     if not isinstance(value, str):
-        return f"expected {expected}"
+        return expected
     if value in NOT_YET:
-        return f"{value} is {NOT_THIS_VERSION}: expected {expected}"
-    meaning = choice(str(path[-1]), value, re.findall('"([^"]*)"', expected))
-    return f'expected {expected} - did you mean "{meaning}"?' if meaning else f"expected {expected}"
+        return f"{value} is {NOT_THIS_VERSION}: {expected}"
+    meaning = choice(key, value, choices)
+    return f'{expected} - did you mean "{meaning}"?' if meaning else expected
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -122,6 +122,19 @@ def test_both_names_at_once_are_one_fault(complaints: Complaints) -> None:
     assert complaints(text) == ["4:1: unknown key 'authority' - did you mean 'issuer'?"]
 
 
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [("grant = 'api_key'", "2:9"), ("grant_type = 'apiKey'", "2:14"), ("grant = 'Static'", "2:9")],
+)
+def test_a_grant_under_another_name_requires_what_it_means(
+    line: str, place: str, complaints: Complaints
+) -> None:
+    *_, found = complaints(f"[credentials.x]\n{line}\nvalue = 'a'")
+    assert found.startswith(f'{place}: expected "authorization_code", ')
+    assert found.endswith('did you mean "static"?')
+    assert len(complaints(f"[credentials.x]\n{line}")) == 2 + line.startswith("grant_type")
+
+
 def test_what_refers_to_a_table_under_another_name_finds_it(complaints: Complaints) -> None:
     text = (
         "[clients.x]\nclient_id = 'a'\nissuer = 'https://a.example'\n"

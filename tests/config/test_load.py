@@ -74,6 +74,9 @@ REPORT = """\
 {file}:4:1: client_id is missing - this table requires it
     4 | [credentials.crm]
       | ^
+{file}:4:1: client_secret is missing - grant = "client_credentials" needs one, or client_auth = "none"
+    4 | [credentials.crm]
+      | ^
 {file}:5:9: {grants} - did you mean "client_credentials"?
     5 | grant = "client_credential"
       |         ^
