@@ -78,7 +78,7 @@ class _Walk:
             if found is None:
                 made[key] = self._value(model, key, value, (*path, key), (*target, key))
                 continue
-            is_public = found.is_sure and bool(found.key) and not may_be_secret((*target, found.key))
+            is_public = _is_public(found, value, target)
             self.found.append(unknown_key((*path, key), found.remedy, is_public=is_public))
             if found.key and found.key not in node and found.key not in made:
                 self._rename(found, value, (*path, key), (*target, found.key))
@@ -157,6 +157,13 @@ class _Walk:
                 self.places[(*target, whole)] = (*place, inner)
                 made[whole] = self.table(each, (*place, inner), (*target, whole))
         return made
+
+
+def _is_public(found: Meaning, value: Any, target: Path) -> bool:
+    """Whether a value under another name is certainly no secret. Secrets in tables are known by our names."""
+    items = value if isinstance(value, list) else [value]
+    is_plain = not any(isinstance(item, dict | list) for item in items)
+    return is_plain and found.is_sure and bool(found.key) and not may_be_secret((*target, found.key))
 
 
 def _names(items: list[Any]) -> list[str]:

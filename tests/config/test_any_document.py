@@ -140,6 +140,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example(document={"credentials": [{"name": "x", "secret": f"{SECRET}-1"}]}, inline=False)
 @example(document={"credentials": {"my": {"installed": {"clientSecret": [f"{SECRET}-1"]}}}}, inline=True)
 @example(document={"credentials": {"": {"": {}}, "x": {"web": {"web": {}}}}}, inline=False)
+@example(document={"backends": [{"headers": {"X": f"{SECRET}-1", "": 1}}]}, inline=True)
+@example(document={"clients": {"x": {"token_parameters": {"apikey": f"{SECRET}-1", "": {}}}}}, inline=True)
 @example(document={"server": {"port": {"listen": 1}, "listen": "x"}, "": {"": []}}, inline=False)
 def test_any_document_gives_faults_or_a_configuration(
     folder: Path, document: dict[str, object], inline: bool
