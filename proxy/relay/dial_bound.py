@@ -6,9 +6,9 @@ needed to open as many connections a second as to one that is near. So once it h
 bound grows, while it is what callers wait for. In a busy process it does not: more dials would only wait for
 each other.
 
-    the bound is reached ──► PACE later: still reached, and the loop was free ──yes──► a step more ─┐
-             ▲                                     └─ no: as it was                                 │
-             └──────────────────────────────────────────────────────────────────────────────────────┘
+    the bound is reached ──► PACE later: still reached, and the loop was free ──yes──► twice as many ─┐
+             ▲                                     └─ no: as it was                                   │
+             └────────────────────────────────────────────────────────────────────────────────────────┘
     a dial has failed, or none is under way any more ──► few again
 """
 
@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from typing import Final
 
-AT_FIRST = 64  # dials, and in each step; 30 ms of handshakes. Not Final: for comparisons (measure_crowds.py)
-PACE: Final = 0.01  # seconds between two steps: 6400 dials a second, more than a core has handshakes
-BUSY: Final = 0.03  # seconds; a loop that is later than this is busy: a step of handshakes takes as long
+AT_FIRST = 64  # dials; 30 ms of handshakes. Not Final: for comparisons (measure_crowds.py)
+PACE: Final = 0.01  # seconds between two steps: a thousand dials are begun within half of a far round trip
+BUSY: Final = 0.03  # seconds; a loop that is later than this is busy: the first handshakes take as long
 
 
 class DialBound:
@@ -44,7 +44,7 @@ class DialBound:
     def grow(self, now: float) -> None:
         """`now`: loop time; later than it should be in a busy process."""
         if now - self._due <= BUSY:
-            self.allowed = min(self._most, self.allowed + self._at_first)
+            self.allowed = min(self._most, 2 * self.allowed)
 
     def restart(self) -> None:
         self.allowed = self._at_first

@@ -114,7 +114,7 @@ def measure_delayed(options: argparse.Namespace, folder: Path) -> bool:
     with upstream(certificates.both) as there, relay(there.port, each_way) as far:
         for number in range(options.rounds):
             found = {}
-            for dials in (0, MANY):
+            for dials in (0, MANY) if number % 2 else (MANY, 0):  # the first has the fresher upstream
                 text = limits(dials) + route(far, ca=certificates.ca)
                 with proxy(folder / f"delayed{number}-{dials}", text, unbounded=dials > 0) as command:
                     command.get("/up/warm")
