@@ -37,6 +37,7 @@ SENTENCES: Final = {  # pydantic's error type -> sentence; braces are filled fro
     "less_than_equal": "too large: expected at most {le:.10g}",
 }
 SHAPES: Final = frozenset({"tuple_type", "dict_type", "model_type", "model_attributes_type"})
+WITHOUT_A_NAME: Final = "not a table: expected keys below a header with a name, [{}.NAME]"
 NOT_VALID: Final = "not a valid value - `token-proxy schema` describes the valid ones"
 NOT_YET: Final = frozenset(  # keys and values reserved for later versions
     {
@@ -98,6 +99,8 @@ def _complaint(kind: str, location: Location, context: Mapping[str, Any], data: 
             return Complaint(table, str(error), "table", missing=str(location[-1]))
         about: About = "key" if location[-1] == KEY else "value"
         return Complaint(path, str(error), about, unknown=path == ("routes",))
+    if kind in SHAPES and len(path) == len(("credentials", "NAME")) and path[0] in {"credentials", "callers"}:
+        return Complaint(path, WITHOUT_A_NAME.format(path[0]), unknown=True)
     sentence = SENTENCES.get(kind, NOT_VALID).format(**context, **_forms(kind, path, value))
     return Complaint(path, sentence, unknown=kind in SHAPES and isinstance(value, dict | list))
 

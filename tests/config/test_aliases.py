@@ -170,7 +170,10 @@ def test_what_refers_to_a_table_under_another_name_finds_it(complaints: Complain
             ["1:14: client_id is missing", "1:14: issuer is missing", "1:16: unknown key 'b'"],
         ),
         ("credentials = 1", ["1:15: expected a table"]),
-        ("[credentials]\na = 1", ["2:5: expected a table"]),
+        (
+            "[credentials]\na = 1",
+            ["2:5: not a table: expected keys below a header with a name, [credentials.NAME]"],
+        ),
     ],
 )
 def test_tables_in_another_shape(text: str, expected: list[str], complaints: Complaints) -> None:

@@ -140,6 +140,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example(document={"credentials": [{"name": "x", "secret": f"{SECRET}-1"}]}, inline=False)
 @example(document={"credentials": {"my": {"installed": {"clientSecret": [f"{SECRET}-1"]}}}}, inline=True)
 @example(document={"credentials": {"": {"": {}}, "x": {"web": {"web": {}}}}}, inline=False)
+@example(document={"credentials": {"token": f"{SECRET}-1"}}, inline=False)
 @example(document={"backends": [{"headers": {"X": f"{SECRET}-1", "": 1}}]}, inline=True)
 @example(document={"clients": {"x": {"token_parameters": {"apikey": f"{SECRET}-1", "": {}}}}}, inline=True)
 @example(document={"server": {"port": {"listen": 1}, "listen": "x"}, "": {"": []}}, inline=False)
