@@ -1012,3 +1012,38 @@ async def test_notifications_can_be_added_changed_and_removed(served, tmp_path):
     served.edit(first.replace("first", "second"), "")
     await served.reload()
     assert sent() is None
+
+
+# -- pages that stay up to date
+
+
+@asynccontextmanager
+async def stream(served):
+    """Events of the status page; the first has come."""
+    admin = served.process.services.config.server.admin
+    async with aiohttp.ClientSession() as session, session.get(f"http://{admin}/events") as response:
+        assert response.status == 200
+        async with asyncio.timeout(PATIENCE):
+            await response.content.readuntil(b"</main>")
+        yield response
+
+
+async def test_the_streams_of_pages_end_with_their_configuration_and_others_begin(served):
+    async with stream(served) as former:
+        served.edit(more="\n[limits]\nidle = 61.0\n")
+        await served.reload()
+        async with asyncio.timeout(PATIENCE):
+            await former.read()  # to its end
+        async with stream(served):
+            pass
+
+
+async def test_the_streams_of_pages_end_in_order_when_the_process_stops(caplog):
+    async with (
+        embedded(*free_ports(0, 0)) as (server, made),
+        AsyncExitStack() as later,
+    ):
+        async with serving(made.path, server, caplog) as served:
+            response = await later.enter_async_context(stream(served))
+        async with asyncio.timeout(PATIENCE):
+            await response.read()  # a connection that was cut off would be an error

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from docs.tools import commands, configuration, events, messages, metrics, responses, status
+from docs.tools import commands, configuration, events, messages, metrics, other_names, responses, status
 from proxy.cli import main
 from proxy.config.load import schema
 
@@ -37,6 +37,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "commands": lambda: commands.page(main),
     "configuration": lambda: configuration.page(schema()),
     "events": events.page,
+    "other names": other_names.page,
     "reasons of the store": messages.of_the_store,
     "reasons of requests": messages.of_requests,
     "reasons of logins": messages.of_logins,

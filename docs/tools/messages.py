@@ -9,7 +9,9 @@ from typing import Final
 from docs.tools.markdown import code, table, text
 from proxy.oauth.grants import GRANTS, Grant, Renewal
 from proxy.tokens.diagnosis.failures import CAUSES
+from proxy.tokens.diagnosis.offline_access import GENERAL
 from proxy.tokens.diagnosis.reasons import STORED, Reason, Row, Verdict
+from proxy.tokens.login.failures import _BAD_ID_TOKEN, _ON_DEVICE, _REFUSALS
 
 _MEANS: Final = {
     Verdict.SERVES: "requests are served",
@@ -19,15 +21,15 @@ _MEANS: Final = {
     Verdict.LOGIN: "a person must act",
 }
 _GRANTS: Final = {  # one that stands for those that are renewed alike
-    Renewal.LOGIN: GRANTS["authorization_code"],
-    Renewal.CONFIGURATION: GRANTS["refresh_token"],
-    Renewal.ITSELF: GRANTS["client_credentials"],
+    renewal: next(grant for grant in GRANTS.values() if grant.renewal is renewal) for renewal in Renewal
 }
 _KINDS: Final = {
     Renewal.LOGIN: "with a login",
     Renewal.CONFIGURATION: "grant `refresh_token`",
     Renewal.ITSELF: "without a login",
+    Renewal.NEVER: "grant `static`",
 }
+_FEW: Final = 2  # kinds of grants that a row names; one for more is the rule
 _HEAD: Final = ("code", "what is said", "what to do", "meaning")
 Message = tuple[str, str, str]
 
@@ -60,7 +62,7 @@ def _first(renewals: Collection[Renewal]) -> Grant:
 
 def _of_grant(renewals: Collection[Renewal], message: Message, *, tell: bool) -> Message:
     """With the grants that it is for, where others have a message of their own."""
-    if not tell or len(renewals) == len(_GRANTS):
+    if not tell or len(renewals) > _FEW:
         return message
     return f"{' or '.join(_KINDS[each] for each in renewals)}: {message[0]}", *message[1:]
 
@@ -68,6 +70,15 @@ def _of_grant(renewals: Collection[Renewal], message: Message, *, tell: bool) ->
 def of_requests() -> str:
     """Reasons why a request to the authorization server failed."""
     return _table((error, _message(row, _GRANTS[Renewal.LOGIN])) for error, row in CAUSES.items())
+
+
+def of_logins() -> str:
+    """Reasons why a login failed, but for those of requests."""
+    told: dict[str, dict[str, None]] = defaultdict(dict)
+    for error, sentence in [*_REFUSALS.items(), *_ON_DEVICE.items(), *_BAD_ID_TOKEN.items()]:
+        told[sentence.format_map(_Fields())][error] = None
+    rows = ((", ".join(map(code, errors)), text(sentence)) for sentence, errors in told.items())
+    return table(("code", "what is said"), rows)
 
 
 def _table(messages: Iterable[tuple[str, Message]]) -> str:
@@ -94,6 +105,10 @@ def _message(row: Row, grant: Grant) -> Message:
         next_try="it is tried again",
         ends="at TIME",
         client_ends="at TIME",
+        unauthorized="at TIME",
+        place=f"{grant.place} of credentials.NAME",
+        offline=GENERAL,
+        missing="SCOPES",
     )
     remedy = row.remedy.format_map(fields) or "nothing: it is tried again"
     return text(row.sentence.format_map(fields)), text(remedy), _MEANS[row.verdict]

@@ -12,6 +12,7 @@ from prometheus_client import Metric
 
 from docs.tools.markdown import code, table, text
 from proxy.config.model import Log
+from proxy.notify.metrics import NotificationMetrics
 from proxy.observe.audit import AuditLog, AuditMetrics
 from proxy.observe.metrics import PREFIX, Metrics
 from proxy.observe.token_metrics import TokenHealth
@@ -47,6 +48,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "token_refresh_duration_seconds": _START,
         "token_wait_seconds": _START,
         "logins_total": _START,
+        "notifications_total": "with `[notify]`",
         "tokens_unsaved": _ALWAYS,
         "store_writable": _ALWAYS,
     },
@@ -122,6 +124,7 @@ def _samples() -> Iterator[Metrics]:
     metrics.show_secrets(lambda: [("crm", 7.0)])
     metrics.caller_requests.of("build").count("crm", 200)
     metrics.caller_requests.show()
+    NotificationMetrics(PREFIX, metrics.registry).is_configured = True
     with TemporaryDirectory() as folder:
         audit.use(Log(audit=Path(folder) / "audit.log"))
         AuditMetrics(PREFIX, metrics.registry, audit)

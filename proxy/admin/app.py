@@ -9,7 +9,7 @@ POST /refresh/…                     refreshes now
 GET  /events, /events/login/…       streams that keep the status page, and that of a device login, up to date
 GET  /sign-in, POST                 a session, for the admin key
 GET  /launch/{token}                a session, for a launch link
-GET  /api/status                    the same as JSON
+GET  /api/status                    the accounts as JSON, with the same query as the page
 GET  /help[/{ending}]               what our own responses mean
 GET  /metrics, /healthz, /readyz, /startupz    for machines
 """
@@ -25,6 +25,8 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from proxy.admin import access, forms, isolation, own_errors, pages, status_api
 from proxy.admin.gate import only_known_visitors
 from proxy.admin.help import HelpPages
+from proxy.admin.isolation import FEED, MARKS, FeedMarks
+from proxy.admin.live import STREAMS, Streams
 from proxy.admin.login import LoginPages
 from proxy.admin.logout import LogoutPages
 from proxy.admin.probes import Probes

@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from proxy.admin import access, launch, pages
+from proxy.admin import access, launch, own_errors, pages
 from proxy.admin.help import is_help
 from proxy.admin.sessions import SESSIONS
 from proxy.config.model import Config

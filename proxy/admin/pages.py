@@ -17,6 +17,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from proxy import qr_code
+from proxy.admin.status_page import Page, as_sentence
 from proxy.endings import ENDINGS, Ending
 from proxy.oauth.grants import Login
 from proxy.oauth.token import Principal
@@ -219,14 +220,18 @@ def help_page(ending: Ending | None, home: str, *, unknown: bool = False) -> str
     return _render("help.html", ending=ending, endings=ENDINGS.values(), home=home, unknown=unknown)
 
 
-def message(title: str, sentence: str, home: str = "") -> str:
-    """`home`: the address of the status page, if there is one."""
-    return _render("message.html", title=title, sentence=_as_sentence(sentence), home=home)
-
-
-def _as_sentence(text: str) -> str:
-    """An error message (lower case, no full stop) as a sentence."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+def message(
+    title: str, sentence: str, home: str = "", *, again: str = "", again_word: str = "Try again"
+) -> str:
+    """`home`: the address of the status page, if there is one. `again`: that of the next step, if any."""
+    return _render(
+        "message.html",
+        title=title,
+        sentence=as_sentence(sentence),
+        home=home,
+        again=again,
+        again_word=again_word,
+    )
 
 
 def icon(*, attention: bool = False) -> str:

@@ -176,6 +176,7 @@ _ENTRY: Final[Mapping[str, Check]] = {
     "failures": _is_number,
     "failing_since": _or_null(_is_number),
     "next_try_at": _or_null(_is_number),
+    "last_unauthorized_at": _or_null(_is_number),
     "reason": _or_null(_is_text),
     "remedy": _or_null(_is_text),
     "needs_person": _is_flag,

@@ -23,6 +23,7 @@ SAME: Final[Mapping[str, Mapping[str, str]]] = {
         "callers": "consumers apps",
         "store": "storage database db token_store",
         "log": "logging logger",
+        "notify": "notifications notification alert alerts alerting webhook webhooks",
     },
     "server": {
         "public_url": "external_url base_url root_url site_url",

@@ -87,7 +87,8 @@ class _Walk:
 
     def _rename(self, found: Meaning, value: object, path: Path, target: Path) -> None:
         self.places[target] = path
-        is_guess = not found.is_sure and not isinstance(value, dict | list)
+        items = value if isinstance(value, list) else [value]
+        is_guess = not found.is_sure and not all(isinstance(item, dict) for item in items)
         if not found.same_value or is_guess:
             self.unjudged.add(target)
 

@@ -19,6 +19,7 @@ TABLES: Final[tuple[tuple[Path, str], ...]] = (
     (("store",), "[store]"),
     (("log",), "[log]"),
     (("limits",), "[limits]"),
+    (("notify",), "[notify]"),
     (("callers", "NAME"), "[callers.NAME]"),
 )
 

@@ -76,6 +76,11 @@ class Config(Table):
         {},
         description="The programs that may use this proxy, by name: [callers.NAME]. Without any, all may.",
     )
+    notify: Notify | None = Field(
+        None,
+        description="Report that an account needs a person, and that it works again: by a program, or to a "
+        "URL.",
+    )
     limits: Limits = Field(
         default_factory=Limits, description="Limits and timeouts: times in seconds, sizes in bytes."
     )

@@ -22,8 +22,8 @@ Span = tuple[int, int]
 _SECRET_NAME: Final = re.compile(
     "secr|passw|refresh_token|access_token|assertion|private|api_?key|admin_?key", re.IGNORECASE
 )
-# a wrong digest may be the key itself; of a webhook, the URL is the secret
-_KEYS: Final = frozenset({"command", "key", "key_sha256", "url", "value"})
+_KEYS: Final = frozenset({"key", "key_sha256", "value"})  # a wrong digest may be the key itself
+_IN_NOTIFY: Final = frozenset({"command", "url"})  # of a webhook, the URL is the secret
 _VARIABLE: Final = re.compile(r"""(["'])[A-Za-z_][A-Za-z0-9_]*\1""")
 _PLAIN: Final = re.compile(r"true|false|-?[0-9]{1,5}(?:\.[0-9]{1,3})?")  # no secret, whatever the key is
 _URL_USER: Final = re.compile(r"://(?P<value>[^\s\"']+)@")
@@ -53,6 +53,8 @@ def _users(text: str) -> list[Span]:
 
 def may_be_secret(path: Path) -> bool:
     """Whether the value of the key at `path` may be one. The file may have tables of another shape."""
+    if path[:2] == ("notify", "url") or (path[:2] == ("notify", "command") and path[2:] != (0,)):
+        return True  # a program's arguments too may hold a secret
     if path[0] == "routes" and "headers" in path:
         return True  # a route's fields may be keys of an API
     named = path[0] in {"credentials", "callers"} and len(path) > len(("credentials", "NAME"))
@@ -85,7 +87,7 @@ def masks_of_broken(text: str, offset: int) -> list[Span]:
 
 
 def _is_plain(key: str) -> bool:
-    return key in _keys_of_all_tables() and key not in _KEYS and not _SECRET_NAME.search(key)
+    return key in _keys_of_all_tables() and key not in _KEYS | _IN_NOTIFY and not _SECRET_NAME.search(key)
 
 
 @cache

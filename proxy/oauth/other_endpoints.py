@@ -15,6 +15,7 @@ from proxy.oauth.device import DeviceAuthorization
 from proxy.oauth.discovery import Discovery
 from proxy.oauth.documents import UnreadableDocument
 from proxy.oauth.dpop import Prover
+from proxy.oauth.fetch import Reply
 from proxy.oauth.grants.device_code import authorization_form
 from proxy.oauth.posts import Posts
 from proxy.secret import Secret
@@ -99,6 +100,7 @@ async def push(
     form = authorize.pushed_form(credential, request)
     auth = await posts.auth_of(credential)
     reply = await posts.send(credential, endpoint, form, auth, prover=prover)
+    _check_redirect(reply, "par_redirect")
     try:
         return par.read(reply, clock.wall())
     except AuthorizationServerError as error:

@@ -152,7 +152,8 @@ GROUPS: Final[Mapping[str, tuple[Event, ...]]] = {
             "notified",
             "info",
             "credential account state more",
-            "a notification was delivered: an account needs a person, or works again; `more`: others",
+            "a notification was delivered: the account needs a person, or works again; `more`: further "
+            "accounts",
         ),
         _event(
             "notify_failed",
@@ -239,16 +240,17 @@ GROUPS: Final[Mapping[str, tuple[Event, ...]]] = {
             "an upstream failed; once a minute for each route and cause",
         ),
         _event(
-            "upstream_not_allowed",
-            "warning",
-            "route credential account",
-            "a token response names an upstream outside `upstream_hosts`; once for each account and value",
-        ),
-        _event(
             "upstream_unauthorized",
             "warning",
             "route credential token_age",
             "an upstream refuses a new token; once an hour for each route",
+        ),
+        _event(
+            "upstream_not_allowed",
+            "warning",
+            "route credential account",
+            "a token response names an upstream that is not in `upstream_hosts`; once for each account and "
+            "value",
         ),
         _event(
             "link_dropped",

@@ -26,10 +26,11 @@ from proxy.observe.status import Entry, entry
 from proxy.services import Services
 from proxy.store.base import AccountId, Outline, Record, outline
 from proxy.tokens.account import Account
+from proxy.tokens.account_facts import needs_attention
 from proxy.tokens.refresh.throttle import ServerThrottle
 from proxy.tokens.saved.records import view
 
-AT_ONCE: Final = 500  # records read at once for the index: 2 ms, in which no request is served
+AT_ONCE: Final = 500  # accounts put into the index at once: some 2 ms, in which no request is served
 ROWS: Final = 500  # accounts kept after they were read, 3 KiB each ...
 ROWS_FOR: Final = 10.0  # ... for so many seconds: a due time may be put off without a signal
 IDLE: Final = 600.0  # seconds without a look until the index is dropped
@@ -50,6 +51,8 @@ class Listing:
         self._store = services.store
         self._tokens = services.tokens
         self._named = frozenset(named(services.config))
+        credentials = self._config.credentials.items()
+        self._renews_itself = {name: grants.of(credential).renews_itself for name, credential in credentials}
         self._index: AccountIndex | None = None
         self._changes = services.tokens.changes.subscribe()
         self._rows: dict[AccountId, Account] = {}  # read lately, as the same page is often looked at again
@@ -146,7 +149,10 @@ class Listing:
                 lines[name_of(key)] = self._line(self._account(key, None))
         for account in self._tokens.accounts():
             lines[name_of(account.key)] = self._line(account)
-        index = AccountIndex(lines)
+        if len(lines) > AT_ONCE:  # some 50 ms for 20 000: requests are served meanwhile
+            index = await asyncio.to_thread(AccountIndex, lines)
+        else:
+            index = AccountIndex(lines)
         self._index = index if is_whole else None
         return index
 
@@ -179,10 +185,9 @@ class Listing:
         return Line(account.state(), needs_attention(account), until)
 
     def _stored_line(self, stored: Outline) -> Line:
-        grant = grants.of(self._config.credentials[stored.key.credential])
-        now = self._clock.wall()
+        now, renews_itself = self._clock.wall(), self._renews_itself[stored.key.credential]
         return stored_line(
-            stored, renews_itself=grant.renews_itself, now=now, clocks_apart=now - self._clock.boot()
+            stored, renews_itself=renews_itself, now=now, clocks_apart=now - self._clock.boot()
         )
 
     # -- the accounts of a page

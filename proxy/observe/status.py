@@ -8,6 +8,7 @@ from proxy.config.model import Config
 from proxy.oauth import grants
 from proxy.tokens import lifetime
 from proxy.tokens.account import Account
+from proxy.tokens.account_facts import needs_attention
 from proxy.tokens.diagnosis import Diagnosis, Reason, Verdict
 from proxy.tokens.lifetime import TokenState
 
@@ -39,6 +40,7 @@ class Entry(TypedDict):
     failures: int  # since the last success
     failing_since: float | None  # the first of them
     next_try_at: float | None  # of a token request that is held back after a failure
+    last_unauthorized_at: float | None  # the last 401 of an upstream to its current token
     reason: str | None  # what is wrong, as a sentence; null if nothing is
     remedy: str | None  # the next step: a command, a key of the configuration, or that there is nothing to do
     needs_person: bool  # exactly where `login_required` of the metrics is 1
@@ -86,11 +88,12 @@ def entry(account: Account, config: Config) -> Entry:
         "failures": account.failures,
         "failing_since": account.failing_since,
         "next_try_at": account.next_try_at,
+        "last_unauthorized_at": account.unauthorized_at,
         "reason": diagnosis.sentence or None,
         "remedy": diagnosis.remedy or None,
         "needs_person": diagnosis.needs_person,
         "serves": diagnosis.serves,
-        "needs_attention": account.needs_attention_by(diagnosis),
+        "needs_attention": needs_attention(account, diagnosis),
         "actions": _actions(account, diagnosis),
         "login_url": login_url if diagnosis.needs_person and diagnosis.can_log_in else None,
         "routes": [route.name for route in config.routes if _uses(route.account, route.credential, account)],

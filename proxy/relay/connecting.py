@@ -85,9 +85,11 @@ class Connecting(Lifecycle):
             try:
                 self._settle(attachment)
             except Refusal as refusal:
-                listed = self._runtime.listed
-                value = attachment.upstreams.get(listed.route.upstream.field, "")
-                listed.failures.upstream_not_allowed(account.name, value, refusal.detail)
+                if refusal.case is problems.MISCONFIGURED:
+                    refusal.name_account(account.key.account, self._context.login_url(account))
+                    listed = self._runtime.listed
+                    value = attachment.upstreams.get(listed.route.upstream.field, "")
+                    listed.failures.upstream_not_allowed(account.name, value, refusal.detail)
                 self._refuse(refusal)
                 return None
         return self._runtime.pool(account)

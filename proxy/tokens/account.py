@@ -15,14 +15,14 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.config.found import Registration
 from proxy.config.model import Credential
-from proxy.errors import AuthorizationServerError, Outcome, SubjectRefused, TokenError
+from proxy.errors import AuthorizationServerError, Outcome, TokenError
 from proxy.oauth import grants
 from proxy.oauth.binding import given, is_bound, is_same_client
 from proxy.oauth.token import Refusal, Token
 from proxy.secret import Secret
 from proxy.store.base import AccountId
 from proxy.tokens import lifetime
-from proxy.tokens.account_facts import facts_of
+from proxy.tokens.account_facts import facts_of, subject_refused
 from proxy.tokens.attachment import Attachment
 from proxy.tokens.diagnosis import Diagnosis, diagnose
 from proxy.tokens.last_attempts import FailedLogin, LastRefresh, Unauthorized
@@ -68,6 +68,7 @@ class Account:
         self.used_at = NEVER  # boot clock: the last request
         self.noted_at = NEVER  # boot clock: the last use that is noted in the store
         self.rejected_at = NEVER  # boot clock: the last refresh started by a 401
+        self.unauthorized_at: float | None = None  # Unix seconds; the last 401 to its current token
         self.failures = 0
         self.failing_since: float | None = None  # Unix seconds; the first of these failures
         self.failure: AuthorizationServerError | None = None
@@ -138,11 +139,8 @@ class Account:
             self._attach(held.token)
         elif self.is_rejected and held.token is not None:
             held = replace(held, token=replace(held.token, rejected=True))
-        if (
-            self.attachment is not None
-            and held.token
-            and self.attachment.upstreams != dict(held.token.upstreams)
-        ):
+        attached = self.attachment
+        if attached is not None and held.token and attached.upstreams != dict(held.token.upstreams):
             self._attach(held.token)
         if response_of(held) != response_of(self.held):
             self._begun = float("inf")
@@ -272,9 +270,7 @@ class Account:
     @property
     def can_refresh(self) -> bool:
         """Whether a request to the token endpoint could help, without a person."""
-        if self.is_for_callers:
-            return False
-        if self.grant.is_fixed:
+        if self.is_for_callers or self.grant.is_fixed:
             return False
         if not self.needs_login:
             return True
@@ -325,34 +321,17 @@ class Account:
     def why_not(self) -> TokenError:
         """The error of a request that gets no token now."""
         if self.subject is not None and self.failure is not None and refusal.is_of_subject(self.failure):
-            return SubjectRefused(
-                f"{self.key.credential}: the authorization server does not exchange the caller's own token "
-                f"({self.failure.error}): expected one that it accepts, and that has not expired"
-            )
+            return subject_refused(self.key.credential, self.failure)
         wait = self.waits_until - self._clock.boot()
         return self.diagnosis().error(retry_after=max(1, math.ceil(wait)) if wait > 0 else 1)
 
     @property
     def needs_person(self) -> bool:
         """As `diagnosis().needs_person`, but cheap for a healthy account."""
-        if (
-            self.grant.renews_itself
-            or self.grant.is_fixed
-            or (self.held.state == "valid" and self.can_refresh)
-        ):
+        renews = self.held.state == "valid" and self.can_refresh
+        if renews or self.grant.renews_itself or self.grant.is_fixed:
             return False
         return self.diagnosis().needs_person
-
-    @property
-    def needs_attention(self) -> bool:
-        """Whether it does not serve, or a person must act. Cheap for a healthy account."""
-        if self.is_usable and self.held.state == "valid":
-            return self.state() == "misconfigured"
-        return self.needs_attention_by(self.diagnosis())
-
-    def needs_attention_by(self, diagnosis: Diagnosis) -> bool:
-        """As `needs_attention`, with its diagnosis at hand."""
-        return diagnosis.needs_person or not diagnosis.serves or self.state() == "misconfigured"
 
     def diagnosis(self) -> Diagnosis:
         """The diagnosis of this account, for every interface that reports it."""

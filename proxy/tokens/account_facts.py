@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from proxy.clock import Clock
-from proxy.errors import AuthorizationServerError
-from proxy.tokens.diagnosis import Facts, Reason, explain_failure, offline_access
+from proxy.errors import AuthorizationServerError, SubjectRefused
+from proxy.tokens.diagnosis import Diagnosis, Facts, Reason, explain_failure, offline_access
 from proxy.tokens.diagnosis.reasons import CLIENT_ENDED
 from proxy.tokens.last_attempts import Refused
 from proxy.tokens.scopes import missing_scopes
@@ -49,6 +49,14 @@ def explained(account: Account, error: AuthorizationServerError) -> str:
     """Why a token request of the account has failed, and the next step for a person, if there is one."""
     credential = account.credential
     return explain_failure(error, credential.name, account.grant, credential.scopes, otherwise="")
+
+
+def subject_refused(credential: str, failure: AuthorizationServerError) -> SubjectRefused:
+    """The error of a request whose own token is not exchanged."""
+    return SubjectRefused(
+        f"{credential}: the authorization server does not exchange the caller's own token ({failure.error}): "
+        "expected one that it accepts, and that has not expired"
+    )
 
 
 def _reason(account: Account, clock: Clock) -> str:
@@ -106,3 +114,14 @@ def _why_no_refresh(account: Account) -> Reason:
     if account.held.generation:
         return Reason.OTHER_CLIENT
     return Reason.NOT_READ if account.behind else Reason.NO_LOGIN
+
+
+def needs_attention(account: Account, diagnosis: Diagnosis | None = None) -> bool:
+    """Whether it does not serve, or a person must act: a login, the configuration, the store's key.
+
+    Cheap for a healthy account. `diagnosis`: its own, if it is at hand.
+    """
+    if account.is_usable and account.held.state == "valid":
+        return account.state() == "misconfigured"
+    diagnosis = diagnosis or account.diagnosis()
+    return diagnosis.needs_person or not diagnosis.serves or account.state() == "misconfigured"

@@ -44,6 +44,7 @@ from proxy.tokens.saved import records, tombstones
 from proxy.tokens.store_changes import WATCH, StoreChanges
 from proxy.tokens.stored_token import StoredToken
 
+TOLD_AGAIN: Final = 10.0  # seconds until another 401 to the same token is told as a change of the account
 REJECT_PAUSE: Final = 30.0  # seconds between two refreshes that a 401 starts: the token may not be the cause
 
 # Looks the secrets of a credential up again. None: it has none that are looked up, or that was just done.
@@ -208,6 +209,8 @@ class TokenManager:
         if current is not None and current is not rejected:
             decision(_log, "%s: 401 to a token that has been replaced: the request is replayed", account.key)
             return at_once(current)
+        if rejected is account.attachment:
+            self._unauthorized(account)
         if account.grant.is_fixed:
             looking = self.look_up(account.key.credential)
             return tasks.spawn(self._looked_up(account, rejected, looking), "look up") if looking else None
@@ -225,6 +228,11 @@ class TokenManager:
             account.learn_from_401()
             self._single_flight.start(account, "rejected")
         return tasks.spawn(self._replacement(account, rejected), f"replace {account.key}")
+
+    def _unauthorized(self, account: Account) -> None:
+        before, account.unauthorized_at = account.unauthorized_at, self._clock.wall()
+        if before is None or account.unauthorized_at > before + TOLD_AGAIN:
+            self._accounts.changed(account)
 
     async def _looked_up(
         self, account: Account, rejected: Attachment, looking: Awaitable[None]
@@ -272,6 +280,7 @@ class TokenManager:
         if account is not None:
             account.failed_login = FailedLogin(self._clock.wall(), error, sentence) if error else None
             account.unauthorized = account.unauthorized if error else None
+            self._accounts.changed(account)
 
     def _account_for(self, key: AccountId, token: Token) -> Account:
         """The account, if its client is the token's: another's must not replace what it has."""

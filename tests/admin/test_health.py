@@ -26,6 +26,7 @@ KEYS = {
     "failures": int,
     "failing_since": float | None,
     "next_try_at": float | None,
+    "last_unauthorized_at": float | None,
     "reason": str | None,
     "remedy": str | None,
     "needs_person": bool,
@@ -191,6 +192,29 @@ async def test_refusals_that_are_not_final_yet_have_their_beginning(house):
     entry = await house.entry()
     assert (entry["failures"], entry["failing_since"], entry["state"]) == (1, begun, "stale")
     assert entry["next_try_at"] > house.clock.now
+
+
+async def test_the_last_401_to_a_current_token_is_shown_and_told(house):
+    await house.give()
+    tokens, account = house.services.tokens, house.account()
+    first = tokens.ready(account)
+    assert (await house.entry())["last_unauthorized_at"] is None
+    changes = tokens.changes.subscribe()
+    house.clock.now += 1
+    assert await tokens.reject(account, first) is not first
+    assert (await house.entry())["last_unauthorized_at"] == house.clock.now
+    assert changes.take() == {account.key}
+    at, second = house.clock.now, tokens.ready(account)
+    house.clock.now += 1
+    assert tokens.reject(account, first) is not None, "to one that was replaced: a replay"
+    assert (await house.entry())["last_unauthorized_at"] == at
+    for _ in range(3):
+        assert tokens.reject(account, second) is None, "it passes: there was a refresh a moment ago"
+    assert (await house.entry())["last_unauthorized_at"] == house.clock.now
+    assert changes.take() == frozenset(), "an upstream that refuses every request is no news each time"
+    house.clock.now += 20
+    tokens.reject(account, second)
+    assert changes.take() == {account.key}
 
 
 async def test_the_owner_is_named_as_the_server_names_them(house):

@@ -97,7 +97,8 @@ async def test_where_the_server_was_not_told_the_result_says_so(a_world):
             assert done.status == 200
             said = await words(done)
             assert "Disconnected" in said
-            assert "has not revoked them (unreachable)" in said
+            assert "(unreachable: connection refused)" in said
+            assert "accepts them until they expire" in said
             assert "All accounts" in said
         assert await state(world) == "absent"
 

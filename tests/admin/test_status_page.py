@@ -33,6 +33,7 @@ def entry(credential="crm", account="default", **changed):
         "failures": 0,
         "failing_since": None,
         "next_try_at": None,
+        "last_unauthorized_at": None,
         "reason": None,
         "remedy": None,
         "needs_person": False,

@@ -51,6 +51,7 @@ def entry(**changes):
         "failures": 0,
         "failing_since": None,
         "next_try_at": None,
+        "last_unauthorized_at": None,
         "reason": None,
         "remedy": None,
         "needs_person": False,

@@ -21,6 +21,7 @@ PLACES = {  # a table of each kind
     "store": ("store",),
     "log": ("log",),
     "limits": ("limits",),
+    "notify": ("notify",),
     "credentials.*": ("credentials", "x"),
     "routes.*": ("routes", 0),
     "callers.*": ("callers", "x"),

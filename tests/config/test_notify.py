@@ -30,7 +30,9 @@ FAULTS = [
         f'[notify]\ncommand = ["page"]\nurl = "{WEBHOOK}"',
         ["3:7: command is given too: expected one of command and url"],
     ),
-    ('[notify]\nurls = ["x"]\ncommand = ["page"]', ["2:1: unknown key 'urls' - did you mean 'url'?"]),
+    ('[notify]\nurls = "x"\ncommand = ["page"]', ["2:1: unknown key 'urls' - did you mean 'url'?"]),
+    ('[notify]\ncolour = 1\ncommand = ["page"]', ["2:1: unknown key 'colour' - known here: command, url"]),
+    (f'[notify]\nslack_webhook = "{WEBHOOK}"', ["2:1: unknown key 'slack_webhook' - did you mean 'url'?"]),
     (
         '[notify]\nurl = { env = "UNSET" }',
         ["2:7: the environment variable UNSET is not set - set it before token-proxy starts"],

@@ -121,10 +121,7 @@ OTHERS = [
     ("[lgo]\nlevel = 'info'", ["1:2: unknown key 'lgo' - did you mean 'log'?"]),
     (
         "path = 'config.toml'",
-        [
-            "1:1: unknown key 'path' - known here: server, store, credentials, routes, callers, notify, "
-            + "limits, log"
-        ],
+        ["1:1: unknown key 'path' - it is a key of [[routes]]"],
     ),
     (
         "[[callers]]\nnetworks = '10.0.0.0/8'",

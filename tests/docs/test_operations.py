@@ -32,8 +32,6 @@ RUN = {block.name: block.text for block in blocks(PAGE) if block.name}
 NOT_RUN = {  # the first line of each other block, and why
     # needs logrotate; tests/commands/test_audit.py renames the file and sends SIGHUP
     "/var/lib/token-proxy/audit.log {",
-    # writes where each shell keeps them; tests/commands/test_completions.py runs the shells
-    "token-proxy completion bash > ~/.local/share/bash-completion/completions/token-proxy",
     # needs a second machine, with sshd
     "ssh -N -L 8081:127.0.0.1:8081 HOST",
 }

@@ -234,6 +234,14 @@ async def test_a_value_outside_the_list_sends_nothing(moving, hosts, kit, change
     assert hosts.one.connections == []
 
 
+async def test_a_person_is_told_where_to_log_in_again(moving, hosts, kit):
+    async with moving(grant="authorization_code") as proxy:
+        await proxy.adopt("AT-1", "default", upstreams=(("instance_url", "https://evil.example"),))
+        problem = json.loads(kit.split(await proxy.get())[2])
+        login_url = f"{proxy.relay.context.public_url}/login/cred/default"
+    assert (problem["account"], problem["login_url"]) == ("default", login_url)
+
+
 async def test_a_value_outside_the_list_is_logged_once_for_each_account_and_host(moving, hosts, caplog):
     def logged():
         return [each for each in caplog.records if getattr(each, "event", "") == "upstream_not_allowed"]
