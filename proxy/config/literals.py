@@ -50,7 +50,7 @@ AN_EXAMPLE: Final = "a placeholder from an example: expected the real value"
 
 
 def refuse(text: str) -> None:
-    """Raises ValueError, if this can't be the value that is meant."""
+    """Raises ValueError if the text is a variable, a placeholder or a reference instead of the value."""
     if len(text) > LONGEST:
         return
     refuse_placeholder(text)

@@ -31,8 +31,8 @@ from proxy.tokens.refresh.throttle import ServerThrottle
 from proxy.tokens.saved.records import view
 
 AT_ONCE: Final = 500  # accounts put into the index at once: some 2 ms, in which no request is served
-ROWS: Final = 500  # accounts kept after they were read, 3 KiB each ...
-ROWS_FOR: Final = 10.0  # ... for so many seconds: a due time may be put off without a signal
+ROWS: Final = 500  # accounts kept after they were read, 3 KiB each
+ROWS_FOR: Final = 10.0  # seconds that a row is kept: a due time may be put off without a signal
 IDLE: Final = 600.0  # seconds without a look until the index is dropped
 CLOCK_SET: Final = 1.0  # seconds; two clocks that differ by more than before: one was set
 

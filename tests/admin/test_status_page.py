@@ -12,38 +12,20 @@ from proxy.admin import pages
 from proxy.admin.sessions import WaysIn
 from proxy.admin.status_page import LIMIT, Footer, Page, link, query_string, read_query
 from proxy.observe.query import Query
+from tests.observe import entries
+from tests.observe.entries import NOW
 
-NOW = 1_764_300_000.0
 FOOTER = Footer("http://127.0.0.1:8081", "1.2.3", "/etc/token-proxy/config.toml")
 
 
 def entry(credential="crm", account="default", **changed):
-    return {
-        "credential": credential,
-        "account": account,
-        "grant": "authorization_code",
+    usual = {
         "owner": "alice@example.com",
-        "state": "valid",
         "generation": 3,
-        "issued_at": NOW - 60,
-        "expires_at": NOW + 3540,
-        "refresh_due_at": NOW + 2820,
-        "refresh_expires_at": NOW + 86400 * 3,
         "last_refresh": {"at": NOW - 60, "outcome": "success", "error": None},
-        "failures": 0,
-        "failing_since": None,
-        "next_try_at": None,
-        "last_unauthorized_at": None,
-        "reason": None,
-        "remedy": None,
-        "needs_person": False,
-        "serves": True,
-        "needs_attention": False,
         "actions": ["refresh", "logout"],
-        "login_url": None,
-        "routes": ["crm"],
-        **changed,
     }
+    return entries.entry(credential=credential, account=account, **{**usual, **changed})
 
 
 FAILING = {

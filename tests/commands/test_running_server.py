@@ -13,33 +13,10 @@ from hypothesis import strategies as st
 
 from proxy.commands import running_server
 from proxy.commands.running_server import read_status
+from tests.observe import entries
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-ENTRY = {
-    "credential": "machine",
-    "account": "default",
-    "grant": "client_credentials",
-    "owner": None,
-    "state": "valid",
-    "generation": 1,
-    "issued_at": 1.0,
-    "expires_at": 2.0,
-    "refresh_due_at": None,
-    "refresh_expires_at": None,
-    "last_refresh": {"at": None, "outcome": None, "error": None},
-    "failures": 0,
-    "failing_since": None,
-    "next_try_at": None,
-    "last_unauthorized_at": None,
-    "reason": None,
-    "remedy": None,
-    "needs_person": False,
-    "serves": True,
-    "needs_attention": False,
-    "actions": [],
-    "login_url": None,
-    "routes": ["machine"],
-}
+ENTRY = entries.entry(credential="machine", grant="client_credentials", routes=["machine"])
 STATUS = {
     "version": 1,
     "now": 1.0,

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from proxy.commands import terminal
 from proxy.commands.status_table import Selection, Shown, sheet, signature
 from proxy.commands.terminal import rendered
+from tests.observe import entries
+from tests.observe.entries import NOW
 
-NOW = 1_764_300_000.0
 URL = "http://127.0.0.1:8081/login/crm/default"
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;[^;\x1b]*;([^\x1b]*)\x1b\\")
 EVERYTHING = Selection()
@@ -35,33 +36,9 @@ PIPE = Stream(is_terminal=False)
 TERMINAL = Stream(is_terminal=True)
 
 
-def entry(**changes):
-    return {
-        "credential": "crm",
-        "account": "default",
-        "grant": "authorization_code",
-        "owner": None,
-        "state": "valid",
-        "generation": 1,
-        "issued_at": NOW - 60,
-        "expires_at": NOW + 250,
-        "refresh_due_at": NOW + 190,
-        "refresh_expires_at": NOW + 31 * 86400,
-        "last_refresh": {"at": None, "outcome": None, "error": None},
-        "failures": 0,
-        "failing_since": None,
-        "next_try_at": None,
-        "last_unauthorized_at": None,
-        "reason": None,
-        "remedy": None,
-        "needs_person": False,
-        "serves": True,
-        "needs_attention": False,
-        "actions": [],
-        "login_url": None,
-        "routes": ["crm"],
-        **changes,
-    }
+def entry(**changed):
+    times = {"expires_at": NOW + 250, "refresh_due_at": NOW + 190, "refresh_expires_at": NOW + 31 * 86400}
+    return entries.entry(**{**times, **changed})
 
 
 DEAD = entry(
