@@ -21,7 +21,7 @@ Where a C compiler is, http/, relay/, sockets/ and the modules that they call pe
 Packages, from the bottom up; imports go downward only (tests/test_shape.py):
 
     errors endings secret tasks clock hosts caller_keys name_lookup failure_causes
-    accept fd_limits reserve file_thread
+    accept unix_sockets fd_limits reserve file_thread
                         connections and open files; a thread for file systems that may hang
     sockets/            callers' connections without TLS: one epoll, accept and a transport of our own
     qr_code             a URL as a QR code

@@ -24,7 +24,7 @@ from proxy.observe.events import ERROR, WARNING, event
 RESERVE: Final = 64  # files: for refreshes, the store, and callers that are being refused; beside admin pages
 RESERVE_SHARE: Final = 0.25  # of all files at most
 FOR_UPSTREAMS: Final = 0.25  # share of the rest, so that idle callers do not take all files
-FEW: Final = 8192  # files: of fewer, a burst of 1024 connections (listen.BACKLOG) might take the reserve
+FEW: Final = 8192  # files: of fewer, a burst of 1024 connections (the backlog) might take the reserve
 PER_CALLER: Final = 2  # files: the caller's connection, and the one to its upstream
 LOG_EVERY: Final = 60.0  # seconds; a line for each refused caller would flood the log
 USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE})  # limit of the process; of the machine

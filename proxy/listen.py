@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
-import secrets
 import socket
 import ssl
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,18 +20,16 @@ from proxy.accept import Acceptor, Gate, bound
 from proxy.errors import ProxyError
 from proxy.sockets import readiness
 from proxy.sockets.acceptor import PlainAcceptor
+from proxy.unix_sockets import BACKLOG, unix_socket
 
 if TYPE_CHECKING:  # the demo's servers, which other projects import in tests, need no configuration
     from proxy.config.address import Address
     from proxy.config.model import ListenerTLS
 
-BACKLOG: Final = 1024  # connections that the kernel queues while the process is busy
 WHOLE_BACKLOG: Final = 65535  # of adopted sockets: less would shorten the queue that its owner has chosen
 HANDSHAKE: Final = 20.0  # seconds, as for a header
 HANDSHAKES_AT_STOP: Final = 2.0  # seconds for handshakes that have begun: their callers have requests to send
 SHUTDOWN: Final = 30.0  # seconds for a slow reader to receive the end of a response and close TLS
-LOCK_WAIT: Final = 2.0  # seconds; bind() takes a millisecond, and another program may keep the folder locked
-PRIVATE: Final = 0o600  # the mode of a unix socket that only its owner can connect to
 _TURNS: Final = 3  # of the event loop, from accept() through a task to connection_made()
 _REMEDIES: Final = {
     errno.EADDRINUSE: "stop the program that has it (`token-proxy status` tells whether it is another "
@@ -263,86 +257,3 @@ class _UnixSite(web.SockSite):
     async def stop(self) -> None:
         self._path.unlink(missing_ok=True)  # first, as a file at this path may later belong to a successor
         await super().stop()
-
-
-def unix_socket(path: Path, mode: int = PRIVATE, group: int | None = None) -> socket.socket:
-    """A socket that listens at `path`, with this mode and group from the start. Raises OSError.
-
-    `group`: None for that of the process, which must be a member of any other.
-    """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o777 & ~PRIVATE)  # so the file has mode 0600 from the start
-    try:
-        with _one_at_a_time(path.parent):
-            _remove_if_dead(path)
-            if mode == PRIVATE and group is None:
-                sock.bind(str(path))
-                sock.listen(BACKLOG)  # at once: another process takes a socket that does not listen for dead
-            else:
-                _bind_shared(sock, path, mode, group)
-    except OSError:
-        sock.close()
-        raise
-    finally:
-        os.umask(before)
-    return sock
-
-
-def _bind_shared(sock: socket.socket, path: Path, mode: int, group: int | None) -> None:
-    """Bind under another name, and give the file its own name once it has its mode and group.
-
-    So nobody ever sees it with others. A link, as renaming it would replace a file that has this name.
-    """
-    draft = path.with_name(f".{secrets.token_hex(4)}")
-    sock.bind(str(draft))
-    try:
-        sock.listen(BACKLOG)
-        if group is not None:  # a service may be forbidden the call
-            os.chown(draft, -1, group)
-        draft.chmod(mode)
-        try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
-    finally:
-        draft.unlink()
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Of two processes that find one dead socket, the second must not remove the first one's new socket.
-
-    Best effort: where the folder can't be locked within LOCK_WAIT, it goes on without.
-    """
-    try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # bind() will say what is wrong, or it can be written but not read
-        yield
-        return
-    try:
-        _lock(lock)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _lock(lock: int) -> None:
-    end = time.monotonic() + LOCK_WAIT
-    while time.monotonic() < end:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            time.sleep(0.01)
-        else:
-            return
-
-
-def _remove_if_dead(path: Path) -> None:
-    """Remove a socket file left behind by a killed process: nothing accepts connections there."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()

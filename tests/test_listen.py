@@ -19,7 +19,7 @@ import trustme
 import uvloop
 from aiohttp import web
 
-from proxy import listen as listen_module
+from proxy import unix_sockets
 from proxy.config.address import Address
 from proxy.config.model import ListenerTLS
 from proxy.listen import CannotListen, bound_address, close, listen, tls_context
@@ -162,8 +162,9 @@ def test_of_two_processes_that_find_one_dead_socket_one_gets_the_address(tmp_pat
         unlink(self, missing_ok=missing_ok)
 
     monkeypatch.setattr(Path, "unlink", unlink_late)
+    before = os.umask(0o027)
     with ThreadPoolExecutor(2) as threads:
-        tries = [threads.submit(listen_module.unix_socket, path) for _ in range(2)]
+        tries = [threads.submit(unix_sockets.unix_socket, path) for _ in range(2)]
     (winner,) = [each.result() for each in tries if each.exception() is None]
     (loser,) = [each.exception() for each in tries if each.exception() is not None]
     assert loser.errno == errno.EADDRINUSE
@@ -172,13 +173,14 @@ def test_of_two_processes_that_find_one_dead_socket_one_gets_the_address(tmp_pat
         winner.settimeout(5)
         winner.accept()[0].close()
     winner.close()
+    assert os.umask(before) == 0o027, "it is of all threads"
 
 
 def test_a_folder_locked_by_another_program_is_used_nevertheless(tmp_path, monkeypatch):
-    monkeypatch.setattr(listen_module, "LOCK_WAIT", 0.1)
+    monkeypatch.setattr(unix_sockets, "LOCK_WAIT", 0.1)
     folder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
-    listen_module.unix_socket(tmp_path / "proxy.sock").close()
+    unix_sockets.unix_socket(tmp_path / "proxy.sock").close()
     os.close(folder)
 
 
@@ -202,7 +204,7 @@ def test_a_socket_for_others_has_its_mode_and_group_from_the_start(tmp_path):
     watcher.start()
     try:
         for _ in range(300):
-            listen_module.unix_socket(path, 0o660, group).close()
+            unix_sockets.unix_socket(path, 0o660, group).close()
             path.unlink()
     finally:
         done.set()
@@ -219,7 +221,7 @@ def test_a_socket_for_others_has_its_mode_and_group_from_the_start(tmp_path):
 def test_a_socket_has_its_mode_whatever_the_umask(tmp_path, mode):
     before = os.umask(0o077)
     try:
-        listen_module.unix_socket(tmp_path / "s", mode).close()
+        unix_sockets.unix_socket(tmp_path / "s", mode).close()
         assert os.umask(0o077) == 0o077
     finally:
         os.umask(before)
@@ -231,12 +233,12 @@ def test_a_shared_socket_leaves_a_file_of_its_name_alone_and_replaces_a_dead_one
     path = tmp_path / "proxy.sock"
     path.write_text("precious")
     with pytest.raises(OSError, match="in use"):
-        listen_module.unix_socket(path, 0o660)
+        unix_sockets.unix_socket(path, 0o660)
     assert path.read_text() == "precious"
     path.unlink()
-    listen_module.unix_socket(path, 0o660).close()
-    with listen_module.unix_socket(path, 0o660), pytest.raises(OSError, match="in use"):
-        listen_module.unix_socket(path, 0o660)
+    unix_sockets.unix_socket(path, 0o660).close()
+    with unix_sockets.unix_socket(path, 0o660), pytest.raises(OSError, match="in use"):
+        unix_sockets.unix_socket(path, 0o660)
     assert [file.name for file in tmp_path.iterdir()] == ["proxy.sock"]
 
 
