@@ -28,12 +28,9 @@ upstream = "https://127.0.0.1:1"
 credential = "crm"
 """
 NAMES_NOBODY = {
-    "/",
     "/readyz",
     "/metrics",
-    "/api/status",
     "/login/crm/default",
-    "status",
     "the store",
     "the log",
 }
