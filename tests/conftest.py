@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,7 +56,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--compiled") and not (found := compiled.look()).wholly:
         raise pytest.UsageError(f"{found.modules} of {found.of} modules of the data path are compiled")
     fd_limits.raise_limit(CALLERS)
+    _heed_signals()
     programs.offer_curl()
+
+
+def _heed_signals() -> None:
+    """A shell ignores these in the background or under nohup, and the programs under test would inherit that."""
+    for number, usual in {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGQUIT: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_asyncio_loop_factories(
