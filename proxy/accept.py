@@ -13,14 +13,13 @@ import os
 import socket
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, Final
 
 from proxy import tasks
+from proxy.sockets.accept_loop import AcceptLoop
 
 PER_TURN: Final = 4  # connections accepted before the event loop reads: what has arrived is seen first
 NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})  # of one address of a name, as ::1
-PAUSE: Final = 0.1  # seconds without accepting, if there is no room or no open file: no spinning
 
 
 class Gate(ABC):
@@ -43,71 +42,6 @@ class Gate(ABC):
     @abstractmethod
     def out_of_files(self) -> None:
         """A connection could not be accepted, as there is no free file."""
-
-
-class AcceptLoop:
-    """Accepts the connections of listening sockets; pauses without room, and without a free file."""
-
-    def __init__(
-        self,
-        gate: Gate,
-        listeners: list[socket.socket],
-        backlog: int,
-        per_turn: int,
-        begin: Callable[[socket.socket, object], None],
-    ) -> None:
-        """Begin to accept. Raises OSError.
-
-        `per_turn`: connections accepted before the event loop goes on. `begin`: takes each connection, and
-        its peer's address.
-        """
-        self.listeners = listeners
-        self._gate = gate
-        self._per_turn = per_turn
-        self._begin = begin
-        self._loop = asyncio.get_running_loop()
-        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
-        for listener in listeners:
-            listener.setblocking(False)
-            listener.listen(backlog)
-        for listener in listeners:
-            self._resume(listener)
-
-    def close(self) -> None:
-        """Stop accepting."""
-        for listener in self.listeners:
-            if listener.fileno() < 0:
-                continue
-            self._loop.remove_reader(listener)
-            if pause := self._pauses.pop(listener, None):
-                pause.cancel()
-            listener.close()
-
-    def _resume(self, listener: socket.socket) -> None:
-        self._pauses.pop(listener, None)
-        self._loop.add_reader(listener, self._accept, listener)
-
-    def _pause(self, listener: socket.socket) -> None:
-        self._loop.remove_reader(listener)
-        self._pauses[listener] = self._loop.call_later(PAUSE, self._resume, listener)
-
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(self._per_turn):
-            if not self._gate.has_room():
-                self._pause(listener)
-                return
-            try:
-                sock, address = listener.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except ConnectionAbortedError:  # it was ended while it was queued
-                continue
-            except OSError:
-                # EMFILE, ENFILE, ENOBUFS, ENOMEM: it stays queued, so the listener stays readable
-                self._gate.out_of_files()
-                self._pause(listener)
-                return
-            self._begin(sock, address)
 
 
 class Acceptor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from typing import Final
 
-from proxy.accept import AcceptLoop, Gate
+from proxy.accept import Gate
+from proxy.sockets.accept_loop import AcceptLoop
 from proxy.sockets.readiness import Readiness
 from proxy.sockets.transport import PlainTransport
 
