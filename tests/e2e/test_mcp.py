@@ -138,7 +138,8 @@ def test_two_agents_share_a_login_across_rotations_and_a_restart(
     assert {call["agent"] for call in mcp.events("call")} == {"one", "two"}
     assert len(auth.events("registered")) == 1
     assert auth.events("family_revoked") == []
-    assert mcp.events("refused") == []
+    # On a busy machine a token may end on its way: the request is sent again, which no agent notices.
+    assert all(each["claims"] == {"active": False} for each in mcp.events("refused"))
     requests_ = auth.events("token")
     assert [each["grant"] for each in requests_].count("authorization_code") == 1
     assert {(each["outcome"], json.dumps(each["resource"])) for each in requests_} == {
